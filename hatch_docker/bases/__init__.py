@@ -1,0 +1,1 @@
+"""Where FROM comes from: a registry, a layout, or Debian itself."""

@@ -1,0 +1,71 @@
+"""What can go wrong, as help text: one line that says what failed, on what, and what to try next.
+
+    HatchDockerError            the user's mistake or the world's; exit status 1, no traceback
+    ├── ConfigError             [tool.hatch-docker], project metadata or a HATCH_DOCKER_* variable
+    ├── BaseImageError          the base cannot be made, read, or does not fit the project
+    ├── WheelError              a lock, a resolution, a wheel or an sdist
+    ├── BuildError              the builder stage or the check failed
+    │   └── SandboxError        the kernel refuses the sandbox
+    ├── ImageError              an image, layer, layout or archive that breaks its specification
+    ├── RegistryError           a registry, an index or a mirror answered with a refusal
+    │   └── TransientError      it kept failing in a way that may pass; exit status 75 (EX_TEMPFAIL)
+    ├── DaemonError             Docker or Podman answered with a failure
+    ├── ProgramError            a program we ran is missing or failed
+    └── StoreError              the cache or an output directory cannot be read or written
+
+Anything else that escapes is a bug of ours and keeps its traceback. A leaf: imports nothing.
+"""
+
+from __future__ import annotations
+
+
+class HatchDockerError(Exception):
+    """A failure that the user can do something about; `str(error)` is the whole message."""
+
+    exit_status = 1
+
+
+class ConfigError(HatchDockerError):
+    """The configuration or the project's metadata is wrong."""
+
+
+class BaseImageError(HatchDockerError):
+    """The base image cannot be had, or does not fit the project."""
+
+
+class WheelError(HatchDockerError):
+    """A lock, a resolution, a wheel or an sdist cannot be used."""
+
+
+class BuildError(HatchDockerError):
+    """The builder stage or the check ran and failed."""
+
+
+class SandboxError(BuildError):
+    """The kernel refuses what the sandbox needs."""
+
+
+class ImageError(HatchDockerError):
+    """An image, layer, layout or archive breaks its specification."""
+
+
+class RegistryError(HatchDockerError):
+    """A registry, an index or a mirror refused."""
+
+
+class TransientError(RegistryError):
+    """A remote kept failing in a way that may pass: try again later."""
+
+    exit_status = 75
+
+
+class DaemonError(HatchDockerError):
+    """Docker or Podman failed."""
+
+
+class ProgramError(HatchDockerError):
+    """A program is missing or failed."""
+
+
+class StoreError(HatchDockerError):
+    """The cache or an output directory cannot be used."""

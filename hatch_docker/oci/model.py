@@ -1,0 +1,160 @@
+"""The values everything else reads: descriptors, layers, images. Immutable; bytes are opened, not held.
+
+Implements the nouns of the OCI image-spec 1.1: descriptor.md, manifest.md, image-index.md, config.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+from hatch_docker.errors import ImageError
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+
+INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_INDEX})
+MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
+
+DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+Opener = Callable[[], BinaryIO]
+"""Opens the same bytes from the start each time it is called; the caller closes the stream."""
+
+
+def digest_of(data: bytes) -> str:
+    """The digest of some bytes, `sha256:` and 64 hexadecimal digits (descriptor.md, Digests)."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def canonical_json(value: object) -> bytes:
+    """JSON with sorted keys and no spaces, the form in which we write every document that has a digest."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Platform:
+    """An operating system, an architecture (GOARCH names) and perhaps a variant (image-index.md, platform)."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """Read `linux/amd64` or `linux/arm/v7`; raises ImageError for anything else."""
+        parts = text.split("/")
+        if len(parts) not in (2, 3) or not all(re.fullmatch(r"[a-z0-9_]+", part) for part in parts):
+            raise ImageError(f"platform {text!r} is not of the form os/architecture, such as linux/amd64")
+        return cls(*parts)
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A typed, sized, content-addressed reference to bytes (descriptor.md). `size` is in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+    platform: Platform | None = None
+    annotations: Mapping[str, str] = field(default=_EMPTY)
+
+    def to_json(self) -> dict[str, Any]:
+        """The descriptor as the JSON object of descriptor.md; empty optional fields are left out."""
+        value: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
+        if self.platform:
+            value["platform"] = {"os": self.platform.os, "architecture": self.platform.architecture}
+            if self.platform.variant:
+                value["platform"]["variant"] = self.platform.variant
+        if self.annotations:
+            value["annotations"] = dict(self.annotations)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One file system change set (layer.md).
+
+    `descriptor` names the bytes that `open` gives (compressed, as stored); `diff_id` is the digest of the
+    uncompressed tar; `unpacked_size` is that tar's size in bytes, None while nobody has read the layer.
+    """
+
+    descriptor: Descriptor
+    diff_id: str
+    unpacked_size: int | None
+    open: Opener
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What made a layer (config.md, history): shown by `docker history`."""
+
+    created_by: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A manifest, its configuration and its layers, base first. `manifest` and `config` are the exact bytes."""
+
+    descriptor: Descriptor
+    manifest: bytes
+    config: bytes
+    layers: tuple[Layer, ...]
+
+    @property
+    def digest(self) -> str:
+        """The digest of the manifest."""
+        return self.descriptor.digest
+
+    @property
+    def config_json(self) -> dict[str, Any]:
+        """The configuration, parsed (config.md)."""
+        value: dict[str, Any] = json.loads(self.config)
+        return value
+
+    @property
+    def manifest_json(self) -> dict[str, Any]:
+        """The manifest, parsed (manifest.md)."""
+        value: dict[str, Any] = json.loads(self.manifest)
+        return value
+
+    @property
+    def platform(self) -> Platform:
+        """What the configuration says the image runs on."""
+        config = self.config_json
+        return Platform(config["os"], config["architecture"], config.get("variant", ""))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers as stored (compressed)."""
+        return sum(layer.descriptor.size for layer in self.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Images of several platforms under one digest (image-index.md). `index` is the exact bytes."""
+
+    descriptor: Descriptor
+    index: bytes
+    images: tuple[Image, ...]
+
+    @property
+    def digest(self) -> str:
+        """The digest of the index."""
+        return self.descriptor.digest

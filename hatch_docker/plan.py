@@ -1,0 +1,114 @@
+"""Plan: everything that decides an image, as plain values; and make_plan, which takes every default and guess."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """A value that the user did not write, and why it was taken; printed with `-v`."""
+
+    option: str
+    value: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BasePlan:
+    """Where FROM comes from. `kind` is "debian", "registry" or "oci"; `name` is what the user typed."""
+
+    kind: str
+    name: str
+    location: str                         # the suite, the reference or the path
+    mirror: str = ""                      # debian: the user's mirror, "" for the host's apt configuration
+    security_mirror: str = ""             # debian: the same for -security, "" for mirror + "-security"
+    slim: bool = True                     # debian: leave out gconv, test, idlelib, ...
+    packages: tuple[str, ...] = ()        # runtime.packages
+
+
+@dataclass(frozen=True, slots=True)
+class LockPlan:
+    """Where versions come from. `kind` is "pylock", "uv", "requirements" or "resolve" (no lock)."""
+
+    kind: str
+    path: str = ""                        # relative to the project's root, "" for "resolve"
+    requirements: tuple[str, ...] = ()    # PEP 508, of the project with the chosen extras and groups
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """How the project's wheel is made. `isolated` means in the builder stage, never on the host."""
+
+    isolated: bool
+    packages: tuple[str, ...] = ()        # Debian packages beside the compiler
+    env: Mapping[str, str] = field(default=_EMPTY)
+    secrets: tuple[str, ...] = ()         # names of environment variables whose values the build may read
+    network: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FilePlan:
+    """A file or directory of the project copied into the image."""
+
+    source: str                           # relative to the project's root
+    target: str                           # absolute, in the image
+    mode: int | None = None               # permission bits of the files; None: 0644, 0755 where executable
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """Docker's HEALTHCHECK; times in nanoseconds, as the configuration stores them."""
+
+    command: tuple[str, ...]
+    interval: int = 0
+    timeout: int = 0
+    start_period: int = 0
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigPlan:
+    """What the image's configuration says (config.md)."""
+
+    entrypoint: tuple[str, ...]
+    cmd: tuple[str, ...]
+    env: Mapping[str, str]
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    user: str
+    workdir: str
+    ports: tuple[str, ...]                # "8000/tcp"
+    volumes: tuple[str, ...]
+    stop_signal: str
+    healthcheck: HealthCheck | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that decides the image; JSON by `docker:plan`."""
+
+    name: str                             # normalised as in file names: my_app
+    version: str
+    references: tuple[str, ...]           # image:tag, one a tag
+    engine: str
+    platforms: tuple[str, ...]
+    requires_python: str
+    python: str                           # "3.13"; "" where the base decides
+    base: BasePlan
+    lock: LockPlan
+    build: BuildPlan
+    files: tuple[FilePlan, ...]
+    config: ConfigPlan
+    scripts: tuple[str, ...]              # console scripts that the wheel must bring
+    compression: str                      # "gzip", "zstd" or "none"
+    created: int | None                   # seconds since the epoch; None: the newest of the wheels' upload times
+    check: tuple[str, ...]
+    load: bool
+    guesses: tuple[Guess, ...] = ()

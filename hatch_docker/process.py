@@ -1,0 +1,100 @@
+"""Run a program: stream what it says, hide secrets, raise with its last lines. The only use of subprocess."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from hatch_docker.errors import ProgramError
+
+LAST_LINES = 20
+
+
+def redact(text: str, secrets: Sequence[str]) -> str:
+    """`text` with every secret value replaced by `***`."""
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+class ProcessFailed(ProgramError):
+    """A program ended with a status other than 0; `status` and `output` (its last lines) tell more."""
+
+    def __init__(self, message: str, status: int, output: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.output = output
+
+
+def run(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes | None = None,
+    secrets: Sequence[str] = (),
+    log: Callable[[str], None] | None = None,
+) -> str:
+    """Run a program to its end and return its standard output as text.
+
+    Standard error is streamed to `log` line by line, secrets hidden. Raises ProcessFailed with the last 20
+    lines when the status is not 0, ProgramError when the program cannot be started.
+    """
+    import threading
+
+    try:
+        process = subprocess.Popen(
+            list(command), env=None if env is None else dict(env), cwd=cwd,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
+    last: deque[str] = deque(maxlen=LAST_LINES)
+
+    def read_errors() -> None:
+        assert process.stderr is not None
+        for raw in process.stderr:
+            line = redact(raw.decode(errors="replace").rstrip("\n"), secrets)
+            last.append(line)
+            if log is not None:
+                log(line)
+
+    with process:
+        reader = threading.Thread(target=read_errors)
+        reader.start()
+        feeder = _feed(process, stdin)
+        assert process.stdout is not None
+        try:
+            output = process.stdout.read().decode(errors="replace")
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            reader.join()
+            if feeder is not None:
+                feeder.join()
+    if process.returncode != 0:
+        text = "\n".join(last) or redact("\n".join(output.splitlines()[-LAST_LINES:]), secrets)
+        raise ProcessFailed(f"{Path(command[0]).name} failed with status {process.returncode}:\n{text}", process.returncode, text)
+    return output
+
+
+def _feed(process: subprocess.Popen[bytes], data: bytes | None):  # type: ignore[no-untyped-def]
+    if data is None:
+        return None
+    import threading
+
+    def write() -> None:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(data)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    return thread

@@ -1,0 +1,254 @@
+"""The user's cache: bytes by digest, facts by key, unpacked trees by key. Verified on read, written atomically.
+
+    <root>/blobs/<hex>          any bytes, named by their sha256
+    <root>/facts/<kind>/<key>   a small JSON value, with its own checksum
+    <root>/trees/<kind>/<key>/  an unpacked file tree, complete once it has this name
+    <root>/locks/, <root>/tmp/  what concurrent builds share, and what is not finished
+
+Keys are contents (digests, versions, recipes), never paths or times, so that a fresh checkout hits too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from hatch_docker.errors import StoreError
+
+FORMAT = "v1"
+CHUNK = 1 << 20
+TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file belongs to a killed build
+
+
+def key_of(*parts: object) -> str:
+    """A key for some JSON values: the hexadecimal sha256 of their canonical form."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:` and the hexadecimal digest of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write `path` under a temporary name beside it; renamed when the block ends well, removed when not.
+
+    Every output of a build goes through here, so that a killed build leaves no half-written file under its
+    final name and an earlier output stays whole until the new one is. Raises StoreError, naming the path.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise StoreError(f"cannot write {path}: a directory is in the way; move it away")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+class BlobWriter:
+    """A stream into the store that counts and hashes what passes; `commit` gives it its name."""
+
+    def __init__(self, store: Store, stream: IO[bytes], temporary: Path) -> None:
+        self._store = store
+        self._stream = stream
+        self._temporary = temporary
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> int:
+        """Append some bytes."""
+        self._hash.update(data)
+        self.size += len(data)
+        return self._stream.write(data)
+
+    @property
+    def digest(self) -> str:
+        """The digest of what was written so far."""
+        return "sha256:" + self._hash.hexdigest()
+
+    def commit(self) -> str:
+        """Finish the blob and return its digest."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._temporary.replace(self._store.blob_path(self.digest))
+        return self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The cache under one directory; safe to share between processes. Made by `open_store`."""
+
+    root: Path
+
+    def blob_path(self, digest: str) -> Path:
+        """Where the bytes of a digest are, or would be."""
+        return self.root / "blobs" / digest.removeprefix("sha256:")
+
+    def has(self, digest: str) -> bool:
+        """Whether a blob of that name exists; its bytes are checked when they are read."""
+        return self.blob_path(digest).is_file()
+
+    def get(self, digest: str) -> Path | None:
+        """The path of a verified blob, or None; an entry with other bytes is removed."""
+        path = self.blob_path(digest)
+        if path.is_symlink() or not path.is_file():
+            self._discard(path)
+            return None
+        if file_digest(path) != digest:
+            self._discard(path)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return path
+
+    def _discard(self, path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[BlobWriter]:
+        """A BlobWriter; what was not committed when the block ends is removed. Raises StoreError."""
+        temporary: Path | None = None
+        try:
+            descriptor, name = tempfile.mkstemp(dir=self.root / "tmp")
+            temporary = Path(name)
+            with os.fdopen(descriptor, "wb") as stream:
+                yield BlobWriter(self, stream, temporary)
+        except OSError as error:
+            raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+    def put(self, data: bytes) -> str:
+        """Keep some bytes and return their digest."""
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.commit()
+
+    def put_file(self, path: Path) -> str:
+        """Keep a copy of a file and return its digest."""
+        with path.open("rb") as stream, self.writer() as writer:
+            while chunk := stream.read(CHUNK):
+                writer.write(chunk)
+            return writer.commit()
+
+    def recall(self, kind: str, key: str) -> Any:
+        """The JSON value remembered under a key, or None; a damaged one is removed."""
+        path = self.root / "facts" / kind / key
+        try:
+            value = json.loads(path.read_bytes())
+            if value["sum"] == key_of(key, value["fact"]):
+                return value["fact"]
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            pass
+        self._discard(path)
+        return None
+
+    def remember(self, kind: str, key: str, fact: Any) -> None:
+        """Keep a small JSON value under a key."""
+        value = {"fact": fact, "sum": key_of(key, fact)}
+        with replacing(self.root / "facts" / kind / key) as stream:
+            stream.write(json.dumps(value, sort_keys=True).encode())
+
+    def tree(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
+        """The directory under a key, made once: `make` fills an empty directory that is then renamed."""
+        path = self.root / "trees" / kind / key
+        if not path.is_dir():
+            with self.lock(f"{kind}-{key}"):
+                if not path.is_dir():
+                    self._make_tree(path, make)
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return path
+
+    def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=self.root / "tmp"))
+        try:
+            temporary.chmod(0o755)
+            make(temporary)
+            temporary.rename(path)
+        except OSError as error:
+            raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
+        finally:
+            remove_tree(temporary)
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a machine-wide lock: look again after taking it, another build may have done the work."""
+        from filelock import FileLock
+
+        with FileLock(self.root / "locks" / f"{key_of(name)[:32]}.lock"):
+            yield
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree that may hold directories without write permission."""
+
+    def allow(function: Callable[[str], object], name: str, _error: object) -> None:
+        with contextlib.suppress(OSError):
+            Path(name).parent.chmod(0o700)
+            Path(name).chmod(0o700)
+            function(name)
+
+    if path.is_dir():
+        shutil.rmtree(path, onerror=allow)
+
+
+def open_store(root: Path) -> Store:
+    """The store under `root` (made if missing), rid of what killed builds left; raises StoreError."""
+    store = Store(root / FORMAT)
+    try:
+        for name in ("blobs", "facts", "trees", "locks", "tmp"):
+            (store.root / name).mkdir(parents=True, exist_ok=True)
+        oldest = time.time() - TMP_LIFETIME
+        for path in (store.root / "tmp").iterdir():
+            if path.lstat().st_mtime < oldest:
+                remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot use the cache {root}: {error.strerror or error}; "
+            "set HATCH_DOCKER_CACHE_DIR to a directory that can be written"
+        ) from error
+    return store
+
+
+def default_root() -> Path:
+    """The user's cache directory for hatch-docker."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("hatch-docker", appauthor=False))

@@ -1,0 +1,1 @@
+"""Wheels: pinned, fetched, installed into layers; and the builder stage that makes them."""
