@@ -1,1 +1,146 @@
-"""Where FROM comes from: a registry, a layout, or Debian itself."""
+"""Where FROM comes from: a registry, a layout, or Debian itself; and what the rest needs to know of a base."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from hatch_docker.errors import BaseImageError
+from hatch_docker.oci.model import Image, Platform
+from hatch_docker.plan import BasePlan
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.oci.layer import Compression
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """The Python that runs in the image: its real path there (no symbolic link) and its full version."""
+
+    path: str                                 # "/usr/bin/python3.13"
+    version: str                              # "3.13.5"
+
+    @property
+    def short(self) -> str:
+        """The version as in directory names and `requires-python`: "3.13"."""
+        return ".".join(self.version.split(".")[:2])
+
+    @property
+    def cache_tag(self) -> str:
+        """What stands in the name of a .pyc of this interpreter (PEP 3147): "cpython-313"."""
+        return "cpython-" + self.short.replace(".", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """An image for one platform and what was read from it. Paths are relative to the root, without "./".
+
+    `digest` is the manifest's; `contents` and `kinds` have one item a layer, as in the receipt. `plan` and
+    `source` lead to the same base for another architecture (`compiler_tree`).
+    """
+
+    plan: BasePlan
+    name: str                                 # what the user typed: "debian:trixie"
+    digest: str
+    image: Image
+    interpreter: Interpreter
+    libc: tuple[str, str]                     # ("glibc", "2.41") or ("musl", "1.2")
+    users: Mapping[str, tuple[int, int]]      # name -> user id, group id, from etc/passwd
+    directories: frozenset[str]               # "usr", "usr/bin"; never to be written again by a layer of ours
+    symlinks: Mapping[str, str] = field(default=_EMPTY)  # "lib" -> "usr/lib"
+    suite: str = ""                           # Debian's codename, "" where os-release names none
+    contents: tuple[tuple[str, ...], ...] = ()           # ("libc6 2.41-12", ...) a layer
+    kinds: tuple[str, ...] = ()               # "base" or "system" a layer
+    source: str = ""                          # registry: repository@digest of the index that named this image
+
+    @property
+    def platform(self) -> Platform:
+        """What the base runs on."""
+        return self.image.platform
+
+
+def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: Compression) -> Base:
+    """The base of a plan for one platform; `compression` is that of layers which have to be made.
+
+    Raises BaseImageError where the base cannot be had or holds no Python, RegistryError where a registry or
+    a mirror refuses.
+    """
+    if plan.kind == "debian":
+        from hatch_docker.bases.debian import make_debian_base
+
+        return make_debian_base(plan, platform, ctx, compression=compression)
+    if plan.kind == "registry":
+        from hatch_docker.bases.registry import pull_base
+
+        return pull_base(plan, platform, ctx)
+    from hatch_docker.bases.layout import read_base
+
+    return read_base(plan, platform, ctx)
+
+
+def check_python(base: Base, requires_python: str) -> None:
+    """Raise BaseImageError, naming both sides, where the base's Python is not one the project runs on."""
+    from packaging.specifiers import SpecifierSet
+
+    if not SpecifierSet(requires_python).contains(base.interpreter.version, prereleases=True):
+        raise BaseImageError(
+            f"the project needs Python {requires_python}, but base {base.name} has {base.interpreter.version}; "
+            "choose another `base` (or `python`), or widen `requires-python`"
+        )
+
+
+def base_tree(base: Base, ctx: Context) -> Path:
+    """The base's files in a directory of the store, to run its interpreter from; made once a set of layers."""
+    from hatch_docker.oci.layer import extract
+    from hatch_docker.store import key_of
+
+    layers = base.image.layers
+    key = key_of("base tree", 1, [layer.diff_id for layer in layers])
+    return ctx.store.tree("base", key, lambda root: extract(layers, root))
+
+
+def compiler_tree(base: Base, ctx: Context, *, compression: Compression) -> tuple[Path, Interpreter] | None:
+    """A tree whose interpreter runs on this machine and compiles for `base`, and that interpreter.
+
+    The base itself where the architectures agree, else the same base for this machine's architecture; None,
+    with a warning, where there is no such thing: then the image goes without .pyc.
+    """
+    from hatch_docker.bases.sibling import compiler_base
+
+    found = compiler_base(base, ctx, compression)
+    return None if found is None else (base_tree(found, ctx), found.interpreter)
+
+
+def real_path(symlinks: Mapping[str, str], path: str) -> str:
+    """`path` (relative to the root) with the symbolic links of the base followed: "lib/x" -> "usr/lib/x".
+
+    A layer that wrote "lib/x" would put a directory in the place of the base's link. Raises BaseImageError
+    for a loop.
+    """
+    for _ in range(40):  # as many as Linux follows
+        parts = path.split("/")
+        for count in range(1, len(parts) + 1):
+            head = "/".join(parts[:count])
+            if head in symlinks:
+                path = _joined(head, symlinks[head], parts[count:])
+                break
+        else:
+            return path
+    raise BaseImageError(f"/{path} leads through a loop of symbolic links in the base")
+
+
+def _joined(link: str, target: str, rest: list[str]) -> str:
+    start = [] if target.startswith("/") else link.split("/")[:-1]
+    result: list[str] = []
+    for part in [*start, *target.split("/"), *rest]:
+        if part == "..":
+            del result[-1:]
+        elif part not in ("", "."):
+            result.append(part)
+    return "/".join(result)
