@@ -72,7 +72,7 @@ class Descriptor:
     digest: str
     size: int
     platform: Platform | None = None
-    annotations: Mapping[str, str] = field(default=_EMPTY)
+    annotations: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
 
     def to_json(self) -> dict[str, Any]:
         """The descriptor as the JSON object of descriptor.md; empty optional fields are left out."""
