@@ -1,12 +1,10 @@
-"""Plan: everything that decides an image, as plain values; and make_plan, which takes every default and guess."""
+"""Plan: everything that decides an image, as plain values. Made by defaults.make_plan, read by the engines."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-
-_EMPTY: Mapping[str, str] = MappingProxyType({})
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class BuildPlan:
 
     isolated: bool
     packages: tuple[str, ...] = ()        # Debian packages beside the compiler
-    env: Mapping[str, str] = field(default=_EMPTY)
+    env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()         # names of environment variables whose values the build may read
     network: bool = True
 
@@ -74,6 +72,14 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckPlan:
+    """A command that must succeed in the finished image; `timeout` in seconds."""
+
+    command: tuple[str, ...]
+    timeout: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigPlan:
     """What the image's configuration says (config.md)."""
 
@@ -81,7 +87,7 @@ class ConfigPlan:
     cmd: tuple[str, ...]
     env: Mapping[str, str]
     labels: Mapping[str, str]
-    annotations: Mapping[str, str]
+    annotations: Mapping[str, str]       # the engine adds created, base.name and base.digest
     user: str
     workdir: str
     ports: tuple[str, ...]                # "8000/tcp"
@@ -109,6 +115,11 @@ class Plan:
     scripts: tuple[str, ...]              # console scripts that the wheel must bring
     compression: str                      # "gzip", "zstd" or "none"
     created: int | None                   # seconds since the epoch; None: the newest of the wheels' upload times
-    check: tuple[str, ...]
-    load: bool
+    check: CheckPlan | None
+    load: str                             # "auto", "always" or "never"
     guesses: tuple[Guess, ...] = ()
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON values, for `docker:plan`."""
+    return {"schema": 1, **asdict(plan)}

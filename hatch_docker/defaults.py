@@ -1,0 +1,232 @@
+"""make_plan: every default and every guess is taken here, and each guess says why."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from hatch_docker.errors import ConfigError
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan import (
+    BasePlan, BuildPlan, CheckPlan, ConfigPlan, FilePlan, Guess, HealthCheck, LockPlan, Plan,
+)
+from hatch_docker.project import PURE_HOOKS, Project
+from hatch_docker.release.names import annotations_of, merged, normalised, tag_from
+
+if TYPE_CHECKING:
+    from hatch_docker.config import Config
+
+DEBIAN_PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
+# The newest CPython whose wheels most projects publish; a newer one is taken when it is asked for.
+KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")
+
+
+def make_plan(project: Project, config: Config, host: Platform) -> Plan:
+    """Decide everything: the user's options over the project's facts over our defaults.
+
+    Pure: reads no file, clock or variable. Raises ConfigError where the options cannot be met.
+    """
+    guesses: list[Guess] = []
+    base, python = _base(project, config, guesses)
+    extras, groups = _chosen(project, config)
+    requirements = _requirements(project, extras, groups)
+    return Plan(
+        name=project.file_name,
+        version=project.version,
+        references=_references(project, config, guesses),
+        engine=config.engine,
+        platforms=_platforms(config, host, guesses),
+        requires_python=project.requires_python,
+        python=python,
+        base=base,
+        lock=_lock(project, config, requirements, extras, groups, guesses),
+        build=_build(project, config, guesses),
+        files=tuple(FilePlan(item.source, item.target, item.mode) for item in config.files),
+        config=_config(project, config, guesses),
+        scripts=project.scripts,
+        compression=config.compression,
+        created=_created(project, guesses),
+        check=CheckPlan(tuple(config.check.command), config.check.timeout) if config.check.command else None,
+        load=config.load,
+        guesses=tuple(guesses),
+    )
+
+
+def _base(project: Project, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
+    name, python = config.base, config.python
+    if not name:
+        python = python or _newest_python(project.requires_python)
+        name = f"python:{python}-slim"
+        reason = f"the newest CPython that requires-python {project.requires_python or '(none)'} admits"
+        guesses.append(Guess("base", name, reason))
+    kind, _, location = name.partition(":")
+    if kind == "debian":
+        if location not in DEBIAN_PYTHONS:
+            known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
+            raise ConfigError(f"base {name!r}: unknown Debian suite; known: {known}")
+        found = DEBIAN_PYTHONS[location]
+        if python and python != found:
+            raise ConfigError(f"python = {python!r} does not fit base {name!r}, whose Python is {found}")
+        python = found
+        _admits(project, python, name)
+    elif kind != "oci":
+        kind, location = "registry", name
+    if python:
+        _admits(project, python, f"python = {python!r}")
+    plan = BasePlan(
+        kind, name, location, config.debian.mirror, config.debian.security_mirror, config.debian.slim,
+        tuple(sorted(set(config.runtime.packages))),
+    )
+    return plan, python
+
+
+def _newest_python(requires: str) -> str:
+    from packaging.specifiers import SpecifierSet
+
+    specifiers = SpecifierSet(requires)
+    for python in KNOWN_PYTHONS:
+        # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
+        if specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0"):
+            return python
+    raise ConfigError(f"requires-python {requires!r} admits no CPython we know ({', '.join(KNOWN_PYTHONS)}); set base")
+
+
+def _admits(project: Project, python: str, where: str) -> None:
+    from packaging.specifiers import SpecifierSet
+
+    specifiers = SpecifierSet(project.requires_python)
+    if not (specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")):
+        raise ConfigError(
+            f"{where} means Python {python}, but {project.name} requires-python {project.requires_python!r}; "
+            "choose another base or widen requires-python"
+        )
+
+
+def _chosen(project: Project, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    from packaging.utils import canonicalize_name
+
+    chosen = []
+    for option, wanted, known in (
+        ("extras", config.extras, project.extras),
+        ("dependency-groups", config.dependency_groups, project.groups),
+    ):
+        names = {canonicalize_name(name): name for name in known}
+        for name in wanted:
+            if canonicalize_name(name) not in names:
+                has = ", ".join(sorted(known)) or "none"
+                raise ConfigError(f"tool.hatch-docker.{option}: {project.name} has no {name!r}; it has: {has}")
+        chosen.append(tuple(sorted({names[canonicalize_name(name)] for name in wanted})))
+    return chosen[0], chosen[1]
+
+
+def _requirements(project: Project, extras: tuple[str, ...], groups: tuple[str, ...]) -> tuple[str, ...]:
+    found = list(project.dependencies)
+    for name in extras:
+        found += project.extras[name]
+    for name in groups:
+        found += project.groups[name]
+    return tuple(sorted(set(found)))
+
+
+def _lock(
+    project: Project, config: Config, requirements: tuple[str, ...], extras: tuple[str, ...],
+    groups: tuple[str, ...], guesses: list[Guess],
+) -> LockPlan:
+    if config.lock in ("auto", "resolve"):
+        path = project.locks[0] if project.locks and config.lock == "auto" else ""
+        if config.lock == "auto":
+            reason = "the first lock found at the project's root" if path else "no lock at the project's root"
+            guesses.append(Guess("lock", path or "resolve", reason))
+    else:
+        path = config.lock
+    return LockPlan(_lock_kind(path), path, requirements, extras, groups)
+
+
+def _lock_kind(path: str) -> str:
+    name = path.rpartition("/")[2]
+    if not name:
+        return "resolve"
+    if re.fullmatch(r"pylock(\.[^.]+)?\.toml", name):
+        return "pylock"
+    if name == "uv.lock":
+        return "uv"
+    if name.endswith((".txt", ".in", ".lock")) and name not in ("poetry.lock", "pdm.lock"):
+        return "requirements"
+    raise ConfigError(
+        f"tool.hatch-docker.lock: {path!r} is not a lock we read; "
+        "use pylock.toml, uv.lock or a requirements file with hashes"
+    )
+
+
+def _references(project: Project, config: Config, guesses: list[Guess]) -> tuple[str, ...]:
+    image = config.image
+    if not image:
+        image = normalised(project.name)
+        guesses.append(Guess("image", image, "the project's name"))
+    return tuple(dict.fromkeys(f"{image}:{tag_from(template, project)}" for template in config.tags))
+
+
+def _platforms(config: Config, host: Platform, guesses: list[Guess]) -> tuple[str, ...]:
+    if config.platforms:
+        return tuple(dict.fromkeys(config.platforms))
+    guesses.append(Guess("platforms", str(host), "this machine's architecture"))
+    return (str(host),)
+
+
+def _build(project: Project, config: Config, guesses: list[Guess]) -> BuildPlan:
+    build = config.build
+    isolated = build.isolated == "always"
+    if build.isolated == "auto":
+        unknown = [hook for hook in project.hooks if hook not in PURE_HOOKS]
+        isolated = bool(unknown or build.packages)
+        reason = "its wheel needs no build hook"
+        if isolated:
+            reason = f"build hook {unknown[0]!r} may compile" if unknown else "build.packages are asked for"
+        guesses.append(Guess("build.isolated", "always" if isolated else "never", reason))
+    return BuildPlan(isolated, tuple(sorted(set(build.packages))), build.env, tuple(build.secrets), build.network)
+
+
+def _config(project: Project, config: Config, guesses: list[Guess]) -> ConfigPlan:
+    metadata = annotations_of(project)
+    health = config.healthcheck
+    return ConfigPlan(
+        entrypoint=_entrypoint(project, config, guesses),
+        cmd=tuple(config.cmd),
+        env=dict(sorted({"PYTHONUNBUFFERED": "1", **config.env}.items())),
+        labels=merged(metadata, config.labels),
+        annotations=merged(metadata, config.annotations),
+        user=config.user,
+        workdir=config.workdir,
+        ports=tuple(config.ports),
+        volumes=tuple(config.volumes),
+        stop_signal=config.stop_signal,
+        healthcheck=HealthCheck(
+            tuple(health.command), health.interval, health.timeout, health.start_period, health.retries
+        ) if health else None,
+    )
+
+
+def _entrypoint(project: Project, config: Config, guesses: list[Guess]) -> tuple[str, ...]:
+    if config.entrypoint is not None:
+        return tuple(config.entrypoint)
+    scripts = project.scripts
+    if len(scripts) == 1:
+        guesses.append(Guess("entrypoint", scripts[0], "the project's only console script"))
+        return scripts
+    like = [name for name in scripts if normalised(name) == normalised(project.name)]
+    if like:
+        guesses.append(Guess("entrypoint", like[0], "the console script named like the project"))
+        return (like[0],)
+    if config.cmd:
+        return ()
+    have = f"it has {', '.join(scripts)}" if scripts else "it has none"
+    raise ConfigError(
+        f"tool.hatch-docker.entrypoint: {project.name} needs one, no console script is the obvious one ({have}); "
+        'set for example entrypoint = ["python", "-m", "MODULE"]'
+    )
+
+
+def _created(project: Project, guesses: list[Guess]) -> int | None:
+    if project.source_date is None:
+        guesses.append(Guess("created", "the newest wheel's upload time", "no SOURCE_DATE_EPOCH and no commit"))
+    return project.source_date

@@ -1,0 +1,176 @@
+"""Project: what a project says of itself, read from hatchling; and Source, which makes its sdist and wheel."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.errors import ConfigError, HatchDockerError
+
+if TYPE_CHECKING:
+    from hatchling.builders.plugin.interface import BuilderInterface
+
+# Build hooks that only write Python text, so that their wheel needs no builder stage.
+PURE_HOOKS = frozenset({"version", "vcs"})
+LOCK_NAMES = ("pylock.toml", "uv.lock")
+REQUIREMENTS_NAMES = ("requirements.lock", "requirements.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """Where the sources stand in version control. `time` is the commit's, in seconds since the epoch."""
+
+    commit: str
+    branch: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """Facts of one project; nothing here was guessed."""
+
+    root: Path
+    name: str                                   # as published: my-app
+    file_name: str                              # as in artifacts: my_app
+    version: str
+    description: str
+    requires_python: str
+    licence: str                                # an SPDX expression, "" when the project states none
+    authors: tuple[str, ...]
+    urls: Mapping[str, str]
+    scripts: tuple[str, ...]                    # console scripts
+    dependencies: tuple[str, ...]               # PEP 508
+    extras: Mapping[str, tuple[str, ...]]
+    groups: Mapping[str, tuple[str, ...]]       # PEP 735, include-group expanded
+    locks: tuple[str, ...]                      # lock files at the root, in our order of preference
+    hooks: tuple[str, ...]                      # build hooks of the wheel
+    revision: Revision | None
+    source_date: int | None                     # SOURCE_DATE_EPOCH, else the commit's time
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Makes the project's artifacts into a directory, on the host, and returns their path."""
+
+    wheel: Callable[[Path], Path]
+    sdist: Callable[[Path], Path]
+
+
+def read_project(builder: BuilderInterface[Any, Any], environ: Mapping[str, str]) -> Project:
+    """The facts of the project that `builder` builds; raises ConfigError where they cannot be read."""
+    metadata = builder.metadata
+    core = metadata.core
+    root = Path(builder.root)
+    revision = read_revision(root)
+    return Project(
+        root=root,
+        name=core.name,
+        file_name=builder.normalize_file_name_component(core.name),
+        version=metadata.version,
+        description=core.description,
+        requires_python=core.requires_python,
+        licence=core.license_expression or core.license,
+        authors=_authors(core.authors_data),
+        urls=dict(core.urls),
+        scripts=tuple(sorted(core.scripts)),
+        dependencies=tuple(core.dependencies),
+        extras={name: tuple(values) for name, values in core.optional_dependencies.items()},
+        groups=_groups(metadata.config.get("dependency-groups", {})),
+        locks=_locks(root),
+        hooks=tuple(_wheel_builder(builder).config.hook_config),
+        revision=revision,
+        source_date=_source_date(environ, revision),
+    )
+
+
+def open_source(builder: BuilderInterface[Any, Any]) -> Source:
+    """The project's artifacts as hatchling makes them in this process."""
+
+    def wheel(directory: Path) -> Path:
+        return _build(_wheel_builder(builder), directory, "standard")
+
+    def sdist(directory: Path) -> Path:
+        from hatchling.builders.sdist import SdistBuilder
+
+        made = SdistBuilder(
+            builder.root, plugin_manager=builder.plugin_manager, metadata=builder.metadata, app=builder.app
+        )
+        return _build(made, directory, "standard")
+
+    return Source(wheel, sdist)
+
+
+def _wheel_builder(builder: BuilderInterface[Any, Any]) -> BuilderInterface[Any, Any]:
+    from hatchling.builders.wheel import WheelBuilder
+
+    return WheelBuilder(
+        builder.root, plugin_manager=builder.plugin_manager, metadata=builder.metadata, app=builder.app
+    )
+
+
+def _build(builder: BuilderInterface[Any, Any], directory: Path, version: str) -> Path:
+    (artifact,) = builder.build(
+        directory=str(directory), versions=[version], hooks_only=False, clean=False, clean_hooks_after=False
+    )
+    return Path(artifact)
+
+
+def _authors(data: Mapping[str, list[str]]) -> tuple[str, ...]:
+    return (*data.get("name", ()), *data.get("email", ()))
+
+
+def _groups(table: Any) -> dict[str, tuple[str, ...]]:
+    if not table:
+        return {}
+    from packaging.dependency_groups import DependencyGroupResolver
+
+    resolver = DependencyGroupResolver(table)
+    groups = {}
+    for name in table:
+        try:
+            groups[name] = tuple(str(requirement) for requirement in resolver.resolve(name))
+        except (ExceptionGroup, ValueError, LookupError, TypeError) as error:
+            raise ConfigError(f"pyproject.toml: dependency-groups.{name}: {_first(error)}") from error
+    return groups
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _locks(root: Path) -> tuple[str, ...]:
+    found = [name for name in LOCK_NAMES if (root / name).is_file()]
+    for name in REQUIREMENTS_NAMES:
+        path = root / name
+        if path.is_file() and "--hash=" in path.read_text(encoding="utf-8", errors="replace"):
+            found.append(name)
+    return tuple(found)
+
+
+def _source_date(environ: Mapping[str, str], revision: Revision | None) -> int | None:
+    text = environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return revision.time if revision else None
+    if not re.fullmatch(r"\d{1,11}", text):
+        raise ConfigError(f"SOURCE_DATE_EPOCH is {text!r}: it must be a number of seconds since 1970")
+    return int(text)
+
+
+def read_revision(root: Path) -> Revision | None:
+    """The commit that is checked out, or None outside version control or without git."""
+    if not any((parent / ".git").exists() for parent in (root, *root.parents)):
+        return None
+    from hatch_docker.process import run
+
+    command = ["git", "-C", str(root), "log", "-1", "--no-show-signature", "--format=%H%n%ct%n%D", "--decorate=full"]
+    with contextlib.suppress(HatchDockerError, ValueError):
+        commit, time, names = run(command).split("\n")[:3]
+        branch = re.match(r"HEAD -> refs/heads/([^,]+)", names)
+        return Revision(commit, branch[1] if branch else "", int(time))
+    return None
