@@ -1,11 +1,10 @@
-"""Where FROM comes from: a registry, a layout, or Debian itself; and what the rest needs to know of a base."""
+"""Where FROM comes from: a registry, a layout, or Debian itself; and what others need to know of a base."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import BaseImageError
@@ -15,8 +14,6 @@ from hatch_docker.plan import BasePlan
 if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.oci.layer import Compression
-
-_EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class Base:
     libc: tuple[str, str]                     # ("glibc", "2.41") or ("musl", "1.2")
     users: Mapping[str, tuple[int, int]]      # name -> user id, group id, from etc/passwd
     directories: frozenset[str]               # "usr", "usr/bin"; never to be written again by a layer of ours
-    symlinks: Mapping[str, str] = field(default=_EMPTY)  # "lib" -> "usr/lib"
+    symlinks: Mapping[str, str] = field(default_factory=dict)  # "lib" -> "usr/lib"
     suite: str = ""                           # Debian's codename, "" where os-release names none
     contents: tuple[tuple[str, ...], ...] = ()           # ("libc6 2.41-12", ...) a layer
     kinds: tuple[str, ...] = ()               # "base" or "system" a layer
@@ -90,13 +87,13 @@ def check_python(base: Base, requires_python: str) -> None:
 
     if not SpecifierSet(requires_python).contains(base.interpreter.version, prereleases=True):
         raise BaseImageError(
-            f"the project needs Python {requires_python}, but base {base.name} has {base.interpreter.version}; "
-            "choose another `base` (or `python`), or widen `requires-python`"
+            f"the project needs Python {requires_python}, but base {base.name} has "
+            f"{base.interpreter.version}; choose another `base` (or `python`), or widen `requires-python`"
         )
 
 
 def base_tree(base: Base, ctx: Context) -> Path:
-    """The base's files in a directory of the store, to run its interpreter from; made once a set of layers."""
+    """The base's files in a directory of the store, to run its interpreter from; made once."""
     from hatch_docker.oci.layer import extract
     from hatch_docker.store import key_of
 

@@ -1,0 +1,198 @@
+"""Sources to .pyc, by the Python of the base itself, which runs here without root, namespaces or a container.
+
+The bytes depend on the source, its path in the image and the interpreter's version, on nothing else:
+
+- unchecked hash .pyc (PEP 552): no time of a file in them, and nothing to check at import;
+- marshal writes an object in another way when something else refers to it (CPython #129724), so what was
+  compiled before may show: each file is compiled in a fork of a process that has compiled nothing;
+- PYTHONHASHSEED=0: before 3.11 the order of frozensets shows.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from hatch_docker.bases import Interpreter
+from hatch_docker.errors import BaseImageError, ProgramError
+from hatch_docker.process import run
+
+_NOT_RUNNABLE = (
+    "cannot run {path} of the base on this machine: {why}; "
+    "is the cache on a file system mounted noexec? HATCH_DOCKER_CACHE_DIR names another place"
+)
+
+# Runs in the base's Python, 3.7 or newer, perhaps without a single .pyc of the standard library: so it
+# imports only what is built in or frozen. Jobs come on stdin: name, file, offset, size, each ended by NUL.
+# A child that meets a source its Python does not accept (Python 2 in a wheel, say) leaves no .pyc.
+_DRIVER = r"""
+import _imp, gc, marshal, posix, sys
+from _frozen_importlib_external import MAGIC_NUMBER
+
+def compile_one(name, path, offset, size, out):
+    file = posix.open(path, posix.O_RDONLY)
+    source = b""
+    while len(source) < size:
+        piece = posix.pread(file, size - len(source), offset + len(source))
+        if not piece:
+            return 2
+        source += piece
+    try:
+        code = marshal.dumps(compile(source, name, "exec", dont_inherit=True))
+    except Exception:
+        return 0
+    token = int.from_bytes(MAGIC_NUMBER, "little")
+    data = MAGIC_NUMBER + b"\1\0\0\0" + _imp.source_hash(token, source) + code
+    file = posix.open(out, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o600)
+    while data:
+        data = data[posix.write(file, data):]
+    return 0
+
+def wait(running):
+    pid, status = posix.waitpid(-1, 0)
+    name = running.pop(pid)
+    if status:
+        kind = "signal %d" % (status & 127) if status & 127 else "status %d" % (status >> 8)
+        posix.write(2, ("compiling %s ended with %s\n" % (name, kind)).encode())
+        posix._exit(3)
+
+def main(limit):
+    fields = sys.stdin.buffer.read().split(b"\0")
+    running = {}
+    gc.disable()
+    gc.freeze()
+    for number in range(len(fields) // 4):
+        name, path, offset, size = fields[4 * number : 4 * number + 4]
+        while len(running) >= limit:
+            wait(running)
+        pid = posix.fork()
+        if pid == 0:
+            status = 2
+            try:
+                status = compile_one(name.decode(), path, int(offset), int(size), str(number))
+            finally:
+                posix._exit(status)
+        running[pid] = name.decode()
+    while running:
+        wait(running)
+
+main(int(sys.argv[1]))
+"""
+
+
+def bytecode_path(source: str, interpreter: Interpreter) -> str:
+    """Where an interpreter looks for the .pyc of a source (PEP 3147)."""
+    directory, _, name = source.rpartition("/")
+    compiled = f"__pycache__/{name.removesuffix('.py')}.{interpreter.cache_tag}.pyc"
+    return f"{directory}/{compiled}" if directory else compiled
+
+
+def compile_sources(
+    sources: Sequence[tuple[str, bytes | Path]], tree: Path, interpreter: Interpreter, *, workers: int = 0
+) -> dict[str, bytes]:
+    """The .pyc of some sources: its path in the image -> its bytes.
+
+    A source is its path in the image, relative to the root ("usr/lib/python3.13/os.py"; a traceback will
+    show it with a leading "/"), and its contents. `tree` is an extracted base whose interpreter runs on this
+    machine (`bases.compiler_tree`); `workers` 0 means one a CPU. A source that this Python does not accept
+    has no item. Raises BaseImageError where the interpreter does not run.
+    """
+    if not sources:
+        return {}
+    workers = workers or len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as name:
+        directory = Path(name)
+        jobs = _write_jobs(sources, directory / "sources")
+        python = python_command(tree, interpreter)
+        command = [*python, "-S", "-s", "-W", "ignore", "-c", _DRIVER, str(workers)]
+        environment = {
+            "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8",
+            "PYTHONHOME": str(tree / interpreter.path.lstrip("/")).rpartition("/bin/")[0],
+        }
+        try:
+            run(command, env=environment, cwd=directory, stdin=jobs)
+        except ProgramError as error:
+            why = str(error).strip().splitlines()[-1]
+            raise BaseImageError(_NOT_RUNNABLE.format(path=interpreter.path, why=why)) from error
+        return {
+            bytecode_path(path, interpreter): (directory / str(number)).read_bytes()
+            for number, (path, _) in enumerate(sources)
+            if (directory / str(number)).exists()
+        }
+
+
+def _write_jobs(sources: Iterable[tuple[str, bytes | Path]], spool: Path) -> bytes:
+    """The jobs as the driver reads them; sources that are no files go to `spool`, one after another."""
+    jobs = bytearray()
+    with spool.open("wb") as stream:
+        for name, content in sources:
+            if isinstance(content, bytes):
+                place = (os.fsencode(spool), stream.tell(), len(content))
+                stream.write(content)
+            else:
+                place = (os.fsencode(content.absolute()), 0, content.stat().st_size)
+            jobs += b"/%b\0%b\0%d\0%d\0" % (name.encode(), *place)
+    return bytes(jobs)
+
+
+def python_command(tree: Path, interpreter: Interpreter) -> list[str]:
+    """The start of a command that runs a tree's interpreter with the tree's own libraries, by its own loader.
+
+    Raises BaseImageError where the interpreter is no ELF program for this machine.
+    """
+    program = inside(tree, interpreter.path)
+    loader = _program_interpreter(program)
+    if loader is None:  # static
+        return [str(program)]
+    multiarch = [path for path in (tree / "usr/lib").glob("*-linux-*") if path.is_dir()]
+    places = ["usr/local/lib", "lib", "usr/lib", "lib64", "usr/lib64"]
+    libraries = [*(inside(tree, place) for place in places), *sorted(multiarch)]
+    search = ":".join(dict.fromkeys(str(path) for path in libraries if path.is_dir()))
+    # The host's ld.so.cache would bring the host's libraries in; musl has no cache, and no such option.
+    options = [] if "musl" in loader else ["--inhibit-cache"]
+    return [str(inside(tree, loader)), *options, "--library-path", search, str(program)]
+
+
+def inside(root: Path, path: str) -> Path:
+    """The file that `path` means in a tree seen as a root directory: links are followed within it."""
+    parts = [part for part in reversed(path.split("/")) if part]
+    place: list[str] = []
+    for _ in range(4096):  # a loop of links never ends
+        if not parts:
+            break
+        part = parts.pop()
+        if part == "..":
+            del place[-1:]
+        elif part != ".":
+            here = root.joinpath(*place, part)
+            if here.is_symlink():
+                target = str(here.readlink())
+                if target.startswith("/"):
+                    place = []
+                parts += [piece for piece in reversed(target.split("/")) if piece]
+            else:
+                place.append(part)
+    return root.joinpath(*place)
+
+
+def _program_interpreter(program: Path) -> str | None:
+    """The loader that a 64-bit little-endian ELF program asks for (PT_INTERP); None for a static one."""
+    try:
+        with program.open("rb") as stream:
+            header = stream.read(64)
+            if header[:6] != b"\x7fELF\x02\x01":
+                raise BaseImageError(_NOT_RUNNABLE.format(path=program, why="no 64-bit ELF program"))
+            (offset,) = struct.unpack_from("<Q", header, 32)
+            size, count = struct.unpack_from("<HH", header, 54)
+            for number in range(count):
+                stream.seek(offset + number * size)
+                kind, _, start, _, _, length = struct.unpack("<IIQQQQ", stream.read(40))
+                if kind == 3:
+                    stream.seek(start)
+                    return stream.read(length).rstrip(b"\0").decode()
+    except OSError as error:
+        raise BaseImageError(_NOT_RUNNABLE.format(path=program, why=error.strerror)) from error
+    return None
