@@ -1,10 +1,11 @@
 """Sources to .pyc, by the Python of the base itself, which runs here without root, namespaces or a container.
 
-The bytes depend on the source, its path in the image and the interpreter's version, on nothing else:
+The bytes depend on the unit (a wheel, the standard library) and the interpreter's version, on nothing else:
 
 - unchecked hash .pyc (PEP 552): no time of a file in them, and nothing to check at import;
 - marshal writes an object in another way when something else refers to it (CPython #129724), so what was
-  compiled before may show: each file is compiled in a fork of a process that has compiled nothing;
+  compiled before may show: a unit is cut into chunks by its own contents, and each chunk is compiled in a
+  fork of a process that has compiled nothing;
 - PYTHONHASHSEED=0: before 3.11 the order of frozensets shows.
 """
 
@@ -25,9 +26,12 @@ _NOT_RUNNABLE = (
     "is the cache on a file system mounted noexec? HATCH_DOCKER_CACHE_DIR names another place"
 )
 
+# Bytes of source that one fork compiles: small enough to share among CPUs, large enough to pay for the fork.
+_CHUNK = 256 * 1024
+
 # Runs in the base's Python, 3.7 or newer, perhaps without a single .pyc of the standard library: so it
-# imports only what is built in or frozen. Jobs come on stdin: name, file, offset, size, each ended by NUL.
-# A child that meets a source its Python does not accept (Python 2 in a wheel, say) leaves no .pyc.
+# imports only what is built in or frozen. Jobs come on stdin: chunk, name, file, offset, size, each ended by
+# NUL. A source that this Python does not accept (Python 2 in a wheel, say) gets no .pyc.
 _DRIVER = r"""
 import _imp, gc, marshal, posix, sys
 from _frozen_importlib_external import MAGIC_NUMBER
@@ -36,51 +40,58 @@ def compile_one(name, path, offset, size, out):
     file = posix.open(path, posix.O_RDONLY)
     source = b""
     while len(source) < size:
-        piece = posix.pread(file, size - len(source), offset + len(source))
-        if not piece:
-            return 2
-        source += piece
+        source += posix.pread(file, size - len(source), offset + len(source)) or stop(4)
+    posix.close(file)
     try:
         code = marshal.dumps(compile(source, name, "exec", dont_inherit=True))
     except Exception:
-        return 0
+        return
     token = int.from_bytes(MAGIC_NUMBER, "little")
     data = MAGIC_NUMBER + b"\1\0\0\0" + _imp.source_hash(token, source) + code
     file = posix.open(out, posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL, 0o600)
     while data:
         data = data[posix.write(file, data):]
-    return 0
+    posix.close(file)
+
+def stop(status):
+    posix._exit(status)
 
 def wait(running):
     pid, status = posix.waitpid(-1, 0)
-    name = running.pop(pid)
+    names = running.pop(pid)
     if status:
         kind = "signal %d" % (status & 127) if status & 127 else "status %d" % (status >> 8)
-        posix.write(2, ("compiling %s ended with %s\n" % (name, kind)).encode())
-        posix._exit(3)
+        posix.write(2, ("compiling %s to %s ended with %s\n" % (names[0], names[-1], kind)).encode())
+        stop(3)
 
 def main(limit):
     fields = sys.stdin.buffer.read().split(b"\0")
-    running = {}
+    chunks, running = {}, {}
+    for number in range(len(fields) // 5):
+        chunk, name, path, offset, size = fields[5 * number : 5 * number + 5]
+        chunks.setdefault(chunk, []).append((name.decode(), path, int(offset), int(size), str(number)))
     gc.disable()
     gc.freeze()
-    for number in range(len(fields) // 4):
-        name, path, offset, size = fields[4 * number : 4 * number + 4]
+    for jobs in chunks.values():
         while len(running) >= limit:
             wait(running)
         pid = posix.fork()
         if pid == 0:
-            status = 2
             try:
-                status = compile_one(name.decode(), path, int(offset), int(size), str(number))
+                for job in jobs:
+                    compile_one(*job)
+                stop(0)
             finally:
-                posix._exit(status)
-        running[pid] = name.decode()
+                stop(2)
+        running[pid] = [job[0] for job in jobs]
     while running:
         wait(running)
 
 main(int(sys.argv[1]))
 """
+
+Source = tuple[str, bytes | Path]
+"""A path in the image, relative to the root ("usr/lib/python3.13/os.py"), and the contents."""
 
 
 def bytecode_path(source: str, interpreter: Interpreter) -> str:
@@ -91,15 +102,17 @@ def bytecode_path(source: str, interpreter: Interpreter) -> str:
 
 
 def compile_sources(
-    sources: Sequence[tuple[str, bytes | Path]], tree: Path, interpreter: Interpreter, *, workers: int = 0
+    units: Sequence[Sequence[Source]], tree: Path, interpreter: Interpreter, *, workers: int = 0
 ) -> dict[str, bytes]:
-    """The .pyc of some sources: its path in the image -> its bytes.
+    """The .pyc of some units of sources: its path in the image -> its bytes.
 
-    A source is its path in the image, relative to the root ("usr/lib/python3.13/os.py"; a traceback will
-    show it with a leading "/"), and its contents. `tree` is an extracted base whose interpreter runs on this
-    machine (`bases.compiler_tree`); `workers` 0 means one a CPU. A source that this Python does not accept
-    has no item. Raises BaseImageError where the interpreter does not run.
+    A unit is what is always compiled together, as a wheel's sources or the standard library's: a file's bytes
+    may depend on the other files of its unit, never on another unit. A traceback will show a source's path
+    with a leading "/". `tree` is an extracted base whose interpreter runs on this machine
+    (`bases.compiler_tree`); `workers` 0 means one a CPU. A source that this Python does not accept has no
+    item. Raises BaseImageError where the interpreter does not run.
     """
+    sources = [(number, *source) for number, unit in enumerate(units) for source in sorted(unit, key=_path)]
     if not sources:
         return {}
     workers = workers or len(os.sched_getaffinity(0))
@@ -119,22 +132,30 @@ def compile_sources(
             raise BaseImageError(_NOT_RUNNABLE.format(path=interpreter.path, why=why)) from error
         return {
             bytecode_path(path, interpreter): (directory / str(number)).read_bytes()
-            for number, (path, _) in enumerate(sources)
+            for number, (_, path, _) in enumerate(sources)
             if (directory / str(number)).exists()
         }
 
 
-def _write_jobs(sources: Iterable[tuple[str, bytes | Path]], spool: Path) -> bytes:
+def _path(source: Source) -> str:
+    return source[0]
+
+
+def _write_jobs(sources: Iterable[tuple[int, str, bytes | Path]], spool: Path) -> bytes:
     """The jobs as the driver reads them; sources that are no files go to `spool`, one after another."""
     jobs = bytearray()
+    chunk, room, last = 0, 0, -1
     with spool.open("wb") as stream:
-        for name, content in sources:
+        for unit, name, content in sources:
             if isinstance(content, bytes):
                 place = (os.fsencode(spool), stream.tell(), len(content))
                 stream.write(content)
             else:
                 place = (os.fsencode(content.absolute()), 0, content.stat().st_size)
-            jobs += b"/%b\0%b\0%d\0%d\0" % (name.encode(), *place)
+            if unit != last or room <= 0:
+                chunk, room, last = chunk + 1, _CHUNK, unit
+            room -= place[2]
+            jobs += b"%d\0/%b\0%b\0%d\0%d\0" % (chunk, name.encode(), *place)
     return bytes(jobs)
 
 
