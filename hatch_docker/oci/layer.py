@@ -1,0 +1,220 @@
+"""A layer: entries in, one deterministic compressed tar out; and back (layer.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.compression import CHUNK, LAYER_LIMIT, Compression, Decompressed
+from hatch_docker.oci.model import DOCKER_LAYER, OCI_LAYER, Descriptor, Layer, Opener
+from hatch_docker.oci.tar import BLOCK, END, Entry, Kind, pack_header, read_tar, safe_path
+
+__all__ = [
+    "LAYER_TYPES", "Compression", "Entry", "Kind", "LayerFacts", "Writable", "layer_entries", "make_layer",
+    "read_entries", "safe_path", "write_layer",
+]  # fmt: skip
+
+LAYER_TYPES = frozenset(
+    {OCI_LAYER, OCI_LAYER + "+gzip", OCI_LAYER + "+zstd", DOCKER_LAYER, DOCKER_LAYER + ".gzip"}
+)
+OPAQUE = ".wh..wh..opq"
+WHITEOUT = ".wh."
+
+
+class Writable(Protocol):
+    """Where a layer goes: a file, a BlobWriter."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFacts:
+    """What is known of a layer once written; sizes in bytes, `unpacked_size` that of the tar."""
+
+    digest: str
+    size: int
+    diff_id: str
+    unpacked_size: int
+
+
+def make_layer(facts: LayerFacts, compression: Compression, opener: Opener) -> Layer:
+    """The Layer of some facts: an OCI media type, `opener` for its bytes."""
+    media_type = OCI_LAYER + compression.media_suffix
+    return Layer(
+        Descriptor(media_type, facts.digest, facts.size), facts.diff_id, facts.unpacked_size, opener
+    )
+
+
+class _Sink:
+    """Cuts what is written into equal pieces, hashes them, compresses them, hashes that, passes it on."""
+
+    def __init__(self, out: Writable, compression: Compression) -> None:
+        self._out = out
+        self._compressor = compression.compressor()
+        self._buffer = bytearray()
+        self._plain = hashlib.sha256()
+        self._packed = hashlib.sha256()
+        self._plain_size = 0
+        self._packed_size = 0
+
+    def write(self, data: bytes) -> None:
+        self._buffer += data
+        if len(self._buffer) >= CHUNK:
+            whole = len(self._buffer) - len(self._buffer) % CHUNK
+            with memoryview(self._buffer) as view:
+                for start in range(0, whole, CHUNK):
+                    self._piece(bytes(view[start : start + CHUNK]))
+            del self._buffer[:whole]
+
+    def _piece(self, piece: bytes) -> None:
+        self._plain.update(piece)
+        self._plain_size += len(piece)
+        self._emit(self._compressor.compress(piece))
+
+    def _emit(self, packed: bytes) -> None:
+        if packed:
+            self._packed.update(packed)
+            self._packed_size += len(packed)
+            self._out.write(packed)
+
+    def finish(self) -> LayerFacts:
+        if self._buffer:
+            self._piece(bytes(self._buffer))
+        self._emit(self._compressor.flush())
+        return LayerFacts(
+            "sha256:" + self._packed.hexdigest(), self._packed_size,
+            "sha256:" + self._plain.hexdigest(), self._plain_size,
+        )  # fmt: skip
+
+
+def write_layer(entries: Iterable[Entry], out: Writable, compression: Compression) -> LayerFacts:
+    """Write entries as one layer, sorted by path with hard links last, and return what it came to.
+
+    The same entries in any order give the same bytes. Contents are streamed. Raises ImageError for two
+    entries of one path, an entry below a file, a path that is not as `safe_path` gives it, and a file whose
+    content is not as long as its entry says.
+    """
+    # A hard link may sort before its file, and must come after it.
+    ordered = sorted(entries, key=lambda entry: (entry.kind == "hardlink", entry.path.split("/")))
+    _check_paths(ordered)
+    sink = _Sink(out, compression)
+    for entry in ordered:
+        if entry.kind != "file":
+            sink.write(pack_header(entry, 0))
+        elif isinstance(entry.content, bytes):
+            size = len(entry.content)
+            sink.write(pack_header(entry, size) + entry.content + bytes(-size % BLOCK))
+        else:
+            _write_file(sink, entry)
+    sink.write(END)
+    return sink.finish()
+
+
+def _check_paths(entries: list[Entry]) -> None:
+    kinds: dict[str, Kind] = {}
+    for entry in entries:
+        path = entry.path
+        if safe_path(path) != path:
+            raise ImageError(f"the path {path!r} of a layer's entry is not normalised")
+        if path in kinds:
+            raise ImageError(f"two entries of one layer have the path {path}")
+        kinds[path] = entry.kind
+    for path in kinds:
+        parent = path.rpartition("/")[0]
+        if kinds.get(parent, "directory") != "directory":
+            raise ImageError(f"{path} cannot be in a layer in which {parent} is a {kinds[parent]}")
+
+
+def _write_file(sink: _Sink, entry: Entry) -> None:
+    content = entry.content
+    if content is None:
+        if entry.size:
+            raise ImageError(f"{entry.path} has a size and no content")
+        sink.write(pack_header(entry, 0))
+        return
+    try:
+        stream = content.open("rb") if isinstance(content, Path) else content()  # type: ignore[operator]
+    except OSError as error:
+        raise ImageError(f"cannot read {entry.path} from {error.filename}: {error.strerror}") from error
+    with contextlib.closing(stream):
+        size = entry.size
+        if isinstance(content, Path):
+            size = content.stat().st_size
+        sink.write(pack_header(entry, size))
+        left = size
+        while chunk := stream.read(min(CHUNK, left + 1)):
+            left -= len(chunk)
+            if left < 0:
+                break
+            sink.write(chunk)
+    if left:
+        raise ImageError(f"{entry.path} changed while it was read: {size} bytes were expected")
+    sink.write(bytes(-size % BLOCK))
+
+
+def read_entries(
+    stream: BinaryIO, media_type: str, *, limit: int = LAYER_LIMIT
+) -> Iterator[tuple[Entry, BinaryIO | None]]:
+    """The entries of a layer as stored, in its order, each file with its bytes; read them before going on.
+
+    `limit` bounds the unpacked size in bytes. Raises ImageError for a media type that is no layer's, damaged
+    or bomb-like data, and unsafe paths.
+    """
+    if media_type not in LAYER_TYPES:
+        raise ImageError(f"{media_type!r} is not the media type of a layer that can be read")
+    for entry, content in read_tar(Decompressed(stream, limit)):
+        seen = _whiteout(entry)
+        if seen is not None:
+            yield seen, content
+
+
+def _whiteout(entry: Entry) -> Entry | None:
+    """The entry, a whiteout for what layer.md names so, None for what AUFS left behind."""
+    parent, _, name = entry.path.rpartition("/")
+    if not name.startswith(WHITEOUT):
+        return entry
+    if name == OPAQUE:
+        return Entry(parent, "opaque", 0, entry.mtime)
+    if name.startswith(WHITEOUT + WHITEOUT):
+        return None
+    removed = name.removeprefix(WHITEOUT)
+    if removed in ("", ".", ".."):
+        raise ImageError(f"a layer's whiteout {entry.path!r} removes nothing that can be named")
+    return Entry(f"{parent}/{removed}" if parent else removed, "whiteout", 0, entry.mtime)
+
+
+class _Hashed:
+    """Hashes a tar on its way."""
+
+    def __init__(self, stream: Decompressed) -> None:
+        self._stream = stream
+        self.hash = hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        data = self._stream.read(size)
+        self.hash.update(data)
+        return data
+
+
+def layer_entries(layer: Layer, *, limit: int = LAYER_LIMIT) -> Iterator[tuple[Entry, BinaryIO | None]]:
+    """As `read_entries`, of a Layer; after the last entry its diff-id is checked (ImageError)."""
+    if layer.descriptor.media_type not in LAYER_TYPES:
+        raise ImageError(f"{layer.descriptor.media_type!r} is not the media type of a layer that can be read")
+    with contextlib.closing(layer.open()) as stream:
+        hashed = _Hashed(Decompressed(stream, limit))
+        for entry, content in read_tar(hashed):
+            seen = _whiteout(entry)
+            if seen is not None:
+                yield seen, content
+        while hashed.read(CHUNK):
+            pass
+        if "sha256:" + hashed.hash.hexdigest() != layer.diff_id:
+            raise ImageError(
+                f"the layer {layer.descriptor.digest} unpacks to sha256:{hashed.hash.hexdigest()}, "
+                f"not to {layer.diff_id} as its image says"
+            )

@@ -1,0 +1,292 @@
+"""Tar, written and read by hand: USTAR, PAX where a value does not fit, nothing of the host in it.
+
+tarfile would do, but it reads a header of any declared size into memory, and takes ten times as long for the
+thousands of small files of a wheel. The format: POSIX.1-2017, pax, and GNU's long names when reading.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.model import Opener
+
+BLOCK = 512
+END = bytes(2 * BLOCK)
+CHUNK = 1 << 16
+EXTENSION_LIMIT = 1 << 20  # bytes of one PAX or GNU header, which is held in memory
+
+Kind = Literal["file", "directory", "symlink", "hardlink", "character", "block", "fifo", "whiteout", "opaque"]
+
+_FLAGS: dict[str, bytes] = {"file": b"0", "hardlink": b"1", "symlink": b"2", "directory": b"5"}
+_KINDS: dict[bytes, Kind] = {
+    b"0": "file", b"\0": "file", b"7": "file", b"1": "hardlink", b"2": "symlink",
+    b"3": "character", b"4": "block", b"5": "directory", b"6": "fifo",
+}  # fmt: skip
+_HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
+_ZERO = bytes(BLOCK)
+
+
+class Readable(Protocol):
+    """What a tar is read from."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One member of a layer.
+
+    `path` is relative to the root, as `safe_path` gives it; `mode` holds the permission bits; `mtime` is in
+    seconds since the epoch. `target` is a symlink's text or the path of a hard link's file. `content` gives a
+    file's bytes: at hand, in a file, or opened (then `size` says how many they are).
+
+    A reader also gives the kinds "whiteout" (`path` is removed from lower layers) and "opaque" (the directory
+    `path` loses what lower layers put there), layer.md, Whiteouts.
+    """
+
+    path: str
+    kind: Kind
+    mode: int
+    mtime: int
+    target: str = ""
+    size: int = 0
+    uid: int = 0
+    gid: int = 0
+    content: bytes | Path | Opener | None = None
+
+
+def safe_path(name: str, *, backslash: bool = True) -> str:
+    """The normalised relative path that a name out of an archive stands for, without `./` and trailing `/`.
+
+    Every name from a tar, a wheel or a package passes here. Raises ImageError for a name that is empty or
+    absolute, climbs with `..`, or that no Linux file system can hold; for a backslash where `backslash` is
+    False (a separator on the machine that made the wheel, a plain character in Debian's packages).
+    """
+    if name.startswith("/"):
+        raise ImageError(f"unsafe path {name!r} in an archive: it is absolute")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if not parts:
+        raise ImageError(f"unsafe path {name!r} in an archive: it names nothing")
+    if ".." in parts:
+        raise ImageError(f"unsafe path {name!r} in an archive: it climbs out with '..'")
+    if "\0" in name or (not backslash and "\\" in name):
+        raise ImageError(f"unsafe path {name!r} in an archive: it holds a NUL or a backslash")
+    if len(name) > 63 and any(len(part.encode(errors="surrogateescape")) > 255 for part in parts):
+        raise ImageError(f"unsafe path {name[:80]!r}... in an archive: a part of it is over 255 bytes long")
+    return "/".join(parts)
+
+
+def pack_header(entry: Entry, size: int) -> bytes:
+    """The header blocks of a member with `size` bytes of content; PAX records only for what USTAR cannot say.
+
+    Raises ImageError for kinds that our layers never hold (devices, pipes) and names that are not Unicode.
+    """
+    flag = _FLAGS.get(entry.kind)
+    if flag is None:
+        raise ImageError(f"cannot write {entry.path} into a layer: it is a {entry.kind}")
+    records: dict[str, str] = {}
+    prefix, name = _split(entry.path + "/" if entry.kind == "directory" else entry.path, records)
+    link = _ascii(entry.target, 100, "linkpath", records)
+    numbers = [
+        _octal(entry.mode & 0o7777, 8, "", records), _octal(entry.uid, 8, "uid", records),
+        _octal(entry.gid, 8, "gid", records), _octal(size, 12, "size", records),
+        _octal(entry.mtime, 12, "mtime", records),
+    ]  # fmt: skip
+    block = _block(name, numbers, flag, link, prefix)
+    if not records:
+        return block
+    body = b"".join(_record(key, value) for key, value in sorted(records.items()))
+    zero = [b"0000644\0", b"0000000\0", b"0000000\0", b"%011o\0" % len(body), b"00000000000\0"]
+    return _block(b"././@PaxHeader", zero, b"x", b"", b"") + body + bytes(-len(body) % BLOCK) + block
+
+
+def _block(name: bytes, numbers: list[bytes], flag: bytes, link: bytes, prefix: bytes) -> bytes:
+    device = b"0000000\0"
+    block = _HEADER.pack(
+        name, *numbers, b" " * 8, flag, link, b"ustar\0", b"00", b"", b"", device, device, prefix
+    )
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def _split(path: str, records: dict[str, str]) -> tuple[bytes, bytes]:
+    raw = _encoded(path)
+    if raw.isascii():
+        if len(raw) <= 100:
+            return b"", raw
+        cut = raw.find(b"/", len(raw) - 101)
+        if 0 < cut <= 155 and cut + 1 < len(raw):
+            return raw[:cut], raw[cut + 1 :]
+    records["path"] = path
+    return b"", path.encode("ascii", "replace")[:100]
+
+
+def _ascii(text: str, width: int, key: str, records: dict[str, str]) -> bytes:
+    raw = _encoded(text)
+    if len(raw) > width or not raw.isascii():
+        records[key] = text
+        return text.encode("ascii", "replace")[:width]
+    return raw
+
+
+def _encoded(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ImageError(f"cannot write {text!r} into a layer: the name is not UTF-8") from None
+
+
+def _octal(number: int, width: int, key: str, records: dict[str, str]) -> bytes:
+    if 0 <= number < 8 ** (width - 1):
+        return b"%0*o\0" % (width - 1, number)
+    records[key] = str(number)
+    return b"0" * (width - 1) + b"\0"
+
+
+def _record(key: str, value: str) -> bytes:
+    body = f" {key}={value}\n".encode()
+    length = len(body)
+    while len(str(length)) + len(body) != length:
+        length = len(str(length)) + len(body)
+    return str(length).encode() + body
+
+
+class _Content:
+    """The bytes of the member at hand; what a reader leaves is skipped before the next header."""
+
+    def __init__(self, stream: Readable, size: int, path: str) -> None:
+        self._stream = stream
+        self._path = path
+        self.left = size
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size < 0:
+            return b"".join(iter(lambda: self.read(CHUNK), b""))
+        data = self._stream.read(min(size, self.left)) if self.left else b""
+        if not data and self.left and size:
+            raise ImageError(f"a tar ends inside of {self._path}")
+        self.left -= len(data)
+        return data
+
+
+def read_tar(stream: Readable) -> Iterator[tuple[Entry, BinaryIO | None]]:
+    """The members of a tar in its order, each with its bytes where it is a file; read them before going on.
+
+    Streams: no member is held in memory. The root itself is left out, a leading `/` dropped as every runtime
+    does. Raises ImageError for a damaged tar, an unsafe path, a sparse file (layer.md refuses them) and a
+    header of over a mebibyte.
+    """
+    pending: dict[str, str] = {}
+    shared: dict[str, str] = {}
+    while (block := _exactly(stream, BLOCK)) and block != _ZERO:
+        fields = _HEADER.unpack(block)
+        if _number(fields[6]) != sum(block) - sum(fields[6]) + 8 * 32:
+            raise ImageError("a tar has a header with a wrong checksum")
+        flag = fields[7]
+        if flag in b"xgLK":
+            _extend(flag, _extension(stream, _number(fields[4])), pending, shared)
+            continue
+        extra = {**shared, **pending} if shared else pending
+        entry = _entry(fields, extra)
+        pending = {}
+        size = entry.size if entry.kind == "file" else 0
+        content = _Content(stream, size, entry.path)
+        if entry.path:
+            yield entry, content if entry.kind == "file" else None  # type: ignore[misc]
+        while content.left:
+            content.read(CHUNK)
+        if size % BLOCK:
+            _exactly(stream, -size % BLOCK)
+
+
+def _exactly(stream: Readable, size: int) -> bytes:
+    """`size` bytes; nothing at the end of the stream, where some writers leave the trailer out."""
+    data = stream.read(size)
+    while 0 < len(data) < size:
+        more = stream.read(size - len(data))
+        if not more:
+            raise ImageError("a tar ends inside of a block")
+        data += more
+    return data
+
+
+def _number(field: bytes) -> int:
+    if field[0] & 0x80:  # GNU's base 256, for sizes of 8 GiB and more
+        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+    digits = field.split(b"\0", 1)[0].strip()
+    if not digits:
+        return 0
+    if not digits.isdigit():
+        raise ImageError(f"a tar has a header with the number {digits!r}")
+    try:
+        return int(digits, 8)
+    except ValueError:
+        raise ImageError(f"a tar has a header with the number {digits!r}") from None
+
+
+def _extension(stream: Readable, size: int) -> bytes:
+    if size > EXTENSION_LIMIT:
+        raise ImageError(f"a tar has an extended header of {size} bytes, more than {EXTENSION_LIMIT}")
+    data = _exactly(stream, size + -size % BLOCK)
+    if len(data) < size:
+        raise ImageError("a tar ends inside of an extended header")
+    return data[:size]
+
+
+def _extend(flag: bytes, data: bytes, pending: dict[str, str], shared: dict[str, str]) -> None:
+    if flag in b"LK":
+        pending["path" if flag == b"L" else "linkpath"] = _text(data)
+        return
+    into = shared if flag == b"g" else pending
+    position = 0
+    while position < len(data) and data[position]:
+        length, _, _rest = data[position : position + 20].partition(b" ")
+        end = position + int(length) if length.isdigit() else 0
+        key, equals, value = data[position + len(length) + 1 : end - 1].partition(b"=")
+        if not equals or end > len(data) or data[end - 1 : end] != b"\n":
+            raise ImageError("a tar has a damaged extended header")
+        if key.startswith(b"GNU.sparse"):
+            raise ImageError("a tar holds a sparse file, which layers must not")
+        into[_text(key)] = value.decode(errors="surrogateescape")
+        position = end
+
+
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0].decode(errors="surrogateescape")
+
+
+def _entry(fields: tuple[bytes, ...], extra: dict[str, str]) -> Entry:
+    name = _text(fields[0])
+    if fields[15][0] and fields[9].startswith(b"ustar\0"):
+        name = f"{_text(fields[15])}/{name}"
+    name = extra.get("path", name)
+    kind = _KINDS.get(fields[7])
+    if kind is None:
+        raise ImageError(f"a tar holds {name!r} of the unknown type {fields[7]!r}")
+    if kind == "file" and fields[7] == b"\0" and name.endswith("/"):
+        kind = "directory"  # tar before 1988
+    target = extra.get("linkpath", _text(fields[8])) if kind in ("symlink", "hardlink") else ""
+    numbers = [_extra_number(extra, key, fields[at]) for key, at in _NUMBERS]
+    path = "" if name.strip("./") == "" and ".." not in name.split("/") else safe_path(name.lstrip("/"))
+    return Entry(
+        path, kind, _number(fields[1]) & 0o7777, numbers[3],
+        target=safe_path(target.lstrip("/")) if kind == "hardlink" else target,
+        size=numbers[2] if kind == "file" else 0, uid=numbers[0], gid=numbers[1],
+    )  # fmt: skip
+
+
+_NUMBERS = (("uid", 2), ("gid", 3), ("size", 4), ("mtime", 5))
+
+
+def _extra_number(extra: dict[str, str], key: str, field: bytes) -> int:
+    text = extra.get(key)
+    if text is None:
+        return _number(field)
+    whole = text.split(".", 1)[0]
+    if not whole.removeprefix("-" if key == "mtime" else "").isdigit():
+        raise ImageError(f"a tar has an extended header with {key} = {text!r}")
+    return int(whole)
