@@ -1,0 +1,172 @@
+"""What a URL may lead to: origins, redirects, proxies, trust, and the credentials of an origin.
+
+Pure functions; secrets go in and never come out in a text that is shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+from hatch_docker.errors import ConfigError, RegistryError
+
+PORTS = {"http": 80, "https": 443}
+BUNDLES = ("HATCH_DOCKER_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+WELL_KNOWN = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+Origin = tuple[str, str, int]
+
+
+def split(url: str) -> SplitResult:
+    """The parts of an http or https URL; raises RegistryError for another scheme, no host or a bad port."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise RegistryError(f"{shown(url)[:200]!r} is not a URL: {error}") from error
+    if parts.scheme not in PORTS or not parts.hostname or port == 0:
+        raise RegistryError(f"{shown(url)!r} is not an http or https URL")
+    return parts
+
+
+def origin(url: str) -> Origin:
+    """Scheme, host and port: what credentials are bound to (RFC 6454)."""
+    parts = split(url)
+    return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or PORTS[parts.scheme]
+
+
+def shown(url: str) -> str:
+    """The URL as it may be printed: without user, password, query and fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(a malformed URL)"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else host + parts.path
+
+
+def follow(url: str, location: str) -> str:
+    """Where a redirect or an upload's `Location` leads; raises RegistryError where we do not go.
+
+    Never from https to http, never to another scheme, and to a literal private address only when that is
+    where we came from: a registry must not steer us at the machines around the user.
+    """
+    target = urljoin(url, location)
+    parts = urlsplit(target)
+    if parts.scheme not in PORTS or not parts.hostname:
+        raise RegistryError(f"{shown(url)} leads to {shown(target)[:200]!r}: not an http or https URL")
+    if urlsplit(url).scheme == "https" and parts.scheme == "http":
+        raise RegistryError(f"{shown(url)} leads from https to plain http at {parts.hostname}: refused")
+    if not may_meet(urlsplit(url).hostname or "", parts.hostname):
+        raise RegistryError(f"{shown(url)} leads to the private address {parts.hostname}: refused")
+    return target
+
+
+def may_meet(host: str, target: str) -> bool:
+    """Whether a host may send us to another: not to a private address, though loopback may to loopback."""
+    try:
+        address = ipaddress.ip_address(target)
+    except ValueError:
+        return target == host or target != "localhost" or is_loopback(host)
+    return target == host or address.is_global or (address.is_loopback and is_loopback(host))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name is this machine without asking a resolver."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def basic(username: str, password: str) -> str:
+    """The value of an `Authorization` header (RFC 7617)."""
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+def with_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The URL without its user information, and the headers that its credentials become.
+
+    They come from the URL, else from the user's netrc (`NETRC`, else `~/.netrc`), where only an entry for
+    this very host counts, never `default`.
+    """
+    parts = split(url)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    if parts.username is not None:
+        return bare, {"authorization": basic(unquote(parts.username), unquote(parts.password or ""))}
+    found = _netrc(parts.hostname or "", environ)
+    return bare, {"authorization": basic(*found)} if found else {}
+
+
+def _netrc(host: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME", "/"), ".netrc")
+    if not path.is_file():
+        return None
+    import netrc
+
+    with contextlib.suppress(OSError, netrc.NetrcParseError, UnicodeDecodeError):
+        entry = netrc.netrc(str(path)).hosts.get(host)
+        if entry:
+            return entry[0], entry[2]
+    return None
+
+
+def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
+    """The proxy that the environment wants for a URL (`https_proxy`, `all_proxy`, `no_proxy`), or None."""
+    parts = split(url)
+    names = [f"{parts.scheme}_proxy", "all_proxy"]
+    value = next((environ[key] for name in names for key in (name, name.upper()) if environ.get(key)), None)
+    if value is None or _no_proxy(parts, environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
+        return None
+    return value if "://" in value else f"http://{value}"
+
+
+def _no_proxy(parts: SplitResult, patterns: str) -> bool:
+    host = parts.hostname or ""
+    with_port = f"{host}:{parts.port or PORTS[parts.scheme]}"
+    if is_loopback(host):
+        return True
+    for pattern in (item.strip().lower() for item in patterns.split(",")):
+        if pattern == "*":
+            return True
+        name = pattern.removeprefix("*").lstrip(".")
+        if name and (name in (host, with_port) or host.endswith("." + name)):
+            return True
+        with contextlib.suppress(ValueError):
+            if ipaddress.ip_address(host) in ipaddress.ip_network(pattern, strict=False):
+                return True
+    return False
+
+
+def proxy_credentials(proxy: str) -> tuple[str, dict[str, str]]:
+    """A proxy's URL without its user information, and the header that this becomes; raises ConfigError."""
+    try:
+        parts = split(proxy)
+    except RegistryError as error:
+        raise ConfigError(f"the proxy of the environment cannot be used: {error}") from error
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    if parts.username is None:
+        return bare, {}
+    return bare, {"proxy-authorization": basic(unquote(parts.username), unquote(parts.password or ""))}
+
+
+def trust(environ: Mapping[str, str]) -> dict[str, str]:
+    """Where the certificates of trusted CAs are, as keywords of urllib3; empty for Python's own default.
+
+    Raises ConfigError when a variable names a file that does not exist.
+    """
+    name = next((name for name in BUNDLES if environ.get(name)), None)
+    if name is not None:
+        path = Path(environ[name])
+        if not path.exists():
+            raise ConfigError(f"{name} names {path}, which does not exist")
+        return {"ca_cert_dir" if path.is_dir() else "ca_certs": str(path)}
+    import ssl
+
+    default = ssl.get_default_verify_paths()
+    if default.cafile or (default.capath and any(Path(default.capath).iterdir())):
+        return {}
+    return next(({"ca_certs": path} for path in WELL_KNOWN if Path(path).is_file()), {})
