@@ -24,7 +24,7 @@ _LEGACY_MANYLINUX = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a wheel must fit: a CPython version ("3.13.5"), a platform, a C library ("glibc" or "musl", "2.41")."""
+    """What a wheel must fit: CPython ("3.13.5"), a platform, and a C library ("glibc" or "musl", "2.41")."""
 
     python: str
     platform: Platform
@@ -98,8 +98,11 @@ def _libc_tags(target: Target) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One file of one package, by hash. `sha256` is hexadecimal, `size` in bytes, `upload_time` in seconds since
-    the epoch; both None where nobody says. `url` carries no credentials; `filename` may be an sdist's."""
+    """One file of one package, by hash; the file may be an sdist.
+
+    `sha256` is hexadecimal, `size` in bytes, `upload_time` in seconds since the epoch; both None where nobody
+    says. `url` carries no credentials.
+    """
 
     name: str
     version: str

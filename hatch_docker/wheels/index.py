@@ -1,0 +1,276 @@
+"""The user's package index: what uv and pip are configured to use, and whose password goes where.
+
+uv's configuration comes first (its variables, then uv.toml or [tool.uv] of the project, of the user, of the
+machine); where it names no index, pip's is taken (its variables, then every pip.conf). Passwords live in the
+`login` of an index and in the environment of uv, never in a key, a pin or a message.
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from hatch_docker import urls
+from hatch_docker.errors import ConfigError
+
+Login = tuple[str, str]
+
+# Settings of uv that change which versions it picks, and so belong in the key of a resolution.
+DECIDING = (
+    "UV_CONSTRAINT", "UV_EXCLUDE_NEWER", "UV_INDEX_STRATEGY", "UV_OVERRIDE", "UV_PRERELEASE", "UV_RESOLUTION",
+)
+# [tool.uv] keys that belong to a project, not to uv.toml: uv refuses them there.
+_PROJECT_ONLY = frozenset({
+    "build-backend", "conflicts", "default-groups", "dependency-groups", "dev-dependencies", "environments",
+    "managed", "package", "required-environments", "sources", "workspace",
+})
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """One index, or a flat page of files. `url` has no credentials; they are in `login`, which no repr shows."""
+
+    url: str
+    name: str = ""
+    login: Login | None = None
+    default: bool = False
+
+    def __repr__(self) -> str:
+        return f"Index({self.url!r}, name={self.name!r}, default={self.default}, login={'***' if self.login else None})"
+
+
+@dataclass(frozen=True, slots=True)
+class Indexes:
+    """Where packages come from. `source` says whose configuration it is: "uv", "pip" or "" (uv's default)."""
+
+    indexes: tuple[Index, ...]
+    find_links: tuple[Index, ...]
+    no_index: bool
+    source: str
+    settings: Mapping[str, Any]           # uv.toml of project, user and machine as one table
+    deciding: Mapping[str, str]           # the variables of DECIDING that are set
+
+    def identity(self) -> list[Any]:
+        """What decides a resolution, as JSON for a key; no secrets."""
+        places = [[index.url, index.default] for index in (*self.indexes, *self.find_links)]
+        settings = {name: value for name, value in self.settings.items() if name in _VERSION_SETTINGS}
+        return [places, self.no_index, dict(self.deciding), repr(sorted(settings.items()))]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every password and token, also as it looks inside a URL: to be hidden in what programs print."""
+        logins = [index.login for index in (*self.indexes, *self.find_links) if index.login]
+        words = {word for user, password in logins for word in (password or user,)}
+        return tuple(sorted(words | {quote(word, safe="") for word in words}))
+
+    def authorization(self, url: str) -> dict[str, str]:
+        """The headers that carry the login of the index at this very origin; empty where there is none."""
+        if urlsplit(url).scheme not in urls.PORTS:
+            return {}
+        for index in (*self.indexes, *self.find_links):
+            if index.login and urlsplit(index.url).scheme in urls.PORTS and urls.origin(index.url) == urls.origin(url):
+                return {"authorization": urls.basic(*index.login)}
+        return {}
+
+    def uv_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The environment for uv: pip's configuration translated where uv has none of its own.
+
+        In the environment and not on the command line, which every user of the machine can read.
+        """
+        env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "VIRTUAL_ENV"))}
+        env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+        bundle = next((environ[name] for name in urls.BUNDLES if environ.get(name)), None)
+        if bundle and "SSL_CERT_FILE" not in environ and Path(bundle).is_file():
+            env["SSL_CERT_FILE"] = bundle
+        if self.source == "pip":
+            extras = [_with_login(index) for index in self.indexes if not index.default]
+            env |= {"UV_DEFAULT_INDEX": _with_login(index) for index in self.indexes if index.default}
+            env |= {"UV_INDEX": " ".join(extras)} if extras else {}
+            env |= {"UV_FIND_LINKS": ",".join(map(_with_login, self.find_links))} if self.find_links else {}
+            env |= {"UV_NO_INDEX": "1"} if self.no_index else {}
+        return env
+
+
+_VERSION_SETTINGS = frozenset({
+    "constraint-dependencies", "exclude-newer", "exclude-newer-package", "index-strategy",
+    "override-dependencies", "pip", "prerelease", "resolution",
+})
+
+
+def read_indexes(root: Path, environ: Mapping[str, str]) -> Indexes:
+    """The index configuration that holds for a project; raises ConfigError for a file that cannot be read."""
+    settings = _uv_settings(root, environ)
+    indexes, find_links, no_index = _of_uv(settings, environ)
+    source = "uv"
+    if not (indexes or find_links or no_index):
+        indexes, find_links, no_index = _of_pip(root, environ)
+        source = "pip" if indexes or find_links or no_index else ""
+    deciding = {name: environ[name] for name in DECIDING if environ.get(name)}
+    return Indexes(tuple(indexes), tuple(find_links), no_index, source, settings, deciding)
+
+
+def _index(text: str, environ: Mapping[str, str], *, name: str = "", default: bool = False) -> Index:
+    """An index from a URL that may carry a login, or from UV_INDEX_<NAME>_USERNAME and _PASSWORD."""
+    try:
+        parts = urlsplit(text)
+        host = parts.netloc.rpartition("@")[2]
+        login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+    except ValueError as error:
+        raise ConfigError(f"the package index {urls.shown(text)!r} is not a URL: {error}") from error
+    if name:
+        variable = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
+        user, password = environ.get(f"{variable}_USERNAME"), environ.get(f"{variable}_PASSWORD")
+        if user or password:
+            login = (user or (login[0] if login else ""), password or (login[1] if login else ""))
+    return Index(parts._replace(netloc=host).geturl() if host else text, name, login, default)
+
+
+def _with_login(index: Index) -> str:
+    if index.login is None:
+        return index.url
+    parts = urlsplit(index.url)
+    user, password = (quote(word, safe="") for word in index.login)
+    return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
+
+
+def _of_uv(settings: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[list[Index], list[Index], bool]:
+    """The variables of uv, then its files: the first default wins, the others are all asked."""
+    found: list[Index] = []
+    for variable in ("UV_INDEX", "UV_EXTRA_INDEX_URL"):
+        for word in environ.get(variable, "").split():
+            name, equals, url = word.partition("=")
+            named = bool(equals) and re.fullmatch(r"[\w.-]+", name) is not None
+            found.append(_index(url if named else word, environ, name=name if named else ""))
+    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        if word := environ.get(variable, "").strip():
+            name, equals, url = word.partition("=")
+            named = bool(equals) and re.fullmatch(r"[\w.-]+", name) is not None
+            found.append(_index(url if named else word, environ, name=name if named else "", default=True))
+    tables = [settings, settings.get("pip", {})]
+    for table in tables:
+        for entry in table.get("index", []):
+            found.append(_index(str(entry.get("url", "")), environ, name=str(entry.get("name", "")),
+                                default=bool(entry.get("default"))))
+        found += [_index(str(url), environ) for url in table.get("extra-index-url", [])]
+        found += [_index(str(table["index-url"]), environ, default=True)] if "index-url" in table else []
+    links = [word for word in environ.get("UV_FIND_LINKS", "").split(",") if word.strip()]
+    links += [str(link) for table in tables for link in table.get("find-links", [])]
+    no_index = environ.get("UV_NO_INDEX", "").lower() in ("1", "true", "yes") or any(
+        bool(table.get("no-index")) for table in tables
+    )
+    return _one_default(found), [_index(link.strip(), environ) for link in links], no_index
+
+
+def _one_default(found: Iterable[Index]) -> list[Index]:
+    kept: list[Index] = []
+    for index in found:
+        if not (index.default and any(other.default for other in kept)):
+            kept.append(index)
+    return kept
+
+
+def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """uv's files as one table: the project's before the user's before the machine's; lists are joined."""
+    if environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes"):
+        return {}
+    if environ.get("UV_CONFIG_FILE"):
+        return _toml(Path(environ["UV_CONFIG_FILE"]))
+    merged: dict[str, Any] = {}
+    for table in (_project_table(root), *(_toml(path) for path in _uv_files(environ) if path.is_file())):
+        for name, value in table.items():
+            if name in _PROJECT_ONLY:
+                continue
+            if isinstance(value, list) and isinstance(merged.get(name), list):
+                merged[name] = merged[name] + value
+            else:
+                merged.setdefault(name, value)
+    return merged
+
+
+def _project_table(root: Path) -> dict[str, Any]:
+    for directory in (root, *root.parents):
+        if (directory / "uv.toml").is_file():
+            return _toml(directory / "uv.toml")
+        if (directory / "pyproject.toml").is_file():
+            table = _toml(directory / "pyproject.toml").get("tool", {}).get("uv")
+            if isinstance(table, dict):
+                return table
+    return {}
+
+
+def _uv_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    home = Path(environ.get("HOME") or "/")
+    yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv" / "uv.toml"
+    if environ.get("APPDATA"):
+        yield Path(environ["APPDATA"]) / "uv" / "uv.toml"
+    for directory in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"):
+        if (Path(directory) / "uv" / "uv.toml").is_file():
+            yield Path(directory) / "uv" / "uv.toml"
+            return
+    yield Path("/etc/uv/uv.toml")
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read the index configuration in {path}: {error}") from error
+
+
+def _of_pip(root: Path, environ: Mapping[str, str]) -> tuple[list[Index], list[Index], bool]:
+    options = _pip_options(environ)
+    found = [_index(url, environ) for url in options.get("extra-index-url", "").split()]
+    if "index-url" in options:
+        found.append(_index(options["index-url"], environ, default=True))
+    links = [link if "://" in link else str(root / Path(link).expanduser())
+             for link in options.get("find-links", "").split()]
+    no_index = options.get("no-index", "").lower() in ("1", "true", "yes", "on")
+    return found, [_index(link, environ) for link in links], no_index
+
+
+def _pip_options(environ: Mapping[str, str]) -> dict[str, str]:
+    """What pip would use: its variables over [install] over [global], the user's file over the machine's."""
+    options: dict[str, str] = {}
+    for path in _pip_files(environ):
+        if not path.is_file():
+            continue
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read_string(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, ValueError, configparser.Error) as error:
+            raise ConfigError(f"cannot read pip's configuration {path}: {str(error).splitlines()[0]}") from error
+        for section in ("global", "install"):
+            if parser.has_section(section):
+                options |= {name.replace("_", "-"): value.strip() for name, value in parser.items(section)}
+    for name in ("index-url", "extra-index-url", "find-links", "no-index"):
+        value = environ.get("PIP_" + name.upper().replace("-", "_"))
+        if value:
+            options[name] = value
+    return {name: value for name, value in options.items() if value}
+
+
+def _pip_files(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Every pip.conf, the least important first (pip's documentation, Configuration, Location)."""
+    only = environ.get("PIP_CONFIG_FILE")
+    if only == "/dev/null":
+        return
+    home = Path(environ.get("HOME") or "/")
+    for directory in reversed((environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")):
+        yield Path(directory) / "pip" / "pip.conf"
+    yield Path("/Library/Application Support/pip/pip.conf")
+    yield Path("/etc/pip.conf")
+    yield home / ".pip" / "pip.conf"
+    yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf"
+    yield home / "Library" / "Application Support" / "pip" / "pip.conf"
+    if environ.get("APPDATA"):
+        yield Path(environ["APPDATA"]) / "pip" / "pip.ini"
+    if environ.get("VIRTUAL_ENV"):
+        yield Path(environ["VIRTUAL_ENV"]) / "pip.conf"
+    if only:
+        yield Path(only)
