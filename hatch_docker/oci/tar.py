@@ -18,6 +18,7 @@ from hatch_docker.oci.model import Opener
 BLOCK = 512
 END = bytes(2 * BLOCK)
 CHUNK = 1 << 16
+PATH_LIMIT = 4095  # Linux's PATH_MAX, less the final NUL
 EXTENSION_LIMIT = 1 << 20  # bytes of one PAX or GNU header, which is held in memory
 
 Kind = Literal["file", "directory", "symlink", "hardlink", "character", "block", "fifo", "whiteout", "opaque"]
@@ -76,8 +77,10 @@ def safe_path(name: str, *, backslash: bool = True) -> str:
         raise ImageError(f"unsafe path {name!r} in an archive: it climbs out with '..'")
     if "\0" in name or (not backslash and "\\" in name):
         raise ImageError(f"unsafe path {name!r} in an archive: it holds a NUL or a backslash")
-    if len(name) > 63 and any(len(part.encode(errors="surrogateescape")) > 255 for part in parts):
-        raise ImageError(f"unsafe path {name[:80]!r}... in an archive: a part of it is over 255 bytes long")
+    if len(name) > 63 and (
+        len(name) > PATH_LIMIT or any(len(part.encode(errors="surrogateescape")) > 255 for part in parts)
+    ):
+        raise ImageError(f"unsafe path {name[:80]!r}... in an archive: it is too long for a file system")
     return "/".join(parts)
 
 
@@ -270,6 +273,8 @@ def _entry(fields: tuple[bytes, ...], extra: dict[str, str]) -> Entry:
     if kind == "file" and fields[7] == b"\0" and name.endswith("/"):
         kind = "directory"  # tar before 1988
     target = extra.get("linkpath", _text(fields[8])) if kind in ("symlink", "hardlink") else ""
+    if kind == "symlink" and (not target or "\0" in target or len(target) > PATH_LIMIT):
+        raise ImageError(f"the link {name[:80]!r} in an archive has a target that is empty or too long")
     numbers = [_extra_number(extra, key, fields[at]) for key, at in _NUMBERS]
     path = "" if name.strip("./") == "" and ".." not in name.split("/") else safe_path(name.lstrip("/"))
     return Entry(
@@ -287,6 +292,6 @@ def _extra_number(extra: dict[str, str], key: str, field: bytes) -> int:
     if text is None:
         return _number(field)
     whole = text.split(".", 1)[0]
-    if not whole.removeprefix("-" if key == "mtime" else "").isdigit():
+    if not whole.removeprefix("-" if key == "mtime" else "").isdigit() or len(whole) > 20:
         raise ImageError(f"a tar has an extended header with {key} = {text!r}")
     return int(whole)

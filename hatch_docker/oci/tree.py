@@ -1,0 +1,223 @@
+"""The file tree that layers make when laid on each other (layer.md, Applying Changesets).
+
+The tree is merged in memory, names only. Whatever symlinks layers bring are followed there, inside of the
+root; on disk they are made last, so nothing is ever written through one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.layer import Entry, layer_entries
+from hatch_docker.oci.model import Layer
+from hatch_docker.oci.tar import CHUNK
+
+CONTENT_LIMIT = 1 << 20   # bytes of a file that `listing` reads along
+ENTRY_LIMIT = 1_000_000   # of one image; each takes some hundred bytes of memory
+DEPTH_LIMIT = 256
+LINKS_LIMIT = 40          # symlinks in one path, as in Linux
+
+
+@dataclass(slots=True)
+class _Node:
+    """A path of the merged tree: what is there, and which layer and member of it brought it."""
+
+    entry: Entry
+    source: tuple[int, int]
+    children: dict[str, _Node]
+
+    @property
+    def is_directory(self) -> bool:
+        return self.entry.kind == "directory"
+
+
+_NONE: dict[str, _Node] = {}  # the children of everything that is no directory
+
+
+class _Tree:
+    """Layers' entries applied one after the other."""
+
+    def __init__(self) -> None:
+        self.root = _Node(Entry("", "directory", 0o755, 0), (-1, 0), {})
+        self._count = 0
+
+    def apply(self, entry: Entry, source: tuple[int, int]) -> _Node | None:
+        """Apply an entry; the node it became, None for whiteouts. Raises ImageError."""
+        self._count += 1
+        if self._count > ENTRY_LIMIT:
+            raise ImageError(f"an image of more than {ENTRY_LIMIT} entries is refused")
+        parts = entry.path.split("/") if entry.path else []
+        if entry.kind == "opaque":
+            node = self._walk(parts, None)
+            if node is not None:
+                for name in list(node.children):
+                    _prune(node, name, source[0])
+            return None
+        parent = self._walk(parts[:-1], None if entry.kind == "whiteout" else source)
+        if parent is None or entry.kind == "whiteout":
+            if parent is not None:
+                _prune(parent, parts[-1], source[0])
+            return None
+        node = self._node(entry, source, _join(parent, parts[-1]))
+        before = parent.children.get(parts[-1])
+        if node.is_directory and before is not None and before.is_directory:
+            node.children = before.children
+        parent.children[parts[-1]] = node
+        return node
+
+    def _node(self, entry: Entry, source: tuple[int, int], path: str) -> _Node:
+        if entry.kind == "hardlink":
+            *parents, name = entry.target.split("/")
+            parent = self._walk(parents, None)
+            target = parent.children.get(name) if parent else None
+            if target is None or target.is_directory:
+                raise ImageError(f"the hard link {entry.path} in a layer points to no file: {entry.target}")
+            entry, source = target.entry, target.source
+        if entry.path != path:
+            entry = dataclasses.replace(entry, path=path)
+        return _Node(entry, source, {} if entry.kind == "directory" else _NONE)
+
+    def _walk(self, parts: Sequence[str], create: tuple[int, int] | None) -> _Node | None:
+        """The directory of a path, symlinks followed inside the root; made where `create` is its source."""
+        stack = [self.root]
+        todo = list(reversed(parts))
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                del stack[max(1, len(stack) - 1) :]
+                continue
+            here = stack[-1]
+            child = here.children.get(part)
+            if child is None:
+                if create is None:
+                    return None
+                child = _Node(Entry(_join(here, part), "directory", 0o755, 0), create, {})
+                here.children[part] = child
+            if child.entry.kind == "symlink":
+                links += 1
+                if links > LINKS_LIMIT:
+                    raise ImageError(f"a layer's path {'/'.join(parts)} runs through too many symlinks")
+                if child.entry.target.startswith("/"):
+                    del stack[1:]
+                todo.extend(reversed(child.entry.target.split("/")))
+            elif not child.is_directory:
+                if create is None:
+                    return None
+                raise ImageError(f"a layer has entries below {child.entry.path}, a {child.entry.kind}")
+            elif len(stack) > DEPTH_LIMIT:
+                raise ImageError(f"a layer's path is more than {DEPTH_LIMIT} directories deep")
+            else:
+                stack.append(child)
+        return stack[-1]
+
+    def nodes(self) -> Iterator[_Node]:
+        """All but the root, sorted, parents first."""
+        todo = [self.root]
+        while todo:
+            node = todo.pop()
+            if node is not self.root:
+                yield node
+            todo.extend(node.children[name] for name in sorted(node.children, reverse=True))
+
+
+def _join(parent: _Node, name: str) -> str:
+    return f"{parent.entry.path}/{name}" if parent.entry.path else name
+
+
+def _prune(parent: _Node, name: str, layer: int) -> None:
+    """Remove what lower layers put at a name; what this layer brought itself stays."""
+    node = parent.children.get(name)
+    if node is None:
+        return
+    for child in list(node.children):
+        _prune(node, child, layer)
+    if node.source[0] < layer and not node.children:
+        del parent.children[name]
+
+
+def _merge(layers: Sequence[Layer], contents: Callable[[str], bool] | None) -> _Tree:
+    tree = _Tree()
+    for number, layer in enumerate(layers):
+        for ordinal, (entry, stream) in enumerate(layer_entries(layer)):
+            node = tree.apply(entry, (number, ordinal))
+            if contents is not None and stream is not None and node is not None and contents(node.entry.path):
+                if entry.size > CONTENT_LIMIT:
+                    raise ImageError(f"{entry.path} of a layer has {entry.size} bytes, too many to look into")
+                node.entry = dataclasses.replace(node.entry, content=stream.read(CONTENT_LIMIT))
+    return tree
+
+
+def listing(layers: Sequence[Layer], contents: Callable[[str], bool] | None = None) -> dict[str, Entry]:
+    """The merged tree of some layers, base first: entries by real path, sorted, parents first.
+
+    Whiteouts are applied, hard links are files, directories that no layer names are there with mode 0755.
+    The bytes of files for whose path `contents` says so come along as `Entry.content` (at most 1 MiB each).
+    Each layer is read once, and its diff-id checked. Raises ImageError.
+    """
+    return {node.entry.path: node.entry for node in _merge(layers, contents).nodes()}
+
+
+def extract(layers: Sequence[Layer], root: Path, *, keep: Callable[[str], bool] | None = None) -> None:
+    """Write the merged tree of some layers into the empty directory `root`, as any user.
+
+    `keep` chooses by real path; parent directories always come along. Owners and devices are left out, and
+    so are the set-user-ID and set-group-ID bits; directories can be written and files read by their owner.
+    Raises ImageError, and OSError where the disk refuses.
+    """
+    chosen: dict[str, _Node] = {}
+    directories: dict[str, Entry] = {}
+    for node in _merge(layers, None).nodes():
+        if node.is_directory:
+            directories[node.entry.path] = node.entry
+        if keep is None or keep(node.entry.path):
+            chosen[node.entry.path] = node
+    _make_directories(root, chosen, directories)
+    files: dict[tuple[int, int], list[str]] = {}
+    for path, node in chosen.items():
+        if node.entry.kind == "file":
+            files.setdefault(node.source, []).append(path)
+    for number, layer in enumerate(layers):
+        if any(source[0] == number for source in files):
+            for ordinal, (entry, stream) in enumerate(layer_entries(layer)):
+                paths = files.get((number, ordinal))
+                if paths and stream is not None:
+                    _write_file(root, paths, entry, stream)
+    for path, node in chosen.items():
+        if node.entry.kind == "symlink":
+            (root / path).symlink_to(node.entry.target)
+
+
+def _make_directories(root: Path, chosen: dict[str, _Node], directories: dict[str, Entry]) -> None:
+    needed: set[str] = set()
+    for path, node in chosen.items():
+        parent = path if node.is_directory else path.rpartition("/")[0]
+        while parent and parent not in needed:
+            needed.add(parent)
+            parent = parent.rpartition("/")[0]
+    for path, entry in directories.items():
+        if path in needed:
+            (root / path).mkdir()
+            (root / path).chmod(entry.mode & 0o1777 | stat.S_IRWXU)
+
+
+def _write_file(root: Path, paths: list[str], entry: Entry, stream: BinaryIO) -> None:
+    first = f"{root}/{paths[0]}"
+    descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "wb", buffering=0) as out:
+        while chunk := stream.read(CHUNK):
+            out.write(chunk)
+        os.fchmod(descriptor, entry.mode & 0o1777 | stat.S_IRUSR)
+        mtime = min(max(entry.mtime, 0), 0xFFFFFFFF)
+        os.utime(descriptor, (mtime, mtime))
+    for path in paths[1:]:
+        os.link(first, f"{root}/{path}")

@@ -1,0 +1,188 @@
+"""Layers laid on each other: whiteouts, links and escapes, as layer.md says and as runtimes do."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
+from hatch_docker.oci.model import Layer, digest_of
+from hatch_docker.oci.tree import extract, listing
+from tests.test_layer import directory, file, symlink
+
+
+def layer(*entries: Entry) -> Layer:
+    out = io.BytesIO()
+    facts = write_layer(entries, out, Compression("gzip"))
+    return make_layer(facts, Compression("gzip"), lambda: io.BytesIO(out.getvalue()))
+
+
+def raw_layer(*members: tuple[str, bytes, str]) -> Layer:
+    """A layer as an attacker writes it: name, tar type, link name."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, kind, link in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.mode = kind, link, 0o755
+            info.size = 4 if kind == tarfile.REGTYPE else 0
+            tar.addfile(info, io.BytesIO(b"evil"))
+    data = out.getvalue()
+    facts = write_layer([], io.BytesIO(), Compression("none"))
+    made = make_layer(facts, Compression("none"), lambda: io.BytesIO(data))
+    return Layer(made.descriptor, digest_of(data), len(data), made.open)
+
+
+BASE = layer(
+    directory("usr"), directory("usr/bin"), file("usr/bin/sh", b"shell"), symlink("bin", "usr/bin"),
+    directory("etc"), file("etc/passwd", b"root"), directory("var"), directory("var/cache"),
+    file("var/cache/a", b"a"), file("var/cache/b", b"b"),
+    Entry("etc/passwd-", "hardlink", 0o644, 0, target="etc/passwd"),
+    Entry("sbin", "directory", 0o555, 0), Entry("sbin/su", "file", 0o4755, 99, content=b"su"),
+)  # fmt: skip
+
+
+def disk(root: Path) -> dict[str, str]:
+    tree = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if path.is_symlink():
+            tree[name] = "-> " + str(path.readlink())
+        else:
+            tree[name] = "/" if path.is_dir() else path.read_text()
+    return tree
+
+
+def test_whiteouts_remove_what_lower_layers_brought(tmp_path: Path) -> None:
+    """A whiteout and an opaque marker spare what their own layer adds, in whatever order it comes."""
+    upper = layer(
+        file("etc/.wh.passwd"), file("var/cache/.wh..wh..opq"), file("var/cache/0", b"new"),
+        file("var/cache/z", b"new"), file(".wh.sbin"), file("usr/.wh.nothing"),
+    )  # fmt: skip
+    extract([BASE, upper], tmp_path)
+    assert disk(tmp_path) == {
+        "bin": "-> usr/bin", "etc": "/", "etc/passwd-": "root", "usr": "/", "usr/bin": "/",
+        "usr/bin/sh": "shell", "var": "/", "var/cache": "/", "var/cache/0": "new", "var/cache/z": "new",
+    }  # fmt: skip
+    assert list(listing([BASE, upper])) == sorted(disk(tmp_path), key=lambda path: path.split("/"))
+
+
+def test_entries_below_a_linked_directory_land_in_it(tmp_path: Path) -> None:
+    """`bin/ls` in an upper layer is usr/bin/ls where the base linked bin; the link stays."""
+    hard = Entry("x", "hardlink", 0, 0, target="bin/sh")
+    upper = layer(file("bin/ls", b"list"), directory("opt/venv"), hard)
+    extract([BASE, upper], tmp_path)
+    assert (tmp_path / "bin").is_symlink()
+    assert (tmp_path / "usr/bin/ls").read_text() == "list"
+    assert (tmp_path / "x").samefile(tmp_path / "usr/bin/sh")
+    merged = listing([BASE, upper], lambda path: path in ("usr/bin/ls", "etc/passwd"))
+    assert (merged["usr/bin/ls"].content, merged["etc/passwd"].content) == (b"list", b"root")
+    assert merged["usr/bin/sh"].content is None
+    assert merged["opt"].kind == "directory"
+    assert merged["x"].size == 5
+
+
+def test_replacing_one_kind_with_another(tmp_path: Path) -> None:
+    """A file over a directory removes the tree, a directory over a link removes the link."""
+    upper = layer(file("var", b"file now"), directory("bin"), symlink("usr/bin/sh", "/etc/passwd"))
+    extract([BASE, upper], tmp_path)
+    assert (tmp_path / "var").read_text() == "file now"
+    assert (tmp_path / "bin").is_dir() and not (tmp_path / "bin").is_symlink()
+    assert (tmp_path / "usr/bin/sh").readlink() == Path("/etc/passwd")
+
+
+def test_any_user_can_extract_and_remove(tmp_path: Path) -> None:
+    """Directories stay writable for their owner; set-user-ID bits do not reach the disk; times do."""
+    mask = os.umask(0o077)
+    try:
+        extract([BASE], tmp_path)
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "sbin").stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "sbin/su").stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "etc/passwd").stat().st_mode & 0o7777 == 0o644
+    assert (tmp_path / "sbin/su").stat().st_mtime == 99
+    assert listing([BASE])["sbin/su"].mode == 0o4755
+
+
+def test_keep_chooses_and_brings_parents(tmp_path: Path) -> None:
+    """Only what `keep` names, hard links too, and the directories above."""
+    extract([BASE], tmp_path, keep=lambda path: path in ("etc/passwd-", "bin"))
+    assert disk(tmp_path) == {"etc": "/", "etc/passwd-": "root", "bin": "-> usr/bin"}
+
+
+def test_devices_are_listed_and_not_made(tmp_path: Path) -> None:
+    """As any user: no mknod."""
+    upper = raw_layer(("dev/null", tarfile.CHRTYPE, ""), ("run/pipe", tarfile.FIFOTYPE, ""))
+    assert listing([upper])["dev/null"].kind == "character"
+    extract([upper], tmp_path)
+    assert disk(tmp_path) == {"dev": "/", "run": "/"}
+
+
+REG, SYM, LNK, DIR = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
+OUT = "../" * 12
+
+BREAKOUTS: list[tuple[tuple[str, bytes, str], ...]] = [
+    (("../canary", REG, ""),), (("/../canary", REG, ""),), (("a/../../canary", REG, ""),),
+    (("..", SYM, "/"),),
+    (("link", SYM, "TOP"), ("link/canary", REG, "")),
+    (("link", SYM, OUT + "TOP"), ("link/canary", REG, "")),
+    (("link", SYM, ".."), ("link/canary", REG, "")),
+    (("d", DIR, ""), ("d/link", SYM, "../.."), ("d/link/canary", REG, "")),
+    (("a", SYM, "b"), ("b", SYM, "TOP"), ("a/canary", REG, "")),
+    (("link", SYM, "TOP/canary"), ("link", REG, "")),
+    (("link", SYM, "TOP/canary"), ("other", LNK, "link"), ("other", REG, "")),
+    (("hard", LNK, "../canary"), ("hard", REG, "")), (("hard", LNK, "/TOP/canary"), ("hard", REG, "")),
+    (("link", SYM, "TOP"), ("hard", LNK, "link/canary"), ("hard", REG, "")),
+    (("link", SYM, "TOP"), ("link/.wh.canary", REG, "")),
+    (("link", SYM, "TOP"), ("link/.wh..wh..opq", REG, "")),
+    (("link", SYM, "TOP"), ("link/canary", DIR, "")), (("link", SYM, "TOP"), ("link/sub", SYM, "canary")),
+    (("loop", SYM, "loop"), ("loop/canary", REG, "")), (("a", SYM, "b"), ("b", SYM, "a"), ("a/x", REG, "")),
+    ((".wh...", REG, ""),), ((".wh..", REG, ""),), (("link", SYM, ""), ("link/canary", REG, "")),
+    (("f", REG, ""), ("f/canary", REG, "")), (("link", SYM, "f"), ("f", REG, ""), ("link/canary", REG, "")),
+    (("link/", SYM, "TOP"), ("link/canary", REG, "")), (("./link", SYM, "TOP"), ("./link//canary", REG, "")),
+    (("d", DIR, ""), ("d", SYM, "TOP"), ("d/canary", REG, "")),
+    (("d", SYM, "TOP"), ("d/", DIR, ""), ("d/canary", REG, "")),
+    (("proc", SYM, "/proc/self/cwd"), ("proc/canary", REG, "")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("members", BREAKOUTS)
+@pytest.mark.parametrize("split", [False, True])
+def test_nothing_outside_of_the_root_is_touched(
+    members: tuple[tuple[str, bytes, str], ...], split: bool, tmp_path: Path
+) -> None:
+    """Names and links that climb out stay inside or are refused; in one layer or one each."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    canary = outside / "canary"
+    canary.write_text("alive")
+    root = tmp_path / "outside" / "root"
+    root.mkdir()
+    members = tuple((name, kind, link.replace("TOP", str(outside))) for name, kind, link in members)
+    layers = [raw_layer(member) for member in members] if split else [raw_layer(*members)]
+    try:
+        extract(layers, root)
+    except ImageError:
+        assert not list(root.iterdir()), "refused before the first byte is written"
+    assert canary.read_text() == "alive"
+    assert sorted(path.name for path in outside.iterdir()) == ["canary", "root"]
+    for path in root.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert path.stat().st_nlink == 1
+
+
+def test_deep_and_long_paths_are_refused() -> None:
+    """A path of thousands of directories would cost time and stack."""
+    with pytest.raises(ImageError, match="deep"):
+        listing([raw_layer(("a/" * 300 + "f", REG, ""))])
+    with pytest.raises(ImageError, match="too long"):
+        listing([raw_layer(("a/" * 3000, DIR, ""))])
+    with pytest.raises(ImageError, match="too long"):
+        listing([raw_layer(("a", SYM, "a/" * 3000))])
+    with pytest.raises(ImageError, match="too many to look into"):
+        listing([layer(file("big", bytes((1 << 20) + 1)))], lambda path: True)
