@@ -29,6 +29,10 @@ CHUNK = 1 << 20
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file belongs to a killed build
 
 
+class DamagedBlob(StoreError):
+    """An entry of the cache had other bytes than its name says, or went away; it is removed by now."""
+
+
 def key_of(*parts: object) -> str:
     """A key for some JSON values: the hexadecimal sha256 of their canonical form."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -115,7 +119,9 @@ class Store:
 
     def has(self, digest: str) -> bool:
         """Whether a blob of that name exists; its bytes are checked when they are read."""
-        return self.blob_path(digest).is_file()
+        path = self.blob_path(digest)
+        _touch(path)
+        return path.is_file()
 
     def get(self, digest: str) -> Path | None:
         """The path of a verified blob, or None; an entry with other bytes is removed."""
@@ -126,9 +132,15 @@ class Store:
         if file_digest(path) != digest:
             self._discard(path)
             return None
-        with contextlib.suppress(OSError):
-            os.utime(path)
+        _touch(path)
         return path
+
+    def open(self, digest: str) -> BinaryIO:
+        """The verified bytes of a blob that must be there; raises DamagedBlob, after which it can be made anew."""
+        path = self.get(digest)
+        if path is None:
+            raise DamagedBlob(f"the cache entry {digest} was missing or damaged; making it anew")
+        return path.open("rb")
 
     def _discard(self, path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
@@ -170,6 +182,7 @@ class Store:
         try:
             value = json.loads(path.read_bytes())
             if value["sum"] == key_of(key, value["fact"]):
+                _touch(path)
                 return value["fact"]
         except FileNotFoundError:
             return None
@@ -191,8 +204,7 @@ class Store:
             with self.lock(f"{kind}-{key}"):
                 if not path.is_dir():
                     self._make_tree(path, make)
-        with contextlib.suppress(OSError):
-            os.utime(path)
+        _touch(path)
         return path
 
     def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
@@ -214,6 +226,12 @@ class Store:
 
         with FileLock(self.root / "locks" / f"{key_of(name)[:32]}.lock"):
             yield
+
+
+def _touch(path: Path) -> None:
+    """Note that an entry was used, for the pruning."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
 
 
 def remove_tree(path: Path) -> None:

@@ -1,0 +1,116 @@
+"""The hatch target `docker`. Its versions are verbs: `image` (default) and `plan`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatchling.builders.config import BuilderConfig
+from hatchling.builders.plugin.interface import BuilderInterface
+from hatchling.plugin.manager import PluginManager
+
+from hatch_docker.errors import HatchDockerError
+
+if TYPE_CHECKING:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+    from hatch_docker.context import Context
+    from hatch_docker.oci.model import Platform
+    from hatch_docker.plan import Plan
+
+
+class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
+    """Builds the image of a project; configured by [tool.hatch-docker]."""
+
+    PLUGIN_NAME = "docker"
+
+    def get_version_api(self) -> dict[str, Callable[..., str]]:
+        """The verbs, by the name that follows the colon in `hatch build -t docker:VERB`."""
+        return {"image": self.build_image, "plan": self.build_plan}
+
+    def get_default_versions(self) -> list[str]:
+        """What `hatch build -t docker` does."""
+        return ["image"]
+
+    def get_build_hooks(self, directory: str) -> dict[str, BuildHookInterface[Any]]:  # noqa: ARG002
+        """None: hooks that compile belong to the wheel, which the builder stage makes."""
+        return {}
+
+    def build(self, **options: Any) -> Any:
+        """As hatchling's, but an unknown verb is one line instead of a traceback."""
+        unknown = sorted(set(options.get("versions") or ()) - set(self.get_version_api()))
+        if unknown:
+            known = ", ".join(f"docker:{verb}" for verb in self.get_version_api())
+            self.app.abort(f"unknown target docker:{unknown[0]}; known: {known}")
+        return super().build(**options)
+
+    def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
+        """Remove what earlier builds of this project wrote (`hatch build -c`)."""
+        name = re.escape(self.normalize_file_name_component(self.metadata.core.name))
+        ours = re.compile(rf"{name}-[^-]+\.(oci\.tar|image\.json|plan\.json)")
+        for path in Path(directory).iterdir():
+            if ours.fullmatch(path.name):
+                path.unlink()
+
+    def build_image(self, directory: str, **_build_data: Any) -> str:
+        """`docker:image`: write the archive and the receipt, load the image; returns the archive's path."""
+        return self._guarded(lambda: self._image(Path(directory)))
+
+    def build_plan(self, directory: str, **_build_data: Any) -> str:
+        """`docker:plan`: write everything that decides the image as JSON; builds nothing."""
+        return self._guarded(lambda: self._plan_file(Path(directory)))
+
+    def _guarded(self, work: Callable[[], Path]) -> str:
+        try:
+            return str(work())
+        except HatchDockerError as error:
+            self.app.abort(str(error), code=error.exit_status)
+            raise
+
+    def _image(self, directory: Path) -> Path:
+        from hatch_docker.engines import choose
+        from hatch_docker.pipeline import run
+        from hatch_docker.project import open_source
+
+        plan, ctx = self._prepare()
+        receipt = run(plan, open_source(self), choose(plan.engine), directory, host_platform(), ctx)
+        return directory / receipt.archive
+
+    def _plan_file(self, directory: Path) -> Path:
+        from hatch_docker.plan import plan_json
+        from hatch_docker.store import replacing
+
+        plan, _ctx = self._prepare()
+        path = directory / f"{plan.name}-{plan.version}.plan.json"
+        with replacing(path) as stream:
+            stream.write(json.dumps(plan_json(plan), indent=2, ensure_ascii=False).encode() + b"\n")
+        return path
+
+    def _prepare(self) -> tuple[Plan, Context]:
+        from hatch_docker.config import load_config
+        from hatch_docker.context import open_context
+        from hatch_docker.defaults import make_plan
+        from hatch_docker.progress import Progress
+        from hatch_docker.project import read_project
+
+        table = self.metadata.config.get("tool", {}).get("hatch-docker", {})
+        config = load_config(table, os.environ, Path(self.root, "pyproject.toml"))
+        plan = make_plan(read_project(self, os.environ), config, host_platform())
+        progress = Progress(self.app.display_warning, self.app.verbosity)
+        for guess in plan.guesses:
+            progress.detail(f"{guess.option} = {guess.value} ({guess.reason})")
+        return plan, open_context(os.environ, progress)
+
+
+def host_platform() -> Platform:
+    """The Linux platform of this machine's architecture, by OCI's names."""
+    from hatch_docker.oci.model import Platform
+
+    names = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+    machine = platform.machine().lower()
+    return Platform("linux", names.get(machine, machine))

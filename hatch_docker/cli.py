@@ -1,0 +1,62 @@
+"""`hatch-docker`, the same as `python -m hatch_docker`: what stands beside the hatch target."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from hatch_docker import __version__
+from hatch_docker.errors import HatchDockerError
+from hatch_docker.prune import MAX_AGE, MAX_BYTES
+
+DAY = 24 * 3600
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status; a HatchDockerError is one line on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except HatchDockerError as error:
+        sys.stderr.write(f"hatch-docker: {error}\n")
+        return error.exit_status
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("hatch-docker", description="Images of Python projects: `hatch build -t docker`.")
+    parser.add_argument("--version", action="version", version=f"hatch-docker {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    clean = commands.add_parser("clean", help="bound the cache by age and size, or empty it")
+    clean.add_argument("--max-age", type=float, default=MAX_AGE / DAY, metavar="DAYS", help="default: %(default)s")
+    clean.add_argument("--max-size", type=float, default=MAX_BYTES / 1e9, metavar="GB", help="default: %(default)s")
+    clean.add_argument("--all", action="store_true", help="remove everything that no build has used just now")
+    clean.set_defaults(run=_clean)
+    schema = commands.add_parser("schema", help="print the JSON Schema of [tool.hatch-docker]")
+    schema.set_defaults(run=_schema)
+    return parser
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from hatch_docker.context import open_context
+    from hatch_docker.progress import silent
+    from hatch_docker.prune import prune
+
+    store = open_context(os.environ, silent()).store
+    if options.all:
+        done = prune(store, max_age=0, max_bytes=0, grace=60)
+    else:
+        done = prune(store, max_age=options.max_age * DAY, max_bytes=int(options.max_size * 1e9))
+    print(  # noqa: T201
+        f"{store.root}: removed {done.removed} entries, {done.removed_bytes / 1e6:.1f} MB; "
+        f"{done.kept_bytes / 1e6:.1f} MB stay"
+    )
+
+
+def _schema(_options: argparse.Namespace) -> None:
+    from hatch_docker.config import schema
+
+    print(json.dumps(schema(), indent=2))  # noqa: T201

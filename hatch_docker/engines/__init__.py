@@ -1,0 +1,47 @@
+"""Engines: a plan and a project's sources in, images out. Both make the same image from the same plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from hatch_docker.bases import Base
+from hatch_docker.oci.model import Image
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.plan import Plan
+    from hatch_docker.project import Source
+
+
+@dataclass(frozen=True, slots=True)
+class LayerNote:
+    """What the receipt says of one layer: `kind` is base, system, dependencies, project or files."""
+
+    kind: str
+    contents: tuple[str, ...]                 # "numpy 2.4.0", "libc6 2.41-12"
+    cached: bool                              # nothing had to be made
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One image, one note a layer, and what it stands on."""
+
+    image: Image
+    base: Base
+    notes: tuple[LayerNote, ...]
+
+
+class Engine(Protocol):
+    """Makes one image a platform of the plan, in the plan's order."""
+
+    def __call__(self, plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]: ...
+
+
+def choose(name: str) -> Engine:
+    """The engine of that name; the schema knows which there are."""
+    if name == "embedded":
+        from hatch_docker.engines.embedded import build
+
+        return build
+    raise AssertionError(name)

@@ -1,0 +1,69 @@
+"""What a plan says of the configuration and the annotations, once the base is known."""
+
+from __future__ import annotations
+
+from hatch_docker.bases import Base
+from hatch_docker.errors import ConfigError
+from hatch_docker.oci.mutate import Settings
+from hatch_docker.plan import HealthCheck, Plan
+from hatch_docker.release.names import PREFIX, timestamp
+
+VENV = "opt/venv"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def image_settings(plan: Plan, base: Base, created: int) -> Settings:
+    """The configuration of the image (config.md): the plan's over the base's."""
+    config = plan.config
+    base_env = dict(item.split("=", 1) for item in base.image.config_json.get("config", {}).get("Env") or [])
+    path = f"/{VENV}/bin:{base_env.get('PATH', DEFAULT_PATH)}"
+    return Settings(
+        entrypoint=config.entrypoint,
+        cmd=config.cmd,
+        env={"PATH": path, **config.env},
+        labels={**foundations(base, created), **config.labels},
+        user=numeric_user(config.user, base),
+        workdir=config.workdir,
+        ports=config.ports,
+        volumes=config.volumes,
+        stop_signal=config.stop_signal,
+        healthcheck=_healthcheck(config.healthcheck),
+    )
+
+
+def image_annotations(plan: Plan, base: Base, created: int) -> dict[str, str]:
+    """The annotations of the manifest (annotations.md); the user's win."""
+    return {**foundations(base, created), **plan.config.annotations}
+
+
+def foundations(base: Base, created: int) -> dict[str, str]:
+    """The pre-defined keys that are known only once the base is."""
+    return {
+        PREFIX + "base.digest": base.digest,
+        PREFIX + "base.name": base.name,
+        PREFIX + "created": timestamp(created),
+    }
+
+
+def numeric_user(user: str, base: Base) -> str:
+    """The user as numbers, so that a cluster can see it is not root; raises ConfigError for an unknown name."""
+    name, colon, group = user.partition(":")
+    if name.isdigit() and (not colon or group.isdigit()):
+        return user
+    if colon or name not in base.users:
+        known = ", ".join(sorted(base.users))
+        raise ConfigError(
+            f"tool.hatch-docker.user: {user!r} is no user of base {base.name}; use a number, or one of: {known}"
+        )
+    return "{}:{}".format(*base.users[name])
+
+
+def _healthcheck(check: HealthCheck | None) -> dict[str, object] | None:
+    """Docker's own addition to the configuration: HEALTHCHECK, times in nanoseconds."""
+    if check is None:
+        return None
+    values = {
+        "Test": ["CMD", *check.command], "Interval": check.interval, "Timeout": check.timeout,
+        "StartPeriod": check.start_period, "Retries": check.retries,
+    }
+    return {key: value for key, value in values.items() if value}

@@ -1,0 +1,99 @@
+"""The whole story on one screen: plan -> engine -> image -> check -> sinks -> receipt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hatch_docker.context import Context
+from hatch_docker.engines import Built, Engine
+from hatch_docker.oci.model import Image, Index, Platform
+from hatch_docker.oci.mutate import make_index
+from hatch_docker.plan import Plan
+from hatch_docker.project import Source
+from hatch_docker.receipt import Receipt, make_receipt, summary
+from hatch_docker.store import DamagedBlob, replacing
+
+
+def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
+    """Build the image of a plan, check it, write archive and receipt, load it where a daemon answers.
+
+    Everything is made and checked before the first file of an earlier build is replaced.
+    """
+    timings: dict[str, float] = {}
+    try:
+        receipt = _run(plan, source, engine, directory, host, ctx, timings)
+    except DamagedBlob as damaged:
+        # The bad entry is gone by now; what it held is made or fetched again, once.
+        ctx.progress.warn(str(damaged))
+        receipt = _run(plan, source, engine, directory, host, ctx, timings)
+    for line in summary(receipt):
+        ctx.progress.info(line)
+    return receipt
+
+
+def _run(
+    plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context,
+    timings: dict[str, float],
+) -> Receipt:
+    with _timed(timings, "build"):
+        built = engine(plan, source, ctx)
+    item: Image | Index = built[0].image
+    if len(built) > 1:
+        item = make_index([one.image for one in built], plan.config.annotations)
+
+    if plan.check:
+        with _timed(timings, "check"):
+            _check(plan, built, host, ctx)
+
+    archive = directory / f"{plan.name}-{plan.version}.oci.tar"
+    with _timed(timings, "archive"):
+        write_archive_file(item, plan.references, archive, host)
+
+    with _timed(timings, "load"):
+        loaded = _load(plan, built, host, ctx)
+
+    receipt = make_receipt(
+        plan.name, plan.version, item, built, archive=archive.name, references=loaded, timings=timings
+    )
+    with replacing(directory / f"{plan.name}-{plan.version}.image.json") as stream:
+        stream.write(receipt.to_json())
+    return receipt
+
+
+@contextmanager
+def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    timings[step] = time.perf_counter() - started
+
+
+def _check(plan: Plan, built: Sequence[Built], host: Platform, ctx: Context) -> None:
+    from hatch_docker.check import run_check
+
+    assert plan.check is not None
+    for one in built:
+        if one.image.platform == host:
+            run_check(one.image, one.base, plan.check, ctx)
+        else:
+            ctx.progress.warn(f"the check was not run for {one.image.platform}: this machine is {host}")
+
+
+def write_archive_file(item: Image | Index, references: Sequence[str], path: Path, host: Platform) -> None:
+    """Write the archive, unless the file that is there is this very archive."""
+    from hatch_docker.oci.archive import archive_matches, write_archive
+
+    if archive_matches(path, item, references, host=host):
+        return
+    with replacing(path) as stream:
+        write_archive(item, references, stream, host=host)
+
+
+def _load(plan: Plan, built: Sequence[Built], host: Platform, ctx: Context) -> tuple[str, ...]:
+    from hatch_docker.oci.daemon import find_daemons, load
+
+    if plan.load == "never":
+        return ()
+    raise NotImplementedError(find_daemons, load, built, host, ctx)

@@ -1,0 +1,190 @@
+"""The cache: verified on read, written atomically, shared, bounded."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.errors import StoreError
+from hatch_docker.prune import prune, prune_now_and_then
+from hatch_docker.store import DamagedBlob, Store, key_of, open_store, replacing
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path / "cache")
+
+
+def test_a_blob_comes_back_as_it_went_in(store: Store) -> None:
+    digest = store.put(b"bytes")
+    path = store.get(digest)
+    assert path is not None
+    assert path.read_bytes() == b"bytes"
+    with store.open(digest) as stream:
+        assert stream.read() == b"bytes"
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "symlink", "directory", "gone"])
+def test_a_damaged_blob_is_never_served(store: Store, tmp_path: Path, damage: str) -> None:
+    """Flipped bits, a cut file, a link elsewhere or a directory under a blob's name: found and removed."""
+    digest = store.put(b"bytes")
+    path = store.blob_path(digest)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"bytes")
+    if damage == "flip":
+        path.write_bytes(b"bytez")
+    elif damage == "truncate":
+        path.write_bytes(b"byt")
+    else:
+        path.unlink()
+    if damage == "symlink":
+        path.symlink_to(elsewhere)
+    elif damage == "directory":
+        path.mkdir()
+    with pytest.raises(DamagedBlob):
+        store.open(digest)
+    assert not path.exists()
+    assert elsewhere.read_bytes() == b"bytes"
+    assert store.put(b"bytes") == digest
+    assert store.get(digest) == path
+
+
+def test_what_is_not_committed_leaves_nothing(store: Store) -> None:
+    with pytest.raises(KeyboardInterrupt), store.writer() as writer:
+        writer.write(b"half")
+        raise KeyboardInterrupt
+    assert list((store.root / "tmp").iterdir()) == []
+    assert list((store.root / "blobs").iterdir()) == []
+
+
+def test_facts_are_remembered_and_damage_is_forgotten(store: Store) -> None:
+    store.remember("layer", "k", {"size": 1})
+    assert store.recall("layer", "k") == {"size": 1}
+    assert store.recall("layer", "other") is None
+    path = store.root / "facts" / "layer" / "k"
+    path.write_text(path.read_text().replace("1}", "2}"))
+    assert store.recall("layer", "k") is None
+    assert not path.exists()
+
+
+def test_a_fact_moved_to_another_key_is_not_believed(store: Store) -> None:
+    store.remember("layer", "k", 1)
+    path = store.root / "facts" / "layer"
+    (path / "k").rename(path / "l")
+    assert store.recall("layer", "l") is None
+
+
+def test_a_tree_is_made_once_by_many(store: Store) -> None:
+    """Eight threads want one tree: one makes it, all get it whole."""
+    made = []
+
+    def make(root: Path) -> None:
+        made.append(root)
+        time.sleep(0.05)
+        (root / "file").write_text("whole")
+
+    results: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: results.append((store.tree("t", "k", make) / "file").read_text()))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == ["whole"] * 8
+    assert len(made) == 1
+
+
+def test_a_tree_whose_making_fails_is_not_there(store: Store) -> None:
+    def make(root: Path) -> None:
+        (root / "file").write_text("half")
+        (root / "closed").mkdir(mode=0o500)
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        store.tree("t", "k", make)
+    assert not (store.root / "trees" / "t" / "k").exists()
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_an_output_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "dist" / "out"
+    with replacing(path) as stream:
+        stream.write(b"first")
+    with pytest.raises(RuntimeError), replacing(path) as stream:
+        stream.write(b"half of the sec")
+        raise RuntimeError
+    assert path.read_bytes() == b"first"
+    assert [entry.name for entry in path.parent.iterdir()] == ["out"]
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(StoreError, match="a directory is in the way"), replacing(tmp_path / "out"):
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file/out"), replacing(tmp_path / "file" / "out"):
+        pass
+
+
+def test_a_cache_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="HATCH_DOCKER_CACHE_DIR"):
+        open_store(tmp_path / "file")
+
+
+def test_what_killed_builds_left_is_swept(store: Store) -> None:
+    old = store.root / "tmp" / "old"
+    new = store.root / "tmp" / "new"
+    old.write_text("")
+    new.write_text("")
+    os.utime(old, (1, 1))
+    open_store(store.root.parent)
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_pruning_takes_the_oldest_first_and_spares_what_is_in_use(store: Store) -> None:
+    digests = [store.put(bytes([number]) * 1000) for number in range(4)]
+    now = time.time()
+    for age, digest in zip((40, 30, 20, 0), digests, strict=True):
+        os.utime(store.blob_path(digest), (now - age * 3600, now - age * 3600))
+    done = prune(store, max_age=35 * 3600, max_bytes=2500)
+    assert [store.has(digest) for digest in digests] == [False, False, True, True]
+    assert (done.removed, done.removed_bytes, done.kept_bytes) == (2, 2000, 2000)
+    prune(store, max_age=0, max_bytes=0)
+    assert [store.has(digest) for digest in digests] == [False, False, False, True]
+
+
+def test_pruning_removes_whole_trees(store: Store) -> None:
+    def make(root: Path) -> None:
+        (root / "closed").mkdir()
+        (root / "closed" / "file").write_text("x" * 10_000)
+        (root / "closed").chmod(0o500)
+
+    tree = store.tree("t", "k", make)
+    os.utime(tree, (1, 1))
+    prune(store)
+    assert not tree.exists()
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_builds_prune_once_a_day(store: Store) -> None:
+    prune_now_and_then(store)
+    digest = store.put(b"old")
+    os.utime(store.blob_path(digest), (1, 1))
+    prune_now_and_then(store)
+    assert store.has(digest)
+    os.utime(store.root / "pruned", (1, 1))
+    prune_now_and_then(store)
+    assert not store.has(digest)
+
+
+def test_keys_do_not_depend_on_the_order_of_a_table() -> None:
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+    assert key_of("a", "b") != key_of("ab")
