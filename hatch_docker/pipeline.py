@@ -14,7 +14,7 @@ from hatch_docker.oci.mutate import make_index
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
 from hatch_docker.receipt import Receipt, make_receipt, summary
-from hatch_docker.store import DamagedBlob, replacing
+from hatch_docker.store import DamagedBlobError, replacing
 
 
 def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
@@ -25,7 +25,7 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
     timings: dict[str, float] = {}
     try:
         receipt = _run(plan, source, engine, directory, host, ctx, timings)
-    except DamagedBlob as damaged:
+    except DamagedBlobError as damaged:
         # The bad entry is gone by now; what it held is made or fetched again, once.
         ctx.progress.warn(str(damaged))
         receipt = _run(plan, source, engine, directory, host, ctx, timings)

@@ -1,4 +1,4 @@
-"""The user's cache: bytes by digest, facts by key, unpacked trees by key. Verified on read, written atomically.
+"""The user's cache: bytes by digest, facts by key, trees by key. Verified on read, written atomically.
 
     <root>/blobs/<hex>          any bytes, named by their sha256
     <root>/facts/<kind>/<key>   a small JSON value, with its own checksum
@@ -29,7 +29,7 @@ CHUNK = 1 << 20
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file belongs to a killed build
 
 
-class DamagedBlob(StoreError):
+class DamagedBlobError(StoreError):
     """An entry of the cache had other bytes than its name says, or went away; it is removed by now."""
 
 
@@ -136,10 +136,10 @@ class Store:
         return path
 
     def open(self, digest: str) -> BinaryIO:
-        """The verified bytes of a blob that must be there; raises DamagedBlob, after which it can be made anew."""
+        """The verified bytes of a blob that must be there; raises DamagedBlobError, after which it is made anew."""
         path = self.get(digest)
         if path is None:
-            raise DamagedBlob(f"the cache entry {digest} was missing or damaged; making it anew")
+            raise DamagedBlobError(f"the cache entry {digest} was missing or damaged; making it anew")
         return path.open("rb")
 
     def _discard(self, path: Path) -> None:
