@@ -1,0 +1,353 @@
+"""Enter the sandbox and run one command there: a program of its own (`python -I -S enter.py`), JSON on stdin.
+
+It is not imported: namespaces are entered by a fresh interpreter with one thread, so that nothing of the
+host's Python (threads, open files, environment) is forked into them. Standard library only, for any Python.
+
+    this process     unshares namespaces, maps one user, composes the new root on a tmpfs
+    └── process 1    mounts /proc, pivots into the new root, reaps, and dies with its parent
+        └── command  no capabilities, no new privileges, no terminal
+
+The new root is a tmpfs whose entries are read-only bind mounts of the given trees (the first tree that has
+a name wins, directories are merged), so no tree is written to and no overlayfs is needed. Run by root, the
+command is an unprivileged user outside as well: a process of root's would own /proc/sys, whatever it lost.
+
+A step that fails prints the token of the specification and a JSON object [step, errno, subject], status 125.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import stat
+import struct
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
+MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 4096, 16384, 1 << 18, 2
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+
+NOBODY = 65534      # who the command is outside when root runs it
+STATUS = 125        # the status of a sandbox that could not be entered
+NEW_ROOT = Path("/tmp")  # noqa: S108  (covered by our tmpfs, in our own mount namespace only)
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+LINKS = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Refused(Exception):  # noqa: N818
+    """A step of the set-up that the kernel, or a tree, does not allow."""
+
+    def __init__(self, step: str, code: int, subject: str = "") -> None:
+        super().__init__(step, code, subject)
+
+
+def call(step: str, subject: str, function: Any, *arguments: Any) -> None:
+    """Call a function of the C library; raises Refused with its errno."""
+    if function(*arguments) != 0:
+        raise Refused(step, ctypes.get_errno(), subject)
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process."""
+    call("prctl", str(option), _libc.prctl, option, ctypes.c_ulong(value), 0, 0, 0)
+
+
+def mount(source: str | Path | None, target: str | Path, kind: str | None, flags: int, data: str = "") -> None:
+    """mount(2); raises Refused."""
+    names = os.fsencode(source or "none"), os.fsencode(target), kind.encode() if kind else None
+    call("mount", str(target), _libc.mount, *names, ctypes.c_ulong(flags), data.encode())
+
+
+def bind(source: Path, target: Path, writable: bool) -> None:
+    """Show a file or directory at `target`, without set-user-ID bits and devices."""
+    mount(source, target, None, MS_BIND)
+    # What the file system below was mounted with is locked for us, and has to be repeated.
+    kept = os.statvfs(target).f_flag & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | kept
+    mount(None, target, None, flags if writable else flags | MS_RDONLY)
+
+
+def die_with_parent() -> None:
+    """Be killed when the parent ends, however it ends. Reset by the kernel when credentials change."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def has_id(identifier: int) -> bool:
+    """Whether our own user namespace has that user and group (a rootless container may have one only)."""
+    for name in ("uid_map", "gid_map"):
+        ranges = [line.split() for line in Path("/proc/self", name).read_text().splitlines()]
+        if not any(int(first) <= identifier < int(first) + int(count) for first, _, count in ranges):
+            return False
+    return True
+
+
+def write_maps(process: str, inside: tuple[int, int], outside: tuple[int, int], alone: bool) -> None:
+    """Map one user and one group of a new user namespace; `alone` when written from within it."""
+    maps = {"uid_map": (inside[0], outside[0]), "gid_map": (inside[1], outside[1])}
+    try:
+        if alone:
+            Path("/proc", process, "setgroups").write_text("deny")
+        for name, (new, old) in maps.items():
+            Path("/proc", process, name).write_text(f"{new} {old} 1")
+    except OSError as error:
+        raise Refused("map", error.errno or 0) from error
+
+
+def unshare(flags: int, inside: tuple[int, int], outside: tuple[int, int]) -> None:
+    """Enter new namespaces, in which `outside` is called `inside`."""
+    if outside == (os.geteuid(), os.getegid()):
+        call("unshare", "", _libc.unshare, flags)
+        write_maps("self", inside, outside, alone=True)
+        return
+    # Only a process that stayed behind may map another user than itself.
+    ready, go = os.pipe()
+    process = str(os.getpid())
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(go)
+            if os.read(ready, 1):
+                write_maps(process, inside, outside, alone=False)
+            os._exit(0)
+        except Refused as refused:
+            os._exit(refused.args[1] or 1)
+    try:
+        call("unshare", "", _libc.unshare, flags)
+        os.write(go, b"1")
+    finally:
+        os.close(go)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status != 0:
+        raise Refused("map", status)
+    os.setgroups([])
+
+
+def give(paths: list[str], owner: tuple[int, int]) -> None:
+    """Give the writable directories to the user whom the command will be outside."""
+    for top in paths:
+        os.chown(top, *owner, follow_symlinks=False)
+        for directory, subdirectories, files in os.walk(top):
+            for name in subdirectories + files:
+                os.chown(Path(directory, name), *owner, follow_symlinks=False)
+
+
+def wanted_tree(targets: list[str]) -> dict[str, Any]:
+    """The mount points as nested dictionaries by name; a leaf, the mount point itself, is empty."""
+    top: dict[str, Any] = {}
+    for target in targets:
+        node = top
+        for name in target.strip("/").split("/"):
+            node = node.setdefault(name, {})
+    return top
+
+
+def compose(sources: list[Path], target: Path, wanted: dict[str, Any]) -> None:
+    """Fill a directory with what the sources have in theirs, but for the mount points in `wanted`."""
+    found: dict[str, list[Path]] = {}
+    for source in sources:
+        for path in source.iterdir():
+            found.setdefault(path.name, []).append(path)
+    for name, paths in found.items():
+        below = wanted.get(name, {})
+        if name in wanted and not below:
+            continue
+        place = target / name
+        mode = paths[0].lstat().st_mode
+        if below or stat.S_ISDIR(mode):
+            # Never a link where we go on to write: it would lead out of the new root, which is not / yet.
+            directories = [path for path in paths if stat.S_ISDIR(path.lstat().st_mode)]
+            place.mkdir(0o700)
+            if below or len(directories) > 1:
+                compose(directories, place, below)
+                place.chmod(stat.S_IMODE(mode) & 0o1777 if stat.S_ISDIR(mode) else 0o755)
+            else:
+                bind(directories[0], place, writable=False)
+        elif stat.S_ISLNK(mode):
+            place.symlink_to(paths[0].readlink())
+        elif stat.S_ISREG(mode):
+            place.touch()
+            bind(paths[0], place, writable=False)
+
+
+def make_devices(top: Path) -> None:
+    """A /dev with the devices that every program may use, and shared memory of its own."""
+    top.mkdir()
+    for name in DEVICES:
+        if Path("/dev", name).exists():
+            (top / name).touch()
+            mount(f"/dev/{name}", top / name, None, MS_BIND)
+    for name, number in LINKS.items():
+        (top / name).symlink_to(f"/proc/self/fd{number}")
+    (top / "shm").mkdir()
+    mount("tmpfs", top / "shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+
+
+def make_root(spec: dict[str, Any], trees: list[Path], binds: list[Any]) -> None:
+    """Compose the new root under NEW_ROOT."""
+    mount("tmpfs", NEW_ROOT, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")
+    targets = ["/proc", "/dev", "/tmp", *spec["files"], *(target for _, target, _ in binds)]  # noqa: S108
+    compose(trees, NEW_ROOT, wanted_tree(targets))
+    make_devices(NEW_ROOT / "dev")
+    (NEW_ROOT / "proc").mkdir(0o555)
+    (NEW_ROOT / "tmp").mkdir()
+    mount("tmpfs", NEW_ROOT / "tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
+    for target, text in spec["files"].items():
+        place = NEW_ROOT / target[1:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+    for source, target, writable in binds:
+        place = NEW_ROOT / target[1:]
+        if source.is_dir():
+            place.mkdir(parents=True)
+        else:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.touch()
+        bind(source, place, writable)
+
+
+def bring_up_loopback() -> None:
+    """The only network of a sandbox without network."""
+    with socket.socket() as probe:
+        fcntl.ioctl(probe, 0x8914, struct.pack("16sh14x", b"lo", 0x1))  # SIOCSIFFLAGS, IFF_UP
+
+
+def opened(path: str) -> Path:
+    """A path for a file or directory that stays good whoever we become."""
+    return Path(f"/proc/self/fd/{os.open(path, os.O_PATH)}")
+
+
+def enter(spec: dict[str, Any]) -> None:
+    """Namespaces, user and new root: all that is not process 1's to do."""
+    inside = (spec["uid"], spec["gid"])
+    outside = (os.geteuid(), os.getegid())
+    writable = [source for source, _, can_write in spec["binds"] if can_write]
+    if outside[0] == 0 and has_id(NOBODY):
+        outside = (NOBODY, NOBODY)
+        give(writable, outside)
+    flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID
+    unshare(flags if spec["network"] else flags | CLONE_NEWNET, inside, outside)
+    mount(None, "/", None, MS_REC | MS_PRIVATE)
+    # Opened by name while we are still who may pass the directories above them; used by number after.
+    trees = [opened(path) for path in spec["roots"]]
+    binds = [(opened(path), *where) for path, *where in spec["binds"]]
+    os.setresgid(inside[1], inside[1], inside[1])
+    os.setresuid(inside[0], inside[0], inside[0])
+    prctl(PR_SET_DUMPABLE, 1)  # or /proc/self is root's once the user has changed
+    die_with_parent()
+    os.umask(0o022)
+    make_root(spec, trees, binds)
+    call("sethostname", "", _libc.sethostname, b"sandbox", 7)
+    if not spec["network"]:
+        bring_up_loopback()
+
+
+def pivot(log: int) -> None:
+    """Make the composed root the only one; process 1 of the new process namespace only."""
+    try:
+        mount("proc", NEW_ROOT / "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    except Refused:
+        # A container hides parts of its /proc, and the kernel then gives no new one. Few builds look.
+        os.write(log, b"the sandbox has no /proc: the container around it hides parts of its own\n")
+    os.chdir(NEW_ROOT)
+    call("pivot_root", "", _libc.pivot_root, b".", b".")
+    call("umount", "", _libc.umount2, b".", MNT_DETACH)
+    os.chdir("/")
+    mount(None, "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+
+
+def execute(spec: dict[str, Any]) -> NoReturn:
+    """Give up what is left of power and become the command."""
+    os.setsid()  # no terminal, so that nothing can be typed into it
+    for capability in range(64):
+        _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)  # fails above the kernel's last
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, its children would too
+        signal.signal(number, signal.SIG_DFL)
+    if spec["merge"]:
+        os.dup2(2, 1)
+    command = spec["command"]
+    step, subject = "chdir", spec["cwd"]
+    try:
+        os.chdir(subject)
+        step, subject = "exec", command[0]
+        os.execvpe(command[0], command, spec["env"])  # noqa: S606
+    except OSError as error:
+        raise Refused(step, error.errno or 0, subject) from error
+
+
+def init(spec: dict[str, Any]) -> int:
+    """Process 1: start the command, reap everything, and return the command's status."""
+    pivot(2)
+    if not spec["command"]:
+        return 0
+    child = os.fork()
+    if child == 0:
+        guarded(spec, execute)
+    while True:
+        process, status = os.wait()
+        if process == child:
+            return exit_status(status)
+
+
+def exit_status(status: int) -> int:
+    """A wait status as a shell says it: 128 and the signal's number for a killed process."""
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def guarded(spec: dict[str, Any], step: Any) -> NoReturn:
+    """Run a step and end this process with its status, saying why in a form that our caller can read."""
+    status = STATUS
+    try:
+        status = step(spec) or 0
+    except Refused as refused:
+        os.write(2, f"\n{spec['token']}{json.dumps(refused.args)}\n".encode())
+    except OSError as error:
+        arguments = ("setup", error.errno, str(error.filename or ""))
+        os.write(2, f"\n{spec['token']}{json.dumps(arguments)}\n".encode())
+    finally:
+        if any(sys.exc_info()):  # a bug of ours: its traceback goes to the log
+            sys.excepthook(*sys.exc_info())
+        os._exit(status)
+
+
+def launch(spec: dict[str, Any]) -> int:
+    """Enter the namespaces, start process 1 and return the command's status."""
+    die_with_parent()
+    if os.getppid() != spec["parent"]:
+        return STATUS  # it ended before it could be the death of us
+    enter(spec)
+    alive, ours = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(ours)
+        die_with_parent()
+        if select.select([alive], [], [], 0)[0]:
+            os._exit(STATUS)
+        guarded(spec, init)
+    os.close(alive)
+    return exit_status(os.waitpid(child, 0)[1])
+
+
+def main() -> NoReturn:
+    """Read the specification and go."""
+    spec = json.load(sys.stdin.buffer)
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    guarded(spec, launch)
+
+
+if __name__ == "__main__":
+    main()
