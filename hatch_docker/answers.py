@@ -27,10 +27,18 @@ class Response:
     url: str
 
 
+class Refused(RegistryError):
+    """A peer answered with a status that the caller has no use for; `response` is the answer."""
+
+    def __init__(self, message: str, response: Response) -> None:
+        super().__init__(message)
+        self.response = response
+
+
 def expecting(statuses: Iterable[int], response: Response) -> Response:
-    """The response, if its status is one of those; else raises RegistryError with what the peer said."""
+    """The response, if its status is one of those; else raises Refused with what the peer said."""
     if response.status not in statuses:
-        raise RegistryError(f"{urls.shown(response.url)}: {explain(response)}")
+        raise Refused(f"{urls.shown(response.url)}: {explain(response)}", response)
     return response
 
 

@@ -6,8 +6,12 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ProgramError
+
+if TYPE_CHECKING:
+    import threading
 
 LAST_LINES = 20
 
@@ -36,11 +40,13 @@ def run(
     stdin: bytes | None = None,
     secrets: Sequence[str] = (),
     log: Callable[[str], None] | None = None,
+    timeout: float | None = None,
 ) -> str:
     """Run a program to its end and return its standard output as text.
 
     Standard error is streamed to `log` line by line, secrets hidden. Raises ProcessFailed with the last 20
-    lines when the status is not 0, ProgramError when the program cannot be started.
+    lines when the status is not 0, ProgramError when the program cannot be started or is not done after
+    `timeout` seconds; it is then killed with all that it started.
     """
     import threading
 
@@ -48,7 +54,7 @@ def run(
         process = subprocess.Popen(
             list(command), env=None if env is None else dict(env), cwd=cwd,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=timeout is not None,
         )
     except OSError as error:
         raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
@@ -65,6 +71,8 @@ def run(
     with process:
         reader = threading.Thread(target=read_errors)
         reader.start()
+        overdue = threading.Event()
+        timer = None if timeout is None else _kill_after(timeout, process, overdue)
         feeder = _feed(process, stdin)
         assert process.stdout is not None
         try:
@@ -76,10 +84,31 @@ def run(
             reader.join()
             if feeder is not None:
                 feeder.join()
+            if timer is not None:
+                timer.cancel()
+    if overdue.is_set():
+        raise ProgramError(f"{Path(command[0]).name} was not done after {timeout:.0f} s")
     if process.returncode != 0:
         text = "\n".join(last) or redact("\n".join(output.splitlines()[-LAST_LINES:]), secrets)
         raise ProcessFailed(f"{Path(command[0]).name} failed with status {process.returncode}:\n{text}", process.returncode, text)
     return output
+
+
+def _kill_after(
+    seconds: float, process: subprocess.Popen[bytes], overdue: threading.Event
+) -> threading.Timer:
+    import os
+    import signal
+    import threading
+
+    def kill() -> None:
+        overdue.set()
+        os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(seconds, kill)
+    timer.daemon = True
+    timer.start()
+    return timer
 
 
 def _feed(process: subprocess.Popen[bytes], data: bytes | None):  # type: ignore[no-untyped-def]

@@ -167,7 +167,7 @@ class Client:
             content: bytes | Iterator[bytes] | None = None
             if callable(body):
                 stack.enter_context(self.session.room)
-                content = _blocks(stack.enter_context(body()))
+                content = _exactly(body_size or 0, stack.enter_context(body()))
                 sent["content-length"] = str(body_size)
             else:
                 content = body
@@ -298,6 +298,16 @@ def _copy(path: Path, write: Callable[[bytes], object], size: int | None, limit:
                 write(block)
     except FileNotFoundError as error:
         raise RegistryError(f"{path} does not exist") from error
+
+
+def _exactly(size: int, stream: BinaryIO) -> Iterator[bytes]:
+    count = 0
+    for block in _blocks(stream):
+        count += len(block)
+        if count <= size:
+            yield block
+    if count != size:
+        raise RegistryError(f"{count} bytes are to be sent instead of {size}: they changed meanwhile")
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:

@@ -1,0 +1,256 @@
+"""Who we are to a registry: credentials that other tools left, challenges, tokens.
+
+Reads Docker's config.json and Podman's auth.json; speaks Basic and the token flow of the distribution project
+(https://distribution.github.io/distribution/spec/auth/token/, .../oauth/).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from hatch_docker import urls
+from hatch_docker.errors import ProgramError, RegistryError
+from hatch_docker.oci.reference import DOCKER_HUB
+from hatch_docker.process import ProcessFailed, run
+from hatch_docker.transport import Client
+
+HELPER_TIMEOUT = 30.0  # seconds
+TOKEN_LIMIT = 1 << 20  # bytes
+_HUB_KEY = "https://index.docker.io/v1/"
+_HUB_NAMES = frozenset({"index.docker.io", "registry-1.docker.io"})
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A user name with a password, or an identity token (then `username` is of no use)."""
+
+    username: str
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One challenge of a `WWW-Authenticate` header (RFC 9110 §11.6.1); scheme and keys in lower case."""
+
+    scheme: str
+    parameters: Mapping[str, str]
+
+
+def credential_for(registry: str, environ: Mapping[str, str], repository: str = "") -> Credential | None:
+    """What the user's tools know about a registry, None where they know nothing.
+
+    Looked for in $REGISTRY_AUTH_FILE, Docker's config.json ($DOCKER_CONFIG, ~/.docker), Podman's auth.json
+    ($XDG_RUNTIME_DIR/containers, ~/.config/containers); in each: credHelpers, credsStore, auths. Raises
+    RegistryError when a file or a helper is broken.
+    """
+    for path in _files(environ):
+        try:
+            data = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise RegistryError(f"cannot read the credentials in {path}: {error.strerror}") from error
+        found = _from_config(data, path, registry, repository, environ)
+        if found:
+            return found
+    return None
+
+
+def _files(environ: Mapping[str, str]) -> Iterable[Path]:
+    home = Path(environ.get("HOME") or "/nonexistent")
+    if environ.get("REGISTRY_AUTH_FILE"):
+        yield Path(environ["REGISTRY_AUTH_FILE"])
+    yield Path(environ.get("DOCKER_CONFIG") or home / ".docker", "config.json")
+    if environ.get("XDG_RUNTIME_DIR"):
+        yield Path(environ["XDG_RUNTIME_DIR"], "containers", "auth.json")
+    yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config", "containers", "auth.json")
+
+
+def _from_config(
+    data: bytes, path: Path, registry: str, repository: str, environ: Mapping[str, str]
+) -> Credential | None:
+    try:
+        config = json.loads(data or b"{}")
+        helpers, store, auths = (config.get(name) for name in ("credHelpers", "credsStore", "auths"))
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise RegistryError(f"{path} is not a JSON object; correct it or log in again") from error
+    if isinstance(helpers, dict):
+        for key, name in helpers.items():
+            if _host(key) == registry:
+                return _from_helper(str(name), registry, environ)
+    if isinstance(store, str) and store and _installed(store, environ):
+        found = _from_helper(store, registry, environ)
+        if found:
+            return found
+    if not isinstance(auths, dict):
+        return None
+    # Podman's keys may go down to a repository; the longest that fits counts.
+    wanted = f"{registry}/{repository}/"
+    keys = [key for key in auths if wanted.startswith(_host(key) + "/")]
+    return _from_entry(auths[max(keys, key=len)], path, registry) if keys else None
+
+
+def _host(key: str) -> str:
+    """The registry (and perhaps the namespace) that a key of a configuration means."""
+    bare = key.partition("://")[2] or key
+    bare = re.sub(r"/(v[12]/?)?$", "", bare)
+    host, slash, rest = bare.partition("/")
+    return (DOCKER_HUB if host in _HUB_NAMES else host) + slash + rest
+
+
+def _installed(store: str, environ: Mapping[str, str]) -> bool:
+    """A `credsStore` that is not installed here came from elsewhere (a shared home): not an error."""
+    import shutil
+
+    return shutil.which(f"docker-credential-{store}", path=environ.get("PATH", "")) is not None
+
+
+def _from_entry(entry: object, path: Path, registry: str) -> Credential | None:
+    if not isinstance(entry, dict):
+        raise RegistryError(f"{path}: the entry of {registry} is not an object; log in again")
+    username, password = entry.get("username"), entry.get("password")
+    if entry.get("auth"):
+        try:
+            text = base64.b64decode(entry["auth"], validate=True).decode()
+        except (ValueError, TypeError) as error:
+            raise RegistryError(f"{path}: auth of {registry} is not base64; log in again") from error
+        username, colon, password = text.partition(":")
+        if not colon:
+            raise RegistryError(f"{path}: auth of {registry} has no password; log in again")
+    token = entry.get("identitytoken")
+    if isinstance(token, str) and token:
+        return Credential(str(username or ""), identity_token=token)
+    if isinstance(username, str) and isinstance(password, str) and username:
+        return Credential(username, password.rstrip("\0"))
+    return None
+
+
+def _from_helper(name: str, registry: str, environ: Mapping[str, str]) -> Credential | None:
+    program = f"docker-credential-{name}"
+    key = _HUB_KEY if registry == DOCKER_HUB else registry
+    if not re.fullmatch(r"[\w.+-]+", name):
+        raise RegistryError(f"{name[:100]!r} is not the name of a credential helper")
+    try:
+        answer = run([program, "get"], env=environ, stdin=key.encode(), timeout=HELPER_TIMEOUT)
+        value = json.loads(answer)
+        username, secret = value["Username"], value["Secret"]
+    except ProcessFailed as error:
+        if "credentials not found" in error.output.lower():
+            return None
+        reason = (error.output.splitlines() or ["it said nothing"])[-1][:200]
+        raise RegistryError(f"{program} gives no credentials for {registry}: {reason}") from error
+    except ProgramError as error:
+        raise RegistryError(f"credentials for {registry}: {error}") from error
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise RegistryError(f"{program} did not answer with credentials for {registry}") from None
+    if not isinstance(username, str) or not isinstance(secret, str):
+        raise RegistryError(f"{program} did not answer with credentials for {registry}")
+    if username == "<token>":
+        return Credential("", identity_token=secret)
+    return Credential(username, secret) if username and secret else None
+
+
+_ITEM = re.compile(
+    r'[\s,]*(?:(?P<key>[\w-]+)\s*=\s*(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s,"]+))|(?P<scheme>[\w-]+))'
+)
+
+
+def parse_challenges(header: str) -> tuple[Challenge, ...]:
+    """The challenges of a `WWW-Authenticate` header; what cannot be read ends the list."""
+    found: list[tuple[str, dict[str, str]]] = []
+    position = 0
+    while match := _ITEM.match(header, position):
+        position = match.end()
+        if match["scheme"]:
+            found.append((match["scheme"].lower(), {}))
+        elif found:
+            quoted = match["quoted"]
+            value = match["bare"] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            found[-1][1].setdefault(match["key"].lower(), value)
+    return tuple(Challenge(scheme, parameters) for scheme, parameters in found)
+
+
+def authorize(
+    client: Client, url: str, header: str, credential: Credential | None, scopes: Iterable[str], login: str
+) -> str:
+    """The `Authorization` that answers the challenge `header` of a registry's `url`.
+
+    `scopes` are what the token should allow; `login` is the advice for those who have no credentials. One
+    attempt; raises RegistryError when there is no way, Retryable when the token server may yet answer.
+    """
+    challenges = {challenge.scheme: challenge for challenge in reversed(parse_challenges(header))}
+    if "bearer" in challenges:
+        return "Bearer " + _token(client, url, challenges["bearer"], credential, scopes, login)
+    if "basic" in challenges:
+        if credential is None or not credential.username:
+            raise RegistryError(f"it wants a password: {login}")
+        return urls.basic(credential.username, credential.password)
+    raise RegistryError(f"it asks for authentication in an unknown way ({header[:100]!r})")
+
+
+def _token(
+    client: Client, url: str, challenge: Challenge, credential: Credential | None, scopes: Iterable[str],
+    login: str,
+) -> str:
+    realm = check_realm(url, challenge.parameters.get("realm", ""))
+    merged = merge_scopes([*scopes, *challenge.parameters.get("scope", "").split()])
+    query = [("service", challenge.parameters[name]) for name in ("service",) if name in challenge.parameters]
+    if credential and credential.identity_token:
+        form = [
+            ("grant_type", "refresh_token"), ("client_id", "hatch-docker"), *query,
+            ("refresh_token", credential.identity_token), ("scope", " ".join(merged)),
+        ]
+        response = client.send(
+            "POST", realm, headers={"content-type": "application/x-www-form-urlencoded"},
+            body=urlencode(form).encode(), limit=TOKEN_LIMIT, redirects=0,
+        )
+    else:
+        headers = {}
+        if credential:
+            headers["authorization"] = urls.basic(credential.username, credential.password)
+        query += [("scope", scope) for scope in merged]
+        target = f"{realm}{'&' if '?' in realm else '?'}{urlencode(query)}"
+        response = client.send("GET", target, headers=headers, limit=TOKEN_LIMIT)
+    if response.status in (400, 401, 403):
+        refused = "refuses these credentials" if credential else "gives no token without credentials"
+        raise RegistryError(f"{urls.shown(realm)} {refused} ({response.status}): {login}")
+    if response.status != 200:
+        raise RegistryError(f"{urls.shown(realm)} gives no token ({response.status})")
+    return _read_token(response.body, urls.shown(realm))
+
+
+def _read_token(body: bytes, realm: str) -> str:
+    try:
+        value: Any = json.loads(body)
+        token = value.get("token") or value["access_token"]
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        raise RegistryError(f"{realm} did not answer with a token") from None
+    if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise RegistryError(f"{realm} did not answer with a token")
+    return token
+
+
+def check_realm(url: str, realm: str) -> str:
+    """The token server's URL, if it is one we send credentials to: https, or the registry's own origin."""
+    target = urls.follow(url, realm) if realm else ""
+    if not target or not (target.startswith("https:") or urls.origin(target) == urls.origin(url)):
+        where = urls.shown(realm)[:200]
+        raise RegistryError(f"it sends us to {where!r} for a token, which is not https: refused")
+    return target
+
+
+def merge_scopes(scopes: Iterable[str]) -> list[str]:
+    """Scopes with the actions of one resource joined, in the order of the resources."""
+    merged: dict[str, dict[str, None]] = {}
+    for scope in scopes:
+        resource, _colon, actions = scope.rpartition(":")
+        merged.setdefault(resource, {}).update(dict.fromkeys(actions.split(",")))
+    return [f"{resource}:{','.join(actions)}" for resource, actions in merged.items()]

@@ -1,0 +1,91 @@
+"""Names of images: `registry/repository:tag@digest`, by the grammar of the distribution project.
+
+Implements https://github.com/distribution/reference (grammar and Docker's normalisation) and the `name`,
+`reference` grammar of the distribution-spec 1.1 (Pulling manifests).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.model import DIGEST
+
+DOCKER_HUB = "docker.io"
+_ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
+
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]{{1,5}})?")
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """An image's full name. `tag` or `digest` may be empty, not both; with both the digest counts."""
+
+    registry: str
+    repository: str
+    tag: str = ""
+    digest: str = ""
+
+    @property
+    def name(self) -> str:
+        """Registry and repository."""
+        return f"{self.registry}/{self.repository}"
+
+    @property
+    def familiar(self) -> str:
+        """The name as Docker shows it: without its default registry."""
+        text = str(self)
+        return text.removeprefix(f"{DOCKER_HUB}/library/").removeprefix(f"{DOCKER_HUB}/")
+
+    def pinned(self, digest: str) -> Reference:
+        """The same repository by digest, without a tag."""
+        return replace(self, tag="", digest=digest)
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.name}{tag}{'@' if self.digest else ''}{self.digest}"
+
+
+def parse_reference(text: str) -> Reference:
+    """Read a name as `docker pull` does: `docker.io`, its `library/` and the tag `latest` go without saying.
+
+    Raises ImageError, which says what part of the text is wrong.
+    """
+    name, at, digest = text.partition("@")
+    if at and not DIGEST.fullmatch(digest):
+        raise _wrong(text, f"{digest!r} is not a digest (sha256: and 64 hexadecimal digits)")
+    head, slash, last = name.rpartition("/")
+    last, colon, tag = last.partition(":")
+    if colon:
+        check_tag(tag, text)
+    registry, repository = _split_registry(head + slash + last)
+    if not _REGISTRY.fullmatch(registry):
+        raise _wrong(text, f"{registry!r} is not a registry's host name and port")
+    if repository != repository.lower():
+        raise _wrong(text, f"a repository is written in lower case: {repository.lower()!r}")
+    if not _REPOSITORY.fullmatch(repository) or len(registry) + len(repository) > 254:
+        raise _wrong(text, f"{repository!r} is not a repository's name")
+    return Reference(registry, repository, tag or ("" if digest else "latest"), digest)
+
+
+def _split_registry(name: str) -> tuple[str, str]:
+    first, slash, rest = name.partition("/")
+    if slash and (set(first) & set(".:[") or first == "localhost" or first != first.lower()):
+        registry = DOCKER_HUB if first in _ALIASES else first
+        return registry, f"library/{rest}" if registry == DOCKER_HUB and "/" not in rest else rest
+    return DOCKER_HUB, name if slash else f"library/{name}"
+
+
+def check_tag(tag: str, where: str) -> None:
+    """Raise ImageError unless `tag` fits the grammar; `where` is the text it stands in."""
+    if not _TAG.fullmatch(tag):
+        raise _wrong(where, f"{tag!r} is not a tag (at most 128 letters, digits, '_', '.', '-')")
+
+
+def _wrong(text: str, reason: str) -> ImageError:
+    return ImageError(f"{text[:300]!r} is not an image reference: {reason}")
