@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import (
-    BasePlan, BuildPlan, CheckPlan, ConfigPlan, FilePlan, Guess, HealthCheck, LockPlan, Plan,
+    BasePlan,
+    BuildPlan,
+    CheckPlan,
+    ConfigPlan,
+    FilePlan,
+    Guess,
+    HealthCheck,
+    LockPlan,
+    Plan,
 )
 from hatch_docker.project import PURE_HOOKS, Project
 from hatch_docker.release.names import annotations_of, merged, normalised, tag_from
@@ -46,7 +54,7 @@ def make_plan(project: Project, config: Config, host: Platform) -> Plan:
         scripts=project.scripts,
         compression=config.compression,
         created=_created(project, guesses),
-        check=CheckPlan(tuple(config.check.command), config.check.timeout) if config.check.command else None,
+        check=CheckPlan(config.check.command, config.check.timeout / 1e9) if config.check.command else None,
         load=config.load,
         guesses=tuple(guesses),
     )
@@ -88,7 +96,8 @@ def _newest_python(requires: str) -> str:
         # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
         if specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0"):
             return python
-    raise ConfigError(f"requires-python {requires!r} admits no CPython we know ({', '.join(KNOWN_PYTHONS)}); set base")
+    known = ", ".join(KNOWN_PYTHONS)
+    raise ConfigError(f"requires-python {requires!r} admits none of the CPythons known here ({known}); set base")
 
 
 def _admits(project: Project, python: str, where: str) -> None:
@@ -105,7 +114,7 @@ def _admits(project: Project, python: str, where: str) -> None:
 def _chosen(project: Project, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     from packaging.utils import canonicalize_name
 
-    chosen = []
+    chosen: list[tuple[str, ...]] = []
     for option, wanted, known in (
         ("extras", config.extras, project.extras),
         ("dependency-groups", config.dependency_groups, project.groups),
@@ -132,7 +141,7 @@ def _lock(
     project: Project, config: Config, requirements: tuple[str, ...], extras: tuple[str, ...],
     groups: tuple[str, ...], guesses: list[Guess],
 ) -> LockPlan:
-    if config.lock in ("auto", "resolve"):
+    if config.lock in ("auto", "none"):
         path = project.locks[0] if project.locks and config.lock == "auto" else ""
         if config.lock == "auto":
             reason = "the first lock found at the project's root" if path else "no lock at the project's root"

@@ -76,7 +76,7 @@ class CheckPlan:
     """A command that must succeed in the finished image; `timeout` in seconds."""
 
     command: tuple[str, ...]
-    timeout: int
+    timeout: float
 
 
 @dataclass(frozen=True, slots=True)
