@@ -1,0 +1,7 @@
+"""`python -m mandelbrot_tiles`."""
+
+import sys
+
+from mandelbrot_tiles.cli import main
+
+sys.exit(main())
