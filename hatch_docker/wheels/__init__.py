@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.model import Platform
 
 if TYPE_CHECKING:
-    from packaging.markers import Environment
+    from packaging.markers import Environment, Marker
     from packaging.tags import Tag
 
 # What the kernel of an architecture calls itself, by the name Go (and OCI) has for it.
@@ -65,6 +65,10 @@ class Target:
             "python_version": self.short,
             "sys_platform": "linux",
         }
+
+    def holds(self, marker: Marker | None) -> bool:
+        """Whether a marker is true for the target; no marker is."""
+        return marker is None or marker.evaluate(cast("dict[str, str]", self.marker_environment()))
 
 
 @functools.cache

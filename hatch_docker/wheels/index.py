@@ -34,7 +34,7 @@ _PROJECT_ONLY = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """One index, or a flat page of files. `url` has no credentials; they are in `login`, which no repr shows."""
+    """One index, or a flat page of files. `url` has no credentials: those are the `login`, never shown."""
 
     url: str
     name: str = ""
@@ -42,7 +42,8 @@ class Index:
     default: bool = False
 
     def __repr__(self) -> str:
-        return f"Index({self.url!r}, name={self.name!r}, default={self.default}, login={'***' if self.login else None})"
+        login = "***" if self.login else None
+        return f"Index({self.url!r}, name={self.name!r}, login={login}, default={self.default})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class Indexes:
     def identity(self) -> list[Any]:
         """What decides a resolution, as JSON for a key; no secrets."""
         places = [[index.url, index.default] for index in (*self.indexes, *self.find_links)]
-        settings = {name: value for name, value in self.settings.items() if name in _VERSION_SETTINGS}
+        tables = {**self.settings.get("pip", {}), **self.settings}
+        settings = {name: value for name, value in tables.items() if name in _VERSION_SETTINGS}
         return [places, self.no_index, dict(self.deciding), repr(sorted(settings.items()))]
 
     @property
@@ -74,7 +76,8 @@ class Indexes:
         if urlsplit(url).scheme not in urls.PORTS:
             return {}
         for index in (*self.indexes, *self.find_links):
-            if index.login and urlsplit(index.url).scheme in urls.PORTS and urls.origin(index.url) == urls.origin(url):
+            remote = index.login and urlsplit(index.url).scheme in urls.PORTS
+            if index.login and remote and urls.origin(index.url) == urls.origin(url):
                 return {"authorization": urls.basic(*index.login)}
         return {}
 
@@ -90,7 +93,8 @@ class Indexes:
             env["SSL_CERT_FILE"] = bundle
         if self.source == "pip":
             extras = [_with_login(index) for index in self.indexes if not index.default]
-            env |= {"UV_DEFAULT_INDEX": _with_login(index) for index in self.indexes if index.default}
+            defaults = [_with_login(index) for index in self.indexes if index.default]
+            env |= {"UV_DEFAULT_INDEX": defaults[0]} if defaults else {}
             env |= {"UV_INDEX": " ".join(extras)} if extras else {}
             env |= {"UV_FIND_LINKS": ",".join(map(_with_login, self.find_links))} if self.find_links else {}
             env |= {"UV_NO_INDEX": "1"} if self.no_index else {}
@@ -99,7 +103,7 @@ class Indexes:
 
 _VERSION_SETTINGS = frozenset({
     "constraint-dependencies", "exclude-newer", "exclude-newer-package", "index-strategy",
-    "override-dependencies", "pip", "prerelease", "resolution",
+    "override-dependencies", "prerelease", "resolution",
 })
 
 
@@ -131,6 +135,13 @@ def _index(text: str, environ: Mapping[str, str], *, name: str = "", default: bo
     return Index(parts._replace(netloc=host).geturl() if host else text, name, login, default)
 
 
+def _named(word: str, environ: Mapping[str, str], *, default: bool = False) -> Index:
+    """An index as uv's variables give it: a URL, or NAME=URL."""
+    match = re.fullmatch(r"([\w.-]+)=(.+)", word)
+    name, url = match.groups() if match else ("", word)
+    return _index(url, environ, name=name, default=default)
+
+
 def _with_login(index: Index) -> str:
     if index.login is None:
         return index.url
@@ -143,20 +154,16 @@ def _of_uv(settings: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[lis
     """The variables of uv, then its files: the first default wins, the others are all asked."""
     found: list[Index] = []
     for variable in ("UV_INDEX", "UV_EXTRA_INDEX_URL"):
-        for word in environ.get(variable, "").split():
-            name, equals, url = word.partition("=")
-            named = bool(equals) and re.fullmatch(r"[\w.-]+", name) is not None
-            found.append(_index(url if named else word, environ, name=name if named else ""))
+        found += [_named(word, environ) for word in environ.get(variable, "").split()]
     for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
-        if word := environ.get(variable, "").strip():
-            name, equals, url = word.partition("=")
-            named = bool(equals) and re.fullmatch(r"[\w.-]+", name) is not None
-            found.append(_index(url if named else word, environ, name=name if named else "", default=True))
+        found += [_named(word, environ, default=True) for word in environ.get(variable, "").split()]
     tables = [settings, settings.get("pip", {})]
     for table in tables:
-        for entry in table.get("index", []):
-            found.append(_index(str(entry.get("url", "")), environ, name=str(entry.get("name", "")),
-                                default=bool(entry.get("default"))))
+        found += [
+            _index(str(entry.get("url", "")), environ, name=str(entry.get("name", "")),
+                   default=bool(entry.get("default")))
+            for entry in table.get("index", [])
+        ]
         found += [_index(str(url), environ) for url in table.get("extra-index-url", [])]
         found += [_index(str(table["index-url"]), environ, default=True)] if "index-url" in table else []
     links = [word for word in environ.get("UV_FIND_LINKS", "").split(",") if word.strip()]
@@ -244,7 +251,8 @@ def _pip_options(environ: Mapping[str, str]) -> dict[str, str]:
         try:
             parser.read_string(path.read_text(encoding="utf-8"), str(path))
         except (OSError, ValueError, configparser.Error) as error:
-            raise ConfigError(f"cannot read pip's configuration {path}: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"cannot read pip's configuration {path}: {reason}") from error
         for section in ("global", "install"):
             if parser.has_section(section):
                 options |= {name.replace("_", "-"): value.strip() for name, value in parser.items(section)}

@@ -1,0 +1,195 @@
+"""A package index on loopback: PEP 503 pages, PEP 691 and 700 documents, generated files, faults, a password."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+UPLOADED = "2024-05-06T07:08:09.123456Z"
+UPLOADED_SECONDS = 1714979289
+
+
+def make_wheel(
+    name: str, version: str, *, requires: Sequence[str] = (), tag: str = "py3-none-any",
+    files: Mapping[str, bytes] | None = None, extras: Sequence[str] = (),
+) -> tuple[str, bytes]:
+    """The file name and the bytes of a wheel with a correct RECORD."""
+    module = name.replace("-", "_")
+    info = f"{module}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.3\nName: {name}\nVersion: {version}\n"
+    metadata += "".join(f"Provides-Extra: {extra}\n" for extra in extras)
+    metadata += "".join(f"Requires-Dist: {line}\n" for line in requires)
+    contents = {
+        **({f"{module}/__init__.py": f"__version__ = {version!r}\n".encode()} if files is None else files),
+        f"{info}/METADATA": metadata.encode(),
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n".encode(),
+    }
+    record = "".join(
+        f"{path},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b'=').decode()},{len(data)}\n"
+        for path, data in contents.items()
+    )
+    contents[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for path, data in contents.items():
+            archive.writestr(zipfile.ZipInfo(path, (2020, 1, 1, 0, 0, 0)), data)
+    return f"{module}-{version}-{tag}.whl", buffer.getvalue()
+
+
+def make_sdist(
+    name: str, version: str, *, requires: Sequence[str] = (), dynamic: bool = False, setup: str = "",
+) -> tuple[str, bytes]:
+    """The file name and the bytes of an sdist, its metadata static (2.2) or, with `dynamic`, not to be trusted."""
+    module = name.replace("-", "_")
+    metadata = f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n"
+    metadata += "Dynamic: Requires-Dist\n" if dynamic else "".join(f"Requires-Dist: {line}\n" for line in requires)
+    buffer = io.BytesIO()
+    with gzip.GzipFile(fileobj=buffer, mode="wb", mtime=0) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+        for path, text in {"PKG-INFO": metadata, "setup.py": setup or "import setuptools; setuptools.setup()"}.items():
+            entry = tarfile.TarInfo(f"{module}-{version}/{path}")
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return f"{module}-{version}.tar.gz", buffer.getvalue()
+
+
+@dataclass
+class FakeIndex:
+    """Files by package and name. A fault is [part of the path, what, how often]; what is a status, "cut" or "flip"."""
+
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    faults: list[list[object]] = field(default_factory=list)
+    login: tuple[str, str] | None = None
+    html: bool = False
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        """The address of the index, without its password."""
+        return f"http://127.0.0.1:{self.port}/simple"
+
+    @property
+    def url_with_login(self) -> str:
+        """The address with user name and password in it."""
+        assert self.login
+        return self.url.replace("//", f"//{self.login[0]}:{self.login[1]}@")
+
+    def add(self, name: str, *made: tuple[str, bytes]) -> FakeIndex:
+        """Offer some files of a package."""
+        self.files.setdefault(name, {}).update(made)
+        return self
+
+    def paths(self, part: str) -> list[str]:
+        """The paths that were asked for and hold `part`."""
+        return [path for path, _login in self.requests if part in path]
+
+    def sha256(self, filename: str) -> str:
+        """The digest of an offered file."""
+        return next(hashlib.sha256(files[filename]).hexdigest() for files in self.files.values() if filename in files)
+
+    @contextmanager
+    def serving(self) -> Iterator[FakeIndex]:
+        """Answer on a free port until the block ends."""
+        index = self
+
+        class Handler(_Handler):
+            fake = index
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            self.port = server.server_port
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            try:
+                yield self
+            finally:
+                server.shutdown()
+                thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeIndex
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:  # noqa: N802
+        self.do_GET()
+
+    def do_GET(self) -> None:  # noqa: N802
+        fake = self.fake
+        fake.requests.append((self.path, self.headers.get("authorization")))
+        fault = self._fault()
+        if isinstance(fault, int):
+            self._answer(fault, b"fault", {"retry-after": "0"})
+            return
+        if fake.login and not self._allowed():
+            self._answer(401, b"who are you?", {"www-authenticate": 'Basic realm="index"'})
+            return
+        parts = self.path.strip("/").split("/")
+        if parts[0] == "simple" and len(parts) == 2 and parts[1] in fake.files:
+            self._project(parts[1])
+        elif parts[0] == "files" and len(parts) == 3 and parts[2] in fake.files.get(parts[1], {}):
+            self._file(fake.files[parts[1]][parts[2]], fault)
+        else:
+            self._answer(404, b"no such thing", {})
+
+    def _allowed(self) -> bool:
+        assert self.fake.login
+        expected = base64.b64encode(":".join(self.fake.login).encode()).decode()
+        return self.headers.get("authorization") == f"Basic {expected}"
+
+    def _fault(self) -> object:
+        for fault in self.fake.faults:
+            part, what, times = fault
+            if str(part) in self.path and isinstance(times, int) and times > 0:
+                fault[2] = times - 1
+                return what
+        return None
+
+    def _project(self, name: str) -> None:
+        files = self.fake.files[name]
+        if self.fake.html:
+            links = "".join(
+                f'<a href="/files/{name}/{file}#sha256={hashlib.sha256(data).hexdigest()}">{file}</a>\n'
+                for file, data in files.items()
+            )
+            self._answer(200, f"<!DOCTYPE html><body>{links}</body>".encode(), {"content-type": "text/html"})
+            return
+        document = {
+            "meta": {"api-version": "1.1"}, "name": name,
+            "files": [
+                {
+                    "filename": file, "url": f"/files/{name}/{file}", "size": len(data), "upload-time": UPLOADED,
+                    "hashes": {"sha256": hashlib.sha256(data).hexdigest()},
+                }
+                for file, data in files.items()
+            ],
+        }
+        body = json.dumps(document).encode()
+        self._answer(200, body, {"content-type": "application/vnd.pypi.simple.v1+json"})
+
+    def _file(self, data: bytes, fault: object) -> None:
+        if fault == "flip":
+            data = bytes([data[0] ^ 1]) + data[1:]
+        self._answer(200, data, {"content-type": "application/octet-stream"}, cut=fault == "cut")
+
+    def _answer(self, status: int, body: bytes, headers: Mapping[str, str], *, cut: bool = False) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[: len(body) // 2] if cut else body)
+        self.close_connection = cut
