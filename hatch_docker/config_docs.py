@@ -1,0 +1,116 @@
+"""The options as documentation: a JSON Schema for editors and validate-pyproject, tables for the README."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hatch_docker.config import Config, FileConfig
+from hatch_docker.config_environ import OTHER_VARIABLES
+from hatch_docker.config_options import Option, all_options, options_of, table_of
+
+SCHEMA_ID = "urn:hatch-docker:tool.hatch-docker"
+UNSET: tuple[object, ...] = (None, (), "", {})  # defaults that say nothing
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft-07) of `[tool.hatch-docker]`."""
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": SCHEMA_ID,
+        "title": "[tool.hatch-docker]",
+    } | _table(Config)
+
+
+def tool_schema(_tool: str) -> dict[str, Any]:
+    """The schema for validate-pyproject, which asks through the entry point `validate_pyproject.tool_schema`."""
+    return schema()
+
+
+def _table(cls: type) -> dict[str, Any]:
+    options = list(options_of(cls))
+    required = [option.name for option in options if option.required]
+    return {
+        "description": (cls.__doc__ or "").strip(),
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {option.name: _property(option) for option in options},
+    } | ({"required": required} if required else {})
+
+
+def _property(option: Option) -> dict[str, Any]:
+    what = option.what + (f" Default: {option.shown}." if option.shown else "")
+    found = _value(option.check) | {"description": what.replace("`", "")}
+    if not (option.required or option.shown or option.table or option.default in UNSET):
+        found["default"] = list(option.default) if isinstance(option.default, tuple) else option.default
+    return found
+
+
+def _value(check: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of one value; the outermost wrapping has the last word."""
+    kind = check["type"]
+    said: dict[str, Any] = check.get("metadata", {}).get("json", {})
+    if kind in ("default", "custom-error", "function-after", "function-before"):
+        return _value(check["schema"]) | said
+    cls = table_of(check)
+    if cls is not None:
+        return _table(cls)
+    if kind == "tuple":
+        length = {"minItems": check["min_length"]} if check.get("min_length") else {}
+        return {"type": "array", "items": _value(check["items_schema"][0])} | length
+    if kind == "dict":
+        names = {"propertyNames": _value(check["keys_schema"])}
+        return {"type": "object", "additionalProperties": _value(check["values_schema"])} | names
+    if kind == "literal":
+        return {"type": "string", "enum": list(check["expected"])}
+    if kind == "int":
+        return {"type": "integer", "minimum": check["ge"], "maximum": check["le"]}
+    if kind == "str":
+        words = {"pattern": "pattern", "min_length": "minLength"}
+        return {"type": "string"} | {words[key]: check[key] for key in words if check.get(key) is not None}
+    return {"bool": {"type": "boolean"}}.get(kind, {}) | said
+
+
+def options_table() -> str:
+    """Every option as a Markdown table: name, type, default, what it does."""
+    rows = ["| option | type | default | what |", "|---|---|---|---|"]
+    for option in all_options():
+        if option.name == "files":
+            rows += [_row(item, "files[].") for item in options_of(FileConfig)]
+        elif option.table is None:
+            rows.append(_row(option, ""))
+    return "\n".join(rows)
+
+
+def variables_table() -> str:
+    """The variables that are no options as a Markdown table."""
+    rows = [f"| `{name}` | {what} |" for name, what in OTHER_VARIABLES.items()]
+    return "\n".join(["| variable | what |", "|---|---|", *rows])
+
+
+def _row(option: Option, prefix: str) -> str:
+    cells = (f"`{prefix}{option.name}`", _type(option.check), _default(option), option.what)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _type(check: Mapping[str, Any]) -> str:
+    value = _value(check)
+    if "enum" in value:
+        return " or ".join(f'`"{word}"`' for word in value["enum"])
+    if value["type"] == "array":
+        return "list of " + {"string": "strings"}.get(str(value["items"]["type"]), "strings or numbers")
+    if value["type"] == "object":
+        return "table of strings"
+    return {"boolean": "boolean", "integer": "number"}.get(str(value["type"]), "string")
+
+
+def _default(option: Option) -> str:
+    if option.required:
+        return "required"
+    if option.shown:
+        return option.shown
+    if option.default in UNSET:
+        return "none"
+    value = list(option.default) if isinstance(option.default, tuple) else option.default
+    return f"`{json.dumps(value)}`"
