@@ -1,0 +1,179 @@
+"""Wheels into layers: the entries of a virtual environment, and of each wheel that is installed into it.
+
+A wheel's entries depend on the wheel, on "3.13" and on the environment's root, on nothing else: the same wheel
+is the same layer in every image, and a pure one on every architecture. Only `venv_entries` know the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.bases import Interpreter
+from hatch_docker.errors import WheelError
+from hatch_docker.oci.layer import Entry
+from hatch_docker.wheels.compile import Source, bytecode_path
+
+if TYPE_CHECKING:
+    from hatch_docker.wheels import Target
+
+# 1980-01-01, in seconds since the epoch: zip files know nothing older, and nothing of a build is in it.
+SOURCE_DATE = 315532800
+
+
+@dataclass(frozen=True, slots=True)
+class VenvTarget:
+    """A virtual environment in an image (PEP 405): the base's interpreter, and where it is, without "/"."""
+
+    interpreter: Interpreter
+    root: str = "opt/venv"
+
+    @property
+    def site_packages(self) -> str:
+        """Where modules go, relative to the image's root."""
+        return f"{self.root}/lib/python{self.interpreter.short}/site-packages"
+
+    @property
+    def python(self) -> str:
+        """The absolute path of the environment's interpreter, for the first line of scripts."""
+        return f"/{self.root}/bin/python"
+
+
+def venv_entries(venv: VenvTarget) -> list[Entry]:
+    """The environment's own files: pyvenv.cfg, the links to the interpreter, directories from the root down."""
+    interpreter = venv.interpreter
+    settings = (
+        f"home = {interpreter.path.rpartition('/')[0]}\n"
+        "include-system-site-packages = false\n"
+        f"version = {interpreter.version}\n"
+        f"executable = {interpreter.path}\n"
+    )
+    links = {
+        "bin/python": interpreter.path, "bin/python3": "python", f"bin/python{interpreter.short}": "python",
+        "lib64": "lib",
+    }
+    entries = [Entry(f"{venv.root}/pyvenv.cfg", "file", 0o644, SOURCE_DATE, content=settings.encode())]
+    entries += [
+        Entry(f"{venv.root}/{path}", "symlink", 0o777, SOURCE_DATE, target=to) for path, to in links.items()
+    ]
+    paths = [*(entry.path for entry in entries), f"{venv.site_packages}/."]
+    return [*parent_entries(paths, above(venv.root)), *entries]
+
+
+def above(path: str) -> frozenset[str]:
+    """The directories that `path` is in: "opt/venv" -> {"opt"}."""
+    parts = path.split("/")
+    return frozenset("/".join(parts[:count]) for count in range(1, len(parts)))
+
+
+def parent_entries(paths: Iterable[str], present: Collection[str] = frozenset()) -> list[Entry]:
+    """Directory entries, 0755 and root's, for every directory that `paths` are in and that is not `present`.
+
+    Synthesized, never copied from a disk: times of directories would make equal layers differ. `present`
+    are those that the base brought, which no layer of ours may write again.
+    """
+    directories: set[str] = set()
+    for path in paths:
+        parent = path.rpartition("/")[0]
+        while parent and parent not in directories and parent not in present:
+            directories.add(parent)
+            parent = parent.rpartition("/")[0]
+    return [Entry(path, "directory", 0o755, SOURCE_DATE) for path in sorted(directories)]
+
+
+def wheel_entries(
+    wheel: Path, venv: VenvTarget, *, filename: str = "", warn: Callable[[str], object] = lambda _line: None
+) -> list[Entry]:
+    """What installing a wheel writes into an environment, directories included, .pyc not (PEP 427, PEP 376).
+
+    `filename` is the wheel's own name where `wheel` has another, as in the store. Files of 1 MiB and more are
+    opened, and checked against RECORD, only when they are read. `warn` is told of modules that will run at
+    every start of Python. Raises WheelError, naming the wheel and the entry, for everything that is not a
+    sound wheel: names that leave their directory, files that differ from RECORD or are not in it, links,
+    setuid bits, archives that unpack to far more than they hold, files of the environment itself.
+    """
+    from hatch_docker.wheels.unpack import unpack
+
+    entries = unpack(wheel, venv, filename or wheel.name, warn)
+    return [*parent_entries((entry.path for entry in entries), above(venv.root)), *entries]
+
+
+def python_sources(entries: Iterable[Entry], venv: VenvTarget) -> list[Source]:
+    """The modules among a wheel's entries: one unit for `compile_sources`."""
+    modules = [
+        entry for entry in entries
+        if entry.kind == "file" and entry.path.endswith(".py") and entry.path.startswith(venv.site_packages)
+    ]
+    return [(entry.path, _content(entry)) for entry in modules]
+
+
+def _content(entry: Entry) -> bytes | Path:
+    if entry.content is None or isinstance(entry.content, (bytes, Path)):
+        return entry.content or b""
+    with entry.content() as stream:
+        return stream.read()
+
+
+def bytecode_entries(entries: Iterable[Entry], compiled: Mapping[str, bytes], venv: VenvTarget) -> list[Entry]:
+    """The .pyc of a wheel's modules and their directories, out of what `compile_sources` gave for all wheels.
+
+    RECORD does not name them: files that can be made again may be left out (PEP 376).
+    """
+    files = [
+        Entry(path, "file", 0o644, SOURCE_DATE, content=compiled[path])
+        for entry in entries
+        if (path := bytecode_path(entry.path, venv.interpreter)) in compiled and entry.path.endswith(".py")
+    ]
+    directories = sorted({entry.path.rpartition("/")[0] for entry in files})
+    return [*(Entry(path, "directory", 0o755, SOURCE_DATE) for path in directories), *files]
+
+
+def wheel_files(entries: Iterable[Entry], venv: VenvTarget) -> dict[str, str]:
+    """The files of an installed wheel, from its RECORD: path in the image -> hash ("sha256=...", "" if none)."""
+    import csv
+    import io
+    import posixpath
+
+    for entry in entries:
+        if entry.path.endswith(".dist-info/RECORD") and isinstance(entry.content, bytes):
+            rows = csv.reader(io.StringIO(entry.content.decode(), newline=""))
+            return {posixpath.normpath(f"{venv.site_packages}/{row[0]}"): row[1] for row in rows}
+    return {}
+
+
+def check_owners(wheels: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise WheelError where two wheels bring one path with different contents; `wheels`: name -> its files.
+
+    An installer would let the last one win, and which one is last is an accident. The same contents twice, as
+    an empty `__init__.py`, do no harm.
+    """
+    owners: dict[str, tuple[str, str]] = {}
+    for name, files in sorted(wheels.items()):
+        for path, digest in files.items():
+            owner, known = owners.setdefault(path, (name, digest))
+            if owner != name and known != digest:
+                raise WheelError(
+                    f"{owner} and {name} both bring /{path}, with different contents; "
+                    "depend on one of them, or exclude the other"
+                )
+    for path, (name, _) in owners.items():
+        for parent in above(path):
+            if parent in owners:
+                raise WheelError(f"/{parent} is a file in {owners[parent][0]} and a directory in {name}")
+
+
+def check_fits(filename: str, target: Target) -> None:
+    """Raise WheelError, naming both sides, where a wheel's tags (PEP 425) are not among those of the target."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        tags = parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename as error:
+        raise WheelError(f"{filename} is not the name of a wheel: {error}") from None
+    if tags.isdisjoint(target.tags()):
+        raise WheelError(
+            f"wheel {filename} does not fit the base, which is {target}; "
+            "choose another version or base, or let the builder make the wheel"
+        )
