@@ -10,7 +10,6 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from hatch_docker import urls
 from hatch_docker.errors import RegistryError
 from hatch_docker.retry import Retryable
 
@@ -38,7 +37,7 @@ class Refused(RegistryError):
 def expecting(statuses: Iterable[int], response: Response) -> Response:
     """The response, if its status is one of those; else raises Refused with what the peer said."""
     if response.status not in statuses:
-        raise Refused(f"{urls.shown(response.url)}: {explain(response)}", response)
+        raise Refused(explain(response), response)
     return response
 
 

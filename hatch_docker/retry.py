@@ -72,6 +72,9 @@ class Policy:
                     raise _final(message, error) from error
                 progress.info(f"{what}: {error}; again in {wait:.1f} s (try {number + 1}/{self.tries})")
                 self.sleep(wait)
+            except RegistryError as error:
+                error.args = (f"{what}: {error}",)
+                raise
         raise AssertionError("unreachable")
 
 

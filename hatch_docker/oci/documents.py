@@ -29,8 +29,7 @@ from hatch_docker.oci.model import (
 DOCUMENT_LIMIT = 4 << 20  # bytes of a manifest or index: what registries promise to take
 CONFIG_LIMIT = 8 << 20  # bytes
 LAYER_TYPES = frozenset(
-    [OCI_LAYER, f"{OCI_LAYER}+gzip", f"{OCI_LAYER}+zstd", DOCKER_LAYER]
-    + [f"{DOCKER_LAYER}.gzip", f"{DOCKER_LAYER}.zstd"]
+    [*(OCI_LAYER + end for end in ("", "+gzip", "+zstd")), *(DOCKER_LAYER + end for end in ("", ".gzip", ".zstd"))]
 )
 _LARGEST = 1 << 50  # bytes
 
