@@ -48,6 +48,8 @@ def explain(
     file = _Lines(pyproject)
     found: list[tuple[int, str]] = []
     for problem in problems:
+        if problem["type"] == "too_short" and problem["input"]:
+            continue  # a list whose items were all wrong, each of which has its line
         location = tuple(part for part in problem["loc"] if part != "[key]")
         sentence = _sentence(problem, location)
         set_by = next((path for path in variables if location[: len(path)] == path), None)

@@ -77,7 +77,7 @@ def tag(value: str) -> str:
             raise ValueError(f"unknown field {{{field}}}; there are {known}")
     example = re.sub(r"{[^{}]*}", "0", value)
     if not re.fullmatch(_TAG, example):
-        raise ValueError("must be a tag: at most 128 letters, digits, _, . and -, the first not . or -")
+        raise ValueError('must be a tag such as "{version}" or "stable-1"')
     return value
 
 
