@@ -39,8 +39,9 @@ class BadWheelError(Exception):
 
 
 def refusal(filename: str, why: str) -> WheelError:
-    """The error for a wheel that is not installed."""
-    return WheelError(f"wheel {filename} cannot be installed: {why}; pin another version, or tell its makers")
+    """The error for a wheel that is not installed; names in `why` come from the wheel and may hold anything."""
+    told = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in why)
+    return WheelError(f"wheel {filename} cannot be installed: {told}; pin another version, or tell its makers")
 
 
 class Member:
@@ -214,7 +215,7 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
             raise BadWheelError(f"{name} is a link or a special file")
         if mode & (stat.S_ISUID | stat.S_ISGID):
             raise BadWheelError(f"{name} is setuid or setgid")
-        if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        if info.flag_bits & 0x61 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BadWheelError(f"{name} is encrypted, or compressed in a way that wheels are not")
         if path in members:
             raise BadWheelError(f"{path} is in it twice")

@@ -60,7 +60,7 @@ def unpack(wheel: Path, venv: VenvTarget, filename: str, warn: Callable[[str], o
         install(source, destination, {"INSTALLER": INSTALLER})
     except (BadWheelError, ImageError, InvalidWheelSource, InvalidRecordEntry, csv.Error) as error:
         raise refusal(filename, str(error)) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
         raise refusal(filename, f"the archive is damaged ({error})") from error
     return list(destination.entries.values())
 
