@@ -19,9 +19,12 @@ __all__ = [
     "read_entries", "safe_path", "write_layer",
 ]  # fmt: skip
 
-LAYER_TYPES = frozenset(
-    {OCI_LAYER, OCI_LAYER + "+gzip", OCI_LAYER + "+zstd", DOCKER_LAYER, DOCKER_LAYER + ".gzip"}
-)
+LAYER_TYPES = {
+    OCI_LAYER: "", OCI_LAYER + "+gzip": "+gzip", OCI_LAYER + "+zstd": "+zstd",
+    DOCKER_LAYER: "", DOCKER_LAYER + ".gzip": "+gzip", DOCKER_LAYER + ".zstd": "+zstd",
+}  # fmt: skip
+"""The media types of layers that are read, and `Compression.media_suffix` of each."""
+
 OPAQUE = ".wh..wh..opq"
 WHITEOUT = ".wh."
 

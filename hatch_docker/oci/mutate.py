@@ -1,0 +1,205 @@
+"""New images out of others: layers added, configuration set. Takes values, gives values."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.documents import parse_json
+from hatch_docker.oci.layer import LAYER_TYPES
+from hatch_docker.oci.model import (
+    DOCKER_CONFIG,
+    DOCKER_INDEX,
+    DOCKER_LAYER,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Descriptor,
+    History,
+    Image,
+    Index,
+    Layer,
+    Platform,
+    canonical_json,
+    digest_of,
+)
+
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+# What Docker wrote about the container in which a base was built; nothing of the new image.
+_BUILD_TRACES = ("container", "container_config", "docker_version", "id", "parent")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a configuration says beside its layers (config.md, config); empty values keep the base's.
+
+    `env` and `labels` are merged over the base's. An `entrypoint` or a `cmd` replaces both of the base.
+    `ports` are like "8000/tcp"; `healthcheck` is Docker's object, {"Test": [...], "Interval": ns, ...}.
+    """
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    labels: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    user: str = ""
+    workdir: str = ""
+    ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    stop_signal: str = ""
+    healthcheck: Mapping[str, Any] | None = None
+
+
+def rfc3339(seconds: int) -> str:
+    """A time in seconds since the epoch as configurations write it. Raises ImageError out of range."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        raise ImageError(f"the creation time {seconds} is not a number of seconds since 1970") from None
+
+
+def scratch(platform: Platform) -> Image:
+    """An image with nothing in it, of OCI's media types."""
+    config: dict[str, Any] = {
+        "architecture": platform.architecture, "config": {}, "history": [], "os": platform.os,
+        "rootfs": {"diff_ids": [], "type": "layers"},
+    }  # fmt: skip
+    if platform.variant:
+        config["variant"] = platform.variant
+    return _image(config, (), OCI_MANIFEST, {})
+
+
+def build_image(
+    base: Image,
+    additions: Sequence[tuple[Layer, History]],
+    settings: Settings,
+    created: int,
+    annotations: Mapping[str, str],
+) -> Image:
+    """The base with layers laid on it, each with its line of history, and settings made.
+
+    Media types follow the base's family, Docker's or OCI's; Docker's manifests have no annotations, so there
+    they are left out. `created` is in seconds since the epoch. Raises ImageError for zstd layers on a Docker
+    base and a base whose configuration is no JSON object.
+    """
+    config = parse_json(base.config, "the configuration of the base image")
+    for key in _BUILD_TRACES:
+        config.pop(key, None)
+    time = rfc3339(created)
+    config["created"] = time
+    config["config"] = _settled(config.get("config") or {}, settings)
+    layers = (*base.layers, *(layer for layer, _ in additions))
+    config["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
+    config["history"] = _base_history(config.get("history") or [], len(base.layers))
+    for _, history in additions:
+        line = {"created": time, "created_by": history.created_by, "comment": history.comment}
+        config["history"].append({key: value for key, value in line.items() if value})
+    return _image(config, layers, base.descriptor.media_type, annotations)
+
+
+def _settled(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    for key in ("Image", "Hostname", "OnBuild"):
+        config.pop(key, None)
+    if settings.entrypoint or settings.cmd:
+        config.pop("Entrypoint", None)
+        config.pop("Cmd", None)
+        config.pop("ArgsEscaped", None)
+    ports = {**(config.get("ExposedPorts") or {}), **{port: {} for port in settings.ports}}
+    volumes = {**(config.get("Volumes") or {}), **{volume: {} for volume in settings.volumes}}
+    values = {
+        "Entrypoint": list(settings.entrypoint), "Cmd": list(settings.cmd),
+        "Env": _merged_env(config.get("Env") or [], settings.env),
+        "Labels": {**(config.get("Labels") or {}), **settings.labels},
+        "User": settings.user, "WorkingDir": settings.workdir, "StopSignal": settings.stop_signal,
+        "ExposedPorts": ports, "Volumes": volumes,
+        "Healthcheck": dict(settings.healthcheck) if settings.healthcheck is not None else None,
+    }  # fmt: skip
+    return {**config, **{key: value for key, value in values.items() if value}}
+
+
+def _merged_env(lines: Sequence[str], env: Mapping[str, str]) -> list[str]:
+    """The base's variables in their order, ours in their place or, sorted, behind."""
+    merged = dict(line.partition("=")[::2] for line in lines)
+    merged.update(sorted(env.items()))
+    return [f"{name}={value}" for name, value in merged.items()]
+
+
+def _base_history(history: list[dict[str, Any]], layers: int) -> list[dict[str, Any]]:
+    """The base's history, or one line a layer where it does not count them right (it is optional)."""
+    if sum(not line.get("empty_layer") for line in history) == layers:
+        return history
+    return [{"comment": "a layer of the base"} for _ in range(layers)]
+
+
+def _image(
+    config: dict[str, Any], layers: Sequence[Layer], manifest_type: str, annotations: Mapping[str, str]
+) -> Image:
+    docker = manifest_type == DOCKER_MANIFEST
+    layers = tuple(_retyped(layer, docker=docker) for layer in layers)
+    config_bytes = canonical_json(config)
+    config_type = DOCKER_CONFIG if docker else OCI_CONFIG
+    manifest: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": manifest_type,
+        "config": Descriptor(config_type, digest_of(config_bytes), len(config_bytes)).to_json(),
+        "layers": [layer.descriptor.to_json() for layer in layers],
+    }
+    if annotations and not docker:
+        manifest["annotations"] = dict(annotations)
+    data = canonical_json(manifest)
+    platform = Platform(config["os"], config["architecture"], config.get("variant", ""))
+    return Image(
+        Descriptor(manifest_type, digest_of(data), len(data), platform), data, config_bytes, layers
+    )
+
+
+def _retyped(layer: Layer, *, docker: bool) -> Layer:
+    """The layer under the media type of the other family: one image must not mix them."""
+    suffix = LAYER_TYPES.get(layer.descriptor.media_type)
+    if suffix is None:
+        raise ImageError(f"an image cannot take a layer of the media type {layer.descriptor.media_type!r}")
+    if docker and suffix == "+zstd":
+        raise ImageError(
+            "the base image has Docker's media types, which know no zstd: "
+            'take compression = "gzip" or a base with OCI media types'
+        )
+    media_type = DOCKER_LAYER + suffix.replace("+", ".") if docker else OCI_LAYER + suffix
+    if media_type == layer.descriptor.media_type:
+        return layer
+    return dataclasses.replace(layer, descriptor=dataclasses.replace(layer.descriptor, media_type=media_type))
+
+
+def make_index(images: Sequence[Image], annotations: Mapping[str, str]) -> Index:
+    """The images of several platforms under one digest, sorted by platform (image-index.md).
+
+    Raises ImageError for none, two of one platform, and images of both families of media types.
+    """
+    ordered = sorted(images, key=lambda image: image.platform)
+    types = {image.descriptor.media_type for image in ordered}
+    if len(types) != 1:
+        raise ImageError("an index needs images, all of them with OCI's media types or all with Docker's")
+    platforms = [image.platform for image in ordered]
+    for one, next_one in itertools.pairwise(platforms):
+        if one == next_one:
+            raise ImageError(f"an index cannot have two images for {one}")
+    docker = types == {DOCKER_MANIFEST}
+    children = tuple(
+        dataclasses.replace(image, descriptor=dataclasses.replace(image.descriptor, platform=image.platform))
+        for image in ordered
+    )
+    value: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": DOCKER_INDEX if docker else OCI_INDEX,
+        "manifests": [image.descriptor.to_json() for image in children],
+    }
+    if annotations and not docker:
+        value["annotations"] = dict(annotations)
+    data = canonical_json(value)
+    return Index(Descriptor(value["mediaType"], digest_of(data), len(data)), data, children)

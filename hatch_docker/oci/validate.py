@@ -1,0 +1,150 @@
+"""Every invariant of an image, computed anew from its bytes; tests call it on each image they make."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.compression import CHUNK, Decompressed
+from hatch_docker.oci.documents import parse_index, parse_json, parse_manifest
+from hatch_docker.oci.layer import LAYER_TYPES
+from hatch_docker.oci.model import (
+    DOCKER_CONFIG,
+    DOCKER_INDEX,
+    DOCKER_LAYER,
+    DOCKER_MANIFEST,
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Descriptor,
+    Image,
+    Index,
+    Layer,
+    digest_of,
+)
+from hatch_docker.oci.tar import read_tar
+
+_FAMILIES = (("OCI", OCI_MANIFEST, OCI_CONFIG, OCI_LAYER), ("Docker", DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_LAYER))
+
+
+def validate(item: Image | Index) -> None:
+    """Check digests, sizes, diff-ids, media types, platform, history and each layer's tar.
+
+    Reads every layer once. Raises ImageError for the first thing that is wrong.
+    """
+    if isinstance(item, Image):
+        _validate_image(item)
+        return
+    _check_bytes(item.index, item.descriptor, "the index")
+    listed = parse_index(item.index, "the index")
+    _check_type(json.loads(item.index), item.descriptor, (OCI_INDEX, DOCKER_INDEX))
+    if [entry.digest for entry in listed] != [image.digest for image in item.images]:
+        raise ImageError("the index lists other manifests than its images have")
+    for entry, image in zip(listed, item.images, strict=True):
+        if entry.size != image.descriptor.size or entry.media_type != image.descriptor.media_type:
+            raise ImageError(f"the index has a wrong size or media type for {entry.digest}")
+        if entry.platform != image.platform:
+            raise ImageError(f"the index says {entry.platform} for an image for {image.platform}")
+        _validate_image(image)
+    if len({entry.platform for entry in listed}) != len(listed):
+        raise ImageError("the index has two images for one platform")
+
+
+def _validate_image(image: Image) -> None:
+    _check_bytes(image.manifest, image.descriptor, "the manifest")
+    _check_type(parse_json(image.manifest, "the manifest"), image.descriptor, (OCI_MANIFEST, DOCKER_MANIFEST))
+    manifest = parse_manifest(image.manifest, "the manifest")
+    _check_bytes(image.config, manifest.config, "the configuration")
+    _check_family(image.descriptor.media_type, manifest.config, manifest.layers)
+    if [layer.descriptor for layer in image.layers] != list(manifest.layers):
+        raise ImageError("the manifest lists other layers than the image has")
+    config = parse_json(image.config, "the configuration")
+    _check_config(config, image.layers)
+    if image.descriptor.platform not in (None, image.platform):
+        raise ImageError(f"the descriptor says {image.descriptor.platform}, the image {image.platform}")
+    for layer in image.layers:
+        _validate_layer(layer)
+
+
+def _check_bytes(data: bytes, descriptor: Descriptor, what: str) -> None:
+    if digest_of(data) != descriptor.digest:
+        raise ImageError(f"{what} has the digest {digest_of(data)}, not {descriptor.digest}")
+    if len(data) != descriptor.size:
+        raise ImageError(f"{what} has {len(data)} bytes, not {descriptor.size}")
+
+
+def _check_type(value: dict[str, Any], descriptor: Descriptor, types: Sequence[str]) -> None:
+    if descriptor.media_type not in types or value.get("mediaType") not in (None, descriptor.media_type):
+        raise ImageError(f"{descriptor.digest} is called {descriptor.media_type!r}, and is {value.get('mediaType')!r}")
+    if value.get("schemaVersion") != 2:
+        raise ImageError(f"{descriptor.digest} has the schemaVersion {value.get('schemaVersion')!r}, not 2")
+
+
+def _check_family(manifest_type: str, config: Descriptor, layers: Sequence[Descriptor]) -> None:
+    family, _, config_type, layer_type = next(row for row in _FAMILIES if row[1] == manifest_type)
+    if config.media_type != config_type:
+        raise ImageError(f"an image of {family}'s media types has a configuration {config.media_type!r}")
+    for layer in layers:
+        if not layer.media_type.startswith(layer_type):
+            raise ImageError(f"an image of {family}'s media types has a layer {layer.media_type!r}")
+
+
+def _check_config(config: dict[str, Any], layers: Sequence[Layer]) -> None:
+    for key in ("os", "architecture"):
+        if not isinstance(config.get(key), str) or not config[key]:
+            raise ImageError(f"the configuration has no {key}")
+    rootfs = config.get("rootfs")
+    if not isinstance(rootfs, dict) or rootfs.get("type") != "layers":
+        raise ImageError("the configuration has no rootfs of the type layers")
+    if rootfs.get("diff_ids") != [layer.diff_id for layer in layers]:
+        raise ImageError("the configuration's diff-ids are not those of the layers")
+    history = config.get("history") or []
+    if history and sum(not line.get("empty_layer") for line in history) != len(layers):
+        raise ImageError(f"the configuration's history does not tell of {len(layers)} layers")
+
+
+class _Counter:
+    """Counts and hashes the stored bytes on their way."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.hash = hashlib.sha256()
+        self.size = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        self.hash.update(data)
+        self.size += len(data)
+        return data
+
+
+def _validate_layer(layer: Layer) -> None:
+    descriptor = layer.descriptor
+    with contextlib.closing(layer.open()) as stream:
+        stored = _Counter(stream)
+        unpacked = Decompressed(stored)  # type: ignore[arg-type]
+        plain = _Counter(unpacked)  # type: ignore[arg-type]
+        paths: set[str] = set()
+        for entry, _content in read_tar(plain):
+            if entry.path in paths:
+                raise ImageError(f"the layer {descriptor.digest} has two entries for {entry.path}")
+            paths.add(entry.path)
+        while plain.read(CHUNK):
+            pass
+        while stored.read(CHUNK):
+            pass
+    if ("sha256:" + stored.hash.hexdigest(), stored.size) != (descriptor.digest, descriptor.size):
+        raise ImageError(
+            f"the bytes of the layer {descriptor.digest} have the digest sha256:{stored.hash.hexdigest()}"
+        )
+    if "+" + unpacked.compression != (LAYER_TYPES[descriptor.media_type] or "+none"):
+        raise ImageError(f"the layer {descriptor.digest} of {descriptor.media_type} is {unpacked.compression}")
+    if "sha256:" + plain.hash.hexdigest() != layer.diff_id:
+        raise ImageError(f"the layer {descriptor.digest} does not unpack to its diff-id {layer.diff_id}")
+    if layer.unpacked_size not in (None, plain.size):
+        raise ImageError(f"the layer {descriptor.digest} unpacks to {plain.size}, not {layer.unpacked_size} bytes")
