@@ -1,0 +1,174 @@
+"""Who may import whom: the house's plan, kept by reading every import of every module."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "hatch_docker"
+
+# What a module, or every module of a package, may import of ours. A package includes its modules.
+HANDS = {"context", "errors", "process", "progress", "retry", "store", "transport", "urls"}
+MAY_IMPORT: dict[str, set[str]] = {
+    # leaves and what every step is handed
+    "__init__": set(),
+    "errors": set(),
+    "progress": set(),
+    "plan": set(),
+    "urls": {"errors"},
+    "process": {"errors"},
+    "store": {"errors"},
+    "prune": {"errors", "store"},
+    "retry": {"errors", "progress"},
+    "answers": {"errors", "retry"},
+    "transport": {"__init__", "answers", "errors", "progress", "retry", "store", "urls"},
+    "context": {"progress", "store", "transport"},
+    # what the user said, what the project is, and what follows from both
+    "config": {"config", "errors"},
+    "project": {"errors", "process"},
+    "release": {"errors", "plan", "project"},
+    "defaults": {"config", "errors", "oci.model", "plan", "project", "release.names"},
+    # the parts of an image
+    "oci": {"oci", "answers", "errors", "process", "retry", "transport", "urls"},
+    "layers": {"context", "errors", "oci", "store"},
+    "bases": {"bases", "wheels.compile", "layers", "oci", "plan", *HANDS},
+    "wheels": {"wheels", "bases", "layers", "oci", "plan", *HANDS},
+    # the story
+    "engines": {"engines", "bases", "wheels", "layers", "oci", "plan", "project", "release.names", *HANDS},
+    "check": {"bases", "wheels.sandbox", "oci", "plan", *HANDS},
+    "receipt": {"engines", "oci", "plan", *HANDS},
+    "pipeline": {"check", "engines", "oci", "plan", "project", "receipt", "release", *HANDS},
+    # the doors
+    "builder": {"config", "defaults", "engines", "oci.model", "pipeline", "plan", "project", *HANDS},
+    "cli": {"__init__", "config", "defaults", "engines", "oci", "pipeline", "plan", "project", "prune", *HANDS},
+    "hooks": {"builder", "build_hook"},
+    "__main__": {"cli"},
+}
+
+LIBRARIES: dict[str, set[str]] = {
+    "hatchling": {"hooks", "builder", "build_hook", "project"},
+    "pydantic": {"config"},
+    "pydantic_core": {"config"},
+    "subprocess": {"process"},
+    "urllib3": {"transport", "answers"},  # answers: what the client's exceptions mean
+    "docker": {"oci.daemon", "check"},
+    "installer": {"wheels"},
+    "pysequoia": {"bases"},
+    "rich": {"progress"},
+    # never: each has a better answer in this house
+    "requests": set(),
+    "httpx": set(),
+    "click": set(),
+    "jinja2": set(),
+}
+
+HEAVY = ("pydantic", "pydantic_core", "urllib3", "docker", "rich", "packaging", "installer", "tomlkit", "filelock")
+HOOKS_BUDGET = 5000  # microseconds for our own modules
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name below hatch_docker."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports(path: Path) -> Iterator[str]:
+    """What a module imports anywhere: at its top, in functions, for type checkers; `from a import b` as a.b."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def own(imported: str) -> str | None:
+    """The module of ours that an import names, None for others'."""
+    top, _, name = imported.partition(".")
+    if top != "hatch_docker":
+        return None
+    first = name.partition(".")[0]
+    known = modules()
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name or ("__init__" if first in ("", "__version__") else first)
+
+
+def within(name: str, allowed: set[str]) -> bool:
+    """Whether a module is one of those allowed, in one of those packages, or a config_* of config."""
+    if name.startswith("config_"):
+        name = "config"
+    return any(name == one or name.startswith(f"{one}.") for one in allowed)
+
+
+def rule(name: str) -> set[str]:
+    """What a module may import."""
+    top = "config" if name.startswith("config_") else name.partition(".")[0]
+    assert top in MAY_IMPORT, f"{name} is new: say in {Path(__file__).name} what it may import"
+    return MAY_IMPORT[top]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_module_imports_what_the_plan_allows(name: str) -> None:
+    """The arrows of the design: nobody reaches up, and oci/ knows nothing of Python projects."""
+    targets = {own(imported) for imported in imports(modules()[name])} - {None, name}
+    wrong = sorted(target for target in targets if target is not None and not within(target, rule(name)))
+    assert not wrong, f"{name} imports {', '.join(wrong)}"
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_library_is_imported_where_it_belongs(name: str) -> None:
+    """One file for hatch, one for pydantic, one for programs, one for HTTP."""
+    for imported in imports(modules()[name]):
+        library = imported.split(".")[0]
+        if library in LIBRARIES:
+            assert within(name, LIBRARIES[library]), f"{name} imports {library}"
+
+
+def test_the_environment_is_read_at_the_doors() -> None:
+    """Everything below gets it handed over in a Context: no variable is read deep inside."""
+    readers = {
+        name
+        for name, path in modules().items()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute)
+        and node.attr in ("environ", "environb", "getenv")
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "os"
+    }
+    assert readers <= {"builder", "build_hook", "cli", "__main__"}
+
+
+def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """A fresh interpreter at the project's root."""
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+
+
+def test_hooks_import_nothing_heavy() -> None:
+    """hatch imports the hooks on builds that are not ours: they bring no library along."""
+    code = (
+        "import hatchling.plugin, sys; before = set(sys.modules); import hatch_docker.hooks;"
+        "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before}))"
+    )
+    assert not set(fresh("-c", code).stdout.split()) & set(HEAVY)
+
+
+def test_hooks_import_fast() -> None:
+    """Our own modules under the hooks take less than 5 ms, the best of three: other work may disturb one."""
+
+    def microseconds() -> int:
+        report = fresh("-X", "importtime", "-c", "import hatch_docker.hooks").stderr
+        return sum(map(int, re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+hatch_docker", report)))
+
+    assert min(microseconds() for _ in range(3)) < HOOKS_BUDGET

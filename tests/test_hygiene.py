@@ -1,0 +1,63 @@
+"""Sizes that a reader can hold, and no host of a mirror or an index in any file."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "hatch_docker").rglob("*.py"))
+MODULE_LINES = 350
+FUNCTION_LINES = 60
+
+# Written so that this file does not contain what it looks for.
+PUBLIC_HOSTS = r"(?:[a-z0-9-]+\.)+debian\.(?:org|net)|(?:[a-z0-9-]+\.)*(?:pypi|pythonhosted)\.org"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_is_short(path: Path) -> None:
+    """A module has at most 350 lines and a function at most 60."""
+    text = path.read_text("utf-8")
+    assert text.count("\n") <= MODULE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < FUNCTION_LINES, node.name
+
+
+def tracked() -> list[Path]:
+    """The files of the project; without git, those of its directories that hold code."""
+    if (ROOT / ".git").exists():
+        listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+        paths = [ROOT / os.fsdecode(name) for name in listing.split(b"\0") if name]
+    else:
+        paths = [path for name in ("hatch_docker", "tests") for path in (ROOT / name).rglob("*")]
+    return [path for path in paths if path.is_file() and path.suffix not in (".pgp", ".pyc")]
+
+
+def configured_hosts() -> set[str]:
+    """The hosts that this machine's pip, uv and apt are told to use."""
+    home = Path.home()
+    files = [Path("/etc/pip.conf"), home / ".pip/pip.conf", home / ".config/pip/pip.conf", home / ".config/uv/uv.toml"]
+    files += [Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")]
+    texts = [path.read_text("utf-8", "replace") for path in files if path.is_file() and os.access(path, os.R_OK)]
+    texts += [value for name, value in os.environ.items() if re.match(r"(?:PIP|UV)_.*(?:INDEX|LINKS)", name)]
+    hosts = re.findall(r"https?://(?:[^/\s@]*@)?([A-Za-z0-9.-]+)", "\n".join(texts))
+    return {host for host in hosts if "." in host and not re.fullmatch(r"[0-9.]+", host)}
+
+
+def test_no_host_of_a_mirror_or_an_index_is_written_down() -> None:
+    """Mirrors and indexes come from the user's configuration, in tests as well."""
+    hosts = [PUBLIC_HOSTS, *(re.escape(host) for host in configured_hosts())]
+    pattern = re.compile("|".join(hosts).encode())
+    found = {
+        f"{path.relative_to(ROOT)}: {match[0].decode()}"
+        for path in tracked()
+        for match in pattern.finditer(path.read_bytes())
+    }
+    assert not found
