@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "receipt": {"engines", "oci", "plan", *HANDS},
     "pipeline": {"check", "engines", "oci", "plan", "project", "receipt", "release", *HANDS},
     # the doors
-    "builder": {"config", "defaults", "engines", "oci.model", "pipeline", "plan", "project", *HANDS},
+    "builder": {"config", "defaults", "engines", "oci.model", "pipeline", "plan", "project", "prune", *HANDS},
     "cli": {"__init__", "config", "defaults", "engines", "oci", "pipeline", "plan", "project", "prune", *HANDS},
     "hooks": {"builder", "build_hook"},
     "__main__": {"cli"},
