@@ -53,17 +53,23 @@ def resolve(
     needs and `metadata` is not given.
     """
     needs: dict[str, _Needs] = {}
+    missing: MissingWheelError | None = None
     for _round in range(ROUNDS):
         try:
             table = compile_lock(
                 lines, target, root, indexes, ctx, metadata={name: one.table for name, one in needs.items()}
             )
-        except MissingWheelError as error:
-            lacking = set(error.names) - set(needs)
-            if not lacking or not builds_here(target):
-                raise WheelError(f"{error}; {ways_out(target)}") from error
-            needs |= dict.fromkeys(lacking, _Needs())
-            continue
+        except WheelError as error:
+            lacking = set(error.names) - set(needs) if isinstance(error, MissingWheelError) else set()
+            if isinstance(error, MissingWheelError) and lacking and builds_here(target):
+                needs |= dict.fromkeys(lacking, _Needs())
+                missing = error
+                continue
+            if missing or isinstance(error, MissingWheelError):
+                # Without the sdist there is no solution either: what uv said about wheels is the reason.
+                raise WheelError(f"{missing or error}; {ways_out(target)}") from error
+            raise
+        missing = None
         pins = pins_of(table, Source("uv's resolution", root, root), target)
         unread = [pin for pin in pins if not pin.is_wheel and needs[pin.name].version != pin.version]
         if not unread:

@@ -81,9 +81,9 @@ def compile_lock(
 ) -> dict[str, Any]:
     """uv's answer as the table of a pylock.toml (PEP 751).
 
-    `metadata` gives, for the packages that may come as sdists, their `requires-dist` and `provides-extra`. With `every_file` the lines are
-    pins, taken without their dependencies, and the answer lists all files of each. Raises MissingWheelError, or
-    WheelError with uv's explanation.
+    `metadata` gives, for the packages that may come as sdists, their `requires-dist` and `provides-extra`.
+    With `every_file` the lines are pins, taken without their dependencies, and the answer lists all files of
+    each. Raises MissingWheelError, TransientError, or WheelError with uv's explanation.
     """
     program = find_uv(ctx.environ)
     command = [
@@ -129,9 +129,13 @@ def _explain(output: str, target: Target) -> HatchDockerError:
     text = " ".join(line for line in lines if line)
     if "unexpected argument" in text or "invalid value" in text:
         return WheelError(f"this uv does not suit hatch-docker (0.8.6 or newer is needed): {text}")
-    if re.search(r"Request failed|[Ff]ailed to fetch|error sending request|[Nn]etwork", text):
-        kind = RegistryError if re.search(r"40[134]|[Uu]nauthorized|[Ff]orbidden", text) else TransientError
-        return kind(f"the package index does not answer uv: {text}")
+    if re.search(r"401 Unauthorized|403 Forbidden", text):
+        return RegistryError(
+            f"the package index refuses uv: {text}; put the user and password into UV_INDEX_<NAME>_USERNAME and "
+            "_PASSWORD, the index's URL or ~/.netrc"
+        )
+    if re.search(r"Request failed|[Ff]ailed to fetch|error sending request", text):
+        return TransientError(f"the package index does not answer uv: {text}")
     names = tuple(sorted({name for pattern in _LACKING for name in pattern.findall(text)}))
     sentence = text.partition(" hint: ")[0].rstrip(".")
     message = f"cannot resolve the dependencies for {target}: {sentence}"

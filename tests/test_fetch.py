@@ -1,0 +1,115 @@
+"""Wheels into the store: verified, once, in the order of the pins, the password only where it belongs."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.context import Context
+from hatch_docker.errors import RegistryError
+from hatch_docker.progress import Progress
+from hatch_docker.retry import Policy
+from hatch_docker.store import open_store
+from hatch_docker.transport import Client
+from hatch_docker.wheels import Pin
+from hatch_docker.wheels.fetch import fetch
+from tests.fakes.index import FakeIndex, make_wheel
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def ctx(tmp_path: Path, lines: list[str]) -> Context:
+    progress = Progress(lines.append, 2)
+    environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", "XDG_CONFIG_HOME": str(tmp_path / "none")}
+    client = Client(environ, progress, Policy(sleep=lambda _seconds: None))
+    return Context(open_store(tmp_path / "store"), progress, client, environ)
+
+
+def offer(index: FakeIndex, count: int = 3) -> None:
+    for number in range(count):
+        index.add(f"p{number}", make_wheel(f"p{number}", "1.0", files={f"p{number}.py": b"x" * 100_000 * number}))
+
+
+def pins_of(index: FakeIndex) -> list[Pin]:
+    return [
+        Pin(name, "1.0", file, f"http://127.0.0.1:{index.port}/files/{name}/{file}",
+            hashlib.sha256(data).hexdigest(), len(data), None)
+        for name, files in index.files.items() for file, data in files.items()
+    ]
+
+
+def test_each_file_once_and_in_order(ctx: Context, tmp_path: Path) -> None:
+    """What comes back is in the order of the pins; the second time nothing is asked."""
+    index = FakeIndex()
+    offer(index, 6)
+    with index.serving():
+        pins = pins_of(index)
+        paths = fetch(pins, ctx, root=tmp_path)
+        assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths] == [pin.sha256 for pin in pins]
+        asked = len(index.requests)
+        assert fetch(pins, ctx, root=tmp_path) == paths
+        assert len(index.requests) == asked == 6
+
+
+@pytest.mark.parametrize("fault", [503, 429, "cut", "flip"])
+def test_single_faults_pass(ctx: Context, tmp_path: Path, fault: object, lines: list[str]) -> None:
+    """K1: one bad answer is retried with a line that says so."""
+    index = FakeIndex(faults=[["p1", fault, 1]])
+    offer(index)
+    with index.serving():
+        pins = pins_of(index)
+        assert len(fetch(pins, ctx, root=tmp_path)) == 3
+    assert len(index.paths("p1")) == 2
+    assert len([line for line in lines if "2/6" in line or "1/6" in line or "again" in line]) >= 1
+
+
+@pytest.mark.parametrize("fault", ["flip", 404, "cut"])
+def test_lasting_faults_name_the_package(ctx: Context, tmp_path: Path, fault: object) -> None:
+    """K2: a file that is not what the lock says never enters the store; the error names it."""
+    index = FakeIndex(faults=[["p1", fault, 99]])
+    offer(index)
+    with index.serving():
+        pins = pins_of(index)
+        with pytest.raises(RegistryError, match=r"p1 1\.0 \(p1-1\.0-py3-none-any\.whl\)"):
+            fetch(pins, ctx, root=tmp_path)
+    assert not ctx.store.has("sha256:" + pins[1].sha256)
+
+
+def test_login_goes_to_the_index_only(ctx: Context, tmp_path: Path, lines: list[str]) -> None:
+    """K5: the password of the index's URL opens its files, is sent nowhere else and is never printed."""
+    index, other = FakeIndex(login=("user", "pass-mark")), FakeIndex()
+    offer(index, 2)
+    other.add("q", make_wheel("q", "1.0"))
+    with index.serving(), other.serving():
+        environ = {**ctx.environ, "UV_DEFAULT_INDEX": index.url_with_login}
+        ctx = Context(ctx.store, ctx.progress, ctx.client, environ)
+        assert len(fetch([*pins_of(index), *pins_of(other)], ctx, root=tmp_path)) == 3
+    assert all(login is None for _path, login in other.requests)
+    assert "pass-mark" not in "\n".join(lines)
+    assert not [path for path in ctx.store.root.rglob("*") if path.is_file() and b"pass-mark" in path.read_bytes()]
+
+
+def test_netrc(tmp_path: Path) -> None:
+    """K5: netrc's login of the host is used."""
+    index = FakeIndex(login=("user", "pass-mark"))
+    offer(index, 1)
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password pass-mark\n")
+    environ = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc")}
+    progress = Progress(lambda _line: None)
+    ctx = Context(open_store(tmp_path / "store"), progress, Client(environ, progress), environ)
+    with index.serving():
+        assert len(fetch(pins_of(index), ctx, root=tmp_path)) == 1
+
+
+def test_files_of_the_disk(ctx: Context, tmp_path: Path) -> None:
+    """A file URL, as find-links gives, is copied into the store."""
+    file, data = make_wheel("local", "1.0")
+    (tmp_path / file).write_bytes(data)
+    pin = Pin("local", "1.0", file, (tmp_path / file).as_uri(), hashlib.sha256(data).hexdigest(), None, None)
+    assert fetch([pin], ctx, root=tmp_path)[0].read_bytes() == data
