@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,9 +77,13 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         from hatch_docker.engines import choose
         from hatch_docker.pipeline import run
         from hatch_docker.project import open_source
+        from hatch_docker.prune import prune_now_and_then
 
         plan, ctx = self._prepare()
-        receipt = run(plan, open_source(self), choose(plan.engine), directory, host_platform(), ctx)
+        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+            source = open_source(self, Path(temporary))
+            receipt = run(plan, source, choose(plan.engine), directory, host_platform(), ctx)
+        prune_now_and_then(ctx.store)
         return directory / receipt.archive
 
     def _plan_file(self, directory: Path) -> Path:

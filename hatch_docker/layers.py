@@ -13,6 +13,14 @@ from hatch_docker.store import key_of
 KIND = "layer"
 
 
+def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | None:
+    """The layer remembered under a key, if the store still has its bytes."""
+    fact = ctx.store.recall(KIND, _full(key, compression))
+    if fact is None or not ctx.store.has(fact["digest"]):
+        return None
+    return _layer(LayerFacts(**fact), compression, ctx)
+
+
 def layer_by_key(
     key: str, compression: Compression, ctx: Context, make: Callable[[], Iterable[Entry]]
 ) -> tuple[Layer, bool]:
@@ -21,27 +29,23 @@ def layer_by_key(
     `key` stands for the entries' contents; the compression is added to it here. Two builds that want the
     same layer at once make it once.
     """
-    key = key_of(key, compression.identity)
-    found = _recall(key, compression, ctx)
+    found = recall_layer(key, compression, ctx)
     if found is not None:
         return found, True
-    with ctx.store.lock(f"{KIND}-{key}"):
-        found = _recall(key, compression, ctx)
+    with ctx.store.lock(f"{KIND}-{_full(key, compression)}"):
+        found = recall_layer(key, compression, ctx)
         if found is not None:
             return found, True
         entries = make()
         with ctx.store.writer() as writer:
             facts = write_layer(entries, writer, compression)
             writer.commit()
-        ctx.store.remember(KIND, key, asdict(facts))
+        ctx.store.remember(KIND, _full(key, compression), asdict(facts))
     return _layer(facts, compression, ctx), False
 
 
-def _recall(key: str, compression: Compression, ctx: Context) -> Layer | None:
-    fact = ctx.store.recall(KIND, key)
-    if fact is None or not ctx.store.has(fact["digest"]):
-        return None
-    return _layer(LayerFacts(**fact), compression, ctx)
+def _full(key: str, compression: Compression) -> str:
+    return key_of(key, compression.identity)
 
 
 def _layer(facts: LayerFacts, compression: Compression, ctx: Context) -> Layer:

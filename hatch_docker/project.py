@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -54,10 +55,11 @@ class Project:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Makes the project's artifacts into a directory, on the host, and returns their path."""
+    """The project's files, and what makes its wheel and sdist on the host: once, however often it is called."""
 
-    wheel: Callable[[Path], Path]
-    sdist: Callable[[Path], Path]
+    root: Path
+    wheel: Callable[[], Path]
+    sdist: Callable[[], Path]
 
 
 def read_project(builder: BuilderInterface[Any, Any], environ: Mapping[str, str]) -> Project:
@@ -87,21 +89,21 @@ def read_project(builder: BuilderInterface[Any, Any], environ: Mapping[str, str]
     )
 
 
-def open_source(builder: BuilderInterface[Any, Any]) -> Source:
-    """The project's artifacts as hatchling makes them in this process."""
+def open_source(builder: BuilderInterface[Any, Any], directory: Path) -> Source:
+    """The project's artifacts as hatchling makes them in this process, into `directory`."""
 
-    def wheel(directory: Path) -> Path:
-        return _build(_wheel_builder(builder), directory, "standard")
+    def wheel() -> Path:
+        return _build(_wheel_builder(builder), directory)
 
-    def sdist(directory: Path) -> Path:
+    def sdist() -> Path:
         from hatchling.builders.sdist import SdistBuilder
 
         made = SdistBuilder(
             builder.root, plugin_manager=builder.plugin_manager, metadata=builder.metadata, app=builder.app
         )
-        return _build(made, directory, "standard")
+        return _build(made, directory)
 
-    return Source(wheel, sdist)
+    return Source(Path(builder.root), functools.cache(wheel), functools.cache(sdist))
 
 
 def _wheel_builder(builder: BuilderInterface[Any, Any]) -> BuilderInterface[Any, Any]:
@@ -112,9 +114,9 @@ def _wheel_builder(builder: BuilderInterface[Any, Any]) -> BuilderInterface[Any,
     )
 
 
-def _build(builder: BuilderInterface[Any, Any], directory: Path, version: str) -> Path:
+def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     (artifact,) = builder.build(
-        directory=str(directory), versions=[version], hooks_only=False, clean=False, clean_hooks_after=False
+        directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
     )
     return Path(artifact)
 

@@ -6,47 +6,181 @@ made, and nothing is fetched, compiled or compressed for the others.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatch_docker.bases import Base, check_python, open_base
+from hatch_docker.bases import Base, base_tree, check_python, open_base
 from hatch_docker.context import Context
 from hatch_docker.engines import Built, LayerNote
-from hatch_docker.engines.layers import Made, Recipe, files_layer, wheels_layer
-from hatch_docker.engines.settings import image_annotations, image_settings
-from hatch_docker.errors import BaseImageError, WheelError
+from hatch_docker.engines.files import make_files
+from hatch_docker.engines.settings import created_time, image_annotations, image_settings
+from hatch_docker.engines.site import Site, Wheel, check_wheels, make_wheels, recall_wheels
+from hatch_docker.errors import BaseImageError, ConfigError, WheelError
 from hatch_docker.oci.layer import Compression
-from hatch_docker.oci.model import History, Platform
+from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.mutate import build_image
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest
 from hatch_docker.wheels import Pin, Target
+from hatch_docker.wheels.fetch import fetch
+from hatch_docker.wheels.install import VenvTarget, check_fits
 from hatch_docker.wheels.lock import pin
+from hatch_docker.wheels.secrets import looks_secret
 
 OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A wheel that goes into the image: pinned by a lock or a resolution, or built here (`path`)."""
+class _Group:
+    """The wheels of one layer, its kind in the receipt, and whether the environment's own files go with it."""
 
-    title: str                                # "numpy 2.4.0"
-    digest: str
-    size: int
-    pin: Pin | None = None
-    path: Path | None = None
+    kind: str
+    wheels: tuple[Wheel, ...]
+    venv: bool = False
 
 
 def build(plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]:
     """Make one image a platform of the plan; raises a HatchDockerError that says what the user can do."""
+    return tuple(_build_one(plan, Platform.parse(platform), source, ctx) for platform in plan.platforms)
+
+
+def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Built:
     compression = Compression(plan.compression)
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-        workshop = _Workshop(plan, source, ctx, compression, Path(temporary))
-        return tuple(workshop.image(Platform.parse(platform)) for platform in plan.platforms)
+    base = open_base(plan.base, platform, ctx, compression=compression)
+    check_python(base, plan.requires_python)
+    if plan.python and base.interpreter.short != plan.python:
+        raise BaseImageError(f"base {base.name} has Python {base.interpreter.version}, not {plan.python} as asked for")
+    target = Target(base.interpreter.version, platform, base.libc)
+    site = Site(base, VenvTarget(base.interpreter), compression, ctx)
+
+    pins = pin(plan.lock, source.root, target, ctx)
+    groups = [*_dependencies(pins, plan, base, target, source, ctx), _project(plan, base, target, source, ctx)]
+    layers = _layers(groups, pins, site, source, ctx)
+    programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
+    _check_entrypoint(plan, base, programs, ctx)
+    notes = [LayerNote(group.kind, _titles(group), cached) for group, (_, cached) in zip(groups, layers, strict=True)]
+    made = [layer for layer, _ in layers]
+    if plan.files:
+        layer, cached = make_files(plan.files, source.root, base, compression, ctx)
+        made.append(layer)
+        notes.append(LayerNote("files", tuple(item.target for item in plan.files), cached))
+
+    created = created_time(plan, base, pins)
+    image = build_image(
+        base.image,
+        [(layer, _history(note)) for layer, note in zip(made, notes, strict=True)],
+        image_settings(plan, base, created),
+        created,
+        image_annotations(plan, base, created),
+    )
+    below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
+    return Built(image, base, (*below, *notes))
 
 
+def _titles(group: _Group) -> tuple[str, ...]:
+    return tuple(wheel.title for wheel in group.wheels)
+
+
+def _history(note: LayerNote) -> History:
+    return History(f"hatch-docker {note.kind}", ", ".join(note.contents))
+
+
+def _dependencies(
+    pins: Sequence[Pin], plan: Plan, base: Base, target: Target, source: Source, ctx: Context
+) -> list[_Group]:
+    """A group for each large wheel, and one for all small ones, by name."""
+    large, small = [], []
+    for one in pins:
+        if one.is_wheel:
+            check_fits(one.filename, target)
+            wheel, size = _pinned(one, source, ctx)
+        else:
+            wheel, size = _from_sdist(one, plan, base, target, source, ctx)
+        if size >= OWN_LAYER:
+            large.append(_Group("dependencies", (wheel,)))
+        else:
+            small.append(wheel)
+    return [*large, _Group("dependencies", tuple(small))] if small else large
+
+
+def _pinned(one: Pin, source: Source, ctx: Context) -> tuple[Wheel, int]:
+    digest = f"sha256:{one.sha256}"
+
+    def get() -> Path:
+        return fetch([one], ctx, root=source.root)[0]
+
+    size = one.size if one.size is not None else get().stat().st_size
+    return Wheel(f"{one.name} {one.version}", one.filename, digest, get), size
+
+
+def _from_sdist(
+    one: Pin, plan: Plan, base: Base, target: Target, source: Source, ctx: Context
+) -> tuple[Wheel, int]:
+    """A dependency without a wheel for the target is built in the builder stage, which runs on this machine only."""
+    from hatch_docker.wheels.builder import build_wheel
+
+    (sdist,) = fetch([one], ctx, root=source.root)
+    path = build_wheel(sdist, plan.build, base, target, ctx, filename=one.filename, root=source.root)
+    return Wheel(f"{one.name} {one.version}", path.name, file_digest(path), lambda: path), path.stat().st_size
+
+
+def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> _Group:
+    """The project's own wheel: by hatchling in this process when it is pure, else out of its sdist in the builder."""
+    if plan.build.isolated:
+        from hatch_docker.wheels.builder import build_wheel
+
+        sdist = source.sdist()
+        path = build_wheel(sdist, plan.build, base, target, ctx, filename=sdist.name, root=source.root)
+    else:
+        path = source.wheel()
+    check_fits(path.name, target)
+    _check_secrets(path)
+    wheel = Wheel(f"{plan.name} {plan.version}", path.name, file_digest(path), lambda: path)
+    return _Group("project", (wheel,), venv=True)
+
+
+def _check_secrets(wheel: Path) -> None:
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise WheelError(f"{wheel.name} is not a wheel: {error}") from error
+    for name in names:
+        if looks_secret(name.rpartition("/")[2]):
+            raise WheelError(
+                f"the project's wheel holds {name}, which looks like a secret; "
+                f'exclude it: [tool.hatch.build] exclude = ["{name.rpartition("/")[2]}"]'
+            )
+
+
+def _layers(
+    groups: Sequence[_Group], pins: Sequence[Pin], site: Site, source: Source, ctx: Context
+) -> list[tuple[Layer, bool]]:
+    """The layers of some groups in their order; what is missing is fetched together and made side by side."""
+    missing = [group for group in groups if recall_wheels(site, group.wheels, venv=group.venv) is None]
+    wanted = {wheel.digest for group in missing for wheel in group.wheels}
+    fetch([one for one in pins if f"sha256:{one.sha256}" in wanted and one.is_wheel], ctx, root=source.root)
+    with ThreadPoolExecutor(WORKERS) as pool:
+        work = [pool.submit(make_wheels, site, group.wheels, venv=group.venv) for group in groups]
+        return [future.result() for future in work]
+
+
+def _check_entrypoint(plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> None:
+    """Raise ConfigError where the first word of entrypoint (or cmd) is no program of the image."""
+    words = plan.config.entrypoint or plan.config.cmd
+    option = "entrypoint" if plan.config.entrypoint else "cmd"
+    if not words or words[0].startswith("/") or words[0] in programs or words[0] in ("python", "python3"):
+        return
+    directories = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin")
+    if "/" not in words[0] and any((base_tree(base, ctx) / path / words[0]).exists() for path in directories):
+        return
+    known = ", ".join(sorted(programs)) or "none"
+    raise ConfigError(
+        f"tool.hatch-docker.{option}: {words[0]!r} is no program of the image; the wheels bring: {known}"
+    )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from hatch_docker.bases import Base
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.mutate import Settings
 from hatch_docker.plan import HealthCheck, Plan
 from hatch_docker.release.names import PREFIX, timestamp
+from hatch_docker.wheels import Pin
+from hatch_docker.wheels.install import SOURCE_DATE
 
 VENV = "opt/venv"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -56,6 +61,19 @@ def numeric_user(user: str, base: Base) -> str:
             f"tool.hatch-docker.user: {user!r} is no user of base {base.name}; use a number, or one of: {known}"
         )
     return "{}:{}".format(*base.users[name])
+
+
+def created_time(plan: Plan, base: Base, pins: Sequence[Pin]) -> int:
+    """The image's time: the plan's, else the newest upload of its wheels, else the base's; never now."""
+    if plan.created is not None:
+        return plan.created
+    known = [one.upload_time for one in pins if one.upload_time is not None]
+    if known:
+        return max(known)
+    try:
+        return int(datetime.fromisoformat(base.image.config_json.get("created", "")).timestamp())
+    except (ValueError, TypeError):
+        return SOURCE_DATE
 
 
 def _healthcheck(check: HealthCheck | None) -> dict[str, object] | None:

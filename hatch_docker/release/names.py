@@ -41,7 +41,7 @@ def tag_from(template: str, project: Project) -> str:
         if value is None:
             raise ConfigError(f"tag {template!r}: unknown placeholder {{{match[1]}}}; known: {', '.join(values)}")
         if not value:
-            raise ConfigError(f"tag {template!r}: {{{match[1]}}} is not known here: no commit or no branch is checked out")
+            raise ConfigError(f"tag {template!r}: {{{match[1]}}} is not known: no commit or no branch is checked out")
         return value
 
     tag = re.sub(r"[^A-Za-z0-9_.-]", "-", re.sub(r"\{(\w+)\}", fill, template))[:128]

@@ -1,0 +1,129 @@
+"""Site: the virtual environment on one base, into which wheels go, a layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatch_docker.bases import Base, compiler_tree
+from hatch_docker.context import Context
+from hatch_docker.errors import WheelError
+from hatch_docker.layers import layer_by_key, recall_layer
+from hatch_docker.oci.layer import Compression, Entry
+from hatch_docker.oci.model import Layer
+from hatch_docker.store import key_of
+from hatch_docker.wheels.compile import compile_sources
+from hatch_docker.wheels.install import (
+    VenvTarget,
+    bytecode_entries,
+    check_owners,
+    python_sources,
+    venv_entries,
+    wheel_entries,
+    wheel_files,
+)
+
+RECIPE = 1  # raise it when the same wheels shall give other bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel that goes into the image. `digest` is of the file that `open` fetches or finds when it is needed."""
+
+    title: str                                # "numpy 2.4.0", for receipt and history
+    filename: str
+    digest: str
+    open: Callable[[], Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A virtual environment on one base."""
+
+    base: Base
+    venv: VenvTarget
+    compression: Compression
+    ctx: Context
+
+
+def recall_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> Layer | None:
+    """The layer of some wheels if it is there, with everything that `check_wheels` asks of them."""
+    if any(site.ctx.store.recall("files", _files_key(site, wheel)) is None for wheel in wheels):
+        return None
+    return recall_layer(_key(site, wheels, venv), site.compression, site.ctx)
+
+
+def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Layer, bool]:
+    """One layer of some wheels and their .pyc, and whether it was there; with `venv` the environment's own files.
+
+    Raises WheelError for a wheel that is not sound.
+    """
+    found = recall_wheels(site, wheels, venv=venv)
+    if found is not None:
+        return found, True
+    key = _key(site, wheels, venv)
+    entries = _installed(site, wheels)
+    compiler = compiler_tree(site.base, site.ctx, compression=site.compression)
+    if compiler is None:
+        key = key_of(key, "sources only")
+
+    def make() -> list[Entry]:
+        everything = {entry.path: entry for entry in venv_entries(site.venv)} if venv else {}
+        for group in entries:
+            everything |= {entry.path: entry for entry in group}
+        if compiler is not None:
+            units = [python_sources(group, site.venv) for group in entries]
+            compiled = compile_sources(units, *compiler)
+            for group in entries:
+                everything |= {entry.path: entry for entry in bytecode_entries(group, compiled, site.venv)}
+        return list(everything.values())
+
+    return layer_by_key(key, site.compression, site.ctx, make)
+
+
+def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
+    interpreter = site.base.interpreter
+    home = interpreter.path if venv else ""
+    return key_of("wheels", RECIPE, interpreter.version, site.venv.root, home, [wheel.digest for wheel in wheels])
+
+
+def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:
+    """The entries of each wheel; what files each brings is remembered on the way."""
+    installed = []
+    for wheel in wheels:
+        entries = wheel_entries(
+            wheel.open(), site.venv, filename=wheel.filename, warn=site.ctx.progress.warn
+        )
+        site.ctx.store.remember("files", _files_key(site, wheel), wheel_files(entries, site.venv))
+        installed.append(entries)
+    return installed
+
+
+def _files_key(site: Site, wheel: Wheel) -> str:
+    return key_of(RECIPE, site.venv.root, site.venv.interpreter.short, wheel.digest)
+
+
+def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
+    """The names of the environment's programs; raises WheelError where two wheels bring one path.
+
+    To be called when the layers are made: then the files of every wheel are known.
+    """
+    key = key_of(RECIPE, site.venv.root, site.venv.interpreter.short, [wheel.digest for wheel in wheels])
+    known = site.ctx.store.recall("programs", key)
+    if known is None:
+        files = {wheel.title: _files(site, wheel) for wheel in wheels}
+        check_owners(files)
+        directory = f"{site.venv.root}/bin/"
+        known = sorted({
+            path.removeprefix(directory) for paths in files.values() for path in paths if path.startswith(directory)
+        })
+        site.ctx.store.remember("programs", key, known)
+    return frozenset(known)
+
+
+def _files(site: Site, wheel: Wheel) -> dict[str, str]:
+    files: dict[str, str] | None = site.ctx.store.recall("files", _files_key(site, wheel))
+    if files is None:
+        raise WheelError(f"the cache lost what {wheel.filename} brings; build again")
+    return files
