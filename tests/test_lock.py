@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.context import Context
-from hatch_docker.errors import HatchDockerError, RegistryError, WheelError
+from hatch_docker.errors import HatchDockerError, RegistryError, TransientError, WheelError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import LockPlan
 from hatch_docker.progress import Progress
@@ -110,6 +111,25 @@ def test_resolution_is_remembered(ctx: Context, index: FakeIndex, root: Path, li
     assert len(index.requests) == asked
     refreshed = pin(resolving("app"), root, AMD64, using(ctx, index, HATCH_DOCKER_REFRESH="1", UV_NO_CACHE="1"))
     assert refreshed[0].version == "2.0"
+
+
+def test_old_resolution_serves_while_no_index_answers(
+    ctx: Context, root: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a day the index is asked again; where it does not answer, what is remembered is used with a warning."""
+    with FakeIndex().add("app", make_wheel("app", "1.0")).serving() as index:
+        ctx = using(ctx, index, UV_HTTP_RETRIES="0", UV_NO_CACHE="1")
+        first = pin(resolving("app"), root, AMD64, ctx)
+        later = time.time() + 25 * 3600
+        monkeypatch.setattr(time, "time", lambda: later)
+        asked = len(index.requests)
+        assert pin(resolving("app"), root, AMD64, ctx) == first
+        assert len(index.requests) > asked
+        later += 25 * 3600
+    assert pin(resolving("app"), root, AMD64, ctx) == first
+    assert any(line.startswith("warning: the package index does not answer") for line in lines)
+    with pytest.raises(TransientError):
+        pin(resolving("app<2"), root, AMD64, ctx)
 
 
 def test_sdist_with_static_metadata(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
