@@ -57,6 +57,6 @@ def _clean(options: argparse.Namespace) -> None:
 
 
 def _schema(_options: argparse.Namespace) -> None:
-    from hatch_docker.config import schema
+    from hatch_docker.config_docs import schema
 
     print(json.dumps(schema(), indent=2))  # noqa: T201

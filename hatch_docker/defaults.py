@@ -79,6 +79,11 @@ def _base(project: Project, config: Config, guesses: list[Guess]) -> tuple[BaseP
         _admits(project, python, name)
     elif kind != "oci":
         kind, location = "registry", name
+    if kind != "debian" and config.runtime.packages:
+        raise ConfigError(
+            f"tool.hatch-docker.runtime.packages: the embedded engine adds Debian packages to a debian: base only, "
+            f'not to {name!r}; use base = "debian:trixie", or a base that has them'
+        )
     if python:
         _admits(project, python, f"python = {python!r}")
     plan = BasePlan(

@@ -87,6 +87,7 @@ def test_a_debian_suite_brings_its_python() -> None:
         ({"extras": ["slow"]}, {}, "has no 'slow'; it has: fast"),
         ({"dependency-groups": ["dev"]}, {}, "has no 'dev'; it has: prod"),
         ({"lock": "poetry.lock"}, {}, "not a lock we read"),
+        ({"runtime": {"packages": ["libpq5"]}}, {}, "to a debian: base only"),
         ({"tags": ["{branch}"]}, {"revision": None}, "no commit or no branch"),
     ],
 )
