@@ -19,41 +19,21 @@ import pytest
 import hatch_docker
 from hatch_docker.errors import BuildError
 from hatch_docker.process import ProcessFailed
-from hatch_docker.wheels.sandbox import Bind, run_in, why_not
+from hatch_docker.wheels.sandbox import Bind, run_in
 from tests.conftest import need
+from tests.fakes.trees import need_sandbox, program_root
 
-PROGRAMS = ("sh", "cat", "id", "ls", "touch", "sleep", "env", "stat", "hostname", "mkdir")
 ENV = {"PATH": "/usr/bin:/bin"}
 UNSHARE = {"x86_64": 272, "aarch64": 97}
 
 
-def tiny_root(root: Path) -> Path:
-    """A root of some of the host's own programs and the libraries they need."""
-    for program in PROGRAMS:
-        found = Path(need(program)).resolve()
-        (root / "bin").mkdir(exist_ok=True)
-        shutil.copy(found, root / "bin" / program)
-        listed = subprocess.run(["ldd", found], capture_output=True, text=True, check=False).stdout
-        for word in listed.split():
-            if word.startswith("/") and not (root / word[1:]).exists():
-                (root / word[1:]).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(word, root / word[1:])
-    (root / "etc").mkdir()
-    (root / "etc/motd").write_text("hello\n")
-    return root
-
-
 @pytest.fixture(scope="session")
 def root() -> Iterator[Path]:
-    """The tiny root, readable by every user; without a sandbox its tests are skipped, and fail in CI."""
-    reason = why_not(os.environ)
-    if reason is not None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+    """A root of some programs, readable by every user; without a sandbox its tests are skipped, and fail in CI."""
+    need_sandbox()
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
-        yield tiny_root(Path(directory))
+        yield program_root(Path(directory))
 
 
 def sh(root: Path, script: str, **options: object) -> str:

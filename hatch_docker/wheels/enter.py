@@ -45,7 +45,7 @@ LINKS = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """A step of the set-up that the kernel, or a tree, does not allow."""
 
     def __init__(self, step: str, code: int, subject: str = "") -> None:
@@ -74,8 +74,8 @@ def bind(source: Path, target: Path, writable: bool) -> None:
     mount(source, target, None, MS_BIND)
     # What the file system below was mounted with is locked for us, and has to be repeated.
     kept = os.statvfs(target).f_flag & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | kept
-    mount(None, target, None, flags if writable else flags | MS_RDONLY)
+    flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | kept | (0 if writable else MS_RDONLY)
+    mount(None, target, None, flags)
 
 
 def die_with_parent() -> None:
@@ -208,11 +208,8 @@ def make_root(spec: dict[str, Any], trees: list[Path], binds: list[Any]) -> None
         place.write_text(text, encoding="utf-8")
     for source, target, writable in binds:
         place = NEW_ROOT / target[1:]
-        if source.is_dir():
-            place.mkdir(parents=True)
-        else:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.touch()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.mkdir() if source.is_dir() else place.touch()
         bind(source, place, writable)
 
 

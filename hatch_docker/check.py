@@ -1,0 +1,90 @@
+"""The check: a command of the user's in the finished file system, before the build counts as done."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from hatch_docker.bases import Base, base_tree
+from hatch_docker.context import Context
+from hatch_docker.errors import BuildError
+from hatch_docker.oci.model import Image, digest_of
+from hatch_docker.oci.tree import extract
+from hatch_docker.process import ProcessFailed
+from hatch_docker.store import key_of, remove_tree
+from hatch_docker.wheels.sandbox import run_in
+
+RECIPE = 1
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as Docker has it
+
+
+def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context) -> None:
+    """Run a command in the image: its environment, directory and user, all read-only but /tmp, no network.
+
+    An image that passed is not checked again. Only the layers above the base are unpacked; they are laid over
+    the base's tree. Raises BuildError with its last lines when it fails, SandboxError where the kernel refuses.
+    """
+    key = key_of(RECIPE, digest_of(image.config), list(command))
+    if ctx.store.recall("check", key):
+        ctx.progress.detail("the check passed before, for this very image")
+        return
+    ctx.progress.info(f"checking the image: {' '.join(command)}")
+    _in_sandbox(image, base, command, ctx)
+    ctx.store.remember("check", key, True)
+
+
+def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context) -> None:
+    config = image.config_json.get("config") or {}
+    added = image.layers[len(base.image.layers):]
+    unpacked = Path(tempfile.mkdtemp(dir=ctx.store.root / "tmp"))
+    try:
+        unpacked.chmod(0o755)
+        extract(added, unpacked)
+        roots = [unpacked, base_tree(base, ctx)]
+        user, home = find_user(config.get("User") or "0", roots)
+        env = {"PATH": DEFAULT_PATH, "HOME": home}
+        env |= dict(line.split("=", 1) for line in config.get("Env") or [])
+        run_in(
+            roots, command, env=env, cwd=config.get("WorkingDir") or "/", user=user, merge=True,
+            log=ctx.progress.detail, environ=ctx.environ,
+        )  # fmt: skip
+    except ProcessFailed as failure:
+        raise _failed(command, failure.status, failure.output) from None
+    finally:
+        remove_tree(unpacked)
+
+
+def _failed(command: Sequence[str], status: int, output: str) -> BuildError:
+    said = f":\n{output}" if output else " and said nothing"
+    return BuildError(f"the check failed: {' '.join(command)} ended with status {status} in the image{said}")
+
+
+def find_user(text: str, roots: Sequence[Path]) -> tuple[tuple[int, int], str]:
+    """User and group number and home of an image's `User` ("65532", "app", "app:web"; config.md).
+
+    Names are those of the image's own etc/passwd and etc/group; raises BuildError for an unknown one.
+    """
+    user, _, group = text.partition(":")
+    accounts = [row for row in _records(roots, "etc/passwd", 7) if row[3].isdigit()]
+    found = next((row for row in accounts if user in (row[0], row[2])), None)
+    if found is None and not user.isdigit():
+        raise BuildError(f"the image has no user {user!r}; write a number, or a name of the base's /etc/passwd")
+    uid = int(found[2]) if found else int(user)
+    gid = int(found[3]) if found else 0
+    if group:
+        groups = {row[0]: row[2] for row in _records(roots, "etc/group", 4)}
+        if not group.isdigit() and group not in groups:
+            raise BuildError(f"the image has no group {group!r}; write a number, or a name of the base's /etc/group")
+        gid = int(groups.get(group, group))
+    return (uid, gid), (found[5] if found else "") or "/"
+
+
+def _records(roots: Sequence[Path], name: str, fields: int) -> list[list[str]]:
+    """The rows of the first root's file that have the right number of fields, the third a number."""
+    for root in roots:
+        path = root / name
+        if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
+            rows = [line.split(":") for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+            return [row for row in rows if len(row) == fields and row[2].isdigit()]
+    return []

@@ -1,0 +1,319 @@
+"""The builder stage: an sdist becomes a wheel in a sandbox that has a compiler, and leaves only the wheel.
+
+The sandbox's root is Debian of the base's suite with the compiler and the base's Python (`builder_root`); the
+build requirements are wheels, resolved and fetched out here, so that no login of an index ever gets in.
+
+    /env      the build requirements, a virtual environment, read-only
+    /build    the unpacked sdist and HOME, the same path in every build
+    /out      where the wheel has to appear
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.bases import Base, base_tree
+from hatch_docker.context import Context
+from hatch_docker.errors import BuildError, ConfigError, WheelError
+from hatch_docker.plan import BuildPlan, LockPlan
+from hatch_docker.process import ProcessFailed
+from hatch_docker.store import file_digest, key_of, remove_tree
+from hatch_docker.wheels import Pin, Target
+from hatch_docker.wheels.environment import build_environment
+from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget, check_fits
+from hatch_docker.wheels.sandbox import BUILD_USER, Bind, run_in
+from hatch_docker.wheels.sdist import Sdist, read_sdist
+
+RECIPE = 1             # raise it when the same sdist shall give another wheel
+GUARD = "HATCH_DOCKER_BUILDER"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+RESULT_LIMIT = 1 << 20  # bytes that the build may tell us
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """What a build runs in, and everything that decides its wheel but the sdist."""
+
+    root: Path                            # the compiler's tree; its name is its key
+    plan: BuildPlan
+    base: Base
+    target: Target
+    ctx: Context
+    project: Path                         # whose index configuration holds
+
+    @property
+    def venv(self) -> VenvTarget:
+        """Where the build requirements are in the sandbox."""
+        return VenvTarget(self.base.interpreter, "env")
+
+    @property
+    def key(self) -> str:
+        """A key of all that decides a wheel here."""
+        interpreter = self.base.interpreter
+        return key_of(
+            RECIPE, self.root.name, interpreter.path, interpreter.version, dict(self.plan.env),
+            sorted(self.plan.secrets), self.plan.network,
+        )
+
+
+def build_wheel(
+    sdist: Path, build: BuildPlan, base: Base, target: Target, ctx: Context, *, root: Path, filename: str = ""
+) -> Path:
+    """The wheel of an sdist for one target, from the store where the same build was done before.
+
+    `filename` is the sdist's own name where `sdist` has another, as in the store; `root` is the project whose
+    index configuration the build requirements come from. The path returned ends in the wheel's own name.
+    Raises BuildError with the last lines of a failed build, SandboxError where the kernel refuses one, and
+    WheelError for an sdist that cannot be read or gives a wheel that does not fit.
+    """
+    source = read_sdist(sdist, filename)
+    return wheel_of(source, make_builder(source, build, base, target, ctx, root))
+
+
+def wheel_of(source: Sdist, builder: Builder) -> Path:
+    """The wheel of an sdist out of a builder at hand; see `build_wheel`."""
+    ctx = builder.ctx
+    known = source.requires
+    pins = _pins(known, builder)
+    asked = key_of(builder.key, source.content, _hashes(pins))
+    more = ctx.store.recall("build-requires", asked)
+    if more:
+        known = (*known, *more)
+        pins = _pins(known, builder)
+    try:
+        return _stored(source, builder, known, pins)
+    except _MoreNeeded as needed:
+        ctx.store.remember("build-requires", asked, list(needed.requires))
+        known = (*source.requires, *needed.requires)
+        try:
+            return _stored(source, builder, known, _pins(known, builder))
+        except _MoreNeeded as again:
+            raise BuildError(f"{source.name} never stops asking for build requirements: {again}") from None
+
+
+def metadata_of(wheel: Path) -> bytes:
+    """The core metadata of a wheel (METADATA), for a resolver; raises WheelError, naming the wheel."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
+            if len(names) == 1 and archive.getinfo(names[0]).file_size <= RESULT_LIMIT:
+                return archive.read(names[0])
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise WheelError(f"cannot read the wheel {wheel.name}: {error}") from error
+    raise WheelError(f"the wheel {wheel.name} has no METADATA of its own")
+
+
+class _MoreNeeded(Exception):
+    """The backend asks for requirements beside those of pyproject.toml."""
+
+    def __init__(self, requires: Sequence[str]) -> None:
+        super().__init__(", ".join(requires))
+        self.requires = tuple(requires)
+
+
+def make_builder(
+    source: Sdist, build: BuildPlan, base: Base, target: Target, ctx: Context, project: Path
+) -> Builder:
+    """The builder for an sdist on a base; raises BuildError where there can be none."""
+    from hatch_docker.wheels.pylock import builds_here
+
+    if not builds_here(target):
+        raise BuildError(f"{source.name} cannot be compiled for {base.platform} on this machine; build it there")
+    if not base.suite:
+        raise BuildError(
+            f"{source.name} has to be compiled, and there is no compiler for base {base.name}, which is not "
+            "Debian; use debian:<suite> or an image made from Debian"
+        )
+    from hatch_docker.bases.debian import builder_root
+
+    tree = builder_root(base.plan, base.platform, build.packages, ctx, suite=base.suite)
+    return Builder(tree, build, base, target, ctx, project)
+
+
+def _pins(requires: Sequence[str], builder: Builder) -> tuple[Pin, ...]:
+    """The wheels of some build requirements."""
+    from hatch_docker.wheels.lock import pin
+
+    pins = pin(LockPlan("resolve", requirements=tuple(requires)), builder.project, builder.target, builder.ctx)
+    for one in pins:
+        if not one.is_wheel:
+            raise WheelError(f"build requirement {one.name} {one.version} has no wheel for {builder.target}")
+    return pins
+
+
+def _hashes(pins: Sequence[Pin]) -> list[str]:
+    return [pin.sha256 for pin in pins]
+
+
+def _stored(source: Sdist, builder: Builder, known: Sequence[str], pins: Sequence[Pin]) -> Path:
+    """The wheel as the store has it, verified; built where it has none. Raises _MoreNeeded."""
+    store = builder.ctx.store
+    key = key_of(builder.key, source.content, _hashes(pins))
+
+    def make(directory: Path) -> None:
+        wheel = _build(source, builder, known, pins, directory)
+        store.remember("wheel", key, {"name": wheel.name, "digest": file_digest(wheel)})
+
+    for _ in range(2):
+        directory = store.tree("wheel", key, make)
+        fact = store.recall("wheel", key) or {}
+        wheel = directory / str(fact.get("name", "missing"))
+        if wheel.is_file() and file_digest(wheel) == fact["digest"]:
+            return wheel
+        remove_tree(directory)  # damaged: made once more
+    raise BuildError(f"the cache loses the wheel of {source.name}; is its disk full or failing?")
+
+
+def _build(
+    source: Sdist, builder: Builder, known: Sequence[str], pins: Sequence[Pin], directory: Path
+) -> Path:
+    """Build into `directory` and return the wheel there."""
+    ctx = builder.ctx
+    env = _environment(builder)
+    environment = build_environment(pins, builder.venv, builder.project, ctx)
+    ctx.progress.info(f"building {source.name} in the builder")
+    work = Path(tempfile.mkdtemp(dir=ctx.store.root / "tmp"))
+    try:
+        for name in ("build/src", "build/home", "out"):
+            (work / name).mkdir(parents=True)
+        binds = [
+            Bind(environment / "env", "/env"), Bind(source.path, f"/{source.name}"),
+            Bind(Path(__file__).with_name("pep517.py"), "/pep517.py"),
+            Bind(work / "build", "/build", writable=True), Bind(work / "out", "/out", writable=True),
+            *_base_binds(builder), *_network_binds(builder),
+        ]  # fmt: skip
+        spec = {
+            "sdist": f"/{source.name}", "source": "/build/src", "output": "/out", "backend": source.backend,
+            "backend_path": source.backend_path, "known": list(known), "time": SOURCE_DATE,
+        }  # fmt: skip
+        _run(source, builder, spec, binds, env)
+        return _take(_result(work / "out"), work / "out", directory, source, builder.target)
+    finally:
+        remove_tree(work)
+
+
+def _run(
+    source: Sdist, builder: Builder, spec: Mapping[str, Any], binds: Sequence[Bind], env: Mapping[str, str]
+) -> None:
+    ctx = builder.ctx
+    try:
+        run_in(
+            builder.root, ["/env/bin/python", "/pep517.py", json.dumps(spec)],
+            env=env, binds=binds, files=_accounts(builder.root), network=builder.plan.network, cwd="/build",
+            log=ctx.progress.detail, secrets=[env[name] for name in builder.plan.secrets], merge=True,
+            environ=ctx.environ,
+        )  # fmt: skip
+    except ProcessFailed as failure:
+        raise BuildError(
+            f"building {source.name} failed with status {failure.status}{_hint(failure.output, builder.plan)}:\n"
+            f"{failure.output}"
+        ) from None
+
+
+def _hint(output: str, plan: BuildPlan) -> str:
+    """What to try next, where the output of a failed build tells."""
+    missing = re.search(r"fatal error: (\S+): No such file", output) or re.search(
+        r"(?:No such file or directory: '|command not found: |error: command ')([\w.+-]+)'", output
+    )
+    if missing:
+        return (
+            f" for want of {missing[1]}; add the Debian package that has it to [tool.hatch-docker.build] packages"
+        )
+    if not plan.network and re.search(r"Name or service|name resolution|unreachable|ConnectionError", output):
+        return "; it asked for the network, which [tool.hatch-docker.build] network = false keeps from it"
+    return ""
+
+
+def _environment(builder: Builder) -> dict[str, str]:
+    """The whole environment of a build: nothing of ours but what the plan names."""
+    ctx, plan = builder.ctx, builder.plan
+    env = {
+        "PATH": "/env/bin:/usr/local/bin:/usr/bin:/bin", "HOME": "/build/home", "TMPDIR": "/tmp",  # noqa: S108
+        "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "VIRTUAL_ENV": "/env",
+        "SOURCE_DATE_EPOCH": str(SOURCE_DATE), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1",
+        # Debian's Python compiles with -g: without this a wheel is mostly debug information.
+        "LDFLAGS": "-Wl,--strip-debug",
+        GUARD: "1",
+    }  # fmt: skip
+    if plan.network:
+        env |= {"SSL_CERT_FILE": CERTIFICATES, "PIP_CERT": CERTIFICATES, "REQUESTS_CA_BUNDLE": CERTIFICATES}
+        for name in PROXIES:
+            for variable in (name, name.upper()):
+                value = ctx.environ.get(variable)
+                if value and "@" not in value:  # a login goes in only as one of `secrets`
+                    env[variable] = value
+    env |= plan.env
+    for name in plan.secrets:
+        if name not in ctx.environ:
+            raise ConfigError(
+                f"[tool.hatch-docker.build] secrets: {name} is not set in the environment; set it for this build"
+            )
+        env[name] = ctx.environ[name]
+    return env
+
+
+def _accounts(root: Path) -> dict[str, str]:
+    """The tree's users with the one who builds, for the programs that look up who they are."""
+    lines = {"etc/passwd": "builder:x:{}:{}::/build/home:/bin/sh\n", "etc/group": "builder:x:{1}:\n"}
+    files = {}
+    for name, line in lines.items():
+        path = root / name
+        text = path.read_text(encoding="utf-8") if path.is_file() and not path.is_symlink() else ""
+        files[f"/{name}"] = text + line.format(*BUILD_USER)
+    return files
+
+
+def _base_binds(builder: Builder) -> list[Bind]:
+    """The Python of an image that brings its own in /usr/local, its headers with it."""
+    if not builder.base.interpreter.path.startswith("/usr/local/"):
+        return []
+    return [Bind(base_tree(builder.base, builder.ctx) / "usr/local", "/usr/local")]
+
+
+def _network_binds(builder: Builder) -> list[Bind]:
+    """The host's certificates, so that a private authority is trusted inside too."""
+    from hatch_docker.urls import BUNDLES
+
+    if not builder.plan.network:
+        return []
+    given = [builder.ctx.environ[name] for name in BUNDLES if builder.ctx.environ.get(name)]
+    found = next((path for path in map(Path, [*given, CERTIFICATES]) if path.is_file()), None)
+    return [] if found is None else [Bind(found, CERTIFICATES)]
+
+
+def _result(output: Path) -> dict[str, Any]:
+    """What the build says it did. Written by foreign code: nothing but a small file is read."""
+    path = output / "result.json"
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode) or path.lstat().st_size > RESULT_LIMIT:
+            raise ValueError("not a small file")
+        result = json.loads(path.read_bytes())
+        if isinstance(result, dict):
+            return result
+    except (OSError, ValueError, RecursionError) as error:
+        raise BuildError(f"the build ended without its result: {error}") from error
+    raise BuildError("the build ended without its result")
+
+
+def _take(result: Mapping[str, Any], output: Path, directory: Path, source: Sdist, target: Target) -> Path:
+    """Move the wheel out of the sandbox's directory once it is one that fits. Raises _MoreNeeded."""
+    requires = result.get("requires")
+    if isinstance(requires, list) and requires:
+        raise _MoreNeeded([str(line) for line in requires])
+    name = str(result.get("wheel", ""))
+    check_fits(name, target)
+    wheel = output / name
+    if "/" in name or not wheel.exists() or not stat.S_ISREG(wheel.lstat().st_mode):
+        raise BuildError(f"building {source.name}: its backend says that it made {name}, and there is no such file")
+    shutil.copyfile(wheel, directory / name, follow_symlinks=False)
+    return directory / name

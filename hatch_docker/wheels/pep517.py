@@ -1,0 +1,65 @@
+"""Inside the builder: unpack an sdist and have its own backend make the wheel (PEP 517).
+
+A program of its own, run in the sandbox by the target's Python (3.9 or newer), standard library only. Its
+argument is a JSON object: `sdist`, `source` and `output` (paths), `backend`, `backend_path`, `known` (the
+requirements that are installed) and `time` (seconds since the epoch, given to every file). It writes
+`result.json` to `output`: {"wheel": its file name}, or {"requires": [...]} where the backend asks for more.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+
+def unpack(archive: str, target: str, time: int) -> None:
+    """Unpack without the top directory; owners, modes and times are ours, so that two builds are alike."""
+    with tarfile.open(archive) as tar:
+        members = []
+        for member in tar.getmembers():
+            _, _, name = member.name.removeprefix("./").partition("/")
+            if not name:
+                continue
+            member.name, member.mtime = name, time
+            member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            if member.islnk():
+                member.linkname = member.linkname.removeprefix("./").partition("/")[2]
+            members.append(member)
+        if hasattr(tarfile, "fully_trusted_filter"):
+            tar.extraction_filter = tarfile.fully_trusted_filter  # the sandbox is what holds it
+        tar.extractall(target, members)  # noqa: S202
+
+
+def load(spec: dict[str, Any]) -> Any:
+    """The backend object, from the project's own directories where backend-path says so."""
+    directories = [str(Path(path).absolute()) for path in spec["backend_path"]]
+    sys.path[:1] = directories  # instead of the directory of this script
+    module, _, names = spec["backend"].partition(":")
+    backend: Any = importlib.import_module(module)
+    if directories and not any(str(backend.__file__).startswith(path + os.sep) for path in directories):
+        raise SystemExit(f"the backend {module} is not in backend-path, but in {backend.__file__}")
+    for name in filter(None, names.split(".")):
+        backend = getattr(backend, name)
+    return backend
+
+
+def main() -> None:
+    """Make the wheel, or say what else has to be installed first."""
+    spec = json.loads(sys.argv[1])
+    unpack(spec["sdist"], spec["source"], spec["time"])
+    os.chdir(spec["source"])
+    backend = load(spec)
+    sys.argv[1:] = []
+    ask = getattr(backend, "get_requires_for_build_wheel", None)
+    requires = [line for line in (ask(None) if ask else []) if line not in spec["known"]]
+    result = {"requires": requires} if requires else {"wheel": backend.build_wheel(spec["output"], None, None)}
+    Path(spec["output"], "result.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
