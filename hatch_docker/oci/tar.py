@@ -7,7 +7,7 @@ thousands of small files of a wheel. The format: POSIX.1-2017, pax, and GNU's lo
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol
@@ -176,12 +176,15 @@ class _Content:
         return data
 
 
-def read_tar(stream: Readable) -> Iterator[tuple[Entry, BinaryIO | None]]:
+def read_tar(
+    stream: Readable, skip: Callable[[int], object] | None = None
+) -> Iterator[tuple[Entry, BinaryIO | None]]:
     """The members of a tar in its order, each with its bytes where it is a file; read them before going on.
 
-    Streams: no member is held in memory. The root itself is left out, a leading `/` dropped as every runtime
-    does. Raises ImageError for a damaged tar, an unsafe path, a sparse file (layer.md refuses them) and a
-    header of over a mebibyte.
+    Streams: no member is held in memory. What the caller leaves unread is read and dropped, or handed as a
+    number of bytes to `skip`, which may seek (and check that there were so many). The root itself is left
+    out, a leading `/` dropped as every runtime does. Raises ImageError for a damaged tar, an unsafe path, a
+    sparse file (layer.md refuses them) and a header of over a mebibyte.
     """
     pending: dict[str, str] = {}
     shared: dict[str, str] = {}
@@ -200,6 +203,9 @@ def read_tar(stream: Readable) -> Iterator[tuple[Entry, BinaryIO | None]]:
         content = _Content(stream, size, entry.path)
         if entry.path:
             yield entry, content if entry.kind == "file" else None  # type: ignore[misc]
+        if skip is not None:
+            skip(content.left)
+            content.left = 0
         while content.left:
             content.read(CHUNK)
         if size % BLOCK:

@@ -1,0 +1,176 @@
+"""Images in one tar that every engine loads: an OCI layout and a docker-archive around the same blobs.
+
+`docker load` before the containerd store wants a manifest.json (moby's image/spec v1.2) and takes its layers
+from wherever that points, so it points into blobs/sha256.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.documents import parse_manifest
+from hatch_docker.oci.layer import Writable
+from hatch_docker.oci.layout import (
+    DOCUMENT_LIMIT,
+    LAYOUT,
+    REF_NAME,
+    blob_path,
+    blobs_of,
+    copy_layer,
+    index_json,
+    read_item,
+)
+from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.tar import BLOCK, END, Entry, pack_header, read_tar
+
+CONTAINERD_NAME = "io.containerd.image.name"
+
+
+def write_archive(item: Image | Index, references: Sequence[str], out: Writable, *, host: Platform) -> None:
+    """Write an item and its names as one deterministic tar, layers checked on the way.
+
+    The docker-archive part is of one platform: of an index the child for `host`, else the first. Raises
+    ImageError for a damaged layer or a name that is no reference.
+    """
+    for header, content, size in _members(item, references, host):
+        out.write(header)
+        if isinstance(content, Layer):
+            copy_layer(content, out)
+        else:
+            out.write(content)
+        out.write(bytes(-size % BLOCK))
+    out.write(END)
+
+
+def archive_matches(path: Path, item: Image | Index, references: Sequence[str], *, host: Platform) -> bool:
+    """Whether the archive at `path` is what `write_archive` would write, so that it need not.
+
+    Compares every header and document and the length; of layers the name, which is their digest, and the
+    size. Takes a millisecond, whatever the layers' size.
+    """
+    try:
+        with path.open("rb") as stream:
+            for header, content, size in _members(item, references, host):
+                if stream.read(len(header)) != header:
+                    return False
+                if isinstance(content, Layer):
+                    stream.seek(size + -size % BLOCK, io.SEEK_CUR)
+                elif stream.read(size + -size % BLOCK) != content + bytes(-size % BLOCK):
+                    return False
+            return stream.read() == END
+    except OSError:
+        return False
+
+
+def docker_names(references: Sequence[str]) -> list[str]:
+    """The references that a docker-archive can carry: those with a tag, spelt out in full, each once."""
+    full = [parse_reference(reference) for reference in references]
+    return list(dict.fromkeys(f"{name.name}:{name.tag}" for name in full if name.tag))
+
+
+def docker_manifest(image: Image, references: Sequence[str], layers: Sequence[str] | None = None) -> bytes:
+    """A docker-archive's manifest.json, its paths in a layout's blobs; `layers` may name others."""
+    config = parse_manifest(image.manifest, "the manifest").config
+    paths = [blob_path(layer.descriptor.digest) for layer in image.layers] if layers is None else layers
+    value = {"Config": blob_path(config.digest), "RepoTags": docker_names(references), "Layers": list(paths)}
+    return canonical_json([value])
+
+
+def _members(
+    item: Image | Index, references: Sequence[str], host: Platform
+) -> Iterator[tuple[bytes, bytes | Layer, int]]:
+    """Header, content and size of every member, the small ones first."""
+    names = docker_names(references)
+    annotations = [{REF_NAME: name, CONTAINERD_NAME: name} for name in names]
+    loaded = item if isinstance(item, Image) else _for_host(item, host)
+    yield _directory("blobs"), b"", 0
+    yield _directory("blobs/sha256"), b"", 0
+    for name, data in (
+        ("oci-layout", LAYOUT),
+        ("index.json", index_json(item, annotations)),
+        ("manifest.json", docker_manifest(loaded, references)),
+    ):
+        yield _file(name, len(data)), data, len(data)
+    for descriptor, content in blobs_of(item):
+        yield _file(blob_path(descriptor.digest), descriptor.size), content, descriptor.size
+
+
+def _for_host(index: Index, host: Platform) -> Image:
+    fitting = [image for image in index.images if image.platform == host]
+    same = [image for image in index.images if image.platform.architecture == host.architecture]
+    return (fitting or same or list(index.images))[0]
+
+
+def _directory(path: str) -> bytes:
+    return pack_header(Entry(path, "directory", 0o755, 0), 0)
+
+
+def _file(path: str, size: int) -> bytes:
+    return pack_header(Entry(path, "file", 0o644, 0), size)
+
+
+class _Window(io.RawIOBase):
+    """A part of a file."""
+
+    def __init__(self, path: Path, offset: int, size: int) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._file.seek(offset)
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        with memoryview(buffer) as view:
+            count = self._file.readinto(view[: self._left]) or 0
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def read_archive(path: Path, platform: Platform | None = None) -> Image | Index:
+    """The image of an OCI archive (a layout in an uncompressed tar), as `read_layout` reads a directory.
+
+    Layers are opened in place, by their offset. Raises ImageError, also for archives that Docker before 25
+    saved, which hold no layout.
+    """
+    members = _locate(path)
+
+    def open_blob(digest: str) -> BinaryIO:
+        found = members.get(blob_path(digest))
+        if found is None:
+            raise ImageError(f"the archive {path} has no blob {digest}")
+        return io.BufferedReader(_Window(path, *found))
+
+    documents = []
+    for name in ("index.json", "oci-layout"):
+        if name not in members:
+            raise ImageError(f"the archive {path} has no {name}: not an OCI layout")
+        offset, size = members[name]
+        with _Window(path, offset, min(size, DOCUMENT_LIMIT)) as window:
+            documents.append(window.read() or b"")
+    return read_item(documents[0], documents[1], open_blob, platform, f"the archive {path}")
+
+
+def _locate(path: Path) -> dict[str, tuple[int, int]]:
+    """Offset and size of every file of a tar, by its path."""
+    members: dict[str, tuple[int, int]] = {}
+    try:
+        with path.open("rb") as stream:
+            end = path.stat().st_size
+            for entry, content in read_tar(stream, lambda count: stream.seek(count, io.SEEK_CUR)):
+                if content is not None:
+                    members[entry.path] = (stream.tell(), entry.size)
+                    if stream.tell() + entry.size > end:
+                        raise ImageError(f"the archive {path} is cut short inside of {entry.path}")
+    except OSError as error:
+        raise ImageError(f"cannot read the archive {path}: {error.strerror}") from error
+    return members

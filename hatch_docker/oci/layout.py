@@ -1,0 +1,197 @@
+"""Images in a directory: an OCI image layout (image-layout.md), read and written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.documents import assemble, choose, media_type_of, parse_index, parse_json, parse_manifest
+from hatch_docker.oci.layer import Writable
+from hatch_docker.oci.model import (
+    INDEX_TYPES,
+    OCI_INDEX,
+    Descriptor,
+    Image,
+    Index,
+    Layer,
+    Opener,
+    Platform,
+    canonical_json,
+    digest_of,
+)
+
+CHUNK = 1 << 20
+DOCUMENT_LIMIT = 8 << 20  # bytes of a manifest, an index or a configuration
+LAYOUT = canonical_json({"imageLayoutVersion": "1.0.0"})
+REF_NAME = "org.opencontainers.image.ref.name"
+UNKNOWN = Platform("unknown", "unknown")  # BuildKit's attestations, which are no images
+
+OpenBlob = Callable[[str], BinaryIO]
+"""Opens the blob of a digest; raises ImageError where there is none."""
+
+
+def blob_path(digest: str) -> str:
+    """Where a layout keeps a blob, relative to its root."""
+    return "blobs/" + digest.replace(":", "/")
+
+
+def blobs_of(item: Image | Index) -> Iterator[tuple[Descriptor, bytes | Layer]]:
+    """Every blob of an item once, documents before layers, each document before what names it last."""
+    images = item.images if isinstance(item, Index) else (item,)
+    documents: dict[str, tuple[Descriptor, bytes]] = {}
+    for image in images:
+        config = parse_manifest(image.manifest, "the manifest").config
+        documents[config.digest] = (config, image.config)
+        documents[image.digest] = (image.descriptor, image.manifest)
+    if isinstance(item, Index):
+        documents[item.digest] = (item.descriptor, item.index)
+    yield from documents.values()
+    layers = {layer.descriptor.digest: layer for image in images for layer in image.layers}
+    for layer in layers.values():
+        yield layer.descriptor, layer
+
+
+def copy_layer(layer: Layer, out: Writable) -> None:
+    """Copy a layer's stored bytes, size and digest checked on the way. Raises ImageError."""
+    digest, size = hashlib.sha256(), 0
+    with contextlib.closing(layer.open()) as stream:
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            if size > layer.descriptor.size:
+                break
+            out.write(chunk)
+    found = "sha256:" + digest.hexdigest()
+    if (found, size) != (layer.descriptor.digest, layer.descriptor.size):
+        raise ImageError(
+            f"the layer {layer.descriptor.digest} of {layer.descriptor.size} bytes turned out to be {found} "
+            f"of {size} bytes: the copy it comes from is damaged; build again"
+        )
+
+
+def index_json(item: Image | Index, annotations: Sequence[dict[str, str]]) -> bytes:
+    """The layout's index.json: the item, once for each set of annotations."""
+    entries: list[dict[str, Any]] = []
+    for added in annotations or [{}]:
+        entry = item.descriptor.to_json()
+        entry.pop("annotations", None)
+        entries.append({**entry, "annotations": added} if added else entry)
+    return canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+
+
+def write_layout(item: Image | Index, directory: Path, references: Sequence[str] = ()) -> None:
+    """Write an item into a layout directory, which is made where it is missing; index.json comes last.
+
+    An older index.json is replaced; blobs that are there and sound are kept. Raises ImageError for a damaged
+    layer, OSError where the disk refuses.
+    """
+    for descriptor, content in blobs_of(item):
+        path = directory / blob_path(descriptor.digest)
+        if not _is_sound(path, descriptor):
+            with _replacing(path) as out:
+                out.write(content) if isinstance(content, bytes) else copy_layer(content, out)
+    with _replacing(directory / "oci-layout") as out:
+        out.write(LAYOUT)
+    with _replacing(directory / "index.json") as out:
+        out.write(index_json(item, [{REF_NAME: reference} for reference in references]))
+
+
+def _is_sound(path: Path, descriptor: Descriptor) -> bool:
+    if path.is_symlink() or not path.is_file() or path.stat().st_size != descriptor.size:
+        return False
+    with path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest() == descriptor.digest
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file that takes the name of `path` when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            yield stream
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def read_layout(directory: Path, platform: Platform | None = None) -> Image | Index:
+    """The image of a layout directory: for `platform` out of an index, without one whatever is there.
+
+    Layers are opened when they are read. Raises ImageError where the layout is broken or has several images.
+    """
+
+    def open_blob(digest: str) -> BinaryIO:
+        try:
+            return (directory / blob_path(digest)).open("rb")
+        except OSError as error:
+            raise ImageError(f"the layout {directory} has no blob {digest}: {error.strerror}") from error
+
+    try:
+        index, layout = ((directory / name).read_bytes() for name in ("index.json", "oci-layout"))
+    except OSError as error:
+        raise ImageError(f"{directory} is no OCI layout: cannot read {error.filename}: {error.strerror}") from error
+    return read_item(index, layout, open_blob, platform, f"the layout {directory}")
+
+
+def read_item(
+    index: bytes, layout: bytes, open_blob: OpenBlob, platform: Platform | None, what: str
+) -> Image | Index:
+    """The image or index that an index.json names, its documents verified. Raises ImageError."""
+    version = parse_json(layout, f"{what}: oci-layout").get("imageLayoutVersion")
+    if version != "1.0.0":
+        raise ImageError(f"{what} is of version {version!r}; only 1.0.0 is read")
+    named = {child.digest: child for child in parse_index(index, what)}  # once for each of its names
+    if not named:
+        raise ImageError(f"{what} holds no image")
+    if len(named) == 1:
+        descriptor = next(iter(named.values()))
+    elif platform is not None:
+        descriptor = choose(list(named.values()), platform, what)
+    else:
+        raise ImageError(f"{what} holds {len(named)} images: only one can be read")
+    data = read_document(descriptor, open_blob, what)
+    if media_type_of(data, descriptor.media_type, what) not in INDEX_TYPES:
+        return _read_image(descriptor, data, open_blob, what)
+    children = parse_index(data, what)
+    if platform is not None:
+        child = choose(children, platform, what)
+        return _read_image(child, read_document(child, open_blob, what), open_blob, what)
+    images = tuple(
+        _read_image(child, read_document(child, open_blob, what), open_blob, what)
+        for child in children
+        if child.platform != UNKNOWN
+    )
+    return Index(Descriptor(descriptor.media_type, descriptor.digest, descriptor.size), data, images)
+
+
+def read_document(descriptor: Descriptor, open_blob: OpenBlob, what: str) -> bytes:
+    """A manifest, index or configuration out of a layout, size and digest checked. Raises ImageError."""
+    if descriptor.size > DOCUMENT_LIMIT:
+        raise ImageError(f"{what}: {descriptor.digest} has {descriptor.size} bytes, too many for a document")
+    with contextlib.closing(open_blob(descriptor.digest)) as stream:
+        data = stream.read(descriptor.size + 1)
+    if len(data) != descriptor.size or digest_of(data) != descriptor.digest:
+        raise ImageError(f"{what}: the blob {descriptor.digest} is damaged")
+    return data
+
+
+def _read_image(descriptor: Descriptor, manifest: bytes, open_blob: OpenBlob, what: str) -> Image:
+    if media_type_of(manifest, descriptor.media_type, what) in INDEX_TYPES:
+        raise ImageError(f"{what}: an index within an index is not read")
+    config = read_document(parse_manifest(manifest, what).config, open_blob, what)
+
+    def opener(layer: Descriptor) -> Opener:
+        return lambda: open_blob(layer.digest)
+
+    image = assemble(descriptor, manifest, config, opener, what)
+    bare = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size, image.platform)
+    return Image(bare, manifest, config, image.layers)
