@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,8 +38,9 @@ class Interpreter:
 class Base:
     """An image for one platform and what was read from it. Paths are relative to the root, without "./".
 
-    `digest` is the manifest's; `contents` and `kinds` have one item a layer, as in the receipt. `plan` and
-    `source` lead to the same base for another architecture (`compiler_tree`).
+    `digest` is what the name stands for: the index's where there is one, as tools that look for newer bases
+    compare it. `contents` and `kinds` have one item a layer, as in the receipt. `plan` and `source` lead to the
+    same base for another architecture (`compiler_tree`).
     """
 
     plan: BasePlan
@@ -81,6 +82,24 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
     return read_base(plan, platform, ctx)
 
 
+def base_of(plan: BasePlan, image: Image, ctx: Context, *, digest: str = "", source: str = "") -> Base:
+    """The base that an image is which somebody else made; `digest` is what its name stands for, if not it.
+
+    Raises BaseImageError where there is no Python in it that can be used.
+    """
+    from hatch_docker.bases.facts import read_facts
+
+    facts = read_facts(image, plan.name, ctx)
+    sizes = zip(image.layers, facts.unpacked_sizes, strict=True)
+    layers = tuple(replace(layer, unpacked_size=size) for layer, size in sizes)
+    return Base(
+        plan=plan, name=plan.name, digest=digest or image.digest, image=replace(image, layers=layers),
+        interpreter=facts.interpreter, libc=facts.libc, users=facts.users, directories=facts.directories,
+        symlinks=facts.symlinks, suite=facts.suite, contents=((),) * len(layers),
+        kinds=("base",) * len(layers), source=source,
+    )  # fmt: skip
+
+
 def check_python(base: Base, requires_python: str) -> None:
     """Raise BaseImageError, naming both sides, where the base's Python is not one the project runs on."""
     from packaging.specifiers import SpecifierSet
@@ -94,7 +113,7 @@ def check_python(base: Base, requires_python: str) -> None:
 
 def base_tree(base: Base, ctx: Context) -> Path:
     """The base's files in a directory of the store, to run its interpreter from; made once."""
-    from hatch_docker.oci.layer import extract
+    from hatch_docker.oci.tree import extract
     from hatch_docker.store import key_of
 
     layers = base.image.layers

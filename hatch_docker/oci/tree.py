@@ -145,26 +145,28 @@ def _prune(parent: _Node, name: str, layer: int) -> None:
         del parent.children[name]
 
 
-def _merge(layers: Sequence[Layer], contents: Callable[[str], bool] | None) -> _Tree:
+def _merge(layers: Sequence[Layer], contents: Callable[[str], bool] | None, limit: int = 0) -> _Tree:
     tree = _Tree()
     for number, layer in enumerate(layers):
         for ordinal, (entry, stream) in enumerate(layer_entries(layer)):
             node = tree.apply(entry, (number, ordinal))
             if contents is not None and stream is not None and node is not None and contents(node.entry.path):
-                if entry.size > CONTENT_LIMIT:
+                if entry.size > limit:
                     raise ImageError(f"{entry.path} of a layer has {entry.size} bytes, too many to look into")
-                node.entry = dataclasses.replace(node.entry, content=stream.read(CONTENT_LIMIT))
+                node.entry = dataclasses.replace(node.entry, content=stream.read(limit))
     return tree
 
 
-def listing(layers: Sequence[Layer], contents: Callable[[str], bool] | None = None) -> dict[str, Entry]:
+def listing(
+    layers: Sequence[Layer], contents: Callable[[str], bool] | None = None, *, limit: int = CONTENT_LIMIT
+) -> dict[str, Entry]:
     """The merged tree of some layers, base first: entries by real path, sorted, parents first.
 
     Whiteouts are applied, hard links are files, directories that no layer names are there with mode 0755.
-    The bytes of files for whose path `contents` says so come along as `Entry.content` (at most 1 MiB each).
+    The bytes of files for whose path `contents` says so come along as `Entry.content` (at most `limit` each).
     Each layer is read once, and its diff-id checked. Raises ImageError.
     """
-    return {node.entry.path: node.entry for node in _merge(layers, contents).nodes()}
+    return {node.entry.path: node.entry for node in _merge(layers, contents, limit).nodes()}
 
 
 def extract(layers: Sequence[Layer], root: Path, *, keep: Callable[[str], bool] | None = None) -> None:

@@ -1,0 +1,212 @@
+"""What an image's layers say of it: which Python, which C library, which users, which directories.
+
+Read from the files themselves, never from labels or variables: those outlive what they were true of.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.bases import Interpreter, real_path
+from hatch_docker.errors import BaseImageError, ImageError
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.model import Image, Layer
+from hatch_docker.store import key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+
+RECIPE = 1               # raise it when the same layers shall be read in another way
+CONTENT_LIMIT = 96 << 20  # bytes of a file to look into; unstripped Python libraries have 30 MB
+CHUNK = 1 << 20
+_PLACES = ("usr/local/bin", "usr/bin", "bin")  # the official python images build theirs into /usr/local
+
+_PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d+)")
+_LIBRARY = re.compile(r"(?:.*/)?libpython3\.\d+\.so\.1\.0")
+_LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so|ld-musl-[^/]+\.so\.1|libc\.musl-[^/]+\.so\.1)")
+_TEXTS = frozenset({"etc/passwd", "etc/os-release", "usr/lib/os-release"})
+_GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d+)")
+_MUSL_VERSION = re.compile(rb"\0(1\.\d+)\.\d+\0")
+_MACHINES = {  # e_machine -> GOARCH
+    3: "386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64", 258: "loong64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read of an image; the fields of `Base`, and the size of each layer's tar in bytes."""
+
+    interpreter: Interpreter
+    libc: tuple[str, str]
+    users: Mapping[str, tuple[int, int]]
+    directories: frozenset[str]
+    symlinks: Mapping[str, str]
+    suite: str
+    unpacked_sizes: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As the store remembers it."""
+        return {
+            "interpreter": [self.interpreter.path, self.interpreter.version], "libc": list(self.libc),
+            "users": {name: list(ids) for name, ids in self.users.items()},
+            "directories": sorted(self.directories), "symlinks": dict(self.symlinks), "suite": self.suite,
+            "unpacked_sizes": list(self.unpacked_sizes),
+        }  # fmt: skip
+
+    @classmethod
+    def of_json(cls, value: Mapping[str, Any]) -> Facts:
+        """As the store gives it back."""
+        kind, version = value["libc"]
+        return cls(
+            Interpreter(*value["interpreter"]), (kind, version),
+            {name: (user, group) for name, (user, group) in value["users"].items()},
+            frozenset(value["directories"]), value["symlinks"], value["suite"], tuple(value["unpacked_sizes"]),
+        )  # fmt: skip
+
+
+def read_facts(image: Image, name: str, ctx: Context) -> Facts:
+    """The facts of an image, read from its layers once and remembered by their diff-ids; `name` is for errors.
+
+    Raises BaseImageError where there is no Python in it, or one for another architecture than it says.
+    """
+    places = _search_path(image)
+    key = key_of("base facts", RECIPE, [layer.diff_id for layer in image.layers], str(image.platform), places)
+    known = ctx.store.recall("base", key)
+    if known is not None:
+        return Facts.of_json(known)
+    with ctx.store.lock(f"base facts {key}"):
+        known = ctx.store.recall("base", key)
+        if known is not None:
+            return Facts.of_json(known)
+        ctx.progress.detail(f"reading {len(image.layers)} layers of {name}")
+        facts = _scan(image, name, places)
+        ctx.store.remember("base", key, facts.to_json())
+    return facts
+
+
+def _search_path(image: Image) -> list[str]:
+    """Directories that may hold the interpreter, first the image's own PATH."""
+    environment: list[str] = (image.config_json.get("config") or {}).get("Env") or []
+    path = next((item.partition("=")[2] for item in environment if item.startswith("PATH=")), "")
+    own = [place.strip("/") for place in path.split(":") if place.startswith("/") and place.strip("/")]
+    return list(dict.fromkeys([*own, *_PLACES]))
+
+
+def _scan(image: Image, name: str, places: list[str]) -> Facts:
+    from hatch_docker.oci.tree import listing
+
+    try:
+        tree = listing(image.layers, _wanted, limit=CONTENT_LIMIT)
+        sizes = tuple(_unpacked_size(layer) for layer in image.layers)
+    except ImageError as error:
+        raise BaseImageError(f"base {name} cannot be read: {error}") from error
+    symlinks = {path: entry.target for path, entry in tree.items() if entry.kind == "symlink"}
+    python, program = _find_python(tree, symlinks, places, name)
+    _check_machine(program, image, name)
+    release = _release(tree)
+    return Facts(
+        Interpreter(f"/{python}", _python_version(python, program, tree, name)), _libc(tree, name),
+        _users(tree), frozenset(path for path, entry in tree.items() if entry.kind == "directory"), symlinks,
+        release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else "", sizes,
+    )  # fmt: skip
+
+
+def _wanted(path: str) -> bool:
+    return path in _TEXTS or any(kind.fullmatch(path) for kind in (_PYTHON, _LIBRARY, _LIBC))
+
+
+def _unpacked_size(layer: Layer) -> int:
+    from hatch_docker.oci.compression import LAYER_LIMIT, Decompressed
+
+    if layer.unpacked_size is not None:
+        return layer.unpacked_size
+    size = 0
+    with layer.open() as stream:
+        plain = Decompressed(stream, LAYER_LIMIT)
+        while data := plain.read(CHUNK):
+            size += len(data)
+    return size
+
+
+def _find_python(
+    tree: Mapping[str, Entry], symlinks: Mapping[str, str], places: list[str], name: str
+) -> tuple[str, bytes]:
+    """The real path and the contents of the interpreter: `python3` of the first place that has one."""
+    for place in places:
+        for candidate in _candidates(tree, place):
+            path = real_path(symlinks, candidate)
+            content = tree[path].content if path in tree else None
+            if _PYTHON.fullmatch(path) and isinstance(content, bytes):
+                return path, content
+    raise BaseImageError(
+        f"base {name} has no Python 3 in /{', /'.join(places)}; "
+        "take one that has, such as python:3.13-slim or debian:trixie"
+    )
+
+
+def _candidates(tree: Mapping[str, Entry], place: str) -> Iterator[str]:
+    yield f"{place}/python3"
+    found = [path for path in tree if path.startswith(f"{place}/python3.") and _PYTHON.fullmatch(path)]
+    yield from sorted(found, key=lambda path: int(path.rpartition(".")[2]), reverse=True)
+
+
+def _check_machine(program: bytes, image: Image, name: str) -> None:
+    if program[:4] != b"\x7fELF" or len(program) < 20:
+        raise BaseImageError(f"base {name}: its Python is no ELF program")
+    (machine,) = struct.unpack_from("<H" if program[5] == 1 else ">H", program, 18)
+    found = _MACHINES.get(machine, f"machine {machine}")
+    if found != image.platform.architecture:
+        raise BaseImageError(f"base {name} says that it is for {image.platform}, but its Python is for {found}")
+
+
+def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: str) -> str:
+    """PY_VERSION, which stands in the program or in its library, between NULs."""
+    short = path.rpartition("/python")[2]
+    pattern = re.compile(
+        rb"\0(" + re.escape(short).encode() + rb"\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?)\+?\0"
+    )
+    prefix = path.rpartition("/bin/")[0]
+    libraries = [
+        entry.content for other, entry in tree.items()
+        if isinstance(entry.content, bytes) and other.startswith(prefix)
+        and other.endswith(f"/libpython{short}.so.1.0")
+    ]
+    for content in (program, *libraries):
+        if found := pattern.search(content):
+            return found[1].decode()
+    raise BaseImageError(f"base {name}: the version of its /{path} cannot be told")
+
+
+def _libc(tree: Mapping[str, Entry], name: str) -> tuple[str, str]:
+    found = [(path, entry.content) for path, entry in tree.items() if _LIBC.fullmatch(path)]
+    for kind, pattern in (("glibc", _GLIBC_VERSION), ("musl", _MUSL_VERSION)):
+        for path, content in found:
+            if isinstance(content, bytes) and ("musl" in path) == (kind == "musl"):
+                version = pattern.search(content)
+                if version:
+                    return kind, version[1].decode()
+    raise BaseImageError(f"base {name} has no C library that wheels are made for (glibc or musl)")
+
+
+def _users(tree: Mapping[str, Entry]) -> dict[str, tuple[int, int]]:
+    users: dict[str, tuple[int, int]] = {}
+    for line in _text(tree, "etc/passwd").splitlines():
+        fields = line.split(":")
+        if len(fields) >= 4 and fields[2].isdecimal() and fields[3].isdecimal():
+            users.setdefault(fields[0], (int(fields[2]), int(fields[3])))
+    return users
+
+
+def _release(tree: Mapping[str, Entry]) -> dict[str, str]:
+    text = _text(tree, "usr/lib/os-release") or _text(tree, "etc/os-release")
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+
+
+def _text(tree: Mapping[str, Entry], path: str) -> str:
+    content = tree[path].content if path in tree else None
+    return content.decode(errors="replace") if isinstance(content, bytes) else ""

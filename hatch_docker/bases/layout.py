@@ -1,0 +1,35 @@
+"""A base out of an OCI layout, a directory or the archive of one: `oci:PATH`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.bases import Base, base_of
+from hatch_docker.errors import BaseImageError, ImageError
+from hatch_docker.oci.model import Index, Platform
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.plan import BasePlan
+
+
+def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
+    """The image for a platform in the layout at `plan.location`; nothing is copied.
+
+    Raises BaseImageError where there is none, or none for the platform.
+    """
+    from hatch_docker.oci.archive import read_archive
+    from hatch_docker.oci.documents import check_platform
+    from hatch_docker.oci.layout import read_layout
+
+    path = Path(plan.location).expanduser()
+    if not path.exists():
+        raise BaseImageError(f"base {plan.name}: {path.absolute()} is neither a directory nor a file")
+    try:
+        image = read_layout(path, platform) if path.is_dir() else read_archive(path, platform)
+        assert not isinstance(image, Index)  # a platform was asked for
+        check_platform(image, platform, str(path))
+    except ImageError as error:
+        raise BaseImageError(f"base {plan.name}: {error}") from error
+    return base_of(plan, image, ctx)
