@@ -1,0 +1,152 @@
+"""A .deb: an ar archive of two tars, the control files and the data (deb(5)). No script in it is ever run."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from hatch_docker.errors import BaseImageError, ImageError
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.tar import read_tar
+
+MAGIC = b"!<arch>\n"
+CONTROL_LIMIT = 16 << 20  # bytes, unpacked
+DATA_LIMIT = 4 << 30      # bytes, unpacked
+_OPENERS: dict[str, str] = {".tar.xz": "xz", ".tar.gz": "gzip", ".tar": "none"}
+
+
+@dataclass(frozen=True, slots=True)
+class Deb:
+    """A .deb file on disk, its control files, and where its data are: compression, offset and size."""
+
+    path: Path
+    name: str                                  # of the package, for messages
+    control: bytes
+    sums: Mapping[str, str]                    # path -> hexadecimal MD5, from its md5sums
+    postinst: str                              # a script that is read for its alternatives, never run
+    data: tuple[str, int, int]
+
+    def members(self) -> Iterator[tuple[Entry, BinaryIO | None]]:
+        """The files it brings, each with its bytes, to be read before going on; raises BaseImageError."""
+        with self.path.open("rb") as stream:
+            yield from _read(stream, self.data, self.name, DATA_LIMIT)
+
+
+def open_deb(path: Path, name: str) -> Deb:
+    """Read the frame and the control files of a .deb; raises BaseImageError, naming it, for a broken one."""
+    with path.open("rb") as stream:
+        members = _members(stream, name)
+        if stream_text(stream, members.get("debian-binary")) != b"2.0\n":
+            raise BaseImageError(f"package {name} is no .deb of format 2.0")
+        control = _part(members, "control.tar", name)
+        data = _part(members, "data.tar", name)
+        files: dict[str, bytes] = {}
+        for entry, content in _read(stream, control, name, CONTROL_LIMIT):
+            if content is not None and entry.path in ("control", "md5sums", "postinst"):
+                files[entry.path] = content.read()
+    if "control" not in files:
+        raise BaseImageError(f"package {name} has no control file")
+    postinst = files.get("postinst", b"").decode(errors="replace")
+    return Deb(path, name, files["control"], dict(_sums(files.get("md5sums", b""))), postinst, data)
+
+
+def _sums(text: bytes) -> Iterator[tuple[str, str]]:
+    for line in text.decode(errors="surrogateescape").splitlines():
+        value, _, path = line.partition("  ")
+        yield path.strip().removeprefix("./"), value
+
+
+def stream_text(stream: BinaryIO, place: tuple[int, int] | None) -> bytes:
+    """The start of an ar member, nothing for one that is absent."""
+    if place is None:
+        return b""
+    stream.seek(place[0])
+    return stream.read(min(place[1], 64))
+
+
+def _members(stream: BinaryIO, name: str) -> dict[str, tuple[int, int]]:
+    """The members of an ar archive: name -> offset and size."""
+    end = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    if stream.read(len(MAGIC)) != MAGIC:
+        raise BaseImageError(f"package {name} is no .deb: it is not an ar archive")
+    members: dict[str, tuple[int, int]] = {}
+    while (offset := stream.tell()) < end:
+        header = stream.read(60)
+        size = header[48:58].strip()
+        if len(header) != 60 or header[58:] != b"`\n" or not size.isdigit():
+            raise BaseImageError(f"package {name} is damaged: a bad member header at byte {offset}")
+        if offset + 60 + int(size) > end:
+            raise BaseImageError(f"package {name} is damaged: a member is cut short at byte {end}")
+        member = header[:16].decode(errors="replace").strip().removesuffix("/")
+        if member in members:
+            raise BaseImageError(f"package {name} is damaged: it has two members {member!r}")
+        members[member] = (offset + 60, int(size))
+        stream.seek(int(size) + int(size) % 2, io.SEEK_CUR)
+    return members
+
+
+def _part(members: dict[str, tuple[int, int]], stem: str, name: str) -> tuple[str, int, int]:
+    for member, (offset, size) in members.items():
+        if member.startswith(stem):
+            suffix = member.removeprefix(stem.removesuffix(".tar"))
+            if suffix not in _OPENERS:
+                raise BaseImageError(f"package {name} has a {member}: only xz, gzip and plain can be read")
+            return _OPENERS[suffix], offset, size
+    raise BaseImageError(f"package {name} is damaged: it has no {stem}")
+
+
+def _read(
+    stream: BinaryIO, place: tuple[str, int, int], name: str, limit: int
+) -> Iterator[tuple[Entry, BinaryIO | None]]:
+    compression, offset, size = place
+    stream.seek(offset)
+    plain = _Plain(_Part(stream, size), compression, limit)
+    try:
+        yield from read_tar(plain)
+    except (ImageError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+        raise BaseImageError(f"package {name} is damaged: {error}") from error
+
+
+class _Part(io.RawIOBase):
+    """A piece of a file, read from where the file stands."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream = stream
+        self._left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        data = self._stream.read(min(len(buffer), self._left))
+        self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Plain:
+    """What a compressed part unpacks to, within a limit of bytes."""
+
+    def __init__(self, part: _Part, compression: str, limit: int) -> None:
+        self._left = limit
+        self._stream: Any = io.BufferedReader(part, 1 << 18)
+        if compression == "xz":
+            self._stream = io.BufferedReader(lzma.LZMAFile(self._stream), 1 << 18)  # noqa: SIM115
+        elif compression == "gzip":
+            from zlib_ng import gzip_ng
+
+            open_gzip: Any = gzip_ng.GzipNGFile
+            self._stream = open_gzip(fileobj=self._stream, mode="rb")
+
+    def read(self, size: int, /) -> bytes:
+        data: bytes = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise ImageError("it unpacks to more than we read")
+        return data

@@ -1,0 +1,166 @@
+"""`debian:<suite>`: Python and the libraries it needs, straight from Debian's signed packages.
+
+No shell, no package manager, no maintainer script. One layer that is the same for all projects, and one with
+what `runtime.packages` adds to it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from hatch_docker.bases import Base, Interpreter, base_tree
+from hatch_docker.bases.archive import KEYRING, Index
+from hatch_docker.bases.deb import Deb, open_deb
+from hatch_docker.bases.debian_layer import Assemble, Contents, Made, base_entries, layer_of, made_once, system_entries
+from hatch_docker.bases.resolve import Package
+from hatch_docker.bases.scripts import USERS
+from hatch_docker.bases.snapshot import Archive, Step, fetch_debs, pin, with_snapshot
+from hatch_docker.errors import BaseImageError
+from hatch_docker.oci.layer import Compression
+from hatch_docker.oci.model import History, Image, Layer, Platform
+from hatch_docker.oci.mutate import Settings, build_image, scratch
+from hatch_docker.store import key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.plan import BasePlan
+
+RECIPE = 1  # raise it when the same packages give another layer
+PYTHONS: Mapping[str, str] = MappingProxyType({"bookworm": "3.11", "trixie": "3.13"})
+# GOARCH and Debian agree on these two; the kernel calls them otherwise.
+MACHINES: Mapping[str, str] = MappingProxyType({"x86_64": "amd64", "aarch64": "arm64"})
+
+# Needed by maintainer scripts and interactive shells only.
+IGNORED = frozenset({"awk", "debconf", "debconf-2.0", "mawk", "openssl", "readline-common"})
+# Berkeley DB is for dbm.ndbm alone, and large; dbm has better ways to keep a file.
+IGNORED_SLIM = frozenset({"libdb5.3", "libdb5.3t64", "openssl-provider-legacy"})
+
+ENV: Mapping[str, str] = MappingProxyType(
+    {
+        "LANG": "C.UTF-8",
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",  # for libraries that bring their own TLS
+    }
+)
+
+
+def host_architecture() -> str:
+    """The architecture of this machine as Debian calls it, "" where it cannot run a Linux base."""
+    system = os.uname()
+    return MACHINES.get(system.machine, "") if system.sysname == "Linux" else ""
+
+
+def make_debian_base(
+    plan: BasePlan, platform: Platform, ctx: Context, *, compression: Compression, keyring: Path = KEYRING
+) -> Base:
+    """The base of a `debian:` plan; its layers are made once and kept in the store.
+
+    Nothing is asked of the mirror while yesterday's answer is young (`snapshot.LIFETIME`), and nothing is
+    unpacked while the packages stay the same. Raises BaseImageError and RegistryError.
+    """
+    if plan.location not in PYTHONS:
+        known = ", ".join(f"debian:{suite}" for suite in PYTHONS)
+        raise BaseImageError(f"base {plan.name!r}: unknown Debian suite; known: {known}")
+    if platform.os != "linux" or platform.architecture not in MACHINES.values():
+        known = ", ".join(f"linux/{architecture}" for architecture in MACHINES.values())
+        raise BaseImageError(f"base {plan.name} cannot be made for {platform}; it can for {known}")
+    archive = Archive(plan, plan.location, platform.architecture, ctx, keyring)
+    return with_snapshot(archive, lambda indexes: _base(archive, platform, compression, indexes))
+
+
+def _base(archive: Archive, platform: Platform, compression: Compression, indexes: Sequence[Index]) -> Base:
+    plan = archive.plan
+    python = PYTHONS[archive.suite]
+    names = (
+        f"python{python}-minimal", f"libpython{python}-stdlib", "base-files", "ca-certificates", "libc-bin",
+        "libstdc++6", "media-types", "netbase", "tzdata",
+    )  # fmt: skip
+    wanted = (Step(names, IGNORED | IGNORED_SLIM if plan.slim else IGNORED), Step(plan.packages, IGNORED))
+    steps = [step for step in pin(archive, indexes, wanted) if step]
+    versions = {package.name: package.version for package in steps[0]}
+    interpreter = Interpreter(f"/usr/bin/python{python}", upstream(versions[f"python{python}-minimal"]))
+    made: list[Made] = []
+    layers: list[Layer] = []
+    for step in steps:
+        if not made:
+            key, assemble = _first(archive, step, interpreter, compression)
+        else:
+            key, assemble = _second(archive, step, made[0], compression)
+        made.append(made_once(archive.ctx.store, key, compression, assemble))
+        layers.append(layer_of(archive.ctx.store, key, compression, made[-1], assemble))
+    image = _image(archive, platform, layers, max(item.created for item in made))
+    return Base(
+        plan=plan, name=plan.name, digest=image.digest, image=image, interpreter=interpreter,
+        libc=("glibc", upstream(versions["libc6"])), users={name: user[:2] for name, user in USERS.items()},
+        directories=frozenset(path for item in made for path in item.directories),
+        symlinks={path: target for item in made for path, target in item.symlinks.items()},
+        suite=archive.suite, kinds=("base", "system")[: len(steps)],
+        contents=tuple(tuple(f"{package.name} {package.version}" for package in step) for step in steps),
+    )  # fmt: skip
+
+
+def _first(
+    archive: Archive, packages: Sequence[Package], interpreter: Interpreter, compression: Compression
+) -> tuple[str, Assemble]:
+    """Key and maker of the layer that all projects share."""
+    compiled = host_architecture() != ""
+    slim = archive.plan.slim
+    key = key_of("debian base", RECIPE, _ids(packages), slim, compiled, compression.identity)
+
+    def assemble(place: Path) -> Contents:
+        debs = open_debs(archive, packages)
+        compiler = None
+        if not compiled:
+            archive.ctx.progress.warn(
+                f"this machine cannot run {archive.plan.name}'s Python: its standard library goes without .pyc"
+            )
+        elif archive.architecture != host_architecture():
+            plan = replace(archive.plan, packages=())
+            host = Platform("linux", host_architecture())
+            own = make_debian_base(plan, host, archive.ctx, compression=compression, keyring=archive.keyring)
+            compiler = base_tree(own, archive.ctx), own.interpreter
+        return base_entries(debs, place, interpreter, compiler, slim=slim, compiled=compiled)
+
+    return key, assemble
+
+
+def _second(
+    archive: Archive, packages: Sequence[Package], below: Made, compression: Compression
+) -> tuple[str, Assemble]:
+    """Key and maker of the layer with `runtime.packages`."""
+    key = key_of("debian system", RECIPE, below.facts.diff_id, _ids(packages), compression.identity)
+    return key, lambda place: system_entries(open_debs(archive, packages), place, below)
+
+
+def _ids(packages: Sequence[Package]) -> list[list[str]]:
+    return [[package.name, package.digest] for package in packages]
+
+
+def open_debs(archive: Archive, packages: Sequence[Package]) -> list[Deb]:
+    """The .debs of some packages, downloaded where the store lacks them."""
+    paths = fetch_debs(archive, packages)
+    return [open_deb(paths[package.name], package.name) for package in packages]
+
+
+def upstream(version: str) -> str:
+    """The version that the authors gave: "3.13.5" of "3.13.5-2+deb13u5", "2.41" of "2.41-12"."""
+    match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
+    if match is None:
+        raise BaseImageError(f"{version!r} of a Debian package holds no version to compare")
+    return match[1]
+
+
+def _image(archive: Archive, platform: Platform, layers: Sequence[Layer], created: int) -> Image:
+    """The layers as an image of their own, whose digest names the base."""
+    comments = ("Python and its libraries", "runtime.packages")
+    additions = [
+        (layer, History(f"hatch-docker: {archive.plan.name}", comment))
+        for layer, comment in zip(layers, comments, strict=False)
+    ]
+    return build_image(scratch(platform), additions, Settings(env=ENV), created, {})

@@ -1,0 +1,147 @@
+"""What ldconfig(8) would do: which shared libraries a root has, and the cache in which the loader finds them.
+
+Written here rather than by the tree's own ldconfig, since that runs on its own architecture only. The format is
+glibc's, sysdeps/generic/dl-cache.h: "glibc-ld.so.cache1.1", without hardware capabilities.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from hatch_docker.oci.layer import Entry
+
+MAGIC = b"glibc-ld.so.cache1.1"
+DEFAULT_DIRECTORIES = ("usr/lib",)  # the loader's own, after those of ld.so.conf
+_LIBC6 = 3
+# e_machine -> flags of an entry: what ldconfig -p shows as "libc6,x86-64" and "libc6,AArch64"
+_MACHINES = {62: 0x0300 | _LIBC6, 183: 0x0A00 | _LIBC6}
+_NAME = re.compile(r"(lib.*|ld-.*)\.so(\..*)?")
+_LITTLE_ENDIAN = 2
+_PT_LOAD, _PT_DYNAMIC = 1, 2
+_DT_NULL, _DT_STRTAB, _DT_SONAME = 0, 5, 14
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Library:
+    """A shared library: the name that programs ask for, where it is (relative to the root), the loader's flags."""
+
+    soname: str
+    path: str
+    flags: int
+
+
+def conf_directories(files: Mapping[str, bytes]) -> list[str]:
+    """The directories that `etc/ld.so.conf` and `etc/ld.so.conf.d/*.conf` name, usr-merged, in their order."""
+    found: list[str] = []
+    for path in ("etc/ld.so.conf", *sorted(path for path in files if path.startswith("etc/ld.so.conf.d/"))):
+        for line in files.get(path, b"").decode(errors="replace").splitlines():
+            name = line.partition("#")[0].strip()
+            if name.startswith("/"):
+                name = name.strip("/")
+                found.append(f"usr/{name}" if name.startswith("lib") else name)
+    return list(dict.fromkeys((*found, *DEFAULT_DIRECTORIES)))
+
+
+def find_libraries(entries: Mapping[str, Entry], directories: Iterable[str]) -> list[Library]:
+    """The libraries among a tree's entries that lie in one of `directories`, the first of a soname only."""
+    found: dict[str, Library] = {}
+    for directory in directories:
+        prefix = directory + "/"
+        for path in sorted(entries):
+            name = path[len(prefix) :]
+            entry = entries[path]
+            if not path.startswith(prefix) or "/" in name or entry.kind != "file" or not _NAME.fullmatch(name):
+                continue
+            read = _read_elf(entry)
+            if read is None:
+                continue
+            soname = read[0] or name
+            # ldconfig enters the name that programs ask for, and makes that link where a package did not.
+            library = Library(soname, prefix + (soname if prefix + soname in entries else name), read[1])
+            found.setdefault(soname, library)
+    return sorted(found.values())
+
+
+def _read_elf(entry: Entry) -> tuple[str, int] | None:
+    """SONAME and flags of a shared library for a machine we know; None for a linker script and the like."""
+    content = entry.content
+    opener: Callable[[], BinaryIO]
+    if isinstance(content, Path):
+        opener = lambda: content.open("rb")  # noqa: E731
+    else:
+        opener = lambda: io.BytesIO(content) if isinstance(content, bytes) else io.BytesIO()  # noqa: E731
+    with opener() as stream:
+        header = stream.read(64)
+        if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
+            return None
+        kind, machine = struct.unpack_from("<HH", header, 16)
+        if kind != 3 or machine not in _MACHINES:
+            return None
+        return _soname(stream, header), _MACHINES[machine]
+
+
+def _soname(stream: BinaryIO, header: bytes) -> str:
+    (offset,) = struct.unpack_from("<Q", header, 32)
+    size, count = struct.unpack_from("<HH", header, 54)
+    stream.seek(offset)
+    table = stream.read(size * count)
+    if size != 56 or len(table) < size * count:
+        return ""
+    # p_type, p_flags, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align
+    segments = [struct.unpack_from("<IIQQQQQQ", table, number * size) for number in range(count)]
+    values: dict[int, int] = {}
+    for segment in segments:
+        if segment[0] == _PT_DYNAMIC:
+            stream.seek(segment[2])
+            dynamic = stream.read(min(segment[5], 1 << 16))
+            for tag, value in struct.iter_unpack("<QQ", dynamic[: len(dynamic) // 16 * 16]):
+                if tag == _DT_NULL:
+                    break
+                values.setdefault(tag, value)
+    if _DT_SONAME not in values or _DT_STRTAB not in values:
+        return ""
+    address = values[_DT_STRTAB] + values[_DT_SONAME]
+    for segment in segments:
+        if segment[0] == _PT_LOAD and segment[3] <= address < segment[3] + segment[5]:
+            stream.seek(segment[2] + address - segment[3])
+            return stream.read(256).partition(b"\0")[0].decode(errors="replace")
+    return ""
+
+
+def write_cache(libraries: Iterable[Library]) -> bytes:
+    """The bytes of etc/ld.so.cache for some libraries."""
+    ordered = sorted(libraries, key=lambda item: (_sort_key(item.soname), item.flags, item.path), reverse=True)
+    strings = bytearray()
+    start = 48 + 24 * len(ordered)
+    places: dict[bytes, int] = {}
+
+    def place(text: str) -> int:
+        data = text.encode() + b"\0"
+        if data not in places:
+            places[data] = start + len(strings)
+            strings.extend(data)
+        return places[data]
+
+    rows = b"".join(
+        struct.pack("<iIIIQ", item.flags, place(item.soname), place("/" + _loader_path(item.path)), 0, 0)
+        for item in ordered
+    )
+    header = MAGIC + struct.pack("<IIB3xI12x", len(ordered), len(strings), _LITTLE_ENDIAN, 0)
+    return header + rows + bytes(strings)
+
+
+def _loader_path(path: str) -> str:
+    """As Debian's ldconfig writes it: /lib/... for what is in /usr/lib/... (ld.so.conf names /lib first)."""
+    return path.removeprefix("usr/") if path.startswith("usr/lib/") else path
+
+
+def _sort_key(name: str) -> tuple[tuple[int, int], ...]:
+    """The order of _dl_cache_libcmp, by which the loader searches: numbers by value and after all else."""
+    parts = re.findall(r"([0-9]+)|([^0-9])", name)
+    return tuple((1, int(number)) if number else (0, ord(other)) for number, other in parts)

@@ -1,0 +1,154 @@
+"""What a suite of Debian holds for a while: the signed indexes, the packages that names resolve to, their .debs.
+
+A snapshot is asked for once a day and shared by all projects, so that their bases are the same layers; an
+unchanged build needs neither the network nor the Packages files. Nothing remembered names a mirror.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from hatch_docker.bases.apt import Mirrors, find_mirrors
+from hatch_docker.bases.archive import KEYRING, Index, fetch_releases, fetch_universe
+from hatch_docker.bases.resolve import Package, Universe, resolve
+from hatch_docker.errors import RegistryError, TransientError
+from hatch_docker.store import key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.plan import BasePlan
+
+LIFETIME = 24 * 3600  # seconds that a snapshot is used before the mirror is asked again
+REFRESH_VARIABLE = "HATCH_DOCKER_REFRESH"
+TRANSFERS = 4
+RECIPE = 1            # of what is remembered here
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A suite for one Debian architecture, as a plan wants it fetched. `keyring` holds the keys to trust."""
+
+    plan: BasePlan
+    suite: str
+    architecture: str
+    ctx: Context
+    keyring: Path = KEYRING
+
+    @property
+    def name(self) -> str:
+        """How messages call it: "debian:trixie (amd64)"."""
+        return f"debian:{self.suite} ({self.architecture})"
+
+    def mirrors(self) -> Mirrors:
+        """Looked for when something has to be fetched, not before. Raises BaseImageError without one."""
+        return find_mirrors(self.plan, self.ctx.environ)
+
+
+def with_snapshot(archive: Archive, use: Callable[[tuple[Index, ...]], Result]) -> Result:
+    """Call `use` with the archive's indexes; once more with new ones where the mirror lost what old ones name.
+
+    A superseded .deb leaves the mirrors soon after its successor appears. Raises BaseImageError and
+    RegistryError, also those of `use`.
+    """
+    indexes, fresh = _indexes(archive, now=False)
+    try:
+        return use(indexes)
+    except TransientError:
+        raise
+    except RegistryError:
+        if fresh:
+            raise
+        return use(_indexes(archive, now=True)[0])
+
+
+def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[Index, ...], bool]:
+    """The indexes of a suite, and whether the mirror was asked just now."""
+    ctx = archive.ctx
+    key = key_of("snapshot", RECIPE, archive.suite, archive.architecture)
+    now = now or ctx.environ.get(REFRESH_VARIABLE, "") not in ("", "0")
+    start = time.time()
+    with ctx.store.lock(f"debian-snapshot-{key}"):
+        known = ctx.store.recall("debian-snapshot", key)
+        asked = known["time"] if known else 0.0
+        # A build that waited for another one's answer takes it.
+        if known and (start <= asked or (not now and start < asked + LIFETIME)):
+            return tuple(Index(*row) for row in known["indexes"]), False
+        try:
+            releases = fetch_releases(archive.mirrors(), archive.suite, ctx, keyring=archive.keyring)
+        except RegistryError as error:
+            if not known:
+                raise
+            ctx.progress.warn(f"{error}; going on with {archive.name} as of {_date(asked)}")
+            return tuple(Index(*row) for row in known["indexes"]), False
+        indexes = tuple(release.index(archive.architecture) for release in releases)
+        fact = {"time": time.time(), "indexes": [astuple(index) for index in indexes]}
+        ctx.store.remember("debian-snapshot", key, fact)
+        return indexes, True
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Names of packages; what `ignored` names counts as installed, for them and what they need."""
+
+    names: tuple[str, ...]
+    ignored: frozenset[str] = frozenset()
+
+
+def pin(archive: Archive, indexes: Sequence[Index], steps: Sequence[Step]) -> list[tuple[Package, ...]]:
+    """What each step needs beyond the steps before it, sorted by name.
+
+    Remembered by the digests of the indexes. Raises BaseImageError where names cannot be resolved.
+    """
+    store = archive.ctx.store
+    universe: Universe | None = None
+    found: list[tuple[Package, ...]] = []
+    for count, step in enumerate(steps, 1):
+        inputs = [[sorted(set(item.names)), sorted(item.ignored)] for item in steps[:count]]
+        key = key_of("resolution", RECIPE, [index.digest for index in indexes], inputs)
+        known = store.recall("debian-resolution", key)
+        if known is None:
+            if universe is None:
+                archive.ctx.progress.info(f"reading the packages of {archive.name}")
+                universe = fetch_universe(indexes, archive.mirrors(), archive.ctx)
+            names = [package.name for earlier in found for package in earlier]
+            installed = [package for package in map(universe.get, names) if package is not None]
+            packages = resolve(
+                universe, step.names, installed=installed, ignored=step.ignored, where=archive.name
+            )
+            known = [astuple(package)[:7] for package in packages]
+            store.remember("debian-resolution", key, known)
+        found.append(tuple(Package(*row) for row in known))
+    return found
+
+
+def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]:
+    """The .deb of each package, by its name, verified in the store. Raises RegistryError."""
+    from hatch_docker import transport
+
+    store = archive.ctx.store
+    missing = [package for package in packages if not store.has(package.digest)]
+    if missing:
+        size = sum(package.size for package in missing) / 1e6
+        archive.ctx.progress.info(f"downloading {len(missing)} packages of {archive.name} ({size:.1f} MB)")
+    mirrors = archive.mirrors() if missing else None
+
+    def fetch(package: Package) -> Path:
+        if store.get(package.digest) is None:
+            root = (mirrors or archive.mirrors()).root(package.archive)
+            url = f"{root}/{package.filename}"
+            transport.fetch(store, archive.ctx.client, url, digest=package.digest, size=package.size)
+        return store.blob_path(package.digest)
+
+    with ThreadPoolExecutor(TRANSFERS) as pool:
+        return dict(zip((package.name for package in packages), pool.map(fetch, packages), strict=True))
