@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from hatch_docker.bases import Base, base_tree
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError
-from hatch_docker.oci.model import Image, digest_of
+from hatch_docker.oci.model import Image, Layer, digest_of
 from hatch_docker.oci.tree import extract
 from hatch_docker.process import ProcessFailed
-from hatch_docker.store import key_of, remove_tree
+from hatch_docker.store import key_of
 from hatch_docker.wheels.sandbox import run_in
 
 RECIPE = 1
@@ -22,8 +21,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  #
 def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context) -> None:
     """Run a command in the image: its environment, directory and user, all read-only but /tmp, no network.
 
-    An image that passed is not checked again. Only the layers above the base are unpacked; they are laid over
-    the base's tree. Raises BuildError with its last lines when it fails, SandboxError where the kernel refuses.
+    An image that passed is not checked again. Its layers are unpacked once each and shown as one tree. Raises BuildError with its last lines when it fails, SandboxError where the kernel refuses.
     """
     key = key_of(RECIPE, digest_of(image.config), list(command))
     if ctx.store.recall("check", key):
@@ -36,23 +34,24 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context) ->
 
 def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context) -> None:
     config = image.config_json.get("config") or {}
-    added = image.layers[len(base.image.layers):]
-    unpacked = Path(tempfile.mkdtemp(dir=ctx.store.root / "tmp"))
+    # The first root wins, so the last layer comes first. Our layers remove nothing: no whiteouts to lose.
+    added = reversed(image.layers[len(base.image.layers):])
+    roots = [*(_layer_tree(layer, ctx) for layer in added), base_tree(base, ctx)]
+    user, home = find_user(config.get("User") or "", roots)
+    env = {"PATH": DEFAULT_PATH, "HOME": home}
+    env |= dict(line.partition("=")[::2] for line in config.get("Env") or [])
     try:
-        unpacked.chmod(0o755)
-        extract(added, unpacked)
-        roots = [unpacked, base_tree(base, ctx)]
-        user, home = find_user(config.get("User") or "0", roots)
-        env = {"PATH": DEFAULT_PATH, "HOME": home}
-        env |= dict(line.split("=", 1) for line in config.get("Env") or [])
         run_in(
             roots, command, env=env, cwd=config.get("WorkingDir") or "/", user=user, merge=True,
             log=ctx.progress.detail, environ=ctx.environ,
         )  # fmt: skip
     except ProcessFailed as failure:
         raise _failed(command, failure.status, failure.output) from None
-    finally:
-        remove_tree(unpacked)
+
+
+def _layer_tree(layer: Layer, ctx: Context) -> Path:
+    """The files of one layer, kept: an edit changes one of them, and the check after it starts at once."""
+    return ctx.store.tree("layer", key_of(RECIPE, layer.diff_id), lambda root: extract([layer], root))
 
 
 def _failed(command: Sequence[str], status: int, output: str) -> BuildError:
@@ -61,11 +60,11 @@ def _failed(command: Sequence[str], status: int, output: str) -> BuildError:
 
 
 def find_user(text: str, roots: Sequence[Path]) -> tuple[tuple[int, int], str]:
-    """User and group number and home of an image's `User` ("65532", "app", "app:web"; config.md).
+    """User and group number and home of an image's `User` ("65532", "app", "app:web", "" for root; config.md).
 
     Names are those of the image's own etc/passwd and etc/group; raises BuildError for an unknown one.
     """
-    user, _, group = text.partition(":")
+    user, _, group = (text or "0").partition(":")
     accounts = [row for row in _records(roots, "etc/passwd", 7) if row[3].isdigit()]
     found = next((row for row in accounts if user in (row[0], row[2])), None)
     if found is None and not user.isdigit():

@@ -1,0 +1,149 @@
+"""The check: a command in the finished image, as the image's user, before the build counts as done."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases import Base, Interpreter
+from hatch_docker.check import find_user, run_check
+from hatch_docker.context import Context
+from hatch_docker.errors import BuildError
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.layer import Entry, make_layer, write_layer
+from hatch_docker.oci.model import History, Image, Layer, Platform
+from hatch_docker.oci.mutate import Settings, build_image, scratch
+from hatch_docker.oci.validate import validate
+from hatch_docker.plan import BasePlan
+from hatch_docker.progress import Progress
+from hatch_docker.store import open_store
+from hatch_docker.transport import make_client
+from tests.fakes.trees import need_sandbox, program_root
+
+PLATFORM = Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine))
+PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1234:1235::/home/app:/bin/sh\nbroken\n"
+
+
+def layer_of(entries: list[Entry]) -> Layer:
+    out = io.BytesIO()
+    compression = Compression("none")
+    facts = write_layer(entries, out, compression)
+    return make_layer(facts, compression, lambda: io.BytesIO(out.getvalue()))
+
+
+def layer_of_tree(root: Path, more: Mapping[str, bytes]) -> Layer:
+    entries = [Entry("etc", "directory", 0o755, 0)]
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_dir() and name != "etc":
+            entries.append(Entry(name, "directory", 0o755, 0))
+        elif path.is_file():
+            entries.append(Entry(name, "file", 0o755, 0, content=path.read_bytes()))
+    entries += [Entry(name, "file", 0o644, 0, content=content) for name, content in more.items()]
+    return layer_of(entries)
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[Base]:
+    """A base with some programs and users."""
+    need_sandbox()
+    with tempfile.TemporaryDirectory() as directory:
+        root = program_root(Path(directory))
+        layer = layer_of_tree(root, {"etc/passwd": PASSWD.encode(), "etc/group": b"web:x:77:\nroot:x:0:app\n"})
+    image = build_image(
+        scratch(PLATFORM), [(layer, History("base"))], Settings(env={"PATH": "/bin", "FROM": "base"}), 0, {}
+    )
+    yield Base(
+        BasePlan("oci", "base", "base"), "base", image.digest, image, Interpreter("/bin/sh", "3.13.5"),
+        ("glibc", "2.41"), {}, frozenset({"bin", "etc"}),
+    )
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def ctx(tmp_path: Path, lines: list[str]) -> Context:
+    progress = Progress(lines.append, 1)
+    environ = {"PATH": os.environ["PATH"], "TOKEN": "hunter2"}
+    return Context(open_store(tmp_path / "cache"), progress, make_client(environ, progress), environ)
+
+
+def image_on(base: Base, **settings: object) -> Image:
+    """The image of a small project: a script in /opt/venv and a file in a directory of the base."""
+    layer = layer_of([
+        Entry("opt/venv", "directory", 0o755, 0), Entry("opt/venv/bin", "directory", 0o755, 0),
+        Entry("opt/venv/bin/app", "file", 0o755, 0, content=b"#!/bin/sh\necho app; exit ${1:-0}\n"),
+        Entry("etc/app.conf", "file", 0o644, 0, content=b"configured\n"),
+    ])
+    given = Settings(**{"user": "65532", "workdir": "/opt/venv", **settings})  # type: ignore[arg-type]
+    image = build_image(base.image, [(layer, History("app"))], given, 0, {})
+    validate(image)
+    return image
+
+
+def test_the_command_runs_in_the_finished_image(base: Base, ctx: Context, lines: list[str]) -> None:
+    """Base and own layers as one tree; the image's user, directory and environment; nothing writable but /tmp."""
+    script = (
+        "id -u; id -g; cat /etc/motd /etc/app.conf; ls; echo $FROM $MINE $TOKEN $HOME; app"
+        "; touch /opt/venv/x 2>&- || echo read-only; touch /tmp/x && echo tmp"
+    )
+    env = {"PATH": "/opt/venv/bin:/bin", "MINE": "mine"}
+    run_check(image_on(base, env=env), base, ["sh", "-c", script], ctx)
+    assert lines[-9:] == [
+        "65532", "0", "hello", "configured", "bin", "base mine /", "app", "read-only", "tmp",
+    ]
+    assert not list((ctx.store.root / "tmp").iterdir())
+
+
+def test_a_check_that_passed_is_remembered(base: Base, ctx: Context, lines: list[str]) -> None:
+    """The same image and command: nothing runs. Another command, another image, a failure: it runs."""
+    image = image_on(base)
+    for _ in range(2):
+        run_check(image, base, ["sh", "-c", "echo ran"], ctx)
+    assert lines.count("ran") == 1
+    run_check(image, base, ["sh", "-c", "echo ran; true"], ctx)
+    run_check(image_on(base, labels={"a": "b"}), base, ["sh", "-c", "echo ran"], ctx)
+    assert lines.count("ran") == 3
+
+
+def test_a_failed_check_says_what_it_said(base: Base, ctx: Context) -> None:
+    """Status and last lines; a second run fails again."""
+    image = image_on(base)
+    for _ in range(2):
+        with pytest.raises(BuildError) as failure:
+            run_check(image, base, ["/opt/venv/bin/app", "7"], ctx)
+        assert str(failure.value) == "the check failed: /opt/venv/bin/app 7 ended with status 7 in the image:\napp"
+    with pytest.raises(BuildError, match="ended with status 1 in the image and said nothing"):
+        run_check(image, base, ["sh", "-c", "exit 1"], ctx)
+    with pytest.raises(BuildError, match="cannot run python: No such file"):
+        run_check(image, base, ["python"], ctx)
+
+
+@pytest.mark.parametrize(("user", "expected"), [
+    ("", ((0, 0), "/root")), ("0", ((0, 0), "/root")), ("65532", ((65532, 0), "/")), ("1:2", ((1, 2), "/")),
+    ("1234", ((1234, 1235), "/home/app")), ("app:web", ((1234, 77), "/home/app")),
+    ("app", ((1234, 1235), "/home/app")),
+])
+def test_the_user_of_an_image(tmp_path: Path, user: str, expected: object) -> None:
+    """Numbers and names, with a group or without, as a container runtime reads them (config.md, User)."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text(PASSWD)
+    (tmp_path / "etc/group").write_text("web:x:77:\n")
+    assert find_user(user, [tmp_path / "missing", tmp_path]) == expected
+
+
+@pytest.mark.parametrize("user", ["nobody-here", "app:nothing", "-1", "1.5"])
+def test_an_unknown_user_is_named(tmp_path: Path, user: str) -> None:
+    """A name that the image does not know is one line."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text(PASSWD)
+    with pytest.raises(BuildError, match=r"the image has no (user|group) '"):
+        find_user(user, [tmp_path])
