@@ -1,0 +1,388 @@
+"""A registry in this process that misbehaves on request (distribution-spec 1.1 on loopback).
+
+    with FakeRegistry() as registry:
+        registry.fault("PUT", "/blobs/uploads/", 503, times=2)
+        registry.fault("GET", "/blobs/", "cut")
+        ...
+        assert registry.count("PUT", "/blobs/uploads/") == 3
+
+A fault is a status, or one of: `reset` (RST before an answer), `close` (FIN before an answer), `cut` (half of the
+body), `lost` (the work is done, the answer is not sent), `hang`, `drip` (a byte now and then), `flip` (one bit of
+the body), `short`, `long` (a body of another length, consistently), `early` (an error while the body is still
+coming), or a function of the handler that answers itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+import socket
+import struct
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
+
+
+@dataclass
+class Fault:
+    """What goes wrong, where, and how many times still."""
+
+    method: str
+    part: str
+    action: Any
+    times: int
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A line of the request log; header names are in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass
+class Repository:
+    """What one repository holds; `manifests` by tag and by digest: media type and bytes."""
+
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+
+
+class FakeRegistry:
+    """The registry. `password` turns on Bearer tokens (or Basic), which live `token_lifetime` seconds."""
+
+    def __init__(
+        self, *, address: str = "127.0.0.1", password: str = "", scheme: str = "bearer", token_lifetime: float = 60,
+        anonymous_pull: bool = False, referrers: bool = False, upload_headers: Mapping[str, str] = {},
+    ) -> None:
+        self.repositories: dict[str, Repository] = {}
+        self.uploads: dict[str, bytes] = {}
+        self.faults: list[Fault] = []
+        self.requests: list[Request] = []
+        self.tokens: dict[str, tuple[float, str]] = {}
+        self.password, self.scheme, self.token_lifetime = password, scheme, token_lifetime
+        self.anonymous_pull, self.referrers, self.upload_headers = anonymous_pull, referrers, upload_headers
+        self.redirect_blobs = ""  # an origin that blobs are redirected to
+        self.upload_origin = ""  # "relative", or the origin of upload locations
+        self.realm = ""  # instead of our own
+        self.guard = threading.Lock()
+        self.released = threading.Event()
+        self.server = _Server((address, 0), Handler)
+        self.server.registry = self
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.released.set()
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+    @property
+    def host(self) -> str:
+        """The registry's name in a reference."""
+        return f"{self.server.server_address[0]}:{self.server.server_address[1]}"
+
+    @property
+    def origin(self) -> str:
+        """The registry's URL."""
+        return f"http://{self.host}"
+
+    def repository(self, name: str) -> Repository:
+        """A repository, made if missing."""
+        return self.repositories.setdefault(name, Repository())
+
+    def fault(
+        self, method: str, part: str, action: Any, *, times: int = 1, headers: Mapping[str, str] = {}
+    ) -> None:
+        """The next `times` requests of that method whose path has that part go wrong."""
+        self.faults.append(Fault(method, part, action, times, headers))
+
+    def take_fault(self, method: str, path: str) -> Fault | None:
+        """The fault of a request, if any."""
+        with self.guard:
+            for fault in self.faults:
+                if fault.times > 0 and fault.method == method and fault.part in path:
+                    fault.times -= 1
+                    return fault
+        return None
+
+    def count(self, method: str, part: str) -> int:
+        """How many requests of that kind came."""
+        return sum(request.method == method and part in request.path for request in self.requests)
+
+    def put_blob(self, repository: str, data: bytes) -> str:
+        """Keep a blob as if it had been pushed."""
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        self.repository(repository).blobs[digest] = data
+        return digest
+
+    def put_manifest(self, repository: str, tag: str, media_type: str, data: bytes) -> str:
+        """Keep a manifest under its digest and a tag as if it had been pushed."""
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        manifests = self.repository(repository).manifests
+        manifests[digest] = (media_type, data)
+        if tag:
+            manifests[tag] = manifests[digest]
+        return digest
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+    registry: FakeRegistry
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients hang up in these tests; nothing to report."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    server: _Server
+    mode: str | Fault = ""
+
+    def log_message(self, *_arguments: object) -> None:
+        """The request log is the registry's."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.registry = self.server.registry
+
+    def handle_one_request(self) -> None:
+        self.mode = ""
+        try:
+            super().handle_one_request()
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+
+    def serve(self) -> None:
+        """Log the request, then go wrong or answer."""
+        registry = self.registry
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        registry.requests.append(Request(self.command, self.path, headers))
+        fault = registry.take_fault(self.command, self.path)
+        action = fault.action if fault else ""
+        if fault and action == "early":
+            self.rfile.read1(1000)
+            self.error(413, "TOO_LARGE", "blobs of this size are not welcome here")
+            self.close_connection = True
+            return
+        self.body = self.rfile.read(int(headers.get("content-length", 0)))
+        if fault and isinstance(action, int):
+            self.reply(action, b"", dict(fault.headers))
+        elif action in ("reset", "close"):
+            self.hang_up(reset=action == "reset")
+        elif action == "hang":
+            registry.released.wait(60)
+            self.close_connection = True
+        elif callable(action):
+            action(self)
+        else:
+            self.mode = action
+            self.route()
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815
+
+    def hang_up(self, *, reset: bool) -> None:
+        """End the connection, with RST where asked."""
+        if reset:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        self.close_connection = True
+
+    def reply(self, status: int, body: bytes, headers: Mapping[str, str] = {}) -> None:
+        """Answer, in the way that the fault asks for."""
+        mode = self.mode
+        if mode == "lost":
+            self.close_connection = True
+            return
+        if mode == "flip":
+            body = body[:-1] + bytes([body[-1] ^ 1])
+        body = {"short": body[:-1], "long": body + b"x"}.get(str(mode), body)
+        self.send_response(status)
+        for name, value in {"content-length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "HEAD":
+            return
+        if mode == "cut":
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+        elif mode == "drip":
+            for byte in body:
+                self.wfile.write(bytes([byte]))
+                if self.registry.released.wait(0.1):
+                    return
+        else:
+            self.wfile.write(body)
+
+    def error(self, status: int, code: str, message: str, headers: Mapping[str, str] = {}) -> None:
+        """Answer with an error document."""
+        document = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
+        self.reply(status, document, {"content-type": "application/json", **headers})
+
+    def route(self) -> None:
+        """The end-points of the distribution-spec."""
+        parts = urlsplit(self.path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+        if parts.path == "/token":
+            self.token(query)
+            return
+        if parts.path == "/v2/":
+            self.reply(200, b"{}")
+            return
+        match = re.fullmatch(r"/v2/(.+?)/(blobs/uploads|blobs|manifests|referrers)/(.*)", parts.path)
+        if not match:
+            self.error(404, "NAME_UNKNOWN", "no such end-point")
+            return
+        name, kind, rest = match.groups()
+        if not self.allowed(name):
+            return
+        answer = {"blobs/uploads": self.upload, "blobs": self.blob, "manifests": self.manifest}
+        if kind == "referrers":
+            self.list_referrers(name, rest)
+        else:
+            answer[kind](name, rest, query)
+
+    def allowed(self, name: str) -> bool:
+        """Whether the request may go on; answers with a challenge if not."""
+        registry = self.registry
+        reading = self.command in ("GET", "HEAD")
+        action = "pull" if reading else "push"
+        if not registry.password or (registry.anonymous_pull and reading):
+            return True
+        scheme, _space, value = self.headers.get("authorization", "").partition(" ")
+        if registry.scheme == "basic":
+            if scheme == "Basic" and base64.b64decode(value).decode() == f"user:{registry.password}":
+                return True
+            self.error(401, "UNAUTHORIZED", "who are you", {"www-authenticate": 'Basic realm="here"'})
+            return False
+        expiry, scope = registry.tokens.get(value, (0.0, ""))
+        granted = [part.split(":") for part in scope.split()]
+        if time.monotonic() < expiry and any(name == g[1] and action in g[2].split(",") for g in granted):
+            return True
+        realm = registry.realm or f"{registry.origin}/token"
+        challenge = f'Bearer realm="{realm}",service="fake",scope="repository:{name}:pull,push"'
+        self.error(401, "UNAUTHORIZED", "authentication required", {"www-authenticate": challenge})
+        return False
+
+    def token(self, query: Mapping[str, str]) -> None:
+        """Give a token for the scopes asked for."""
+        registry = self.registry
+        scopes = parse_qs(urlsplit(self.path).query).get("scope", [])
+        form = parse_qs(self.body.decode())
+        authorization = self.headers.get("authorization", "")
+        basic = base64.b64encode(f"user:{registry.password}".encode()).decode()
+        if self.command == "POST":
+            scopes = form["scope"][0].split()
+            known = form.get("refresh_token") == [registry.password]
+        else:
+            known = authorization == f"Basic {basic}"
+        if not known and not registry.anonymous_pull:
+            self.error(401, "UNAUTHORIZED", "wrong user or password")
+            return
+        value = secrets.token_hex(8)
+        registry.tokens[value] = (time.monotonic() + registry.token_lifetime, " ".join(scopes))
+        name = "access_token" if self.command == "POST" else "token"
+        self.reply(200, json.dumps({name: value, "expires_in": registry.token_lifetime}).encode())
+
+    def blob(self, name: str, digest: str, _query: Mapping[str, str]) -> None:
+        """HEAD and GET of a blob."""
+        data = self.registry.repository(name).blobs.get(digest)
+        if data is None:
+            self.error(404, "BLOB_UNKNOWN", "no such blob")
+        elif self.registry.redirect_blobs and self.command == "GET":
+            self.reply(307, b"", {"location": f"{self.registry.redirect_blobs}{self.path}?signature=s3cret"})
+        else:
+            self.reply(200, data, {"docker-content-digest": digest})
+
+    def upload(self, name: str, session: str, query: Mapping[str, str]) -> None:
+        """Mounts and uploads."""
+        registry = self.registry
+        blobs = registry.repository(name).blobs
+        if self.command == "POST":
+            source = registry.repository(query.get("from", "")).blobs
+            if query.get("mount") in source:
+                blobs[query["mount"]] = source[query["mount"]]
+                self.reply(201, b"", {"location": f"/v2/{name}/blobs/{query['mount']}"})
+                return
+            session = secrets.token_hex(8)
+            registry.uploads[session] = b""
+            path = f"/v2/{name}/blobs/uploads/{session}?_state=x"
+            origin = {"": registry.origin, "relative": ""}.get(registry.upload_origin, registry.upload_origin)
+            self.reply(202, b"", {"location": origin + path, **registry.upload_headers})
+            return
+        if session not in registry.uploads:
+            self.error(404, "BLOB_UPLOAD_UNKNOWN", "no such upload session")
+            return
+        registry.uploads[session] += self.body
+        if self.command == "PATCH":
+            self.reply(202, b"", {"location": self.path})
+            return
+        data = registry.uploads[session]
+        digest = "sha256:" + hashlib.sha256(data).hexdigest()
+        if digest != query.get("digest"):
+            self.error(400, "DIGEST_INVALID", "the digest is not that of the content")
+            return
+        del registry.uploads[session]
+        blobs[digest] = data
+        self.reply(201, b"", {"docker-content-digest": digest})
+
+    def manifest(self, name: str, tag: str, _query: Mapping[str, str]) -> None:
+        """HEAD, GET and PUT of a manifest."""
+        repository = self.registry.repository(name)
+        if self.command == "PUT":
+            value = json.loads(self.body)
+            wanted = [item["digest"] for item in [value.get("config"), *value.get("layers", [])] if item]
+            missing = [digest for digest in wanted if digest not in repository.blobs]
+            missing += [m["digest"] for m in value.get("manifests", []) if m["digest"] not in repository.manifests]
+            if missing:
+                self.error(400, "MANIFEST_BLOB_UNKNOWN", f"{missing[0]} is missing")
+                return
+            media_type = self.headers["content-type"]
+            by_digest = tag if tag.startswith("sha256:") else ""
+            digest = self.registry.put_manifest(name, "" if by_digest else tag, media_type, self.body)
+            if by_digest not in ("", digest):
+                self.error(400, "DIGEST_INVALID", "the digest is not that of the manifest")
+                return
+            headers = {"docker-content-digest": digest}
+            if self.registry.referrers and "subject" in value:
+                headers["oci-subject"] = value["subject"]["digest"]
+            self.reply(201, b"", headers)
+        elif tag in repository.manifests:
+            media_type, data = repository.manifests[tag]
+            digest = "sha256:" + hashlib.sha256(data).hexdigest()
+            self.reply(200, data, {"content-type": media_type, "docker-content-digest": digest})
+        else:
+            self.error(404, "MANIFEST_UNKNOWN", "manifest unknown")
+
+    def list_referrers(self, name: str, digest: str) -> None:
+        """The referrers API, where it is on."""
+        if not self.registry.referrers:
+            self.error(404, "NOT_FOUND", "no referrers here")
+            return
+        found = []
+        for key, (media_type, data) in self.registry.repository(name).manifests.items():
+            value = json.loads(data)
+            if key.startswith("sha256:") and value.get("subject", {}).get("digest") == digest:
+                kind = value.get("artifactType") or value.get("config", {}).get("mediaType", "")
+                item = {"mediaType": media_type, "digest": key, "size": len(data), "artifactType": kind}
+                found.append({**item, "annotations": value.get("annotations", {})})
+        media_type = "application/vnd.oci.image.index.v1+json"
+        index = {"schemaVersion": 2, "mediaType": media_type, "manifests": found}
+        self.reply(200, json.dumps(index).encode(), {"content-type": media_type})

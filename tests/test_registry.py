@@ -1,0 +1,503 @@
+"""hatch_docker.oci.registry: images travel whole, or the reason why not is said in one line."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.errors import HatchDockerError, ImageError, RegistryError, TransientError
+from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Image, Index, Layer, Platform, canonical_json, digest_of
+from hatch_docker.oci.reference import Reference, parse_reference
+from hatch_docker.oci.registry import Remote, pull, pull_index, push, resolve
+from hatch_docker.progress import Progress
+from hatch_docker.retry import Policy
+from hatch_docker.store import Store, open_store
+from hatch_docker.transport import Client
+from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
+from tests.fakes.registry import FakeRegistry, Handler
+
+PASSWORD = "pass-s3cret-word"
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as made:
+        yield made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path / "cache")
+
+
+class World:
+    """A remote whose sleeps are counted and not slept, and all that it told the user."""
+
+    def __init__(self, environ: dict[str, str] | None = None, idle: float = 20.0) -> None:
+        self.lines: list[str] = []
+        self.sleeps: list[float] = []
+        policy = Policy(sleep=self.sleeps.append)
+        self.client = Client(environ or {}, Progress(self.lines.append, 2), policy, idle=idle)
+        self.remote = Remote(self.client, environ or {})
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def name(registry: FakeRegistry, text: str = "team/app:1") -> Reference:
+    return parse_reference(f"{registry.host}/{text}")
+
+
+def login(tmp_path: Path, registry: FakeRegistry) -> dict[str, str]:
+    """An environment whose Docker configuration knows the fake registry's password."""
+    import base64
+
+    auth = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
+    return {"DOCKER_CONFIG": str(tmp_path)}
+
+
+def content(layer: Layer) -> bytes:
+    with layer.open() as stream:
+        return stream.read()
+
+
+def same_layers(image: Image, other: Image) -> bool:
+    pairs = zip(image.layers, other.layers, strict=True)
+    return all(content(one) == content(two) for one, two in pairs)
+
+
+def test_image_survives_the_journey(registry: FakeRegistry, world: World, store: Store) -> None:
+    """What is pushed is pulled: the same bytes, layers downloaded only when opened, and only once."""
+    image = small_image(small_layer("a", b"a" * 5000), small_layer("b", b"b"))
+    pushed = push(world.remote, image, [name(registry), name(registry, "team/app:latest")])
+    assert pushed.digest == image.digest
+    assert pushed.sent == image.size + len(image.config)
+    back = pull(world.remote, name(registry), AMD64, store)
+    assert (back.digest, back.manifest, back.config) == (image.digest, image.manifest, image.config)
+    assert registry.count("GET", image.layers[0].descriptor.digest) == 0
+    assert same_layers(back, image)
+    assert same_layers(back, image)
+    assert registry.count("GET", image.layers[0].descriptor.digest) == 1
+
+
+def test_second_push_sends_nothing(registry: FakeRegistry, world: World) -> None:
+    """An image that is there costs two questions and no bytes."""
+    image = small_image()
+    push(world.remote, image, [name(registry)])
+    registry.requests.clear()
+    assert push(world.remote, image, [name(registry)]).sent == 0
+    assert {request.method for request in registry.requests} == {"HEAD"}
+    assert len(registry.requests) == 2
+
+
+def test_index_survives_the_journey(registry: FakeRegistry, world: World, store: Store) -> None:
+    """An index keeps its digest, and each platform finds its image in it."""
+    index = small_index()
+    push(world.remote, index, [name(registry)])
+    back = pull_index(world.remote, name(registry), store)
+    assert (back.digest, back.index) == (index.digest, index.index)
+    assert [image.digest for image in back.images] == [image.digest for image in index.images]
+    assert pull(world.remote, name(registry), Platform("linux", "arm64"), store).platform == ARM64
+    with pytest.raises(ImageError, match=r"no image for linux/s390x; it has: linux/amd64, linux/arm64/v8"):
+        pull(world.remote, name(registry), Platform("linux", "s390x"), store)
+
+
+def test_pinned_image_needs_no_traffic(registry: FakeRegistry, world: World, store: Store) -> None:
+    """An image by digest is taken from the cache without a request."""
+    index = small_index()
+    push(world.remote, index, [name(registry)])
+    pinned = name(registry).pinned(index.digest)
+    pull(world.remote, pinned, AMD64, store)
+    registry.requests.clear()
+    assert pull(world.remote, pinned, AMD64, store).digest == index.images[0].digest
+    assert registry.requests == []
+
+
+def test_base_layers_are_mounted(registry: FakeRegistry, world: World) -> None:
+    """Layers of the base's repository are mounted; they are never opened."""
+    base = small_layer("base", b"base" * 1000)
+    push(world.remote, small_image(base), [name(registry, "base:1")])
+
+    def never() -> io.BytesIO:
+        raise AssertionError("the base's layer was opened")
+
+    ours = small_layer("ours", b"ours")
+    image = small_image(replace(base, open=never), ours)
+    pushed = push(world.remote, image, [name(registry)], mount_from=name(registry, "base:1"))
+    assert pushed.sent == ours.descriptor.size + len(image.config)
+
+
+STEPS: list[tuple[str, str]] = [
+    ("HEAD", "/blobs/"), ("POST", "/blobs/uploads/"), ("PUT", "/blobs/uploads/"), ("HEAD", "/manifests/"),
+    ("PUT", "/manifests/"), ("GET", "/manifests/"), ("GET", "/blobs/"), ("GET", "/token"),
+]
+
+
+def journey(registry: FakeRegistry, world: World, store: Store) -> None:
+    image = small_image(small_layer("data", bytes(range(256)) * 40))
+    push(world.remote, image, [name(registry)])
+    back = pull(world.remote, name(registry), AMD64, store)
+    assert same_layers(back, image)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("action", [408, 429, 499, 500, 502, 503, 504, 522, "reset", "close", "lost"])
+@pytest.mark.parametrize(("method", "part"), STEPS)
+def test_faults_that_pass(
+    method: str, part: str, action: int | str, times: int, store: Store, tmp_path: Path
+) -> None:
+    """A1, A3: a fault of any step, up to three times, is survived with one line for each retry."""
+    with FakeRegistry(password=PASSWORD) as registry:
+        world = World(login(tmp_path, registry))
+        registry.fault(method, part, action, times=times)
+        journey(registry, world, store)
+        assert len(world.lines) == times - registry.faults[0].times
+        assert all("again in" in line and registry.host in line for line in world.lines)
+        assert sum(world.sleeps) < 5
+        assert len(registry.repository("team/app").blobs) == 2
+
+
+@pytest.mark.parametrize("action", ["cut", "short", "long", "flip"])
+@pytest.mark.parametrize("part", ["/blobs/", "/manifests/"])
+def test_damage_that_passes(part: str, action: str, registry: FakeRegistry, world: World, store: Store) -> None:
+    """C1: bytes that are wrong once are asked for again."""
+    registry.fault("GET", part, action)
+    journey(registry, world, store)
+    assert len(world.lines) == 1
+
+
+@pytest.mark.parametrize("action", ["short", "long", "flip"])
+def test_damage_that_stays(action: str, registry: FakeRegistry, world: World, store: Store) -> None:
+    """C1: bytes that stay wrong are an error after a second look, and the cache does not know them."""
+    image = small_image()
+    push(world.remote, image, [name(registry)])
+    layer = pull(world.remote, name(registry), AMD64, store).layers[0]
+    registry.fault("GET", layer.descriptor.digest, action, times=99)
+    kept = set((store.root / "blobs").iterdir())
+    with pytest.raises(RegistryError, match=r"get blob sha256:.*gave up after 2 tries") as caught:
+        layer.open()
+    assert not isinstance(caught.value, TransientError)
+    assert set((store.root / "blobs").iterdir()) == kept
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_encoded_blob_is_wrong(registry: FakeRegistry, world: World, store: Store) -> None:
+    """C1: a Content-Encoding that nobody asked for is not undone: the bytes have another digest."""
+    import gzip
+
+    push(world.remote, small_image(), [name(registry)])
+    layer = pull(world.remote, name(registry), AMD64, store).layers[0]
+
+    data = content(small_image().layers[0])
+    other = gzip.compress(data)[: len(data)].ljust(len(data))
+    registry.fault(
+        "GET", layer.descriptor.digest, lambda h: h.reply(200, other, {"content-encoding": "gzip"}), times=2
+    )
+    with pytest.raises(RegistryError, match="its digest is"):
+        layer.open()
+
+
+@pytest.mark.parametrize(
+    ("header", "low", "high"),
+    [("1", 1, 1), ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0), (None, 0.2, 0.4), ("soon", 0.2, 0.4), ("60", 60, 60)],
+)
+def test_retry_after_is_obeyed(
+    header: str | None, low: float, high: float, registry: FakeRegistry, world: World, store: Store
+) -> None:
+    """A2: the registry's wish in seconds or as a date counts up to a minute; nonsense does not."""
+    registry.fault("PUT", "/manifests/", 429, headers={"retry-after": header} if header else {})
+    journey(registry, world, store)
+    assert low <= world.sleeps[0] <= high
+
+
+@pytest.mark.parametrize("header", ["86400", "Fri, 31 Dec 2999 23:59:59 GMT", "9" * 500])
+def test_too_long_a_wait_stops_at_once(header: str, registry: FakeRegistry, world: World) -> None:
+    """A2: who is asked to wait a day is told so, now."""
+    registry.fault("PUT", "/manifests/", 429, headers={"retry-after": header})
+    with pytest.raises(TransientError, match=r"asks to wait \d+ s: try again later"):
+        push(world.remote, small_image(), [name(registry)])
+    assert world.sleeps == []
+
+
+@pytest.mark.parametrize("action", ["hang", "drip"])
+def test_slow_registry(action: str, registry: FakeRegistry, store: Store) -> None:
+    """A4: a registry that hangs, or drips bytes, is given up with a clear message."""
+    world = World(idle=0.3)
+    image = small_image(small_layer("data", b"x" * 90000))
+    push(world.remote, image, [name(registry)])
+    layer = pull(world.remote, name(registry), AMD64, store).layers[0]
+    registry.fault("GET", layer.descriptor.digest, action, times=9)
+    with pytest.raises(TransientError, match=r"(said nothing for|bytes came in) 0 s; gave up after 2 tries"):
+        layer.open()
+
+
+def test_permanent_failure_tags_nothing(registry: FakeRegistry, world: World) -> None:
+    """A5: the error names the step, the status and what is there; no manifest was put."""
+    registry.fault("PUT", "/blobs/uploads/", 500, times=999)
+    with pytest.raises(TransientError) as caught:
+        push(world.remote, small_image(), [name(registry)])
+    message = str(caught.value)
+    assert "push blob sha256:" in message
+    assert "500 Internal Server Error; gave up after 6 tries (0 of 2 blobs are there; nothing is tagged)" in message
+    assert registry.count("PUT", "/manifests/") == 0
+    assert registry.count("PUT", "/blobs/uploads/") == registry.count("POST", "/blobs/uploads/") == 12
+
+
+def test_expired_token_is_renewed(store: Store, tmp_path: Path) -> None:
+    """A6: a token that dies on the way is renewed, and the blob goes into a new upload session."""
+    with FakeRegistry(password=PASSWORD) as registry:
+        world = World(login(tmp_path, registry))
+
+        def expire(handler: Handler) -> None:
+            registry.tokens.clear()
+            handler.route()
+
+        registry.fault("PUT", "/blobs/uploads/", expire)
+        registry.fault("PUT", "/manifests/", expire)
+        registry.fault("GET", "/blobs/", expire)
+        journey(registry, world, store)
+        assert registry.count("GET", "/token") <= 5
+
+
+def test_eternal_401_stops(store: Store, tmp_path: Path) -> None:
+    """A6: a registry that refuses every token is asked for three at most, and the way out is named."""
+    with FakeRegistry(password=PASSWORD, token_lifetime=-1) as registry:
+        world = World(login(tmp_path, registry))
+        with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1"):
+            push(world.remote, small_image(), [name(registry)])
+        assert registry.count("GET", "/token") <= 3
+        with pytest.raises(RegistryError, match=r"401 Unauthorized .*docker login 127.0.0.1"):
+            resolve(world.remote, name(registry), store)
+        assert registry.count("GET", "/token") <= 6
+
+
+@pytest.mark.parametrize("status", [404, 416])
+def test_lost_upload_session(status: int, registry: FakeRegistry, world: World, store: Store) -> None:
+    """A7: a session that the registry forgot is replaced by a new one."""
+    registry.fault("PUT", "/blobs/uploads/", status)
+    journey(registry, world, store)
+    assert registry.count("POST", "/blobs/uploads/") == 3
+
+
+def test_upload_locations(world: World, store: Store, tmp_path: Path) -> None:
+    """A7: relative locations work, and one on another port gets no Authorization."""
+    with FakeRegistry(password=PASSWORD, scheme="basic") as registry, FakeRegistry() as other:
+        world = World(login(tmp_path, registry))
+        registry.upload_origin = "relative"
+        registry.upload_headers = {"oci-chunk-min-length": "1000000"}
+        journey(registry, world, store)
+        registry.upload_origin = other.origin
+        other.uploads = registry.uploads
+        other.repositories = registry.repositories
+        push(world.remote, small_image(small_layer("new", b"new")), [name(registry)])
+        assert other.count("PUT", "/blobs/uploads/") == 2
+        assert all("authorization" not in request.headers for request in other.requests)
+
+
+def test_early_answer_is_read(registry: FakeRegistry, world: World) -> None:
+    """A8: the registry's own words count, not the broken pipe that came with them."""
+    registry.fault("PUT", "/blobs/uploads/", "early", times=9)
+    big = small_layer("big", b"")
+    size = 50 << 20
+    descriptor = replace(big.descriptor, size=size)
+    image = small_image(replace(big, descriptor=descriptor, open=lambda: io.BytesIO(bytes(size))))
+    with pytest.raises(RegistryError, match="blobs of this size are not welcome here"):
+        push(world.remote, image, [name(registry)])
+
+
+def test_redirected_blob_gets_no_credentials(store: Store, tmp_path: Path) -> None:
+    """B1: a blob that lives elsewhere is fetched without Authorization, and still checked."""
+    with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2") as storage:
+        world = World(login(tmp_path, registry))
+        storage.repositories = registry.repositories
+        registry.redirect_blobs = storage.origin
+        storage.fault("GET", "/blobs/", "flip")
+        journey(registry, world, store)
+        assert storage.count("GET", "/blobs/") == 3
+        assert all("authorization" not in request.headers for request in storage.requests)
+        assert "s3cret" not in "".join(world.lines)
+
+
+def test_challenge_of_a_redirect_target(store: Store, tmp_path: Path) -> None:
+    """B4: a 401 from where a blob was redirected to is not answered with the registry's password."""
+    with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(password="other") as storage:
+        world = World(login(tmp_path, registry))
+        image = small_image()
+        push(world.remote, image, [name(registry)])
+        layer = pull(world.remote, name(registry), AMD64, store).layers[0]
+        tokens = registry.count("GET", "/token")
+        registry.redirect_blobs = storage.origin
+        with pytest.raises(RegistryError, match="401 Unauthorized"):
+            layer.open()
+        assert registry.count("GET", "/token") == tokens
+        assert storage.count("GET", "/token") == 0
+        assert all("authorization" not in request.headers for request in storage.requests)
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("http://169.254.169.254/latest", "the private address 169.254.169.254: refused"),
+        ("http://10.0.0.1/x", "the private address 10.0.0.1: refused"),
+        ("file:///etc/passwd", "not an http or https URL"),
+        ("/v2/team/app/manifests/1", "more than 5 redirects"),
+    ],
+)
+def test_bad_redirects(location: str, reason: str, registry: FakeRegistry, world: World, store: Store) -> None:
+    """B2: loops, other schemes and private addresses are refused at once."""
+    push(world.remote, small_image(), [name(registry)])
+    registry.fault("GET", "/manifests/", 302, times=99, headers={"location": location})
+    with pytest.raises(RegistryError, match=reason):
+        resolve(world.remote, name(registry), store)
+    assert world.sleeps == []
+
+
+@pytest.mark.parametrize(
+    ("realm", "answer", "reason"),
+    [
+        ("http://tokens.registry.example/token", b"", "for a token, which is not https: refused"),
+        ("https://10.1.2.3/token", b"", "the private address 10.1.2.3: refused"),
+        ("", b'{"token": "' + b"x" * (5 << 20) + b'"}', "larger than 1048576 bytes"),
+        ("", b"[]", "did not answer with a token"),
+        ("", b'{"token": "a\\nb: c"}', "did not answer with a token"),
+    ],
+)
+def test_bad_token_servers(realm: str, answer: bytes, reason: str, store: Store) -> None:
+    """B3: a challenge sends us to no stranger, and a token is a short word."""
+    with FakeRegistry(password=PASSWORD) as registry:
+        registry.realm = realm
+        registry.fault("GET", "/token", lambda handler: handler.reply(200, answer), times=9)
+        with pytest.raises(RegistryError, match=reason):
+            resolve(World().remote, name(registry), store)
+
+
+def test_authentication_by_repository(store: Store, tmp_path: Path) -> None:
+    """B5: reading without a password works although writing wants one, with tokens and with Basic."""
+    for scheme in ("bearer", "basic"):
+        with FakeRegistry(password=PASSWORD, scheme=scheme, anonymous_pull=True) as registry:
+            journey(registry, World(login(tmp_path, registry)), store)
+            pull(World().remote, name(registry), AMD64, store)
+
+
+def test_password_is_asked_for(store: Store) -> None:
+    """Who has no password is told how to log in."""
+    for scheme in ("bearer", "basic"):
+        with FakeRegistry(password=PASSWORD, scheme=scheme) as registry:
+            remote, reference = World().remote, name(registry)
+            with pytest.raises(RegistryError, match=r"team/app:1.*log in with `docker login 127.0.0.1:\d+`"):
+                resolve(remote, reference, store)
+
+
+def test_lying_digests(registry: FakeRegistry, world: World, store: Store) -> None:
+    """C2: a manifest other than the one asked for, or than the header promises, is not taken."""
+    image, other = small_image(), small_image(small_layer("x", b"x"))
+    push(world.remote, image, [name(registry)])
+    kind = {"content-type": OCI_MANIFEST}
+    registry.fault("GET", "/manifests/", lambda h: h.reply(200, other.manifest, kind), times=2)
+    with pytest.raises(RegistryError, match=r"digest is sha256:\w+ instead of sha256:\w+; gave up after 2 tries"):
+        resolve(world.remote, name(registry).pinned(image.digest), store)
+    lie = {"content-type": OCI_MANIFEST, "docker-content-digest": "sha256:" + "0" * 64}
+    registry.fault("GET", "/manifests/", lambda h: h.reply(200, image.manifest, lie), times=2)
+    with pytest.raises(RegistryError, match="instead of sha256:0000"):
+        resolve(world.remote, name(registry), store)
+
+
+def manifest_with(**changes: object) -> bytes:
+    return canonical_json({**small_image().manifest_json, **changes})
+
+
+LAYER = small_image().manifest_json["layers"][0]
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type", "reason"),
+    [
+        (b"[" * 100_000, OCI_MANIFEST, "not readable as JSON"),
+        (b"\xff", OCI_MANIFEST, "not readable as JSON"),
+        (b"[]", OCI_MANIFEST, "not a JSON object"),
+        (b'{"schemaVersion": NaN}', OCI_MANIFEST, "NaN is not JSON"),
+        (b'{"layers": [], "layers": []}', OCI_MANIFEST, "a key appears twice"),
+        (b'{"schemaVersion": 1, "fsLayers": []}', OCI_MANIFEST, "schema 1"),
+        (manifest_with(manifests=[]), OCI_MANIFEST, "CVE-2021-41190"),
+        (small_image().manifest, OCI_INDEX, "mediaType"),
+        (manifest_with(layers=None), OCI_MANIFEST, "layers is not a list"),
+        (manifest_with(layers=[1]), OCI_MANIFEST, r"layers\[0\] is not a descriptor"),
+        (manifest_with(layers=[{**LAYER, "size": -1}]), OCI_MANIFEST, r"layers\[0\].size"),
+        (manifest_with(layers=[{**LAYER, "digest": "md5:1"}]), OCI_MANIFEST, r"layers\[0\].digest"),
+        (manifest_with(layers=[{**LAYER, "mediaType": "text/x"}]), OCI_MANIFEST, "unknown type 'text/x'"),
+        (manifest_with(layers=[LAYER, LAYER]), OCI_MANIFEST, "2 layers but 1 diff_ids"),
+        (b" " * (5 << 20), OCI_MANIFEST, "larger than 4194304 bytes"),
+    ],
+)
+def test_bad_manifests(
+    data: bytes, media_type: str, reason: str, registry: FakeRegistry, world: World, store: Store
+) -> None:
+    """C3, C4: a manifest that breaks the image-spec is refused in one line that names the field."""
+    registry.put_manifest("team/app", "1", media_type, data)
+    registry.put_blob("team/app", small_image().config)
+    with pytest.raises(HatchDockerError, match=reason) as caught:
+        pull(world.remote, name(registry), AMD64, store)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert world.sleeps == []
+
+
+def test_wrong_platform(registry: FakeRegistry, world: World, store: Store) -> None:
+    """C4: an image for another machine is refused, both are named."""
+    push(world.remote, small_image(platform=ARM64), [name(registry)])
+    with pytest.raises(ImageError, match="is for linux/arm64/v8, not for linux/amd64"):
+        pull(world.remote, name(registry), AMD64, store)
+
+
+def test_unknown_image(registry: FakeRegistry, world: World, store: Store) -> None:
+    """A name that does not exist is no reason to try again."""
+    reason = r"team/app:1: get manifest: 404 Not Found \(MANIFEST_UNKNOWN.*check the name"
+    with pytest.raises(RegistryError, match=reason):
+        pull(world.remote, name(registry), AMD64, store)
+    assert world.sleeps == []
+
+
+def test_https_unless_allowed(world: World) -> None:
+    """Plain http is spoken with this machine and listed registries only."""
+    remote = World({"HATCH_DOCKER_INSECURE_REGISTRIES": "old.registry.example:5000, x.example"}).remote
+    for host, scheme in {
+        "registry.example": "https", "old.registry.example:5000": "http", "old.registry.example": "https",
+        "localhost:5000": "http", "127.0.0.9:1": "http", "[::1]:5000": "http", "10.0.0.1:5000": "https",
+    }.items():
+        assert remote.url(Reference(host, "app", "1"), "").startswith(f"{scheme}://{host}/v2/app/")
+
+
+def test_secrets_stay_secret(store: Store, tmp_path: Path) -> None:
+    """B7: passwords and tokens are in no line and in no error, whatever goes wrong."""
+    steps: list[Callable[[Remote, FakeRegistry], object]] = [
+        lambda remote, registry: push(remote, small_image(), [name(registry)]),
+        lambda remote, registry: resolve(remote, name(registry), store),
+    ]
+    for method, part in STEPS:
+        for action in (500, 403, "reset"):
+            with FakeRegistry(password=PASSWORD) as registry:
+                world = World(login(tmp_path, registry))
+                registry.fault(method, part, action, times=99)
+                text = []
+                for step in steps:
+                    try:
+                        step(world.remote, registry)
+                    except RegistryError as error:
+                        text.append(str(error) + repr(error.__cause__))
+                shown = "".join(world.lines + text) + repr(world.remote)
+                assert not any(secret in shown for secret in [PASSWORD, *registry.tokens])
+
+
+def test_index_type_is_kept() -> None:
+    """The fakes themselves are what they say."""
+    index = small_index()
+    assert isinstance(index, Index)
+    assert digest_of(index.index) == index.digest
