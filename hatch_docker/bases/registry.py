@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base, base_of
-from hatch_docker.errors import BaseImageError, ImageError, RegistryError
+from hatch_docker.errors import BaseImageError, ImageError, RegistryError, TransientError
 from hatch_docker.oci.model import DIGEST, Platform
 from hatch_docker.store import key_of
 
@@ -34,7 +34,8 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
     except ImageError as error:
         raise BaseImageError(f"base {plan.name}: {error}") from error
     except RegistryError as error:
-        raise type(error)(f"base {plan.name}: {error}; base = \"debian:trixie\" needs no registry") from error
+        kind = TransientError if isinstance(error, TransientError) else RegistryError
+        raise kind(f'base {plan.name}: {error}; base = "debian:trixie" needs no registry') from error
     return base_of(plan, image, ctx, digest=pinned.digest, source=str(pinned))
 
 

@@ -1,0 +1,104 @@
+"""Base images made by hand: files that look like a Python and a C library, and do not run."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from hatch_docker.context import Context
+from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
+from hatch_docker.oci.model import (
+    OCI_CONFIG,
+    OCI_MANIFEST,
+    Descriptor,
+    Image,
+    Layer,
+    Platform,
+    canonical_json,
+    digest_of,
+)
+from hatch_docker.progress import Progress
+from hatch_docker.store import open_store
+from hatch_docker.transport import make_client
+
+MACHINES = {"amd64": 62, "arm64": 183}
+PASSWD = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/sbin/nologin\napp:x:1000:1001::/srv:\n"
+RELEASE = 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_CODENAME=trixie\n'
+GLIBC = b"\0GNU C Library (Debian GLIBC 2.41-12) stable release version 2.41.\n\0"
+
+
+def program(architecture: str, *texts: str) -> bytes:
+    """The head of an ELF program, and some texts between NULs."""
+    head = b"\x7fELF\x02\x01" + bytes(10) + struct.pack("<HH", 3, MACHINES[architecture]) + bytes(44)
+    return head + b"\0" + b"".join(text.encode() + b"\0" for text in texts)
+
+
+def file(path: str, content: bytes | str = b"", mode: int = 0o644) -> Entry:
+    data = content.encode() if isinstance(content, str) else content
+    return Entry(path, "file", mode, 0, size=len(data), content=data)
+
+
+def link(path: str, target: str) -> Entry:
+    return Entry(path, "symlink", 0o777, 0, target=target)
+
+
+def directory(path: str, mode: int = 0o755) -> Entry:
+    return Entry(path, "directory", mode, 0)
+
+
+def layer_of(entries: Iterable[Entry]) -> Layer:
+    out = io.BytesIO()
+    compression = Compression()
+    facts = write_layer(list(entries), out, compression)
+    return make_layer(facts, compression, partial(io.BytesIO, out.getvalue()))
+
+
+def image_of(*layers: Layer, architecture: str = "amd64", path: str = "") -> Image:
+    config = canonical_json({
+        "os": "linux", "architecture": architecture,
+        "config": {"Env": [f"PATH={path}"]} if path else {},
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+    })  # fmt: skip
+    manifest = canonical_json({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": Descriptor(OCI_CONFIG, digest_of(config), len(config)).to_json(),
+        "layers": [layer.descriptor.to_json() for layer in layers],
+    })  # fmt: skip
+    platform = Platform("linux", architecture)
+    descriptor = Descriptor(OCI_MANIFEST, digest_of(manifest), len(manifest), platform)
+    return Image(descriptor, manifest, config, layers)
+
+
+def debian_layer(architecture: str = "amd64") -> Layer:
+    """What python:slim stands on: usr-merged, no Python."""
+    return layer_of([
+        link("bin", "usr/bin"), link("lib", "usr/lib"), directory("usr"), directory("usr/bin"), directory("usr/lib"),
+        directory("etc"), directory("tmp", 0o1777), directory("opt"), file("etc/passwd", PASSWD),
+        link("etc/os-release", "../usr/lib/os-release"), file("usr/lib/os-release", RELEASE),
+        file("usr/lib/libc.so.6", program(architecture) + GLIBC, 0o755),
+    ])  # fmt: skip
+
+
+def python_layer(architecture: str = "amd64", version: str = "3.13.5", prefix: str = "usr/local") -> Layer:
+    """A Python as the official images have it: a small program and a library."""
+    short = version.rpartition(".")[0]
+    return layer_of([
+        directory(prefix), directory(f"{prefix}/bin"), directory(f"{prefix}/lib"),
+        file(f"{prefix}/bin/python{short}", program(architecture, "1.2.3", "Py_BytesMain"), 0o755),
+        link(f"{prefix}/bin/python3", f"python{short}"), link(f"{prefix}/bin/python", "python3"),
+        file(f"{prefix}/lib/libpython{short}.so.1.0", program(architecture, "3.8.1", version), 0o755),
+    ])  # fmt: skip
+
+
+def python_image(architecture: str = "amd64", version: str = "3.13.5") -> Image:
+    """An image like python:3.13-slim."""
+    return image_of(debian_layer(architecture), python_layer(architecture, version), architecture=architecture)
+
+
+def context(root: Path, lines: list[str] | None = None, **environ: str) -> Context:
+    """A context with a store of its own; what the user reads goes to `lines`."""
+    progress = Progress((lines if lines is not None else []).append, 1)
+    return Context(open_store(root), progress, make_client(environ, progress), environ)
