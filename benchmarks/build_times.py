@@ -5,7 +5,7 @@
 PYTHON is one that has hatch-docker installed, together with what the projects need to be built. The first build of
 every project, which is not counted, fills the package caches over the network; from then on four cases are timed:
 
-    cold         an empty store that has the downloaded packages only; versions are resolved anew
+    cold         a store with nothing but the downloaded packages: indexes and versions are asked for anew
     unchanged    the same build once more
     .py edited   one line of one module is new
     C edited     one line of the C extension is new (projects that have one)
