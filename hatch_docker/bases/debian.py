@@ -6,7 +6,6 @@ what `runtime.packages` adds to it.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,9 +16,19 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases import Base, Interpreter, base_tree
 from hatch_docker.bases.archive import KEYRING, Index
 from hatch_docker.bases.deb import Deb, open_deb
-from hatch_docker.bases.debian_layer import Assemble, Contents, Made, base_entries, layer_of, made_once, system_entries
+from hatch_docker.bases.debian_layer import (
+    Assemble,
+    Contents,
+    Made,
+    base_entries,
+    layer_of,
+    made_once,
+    system_entries,
+    unpack_builder,
+)
 from hatch_docker.bases.resolve import Package
 from hatch_docker.bases.scripts import USERS
+from hatch_docker.bases.sibling import host_platform
 from hatch_docker.bases.snapshot import Archive, Step, fetch_debs, pin, with_snapshot
 from hatch_docker.errors import BaseImageError
 from hatch_docker.oci.layer import Compression
@@ -33,13 +42,19 @@ if TYPE_CHECKING:
 
 RECIPE = 1  # raise it when the same packages give another layer
 PYTHONS: Mapping[str, str] = MappingProxyType({"bookworm": "3.11", "trixie": "3.13"})
-# GOARCH and Debian agree on these two; the kernel calls them otherwise.
-MACHINES: Mapping[str, str] = MappingProxyType({"x86_64": "amd64", "aarch64": "arm64"})
+ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on these two
 
 # Needed by maintainer scripts and interactive shells only.
 IGNORED = frozenset({"awk", "debconf", "debconf-2.0", "mawk", "openssl", "readline-common"})
 # Berkeley DB is for dbm.ndbm alone, and large; dbm has better ways to keep a file.
 IGNORED_SLIM = frozenset({"libdb5.3", "libdb5.3t64", "openssl-provider-legacy"})
+
+# What building an extension module takes; /bin/sh and what configure scripts and makefiles expect.
+TOOLS = (
+    "base-files", "bzip2", "ca-certificates", "coreutils", "dash", "diffutils", "findutils", "g++", "gcc", "grep",
+    "gzip", "libc-bin", "libc6-dev", "make", "mawk", "media-types", "netbase", "patch", "pkgconf", "sed", "tar",
+    "tzdata", "xz-utils",
+)  # fmt: skip
 
 ENV: Mapping[str, str] = MappingProxyType(
     {
@@ -48,12 +63,6 @@ ENV: Mapping[str, str] = MappingProxyType(
         "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",  # for libraries that bring their own TLS
     }
 )
-
-
-def host_architecture() -> str:
-    """The architecture of this machine as Debian calls it, "" where it cannot run a Linux base."""
-    system = os.uname()
-    return MACHINES.get(system.machine, "") if system.sysname == "Linux" else ""
 
 
 def make_debian_base(
@@ -67,8 +76,8 @@ def make_debian_base(
     if plan.location not in PYTHONS:
         known = ", ".join(f"debian:{suite}" for suite in PYTHONS)
         raise BaseImageError(f"base {plan.name!r}: unknown Debian suite; known: {known}")
-    if platform.os != "linux" or platform.architecture not in MACHINES.values():
-        known = ", ".join(f"linux/{architecture}" for architecture in MACHINES.values())
+    if platform.os != "linux" or platform.architecture not in ARCHITECTURES:
+        known = ", ".join(f"linux/{architecture}" for architecture in ARCHITECTURES)
         raise BaseImageError(f"base {plan.name} cannot be made for {platform}; it can for {known}")
     archive = Archive(plan, plan.location, platform.architecture, ctx, keyring)
     return with_snapshot(archive, lambda indexes: _base(archive, platform, compression, indexes))
@@ -109,20 +118,20 @@ def _first(
     archive: Archive, packages: Sequence[Package], interpreter: Interpreter, compression: Compression
 ) -> tuple[str, Assemble]:
     """Key and maker of the layer that all projects share."""
-    compiled = host_architecture() != ""
+    host = host_platform()
+    compiled = host is not None and host.architecture in ARCHITECTURES
     slim = archive.plan.slim
     key = key_of("debian base", RECIPE, _ids(packages), slim, compiled, compression.identity)
 
     def assemble(place: Path) -> Contents:
         debs = open_debs(archive, packages)
         compiler = None
-        if not compiled:
+        if host is None or not compiled:
             archive.ctx.progress.warn(
                 f"this machine cannot run {archive.plan.name}'s Python: its standard library goes without .pyc"
             )
-        elif archive.architecture != host_architecture():
+        elif archive.architecture != host.architecture:
             plan = replace(archive.plan, packages=())
-            host = Platform("linux", host_architecture())
             own = make_debian_base(plan, host, archive.ctx, compression=compression, keyring=archive.keyring)
             compiler = base_tree(own, archive.ctx), own.interpreter
         return base_entries(debs, place, interpreter, compiler, slim=slim, compiled=compiled)
@@ -136,6 +145,38 @@ def _second(
     """Key and maker of the layer with `runtime.packages`."""
     key = key_of("debian system", RECIPE, below.facts.diff_id, _ids(packages), compression.identity)
     return key, lambda place: system_entries(open_debs(archive, packages), place, below)
+
+
+def builder_root(
+    plan: BasePlan, platform: Platform, packages: Sequence[str], ctx: Context, *, suite: str,
+    keyring: Path = KEYRING,
+) -> Path:  # fmt: skip
+    """A tree of the store with a compiler, the suite's Python with its headers, and `packages`; made once.
+
+    Mirrors are those of `plan`, which may be another kind of base with the same suite. The tree's name is a
+    key of its contents. Raises BaseImageError and RegistryError.
+    """
+    if suite not in PYTHONS or platform.architecture not in ARCHITECTURES:
+        known = ", ".join(PYTHONS)
+        raise BaseImageError(f"there is no compiler for {platform} of {suite or plan.name!r}; there is for {known}")
+    archive = Archive(plan, suite, platform.architecture, ctx, keyring)
+    python = PYTHONS[suite]
+    step = Step((*TOOLS, f"python{python}-dev", *packages), IGNORED - {"awk", "mawk"})
+
+    def unpacked(indexes: Sequence[Index]) -> Path:
+        (found,) = pin(archive, indexes, [step])
+        key = key_of("builder root", RECIPE, _ids(found))
+        version = next(package.version for package in found if package.name == f"python{python}")
+        interpreter = Interpreter(f"/usr/bin/python{python}", upstream(version))
+
+        def make(place: Path) -> None:
+            debs = open_debs(archive, found)
+            ctx.progress.info(f"unpacking {len(debs)} packages of {archive.name}")
+            unpack_builder(debs, place, interpreter)
+
+        return ctx.store.tree("builder", key, make)
+
+    return with_snapshot(archive, unpacked)
 
 
 def _ids(packages: Sequence[Package]) -> list[list[str]]:

@@ -221,3 +221,14 @@ def system_entries(debs: Sequence[Deb], place: Path, below: Made) -> Contents:
     libraries = sorted(known.values())
     entries |= _by_path([loader_cache(libraries), *status(debs, entries)])
     return Contents(entries, libraries, search)
+
+
+def unpack_builder(debs: Sequence[Deb], place: Path, interpreter: Interpreter) -> None:
+    """A tree to compile in: everything but documentation, for this machine's architecture."""
+    entries = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path))
+    added = root_files(debs, entries)
+    write_into(place, added)
+    entries = with_parents({**entries, **_by_path(added)})
+    libraries = find_libraries(entries, conf_directories(loader_files(entries)))
+    compiled = _compiled(entries, interpreter, (place, interpreter))
+    write_into(place, [loader_cache(libraries), *compiled.values()])

@@ -7,6 +7,7 @@ glibc's, sysdeps/generic/dl-cache.h: "glibc-ld.so.cache1.1", without hardware ca
 from __future__ import annotations
 
 import io
+import posixpath
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping
@@ -49,23 +50,35 @@ def conf_directories(files: Mapping[str, bytes]) -> list[str]:
 
 
 def find_libraries(entries: Mapping[str, Entry], directories: Iterable[str]) -> list[Library]:
-    """The libraries among a tree's entries that lie in one of `directories`, the first of a soname only."""
+    """The libraries among a tree's entries that lie in one of `directories`, of a soname the first."""
     found: dict[str, Library] = {}
     for directory in directories:
         prefix = directory + "/"
-        for path in sorted(entries):
+        for path in sorted(path for path in entries if path.startswith(prefix)):
             name = path[len(prefix) :]
-            entry = entries[path]
-            if not path.startswith(prefix) or "/" in name or entry.kind != "file" or not _NAME.fullmatch(name):
+            if "/" in name or not _NAME.fullmatch(name):
                 continue
-            read = _read_elf(entry)
+            file = _followed(entries, path)
+            read = _read_elf(file) if file is not None else None
             if read is None:
                 continue
             soname = read[0] or name
-            # ldconfig enters the name that programs ask for, and makes that link where a package did not.
-            library = Library(soname, prefix + (soname if prefix + soname in entries else name), read[1])
-            found.setdefault(soname, library)
+            # Programs ask for the soname: a link of that name if there is one, else the file itself.
+            if soname == name or (entries[path].kind == "file" and prefix + soname not in entries):
+                found.setdefault(soname, Library(soname, path, read[1]))
     return sorted(found.values())
+
+
+def _followed(entries: Mapping[str, Entry], path: str) -> Entry | None:
+    """The file that a path leads to, over links to files (those to directories are the merged /usr's)."""
+    for _ in range(8):
+        entry = entries.get(path)
+        if entry is None or entry.kind in ("file", "directory"):
+            return entry if entry is not None and entry.kind == "file" else None
+        path = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), entry.target)).lstrip("/")
+        path = entry.target if entry.kind == "hardlink" else path
+        path = f"usr/{path}" if path.startswith("lib") else path
+    return None
 
 
 def _read_elf(entry: Entry) -> tuple[str, int] | None:
