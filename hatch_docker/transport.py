@@ -41,6 +41,7 @@ Result = TypeVar("Result")
 CHUNK = 1 << 18  # bytes read at a time
 BLOCK = 1 << 16  # bytes sent at a time: each must leave within CONNECT seconds
 BROKEN = (ConnectionError, TimeoutError)
+COMPLAINT = 1 << 16  # bytes of an error's body that are read
 SMALL = 4 << 20  # bytes of an answer that is not a blob
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
@@ -120,14 +121,16 @@ class Client:
             came = f"more than {size}" if count > size else f"only {count} of {size}"
             raise Retryable(f"{came} bytes came", tries=2, lasting=True)
         if count > bound:
-            raise RegistryError(f"{urls.shown(final)} is larger than {limit} bytes")
+            raise RegistryError(f"the file is larger than {limit} bytes")
 
     def _small(self, raw: urllib3.BaseHTTPResponse, url: str, limit: int) -> Response:
         data = bytearray()
         for chunk in self._chunks(raw, url):
             data += chunk
-            if len(data) > limit:
-                raise RegistryError(f"{urls.shown(url)}: the answer is larger than {limit} bytes")
+            if raw.status >= 400 and len(data) > COMPLAINT:
+                break
+            if raw.status < 400 and len(data) > limit:
+                raise RegistryError(f"the answer is larger than {limit} bytes")
         named = {name.lower(): value for name, value in raw.headers.items()}
         response = Response(raw.status, named, bytes(data), url)
         if response.status in RETRYABLE:
@@ -280,9 +283,9 @@ def read(client: Client, url: str, *, limit: int, headers: Mapping[str, str] = _
 
 
 def _local(url: str) -> Path | None:
-    parts = urlsplit(url)
-    if parts.scheme != "file":
+    if not url.lower().startswith("file:"):
         return None
+    parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise RegistryError(f"{urls.shown(url)}: a file URL names no host")
     return Path(unquote(parts.path))

@@ -54,8 +54,11 @@ def follow(url: str, location: str) -> str:
     Never from https to http, never to another scheme, and to a literal private address only when that is
     where we came from: a registry must not steer us at the machines around the user.
     """
-    target = urljoin(url, location)
-    parts = urlsplit(target)
+    try:
+        target = urljoin(url, location)
+        parts = urlsplit(target)
+    except ValueError as error:
+        raise RegistryError(f"{shown(url)} leads to something that is not a URL: {error}") from error
     if parts.scheme not in PORTS or not parts.hostname:
         raise RegistryError(f"{shown(url)} leads to {shown(target)[:200]!r}: not an http or https URL")
     if urlsplit(url).scheme == "https" and parts.scheme == "http":

@@ -13,6 +13,7 @@ from hatch_docker.errors import ImageError
 from hatch_docker.oci.model import DIGEST
 
 DOCKER_HUB = "docker.io"
+LONGEST = 512  # characters: 255 of the name, a tag and a digest, and some room
 _ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
@@ -56,6 +57,8 @@ def parse_reference(text: str) -> Reference:
 
     Raises ImageError, which says what part of the text is wrong.
     """
+    if len(text) > LONGEST:
+        raise _wrong(text, f"it has more than {LONGEST} characters")
     name, at, digest = text.partition("@")
     if at and not DIGEST.fullmatch(digest):
         raise _wrong(text, f"{digest!r} is not a digest (sha256: and 64 hexadecimal digits)")
@@ -88,4 +91,6 @@ def check_tag(tag: str, where: str) -> None:
 
 
 def _wrong(text: str, reason: str) -> ImageError:
-    return ImageError(f"{text[:300]!r} is not an image reference: {reason}")
+    # Somebody may have pasted a URL with a password before the host.
+    shown = re.sub(r"[^/@\s]+@(?=[^@]*/)", "***@", text[:LONGEST])
+    return ImageError(f"{shown!r} is not an image reference: {reason}")
