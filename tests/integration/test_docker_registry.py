@@ -1,0 +1,154 @@
+"""Our images in a real registry: Debian's docker-registry on a free port of this machine, read back by skopeo too."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.errors import RegistryError
+from hatch_docker.oci.reference import Reference, parse_reference
+from hatch_docker.oci.registry import Remote, pull, pull_index, push
+from hatch_docker.progress import Progress
+from hatch_docker.store import open_store
+from hatch_docker.transport import make_client
+from tests.conftest import need
+from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
+
+pytestmark = pytest.mark.engine
+
+
+@dataclass(frozen=True)
+class Server:
+    host: str
+
+    def name(self, text: str) -> Reference:
+        return parse_reference(f"{self.host}/{text}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A docker-registry with its data in a temporary directory."""
+    program = need("docker-registry")
+    directory = tmp_path_factory.mktemp("registry")
+    host = f"127.0.0.1:{free_port()}"
+    config: dict[str, Any] = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
+        "http": {"addr": host},
+    }
+    (directory / "config.yml").write_text(json.dumps(config))  # JSON is YAML
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen([program, "serve", str(directory / "config.yml")], stdout=log, stderr=log)
+    try:
+        wait_for(host)
+        yield Server(host)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def wait_for(host: str) -> None:
+    address, port = host.split(":")
+    for _ in range(100):
+        try:
+            socket.create_connection((address, int(port)), 1).close()
+        except ConnectionError:
+            time.sleep(0.05)
+        else:
+            return
+    raise AssertionError(f"docker-registry does not listen on {host}")
+
+
+@pytest.fixture
+def remote() -> Remote:
+    lines: list[str] = []
+    return Remote(make_client({}, Progress(lines.append)), {})
+
+
+def test_image_survives_the_journey(server: Server, remote: Remote, tmp_path: Path) -> None:
+    """The registry keeps our digest and gives our bytes back; pushing again sends nothing."""
+    image = small_image(small_layer("a", bytes(300_000)), small_layer("b", b"b"))
+    names = [server.name("team/app:1"), server.name("team/app:latest")]
+    assert push(remote, image, names).sent == image.size + len(image.config)
+    assert push(remote, image, names).sent == 0
+    back = pull(remote, names[1], AMD64, open_store(tmp_path))
+    assert (back.digest, back.manifest, back.config) == (image.digest, image.manifest, image.config)
+    for ours, theirs in zip(image.layers, back.layers, strict=True):
+        with ours.open() as one, theirs.open() as two:
+            assert one.read() == two.read()
+
+
+def test_index_survives_the_journey(server: Server, remote: Remote, tmp_path: Path) -> None:
+    """An index and its images keep their digests."""
+    index = small_index()
+    push(remote, index, [server.name("team/both:1")])
+    back = pull_index(remote, server.name("team/both:1"), open_store(tmp_path))
+    assert (back.digest, [image.digest for image in back.images]) == (
+        index.digest, [image.digest for image in index.images],
+    )
+    assert pull(remote, server.name("team/both:1"), ARM64, open_store(tmp_path)).platform == ARM64
+
+
+def test_base_is_mounted(server: Server, remote: Remote) -> None:
+    """A layer of the base's repository is mounted and never opened."""
+    base = small_layer("base", b"base" * 5000)
+    push(remote, small_image(base), [server.name("base:1")])
+
+    def never() -> Any:
+        raise AssertionError("the base's layer was opened")
+
+    ours = small_layer("mounted", b"ours")
+    image = small_image(replace(base, open=never), ours)
+    pushed = push(remote, image, [server.name("team/mounted:1")], mount_from=server.name("base:1"))
+    assert pushed.sent == ours.descriptor.size + len(image.config)
+
+
+def test_skopeo_agrees(server: Server, remote: Remote, tmp_path: Path) -> None:
+    """skopeo reads what we push, and we read what skopeo copies."""
+    skopeo = need("skopeo")
+    image = small_image(small_layer("s", b"skopeo"))
+    push(remote, image, [server.name("team/ours:1")])
+    command = [skopeo, "inspect", "--raw", "--tls-verify=false", f"docker://{server.host}/team/ours:1"]
+    assert subprocess.run(command, check=True, capture_output=True).stdout == image.manifest
+    subprocess.run(
+        [skopeo, "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", "--format=v2s2",
+         f"docker://{server.host}/team/ours:1", f"docker://{server.host}/team/theirs:1"],
+        check=True, capture_output=True,
+    )
+    back = pull(remote, server.name("team/theirs:1"), AMD64, open_store(tmp_path))
+    assert back.descriptor.media_type == "application/vnd.docker.distribution.manifest.v2+json"
+    with back.layers[0].open() as stream, image.layers[0].open() as ours:
+        assert stream.read() == ours.read()
+
+
+def test_refusals_have_its_words(server: Server, remote: Remote, tmp_path: Path) -> None:
+    """What the registry says about an unknown image reaches the user."""
+    with pytest.raises(RegistryError, match=r"team/none:1: get manifest: 404 Not Found \(MANIFEST_UNKNOWN"):
+        pull(remote, server.name("team/none:1"), AMD64, open_store(tmp_path))
+
+
+def test_a_lie_is_refused(server: Server, remote: Remote, tmp_path: Path) -> None:
+    """Bytes that are not what their digest says are refused by the registry, after a second look, untagged."""
+    layer = small_layer("lie", b"truth")
+    image = small_image(replace(layer, open=lambda: io.BytesIO(bytes(layer.descriptor.size))))
+    with pytest.raises(RegistryError, match=r"DIGEST_INVALID.*nothing is tagged"):
+        push(remote, image, [server.name("team/lie:1")])
+    with pytest.raises(RegistryError, match="404"):
+        pull(remote, server.name("team/lie:1"), AMD64, open_store(tmp_path))
