@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.compression import RATIO_GRACE, Decompressed
@@ -318,3 +321,42 @@ def test_another_process_writes_the_same_layer() -> None:
         text=True, check=True,
     )  # fmt: skip
     assert done.stdout.strip() == hashlib.sha256(written(TREE, "gzip")).hexdigest()
+
+
+NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=60)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.lists(NAMES, min_size=1, max_size=5), min_size=1, max_size=5), st.integers(0, 2**40))
+def test_any_name_and_time_survive(paths: list[list[str]], mtime: int) -> None:
+    """What is written is read back by us and by tarfile."""
+    entries = {}
+    for parts in paths:
+        with contextlib.suppress(ImageError):
+            path = safe_path("/".join(parts))
+            entries[path] = Entry(path, "symlink", 0o777, mtime, target=path)
+    try:
+        raw = written(list(entries.values()))
+    except ImageError:  # one below another
+        return
+    found = {entry.path: entry for entry, _ in read_tar(io.BytesIO(raw))}
+    assert found == entries
+    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        assert {member.name: member.linkname for member in tar} == {path: path for path in entries}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3583), st.integers(0, 255)), max_size=8))
+def test_any_damage_is_an_image_error(changes: list[tuple[int, int]]) -> None:
+    """A reader of strangers' tars fails in one way only."""
+    raw = bytearray(written([file("a/" + "ő" * 60, b"x" * 600), symlink("b", "c")]))
+    for position, value in changes:
+        raw[position] = value
+    for start in range(0, len(raw), 512):  # with sums set right, damage gets further
+        total = sum(raw[start : start + 148]) + sum(raw[start + 156 : start + 512]) + 256
+        if raw[start + 257 : start + 262] == b"ustar":
+            raw[start + 148 : start + 156] = b"%06o\0 " % total
+    with contextlib.suppress(ImageError):
+        for _entry, content in read_entries(io.BytesIO(raw), OCI_LAYER):
+            if content:
+                content.read()

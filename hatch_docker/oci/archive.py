@@ -47,6 +47,35 @@ def write_archive(item: Image | Index, references: Sequence[str], out: Writable,
     out.write(END)
 
 
+def write_partial(image: Image, references: Sequence[str], present: int, out: Writable) -> None:
+    """Write a docker-archive without the `present` lowest layers, for a Docker that has them already.
+
+    Undocumented, and works with Docker's own store: it looks for each layer's chain before its file. The
+    containerd store and podman want every layer.
+    """
+    config = parse_manifest(image.manifest, "the manifest").config
+    for name, data in (
+        ("manifest.json", docker_manifest(image, references)),
+        (blob_path(config.digest), image.config),
+    ):
+        out.write(_file(name, len(data)) + data + bytes(-len(data) % BLOCK))
+    sent: set[str] = set()
+    for layer in image.layers[present:]:
+        if layer.descriptor.digest not in sent:
+            sent.add(layer.descriptor.digest)
+            out.write(_file(blob_path(layer.descriptor.digest), layer.descriptor.size))
+            copy_layer(layer, out)
+            out.write(bytes(-layer.descriptor.size % BLOCK))
+    out.write(END)
+
+
+def child_for(index: Index, host: Platform) -> Image:
+    """The image of an index for a platform, else for its architecture, else the first."""
+    fitting = [image for image in index.images if image.platform == host]
+    same = [image for image in index.images if image.platform.architecture == host.architecture]
+    return (fitting or same or list(index.images))[0]
+
+
 def archive_matches(path: Path, item: Image | Index, references: Sequence[str], *, host: Platform) -> bool:
     """Whether the archive at `path` is what `write_archive` would write, so that it need not.
 
@@ -73,11 +102,11 @@ def docker_names(references: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(f"{name.name}:{name.tag}" for name in full if name.tag))
 
 
-def docker_manifest(image: Image, references: Sequence[str], layers: Sequence[str] | None = None) -> bytes:
-    """A docker-archive's manifest.json, its paths in a layout's blobs; `layers` may name others."""
+def docker_manifest(image: Image, references: Sequence[str]) -> bytes:
+    """A docker-archive's manifest.json, its paths in a layout's blobs."""
     config = parse_manifest(image.manifest, "the manifest").config
-    paths = [blob_path(layer.descriptor.digest) for layer in image.layers] if layers is None else layers
-    value = {"Config": blob_path(config.digest), "RepoTags": docker_names(references), "Layers": list(paths)}
+    paths = [blob_path(layer.descriptor.digest) for layer in image.layers]
+    value = {"Config": blob_path(config.digest), "RepoTags": docker_names(references), "Layers": paths}
     return canonical_json([value])
 
 
@@ -87,7 +116,7 @@ def _members(
     """Header, content and size of every member, the small ones first."""
     names = docker_names(references)
     annotations = [{REF_NAME: name, CONTAINERD_NAME: name} for name in names]
-    loaded = item if isinstance(item, Image) else _for_host(item, host)
+    loaded = item if isinstance(item, Image) else child_for(item, host)
     yield _directory("blobs"), b"", 0
     yield _directory("blobs/sha256"), b"", 0
     for name, data in (
@@ -98,12 +127,6 @@ def _members(
         yield _file(name, len(data)), data, len(data)
     for descriptor, content in blobs_of(item):
         yield _file(blob_path(descriptor.digest), descriptor.size), content, descriptor.size
-
-
-def _for_host(index: Index, host: Platform) -> Image:
-    fitting = [image for image in index.images if image.platform == host]
-    same = [image for image in index.images if image.platform.architecture == host.architecture]
-    return (fitting or same or list(index.images))[0]
 
 
 def _directory(path: str) -> bytes:
