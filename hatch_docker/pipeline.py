@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hatch_docker.context import Context
 from hatch_docker.engines import Built, Engine
+from hatch_docker.errors import DaemonError
 from hatch_docker.oci.model import Image, Index, Platform
 from hatch_docker.oci.mutate import make_index
 from hatch_docker.plan import Plan
@@ -53,7 +54,7 @@ def _run(
         write_archive_file(item, plan.references, archive, host)
 
     with _timed(timings, "load"):
-        loaded = _load(plan, built, host, ctx)
+        loaded = _load(plan, item, archive, host, ctx)
 
     receipt = make_receipt(
         plan.name, plan.version, item, built, archive=archive.name, references=loaded, timings=timings
@@ -76,7 +77,7 @@ def _check(plan: Plan, built: Sequence[Built], host: Platform, ctx: Context) -> 
     assert plan.check is not None
     for one in built:
         if one.image.platform == host:
-            run_check(one.image, one.base, plan.check, ctx)
+            run_check(one.image, one.base, plan.check.command, ctx)
         else:
             ctx.progress.warn(f"the check was not run for {one.image.platform}: this machine is {host}")
 
@@ -91,9 +92,20 @@ def write_archive_file(item: Image | Index, references: Sequence[str], path: Pat
         write_archive(item, references, stream, host=host)
 
 
-def _load(plan: Plan, built: Sequence[Built], host: Platform, ctx: Context) -> tuple[str, ...]:
+def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: Context) -> tuple[str, ...]:
+    """Load the image into Docker or Podman where one answers; returns the names it has there."""
     from hatch_docker.oci.daemon import find_daemons, load
 
     if plan.load == "never":
         return ()
-    raise NotImplementedError(find_daemons, load, built, host, ctx)
+    daemons = find_daemons(ctx.environ)
+    if not daemons:
+        if plan.load == "always":
+            raise DaemonError("no Docker or Podman answers, and tool.hatch-docker.load asks for one; start it")
+        return ()
+    if host not in {Platform.parse(platform) for platform in plan.platforms}:
+        ctx.progress.detail(f"not loaded: no image for {host} was made")
+        return ()
+    loaded = load(daemons[0], item, plan.references, archive, host=host, progress=ctx.progress)
+    ctx.progress.info(f"{loaded.daemon}: {', '.join(loaded.references)}")
+    return loaded.references

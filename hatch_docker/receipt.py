@@ -116,4 +116,4 @@ def _row(title: str, layers: Sequence[LayerReceipt], whole: int) -> str:
 
 
 def _mb(size: int) -> str:
-    return f"{size / 1e6:7.2f} MB" if size >= 10_000 else f"{size / 1e3:7.2f} kB"
+    return f"{size / 1e6:7.2f} MB" if size >= 1_000_000 else f"{size / 1e3:7.2f} kB"

@@ -55,6 +55,7 @@ class Base:
     suite: str = ""                           # Debian's codename, "" where os-release names none
     contents: tuple[tuple[str, ...], ...] = ()           # ("libc6 2.41-12", ...) a layer
     kinds: tuple[str, ...] = ()               # "base" or "system" a layer
+    cached: bool = True                       # nothing of it had to be made or downloaded
     source: str = ""                          # registry: repository@digest of the index that named this image
 
     @property
