@@ -19,9 +19,10 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  #
 
 
 def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context) -> None:
-    """Run a command in the image: its environment, directory and user, all read-only but /tmp, no network.
+    """Run a command in the image: its environment, directory and user, read-only but for /tmp, no network.
 
-    An image that passed is not checked again. Its layers are unpacked once each and shown as one tree. Raises BuildError with its last lines when it fails, SandboxError where the kernel refuses.
+    An image that passed is not checked again. Its layers are unpacked once each and shown as one tree. Raises
+    BuildError with its last lines when it fails, SandboxError where the kernel refuses.
     """
     key = key_of(RECIPE, digest_of(image.config), list(command))
     if ctx.store.recall("check", key):

@@ -56,6 +56,15 @@ class Builder:
         """Where the build requirements are in the sandbox."""
         return VenvTarget(self.base.interpreter, "env")
 
+    def python_tree(self) -> Path:
+        """The tree that the interpreter is in: Debian's is the compiler's, another came with the base."""
+        return base_tree(self.base, self.ctx) if self.brings_python else self.root
+
+    @property
+    def brings_python(self) -> bool:
+        """Whether the base has a Python of its own making, with its headers (python:3.13-slim)."""
+        return self.base.interpreter.path.startswith("/usr/local/")
+
     @property
     def key(self) -> str:
         """A key of all that decides a wheel here."""
@@ -76,7 +85,7 @@ def build_wheel(
     Raises BuildError with the last lines of a failed build, SandboxError where the kernel refuses one, and
     WheelError for an sdist that cannot be read or gives a wheel that does not fit.
     """
-    source = read_sdist(sdist, filename)
+    source = _known_sdist(sdist, filename, ctx)
     return wheel_of(source, make_builder(source, build, base, target, ctx, root))
 
 
@@ -99,6 +108,18 @@ def wheel_of(source: Sdist, builder: Builder) -> Path:
             return _stored(source, builder, known, _pins(known, builder))
         except _MoreNeeded as again:
             raise BuildError(f"{source.name} never stops asking for build requirements: {again}") from None
+
+
+def _known_sdist(path: Path, name: str, ctx: Context) -> Sdist:
+    """What `read_sdist` reads, remembered by the file's digest: nothing is unpacked to find a wheel again."""
+    name = name or path.name
+    key = key_of(RECIPE, name, file_digest(path))
+    if fact := ctx.store.recall("sdist", key):
+        content, requires, backend, backend_path = fact
+        return Sdist(path, name, content, tuple(requires), backend, tuple(backend_path))
+    found = read_sdist(path, name)
+    ctx.store.remember("sdist", key, [found.content, found.requires, found.backend, found.backend_path])
+    return found
 
 
 def metadata_of(wheel: Path) -> bytes:
@@ -180,7 +201,7 @@ def _build(
     """Build into `directory` and return the wheel there."""
     ctx = builder.ctx
     env = _environment(builder)
-    environment = build_environment(pins, builder.venv, builder.project, ctx)
+    environment = build_environment(pins, builder.venv, builder.project, ctx, compiler=builder.python_tree)
     ctx.progress.info(f"building {source.name} in the builder")
     work = Path(tempfile.mkdtemp(dir=ctx.store.root / "tmp"))
     try:
@@ -190,8 +211,10 @@ def _build(
             Bind(environment / "env", "/env"), Bind(source.path, f"/{source.name}"),
             Bind(Path(__file__).with_name("pep517.py"), "/pep517.py"),
             Bind(work / "build", "/build", writable=True), Bind(work / "out", "/out", writable=True),
-            *_base_binds(builder), *_network_binds(builder),
+            *_network_binds(builder),
         ]  # fmt: skip
+        if builder.brings_python:
+            binds.append(Bind(builder.python_tree() / "usr/local", "/usr/local"))
         spec = {
             "sdist": f"/{source.name}", "source": "/build/src", "output": "/out", "backend": source.backend,
             "backend_path": source.backend_path, "known": list(known), "time": SOURCE_DATE,
@@ -271,13 +294,6 @@ def _accounts(root: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8") if path.is_file() and not path.is_symlink() else ""
         files[f"/{name}"] = text + line.format(*BUILD_USER)
     return files
-
-
-def _base_binds(builder: Builder) -> list[Bind]:
-    """The Python of an image that brings its own in /usr/local, its headers with it."""
-    if not builder.base.interpreter.path.startswith("/usr/local/"):
-        return []
-    return [Bind(base_tree(builder.base, builder.ctx) / "usr/local", "/usr/local")]
 
 
 def _network_binds(builder: Builder) -> list[Bind]:
