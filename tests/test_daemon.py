@@ -24,7 +24,6 @@ from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.daemon import Daemon, find_daemons, load
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
-from hatch_docker.progress import Progress, silent
 from tests.conftest import need
 from tests.test_mutate import AMD64, layer
 
@@ -166,7 +165,7 @@ def test_an_image_that_is_there_is_left_alone(fake: type[Fake], home: Path) -> N
     fake.images = dict.fromkeys(NAMES, known(item))
     start = time.perf_counter()
     done = load(
-        Daemon("docker", f"unix://{home}/sock"), item, NAMES, home / "none", host=AMD64, progress=silent()
+        Daemon("docker", f"unix://{home}/sock"), item, NAMES, home / "none", host=AMD64, log=print
     )
     assert time.perf_counter() - start < 0.1
     assert (done.sent, done.image_id, done.references) == (0, known(item)["Id"], NAMES)
@@ -177,7 +176,7 @@ def test_only_missing_names_are_given(fake: type[Fake], home: Path) -> None:
     """The image is there under one of two names: a tag is enough."""
     fake.images = {NAMES[0]: known(image(b"one"))}
     done = load(
-        Daemon("docker", f"unix://{home}/sock"), image(b"one"), NAMES, home / "none", host=AMD64, progress=silent()
+        Daemon("docker", f"unix://{home}/sock"), image(b"one"), NAMES, home / "none", host=AMD64, log=print
     )
     assert (done.sent, fake.loads) == (0, [])
 
@@ -189,7 +188,7 @@ def test_only_new_layers_are_sent(name: str, fake: type[Fake], home: Path) -> No
     fake.images = {name: known(image(b"one"))}
     fake.grant = dict.fromkeys(NAMES, known(new))
     archive = saved(new, home / "a.tar")
-    done = load(Daemon("docker", f"unix://{home}/sock"), new, NAMES, archive, host=AMD64, progress=silent())
+    done = load(Daemon("docker", f"unix://{home}/sock"), new, NAMES, archive, host=AMD64, log=print)
     assert fake.loads == [done.sent]
     assert done.sent < 20_000 < archive.stat().st_size
 
@@ -203,7 +202,7 @@ def test_everything_is_sent_when_less_is_refused(fake: type[Fake], home: Path) -
     lines: list[str] = []
     archive = saved(new, home / "a.tar")
     daemon = Daemon("docker", f"unix://{home}/sock")
-    done = load(daemon, new, NAMES, archive, host=AMD64, progress=Progress(lines.append, 1))
+    done = load(daemon, new, NAMES, archive, host=AMD64, log=lines.append)
     assert done.sent == archive.stat().st_size
     assert len(fake.loads) == 2
     assert "no such layer file" in lines[0]
@@ -216,7 +215,7 @@ def test_containerd_and_podman_get_everything(fake: type[Fake], home: Path) -> N
     for kind, driver in (("podman", "overlay2"), ("docker", "io.containerd.snapshotter.v1")):
         fake.images, fake.driver = {NAMES[0]: known(image(b"one"))}, driver
         fake.grant = dict.fromkeys(NAMES, known(new))
-        done = load(Daemon(kind, f"unix://{home}/sock"), new, NAMES, archive, host=AMD64, progress=silent())
+        done = load(Daemon(kind, f"unix://{home}/sock"), new, NAMES, archive, host=AMD64, log=print)
         assert done.sent == archive.stat().st_size
 
 
@@ -227,12 +226,12 @@ def test_failures_are_one_line(fake: type[Fake], home: Path) -> None:
     fake.refuse = ["no space left on device"]
     daemon = Daemon("docker", f"unix://{home}/sock")
     with pytest.raises(DaemonError, match="no space left"):
-        load(daemon, new, NAMES, archive, host=AMD64, progress=silent())
+        load(daemon, new, NAMES, archive, host=AMD64, log=print)
     with pytest.raises(DaemonError, match="does not have the image"):
-        load(daemon, new, NAMES, archive, host=AMD64, progress=silent())
+        load(daemon, new, NAMES, archive, host=AMD64, log=print)
     for url in (f"unix://{home}/gone", "tcp://127.0.0.1:1", "nonsense://x"):
         with pytest.raises(DaemonError) as error:
-            load(Daemon("docker", url), new, NAMES, archive, host=AMD64, progress=silent())
+            load(Daemon("docker", url), new, NAMES, archive, host=AMD64, log=print)
         assert "\n" not in str(error.value)
 
 
@@ -253,10 +252,10 @@ def docker() -> Iterator[Daemon]:
 def test_docker_takes_new_layers_only(docker: Daemon, tmp_path: Path) -> None:
     """The real one: all of the first image, the new layer of the second, nothing of the same again."""
     one, two = image(b"one"), image(b"two")
-    first = load(docker, one, NAMES, saved(one, tmp_path / "1"), host=AMD64, progress=silent())
-    second = load(docker, two, NAMES, saved(two, tmp_path / "2"), host=AMD64, progress=silent())
-    again = load(docker, two, NAMES, tmp_path / "2", host=AMD64, progress=silent())
-    back = load(docker, one, NAMES, tmp_path / "missing", host=AMD64, progress=silent())
+    first = load(docker, one, NAMES, saved(one, tmp_path / "1"), host=AMD64, log=print)
+    second = load(docker, two, NAMES, saved(two, tmp_path / "2"), host=AMD64, log=print)
+    again = load(docker, two, NAMES, tmp_path / "2", host=AMD64, log=print)
+    back = load(docker, one, NAMES, tmp_path / "missing", host=AMD64, log=print)
     assert first.sent > 1_000_000 > 20_000 > second.sent > 0
     assert (again.sent, again.image_id) == (0, second.image_id)
     assert (back.sent, back.image_id) == (0, first.image_id)
@@ -267,7 +266,7 @@ def test_docker_takes_new_layers_only(docker: Daemon, tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.stdout.strip() == digest
     index = make_index([one, image(b"arm", Platform("linux", "arm64"))], {})
-    loaded = load(docker, index, NAMES, saved(index, tmp_path / "3"), host=AMD64, progress=silent())
+    loaded = load(docker, index, NAMES, saved(index, tmp_path / "3"), host=AMD64, log=print)
     assert loaded.image_id in (first.image_id, index.digest)
     subprocess.run(["docker", "rmi", "-f", second.image_id], capture_output=True, check=True)
 
@@ -284,10 +283,10 @@ def test_podman_takes_the_image(way: str, home: Path, monkeypatch: pytest.Monkey
     archive = saved(one, home / "1.tar")
     if way == "program":
         daemon = Daemon("podman", "")
-        assert load(daemon, one, NAMES, archive, host=AMD64, progress=silent()).sent > 0
-        assert load(daemon, one, NAMES, archive, host=AMD64, progress=silent()).sent == 0
+        assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent > 0
+        assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent == 0
         with pytest.raises(DaemonError):
-            load(daemon, image(b"two"), NAMES, home / "missing.tar", host=AMD64, progress=silent())
+            load(daemon, image(b"two"), NAMES, home / "missing.tar", host=AMD64, log=print)
         return
     with subprocess.Popen([program, "system", "service", "--time=60", f"unix://{home}/podman.sock"],
                           stderr=subprocess.DEVNULL) as service:  # fmt: skip
@@ -297,8 +296,8 @@ def test_podman_takes_the_image(way: str, home: Path, monkeypatch: pytest.Monkey
             environ = {"CONTAINER_HOST": daemon.url, "DOCKER_HOST": "unix:///missing"}
             while daemon not in find_daemons(environ) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            done = load(daemon, one, NAMES, archive, host=AMD64, progress=silent())
+            done = load(daemon, one, NAMES, archive, host=AMD64, log=print)
             assert done.sent == archive.stat().st_size
-            assert load(daemon, one, NAMES, archive, host=AMD64, progress=silent()).sent == 0
+            assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent == 0
         finally:
             service.terminate()

@@ -14,7 +14,7 @@ import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -25,7 +25,6 @@ from hatch_docker.oci.archive import child_for, docker_names, write_partial
 from hatch_docker.oci.documents import parse_manifest
 from hatch_docker.oci.model import Image, Index, Platform
 from hatch_docker.process import run
-from hatch_docker.progress import Progress
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -155,12 +154,12 @@ def load(
     archive: Path,
     *,
     host: Platform,
-    progress: Progress,
+    log: Callable[[str], None],
 ) -> Loaded:
     """Have the image in a daemon under its names; `archive` is what `write_archive` wrote of it for `host`.
 
     An image that is there is left alone or named; Docker's own store is sent only the layers it lacks, and
-    everything where that fails. Raises DaemonError.
+    everything where that fails, which `log` is told. Raises DaemonError.
     """
     names = tuple(docker_names(references))
     ids = _ids(item)
@@ -179,7 +178,7 @@ def load(
         if daemon.kind == "docker":
             image = item if isinstance(item, Image) else child_for(item, host)
             present = _present(client, image, before or _listed(client, names))
-            sent = _load_partial(client, image, references, present, progress) if present else 0
+            sent = _load_partial(client, image, references, present, log) if present else 0
             found = _named(client, ids, names) if sent else ""
         if not found:
             with archive.open("rb") as stream:
@@ -269,7 +268,7 @@ def _common(wanted: Sequence[str], other: Mapping[str, Any]) -> int:
 
 
 def _load_partial(
-    client: APIClient, image: Image, references: Sequence[str], present: int, progress: Progress
+    client: APIClient, image: Image, references: Sequence[str], present: int, log: Callable[[str], None]
 ) -> int:
     """The bytes sent; 0 where Docker refused, as it does when a layer went away in between."""
     from docker.errors import DockerException
@@ -279,7 +278,7 @@ def _load_partial(
         try:
             return _send(client, stream)
         except (DaemonError, DockerException) as error:
-            progress.detail(f"loading only the new layers failed ({error}): loading all of them")
+            log(f"loading only the new layers failed ({error}): loading all of them")
             return 0
 
 
