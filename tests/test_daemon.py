@@ -277,7 +277,8 @@ def test_podman_takes_the_image(way: str, home: Path, monkeypatch: pytest.Monkey
     """The real one, through its socket and through its program."""
     program = need("podman")
     storage = home / "storage.conf"
-    storage.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{home}/graph"\nrunroot = "{home}/run"\n')
+    places = f'graphroot = "{home}/graph"\nrootless_storage_path = "{home}/graph"\nrunroot = "{home}/run"\n'
+    storage.write_text(f'[storage]\ndriver = "vfs"\n{places}')
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
     one = image(b"one")
     archive = saved(one, home / "1.tar")
