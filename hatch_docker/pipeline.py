@@ -106,6 +106,6 @@ def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: C
     if host not in {Platform.parse(platform) for platform in plan.platforms}:
         ctx.progress.detail(f"not loaded: no image for {host} was made")
         return ()
-    loaded = load(daemons[0], item, plan.references, archive, host=host, progress=ctx.progress)
+    loaded = load(daemons[0], item, plan.references, archive, host=host, log=ctx.progress.detail)
     ctx.progress.info(f"{loaded.daemon}: {', '.join(loaded.references)}")
     return loaded.references
