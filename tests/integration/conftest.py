@@ -1,0 +1,15 @@
+"""What whole builds share: one cache for the session, so that each base is made once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of all builds; TEST_CACHE_DIR keeps one over sessions, to save a developer's time."""
+    kept = os.environ.get("TEST_CACHE_DIR")
+    return Path(kept) if kept else tmp_path_factory.mktemp("cache")

@@ -1,0 +1,253 @@
+"""`hatch build -t docker` on real projects, Debian's archive and the package index, without Docker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.model import Image, Index
+from tests.integration.builds import Outcome, build, run_build
+from tests.projects import KINDS, write_project
+
+pytestmark = pytest.mark.network
+
+EXAMPLE = Path(__file__).parent.parent.parent / "example_project"
+
+
+def paths(image: Image, *, above_base: bool = False) -> list[str]:
+    """The path of every entry, base first."""
+    layers = image.layers[1:] if above_base else image.layers
+    return [entry.path for layer in layers for entry, _ in layer_entries(layer)]
+
+
+def check_option(kind: str) -> str:
+    """A check that runs the project's own command."""
+    command = ", ".join(f'"{word}"' for word in KINDS[kind].command)
+    return f"[tool.hatch-docker.check]\ncommand = [{command}]"
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_sort_of_project_becomes_an_image_that_runs(kind: str, tmp_path: Path, cache: Path) -> None:
+    """Built, validated from the archive, and its command run in the finished file system."""
+    project = write_project(kind, tmp_path / kind, options=check_option(kind))
+    outcome = build(project, cache)
+    image = outcome.image()
+    config = image.config_json["config"]
+    assert config["User"] == "65532"
+    assert outcome.receipt["platforms"][0]["layers"][0]["kind"] == "base"
+    ours = paths(image, above_base=True)
+    assert all(path == "opt/venv" or path.startswith("opt/venv/") for path in ours)
+    assert not [path for path in ours if path.endswith(".whl") or "/.git/" in path]
+
+
+def test_extras_and_groups_bring_what_they_name_and_no_more(tmp_path: Path, cache: Path) -> None:
+    options = 'extras = ["all"]\ndependency-groups = ["production"]'
+    outcome = build(write_project("extras-and-groups", tmp_path / "p", options=options), cache)
+    contents = [item for layer in outcome.receipt["platforms"][0]["layers"] for item in layer["contents"]]
+    names = {item.split()[0] for item in contents} & {"idna", "colorama", "h11", "click", "pywin32"}
+    assert names == {"idna", "colorama", "h11", "click"}
+    outcome.item()
+
+
+def test_a_hello_world_is_as_small_as_promised(tmp_path: Path, cache: Path) -> None:
+    (platform,) = build(write_project("hello", tmp_path / "p"), cache).receipt["platforms"]
+    assert platform["unpacked_size"] <= 52_000_000
+    assert platform["size"] <= 22_000_000
+
+
+def test_fastapi_with_numpy_is_as_small_as_promised_in_layers_that_can_be_shared(tmp_path: Path, cache: Path) -> None:
+    """numpy has a layer to itself, the small wheels are together, the project is apart and small."""
+    (platform,) = build(write_project("fastapi-numpy", tmp_path / "p"), cache).receipt["platforms"]
+    assert platform["unpacked_size"] <= 132_000_000
+    assert platform["size"] <= 50_000_000
+    layers = platform["layers"]
+    assert [layer["kind"] for layer in layers][0] == "base"
+    assert [layer["kind"] for layer in layers][-1] == "project"
+    alone = [layer["contents"][0].split()[0] for layer in layers if len(layer["contents"]) == 1]
+    assert "numpy" in alone
+    assert layers[-1]["size"] < 10_000
+
+
+def test_the_same_wheel_is_the_same_layer_in_two_projects(tmp_path: Path, cache: Path) -> None:
+    def numpy_layer(outcome: Outcome) -> str:
+        layers = outcome.receipt["platforms"][0]["layers"]
+        (found,) = [layer["digest"] for layer in layers if layer["contents"][0].startswith("numpy ")]
+        return str(found)
+
+    one = write_project("fastapi-numpy", tmp_path / "one")
+    other = write_project("hello", tmp_path / "other")
+    text = (other / "pyproject.toml").read_text()
+    (other / "pyproject.toml").write_text(text.replace('requires-python', 'dependencies = ["numpy>=2"]\nrequires-python'))
+    assert numpy_layer(build(one, cache)) == numpy_layer(build(other, cache))
+
+
+def test_after_an_edit_only_the_project_is_made_again(tmp_path: Path, cache: Path) -> None:
+    project = write_project("fastapi-numpy", tmp_path / "p")
+    first = build(project, cache).digest
+    again = build(project, cache)
+    assert (again.digest, again.made()) == (first, [])
+    source = project / "fastapi_numpy" / "app.py"
+    source.write_text(source.read_text() + "\n# edited\n")
+    edited = build(project, cache)
+    assert edited.made() == ["project"]
+    assert edited.digest != first
+    edited.item()
+
+
+def test_an_edit_of_the_c_file_only_recompiles_the_wheel(tmp_path: Path, cache: Path) -> None:
+    project = write_project("c-extension", tmp_path / "p", options=check_option("c-extension"))
+    build(project, cache)
+    source = project / "c_extension" / "_answer.c"
+    source.write_text(source.read_text().replace("42", "43"))
+    edited = build(project, cache)
+    assert edited.made() == ["project"]
+    assert "building c_extension-1.0.0.tar.gz" in edited.output
+    assert "downloading" not in edited.output
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A directory that any user can reach, as pytest's own are not."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def other_python() -> str:
+    """A Python of another version than this one, for any user: Debian's own."""
+    for minor in (13, 11, 12, 14):
+        path = f"/usr/bin/python3.{minor}"
+        if minor != sys.version_info.minor and Path(path).exists():
+            return path
+    if os.environ.get("CI") == "true":
+        pytest.fail("no Python of another version in /usr/bin, and nothing is skipped in CI")
+    pytest.skip("no Python of another version in /usr/bin")
+
+
+def test_another_host_gives_the_same_digest(tmp_path: Path, cache: Path, elsewhere: Path) -> None:
+    """Another Python, user, directory, umask, locale, time zone, hash seed, and a cold cache: the same digest.
+
+    With compiled code, which the builder stage makes as root on one side, as a plain user on the other.
+    """
+    root = Path(__file__).parent.parent.parent
+    uv = os.environ.get("UV") or shutil.which("uv") or str(Path(sys.executable).parent / "uv")
+    venv = elsewhere / "venv"
+    for arguments in (
+        ["venv", "-q", "--python", other_python(), str(venv)],
+        ["pip", "install", "-q", "--python", str(venv / "bin/python"), "--link-mode", "copy", f"{root}[uv]"],
+    ):
+        subprocess.run([uv, *arguments], check=True)
+    project = write_project("c-extension", tmp_path / "p", options='tags = ["x"]')
+    twin = elsewhere / "another name"
+    shutil.copytree(project, twin)
+    (elsewhere / "cache").mkdir()
+    options: dict[str, object] = {"umask": 0o077}
+    if os.getuid() == 0:
+        subprocess.run(["chown", "-R", "65534:65534", str(twin), str(elsewhere / "cache")], check=True)
+        options |= {"user": 65534, "group": 65534, "extra_groups": []}
+    variables = {
+        "LC_ALL": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7", "HOME": str(elsewhere / "cache"),
+        "TMPDIR": str(elsewhere / "cache"),
+    }
+    one = build(project, cache, variables={"TZ": "UTC", "LC_ALL": "C.UTF-8"}, umask=0o022)
+    other = build(twin, elsewhere / "cache", python=str(venv / "bin/python"), variables=variables, **options)
+    assert other.made()
+    assert one.digest == other.digest
+    other.item()
+
+
+def test_arm64_is_built_here_without_emulation(tmp_path: Path, cache: Path) -> None:
+    """Every ELF file is for arm64, and so says the configuration; .pyc are there all the same."""
+    project = write_project("fastapi-numpy", tmp_path / "p")
+    image = build(project, cache, variables={"HATCH_DOCKER_PLATFORMS": "linux/arm64"}).image()
+    assert image.config_json["architecture"] == "arm64"
+    machines = set()
+    compiled = 0
+    for layer in image.layers:
+        for entry, stream in layer_entries(layer):
+            compiled += entry.path.endswith(".pyc")
+            head = stream.read(20) if stream is not None else b""
+            if head[:4] == b"\x7fELF":
+                machines.add(head[18:20])
+    assert machines == {b"\xb7\x00"}
+    assert compiled > 500
+
+
+def test_two_platforms_are_one_index(tmp_path: Path, cache: Path) -> None:
+    project = write_project("hello", tmp_path / "p", options='platforms = ["linux/amd64", "linux/arm64"]')
+    item = build(project, cache).item()
+    assert isinstance(item, Index)
+    assert [str(image.platform) for image in item.images] == ["linux/amd64", "linux/arm64"]
+    # Pure Python: what is ours is the same bytes on both.
+    assert item.images[0].layers[-1].diff_id == item.images[1].layers[-1].diff_id
+
+
+def test_compiled_code_for_another_architecture_is_refused_by_name(tmp_path: Path, cache: Path) -> None:
+    project = write_project("c-extension", tmp_path / "p")
+    outcome = run_build(project, cache, variables={"HATCH_DOCKER_PLATFORMS": "linux/arm64"})
+    assert outcome.status == 1
+    assert "Traceback" not in outcome.output
+    assert "arm64" in outcome.output
+
+
+def test_without_a_network_everything_comes_from_the_cache(tmp_path: Path, cache: Path) -> None:
+    """A project that was built before is built again with every remote out of reach."""
+    first = build(write_project("fastapi-numpy", tmp_path / "p"), cache)
+    dead = "http://127.0.0.1:9"
+    variables = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), dead)
+    second = build(write_project("fastapi-numpy", tmp_path / "q"), cache, variables=variables)
+    assert second.digest == first.digest
+
+
+def test_system_packages_are_a_layer_of_their_own(tmp_path: Path, cache: Path) -> None:
+    options = (
+        '[tool.hatch-docker.runtime]\npackages = ["libpq5"]\n[tool.hatch-docker.check]\n'
+        'command = ["python", "-c", "import ctypes; ctypes.CDLL(\'libpq.so.5\').PQlibVersion()"]'
+    )
+    outcome = build(write_project("hello", tmp_path / "p", options=options), cache)
+    image = outcome.image()
+    layers = outcome.receipt["platforms"][0]["layers"]
+    assert [layer["kind"] for layer in layers] == ["base", "system", "project"]
+    assert any(item.startswith("libpq5 ") for item in layers[1]["contents"])
+    assert "var/lib/dpkg/status.d/libpq5" in paths(image)
+
+
+def test_bookworm_brings_python_3_11(tmp_path: Path, cache: Path) -> None:
+    project = write_project("hello", tmp_path / "p", base="debian:bookworm", options=check_option("hello"))
+    outcome = build(project, cache)
+    assert outcome.receipt["python"].startswith("3.11.")
+    outcome.item()
+
+
+def test_files_of_the_project_are_copied_as_told(tmp_path: Path, cache: Path) -> None:
+    options = (
+        '[[tool.hatch-docker.files]]\nsource = "conf"\ntarget = "/etc/hello"\n'
+        '[[tool.hatch-docker.files]]\nsource = "run.py"\ntarget = "/bin/run"\nmode = "0755"\n'
+    )
+    project = write_project("hello", tmp_path / "p", options=options)
+    (project / "conf" / "sub").mkdir(parents=True)
+    (project / "conf" / "sub" / "a.toml").write_text("x = 1\n")
+    (project / "conf" / "b").symlink_to("sub/a.toml")
+    (project / "run.py").write_text("#!/opt/venv/bin/python\n")
+    image = build(project, cache).image()
+    entries = {entry.path: entry for entry, _ in layer_entries(image.layers[-1])}
+    assert sorted(entries) == ["etc/hello", "etc/hello/b", "etc/hello/sub", "etc/hello/sub/a.toml", "usr/bin/run"]
+    assert (entries["usr/bin/run"].mode, entries["etc/hello/sub/a.toml"].mode) == (0o755, 0o644)
+
+
+def test_the_plan_is_written_and_nothing_is_built(tmp_path: Path, cache: Path) -> None:
+    project = write_project("hello", tmp_path / "p")
+    outcome = build(project, cache, verb="docker:plan")
+    assert [path.name for path in outcome.directory.iterdir()] == ["hello-1.0.0.plan.json"]
+    text = (outcome.directory / "hello-1.0.0.plan.json").read_text()
+    assert '"location": "trixie"' in text
+    assert str(tmp_path) not in text
