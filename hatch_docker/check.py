@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hatch_docker.bases import Base, base_tree
 from hatch_docker.context import Context
-from hatch_docker.errors import BuildError
+from hatch_docker.errors import BuildError, SandboxError
 from hatch_docker.oci.model import Image, Layer, digest_of
 from hatch_docker.oci.tree import extract
 from hatch_docker.process import ProcessFailed
@@ -21,15 +21,19 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  #
 def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context) -> None:
     """Run a command in the image: its environment, directory and user, read-only but for /tmp, no network.
 
-    An image that passed is not checked again. Its layers are unpacked once each and shown as one tree. Raises
-    BuildError with its last lines when it fails, SandboxError where the kernel refuses.
+    An image that passed is not checked again. Its layers are unpacked once each and shown as one tree. Where
+    the kernel refuses the sandbox, a daemon runs the command. Raises BuildError with its last lines when it
+    fails, SandboxError where there is no daemon either.
     """
     key = key_of(RECIPE, digest_of(image.config), list(command))
     if ctx.store.recall("check", key):
         ctx.progress.detail("the check passed before, for this very image")
         return
     ctx.progress.info(f"checking the image: {' '.join(command)}")
-    _in_sandbox(image, base, command, ctx)
+    try:
+        _in_sandbox(image, base, command, ctx)
+    except SandboxError as refused:
+        _in_daemon(image, command, ctx, refused)
     ctx.store.remember("check", key, True)
 
 
@@ -53,6 +57,19 @@ def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context) 
 def _layer_tree(layer: Layer, ctx: Context) -> Path:
     """The files of one layer, kept: an edit changes one of them, and the check after it starts at once."""
     return ctx.store.tree("layer", key_of(RECIPE, layer.diff_id), lambda root: extract([layer], root))
+
+
+def _in_daemon(image: Image, command: Sequence[str], ctx: Context, refused: SandboxError) -> None:
+    from hatch_docker.oci.container import run_once
+    from hatch_docker.oci.daemon import find_daemons
+
+    daemons = find_daemons(ctx.environ)
+    if not daemons:
+        raise refused
+    ctx.progress.detail(f"no sandbox here ({refused}): {daemons[0]} runs the check")
+    status, output = run_once(daemons[0], image, command, ctx.progress.detail)
+    if status != 0:
+        raise _failed(command, status, output)
 
 
 def _failed(command: Sequence[str], status: int, output: str) -> BuildError:

@@ -42,8 +42,8 @@ import os, zipfile
 def build_wheel(directory, settings, metadata):
     name = "demo-1.0-py3-none-any.whl"
     with zipfile.ZipFile(os.path.join(directory, name), "w") as wheel:
-        wheel.writestr("demo.txt", repr(sorted(os.environ.items())) + os.getcwd() + str(os.getuid()))
-        wheel.writestr("demo-1.0.dist-info/METADATA", "Name: demo\\n")
+        wheel.writestr(zipfile.ZipInfo("demo.txt"), repr(sorted(os.environ.items())) + os.getcwd() + str(os.getuid()))
+        wheel.writestr(zipfile.ZipInfo("demo-1.0.dist-info/METADATA"), "Name: demo\\n")
     return name
 '''
 PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'

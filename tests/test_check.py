@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tempfile
@@ -9,12 +10,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from docker import APIClient
 
 from hatch_docker.bases import Base, Interpreter
 from hatch_docker.check import find_user, run_check
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.container import run_once
+from hatch_docker.oci.daemon import Daemon, find_daemons
 from hatch_docker.oci.layer import Entry, make_layer, write_layer
 from hatch_docker.oci.model import History, Image, Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image, scratch
@@ -23,6 +27,7 @@ from hatch_docker.plan import BasePlan
 from hatch_docker.progress import Progress
 from hatch_docker.store import open_store
 from hatch_docker.transport import make_client
+from tests.conftest import need
 from tests.fakes.trees import need_sandbox, program_root
 
 PLATFORM = Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine))
@@ -125,6 +130,49 @@ def test_a_failed_check_says_what_it_said(base: Base, ctx: Context) -> None:
         run_check(image, base, ["sh", "-c", "exit 1"], ctx)
     with pytest.raises(BuildError, match="cannot run python: No such file"):
         run_check(image, base, ["python"], ctx)
+
+
+SCRIPT = (
+    "id -u; cat /etc/app.conf; touch /opt/x 2>&- || echo read-only; touch /tmp/x; cat /proc/net/dev >&2; exit $1"
+)
+
+
+@pytest.mark.engine
+def test_docker_runs_the_command_where_there_is_no_sandbox(base: Base, lines: list[str]) -> None:
+    """The same command, user, environment and limits; neither container nor image stay behind."""
+    docker = next((daemon for daemon in find_daemons(os.environ) if daemon.kind == "docker"), None)
+    if docker is None:
+        need("a Docker daemon")
+    assert docker is not None
+    image = image_on(base, entrypoint=("false",))
+    status, output = run_once(docker, image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append)
+    assert status == 3
+    assert lines[:3] == ["65532", "configured", "read-only"]
+    assert output.splitlines()[-1].strip().startswith("lo:")
+    assert run_once(docker, image, ["sh", "-c", "exit 0"], lines.append) == (0, "")
+    with contextlib.closing(APIClient(docker.url)) as client:
+        assert not client.images("localhost/hatch-docker-check")
+
+
+@pytest.mark.engine
+def test_podman_runs_the_command_by_its_program(
+    base: Base, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same without a socket, in a storage of the test's own."""
+    need("podman"), need("runc")
+    places = f'graphroot = "{tmp_path}/graph"\nrootless_storage_path = "{tmp_path}/graph"\n'
+    (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "vfs"\n{places}runroot = "{tmp_path}/run"\n')
+    (tmp_path / "containers.conf").write_text(
+        '[containers]\ndefault_ulimits = ["nofile=1024:1024"]\n'
+        '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
+    )
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
+    monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
+    image = image_on(base, entrypoint=("false",))
+    status, output = run_once(Daemon("podman", ""), image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append)
+    assert status == 3, output
+    assert output.splitlines()[-1].strip().startswith("lo:")
+    assert run_once(Daemon("podman", ""), image, ["sh", "-c", "exit 0"], lines.append)[0] == 0
 
 
 @pytest.mark.parametrize(("user", "expected"), [

@@ -1,0 +1,85 @@
+"""One command in a container of an image, in the daemon of this machine; nothing of it stays there."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.daemon import Daemon, _client, _reported, load
+from hatch_docker.oci.model import Image
+from hatch_docker.process import ProcessFailed, run
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+# The image's own user; nothing can be written but /tmp, nothing gained, nothing reached.
+_PROGRAM_OPTIONS = (
+    "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges",
+)  # fmt: skip
+
+
+def run_once(daemon: Daemon, image: Image, command: Sequence[str], log: Callable[[str], None]) -> tuple[int, str]:
+    """Load an image, run a command in it instead of its entry point, and return status and last lines.
+
+    Output goes to `log` by lines. The image has a name of its own meanwhile; with the name it goes away again,
+    unless the daemon had it before. Raises DaemonError.
+    """
+    name = f"localhost/hatch-docker-check:{image.digest[-12:]}"
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as directory:
+        archive = Path(directory) / "image.tar"
+        with archive.open("wb") as stream:
+            write_archive(image, [name], stream, host=image.platform)
+        loaded = load(daemon, image, [name], archive, host=image.platform, log=log)
+    if not daemon.url:
+        return _by_program(name, command, log)
+    with _reported(daemon), _client(daemon) as client:
+        try:
+            with _container(client, loaded.image_id, command) as container:
+                client.start(container)
+                return _listen(client, container, log)
+        finally:
+            client.remove_image(name)
+
+
+@contextlib.contextmanager
+def _container(client: APIClient, image_id: str, command: Sequence[str]) -> Iterator[str]:
+    limits = client.create_host_config(
+        network_mode="none", read_only=True, tmpfs={"/tmp": ""}, cap_drop=["ALL"],  # noqa: S108
+        security_opt=["no-new-privileges"],
+    )  # fmt: skip
+    container = client.create_container(
+        image_id, list(command[1:]), entrypoint=list(command[:1]), host_config=limits
+    )["Id"]
+    try:
+        yield container
+    finally:
+        client.remove_container(container, force=True)
+
+
+def _listen(client: APIClient, container: str, log: Callable[[str], None]) -> tuple[int, str]:
+    lines: list[str] = []
+    pending = b""
+    for piece in client.logs(container, stream=True, follow=True):
+        *whole, pending = (pending + piece).split(b"\n")
+        for line in whole:
+            lines = [*lines[-19:], line.decode(errors="replace")]
+            log(lines[-1])
+    if pending:
+        lines.append(pending.decode(errors="replace"))
+        log(lines[-1])
+    return int(client.wait(container)["StatusCode"]), "\n".join(lines[-20:])
+
+
+def _by_program(name: str, command: Sequence[str], log: Callable[[str], None]) -> tuple[int, str]:
+    entrypoint = f"--entrypoint={command[0]}"
+    try:
+        log(run(["podman", "run", *_PROGRAM_OPTIONS, entrypoint, name, *command[1:]], log=log))
+    except ProcessFailed as failure:
+        return failure.status, failure.output
+    finally:
+        run(["podman", "rmi", name], log=log)
+    return 0, ""
