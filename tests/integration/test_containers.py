@@ -1,0 +1,174 @@
+"""The example's image in real engines: read by all, and run as a careful cluster would run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.layout import write_layout
+from tests.conftest import need
+from tests.integration.builds import Outcome, build
+
+pytestmark = [pytest.mark.engine, pytest.mark.network]
+
+EXAMPLE = Path(__file__).parent.parent.parent / "example_project"
+NAME = "hatch-docker-tests/mandelbrot"
+# What a careful cluster asks for. The image serves on a port of the container's own loopback.
+CAREFUL = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none"]
+TILE = (
+    "import urllib.request, os;"
+    "tile = urllib.request.urlopen('http://127.0.0.1:8000/tiles/3/3/3.png', timeout=5).read();"
+    "assert tile.startswith(b'\\x89PNG'); print(os.getuid(), len(tile))"
+)
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Outcome:
+    """The example project, built from a copy: C extension, dependencies, check and all."""
+    project = tmp_path_factory.mktemp("example") / "example_project"
+    shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("dist", "build", "__pycache__", "*.so"))
+    return build(project, cache, variables={"HATCH_DOCKER_IMAGE": NAME, "HATCH_DOCKER_TAGS": "tested"})
+
+
+def run(*command: str | Path) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture
+def docker(example: Outcome) -> Iterator[list[str]]:
+    program = need("docker")
+    if subprocess.run([program, "info"], capture_output=True, check=False).returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Docker daemon answers, and nothing is skipped in CI")
+        pytest.skip("no Docker daemon answers")
+    run(program, "load", "-i", example.archive)
+    yield [program]
+    subprocess.run([program, "rmi", "-f", f"{NAME}:tested"], capture_output=True, check=False)
+
+
+@pytest.fixture
+def podman(example: Outcome, tmp_path: Path) -> Iterator[list[str]]:
+    """Podman with a store of its own, and what it needs on a machine without systemd."""
+    program = need("podman")
+    need("runc")
+    settings = tmp_path / "containers.conf"
+    settings.write_text(
+        '[containers]\ndefault_ulimits = ["nofile=1024:1024"]\n[engine]\nruntime = "runc"\n'
+        'cgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+    )
+    command = [
+        "env", f"CONTAINERS_CONF={settings}", program, f"--root={tmp_path / 'podman'}",
+        f"--runroot={tmp_path / 'run'}", "--storage-driver=vfs", "--runtime=runc",
+    ]
+    run(*command, "load", "-i", example.archive)
+    yield command
+    subprocess.run([*command, "rm", "-af", "-t", "0"], capture_output=True, check=False)
+    subprocess.run([*command, "rmi", "-af"], capture_output=True, check=False)
+
+
+def serve_a_tile(engine: list[str], *options: str) -> str:
+    """Start the image, ask it from within for a tile as soon as it answers, end it; returns user and size."""
+    container = run(*engine, "run", "-d", *CAREFUL, *options, f"{NAME}:tested").strip()
+    try:
+        for _ in range(60):
+            done = subprocess.run(
+                [*engine, "exec", container, "python", "-c", TILE], capture_output=True, text=True, check=False
+            )
+            if done.returncode == 0:
+                return done.stdout
+            time.sleep(0.5)
+        logs = subprocess.run([*engine, "logs", container], capture_output=True, text=True, check=False)
+        pytest.fail(f"no tile: {done.stderr}\n{logs.stdout}{logs.stderr}")
+    finally:
+        subprocess.run([*engine, "rm", "-f", container], capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(("options", "user"), [((), "65532"), (("--user", "12345"), "12345")])
+def test_docker_runs_it_with_nothing_granted(docker: list[str], options: tuple[str, ...], user: str) -> None:
+    """As 65532 and as any user: read-only root, no capability, no network."""
+    assert serve_a_tile(docker, *options).split()[0] == user
+
+
+@pytest.mark.parametrize(("options", "user"), [((), "65532"), (("--user", "12345"), "12345")])
+def test_podman_runs_it_with_nothing_granted(podman: list[str], options: tuple[str, ...], user: str) -> None:
+    """The same image in the other engine."""
+    assert serve_a_tile(podman, *options).split()[0] == user
+
+
+def test_it_stops_when_told_to(docker: list[str]) -> None:
+    """SIGTERM reaches the service itself: no shell stands between."""
+    container = run(*docker, "run", "-d", *CAREFUL, f"{NAME}:tested").strip()
+    try:
+        time.sleep(2)
+        started = time.monotonic()
+        run(*docker, "stop", "-t", "30", container)
+        assert time.monotonic() - started < 15
+        assert run(*docker, "inspect", "-f", "{{.State.ExitCode}}", container).strip() == "0"
+    finally:
+        subprocess.run([*docker, "rm", "-f", container], capture_output=True, check=False)
+
+
+def test_nothing_that_built_it_is_in_it(example: Outcome) -> None:
+    """No compiler, pip, uv, wheel, shell, VCS directory or source tree; nothing setuid or writable by the user."""
+    unwanted = {"gcc", "cc", "ld", "as", "make", "pip", "pip3", "uv", "sh", "bash", "dash", "apt", "dpkg", "wheel"}
+    seen = set()
+    for layer in example.image().layers:
+        for entry, _ in layer_entries(layer):
+            name = entry.path.rpartition("/")[2]
+            seen.add(entry.path)
+            assert entry.kind != "file" or name not in unwanted, entry.path
+            assert not entry.path.endswith((".whl", ".tar.gz", ".c", ".h", ".o", ".deb")), entry.path
+            assert name not in (".git", "pyproject.toml", "hatch_build.py", "site-packages/pip"), entry.path
+            assert entry.kind == "symlink" or not entry.mode & 0o6000, entry.path
+            if entry.mode & 0o022 and entry.kind not in ("symlink", "hardlink"):
+                assert entry.path in ("tmp", "var/tmp") or entry.uid == 65532 or entry.path.startswith("run"), entry.path
+    assert "opt/venv/bin/mandelbrot-tiles" in seen
+    assert "var/lib/dpkg/status.d" in seen
+
+
+def test_the_code_is_roots_and_a_wheels_layer_never_touches_the_base(example: Outcome) -> None:
+    base, *ours = example.image().layers
+    brought = {entry.path for entry, _ in layer_entries(base)}
+    for layer in ours:
+        for entry, _ in layer_entries(layer):
+            assert (entry.uid, entry.gid) == (0, 0)
+            assert entry.path not in brought
+
+
+def test_every_tool_reads_the_archive_and_the_layout(example: Outcome, tmp_path: Path) -> None:
+    """skopeo as OCI and as Docker archive, umoci the layout; the digest is the receipt's."""
+    image = example.image()
+    skopeo = need("skopeo")
+    assert json.loads(run(skopeo, "inspect", f"oci-archive:{example.archive}"))["Digest"] == example.digest
+    config = json.loads(run(skopeo, "inspect", "--config", f"docker-archive:{example.archive}"))
+    assert config["rootfs"]["diff_ids"] == [layer.diff_id for layer in image.layers]
+    write_layout(image, tmp_path / "layout", [f"{NAME}:tested"])
+    rootless = [] if os.geteuid() == 0 else ["--rootless"]
+    layout = f"{tmp_path / 'layout'}:{NAME}:tested"
+    run(need("umoci"), "unpack", *rootless, "--image", layout, tmp_path / "bundle")
+    assert (tmp_path / "bundle/rootfs/opt/venv/bin/python").readlink() == Path("/usr/bin/python3.13")
+
+
+def test_a_build_loads_the_image_where_docker_answers(docker: list[str], cache: Path, tmp_path: Path) -> None:
+    """Under its tags; the receipt names them; a second build sends nothing and says the same."""
+    from tests.projects import write_project
+
+    project = write_project("hello", tmp_path / "p", options='image = "hatch-docker-tests/hello"\ntags = ["a", "b"]')
+    names = ["hatch-docker-tests/hello:a", "hatch-docker-tests/hello:b"]
+    try:
+        for _ in range(2):
+            outcome = build(project, cache, variables={"HATCH_DOCKER_LOAD": "always"})
+            assert [reference.removeprefix("docker.io/") for reference in outcome.receipt["references"]] == names
+        assert run(*docker, "run", "--rm", "--network", "none", names[1]) == "hello, world\n"
+    finally:
+        subprocess.run([*docker, "rmi", "-f", *names], capture_output=True, check=False)
