@@ -142,6 +142,15 @@ def test_the_same_contents_are_built_once(builder: Builder, tmp_path: Path, line
     assert build(planned(builder, env={"A": "b"}), tmp_path / "d") != first
 
 
+def test_our_umask_is_not_the_build_s(builder: Builder, tmp_path: Path) -> None:
+    """An sdist, a store and a cache that only we may read are no obstacle to the sandbox's user."""
+    before = os.umask(0o077)
+    try:
+        assert said(build(builder, tmp_path / "a"))
+    finally:
+        os.umask(before)
+
+
 def test_a_damaged_wheel_is_made_again(builder: Builder, tmp_path: Path) -> None:
     """What the store gives was verified."""
     first = build(builder, tmp_path / "a")

@@ -108,6 +108,16 @@ def test_the_command_runs_in_the_finished_image(base: Base, ctx: Context, lines:
     assert not list((ctx.store.root / "tmp").iterdir())
 
 
+def test_our_umask_is_not_the_image_s(base: Base, ctx: Context, lines: list[str]) -> None:
+    """What we unpack for ourselves alone can still be read by the image's user."""
+    before = os.umask(0o077)
+    try:
+        run_check(image_on(base), base, ["/opt/venv/bin/app"], ctx)
+    finally:
+        os.umask(before)
+    assert lines[-1] == "app"
+
+
 def test_a_check_that_passed_is_remembered(base: Base, ctx: Context, lines: list[str]) -> None:
     """The same image and command: nothing runs. Another command, another image, a failure: it runs."""
     image = image_on(base)

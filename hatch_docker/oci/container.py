@@ -6,15 +6,12 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.daemon import Daemon, _client, _reported, load
 from hatch_docker.oci.model import Image
 from hatch_docker.process import ProcessFailed, run
-
-if TYPE_CHECKING:
-    from docker import APIClient
 
 # The image's own user; nothing can be written but /tmp, nothing gained, nothing reached.
 _PROGRAM_OPTIONS = (
@@ -46,7 +43,7 @@ def run_once(daemon: Daemon, image: Image, command: Sequence[str], log: Callable
 
 
 @contextlib.contextmanager
-def _container(client: APIClient, image_id: str, command: Sequence[str]) -> Iterator[str]:
+def _container(client: Any, image_id: str, command: Sequence[str]) -> Iterator[str]:
     limits = client.create_host_config(
         network_mode="none", read_only=True, tmpfs={"/tmp": ""}, cap_drop=["ALL"],  # noqa: S108
         security_opt=["no-new-privileges"],
@@ -60,7 +57,7 @@ def _container(client: APIClient, image_id: str, command: Sequence[str]) -> Iter
         client.remove_container(container, force=True)
 
 
-def _listen(client: APIClient, container: str, log: Callable[[str], None]) -> tuple[int, str]:
+def _listen(client: Any, container: str, log: Callable[[str], None]) -> tuple[int, str]:
     lines: list[str] = []
     pending = b""
     for piece in client.logs(container, stream=True, follow=True):

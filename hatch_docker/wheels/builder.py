@@ -207,16 +207,17 @@ def _build(
     try:
         for name in ("build/src", "build/home", "out"):
             (work / name).mkdir(parents=True)
+        # Copies, which become the sandbox's user's: in the store and in site-packages they may be ours alone.
+        shutil.copyfile(source.path, work / "build/sdist.tar.gz")
+        shutil.copyfile(Path(__file__).with_name("pep517.py"), work / "build/pep517.py")
         binds = [
-            Bind(environment / "env", "/env"), Bind(source.path, f"/{source.name}"),
-            Bind(Path(__file__).with_name("pep517.py"), "/pep517.py"),
+            Bind(environment / "env", "/env"),
             Bind(work / "build", "/build", writable=True), Bind(work / "out", "/out", writable=True),
-            *_network_binds(builder),
         ]  # fmt: skip
         if builder.brings_python:
             binds.append(Bind(builder.python_tree() / "usr/local", "/usr/local"))
         spec = {
-            "sdist": f"/{source.name}", "source": "/build/src", "output": "/out", "backend": source.backend,
+            "sdist": "/build/sdist.tar.gz", "source": "/build/src", "output": "/out", "backend": source.backend,
             "backend_path": source.backend_path, "known": list(known), "time": SOURCE_DATE,
         }  # fmt: skip
         _run(source, builder, spec, binds, env)
@@ -231,8 +232,9 @@ def _run(
     ctx = builder.ctx
     try:
         run_in(
-            builder.root, ["/env/bin/python", "/pep517.py", json.dumps(spec)],
-            env=env, binds=binds, files=_accounts(builder.root), network=builder.plan.network, cwd="/build",
+            builder.root, ["/env/bin/python", "/build/pep517.py", json.dumps(spec)],
+            env=env, binds=binds, files={**_accounts(builder.root), **_certificates(builder)},
+            network=builder.plan.network, cwd="/build",
             log=ctx.progress.detail, secrets=[env[name] for name in builder.plan.secrets], merge=True,
             environ=ctx.environ,
         )  # fmt: skip
@@ -296,15 +298,15 @@ def _accounts(root: Path) -> dict[str, str]:
     return files
 
 
-def _network_binds(builder: Builder) -> list[Bind]:
+def _certificates(builder: Builder) -> dict[str, str]:
     """The host's certificates, so that a private authority is trusted inside too."""
     from hatch_docker.urls import BUNDLES
 
     if not builder.plan.network:
-        return []
+        return {}
     given = [builder.ctx.environ[name] for name in BUNDLES if builder.ctx.environ.get(name)]
     found = next((path for path in map(Path, [*given, CERTIFICATES]) if path.is_file()), None)
-    return [] if found is None else [Bind(found, CERTIFICATES)]
+    return {} if found is None else {CERTIFICATES: found.read_text(encoding="utf-8", errors="replace")}
 
 
 def _result(output: Path) -> dict[str, Any]:

@@ -55,6 +55,7 @@ def write_entries(entries: Sequence[Entry], root: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if entry.kind == "directory":
             path.mkdir(exist_ok=True)
+            path.chmod(entry.mode)
         elif entry.kind == "symlink":
             path.symlink_to(entry.target)
         else:

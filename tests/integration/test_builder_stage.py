@@ -1,0 +1,134 @@
+"""The builder stage as it is: Debian's compiler, the index's build backends, C, C++ and hooks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases import Base, Interpreter
+from hatch_docker.context import Context, open_context
+from hatch_docker.errors import BuildError
+from hatch_docker.oci.model import Platform
+from hatch_docker.oci.mutate import scratch
+from hatch_docker.plan import BasePlan, BuildPlan
+from hatch_docker.progress import Progress
+from hatch_docker.wheels import Target
+from hatch_docker.wheels.builder import build_wheel
+from tests.fakes.trees import need_sandbox
+from tests.test_builder import make_sdist
+
+pytestmark = pytest.mark.network
+
+PLATFORM = Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, ""))
+C_SOURCE = """
+#include <Python.h>
+#include <lz4.h>
+static PyObject *version(PyObject *self, PyObject *none) { return PyUnicode_FromString(LZ4_versionString()); }
+static PyMethodDef methods[] = {{"version", version, METH_NOARGS, ""}, {0}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "demo", 0, -1, methods};
+PyMODINIT_FUNC PyInit_demo(void) { return PyModule_Create(&module); }
+"""
+SETUPTOOLS = {
+    "pyproject.toml": (
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "demo"\nversion = "1.0"\n'
+    ),
+    "setup.py": (
+        "from setuptools import Extension, setup\n"
+        'setup(ext_modules=[Extension("demo", ["demo.c"], libraries=["lz4"]), Extension("more", ["more.cpp"])])\n'
+    ),
+    "demo.c": C_SOURCE,
+    "more.cpp": (
+        "#include <Python.h>\n#include <string>\n"
+        'static PyModuleDef module = {PyModuleDef_HEAD_INIT, "more", 0, -1, 0};\n'
+        "PyMODINIT_FUNC PyInit_more(void) { return PyModule_Create(&module); }\n"
+    ),
+}
+HATCHLING = {
+    "pyproject.toml": (
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "demo"\nversion = "1.0"\n[tool.hatch.build.targets.wheel]\nbypass-selection = true\n'
+        '[tool.hatch.build.hooks.custom]\ndependencies = ["cffi"]\n'
+    ),
+    "hatch_build.py": (
+        "import cffi, subprocess, sysconfig\n"
+        "from hatchling.builders.hooks.plugin.interface import BuildHookInterface\n"
+        "class Hook(BuildHookInterface):\n"
+        "    def initialize(self, version, build_data):\n"
+        '        include = "-I" + sysconfig.get_path("include")\n'
+        '        subprocess.check_call(["cc", "-shared", "-fPIC", include, "demo.c", "-o", "demo.so"])\n'
+        '        build_data.update(force_include={"demo.so": "demo.so"}, infer_tag=True, pure_python=False)\n'
+    ),
+    "demo.c": C_SOURCE.replace("#include <lz4.h>", "").replace("LZ4_versionString()", '""'),
+}
+
+
+@pytest.fixture(scope="module")
+def ctx(tmp_path_factory: pytest.TempPathFactory) -> Context:
+    """An empty cache, shared by the tests of this file; HATCH_DOCKER_TEST_CACHE names one to keep."""
+    need_sandbox()
+    cache = os.environ.get("HATCH_DOCKER_TEST_CACHE") or str(tmp_path_factory.mktemp("cache"))
+    return open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": cache}, Progress(print, 1))
+
+
+def build(
+    files: dict[str, str], directory: Path, ctx: Context, *, suite: str = "trixie", python: str = "3.13.5",
+    **options: object,
+) -> Path:  # fmt: skip
+    short = python.rpartition(".")[0]
+    base = Base(
+        BasePlan("debian", f"debian:{suite}", suite), f"debian:{suite}", "", scratch(PLATFORM),
+        Interpreter(f"/usr/bin/python{short}", python), ("glibc", "2.36"), {}, frozenset(), suite=suite,
+    )  # fmt: skip
+    plan = BuildPlan(isolated=True, **{"network": False, **options})  # type: ignore[arg-type]
+    target = Target(python, PLATFORM, base.libc)
+    return build_wheel(make_sdist(directory, files), plan, base, target, ctx, root=directory)
+
+
+def test_a_c_and_a_cpp_extension_with_a_system_library(ctx: Context, tmp_path: Path) -> None:
+    """build.packages bring the library's header; without them the error names what is missing and where to add it.
+
+    What comes out has no debug information, no path of a machine, and is for this Python.
+    """
+    with pytest.raises(BuildError, match=r"want of lz4\.h; add the Debian package .* packages"):
+        build(SETUPTOOLS, tmp_path / "a", ctx)
+    wheel = build(SETUPTOOLS, tmp_path / "a", ctx, packages=("liblz4-dev",))
+    assert wheel.name == f"demo-1.0-cp313-cp313-linux_{os.uname().machine}.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.endswith(".so"):
+                assert b".debug_info" not in archive.read(name)
+                assert b"/build/" not in archive.read(name)
+        assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_a_backend_that_asks_for_more(ctx: Context, tmp_path: Path) -> None:
+    """get_requires_for_build_wheel is asked inside; what it names is fetched outside and installed."""
+    wheel = build(HATCHLING, tmp_path / "a", ctx)
+    assert "demo.so" in zipfile.ZipFile(wheel).namelist()
+    assert build(HATCHLING, tmp_path / "b", ctx) == wheel
+
+
+def test_debian_bookworm_builds_for_its_python(ctx: Context, tmp_path: Path) -> None:
+    """The suite decides compiler, C library and Python."""
+    files = {**HATCHLING, "hatch_build.py": HATCHLING["hatch_build.py"].replace("import cffi, ", "import ")}
+    wheel = build(files, tmp_path / "a", ctx, suite="bookworm", python="3.11.2")
+    assert wheel.name == f"demo-1.0-cp311-cp311-linux_{os.uname().machine}.whl"
+
+
+def test_the_same_bytes_again(ctx: Context, tmp_path: Path) -> None:
+    """Another directory, another umask, another day: the wheel is the same when it is built once more."""
+    built = set()
+    for name, umask in (("one", 0o022), ("two", 0o077)):
+        before = os.umask(umask)
+        try:
+            wheel = build(SETUPTOOLS, tmp_path / name, ctx, packages=("liblz4-dev",))
+        finally:
+            os.umask(before)
+        built.add(wheel.read_bytes())
+        shutil.rmtree(wheel.parent)
+    assert len(built) == 1
