@@ -232,3 +232,6 @@ def unpack_builder(debs: Sequence[Deb], place: Path, interpreter: Interpreter) -
     libraries = find_libraries(entries, conf_directories(loader_files(entries)))
     compiled = _compiled(entries, interpreter, (place, interpreter))
     write_into(place, [loader_cache(libraries), *compiled.values()])
+    # The sandbox's user, who is not us, has to pass every directory, whatever our umask is.
+    everything = with_parents({**entries, **compiled})
+    write_into(place, [entry for entry in everything.values() if entry.kind == "directory"])

@@ -56,14 +56,15 @@ class Builder:
         """Where the build requirements are in the sandbox."""
         return VenvTarget(self.base.interpreter, "env")
 
+    @property
+    def prefix(self) -> str:
+        """Where the base's Python is, if it is one of its own (python:3.13-slim's "/usr/local"), else ""."""
+        prefix = self.base.interpreter.path.rpartition("/bin/")[0]
+        return "" if prefix == "/usr" else prefix
+
     def python_tree(self) -> Path:
         """The tree that the interpreter is in: Debian's is the compiler's, another came with the base."""
-        return base_tree(self.base, self.ctx) if self.brings_python else self.root
-
-    @property
-    def brings_python(self) -> bool:
-        """Whether the base has a Python of its own making, with its headers (python:3.13-slim)."""
-        return self.base.interpreter.path.startswith("/usr/local/")
+        return base_tree(self.base, self.ctx) if self.prefix else self.root
 
     @property
     def key(self) -> str:
@@ -214,8 +215,8 @@ def _build(
             Bind(environment / "env", "/env"),
             Bind(work / "build", "/build", writable=True), Bind(work / "out", "/out", writable=True),
         ]  # fmt: skip
-        if builder.brings_python:
-            binds.append(Bind(builder.python_tree() / "usr/local", "/usr/local"))
+        if builder.prefix:
+            binds.append(Bind(builder.python_tree() / builder.prefix[1:], builder.prefix))
         spec = {
             "sdist": "/build/sdist.tar.gz", "source": "/build/src", "output": "/out", "backend": source.backend,
             "backend_path": source.backend_path, "known": list(known), "time": SOURCE_DATE,
@@ -270,6 +271,8 @@ def _environment(builder: Builder) -> dict[str, str]:
         "LDFLAGS": "-Wl,--strip-debug",
         GUARD: "1",
     }  # fmt: skip
+    if builder.prefix:
+        env["LD_LIBRARY_PATH"] = f"{builder.prefix}/lib"  # the loader's cache is that of Debian's files alone
     if plan.network:
         env |= {"SSL_CERT_FILE": CERTIFICATES, "PIP_CERT": CERTIFICATES, "REQUESTS_CA_BUNDLE": CERTIFICATES}
         for name in PROXIES:
