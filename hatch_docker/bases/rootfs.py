@@ -60,6 +60,7 @@ def unpack(debs: Sequence[Deb], tree: Path, keep: Keep) -> Entries:
     only. Raises BaseImageError for a damaged package, a device, or a path that two packages own.
     """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4) as pool:
+        debs = sorted(debs, key=lambda deb: -deb.data[2])  # the largest first, so that none is waited for at the end
         unpacked = list(pool.map(lambda deb: _unpack_one(deb, tree, keep), debs))
     entries: Entries = {}
     owners: dict[str, str] = {}
