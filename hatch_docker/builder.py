@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import tempfile
 from collections.abc import Callable
@@ -15,14 +14,10 @@ from hatchling.builders.config import BuilderConfig
 from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.plugin.manager import PluginManager
 
-from hatch_docker.errors import HatchDockerError
+from hatch_docker.doors import guarded, made_already, make_image, open_plan
 
 if TYPE_CHECKING:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
-
-    from hatch_docker.context import Context
-    from hatch_docker.oci.model import Platform
-    from hatch_docker.plan import Plan
 
 
 class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
@@ -60,62 +55,28 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def build_image(self, directory: str, **_build_data: Any) -> str:
         """`docker:image`: write the archive and the receipt, load the image; returns the archive's path."""
-        return self._guarded(lambda: self._image(Path(directory)))
+        return str(guarded(self.app, lambda: self._image(Path(directory))))
 
     def build_plan(self, directory: str, **_build_data: Any) -> str:
         """`docker:plan`: write everything that decides the image as JSON; builds nothing."""
-        return self._guarded(lambda: self._plan_file(Path(directory)))
-
-    def _guarded(self, work: Callable[[], Path]) -> str:
-        try:
-            return str(work())
-        except HatchDockerError as error:
-            self.app.abort(str(error), code=error.exit_status)
-            raise
+        return str(guarded(self.app, lambda: self._plan_file(Path(directory))))
 
     def _image(self, directory: Path) -> Path:
-        from hatch_docker.engines import choose
-        from hatch_docker.pipeline import run
         from hatch_docker.project import open_source
-        from hatch_docker.prune import prune_now_and_then
 
-        plan, ctx = self._prepare()
+        if receipt := made_already(self):
+            return directory / receipt.archive  # by the build hook, in `hatch build -t wheel -t docker`
+        plan, ctx = open_plan(self, os.environ)
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-            source = open_source(self, Path(temporary))
-            receipt = run(plan, source, choose(plan.engine), directory, host_platform(), ctx)
-        prune_now_and_then(ctx.store)
+            receipt = make_image(self, plan, open_source(self, Path(temporary)), directory, ctx)
         return directory / receipt.archive
 
     def _plan_file(self, directory: Path) -> Path:
         from hatch_docker.plan import plan_json
         from hatch_docker.store import replacing
 
-        plan, _ctx = self._prepare()
+        plan, _ctx = open_plan(self, os.environ)
         path = directory / f"{plan.name}-{plan.version}.plan.json"
         with replacing(path) as stream:
             stream.write(json.dumps(plan_json(plan), indent=2, ensure_ascii=False).encode() + b"\n")
         return path
-
-    def _prepare(self) -> tuple[Plan, Context]:
-        from hatch_docker.config import load_config
-        from hatch_docker.context import open_context
-        from hatch_docker.defaults import make_plan
-        from hatch_docker.progress import Progress
-        from hatch_docker.project import read_project
-
-        table = self.metadata.config.get("tool", {}).get("hatch-docker", {})
-        config = load_config(table, os.environ, Path(self.root, "pyproject.toml"))
-        plan = make_plan(read_project(self, os.environ), config, host_platform())
-        progress = Progress(self.app.display_warning, self.app.verbosity)
-        for guess in plan.guesses:
-            progress.detail(f"{guess.option} = {guess.value} ({guess.reason})")
-        return plan, open_context(os.environ, progress)
-
-
-def host_platform() -> Platform:
-    """The Linux platform of this machine's architecture, by OCI's names."""
-    from hatch_docker.oci.model import Platform
-
-    names = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-    machine = platform.machine().lower()
-    return Platform("linux", names.get(machine, machine))

@@ -13,3 +13,11 @@ def hatch_register_builder() -> type[Any]:
     from hatch_docker.builder import DockerBuilder
 
     return DockerBuilder
+
+
+@hookimpl
+def hatch_register_build_hook() -> type[Any]:
+    """The build hook `docker`: the image of a wheel, after it is built."""
+    from hatch_docker.build_hook import DockerBuildHook
+
+    return DockerBuildHook

@@ -15,6 +15,7 @@ from hatch_docker.errors import ConfigError, HatchDockerError
 if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface
 
+OUR_HOOK = "docker"  # the build hook that makes the image of a wheel: no part of how the wheel is made
 # Build hooks that only write Python text, so that their wheel needs no builder stage.
 PURE_HOOKS = frozenset({"version", "vcs"})
 LOCK_NAMES = ("pylock.toml", "uv.lock")
@@ -62,11 +63,13 @@ class Source:
     sdist: Callable[[], Path]
 
 
-def read_project(builder: BuilderInterface[Any, Any], environ: Mapping[str, str]) -> Project:
-    """The facts of the project that `builder` builds; raises ConfigError where they cannot be read."""
+def read_project(builder: BuilderInterface[Any, Any], environ: Mapping[str, str], root: Path) -> Project:
+    """The facts of the project that `builder` builds; raises ConfigError where they cannot be read.
+
+    `root` is the project's directory; `builder` may be at work in an unpacked sdist of it.
+    """
     metadata = builder.metadata
     core = metadata.core
-    root = Path(builder.root)
     revision = read_revision(root)
     return Project(
         root=root,
@@ -106,12 +109,24 @@ def open_source(builder: BuilderInterface[Any, Any], directory: Path) -> Source:
     return Source(Path(builder.root), functools.cache(wheel), functools.cache(sdist))
 
 
+def given_source(root: Path, wheel: Path) -> Source:
+    """A project whose wheel is there: that very wheel, never another out of its sdist."""
+
+    def sdist() -> Path:
+        raise AssertionError(f"{wheel.name} is given")
+
+    return Source(root, lambda: wheel, sdist)
+
+
 def _wheel_builder(builder: BuilderInterface[Any, Any]) -> BuilderInterface[Any, Any]:
+    """hatchling's builder of the wheel, without our own hook: an image made on the way would make no end."""
     from hatchling.builders.wheel import WheelBuilder
 
-    return WheelBuilder(
+    made = WheelBuilder(
         builder.root, plugin_manager=builder.plugin_manager, metadata=builder.metadata, app=builder.app
     )
+    made.config.hook_config.pop(OUR_HOOK, None)
+    return made
 
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:

@@ -51,6 +51,7 @@ class Receipt:
     platforms: tuple[PlatformReceipt, ...]
     base: Mapping[str, str]
     python: str
+    wheel: Mapping[str, str] | None             # the project's own; None where each platform has another
     sbom: str | None
     timings: Mapping[str, float]
 
@@ -75,9 +76,16 @@ def make_receipt(
         platforms=tuple(_platform(one) for one in built),
         base={"name": first.base.name, "digest": first.base.digest},
         python=first.base.interpreter.version,
+        wheel=_wheel(built),
         sbom=None,
         timings={step: round(seconds, 3) for step, seconds in timings.items()},
     )
+
+
+def _wheel(built: Sequence[Built]) -> dict[str, str] | None:
+    wheels = {one.wheel for one in built}
+    only = wheels.pop() if len(wheels) == 1 else None
+    return {"filename": only.filename, "sha256": only.sha256} if only else None
 
 
 def _platform(built: Built) -> PlatformReceipt:

@@ -45,14 +45,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "receipt": {"engines", "oci", "plan", *HANDS},
     "pipeline": {"check", "engines", "oci", "plan", "project", "receipt", "release", *HANDS},
     # the doors
-    "builder": {"config", "defaults", "engines", "oci.model", "pipeline", "plan", "project", "prune", *HANDS},
+    "doors": {"config", "defaults", "engines", "oci.model", "pipeline", "plan", "project", "prune", "receipt", *HANDS},
+    "builder": {"doors", "plan", "project", *HANDS},
+    "build_hook": {"doors", "plan", "project", *HANDS},
     "cli": {"__init__", "config", "defaults", "engines", "oci", "pipeline", "plan", "project", "prune", *HANDS},
     "hooks": {"builder", "build_hook"},
     "__main__": {"cli"},
 }
 
 LIBRARIES: dict[str, set[str]] = {
-    "hatchling": {"hooks", "builder", "build_hook", "project"},
+    "hatchling": {"hooks", "builder", "build_hook", "doors", "project"},
     "pydantic": {"config"},
     "pydantic_core": {"config"},
     "subprocess": {"process"},

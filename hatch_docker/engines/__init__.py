@@ -24,12 +24,21 @@ class LayerNote:
 
 
 @dataclass(frozen=True, slots=True)
+class WheelNote:
+    """The project's wheel that is in the image; `sha256` is hexadecimal, of the file."""
+
+    filename: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Built:
-    """One image, one note a layer, and what it stands on."""
+    """One image, one note a layer, what it stands on, and the project's wheel in it where that is known."""
 
     image: Image
     base: Base
     notes: tuple[LayerNote, ...]
+    wheel: WheelNote | None = None
 
 
 class Engine(Protocol):

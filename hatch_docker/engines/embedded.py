@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hatch_docker.bases import Base, base_tree, check_python, open_base
 from hatch_docker.context import Context
-from hatch_docker.engines import Built, LayerNote
+from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.files import make_files
 from hatch_docker.engines.settings import created_time, image_annotations, image_settings
 from hatch_docker.engines.site import Site, Wheel, check_wheels, make_wheels, recall_wheels
@@ -78,7 +78,8 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
         image_annotations(plan, base, created),
     )
     below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
-    return Built(image, base, (*below, *notes))
+    (own,) = groups[-1].wheels
+    return Built(image, base, (*below, *notes), WheelNote(own.filename, own.digest.removeprefix("sha256:")))
 
 
 def _titles(group: _Group) -> tuple[str, ...]:
@@ -136,8 +137,10 @@ def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Contex
         sdist = source.sdist()
         path = build_wheel(sdist, plan.build, base, target, ctx, filename=sdist.name, root=source.root)
     else:
+        from hatch_docker.wheels.given import check_given
+
         path = source.wheel()
-    check_fits(path.name, target)
+        check_given(path, target)
     _check_secrets(path)
     wheel = Wheel(f"{plan.name} {plan.version}", path.name, file_digest(path), lambda: path)
     return _Group("project", (wheel,), venv=True)

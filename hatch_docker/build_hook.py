@@ -1,0 +1,121 @@
+"""The build hook `docker`: after a wheel is built, the image is made from that very wheel.
+
+hatchling calls `finalize` for whoever wants a wheel: hatch, build and uv, whose wheel the user keeps, but also
+pip and others that build one in a temporary directory, to install it or to read its metadata.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.config import BuilderConfig
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+from hatch_docker.doors import guarded, made_already, make_image, open_plan
+
+GUARD = "HATCH_DOCKER_BUILDER"
+# What hatchling reads of every hook's table.
+OPTIONS = frozenset({
+    "dependencies", "enable-by-default", "require-runtime-dependencies", "require-runtime-features",
+})  # fmt: skip
+CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # of CACHEDIR.TAG, bford.info/cachedir
+
+
+class DockerBuildHook(BuildHookInterface[BuilderConfig]):
+    """Makes the image of a wheel; configured by [tool.hatch-docker]."""
+
+    PLUGIN_NAME = "docker"
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002
+        """Make the image beside the wheel, where the wheel is one that the user keeps."""
+        if self.target_name != "wheel":
+            return
+        wheel = Path(artifact_path).absolute()
+        if reason := why_not(version, wheel.parent, os.environ):
+            self.app.display_info(f"no image: {reason}")
+            return
+        root = project_root(Path(self.root), wheel.parent)
+        archive = guarded(self.app, lambda: self._image(wheel, root))
+        self.app.display_info(str(archive.relative_to(root) if archive.is_relative_to(root) else archive))
+
+    def _image(self, wheel: Path, root: Path) -> Path:
+        from hatch_docker.errors import ConfigError
+        from hatch_docker.project import given_source
+        from hatch_docker.store import file_digest
+
+        if unknown := sorted(set(self.config) - OPTIONS):
+            raise ConfigError(
+                f"tool.hatch.build.targets.wheel.hooks.docker.{unknown[0]}: no option of the hook; "
+                "what decides the image is in [tool.hatch-docker]"
+            )
+        builder = self.build_config.builder
+        done = made_already(builder)
+        if done and done.wheel and done.wheel["sha256"] == file_digest(wheel).removeprefix("sha256:"):
+            return wheel.parent / done.archive  # by the target, in `hatch build -t docker -t wheel`
+        plan, ctx = open_plan(builder, os.environ, root=root, given=True)
+        if (root / "PKG-INFO").is_file() and plan.lock.kind == "resolve" and plan.lock.requirements:
+            ctx.progress.warn(f"{root.name} is an unpacked sdist without a lock: its dependencies are resolved anew")
+        receipt = make_image(builder, plan, given_source(root, wheel), wheel.parent, ctx)
+        return wheel.parent / receipt.archive
+
+
+def why_not(version: str, directory: Path, environ: Mapping[str, str]) -> str:
+    """Why no image shall be made of a wheel in `directory`; "" where one shall."""
+    if environ.get(GUARD):
+        return "this is the builder stage"
+    if version != "standard":
+        return f"the wheel is {version}, for this machine only"
+    if environ.get("PIP_BUILD_TRACKER"):
+        return "pip builds to install, in a temporary directory; use `hatch build`, `python -m build` or `uv build`"
+    if passing(directory):
+        return f"{directory} is a temporary directory; name one that stays"
+    return ""
+
+
+def passing(directory: Path) -> bool:
+    """Whether a directory is one that a tool made for itself: in its cache, or by Python's `tempfile`.
+
+    A directory below a project's is that project's, also where the project itself is in such a place.
+    """
+    temporary = Path(tempfile.gettempdir()).resolve()
+    for place in (directory.resolve(), *directory.resolve().parents):
+        if (place / "pyproject.toml").is_file():
+            return False
+        if _is_cache(place) or (place.parent == temporary and _is_made_by_tempfile(place)):
+            return True
+    return False
+
+
+def _is_cache(place: Path) -> bool:
+    tag = place / "CACHEDIR.TAG"
+    try:
+        with tag.open("rb") as stream:
+            return stream.read(len(CACHE_TAG)) == CACHE_TAG
+    except OSError:
+        return False
+
+
+def _is_made_by_tempfile(place: Path) -> bool:
+    """Whether mkdtemp made it: eight characters of its own, and nobody else may look in."""
+    return re.search(r"[a-z0-9_]{8}$", place.name) is not None and place.stat().st_mode & 0o077 == 0
+
+
+def project_root(root: Path, directory: Path) -> Path:
+    """Where the project's locks, files and revision are, when a wheel was built into `directory`.
+
+    `root`, unless that is an unpacked sdist (`python -m build` and `uv build` make one on the way to a wheel) and
+    the wheel lands below a directory with the very same pyproject.toml: an sdist may lack a lock, and has no commit.
+    """
+    if not (root / "PKG-INFO").is_file():
+        return root
+    mine = (root / "pyproject.toml").read_bytes()
+    for place in (directory.resolve(), *directory.resolve().parents):
+        candidate = place / "pyproject.toml"
+        if candidate.is_file():
+            return place if candidate.read_bytes() == mine else root
+    return root

@@ -1,0 +1,86 @@
+"""What the doors share: what hatchling knows of a project becomes plan and context, then an image, or one line."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from hatch_docker.errors import HatchDockerError
+
+if TYPE_CHECKING:
+    from hatchling.builders.plugin.interface import BuilderInterface
+
+    from hatch_docker.context import Context
+    from hatch_docker.oci.model import Platform
+    from hatch_docker.plan import Plan
+    from hatch_docker.project import Source
+    from hatch_docker.receipt import Receipt
+
+# What was made, by hatchling's metadata object: all targets of one `hatch build` have the same one.
+_made: WeakKeyDictionary[Any, Receipt] = WeakKeyDictionary()
+
+
+def guarded(app: Any, work: Callable[[], Path]) -> Path:
+    """Do the work of a door; a failure that the user can do something about ends the program with one line."""
+    try:
+        return work()
+    except HatchDockerError as error:
+        app.abort(str(error), code=error.exit_status)
+        raise
+
+
+def open_plan(
+    builder: BuilderInterface[Any, Any], environ: Mapping[str, str], *, root: Path | None = None, given: bool = False
+) -> tuple[Plan, Context]:
+    """The plan and the context of one build; `given` where the project's wheel is there, so that none is built.
+
+    `root` is the directory of locks, files and revision, where hatchling was started in another.
+    """
+    from hatch_docker.config import load_config
+    from hatch_docker.context import open_context
+    from hatch_docker.defaults import make_plan
+    from hatch_docker.progress import Progress
+    from hatch_docker.project import read_project
+
+    root = root or Path(builder.root)
+    table = builder.metadata.config.get("tool", {}).get("hatch-docker", {})
+    config = load_config(table, environ, root / "pyproject.toml")
+    if given:
+        config = replace(config, build=replace(config.build, isolated="never"))
+    plan = make_plan(read_project(builder, environ, root), config, host_platform())
+    progress = Progress(builder.app.display_warning, builder.app.verbosity)
+    for guess in plan.guesses:
+        progress.detail(f"{guess.option} = {guess.value} ({guess.reason})")
+    return plan, open_context(environ, progress)
+
+
+def make_image(
+    builder: BuilderInterface[Any, Any], plan: Plan, source: Source, directory: Path, ctx: Context
+) -> Receipt:
+    """Make the image of a plan, with everything that follows from it in `directory`."""
+    from hatch_docker.engines import choose
+    from hatch_docker.pipeline import run
+    from hatch_docker.prune import prune_now_and_then
+
+    receipt = run(plan, source, choose(plan.engine), directory, host_platform(), ctx)
+    prune_now_and_then(ctx.store)
+    _made[builder.metadata] = receipt
+    return receipt
+
+
+def made_already(builder: BuilderInterface[Any, Any]) -> Receipt | None:
+    """What another target of the same `hatch build` made."""
+    return _made.get(builder.metadata)
+
+
+def host_platform() -> Platform:
+    """The Linux platform of this machine's architecture, by OCI's names."""
+    from hatch_docker.oci.model import Platform
+
+    names = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+    machine = platform.machine().lower()
+    return Platform("linux", names.get(machine, machine))
