@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_docker.progress import Progress
 from hatch_docker.store import Store, default_root, open_store
-from hatch_docker.transport import Client, make_client
+
+if TYPE_CHECKING:
+    from hatch_docker.transport import Client
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The hands of a build. `environ` is the process's environment, read nowhere else."""
+    """The hands of a build. `environ` is the process's environment, read nowhere else.
+
+    `connect` gives the one HTTP client; an unchanged build never asks for it.
+    """
 
     store: Store
     progress: Progress
-    client: Client
+    connect: Callable[[], Client]
     environ: Mapping[str, str]
+
+    @property
+    def client(self) -> Client:
+        """The HTTP client, with the retries, redirects and CAs of this build."""
+        return self.connect()
 
 
 def open_context(environ: Mapping[str, str], progress: Progress) -> Context:
     """The context of one build; the cache is $HATCH_DOCKER_CACHE_DIR or the user's cache directory."""
     directory = environ.get("HATCH_DOCKER_CACHE_DIR")
     store = open_store(Path(directory) if directory else default_root())
-    return Context(store, progress, make_client(environ, progress), environ)
+
+    def connect() -> Client:
+        from hatch_docker.transport import make_client
+
+        return make_client(environ, progress)
+
+    return Context(store, progress, functools.cache(connect), environ)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from hatch_docker.context import Context
-from hatch_docker.oci.layer import Compression, Entry, LayerFacts, make_layer, write_layer
-from hatch_docker.oci.model import Layer
+from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
 from hatch_docker.store import key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.oci.compression import Compression
+    from hatch_docker.oci.layer import Entry
 
 KIND = "layer"
 
@@ -18,7 +22,7 @@ def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | No
     fact = ctx.store.recall(KIND, _full(key, compression))
     if fact is None or not ctx.store.has(fact["digest"]):
         return None
-    return _layer(LayerFacts(**fact), compression, ctx)
+    return _layer(fact, compression, ctx)
 
 
 def layer_by_key(
@@ -36,17 +40,22 @@ def layer_by_key(
         found = recall_layer(key, compression, ctx)
         if found is not None:
             return found, True
+        from hatch_docker.oci.layer import write_layer
+
         entries = make()
         with ctx.store.writer() as writer:
-            facts = write_layer(entries, writer, compression)
+            fact = asdict(write_layer(entries, writer, compression))
             writer.commit()
-        ctx.store.remember(KIND, _full(key, compression), asdict(facts))
-    return _layer(facts, compression, ctx), False
+        ctx.store.remember(KIND, _full(key, compression), fact)
+    return _layer(fact, compression, ctx), False
 
 
 def _full(key: str, compression: Compression) -> str:
     return key_of(key, compression.identity)
 
 
-def _layer(facts: LayerFacts, compression: Compression, ctx: Context) -> Layer:
-    return make_layer(facts, compression, lambda: ctx.store.open(facts.digest))
+def _layer(fact: dict[str, Any], compression: Compression, ctx: Context) -> Layer:
+    """The Layer of what `LayerFacts` says, its bytes in the store."""
+    digest = fact["digest"]
+    descriptor = Descriptor(OCI_LAYER + compression.media_suffix, digest, fact["size"])
+    return Layer(descriptor, fact["diff_id"], fact["unpacked_size"], lambda: ctx.store.open(digest))

@@ -37,7 +37,7 @@ def context(tmp_path: Path, environ: Mapping[str, str] = {}) -> tuple[Context, l
     lines: list[str] = []
     progress = Progress(lines.append, 1)
     client = Client(environ, progress, Policy(sleep=lambda _: None))
-    return Context(open_store(tmp_path / "cache"), progress, client, environ), lines
+    return Context(open_store(tmp_path / "cache"), progress, lambda: client, environ), lines
 
 
 def archive_of(fake: FakeArchive, ctx: Context, url: str = "") -> Archive:

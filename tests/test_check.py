@@ -78,7 +78,7 @@ def lines() -> list[str]:
 def ctx(tmp_path: Path, lines: list[str]) -> Context:
     progress = Progress(lines.append, 1)
     environ = {"PATH": os.environ["PATH"], "TOKEN": "hunter2"}
-    return Context(open_store(tmp_path / "cache"), progress, make_client(environ, progress), environ)
+    return Context(open_store(tmp_path / "cache"), progress, lambda: make_client(environ, progress), environ)
 
 
 def image_on(base: Base, **settings: object) -> Image:

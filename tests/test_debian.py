@@ -33,7 +33,7 @@ def fake(tmp_path: Path) -> FakeArchive:
 
 
 def context(directory: Path) -> Context:
-    return Context(open_store(directory), silent(), Client({}, silent(), Policy(sleep=lambda _: None)), {})
+    return Context(open_store(directory), silent(), lambda: Client({}, silent(), Policy(sleep=lambda _: None)), {})
 
 
 def base_of(
@@ -153,6 +153,18 @@ def test_system_layer(fake: FakeArchive, tmp_path: Path) -> None:
     assert "var/lib/dpkg/status.d/libpq5" in found
     assert "var/lib/dpkg/status.d/libc6" not in found
     assert "run/postgresql" in base.directories
+
+
+def test_links_of_the_base_hold(fake: FakeArchive, tmp_path: Path) -> None:
+    """A package that knows a linked directory as a real one puts its files where the link leads."""
+    fake.add("netbase", "7", {"usr/share/real/a": b"a", "usr/share/linked": ("symlink", "real")})
+    fake.add("late", "1", {"usr/share/linked": None, "usr/share/linked/b": b"b", "usr/share/linked/c": ("symlink", "b")})
+    base = base_of(fake.write(), context(tmp_path / "cache"), "late")
+    found = layer(base, 1)
+    assert "usr/share/linked" not in found
+    assert found["usr/share/real/b"][1] == b"b"
+    assert found["usr/share/real/c"][0].target == "b"
+    assert base.symlinks["usr/share/linked"] == "real"
 
 
 def test_a_package_in_the_way(fake: FakeArchive, tmp_path: Path) -> None:

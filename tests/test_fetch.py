@@ -28,7 +28,7 @@ def ctx(tmp_path: Path, lines: list[str]) -> Context:
     progress = Progress(lines.append, 2)
     environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", "XDG_CONFIG_HOME": str(tmp_path / "none")}
     client = Client(environ, progress, Policy(sleep=lambda _seconds: None))
-    return Context(open_store(tmp_path / "store"), progress, client, environ)
+    return Context(open_store(tmp_path / "store"), progress, lambda: client, environ)
 
 
 def offer(index: FakeIndex, count: int = 3) -> None:
@@ -88,7 +88,7 @@ def test_login_goes_to_the_index_only(ctx: Context, tmp_path: Path, lines: list[
     other.add("q", make_wheel("q", "1.0"))
     with index.serving(), other.serving():
         environ = {**ctx.environ, "UV_DEFAULT_INDEX": index.url_with_login}
-        ctx = Context(ctx.store, ctx.progress, ctx.client, environ)
+        ctx = Context(ctx.store, ctx.progress, ctx.connect, environ)
         assert len(fetch([*pins_of(index), *pins_of(other)], ctx, root=tmp_path)) == 3
     assert all(login is None for _path, login in other.requests)
     assert "pass-mark" not in "\n".join(lines)
@@ -102,7 +102,7 @@ def test_netrc(tmp_path: Path) -> None:
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password pass-mark\n")
     environ = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc")}
     progress = Progress(lambda _line: None)
-    ctx = Context(open_store(tmp_path / "store"), progress, Client(environ, progress), environ)
+    ctx = Context(open_store(tmp_path / "store"), progress, lambda: Client(environ, progress), environ)
     with index.serving():
         assert len(fetch(pins_of(index), ctx, root=tmp_path)) == 1
 

@@ -48,7 +48,7 @@ def ctx(tmp_path: Path, lines: list[str]) -> Context:
     }
     progress = Progress(lines.append, 2)
     client = Client(environ, progress, Policy(sleep=lambda _seconds: None))
-    return Context(open_store(tmp_path / "store"), progress, client, environ)
+    return Context(open_store(tmp_path / "store"), progress, lambda: client, environ)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def root(tmp_path: Path) -> Path:
 
 def using(ctx: Context, index: FakeIndex, **variables: str) -> Context:
     environ = {**ctx.environ, "UV_DEFAULT_INDEX": index.url, **variables}
-    return Context(ctx.store, ctx.progress, Client(environ, ctx.progress, ctx.client.policy), environ)
+    return Context(ctx.store, ctx.progress, lambda: Client(environ, ctx.progress, ctx.client.policy), environ)
 
 
 def resolving(*requirements: str) -> LockPlan:
@@ -193,7 +193,7 @@ def test_password_opens_the_index_and_stays_hidden(
     index.login = ("user", "pass-mark")
     index.add("app", make_wheel("app", "1.0"))
     environ = {**ctx.environ, "PIP_INDEX_URL": index.url_with_login}
-    mine = Context(ctx.store, ctx.progress, Client(environ, ctx.progress), environ)
+    mine = Context(ctx.store, ctx.progress, lambda: Client(environ, ctx.progress), environ)
     pins = pin(resolving("app"), root, AMD64, mine)
     fetch(pins, mine, root=root)
     with pytest.raises(HatchDockerError) as caught:

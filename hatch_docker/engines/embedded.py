@@ -7,28 +7,28 @@ made, and nothing is fetched, compiled or compressed for the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base, base_tree, check_python, open_base
-from hatch_docker.context import Context
 from hatch_docker.engines import Built, LayerNote, WheelNote
-from hatch_docker.engines.files import make_files
 from hatch_docker.engines.settings import created_time, image_annotations, image_settings
 from hatch_docker.engines.site import Site, Wheel, check_wheels, make_wheels, recall_wheels
 from hatch_docker.errors import BaseImageError, ConfigError, WheelError
-from hatch_docker.oci.layer import Compression
+from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.mutate import build_image
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest
 from hatch_docker.wheels import Pin, Target
-from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.install import VenvTarget, check_fits
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.secrets import looks_secret
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
 
 OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 WORKERS = 4
@@ -65,6 +65,8 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
     notes = [LayerNote(group.kind, _titles(group), cached) for group, (_, cached) in zip(groups, layers, strict=True)]
     made = [layer for layer, _ in layers]
     if plan.files:
+        from hatch_docker.engines.files import make_files
+
         layer, cached = make_files(plan.files, source.root, base, compression, ctx)
         made.append(layer)
         notes.append(LayerNote("files", tuple(item.target for item in plan.files), cached))
@@ -112,6 +114,8 @@ def _pinned(one: Pin, source: Source, ctx: Context) -> tuple[Wheel, int]:
     digest = f"sha256:{one.sha256}"
 
     def get() -> Path:
+        from hatch_docker.wheels.fetch import fetch
+
         return fetch([one], ctx, root=source.root)[0]
 
     size = one.size if one.size is not None else get().stat().st_size
@@ -123,6 +127,7 @@ def _from_sdist(
 ) -> tuple[Wheel, int]:
     """A dependency without a wheel for the target is built in the builder stage, which runs on this machine only."""
     from hatch_docker.wheels.builder import build_wheel
+    from hatch_docker.wheels.fetch import fetch
 
     (sdist,) = fetch([one], ctx, root=source.root)
     path = build_wheel(sdist, plan.build, base, target, ctx, filename=one.filename, root=source.root)
@@ -166,7 +171,14 @@ def _layers(
     groups: Sequence[_Group], pins: Sequence[Pin], site: Site, source: Source, ctx: Context
 ) -> list[tuple[Layer, bool]]:
     """The layers of some groups in their order; what is missing is fetched together and made side by side."""
-    missing = [group for group in groups if recall_wheels(site, group.wheels, venv=group.venv) is None]
+    known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]
+    if all(layer is not None for layer in known):
+        return [(layer, True) for layer in known if layer is not None]
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hatch_docker.wheels.fetch import fetch
+
+    missing = [group for group, layer in zip(groups, known, strict=True) if layer is None]
     wanted = {wheel.digest for group in missing for wheel in group.wheels}
     fetch([one for one in pins if f"sha256:{one.sha256}" in wanted and one.is_wheel], ctx, root=source.root)
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -5,24 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base, compiler_tree
-from hatch_docker.context import Context
 from hatch_docker.errors import WheelError
 from hatch_docker.layers import layer_by_key, recall_layer
-from hatch_docker.oci.layer import Compression, Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.store import key_of
-from hatch_docker.wheels.compile import compile_sources
-from hatch_docker.wheels.install import (
-    VenvTarget,
-    bytecode_entries,
-    check_owners,
-    python_sources,
-    venv_entries,
-    wheel_entries,
-    wheel_files,
-)
+from hatch_docker.wheels import install
+from hatch_docker.wheels.install import VenvTarget
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.oci.compression import Compression
+    from hatch_docker.oci.layer import Entry
 
 RECIPE = 1  # raise it when the same wheels shall give other bytes
 
@@ -69,14 +65,16 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
         key = key_of(key, "sources only")
 
     def make() -> list[Entry]:
-        everything = {entry.path: entry for entry in venv_entries(site.venv)} if venv else {}
+        from hatch_docker.wheels.compile import compile_sources
+
+        everything = {entry.path: entry for entry in install.venv_entries(site.venv)} if venv else {}
         for group in entries:
             everything |= {entry.path: entry for entry in group}
         if compiler is not None:
-            units = [python_sources(group, site.venv) for group in entries]
+            units = [install.python_sources(group, site.venv) for group in entries]
             compiled = compile_sources(units, *compiler)
             for group in entries:
-                everything |= {entry.path: entry for entry in bytecode_entries(group, compiled, site.venv)}
+                everything |= {entry.path: entry for entry in install.bytecode_entries(group, compiled, site.venv)}
         return list(everything.values())
 
     return layer_by_key(key, site.compression, site.ctx, make)
@@ -92,10 +90,10 @@ def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:
     """The entries of each wheel; what files each brings is remembered on the way."""
     installed = []
     for wheel in wheels:
-        entries = wheel_entries(
+        entries = install.wheel_entries(
             wheel.open(), site.venv, filename=wheel.filename, warn=site.ctx.progress.warn
         )
-        site.ctx.store.remember("files", _files_key(site, wheel), wheel_files(entries, site.venv))
+        site.ctx.store.remember("files", _files_key(site, wheel), install.wheel_files(entries, site.venv))
         installed.append(entries)
     return installed
 
@@ -113,7 +111,7 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
     known = site.ctx.store.recall("programs", key)
     if known is None:
         files = {wheel.title: _files(site, wheel) for wheel in wheels}
-        check_owners(files)
+        install.check_owners(files)
         directory = f"{site.venv.root}/bin/"
         known = sorted({
             path.removeprefix(directory) for paths in files.values() for path in paths if path.startswith(directory)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.documents import parse_manifest
-from hatch_docker.oci.layer import Writable
 from hatch_docker.oci.layout import (
     DOCUMENT_LIMIT,
     LAYOUT,
@@ -27,6 +26,9 @@ from hatch_docker.oci.layout import (
 from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.tar import BLOCK, END, Entry, pack_header, read_tar
+
+if TYPE_CHECKING:
+    from hatch_docker.oci.layer import Writable
 
 CONTAINERD_NAME = "io.containerd.image.name"
 

@@ -14,11 +14,10 @@ from hatch_docker.errors import ImageError
 from hatch_docker.oci.model import (
     DIGEST,
     DOCKER_CONFIG,
-    DOCKER_LAYER,
     INDEX_TYPES,
+    LAYER_TYPES,
     MANIFEST_TYPES,
     OCI_CONFIG,
-    OCI_LAYER,
     Descriptor,
     Image,
     Layer,
@@ -28,9 +27,6 @@ from hatch_docker.oci.model import (
 
 DOCUMENT_LIMIT = 4 << 20  # bytes of a manifest or index: what registries promise to take
 CONFIG_LIMIT = 8 << 20  # bytes
-LAYER_TYPES = frozenset(
-    [*(OCI_LAYER + end for end in ("", "+gzip", "+zstd")), *(DOCKER_LAYER + end for end in ("", ".gzip", ".zstd"))]
-)
 _LARGEST = 1 << 50  # bytes
 
 

@@ -11,19 +11,13 @@ from typing import BinaryIO, Protocol
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.compression import CHUNK, LAYER_LIMIT, Compression, Decompressed
-from hatch_docker.oci.model import DOCKER_LAYER, OCI_LAYER, Descriptor, Layer, Opener
+from hatch_docker.oci.model import LAYER_TYPES, OCI_LAYER, Descriptor, Layer, Opener
 from hatch_docker.oci.tar import BLOCK, END, Entry, Kind, pack_header, read_tar, safe_path
 
 __all__ = [
-    "LAYER_TYPES", "Compression", "Entry", "Kind", "LayerFacts", "Writable", "layer_entries", "make_layer",
+    "Compression", "Entry", "Kind", "LayerFacts", "Writable", "layer_entries", "make_layer",
     "read_entries", "safe_path", "write_layer",
 ]  # fmt: skip
-
-LAYER_TYPES = {
-    OCI_LAYER: "", OCI_LAYER + "+gzip": "+gzip", OCI_LAYER + "+zstd": "+zstd",
-    DOCKER_LAYER: "", DOCKER_LAYER + ".gzip": "+gzip", DOCKER_LAYER + ".zstd": "+zstd",
-}  # fmt: skip
-"""The media types of layers that are read, and `Compression.media_suffix` of each."""
 
 OPAQUE = ".wh..wh..opq"
 WHITEOUT = ".wh."

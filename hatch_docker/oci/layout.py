@@ -8,11 +8,10 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.documents import assemble, choose, media_type_of, parse_index, parse_json, parse_manifest
-from hatch_docker.oci.layer import Writable
 from hatch_docker.oci.model import (
     INDEX_TYPES,
     OCI_INDEX,
@@ -25,6 +24,9 @@ from hatch_docker.oci.model import (
     canonical_json,
     digest_of,
 )
+
+if TYPE_CHECKING:
+    from hatch_docker.oci.layer import Writable
 
 CHUNK = 1 << 20
 DOCUMENT_LIMIT = 8 << 20  # bytes of a manifest, an index or a configuration

@@ -24,6 +24,12 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 
+LAYER_TYPES = {
+    OCI_LAYER: "", OCI_LAYER + "+gzip": "+gzip", OCI_LAYER + "+zstd": "+zstd",
+    DOCKER_LAYER: "", DOCKER_LAYER + ".gzip": "+gzip", DOCKER_LAYER + ".zstd": "+zstd",
+}  # fmt: skip
+"""The media types of layers that are read, and how each is compressed, as OCI's types end."""
+
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 

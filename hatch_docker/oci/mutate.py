@@ -12,12 +12,12 @@ from typing import Any
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.documents import parse_json
-from hatch_docker.oci.layer import LAYER_TYPES
 from hatch_docker.oci.model import (
     DOCKER_CONFIG,
     DOCKER_INDEX,
     DOCKER_LAYER,
     DOCKER_MANIFEST,
+    LAYER_TYPES,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Interpreter
 from hatch_docker.errors import WheelError
-from hatch_docker.oci.layer import Entry
-from hatch_docker.wheels.compile import Source, bytecode_path
 
 if TYPE_CHECKING:
+    from hatch_docker.oci.layer import Entry
     from hatch_docker.wheels import Target
+    from hatch_docker.wheels.compile import Source
 
 # 1980-01-01, in seconds since the epoch: zip files know nothing older, and nothing of a build is in it.
 SOURCE_DATE = 315532800
@@ -43,6 +43,8 @@ class VenvTarget:
 
 def venv_entries(venv: VenvTarget) -> list[Entry]:
     """The environment's own files: pyvenv.cfg, the links to the interpreter, directories from the root down."""
+    from hatch_docker.oci.tar import Entry
+
     interpreter = venv.interpreter
     settings = (
         f"home = {interpreter.path.rpartition('/')[0]}\n"
@@ -74,6 +76,8 @@ def parent_entries(paths: Iterable[str], present: Collection[str] = frozenset())
     Synthesized, never copied from a disk: times of directories would make equal layers differ. `present`
     are those that the base brought, which no layer of ours may write again.
     """
+    from hatch_docker.oci.tar import Entry
+
     directories: set[str] = set()
     for path in paths:
         parent = path.rpartition("/")[0]
@@ -126,6 +130,9 @@ def bytecode_entries(entries: Iterable[Entry], compiled: Mapping[str, bytes], ve
 
     RECORD does not name them: files that can be made again may be left out (PEP 376).
     """
+    from hatch_docker.oci.tar import Entry
+    from hatch_docker.wheels.compile import bytecode_path
+
     files = [
         Entry(path, "file", 0o644, SOURCE_DATE, content=compiled[path])
         for entry in entries

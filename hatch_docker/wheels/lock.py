@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hatch_docker.context import Context
 from hatch_docker.errors import ConfigError, TransientError, WheelError
 from hatch_docker.oci.model import digest_of
 from hatch_docker.plan import LockPlan
 from hatch_docker.store import key_of
 from hatch_docker.wheels import Pin, Target
-from hatch_docker.wheels.index import Indexes, read_indexes
-from hatch_docker.wheels.pylock import Source, pins_of
-from hatch_docker.wheels.requirements import HashedLine, read_requirements
-from hatch_docker.wheels.resolve import SdistMetadata, resolve
-from hatch_docker.wheels.uv import compile_lock
-from hatch_docker.wheels.uvlock import uv_table
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.wheels.index import Indexes
+    from hatch_docker.wheels.requirements import HashedLine
+    from hatch_docker.wheels.resolve import SdistMetadata
 
 RECIPE = 1
 RESOLUTION_LIFETIME = 24 * 3600           # seconds for which a resolution without a lock is not asked again
@@ -42,6 +40,9 @@ def pin(
         return _resolved(lock, root, target, ctx, metadata)
     path = root / lock.path
     if lock.kind == "requirements":
+        from hatch_docker.wheels.index import read_indexes
+        from hatch_docker.wheels.requirements import read_requirements
+
         lines = read_requirements(path, root, target, ctx.progress)
         indexes = read_indexes(root, ctx.environ)
         facts: list[Any] = [[[one.name, one.version, one.url, sorted(one.sha256)] for one in lines],
@@ -63,6 +64,11 @@ def _key(lock: LockPlan, target: Target, facts: Any) -> str:
 
 def _locked(lock: LockPlan, data: bytes, root: Path, target: Target) -> tuple[Pin, ...]:
     """The pins of a pylock.toml or a uv.lock."""
+    import tomllib
+
+    from hatch_docker.wheels.pylock import Source, pins_of
+    from hatch_docker.wheels.uvlock import uv_table
+
     source = Source(lock.path, (root / lock.path).parent, root)
     try:
         table = tomllib.loads(data.decode())
@@ -88,6 +94,9 @@ def _hashed(
     lock: LockPlan, lines: Sequence[HashedLine], root: Path, target: Target, indexes: Indexes, ctx: Context
 ) -> tuple[Pin, ...]:
     """The pins of a requirements file: the index is asked for the files of each version, the hashes choose."""
+    from hatch_docker.wheels.pylock import Source, pins_of
+    from hatch_docker.wheels.uv import compile_lock
+
     named = [one for one in lines if not one.url]
     packages: list[dict[str, Any]] = []
     if named:
@@ -156,6 +165,8 @@ def _resolved(
     """A resolution, remembered for a day, and for longer while no index answers."""
     if not lock.requirements:
         return ()
+    from hatch_docker.wheels.index import read_indexes
+
     indexes = read_indexes(root, ctx.environ)
     key = _key(lock, target, indexes.identity())
     refresh = ctx.environ.get("HATCH_DOCKER_REFRESH", "") not in ("", "0")
@@ -163,6 +174,8 @@ def _resolved(
     known = _remembered(key, root, ctx)
     if known and not refresh and 0 <= age < RESOLUTION_LIFETIME:
         return known
+    from hatch_docker.wheels.resolve import resolve
+
     ctx.progress.info(f"resolving {len(lock.requirements)} requirements for {target} (there is no lock)")
     try:
         return _keep(key, root, ctx, resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata))

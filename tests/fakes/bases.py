@@ -101,4 +101,4 @@ def python_image(architecture: str = "amd64", version: str = "3.13.5") -> Image:
 def context(root: Path, lines: list[str] | None = None, **environ: str) -> Context:
     """A context with a store of its own; what the user reads goes to `lines`."""
     progress = Progress((lines if lines is not None else []).append, 1)
-    return Context(open_store(root), progress, make_client(environ, progress), environ)
+    return Context(open_store(root), progress, lambda: make_client(environ, progress), environ)

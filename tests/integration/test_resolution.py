@@ -62,7 +62,7 @@ def uv(root: Path, *arguments: str) -> str:
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
     environ: Mapping[str, str] = dict(os.environ)
-    return Context(open_store(tmp_path / "store"), silent(), make_client(environ, silent()), environ)
+    return Context(open_store(tmp_path / "store"), silent(), lambda: make_client(environ, silent()), environ)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)
