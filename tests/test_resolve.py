@@ -43,7 +43,7 @@ def names(found: list[Package]) -> list[str]:
 
 def test_order_of_versions() -> None:
     """deb-version(7): `~` before everything, letters before other signs, numbers by value, the epoch first."""
-    assert sorted(ORDER[::-1], key=version_key) == ORDER
+    assert sorted(set(ORDER), key=version_key) == ORDER
     assert version_key("1.0") == version_key("0:1.0-0") == version_key("1.00")
 
 

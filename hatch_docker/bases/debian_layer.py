@@ -206,8 +206,10 @@ def system_entries(debs: Sequence[Deb], place: Path, below: Made) -> Contents:
     unpacked = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path))
     entries: Entries = {}
     for entry in unpacked.values():
-        path = real_path(below.symlinks, entry.path) if entry.kind != "symlink" else entry.path
-        entries[path] = replace(entry, path=path)
+        parent, _, name = entry.path.rpartition("/")
+        path = f"{real_path(below.symlinks, parent)}/{name}" if parent else name
+        if entry.kind != "directory" or path not in below.symlinks:  # the base's link leads to its directory
+            entries[path] = replace(entry, path=path)
     taken = frozenset(below.directories)
     entries |= _by_path(alternatives(debs, entries))
     entries = _without_empty_documentation(with_parents(entries))

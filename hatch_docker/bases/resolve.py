@@ -15,7 +15,9 @@ from functools import cached_property, lru_cache
 
 from hatch_docker.errors import BaseImageError
 
-VersionKey = tuple[int, tuple[tuple[tuple[int, ...], int], ...], tuple[tuple[tuple[int, ...], int], ...]]
+_Part = tuple[tuple[int, ...], int]
+VersionKey = tuple[int, tuple[_Part, ...], tuple[_Part, ...]]
+_END: _Part = ((0,), 0)
 
 _RELATION = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9+.-]*)(?P<qualifier>:[a-z0-9-]+)?\s*"
@@ -104,18 +106,21 @@ def version_key(version: str) -> VersionKey:
     """A value that sorts as dpkg sorts versions (deb-version(7)); raises BaseImageError for no version."""
     head, colon, rest = version.partition(":")
     epoch = head if colon else "0"
-    upstream, _, revision = (rest if colon else version).rpartition("-")
-    if not upstream:
+    upstream, dash, revision = (rest if colon else version).rpartition("-")
+    if not dash:
         upstream, revision = revision, ""
     if not epoch.isdecimal() or not epoch.isascii() or not upstream:
         raise BaseImageError(f"{version!r} is not a version of a Debian package")
     return int(epoch), _parts(upstream), _parts(revision)
 
 
-def _parts(text: str) -> tuple[tuple[tuple[int, ...], int], ...]:
+def _parts(text: str) -> tuple[_Part, ...]:
     """Text and number in turn. `~` sorts before the end, the end before letters, letters before the rest."""
-    found = re.findall(r"([^0-9]*)([0-9]*)", text)  # the last match is empty: the end
-    return tuple(((*map(_order, letters), 0), int(digits or 0)) for letters, digits in found)
+    found = re.findall(r"([^0-9]*)([0-9]*)", text)
+    parts = [((*map(_order, letters), 0), int(digits or 0)) for letters, digits in found]
+    while len(parts) > 1 and parts[-1] == _END:  # the first is the number's of "0", "" and "0~" alike
+        parts.pop()
+    return (*parts, _END)
 
 
 def _order(character: str) -> int:
@@ -151,11 +156,11 @@ def resolve(
     """
     chosen = {package.name: package for package in installed}
     before = frozenset(chosen)
-    names = list(dict.fromkeys(wanted))
+    names = sorted(set(wanted))  # their order must not decide which alternative is taken
     for name in names:
         package = _named(universe, name, where)
         chosen.setdefault(package.name, package)
-    satisfied = frozenset(ignored) - set(names)
+    satisfied = frozenset(ignored).difference(names)
     queue = deque(package for name, package in chosen.items() if name not in before)
     while queue:
         package = queue.popleft()
