@@ -6,12 +6,9 @@ hash that the signed text gives it. So the mirror may be plain http. Format: Rep
 
 from __future__ import annotations
 
-import email.utils
-import lzma
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -103,6 +100,8 @@ def read_release(text: bytes, where: str, suite: str, archive: str, *, now: floa
 
 
 def _seconds(date: str, where: str) -> float:
+    import email.utils
+
     try:
         return email.utils.parsedate_to_datetime(date).timestamp()
     except (ValueError, TypeError) as error:
@@ -118,6 +117,8 @@ def fetch_releases(
     -security it is an error, or whoever sits on the line could withhold every fix. Raises BaseImageError and
     RegistryError.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     keys = keyring.read_bytes()
     wanted = (("main", suite), ("main", f"{suite}-updates"), ("security", f"{suite}-security"))
     with ThreadPoolExecutor(len(wanted)) as pool:
@@ -149,6 +150,8 @@ def fetch_universe(indexes: Sequence[Index], mirrors: Mirrors, ctx: Context) -> 
 
     Raises RegistryError where a mirror has an index no longer.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(len(indexes)) as pool:
         texts = list(pool.map(lambda index: _fetch_index(index, mirrors, ctx), indexes))
     return read_universe([(index.archive, text) for index, text in zip(indexes, texts, strict=True)])
@@ -163,6 +166,8 @@ def _fetch_index(index: Index, mirrors: Mirrors, ctx: Context) -> bytes:
 
 
 def _unpack(path: Path, where: str) -> bytes:
+    import lzma
+
     try:
         with lzma.open(path) as stream:
             text = stream.read(PACKAGES_LIMIT + 1)

@@ -15,19 +15,8 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base, Interpreter, base_tree
 from hatch_docker.bases.archive import KEYRING, Index
-from hatch_docker.bases.deb import Deb, open_deb
-from hatch_docker.bases.debian_layer import (
-    Assemble,
-    Contents,
-    Made,
-    base_entries,
-    layer_of,
-    made_once,
-    system_entries,
-    unpack_builder,
-)
+from hatch_docker.bases.debian_layer import USERS, Assemble, Contents, Made, layer_of, made_once
 from hatch_docker.bases.resolve import Package
-from hatch_docker.bases.scripts import USERS
 from hatch_docker.bases.sibling import host_platform
 from hatch_docker.bases.snapshot import Archive, Step, fetch_debs, pin, with_snapshot
 from hatch_docker.errors import BaseImageError
@@ -37,6 +26,7 @@ from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
+    from hatch_docker.bases.deb import Deb
     from hatch_docker.context import Context
     from hatch_docker.plan import BasePlan
 
@@ -106,7 +96,7 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
     image = _image(archive, platform, layers, max(item.created for item in made))
     return Base(
         plan=plan, name=plan.name, digest=image.digest, image=image, interpreter=interpreter,
-        libc=("glibc", upstream(versions["libc6"])), users={name: user[:2] for name, user in USERS.items()},
+        libc=("glibc", upstream(versions["libc6"])), users={name: (uid, gid) for name, (uid, gid, _) in USERS.items()},
         directories=frozenset(path for item in made for path in item.directories),
         symlinks={path: target for item in made for path, target in item.symlinks.items()},
         suite=archive.suite, kinds=("base", "system")[: len(steps)],
@@ -124,6 +114,8 @@ def _first(
     key = key_of("debian base", RECIPE, _ids(packages), slim, compiled, compression.identity)
 
     def assemble(place: Path) -> Contents:
+        from hatch_docker.bases.debian_files import base_entries
+
         debs = open_debs(archive, packages)
         compiler = None
         if host is None or not compiled:
@@ -144,7 +136,13 @@ def _second(
 ) -> tuple[str, Assemble]:
     """Key and maker of the layer with `runtime.packages`."""
     key = key_of("debian system", RECIPE, below.facts.diff_id, _ids(packages), compression.identity)
-    return key, lambda place: system_entries(open_debs(archive, packages), place, below)
+
+    def assemble(place: Path) -> Contents:
+        from hatch_docker.bases.debian_files import system_entries
+
+        return system_entries(open_debs(archive, packages), place, below)
+
+    return key, assemble
 
 
 def builder_root(
@@ -170,6 +168,8 @@ def builder_root(
         interpreter = Interpreter(f"/usr/bin/python{python}", upstream(version))
 
         def make(place: Path) -> None:
+            from hatch_docker.bases.debian_files import unpack_builder
+
             debs = open_debs(archive, found)
             ctx.progress.info(f"unpacking {len(debs)} packages of {archive.name}")
             unpack_builder(debs, place, interpreter)
@@ -185,6 +185,8 @@ def _ids(packages: Sequence[Package]) -> list[list[str]]:
 
 def open_debs(archive: Archive, packages: Sequence[Package]) -> list[Deb]:
     """The .debs of some packages, downloaded where the store lacks them."""
+    from hatch_docker.bases.deb import open_deb
+
     paths = fetch_debs(archive, packages)
     return [open_deb(paths[package.name], package.name) for package in packages]
 

@@ -1,52 +1,26 @@
-"""The layers of a Debian base: made from .debs once, then known by the packages they came from."""
+"""The layers of a Debian base: made of .debs once, then known by the packages they came from."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from hatch_docker.bases import Interpreter, real_path
-from hatch_docker.bases.deb import Deb
-from hatch_docker.bases.ldcache import Library, conf_directories, find_libraries
-from hatch_docker.bases.rootfs import (
-    MTIME,
-    Entries,
-    text_file,
-    unpack,
-    wanted_at_run_time,
-    with_parents,
-    workspace,
-    write_into,
-)
-from hatch_docker.bases.scripts import alternatives, check_free, loader_cache, loader_files, root_files, status
 from hatch_docker.errors import BaseImageError
-from hatch_docker.oci.layer import Compression, Entry, LayerFacts, make_layer, write_layer
+from hatch_docker.oci.layer import Compression, LayerFacts, make_layer, write_layer
 from hatch_docker.oci.model import Layer
-from hatch_docker.wheels.compile import compile_sources
 
 if TYPE_CHECKING:
+    from hatch_docker.bases.ldcache import Library
+    from hatch_docker.bases.rootfs import Entries
     from hatch_docker.store import Store
 
-_LIBC_BIN = re.compile(
-    r"(usr/sbin/ldconfig|etc/ld\.so\.conf(\.d/.*)?|etc/gai\.conf|usr/lib/locale/C\.utf8/.*"
-    r"|usr/share/doc/libc-bin/copyright)"
+# Those in etc/passwd: user id, group id and home.
+USERS: Mapping[str, tuple[int, int, str]] = MappingProxyType(
+    {"root": (0, 0, "/root"), "nobody": (65534, 65534, "/nonexistent"), "nonroot": (65532, 65532, "/home/nonroot")}
 )
-# gconv: iconv() in C libraries for rare charsets (Python's codecs are its own). _py*: stand-ins for C modules
-# that Debian's Python always has; _dbm: its library (libdb) is left out as a whole.
-_NOT_SLIM = re.compile(
-    r"usr/lib/[^/]+/(gconv|engines-3|ossl-modules)(/.*)?"
-    r"|usr/lib/[^/]+/lib(memusage|pcprofile|c_malloc_debug|BrokenLocale|nss_hesiod|thread_db)\.so[.0-9]*"
-    r"|usr/lib/python3\.\d+/(test|idlelib|turtledemo|pydoc_data|lib2to3/tests)(/.*)?"
-    r"|usr/lib/python3\.\d+/(turtle|_pydecimal|_pydatetime|_pyio)\.py"
-    r"|usr/lib/python3\.\d+/lib-dynload/(_test|_ctypes_test|_xxtestfuzz|xx|_dbm)[^/]*"
-    r"|usr/share/zoneinfo/((right|posix)(/.*)?|tzdata\.zi)|usr/sbin/update-ca-certificates|etc/ca-certificates(/.*)?"
-    r"|usr/share/(base-files|dict|binfmts|misc)(/.*)?|usr/(games|src|include)|usr/lib/binfmt\.d(/.*)?|boot"
-    r"|var/(backups|mail|local)|etc/(update-motd\.d|skel|default|profile\.d)(/.*)?"
-)
-_CERTIFICATES = "usr/share/ca-certificates/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +46,8 @@ class Made:
     @classmethod
     def of_json(cls, fact: Mapping[str, Any]) -> Made:
         """What `to_json` gave."""
+        from hatch_docker.bases.ldcache import Library
+
         libraries = tuple(Library(*row) for row in fact["libraries"])
         facts = LayerFacts(*fact["facts"])
         directories, search = tuple(fact["directories"]), tuple(fact["search"])
@@ -109,6 +85,8 @@ def _known(store: Store, key: str) -> Made | None:
 
 
 def _make(store: Store, key: str, compression: Compression, assemble: Assemble) -> Made:
+    from hatch_docker.bases.rootfs import MTIME, workspace
+
     with workspace(store) as place:
         contents = assemble(place)
         entries = contents.entries
@@ -140,100 +118,3 @@ def layer_of(store: Store, key: str, compression: Compression, made: Made, assem
         return path.open("rb")
 
     return make_layer(made.facts, compression, opened)
-
-
-def base_entries(
-    debs: Sequence[Deb], place: Path, interpreter: Interpreter, compiler: tuple[Path, Interpreter] | None,
-    *, slim: bool, compiled: bool,
-) -> Contents:
-    """The base layer, unpacked in `place`.
-
-    Where `compiled`, the standard library's .pyc are made by `compiler`, a tree and its Python; None means the
-    tree at hand.
-    """
-
-    def keep(package: str, entry: Entry) -> bool:
-        if package == "libc-bin" and not (_LIBC_BIN.fullmatch(entry.path)):
-            return False
-        return wanted_at_run_time(entry.path) and not (slim and _NOT_SLIM.fullmatch(entry.path))
-
-    entries = unpack(debs, place, keep)
-    added = root_files(debs, entries)
-    if slim:  # they are in one file now
-        entries = {path: entry for path, entry in entries.items() if not f"{path}/".startswith(_CERTIFICATES)}
-    entries = _without_empty_documentation(with_parents({**entries, **_by_path(added)}))
-    write_into(place, added)
-    search = conf_directories(loader_files(entries))
-    libraries = find_libraries(entries, search)
-    entries |= _by_path([loader_cache(libraries), *status(debs, entries)])
-    if compiled:
-        entries |= _compiled(entries, interpreter, compiler or (place, interpreter))
-    return Contents(with_parents(entries), libraries, search)
-
-
-def _by_path(entries: Iterable[Entry]) -> Entries:
-    return {entry.path: entry for entry in entries}
-
-
-def _without_empty_documentation(entries: Entries) -> Entries:
-    """Directories that only documentation was in tell nothing."""
-    used = {path.rpartition("/")[0] for path in entries}
-    return {
-        path: entry
-        for path, entry in entries.items()
-        if entry.kind != "directory" or path in used or not path.startswith("usr/share/")
-    }
-
-
-def _compiled(entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter]) -> Entries:
-    """The .pyc of the standard library: without them every start in the container compiles it anew."""
-    prefix = f"usr/lib/python{interpreter.short}/"
-    sources = [
-        (path, entry.content)
-        for path, entry in sorted(entries.items())
-        if path.startswith(prefix) and path.endswith(".py") and isinstance(entry.content, Path)
-    ]
-    tree, runs = compiler
-    found = compile_sources([sources], tree, runs)
-    return {path: text_file(path, data) for path, data in found.items()}
-
-
-def system_entries(debs: Sequence[Deb], place: Path, below: Made) -> Contents:
-    """What some packages add to a base. No directory of the base is written again.
-
-    Raises BaseImageError where a package would replace one.
-    """
-    unpacked = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path))
-    entries: Entries = {}
-    for entry in unpacked.values():
-        parent, _, name = entry.path.rpartition("/")
-        path = f"{real_path(below.symlinks, parent)}/{name}" if parent else name
-        if entry.kind != "directory" or path not in below.symlinks:  # the base's link leads to its directory
-            entries[path] = replace(entry, path=path)
-    taken = frozenset(below.directories)
-    entries |= _by_path(alternatives(debs, entries))
-    entries = _without_empty_documentation(with_parents(entries))
-    entries = {path: entry for path, entry in entries.items() if entry.kind != "directory" or path not in taken}
-    for path, entry in entries.items():
-        if entry.kind != "directory":
-            check_free(path, taken)
-    search = list(dict.fromkeys((*below.search, *conf_directories(loader_files(entries)))))
-    known = {item.soname: item for item in below.libraries}
-    known |= {item.soname: item for item in find_libraries(entries, search) if item.soname not in known}
-    libraries = sorted(known.values())
-    entries |= _by_path([loader_cache(libraries), *status(debs, entries)])
-    return Contents(entries, libraries, search)
-
-
-def unpack_builder(debs: Sequence[Deb], place: Path, interpreter: Interpreter) -> None:
-    """A tree to compile in: everything but documentation, for this machine's architecture."""
-    entries = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path))
-    added = root_files(debs, entries)
-    write_into(place, added)
-    entries = with_parents({**entries, **_by_path(added)})
-    libraries = find_libraries(entries, conf_directories(loader_files(entries)))
-    compiled = _compiled(entries, interpreter, (place, interpreter))
-    write_into(place, [loader_cache(libraries), *compiled.values()])
-    # The sandbox's user, who is not us, has to pass every directory, whatever our umask is.
-    everything = with_parents({**entries, **compiled})
-    write_into(place, [entry for entry in everything.values() if entry.kind == "directory"])

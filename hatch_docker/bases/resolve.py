@@ -6,7 +6,6 @@ installing into an empty root goes: Pre-Depends, Depends, alternatives, versions
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -94,6 +93,8 @@ class Universe:
 
     def similar(self, name: str) -> list[str]:
         """Names that a mistyped name may stand for."""
+        import difflib
+
         return difflib.get_close_matches(name, list(self._packages), 3, 0.8)
 
 

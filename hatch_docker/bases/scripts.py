@@ -7,16 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hatch_docker.bases.deb import Deb
+from hatch_docker.bases.debian_layer import USERS
 from hatch_docker.bases.ldcache import Library, write_cache
 from hatch_docker.bases.rootfs import directory, placed, symlink, text_file
 from hatch_docker.errors import BaseImageError
 from hatch_docker.oci.layer import Entry
 
-USERS: Mapping[str, tuple[int, int, str]] = {
-    "root": (0, 0, "/root"),
-    "nobody": (65534, 65534, "/nonexistent"),
-    "nonroot": (65532, 65532, "/home/nonroot"),
-}
 _GROUPS = {"root": 0, "tty": 5, "staff": 50, "nonroot": 65532, "nogroup": 65534}
 _NSSWITCH = """\
 passwd: files

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -134,6 +133,8 @@ def pin(archive: Archive, indexes: Sequence[Index], steps: Sequence[Step]) -> li
 
 def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]:
     """The .deb of each package, by its name, verified in the store. Raises RegistryError."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from hatch_docker import transport
 
     store = archive.ctx.store
