@@ -10,7 +10,7 @@ from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, SandboxError
 from hatch_docker.oci.model import Image, Layer, digest_of
 from hatch_docker.oci.tree import extract
-from hatch_docker.process import ProcessFailed
+from hatch_docker.process import ProcessFailed, TimedOut
 from hatch_docker.store import key_of
 from hatch_docker.wheels.sandbox import run_in
 
@@ -18,12 +18,12 @@ RECIPE = 1
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as Docker has it
 
 
-def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context) -> None:
+def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *, timeout: float) -> None:
     """Run a command in the image: its environment, directory and user, read-only but for /tmp, no network.
 
     An image that passed is not checked again. Its layers are unpacked once each and shown as one tree. Where
     the kernel refuses the sandbox, a daemon runs the command. Raises BuildError with its last lines when it
-    fails, SandboxError where there is no daemon either.
+    fails or is not done after `timeout` seconds, SandboxError where there is no daemon either.
     """
     key = key_of(RECIPE, digest_of(image.config), list(command))
     if ctx.store.recall("check", key):
@@ -31,13 +31,19 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context) ->
         return
     ctx.progress.info(f"checking the image: {' '.join(command)}")
     try:
-        _in_sandbox(image, base, command, ctx)
+        _in_sandbox(image, base, command, ctx, timeout)
     except SandboxError as refused:
-        _in_daemon(image, command, ctx, refused)
+        _in_daemon(image, command, ctx, refused, timeout)
+    except TimedOut:
+        raise _overdue(command, timeout) from None
     ctx.store.remember("check", key, True)
 
 
-def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context) -> None:
+def _overdue(command: Sequence[str], timeout: float) -> BuildError:
+    return BuildError(f"the check `{' '.join(command)}` was not done after {timeout:g} s; check.timeout allows more")
+
+
+def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, timeout: float) -> None:
     config = image.config_json.get("config") or {}
     # The first root wins, so the last layer comes first. Our layers remove nothing: no whiteouts to lose.
     added = reversed(image.layers[len(base.image.layers):])
@@ -48,7 +54,7 @@ def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context) 
     try:
         run_in(
             roots, command, env=env, cwd=config.get("WorkingDir") or "/", user=user, merge=True,
-            log=ctx.progress.detail, environ=ctx.environ,
+            log=ctx.progress.detail, environ=ctx.environ, timeout=timeout,
         )  # fmt: skip
     except ProcessFailed as failure:
         raise _failed(command, failure.status, failure.output) from None
@@ -59,7 +65,9 @@ def _layer_tree(layer: Layer, ctx: Context) -> Path:
     return ctx.store.tree("layer", key_of(RECIPE, layer.diff_id), lambda root: extract([layer], root))
 
 
-def _in_daemon(image: Image, command: Sequence[str], ctx: Context, refused: SandboxError) -> None:
+def _in_daemon(
+    image: Image, command: Sequence[str], ctx: Context, refused: SandboxError, timeout: float
+) -> None:
     from hatch_docker.oci.container import run_once
     from hatch_docker.oci.daemon import find_daemons
 
@@ -67,7 +75,7 @@ def _in_daemon(image: Image, command: Sequence[str], ctx: Context, refused: Sand
     if not daemons:
         raise refused
     ctx.progress.detail(f"no sandbox here ({refused}): {daemons[0]} runs the check")
-    status, output = run_once(daemons[0], image, command, ctx.progress.detail)
+    status, output = run_once(daemons[0], image, command, ctx.progress.detail, timeout=timeout)
     if status != 0:
         raise _failed(command, status, output)
 

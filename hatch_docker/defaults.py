@@ -134,12 +134,28 @@ def _chosen(project: Project, config: Config) -> tuple[tuple[str, ...], tuple[st
 
 
 def _requirements(project: Project, extras: tuple[str, ...], groups: tuple[str, ...]) -> tuple[str, ...]:
-    found = list(project.dependencies)
-    for name in extras:
-        found += project.extras[name]
-    for name in groups:
-        found += project.groups[name]
-    return tuple(sorted(set(found)))
+    """The dependencies with those extras and groups; where they name the project itself, its extras instead."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    found: dict[str, None] = {}
+    waiting = [*project.dependencies]
+    for table, names in ((project.extras, extras), (project.groups, groups)):
+        waiting += [line for name in names for line in table[name]]
+    known = {normalised(name): lines for name, lines in project.extras.items()}
+    seen: set[str] = set()
+    while waiting:
+        line = waiting.pop()
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement as error:
+            raise ConfigError(f"pyproject.toml: the dependency {line!r} is not valid: {error}") from error
+        if normalised(requirement.name) != normalised(project.name):
+            found[line] = None
+            continue
+        for extra in sorted({normalised(name) for name in requirement.extras} - seen):
+            seen.add(extra)
+            waiting += known.get(extra, ())
+    return tuple(sorted(found))
 
 
 def _lock(

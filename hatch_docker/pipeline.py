@@ -77,7 +77,7 @@ def _check(plan: Plan, built: Sequence[Built], host: Platform, ctx: Context) -> 
     assert plan.check is not None
     for one in built:
         if one.image.platform == host:
-            run_check(one.image, one.base, plan.check.command, ctx)
+            run_check(one.image, one.base, plan.check.command, ctx, timeout=plan.check.timeout)
         else:
             ctx.progress.warn(f"the check was not run for {one.image.platform}: this machine is {host}")
 

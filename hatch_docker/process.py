@@ -32,6 +32,10 @@ class ProcessFailed(ProgramError):
         self.output = output
 
 
+class TimedOut(ProgramError):
+    """A program was not done in time, and was killed with all that it started."""
+
+
 def run(
     command: Sequence[str],
     *,
@@ -45,8 +49,8 @@ def run(
     """Run a program to its end and return its standard output as text.
 
     Standard error is streamed to `log` line by line, secrets hidden. Raises ProcessFailed with the last 20
-    lines when the status is not 0, ProgramError when the program cannot be started or is not done after
-    `timeout` seconds; it is then killed with all that it started.
+    lines when the status is not 0, ProgramError when the program cannot be started, and TimedOut when it is
+    not done after `timeout` seconds.
     """
     import threading
 
@@ -87,10 +91,11 @@ def run(
             if timer is not None:
                 timer.cancel()
     if overdue.is_set():
-        raise ProgramError(f"{Path(command[0]).name} was not done after {timeout:.0f} s")
+        raise TimedOut(f"{Path(command[0]).name} was not done after {timeout:.0f} s")
     if process.returncode != 0:
         text = "\n".join(last) or redact("\n".join(output.splitlines()[-LAST_LINES:]), secrets)
-        raise ProcessFailed(f"{Path(command[0]).name} failed with status {process.returncode}:\n{text}", process.returncode, text)
+        what = f"{Path(command[0]).name} failed with status {process.returncode}"
+        raise ProcessFailed(f"{what}:\n{text}", process.returncode, text)
     return output
 
 
@@ -111,7 +116,7 @@ def _kill_after(
     return timer
 
 
-def _feed(process: subprocess.Popen[bytes], data: bytes | None):  # type: ignore[no-untyped-def]
+def _feed(process: subprocess.Popen[bytes], data: bytes | None) -> threading.Thread | None:
     if data is None:
         return None
     import threading

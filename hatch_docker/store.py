@@ -235,16 +235,15 @@ def _touch(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree that may hold directories without write permission."""
-
-    def allow(function: Callable[[str], object], name: str, _error: object) -> None:
-        with contextlib.suppress(OSError):
-            Path(name).parent.chmod(0o700)
-            Path(name).chmod(0o700)
-            function(name)
-
-    if path.is_dir():
-        shutil.rmtree(path, onerror=allow)
+    """Remove a tree that may hold directories without write permission; links in it are never followed."""
+    if path.is_symlink() or not path.is_dir():
+        return
+    for directory, names, _ in os.walk(path):  # lists a link to a directory, and does not enter it
+        for name in (directory, *(f"{directory}/{name}" for name in names)):
+            if not Path(name).is_symlink():
+                with contextlib.suppress(OSError):
+                    Path(name).chmod(0o700)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def open_store(root: Path) -> Store:

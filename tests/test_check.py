@@ -24,6 +24,7 @@ from hatch_docker.oci.model import History, Image, Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan import BasePlan
+from hatch_docker.process import TimedOut
 from hatch_docker.progress import Progress
 from hatch_docker.store import open_store
 from hatch_docker.transport import make_client
@@ -101,7 +102,7 @@ def test_the_command_runs_in_the_finished_image(base: Base, ctx: Context, lines:
         "; touch /opt/venv/x 2>&- || echo read-only; touch /tmp/x && echo tmp"
     )
     env = {"PATH": "/opt/venv/bin:/bin", "MINE": "mine"}
-    run_check(image_on(base, env=env), base, ["sh", "-c", script], ctx)
+    run_check(image_on(base, env=env), base, ["sh", "-c", script], ctx, timeout=60)
     assert lines[-9:] == [
         "65532", "0", "hello", "configured", "bin", "base mine /", "app", "read-only", "tmp",
     ]
@@ -112,7 +113,7 @@ def test_our_umask_is_not_the_image_s(base: Base, ctx: Context, lines: list[str]
     """What we unpack for ourselves alone can still be read by the image's user."""
     before = os.umask(0o077)
     try:
-        run_check(image_on(base), base, ["/opt/venv/bin/app"], ctx)
+        run_check(image_on(base), base, ["/opt/venv/bin/app"], ctx, timeout=60)
     finally:
         os.umask(before)
     assert lines[-1] == "app"
@@ -122,10 +123,10 @@ def test_a_check_that_passed_is_remembered(base: Base, ctx: Context, lines: list
     """The same image and command: nothing runs. Another command, another image, a failure: it runs."""
     image = image_on(base)
     for _ in range(2):
-        run_check(image, base, ["sh", "-c", "echo ran"], ctx)
+        run_check(image, base, ["sh", "-c", "echo ran"], ctx, timeout=60)
     assert lines.count("ran") == 1
-    run_check(image, base, ["sh", "-c", "echo ran; true"], ctx)
-    run_check(image_on(base, labels={"a": "b"}), base, ["sh", "-c", "echo ran"], ctx)
+    run_check(image, base, ["sh", "-c", "echo ran; true"], ctx, timeout=60)
+    run_check(image_on(base, labels={"a": "b"}), base, ["sh", "-c", "echo ran"], ctx, timeout=60)
     assert lines.count("ran") == 3
 
 
@@ -134,12 +135,18 @@ def test_a_failed_check_says_what_it_said(base: Base, ctx: Context) -> None:
     image = image_on(base)
     for _ in range(2):
         with pytest.raises(BuildError) as failure:
-            run_check(image, base, ["/opt/venv/bin/app", "7"], ctx)
+            run_check(image, base, ["/opt/venv/bin/app", "7"], ctx, timeout=60)
         assert str(failure.value) == "the check failed: /opt/venv/bin/app 7 ended with status 7 in the image:\napp"
     with pytest.raises(BuildError, match="ended with status 1 in the image and said nothing"):
-        run_check(image, base, ["sh", "-c", "exit 1"], ctx)
+        run_check(image, base, ["sh", "-c", "exit 1"], ctx, timeout=60)
     with pytest.raises(BuildError, match="cannot run python: No such file"):
-        run_check(image, base, ["python"], ctx)
+        run_check(image, base, ["python"], ctx, timeout=60)
+
+
+def test_a_check_that_hangs_is_ended(base: Base, ctx: Context) -> None:
+    """With all that it started, and a message that says what allows more."""
+    with pytest.raises(BuildError, match=r"was not done after 0.5 s; check.timeout allows more"):
+        run_check(image_on(base), base, ["sh", "-c", "sleep 60 & sleep 61"], ctx, timeout=0.5)
 
 
 SCRIPT = (
@@ -155,11 +162,13 @@ def test_docker_runs_the_command_where_there_is_no_sandbox(base: Base, lines: li
         need("a Docker daemon")
     assert docker is not None
     image = image_on(base, entrypoint=("false",))
-    status, output = run_once(docker, image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append)
+    status, output = run_once(docker, image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append, timeout=60)
     assert status == 3
     assert lines[:3] == ["65532", "configured", "read-only"]
     assert output.splitlines()[-1].strip().startswith("lo:")
-    assert run_once(docker, image, ["sh", "-c", "exit 0"], lines.append) == (0, "")
+    assert run_once(docker, image, ["sh", "-c", "exit 0"], lines.append, timeout=60) == (0, "")
+    with pytest.raises(TimedOut):
+        run_once(docker, image, ["sh", "-c", "sleep 60"], lines.append, timeout=0.5)
     with contextlib.closing(APIClient(docker.url)) as client:
         assert not client.images("localhost/hatch-docker-check")
 
@@ -179,10 +188,10 @@ def test_podman_runs_the_command_by_its_program(
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
     monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
     image = image_on(base, entrypoint=("false",))
-    status, output = run_once(Daemon("podman", ""), image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append)
+    status, output = run_once(Daemon("podman", ""), image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append, timeout=60)
     assert status == 3, output
     assert output.splitlines()[-1].strip().startswith("lo:")
-    assert run_once(Daemon("podman", ""), image, ["sh", "-c", "exit 0"], lines.append)[0] == 0
+    assert run_once(Daemon("podman", ""), image, ["sh", "-c", "exit 0"], lines.append, timeout=60)[0] == 0
 
 
 @pytest.mark.parametrize(("user", "expected"), [

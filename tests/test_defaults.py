@@ -109,6 +109,16 @@ def test_extras_and_groups_are_found_by_normalised_name() -> None:
     assert (lock.extras, lock.groups) == (("fast",), ("prod",))
 
 
+def test_a_group_that_names_the_project_means_its_extras() -> None:
+    """Also in a circle; the project itself is never asked of an index."""
+    lock = plan(
+        {"dependency-groups": ["prod"]},
+        extras={"fast": ("c", "my_app[slow]"), "slow": ("e", "my.app[fast]")},
+        groups={"prod": ("d", "My-App[FAST]")},
+    ).lock
+    assert lock.requirements == ("a", "b>=1", "c", "d", "e")
+
+
 @pytest.mark.parametrize(
     ("locks", "option", "kind"),
     [

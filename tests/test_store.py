@@ -11,7 +11,7 @@ import pytest
 
 from hatch_docker.errors import StoreError
 from hatch_docker.prune import prune, prune_now_and_then
-from hatch_docker.store import DamagedBlobError, Store, key_of, open_store, replacing
+from hatch_docker.store import DamagedBlobError, Store, key_of, open_store, remove_tree, replacing
 
 
 @pytest.fixture
@@ -172,6 +172,24 @@ def test_pruning_removes_whole_trees(store: Store) -> None:
     prune(store)
     assert not tree.exists()
     assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_removing_a_tree_changes_nothing_outside_it(store: Store, tmp_path: Path) -> None:
+    """A tree that a hostile build left: closed directories with links to what is not its own."""
+    outside = tmp_path / "outside"
+    outside.mkdir(mode=0o555)
+    (tmp_path / "file").touch(mode=0o444)
+    tree = tmp_path / "tree"
+    (tree / "closed").mkdir(parents=True)
+    (tree / "closed" / "directory").symlink_to(outside)
+    (tree / "closed" / "file").symlink_to(tmp_path / "file")
+    (tree / "closed").chmod(0o500)
+    remove_tree(tree)
+    assert not tree.exists()
+    assert (outside.stat().st_mode & 0o777, (tmp_path / "file").stat().st_mode & 0o777) == (0o555, 0o444)
+    (tmp_path / "link").symlink_to(outside)
+    remove_tree(tmp_path / "link")
+    assert outside.exists()
 
 
 def test_builds_prune_once_a_day(store: Store) -> None:

@@ -7,7 +7,7 @@ made, and nothing is fetched, compiled or compressed for the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from hatch_docker.errors import BaseImageError, ConfigError, WheelError
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.mutate import build_image
-from hatch_docker.plan import Plan
+from hatch_docker.plan import BasePlan, BuildPlan, Plan
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest
 from hatch_docker.wheels import Pin, Target
@@ -50,14 +50,21 @@ def build(plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]:
 
 def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Built:
     compression = Compression(plan.compression)
-    base = open_base(plan.base, platform, ctx, compression=compression)
+    base = open_base(_located(plan.base, source.root), platform, ctx, compression=compression)
     check_python(base, plan.requires_python)
     if plan.python and base.interpreter.short != plan.python:
         raise BaseImageError(f"base {base.name} has Python {base.interpreter.version}, not {plan.python} as asked for")
     target = Target(base.interpreter.version, platform, base.libc)
     site = Site(base, VenvTarget(base.interpreter), compression, ctx)
 
-    pins = pin(plan.lock, source.root, target, ctx)
+    def metadata(one: Pin, sdist: Path) -> bytes:
+        """Of an sdist that only its build can tell: built in the builder stage, where it is needed anyway."""
+        from hatch_docker.wheels.builder import build_wheel, metadata_of
+
+        build = _foreign(plan.build)
+        return metadata_of(build_wheel(sdist, build, base, target, ctx, filename=one.filename, root=source.root))
+
+    pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
     groups = [*_dependencies(pins, plan, base, target, source, ctx), _project(plan, base, target, source, ctx)]
     layers = _layers(groups, pins, site, source, ctx)
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
@@ -82,6 +89,11 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
     below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
     (own,) = groups[-1].wheels
     return Built(image, base, (*below, *notes), WheelNote(own.filename, own.digest.removeprefix("sha256:")))
+
+
+def _located(plan: BasePlan, root: Path) -> BasePlan:
+    """A layout's path is the project's, not that of the working directory."""
+    return replace(plan, location=str(root / plan.location)) if plan.kind == "oci" else plan
 
 
 def _titles(group: _Group) -> tuple[str, ...]:
@@ -130,8 +142,13 @@ def _from_sdist(
     from hatch_docker.wheels.fetch import fetch
 
     (sdist,) = fetch([one], ctx, root=source.root)
-    path = build_wheel(sdist, plan.build, base, target, ctx, filename=one.filename, root=source.root)
+    path = build_wheel(sdist, _foreign(plan.build), base, target, ctx, filename=one.filename, root=source.root)
     return Wheel(f"{one.name} {one.version}", path.name, file_digest(path), lambda: path), path.stat().st_size
+
+
+def _foreign(build: BuildPlan) -> BuildPlan:
+    """How others' sdists are built: with the packages and the network, not the project's secrets and variables."""
+    return BuildPlan(True, packages=build.packages, network=build.network)
 
 
 def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> _Group:

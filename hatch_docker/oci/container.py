@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.daemon import Daemon, _client, _reported, load
 from hatch_docker.oci.model import Image
-from hatch_docker.process import ProcessFailed, run
+from hatch_docker.process import ProcessFailed, TimedOut, run
 
 # The image's own user; nothing can be written but /tmp, nothing gained, nothing reached.
 _PROGRAM_OPTIONS = (
@@ -19,11 +20,13 @@ _PROGRAM_OPTIONS = (
 )  # fmt: skip
 
 
-def run_once(daemon: Daemon, image: Image, command: Sequence[str], log: Callable[[str], None]) -> tuple[int, str]:
+def run_once(
+    daemon: Daemon, image: Image, command: Sequence[str], log: Callable[[str], None], *, timeout: float
+) -> tuple[int, str]:
     """Load an image, run a command in it instead of its entry point, and return status and last lines.
 
     Output goes to `log` by lines. The image has a name of its own meanwhile; with the name it goes away again,
-    unless the daemon had it before. Raises DaemonError.
+    unless the daemon had it before. Raises DaemonError, and TimedOut after `timeout` seconds.
     """
     name = f"localhost/hatch-docker-check:{image.digest[-12:]}"
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as directory:
@@ -32,12 +35,13 @@ def run_once(daemon: Daemon, image: Image, command: Sequence[str], log: Callable
             write_archive(image, [name], stream, host=image.platform)
         loaded = load(daemon, image, [name], archive, host=image.platform, log=log)
     if not daemon.url:
-        return _by_program(name, command, log)
+        return _by_program(name, command, log, timeout)
     with _reported(daemon), _client(daemon) as client:
         try:
             with _container(client, loaded.image_id, command) as container:
                 client.start(container)
-                return _listen(client, container, log)
+                with _killed_after(timeout, client, container):
+                    return _listen(client, container, log)
         finally:
             client.remove_image(name)
 
@@ -57,6 +61,25 @@ def _container(client: Any, image_id: str, command: Sequence[str]) -> Iterator[s
         client.remove_container(container, force=True)
 
 
+@contextlib.contextmanager
+def _killed_after(seconds: float, client: Any, container: str) -> Iterator[None]:
+    overdue = threading.Event()
+
+    def kill() -> None:
+        overdue.set()
+        client.kill(container)
+
+    timer = threading.Timer(seconds, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if overdue.is_set():
+            raise TimedOut(f"the container was not done after {seconds:g} s")
+
+
 def _listen(client: Any, container: str, log: Callable[[str], None]) -> tuple[int, str]:
     lines: list[str] = []
     pending = b""
@@ -71,10 +94,12 @@ def _listen(client: Any, container: str, log: Callable[[str], None]) -> tuple[in
     return int(client.wait(container)["StatusCode"]), "\n".join(lines[-20:])
 
 
-def _by_program(name: str, command: Sequence[str], log: Callable[[str], None]) -> tuple[int, str]:
+def _by_program(
+    name: str, command: Sequence[str], log: Callable[[str], None], timeout: float
+) -> tuple[int, str]:
     entrypoint = f"--entrypoint={command[0]}"
     try:
-        log(run(["podman", "run", *_PROGRAM_OPTIONS, entrypoint, name, *command[1:]], log=log))
+        log(run(["podman", "run", *_PROGRAM_OPTIONS, entrypoint, name, *command[1:]], log=log, timeout=timeout))
     except ProcessFailed as failure:
         return failure.status, failure.output
     finally:

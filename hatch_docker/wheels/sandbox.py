@@ -52,6 +52,7 @@ def run_in(
     log: Callable[[str], None] | None = None,
     secrets: Sequence[str] = (),
     merge: bool = False,
+    timeout: float | None = None,
     environ: Mapping[str, str] = _EMPTY,
 ) -> str:
     """Run a command with `root` as its root directory and return its standard output.
@@ -59,8 +60,9 @@ def run_in(
     Several roots are merged, the first that has a file wins. `files` are small texts by absolute path that
     the command finds beside them. `env` is its whole environment; of `environ`, ours, it sees nothing.
     Standard error goes to `log` by lines, with `secrets` hidden; `merge` sends standard output there too.
-    Raises SandboxError where the kernel refuses, BuildError where the command cannot be started, and
-    ProcessFailed when it ends with a status other than 0.
+    Raises SandboxError where the kernel refuses, BuildError where the command cannot be started,
+    ProcessFailed when it ends with a status other than 0, and TimedOut when it is not done after `timeout`
+    seconds.
     """
     roots = [root] if isinstance(root, Path) else list(root)
     spec: dict[str, Any] = {
@@ -71,7 +73,7 @@ def run_in(
         "network": network, "merge": merge,
     }
     _check_targets([*spec["files"], *(target for _, target, _ in spec["binds"])])
-    return _enter(spec, environ, log, secrets)
+    return _enter(spec, environ, log, secrets, timeout)
 
 
 def why_not(environ: Mapping[str, str]) -> str | None:
@@ -117,6 +119,7 @@ def _enter(
     environ: Mapping[str, str],
     log: Callable[[str], None] | None,
     secrets: Sequence[str],
+    timeout: float | None = None,
 ) -> str:
     if sys.platform != "linux":
         raise SandboxError(f"the sandbox needs Linux, and this is {sys.platform}; {_WAYS_OUT}")
@@ -134,7 +137,7 @@ def _enter(
     env = {name: environ[name] for name in ("LD_LIBRARY_PATH",) if name in environ}
     text = json.dumps({**spec, "token": token, "parent": os.getpid()}).encode()
     try:
-        return run(command, env=env, stdin=text, secrets=secrets, log=listen)
+        return run(command, env=env, stdin=text, secrets=secrets, log=listen, timeout=timeout)
     except ProcessFailed as failure:
         if refused:
             raise _refusal(*refused) from None
