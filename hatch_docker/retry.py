@@ -22,7 +22,7 @@ LONGEST_PAUSE = 8.0  # seconds, of our own choice
 LONGEST_REQUEST = 60.0  # seconds that a peer may ask us to wait
 
 
-class Retryable(TransientError):  # noqa: N818 - a verdict, read as `raise Retryable(...)`
+class Retryable(TransientError):
     """One attempt failed in a way that may pass.
 
     `after` is how many seconds the peer asked to wait. `tries` bounds the attempts that may end in this way;
