@@ -1,0 +1,215 @@
+"""The image of the very wheel that hatch, build and uv made, and none of those that pip and uv install."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.layer import layer_entries
+from tests.conftest import need
+from tests.integration.builds import Outcome
+from tests.integration.test_builds import check_option
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+ROOT = Path(__file__).parent.parent.parent
+PYTHON = sys.executable
+HOOK = """
+[tool.hatch.build.targets.wheel.hooks.docker]
+dependencies = ["hatch-docker[uv]"]
+enable-by-default = false
+"""
+ENABLE = {"HATCH_BUILD_HOOK_ENABLE_DOCKER": "1"}
+
+# In an environment of the frontend's own, where the hook's dependencies are installed; or in this one.
+ISOLATED = {
+    "hatch": [PYTHON, "-m", "hatch", "build", "-t", "wheel"],
+    "build": [PYTHON, "-m", "build", "--installer", "uv"],
+    "uv": [PYTHON, "-m", "uv", "build", "--python", PYTHON],
+}
+HATCHLING = [PYTHON, "-m", "hatchling", "build", "-t", "wheel"]
+BUILD = [PYTHON, "-m", "build", "--no-isolation"]
+UV_BUILD = [PYTHON, "-m", "uv", "build", "--no-build-isolation", "--python", PYTHON]
+HERE = {"hatchling": HATCHLING, "build": BUILD, "build-wheel": [*BUILD, "--wheel"], "uv": UV_BUILD}
+
+
+@pytest.fixture(scope="session")
+def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a wheel of this project, for the environments that frontends make."""
+    directory = tmp_path_factory.mktemp("links")
+    command = [PYTHON, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return directory
+
+
+def write(kind: str, directory: Path, *, options: str = "", base: str = "debian:trixie", hook: str = HOOK) -> Path:
+    return write_project(kind, directory, options=options + hook, base=base)
+
+
+def run(
+    command: Sequence[str], project: Path, cache: Path, variables: Mapping[str, str] = ENABLE
+) -> Outcome:
+    """Run a frontend in a project's directory."""
+    environment = {
+        **os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", **variables,
+    }
+    done = subprocess.run(
+        command, cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600
+    )
+    return Outcome(done.returncode, done.stdout, project / "dist")
+
+
+def check_agreement(outcome: Outcome) -> None:
+    """Wheel and image agree: the receipt names the wheel that is beside it, and its files are in the last layer."""
+    assert outcome.status == 0, outcome.output
+    (wheel,) = outcome.directory.glob("*.whl")
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    assert outcome.receipt["wheel"] == {"filename": wheel.name, "sha256": sha256}
+    assert outcome.output.count("linux/") == 1, outcome.output
+    paths = [entry.path for entry, _ in layer_entries(outcome.image().layers[-1])]
+    assert any(path.endswith(".dist-info/RECORD") for path in paths)
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_the_image_is_of_the_wheel_that_was_built(name: str, tmp_path: Path, cache: Path) -> None:
+    outcome = run(HERE[name], write("hello", tmp_path / "p", options=check_option("hello")), cache)
+    check_agreement(outcome)
+    assert "dist/hello-1.0.0.oci.tar" in outcome.output
+
+
+@pytest.mark.parametrize("name", ISOLATED)
+def test_a_frontend_installs_the_hook_where_it_builds(name: str, tmp_path: Path, cache: Path, links: Path) -> None:
+    found = " ".join(filter(None, [os.environ.get("PIP_FIND_LINKS"), str(links)]))
+    variables = {
+        **ENABLE, "UV_FIND_LINKS": str(links), "PIP_FIND_LINKS": found, "HATCH_DATA_DIR": str(tmp_path / "data"),
+    }
+    outcome = run(ISOLATED[name], write("hello", tmp_path / "p"), cache, variables)
+    check_agreement(outcome)
+
+
+def test_wheel_and_target_give_one_digest(tmp_path: Path, cache: Path) -> None:
+    """The target's own wheel is the same file, so the hook changes nothing of a pure project's image."""
+    hook = run(BUILD, write("hello", tmp_path / "p"), cache)
+    target = run([*HATCHLING[:-1], "docker"], write("hello", tmp_path / "q"), cache, {})
+    assert hook.digest == target.digest
+    assert hook.receipt["wheel"] == target.receipt["wheel"]
+
+
+def test_off_unless_enabled(tmp_path: Path, cache: Path) -> None:
+    """Without the variable the hook's dependencies are not even asked for, so that nobody who builds needs them."""
+    project = write("hello", tmp_path / "p", hook=HOOK.replace("hatch-docker[uv]", "no-such-package-anywhere"))
+    outcome = run([PYTHON, "-m", "uv", "build", "--python", PYTHON], project, cache, {})
+    assert outcome.status == 0, outcome.output
+    assert not list(outcome.directory.glob("*.oci.tar"))
+
+
+def test_without_a_variable_where_it_is_enabled_by_default(tmp_path: Path, cache: Path) -> None:
+    project = write("hello", tmp_path / "p", hook=HOOK.replace("enable-by-default = false", ""))
+    check_agreement(run(HATCHLING, project, cache, {}))
+
+
+@pytest.mark.parametrize("targets", [("wheel", "docker"), ("docker", "wheel")])
+def test_one_build_makes_one_image(targets: tuple[str, str], tmp_path: Path, cache: Path) -> None:
+    command = [PYTHON, "-m", "hatchling", "build", *(word for target in targets for word in ("-t", target))]
+    outcome = run(command, write("hello", tmp_path / "p"), cache)
+    check_agreement(outcome)
+    assert outcome.output.count("dist/hello-1.0.0.oci.tar") == 2
+
+
+def installs(target: Path) -> dict[str, list[str]]:
+    pip, uv = [PYTHON, "-m", "pip"], [PYTHON, "-m", "uv", "pip"]
+    own = ["-v", "--no-build-isolation", "--no-deps"]
+    there = [*own, "--target", str(target)]
+    return {
+        "pip install .": [*pip, "install", *there, "."],
+        "pip wheel .": [*pip, "wheel", *own, "-w", str(target), "."],
+        "uv pip install .": [*uv, "install", *there, "--python", PYTHON, "."],
+    }
+
+
+@pytest.mark.parametrize("name", installs(Path()))
+def test_no_image_of_a_wheel_that_is_only_installed(name: str, tmp_path: Path, cache: Path) -> None:
+    """The temporary builds of pip and uv say why there is none, to those who ask for details."""
+    project = write("hello", tmp_path / "p")
+    variables = {**ENABLE, "UV_CACHE_DIR": str(tmp_path / "uv")}
+    outcome = run(installs(tmp_path / "target")[name], project, cache, variables)
+    assert outcome.status == 0, outcome.output
+    assert "no image: " in outcome.output
+    assert not list(tmp_path.rglob("*.oci.tar"))
+    assert list((tmp_path / "target").iterdir())
+
+
+@pytest.mark.parametrize("installer", [["pip", "install"], ["uv", "pip", "install", "--python", PYTHON]])
+def test_no_image_of_an_editable_install(installer: list[str], tmp_path: Path, cache: Path) -> None:
+    project = write("hello", tmp_path / "p", hook=f'{HOOK}[tool.hatch.build]\ndev-mode-dirs = ["."]\n')
+    own = ["-v", "--no-build-isolation", "--no-deps", "--prefix", str(tmp_path / "prefix"), "-e", "."]
+    outcome = run([PYTHON, "-m", *installer, *own], project, cache)
+    assert outcome.status == 0, outcome.output
+    assert "no image: " in outcome.output
+    assert not list(tmp_path.rglob("*.oci.tar"))
+    assert [str(project)] == [path.read_text().strip() for path in tmp_path.rglob("_hello.pth")]
+
+
+def test_no_image_in_the_builder_stage(tmp_path: Path, cache: Path) -> None:
+    outcome = run(HATCHLING, write("hello", tmp_path / "p"), cache, {**ENABLE, "HATCH_DOCKER_BUILDER": "1"})
+    assert outcome.status == 0, outcome.output
+    assert not list(outcome.directory.glob("*.oci.tar"))
+
+
+@pytest.mark.parametrize("command", [BUILD, UV_BUILD], ids=["build", "uv"])
+def test_what_an_sdist_lacks_comes_from_the_checkout(command: list[str], tmp_path: Path, cache: Path) -> None:
+    """build and uv make the wheel from an unpacked sdist: lock, files and commit are the checkout's all the same."""
+    options = (
+        'tags = ["{revision}"]\n[[tool.hatch-docker.files]]\nsource = "conf"\ntarget = "/etc/app.conf"\n'
+        '[tool.hatch.build.targets.sdist]\nexclude = ["conf"]\n'
+    )
+    project = write("vcs-version", tmp_path / "p", options=options)
+    (project / "conf").write_text("x = 1\n")
+    outcome = run(command, project, cache)
+    assert outcome.status == 0, outcome.output
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    image = outcome.image()
+    assert image.config_json["config"]["Labels"]["org.opencontainers.image.revision"] == commit
+    assert [entry.path for entry, _ in layer_entries(image.layers[-1])][-1] == "etc/app.conf"
+
+
+SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
+
+
+def own_suite() -> str:
+    """The suite of Debian whose Python is the one that runs the tests, so that a wheel of this machine fits."""
+    need("cc")
+    suite = SUITES.get(sys.version_info[:2])
+    if suite is None or not Path(sysconfig.get_path("include"), "Python.h").exists():
+        pytest.skip("no Debian has this Python, or its headers are not here")
+    return suite
+
+
+def test_code_that_this_machine_compiled_runs_in_the_image(tmp_path: Path, cache: Path) -> None:
+    """The wheel is the host's, not one of the builder stage; its extension is imported in the finished image."""
+    options = check_option("c-extension")
+    project = write("c-extension", tmp_path / "p", options=options, base=f"debian:{own_suite()}")
+    outcome = run(HATCHLING, project, cache)
+    check_agreement(outcome)
+    assert "linux_" in outcome.receipt["wheel"]["filename"]
+    assert "in the builder" not in outcome.output
+
+
+def test_code_compiled_for_another_python_is_refused_and_the_wheel_stays(tmp_path: Path, cache: Path) -> None:
+    (other,) = set(SUITES.values()) - {own_suite()}
+    outcome = run(HATCHLING, write("c-extension", tmp_path / "p", base=f"debian:{other}"), cache)
+    assert outcome.status == 1
+    assert "does not fit the base, which is Python 3." in outcome.output
+    assert "`hatch build -t docker`" in outcome.output
+    assert "Traceback" not in outcome.output
+    assert [path.suffix for path in outcome.directory.iterdir()] == [".whl"]
