@@ -71,9 +71,16 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
     a mirror refuses.
     """
     if plan.kind == "debian":
+        from hatch_docker.bases.memory import recall_base, remember_base
+
+        known = recall_base(plan, platform, compression, ctx)
+        if known is not None:
+            return known
         from hatch_docker.bases.debian import make_debian_base
 
-        return make_debian_base(plan, platform, ctx, compression=compression)
+        base = make_debian_base(plan, platform, ctx, compression=compression)
+        remember_base(base, compression, ctx)
+        return base
     if plan.kind == "registry":
         from hatch_docker.bases.registry import pull_base
 

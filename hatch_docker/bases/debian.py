@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base, Interpreter, base_tree
 from hatch_docker.bases.archive import KEYRING, Index
-from hatch_docker.bases.debian_layer import USERS, Assemble, Contents, Made, layer_of, made_once
+from hatch_docker.bases.debian_layer import USERS, Assemble, Contents, Made, is_made, layer_of, made_once
 from hatch_docker.bases.resolve import Package
 from hatch_docker.bases.sibling import host_platform
 from hatch_docker.bases.snapshot import Archive, Step, fetch_debs, pin, with_snapshot
@@ -85,12 +85,14 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
     versions = {package.name: package.version for package in steps[0]}
     interpreter = Interpreter(f"/usr/bin/python{python}", upstream(versions[f"python{python}-minimal"]))
     made: list[Made] = []
+    cached = True
     layers: list[Layer] = []
     for step in steps:
         if not made:
             key, assemble = _first(archive, step, interpreter, compression)
         else:
             key, assemble = _second(archive, step, made[0], compression)
+        cached = cached and is_made(archive.ctx.store, key)
         made.append(made_once(archive.ctx.store, key, compression, assemble))
         layers.append(layer_of(archive.ctx.store, key, compression, made[-1], assemble))
     image = _image(archive, platform, layers, max(item.created for item in made))
@@ -99,7 +101,7 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
         libc=("glibc", upstream(versions["libc6"])), users={name: (uid, gid) for name, (uid, gid, _) in USERS.items()},
         directories=frozenset(path for item in made for path in item.directories),
         symlinks={path: target for item in made for path, target in item.symlinks.items()},
-        suite=archive.suite, kinds=("base", "system")[: len(steps)],
+        suite=archive.suite, kinds=("base", "system")[: len(steps)], cached=cached,
         contents=tuple(tuple(f"{package.name} {package.version}" for package in step) for step in steps),
     )  # fmt: skip
 

@@ -76,6 +76,11 @@ def made_once(store: Store, key: str, compression: Compression, assemble: Assemb
     return found
 
 
+def is_made(store: Store, key: str) -> bool:
+    """Whether the store has the layer of a key."""
+    return _known(store, key) is not None
+
+
 def _known(store: Store, key: str) -> Made | None:
     fact = store.recall("debian-layer", key)
     if fact is None:

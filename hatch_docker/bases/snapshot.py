@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hatch_docker.bases.apt import Mirrors, find_mirrors
 from hatch_docker.bases.archive import KEYRING, Index, fetch_releases, fetch_universe
+from hatch_docker.bases.memory import LIFETIME, REFRESH_VARIABLE, SNAPSHOT, snapshot_key
 from hatch_docker.bases.resolve import Package, Universe, resolve
 from hatch_docker.errors import RegistryError, TransientError
 from hatch_docker.store import key_of
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.plan import BasePlan
 
-LIFETIME = 24 * 3600  # seconds that a snapshot is used before the mirror is asked again
-REFRESH_VARIABLE = "HATCH_DOCKER_REFRESH"
 TRANSFERS = 4
 RECIPE = 1            # of what is remembered here
 
@@ -70,11 +69,11 @@ def with_snapshot(archive: Archive, use: Callable[[tuple[Index, ...]], Result]) 
 def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[Index, ...], bool]:
     """The indexes of a suite, and whether the mirror was asked just now."""
     ctx = archive.ctx
-    key = key_of("snapshot", RECIPE, archive.suite, archive.architecture)
+    key = snapshot_key(archive.suite, archive.architecture)
     now = now or ctx.environ.get(REFRESH_VARIABLE, "") not in ("", "0")
     start = time.time()
     with ctx.store.lock(f"debian-snapshot-{key}"):
-        known = ctx.store.recall("debian-snapshot", key)
+        known = ctx.store.recall(SNAPSHOT, key)
         asked = known["time"] if known else 0.0
         # A build that waited for another one's answer takes it.
         if known and (start <= asked or (not now and start < asked + LIFETIME)):
@@ -88,7 +87,7 @@ def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[Index, ...], bool]:
             return tuple(Index(*row) for row in known["indexes"]), False
         indexes = tuple(release.index(archive.architecture) for release in releases)
         fact = {"time": time.time(), "indexes": [astuple(index) for index in indexes]}
-        ctx.store.remember("debian-snapshot", key, fact)
+        ctx.store.remember(SNAPSHOT, key, fact)
         return indexes, True
 
 

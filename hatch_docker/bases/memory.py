@@ -1,0 +1,84 @@
+"""A Debian base, remembered whole: an unchanged build reads one small file, and imports nothing that makes one."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.bases import Base, Interpreter
+from hatch_docker.oci.model import Descriptor, Image, Layer, Platform
+from hatch_docker.plan import BasePlan
+from hatch_docker.store import key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.oci.compression import Compression
+
+LIFETIME = 24 * 3600  # seconds that a snapshot of the archive is used before the mirror is asked again
+REFRESH_VARIABLE = "HATCH_DOCKER_REFRESH"
+RECIPE = 1            # raise it when a remembered base or snapshot reads otherwise
+SNAPSHOT = "debian-snapshot"
+KIND = "debian-base"
+
+
+def snapshot_key(suite: str, architecture: str) -> str:
+    """What the indexes of a suite are remembered under."""
+    return key_of("snapshot", RECIPE, suite, architecture)
+
+
+def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> Base | None:
+    """The base of a `debian:` plan, if it was made of the snapshot that is in use, and that one is young."""
+    snapshot = ctx.store.recall(SNAPSHOT, snapshot_key(plan.location, platform.architecture))
+    if snapshot is None or ctx.environ.get(REFRESH_VARIABLE, "") not in ("", "0"):
+        return None
+    if not 0 <= time.time() - snapshot["time"] < LIFETIME:
+        return None
+    fact = ctx.store.recall(KIND, _key(plan, platform, compression))
+    if fact is None or fact["snapshot"] != snapshot["time"]:
+        return None
+    layers = tuple(_layer(row, ctx) for row in fact["layers"])
+    if not all(ctx.store.has(layer.descriptor.digest) for layer in layers):
+        return None
+    descriptor, manifest, config = fact["image"]
+    return Base(
+        plan=plan, name=plan.name, digest=descriptor[1],
+        image=Image(Descriptor(*descriptor), manifest.encode(), config.encode(), layers),
+        interpreter=Interpreter(*fact["interpreter"]), libc=(fact["libc"][0], fact["libc"][1]),
+        users={name: (uid, gid) for name, (uid, gid) in fact["users"].items()},
+        directories=frozenset(fact["directories"]), symlinks=fact["symlinks"], suite=plan.location,
+        contents=tuple(tuple(row) for row in fact["contents"]), kinds=tuple(fact["kinds"]),
+    )  # fmt: skip
+
+
+def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
+    """Keep a base that was made just now, with the snapshot that it was made of."""
+    snapshot = ctx.store.recall(SNAPSHOT, snapshot_key(base.plan.location, base.platform.architecture))
+    if snapshot is None:
+        return
+    image = base.image
+    descriptor = [image.descriptor.media_type, image.descriptor.digest, image.descriptor.size]
+    fact: dict[str, Any] = {
+        "snapshot": snapshot["time"],
+        "image": [descriptor, image.manifest.decode(), image.config.decode()],
+        "layers": [_row(layer) for layer in image.layers],
+        "interpreter": list(astuple(base.interpreter)), "libc": list(base.libc),
+        "users": {name: list(ids) for name, ids in base.users.items()},
+        "directories": sorted(base.directories), "symlinks": dict(base.symlinks),
+        "contents": [list(row) for row in base.contents], "kinds": list(base.kinds),
+    }  # fmt: skip
+    ctx.store.remember(KIND, _key(base.plan, base.platform, compression), fact)
+
+
+def _key(plan: BasePlan, platform: Platform, compression: Compression) -> str:
+    return key_of(RECIPE, plan.location, plan.slim, plan.packages, str(platform), compression.identity)
+
+
+def _row(layer: Layer) -> list[Any]:
+    descriptor = layer.descriptor
+    return [descriptor.media_type, descriptor.digest, descriptor.size, layer.diff_id, layer.unpacked_size]
+
+
+def _layer(row: list[Any], ctx: Context) -> Layer:
+    media_type, digest, size, diff_id, unpacked_size = row
+    return Layer(Descriptor(media_type, digest, size), diff_id, unpacked_size, lambda: ctx.store.open(digest))
