@@ -205,6 +205,20 @@ def test_code_that_this_machine_compiled_runs_in_the_image(tmp_path: Path, cache
     assert "in the builder" not in outcome.output
 
 
+@pytest.mark.parametrize("targets", [("wheel", "docker"), ("docker", "wheel")])
+def test_with_both_targets_the_image_is_of_the_wheel_in_dist(
+    targets: tuple[str, str], tmp_path: Path, cache: Path
+) -> None:
+    """The target alone would take the builder stage's wheel; the hook has the last word in either order."""
+    project = write("c-extension", tmp_path / "p", base=f"debian:{own_suite()}")
+    command = [PYTHON, "-m", "hatchling", "build", *(word for target in targets for word in ("-t", target))]
+    outcome = run(command, project, cache)
+    assert outcome.status == 0, outcome.output
+    (wheel,) = outcome.directory.glob("*.whl")
+    assert outcome.receipt["wheel"]["sha256"] == hashlib.sha256(wheel.read_bytes()).hexdigest()
+    outcome.item()
+
+
 def test_code_compiled_for_another_python_is_refused_and_the_wheel_stays(tmp_path: Path, cache: Path) -> None:
     (other,) = set(SUITES.values()) - {own_suite()}
     outcome = run(HATCHLING, write("c-extension", tmp_path / "p", base=f"debian:{other}"), cache)
