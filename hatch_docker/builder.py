@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,18 +37,20 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         """None: hooks that compile belong to the wheel, which the builder stage makes."""
         return {}
 
-    def build(self, **options: Any) -> Any:
-        """As hatchling's, but an unknown verb is one line instead of a traceback."""
+    def build(self, **options: Any) -> Generator[str, None, None]:
+        """As hatchling's, but an unknown verb, or metadata that are wrong, is one line instead of a traceback."""
         unknown = sorted(set(options.get("versions") or ()) - set(self.get_version_api()))
         if unknown:
             known = ", ".join(f"docker:{verb}" for verb in self.get_version_api())
             self.app.abort(f"unknown target docker:{unknown[0]}; known: {known}")
-        return super().build(**options)
+        artifacts = super().build(**options)
+        while artifact := guarded(self.app, lambda: next(artifacts, None)):
+            yield artifact
 
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
         """Remove what earlier builds of this project wrote (`hatch build -c`)."""
         name = re.escape(self.normalize_file_name_component(self.metadata.core.name))
-        ours = re.compile(rf"{name}-[^-]+\.(oci\.tar|image\.json|plan\.json)")
+        ours = re.compile(rf"{name}-[^-]+\.(oci\.tar|image\.json|plan\.json)|\.{name}-[^-]+\.tmp")
         for path in Path(directory).iterdir():
             if ours.fullmatch(path.name):
                 path.unlink()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from hatch_docker.errors import HatchDockerError
+from hatch_docker.errors import ConfigError, HatchDockerError
 
 if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface
@@ -20,17 +23,45 @@ if TYPE_CHECKING:
     from hatch_docker.project import Source
     from hatch_docker.receipt import Receipt
 
+Result = TypeVar("Result")
+
 # What was made, by hatchling's metadata object: all targets of one `hatch build` have the same one.
 _made: WeakKeyDictionary[Any, Receipt] = WeakKeyDictionary()
 
 
-def guarded(app: Any, work: Callable[[], Path]) -> Path:
+def guarded(app: Any, work: Callable[[], Result]) -> Result:
     """Do the work of a door; a failure that the user can do something about ends the program with one line."""
+    from hatch_docker.ending import stoppable
+
     try:
-        return work()
+        with stoppable(), hatchling_errors():
+            return work()
     except HatchDockerError as error:
-        app.abort(str(error), code=error.exit_status)
+        # A file's name may be no text at all; what prints the line need not know.
+        app.abort(str(error).encode(errors="backslashreplace").decode(), code=error.exit_status)
         raise
+
+
+@contextlib.contextmanager
+def hatchling_errors() -> Iterator[None]:
+    """Turn what hatchling finds wrong in a project's metadata or files into a ConfigError.
+
+    Only where hatchling, or the standard library for it, raised it: what a plugin or we did keeps its traceback.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        import traceback
+
+        modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+        while modules and modules[-1].partition(".")[0] in sys.stdlib_module_names:
+            modules.pop()
+        if not modules or modules[-1].partition(".")[0] != "hatchling":
+            raise
+        if isinstance(error, OSError) and error.filename:
+            raise ConfigError(f"cannot read or write {error.filename}: {error.strerror}") from error
+        text = re.sub(r"\n[ ~^]+$", "", str(error))  # packaging points at a place in the line above
+        raise ConfigError(f"pyproject.toml: {' '.join(text.split())}") from error
 
 
 def open_plan(

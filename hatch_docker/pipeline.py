@@ -15,7 +15,7 @@ from hatch_docker.oci.mutate import make_index
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
 from hatch_docker.receipt import Receipt, make_receipt, summary
-from hatch_docker.store import DamagedBlobError, replacing
+from hatch_docker.store import DamagedBlobError, check_free, remove_leftovers, replacing
 
 
 def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
@@ -24,6 +24,9 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
     Everything is made and checked before the first file of an earlier build is replaced.
     """
     timings: dict[str, float] = {}
+    for path in _outputs(plan, directory):
+        check_free(path)
+        remove_leftovers(path)
     try:
         receipt = _run(plan, source, engine, directory, host, ctx, timings)
     except DamagedBlobError as damaged:
@@ -49,19 +52,27 @@ def _run(
         with _timed(timings, "check"):
             _check(plan, built, host, ctx)
 
-    archive = directory / f"{plan.name}-{plan.version}.oci.tar"
+    archive, facts = _outputs(plan, directory)
     with _timed(timings, "archive"):
         write_archive_file(item, plan.references, archive, host)
 
-    with _timed(timings, "load"):
-        loaded = _load(plan, item, archive, host, ctx)
-
-    receipt = make_receipt(
-        plan.name, plan.version, item, built, archive=archive.name, references=loaded, timings=timings
-    )
-    with replacing(directory / f"{plan.name}-{plan.version}.image.json") as stream:
-        stream.write(receipt.to_json())
+    loaded: tuple[str, ...] = ()
+    try:
+        with _timed(timings, "load"):
+            loaded = _load(plan, item, archive, host, ctx)
+    finally:  # the archive is there in any case, and the receipt is its own
+        receipt = make_receipt(
+            plan.name, plan.version, item, built, archive=archive.name, references=loaded, timings=timings
+        )
+        with replacing(facts) as stream:
+            stream.write(receipt.to_json())
     return receipt
+
+
+def _outputs(plan: Plan, directory: Path) -> tuple[Path, Path]:
+    """The archive and the receipt."""
+    stem = f"{plan.name}-{plan.version}"
+    return directory / f"{stem}.oci.tar", directory / f"{stem}.image.json"
 
 
 @contextmanager

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import re
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 from hatch_docker.errors import ConfigError, HatchDockerError
 
 if TYPE_CHECKING:
+    from hatchling.builders.plugin.interface import IncludedFile
     from hatchling.builders.plugin.interface import BuilderInterface
 
 OUR_HOOK = "docker"  # the build hook that makes the image of a wheel: no part of how the wheel is made
 # Build hooks that only write Python text, so that their wheel needs no builder stage.
 PURE_HOOKS = frozenset({"version", "vcs"})
 LOCK_NAMES = ("pylock.toml", "uv.lock")
+LAST_DATE = 4354819199  # 2107-12-31, the last day of a zip file, in seconds since the epoch
+_SCRIPT = re.compile(r"\s*[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # entry points specification, object reference
+_LEAVE_OUT = "mend it, or leave it out with [tool.hatch.build] exclude"
 REQUIREMENTS_NAMES = ("requirements.lock", "requirements.txt")
 
 
@@ -81,7 +87,7 @@ def read_project(builder: BuilderInterface[Any, Any], environ: Mapping[str, str]
         licence=core.license_expression or core.license,
         authors=_authors(core.authors_data),
         urls=dict(core.urls),
-        scripts=tuple(sorted(core.scripts)),
+        scripts=_scripts(core.scripts),
         dependencies=tuple(core.dependencies),
         extras={name: tuple(values) for name, values in core.optional_dependencies.items()},
         groups=_groups(metadata.config.get("dependency-groups", {})),
@@ -130,14 +136,39 @@ def _wheel_builder(builder: BuilderInterface[Any, Any]) -> BuilderInterface[Any,
 
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
+    files = builder.recurse_included_files
+    builder.recurse_included_files = lambda: map(_checked, files())  # type: ignore[method-assign]
     (artifact,) = builder.build(
         directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
     )
     return Path(artifact)
 
 
+def _checked(file: IncludedFile) -> IncludedFile:
+    """A file that hatchling is about to read: it would wait at a pipe forever, and stop at a socket."""
+    shown = file.relative_path or file.path
+    try:
+        mode = Path(file.path).stat().st_mode
+    except OSError as error:
+        raise ConfigError(f"cannot read {shown} of the project: {error.strerror}; {_LEAVE_OUT}") from error
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{shown} of the project is no regular file; {_LEAVE_OUT}")
+    if not os.access(file.path, os.R_OK):
+        raise ConfigError(f"cannot read {shown} of the project: Permission denied; {_LEAVE_OUT}")
+    if os.fsencode(file.path) != file.path.encode(errors="replace"):
+        raise ConfigError(f"the name of {shown!r} of the project is not UTF-8; rename it")
+    return file
+
+
 def _authors(data: Mapping[str, list[str]]) -> tuple[str, ...]:
     return (*data.get("name", ()), *data.get("email", ()))
+
+
+def _scripts(table: Mapping[str, str]) -> tuple[str, ...]:
+    for name, reference in table.items():
+        if not _SCRIPT.fullmatch(reference):
+            raise ConfigError(f"pyproject.toml: project.scripts.{name} is {reference!r}, not as in \"module:function\"")
+    return tuple(sorted(table))
 
 
 def _groups(table: Any) -> dict[str, tuple[str, ...]]:
@@ -145,6 +176,8 @@ def _groups(table: Any) -> dict[str, tuple[str, ...]]:
         return {}
     from packaging.dependency_groups import DependencyGroupResolver
 
+    if not isinstance(table, dict):
+        raise ConfigError(f"pyproject.toml: dependency-groups must be a table, not {table!r}")
     resolver = DependencyGroupResolver(table)
     groups = {}
     for name in table:
@@ -162,7 +195,8 @@ def _first(error: BaseException) -> BaseException:
 
 
 def _locks(root: Path) -> tuple[str, ...]:
-    found = [name for name in LOCK_NAMES if (root / name).is_file()]
+    # A link to nowhere is a lock that cannot be read, not the lack of one.
+    found = [name for name in LOCK_NAMES if (root / name).is_file() or (root / name).is_symlink()]
     for name in REQUIREMENTS_NAMES:
         path = root / name
         if path.is_file() and "--hash=" in path.read_text(encoding="utf-8", errors="replace"):
@@ -176,6 +210,8 @@ def _source_date(environ: Mapping[str, str], revision: Revision | None) -> int |
         return revision.time if revision else None
     if not re.fullmatch(r"\d{1,11}", text):
         raise ConfigError(f"SOURCE_DATE_EPOCH is {text!r}: it must be a number of seconds since 1970")
+    if int(text) > LAST_DATE:
+        raise ConfigError(f"SOURCE_DATE_EPOCH is {text}: a wheel can hold no date after 2107")
     return int(text)
 
 

@@ -10,7 +10,9 @@ Keys are contents (digests, versions, recipes), never paths or times, so that a 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -27,6 +29,7 @@ from hatch_docker.errors import StoreError
 FORMAT = "v1"
 CHUNK = 1 << 20
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file belongs to a killed build
+HOLD_TIME = 5.0  # seconds within which an unfinished output is held by its writer
 
 
 class DamagedBlobError(StoreError):
@@ -45,6 +48,30 @@ def file_digest(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+# What this process has not finished yet, in whatever thread: to be removed also where a thread is not waited for.
+_unfinished: set[Path] = set()
+
+
+@atexit.register
+def _remove_unfinished() -> None:
+    for path in tuple(_unfinished):
+        remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _unfinished_file(directory: Path, prefix: str = "tmp", suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file and its path; what is left there when the block ends is removed."""
+    descriptor, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=suffix)
+    path = Path(name)
+    _unfinished.add(path)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream, path
+    finally:
+        path.unlink(missing_ok=True)
+        _unfinished.discard(path)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write `path` under a temporary name beside it; renamed when the block ends well, removed when not.
@@ -52,24 +79,45 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Every output of a build goes through here, so that a killed build leaves no half-written file under its
     final name and an earlier output stays whole until the new one is. Raises StoreError, naming the path.
     """
-    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise StoreError(f"cannot write {path}: a directory is in the way; move it away")
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as stream:
+        check_free(path)
+        with _unfinished_file(path.parent, f".{path.name}.", ".tmp") as (stream, temporary):
+            _hold(stream)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+
+
+def check_free(path: Path) -> None:
+    """Raise StoreError where a directory has the name of a file that is to be written."""
+    if path.is_dir():
+        raise StoreError(f"cannot write {path}: a directory is in the way; move it away")
+
+
+def _hold(stream: BinaryIO) -> None:
+    """Mark an unfinished file as that of a living process; where a file system has no locks, its age must do."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed builds left of `path` beside it: the unfinished files that no process holds."""
+    with contextlib.suppress(OSError):
+        for other in path.parent.iterdir():
+            if other.name.startswith(f".{path.name}.") and other.suffix == ".tmp":
+                _remove_unheld(other)
+
+
+def _remove_unheld(path: Path) -> None:
+    with contextlib.suppress(OSError), path.open("rb") as stream:
+        if time.time() - path.lstat().st_mtime > HOLD_TIME:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _umask() -> int:
@@ -151,17 +199,11 @@ class Store:
     @contextlib.contextmanager
     def writer(self) -> Iterator[BlobWriter]:
         """A BlobWriter; what was not committed when the block ends is removed. Raises StoreError."""
-        temporary: Path | None = None
         try:
-            descriptor, name = tempfile.mkstemp(dir=self.root / "tmp")
-            temporary = Path(name)
-            with os.fdopen(descriptor, "wb") as stream:
+            with _unfinished_file(self.root / "tmp") as (stream, temporary):
                 yield BlobWriter(self, stream, temporary)
         except OSError as error:
             raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
 
     def put(self, data: bytes) -> str:
         """Keep some bytes and return their digest."""
@@ -210,6 +252,7 @@ class Store:
     def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=self.root / "tmp"))
+        _unfinished.add(temporary)
         try:
             temporary.chmod(0o755)
             make(temporary)
@@ -218,6 +261,7 @@ class Store:
             raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
         finally:
             remove_tree(temporary)
+            _unfinished.discard(temporary)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

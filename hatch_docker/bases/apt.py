@@ -67,6 +67,8 @@ def find_mirrors(plan: BasePlan, environ: Mapping[str, str], *, apt: Path = APT)
     ):
         if mirror:
             main = _root(mirror, origin)
+            if mirror == environ.get(MIRROR_VARIABLE):  # which goes over the option
+                origin = MIRROR_VARIABLE
             found = Mirrors(main, f"{main}-security", origin)
             break
     else:

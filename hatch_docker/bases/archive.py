@@ -123,6 +123,9 @@ def fetch_releases(
     wanted = (("main", suite), ("main", f"{suite}-updates"), ("security", f"{suite}-security"))
     with ThreadPoolExecutor(len(wanted)) as pool:
         found = list(pool.map(lambda item: _fetch_release(item[0], item[1], mirrors, ctx, keys), wanted))
+    if found[1] is None:
+        url = shown(f"{mirrors.root('main')}/dists/{suite}-updates/InRelease")
+        ctx.progress.warn(f"{url} does not exist: going on without the updates between point releases")
     return tuple(release for release in found if release is not None)
 
 
@@ -137,8 +140,7 @@ def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, key
         return read_release(text, shown(url), suite, archive, now=now)
     message = f"{shown(url)} does not exist (the mirror is named by {mirrors.origin})"
     if suite.endswith("-updates"):
-        ctx.progress.warn(f"{message}: going on without the updates between point releases")
-        return None
+        return None  # told once it is clear that the rest of the mirror is there
     if archive == "security":
         hint = f"`[tool.hatch-docker.debian] security-mirror` or {SECURITY_VARIABLE} names one with fixes"
         raise BaseImageError(f"{message}; {hint}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from hatch_docker.bases import Base, real_path
 from hatch_docker.context import Context
@@ -30,24 +33,50 @@ def make_files(
     it stays within what is copied. A directory that the base brought is not written again.
     """
     entries: dict[str, Entry] = {}
-    for plan in plans:
-        for entry in _entries(plan, root, base):
-            entries[entry.path] = entry
+    try:
+        for plan in plans:
+            for entry in _entries(plan, root, base):
+                entries[entry.path] = entry
+        files = {path: entry.content for path, entry in entries.items() if isinstance(entry.content, Path)}
+        digests = {path: file_digest(file) for path, file in files.items()}
+    except OSError as error:
+        raise ConfigError(f"{OPTION}: cannot read {error.filename}: {error.strerror}") from error
     for entry in parent_entries(list(entries), base.directories):
         entries.setdefault(entry.path, entry)
-    key = key_of("files", 1, [_identity(entries[path]) for path in sorted(entries)])
-    return layer_by_key(key, compression, ctx, entries.values)
+    ordered = [entries[path] for path in sorted(entries)]
+    key = key_of("files", 1, [[one.path, one.kind, one.mode, one.target, digests.get(one.path, "")] for one in ordered])
+    return layer_by_key(key, compression, ctx, lambda: [_watched(one, digests.get(one.path, "")) for one in ordered])
 
 
-def _identity(entry: Entry) -> list[object]:
-    digest = file_digest(entry.content) if isinstance(entry.content, Path) else ""
-    return [entry.path, entry.kind, entry.mode, entry.target, digest]
+def _watched(entry: Entry, digest: str) -> Entry:
+    """The entry of a file, read on the condition that its contents are still those that the layer's key names."""
+    content = entry.content
+    return replace(entry, content=lambda: cast("BinaryIO", _Watched(content, digest))) if isinstance(content, Path) else entry
+
+
+class _Watched:
+    def __init__(self, path: Path, digest: str) -> None:
+        self._path = path
+        self._digest = digest
+        self._hash = hashlib.sha256()
+        self._stream = path.open("rb")
+
+    def read(self, size: int) -> bytes:
+        data = self._stream.read(size)
+        self._hash.update(data)
+        if not data and "sha256:" + self._hash.hexdigest() != self._digest:
+            raise ConfigError(f"{OPTION}: {self._path} changed during the build; build again")
+        return data
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _entries(plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:
     source = root / plan.source
     target = _target(plan, source, base)
-    if source.is_symlink() and not source.resolve().is_relative_to(root.resolve()):
+    # realpath and not resolve: that raises where links go round in circles
+    if not Path(os.path.realpath(source)).is_relative_to(os.path.realpath(root)):
         raise ConfigError(f"{OPTION}: {plan.source} is a link that leads out of the project")
     if source.is_file():
         yield _file(source, target, plan)
@@ -92,6 +121,8 @@ def _directory(source: Path, target: str, plan: FilePlan, present: frozenset[str
         raise ConfigError(f"{OPTION}: cannot read {source}: {error.strerror}") from error
     for child in children:
         path = f"{target}/{child.name}"
+        if os.fsencode(child.name) != child.name.encode(errors="replace"):
+            raise ConfigError(f"{OPTION}: {plan.source} holds {child.name!r}, which is not UTF-8; rename it")
         if child.name in ("__pycache__", ".git"):
             continue
         if looks_secret(child.name):
