@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_docker.errors import ConfigError, HatchDockerError
 
 if TYPE_CHECKING:
-    from hatchling.builders.plugin.interface import IncludedFile
-    from hatchling.builders.plugin.interface import BuilderInterface
+    from hatchling.builders.plugin.interface import BuilderInterface, IncludedFile
 
 OUR_HOOK = "docker"  # the build hook that makes the image of a wheel: no part of how the wheel is made
 # Build hooks that only write Python text, so that their wheel needs no builder stage.

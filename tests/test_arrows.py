@@ -47,7 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the doors
     "ending": set(),
     "doors": {
-        "config", "defaults", "ending", "engines", "oci.model", "pipeline", "plan", "project", "prune", "receipt", *HANDS,
+        "config", "defaults", "ending", "engines", "oci.model", "pipeline", "plan", "project", "prune", "receipt",
+        *HANDS,
     },
     "builder": {"doors", "plan", "project", *HANDS},
     "build_hook": {"doors", "plan", "project", *HANDS},
@@ -60,7 +61,7 @@ LIBRARIES: dict[str, set[str]] = {
     "hatchling": {"hooks", "builder", "build_hook", "doors", "project"},
     "pydantic": {"config"},
     "pydantic_core": {"config"},
-    "subprocess": {"process"},
+    "subprocess": {"process", "wheels.stage"},
     "urllib3": {"transport", "answers"},  # answers: what the client's exceptions mean
     "docker": {"oci.daemon", "check"},
     "installer": {"wheels"},

@@ -50,8 +50,10 @@ def make_files(
 
 def _watched(entry: Entry, digest: str) -> Entry:
     """The entry of a file, read on the condition that its contents are still those that the layer's key names."""
-    content = entry.content
-    return replace(entry, content=lambda: cast("BinaryIO", _Watched(content, digest))) if isinstance(content, Path) else entry
+    path = entry.content
+    if not isinstance(path, Path):
+        return entry
+    return replace(entry, content=lambda: cast("BinaryIO", _Watched(path, digest)))
 
 
 class _Watched:
