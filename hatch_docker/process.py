@@ -63,6 +63,34 @@ def run(
     except OSError as error:
         raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
     last: deque[str] = deque(maxlen=LAST_LINES)
+    with process:
+        threads = [_listen(process, secrets, last, log), *_feed(process, stdin)]
+        overdue = threading.Event()
+        timer = None if timeout is None else _kill_after(timeout, process, overdue)
+        assert process.stdout is not None
+        try:
+            output = process.stdout.read().decode(errors="replace")
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            for thread in threads:
+                thread.join()
+            if timer is not None:
+                timer.cancel()
+    name = Path(command[0]).name
+    if overdue.is_set():
+        raise TimedOut(f"{name} was not done after {timeout:g} s")
+    if process.returncode != 0:
+        text = "\n".join(last) or redact("\n".join(output.splitlines()[-LAST_LINES:]), secrets)
+        raise ProcessFailed(f"{name} failed with status {process.returncode}:\n{text}", process.returncode, text)
+    return output
+
+
+def _listen(
+    process: subprocess.Popen[bytes], secrets: Sequence[str], last: deque[str], log: Callable[[str], None] | None
+) -> threading.Thread:
+    import threading
 
     def read_errors() -> None:
         assert process.stderr is not None
@@ -72,31 +100,9 @@ def run(
             if log is not None:
                 log(line)
 
-    with process:
-        reader = threading.Thread(target=read_errors)
-        reader.start()
-        overdue = threading.Event()
-        timer = None if timeout is None else _kill_after(timeout, process, overdue)
-        feeder = _feed(process, stdin)
-        assert process.stdout is not None
-        try:
-            output = process.stdout.read().decode(errors="replace")
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            reader.join()
-            if feeder is not None:
-                feeder.join()
-            if timer is not None:
-                timer.cancel()
-    if overdue.is_set():
-        raise TimedOut(f"{Path(command[0]).name} was not done after {timeout:.0f} s")
-    if process.returncode != 0:
-        text = "\n".join(last) or redact("\n".join(output.splitlines()[-LAST_LINES:]), secrets)
-        what = f"{Path(command[0]).name} failed with status {process.returncode}"
-        raise ProcessFailed(f"{what}:\n{text}", process.returncode, text)
-    return output
+    thread = threading.Thread(target=read_errors)
+    thread.start()
+    return thread
 
 
 def _kill_after(
@@ -116,9 +122,9 @@ def _kill_after(
     return timer
 
 
-def _feed(process: subprocess.Popen[bytes], data: bytes | None) -> threading.Thread | None:
+def _feed(process: subprocess.Popen[bytes], data: bytes | None) -> list[threading.Thread]:
     if data is None:
-        return None
+        return []
     import threading
 
     def write() -> None:
@@ -131,4 +137,4 @@ def _feed(process: subprocess.Popen[bytes], data: bytes | None) -> threading.Thr
 
     thread = threading.Thread(target=write)
     thread.start()
-    return thread
+    return [thread]

@@ -158,7 +158,8 @@ def test_system_layer(fake: FakeArchive, tmp_path: Path) -> None:
 def test_links_of_the_base_hold(fake: FakeArchive, tmp_path: Path) -> None:
     """A package that knows a linked directory as a real one puts its files where the link leads."""
     fake.add("netbase", "7", {"usr/share/real/a": b"a", "usr/share/linked": ("symlink", "real")})
-    fake.add("late", "1", {"usr/share/linked": None, "usr/share/linked/b": b"b", "usr/share/linked/c": ("symlink", "b")})
+    linked = {"usr/share/linked": None, "usr/share/linked/b": b"b", "usr/share/linked/c": ("symlink", "b")}
+    fake.add("late", "1", linked)
     base = base_of(fake.write(), context(tmp_path / "cache"), "late")
     found = layer(base, 1)
     assert "usr/share/linked" not in found

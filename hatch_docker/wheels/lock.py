@@ -176,7 +176,7 @@ def _resolved(
         return known
     from hatch_docker.wheels.resolve import resolve
 
-    ctx.progress.info(f"resolving {len(lock.requirements)} requirements for {target} (there is no lock)")
+    ctx.progress.info(f"resolving the dependencies for {target} (there is no lock)")
     try:
         return _keep(key, root, ctx, resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata))
     except TransientError as error:

@@ -113,10 +113,11 @@ def uv(*arguments: str, cwd: Path) -> None:
     subprocess.run([program, *arguments], cwd=cwd, check=True, capture_output=True)
 
 
+EXPORTED = ("--no-emit-project", "--all-extras")
 LOCKS = {
-    "pylock.toml": ("export", "-q", "--format", "pylock.toml", "--no-emit-project", "-o", "pylock.toml", "--all-extras"),
+    "pylock.toml": ("export", "-q", "--format", "pylock.toml", *EXPORTED, "-o", "pylock.toml"),
     "uv.lock": (),
-    "requirements.txt": ("export", "-q", "--no-emit-project", "-o", "requirements.txt", "--all-extras"),
+    "requirements.txt": ("export", "-q", *EXPORTED, "-o", "requirements.txt"),
 }
 
 
