@@ -18,7 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 from hatch_docker.doors import guarded, made_already, make_image, open_plan
 
-GUARD = "HATCH_DOCKER_BUILDER"
+GUARD = "HATCH_DOCKER_BUILDER_STAGE"
 # What hatchling reads of every hook's table.
 OPTIONS = frozenset({
     "dependencies", "enable-by-default", "require-runtime-dependencies", "require-runtime-features",

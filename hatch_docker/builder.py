@@ -1,10 +1,11 @@
-"""The hatch target `docker`. Its versions are verbs: `image` (default) and `plan`."""
+"""The hatch target `docker`. Its versions are verbs: `image` (default), `dockerfile` and `plan`."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -27,7 +28,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def get_version_api(self) -> dict[str, Callable[..., str]]:
         """The verbs, by the name that follows the colon in `hatch build -t docker:VERB`."""
-        return {"image": self.build_image, "plan": self.build_plan}
+        return {"image": self.build_image, "dockerfile": self.build_dockerfile, "plan": self.build_plan}
 
     def get_default_versions(self) -> list[str]:
         """What `hatch build -t docker` does."""
@@ -50,10 +51,10 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
         """Remove what earlier builds of this project wrote (`hatch build -c`)."""
         name = re.escape(self.normalize_file_name_component(self.metadata.core.name))
-        ours = re.compile(rf"{name}-[^-]+\.(oci\.tar|image\.json|plan\.json)|\.{name}-[^-]+\.tmp")
+        ours = re.compile(rf"{name}-[^-]+\.(oci\.tar|image\.json|plan\.json|Dockerfile|context)|\.{name}-[^-]+\.tmp")
         for path in Path(directory).iterdir():
             if ours.fullmatch(path.name):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def build_image(self, directory: str, **_build_data: Any) -> str:
         """`docker:image`: write the archive and the receipt, load the image; returns the archive's path."""
@@ -62,6 +63,10 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def build_plan(self, directory: str, **_build_data: Any) -> str:
         """`docker:plan`: write everything that decides the image as JSON; builds nothing."""
         return str(guarded(self.app, lambda: self._plan_file(Path(directory))))
+
+    def build_dockerfile(self, directory: str, **_build_data: Any) -> str:
+        """`docker:dockerfile`: write the Dockerfile and its context; builds nothing."""
+        return str(guarded(self.app, lambda: self._dockerfile(Path(directory))))
 
     def _image(self, directory: Path) -> Path:
         from hatch_docker.project import open_source
@@ -72,6 +77,14 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
             receipt = make_image(self, plan, open_source(self, Path(temporary)), directory, ctx)
         return directory / receipt.archive
+
+    def _dockerfile(self, directory: Path) -> Path:
+        from hatch_docker.engines.eject import write_dockerfile
+        from hatch_docker.project import open_source
+
+        plan, ctx = open_plan(self, os.environ)
+        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+            return write_dockerfile(plan, open_source(self, Path(temporary)), directory, ctx)
 
     def _plan_file(self, directory: Path) -> Path:
         from hatch_docker.plan import plan_json

@@ -22,7 +22,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "HATCH_DOCKER_OFFLINE": "`1` uses the cache alone and fails where it does not suffice.",
     "HATCH_DOCKER_CA_BUNDLE": "A file of certificates to trust instead of the system's.",
     "HATCH_DOCKER_INSECURE_REGISTRIES": "Registries to speak plain HTTP to, `host:port`, between commas.",
-    "HATCH_DOCKER_BUILDER": "Set in the builder stage, where no image is made again.",
+    "HATCH_DOCKER_BUILDER_STAGE": "Set in the builder stage, where no image is made again.",
 }
 
 _FLAGS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)

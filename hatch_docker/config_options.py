@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatch_docker.config import PREFIX, Config
+from hatch_docker.config_checks import toml_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def options_of(cls: type, above: tuple[str, ...] = ()) -> Iterator[Option]:
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        path = (*above, field.name.replace("_", "-"))
+        path = (*above, toml_name(field.name))
         yield Option(path, field.metadata["schema"], field.metadata["what"], default, field.metadata["shown"])
 
 

@@ -46,6 +46,7 @@ MIRROR = (
     "must be the http, https or file URL of a mirror: the directory of dists/ and pool/",
     r"^(?:https?://[^\x00-\x20\x7f/]|file:///)[^\x00-\x20\x7f]*$",
 )
+BUILDER = ('must be the name of a builder, such as "default" or "podman"', r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
 MODE = ('must be a string of octal digits, such as "0644"', r"^0?[0-7]{3}$")
 PORT_SCHEMA: dict[str, object] = {
     "type": ["integer", "string"],

@@ -10,6 +10,7 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.plan import (
     BasePlan,
     BuildPlan,
+    CachePlan,
     CheckPlan,
     ConfigPlan,
     FilePlan,
@@ -56,6 +57,8 @@ def make_plan(project: Project, config: Config, host: Platform) -> Plan:
         created=_created(project, guesses),
         check=CheckPlan(config.check.command, config.check.timeout / 1e9) if config.check.command else None,
         load=config.load,
+        builder=config.builder,
+        cache=_cache(config),
         guesses=tuple(guesses),
     )
 
@@ -81,7 +84,7 @@ def _base(project: Project, config: Config, guesses: list[Guess]) -> tuple[BaseP
         kind, location = "registry", name
     if kind != "debian" and config.runtime.packages:
         raise ConfigError(
-            f"tool.hatch-docker.runtime.packages: the embedded engine adds Debian packages to a debian: base only, "
+            f"tool.hatch-docker.runtime.packages: Debian packages are added to a debian: base only, "
             f'not to {name!r}; use base = "debian:trixie", or a base that has them'
         )
     if python:
@@ -254,6 +257,15 @@ def _entrypoint(project: Project, config: Config, guesses: list[Guess]) -> tuple
         f"tool.hatch-docker.entrypoint: {project.name} needs one, no console script is the obvious one ({have}); "
         'set for example entrypoint = ["python", "-m", "MODULE"]'
     )
+
+
+def _cache(config: Config) -> CachePlan:
+    """The shared cache of BuildKit; raises ConfigError for options that another engine would ignore."""
+    given = {"builder": config.builder, "cache.from": config.cache.from_, "cache.to": config.cache.to}
+    for option, value in given.items():
+        if value and config.engine != "buildkit":
+            raise ConfigError(f'tool.hatch-docker.{option}: is for engine = "buildkit", not {config.engine!r}')
+    return CachePlan(tuple(config.cache.from_), tuple(config.cache.to))
 
 
 def _created(project: Project, guesses: list[Guess]) -> int | None:

@@ -52,6 +52,14 @@ class BuildPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class CachePlan:
+    """Where BuildKit's own cache is read from and written to, as `docker buildx build` is told."""
+
+    sources: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FilePlan:
     """A file or directory of the project copied into the image."""
 
@@ -117,6 +125,8 @@ class Plan:
     created: int | None                   # seconds since the epoch; None: the newest of the wheels' upload times
     check: CheckPlan | None
     load: str                             # "auto", "always" or "never"
+    builder: str = ""                     # buildkit: a builder of buildx, or "podman"; "" for what there is
+    cache: CachePlan = CachePlan()        # buildkit: a cache that machines share
     guesses: tuple[Guess, ...] = ()
 
 

@@ -55,7 +55,7 @@ def test_an_image_is_made_of_a_wheel_that_stays(tmp_path: Path) -> None:
     ("version", "environ", "says"),
     [
         ("editable", {}, "editable"),
-        ("standard", {"HATCH_DOCKER_BUILDER": "1"}, "builder stage"),
+        ("standard", {"HATCH_DOCKER_BUILDER_STAGE": "1"}, "builder stage"),
         ("standard", {"PIP_BUILD_TRACKER": "/somewhere"}, "python -m build"),
     ],
 )

@@ -127,7 +127,7 @@ def test_the_wheel_is_made_in_a_place_without_traces(builder: Builder, tmp_path:
     assert text.endswith("/build/src1000")
     assert "hunter2" not in text
     assert str(tmp_path) not in text
-    assert "('HATCH_DOCKER_BUILDER', '1')" in text
+    assert "('HATCH_DOCKER_BUILDER_STAGE', '1')" in text
     assert "('SOURCE_DATE_EPOCH', '315532800')" in text
     assert metadata_of(wheel) == b"Name: demo\n"
     assert not list((builder.ctx.store.root / "tmp").iterdir())

@@ -27,7 +27,10 @@ EVERYTHING = """
 [tool.hatch-docker]
 image = "registry.example:5000/team/app"
 tags = ["{version}", "{major}.{minor}", "{branch}-{revision}"]
-engine = "embedded"
+engine = "buildkit"
+builder = "far"
+cache.from = ["type=gha"]
+cache.to = ["type=gha,mode=max"]
 base = "debian:trixie"
 python = "3.13"
 platforms = ["linux/amd64", "linux/arm64"]
@@ -109,8 +112,7 @@ def test_every_option_is_read() -> None:
     """One table that sets every option: values as the Plan wants them."""
     config = load(table(EVERYTHING))
     for field in dataclasses.fields(Config):
-        if field.name != "engine":
-            assert getattr(config, field.name) != getattr(Config(), field.name), field.name
+        assert getattr(config, field.name) != getattr(Config(), field.name), field.name
     assert config.ports == ("8000/tcp", "53/udp", "443/tcp")
     second = 1_000_000_000
     assert config.healthcheck == HealthcheckConfig(
@@ -176,7 +178,9 @@ def test_without_a_readable_file_only_the_line_is_missing(tmp_path: Path, name: 
         ({"tags": ["a", "a"]}, 'tool.hatch-docker.tags: names "a" twice'),
         ({"image": "Team/App"}, 'tool.hatch-docker.image: must be a repository in lower case'),
         ({"image": "app:1"}, 'tags go into "tags", not "app:1"'),
-        ({"engine": "buildkit"}, 'tool.hatch-docker.engine: must be "embedded", not "buildkit"'),
+        ({"engine": "kaniko"}, 'tool.hatch-docker.engine: must be "embedded" or "buildkit", not "kaniko"'),
+        ({"builder": "a b"}, "tool.hatch-docker.builder: must be the name of a builder"),
+        ({"cache": {"from": ["a\n"]}}, "tool.hatch-docker.cache.from[0]: must be one line"),
         ({"base": "python 3"}, 'tool.hatch-docker.base: must be a reference such as "python:3.13-slim"'),
         ({"base": "python@sha256:12"}, "tool.hatch-docker.base: must be a reference"),
         ({"base": "debian:trixie\n"}, "tool.hatch-docker.base: must be a reference"),
@@ -308,7 +312,7 @@ def test_variables_override_the_table() -> None:
         ("HATCH_DOCKER_ENV", "A", "HATCH_DOCKER_ENV: must be A=1,B=2, or a JSON object"),
         ("HATCH_DOCKER_LABELS", '{"a b": "x"}', 'HATCH_DOCKER_LABELS."a b": must be a name'),
         ("HATCH_DOCKER_CHECK_TIMEOUT", "60", "HATCH_DOCKER_CHECK_TIMEOUT: must be a duration"),
-        ("HATCH_DOCKER_ENGINE", "x", 'HATCH_DOCKER_ENGINE: must be "embedded", not "x"'),
+        ("HATCH_DOCKER_ENGINE", "x", 'HATCH_DOCKER_ENGINE: must be "embedded" or "buildkit", not "x"'),
     ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str, message: str) -> None:

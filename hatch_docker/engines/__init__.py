@@ -53,4 +53,8 @@ def choose(name: str) -> Engine:
         from hatch_docker.engines.embedded import build
 
         return build
+    if name == "buildkit":
+        from hatch_docker.engines.buildkit import build as build_stages
+
+        return build_stages
     raise AssertionError(name)

@@ -7,30 +7,26 @@ made, and nothing is fetched, compiled or compressed for the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases import Base, base_tree, check_python, open_base
+from hatch_docker.bases import Base
 from hatch_docker.engines import Built, LayerNote, WheelNote
-from hatch_docker.engines.settings import created_time, image_annotations, image_settings
+from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target
 from hatch_docker.engines.site import Site, Wheel, check_wheels, make_wheels, recall_wheels
-from hatch_docker.errors import BaseImageError, ConfigError, WheelError
 from hatch_docker.oci.compression import Compression
-from hatch_docker.oci.model import History, Layer, Platform
-from hatch_docker.oci.mutate import build_image
-from hatch_docker.plan import BasePlan, BuildPlan, Plan
+from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.plan import Plan
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest
 from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.install import VenvTarget, check_fits
 from hatch_docker.wheels.lock import pin
-from hatch_docker.wheels.secrets import looks_secret
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
 
-OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 WORKERS = 4
 
 
@@ -50,58 +46,33 @@ def build(plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]:
 
 def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Built:
     compression = Compression(plan.compression)
-    base = open_base(_located(plan.base, source.root), platform, ctx, compression=compression)
-    check_python(base, plan.requires_python)
-    if plan.python and base.interpreter.short != plan.python:
-        raise BaseImageError(f"base {base.name} has Python {base.interpreter.version}, not {plan.python} as asked for")
-    target = Target(base.interpreter.version, platform, base.libc)
+    base, target = open_target(plan, platform, compression, source, ctx)
     site = Site(base, VenvTarget(base.interpreter), compression, ctx)
 
     def metadata(one: Pin, sdist: Path) -> bytes:
         """Of an sdist that only its build can tell: built in the builder stage, where it is needed anyway."""
         from hatch_docker.wheels.builder import build_wheel, metadata_of
 
-        build = _foreign(plan.build)
+        build = foreign(plan.build)
         return metadata_of(build_wheel(sdist, build, base, target, ctx, filename=one.filename, root=source.root))
 
     pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
     groups = [*_dependencies(pins, plan, base, target, source, ctx), _project(plan, base, target, source, ctx)]
     layers = _layers(groups, pins, site, source, ctx)
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
-    _check_entrypoint(plan, base, programs, ctx)
-    notes = [LayerNote(group.kind, _titles(group), cached) for group, (_, cached) in zip(groups, layers, strict=True)]
-    made = [layer for layer, _ in layers]
-    if plan.files:
-        from hatch_docker.engines.files import make_files
-
-        layer, cached = make_files(plan.files, source.root, base, compression, ctx)
-        made.append(layer)
-        notes.append(LayerNote("files", tuple(item.target for item in plan.files), cached))
-
-    created = created_time(plan, base, pins)
-    image = build_image(
-        base.image,
-        [(layer, _history(note)) for layer, note in zip(made, notes, strict=True)],
-        image_settings(plan, base, created),
-        created,
-        image_annotations(plan, base, created),
-    )
-    below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
+    check_entrypoint(plan, base, programs, ctx)
+    made = [
+        (layer, LayerNote(group.kind, _titles(group), cached))
+        for group, (layer, cached) in zip(groups, layers, strict=True)
+    ]
     (own,) = groups[-1].wheels
-    return Built(image, base, (*below, *notes), WheelNote(own.filename, own.digest.removeprefix("sha256:")))
-
-
-def _located(plan: BasePlan, root: Path) -> BasePlan:
-    """A layout's path is the project's, not that of the working directory."""
-    return replace(plan, location=str(root / plan.location)) if plan.kind == "oci" else plan
+    return finish(
+        plan, base, pins, made, WheelNote(own.filename, own.digest.removeprefix("sha256:")), source, compression, ctx
+    )
 
 
 def _titles(group: _Group) -> tuple[str, ...]:
     return tuple(wheel.title for wheel in group.wheels)
-
-
-def _history(note: LayerNote) -> History:
-    return History(f"hatch-docker {note.kind}", ", ".join(note.contents))
 
 
 def _dependencies(
@@ -142,13 +113,8 @@ def _from_sdist(
     from hatch_docker.wheels.fetch import fetch
 
     (sdist,) = fetch([one], ctx, root=source.root)
-    path = build_wheel(sdist, _foreign(plan.build), base, target, ctx, filename=one.filename, root=source.root)
+    path = build_wheel(sdist, foreign(plan.build), base, target, ctx, filename=one.filename, root=source.root)
     return Wheel(f"{one.name} {one.version}", path.name, file_digest(path), lambda: path), path.stat().st_size
-
-
-def _foreign(build: BuildPlan) -> BuildPlan:
-    """How others' sdists are built: with the packages and the network, not the project's secrets and variables."""
-    return BuildPlan(True, packages=build.packages, network=build.network)
 
 
 def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> _Group:
@@ -163,25 +129,9 @@ def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Contex
 
         path = source.wheel()
         check_given(path, target)
-    _check_secrets(path)
+    check_secrets(path)
     wheel = Wheel(f"{plan.name} {plan.version}", path.name, file_digest(path), lambda: path)
     return _Group("project", (wheel,), venv=True)
-
-
-def _check_secrets(wheel: Path) -> None:
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile as error:
-        raise WheelError(f"{wheel.name} is not a wheel: {error}") from error
-    for name in names:
-        if looks_secret(name.rpartition("/")[2]):
-            raise WheelError(
-                f"the project's wheel holds {name}, which looks like a secret; "
-                f'exclude it: [tool.hatch.build] exclude = ["{name.rpartition("/")[2]}"]'
-            )
 
 
 def _layers(
@@ -201,18 +151,3 @@ def _layers(
     with ThreadPoolExecutor(WORKERS) as pool:
         work = [pool.submit(make_wheels, site, group.wheels, venv=group.venv) for group in groups]
         return [future.result() for future in work]
-
-
-def _check_entrypoint(plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> None:
-    """Raise ConfigError where the first word of entrypoint (or cmd) is no program of the image."""
-    words = plan.config.entrypoint or plan.config.cmd
-    option = "entrypoint" if plan.config.entrypoint else "cmd"
-    if not words or words[0].startswith("/") or words[0] in programs or words[0] in ("python", "python3"):
-        return
-    directories = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin")
-    if "/" not in words[0] and any((base_tree(base, ctx) / path / words[0]).exists() for path in directories):
-        return
-    known = ", ".join(sorted(programs)) or "none"
-    raise ConfigError(
-        f"tool.hatch-docker.{option}: {words[0]!r} is no program of the image; the wheels bring: {known}"
-    )

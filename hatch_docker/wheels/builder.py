@@ -34,7 +34,7 @@ from hatch_docker.wheels.sandbox import BUILD_USER, Bind, run_in
 from hatch_docker.wheels.sdist import Sdist, read_sdist
 
 RECIPE = 1             # raise it when the same sdist shall give another wheel
-GUARD = "HATCH_DOCKER_BUILDER"
+GUARD = "HATCH_DOCKER_BUILDER_STAGE"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 RESULT_LIMIT = 1 << 20  # bytes that the build may tell us
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
@@ -86,7 +86,7 @@ def build_wheel(
     Raises BuildError with the last lines of a failed build, SandboxError where the kernel refuses one, and
     WheelError for an sdist that cannot be read or gives a wheel that does not fit.
     """
-    source = _known_sdist(sdist, filename, ctx)
+    source = known_sdist(sdist, filename, ctx)
     return wheel_of(source, make_builder(source, build, base, target, ctx, root))
 
 
@@ -111,7 +111,7 @@ def wheel_of(source: Sdist, builder: Builder) -> Path:
             raise BuildError(f"{source.name} never stops asking for build requirements: {again}") from None
 
 
-def _known_sdist(path: Path, name: str, ctx: Context) -> Sdist:
+def known_sdist(path: Path, name: str, ctx: Context) -> Sdist:
     """What `read_sdist` reads, remembered by the file's digest: nothing is unpacked to find a wheel again."""
     name = name or path.name
     key = key_of(RECIPE, name, file_digest(path))
@@ -163,13 +163,17 @@ def make_builder(
 
 
 def _pins(requires: Sequence[str], builder: Builder) -> tuple[Pin, ...]:
-    """The wheels of some build requirements."""
+    return pin_requirements(requires, builder.project, builder.target, builder.ctx)
+
+
+def pin_requirements(requires: Sequence[str], project: Path, target: Target, ctx: Context) -> tuple[Pin, ...]:
+    """The wheels of some build requirements, by the index configuration of `project`; raises WheelError."""
     from hatch_docker.wheels.lock import pin
 
-    pins = pin(LockPlan("resolve", requirements=tuple(requires)), builder.project, builder.target, builder.ctx)
+    pins = pin(LockPlan("resolve", requirements=tuple(requires)), project, target, ctx)
     for one in pins:
         if not one.is_wheel:
-            raise WheelError(f"build requirement {one.name} {one.version} has no wheel for {builder.target}")
+            raise WheelError(f"build requirement {one.name} {one.version} has no wheel for {target}")
     return pins
 
 
@@ -260,19 +264,21 @@ def _hint(output: str, plan: BuildPlan) -> str:
     return ""
 
 
-def _environment(builder: Builder) -> dict[str, str]:
-    """The whole environment of a build: nothing of ours but what the plan names."""
-    ctx, plan = builder.ctx, builder.plan
-    env = {
+def fixed_env() -> dict[str, str]:
+    """What the environment of every build has, whoever runs it: paths, locale, time; what makes bytes the same."""
+    return {
         "PATH": "/env/bin:/usr/local/bin:/usr/bin:/bin", "HOME": "/build/home", "TMPDIR": "/tmp",  # noqa: S108
         "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "VIRTUAL_ENV": "/env",
         "SOURCE_DATE_EPOCH": str(SOURCE_DATE), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1",
         # Debian's Python compiles with -g: without this a wheel is mostly debug information.
         "LDFLAGS": "-Wl,--strip-debug",
-        GUARD: "1",
     }  # fmt: skip
-    if builder.prefix:
-        env["LD_LIBRARY_PATH"] = f"{builder.prefix}/lib"  # the loader's cache is that of Debian's files alone
+
+
+def _environment(builder: Builder) -> dict[str, str]:
+    """The whole environment of a build: nothing of ours but what the plan names."""
+    ctx, plan = builder.ctx, builder.plan
+    env = {**fixed_env(), GUARD: "1"}
     if plan.network:
         env |= {"SSL_CERT_FILE": CERTIFICATES, "PIP_CERT": CERTIFICATES, "REQUESTS_CA_BUNDLE": CERTIFICATES}
         for name in PROXIES:

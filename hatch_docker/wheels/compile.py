@@ -27,12 +27,12 @@ _NOT_RUNNABLE = (
 )
 
 # Bytes of source that one fork compiles: small enough to share among CPUs, large enough to pay for the fork.
-_CHUNK = 256 * 1024
+CHUNK = 256 * 1024
 
 # Runs in the base's Python, 3.7 or newer, perhaps without a single .pyc of the standard library: so it
 # imports only what is built in or frozen. Jobs come on stdin: chunk, name, file, offset, size, each ended by
 # NUL. A source that this Python does not accept (Python 2 in a wheel, say) gets no .pyc.
-_DRIVER = r"""
+DRIVER = r"""
 import _imp, gc, marshal, posix, sys
 from _frozen_importlib_external import MAGIC_NUMBER
 
@@ -120,7 +120,7 @@ def compile_sources(
         directory = Path(name)
         jobs = _write_jobs(sources, directory / "sources")
         python = python_command(tree, interpreter)
-        command = [*python, "-S", "-s", "-W", "ignore", "-c", _DRIVER, str(workers)]
+        command = [*python, "-S", "-s", "-W", "ignore", "-c", DRIVER, str(workers)]
         environment = {
             "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8",
             "PYTHONHOME": str(tree / interpreter.path.lstrip("/")).rpartition("/bin/")[0],
@@ -153,7 +153,7 @@ def _write_jobs(sources: Iterable[tuple[int, str, bytes | Path]], spool: Path) -
             else:
                 place = (os.fsencode(content.absolute()), 0, content.stat().st_size)
             if unit != last or room <= 0:
-                chunk, room, last = chunk + 1, _CHUNK, unit
+                chunk, room, last = chunk + 1, CHUNK, unit
             room -= place[2]
             jobs += b"%d\0/%b\0%b\0%d\0%d\0" % (chunk, name.encode(), *place)
     return bytes(jobs)

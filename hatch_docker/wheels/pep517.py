@@ -1,9 +1,11 @@
 """Inside the builder: unpack an sdist and have its own backend make the wheel (PEP 517).
 
 A program of its own, run in the sandbox by the target's Python (3.9 or newer), standard library only. Its
-argument is a JSON object: `sdist`, `source` and `output` (paths), `backend`, `backend_path`, `known` (the
-requirements that are installed) and `time` (seconds since the epoch, given to every file). It writes
-`result.json` to `output`: {"wheel": its file name}, or {"requires": [...]} where the backend asks for more.
+argument is a JSON object, or the path of one: `sdist`, `source` and `output` (paths), `backend`,
+`backend_path`, `known` (the requirements that are installed) and `time` (seconds since the epoch, given to
+every file). It writes `result.json` to `output`: {"wheel": its file name}, or {"requires": [...]} where the
+backend asks for more, which with `strict` is the end. `secrets` are names of variables whose values are in
+/run/secrets.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import sys
 import tarfile
 from pathlib import Path
 from typing import Any
+
+MISSING = "the build asks for more requirements: "
 
 
 def unpack(archive: str, target: str, time: int) -> None:
@@ -50,13 +54,20 @@ def load(spec: dict[str, Any]) -> Any:
 
 def main() -> None:
     """Make the wheel, or say what else has to be installed first."""
-    spec = json.loads(sys.argv[1])
+    given = sys.argv[1]
+    spec = json.loads(given if given.startswith("{") else Path(given).read_text("utf-8"))
+    for path in (spec["output"], os.environ["HOME"]):
+        os.makedirs(path, exist_ok=True)  # noqa: PTH103
+    for name in spec.get("secrets", ()):
+        os.environ[name] = Path("/run/secrets", name).read_text("utf-8")
     unpack(spec["sdist"], spec["source"], spec["time"])
     os.chdir(spec["source"])
     backend = load(spec)
     sys.argv[1:] = []
     ask = getattr(backend, "get_requires_for_build_wheel", None)
     requires = [line for line in (ask(None) if ask else []) if line not in spec["known"]]
+    if requires and spec.get("strict"):
+        raise SystemExit(f"{MISSING}{json.dumps(requires)}")
     result = {"requires": requires} if requires else {"wheel": backend.build_wheel(spec["output"], None, None)}
     Path(spec["output"], "result.json").write_text(json.dumps(result), encoding="utf-8")
 

@@ -159,7 +159,7 @@ def test_no_image_of_an_editable_install(installer: list[str], tmp_path: Path, c
 
 
 def test_no_image_in_the_builder_stage(tmp_path: Path, cache: Path) -> None:
-    outcome = run(HATCHLING, write("hello", tmp_path / "p"), cache, {**ENABLE, "HATCH_DOCKER_BUILDER": "1"})
+    outcome = run(HATCHLING, write("hello", tmp_path / "p"), cache, {**ENABLE, "HATCH_DOCKER_BUILDER_STAGE": "1"})
     assert outcome.status == 0, outcome.output
     assert not list(outcome.directory.glob("*.oci.tar"))
 

@@ -1,0 +1,239 @@
+"""The BuildKit engine: the stages of the Dockerfile in Docker, near or far, or in Podman.
+
+Wheels are compiled and installed there; the trees come back and are laid on the base here, by the code of the
+embedded engine. So the image, its digest included, does not depend on what a builder's store can export, and a
+tree that is known is not built, and nothing but new trees is ever copied.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.engines import Built, LayerNote, WheelNote
+from hatch_docker.engines.dockerfile import Group, render_export
+from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target
+from hatch_docker.engines.recipe import (
+    Handed,
+    Job,
+    Part,
+    base_name,
+    compiler_image,
+    compiler_tree,
+    make_job,
+    renamed,
+    stages_of,
+    write_context,
+)
+from hatch_docker.engines.trees import tree_entries
+from hatch_docker.errors import BuildError
+from hatch_docker.layers import layer_by_key, recall_layer
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.store import file_digest, key_of
+from hatch_docker.wheels.install import VenvTarget, check_fits, check_owners, wheel_files
+from hatch_docker.wheels.lock import pin
+
+if TYPE_CHECKING:
+    from hatch_docker.bases import Base
+    from hatch_docker.context import Context
+    from hatch_docker.plan import Plan
+    from hatch_docker.project import Source
+    from hatch_docker.wheels import Pin, Target
+
+TREES = "stage tree"
+
+
+def build(plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]:
+    """Make one image a platform of the plan; raises a HatchDockerError that says what the user can do."""
+    return tuple(_build_one(plan, Platform.parse(platform), source, ctx) for platform in plan.platforms)
+
+
+def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Built:
+    compression = Compression(plan.compression)
+    base, target = open_target(plan, platform, compression, source, ctx)
+    pins = pin(plan.lock, source.root, target, ctx)
+    for _ in range(2):
+        site = _Site(plan, base, tuple(make_parts(plan, pins, target, source, ctx)), compression, source, ctx)
+        try:
+            layers = _layers(site)
+            break
+        except _MoreNeeded as needed:
+            ctx.store.remember("stage-requires", key_of(needed.job.sdist.content), needed.requires)
+            more = needed
+    else:
+        raise BuildError(f"{more.job.sdist.name} never stops asking for build requirements: {more}")
+    facts = [ctx.store.recall(TREES, key) for key in site.keys]
+    check_owners({title: files for one in facts for title, files in one["files"].items()})
+    check_entrypoint(plan, base, frozenset(name for one in facts for name in one["programs"]), ctx)
+    made = [
+        (layer, LayerNote(part.group.kind, part.group.contents, cached))
+        for part, (layer, cached) in zip(site.parts, layers, strict=True)
+    ]
+    return finish(plan, base, pins, made, WheelNote(*facts[-1]["wheel"]), source, compression, ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """What one platform's trees are made of."""
+
+    plan: Plan
+    base: Base
+    parts: tuple[Part, ...]
+    compression: Compression
+    source: Source
+    ctx: Context
+
+    @property
+    def compiler(self) -> Path | None:
+        """The tree of the compiler that is handed over, if one is."""
+        return compiler_tree(self.base, self.parts, self.ctx)
+
+    @property
+    def keys(self) -> list[str]:
+        """A key for each part's tree."""
+        tree = self.compiler
+        compiler = tree.name if tree else self.base.image.digest
+        return [part.key(self.base, compiler) for part in self.parts]
+
+
+def make_parts(
+    plan: Plan, pins: Sequence[Pin], target: Target, source: Source, ctx: Context
+) -> list[Part]:
+    """The groups of the embedded engine, in its order: large wheels, small ones, the project."""
+    taken: set[str] = set()
+    parts: list[Part] = []
+    small: list[Pin] = []
+    for one in pins:
+        title = f"{one.name} {one.version}"
+        if not one.is_wheel:
+            from hatch_docker.wheels.fetch import fetch
+
+            (sdist,) = fetch([one], ctx, root=source.root)
+            build = foreign(plan.build)
+            job = make_job(sdist, one.filename, build, target, source, ctx)
+            parts.append(renamed(Part(Group(one.name, "dependencies", (title,), build), job=job), taken))
+            continue
+        check_fits(one.filename, target)
+        if (one.size or 0) >= OWN_LAYER:
+            parts.append(renamed(Part(Group(one.name, "dependencies", (title,)), pins=(one,)), taken))
+        else:
+            small.append(one)
+    if small:
+        titles = tuple(f"{one.name} {one.version}" for one in small)
+        parts.append(renamed(Part(Group("packages", "dependencies", titles), pins=tuple(small)), taken))
+    return [*parts, renamed(_project(plan, target, source, ctx), taken)]
+
+
+def _project(plan: Plan, target: Target, source: Source, ctx: Context) -> Part:
+    group = Group("project", "project", (f"{plan.name} {plan.version}",), venv=True)
+    if plan.build.isolated:
+        sdist = source.sdist()
+        job = make_job(sdist, sdist.name, plan.build, target, source, ctx)
+        return Part(replace(group, build=plan.build), job=job)
+    from hatch_docker.wheels.given import check_given
+
+    wheel = source.wheel()
+    check_given(wheel, target)
+    check_secrets(wheel)
+    return Part(group, wheel=wheel)
+
+
+def _layers(site: _Site) -> list[tuple[Layer, bool]]:
+    """The layer of each part and whether it was known; unknown trees are built, all of them in one build."""
+    store, keys = site.ctx.store, site.keys
+    known = [
+        recall_layer(key, site.compression, site.ctx) if store.recall(TREES, key) else None for key in keys
+    ]
+    if all(layer is not None for layer in known):
+        return [(layer, True) for layer in known if layer is not None]
+    # What goes to a shared cache must be whole: its next reader may have none of our layers.
+    whole = bool(site.plan.cache.targets)
+    wanted = [part for part, layer in zip(site.parts, known, strict=True) if whole or layer is None]
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as name:
+        out = Path(name, "out")
+        _run(site, wanted, Path(name), out)
+        return [
+            (layer, True) if layer else (_take(part, key, site, out), False)
+            for part, key, layer in zip(site.parts, keys, known, strict=True)
+        ]
+
+
+def _run(site: _Site, parts: Sequence[Part], work: Path, out: Path) -> None:
+    from hatch_docker.engines.buildx import Order, find_builder
+
+    plan, base, ctx = site.plan, site.base, site.ctx
+    builder = find_builder(plan.builder, ctx)
+    tree = compiler_tree(base, parts, ctx)
+    compiler = compiler_image(tree, base, ctx) if tree else None
+    context = work / "context"
+    write_context(parts, context, site.source, ctx)
+    dockerfile = work / "Dockerfile"
+    dockerfile.write_text(render_export(stages_of(base, parts, compiler, files=False)), encoding="utf-8")
+    handed = [] if base.plan.kind == "registry" else [Handed(base_name(base), base.image)]
+    handed += [compiler] if compiler else []
+    secrets = sorted({name for part in parts if part.job for name in part.job.plan.secrets})
+    order = Order(dockerfile, context, out, base.platform, tuple(handed), plan.cache, tuple(secrets))
+    try:
+        builder.build(order, ctx)
+    except BuildError as failure:
+        more = _more_needed(str(failure), parts)
+        if more is None:
+            raise
+        raise more from None
+
+
+class _MoreNeeded(Exception):
+    """A backend asks for requirements beside those of pyproject.toml."""
+
+    def __init__(self, job: Job, requires: list[str]) -> None:
+        super().__init__(", ".join(requires))
+        self.job = job
+        self.requires = requires
+
+
+def _more_needed(output: str, parts: Sequence[Part]) -> _MoreNeeded | None:
+    from hatch_docker.wheels.pep517 import MISSING
+
+    found = re.search(rf"^{re.escape(MISSING)}(\[.*\])$", output, re.MULTILINE)
+    stage = re.match(r"stage build-(\S+)", output)
+    jobs = {part.group.name: part.job for part in parts if part.job}
+    job = jobs.get(stage[1]) if stage else next(iter(jobs.values())) if len(jobs) == 1 else None
+    if found is None or job is None:
+        return None
+    return _MoreNeeded(job, [str(line) for line in json.loads(found[1])])
+
+
+def _take(part: Part, key: str, site: _Site, out: Path) -> Layer:
+    """The layer of a tree that was built, and what is to be remembered of it."""
+    venv = VenvTarget(site.base.interpreter)
+    root = out / "tree" / part.group.name
+    if not (root / venv.root).is_dir():
+        raise BuildError(f"the builder handed out nothing for {', '.join(part.group.contents)}; is its disk full?")
+    entries = tree_entries(root, venv.root)
+    records = (entry for entry in entries if entry.path.endswith(".dist-info/RECORD"))
+    files: dict[str, Mapping[str, str]] = {}
+    for entry in records:
+        assert isinstance(entry.content, Path)
+        title = entry.path.split("/")[-2].removesuffix(".dist-info").replace("-", " ")
+        files[title] = wheel_files([replace(entry, content=entry.content.read_bytes())], venv)
+    layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: entries)
+    programs = sorted(path.name for path in (root / venv.root / "bin").glob("*")) if files else []
+    wheel = _wheel_of(part, out)
+    site.ctx.store.remember(TREES, key, {"files": files, "programs": programs, "wheel": wheel})
+    return layer
+
+
+def _wheel_of(part: Part, out: Path) -> list[str]:
+    """Name and hash of the project's wheel, for the receipt."""
+    made: Iterable[Path] = [part.wheel] if part.wheel else (out / "wheel" / part.group.name).glob("*.whl")
+    for path in made:
+        if part.group.kind == "project":
+            check_secrets(path)
+        return [path.name, file_digest(path).removeprefix("sha256:")]
+    return ["", ""]

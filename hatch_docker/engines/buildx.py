@@ -1,0 +1,192 @@
+"""Programs that build a Dockerfile: `docker buildx`, and Podman where it is asked for or alone.
+
+What they cannot do is one line that says what is missing and how to go on.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from hatch_docker.engines.recipe import Handed
+from hatch_docker.errors import BuildError, DaemonError, ProgramError
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.layout import write_layout
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan import CachePlan
+from hatch_docker.process import ProcessFailed, run
+from hatch_docker.store import key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+
+OLDEST = (0, 13)  # of buildx: --progress=rawjson
+WAY_OUT = 'or set engine = "embedded", which needs neither Docker nor Podman'
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be built: the stage `export` of a Dockerfile, written to the directory `out`."""
+
+    dockerfile: Path
+    context: Path
+    out: Path
+    platform: Platform
+    handed: tuple[Handed, ...]                # images that the builder cannot pull
+    cache: CachePlan
+    secrets: tuple[str, ...]                  # names of environment variables
+
+
+class Builder(Protocol):
+    """Carries out an order; raises BuildError with the failed step's last lines, DaemonError where it cannot."""
+
+    def build(self, order: Order, ctx: Context) -> None: ...
+
+
+def find_builder(name: str, ctx: Context) -> Builder:
+    """The builder of a name: "podman", a builder of buildx, or "" for what there is, Docker first.
+
+    Raises DaemonError where it is missing or too old.
+    """
+    path = ctx.environ.get("PATH", "")
+    docker, podman = (shutil.which(program, path=path) for program in ("docker", "podman"))
+    if name == "podman" or (not name and not docker and podman):
+        if not podman:
+            raise DaemonError(f'builder = "podman", and podman is not in PATH; install it, {WAY_OUT}')
+        return Podman(podman)
+    if not docker:
+        raise DaemonError(
+            f'engine = "buildkit" needs Docker with buildx, or Podman, and neither is in PATH; install one, {WAY_OUT}'
+        )
+    return Buildx(docker, name, _driver(docker, name, ctx))
+
+
+def _driver(docker: str, name: str, ctx: Context) -> str:
+    """The driver of a builder; raises DaemonError, also for a buildx that is missing or too old."""
+    try:
+        found = re.search(r"\bv?(\d+)\.(\d+)\.", run([docker, "buildx", "version"], env=ctx.environ, timeout=20))
+    except ProgramError:
+        raise DaemonError(
+            f"docker is here, but its buildx is not; install it (docker-buildx, docker-buildx-plugin), {WAY_OUT}"
+        ) from None
+    if found and (int(found[1]), int(found[2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise DaemonError(f"docker buildx {found[1]}.{found[2]} is too old; get {oldest} or newer, {WAY_OUT}")
+    try:
+        text = run([docker, "buildx", "inspect", *([name] if name else [])], env=ctx.environ, timeout=30)
+    except ProgramError as error:
+        raise _refusal(str(error), name) from None
+    failed = re.search(r"^Error:\s*(.+)$", text, re.MULTILINE)
+    if failed:
+        raise _refusal(failed[1], name)
+    driver = re.search(r"^Driver:\s*(\S+)", text, re.MULTILINE)
+    return driver[1] if driver else "docker"
+
+
+def _refusal(said: str, name: str) -> DaemonError:
+    """What a failure of Docker's means, where it is no step of the build that failed."""
+    line = next((line for line in reversed(said.splitlines()) if line.strip()), said).strip()
+    line = line.removeprefix("ERROR: ")
+    if re.search(r"no builder .* found|failed to find driver", said):
+        return DaemonError(f"buildx has no builder {name!r}; `docker buildx ls` lists them, {WAY_OUT}")
+    if "permission denied" in said and "docker" in said:
+        return DaemonError(
+            f"this user may not talk to Docker ({line}); join the group docker, use rootless Docker, {WAY_OUT}"
+        )
+    if re.search(r"Cannot connect to the Docker daemon|connection refused|no such host|timeout|is the docker", said):
+        return DaemonError(f"no Docker daemon answers ({line}); start it or set DOCKER_HOST, {WAY_OUT}")
+    return DaemonError(f"docker buildx cannot build: {line}; look at `docker buildx inspect`, {WAY_OUT}")
+
+
+@dataclass(frozen=True, slots=True)
+class Buildx:
+    """`docker buildx build`, by the default builder or one of a name."""
+
+    program: str
+    name: str
+    driver: str                               # docker, docker-container, remote or kubernetes
+
+    def build(self, order: Order, ctx: Context) -> None:
+        """See Builder."""
+        from hatch_docker.engines.rawjson import Log
+
+        command = [
+            self.program, "buildx", "build", "--progress=rawjson", "--target=export", f"--platform={order.platform}",
+            f"--file={order.dockerfile}", f"--output=type=local,dest={order.out}", "--provenance=false",
+            *([f"--builder={self.name}"] if self.name else []),
+            *(f"--secret=id={name},env={name}" for name in order.secrets),
+            *(f"--cache-from={value}" for value in order.cache.sources),
+            *(f"--cache-to={value}" for value in order.cache.targets),
+        ]  # fmt: skip
+        for handed in order.handed:
+            command += self._hand_over(handed, ctx)
+        secrets = [ctx.environ[name] for name in order.secrets if name in ctx.environ]
+        log = Log(ctx.progress)
+        ctx.progress.info(f"building in {self.name or 'Docker'}")
+        try:
+            run([*command, str(order.context)], env=ctx.environ, log=log.feed, secrets=secrets)
+        except ProcessFailed as failure:
+            if log.failed:
+                raise BuildError(log.explain()) from None
+            said = "\n".join(log.other) or failure.output
+            raise _refusal(said, self.name) from None
+
+    def _hand_over(self, handed: Handed, ctx: Context) -> list[str]:
+        """Have an image where FROM finds it: loaded into the daemon, or as a layout beside the context."""
+        if self.driver == "docker":
+            _load(self.program, handed, ctx)
+            return []
+        key = key_of("handed", handed.image.digest)
+        layout = ctx.store.tree("layout", key, lambda directory: write_layout(handed.image, directory))
+        return [f"--build-context={handed.name}=oci-layout://{layout}@{handed.image.digest}"]
+
+
+def _load(program: str, handed: Handed, ctx: Context) -> None:
+    """Load an image under a name that its digest is part of, unless it is there."""
+    known = [program, "image", "inspect", "--format", "{{.Id}}", handed.name]
+    try:
+        run(known, env=ctx.environ, timeout=30)
+        return
+    except ProgramError:
+        ctx.progress.detail(f"handing {handed.name} to {Path(program).name}")
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as directory:
+        archive = Path(directory, "image.tar")
+        with archive.open("wb") as stream:
+            write_archive(handed.image, [handed.name], stream, host=handed.image.platform)
+        try:
+            run([program, "load", "--quiet", "--input", str(archive)], env=ctx.environ)
+        except ProcessFailed as failure:
+            raise _refusal(failure.output, "") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Podman:
+    """`podman build`: the same Dockerfile, in Podman's own storage."""
+
+    program: str
+
+    def build(self, order: Order, ctx: Context) -> None:
+        """See Builder."""
+        if order.cache.sources or order.cache.targets:
+            ctx.progress.warn("podman keeps its own cache: [tool.hatch-docker.cache] is for docker buildx")
+        for handed in order.handed:
+            _load(self.program, handed, ctx)
+        command = [
+            self.program, "build", "--target=export", f"--platform={order.platform}", f"--file={order.dockerfile}",
+            f"--output=type=local,dest={order.out}", "--layers", "--pull=missing",
+            *(f"--secret=id={name},env={name}" for name in order.secrets),
+        ]  # fmt: skip
+        secrets = [ctx.environ[name] for name in order.secrets if name in ctx.environ]
+        ctx.progress.info("building in Podman")
+        try:
+            output = run([*command, str(order.context)], env=ctx.environ, log=ctx.progress.detail, secrets=secrets)
+        except ProcessFailed as failure:
+            raise BuildError(f"podman build failed:\n{failure.output}") from None
+        for line in output.splitlines():
+            ctx.progress.detail(line)
+
+

@@ -1,0 +1,227 @@
+"""The multi-stage Dockerfile of a plan, as text: pure, and every word of it through one quoting function.
+
+    tools       our installer, in a stage of nothing else
+    wheels-*    wheels out of the context, each group in a stage of its own, so that an edit reruns no other
+    build-*     sdist -> wheel, in the compiler's stage with the build requirements; left out where all is pure
+    install-*   wheels -> the tree that the image shall get, compiled by the base's Python
+    runtime     the base and those trees: no RUN, so a base without a shell will do
+
+No instruction needs the network but a compiler's `apt-get` and a build that asks for it, and none an index: the
+wheels are in the context. COPY has no --link, which Podman refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from hatch_docker.errors import ConfigError
+from hatch_docker.oci.mutate import Settings
+from hatch_docker.plan import BuildPlan
+
+TREE = "/out/tree"      # two directories deep: BuildKit hashes the parent of what is copied
+WHEEL = "/out/wheel"
+VENV = "opt/venv"
+EXPORT = "export"
+COMPILER = ("g++", "gcc", "libc6-dev", "make", "patch", "pkgconf", "xz-utils")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Wheels that are installed into one tree, and so make one layer; `name` is a package's or "packages".
+
+    They are those of the context's `wheels/NAME/`; with `build`, the one that the sdist in `build/NAME/` gives
+    when it is built so.
+    """
+
+    name: str
+    kind: str                                 # as in the receipt: dependencies or project
+    contents: tuple[str, ...]
+    build: BuildPlan | None = None
+    venv: bool = False                        # with the environment's own files
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What the stages stand on. `base` and `compiler` are references; `apt` is what a compiler is made with."""
+
+    base: str
+    python: str                               # the base's interpreter, absolute
+    compiler: str = ""                        # an image that is one, "" where the base becomes one by apt
+    apt: tuple[str, ...] = ()
+    user: bool = False                        # the base has a user other than root
+    groups: tuple[Group, ...] = ()
+    files: bool = False                       # the context's files/ go into the image
+
+
+def quoted(text: str) -> str:
+    """One word of an instruction that BuildKit and buildah read as exactly `text`, whatever is in it.
+
+    Their lexer takes a backslash, inside of double quotes, before itself, the quote and the dollar. Raises
+    ConfigError for a line break, which ends an instruction wherever it stands.
+    """
+    if "\n" in text or "\0" in text:
+        raise ConfigError(
+            f"a Dockerfile cannot hold the value {text[:40]!r}: it has a line break; "
+            'leave it out, or let hatch-docker set it (engine = "embedded" or "buildkit" builds the image)'
+        )
+    return '"' + re.sub(r'(["\\$])', r"\\\1", text) + '"'
+
+
+def pair(name: str, value: str) -> str:
+    """A name and its value, as ENV and LABEL take them; a plain name needs no quotes."""
+    plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)
+    return f"{name if plain else quoted(name)}={quoted(value)}"
+
+
+def words(*texts: str) -> str:
+    """An instruction's exec form: a JSON list, in which no variable is replaced."""
+    return json.dumps(texts, ensure_ascii=False)
+
+
+def render(stages: Stages, settings: Settings) -> str:
+    """The whole Dockerfile; raises ConfigError for a value that a Dockerfile cannot hold."""
+    return "\n".join([*_below(stages), *_runtime(stages, settings)]) + "\n"
+
+
+def render_export(stages: Stages) -> str:
+    """The same stages up to the trees, and one that hands out trees and built wheels by the groups' names."""
+    copies = []
+    for group in stages.groups:
+        copies.append(f"COPY --from=install-{group.name} {TREE}/ /tree/{group.name}/")
+        if group.build:
+            copies.append(f"COPY --from=build-{group.name} {WHEEL}/ /wheel/{group.name}/")
+    return "\n".join([*_below(stages), f"FROM scratch AS {EXPORT}", *copies]) + "\n"
+
+
+def _below(stages: Stages) -> Iterator[str]:
+    """Every stage below the runtime stage."""
+    yield f"FROM {stages.base} AS base"
+    yield ""
+    yield "# Our installer: standard library only, run by the base's own Python."
+    yield "FROM scratch AS tools"
+    yield "COPY tools/ /in/tools/"
+    yield ""
+    if any(group.build for group in stages.groups):
+        yield from _compiler(stages)
+    for group in stages.groups:
+        if group.build:
+            yield from _build(group.name, group.build, stages.python)
+        else:
+            yield "FROM scratch AS wheels-" + group.name
+            yield f"COPY wheels/{group.name}/ /in/wheels/"
+            yield ""
+        yield from _install(stages, group)
+
+
+def _compiler(stages: Stages) -> Iterator[str]:
+    yield "# What compiles, and never reaches the image."
+    yield f"FROM {stages.compiler or 'base'} AS compiler"
+    if not stages.compiler:
+        yield from _as_root(stages)
+        packages = " ".join(stages.apt)
+        yield "# hadolint ignore=DL3008"
+        yield (
+            "RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "
+            f"{packages} && rm -rf /var/lib/apt/lists/*"
+        )
+    yield ""
+
+
+def _as_root(stages: Stages) -> Iterator[str]:
+    if stages.user:
+        yield "# hadolint ignore=DL3002"  # of a stage that no container is made of
+        yield "USER 0:0"
+
+
+def _build(name: str, build: BuildPlan, python: str) -> Iterator[str]:
+    """The stages from an sdist to its wheel: build requirements in a layer of their own, then the build."""
+    yield f"FROM scratch AS requires-{name}"
+    yield f"COPY build/{name}/wheels/ /in/wheels/"
+    yield ""
+    yield f"FROM scratch AS sdist-{name}"
+    yield f"COPY build/{name}/sdist/ /in/sdist/"
+    yield ""
+    yield f"FROM compiler AS environment-{name}"
+    yield _run(
+        [python, "-I", "-S", "/tools/install.py", "/wheels", "/", "env", "--venv", "--empty"],
+        {"/tools": "tools:/in/tools", "/wheels": f"requires-{name}:/in/wheels"},
+    )
+    yield ""
+    yield f"FROM environment-{name} AS build-{name}"
+    yield "ENV " + " \\\n    ".join(pair(key, value) for key, value in build_env(build).items())
+    yield _run(
+        ["/env/bin/python", "/tools/pep517.py", "/sdist/spec.json"],
+        {"/tools": "tools:/in/tools", "/sdist": f"sdist-{name}:/in/sdist"},
+        network=build.network, secrets=build.secrets,
+    )
+    yield ""
+
+
+def _install(stages: Stages, group: Group) -> Iterator[str]:
+    options = ["--venv"] if group.venv else []
+    source = f"build-{group.name}:{WHEEL}" if group.build else f"wheels-{group.name}:/in/wheels"
+    yield f"FROM base AS install-{group.name}"
+    yield from _as_root(stages)
+    yield _run(
+        [stages.python, "-I", "-S", "/tools/install.py", "/wheels", TREE, VENV, *options],
+        {"/tools": "tools:/in/tools", "/wheels": source},
+    )
+    yield ""
+
+
+def _run(
+    command: Sequence[str], mounts: Mapping[str, str], *, network: bool = False, secrets: Sequence[str] = ()
+) -> str:
+    options = [] if network else ["--network=none"]
+    for target, source in mounts.items():
+        stage, _, path = source.partition(":")
+        options.append(f"--mount=type=bind,from={stage},source={path},target={target}")
+    # Shown as files: BuildKit before 0.15 and buildah cannot set a variable.
+    options += [f"--mount=type=secret,id={name},required=true" for name in secrets]
+    return " \\\n    ".join([f"RUN {options[0]}", *options[1:], words(*command)])
+
+
+def build_env(build: BuildPlan) -> dict[str, str]:
+    """The environment of a build, as the sandbox of the embedded engine has it."""
+    from hatch_docker.wheels.builder import GUARD, fixed_env
+
+    return {**fixed_env(), GUARD: "1", **build.env}
+
+
+def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
+    """The base, the trees and the configuration; `oci.mutate` makes the same of the same settings."""
+    yield "# The image: the base and the trees, and nothing that made them."
+    yield "FROM base AS runtime"
+    for group in stages.groups:
+        yield f"COPY --from=install-{group.name} {TREE}/ /"
+    if stages.files:
+        yield "COPY files/ /"
+    for instruction, values in (("ENV", settings.env), ("LABEL", settings.labels)):
+        if values:
+            yield f"{instruction} " + " \\\n    ".join(pair(key, value) for key, value in sorted(values.items()))
+    for port in settings.ports:
+        yield f"EXPOSE {port}"
+    if settings.volumes:
+        yield f"VOLUME {words(*(quoted(volume) for volume in settings.volumes))}"
+    if settings.workdir:
+        yield f"WORKDIR {quoted(settings.workdir)}"
+    if settings.stop_signal:
+        yield f"STOPSIGNAL {settings.stop_signal}"
+    if settings.healthcheck is not None:
+        yield _healthcheck(settings.healthcheck)
+    yield f"USER {settings.user}"
+    if settings.entrypoint or settings.cmd:
+        yield f"ENTRYPOINT {words(*settings.entrypoint)}"
+        yield f"CMD {words(*settings.cmd)}"
+
+
+def _healthcheck(check: Mapping[str, object]) -> str:
+    options = [("interval", "Interval"), ("timeout", "Timeout"), ("start-period", "StartPeriod")]
+    given = [f"--{option}={check[key]}ns" for option, key in options if key in check]
+    given += [f"--retries={check['Retries']}"] if "Retries" in check else []
+    test = check["Test"]
+    assert isinstance(test, list)
+    return " ".join(["HEALTHCHECK", *given, "CMD", words(*test[1:])])

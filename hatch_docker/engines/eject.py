@@ -1,0 +1,129 @@
+"""`docker:dockerfile`: the Dockerfile and its context, to read, keep and build without us."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.engines.buildkit import make_parts
+from hatch_docker.engines.dockerfile import render
+from hatch_docker.engines.frame import open_target
+from hatch_docker.engines.recipe import (
+    Handed,
+    base_name,
+    compiler_image,
+    compiler_tree,
+    stages_of,
+    write_context,
+)
+from hatch_docker.engines.settings import created_time, image_settings
+from hatch_docker.errors import ConfigError, StoreError
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan import Plan
+from hatch_docker.project import Source
+from hatch_docker.store import remove_tree, replacing
+from hatch_docker.wheels import Pin
+from hatch_docker.wheels.lock import pin
+
+if TYPE_CHECKING:
+    from hatch_docker.bases import Base
+    from hatch_docker.context import Context
+
+IGNORED = "# Loaded into the daemon before, never sent to it with the context.\nimages\n"
+
+
+def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) -> Path:
+    """Write NAME-VERSION.Dockerfile and NAME-VERSION.context/, and return the Dockerfile's path.
+
+    Nothing is built: an sdist stays one. Both replace older ones only when they are whole. Raises ConfigError
+    for more than one platform, whose wheels differ, and for values that a Dockerfile cannot hold.
+    """
+    if len(plan.platforms) != 1:
+        raise ConfigError(
+            "docker:dockerfile writes the Dockerfile of one platform, and platforms has "
+            f"{', '.join(plan.platforms)}; choose: HATCH_DOCKER_PLATFORMS={plan.platforms[0]}"
+        )
+    compression = Compression(plan.compression)
+    base, target = open_target(plan, Platform.parse(plan.platforms[0]), compression, source, ctx)
+    pins = pin(plan.lock, source.root, target, ctx)
+    parts = make_parts(plan, pins, target, source, ctx)
+    tree = compiler_tree(base, parts, ctx)
+    compiler = compiler_image(tree, base, ctx) if tree else None
+    handed = {"base": Handed(base_name(base), base.image)} if base.plan.kind != "registry" else {}
+    handed |= {"builder": compiler} if compiler else {}
+    title = f"{plan.name}-{plan.version}"
+    stages = stages_of(base, parts, compiler, files=bool(plan.files))
+    settings = image_settings(plan, base, created_time(plan, base, pins))
+    text = _head(plan, title, handed) + render(stages, settings)
+
+    directory.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=directory, prefix=f".{title}."))
+    try:
+        context = work / "context"
+        write_context(parts, context, source, ctx)
+        (context / "requirements.txt").write_text(requirements(pins), encoding="utf-8")
+        (context / ".dockerignore").write_text(IGNORED, encoding="utf-8")
+        if plan.files:
+            _write_files(plan, source, base, compression, context / "files", ctx)
+        for name, image in handed.items():
+            with replacing(context / "images" / f"{name}.tar") as stream:
+                write_archive(image.image, [image.name], stream, host=base.platform)
+        _swap(context, directory / f"{title}.context", work)
+    finally:
+        remove_tree(work)
+    path = directory / f"{title}.Dockerfile"
+    with replacing(path) as stream:
+        stream.write(text.encode())
+    return path
+
+
+def _head(plan: Plan, title: str, handed: dict[str, Handed]) -> str:
+    """How to build it, as comments: run in the directory that holds the Dockerfile."""
+    lines = ["Written by hatch-docker. To build it here, with docker (BuildKit) or podman:", ""]
+    lines += [f"docker load --input {title}.context/images/{name}.tar" for name in handed]
+    lines += [f"docker build --file {title}.Dockerfile --tag {plan.references[0]} {title}.context"]
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n"
+
+
+def requirements(pins: Sequence[Pin]) -> str:
+    """What wheels/ (or build/) holds of the dependencies, as pip would check it."""
+    return "".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in pins)
+
+
+def _write_files(
+    plan: Plan, source: Source, base: Base, compression: Compression, directory: Path, ctx: Context
+) -> None:
+    """The layer of `files` as a directory."""
+    from hatch_docker.engines.files import make_files
+    from hatch_docker.oci.layer import layer_entries
+
+    layer, _ = make_files(plan.files, source.root, base, compression, ctx)
+    for entry, stream in layer_entries(layer):
+        path = directory / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if entry.kind == "directory":
+            path.mkdir(exist_ok=True)
+        elif entry.kind == "symlink":
+            path.symlink_to(entry.target)
+        elif stream is not None:
+            with path.open("wb") as out:
+                shutil.copyfileobj(stream, out)
+            path.chmod(stat.S_IMODE(entry.mode))
+
+
+def _swap(made: Path, place: Path, work: Path) -> None:
+    """Put a finished directory in the place of an older one."""
+    try:
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise StoreError(f"cannot write {place}: a file is in the way; move it away")
+        if place.exists():
+            place.rename(work / "old")
+        made.rename(place)
+    except OSError as error:
+        raise StoreError(f"cannot write {place}: {error.strerror or error}") from error

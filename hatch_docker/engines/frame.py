@@ -1,0 +1,101 @@
+"""What both engines do alike: the base and its target before the layers, the image and its notes after them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.bases import Base, base_tree, check_python, open_base
+from hatch_docker.engines import Built, LayerNote, WheelNote
+from hatch_docker.engines.settings import created_time, image_annotations, image_settings
+from hatch_docker.errors import BaseImageError, ConfigError, WheelError
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.model import History, Layer, Platform
+from hatch_docker.oci.mutate import build_image
+from hatch_docker.plan import BasePlan, BuildPlan, Plan
+from hatch_docker.project import Source
+from hatch_docker.wheels import Pin, Target
+from hatch_docker.wheels.secrets import looks_secret
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+
+OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
+
+
+def open_target(
+    plan: Plan, platform: Platform, compression: Compression, source: Source, ctx: Context
+) -> tuple[Base, Target]:
+    """The base of a plan and what wheels must fit on it; raises BaseImageError where it is not for the project."""
+    base = open_base(_located(plan.base, source.root), platform, ctx, compression=compression)
+    check_python(base, plan.requires_python)
+    if plan.python and base.interpreter.short != plan.python:
+        raise BaseImageError(f"base {base.name} has Python {base.interpreter.version}, not {plan.python} as asked for")
+    return base, Target(base.interpreter.version, platform, base.libc)
+
+
+def _located(plan: BasePlan, root: Path) -> BasePlan:
+    """A layout's path is the project's, not that of the working directory."""
+    return replace(plan, location=str(root / plan.location)) if plan.kind == "oci" else plan
+
+
+def finish(
+    plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerNote]], wheel: WheelNote,
+    source: Source, compression: Compression, ctx: Context,
+) -> Built:
+    """The image of a base, the layers of the wheels and the plan's files."""
+    made = list(layers)
+    if plan.files:
+        from hatch_docker.engines.files import make_files
+
+        layer, cached = make_files(plan.files, source.root, base, compression, ctx)
+        made.append((layer, LayerNote("files", tuple(item.target for item in plan.files), cached)))
+    created = created_time(plan, base, pins)
+    image = build_image(
+        base.image,
+        [(layer, History(f"hatch-docker {note.kind}", ", ".join(note.contents))) for layer, note in made],
+        image_settings(plan, base, created),
+        created,
+        image_annotations(plan, base, created),
+    )
+    below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
+    return Built(image, base, (*below, *(note for _, note in made)), wheel)
+
+
+def foreign(build: BuildPlan) -> BuildPlan:
+    """How others' sdists are built: with the packages and the network, not the project's secrets and variables."""
+    return BuildPlan(True, packages=build.packages, network=build.network)
+
+
+def check_secrets(wheel: Path) -> None:
+    """Raise WheelError for a wheel that is none, or that holds a file in which people keep secrets."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile as error:
+        raise WheelError(f"{wheel.name} is not a wheel: {error}") from error
+    for name in names:
+        if looks_secret(name.rpartition("/")[2]):
+            raise WheelError(
+                f"the project's wheel holds {name}, which looks like a secret; "
+                f'exclude it: [tool.hatch.build] exclude = ["{name.rpartition("/")[2]}"]'
+            )
+
+
+def check_entrypoint(plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> None:
+    """Raise ConfigError where the first word of entrypoint (or cmd) is no program of the image."""
+    words = plan.config.entrypoint or plan.config.cmd
+    option = "entrypoint" if plan.config.entrypoint else "cmd"
+    if not words or words[0].startswith("/") or words[0] in programs or words[0] in ("python", "python3"):
+        return
+    directories = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin")
+    if "/" not in words[0] and any((base_tree(base, ctx) / path / words[0]).exists() for path in directories):
+        return
+    known = ", ".join(sorted(programs)) or "none"
+    raise ConfigError(
+        f"tool.hatch-docker.{option}: {words[0]!r} is no program of the image; the wheels bring: {known}"
+    )

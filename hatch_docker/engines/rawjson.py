@@ -1,0 +1,97 @@
+"""What `docker buildx build --progress=rawjson` tells on standard error, as stages with their times."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from hatch_docker.progress import Progress
+
+LAST_LINES = 20
+_STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Log:
+    """Reads the stream line by line: objects, indented over many lines before buildx 0.14, and plain text."""
+
+    progress: Progress
+    failed: str = ""                          # the name of the step that failed
+    other: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
+    _buffer: list[str] = field(default_factory=list)
+    _names: dict[str, str] = field(default_factory=dict)
+    _lines: dict[str, deque[str]] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+    _error: str = ""
+    _culprit: str = ""
+
+    def feed(self, line: str) -> None:
+        """Take one line."""
+        if not self._buffer and not line.startswith("{"):
+            if line.strip():
+                self.other.append(line)
+            return
+        self._buffer.append(line)
+        if line == "}" or len(self._buffer) == 1:
+            try:
+                value = json.loads("\n".join(self._buffer))
+            except ValueError:
+                return
+            self._buffer.clear()
+            self._take(value)
+
+    def explain(self) -> str:
+        """What failed: the stage, the step, its last lines."""
+        step = _STEP.match(self.failed)
+        stage = f"stage {step['stage']}" if step else self.failed
+        said = "\n".join(self._lines.get(self._culprit, ()))
+        code = re.search(r"exit code: (\d+)", self._error)
+        reason = f"exit status {code[1]}" if code else self._error.rpartition("runc run failed: ")[2]
+        hint = ""
+        if "exec format error" in f"{said}{self._error}":
+            hint = "; this builder cannot run that platform's programs: name one that can (builder = ...)"
+        return f"{stage} failed ({reason}){hint}" + (f":\n{said}" if said else "")
+
+    def _take(self, value: dict[str, Any]) -> None:
+        for log in value.get("logs") or ():
+            self._hear(str(log.get("vertex")), str(log.get("data") or ""))
+        for vertex in value.get("vertexes") or ():
+            digest, name = str(vertex.get("digest")), str(vertex.get("name", ""))
+            self._names[digest] = name
+            if vertex.get("error") and "context canceled" not in vertex["error"] and not self.failed:
+                self.failed, self._culprit, self._error = name, digest, str(vertex["error"])
+            elif vertex.get("completed") and digest not in self._told:
+                self._told.add(digest)
+                self._tell(name, vertex)
+
+    def _hear(self, digest: str, data: str) -> None:
+        try:
+            text = base64.b64decode(data, validate=True).decode(errors="replace")
+        except (ValueError, binascii.Error):
+            text = data
+        for line in text.splitlines():
+            self._lines.setdefault(digest, deque(maxlen=LAST_LINES)).append(line)
+            self.progress.detail(line)
+
+    def _tell(self, name: str, vertex: dict[str, Any]) -> None:
+        step = _STEP.match(name)
+        if step is None or not step["what"].startswith("RUN"):
+            return
+        if vertex.get("cached"):
+            self.progress.detail(f"  {step['stage']}  cached")
+            return
+        self.progress.info(f"  {step['stage']}  {_seconds(vertex):.1f} s")
+
+
+def _seconds(vertex: dict[str, Any]) -> float:
+    try:
+        started, completed = (datetime.fromisoformat(vertex[key]) for key in ("started", "completed"))
+    except (KeyError, ValueError, TypeError):
+        return 0.0
+    return (completed - started).total_seconds()

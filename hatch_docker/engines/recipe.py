@@ -1,0 +1,191 @@
+"""What a Dockerfile needs beside its text: the base, the wheels and sdists of each stage, and their context.
+
+The pins, the pure wheel and the sdist are those of the embedded engine, fetched and made out here: a build
+needs no index, no login ever enters a daemon, and both engines install the same files.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.bases import Base
+from hatch_docker.engines.dockerfile import COMPILER, WHEEL, Group, Stages
+from hatch_docker.errors import BuildError
+from hatch_docker.oci.model import Image
+from hatch_docker.plan import BuildPlan
+from hatch_docker.project import Source
+from hatch_docker.store import file_digest, key_of
+from hatch_docker.wheels import Pin, Target
+from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget
+from hatch_docker.wheels.sdist import Sdist
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+
+RECIPE = 1  # raise it when the same inputs shall give other trees
+WHEELS = Path(__file__).parent.parent / "wheels"
+IMAGES = "hatch-docker"  # the repository of what is handed over to a daemon
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An sdist to be built in a stage: how, and with which requirements, pinned."""
+
+    sdist: Sdist
+    plan: BuildPlan
+    known: tuple[str, ...]                    # the requirements as they were asked for
+    requires: tuple[Pin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A group of the Dockerfile with its files: pins, the project's pure wheel, or an sdist to build."""
+
+    group: Group
+    pins: tuple[Pin, ...] = ()
+    wheel: Path | None = None
+    job: Job | None = None
+
+    def key(self, base: Base, compiler: str) -> str:
+        """A key of everything that decides the tree."""
+        interpreter = base.interpreter
+        home = interpreter.path if self.group.venv else ""
+        inputs: list[object] = [one.sha256 for one in self.pins]
+        if self.wheel is not None:
+            inputs.append([self.wheel.name, file_digest(self.wheel)])
+        if self.job is not None:
+            plan = self.job.plan
+            inputs += [
+                compiler, self.job.sdist.content, [one.sha256 for one in self.job.requires], dict(plan.env),
+                sorted(plan.secrets), plan.network,
+            ]  # fmt: skip
+        return key_of("stage", RECIPE, interpreter.version, VenvTarget(interpreter).root, home, inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """An image that a builder cannot pull, and the name it is handed over under."""
+
+    name: str
+    image: Image
+
+
+def stages_of(base: Base, parts: Sequence[Part], compiler: Handed | None, *, files: bool) -> Stages:
+    """The values that the Dockerfile is rendered from."""
+    packages = {name for part in parts if part.job for name in part.job.plan.packages}
+    user = str((base.image.config_json.get("config") or {}).get("User") or "0").partition(":")[0]
+    headers = [] if base.interpreter.path.startswith("/usr/local/") else [f"python{base.interpreter.short}-dev"]
+    return Stages(
+        base=base_name(base), python=base.interpreter.path, compiler=compiler.name if compiler else "",
+        apt=tuple(sorted({*COMPILER, *packages, *headers})), groups=tuple(part.group for part in parts), files=files,
+        user=user not in ("0", "root"),
+    )  # fmt: skip
+
+
+def base_name(base: Base) -> str:
+    """What FROM says: a registry's image by its digest, else the name that our own is handed over under."""
+    if base.plan.kind != "registry":
+        return f"{IMAGES}/base:{base.image.digest[7:23]}"
+    return base.plan.location if "@" in base.plan.location else f"{base.plan.location}@{base.digest}"
+
+
+def compiler_tree(base: Base, parts: Sequence[Part], ctx: Context) -> Path | None:
+    """The builder root of the embedded engine, its name a key; None where none is needed or apt makes it.
+
+    A registry's base is one with a package manager, which runs the maintainer scripts of `build.packages`.
+    """
+    if not any(part.job for part in parts) or base.plan.kind == "registry":
+        return None
+    if not base.suite:
+        raise BuildError(
+            f"there is no compiler for base {base.name}, which is not Debian; use debian:<suite>, or an image "
+            "made from Debian"
+        )
+    from hatch_docker.bases.debian import builder_root
+
+    packages = sorted({name for part in parts if part.job for name in part.job.plan.packages})
+    return builder_root(base.plan, base.platform, packages, ctx, suite=base.suite)
+
+
+def compiler_image(tree: Path, base: Base, ctx: Context) -> Handed:
+    """A builder root as an image; its layer is not compressed, it only goes to a daemon."""
+    from hatch_docker.bases.debian import ENV
+    from hatch_docker.engines.trees import tree_entries
+    from hatch_docker.layers import layer_by_key
+    from hatch_docker.oci.compression import Compression
+    from hatch_docker.oci.model import History
+    from hatch_docker.oci.mutate import Settings, build_image, scratch
+
+    key = key_of("builder image", RECIPE, tree.name)
+    layer, _ = layer_by_key(key, Compression("none"), ctx, lambda: tree_entries(tree))
+    additions = [(layer, History("hatch-docker builder"))]
+    image = build_image(scratch(base.platform), additions, Settings(env=ENV), SOURCE_DATE, {})
+    return Handed(f"{IMAGES}/builder:{image.digest[7:23]}", image)
+
+
+def make_job(
+    sdist: Path, filename: str, plan: BuildPlan, target: Target, source: Source, ctx: Context
+) -> Job:
+    """The build of an sdist; its requirements are wheels, resolved out here."""
+    from hatch_docker.wheels.builder import known_sdist, pin_requirements
+
+    found = known_sdist(sdist, filename, ctx)
+    more = ctx.store.recall("stage-requires", key_of(found.content)) or []
+    known = (*found.requires, *more)
+    return Job(found, plan, known, pin_requirements(known, source.root, target, ctx))
+
+
+def write_context(parts: Sequence[Part], directory: Path, source: Source, ctx: Context) -> None:
+    """Write what the stages of some parts copy; nothing of the project's directory but its sdist or wheel."""
+    from hatch_docker.wheels.compile import DRIVER
+
+    tools = directory / "tools"
+    tools.mkdir(parents=True)
+    shutil.copyfile(WHEELS / "stage.py", tools / "install.py")
+    shutil.copyfile(WHEELS / "pep517.py", tools / "pep517.py")
+    (tools / "compile.py").write_text(DRIVER, encoding="utf-8")
+    for part in parts:
+        name = part.group.name
+        if part.job is not None:
+            _write_job(part.job, directory / "build" / name, source, ctx)
+            continue
+        place = directory / "wheels" / name
+        _write_pins(part.pins, place, source, ctx)
+        if part.wheel is not None:
+            shutil.copyfile(part.wheel, place / part.wheel.name)
+
+
+def _write_job(job: Job, directory: Path, source: Source, ctx: Context) -> None:
+    _write_pins(job.requires, directory / "wheels", source, ctx)
+    (directory / "sdist").mkdir()
+    shutil.copyfile(job.sdist.path, directory / "sdist" / job.sdist.name)
+    spec = {
+        "sdist": f"/sdist/{job.sdist.name}", "source": "/build/src", "output": WHEEL, "backend": job.sdist.backend,
+        "backend_path": job.sdist.backend_path, "known": job.known, "time": SOURCE_DATE, "strict": True,
+        "secrets": job.plan.secrets,
+    }  # fmt: skip
+    text = json.dumps(spec, indent=2, ensure_ascii=False) + "\n"
+    (directory / "sdist" / "spec.json").write_text(text, encoding="utf-8")
+
+
+def _write_pins(pins: Sequence[Pin], directory: Path, source: Source, ctx: Context) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    if pins:
+        from hatch_docker.wheels.fetch import fetch
+
+        for one, path in zip(pins, fetch(pins, ctx, root=source.root), strict=True):
+            shutil.copyfile(path, directory / one.filename)
+
+
+def renamed(part: Part, taken: set[str]) -> Part:
+    """The part under a stage name of its own."""
+    name, count = part.group.name, 2
+    while name in taken:
+        name, count = f"{part.group.name}-{count}", count + 1
+    taken.add(name)
+    return replace(part, group=replace(part.group, name=name))

@@ -1,0 +1,132 @@
+"""What the BuildKit engine tells when it cannot build, and what it makes of buildx's own log."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.context import Context, open_context
+from hatch_docker.engines.buildx import Buildx, Podman, find_builder
+from hatch_docker.engines.rawjson import Log
+from hatch_docker.errors import DaemonError
+from hatch_docker.progress import Progress, silent
+
+INSPECT = "Name: default\nDriver: docker\n"
+
+
+def shims(directory: Path, **programs: str) -> Context:
+    """A machine whose PATH has these programs, each a shell script."""
+    place = directory / "bin"
+    place.mkdir()
+    for name, script in programs.items():
+        path = place / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    return open_context({"PATH": str(place), "HATCH_DOCKER_CACHE_DIR": str(directory / "cache")}, silent())
+
+
+def docker(version: str = "buildx v0.13.1 0", inspect: str = INSPECT, *, fails: bool = False) -> str:
+    ending = ">&2; exit 1" if fails else ""
+    return f"case \"$2\" in version) echo '{version}';; inspect) echo '{inspect}' {ending};; esac"
+
+
+@pytest.mark.parametrize(
+    ("programs", "name", "message"),
+    [
+        ({}, "", "needs Docker with buildx, or Podman, and neither is in PATH"),
+        ({"docker": docker()}, "podman", "podman is not in PATH"),
+        ({"docker": "echo \"docker: 'buildx' is not a docker command.\" >&2; exit 1"}, "", "its buildx is not"),
+        ({"docker": docker("github.com/docker/buildx v0.11.2 9872040")}, "", "buildx 0.11 is too old; get 0.13"),
+        ({"docker": docker(inspect="ERROR: no builder \"far\" found", fails=True)}, "far", "has no builder 'far'"),
+        (
+            {"docker": docker(inspect=INSPECT + "Error: Cannot connect to the Docker daemon at unix:///x. Is it up?")},
+            "", "no Docker daemon answers",
+        ),
+        (
+            {"docker": docker(inspect="ERROR: permission denied while trying to connect to the Docker daemon socket",
+                              fails=True)},
+            "", "may not talk to Docker",
+        ),
+        (
+            {"docker": docker(inspect=INSPECT + "Error: dial tcp: lookup far.example: no such host")},
+            "", "no Docker daemon answers",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_one_line_with_a_way_out(
+    programs: dict[str, str], name: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DaemonError) as error:
+        find_builder(name, shims(tmp_path, **programs))
+    assert message in str(error.value)
+    assert 'engine = "embedded"' in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_docker_comes_first_and_podman_where_it_is_alone(tmp_path: Path) -> None:
+    both = shims(tmp_path, docker=docker(), podman="")
+    assert isinstance(find_builder("", both), Buildx)
+    assert isinstance(find_builder("podman", both), Podman)
+    (tmp_path / "bin/docker").unlink()
+    assert isinstance(find_builder("", both), Podman)
+
+
+def test_the_driver_of_a_named_builder_is_known(tmp_path: Path) -> None:
+    found = find_builder("far", shims(tmp_path, docker=docker(inspect="Name: far\nDriver: remote\n")))
+    assert isinstance(found, Buildx)
+    assert (found.name, found.driver) == ("far", "remote")
+
+
+def log_of(*values: dict[str, object], indent: int | None = None) -> tuple[Log, list[str]]:
+    told: list[str] = []
+    log = Log(Progress(told.append))
+    for value in values:
+        for line in json.dumps(value, indent=indent).splitlines():
+            log.feed(line)
+    return log, told
+
+
+STEP = {"digest": "sha256:1", "name": "[install-numpy 2/2] RUN --network=none python"}
+DONE = {**STEP, "started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:02.123456789Z"}
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_stage_is_told_with_its_time_once(indent: int | None) -> None:
+    """Whether an object is one line, as with a newer buildx, or many."""
+    log, told = log_of({"vertexes": [STEP]}, {"vertexes": [DONE]}, {"vertexes": [DONE]}, indent=indent)
+    assert told == ["  install-numpy  1.6 s"]
+    assert not log.failed
+
+
+def test_a_stage_that_was_there_is_a_detail() -> None:
+    assert log_of({"vertexes": [{**DONE, "cached": True}]})[1] == []
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_failed_step_shows_its_last_20_lines(indent: int | None) -> None:
+    """And nobody else's, nor the steps that were cancelled because of it."""
+    lines = "".join(f"line {number}\n" for number in range(30))
+    log, _ = log_of(
+        {"logs": [{"vertex": "sha256:1", "stream": 2, "data": base64.b64encode(lines.encode()).decode()}]},
+        {"logs": [{"vertex": "sha256:2", "stream": 1, "data": base64.b64encode(b"other").decode()}]},
+        {"vertexes": [{"digest": "sha256:2", "name": "x", "error": "context canceled"}]},
+        {"vertexes": [{**STEP, "error": 'process "python" did not complete successfully: exit code: 1'}]},
+        indent=indent,
+    )
+    told = log.explain().splitlines()
+    assert told[0] == "stage install-numpy failed (exit status 1):"
+    assert told[1:] == [f"line {number}" for number in range(10, 30)]
+
+
+def test_another_machines_programs_are_no_riddle() -> None:
+    log, _ = log_of({"vertexes": [{**STEP, "error": "runc run failed: exec format error"}]})
+    assert "cannot run that platform's programs" in log.explain()
+
+
+def test_plain_text_between_the_objects_is_kept() -> None:
+    log, _ = log_of({"vertexes": [STEP]})
+    log.feed("ERROR: Cannot connect to the Docker daemon")
+    assert list(log.other) == ["ERROR: Cannot connect to the Docker daemon"]
