@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -46,6 +47,9 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             self.app.abort(f"unknown target docker:{unknown[0]}; known: {known}")
         artifacts = super().build(**options)
         while artifact := guarded(self.app, lambda: next(artifacts, None)):
+            # hatchling tells people, on standard error; a pipeline reads the last line of standard output.
+            if not sys.stdout.isatty():
+                self.app.display(os.path.relpath(artifact) if Path(artifact).is_relative_to(self.root) else artifact)
             yield artifact
 
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002

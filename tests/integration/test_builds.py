@@ -249,3 +249,14 @@ def test_the_plan_is_written_and_nothing_is_built(tmp_path: Path, cache: Path) -
     text = (outcome.directory / "hello-1.0.0.plan.json").read_text()
     assert '"location": "trixie"' in text
     assert str(tmp_path) not in text
+
+
+def test_the_last_line_of_standard_output_is_the_archive(tmp_path: Path, cache: Path) -> None:
+    """What a release pipeline reads, whatever is told to people on standard error."""
+    project = write_project("hello", tmp_path / "p")
+    done = subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "docker"], cwd=project, capture_output=True, text=True,
+        env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never"}, check=True,
+    )
+    assert done.stdout == "dist/hello-1.0.0.oci.tar\n"
+    assert "your code" in done.stderr
