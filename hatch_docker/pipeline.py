@@ -27,12 +27,17 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
     for path in _outputs(plan, directory):
         check_free(path)
         remove_leftovers(path)
-    try:
-        receipt = _run(plan, source, engine, directory, host, ctx, timings)
-    except DamagedBlobError as damaged:
-        # The bad entry is gone by now; what it held is made or fetched again, once.
-        ctx.progress.warn(str(damaged))
-        receipt = _run(plan, source, engine, directory, host, ctx, timings)
+    told: set[str] = set()
+    while True:
+        try:
+            receipt = _run(plan, source, engine, directory, host, ctx, timings)
+            break
+        except DamagedBlobError as damaged:
+            # The bad entry is gone by now; what it held is made or fetched again, once.
+            if str(damaged) in told:
+                raise
+            told.add(str(damaged))
+            ctx.progress.warn(str(damaged))
     for line in summary(receipt):
         ctx.progress.info(line)
     return receipt

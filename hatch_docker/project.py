@@ -101,7 +101,9 @@ def open_source(builder: BuilderInterface[Any, Any], directory: Path) -> Source:
     """The project's artifacts as hatchling makes them in this process, into `directory`."""
 
     def wheel() -> Path:
-        return _build(_wheel_builder(builder), directory)
+        made = _build(_wheel_builder(builder), directory)
+        _check_code(made, builder.metadata.core)
+        return made
 
     def sdist() -> Path:
         from hatchling.builders.sdist import SdistBuilder
@@ -141,6 +143,20 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
         directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
     )
     return Path(artifact)
+
+
+def _check_code(wheel: Path, core: Any) -> None:
+    """Raise ConfigError where scripts have nothing to call: hatchling takes a package that is not there for empty."""
+    import zipfile
+
+    if not core.scripts or core.dependencies or core.optional_dependencies:
+        return
+    with zipfile.ZipFile(wheel) as archive:
+        if all(".dist-info/" in name for name in archive.namelist()):
+            raise ConfigError(
+                f"the project's wheel {wheel.name} holds no file of the project, and project.scripts has nothing to "
+                "call; correct `packages` or `include` in [tool.hatch.build.targets.wheel]"
+            )
 
 
 def _checked(file: IncludedFile) -> IncludedFile:

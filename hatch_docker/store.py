@@ -151,7 +151,10 @@ class BlobWriter:
         """Finish the blob and return its digest."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        self._temporary.replace(self._store.blob_path(self.digest))
+        path = self._store.blob_path(self.digest)
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)  # nothing of ours: a file cannot take its place
+        self._temporary.replace(path)
         return self.digest
 
 
