@@ -1,0 +1,356 @@
+"""What a user did wrong, or the world: one line that says what, where and what to try, and dist/ as it was."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.layout import write_layout
+from tests.fakes.bases import python_image
+from tests.fakes.debian import FakeArchive
+from tests.fakes.index import FakeIndex, make_sdist, make_wheel
+from tests.integration.builds import Outcome, run_build
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+PACKAGE = '[tool.hatch.build.targets.wheel]\npackages = ["hello"]\n'
+FILES = '[[tool.hatch-docker.files]]\nsource = "data"\ntarget = "/srv"\n'
+OLD = {"hello-1.0.0.oci.tar": b"an image of before", "hello-1.0.0.image.json": b"its receipt"}
+
+
+def project(directory: Path, *, options: str = "", base: str = "debian:trixie") -> Path:
+    """The hello project, with a package and the output of an earlier build."""
+    made = write_project("hello", directory / "p", options=f"{options}\n{PACKAGE}", base=base)
+    (made / "hello").mkdir()
+    (made / "hello.py").rename(made / "hello/__init__.py")
+    (made / "dist").mkdir()
+    for name, data in OLD.items():
+        (made / "dist" / name).write_bytes(data)
+    return made
+
+
+def edit(made: Path, old: str, new: str) -> None:
+    text = (made / "pyproject.toml").read_text()
+    assert old in text
+    (made / "pyproject.toml").write_text(text.replace(old, new))
+
+
+def require(made: Path, *requirements: str) -> None:
+    edit(made, "requires-python", f"dependencies = {list(requirements)}\nrequires-python")
+
+
+def told(outcome: Outcome, *parts: str, status: int = 1, steps: int = 0) -> str:
+    """The one line of a failure, after some lines of progress; it has the parts, and dist/ is as it was."""
+    assert outcome.status == status, outcome.output
+    assert "Traceback" not in outcome.output
+    lines = outcome.output.splitlines()
+    assert len(lines) == steps + 1, outcome.output
+    for part in parts:
+        assert part in lines[-1], lines[-1]
+    assert {path.name: path.read_bytes() for path in outcome.directory.iterdir()} == OLD
+    return lines[-1]
+
+
+# What is wrong in pyproject.toml: what is replaced there, the options, and what the line tells.
+MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
+    "unknown option": (("", ""), 'entrypint = ["hello"]', ("pyproject.toml:16", "entrypint", 'did you mean "entrypoint"')),
+    "wrong type": (("", ""), "tags = 3", ("pyproject.toml:16", "tool.hatch-docker.tags", "must be a list, not 3")),
+    "unknown suite": (("debian:trixie", "debian:woody"), "", ("debian:woody", "known: debian:bookworm")),
+    "missing script": (("", ""), 'entrypoint = ["serve"]', ("entrypoint", "'serve'", "the wheels bring: hello")),
+    "no script": (('hello = "hello:main"', ""), "", ("entrypoint", "it has none", '"python", "-m"')),
+    "bad script": (("hello:main", "hello main"), "", ("project.scripts.hello", "'hello main'", "module:function")),
+    "Python mismatch": ((">=3.11", ">=3.14"), "", ("3.13", ">=3.14", "another base or widen requires-python")),
+    "Python asked for": (("", ""), 'python = "3.12"', ("'3.12'", "debian:trixie", "3.13")),
+    "bad requires-python": ((">=3.11", "=>3.11"), "", ("pyproject.toml", "requires-python", "=>3.11")),
+    "bad version": (('"1.0.0"', '"one"'), "", ("pyproject.toml", "project.version", "`one`")),
+    "bad requirement": (
+        ("requires-python", 'dependencies = ["a >> 1"]\nrequires-python'), "", ("project.dependencies", "a >> 1"),
+    ),
+    "no readme": (("requires-python", 'readme = "R.md"\nrequires-python'), "", ("pyproject.toml", "R.md")),
+    "no code": (('["hello"]\n', '["hallo"]\n'), "", ("hello-1.0.0-py3-none-any.whl", "holds no file", "packages")),
+    "groups are no table": (("[build-system]", 'dependency-groups = 1\n[build-system]'), "", ("dependency-groups", "table")),
+    "unknown extra": (("", ""), 'extras = ["fast"]', ("tool.hatch-docker.extras", "'fast'", "it has: none")),
+    "unknown user": (("", ""), 'user = "bob"', ("tool.hatch-docker.user", "'bob'", "nonroot")),
+    "no such layout": (("debian:trixie", "oci:nowhere"), "", ("oci:nowhere", "neither a directory nor a file")),
+    "no such file": (("", ""), FILES, ("tool.hatch-docker.files", "data")),
+    "no such lock": (("", ""), 'lock = "pylock.prod.toml"', ("pylock.prod.toml", "No such file")),
+}
+
+
+@pytest.mark.parametrize("name", sorted(MISTAKES))
+def test_a_mistake_in_pyproject_toml_is_one_line(name: str, tmp_path: Path, cache: Path) -> None:
+    (old, new), options, parts = MISTAKES[name]
+    made = project(tmp_path, options=options)
+    edit(made, old, new)
+    told(run_build(made, cache), *parts)
+
+
+def test_two_mistakes_are_two_lines(tmp_path: Path, cache: Path) -> None:
+    outcome = run_build(project(tmp_path, options='tags = 3\nport = ["80"]'), cache)
+    told(outcome, "pyproject.toml:1", steps=1)
+    assert "pyproject.toml:16" in outcome.output
+    assert "pyproject.toml:17" in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("variables", "parts"),
+    [
+        ({"HATCH_DOCKER_PLATFORMS": "linux/mips"}, ("HATCH_DOCKER_PLATFORMS", "linux/amd64", "linux/mips")),
+        ({"SOURCE_DATE_EPOCH": "-5"}, ("SOURCE_DATE_EPOCH", "'-5'", "seconds since 1970")),
+        ({"SOURCE_DATE_EPOCH": "99999999999"}, ("SOURCE_DATE_EPOCH", "2107")),
+        ({"HATCH_DOCKER_DEBIAN_MIRROR": "ftp://x/debian"}, ("HATCH_DOCKER_DEBIAN_MIRROR", "ftp://x/debian", "http")),
+    ],
+)
+def test_a_mistake_in_a_variable_is_one_line(
+    variables: Mapping[str, str], parts: tuple[str, ...], tmp_path: Path, cache: Path
+) -> None:
+    told(run_build(project(tmp_path), cache, variables=variables), *parts)
+
+
+def test_an_unknown_verb_is_one_line(tmp_path: Path, cache: Path) -> None:
+    told(run_build(project(tmp_path), cache, verb="docker:imgae"), "docker:imgae", "docker:image")
+
+
+# Files that cannot be part of an image.
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path / "it")
+
+
+def unix_socket(path: Path) -> None:
+    where = os.open(path, os.O_RDONLY)  # the name of a socket is short, the path of a test is not
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(f"/proc/self/fd/{where}/it")
+    os.close(where)
+
+
+def dangling(path: Path) -> None:
+    (path / "it").symlink_to("nowhere")
+
+
+def going_round(path: Path) -> None:
+    (path / "it").symlink_to("it")
+
+
+def no_text(path: Path) -> None:
+    Path(os.fsdecode(bytes(path) + b"/it\xff")).write_text("x")
+
+
+ODDITIES = (pipe, unix_socket, dangling, going_round, no_text)
+
+
+@pytest.mark.parametrize("oddity", ODDITIES)
+def test_an_odd_file_in_a_package_is_named(oddity: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
+    """A pipe is not waited for."""
+    made = project(tmp_path)
+    oddity(made / "hello")
+    told(run_build(made, cache), "hello/it")
+
+
+@pytest.mark.parametrize("oddity", [pipe, unix_socket, no_text])
+def test_an_odd_file_among_files_is_named(oddity: Callable[[Path], None], tmp_path: Path, cache: Path) -> None:
+    made = project(tmp_path, options=FILES)
+    (made / "data").mkdir()
+    oddity(made / "data")
+    told(run_build(made, cache), "tool.hatch-docker.files", "it")
+
+
+@pytest.mark.parametrize("target", ["/etc", "../../outside", "data"])
+def test_files_do_not_lead_out_of_the_project_or_in_circles(target: str, tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    made = project(tmp_path, options=FILES)
+    (made / "data").symlink_to(target)
+    told(run_build(made, cache), "tool.hatch-docker.files", "data")
+
+
+def test_a_link_to_no_lock_is_not_the_lack_of_a_lock(tmp_path: Path, cache: Path) -> None:
+    made = project(tmp_path)
+    (made / "pylock.toml").symlink_to("gone")
+    told(run_build(made, cache), "pylock.toml", "No such file")
+
+
+def without_privileges() -> None:
+    """Root becomes a user to whom permissions apply: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH go (capabilities(7))."""
+    library = ctypes.CDLL(None)
+    for capability in (1, 2):
+        library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+@pytest.mark.parametrize("where", ["hello/secret.txt", "data/secret.txt", "data", "pylock.toml", "pyproject.toml"])
+def test_a_file_that_may_not_be_read_is_named(where: str, tmp_path: Path, cache: Path) -> None:
+    made = project(tmp_path, options=FILES)
+    (made / "data").mkdir()
+    if where != "data":
+        with (made / where).open("a") as stream:
+            stream.write("# x\n")
+    (made / where).chmod(0)
+    outcome = run_build(made, cache, preexec_fn=without_privileges)
+    (made / where).chmod(0o700)
+    if where == "pyproject.toml":  # hatchling reads it before it finds us
+        assert outcome.status == 1
+    else:
+        told(outcome, where.rpartition("/")[2], "Permission denied")
+
+
+# Where output goes.
+
+
+@pytest.mark.parametrize("name", ["hello-1.0.0.oci.tar", "hello-1.0.0.image.json"])
+def test_a_directory_in_the_place_of_an_output_is_told_before_anything_is_written(
+    name: str, tmp_path: Path, cache: Path
+) -> None:
+    made = project(tmp_path)
+    (made / "dist" / name).unlink()
+    (made / "dist" / name).mkdir()
+    outcome = run_build(made, cache)
+    (made / "dist" / name).rmdir()
+    (made / "dist" / name).write_bytes(OLD[name])
+    told(outcome, f"dist/{name}", "a directory is in the way")
+
+
+def test_a_dist_that_may_not_be_written_is_told(tmp_path: Path, cache: Path) -> None:
+    made = project(tmp_path)
+    (made / "dist").chmod(0o555)
+    told(run_build(made, cache, preexec_fn=without_privileges), "dist/hello-1.0.0.oci.tar", "Permission denied")
+
+
+def test_a_file_in_the_place_of_dist_is_told(tmp_path: Path, cache: Path) -> None:
+    made = project(tmp_path)
+    (made / "dist").rename(made / "old")
+    (made / "dist").write_text("x")
+    outcome = run_build(made, cache)
+    told(Outcome(outcome.status, outcome.output, made / "old"), str(made / "dist"), "File exists")
+
+
+@pytest.mark.parametrize("kind", ["file", "read-only"])
+def test_a_cache_that_cannot_be_used_is_told(kind: str, tmp_path: Path) -> None:
+    place = tmp_path / "cache"
+    if kind == "file":
+        place.write_text("x")
+    else:
+        place.mkdir(mode=0o555)
+    outcome = run_build(project(tmp_path), place, preexec_fn=without_privileges)
+    told(outcome, str(place), "HATCH_DOCKER_CACHE_DIR")
+
+
+# Mirrors and registries.
+
+
+def test_a_mirror_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    dead = {"HATCH_DOCKER_DEBIAN_MIRROR": "http://mirror.invalid/debian", "no_proxy": "*"}
+    told(run_build(project(tmp_path), tmp_path / "c", variables=dead), "mirror.invalid", "does not resolve")
+
+
+def test_a_mirror_that_does_not_answer_is_tried_again_and_the_failure_may_pass(tmp_path: Path) -> None:
+    """Every retry is a line; the status is 75 (EX_TEMPFAIL), for whoever wants to try later."""
+    dead = {"HATCH_DOCKER_DEBIAN_MIRROR": "http://127.0.0.1:9/debian", "no_proxy": "*"}
+    outcome = run_build(project(tmp_path), tmp_path / "c", variables=dead)
+    retries = outcome.output.count("; again in ")
+    told(outcome, "http://127.0.0.1:9/debian", "refused", "gave up after 6 tries", status=75, steps=retries)
+
+
+def test_a_mirror_that_is_no_mirror_is_named(tmp_path: Path) -> None:
+    (tmp_path / "debian").mkdir()
+    variables = {"HATCH_DOCKER_DEBIAN_MIRROR": (tmp_path / "debian").as_uri()}
+    line = told(run_build(project(tmp_path), tmp_path / "c", variables=variables), "InRelease does not exist")
+    assert "named by HATCH_DOCKER_DEBIAN_MIRROR" in line
+
+
+def test_a_mirror_that_lies_is_not_believed(tmp_path: Path) -> None:
+    """Everything is in order there, but for who signed it."""
+    archive = FakeArchive(tmp_path / "mirror").python().write()
+    variables = {"HATCH_DOCKER_DEBIAN_MIRROR": archive.url}
+    outcome = run_build(project(tmp_path), tmp_path / "c", variables=variables)
+    told(outcome, "InRelease is not signed by Debian's archive keys", "HATCH_DOCKER_DEBIAN_MIRROR")
+    assert not list((tmp_path / "c/v1/blobs").iterdir())
+
+
+# Dependencies.
+
+
+@pytest.fixture
+def index() -> Iterator[FakeIndex]:
+    with FakeIndex().serving() as serving:
+        yield serving
+
+
+def using(index: FakeIndex, **variables: str) -> dict[str, str]:
+    return {"UV_DEFAULT_INDEX": index.url, "no_proxy": "*", "NO_PROXY": "*", **variables}
+
+
+def lock(made: Path, index: FakeIndex, filename: str, *, sha256: str = "") -> None:
+    """A pylock.toml that names one wheel of the index."""
+    name, version = filename.split("-")[:2]
+    require(made, name)
+    url = f"{index.url.removesuffix('/simple')}/files/{name}/{filename}"
+    digest = sha256 or index.sha256(filename)
+    (made / "pylock.toml").write_text(
+        f'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "{name}"\nversion = "{version}"\n'
+        f'[[packages.wheels]]\nname = "{filename}"\nurl = "{url}"\nhashes = {{sha256 = "{digest}"}}\n'
+    )
+
+
+def test_a_package_that_nobody_has_is_named(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    made = project(tmp_path)
+    require(made, "nobody-has-this")
+    told(run_build(made, cache, variables=using(index)), "nobody-has-this was not found", steps=1)
+
+
+def test_requirements_that_contradict_each_other_are_named(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    index.add("one", make_wheel("one", "1.0"))
+    made = project(tmp_path)
+    require(made, "one>=1", "one<1")
+    told(run_build(made, cache, variables=using(index)), "one<1", "one>=1", steps=1)
+
+
+def test_without_a_lock_and_without_uv_both_ways_out_are_told(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    index.add("one", make_wheel("one", "1.0"))
+    made = project(tmp_path)
+    require(made, "one")
+    (tmp_path / "hidden").mkdir()
+    (tmp_path / "hidden/uv.py").write_text("raise ImportError\n")
+    without = {"PATH": str(tmp_path / "hidden"), "PYTHONPATH": str(tmp_path / "hidden"), "UV": "", "HATCH_UV": ""}
+    told(run_build(made, cache, variables=using(index, **without)), "needs uv", "hatch-docker[uv]", "pylock.toml", steps=1)
+
+
+def test_a_package_without_a_wheel_for_a_foreign_platform_is_refused_by_name(
+    index: FakeIndex, tmp_path: Path, cache: Path
+) -> None:
+    index.add("source-only", make_sdist("source-only", "1.0"))
+    write_layout(python_image("arm64"), tmp_path / "layout")
+    made = project(tmp_path, base=f"oci:{tmp_path / 'layout'}")
+    require(made, "source-only")
+    outcome = run_build(made, cache, variables=using(index, HATCH_DOCKER_PLATFORMS="linux/arm64"))
+    told(outcome, "source-only", "linux/arm64", steps=1)
+
+
+def test_a_wheel_that_is_not_what_the_lock_says_is_refused(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    index.add("one", make_wheel("one", "1.0"))
+    made = project(tmp_path)
+    lock(made, index, "one-1.0-py3-none-any.whl", sha256="0" * 64)
+    outcome = run_build(made, cache, variables=using(index))
+    told(outcome, "one-1.0-py3-none-any.whl", "sha256:0000", "instead of", "gave up after 2 tries", steps=2)
+    assert not (cache / "v1/blobs" / ("0" * 64)).exists()
+
+
+def test_a_wheel_that_is_not_sound_is_refused(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    """It is what the lock says, and its files are not what its directory says."""
+    filename, data = make_wheel("one", "1.0", files={"one.py": b"x = 1\n"})
+    index.add("one", (filename, data.replace(b"x = 1\n", b"x = 2\n")))
+    made = project(tmp_path)
+    lock(made, index, filename)
+    told(run_build(made, cache, variables=using(index)), filename, "one.py", "pin another version", steps=1)
+
+
+def test_a_lock_that_is_none_is_named(tmp_path: Path, cache: Path) -> None:
+    for number, (name, text) in enumerate({"pylock.toml": "x = [", "uv.lock": "version = 1\n[[package]]\nname = 3"}.items()):
+        made = project(tmp_path / str(number))
+        (made / name).write_text(text)
+        told(run_build(made, cache), name)
