@@ -63,6 +63,17 @@ class Base:
         """What the base runs on."""
         return self.image.platform
 
+    @property
+    def maker(self) -> str:
+        """Whose interpreter compiles: "" for Debian's, which is signed; else the layers that it came with.
+
+        A key for what it made. The interpreter of a stranger's image could make another thing of the same source,
+        and says of itself what version it likes: what it makes is for that image only, and made in the sandbox.
+        """
+        from hatch_docker.store import key_of
+
+        return "" if self.plan.kind == "debian" else key_of([layer.diff_id for layer in self.image.layers])
+
 
 def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: Compression) -> Base:
     """The base of a plan for one platform; `compression` is that of layers which have to be made.

@@ -14,6 +14,7 @@ from hatch_docker.oci.model import Layer
 from hatch_docker.store import key_of
 from hatch_docker.wheels import install
 from hatch_docker.wheels.install import VenvTarget
+from hatch_docker.wheels.sandbox import why_not
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -61,6 +62,12 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
     key = _key(site, wheels, venv)
     entries = _installed(site, wheels)
     compiler = compiler_tree(site.base, site.ctx, compression=site.compression)
+    if compiler is not None and site.base.maker and (reason := why_not(site.ctx.environ)):
+        site.ctx.progress.warn(
+            f"no .pyc, so the image will start more slowly: the Python of {site.base.name} runs in the sandbox only; "
+            f"{reason}"
+        )
+        compiler = None
     if compiler is None:
         key = key_of(key, "sources only")
 
@@ -72,7 +79,7 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
             everything |= {entry.path: entry for entry in group}
         if compiler is not None:
             units = [install.python_sources(group, site.venv) for group in entries]
-            compiled = compile_sources(units, *compiler)
+            compiled = compile_sources(units, *compiler, enclosed=bool(site.base.maker))
             for group in entries:
                 everything |= {entry.path: entry for entry in install.bytecode_entries(group, compiled, site.venv)}
         return list(everything.values())
@@ -83,7 +90,8 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
 def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
     interpreter = site.base.interpreter
     home = interpreter.path if venv else ""
-    return key_of("wheels", RECIPE, interpreter.version, site.venv.root, home, [wheel.digest for wheel in wheels])
+    made = (interpreter.version, site.base.maker)
+    return key_of("wheels", RECIPE, *made, site.venv.root, home, [wheel.digest for wheel in wheels])
 
 
 def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:

@@ -71,8 +71,8 @@ class Builder:
         """A key of all that decides a wheel here."""
         interpreter = self.base.interpreter
         return key_of(
-            RECIPE, self.root.name, interpreter.path, interpreter.version, dict(self.plan.env),
-            sorted(self.plan.secrets), self.plan.network,
+            RECIPE, self.root.name, interpreter.path, interpreter.version, self.base.maker,
+            dict(self.plan.env), sorted(self.plan.secrets), self.plan.network,
         )
 
 
@@ -206,7 +206,9 @@ def _build(
     """Build into `directory` and return the wheel there."""
     ctx = builder.ctx
     env = _environment(builder)
-    environment = build_environment(pins, builder.venv, builder.project, ctx, compiler=builder.python_tree)
+    environment = build_environment(
+        pins, builder.venv, builder.project, ctx, compiler=builder.python_tree, maker=builder.base.maker
+    )
     ctx.progress.info(f"building {source.name} in the builder")
     work = Path(tempfile.mkdtemp(dir=ctx.store.root / "tmp"))
     try:

@@ -12,9 +12,10 @@ The bytes depend on the unit (a wheel, the standard library) and the interpreter
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hatch_docker.bases import Interpreter
@@ -28,6 +29,7 @@ _NOT_RUNNABLE = (
 
 # Bytes of source that one fork compiles: small enough to share among CPUs, large enough to pay for the fork.
 CHUNK = 256 * 1024
+_LARGEST = 64 << 20  # bytes of one .pyc
 
 # Runs in the base's Python, 3.7 or newer, perhaps without a single .pyc of the standard library: so it
 # imports only what is built in or frozen. Jobs come on stdin: chunk, name, file, offset, size, each ended by
@@ -102,7 +104,8 @@ def bytecode_path(source: str, interpreter: Interpreter) -> str:
 
 
 def compile_sources(
-    units: Sequence[Sequence[Source]], tree: Path, interpreter: Interpreter, *, workers: int = 0
+    units: Sequence[Sequence[Source]], tree: Path, interpreter: Interpreter, *, workers: int = 0,
+    enclosed: bool = False,
 ) -> dict[str, bytes]:
     """The .pyc of some units of sources: its path in the image -> its bytes.
 
@@ -110,7 +113,8 @@ def compile_sources(
     may depend on the other files of its unit, never on another unit. A traceback will show a source's path
     with a leading "/". `tree` is an extracted base whose interpreter runs on this machine
     (`bases.compiler_tree`); `workers` 0 means one a CPU. A source that this Python does not accept has no
-    item. Raises BaseImageError where the interpreter does not run.
+    item. An interpreter that is not Debian's own is a stranger's program: with `enclosed` it runs in the
+    sandbox. Raises BaseImageError where the interpreter does not run, SandboxError where the kernel refuses.
     """
     sources = [(number, *source) for number, unit in enumerate(units) for source in sorted(unit, key=_path)]
     if not sources:
@@ -118,37 +122,71 @@ def compile_sources(
     workers = workers or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as name:
         directory = Path(name)
-        jobs = _write_jobs(sources, directory / "sources")
-        python = python_command(tree, interpreter)
-        command = [*python, "-S", "-s", "-W", "ignore", "-c", DRIVER, str(workers)]
-        environment = {
-            "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8",
-            "PYTHONHOME": str(tree / interpreter.path.lstrip("/")).rpartition("/bin/")[0],
-        }
         try:
-            run(command, env=environment, cwd=directory, stdin=jobs)
+            (_run_enclosed if enclosed else _run)(sources, directory, tree, interpreter, str(workers))
         except ProgramError as error:
             why = str(error).strip().splitlines()[-1]
             raise BaseImageError(_NOT_RUNNABLE.format(path=interpreter.path, why=why)) from error
-        return {
-            bytecode_path(path, interpreter): (directory / str(number)).read_bytes()
-            for number, (_, path, _) in enumerate(sources)
-            if (directory / str(number)).exists()
-        }
+        made = ((path, _made(directory / str(number))) for number, (_, path, _) in enumerate(sources))
+        return {bytecode_path(path, interpreter): data for path, data in made if data is not None}
+
+
+_OPTIONS = ("-S", "-s", "-W", "ignore", "-c")
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
+
+
+def _run(jobs: _Jobs, directory: Path, tree: Path, interpreter: Interpreter, workers: str) -> None:
+    home = str(tree / interpreter.path.lstrip("/")).rpartition("/bin/")[0]
+    run(
+        [*python_command(tree, interpreter), *_OPTIONS, DRIVER, workers], cwd=directory,
+        env={**_ENVIRONMENT, "PYTHONHOME": home}, stdin=_write_jobs(jobs, directory / "sources"),
+    )
+
+
+def _run_enclosed(jobs: _Jobs, directory: Path, tree: Path, interpreter: Interpreter, workers: str) -> None:
+    """The same in the sandbox, which has no standard input: the driver opens the jobs in its place."""
+    from hatch_docker.wheels.sandbox import Bind, run_in
+
+    held = [(unit, path, one if isinstance(one, bytes) else one.read_bytes()) for unit, path, one in jobs]
+    (directory / "jobs").write_bytes(_write_jobs(held, directory / "sources", b"/work/sources"))
+    driver = 'import posix; posix.dup2(posix.open("jobs", posix.O_RDONLY), 0)\n' + DRIVER
+    libraries = interpreter.path.rpartition("/bin/")[0] + "/lib"
+    run_in(
+        tree, [interpreter.path, *_OPTIONS, driver, workers], cwd="/work", merge=True,
+        env={**_ENVIRONMENT, "LD_LIBRARY_PATH": libraries}, binds=[Bind(directory, "/work", writable=True)],
+    )
+
+
+def _made(path: Path) -> bytes | None:
+    """What an interpreter wrote, if it did; one of a stranger's may have put anything there."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BaseImageError(f"the base's Python left no .pyc that can be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
+            raise BaseImageError("the base's Python left no .pyc that can be read")
+        return stream.read()
+
+
+_Jobs = Sequence[tuple[int, str, bytes | Path]]
 
 
 def _path(source: Source) -> str:
     return source[0]
 
 
-def _write_jobs(sources: Iterable[tuple[int, str, bytes | Path]], spool: Path) -> bytes:
+def _write_jobs(sources: _Jobs, spool: Path, seen_as: bytes = b"") -> bytes:
     """The jobs as the driver reads them; sources that are no files go to `spool`, one after another."""
     jobs = bytearray()
     chunk, room, last = 0, 0, -1
     with spool.open("wb") as stream:
         for unit, name, content in sources:
             if isinstance(content, bytes):
-                place = (os.fsencode(spool), stream.tell(), len(content))
+                place = (seen_as or os.fsencode(spool), stream.tell(), len(content))
                 stream.write(content)
             else:
                 place = (os.fsencode(content.absolute()), 0, content.stat().st_size)
@@ -213,7 +251,9 @@ def _program_interpreter(program: Path) -> str | None:
                 kind, _, start, _, _, length = struct.unpack("<IIQQQQ", stream.read(40))
                 if kind == 3:
                     stream.seek(start)
-                    return stream.read(length).rstrip(b"\0").decode()
+                    return stream.read(min(length, 4096)).rstrip(b"\0").decode()
+    except (struct.error, ValueError) as error:
+        raise BaseImageError(_NOT_RUNNABLE.format(path=program, why="a damaged ELF program")) from error
     except OSError as error:
         raise BaseImageError(_NOT_RUNNABLE.format(path=program, why=error.strerror)) from error
     return None

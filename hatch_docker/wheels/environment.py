@@ -24,12 +24,13 @@ RECIPE = 2
 
 
 def build_environment(
-    pins: Sequence[Pin], venv: VenvTarget, project: Path, ctx: Context, *, compiler: Callable[[], Path]
+    pins: Sequence[Pin], venv: VenvTarget, project: Path, ctx: Context, *, compiler: Callable[[], Path], maker: str = ""
 ) -> Path:
     """The tree that holds `venv` with the pinned wheels; made once for the same wheels and interpreter.
 
     Nothing of the wheels is run, but their modules are compiled by the interpreter in `compiler`'s tree: they
-    are imported in every build, and half of a small build is their import. Raises what `fetch`,
+    are imported in every build, and half of a small build is their import. `maker` is the base's where the
+    interpreter is (`Base.maker`): then it compiles in the sandbox, and for that base only. Raises what `fetch`,
     `wheel_entries` and `compile_sources` raise.
     """
 
@@ -39,12 +40,12 @@ def build_environment(
             wheel_entries(wheel, venv, filename=pin.filename) for pin, wheel in zip(pins, wheels, strict=True)
         ]
         sources = [python_sources(entries, venv) for entries in installed]
-        compiled = compile_sources(sources, compiler(), venv.interpreter)
+        compiled = compile_sources(sources, compiler(), venv.interpreter, enclosed=bool(maker))
         for entries in (venv_entries(venv), *installed):
             write_entries([*entries, *bytecode_entries(entries, compiled, venv)], directory)
 
     interpreter = venv.interpreter
-    key = key_of(RECIPE, venv.root, interpreter.path, interpreter.version, [pin.sha256 for pin in pins])
+    key = key_of(RECIPE, venv.root, interpreter.path, interpreter.version, maker, [pin.sha256 for pin in pins])
     return ctx.store.tree("build-env", key, make)
 
 
