@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import (
+    DEBIAN_PYTHONS,
     BasePlan,
     BuildPlan,
     CachePlan,
@@ -25,7 +26,6 @@ from hatch_docker.release.names import annotations_of, merged, normalised, tag_f
 if TYPE_CHECKING:
     from hatch_docker.config import Config
 
-DEBIAN_PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 # The newest CPython whose wheels most projects publish; a newer one is taken when it is asked for.
 KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")
 

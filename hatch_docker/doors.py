@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import platform
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface
 
     from hatch_docker.context import Context
-    from hatch_docker.oci.model import Platform
     from hatch_docker.plan import Plan
     from hatch_docker.project import Source
     from hatch_docker.receipt import Receipt
@@ -74,6 +72,7 @@ def open_plan(
     from hatch_docker.config import load_config
     from hatch_docker.context import open_context
     from hatch_docker.defaults import make_plan
+    from hatch_docker.oci.model import host_platform
     from hatch_docker.progress import Progress
     from hatch_docker.project import read_project
 
@@ -94,6 +93,7 @@ def make_image(
 ) -> Receipt:
     """Make the image of a plan, with everything that follows from it in `directory`."""
     from hatch_docker.engines import choose
+    from hatch_docker.oci.model import host_platform
     from hatch_docker.pipeline import run
     from hatch_docker.prune import prune_now_and_then
 
@@ -106,12 +106,3 @@ def make_image(
 def made_already(builder: BuilderInterface[Any, Any]) -> Receipt | None:
     """What another target of the same `hatch build` made."""
     return _made.get(builder.metadata)
-
-
-def host_platform() -> Platform:
-    """The Linux platform of this machine's architecture, by OCI's names."""
-    from hatch_docker.oci.model import Platform
-
-    names = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
-    machine = platform.machine().lower()
-    return Platform("linux", names.get(machine, machine))

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+DEBIAN_PYTHONS: Mapping[str, str] = {"bookworm": "3.11", "trixie": "3.13"}
+"""The Debian suites that a base can be made of, and the Python that each has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Guess:

@@ -18,7 +18,6 @@ from hatch_docker.bases import (
     open_base,
     real_path,
 )
-from hatch_docker.bases.sibling import host_platform
 from hatch_docker.context import Context
 from hatch_docker.errors import BaseImageError, HatchDockerError, RegistryError
 from hatch_docker.oci.archive import write_archive
@@ -33,6 +32,7 @@ from hatch_docker.oci.model import (
     Platform,
     canonical_json,
     digest_of,
+    host_platform,
 )
 from hatch_docker.plan import BasePlan
 from tests.fakes.bases import context, python_image

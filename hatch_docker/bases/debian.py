@@ -17,21 +17,20 @@ from hatch_docker.bases import Base, Interpreter, base_tree
 from hatch_docker.bases.archive import KEYRING, Index
 from hatch_docker.bases.debian_layer import USERS, Assemble, Contents, Made, is_made, layer_of, made_once
 from hatch_docker.bases.resolve import Package
-from hatch_docker.bases.sibling import host_platform
+from hatch_docker.bases.sibling import runnable_platform
 from hatch_docker.bases.snapshot import Archive, Step, fetch_debs, pin, with_snapshot
 from hatch_docker.errors import BaseImageError
 from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.model import History, Image, Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image, scratch
+from hatch_docker.plan import DEBIAN_PYTHONS, BasePlan
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
     from hatch_docker.bases.deb import Deb
     from hatch_docker.context import Context
-    from hatch_docker.plan import BasePlan
 
 RECIPE = 1  # raise it when the same packages give another layer
-PYTHONS: Mapping[str, str] = MappingProxyType({"bookworm": "3.11", "trixie": "3.13"})
 ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on these two
 
 # Needed by maintainer scripts and interactive shells only.
@@ -63,8 +62,8 @@ def make_debian_base(
     Nothing is asked of the mirror while yesterday's answer is young (`snapshot.LIFETIME`), and nothing is
     unpacked while the packages stay the same. Raises BaseImageError and RegistryError.
     """
-    if plan.location not in PYTHONS:
-        known = ", ".join(f"debian:{suite}" for suite in PYTHONS)
+    if plan.location not in DEBIAN_PYTHONS:
+        known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
         raise BaseImageError(f"base {plan.name!r}: unknown Debian suite; known: {known}")
     if platform.os != "linux" or platform.architecture not in ARCHITECTURES:
         known = ", ".join(f"linux/{architecture}" for architecture in ARCHITECTURES)
@@ -75,7 +74,7 @@ def make_debian_base(
 
 def _base(archive: Archive, platform: Platform, compression: Compression, indexes: Sequence[Index]) -> Base:
     plan = archive.plan
-    python = PYTHONS[archive.suite]
+    python = DEBIAN_PYTHONS[archive.suite]
     names = (
         f"python{python}-minimal", f"libpython{python}-stdlib", "base-files", "ca-certificates", "libc-bin",
         "libstdc++6", "media-types", "netbase", "tzdata",
@@ -110,7 +109,7 @@ def _first(
     archive: Archive, packages: Sequence[Package], interpreter: Interpreter, compression: Compression
 ) -> tuple[str, Assemble]:
     """Key and maker of the layer that all projects share."""
-    host = host_platform()
+    host = runnable_platform()
     compiled = host is not None and host.architecture in ARCHITECTURES
     slim = archive.plan.slim
     key = key_of("debian base", RECIPE, _ids(packages), slim, compiled, compression.identity)
@@ -156,11 +155,11 @@ def builder_root(
     Mirrors are those of `plan`, which may be another kind of base with the same suite. The tree's name is a
     key of its contents. Raises BaseImageError and RegistryError.
     """
-    if suite not in PYTHONS or platform.architecture not in ARCHITECTURES:
-        known = ", ".join(PYTHONS)
+    if suite not in DEBIAN_PYTHONS or platform.architecture not in ARCHITECTURES:
+        known = ", ".join(DEBIAN_PYTHONS)
         raise BaseImageError(f"there is no compiler for {platform} of {suite or plan.name!r}; there is for {known}")
     archive = Archive(plan, suite, platform.architecture, ctx, keyring)
-    python = PYTHONS[suite]
+    python = DEBIAN_PYTHONS[suite]
     step = Step((*TOOLS, f"python{python}-dev", *packages), IGNORED - {"awk", "mawk"})
 
     def unpacked(indexes: Sequence[Index]) -> Path:

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base, open_base
 from hatch_docker.errors import BaseImageError, ImageError, RegistryError
-from hatch_docker.oci.model import Platform
+from hatch_docker.oci.model import Platform, host_platform
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.oci.layer import Compression
 
-_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
-
-def host_platform() -> Platform | None:
+def runnable_platform() -> Platform | None:
     """What Linux programs this machine runs without emulation; None where it is no Linux."""
-    machine = platform.machine().lower()
-    return Platform("linux", _ARCHITECTURES.get(machine, machine)) if sys.platform == "linux" else None
+    return host_platform() if sys.platform == "linux" else None
 
 
 def compiler_base(base: Base, ctx: Context, compression: Compression) -> Base | None:
     """A base whose interpreter runs here and compiles for `base`; None, with a warning, where there is none."""
-    host = host_platform()
+    host = runnable_platform()
     if host is not None and base.platform.architecture == host.architecture:
         return base
     try:

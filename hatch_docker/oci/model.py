@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -68,6 +69,13 @@ class Platform:
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+def host_platform() -> Platform:
+    """The Linux platform of this machine's architecture, under whatever system it runs."""
+    names = {"x86_64": "amd64", "aarch64": "arm64"}
+    machine = platform.machine().lower()
+    return Platform("linux", names.get(machine, machine))
 
 
 @dataclass(frozen=True, slots=True)

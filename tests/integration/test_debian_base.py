@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import struct
 import subprocess
 from pathlib import Path
@@ -14,10 +13,9 @@ import pytest
 from hatch_docker.bases import Base, base_tree
 from hatch_docker.bases.debian import builder_root, make_debian_base
 from hatch_docker.bases.ldcache import MAGIC
-from hatch_docker.bases.sibling import host_platform
 from hatch_docker.context import Context, open_context
 from hatch_docker.oci.layer import Compression, layer_entries
-from hatch_docker.oci.model import Platform
+from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan import BasePlan
 from hatch_docker.progress import silent
@@ -25,7 +23,7 @@ from hatch_docker.wheels.compile import python_command
 
 pytestmark = pytest.mark.network
 
-HOST = host_platform() or Platform("linux", platform.machine())
+HOST = host_platform()
 OTHER = Platform("linux", "arm64" if HOST.architecture == "amd64" else "amd64")
 MACHINES = {"amd64": 62, "arm64": 183}
 MEGABYTE = 1_000_000
