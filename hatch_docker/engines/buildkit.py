@@ -31,7 +31,7 @@ from hatch_docker.engines.recipe import (
     write_context,
 )
 from hatch_docker.engines.trees import tree_entries
-from hatch_docker.errors import BuildError
+from hatch_docker.errors import BuildError, ConfigError
 from hatch_docker.layers import layer_by_key, recall_layer
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
@@ -178,6 +178,11 @@ def _run(site: _Site, parts: Sequence[Part], work: Path, out: Path) -> None:
     handed = [] if base.plan.kind == "registry" else [Handed(base_name(base), base.image)]
     handed += [compiler] if compiler else []
     secrets = sorted({name for part in parts if part.job for name in part.job.plan.secrets})
+    for secret in secrets:
+        if secret not in ctx.environ:
+            raise ConfigError(
+                f"[tool.hatch-docker.build] secrets: {secret} is not set in the environment; set it for this build"
+            )
     order = Order(dockerfile, context, out, base.platform, tuple(handed), plan.cache, tuple(secrets))
     try:
         builder.build(order, ctx)

@@ -14,6 +14,7 @@ from typing import Any
 from hatch_docker.progress import Progress
 
 LAST_LINES = 20
+FIRST_ERRORS = 3
 _STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTALL)
 
 
@@ -27,6 +28,7 @@ class Log:
     _buffer: list[str] = field(default_factory=list)
     _names: dict[str, str] = field(default_factory=dict)
     _lines: dict[str, deque[str]] = field(default_factory=dict)
+    _errors: dict[str, list[str]] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
     _error: str = ""
     _culprit: str = ""
@@ -50,7 +52,10 @@ class Log:
         """What failed: the stage, the step, its last lines."""
         step = _STEP.match(self.failed)
         stage = f"stage {step['stage']}" if step else self.failed
-        said = "\n".join(self._lines.get(self._culprit, ()))
+        last = self._lines.get(self._culprit, ())
+        # A compiler's message may stand above a long traceback of who called it.
+        told = [line for line in self._errors.get(self._culprit, ()) if line not in last]
+        said = "\n".join([*told, *last])
         code = re.search(r"exit code: (\d+)", self._error)
         reason = f"exit status {code[1]}" if code else self._error.rpartition("runc run failed: ")[2]
         hint = ""
@@ -77,6 +82,8 @@ class Log:
             text = data
         for line in text.splitlines():
             self._lines.setdefault(digest, deque(maxlen=LAST_LINES)).append(line)
+            if re.search(r"\berror: ", line) and len(self._errors.setdefault(digest, [])) < FIRST_ERRORS:
+                self._errors[digest].append(line)
             self.progress.detail(line)
 
     def _tell(self, name: str, vertex: dict[str, Any]) -> None:

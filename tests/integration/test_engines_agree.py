@@ -1,0 +1,292 @@
+"""Both engines make the same image of the same plan; and so does whoever builds the Dockerfile by hand.
+
+The engines' images agree to the digest: the same layers, configuration, labels and annotations. What `docker
+build` and `podman build` make of the written Dockerfile agrees in every file, mode, owner and setting; what
+differs there, and why, is DIFFERENT.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import resource
+import secrets
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.engines.dockerfile import pair, words
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.model import Image, Platform
+from tests.conftest import need
+from tests.integration.builds import Outcome, build, run_build
+from tests.integration.test_builds import check_option
+from tests.projects import write_project
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+SIX = ("hello", "c-extension", "scripts-and-data", "extras-and-groups", "namespace", "vcs-version")
+OPTIONS = {"extras-and-groups": 'extras = ["all"]\ndependency-groups = ["production"]'}
+BUILDKIT = {"HATCH_DOCKER_ENGINE": "buildkit"}
+
+DIFFERENT: Mapping[str, str] = {
+    "opt": "COPY makes the directories above a tree, which the embedded engine leaves to whoever unpacks it",
+    "w $y": "WORKDIR makes its directory, which a runtime makes when a container starts",
+}
+"""Paths that only the image of `docker build` has, and why. Of the configuration nothing but Podman's label."""
+
+WILD = r"""
+env = { A = "q\"u'o$te $HOME ${X:-y} \\ # ő", "W#1" = "" }
+labels."org.example.$x" = "a \\\" b\t c"
+volumes = ["/da ta$x"]
+workdir = "/w $y"
+cmd = ["a b", "$HOME", "\u2028\n\"x"]
+ports = [80]
+stop-signal = "SIGINT"
+user = "1000:1001"
+[tool.hatch-docker.healthcheck]
+command = ["hello", "$x"]
+interval = "1500ms"
+retries = 2
+[[tool.hatch-docker.files]]
+source = "conf"
+target = "/etc/hello"
+[[tool.hatch-docker.files]]
+source = "conf/run"
+target = "/bin/run"
+mode = "0755"
+"""
+
+
+@pytest.fixture(scope="module")
+def docker() -> Iterator[str]:
+    program = need("docker")
+    if subprocess.run([program, "buildx", "inspect"], capture_output=True, check=False).returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Docker daemon answers, and nothing is skipped in CI")
+        pytest.skip("no Docker daemon answers")
+    yield program
+    # What the tests built; the base and the builder stay for the next session, as with a user.
+    subprocess.run([program, "builder", "prune", "-af"], capture_output=True, check=False)
+
+
+@pytest.fixture
+def podman(tmp_path: Path) -> dict[str, str]:
+    """Variables that give Podman a storage of the test's own, and what it needs without systemd."""
+    need("podman"), need("runc")
+    processes = "{}:{}".format(*resource.getrlimit(resource.RLIMIT_NPROC))
+    places = f'graphroot = "{tmp_path}/graph"\nrootless_storage_path = "{tmp_path}/graph"\n'
+    (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "vfs"\n{places}runroot = "{tmp_path}/run"\n')
+    (tmp_path / "containers.conf").write_text(
+        f'[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc={processes}"]\nnetns = "host"\n'
+        '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
+    )
+    return {
+        "CONTAINERS_STORAGE_CONF": str(tmp_path / "storage.conf"), "CONTAINERS_CONF": str(tmp_path / "containers.conf"),
+    }
+
+
+def project(kind: str, directory: Path, **options: str) -> Path:
+    """A project that no cache has seen."""
+    made = write_project(kind, directory, options=options.get("options", OPTIONS.get(kind, "")))
+    module = next(path for path in sorted(made.rglob("*.py")) if path.name != "hatch_build.py")
+    module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")
+    return made
+
+
+def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **(variables or {})}
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", SIX)
+def test_both_engines_make_the_same_image(kind: str, docker: str, tmp_path: Path, cache: Path) -> None:
+    """The same digest; the check of the finished image runs with both."""
+    made = project(kind, tmp_path / "p", options=f"{OPTIONS.get(kind, '')}\n{check_option(kind)}")
+    one = build(made, cache, variables={"SOURCE_DATE_EPOCH": "1700000000"})
+    digest, layers = one.digest, one.receipt["platforms"]
+    other = build(made, cache, variables={**BUILDKIT, "SOURCE_DATE_EPOCH": "1700000000"})
+    assert "install-project" in other.output, "it came from a cache: nothing was compared"
+    assert other.digest == digest
+    assert [layer["contents"] for layer in other.receipt["platforms"][0]["layers"]] == [
+        layer["contents"] for layer in layers[0]["layers"]
+    ]
+    assert other.receipt["wheel"] == one.receipt["wheel"]
+    other.item()
+
+
+def test_podman_makes_it_too(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
+    made = project("hello", tmp_path / "p")
+    digest = build(made, cache).digest
+    other = build(made, cache, variables={**BUILDKIT, **podman, "HATCH_DOCKER_BUILDER": "podman"})
+    assert "building in Podman" in other.output
+    assert other.digest == digest
+
+
+def test_after_an_edit_only_the_wheel_is_built_and_installed(docker: str, tmp_path: Path, cache: Path) -> None:
+    """And a version bump leaves the dependencies alone."""
+    made = project("extras-and-groups", tmp_path / "p")
+    build(made, cache, variables=BUILDKIT)
+    source = made / "pyproject.toml"
+    source.write_text(source.read_text().replace('version = "1.0.0"', 'version = "1.0.1"'))
+    (made / "dist").rename(tmp_path / "before")
+    bumped = build(made, cache, variables=BUILDKIT)
+    assert bumped.made() == ["project"]
+    assert re.findall(r"^  ((?:install|build|environment)-\S+) ", bumped.output, re.MULTILINE) == ["install-project"]
+
+
+def test_a_failed_build_shows_its_last_lines_and_leaves_earlier_output(
+    docker: str, tmp_path: Path, cache: Path
+) -> None:
+    made = project("c-extension", tmp_path / "p")
+    first = build(made, cache, variables=BUILDKIT)
+    before = first.archive.read_bytes()
+    source = made / "c_extension" / "_answer.c"
+    source.write_text(source.read_text() + "\n#error no luck today\n")
+    failed = run_build(made, cache, variables=BUILDKIT)
+    assert failed.status == 1
+    assert "stage build-project failed (exit status 1):" in failed.output
+    assert "error: #error no luck today" in failed.output
+    assert "returned non-zero exit status" in failed.output
+    assert first.archive.read_bytes() == before
+
+
+def test_secrets_reach_the_build_and_nothing_else(docker: str, tmp_path: Path, cache: Path) -> None:
+    """As a variable of the build; neither Dockerfile, image nor history has its value."""
+    secret = f"s3cret{secrets.token_hex()}"
+    made = project("c-extension", tmp_path / "p", options='[tool.hatch-docker.build]\nsecrets = ["TOKEN"]')
+    hook = made / "hatch_build.py"
+    seen = 'import os\nassert os.environ["TOKEN"].startswith("s3cret")\n'
+    hook.write_text(seen + hook.read_text())
+    outcome = build(made, cache, variables={**BUILDKIT, "TOKEN": secret}, verb="docker:image,dockerfile")
+    assert secret not in outcome.output
+    found = [path for path in outcome.directory.rglob("*") if path.is_file() and path.suffix != ".tar"]
+    assert not [path for path in [*found, outcome.archive] if secret.encode() in path.read_bytes()]
+    image = outcome.image()
+    assert secret.encode() not in image.config
+    for layer in image.layers[1:]:
+        for _, stream in layer_entries(layer):
+            assert stream is None or secret.encode() not in stream.read()
+    hook.write_text(f"{hook.read_text()}# again\n")
+    missing = run_build(made, cache, variables=BUILDKIT)
+    assert missing.status == 1
+    assert "TOKEN is not set" in missing.output
+
+
+def ejected(made: Path, cache: Path) -> tuple[Outcome, Path]:
+    """The image by the embedded engine, and the Dockerfile that was written."""
+    outcome = build(made, cache, verb="docker:image,dockerfile")
+    (dockerfile,) = outcome.directory.glob("*.Dockerfile")
+    return outcome, dockerfile
+
+
+def tree(image: Image) -> dict[str, tuple[object, ...]]:
+    """Every path: type, mode, owner, target and content; of the upper layer where two have it."""
+    found: dict[str, tuple[object, ...]] = {}
+    for layer in image.layers:
+        for entry, stream in layer_entries(layer):
+            content = hashlib.sha256(stream.read()).hexdigest() if stream is not None else ""
+            mode = entry.mode if entry.kind != "symlink" else 0
+            found[entry.path] = (entry.kind, mode, entry.uid, entry.gid, entry.target, content)
+    return found
+
+
+def settled(image: Image) -> dict[str, Any]:
+    """The configuration, empty values left out as they mean the same."""
+    config = {key: value for key, value in image.config_json["config"].items() if value}
+    config.pop("ArgsEscaped", None)  # for Windows
+    config["Labels"].pop("io.buildah.version", None)  # Podman signs what it builds
+    return {**config, "Env": sorted(config["Env"])}
+
+
+def assert_same(by_hand: Image, ours: Image) -> None:
+    here, there = tree(ours), tree(by_hand)
+    extra = set(there) - set(here)
+    assert extra <= set(DIFFERENT)
+    assert {path: there.get(path) for path in here} == here
+    assert settled(by_hand) == settled(ours)
+
+
+@pytest.mark.parametrize(("kind", "options"), [("hello", WILD), ("c-extension", ""), ("extras-and-groups", "")])
+def test_docker_builds_the_written_dockerfile(
+    kind: str, options: str, docker: str, tmp_path: Path, cache: Path
+) -> None:
+    """As its first lines say, with every option that a Dockerfile can hold; hadolint finds nothing."""
+    made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
+    (made / "conf").mkdir()
+    (made / "conf" / "a.toml").write_text("x = 1\n")
+    (made / "conf" / "run").write_text("#!/opt/venv/bin/python\n")
+    outcome, dockerfile = ejected(made, cache)
+    for line in re.findall(r"^# (docker (?:load|build) .*)$", dockerfile.read_text(), re.MULTILINE):
+        run(*line.split(), cwd=outcome.directory)
+    name = re.findall(r"--tag (\S+)", dockerfile.read_text())[0]
+    try:
+        run(docker, "save", "--output", tmp_path / "saved.tar", name)
+    finally:
+        run(docker, "rmi", name)
+    saved = read_archive(tmp_path / "saved.tar", Platform("linux", "amd64"))
+    assert isinstance(saved, Image)
+    assert_same(saved, outcome.image())
+
+
+def test_podman_builds_the_written_dockerfile(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
+    """The very same file."""
+    outcome, dockerfile = ejected(project("c-extension", tmp_path / "p"), cache)
+    for line in re.findall(r"^# docker ((?:load|build) .*)$", dockerfile.read_text(), re.MULTILINE):
+        run("podman", *line.split(), cwd=outcome.directory, variables=podman)
+    name = re.findall(r"--tag (\S+)", dockerfile.read_text())[0]
+    run("podman", "save", "--format", "oci-archive", "--output", tmp_path / "saved.tar", name, variables=podman)
+    saved = read_archive(tmp_path / "saved.tar", Platform("linux", "amd64"))
+    assert isinstance(saved, Image)
+    assert_same(saved, outcome.image())
+
+
+@pytest.mark.parametrize("kind", ["hello", "c-extension", "fastapi-numpy"])
+def test_hadolint_finds_nothing(kind: str, tmp_path: Path, cache: Path) -> None:
+    """Not even at `info`."""
+    program = need("hadolint")
+    _, dockerfile = ejected(project(kind, tmp_path / "p"), cache)
+    assert run(program, "--no-color", "--failure-threshold", "info", dockerfile) == ""
+
+
+def test_what_hatch_leaves_out_is_in_no_context(tmp_path: Path, cache: Path) -> None:
+    made = project("vcs-version", tmp_path / "p")
+    (made / ".gitignore").write_text("*.local\n")
+    (made / "notes.local").write_text("mine")
+    _, dockerfile = ejected(made, cache)
+    names = [str(path.relative_to(dockerfile.parent)) for path in dockerfile.with_suffix(".context").rglob("*")]
+    assert not [name for name in names if ".git/" in name or name.endswith(".local") or ".env" in name]
+
+
+def test_any_value_arrives_as_it_is(docker: str, tmp_path: Path) -> None:
+    """Some hundred wild texts through a real build: variables, labels and arguments, read back."""
+    alphabet = "\"'\\$`{}()#%<>|&;*?![]~^=: \t\r\x01\x7f\u0085\u2028őa0-+/@," + "EOF"
+    generator = random.Random(1)
+    texts = ["".join(generator.choices(alphabet, k=generator.randrange(1, 30))) for _ in range(250)]
+    lines = ["FROM scratch", "COPY Dockerfile /"]
+    lines += [f"ENV {pair(f'E{number}', text)}" for number, text in enumerate(texts)]
+    lines += [f"LABEL {pair(f'l{number}', text)}" for number, text in enumerate(texts)]
+    lines += [f"CMD {words(*texts)}"]
+    (tmp_path / "Dockerfile").write_text("\n".join(lines) + "\n")
+    name = "hatch-docker/quoting:test"
+    run(docker, "build", "--quiet", "--tag", name, tmp_path)
+    try:
+        (found,) = json.loads(run(docker, "image", "inspect", name))
+    finally:
+        run(docker, "rmi", name)
+    config = found["Config"]
+    assert [item for item in config["Env"] if item.startswith("E")] == [f"E{n}={text}" for n, text in enumerate(texts)]
+    assert {key: value for key, value in config["Labels"].items() if key.startswith("l")} == {
+        f"l{n}": text for n, text in enumerate(texts)
+    }
+    assert config["Cmd"] == texts
