@@ -14,7 +14,7 @@ from hatch_docker.oci.layout import write_layout
 from tests.fakes.bases import python_image
 from tests.fakes.debian import FakeArchive
 from tests.fakes.index import FakeIndex, make_sdist, make_wheel
-from tests.integration.builds import Outcome, run_build
+from tests.integration.builds import Outcome, build, run_build
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -22,6 +22,12 @@ pytestmark = pytest.mark.network
 PACKAGE = '[tool.hatch.build.targets.wheel]\npackages = ["hello"]\n'
 FILES = '[[tool.hatch-docker.files]]\nsource = "data"\ntarget = "/srv"\n'
 OLD = {"hello-1.0.0.oci.tar": b"an image of before", "hello-1.0.0.image.json": b"its receipt"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _made_before(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The base is there, so that no line tells of its making."""
+    build(write_project("hello", tmp_path_factory.mktemp("first")), cache)
 
 
 def project(directory: Path, *, options: str = "", base: str = "debian:trixie") -> Path:
@@ -59,7 +65,7 @@ def told(outcome: Outcome, *parts: str, status: int = 1, steps: int = 0) -> str:
 
 # What is wrong in pyproject.toml: what is replaced there, the options, and what the line tells.
 MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
-    "unknown option": (("", ""), 'entrypint = ["hello"]', ("pyproject.toml:16", "entrypint", 'did you mean "entrypoint"')),
+    "unknown option": (("", ""), 'entrypint = ["hello"]', ("toml:16", "entrypint", 'did you mean "entrypoint"')),
     "wrong type": (("", ""), "tags = 3", ("pyproject.toml:16", "tool.hatch-docker.tags", "must be a list, not 3")),
     "unknown suite": (("debian:trixie", "debian:woody"), "", ("debian:woody", "known: debian:bookworm")),
     "missing script": (("", ""), 'entrypoint = ["serve"]', ("entrypoint", "'serve'", "the wheels bring: hello")),
@@ -74,7 +80,9 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
     ),
     "no readme": (("requires-python", 'readme = "R.md"\nrequires-python'), "", ("pyproject.toml", "R.md")),
     "no code": (('["hello"]\n', '["hallo"]\n'), "", ("hello-1.0.0-py3-none-any.whl", "holds no file", "packages")),
-    "groups are no table": (("[build-system]", 'dependency-groups = 1\n[build-system]'), "", ("dependency-groups", "table")),
+    "groups are no table": (
+        ("[build-system]", "dependency-groups = 1\n[build-system]"), "", ("dependency-groups", "table"),
+    ),
     "unknown extra": (("", ""), 'extras = ["fast"]', ("tool.hatch-docker.extras", "'fast'", "it has: none")),
     "unknown user": (("", ""), 'user = "bob"', ("tool.hatch-docker.user", "'bob'", "nonroot")),
     "no such layout": (("debian:trixie", "oci:nowhere"), "", ("oci:nowhere", "neither a directory nor a file")),
@@ -317,7 +325,8 @@ def test_without_a_lock_and_without_uv_both_ways_out_are_told(index: FakeIndex, 
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden/uv.py").write_text("raise ImportError\n")
     without = {"PATH": str(tmp_path / "hidden"), "PYTHONPATH": str(tmp_path / "hidden"), "UV": "", "HATCH_UV": ""}
-    told(run_build(made, cache, variables=using(index, **without)), "needs uv", "hatch-docker[uv]", "pylock.toml", steps=1)
+    outcome = run_build(made, cache, variables=using(index, **without))
+    told(outcome, "needs uv", "hatch-docker[uv]", "pylock.toml", steps=1)
 
 
 def test_a_package_without_a_wheel_for_a_foreign_platform_is_refused_by_name(
@@ -350,7 +359,8 @@ def test_a_wheel_that_is_not_sound_is_refused(index: FakeIndex, tmp_path: Path, 
 
 
 def test_a_lock_that_is_none_is_named(tmp_path: Path, cache: Path) -> None:
-    for number, (name, text) in enumerate({"pylock.toml": "x = [", "uv.lock": "version = 1\n[[package]]\nname = 3"}.items()):
-        made = project(tmp_path / str(number))
+    locks = {"pylock.toml": "x = [", "uv.lock": "version = 1\n[[package]]\nname = 3"}
+    for name, text in locks.items():
+        made = project(tmp_path / name)
         (made / name).write_text(text)
         told(run_build(made, cache), name)
