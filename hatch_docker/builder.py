@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +94,12 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def _plan_file(self, directory: Path) -> Path:
         from hatch_docker.plan import plan_json
         from hatch_docker.store import replacing
+        from hatch_docker.urls import shown
 
         plan, _ctx = open_plan(self, os.environ)
+        # Logins of mirrors are in the user's environment, and have no place in a file that is passed on.
+        base = replace(plan.base, mirror=shown(plan.base.mirror), security_mirror=shown(plan.base.security_mirror))
+        plan = replace(plan, base=base)
         path = directory / f"{plan.name}-{plan.version}.plan.json"
         with replacing(path) as stream:
             stream.write(json.dumps(plan_json(plan), indent=2, ensure_ascii=False).encode() + b"\n")

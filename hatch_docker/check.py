@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hatch_docker.wheels.sandbox import run_in
 
 RECIPE = 1
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as Docker has it
+_NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *, timeout: float) -> None:
@@ -91,7 +93,7 @@ def find_user(text: str, roots: Sequence[Path]) -> tuple[tuple[int, int], str]:
     Names are those of the image's own etc/passwd and etc/group; raises BuildError for an unknown one.
     """
     user, _, group = (text or "0").partition(":")
-    accounts = [row for row in _records(roots, "etc/passwd", 7) if row[3].isdigit()]
+    accounts = [row for row in _records(roots, "etc/passwd", 7) if _NUMBER.fullmatch(row[3])]
     found = next((row for row in accounts if user in (row[0], row[2])), None)
     if found is None and not user.isdigit():
         raise BuildError(f"the image has no user {user!r}; write a number, or a name of the base's /etc/passwd")
@@ -111,5 +113,5 @@ def _records(roots: Sequence[Path], name: str, fields: int) -> list[list[str]]:
         path = root / name
         if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
             rows = [line.split(":") for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
-            return [row for row in rows if len(row) == fields and row[2].isdigit()]
+            return [row for row in rows if len(row) == fields and _NUMBER.fullmatch(row[2])]
     return []

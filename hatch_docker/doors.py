@@ -30,13 +30,14 @@ _made: WeakKeyDictionary[Any, Receipt] = WeakKeyDictionary()
 def guarded(app: Any, work: Callable[[], Result]) -> Result:
     """Do the work of a door; a failure that the user can do something about ends the program with one line."""
     from hatch_docker.ending import stoppable
+    from hatch_docker.progress import plain
 
     try:
         with stoppable(), hatchling_errors():
             return work()
     except HatchDockerError as error:
-        # A file's name may be no text at all; what prints the line need not know.
-        app.abort(str(error).encode(errors="backslashreplace").decode(), code=error.exit_status)
+        # A file's name may be no text at all, or orders to a terminal; what prints the line need not know.
+        app.abort(plain(str(error)), code=error.exit_status)
         raise
 
 

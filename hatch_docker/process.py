@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,28 @@ if TYPE_CHECKING:
     import threading
 
 LAST_LINES = 20
+SHORTEST_LINE = 6  # characters of a line of a secret that is hidden by itself
 
 
 def redact(text: str, secrets: Sequence[str]) -> str:
-    """`text` with every secret value replaced by `***`."""
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "***")
+    """`text` with every secret value replaced by `***`, in whatever way programs usually write it."""
+    for word in sorted({word for secret in secrets for word in _spellings(secret)}, key=len, reverse=True):
+        text = text.replace(word, "***")
     return text
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """A secret as it is, line by line, inside of Python's and JSON's quotes, in a URL, and in base64."""
+    if not secret:
+        return
+    import base64
+    import json
+    from urllib.parse import quote
+
+    yield secret
+    yield from (line.strip() for line in secret.splitlines() if len(line.strip()) >= SHORTEST_LINE)
+    yield from (repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe=""), quote(secret))
+    yield base64.b64encode(secret.encode(errors="surrogateescape")).decode()
 
 
 class ProcessFailed(ProgramError):

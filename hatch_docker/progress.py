@@ -6,6 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
+def plain(text: str) -> str:
+    """A text that a terminal only shows: names in archives, registries and builds may hold orders to it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where lines go. `verbosity` is hatch's: 0 by default, `-v` adds one, `-q` takes one away."""
@@ -16,17 +26,17 @@ class Progress:
     def info(self, line: str) -> None:
         """A step that takes time, a result: shown by default."""
         if self.verbosity >= 0:
-            self.write(line)
+            self.write(plain(line))
 
     def detail(self, line: str) -> None:
         """A guess and its reason, a cache hit, a program's output: shown with `-v`."""
         if self.verbosity >= 1:
-            self.write(line)
+            self.write(plain(line))
 
     def warn(self, line: str) -> None:
         """Something that the user should know whatever they asked to see, but for `-qq`."""
         if self.verbosity >= -1:
-            self.write(f"warning: {line}")
+            self.write(plain(f"warning: {line}"))
 
 
 def silent() -> Progress:

@@ -138,7 +138,8 @@ def _wheel_builder(builder: BuilderInterface[Any, Any]) -> BuilderInterface[Any,
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     files = builder.recurse_included_files
-    builder.recurse_included_files = lambda: map(_checked, files())  # type: ignore[method-assign]
+    checked = functools.partial(_checked, root=Path(builder.root))
+    builder.recurse_included_files = lambda: map(checked, files())  # type: ignore[method-assign]
     (artifact,) = builder.build(
         directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
     )
@@ -159,7 +160,7 @@ def _check_code(wheel: Path, core: Any) -> None:
             )
 
 
-def _checked(file: IncludedFile) -> IncludedFile:
+def _checked(file: IncludedFile, root: Path) -> IncludedFile:
     """A file that hatchling is about to read: it would wait at a pipe forever, and stop at a socket."""
     shown = file.relative_path or file.path
     try:
@@ -168,11 +169,31 @@ def _checked(file: IncludedFile) -> IncludedFile:
         raise ConfigError(f"cannot read {shown} of the project: {error.strerror}; {_LEAVE_OUT}") from error
     if not stat.S_ISREG(mode):
         raise ConfigError(f"{shown} of the project is no regular file; {_LEAVE_OUT}")
+    if why := refused_link(file.path, root):
+        raise ConfigError(f"{shown} of the project is a link to {why}; {_LEAVE_OUT}")
     if not os.access(file.path, os.R_OK):
         raise ConfigError(f"cannot read {shown} of the project: Permission denied; {_LEAVE_OUT}")
     if os.fsencode(file.path) != file.path.encode(errors="replace"):
         raise ConfigError(f"the name of {shown!r} of the project is not UTF-8; rename it")
     return file
+
+
+def refused_link(path: str, root: Path) -> str:
+    """What a link of the project leads to that must not be taken along, "" for all else.
+
+    Links may lead about the repository, not out of it, or whoever wrote one could take the user's own files. What
+    `force-include` names outside of the project was named by the project's own hand.
+    """
+    from hatch_docker.wheels.secrets import secret_part
+
+    real, here = os.path.realpath(path), os.path.abspath(path)  # noqa: PTH100 - links are not to be followed in one
+    if not here.startswith(f"{root}{os.sep}") or real == os.path.realpath(root) + here.removeprefix(str(root)):
+        return ""
+    top = os.path.realpath(next((place for place in (root, *root.parents) if (place / ".git").exists()), root))
+    if not Path(real).is_relative_to(top):
+        return "a place outside of the project"
+    part = secret_part(os.path.relpath(real, top))
+    return f"{part}, which looks like a secret" if part else ""
 
 
 def _authors(data: Mapping[str, list[str]]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -114,6 +115,8 @@ def remove_leftovers(path: Path) -> None:
 
 
 def _remove_unheld(path: Path) -> None:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return  # not ours
     with contextlib.suppress(OSError), path.open("rb") as stream:
         if time.time() - path.lstat().st_mtime > HOLD_TIME:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -282,14 +285,28 @@ def _touch(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree that may hold directories without write permission; links in it are never followed."""
+    """Remove a tree that may hold directories without write permission; links in it are never followed.
+
+    As deep as it may be: what a build left is removed level by level, each directory brought up to the top first.
+    """
     if path.is_symlink() or not path.is_dir():
         return
-    for directory, names, _ in os.walk(path):  # lists a link to a directory, and does not enter it
-        for name in (directory, *(f"{directory}/{name}" for name in names)):
-            if not Path(name).is_symlink():
-                with contextlib.suppress(OSError):
-                    Path(name).chmod(0o700)
+    token, number = os.urandom(8).hex(), 0
+    waiting = [path]
+    while waiting:
+        directory = waiting.pop()
+        entries: list[os.DirEntry[str]] = []
+        with contextlib.suppress(OSError):
+            directory.chmod(0o700)
+            entries = list(os.scandir(directory))
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    Path(entry.path).chmod(0o700)  # or it cannot be renamed
+                    number += 1
+                    waiting.append(Path(entry.path).rename(path / f".{token}.{number}"))
+                else:
+                    Path(entry.path).unlink()
     shutil.rmtree(path, ignore_errors=True)
 
 

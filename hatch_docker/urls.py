@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import ipaddress
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
@@ -18,6 +19,7 @@ PORTS = {"http": 80, "https": 443}
 BUNDLES = ("HATCH_DOCKER_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 WELL_KNOWN = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 Origin = tuple[str, str, int]
+_ESCAPE = "; in a password write / as %2F, # as %23, ? as %3F and @ as %40"
 
 
 def split(url: str) -> SplitResult:
@@ -25,8 +27,8 @@ def split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise RegistryError(f"{shown(url)[:200]!r} is not a URL: {error}") from error
+    except ValueError:  # whose text quotes a part that may be a password
+        raise RegistryError(f"{shown(url)[:200]!r} is not a URL{_ESCAPE if '@' in url else ''}") from None
     if parts.scheme not in PORTS or not parts.hostname or port == 0:
         raise RegistryError(f"{shown(url)!r} is not an http or https URL")
     return parts
@@ -45,6 +47,10 @@ def shown(url: str) -> str:
     except ValueError:
         return "(a malformed URL)"
     host = parts.netloc.rpartition("@")[2]
+    head, _, tail = url.rpartition("@")
+    scheme, mark, before = head.rpartition("://")
+    if host == parts.netloc and ":" in before:  # "user:pass/word@host": a "/" that is not escaped
+        return f"{scheme}{mark}***@" + tail.partition("?")[0].partition("#")[0]
     return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else host + parts.path
 
 
@@ -58,7 +64,7 @@ def follow(url: str, location: str) -> str:
         target = urljoin(url, location)
         parts = urlsplit(target)
     except ValueError as error:
-        raise RegistryError(f"{shown(url)} leads to something that is not a URL: {error}") from error
+        raise RegistryError(f"{shown(url)} leads to something that is not a URL") from error
     if parts.scheme not in PORTS or not parts.hostname:
         raise RegistryError(f"{shown(url)} leads to {shown(target)[:200]!r}: not an http or https URL")
     if urlsplit(url).scheme == "https" and parts.scheme == "http":
@@ -73,7 +79,11 @@ def may_meet(host: str, target: str) -> bool:
     try:
         address = ipaddress.ip_address(target)
     except ValueError:
-        return target == host or target != "localhost" or is_loopback(host)
+        name = target.rstrip(".")
+        if target != host and re.fullmatch(r"\d+|0[xX][0-9a-fA-F]*", name.rpartition(".")[2]):
+            # "2852039166" and "0x7f.1" are addresses to a resolver (inet_aton(3)), and to nobody else
+            return False
+        return target == host or (name != "localhost" and not name.endswith(".localhost")) or is_loopback(host)
     return target == host or address.is_global or (address.is_loopback and is_loopback(host))
 
 

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "context": {"progress", "store", "transport"},
     # what the user said, what the project is, and what follows from both
     "config": {"config", "errors"},
-    "project": {"errors", "process"},
+    "project": {"errors", "process", "wheels.secrets"},
     "release": {"errors", "plan", "project"},
     "defaults": {"config", "errors", "oci.model", "plan", "project", "release.names"},
     # the parts of an image

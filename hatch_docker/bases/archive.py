@@ -6,6 +6,7 @@ hash that the signed text gives it. So the mirror may be plain http. Format: Rep
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ class Release:
     archive: str
     files: Mapping[str, tuple[str, int]]
     by_hash: bool
+    date: float = 0.0                          # when it was signed, in seconds since the epoch
 
     def index(self, architecture: str) -> Index:
         """The Packages file of component main; raises BaseImageError without one for the architecture."""
@@ -96,7 +98,10 @@ def read_release(text: bytes, where: str, suite: str, archive: str, *, now: floa
             files[match[3]] = (f"sha256:{match[1]}", int(match[2]))
     if not files:
         raise BaseImageError(f"{where} lists no files with their SHA256")
-    return Release(where, suite, archive, files, fields.get("acquire-by-hash", "") == "yes")
+    date = 0.0
+    with contextlib.suppress(BaseImageError):
+        date = _seconds(fields.get("date", ""), where)
+    return Release(where, suite, archive, files, fields.get("acquire-by-hash", "") == "yes", date)
 
 
 def _seconds(date: str, where: str) -> float:

@@ -25,12 +25,12 @@ CONTENT_LIMIT = 96 << 20  # bytes of a file to look into; unstripped Python libr
 CHUNK = 1 << 20
 _PLACES = ("usr/local/bin", "usr/bin", "bin")  # the official python images build theirs into /usr/local
 
-_PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d+)")
+_PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d{1,2})")
 _LIBRARY = re.compile(r"(?:.*/)?libpython3\.\d+\.so\.1\.0")
 _LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so|ld-musl-[^/]+\.so\.1|libc\.musl-[^/]+\.so\.1)")
 _TEXTS = frozenset({"etc/passwd", "etc/os-release", "usr/lib/os-release"})
-_GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d+)")
-_MUSL_VERSION = re.compile(rb"\0(1\.\d+)\.\d+\0")
+_GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d{1,3})\b")
+_MUSL_VERSION = re.compile(rb"\0(1\.\d{1,2})\.\d{1,3}\0")
 _MACHINES = {  # e_machine -> GOARCH
     3: "386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64", 258: "loong64",
 }  # fmt: skip
@@ -108,10 +108,11 @@ def _scan(image: Image, name: str, places: list[str]) -> Facts:
     python, program = _find_python(tree, symlinks, places, name)
     _check_machine(program, image, name)
     release = _release(tree)
+    codename = release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else ""
     return Facts(
         Interpreter(f"/{python}", _python_version(python, program, tree, name)), _libc(tree, name),
         _users(tree), frozenset(path for path, entry in tree.items() if entry.kind == "directory"), symlinks,
-        release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else "", sizes,
+        codename if re.fullmatch(r"[a-z]{1,32}", codename) else "", sizes,
     )  # fmt: skip
 
 
@@ -196,7 +197,7 @@ def _users(tree: Mapping[str, Entry]) -> dict[str, tuple[int, int]]:
     users: dict[str, tuple[int, int]] = {}
     for line in _text(tree, "etc/passwd").splitlines():
         fields = line.split(":")
-        if len(fields) >= 4 and fields[2].isdecimal() and fields[3].isdecimal():
+        if len(fields) >= 4 and all(re.fullmatch(r"[0-9]{1,10}", number) for number in fields[2:4]):
             users.setdefault(fields[0], (int(fields[2]), int(fields[3])))
     return users
 

@@ -7,13 +7,13 @@ unchanged build needs neither the network nor the Packages files. Nothing rememb
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hatch_docker.bases.apt import Mirrors, find_mirrors
-from hatch_docker.bases.archive import KEYRING, Index, fetch_releases, fetch_universe
+from hatch_docker.bases.archive import KEYRING, Index, Release, fetch_releases, fetch_universe
 from hatch_docker.bases.memory import LIFETIME, REFRESH_VARIABLE, SNAPSHOT, snapshot_key
 from hatch_docker.bases.resolve import Package, Universe, resolve
 from hatch_docker.errors import RegistryError, TransientError
@@ -80,15 +80,26 @@ def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[Index, ...], bool]:
             return tuple(Index(*row) for row in known["indexes"]), False
         try:
             releases = fetch_releases(archive.mirrors(), archive.suite, ctx, keyring=archive.keyring)
+            _check_order(releases, known or {})
         except RegistryError as error:
             if not known:
                 raise
             ctx.progress.warn(f"{error}; going on with {archive.name} as of {_date(asked)}")
             return tuple(Index(*row) for row in known["indexes"]), False
         indexes = tuple(release.index(archive.architecture) for release in releases)
-        fact = {"time": time.time(), "indexes": [astuple(index) for index in indexes]}
+        fact = {
+            "time": time.time(), "indexes": [astuple(index) for index in indexes],
+            "dates": {release.suite: release.date for release in releases},
+        }  # fmt: skip
         ctx.store.remember(SNAPSHOT, key, fact)
         return indexes, True
+
+
+def _check_order(releases: Sequence[Release], known: Mapping[str, Any]) -> None:
+    """Raise RegistryError for a release that is older than the one before: signed as it is, it holds fixes back."""
+    for release in releases:
+        if release.date < known.get("dates", {}).get(release.suite, 0.0):
+            raise RegistryError(f"{release.where} is older than what a mirror had before: this one lags behind")
 
 
 def _date(seconds: float) -> str:

@@ -19,7 +19,7 @@ from hatch_docker.oci.model import Layer
 from hatch_docker.plan import FilePlan
 from hatch_docker.store import file_digest, key_of
 from hatch_docker.wheels.install import SOURCE_DATE, parent_entries
-from hatch_docker.wheels.secrets import looks_secret
+from hatch_docker.wheels.secrets import looks_secret, secret_part
 
 OPTION = "tool.hatch-docker.files"
 
@@ -78,8 +78,11 @@ def _entries(plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:
     source = root / plan.source
     target = _target(plan, source, base)
     # realpath and not resolve: that raises where links go round in circles
-    if not Path(os.path.realpath(source)).is_relative_to(os.path.realpath(root)):
+    real, top = Path(os.path.realpath(source)), os.path.realpath(root)
+    if not real.is_relative_to(top):
         raise ConfigError(f"{OPTION}: {plan.source} is a link that leads out of the project")
+    if part := secret_part(f"{plan.source}/{real.relative_to(top).as_posix()}"):
+        raise ConfigError(f"{OPTION}: {plan.source} is {part} or in it, which looks like a secret; name another file")
     if source.is_file():
         yield _file(source, target, plan)
     elif source.is_dir():

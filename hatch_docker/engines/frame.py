@@ -17,7 +17,7 @@ from hatch_docker.oci.mutate import build_image
 from hatch_docker.plan import BasePlan, BuildPlan, Plan
 from hatch_docker.project import Source
 from hatch_docker.wheels import Pin, Target
-from hatch_docker.wheels.secrets import looks_secret
+from hatch_docker.wheels.secrets import secret_part
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -79,10 +79,10 @@ def check_secrets(wheel: Path) -> None:
     except zipfile.BadZipFile as error:
         raise WheelError(f"{wheel.name} is not a wheel: {error}") from error
     for name in names:
-        if looks_secret(name.rpartition("/")[2]):
+        if part := secret_part(name):
             raise WheelError(
                 f"the project's wheel holds {name}, which looks like a secret; "
-                f'exclude it: [tool.hatch.build] exclude = ["{name.rpartition("/")[2]}"]'
+                f'exclude it: [tool.hatch.build] exclude = ["{part}"]'
             )
 
 

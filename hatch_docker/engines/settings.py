@@ -20,7 +20,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 def image_settings(plan: Plan, base: Base, created: int) -> Settings:
     """The configuration of the image (config.md): the plan's over the base's."""
     config = plan.config
-    base_env = dict(item.split("=", 1) for item in base.image.config_json.get("config", {}).get("Env") or [])
+    base_env = dict(item.split("=", 1) for item in (base.image.config_json.get("config") or {}).get("Env") or [])
     path = f"/{VENV}/bin:{base_env.get('PATH', DEFAULT_PATH)}"
     return Settings(
         entrypoint=config.entrypoint,

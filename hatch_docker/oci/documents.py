@@ -164,6 +164,7 @@ def assemble(
     for name in ("os", "architecture"):
         if not isinstance(value.get(name), str) or not value[name]:
             raise ImageError(f"{what}: config.{name} is missing")
+    _check_config(value, f"{what}: config")
     rootfs = value.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or not all(DIGEST.fullmatch(str(item)) for item in diff_ids):
@@ -173,6 +174,30 @@ def assemble(
     pairs = zip(layers, diff_ids, strict=True)
     made = tuple(Layer(layer, diff_id, None, opener(layer)) for layer, diff_id in pairs)
     return Image(descriptor, manifest, config, made)
+
+
+def _check_config(value: dict[str, Any], where: str) -> None:
+    """Raise ImageError where what is read of a configuration later is not what config.md says."""
+    settings = value.get("config") or {}
+    if not isinstance(settings, dict):
+        raise ImageError(f"{where}.config is not an object")
+    for name in ("Env", "Entrypoint", "Cmd"):
+        words = settings.get(name) or []
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ImageError(f"{where}.config.{name} is not a list of texts")
+        if name == "Env" and not all("=" in word[1:] and "\0" not in word for word in words):
+            raise ImageError(f"{where}.config.Env has an item that is not NAME=VALUE")
+    for name in ("Labels", "ExposedPorts", "Volumes", "Healthcheck"):
+        if not isinstance(settings.get(name) or {}, dict):
+            raise ImageError(f"{where}.config.{name} is not an object")
+    for name in ("User", "WorkingDir", "StopSignal"):
+        if not isinstance(settings.get(name) or "", str):
+            raise ImageError(f"{where}.config.{name} is not a text")
+    history = value.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(item, dict) for item in history):
+        raise ImageError(f"{where}.history is not a list of objects")
+    if not isinstance(value.get("variant") or "", str):
+        raise ImageError(f"{where}.variant is not a text")
 
 
 def check_platform(image: Image, platform: Platform, what: str) -> None:

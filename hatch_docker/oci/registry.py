@@ -21,6 +21,7 @@ from urllib.parse import quote
 from hatch_docker import urls
 from hatch_docker.answers import Refused, explain
 from hatch_docker.errors import RegistryError, TransientError
+from hatch_docker.oci.compression import LAYER_LIMIT
 from hatch_docker.oci.documents import (
     CONFIG_LIMIT,
     DOCUMENT_LIMIT,
@@ -131,6 +132,9 @@ def _image(
     config = parse_manifest(manifest, what).config
     if config.size > CONFIG_LIMIT:
         raise RegistryError(f"{what}: its config has {config.size} bytes, more than {CONFIG_LIMIT}")
+    for layer in parse_manifest(manifest, what).layers:
+        if layer.size > LAYER_LIMIT:
+            raise RegistryError(f"{what}: its layer {layer.digest} has {layer.size} bytes, more than {LAYER_LIMIT}")
     data = fetch_blob(remote, reference, config, blobs).read_bytes()
     return assemble(
         descriptor, manifest, data, lambda layer: _opener(remote, reference, layer, blobs), what

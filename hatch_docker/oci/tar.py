@@ -18,6 +18,7 @@ from hatch_docker.oci.model import Opener
 BLOCK = 512
 END = bytes(2 * BLOCK)
 CHUNK = 1 << 16
+DEPTH_LIMIT = 256  # directories; what walks a tree, here or elsewhere, may do so by recursion
 PATH_LIMIT = 4095  # Linux's PATH_MAX, less the final NUL
 EXTENSION_LIMIT = 1 << 20  # bytes of one PAX or GNU header, which is held in memory
 
@@ -81,6 +82,8 @@ def safe_path(name: str, *, backslash: bool = True) -> str:
         len(name) > PATH_LIMIT or any(len(part.encode(errors="surrogateescape")) > 255 for part in parts)
     ):
         raise ImageError(f"unsafe path {name[:80]!r}... in an archive: it is too long for a file system")
+    if len(parts) > DEPTH_LIMIT:
+        raise ImageError(f"unsafe path {name[:80]!r}... in an archive: it is more than {DEPTH_LIMIT} directories deep")
     return "/".join(parts)
 
 

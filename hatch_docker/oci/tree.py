@@ -20,6 +20,7 @@ from hatch_docker.oci.model import Layer
 from hatch_docker.oci.tar import CHUNK
 
 CONTENT_LIMIT = 1 << 20   # bytes of a file that `listing` reads along
+CONTENTS_LIMIT = 512 << 20  # bytes of all of them together
 ENTRY_LIMIT = 1_000_000   # of one image; each takes some hundred bytes of memory
 DEPTH_LIMIT = 256
 LINKS_LIMIT = 40          # symlinks in one path, as in Linux
@@ -147,11 +148,13 @@ def _prune(parent: _Node, name: str, layer: int) -> None:
 
 def _merge(layers: Sequence[Layer], contents: Callable[[str], bool] | None, limit: int = 0) -> _Tree:
     tree = _Tree()
+    left = CONTENTS_LIMIT
     for number, layer in enumerate(layers):
         for ordinal, (entry, stream) in enumerate(layer_entries(layer)):
             node = tree.apply(entry, (number, ordinal))
             if contents is not None and stream is not None and node is not None and contents(node.entry.path):
-                if entry.size > limit:
+                left -= entry.size
+                if entry.size > limit or left < 0:
                     raise ImageError(f"{entry.path} of a layer has {entry.size} bytes, too many to look into")
                 node.entry = dataclasses.replace(node.entry, content=stream.read(limit))
     return tree

@@ -29,7 +29,7 @@ from hatch_docker.process import ProcessFailed
 from hatch_docker.store import file_digest, key_of, remove_tree
 from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.environment import build_environment
-from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget, check_fits
+from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget, check_made
 from hatch_docker.wheels.sandbox import BUILD_USER, Bind, run_in
 from hatch_docker.wheels.sdist import Sdist, read_sdist
 
@@ -340,7 +340,7 @@ def _take(result: Mapping[str, Any], output: Path, directory: Path, source: Sdis
     if isinstance(requires, list) and requires:
         raise _MoreNeeded([str(line) for line in requires])
     name = str(result.get("wheel", ""))
-    check_fits(name, target)
+    check_made(name, source.name, target)
     wheel = output / name
     if "/" in name or not wheel.exists() or not stat.S_ISREG(wheel.lstat().st_mode):
         raise BuildError(f"building {source.name}: its backend says that it made {name}, and there is no such file")

@@ -125,8 +125,11 @@ def _index(text: str, environ: Mapping[str, str], *, name: str = "", default: bo
         parts = urlsplit(text)
         host = parts.netloc.rpartition("@")[2]
         login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-    except ValueError as error:
-        raise ConfigError(f"the package index {urls.shown(text)!r} is not a URL: {error}") from error
+        parts.port  # noqa: B018 - raises where it is no number
+    except ValueError:  # whose text quotes a part that may be a password
+        raise ConfigError(
+            f"the package index {urls.shown(text)!r} is not a URL; in a password write / as %2F, # as %23 and @ as %40"
+        ) from None
     if name:
         variable = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
         user, password = environ.get(f"{variable}_USERNAME"), environ.get(f"{variable}_PASSWORD")

@@ -189,3 +189,16 @@ def check_fits(filename: str, target: Target) -> None:
             f"wheel {filename} does not fit the base, which is {target}; "
             "choose another version or base, or let the builder make the wheel"
         )
+
+
+def check_made(filename: str, sdist: str, target: Target) -> None:
+    """Raise WheelError where a wheel does not fit the target, or is not of the package and version of its sdist."""
+    from packaging.utils import InvalidSdistFilename, parse_sdist_filename, parse_wheel_filename
+
+    check_fits(filename, target)
+    try:
+        wanted = parse_sdist_filename(sdist)
+    except InvalidSdistFilename as error:
+        raise WheelError(f"{sdist} is not the name of an sdist: {error}") from None
+    if parse_wheel_filename(filename)[:2] != wanted:
+        raise WheelError(f"building {sdist} gave {filename}, which is another package or version; tell its makers")

@@ -7,16 +7,13 @@ No code of a package runs on this machine.
 
 from __future__ import annotations
 
-import gzip
-import tarfile
 import tomllib
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.context import Context
-from hatch_docker.errors import WheelError
+from hatch_docker.errors import ImageError, WheelError
 from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import Indexes
@@ -27,7 +24,7 @@ SdistMetadata = Callable[[Pin, Path], bytes]
 """Builds the core metadata (METADATA) of an sdist in isolation: its pin, its file -> the document's bytes."""
 
 ROUNDS = 20                               # a resolution that needs more allows a package per round, and is stuck
-LARGEST = 256 << 20                       # bytes of an sdist, unpacked, that are looked through for its metadata
+LARGEST = 2 << 30                         # bytes that an sdist may unpack to
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +104,19 @@ def static_metadata(path: Path, filename: str) -> Found | None:
         return found
     try:
         project = tomllib.loads(documents.get(b"pyproject.toml", b"").decode()).get("project")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(project, dict) or {"dependencies", "optional-dependencies"} & set(project.get("dynamic", [])):
+    if not isinstance(project, dict):
         return None
-    lines = list(project.get("dependencies", []))
-    optional: Mapping[str, Sequence[str]] = project.get("optional-dependencies", {})
+    dynamic, lines = project.get("dynamic", []), project.get("dependencies", [])
+    optional = project.get("optional-dependencies", {})
+    lists = [dynamic, lines, *(optional.values() if isinstance(optional, dict) else [None])]
+    if not all(isinstance(one, list) and all(isinstance(line, str) for line in one) for one in lists):
+        return None  # not valid; its backend will say so
+    if {"dependencies", "optional-dependencies"} & set(dynamic):
+        return None
     for extra, extra_lines in sorted(optional.items()):
-        lines += [_with_extra(line, extra) for line in extra_lines]
+        lines = [*lines, *(_with_extra(line, extra) for line in extra_lines)]
     return tuple(lines), tuple(sorted(optional))
 
 
@@ -128,16 +130,18 @@ def _documents(path: Path, filename: str) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     if not filename.endswith((".tar.gz", ".tgz")):
         return found
+    from hatch_docker.oci.compression import Decompressed
+    from hatch_docker.oci.tar import read_tar
+
     try:
-        with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
-            for member in archive:
-                if member.offset > LARGEST or len(found) == 2:
+        with path.open("rb") as stream:
+            for entry, content in read_tar(Decompressed(stream, LARGEST)):
+                name = entry.path.partition("/")[2]
+                if name in ("PKG-INFO", "pyproject.toml") and content is not None and entry.size < 1 << 20:
+                    found[name.encode()] = content.read()
+                if len(found) == 2:
                     break
-                top, _, name = member.name.removeprefix("./").partition("/")
-                if top and name in ("PKG-INFO", "pyproject.toml") and member.isreg() and member.size < 1 << 20:
-                    data = archive.extractfile(member)
-                    found[name.encode()] = data.read() if data else b""
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+    except (OSError, ImageError) as error:
         raise WheelError(f"{filename} cannot be read as an sdist: {error}") from error
     return found
 

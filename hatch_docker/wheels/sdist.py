@@ -11,6 +11,7 @@ from hatch_docker.errors import ImageError, WheelError
 from hatch_docker.store import key_of
 
 LIMIT = 2 << 30         # bytes that an sdist may unpack to
+MEMBERS = 200_000       # files of an sdist
 PYPROJECT = 1 << 20     # bytes of a pyproject.toml
 LEGACY = "setuptools.build_meta:__legacy__"
 
@@ -46,6 +47,8 @@ def read_sdist(path: Path, name: str = "") -> Sdist:
                     digest.update(pyproject)
                 while content is not None and (piece := content.read(1 << 20)):
                     digest.update(piece)
+                if len(files) >= MEMBERS:
+                    raise WheelError(f"{name} holds more than {MEMBERS} files")
                 executable = bool(entry.mode & 0o100)
                 files.append([entry.path, entry.kind, executable, entry.target, digest.hexdigest()])
     except (OSError, ImageError) as error:
@@ -60,6 +63,6 @@ def _build_system(pyproject: bytes, name: str) -> tuple[tuple[str, ...], str, tu
         backend_path = table.get("backend-path", [])
         if not all(isinstance(item, str) for item in (*requires, backend, *backend_path)):
             raise WheelError(f"{name}: [build-system] of its pyproject.toml has values that are not texts")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WheelError(f"{name}: [build-system] of its pyproject.toml is not valid (PEP 518): {error}") from error
     return tuple(requires), backend, tuple(backend_path)

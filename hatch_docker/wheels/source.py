@@ -27,6 +27,7 @@ from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import safe_path
 
 LIMIT = 16 << 30              # bytes that a wheel may unpack to; those of GPU libraries reach some
+METADATA_LIMIT = 64 << 20     # bytes of RECORD and the like, which are held in memory
 RATIO, GRACE = 200, 64 << 20  # times its own size, once past so many bytes
 _HASHES = frozenset({"sha256", "sha384", "sha512"})
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
@@ -143,6 +144,8 @@ class Source(WheelSource):
         info = self._members.get(f"{self._directory}/{filename}")
         if info is None:
             raise BadWheelError(f"it has no {self._directory}/{filename}")
+        if info.file_size > METADATA_LIMIT:
+            raise BadWheelError(f"{info.filename} has {info.file_size} bytes")
         try:
             return self._archive.read(info).decode()
         except UnicodeDecodeError as error:

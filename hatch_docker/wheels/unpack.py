@@ -99,6 +99,9 @@ class _Destination(WheelDestination):
         library = f"{self._venv.root}/lib64/"
         if target.startswith(library):  # a link to lib
             target = f"{self._venv.root}/lib/{target.removeprefix(library)}"
+        inside = target.removeprefix(f"{self._venv.site_packages}/").split("/")
+        if len(inside) == 2 and inside[0].endswith(".dist-info") and inside[0] != self._source.dist_info_dir:
+            raise BadWheelError(f"it brings {inside[0]}, the metadata of another package")
         mode = 0o755 if is_executable or scheme == "scripts" else 0o644
         member = stream if isinstance(stream, Member) else None
         script = scheme == "scripts" and member is not None and member.start(8) == b"#!python"

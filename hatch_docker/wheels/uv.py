@@ -86,6 +86,7 @@ def compile_lock(
     each. Raises MissingWheelError, TransientError, or WheelError with uv's explanation.
     """
     program = find_uv(ctx.environ)
+    _check_lines(lines)
     command = [
         program, "pip", "compile", "-", "--format", "pylock.toml", "--quiet", "--no-header",
         "--python", sys.executable, "--python-version", target.python,
@@ -111,6 +112,19 @@ def compile_lock(
         return tomllib.loads(output)
     except tomllib.TOMLDecodeError as error:
         raise WheelError(f"{program} gave no pylock.toml ({error}); uv 0.8.6 or newer is needed") from error
+
+
+def _check_lines(lines: Sequence[str]) -> None:
+    """Raise WheelError unless every line is a requirement: an sdist may name others, not options and files for uv."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for line in lines:
+        try:
+            Requirement(line)
+        except InvalidRequirement:
+            raise WheelError(f"{line[:100]!r} is not a requirement (PEP 508); correct whoever asks for it") from None
+        if "\n" in line or "\r" in line:
+            raise WheelError(f"{line[:100]!r} is more than one line; correct whoever asks for it")
 
 
 def _settings(indexes: Indexes, metadata: Mapping[str, Mapping[str, Sequence[str]]]) -> str:

@@ -1,0 +1,297 @@
+"""G2, B7, K5: what a user keeps secret is in no layer, document, output or cache of a whole build."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.compression import Decompressed
+from hatch_docker.oci.layout import blobs_of
+from hatch_docker.oci.model import Layer
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.registry import Remote, push
+from hatch_docker.progress import silent
+from hatch_docker.transport import make_client
+from tests.fakes.bases import image_of
+from tests.fakes.index import FakeIndex, make_wheel
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.trees import need_sandbox
+from tests.integration.builds import Outcome, build, run_build
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+MARK = "planted-secret"
+
+
+def mark(name: str) -> str:
+    """A secret that can be told from the others, with characters that are written otherwise in a URL or in quotes."""
+    return f"{MARK}-{name}"
+
+
+def traces(data: bytes) -> bool:
+    """Whether a secret is in some bytes, as it is or in the base64 of a login."""
+    # Whatever stands before it, the middle of its base64 is one of three.
+    forms = [MARK.encode(), *(base64.b64encode(pad + MARK.encode())[4:-4] for pad in (b"", b"x", b"xx"))]
+    return any(form in data for form in forms)
+
+
+def contents(outcome: Outcome) -> Iterator[tuple[str, bytes]]:
+    """Every document and every unpacked layer of the image, and every other file in dist/."""
+    for descriptor, content in blobs_of(outcome.item()):
+        if isinstance(content, Layer):
+            with content.open() as stream:
+                plain = Decompressed(stream)
+                yield descriptor.digest, b"".join(iter(lambda plain=plain: plain.read(1 << 20), b""))
+        else:
+            yield descriptor.digest, content
+    for path in outcome.directory.iterdir():
+        if path.suffix == ".json":
+            yield path.name, path.read_bytes()
+
+
+def told(outcome: Outcome, cache: Path, start: float) -> list[str]:
+    """Where a secret shows: in the output, in dist/, or in what the cache has gained since `start`."""
+    found = ["the output"] if traces(outcome.output.encode()) else []
+    if outcome.status == 0:
+        found += [name for name, data in contents(outcome) if traces(data)]
+    for name in ("blobs", "facts", "locks", "tmp", "trees/wheel", "trees/build-env"):
+        for path in (cache / "v1" / name).rglob("*"):
+            if path.is_file() and path.stat().st_mtime >= start - 1 and traces(path.read_bytes()):
+                found.append(str(path.relative_to(cache)))
+    return found
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A user's home with a secret in every file that tools keep theirs in."""
+    home = tmp_path / "home"
+    files = {
+        ".netrc": f"machine 127.0.0.2 login netrc password {mark('netrc')}\n",
+        ".pypirc": f"[pypi]\nusername = __token__\npassword = {mark('pypirc')}\n",
+        ".git-credentials": f"https://user:{mark('git')}@git.example\n",
+        ".config/pip/pip.conf": f"[global]\ntimeout = 10\nproxy-note = {mark('pip')}\n",
+        ".ssh/id_rsa": f"-----BEGIN\n{mark('ssh')}\n-----END\n",
+        ".aws/credentials": f"[default]\naws_secret_access_key = {mark('aws-file')}\n",
+    }
+    for name, text in files.items():
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (home / ".netrc").chmod(0o600)
+    return home
+
+
+def variables(home: Path, **more: str) -> dict[str, str]:
+    """The environment of somebody who has secrets, and asks to see everything."""
+    return {
+        "HOME": str(home), "HATCH_VERBOSE": "2", "TOKEN": mark("token"), "AWS_SECRET_ACCESS_KEY": mark("aws"),
+        "GITHUB_TOKEN": mark("github"), "UV_PUBLISH_TOKEN": mark("publish"), **more,
+    }
+
+
+def secret_files(project: Path) -> None:
+    """Secrets beside the sources, which git is told to ignore."""
+    files = {
+        ".env": f"PASSWORD={mark('env')}\n", "id_rsa": mark("key"), ".pypirc": mark("own-pypirc"), ".netrc": mark("n"),
+        ".git/config": f'[remote "origin"]\n\turl = https://x:{mark("remote")}@git.example/p\n',
+        ".git/HEAD": "ref: refs/heads/main\n", ".gitignore": ".env\nid_rsa\n.pypirc\n.netrc\ndist\n",
+    }
+    for name, text in files.items():
+        path = project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+@pytest.fixture
+def index() -> Iterator[FakeIndex]:
+    """An index that wants a password, and has one package."""
+    fake = FakeIndex(login=("user", mark("index")))
+    fake.add("gadget", make_wheel("gadget", "1.0"))
+    with fake.serving():
+        yield fake
+
+
+def needing_gadget(project: Path, *, table: str = "") -> Path:
+    text = (project / "pyproject.toml").read_text()
+    text = text.replace("[project.scripts]", 'dependencies = ["gadget"]\n\n[project.scripts]')
+    (project / "pyproject.toml").write_text(text + table)
+    return project
+
+
+@pytest.mark.parametrize("where", ["UV_INDEX_URL", "PIP_INDEX_URL", "UV_INDEX", "tool.uv", "netrc"])
+def test_the_password_of_an_index(
+    where: str, index: FakeIndex, home: Path, tmp_path: Path, cache: Path
+) -> None:
+    """Wherever it stands, the index gets it and nobody else; asked again without it, the build fails and is silent."""
+    project = write_project("hello", tmp_path / "p")
+    secret_files(project)
+    own: dict[str, str] = {}
+    table = ""
+    if where == "netrc":
+        (home / ".netrc").write_text(f"machine 127.0.0.1 login user password {mark('index')}\n")
+        own = {"UV_INDEX_URL": index.url}
+    elif where == "tool.uv":
+        table = f'\n[[tool.uv.index]]\nname = "inner"\nurl = "{index.url_with_login}"\ndefault = true\n'
+    elif where == "UV_INDEX":
+        own = {
+            "UV_INDEX": f"inner={index.url}", "UV_INDEX_INNER_USERNAME": "user",
+            "UV_INDEX_INNER_PASSWORD": mark("index"),
+        }
+    else:
+        own = {where: index.url_with_login}
+    needing_gadget(project, table=table)
+    start = time.time()
+    outcome = build(project, cache, variables=variables(home, **own))
+    assert "gadget 1.0" in str(outcome.receipt)
+    assert told(outcome, cache, start) == []
+    index.login = ("user", "changed meanwhile")
+    refused = run_build(project, cache, variables=variables(home, HATCH_DOCKER_REFRESH="1", **own))
+    assert told(refused, cache, start) == []
+
+
+SHOUTING_HOOK = '''
+import base64, hashlib, json, os, sys
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+class Hook(BuildHookInterface):
+    def initialize(self, version, build_data):
+        if self.target_name != "wheel":
+            return
+        secret = os.environ["BUILD_KEY"]
+        assert hashlib.sha256(secret.encode()).hexdigest() == "DIGEST"
+        print(os.environ, json.dumps(dict(os.environ)), secret, flush=True)
+        print(base64.b64encode(secret.encode()).decode(), file=sys.stderr, flush=True)
+        for name in ("TOKEN", "AWS_SECRET_ACCESS_KEY", "UV_INDEX_URL", "PIP_INDEX_URL", "GITHUB_TOKEN"):
+            assert name not in os.environ
+        assert not os.path.exists(os.environ["HOME"] + "/.ssh")
+        ENDING
+'''
+
+
+@pytest.mark.parametrize("ending", ["pass", "raise RuntimeError(repr(secret))"], ids=["built", "failed"])
+def test_a_secret_of_the_build(ending: str, home: Path, tmp_path: Path, cache: Path) -> None:
+    """build.secrets: the build reads the value, several lines of it; however it shouts it out, nobody else does.
+
+    And it gets no other variable of the user's, and nothing of the home directory.
+    """
+    need_sandbox()
+    start = time.time()
+    secret = f"-----BEGIN KEY-----\n{mark('line-1')}\n{mark('line-2')} 'quoted\" and \\slashed\n-----END KEY-----\n"
+    project = write_project("hello", tmp_path / "p", options='[tool.hatch-docker.build]\nsecrets = ["BUILD_KEY"]')
+    hook = SHOUTING_HOOK.replace("DIGEST", hashlib.sha256(secret.encode()).hexdigest()).replace("ENDING", ending)
+    (project / "hatch_build.py").write_text(f"# {tmp_path}\n{hook}")
+    with (project / "pyproject.toml").open("a") as stream:
+        stream.write("\n[tool.hatch.build.hooks.custom]\n")
+    secret_files(project)
+    own = {"UV_DEFAULT_INDEX": os.environ["UV_DEFAULT_INDEX"]} if "UV_DEFAULT_INDEX" in os.environ else {}
+    outcome = run_build(project, cache, variables=variables(home, BUILD_KEY=secret, **own))
+    assert outcome.status == (ending != "pass"), outcome.output
+    assert "Traceback" not in outcome.output or ending != "pass"
+    assert "***" in outcome.output
+    assert told(outcome, cache, start) == []
+
+
+def test_the_password_of_a_registry(home: Path, tmp_path: Path, cache: Path) -> None:
+    """From Docker's configuration, to that registry alone; and nothing of it is told when it is refused."""
+    start = time.time()
+    base = image_of(build(write_project("hello", tmp_path / "base"), cache).image().layers[0])
+    password = mark("registry")
+    with FakeRegistry(password=password) as registry:
+        login = base64.b64encode(f"user:{password}".encode()).decode()
+        (home / ".docker").mkdir()
+        (home / ".docker/config.json").write_text(json.dumps({"auths": {registry.host: {"auth": login}}}))
+        environ = {"HOME": str(home)}
+        name = f"{registry.host}/private:1"
+        push(Remote(make_client(environ, silent()), environ), base, [parse_reference(name)])
+        project = write_project("hello", tmp_path / "p", base=name)
+        secret_files(project)
+        outcome = build(project, cache, variables=variables(home))
+        assert outcome.receipt["base"]["name"] == name
+        assert told(outcome, cache, start) == []
+        registry.password = "changed"
+        registry.tokens.clear()
+        other = write_project("hello", tmp_path / "q", base=f"{registry.host}/private:2")
+        refused = run_build(other, cache, variables=variables(home))
+        assert refused.status == 1
+        assert told(refused, cache, start) == []
+        tokens = list(registry.tokens)
+        assert not any(token in outcome.output + refused.output for token in tokens)
+
+
+def test_the_password_of_a_mirror(index: FakeIndex, home: Path, tmp_path: Path, cache: Path) -> None:
+    """It is in the user's environment, and neither in the plan that is written nor in an error."""
+    start = time.time()
+    project = write_project("hello", tmp_path / "p")
+    mirror = index.url.replace("//", f"//user:{mark('mirror')}@")  # no Debian's
+    own = variables(home, HATCH_DOCKER_DEBIAN_MIRROR=mirror, HATCH_DOCKER_DEBIAN_SECURITY_MIRROR=mirror)
+    plan = run_build(project, cache, verb="docker:plan", variables=own)
+    (path,) = plan.directory.glob("*.plan.json")
+    assert json.loads(path.read_bytes())["base"]["mirror"] == index.url
+    assert not traces(plan.output.encode() + path.read_bytes())
+    empty = tmp_path / "cache"
+    refused = run_build(project, empty, variables=own)
+    assert refused.status in (1, 75)
+    assert told(refused, empty, start) == []
+
+
+@pytest.mark.parametrize("variable", ["UV_INDEX_URL", "PIP_INDEX_URL", "UV_INDEX", "HATCH_DOCKER_DEBIAN_MIRROR"])
+def test_a_password_that_is_not_written_as_a_url_wants_it(
+    variable: str, home: Path, tmp_path: Path, cache: Path
+) -> None:
+    """With a slash in it the address is another one than it looks like; the error hides all before the host."""
+    project = needing_gadget(write_project("hello", tmp_path / "p"))
+    own = {variable: f"https://user:{mark('a')}/{mark('b')}@h.example/x"}
+    place = tmp_path / "cache" if variable == "HATCH_DOCKER_DEBIAN_MIRROR" else cache
+    outcome = run_build(project, place, variables=variables(home, **own))
+    assert outcome.status in (1, 75)
+    assert MARK not in outcome.output, outcome.output
+    assert "Traceback" not in outcome.output
+
+
+LEAKS = {
+    "a file": ("hello_data/.env", ""),
+    "a directory": ("hello_data/.aws/credentials", ""),
+    "a link to a secret": ("hello_data/settings.txt", ".env"),
+    "a link to the repository's configuration": ("hello_data/settings.txt", ".git/config"),
+    "a link out of the project": ("hello_data/settings.txt", "../home/.config/pip/pip.conf"),
+}
+
+
+@pytest.mark.parametrize("what", LEAKS)
+def test_a_wheel_with_a_secret_is_refused(what: str, home: Path, tmp_path: Path, cache: Path) -> None:
+    """By its name, or that of what a link leads to; one line names the file, and no image is made."""
+    name, link = LEAKS[what]
+    project = write_project("hello", tmp_path / "p")
+    secret_files(project)
+    (project / ".gitignore").unlink()
+    with (project / "pyproject.toml").open("a") as stream:
+        stream.write('\n[tool.hatch.build.targets.wheel]\nonly-include = ["hello.py", "hello_data"]\n')
+    path = project / name
+    path.parent.mkdir(parents=True)
+    path.symlink_to(project / link) if link else path.write_text(mark("wheel"))
+    outcome = run_build(project, cache, variables=variables(home))
+    assert outcome.status == 1, outcome.output
+    assert Path(name).name in outcome.output
+    assert "Traceback" not in outcome.output
+    assert not list(outcome.directory.glob("*"))
+
+
+@pytest.mark.parametrize("source", [".env", ".git", ".git/config", "settings.txt", "."])
+def test_files_that_are_secrets_are_refused(source: str, home: Path, tmp_path: Path, cache: Path) -> None:
+    """`files` copies no secret, by whatever name, link or directory it is reached."""
+    options = f'[[tool.hatch-docker.files]]\nsource = "{source}"\ntarget = "/srv/x"\n'
+    project = write_project("hello", tmp_path / "p", options=options)
+    secret_files(project)
+    (project / "settings.txt").symlink_to(".env")
+    outcome = run_build(project, cache, variables=variables(home))
+    assert outcome.status == 1, outcome.output
+    assert "looks like a secret" in outcome.output
+    assert not list(outcome.directory.glob("*"))
