@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import tarfile
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -72,5 +73,14 @@ def main() -> None:
     Path(spec["output"], "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
+def run() -> None:
+    """Do it; of a failure show the frames nearest to it, so that what the compiler said before stays in sight."""
+    try:
+        main()
+    except Exception:  # noqa: BLE001 - a backend may raise anything, and its user wants to see it
+        traceback.print_exc(limit=-2)
+        raise SystemExit(1) from None
+
+
 if __name__ == "__main__":
-    main()
+    run()

@@ -364,3 +364,15 @@ def test_a_lock_that_is_none_is_named(tmp_path: Path, cache: Path) -> None:
         made = project(tmp_path / name)
         (made / name).write_text(text)
         told(run_build(made, cache), name)
+
+
+def test_a_failed_compile_shows_what_the_compiler_said(tmp_path: Path, cache: Path) -> None:
+    """The compiler's own line, with file and place, is among the last lines; the exit status is 1."""
+    made = write_project("c-extension", tmp_path / "p")
+    source = made / "c_extension" / "_answer.c"
+    source.write_text(source.read_text().replace("PyLong_FromLong(42);", "PyLong_FromLong(42)"))
+    outcome = run_build(made, cache)
+    assert outcome.status == 1
+    assert "_answer.c:" in outcome.output
+    assert "error: expected" in outcome.output
+    assert not list((made / "dist").glob("*"))
