@@ -12,6 +12,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -218,17 +219,19 @@ def _take(part: Part, key: str, site: _Site, out: Path) -> Layer:
     """The layer of a tree that was built, and what is to be remembered of it."""
     venv = VenvTarget(site.base.interpreter)
     root = out / "tree" / part.group.name
-    if not (root / venv.root).is_dir():
+    # Foreign code ran where this was made: a link in it must not lead to files of this machine.
+    above = [out / path for path in accumulate(("tree", part.group.name, *venv.root.split("/")), "{}/{}".format)]
+    if any(path.is_symlink() or not path.is_dir() for path in above):
         raise BuildError(f"the builder handed out nothing for {', '.join(part.group.contents)}; is its disk full?")
     entries = tree_entries(root, venv.root)
-    records = (entry for entry in entries if entry.path.endswith(".dist-info/RECORD"))
+    records = (entry for entry in entries if entry.kind == "file" and entry.path.endswith(".dist-info/RECORD"))
     files: dict[str, Mapping[str, str]] = {}
     for entry in records:
         assert isinstance(entry.content, Path)
         title = entry.path.split("/")[-2].removesuffix(".dist-info").replace("-", " ")
         files[title] = wheel_files([replace(entry, content=entry.content.read_bytes())], venv)
     layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: entries)
-    programs = sorted(path.name for path in (root / venv.root / "bin").glob("*")) if files else []
+    programs = sorted(path.name for path in (root / venv.root / "bin").glob("*"))
     wheel = _wheel_of(part, out)
     site.ctx.store.remember(TREES, key, {"files": files, "programs": programs, "wheel": wheel})
     return layer
@@ -237,7 +240,7 @@ def _take(part: Part, key: str, site: _Site, out: Path) -> Layer:
 def _wheel_of(part: Part, out: Path) -> list[str]:
     """Name and hash of the project's wheel, for the receipt."""
     made: Iterable[Path] = [part.wheel] if part.wheel else (out / "wheel" / part.group.name).glob("*.whl")
-    for path in made:
+    for path in sorted(path for path in made if path.is_file() and not path.is_symlink()):
         if part.group.kind == "project":
             check_secrets(path)
         return [path.name, file_digest(path).removeprefix("sha256:")]

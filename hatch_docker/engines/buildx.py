@@ -89,8 +89,13 @@ def _driver(docker: str, name: str, ctx: Context) -> str:
 
 def _refusal(said: str, name: str) -> DaemonError:
     """What a failure of Docker's means, where it is no step of the build that failed."""
-    line = next((line for line in reversed(said.splitlines()) if line.strip()), said).strip()
-    line = line.removeprefix("ERROR: ")
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no word of why"]
+    line = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ").rstrip(".")
+    if "ache export" in line and "not supported" in line:
+        return DaemonError(
+            f"tool.hatch-docker.cache.to: {line}; name a builder that can (builder = ...), or turn on Docker's "
+            "containerd image store"
+        )
     if re.search(r"no builder .* found|failed to find driver", said):
         return DaemonError(f"buildx has no builder {name!r}; `docker buildx ls` lists them, {WAY_OUT}")
     if "permission denied" in said and "docker" in said:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases import Base
 from hatch_docker.engines.dockerfile import COMPILER, WHEEL, Group, Stages
 from hatch_docker.errors import BuildError
-from hatch_docker.oci.model import Image
+from hatch_docker.oci.model import Image, digest_of, host_platform
 from hatch_docker.plan import BuildPlan
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest, key_of
@@ -64,7 +64,8 @@ class Part:
                 compiler, self.job.sdist.content, [one.sha256 for one in self.job.requires], dict(plan.env),
                 sorted(plan.secrets), plan.network,
             ]  # fmt: skip
-        return key_of("stage", RECIPE, interpreter.version, VenvTarget(interpreter).root, home, inputs)
+        made = (interpreter.version, base.maker)
+        return key_of("stage", RECIPE, *made, VenvTarget(interpreter).root, home, inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def stages_of(base: Base, parts: Sequence[Part], compiler: Handed | None, *, fil
 def base_name(base: Base) -> str:
     """What FROM says: a registry's image by its digest, else the name that our own is handed over under."""
     if base.plan.kind != "registry":
-        return f"{IMAGES}/base:{base.image.digest[7:23]}"
+        return _name("base", base.image)
     return base.plan.location if "@" in base.plan.location else f"{base.plan.location}@{base.digest}"
 
 
@@ -108,6 +109,11 @@ def compiler_tree(base: Base, parts: Sequence[Part], ctx: Context) -> Path | Non
         )
     from hatch_docker.bases.debian import builder_root
 
+    if host_platform().architecture != base.platform.architecture:
+        raise BuildError(
+            f"the compiler for base {base.name} is made on this machine, and not for {base.platform}; take a base "
+            "from a registry, whose builder brings its own, or build it there"
+        )
     packages = sorted({name for part in parts if part.job for name in part.job.plan.packages})
     return builder_root(base.plan, base.platform, packages, ctx, suite=base.suite)
 
@@ -125,7 +131,12 @@ def compiler_image(tree: Path, base: Base, ctx: Context) -> Handed:
     layer, _ = layer_by_key(key, Compression("none"), ctx, lambda: tree_entries(tree))
     additions = [(layer, History("hatch-docker builder"))]
     image = build_image(scratch(base.platform), additions, Settings(env=ENV), SOURCE_DATE, {})
-    return Handed(f"{IMAGES}/builder:{image.digest[7:23]}", image)
+    return Handed(_name("builder", image), image)
+
+
+def _name(what: str, image: Image) -> str:
+    """A name by the configuration, which does not change with how layers are compressed."""
+    return f"{IMAGES}/{what}:{digest_of(image.config)[7:23]}"
 
 
 def make_job(

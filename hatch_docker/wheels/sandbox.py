@@ -158,7 +158,7 @@ def _refusal(step: str, code: int, subject: str) -> BuildError:
     return SandboxError(f"the sandbox cannot be entered ({what}: {reason}); {_cause(step, code)}{_WAYS_OUT}")
 
 
-_WAYS_OUT = "or build where namespaces are allowed; a project without code to compile needs none"
+_WAYS_OUT = 'or set engine = "buildkit"; a project without code to compile needs neither'
 
 
 def _cause(step: str, code: int) -> str:

@@ -26,6 +26,7 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Platform
 from tests.conftest import need
+from tests.fakes.buildkitd import buildkitd
 from tests.integration.builds import Outcome, build, run_build
 from tests.integration.test_builds import check_option
 from tests.projects import write_project
@@ -34,7 +35,9 @@ pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 SIX = ("hello", "c-extension", "scripts-and-data", "extras-and-groups", "namespace", "vcs-version")
 OPTIONS = {"extras-and-groups": 'extras = ["all"]\ndependency-groups = ["production"]'}
-BUILDKIT = {"HATCH_DOCKER_ENGINE": "buildkit"}
+# A daemon's bridge is not there on every machine, and no build here asks for the network.
+PLAIN = {"HATCH_DOCKER_BUILD_NETWORK": "false"}
+BUILDKIT = {**PLAIN, "HATCH_DOCKER_ENGINE": "buildkit"}
 
 DIFFERENT: Mapping[str, str] = {
     "opt": "COPY makes the directories above a tree, which the embedded engine leaves to whoever unpacks it",
@@ -73,32 +76,40 @@ def docker() -> Iterator[str]:
             pytest.fail("no Docker daemon answers, and nothing is skipped in CI")
         pytest.skip("no Docker daemon answers")
     yield program
-    # What the tests built; the base and the builder stay for the next session, as with a user.
-    subprocess.run([program, "builder", "prune", "-af"], capture_output=True, check=False)
+    # The daemon is its user's: only what is beyond a bound goes.
+    subprocess.run([program, "builder", "prune", "-af", "--keep-storage=2GB"], capture_output=True, check=False)
 
 
 @pytest.fixture
-def podman(tmp_path: Path) -> dict[str, str]:
+def podman(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Variables that give Podman a storage of the test's own, and what it needs without systemd."""
     need("podman"), need("runc")
     processes = "{}:{}".format(*resource.getrlimit(resource.RLIMIT_NPROC))
     places = f'graphroot = "{tmp_path}/graph"\nrootless_storage_path = "{tmp_path}/graph"\n'
-    (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "vfs"\n{places}runroot = "{tmp_path}/run"\n')
+    driver = "overlay" if os.geteuid() == 0 else "vfs"
+    (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "{driver}"\n{places}runroot = "{tmp_path}/run"\n')
     (tmp_path / "containers.conf").write_text(
         f'[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc={processes}"]\nnetns = "host"\n'
         '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
     )
-    return {
+    variables = {
         "CONTAINERS_STORAGE_CONF": str(tmp_path / "storage.conf"), "CONTAINERS_CONF": str(tmp_path / "containers.conf"),
     }
+    yield variables
+    subprocess.run(["podman", "rmi", "-af"], capture_output=True, check=False, env={**os.environ, **variables})
 
 
 def project(kind: str, directory: Path, **options: str) -> Path:
     """A project that no cache has seen."""
     made = write_project(kind, directory, options=options.get("options", OPTIONS.get(kind, "")))
+    edit(made)
+    return made
+
+
+def edit(made: Path) -> None:
+    """Change a module to what it never was before."""
     module = next(path for path in sorted(made.rglob("*.py")) if path.name != "hatch_build.py")
     module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")
-    return made
 
 
 def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, str] | None = None) -> str:
@@ -113,7 +124,7 @@ def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, s
 def test_both_engines_make_the_same_image(kind: str, docker: str, tmp_path: Path, cache: Path) -> None:
     """The same digest; the check of the finished image runs with both."""
     made = project(kind, tmp_path / "p", options=f"{OPTIONS.get(kind, '')}\n{check_option(kind)}")
-    one = build(made, cache, variables={"SOURCE_DATE_EPOCH": "1700000000"})
+    one = build(made, cache, variables={**PLAIN, "SOURCE_DATE_EPOCH": "1700000000"})
     digest, layers = one.digest, one.receipt["platforms"]
     other = build(made, cache, variables={**BUILDKIT, "SOURCE_DATE_EPOCH": "1700000000"})
     assert "install-project" in other.output, "it came from a cache: nothing was compared"
@@ -133,6 +144,53 @@ def test_podman_makes_it_too(podman: dict[str, str], tmp_path: Path, cache: Path
     assert other.digest == digest
 
 
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """An empty second BuildKit: its address for buildx, and that of the Docker daemon that it is."""
+    need("dockerd"), need("unshare")
+    if os.geteuid() != 0:
+        if os.environ.get("CI") == "true":
+            pytest.fail("a second Docker daemon needs root, and nothing is skipped in CI")
+        pytest.skip("a second Docker daemon needs root")
+    with buildkitd(tmp_path_factory.mktemp("far")) as addresses:
+        yield addresses
+
+
+def test_a_far_builder_makes_it(far: tuple[str, str], tmp_path: Path, cache: Path) -> None:
+    """By the driver `remote`; the base is handed over as a layout."""
+    variables = {"BUILDX_CONFIG": str(tmp_path / "buildx")}
+    run("docker", "buildx", "create", "--name", "far", "--driver", "remote", far[0], variables=variables)
+    made = project("extras-and-groups", tmp_path / "p")
+    digest = build(made, cache, variables=PLAIN).digest
+    other = build(made, cache, variables={**BUILDKIT, **variables, "HATCH_DOCKER_BUILDER": "far"})
+    assert "building in far" in other.output
+    assert other.digest == digest
+
+
+def test_an_emptied_builder_takes_from_the_cache_what_was_not_edited(
+    far: tuple[str, str], tmp_path: Path, cache: Path
+) -> None:
+    """And with `cache.to` every stage is asked for, also those whose trees we know: a shared cache must be whole."""
+    variables = {**BUILDKIT, "DOCKER_HOST": far[1]}
+    made = project("extras-and-groups", tmp_path / "p")
+    kept = json.dumps([f"type=local,dest={tmp_path / 'kept'},mode=max"])
+    first = build(made, cache, variables={**variables, "HATCH_DOCKER_CACHE_TO": kept})
+    assert set(stages(first)) <= {"install-packages", "install-project"}
+    run("docker", "--host", far[1], "builder", "prune", "--all", "--force")
+    edit(made)
+    known = json.dumps([f"type=local,src={tmp_path / 'kept'}"])
+    again = {**variables, "HATCH_DOCKER_CACHE_FROM": known, "HATCH_DOCKER_CACHE_TO": kept}
+    edited = build(made, cache, variables=again)
+    assert stages(edited) == ["install-project"]
+    unknown = build(made, cache, variables={**variables, "HATCH_DOCKER_CACHE_TO": kept})
+    assert stages(unknown) == []
+
+
+def stages(outcome: Outcome) -> list[str]:
+    """The stages that a build had to run."""
+    return re.findall(r"^  ((?:install|build|environment)-\S+) ", outcome.output, re.MULTILINE)
+
+
 def test_after_an_edit_only_the_wheel_is_built_and_installed(docker: str, tmp_path: Path, cache: Path) -> None:
     """And a version bump leaves the dependencies alone."""
     made = project("extras-and-groups", tmp_path / "p")
@@ -142,7 +200,7 @@ def test_after_an_edit_only_the_wheel_is_built_and_installed(docker: str, tmp_pa
     (made / "dist").rename(tmp_path / "before")
     bumped = build(made, cache, variables=BUILDKIT)
     assert bumped.made() == ["project"]
-    assert re.findall(r"^  ((?:install|build|environment)-\S+) ", bumped.output, re.MULTILINE) == ["install-project"]
+    assert stages(bumped) == ["install-project"]
 
 
 def test_a_failed_build_shows_its_last_lines_and_leaves_earlier_output(
@@ -185,7 +243,7 @@ def test_secrets_reach_the_build_and_nothing_else(docker: str, tmp_path: Path, c
 
 def ejected(made: Path, cache: Path) -> tuple[Outcome, Path]:
     """The image by the embedded engine, and the Dockerfile that was written."""
-    outcome = build(made, cache, verb="docker:image,dockerfile")
+    outcome = build(made, cache, verb="docker:image,dockerfile", variables=PLAIN)
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     return outcome, dockerfile
 

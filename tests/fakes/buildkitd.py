@@ -1,0 +1,91 @@
+"""A BuildKit far away: a second Docker daemon, empty, in a network of its own, spoken to over TCP.
+
+Debian has no buildkitd, and Docker's daemon is one: a request that it upgrades at /grpc is BuildKit's own
+protocol from there on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+
+@contextlib.contextmanager
+def buildkitd(directory: Path) -> Iterator[tuple[str, str]]:
+    """Start one with its files in a directory; its address for buildx's remote driver, and the daemon's own.
+
+    It has the containerd store, which can export caches, and no network: `unshare -n` keeps it from the bridge of
+    the machine's own daemon. Needs root.
+    """
+    features = {"features": {"containerd-snapshotter": True}, "bridge": "none", "iptables": False, "ip6tables": False}
+    (directory / "daemon.json").write_text(json.dumps(features))
+    path = directory / "docker.sock"
+    command = ["unshare", "-n", "dockerd", f"--config-file={directory / 'daemon.json'}", f"--host=unix://{path}"]
+    command += [f"--{name}-root={directory / name}" for name in ("data", "exec")] + [f"--pidfile={directory / 'pid'}"]
+    with (directory / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        _wait(path, process, directory / "log")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            threading.Thread(target=_serve, args=(server, path), daemon=True).start()
+            yield f"tcp://127.0.0.1:{server.getsockname()[1]}", f"unix://{path}"
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _wait(path: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        with contextlib.suppress(OSError), _upgraded(path):
+            return
+        assert process.poll() is None, log.read_text()[-2000:]
+        time.sleep(0.1)
+    raise AssertionError(log.read_text()[-2000:])
+
+
+def _upgraded(path: Path) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(path))
+        connection.sendall(UPGRADE)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            piece = connection.recv(1)
+            if not piece:
+                raise ConnectionError(answer)
+            answer += piece
+        if b" 101 " not in answer:
+            raise ConnectionError(answer)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _serve(server: socket.socket, path: Path) -> None:
+    with contextlib.suppress(OSError):  # closed when the test ends
+        while True:
+            client, _ = server.accept()
+            daemon = _upgraded(path)
+            for one, other in ((client, daemon), (daemon, client)):
+                threading.Thread(target=_pump, args=(one, other), daemon=True).start()
+
+
+def _pump(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
