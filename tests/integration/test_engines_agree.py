@@ -25,10 +25,12 @@ from hatch_docker.engines.dockerfile import pair, words
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Platform
+from hatch_docker.oci.registry import Remote, push
 from tests.conftest import need
 from tests.fakes.buildkitd import buildkitd
 from tests.integration.builds import Outcome, build, run_build
 from tests.integration.test_builds import check_option
+from tests.integration.test_docker_registry import Server, remote, server  # noqa: F401 - fixtures
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
@@ -134,6 +136,23 @@ def test_both_engines_make_the_same_image(kind: str, docker: str, tmp_path: Path
     ]
     assert other.receipt["wheel"] == one.receipt["wheel"]
     other.item()
+
+
+@pytest.mark.parametrize("kind", ["hello", "extras-and-groups"])
+def test_they_agree_on_a_base_from_a_registry(
+    kind: str, docker: str, server: Server, remote: Remote, tmp_path: Path, cache: Path  # noqa: F811
+) -> None:
+    """Which the daemon pulls itself, by its digest."""
+    _, dockerfile = ejected(write_project("hello", tmp_path / "base"), cache)
+    base = read_archive(dockerfile.with_suffix(".context") / "images" / "base.tar")
+    push(remote, base, [server.name("python:3.13-slim")])
+    made = project(kind, tmp_path / "p")
+    named = {"HATCH_DOCKER_BASE": f"{server.host}/python:3.13-slim"}
+    one = build(made, cache, variables={**PLAIN, **named}).digest
+    other = build(made, cache, variables={**BUILDKIT, **named})
+    assert "install-project" in stages(other)
+    assert other.digest == one
+    assert other.image().config_json["config"]["Labels"]["org.opencontainers.image.base.name"].endswith("3.13-slim")
 
 
 def test_podman_makes_it_too(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
