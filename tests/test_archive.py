@@ -191,6 +191,20 @@ def test_refresh(fake: FakeArchive, tmp_path: Path) -> None:
     assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
 
 
+def test_an_older_release_is_not_believed(fake: FakeArchive, tmp_path: Path) -> None:
+    """L: a mirror that goes back in time, every signature in order, withholds no fix that was seen."""
+    fake.add("lib", "1.1", {"x": b"fixed"}, where="-security")
+    fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
+    fake.write()
+    ctx, lines = context(tmp_path, {"HATCH_DOCKER_REFRESH": "1"})
+    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
+    fake.packages["-security"] = []
+    fake.date = "Sat, 01 Nov 2025 00:00:00 UTC"
+    fake.write()
+    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
+    assert any("is older than" in line and "going on with debian:trixie" in line for line in lines)
+
+
 def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
     """A .deb that left the mirror is taken from the store; where it is not there, its successor is asked for."""
     fake.write()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,4 +66,18 @@ def _build_system(pyproject: bytes, name: str) -> tuple[tuple[str, ...], str, tu
             raise WheelError(f"{name}: [build-system] of its pyproject.toml has values that are not texts")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WheelError(f"{name}: [build-system] of its pyproject.toml is not valid (PEP 518): {error}") from error
+    _check_requires(requires, name)
     return tuple(requires), backend, tuple(backend_path)
+
+
+def _check_requires(requires: Sequence[str], name: str) -> None:
+    """Raise WheelError for what is no requirement: a resolver could take it for an option or a file of ours."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for line in requires:
+        try:
+            Requirement(line)
+        except InvalidRequirement:
+            raise WheelError(
+                f"{name}: [build-system] requires {line[:100]!r}, which is no requirement (PEP 508)"
+            ) from None

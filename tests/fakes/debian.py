@@ -108,6 +108,7 @@ class FakeArchive:
     suite: str = "trixie"
     architecture: str = "amd64"
     packages: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)
+    date: str = "Sat, 01 Nov 2025 00:00:00 UTC"
     valid_until: str = "Sat, 01 Jan 2095 00:00:00 UTC"
     codename: str = ""
     by_hash: bool = True
@@ -166,7 +167,7 @@ class FakeArchive:
             place.write_bytes(data)
             text = (
                 f"Origin: Debian\nSuite: stable{where}\nCodename: {self.codename or self.suite}{where}\n"
-                f"Date: Sat, 01 Nov 2025 00:00:00 UTC\nValid-Until: {self.valid_until}\n"
+                f"Date: {self.date}\nValid-Until: {self.valid_until}\n"
                 f"Acquire-By-Hash: {'yes' if self.by_hash else 'no'}\nArchitectures: {self.architecture}\n"
                 f"Components: main\nSHA256:\n {digest} {len(data):8} {name}\n"
             )

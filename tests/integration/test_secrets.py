@@ -120,8 +120,9 @@ def index() -> Iterator[FakeIndex]:
 
 
 def needing_gadget(project: Path, *, table: str = "") -> Path:
+    """Asked for as nobody did before, since another index had the same port perhaps."""
     text = (project / "pyproject.toml").read_text()
-    text = text.replace("[project.scripts]", 'dependencies = ["gadget"]\n\n[project.scripts]')
+    text = text.replace("[project.scripts]", f'dependencies = ["gadget!=0.{time.time_ns()}"]\n\n[project.scripts]')
     (project / "pyproject.toml").write_text(text + table)
     return project
 
@@ -130,7 +131,7 @@ def needing_gadget(project: Path, *, table: str = "") -> Path:
 def test_the_password_of_an_index(
     where: str, index: FakeIndex, home: Path, tmp_path: Path, cache: Path
 ) -> None:
-    """Wherever it stands, the index gets it and nobody else; asked again without it, the build fails and is silent."""
+    """Wherever it stands, the index gets it and nobody else."""
     project = write_project("hello", tmp_path / "p")
     secret_files(project)
     own: dict[str, str] = {}
@@ -152,8 +153,16 @@ def test_the_password_of_an_index(
     outcome = build(project, cache, variables=variables(home, **own))
     assert "gadget 1.0" in str(outcome.receipt)
     assert told(outcome, cache, start) == []
-    index.login = ("user", "changed meanwhile")
-    refused = run_build(project, cache, variables=variables(home, HATCH_DOCKER_REFRESH="1", **own))
+
+
+def test_an_index_that_takes_the_password_no_more(index: FakeIndex, home: Path, tmp_path: Path, cache: Path) -> None:
+    """The refusal is told without what was refused."""
+    start = time.time()
+    project = needing_gadget(write_project("hello", tmp_path / "p"))
+    index.login, url = ("user", "changed"), index.url_with_login
+    refused = run_build(project, cache, variables=variables(home, UV_DEFAULT_INDEX=url))
+    assert refused.status == 1
+    assert "gadget" in refused.output
     assert told(refused, cache, start) == []
 
 

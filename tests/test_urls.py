@@ -1,0 +1,38 @@
+"""What a URL may lead to and show, where its writer made a mistake or means harm."""
+
+from __future__ import annotations
+
+import pytest
+
+from hatch_docker.errors import RegistryError
+from hatch_docker.urls import follow, shown, split
+
+
+@pytest.mark.parametrize("url", [
+    "https://user:hu/sh@h.example/x", "https://user:12/hush@h.example/x", "https://user:hu#hush@h.example/x",
+    "https://user:hu?hush@h.example/x", "user:hush@h.example/x", "https://user:hush@h.example/x?hush=1#hush",
+])  # fmt: skip
+def test_a_password_is_not_shown_even_where_it_is_not_escaped(url: str) -> None:
+    """A slash in a password makes another address of it; all before the last @ is hidden."""
+    assert "hu" not in shown(url)
+    assert shown(url).endswith("h.example/x")
+    if "/x?" not in url:
+        with pytest.raises(RegistryError) as caught:
+            split(url)
+            raise RegistryError("a port of digits")
+        assert "hu" not in str(caught.value)
+
+
+def test_other_urls_are_shown_as_they_are() -> None:
+    for url in ("https://h.example:8080/a", "https://h.example/@scope/x", "file:///srv/a@b", "http://[::1]:80/x"):
+        assert shown(url) == url
+
+
+@pytest.mark.parametrize("host", [
+    "2852039166", "0xa9fea9fe", "169.254.43518", "127.1", "0", "localhost.", "a.localhost", "[::ffff:169.254.169.254]",
+    "10.0.0.1", "169.254.169.254",
+])  # fmt: skip
+def test_a_private_address_is_one_in_any_spelling(host: str) -> None:
+    """B2: a resolver reads "2852039166" as 169.254.169.254 (inet_aton(3))."""
+    with pytest.raises(RegistryError, match="private address"):
+        follow("http://h.example/", f"http://{host}/latest")
