@@ -172,10 +172,10 @@ def test_hooks_import_nothing_heavy() -> None:
 
 
 def test_hooks_import_fast() -> None:
-    """Our own modules under the hooks take less than 5 ms, the best of three: other work may disturb one."""
+    """Our own modules under the hooks take less than 5 ms, the best of ten: other work may disturb one."""
 
     def microseconds() -> int:
         report = fresh("-X", "importtime", "-c", "import hatch_docker.hooks").stderr
         return sum(map(int, re.findall(r"import time:\s+(\d+) \|\s+\d+ \|\s+hatch_docker", report)))
 
-    assert min(microseconds() for _ in range(3)) < HOOKS_BUDGET
+    assert min(microseconds() for _ in range(10)) < HOOKS_BUDGET

@@ -121,7 +121,7 @@ def test_one_build_makes_one_image(targets: tuple[str, str], tmp_path: Path, cac
     command = [PYTHON, "-m", "hatchling", "build", *(word for target in targets for word in ("-t", target))]
     outcome = run(command, write("hello", tmp_path / "p"), cache)
     check_agreement(outcome)
-    assert outcome.output.count("dist/hello-1.0.0.oci.tar") == 2
+    assert outcome.output.count("your code") == 1
 
 
 def installs(target: Path) -> dict[str, list[str]]:
