@@ -39,6 +39,7 @@ SIX = ("hello", "c-extension", "scripts-and-data", "extras-and-groups", "namespa
 OPTIONS = {"extras-and-groups": 'extras = ["all"]\ndependency-groups = ["production"]'}
 # A daemon's bridge is not there on every machine, and no build here asks for the network.
 PLAIN = {"HATCH_DOCKER_BUILD_NETWORK": "false"}
+NAME = "hatch-docker/tested"  # no image of whoever runs the tests
 BUILDKIT = {**PLAIN, "HATCH_DOCKER_ENGINE": "buildkit"}
 
 DIFFERENT: Mapping[str, str] = {
@@ -262,7 +263,7 @@ def test_secrets_reach_the_build_and_nothing_else(docker: str, tmp_path: Path, c
 
 def ejected(made: Path, cache: Path) -> tuple[Outcome, Path]:
     """The image by the embedded engine, and the Dockerfile that was written."""
-    outcome = build(made, cache, verb="docker:image,dockerfile", variables=PLAIN)
+    outcome = build(made, cache, verb="docker:image,dockerfile", variables={**PLAIN, "HATCH_DOCKER_IMAGE": NAME})
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     return outcome, dockerfile
 
