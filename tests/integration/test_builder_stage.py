@@ -68,11 +68,10 @@ HATCHLING = {
 
 
 @pytest.fixture(scope="module")
-def ctx(tmp_path_factory: pytest.TempPathFactory) -> Context:
-    """An empty cache, shared by the tests of this file; HATCH_DOCKER_TEST_CACHE names one to keep."""
+def ctx(cache: Path) -> Context:
+    """The user's environment, and the cache of the session."""
     need_sandbox()
-    cache = os.environ.get("HATCH_DOCKER_TEST_CACHE") or str(tmp_path_factory.mktemp("cache"))
-    return open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": cache}, Progress(print, 1))
+    return open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, Progress(print, 1))
 
 
 def build(

@@ -46,10 +46,9 @@ print(json.dumps({{
 
 
 @pytest.fixture(scope="module")
-def ctx(tmp_path_factory: pytest.TempPathFactory) -> Context:
-    """The user's environment and a cache of our own, kept between runs where HATCH_DOCKER_TEST_CACHE names a place."""
-    cache = os.environ.get("HATCH_DOCKER_TEST_CACHE") or str(tmp_path_factory.mktemp("cache"))
-    return open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": cache}, silent())
+def ctx(cache: Path) -> Context:
+    """The user's environment, and the cache of the session."""
+    return open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
 
 
 def base_of(ctx: Context, suite: str, target: Platform = HOST, *packages: str, slim: bool = True) -> Base:
