@@ -38,11 +38,12 @@ IGNORED = frozenset({"awk", "debconf", "debconf-2.0", "mawk", "openssl", "readli
 # Berkeley DB is for dbm.ndbm alone, and large; dbm has better ways to keep a file.
 IGNORED_SLIM = frozenset({"libdb5.3", "libdb5.3t64", "openssl-provider-legacy"})
 
-# What building an extension module takes; /bin/sh and what configure scripts and makefiles expect.
+# What building an extension module takes; /bin/sh and what configure scripts and makefiles expect. Packages
+# depend on no essential package by name: libpq-dev's pg_config is a Perl program, many a script wants bash.
 TOOLS = (
-    "base-files", "bzip2", "ca-certificates", "coreutils", "dash", "diffutils", "findutils", "g++", "gcc", "grep",
-    "gzip", "libc-bin", "libc6-dev", "make", "mawk", "media-types", "netbase", "patch", "pkgconf", "sed", "tar",
-    "tzdata", "xz-utils",
+    "base-files", "bash", "bzip2", "ca-certificates", "coreutils", "dash", "debianutils", "diffutils", "findutils",
+    "g++", "gcc", "grep", "gzip", "hostname", "libc-bin", "libc6-dev", "make", "mawk", "media-types", "netbase",
+    "patch", "perl-base", "pkgconf", "sed", "tar", "tzdata", "xz-utils",
 )  # fmt: skip
 
 ENV: Mapping[str, str] = MappingProxyType(
