@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases import Base, compiler_tree
+from hatch_docker.bases import Base, Interpreter, compiler_tree
 from hatch_docker.errors import WheelError
 from hatch_docker.layers import layer_by_key, recall_layer
 from hatch_docker.oci.model import Layer
 from hatch_docker.store import key_of
 from hatch_docker.wheels import install
 from hatch_docker.wheels.install import VenvTarget
-from hatch_docker.wheels.sandbox import why_not
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -61,13 +60,7 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
         return found, True
     key = _key(site, wheels, venv)
     entries = _installed(site, wheels)
-    compiler = compiler_tree(site.base, site.ctx, compression=site.compression)
-    if compiler is not None and site.base.maker and (reason := why_not(site.ctx.environ)):
-        site.ctx.progress.warn(
-            f"no .pyc, so the image will start more slowly: the Python of {site.base.name} runs in the sandbox only; "
-            f"{reason}"
-        )
-        compiler = None
+    compiler = _compiler(site)
     if compiler is None:
         key = key_of(key, "sources only")
 
@@ -85,6 +78,20 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
         return list(everything.values())
 
     return layer_by_key(key, site.compression, site.ctx, make)
+
+
+def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
+    """What compiles for the base; None, with a warning, where it is a stranger's and there is no sandbox for it."""
+    from hatch_docker.wheels.sandbox import why_not
+
+    compiler = compiler_tree(site.base, site.ctx, compression=site.compression)
+    if compiler is not None and site.base.maker and (reason := why_not(site.ctx.environ)):
+        site.ctx.progress.warn(
+            f"no .pyc, so the image will start more slowly: the Python of {site.base.name} runs in the sandbox only; "
+            f"{reason}"
+        )
+        return None
+    return compiler
 
 
 def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
