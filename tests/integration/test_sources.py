@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,11 +22,36 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote, push
 from hatch_docker.progress import silent
 from hatch_docker.transport import make_client
+from tests.fakes.index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import Outcome, build, run_build
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
+
+# A backend that stands in its own sdist; what the package needs is known only to who runs it.
+BACKEND = """
+import base64, hashlib, zipfile
+
+FILES = {
+    "only_source.py": "VALUE = 42\\n",
+    "only_source-1.0.dist-info/METADATA":
+        "Metadata-Version: 2.1\\nName: only-source\\nVersion: 1.0\\nRequires-Dist: needed-by-it\\n",
+    "only_source-1.0.dist-info/WHEEL":
+        "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+}
+
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    record = ""
+    with zipfile.ZipFile(directory + "/only_source-1.0-py3-none-any.whl", "w") as wheel:
+        for name, text in FILES.items():
+            wheel.writestr(zipfile.ZipInfo(name), text)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+            record += f"{name},sha256={digest},{len(text)}\\n"
+        record += "only_source-1.0.dist-info/RECORD,,\\n"
+        wheel.writestr(zipfile.ZipInfo("only_source-1.0.dist-info/RECORD"), record)
+    return "only_source-1.0-py3-none-any.whl"
+"""
 
 
 @pytest.fixture
@@ -142,3 +169,34 @@ def test_every_lock_decides_the_versions(name: str, tmp_path: Path, cache: Path)
     assert any(item.startswith("colorama ") for item in contents)
     assert outcome.image().config_json["created"] == "2023-11-14T22:13:20Z"
     assert read_archive(outcome.archive).digest == outcome.digest
+
+
+def only_source() -> tuple[str, bytes]:
+    """An sdist with the backend above, its metadata as old as to be no promise."""
+    buffer = io.BytesIO()
+    files = {
+        "PKG-INFO": "Metadata-Version: 2.1\nName: only-source\nVersion: 1.0\n",
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": BACKEND,
+    }
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"only_source-1.0/{name}")
+            entry.size = len(text.encode())
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return "only_source-1.0.tar.gz", buffer.getvalue()
+
+
+def test_a_dependency_without_a_wheel_is_built_and_asked_in_the_builder(tmp_path: Path, cache: Path) -> None:
+    """What it needs is not known before its build, which runs in the sandbox; the wheel of both is installed."""
+    index = FakeIndex()
+    index.add("only-source", only_source())
+    index.add("needed-by-it", make_wheel("needed-by-it", "2.0"))
+    command = '["python", "-c", "import only_source, needed_by_it; assert only_source.VALUE == 42"]'
+    project = write_project("hello", tmp_path / "p", options=f"[tool.hatch-docker.check]\ncommand = {command}")
+    text = (project / "pyproject.toml").read_text().replace("[project]", '[project]\ndependencies = ["only-source"]')
+    (project / "pyproject.toml").write_text(text)
+    with index.serving() as serving:
+        outcome = build(project, cache, variables={"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*"})
+    contents = [item for layer in outcome.receipt["platforms"][0]["layers"][1:] for item in layer["contents"]]
+    assert contents == ["needed-by-it 2.0", "only-source 1.0", "hello 1.0.0"]
