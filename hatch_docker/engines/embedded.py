@@ -101,7 +101,9 @@ def _pinned(one: Pin, source: Source, ctx: Context) -> tuple[Wheel, int]:
 
         return fetch([one], ctx, root=source.root)[0]
 
-    size = one.size if one.size is not None else get().stat().st_size
+    size = one.size
+    if size is None:  # a lock need not say; the file at hand does
+        size = (ctx.store.blob_path(digest) if ctx.store.has(digest) else get()).stat().st_size
     return Wheel(f"{one.name} {one.version}", one.filename, digest, get), size
 
 
