@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,7 +117,7 @@ def with_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, dict[st
 
 def _netrc(host: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
     path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME", "/"), ".netrc")
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path's own raises where a directory is closed
         return None
     import netrc
 
@@ -174,7 +175,7 @@ def trust(environ: Mapping[str, str]) -> dict[str, str]:
     name = next((name for name in BUNDLES if environ.get(name)), None)
     if name is not None:
         path = Path(environ[name])
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110 - as above
             raise ConfigError(f"{name} names {path}, which does not exist")
         return {"ca_cert_dir" if path.is_dir() else "ca_certs": str(path)}
     import ssl

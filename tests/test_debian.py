@@ -276,8 +276,9 @@ def test_full_disk(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
     """The builder's tree has its packages whole, the links of alternatives and certificates; it is made once."""
-    for name in ("bzip2", "coreutils", "dash", "diffutils", "findutils", "g++", "grep", "gzip", "libc6-dev", "make",
-                 "patch", "pkgconf", "sed", "tar", "xz-utils", "python3.13-dev"):  # fmt: skip
+    for name in ("bash", "bzip2", "coreutils", "dash", "debianutils", "diffutils", "findutils", "g++", "grep", "gzip",
+                 "hostname", "libc6-dev", "make", "patch", "perl-base", "pkgconf", "sed", "tar", "xz-utils",
+                 "python3.13-dev"):  # fmt: skip
         fake.add(name, "1", {f"usr/share/x/{name}": b"x"})
     fake.add("python3.13", "3.13.5-2", {"usr/bin/python3.13-x": b"p"})
     fake.add(

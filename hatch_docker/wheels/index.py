@@ -8,6 +8,7 @@ machine); where it names no index, pip's is taken (its variables, then every pip
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -89,7 +90,7 @@ class Indexes:
         env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "VIRTUAL_ENV"))}
         env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
         bundle = next((environ[name] for name in urls.BUNDLES if environ.get(name)), None)
-        if bundle and "SSL_CERT_FILE" not in environ and Path(bundle).is_file():
+        if bundle and "SSL_CERT_FILE" not in environ and _there(Path(bundle)):
             env["SSL_CERT_FILE"] = bundle
         if self.source == "pip":
             extras = [_with_login(index) for index in self.indexes if not index.default]
@@ -192,7 +193,7 @@ def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     if environ.get("UV_CONFIG_FILE"):
         return _toml(Path(environ["UV_CONFIG_FILE"]))
     merged: dict[str, Any] = {}
-    for table in (_project_table(root), *(_toml(path) for path in _uv_files(environ) if path.is_file())):
+    for table in (_project_table(root), *(_toml(path) for path in _uv_files(environ) if _there(path))):
         for name, value in table.items():
             if name in _PROJECT_ONLY:
                 continue
@@ -205,9 +206,9 @@ def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _project_table(root: Path) -> dict[str, Any]:
     for directory in (root, *root.parents):
-        if (directory / "uv.toml").is_file():
+        if _there(directory / "uv.toml"):
             return _toml(directory / "uv.toml")
-        if (directory / "pyproject.toml").is_file():
+        if _there(directory / "pyproject.toml"):
             table = _toml(directory / "pyproject.toml").get("tool", {}).get("uv")
             if isinstance(table, dict):
                 return table
@@ -220,10 +221,15 @@ def _uv_files(environ: Mapping[str, str]) -> Iterator[Path]:
     if environ.get("APPDATA"):
         yield Path(environ["APPDATA"]) / "uv" / "uv.toml"
     for directory in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"):
-        if (Path(directory) / "uv" / "uv.toml").is_file():
+        if _there(Path(directory) / "uv" / "uv.toml"):
             yield Path(directory) / "uv" / "uv.toml"
             return
     yield Path("/etc/uv/uv.toml")
+
+
+def _there(path: Path) -> bool:
+    """Whether a file can be seen; one behind a directory that is closed to us counts as absent, as for pip."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path's own raises where a directory is closed
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -248,7 +254,7 @@ def _pip_options(environ: Mapping[str, str]) -> dict[str, str]:
     """What pip would use: its variables over [install] over [global], the user's file over the machine's."""
     options: dict[str, str] = {}
     for path in _pip_files(environ):
-        if not path.is_file():
+        if not _there(path):
             continue
         parser = configparser.RawConfigParser()
         try:

@@ -148,13 +148,15 @@ def test_another_host_gives_the_same_digest(tmp_path: Path, cache: Path, elsewhe
     twin = elsewhere / "another name"
     shutil.copytree(project, twin)
     (elsewhere / "cache").mkdir()
+    closed = tmp_path / "closed"  # to the plain user; whatever configuration is in it does not concern that one
+    (closed / "inner").mkdir(parents=True, mode=0o700)
     options: dict[str, object] = {"umask": 0o077}
     if os.getuid() == 0:
         subprocess.run(["chown", "-R", "65534:65534", str(twin), str(elsewhere / "cache")], check=True)
         options |= {"user": 65534, "group": 65534, "extra_groups": []}
     variables = {
         "LC_ALL": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7", "HOME": str(elsewhere / "cache"),
-        "TMPDIR": str(elsewhere / "cache"),
+        "TMPDIR": str(elsewhere / "cache"), "VIRTUAL_ENV": str(closed),
     }
     one = build(project, cache, variables={"TZ": "UTC", "LC_ALL": "C.UTF-8"}, umask=0o022)
     other = build(twin, elsewhere / "cache", python=str(venv / "bin/python"), variables=variables, **options)
