@@ -138,12 +138,14 @@ def _chosen(project: Project, config: Config) -> tuple[tuple[str, ...], tuple[st
 
 def _requirements(project: Project, extras: tuple[str, ...], groups: tuple[str, ...]) -> tuple[str, ...]:
     """The dependencies with those extras and groups; where they name the project itself, its extras instead."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
     found: dict[str, None] = {}
     waiting = [*project.dependencies]
     for table, names in ((project.extras, extras), (project.groups, groups)):
         waiting += [line for name in names for line in table[name]]
+    if not waiting:
+        return ()
+    from packaging.requirements import InvalidRequirement, Requirement
+
     known = {normalised(name): lines for name, lines in project.extras.items()}
     seen: set[str] = set()
     while waiting:

@@ -148,12 +148,12 @@ def _run_enclosed(jobs: _Jobs, directory: Path, tree: Path, interpreter: Interpr
     from hatch_docker.wheels.sandbox import Bind, run_in
 
     held = [(unit, path, one if isinstance(one, bytes) else one.read_bytes()) for unit, path, one in jobs]
-    (directory / "jobs").write_bytes(_write_jobs(held, directory / "sources", b"/work/sources"))
+    (directory / "jobs").write_bytes(_write_jobs(held, directory / "sources", b"/spool/sources"))
     driver = 'import posix; posix.dup2(posix.open("jobs", posix.O_RDONLY), 0)\n' + DRIVER
     libraries = interpreter.path.rpartition("/bin/")[0] + "/lib"
     run_in(
-        tree, [interpreter.path, *_OPTIONS, driver, workers], cwd="/work", merge=True,
-        env={**_ENVIRONMENT, "LD_LIBRARY_PATH": libraries}, binds=[Bind(directory, "/work", writable=True)],
+        tree, [interpreter.path, *_OPTIONS, driver, workers], cwd="/spool", merge=True,
+        env={**_ENVIRONMENT, "LD_LIBRARY_PATH": libraries}, binds=[Bind(directory, "/spool", writable=True)],
     )
 
 
