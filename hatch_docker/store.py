@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -161,6 +162,14 @@ class BlobWriter:
         return self.digest
 
 
+class VerifiedFile(io.BufferedReader):
+    """An open blob whose bytes were found to be those of `verified`, its digest, just before."""
+
+    def __init__(self, path: Path, digest: str) -> None:
+        super().__init__(io.FileIO(path))
+        self.verified = digest
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """The cache under one directory; safe to share between processes. Made by `open_store`."""
@@ -194,7 +203,7 @@ class Store:
         path = self.get(digest)
         if path is None:
             raise DamagedBlobError(f"the cache entry {digest} was missing or damaged; making it anew")
-        return path.open("rb")
+        return VerifiedFile(path, digest)
 
     def _discard(self, path: Path) -> None:
         if path.is_dir() and not path.is_symlink():

@@ -206,3 +206,11 @@ def test_builds_prune_once_a_day(store: Store) -> None:
 def test_keys_do_not_depend_on_the_order_of_a_table() -> None:
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     assert key_of("a", "b") != key_of("ab")
+
+
+def test_a_blob_that_was_verified_says_so(store: Store) -> None:
+    """Who copies it need not hash it again; one of another digest is not believed."""
+    digest = store.put(b"bytes")
+    with store.open(digest) as stream:
+        assert getattr(stream, "verified", "") == digest
+        assert stream.read() == b"bytes"
