@@ -177,6 +177,8 @@ def test_it_ends_with_us(root: Path, number: int) -> None:
     """However our process ends, the command and what it started end too, detached or not."""
     mark = f"{1000000 + os.getpid() * 10 + number}"
     code = (
+        # A shell ignores SIGINT for what it starts in the background, these tests perhaps.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import sys; from pathlib import Path; from hatch_docker.wheels.sandbox import run_in;"
         "run_in(Path(sys.argv[1]), ['sh', '-c', f'sleep {sys.argv[2]} & sleep {sys.argv[2]}'],"
         " env={'PATH': '/bin'})"

@@ -19,6 +19,7 @@ import posixpath
 import re
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,7 +169,6 @@ def compile_modules(units: list[list[str]], site: Site, driver: Path, work: Path
             room -= size
             jobs += b"%d\0/%b\0%b\0%d\0%d\0" % (chunk, path.encode(), os.fsencode(source), 0, size)
             paths.append(source)
-    work.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-S", "-s", "-W", "ignore", str(driver), str(os.cpu_count() or 1)]
     environment = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
     subprocess.run(command, input=bytes(jobs), cwd=work, env=environment, check=True)
@@ -203,7 +203,8 @@ def main(wheels: str, out: str, root: str, *options: str) -> None:
     if "--venv" in options:
         site.add_environment()
     units = [install(wheel, site) for wheel in found]
-    compile_modules(units, site, Path(__file__).with_name("compile.py"), Path("/tmp/hatch-docker"))  # noqa: S108
+    with tempfile.TemporaryDirectory() as work:
+        compile_modules(units, site, Path(__file__).with_name("compile.py"), Path(work))
     settle(site.out, root)
 
 
