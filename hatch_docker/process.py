@@ -78,12 +78,14 @@ def run(
     except OSError as error:
         raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
     last: deque[str] = deque(maxlen=LAST_LINES)
+    threads: list[threading.Thread] = []
+    overdue, timer = threading.Event(), None
     with process:
-        threads = [_listen(process, secrets, last, log), *_feed(process, stdin)]
-        overdue = threading.Event()
-        timer = None if timeout is None else _kill_after(timeout, process, overdue)
-        assert process.stdout is not None
         try:
+            # From here on whatever happens ends the program: its reader would wait for it for ever.
+            threads += [_listen(process, secrets, last, log), *_feed(process, stdin)]
+            timer = None if timeout is None else _kill_after(timeout, process, overdue)
+            assert process.stdout is not None
             output = process.stdout.read().decode(errors="replace")
         except BaseException:
             process.kill()
