@@ -1,23 +1,17 @@
 """`[tool.hatch-docker]` as the user typed it: every option, its type, its default and what it does.
 
-Each class is one table: a frozen dataclass whose fields say what pydantic's core shall check. All of pydantic,
-imported and with models built, would take half the time that an unchanged build has; its core takes a tenth of
-that. Nothing but this module knows pydantic. TOML names are the Python names in kebab-case; durations are
-nanoseconds and modes integers once loaded.
+Each class is one table: a frozen dataclass whose fields say how they are checked. TOML names are the Python names in
+kebab-case; durations are nanoseconds and modes integers once loaded.
 """
 
 # ruff: noqa: RUF009 - `option` returns a dataclass field
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic_core import SchemaValidator, ValidationError
-from pydantic_core import core_schema as core
 
 from hatch_docker import config_values as values
 from hatch_docker.config_checks import (
@@ -33,6 +27,8 @@ from hatch_docker.config_checks import (
     PORT,
     TAGS,
     VARIABLE,
+    Check,
+    Problem,
     checked,
     command_of,
     list_of,
@@ -40,6 +36,7 @@ from hatch_docker.config_checks import (
     strings,
     table_check,
     text,
+    walk,
 )
 from hatch_docker.config_values import SECOND
 
@@ -47,7 +44,7 @@ TABLE = ("tool", "hatch-docker")
 PREFIX = "HATCH_DOCKER_"
 
 
-def option(schema: core.CoreSchema, what: str, default: Any = dataclasses.MISSING, shown: str = "") -> Any:
+def option(schema: Check, what: str, default: Any = dataclasses.MISSING, shown: str = "") -> Any:
     """A field: what it may be, what it does, its default, and what the documentation shows as default."""
     metadata = {"schema": schema, "what": what, "shown": shown}
     if default == {}:
@@ -303,19 +300,11 @@ def load_config(table: Mapping[str, Any], environ: Mapping[str, str], pyproject:
 
         overrides = override(table, environ)
         table = overrides.table
-    problems: Sequence[Any] = ()
-    try:
-        config: Config = validator().validate_python(table)
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
+    problems: list[Problem] = []
+    config = walk(table_check(Config), table, problems)
     if problems or (overrides is not None and overrides.problems):
         from hatch_docker.config_errors import explain
 
         raise explain(problems, overrides, pyproject)
+    assert isinstance(config, Config)
     return config
-
-
-@functools.cache
-def validator() -> SchemaValidator:
-    """What turns a table into a Config."""
-    return SchemaValidator(table_check(Config))

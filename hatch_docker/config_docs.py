@@ -50,22 +50,22 @@ def _property(option: Option) -> dict[str, Any]:
 def _value(check: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of one value; the outermost wrapping has the last word."""
     kind = check["type"]
-    said: dict[str, Any] = check.get("metadata", {}).get("json", {})
-    if kind in ("default", "custom-error", "function-after", "function-before"):
-        return _value(check["schema"]) | said
+    said: dict[str, Any] = check.get("json", {})
+    if kind in ("after", "before"):
+        return _value(check["inner"]) | said
     cls = table_of(check)
     if cls is not None:
         return _table(cls)
-    if kind == "tuple":
-        length = {"minItems": check["min_length"]} if check.get("min_length") else {}
-        return {"type": "array", "items": _value(check["items_schema"][0])} | length
+    if kind == "list":
+        length = {"minItems": check["min_length"]} if check["min_length"] else {}
+        return {"type": "array", "items": _value(check["item"])} | length
     if kind == "dict":
-        names = {"propertyNames": _value(check["keys_schema"])}
-        return {"type": "object", "additionalProperties": _value(check["values_schema"])} | names
-    if kind == "literal":
-        return {"type": "string", "enum": list(check["expected"])}
+        names = {"propertyNames": _value(check["name"])}
+        return {"type": "object", "additionalProperties": _value(check["value"])} | names
+    if kind == "word":
+        return {"type": "string", "enum": list(check["words"])}
     if kind == "int":
-        return {"type": "integer", "minimum": check["ge"], "maximum": check["le"]}
+        return {"type": "integer", "minimum": check["least"], "maximum": check["most"]}
     if kind == "str":
         words = {"pattern": "pattern", "min_length": "minLength"}
         return {"type": "string"} | {words[key]: check[key] for key in words if check.get(key) is not None}

@@ -89,13 +89,13 @@ def _parse(option: Option, text: str) -> Any:
         return int(text) if text.strip().isdecimal() and len(text) < 10 else text
     if kind == "dict":
         return _json(text) if text.lstrip().startswith("{") else dict(_pair(item) for item in text.split(","))
-    if kind != "tuple":
+    if kind != "list":
         return text
     if text.lstrip().startswith("["):
         return _json(text)
-    if bare(check["items_schema"][0])["type"] == "dataclass":
+    if bare(check["item"])["type"] == "table":
         raise ValueError("must be a JSON list of objects")
-    if option.check.get("metadata", {}).get("words"):
+    if option.check.get("words"):
         return _words(text)
     return [item.strip() for item in text.split(",") if item.strip()]
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hatch_docker.config import TABLE, FileConfig
+from hatch_docker.config_checks import Problem
 from hatch_docker.config_environ import Overrides
 from hatch_docker.config_options import all_options, options_of
 from hatch_docker.errors import ConfigError
@@ -25,33 +26,30 @@ LAST = 1 << 30  # the line of what is in no file
 
 _SENTENCES = {
     "missing": "is missing",
-    "dict_type": "must be a table",
-    "dataclass_type": "must be a table",
-    "tuple_type": "must be a list",
-    "bool_type": "must be true or false",
-    "int_type": "must be a whole number",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "string_type": "must be a string",
-    "string_too_short": "must not be empty",
-    "string_unicode": "must be valid Unicode",
-    "too_short": "must not be empty",
+    "empty": "must not be empty",
+    "unicode": "must be valid Unicode",
+    "dict": "must be a table",
+    "list": "must be a list",
+    "bool": "must be true or false",
+    "int": "must be a whole number",
+    "str": "must be a string",
+    "least": "must be at least {}",
+    "most": "must be at most {}",
+    "must": "{}",
 }
-_WITHOUT_VALUE = frozenset(("missing", "string_too_short", "string_unicode", "too_short"))
+_WITHOUT_VALUE = frozenset(("missing", "empty", "unicode"))
 
 
 def explain(
-    problems: Sequence[Mapping[str, Any]], overrides: Overrides | None, pyproject: Path | None
+    problems: Sequence[Problem], overrides: Overrides | None, pyproject: Path | None
 ) -> ConfigError:
-    """The ConfigError for what pydantic's core found: one line a problem, in the order of the file."""
+    """The ConfigError for what the checks found: one line a problem, in the order of the file."""
     variables = overrides.variables if overrides else {}
     file = _Lines(pyproject)
     found: list[tuple[int, str]] = []
     for problem in problems:
-        if problem["type"] == "too_short" and problem["input"]:
-            continue  # a list whose items were all wrong, each of which has its line
-        location = tuple(part for part in problem["loc"] if part != "[key]")
-        sentence = _sentence(problem, location)
+        location = problem.location
+        sentence = _sentence(problem)
         set_by = next((path for path in variables if location[: len(path)] == path), None)
         if set_by is not None:
             found.append((LAST, f"{_dotted((variables[set_by], *location[len(set_by) :]))}: {sentence}"))
@@ -74,20 +72,17 @@ def _dotted(path: Sequence[Any]) -> str:
     return text
 
 
-def _sentence(problem: Mapping[str, Any], location: tuple[Any, ...]) -> str:
-    kind = problem["type"]
-    context = problem.get("ctx", {})
-    if kind == "unexpected_keyword_argument":
-        return _unknown(location)
-    if kind == "value_error":
-        return str(context["error"])
-    if kind == "literal_error":
-        sentence = f"must be {context['expected']}".replace("'", '"')
-    elif kind in _SENTENCES:
-        sentence = _SENTENCES[kind].format(**context)
+def _sentence(problem: Problem) -> str:
+    if problem.kind == "unknown":
+        return _unknown(problem.location)
+    if problem.kind == "said":
+        return str(problem.expected)
+    if problem.kind == "word":
+        *words, last = (json.dumps(word) for word in problem.expected)
+        sentence = f"must be {', '.join(words)} or {last}"
     else:
-        sentence = str(problem["msg"])
-    return sentence if kind in _WITHOUT_VALUE else sentence + _shown(problem["input"], location)
+        sentence = _SENTENCES[problem.kind].format(problem.expected)
+    return sentence if problem.kind in _WITHOUT_VALUE else sentence + _shown(problem.value, problem.location)
 
 
 def _shown(value: Any, location: tuple[Any, ...]) -> str:

@@ -44,16 +44,16 @@ class Option:
 
 
 def bare(check: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The check inside its wrappings: functions, messages, defaults."""
-    while check["type"] in ("default", "custom-error", "function-after", "function-before"):
-        check = check["schema"]
+    """The check inside its wrappings."""
+    while check["type"] in ("after", "before"):
+        check = check["inner"]
     return check
 
 
 def table_of(check: Mapping[str, Any]) -> type | None:
     """The class that a check makes, None where it makes a plain value."""
     inner = bare(check)
-    cls: type | None = inner["cls"] if inner["type"] == "dataclass" else None
+    cls: type | None = inner["cls"] if inner["type"] == "table" else None
     return cls
 
 
