@@ -189,9 +189,10 @@ class Store:
     def get(self, digest: str) -> Path | None:
         """The path of a verified blob, or None; an entry with other bytes is removed."""
         path = self.blob_path(digest)
-        if path.is_symlink() or not path.is_file():
+        if path.is_symlink() or path.is_dir():
             self._discard(path)
-            return None
+        if not path.is_file():
+            return None  # and nothing to remove: another thread may be giving it this name just now
         if file_digest(path) != digest:
             self._discard(path)
             return None

@@ -169,8 +169,10 @@ class Client:
         with contextlib.ExitStack() as stack:
             content: bytes | Iterator[bytes] | None = None
             if callable(body):
+                # Opened before there is room: it may be made or downloaded first, which takes room itself.
+                stream = stack.enter_context(body())
                 stack.enter_context(self.session.room)
-                content = _exactly(body_size or 0, stack.enter_context(body()))
+                content = _exactly(body_size or 0, stream)
                 sent["content-length"] = str(body_size)
             else:
                 content = body

@@ -12,8 +12,9 @@ import pytest
 from hatch_docker.errors import RegistryError
 from hatch_docker.oci import auth
 from hatch_docker.oci.auth import Credential, credential_for, merge_scopes, parse_challenges
+from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.oci.registry import Remote, push
+from hatch_docker.oci.registry import Remote
 from hatch_docker.progress import silent
 from hatch_docker.transport import make_client
 from tests.fakes.images import small_image

@@ -12,8 +12,9 @@ import pytest
 
 from hatch_docker.errors import HatchDockerError, ImageError, RegistryError, TransientError
 from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Image, Index, Layer, Platform, canonical_json, digest_of
+from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import Reference, parse_reference
-from hatch_docker.oci.registry import Remote, pull, pull_index, push, resolve
+from hatch_docker.oci.registry import Remote, pull, pull_index, resolve
 from hatch_docker.progress import Progress
 from hatch_docker.retry import Policy
 from hatch_docker.store import Store, open_store
@@ -79,7 +80,7 @@ def test_image_survives_the_journey(registry: FakeRegistry, world: World, store:
     image = small_image(small_layer("a", b"a" * 5000), small_layer("b", b"b"))
     pushed = push(world.remote, image, [name(registry), name(registry, "team/app:latest")])
     assert pushed.digest == image.digest
-    assert pushed.sent == image.size + len(image.config)
+    assert pushed.sent == image.size + len(image.config) + 3 * len(image.manifest)  # by its digest and each tag
     back = pull(world.remote, name(registry), AMD64, store)
     assert (back.digest, back.manifest, back.config) == (image.digest, image.manifest, image.config)
     assert registry.count("GET", image.layers[0].descriptor.digest) == 0
@@ -131,8 +132,19 @@ def test_base_layers_are_mounted(registry: FakeRegistry, world: World) -> None:
 
     ours = small_layer("ours", b"ours")
     image = small_image(replace(base, open=never), ours)
-    pushed = push(world.remote, image, [name(registry)], mount_from=name(registry, "base:1"))
-    assert pushed.sent == ours.descriptor.size + len(image.config)
+    pushed = push(world.remote, image, [name(registry)], find=lambda _digest: "base")
+    assert pushed.sent == ours.descriptor.size + len(image.config) + 2 * len(image.manifest)
+    assert pushed.mounted == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+def test_what_cannot_be_mounted_is_sent(status: int, registry: FakeRegistry, world: World) -> None:
+    """Who may not read the other repository, or whose registry mounts nothing, sends the bytes."""
+    push(world.remote, small_image(), [name(registry, "base:1")])
+    registry.fault("POST", "from=base", status, times=9, headers={"www-authenticate": "Basic"})
+    pushed = push(world.remote, small_image(), [name(registry)], find=lambda _digest: "base")
+    assert (len(pushed.arrived), pushed.mounted) == (2, 0)
+    assert push(world.remote, small_image(), [name(registry, "c:1")], find=lambda _digest: "none").mounted == 0
 
 
 STEPS: list[tuple[str, str]] = [

@@ -3,24 +3,19 @@
     resolve      a name -> the manifest or index behind it
     pull         a name and a platform -> Image, whose layers are downloaded when they are opened
     pull_index   a name -> Index, all its platforms
-    push         Image or Index -> a registry, under some names
+
+The way back is oci.push.
 
 Plain http is spoken with this very machine and with the registries of HATCH_DOCKER_INSECURE_REGISTRIES only.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
-from hatch_docker import urls
-from hatch_docker.answers import Refused, explain
-from hatch_docker.errors import RegistryError, TransientError
+from hatch_docker.answers import Refused
+from hatch_docker.errors import RegistryError
 from hatch_docker.oci.compression import LAYER_LIMIT
 from hatch_docker.oci.documents import (
     CONFIG_LIMIT,
@@ -51,8 +46,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
-UPLOADS = 4  # blobs on their way at a time
-__all__ = ["BlobCache", "Pushed", "Remote", "fetch_blob", "pull", "pull_index", "push", "resolve"]
+__all__ = ["BlobCache", "Remote", "fetch_blob", "pull", "pull_index", "resolve"]
 
 
 def resolve(remote: Remote, reference: Reference, blobs: BlobCache) -> tuple[Descriptor, bytes]:
@@ -176,148 +170,3 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
     if found is None:
         raise RegistryError(f"{reference.name}: blob {descriptor.digest} is gone from the cache; build again")
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """What a push did. `sent` is in bytes of blobs; `present` counts the blobs that were there or were mounted."""
-
-    digest: str
-    references: tuple[Reference, ...]
-    sent: int
-    present: int
-
-
-def push(
-    remote: Remote, item: Image | Index, references: Sequence[Reference], *, mount_from: Reference | None = None
-) -> Pushed:
-    """Bring an image or index under some names: blobs first, four at a time, then manifests, the tags last.
-
-    What the registry has is not sent; what the repository `mount_from` (the base's) has on the same registry is
-    mounted. Raises RegistryError or TransientError, which say what is already there: a push that is run again
-    goes on from that.
-    """
-    sent, present = 0, 0
-    groups: dict[str, list[Reference]] = {}
-    for reference in references:
-        groups.setdefault(reference.name, []).append(reference)
-    document = item.index if isinstance(item, Index) else item.manifest
-    for target, *others in groups.values():
-        same = mount_from is not None and mount_from.registry == target.registry
-        source = mount_from.repository if mount_from and same and mount_from.name != target.name else ""
-        scopes = _push_scopes(target.repository, source)
-        if not _has(remote, target, item.digest, item.digest, scopes):
-            counts = _push_blobs(remote, _blobs(item), target, source, scopes)
-            sent, present = sent + sum(counts), present + counts.count(0)
-            for image in item.images if isinstance(item, Index) else ():
-                _put_manifest(remote, target.pinned(image.digest), image.descriptor, image.manifest, scopes)
-            _put_manifest(remote, target.pinned(item.digest), item.descriptor, document, scopes)
-        for one in (target, *others):
-            if one.tag and not _has(remote, one, one.tag, item.digest, scopes):
-                _put_manifest(remote, replace(one, digest=""), item.descriptor, document, scopes)
-    return Pushed(item.digest, tuple(references), sent, present)
-
-
-def _push_scopes(repository: str, source: str) -> tuple[str, ...]:
-    scopes = (f"repository:{repository}:pull,push",)
-    return (*scopes, f"repository:{source}:pull") if source else scopes
-
-
-def _has(remote: Remote, target: Reference, name: str, digest: str, scopes: tuple[str, ...]) -> bool:
-    """Whether a tag or digest of the target's repository already means `digest`."""
-    url = remote.url(target, f"manifests/{name}")
-
-    def attempt() -> bool:
-        response = remote.send(target, "HEAD", url, scopes, headers={"accept": ACCEPT})
-        if response.status in (401, 403):
-            raise refuse(target, response)
-        return response.status == 200 and digest in (name, response.headers.get("docker-content-digest"))
-
-    return remote.client.retry(f"{target.name}: look for {name}", attempt)
-
-
-def _blobs(item: Image | Index) -> list[tuple[Descriptor, Opener]]:
-    """Every blob once, the largest first, so that none is left for the end alone."""
-    found: dict[str, tuple[Descriptor, Opener]] = {}
-    for image in item.images if isinstance(item, Index) else (item,):
-        config = parse_manifest(image.manifest, image.digest).config
-        found[config.digest] = (config, partial(io.BytesIO, image.config))
-        found.update({layer.descriptor.digest: (layer.descriptor, layer.open) for layer in image.layers})
-    return sorted(found.values(), key=lambda pair: (-pair[0].size, pair[0].digest))
-
-
-def _push_blobs(
-    remote: Remote, blobs: Sequence[tuple[Descriptor, Opener]], target: Reference, source: str,
-    scopes: tuple[str, ...],
-) -> list[int]:
-    """The bytes sent for each blob, 0 where the registry had it."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    done: list[int] = []
-
-    def work(blob: tuple[Descriptor, Opener]) -> None:
-        descriptor, opener = blob
-        what = f"{target.name}: push blob {descriptor.digest} ({descriptor.size} bytes)"
-        attempt = partial(_push_blob, remote, descriptor, opener, target, source, scopes)
-        done.append(remote.client.retry(what, attempt, size=descriptor.size))
-
-    with ThreadPoolExecutor(UPLOADS) as pool:
-        futures = [pool.submit(work, blob) for blob in blobs]
-        try:
-            for future in futures:
-                future.result()
-        except RegistryError as error:
-            pool.shutdown(cancel_futures=True)
-            kind = TransientError if isinstance(error, TransientError) else RegistryError
-            raise kind(f"{error} ({len(done)} of {len(blobs)} blobs are there; nothing is tagged)") from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    return done
-
-
-def _push_blob(
-    remote: Remote, descriptor: Descriptor, opener: Opener, target: Reference, source: str, scopes: tuple[str, ...]
-) -> int:
-    """One attempt, with an upload session of its own: a registry appends what is sent into an old one."""
-    digest = descriptor.digest
-    found = remote.send(target, "HEAD", remote.url(target, f"blobs/{digest}"), scopes)
-    if found.status == 200:
-        return 0
-    if found.status in (401, 403):
-        raise refuse(target, found)
-    query = f"?mount={quote(digest, safe='')}&from={quote(source, safe='')}" if source else ""
-    opened = remote.send(target, "POST", remote.url(target, "blobs/uploads/") + query, scopes)
-    if opened.status == 201:
-        return 0
-    location = opened.headers.get("location")
-    if opened.status != 202 or not location:
-        raise refuse(target, opened)
-    url = urls.follow(opened.url, location)
-    answer = remote.send(
-        target, "PUT", f"{url}{'&' if '?' in url else '?'}digest={quote(digest, safe='')}", scopes, replay=False,
-        headers={"content-type": "application/octet-stream"}, body=opener, body_size=descriptor.size,
-    )
-    if answer.status in (404, 416):
-        raise Retryable(f"the upload session is gone: {explain(answer)}")
-    if answer.status == 400:
-        raise Retryable(explain(answer), tries=2, lasting=True)
-    if answer.status not in (201, 204):
-        raise refuse(target, answer)
-    return descriptor.size
-
-
-def _put_manifest(
-    remote: Remote, name: Reference, descriptor: Descriptor, document: bytes, scopes: tuple[str, ...]
-) -> None:
-    url = remote.url(name, f"manifests/{name.tag or name.digest}")
-
-    def attempt() -> None:
-        headers = {"content-type": descriptor.media_type}
-        answer = remote.send(name, "PUT", url, scopes, headers=headers, body=document)
-        if answer.status not in (200, 201, 202):
-            raise refuse(name, answer)
-        told = answer.headers.get("docker-content-digest", descriptor.digest)
-        if told != descriptor.digest:
-            raise RegistryError(f"it keeps the manifest as {told} instead of {descriptor.digest}")
-
-    remote.client.retry(f"{name}: put manifest (all blobs are there)", attempt)

@@ -25,7 +25,8 @@ from hatch_docker.engines.dockerfile import pair, words
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Platform
-from hatch_docker.oci.registry import Remote, push
+from hatch_docker.oci.push import push
+from hatch_docker.oci.registry import Remote
 from tests.conftest import need
 from tests.fakes.buildkitd import buildkitd
 from tests.integration.builds import Outcome, build, run_build

@@ -15,8 +15,9 @@ import pytest
 from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.layout import blobs_of
 from hatch_docker.oci.model import Layer
+from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.oci.registry import Remote, push
+from hatch_docker.oci.registry import Remote
 from hatch_docker.progress import silent
 from hatch_docker.transport import make_client
 from tests.fakes.bases import image_of

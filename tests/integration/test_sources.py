@@ -18,8 +18,9 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Image
 from hatch_docker.oci.mutate import make_index
+from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.oci.registry import Remote, push
+from hatch_docker.oci.registry import Remote
 from hatch_docker.progress import silent
 from hatch_docker.transport import make_client
 from tests.fakes.index import FakeIndex, make_wheel

@@ -1,0 +1,205 @@
+"""Images and indexes to a registry: ask first, mount what it has elsewhere, send the rest, tags last.
+
+Implements the push of the distribution-spec 1.1 (Pushing manifests, Pushing blobs, Mounting a blob).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from urllib.parse import quote
+
+from hatch_docker import urls
+from hatch_docker.answers import Response, explain
+from hatch_docker.errors import RegistryError, TransientError
+from hatch_docker.oci.documents import parse_manifest
+from hatch_docker.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor, Image, Index, Opener
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.remote import Remote, refuse
+from hatch_docker.retry import Retryable
+
+ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
+UPLOADS = 4  # blobs on their way at a time
+
+Find = Callable[[str], str]
+"""The repository, of the target's registry, that has the blob of a digest; "" where none is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What one repository got. `sent` is in bytes, of blobs and of manifests; `arrived` are the digests of the
+    blobs that were not there before, `mounted` counts those of them that came from another repository.
+    """
+
+    digest: str
+    sent: int
+    arrived: tuple[str, ...]
+    mounted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A repository that is pushed to; `find` tells from where its registry may take a blob instead of from us."""
+
+    remote: Remote
+    name: Reference
+    find: Find
+
+    def scopes(self, source: str = "") -> tuple[str, ...]:
+        """What a token must allow."""
+        own = f"repository:{self.name.repository}:pull,push"
+        return (own, f"repository:{source}:pull") if source else (own,)
+
+
+def push(
+    remote: Remote, item: Image | Index, references: Sequence[Reference], *, find: Find = lambda _digest: ""
+) -> Pushed:
+    """Bring an image or index into the repository of some references: blobs, four at a time, then manifests, and
+    the tags last.
+
+    What the repository has is not sent, and a layer that need not be sent is never opened; what the registry has
+    in another repository that `find` knows is mounted. Raises RegistryError or TransientError, which say what is
+    already there: a push that is run again goes on from that.
+    """
+    (name,) = {replace(reference, tag="", digest="") for reference in references}
+    target = Target(remote, name, find)
+    sent, arrived, mounted = 0, [], 0
+    document = item.index if isinstance(item, Index) else item.manifest
+    if not has_manifest(target, item.digest, item.digest):
+        for digest, size in _push_blobs(target, _blobs(item)):
+            arrived.append(digest)
+            sent, mounted = sent + size, mounted + (not size)
+        for image in item.images if isinstance(item, Index) else ():
+            if not has_manifest(target, image.digest, image.digest):
+                sent += put_manifest(target, image.digest, image.descriptor, image.manifest)
+        sent += put_manifest(target, item.digest, item.descriptor, document)
+    for tag in dict.fromkeys(reference.tag for reference in references if reference.tag):
+        if not has_manifest(target, tag, item.digest):
+            sent += put_manifest(target, tag, item.descriptor, document)
+    return Pushed(item.digest, sent, tuple(arrived), mounted)
+
+
+def has_manifest(target: Target, name: str, digest: str) -> bool:
+    """Whether a tag or digest of the target's repository already means `digest`."""
+    remote = target.remote
+    url = remote.url(target.name, f"manifests/{name}")
+
+    def attempt() -> bool:
+        response = remote.send(target.name, "HEAD", url, target.scopes(), headers={"accept": ACCEPT})
+        if response.status in (401, 403):
+            raise refuse(target.name, response)
+        return response.status == 200 and digest in (name, response.headers.get("docker-content-digest"))
+
+    return remote.client.retry(f"{target.name.name}: look for {name}", attempt)
+
+
+def put_manifest(target: Target, name: str, descriptor: Descriptor, document: bytes) -> int:
+    """Put a manifest or index under a tag or its digest, once all that it names is there; returns the bytes sent."""
+    remote = target.remote
+    url = remote.url(target.name, f"manifests/{name}")
+
+    def attempt() -> int:
+        headers = {"content-type": descriptor.media_type}
+        answer = remote.send(target.name, "PUT", url, target.scopes(), headers=headers, body=document)
+        if answer.status not in (200, 201, 202):
+            raise refuse(target.name, answer)
+        told = answer.headers.get("docker-content-digest", descriptor.digest)
+        if told != descriptor.digest:
+            raise RegistryError(f"it keeps the manifest as {told} instead of {descriptor.digest}")
+        return len(document)
+
+    what = f"{target.name.name}{'@' if name == descriptor.digest else ':'}{name}"
+    return remote.client.retry(f"{what}: put manifest (all blobs are there)", attempt)
+
+
+def push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | None:
+    """Bring one blob into the repository; returns the bytes sent, 0 where it was mounted, None where it was there."""
+    what = f"{target.name.name}: push blob {descriptor.digest} ({descriptor.size} bytes)"
+    return target.remote.client.retry(what, partial(_push_blob, target, descriptor, opener), size=descriptor.size)
+
+
+def _blobs(item: Image | Index) -> list[tuple[Descriptor, Opener]]:
+    """Every blob once, the largest first, so that none is left for the end alone."""
+    found: dict[str, tuple[Descriptor, Opener]] = {}
+    for image in item.images if isinstance(item, Index) else (item,):
+        config = parse_manifest(image.manifest, image.digest).config
+        found[config.digest] = (config, partial(io.BytesIO, image.config))
+        found.update({layer.descriptor.digest: (layer.descriptor, layer.open) for layer in image.layers})
+    return sorted(found.values(), key=lambda pair: (-pair[0].size, pair[0].digest))
+
+
+def _push_blobs(target: Target, blobs: Sequence[tuple[Descriptor, Opener]]) -> list[tuple[str, int]]:
+    """The digests of what was not there, and the bytes sent for each: 0 where it was mounted."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    done: dict[str, int | None] = {}
+
+    def work(blob: tuple[Descriptor, Opener]) -> None:
+        done[blob[0].digest] = push_blob(target, *blob)
+
+    with ThreadPoolExecutor(UPLOADS) as pool:
+        futures = [pool.submit(work, blob) for blob in blobs]
+        try:
+            for future in futures:
+                future.result()
+        except RegistryError as error:
+            pool.shutdown(cancel_futures=True)
+            kind = TransientError if isinstance(error, TransientError) else RegistryError
+            raise kind(f"{error} ({len(done)} of {len(blobs)} blobs are there; nothing is tagged)") from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return [(digest, size) for digest, size in done.items() if size is not None]
+
+
+def _push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | None:
+    """One attempt, with an upload session of its own: a registry appends what is sent into an old one."""
+    remote, digest = target.remote, descriptor.digest
+    found = remote.send(target.name, "HEAD", remote.url(target.name, f"blobs/{digest}"), target.scopes())
+    if found.status == 200:
+        return None
+    if found.status in (401, 403):
+        raise refuse(target.name, found)
+    source = target.find(digest)
+    opened = _open_session(target, digest, source if source != target.name.repository else "")
+    if opened is None:
+        return 0
+    answer = remote.send(
+        target.name, "PUT", f"{opened}{'&' if '?' in opened else '?'}digest={quote(digest, safe='')}",
+        target.scopes(), replay=False, headers={"content-type": "application/octet-stream"}, body=opener,
+        body_size=descriptor.size,
+    )  # fmt: skip
+    if answer.status in (404, 416):
+        raise Retryable(f"the upload session is gone: {explain(answer)}")
+    if answer.status == 400:
+        raise Retryable(explain(answer), tries=2, lasting=True)
+    if answer.status not in (201, 204):
+        raise refuse(target.name, answer)
+    return descriptor.size
+
+
+def _open_session(target: Target, digest: str, source: str) -> str | None:
+    """The URL of a fresh upload session; None where the blob was mounted from `source` instead."""
+    remote = target.remote
+    url = remote.url(target.name, "blobs/uploads/")
+    answer = _mount(target, url, digest, source) if source else None
+    if answer is None or answer.status not in (201, 202):
+        answer = remote.send(target.name, "POST", url, target.scopes())
+    if answer.status == 201:
+        return None
+    location = answer.headers.get("location")
+    if answer.status != 202 or not location:
+        raise refuse(target.name, answer)
+    return urls.follow(answer.url, location)
+
+
+def _mount(target: Target, url: str, digest: str, source: str) -> Response | None:
+    """What the registry says to a mount. Who may not read the source gets no token, and sends the blob."""
+    query = f"?mount={quote(digest, safe='')}&from={quote(source, safe='')}"
+    try:
+        return target.remote.send(target.name, "POST", url + query, target.scopes(source))
+    except TransientError:
+        raise
+    except RegistryError:
+        return None
