@@ -92,8 +92,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             return write_dockerfile(plan, open_source(self, Path(temporary)), directory, ctx)
 
     def _plan_file(self, directory: Path) -> Path:
+        from hatch_docker.outputs import replacing
         from hatch_docker.plan import plan_json
-        from hatch_docker.store import replacing
         from hatch_docker.urls import shown
 
         plan, _ctx = open_plan(self, os.environ)

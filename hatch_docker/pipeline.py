@@ -12,10 +12,11 @@ from hatch_docker.engines import Built, Engine
 from hatch_docker.errors import DaemonError
 from hatch_docker.oci.model import Image, Index, Platform
 from hatch_docker.oci.mutate import make_index
+from hatch_docker.outputs import check_free, remove_leftovers, replacing
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
 from hatch_docker.receipt import Receipt, make_receipt, summary
-from hatch_docker.store import DamagedBlobError, check_free, remove_leftovers, replacing
+from hatch_docker.store import DamagedBlobError
 
 
 def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatch_docker.store import Store, remove_tree
+from hatch_docker.outputs import remove_tree
+from hatch_docker.store import Store
 
 MAX_AGE = 60 * 24 * 3600       # seconds since the last use
 MAX_BYTES = 10_000_000_000

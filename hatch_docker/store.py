@@ -1,7 +1,7 @@
 """The user's cache: bytes by digest, facts by key, trees by key. Verified on read, written atomically.
 
     <root>/blobs/<hex>          any bytes, named by their sha256
-    <root>/facts/<kind>/<key>   a small JSON value, with its own checksum
+    <root>/facts/<kind>/<key>   a small JSON value, after its own checksum
     <root>/trees/<kind>/<key>/  an unpacked file tree, complete once it has this name
     <root>/locks/, <root>/tmp/  what concurrent builds share, and what is not finished
 
@@ -10,7 +10,6 @@ Keys are contents (digests, versions, recipes), never paths or times, so that a 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import fcntl
 import hashlib
@@ -18,7 +17,6 @@ import io
 import json
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,11 +25,11 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from hatch_docker.errors import StoreError
+from hatch_docker.outputs import remove_tree, unfinished, unfinished_file
 
 FORMAT = "v1"
 CHUNK = 1 << 20
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file belongs to a killed build
-HOLD_TIME = 5.0  # seconds within which an unfinished output is held by its writer
 
 
 class DamagedBlobError(StoreError):
@@ -48,86 +46,6 @@ def file_digest(path: Path) -> str:
     """`sha256:` and the hexadecimal digest of a file, read in pieces."""
     with path.open("rb") as stream:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-# What this process has not finished yet, in whatever thread: to be removed also where a thread is not waited for.
-_unfinished: set[Path] = set()
-
-
-@atexit.register
-def _remove_unfinished() -> None:
-    for path in tuple(_unfinished):
-        remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _unfinished_file(directory: Path, prefix: str = "tmp", suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file and its path; what is left there when the block ends is removed."""
-    descriptor, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=suffix)
-    path = Path(name)
-    _unfinished.add(path)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream, path
-    finally:
-        path.unlink(missing_ok=True)
-        _unfinished.discard(path)
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Write `path` under a temporary name beside it; renamed when the block ends well, removed when not.
-
-    Every output of a build goes through here, so that a killed build leaves no half-written file under its
-    final name and an earlier output stays whole until the new one is. Raises StoreError, naming the path.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        check_free(path)
-        with _unfinished_file(path.parent, f".{path.name}.", ".tmp") as (stream, temporary):
-            _hold(stream)
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-    except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def check_free(path: Path) -> None:
-    """Raise StoreError where a directory has the name of a file that is to be written."""
-    if path.is_dir():
-        raise StoreError(f"cannot write {path}: a directory is in the way; move it away")
-
-
-def _hold(stream: BinaryIO) -> None:
-    """Mark an unfinished file as that of a living process; where a file system has no locks, its age must do."""
-    with contextlib.suppress(OSError):
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def remove_leftovers(path: Path) -> None:
-    """Remove what killed builds left of `path` beside it: the unfinished files that no process holds."""
-    with contextlib.suppress(OSError):
-        for other in path.parent.iterdir():
-            if other.name.startswith(f".{path.name}.") and other.suffix == ".tmp":
-                _remove_unheld(other)
-
-
-def _remove_unheld(path: Path) -> None:
-    if not stat.S_ISREG(path.lstat().st_mode):
-        return  # not ours
-    with contextlib.suppress(OSError), path.open("rb") as stream:
-        if time.time() - path.lstat().st_mtime > HOLD_TIME:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 class BlobWriter:
@@ -216,7 +134,7 @@ class Store:
     def writer(self) -> Iterator[BlobWriter]:
         """A BlobWriter; what was not committed when the block ends is removed. Raises StoreError."""
         try:
-            with _unfinished_file(self.root / "tmp") as (stream, temporary):
+            with unfinished_file(self.root / "tmp") as (stream, temporary):
                 yield BlobWriter(self, stream, temporary)
         except OSError as error:
             raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
@@ -238,22 +156,32 @@ class Store:
         """The JSON value remembered under a key, or None; a damaged one is removed."""
         path = self.root / "facts" / kind / key
         try:
-            value = json.loads(path.read_bytes())
-            if value["sum"] == key_of(key, value["fact"]):
+            checksum, _, text = path.read_bytes().partition(b"\n")
+            if checksum == _fact_sum(key, text):
                 _touch(path)
-                return value["fact"]
+                return json.loads(text)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except OSError:
             pass
         self._discard(path)
         return None
 
     def remember(self, kind: str, key: str, fact: Any) -> None:
-        """Keep a small JSON value under a key."""
-        value = {"fact": fact, "sum": key_of(key, fact)}
-        with replacing(self.root / "facts" / kind / key) as stream:
-            stream.write(json.dumps(value, sort_keys=True).encode())
+        """Keep a small JSON value under a key: one line of checksum, then the value. Raises StoreError.
+
+        Not written through to the disk: what a power failure leaves of it has another checksum, and is forgotten.
+        """
+        text = json.dumps(fact, sort_keys=True).encode()
+        path = self.root / "facts" / kind / key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished_file(self.root / "tmp") as (stream, temporary):
+                stream.write(_fact_sum(key, text) + b"\n" + text)
+                stream.close()
+                temporary.replace(path)
+        except OSError as error:
+            raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
 
     def tree(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
         """The directory under a key, made once: `make` fills an empty directory that is then renamed."""
@@ -268,7 +196,7 @@ class Store:
     def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=self.root / "tmp"))
-        _unfinished.add(temporary)
+        unfinished.add(temporary)
         try:
             temporary.chmod(0o755)
             make(temporary)
@@ -277,47 +205,24 @@ class Store:
             raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
         finally:
             remove_tree(temporary)
-            _unfinished.discard(temporary)
+            unfinished.discard(temporary)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
         """Hold a machine-wide lock: look again after taking it, another build may have done the work."""
-        from filelock import FileLock
-
-        with FileLock(self.root / "locks" / f"{key_of(name)[:32]}.lock"):
+        with (self.root / "locks" / f"{key_of(name)[:32]}.lock").open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
             yield
+
+
+def _fact_sum(key: str, text: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + b"\n" + text).hexdigest().encode()
 
 
 def _touch(path: Path) -> None:
     """Note that an entry was used, for the pruning."""
     with contextlib.suppress(OSError):
         os.utime(path)
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a tree that may hold directories without write permission; links in it are never followed.
-
-    As deep as it may be: what a build left is removed level by level, each directory brought up to the top first.
-    """
-    if path.is_symlink() or not path.is_dir():
-        return
-    token, number = os.urandom(8).hex(), 0
-    waiting = [path]
-    while waiting:
-        directory = waiting.pop()
-        entries: list[os.DirEntry[str]] = []
-        with contextlib.suppress(OSError):
-            directory.chmod(0o700)
-            entries = list(os.scandir(directory))
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                if entry.is_dir(follow_symlinks=False):
-                    Path(entry.path).chmod(0o700)  # or it cannot be renamed
-                    number += 1
-                    waiting.append(Path(entry.path).rename(path / f".{token}.{number}"))
-                else:
-                    Path(entry.path).unlink()
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def open_store(root: Path) -> Store:

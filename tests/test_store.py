@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.errors import StoreError
+from hatch_docker.outputs import remove_tree, replacing
 from hatch_docker.prune import prune, prune_now_and_then
-from hatch_docker.store import DamagedBlobError, Store, key_of, open_store, remove_tree, replacing
+from hatch_docker.store import DamagedBlobError, Store, key_of, open_store
 
 
 @pytest.fixture

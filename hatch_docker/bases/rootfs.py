@@ -16,7 +16,8 @@ from typing import BinaryIO
 from hatch_docker.bases.deb import Deb
 from hatch_docker.errors import BaseImageError, StoreError
 from hatch_docker.oci.layer import Entry
-from hatch_docker.store import Store, remove_tree
+from hatch_docker.outputs import remove_tree
+from hatch_docker.store import Store
 
 MTIME = 315532800  # 1980-01-01, of what no package dates: zip archives know nothing earlier
 CHUNK = 1 << 18

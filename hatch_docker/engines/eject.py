@@ -25,9 +25,9 @@ from hatch_docker.errors import ConfigError, StoreError
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Platform
+from hatch_docker.outputs import remove_tree, replacing
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
-from hatch_docker.store import remove_tree, replacing
 from hatch_docker.wheels import Pin
 from hatch_docker.wheels.lock import pin
 

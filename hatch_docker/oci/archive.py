@@ -6,8 +6,11 @@ from wherever that points, so it points into blobs/sha256.
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -28,8 +31,11 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.tar import BLOCK, END, Entry, pack_header, read_tar
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from hatch_docker.oci.layer import Writable
 
+OPENED = 3  # layers that are opened, and so hashed, ahead of the one that is written
 CONTAINERD_NAME = "io.containerd.image.name"
 
 
@@ -39,14 +45,32 @@ def write_archive(item: Image | Index, references: Sequence[str], out: Writable,
     The docker-archive part is of one platform: of an index the child for `host`, else the first. Raises
     ImageError for a damaged layer or a name that is no reference.
     """
-    for header, content, size in _members(item, references, host):
-        out.write(header)
-        if isinstance(content, Layer):
-            copy_layer(content, out)
-        else:
-            out.write(content)
-        out.write(bytes(-size % BLOCK))
-    out.write(END)
+    members = list(_members(item, references, host))
+    with contextlib.ExitStack() as stack:
+        layers = _opened((content for _, content, _ in members if isinstance(content, Layer)), stack)
+        for header, content, size in members:
+            out.write(header)
+            if isinstance(content, Layer):
+                copy_layer(next(layers), out)
+            else:
+                out.write(content)
+            out.write(bytes(-size % BLOCK))
+        out.write(END)
+
+
+def _opened(layers: Iterable[Layer], stack: contextlib.ExitStack) -> Iterator[Layer]:
+    """The layers in their order, some opened ahead: to open one of the cache is to hash it, which takes a while."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = stack.enter_context(ThreadPoolExecutor(OPENED))
+    waiting: deque[tuple[Layer, Future[BinaryIO]]] = deque()
+    for layer in layers:
+        waiting.append((layer, pool.submit(lambda one: stack.enter_context(one.open()), layer)))
+        if len(waiting) > OPENED:
+            first, stream = waiting.popleft()
+            yield replace(first, open=stream.result)
+    for first, stream in waiting:
+        yield replace(first, open=stream.result)
 
 
 def write_partial(image: Image, references: Sequence[str], present: int, out: Writable) -> None:

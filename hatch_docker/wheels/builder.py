@@ -24,9 +24,10 @@ from typing import Any
 from hatch_docker.bases import Base, base_tree
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, ConfigError, WheelError
+from hatch_docker.outputs import remove_tree
 from hatch_docker.plan import BuildPlan, LockPlan
 from hatch_docker.process import ProcessFailed
-from hatch_docker.store import file_digest, key_of, remove_tree
+from hatch_docker.store import file_digest, key_of
 from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.environment import build_environment
 from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget, check_made
