@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hatch_docker.config import Config, FileConfig
+from hatch_docker.config import Config
 from hatch_docker.config_environ import OTHER_VARIABLES
 from hatch_docker.config_options import Option, all_options, options_of, table_of
+from hatch_docker.config_tables import FileConfig
 
 SCHEMA_ID = "urn:hatch-docker:tool.hatch-docker"
 UNSET: tuple[object, ...] = (None, (), "", {})  # defaults that say nothing

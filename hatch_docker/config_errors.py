@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.config import TABLE, FileConfig
+from hatch_docker.config import TABLE
 from hatch_docker.config_checks import Problem
 from hatch_docker.config_environ import Overrides
 from hatch_docker.config_options import all_options, options_of
+from hatch_docker.config_tables import FileConfig
 from hatch_docker.errors import ConfigError
 
 LATER = frozenset(
