@@ -1,0 +1,8 @@
+# The compiler is installed, used, and stays.
+ARG BASE
+FROM ${BASE}
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev
+WORKDIR /app
+COPY . .
+RUN pip install --no-cache-dir .
+CMD ["mandelbrot-tiles"]

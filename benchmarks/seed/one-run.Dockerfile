@@ -1,0 +1,12 @@
+# One RUN installs the compiler, uses it and removes it: no layer holds it, and no layer of it is cached.
+ARG BASE
+FROM ${BASE}
+WORKDIR /app
+COPY . .
+RUN apt-get update && \
+    apt-get install -y --no-install-recommends gcc libc6-dev python3-dev && \
+    pip install --no-cache-dir . && \
+    apt-get purge -y gcc libc6-dev python3-dev && \
+    apt-get autoremove -y && \
+    rm -rf /var/lib/apt/lists/*
+CMD ["mandelbrot-tiles"]

@@ -1,0 +1,14 @@
+# The virtual environment is made in a stage with the compiler, and copied into one without.
+ARG BASE
+FROM ${BASE} AS compile
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev
+RUN python -m venv /opt/venv
+ENV PATH="/opt/venv/bin:$PATH"
+WORKDIR /app
+COPY . .
+RUN pip install --no-cache-dir .
+
+FROM ${BASE}
+COPY --from=compile /opt/venv /opt/venv
+ENV PATH="/opt/venv/bin:$PATH"
+CMD ["mandelbrot-tiles"]
