@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -42,6 +43,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def build(self, **options: Any) -> Generator[str, None, None]:
         """As hatchling's, but an unknown verb, or metadata that are wrong, is one line instead of a traceback."""
+        gc.freeze()  # what is loaded by now stays: looking through it again and again takes an eighth of a short build
+        gc.set_threshold(20_000, 20, 20)
         unknown = sorted(set(options.get("versions") or ()) - set(self.get_version_api()))
         if unknown:
             known = ", ".join(f"docker:{verb}" for verb in self.get_version_api())

@@ -19,7 +19,7 @@ from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
-from hatch_docker.store import file_digest
+from hatch_docker.store import file_digest, key_of
 from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.install import VenvTarget, check_fits
 from hatch_docker.wheels.lock import pin
@@ -80,9 +80,9 @@ def _dependencies(
 ) -> list[_Group]:
     """A group for each large wheel, and one for all small ones, by name."""
     large, small = [], []
+    _check_fit(pins, target, ctx)
     for one in pins:
         if one.is_wheel:
-            check_fits(one.filename, target)
             wheel, size = _pinned(one, source, ctx)
         else:
             wheel, size = _from_sdist(one, plan, base, target, source, ctx)
@@ -91,6 +91,16 @@ def _dependencies(
         else:
             small.append(wheel)
     return [*large, _Group("dependencies", tuple(small))] if small else large
+
+
+def _check_fit(pins: Sequence[Pin], target: Target, ctx: Context) -> None:
+    """Raise WheelError for a wheel that is not for the target; once known, the same wheels fit again."""
+    names = [one.filename for one in pins if one.is_wheel]
+    key = key_of(str(target), names)
+    if ctx.store.recall("fits", key) is None:
+        for name in names:
+            check_fits(name, target)
+        ctx.store.remember("fits", key, True)
 
 
 def _pinned(one: Pin, source: Source, ctx: Context) -> tuple[Wheel, int]:

@@ -170,8 +170,9 @@ def check_owners(wheels: Mapping[str, Mapping[str, str]]) -> None:
                     f"{owner} and {name} both bring /{path}, with different contents; "
                     "depend on one of them, or exclude the other"
                 )
-    for path, (name, _) in owners.items():
-        for parent in above(path):
+    directories = {path.rpartition("/")[0]: name for path, (name, _) in owners.items()}
+    for directory, name in directories.items():
+        for parent in (*above(directory), directory):
             if parent in owners:
                 raise WheelError(f"/{parent} is a file in {owners[parent][0]} and a directory in {name}")
 
