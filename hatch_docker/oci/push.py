@@ -6,9 +6,10 @@ Implements the push of the distribution-spec 1.1 (Pushing manifests, Pushing blo
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from urllib.parse import quote
 
 from hatch_docker import urls
@@ -22,6 +23,7 @@ from hatch_docker.retry import Retryable
 
 ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 UPLOADS = 4  # blobs on their way at a time
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 Find = Callable[[str], str]
 """The repository, of the target's registry, that has the blob of a digest; "" where none is known."""
@@ -97,18 +99,26 @@ def has_manifest(target: Target, name: str, digest: str) -> bool:
 
 def put_manifest(target: Target, name: str, descriptor: Descriptor, document: bytes) -> int:
     """Put a manifest or index under a tag or its digest, once all that it names is there; returns the bytes sent."""
+    send_manifest(target, name, descriptor, document)
+    return len(document)
+
+
+def send_manifest(
+    target: Target, name: str, descriptor: Descriptor, document: bytes, condition: Mapping[str, str] = _NONE
+) -> Response:
+    """As `put_manifest`, on a condition (a header such as If-Match); returns what the registry says to it."""
     remote = target.remote
     url = remote.url(target.name, f"manifests/{name}")
 
-    def attempt() -> int:
-        headers = {"content-type": descriptor.media_type}
+    def attempt() -> Response:
+        headers = {"content-type": descriptor.media_type, **condition}
         answer = remote.send(target.name, "PUT", url, target.scopes(), headers=headers, body=document)
         if answer.status not in (200, 201, 202):
             raise refuse(target.name, answer)
         told = answer.headers.get("docker-content-digest", descriptor.digest)
         if told != descriptor.digest:
             raise RegistryError(f"it keeps the manifest as {told} instead of {descriptor.digest}")
-        return len(document)
+        return answer
 
     what = f"{target.name.name}{'@' if name == descriptor.digest else ':'}{name}"
     return remote.client.retry(f"{what}: put manifest (all blobs are there)", attempt)

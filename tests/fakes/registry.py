@@ -72,6 +72,9 @@ class FakeRegistry:
         self.tokens: dict[str, tuple[float, str]] = {}
         self.password, self.scheme, self.token_lifetime = password, scheme, token_lifetime
         self.anonymous_pull, self.referrers, self.upload_headers = anonymous_pull, referrers, upload_headers
+        self.page = 100  # referrers in one answer
+        self.conditions = False  # ETag and If-Match of manifests
+        self.slowness = 0.0  # seconds before a manifest is kept
         self.redirect_blobs = ""  # an origin that blobs are redirected to
         self.upload_origin = ""  # "relative", or the origin of upload locations
         self.realm = ""  # instead of our own
@@ -138,6 +141,11 @@ class FakeRegistry:
         if tag:
             manifests[tag] = manifests[digest]
         return digest
+
+
+def digest_of(data: bytes) -> str:
+    """The digest of some bytes."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 class _Server(ThreadingHTTPServer):
@@ -354,9 +362,18 @@ class Handler(BaseHTTPRequestHandler):
             if missing:
                 self.error(400, "MANIFEST_BLOB_UNKNOWN", f"{missing[0]} is missing")
                 return
+            time.sleep(self.registry.slowness)
             media_type = self.headers["content-type"]
             by_digest = tag if tag.startswith("sha256:") else ""
-            digest = self.registry.put_manifest(name, "" if by_digest else tag, media_type, self.body)
+            with self.registry.guard:
+                known = f'"{digest_of(repository.manifests[tag][1])}"' if tag in repository.manifests else ""
+                stale = self.registry.conditions and self.headers.get("if-match", known) != known
+                digest = "" if stale else self.registry.put_manifest(
+                    name, "" if by_digest else tag, media_type, self.body
+                )
+            if stale:
+                self.error(412, "UNKNOWN", "somebody was faster")
+                return
             if by_digest not in ("", digest):
                 self.error(400, "DIGEST_INVALID", "the digest is not that of the manifest")
                 return
@@ -366,8 +383,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(201, b"", headers)
         elif tag in repository.manifests:
             media_type, data = repository.manifests[tag]
-            digest = "sha256:" + hashlib.sha256(data).hexdigest()
-            self.reply(200, data, {"content-type": media_type, "docker-content-digest": digest})
+            digest = digest_of(data)
+            entity = {"etag": f'"{digest}"'} if self.registry.conditions else {}
+            self.reply(200, data, {"content-type": media_type, "docker-content-digest": digest, **entity})
         else:
             self.error(404, "MANIFEST_UNKNOWN", "manifest unknown")
 
@@ -383,6 +401,9 @@ class Handler(BaseHTTPRequestHandler):
                 kind = value.get("artifactType") or value.get("config", {}).get("mediaType", "")
                 item = {"mediaType": media_type, "digest": key, "size": len(data), "artifactType": kind}
                 found.append({**item, "annotations": value.get("annotations", {})})
+        start = int(parse_qs(urlsplit(self.path).query).get("last", ["0"])[0])
+        end = start + self.registry.page
+        more = {"link": f'</v2/{name}/referrers/{digest}?last={end}>; rel="next"'} if found[end:] else {}
         media_type = "application/vnd.oci.image.index.v1+json"
-        index = {"schemaVersion": 2, "mediaType": media_type, "manifests": found}
-        self.reply(200, json.dumps(index).encode(), {"content-type": media_type})
+        index = {"schemaVersion": 2, "mediaType": media_type, "manifests": found[start:end]}
+        self.reply(200, json.dumps(index).encode(), {"content-type": media_type, **more})
