@@ -173,6 +173,7 @@ COUNT: Check = {"type": "int", "least": 0, "most": 1000}
 DURATION = checked(values.duration, FILLED, pattern="^([0-9]+(h|ms|m|s))+$")
 PORT: Check = {"type": "plain", "call": values.port, "json": values.PORT_SCHEMA}
 VARIABLE = text(*values.VARIABLE)
+ARGUMENT = text(*values.ARGUMENT)
 KEY = text(*values.KEY)
 NAME = text(*values.NAME)
 PACKAGE = text(*values.PACKAGE)

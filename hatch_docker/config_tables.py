@@ -9,6 +9,7 @@ from typing import Any
 
 from hatch_docker import config_values as values
 from hatch_docker.config_checks import (
+    ARGUMENT,
     COUNT,
     DURATION,
     FILLED,
@@ -78,16 +79,29 @@ class BuildConfig:
         (),
     )
     env: Mapping[str, str] = option(strings(VARIABLE), "Environment variables of the build.", {})
+    args: Mapping[str, str] = option(
+        strings(ARGUMENT),
+        "Build arguments: environment variables of the build that differ from one build to the next. `ARG` in the "
+        "Dockerfile, so that `--build-arg` sets them there. Not for secrets.",
+        {},
+    )
     secrets: tuple[str, ...] = option(
         list_of(VARIABLE),
         "Environment variables that the build may read, by name. Their values reach no layer, log or receipt.",
         (),
     )
+    ssh: bool = option(
+        FLAG,
+        "Whether the build may ask this machine's SSH agent (`SSH_AUTH_SOCK`), as `docker buildx build --ssh default` "
+        "allows: for private Git repositories. No key leaves the agent.",
+        False,
+    )
     network: bool = option(FLAG, "Whether the build may use the network.", True)
     isolated: str = option(
         one_of("auto", "always", "never"),
         "Whether the wheel is made in the builder stage. `auto`: where the project has build hooks, "
-        "extension modules or a backend other than hatchling; else hatchling makes it in this process.",
+        "extension modules, a backend other than hatchling, or one of the options above asks for it; else hatchling "
+        "makes it in this process.",
         "auto",
     )
 

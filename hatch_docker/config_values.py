@@ -36,6 +36,7 @@ USER = (
 )
 SIGNAL = ('must be a signal such as "SIGINT"', r"^(?:SIG[A-Z0-9]+(?:[+-][0-9]+)?|[1-9][0-9]?)$")
 VARIABLE = ("must be the name of an environment variable, without = and spaces", r"^[^=\x00-\x20\x7f]+$")
+ARGUMENT = ("must be a name made of letters, digits and _, not starting with a digit", r"^[A-Za-z_][A-Za-z0-9_]*$")
 KEY = ("must be a name such as org.example.team, without = and spaces", r"^[^=\x00-\x20\x7f]+$")
 NAME = (
     "must be a name made of letters, digits, ., - and _",

@@ -25,6 +25,7 @@ from hatch_docker.release.names import annotations_of, merged, normalised, tag_f
 
 if TYPE_CHECKING:
     from hatch_docker.config import Config
+    from hatch_docker.config_tables import BuildConfig
 
 # The newest CPython whose wheels most projects publish; a newer one is taken when it is asked for.
 KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")
@@ -210,15 +211,34 @@ def _platforms(config: Config, host: Platform, guesses: list[Guess]) -> tuple[st
 
 def _build(project: Project, config: Config, guesses: list[Guess]) -> BuildPlan:
     build = config.build
+    _check_build(build)
     isolated = build.isolated == "always"
     if build.isolated == "auto":
         unknown = [hook for hook in project.hooks if hook not in PURE_HOOKS]
-        isolated = bool(unknown or build.packages)
+        asked = [name for name in ("packages", "env", "args", "secrets", "ssh") if getattr(build, name)]
+        isolated = bool(unknown or asked)
         reason = "its wheel needs no build hook"
         if isolated:
-            reason = f"build hook {unknown[0]!r} may compile" if unknown else "build.packages are asked for"
+            reason = f"build hook {unknown[0]!r} may compile" if unknown else f"build.{asked[0]} asks for it"
         guesses.append(Guess("build.isolated", "always" if isolated else "never", reason))
-    return BuildPlan(isolated, tuple(sorted(set(build.packages))), build.env, tuple(build.secrets), build.network)
+    return BuildPlan(
+        isolated, tuple(sorted(set(build.packages))), build.env, tuple(build.secrets), build.network,
+        dict(sorted(build.args.items())), build.ssh,
+    )  # fmt: skip
+
+
+def _check_build(build: BuildConfig) -> None:
+    """Raise ConfigError for options of the builder stage that exclude each other, or would be ignored."""
+    table = "tool.hatch-docker.build"
+    for name in sorted(build.args):
+        for other in ("env", "secrets"):
+            if name in getattr(build, other):
+                raise ConfigError(f"{table}.args: {name} is one of build.{other} too; leave it in one of them")
+    if build.ssh and not build.network:
+        raise ConfigError(f"{table}.ssh: the agent's keys are for other machines, and network = false hides them")
+    for name in ("args", "ssh"):
+        if build.isolated == "never" and getattr(build, name):
+            raise ConfigError(f'{table}.{name}: is for the builder stage, and isolated = "never" does without it')
 
 
 def _config(project: Project, config: Config, guesses: list[Guess]) -> ConfigPlan:

@@ -81,7 +81,7 @@ def open_plan(
     table = builder.metadata.config.get("tool", {}).get("hatch-docker", {})
     config = load_config(table, environ, root / "pyproject.toml")
     if given:
-        config = replace(config, build=replace(config.build, isolated="never"))
+        config = replace(config, build=replace(config.build, isolated="never", args={}, ssh=False))
     plan = make_plan(read_project(builder, environ, root), config, host_platform())
     progress = Progress(builder.app.display_warning, builder.app.verbosity)
     for guess in plan.guesses:

@@ -52,6 +52,8 @@ class BuildPlan:
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()         # names of environment variables whose values the build may read
     network: bool = True
+    args: Mapping[str, str] = field(default_factory=dict)
+    ssh: bool = False                     # the build may ask this machine's SSH agent
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def test_none_for_installs_and_in_the_builder(
 
 def test_the_builder_stage_sets_the_guard() -> None:
     """Said twice, because the hook imports nothing of the builder."""
-    from hatch_docker.wheels.builder import GUARD
+    from hatch_docker.wheels.variables import GUARD
 
     assert build_hook.GUARD == GUARD
 

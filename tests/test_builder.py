@@ -9,11 +9,14 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import socket
 import sys
 import tarfile
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,13 @@ def tree() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield python_root(Path(directory))
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory for sockets, whose paths must be short."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
 
 
 @pytest.fixture
@@ -169,6 +179,54 @@ def test_environment_and_secrets_of_the_plan(builder: Builder, tmp_path: Path, l
     assert "key ***" in lines
     with pytest.raises(ConfigError, match="ABSENT is not set"):
         build(planned(builder, secrets=("ABSENT",)), tmp_path / "b")
+
+
+def test_arguments_of_the_plan(builder: Builder, tmp_path: Path) -> None:
+    """build.args are variables of the build, over what every build has; another value is another wheel."""
+    wheel = build(planned(builder, args={"EDITION": "full\nand more", "LDFLAGS": "-s"}), tmp_path / "a")
+    assert r"('EDITION', 'full\nand more')" in said(wheel)
+    assert "('LDFLAGS', '-s')" in said(wheel)
+    assert build(planned(builder, args={"EDITION": "small"}), tmp_path / "a") != wheel
+
+
+ASKS = BACKEND.replace("import os, zipfile", """
+import os, socket, zipfile
+agent = socket.socket(socket.AF_UNIX)
+agent.connect(os.environ["SSH_AUTH_SOCK"])
+agent.sendall(b"who are you?")
+print("the agent says", agent.recv(100).decode())
+""")
+
+
+def test_the_ssh_agent_is_lent_to_a_build_that_asks(
+    builder: Builder, tmp_path: Path, lines: list[str], short: Path
+) -> None:
+    """Under another user than its owner, and to no other build; without an agent the error says what to do."""
+    where = str(short / "agent")
+    environ = {**builder.ctx.environ, "SSH_AUTH_SOCK": where}
+    lending = replace(planned(builder, ssh=True, network=True), ctx=replace(builder.ctx, environ=environ))
+    with pytest.raises(ConfigError, match=r"ssh needs an SSH agent, and SSH_AUTH_SOCK is .* where none answers"):
+        build(lending, tmp_path / "a", ASKS)
+    with pytest.raises(ConfigError, match=r"SSH_AUTH_SOCK is not set; start one \(ssh-agent\)"):
+        build(planned(builder, ssh=True, network=True), tmp_path / "a", ASKS)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(where)
+        Path(where).chmod(0o600)
+        server.listen()
+
+        def serve() -> None:
+            while True:
+                client, _ = server.accept()
+                with client:
+                    if question := client.recv(100):
+                        client.sendall(b"the one that was asked " + question)
+
+        threading.Thread(target=serve, daemon=True).start()
+        wheel = build(lending, tmp_path / "a", ASKS)
+    assert "the agent says the one that was asked who are you?" in lines
+    assert where not in said(wheel)
+    with pytest.raises(BuildError, match="SSH_AUTH_SOCK"):
+        build(planned(builder), tmp_path / "b", ASKS)
 
 
 def test_a_failed_build_ends_with_its_last_lines(builder: Builder, tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ mode = "0755"
 [tool.hatch-docker.build]
 packages = ["libpq-dev", "g++"]
 env = { CFLAGS = "-O2" }
+args = { EDITION = "full" }
 secrets = ["TOKEN"]
+ssh = true
 network = false
 isolated = "always"
 
@@ -221,7 +223,7 @@ def test_without_a_readable_file_only_the_line_is_missing(tmp_path: Path, name: 
         ({"build": {"packages": ["Foo Bar"]}}, "build.packages[0]: must be the name of a Debian package"),
         ({"build": {"network": "no"}}, 'tool.hatch-docker.build.network: must be true or false, not "no"'),
         ({"build": "x"}, "tool.hatch-docker.build: must be a table"),
-        ({"build": {"args": {}}}, "tool.hatch-docker.build.args: not in this version of hatch-docker"),
+        ({"build": {"args": {"a b": "c"}}}, 'build.args."a b": must be a name made of letters, digits and _'),
         ({"debian": {"mirror": "mirror.example"}}, "debian.mirror: must be the http, https or file URL"),
         ({"packages": ["x"]}, 'unknown option; did you mean "build.packages" or "runtime.packages"?'),
         ({"dependency_groups": []}, 'unknown option; did you mean "dependency-groups"?'),

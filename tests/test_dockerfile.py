@@ -17,11 +17,14 @@ from hatch_docker.plan import BuildPlan
 # What an option may hold, line breaks apart; the names of variables hold neither = nor spaces.
 TEXT = st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]))
 NAME = st.text(st.characters(min_codepoint=33, exclude_characters="=\x7f", exclude_categories=["Cs"]), min_size=1)
+ASKED = BuildPlan(
+    True, env={"A": "$x", "C": "a\nb"}, secrets=("TOKEN",), args={"LDFLAGS": 'a "b"', "M": "1\n2"}, ssh=True
+)
 STAGES = Stages(
     base="registry.example/python@sha256:0", python="/usr/local/bin/python3.13", apt=("gcc", "libpq-dev"),
     groups=(
         Group("numpy", "dependencies", ("numpy 2",)),
-        Group("project", "project", ("p 1",), BuildPlan(True, env={"A": "$x"}, secrets=("TOKEN",)), venv=True),
+        Group("project", "project", ("p 1",), ASKED, venv=True),
     ),
 )  # fmt: skip
 
@@ -107,6 +110,17 @@ def test_only_a_build_and_its_compiler_reach_the_network_and_secrets_are_mounts(
         "FROM scratch AS export\nCOPY --from=install-numpy /out/tree/ /tree/numpy/\n"
         "COPY --from=install-project /out/tree/ /tree/project/\nCOPY --from=build-project /out/wheel/ /wheel/project/\n"
     )
+
+
+def test_arguments_can_be_set_anew_and_the_agent_is_a_mount() -> None:
+    """No ENV hides an ARG; what a Dockerfile cannot hold is not in it."""
+    text = re.sub(r" \\\n *", " ", render_export(STAGES)).partition("AS build-project\n")[2].partition("\n\n")[0]
+    argument, env, run = text.splitlines()
+    assert argument == r'ARG LDFLAGS="a \"b\""'
+    assert 'A="\\$x"' in env
+    assert not re.search("LDFLAGS| C=| M=", env)
+    assert "--mount=type=ssh,required=true" in run
+    assert render_export(STAGES).count("ssh") == 1
 
 
 def test_a_plain_project_has_no_compiler() -> None:

@@ -26,13 +26,15 @@ from hatch_docker.engines.recipe import (
     base_name,
     compiler_image,
     compiler_tree,
+    lent_to,
     make_job,
     renamed,
     stages_of,
+    write_certificates,
     write_context,
 )
 from hatch_docker.engines.trees import tree_entries
-from hatch_docker.errors import BuildError, ConfigError
+from hatch_docker.errors import BuildError
 from hatch_docker.layers import layer_by_key, recall_layer
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
@@ -167,6 +169,8 @@ def _layers(site: _Site) -> list[tuple[Layer, bool]]:
 
 def _run(site: _Site, parts: Sequence[Part], work: Path, out: Path) -> None:
     from hatch_docker.engines.buildx import Order, find_builder
+    from hatch_docker.wheels.agent import check_agent
+    from hatch_docker.wheels.variables import secret_variables
 
     plan, base, ctx = site.plan, site.base, site.ctx
     builder = find_builder(plan.builder, ctx)
@@ -175,16 +179,15 @@ def _run(site: _Site, parts: Sequence[Part], work: Path, out: Path) -> None:
     context = work / "context"
     write_context(parts, context, site.source, ctx)
     dockerfile = work / "Dockerfile"
-    dockerfile.write_text(render_export(stages_of(base, parts, compiler, files=False)), encoding="utf-8")
+    stages = stages_of(base, parts, compiler, certificates=write_certificates(parts, context, ctx))
+    dockerfile.write_text(render_export(stages), encoding="utf-8")
     handed = [] if base.plan.kind == "registry" else [Handed(base_name(base), base.image)]
     handed += [compiler] if compiler else []
-    secrets = sorted({name for part in parts if part.job for name in part.job.plan.secrets})
-    for secret in secrets:
-        if secret not in ctx.environ:
-            raise ConfigError(
-                f"[tool.hatch-docker.build] secrets: {secret} is not set in the environment; set it for this build"
-            )
-    order = Order(dockerfile, context, out, base.platform, tuple(handed), plan.cache, tuple(secrets))
+    secrets, ssh = lent_to(parts)
+    secret_variables(secrets, ctx.environ)
+    if ssh:
+        check_agent(ctx.environ)
+    order = Order(dockerfile, context, out, base.platform, tuple(handed), plan.cache, secrets, ssh)
     try:
         builder.build(order, ctx)
     except BuildError as failure:

@@ -39,6 +39,7 @@ class Order:
     handed: tuple[Handed, ...]                # images that the builder cannot pull
     cache: CachePlan
     secrets: tuple[str, ...]                  # names of environment variables
+    ssh: bool = False                         # this machine's SSH agent may be asked
 
 
 class Builder(Protocol):
@@ -123,7 +124,7 @@ class Buildx:
             self.program, "buildx", "build", "--progress=rawjson", "--target=export", f"--platform={order.platform}",
             f"--file={order.dockerfile}", f"--output=type=local,dest={order.out}", "--provenance=false",
             *([f"--builder={self.name}"] if self.name else []),
-            *(f"--secret=id={name},env={name}" for name in order.secrets),
+            *(f"--secret=id={name},env={name}" for name in order.secrets), *(["--ssh=default"] if order.ssh else []),
             *(f"--cache-from={value}" for value in order.cache.sources),
             *(f"--cache-to={value}" for value in order.cache.targets),
         ]  # fmt: skip
@@ -183,7 +184,7 @@ class Podman:
         command = [
             self.program, "build", "--target=export", f"--platform={order.platform}", f"--file={order.dockerfile}",
             f"--output=type=local,dest={order.out}", "--layers", "--pull=missing",
-            *(f"--secret=id={name},env={name}" for name in order.secrets),
+            *(f"--secret=id={name},env={name}" for name in order.secrets), *(["--ssh=default"] if order.ssh else []),
         ]  # fmt: skip
         secrets = [ctx.environ[name] for name in order.secrets if name in ctx.environ]
         ctx.progress.info("building in Podman")

@@ -54,6 +54,7 @@ class Stages:
     user: bool = False                        # the base has a user other than root
     groups: tuple[Group, ...] = ()
     files: bool = False                       # the context's files/ go into the image
+    certificates: bool = False                # the context's certificates/ are trusted by builds with a network
 
 
 def quoted(text: str) -> str:
@@ -106,9 +107,13 @@ def _below(stages: Stages) -> Iterator[str]:
     yield ""
     if any(group.build for group in stages.groups):
         yield from _compiler(stages)
+    if stages.certificates:
+        yield "FROM scratch AS certificates"
+        yield "COPY certificates/ /in/certificates/"
+        yield ""
     for group in stages.groups:
         if group.build:
-            yield from _build(group.name, group.build, stages.python)
+            yield from _build(group.name, group.build, stages)
         else:
             yield "FROM scratch AS wheels-" + group.name
             yield f"COPY wheels/{group.name}/ /in/wheels/"
@@ -136,8 +141,10 @@ def _as_root(stages: Stages) -> Iterator[str]:
         yield "USER 0:0"
 
 
-def _build(name: str, build: BuildPlan, python: str) -> Iterator[str]:
+def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
     """The stages from an sdist to its wheel: build requirements in a layer of their own, then the build."""
+    from hatch_docker.wheels.variables import CERTIFICATES
+
     yield f"FROM scratch AS requires-{name}"
     yield f"COPY build/{name}/wheels/ /in/wheels/"
     yield ""
@@ -146,16 +153,22 @@ def _build(name: str, build: BuildPlan, python: str) -> Iterator[str]:
     yield ""
     yield f"FROM compiler AS environment-{name}"
     yield _run(
-        [python, "-I", "-S", "/tools/install.py", "/wheels", "/", "env", "--venv", "--empty"],
+        [stages.python, "-I", "-S", "/tools/install.py", "/wheels", "/", "env", "--venv", "--empty"],
         {"/tools": "tools:/in/tools", "/wheels": f"requires-{name}:/in/wheels"},
     )
     yield ""
     yield f"FROM environment-{name} AS build-{name}"
+    for key, value in build.args.items():
+        if key not in unsayable(build):
+            yield f"ARG {pair(key, value)}"
     yield "ENV " + " \\\n    ".join(pair(key, value) for key, value in build_env(build).items())
+    mounts = {"/tools": "tools:/in/tools", "/sdist": f"sdist-{name}:/in/sdist"}
+    if build.network and stages.certificates:
+        mounts[CERTIFICATES] = f"certificates:/in/certificates/{CERTIFICATES.rpartition('/')[2]}"
     yield _run(
         ["/env/bin/python", "/tools/pep517.py", "/sdist/spec.json"],
-        {"/tools": "tools:/in/tools", "/sdist": f"sdist-{name}:/in/sdist"},
-        network=build.network, secrets=build.secrets,
+        mounts,
+        network=build.network, secrets=build.secrets, ssh=build.ssh,
     )
     yield ""
 
@@ -173,7 +186,8 @@ def _install(stages: Stages, group: Group) -> Iterator[str]:
 
 
 def _run(
-    command: Sequence[str], mounts: Mapping[str, str], *, network: bool = False, secrets: Sequence[str] = ()
+    command: Sequence[str], mounts: Mapping[str, str], *, network: bool = False, secrets: Sequence[str] = (),
+    ssh: bool = False,
 ) -> str:
     options = [] if network else ["--network=none"]
     for target, source in mounts.items():
@@ -181,14 +195,21 @@ def _run(
         options.append(f"--mount=type=bind,from={stage},source={path},target={target}")
     # Shown as files: BuildKit before 0.15 and buildah cannot set a variable.
     options += [f"--mount=type=secret,id={name},required=true" for name in secrets]
+    options += ["--mount=type=ssh,required=true"] if ssh else []
     return " \\\n    ".join([f"RUN {options[0]}", *options[1:], words(*command)])
 
 
 def build_env(build: BuildPlan) -> dict[str, str]:
-    """The environment of a build, as the sandbox of the embedded engine has it."""
-    from hatch_docker.wheels.builder import GUARD, fixed_env
+    """The environment of a build as the embedded engine's sandbox has it, less what ARG sets: ENV would win."""
+    from hatch_docker.wheels.variables import fixed_env
 
-    return {**fixed_env(), GUARD: "1", **build.env}
+    env = fixed_env(build)
+    return {name: env[name] for name in env if name not in build.args and name not in unsayable(build)}
+
+
+def unsayable(build: BuildPlan) -> dict[str, str]:
+    """Variables of a build that a Dockerfile cannot hold; they go beside the sdist."""
+    return {name: value for name, value in {**build.args, **build.env}.items() if "\n" in value}
 
 
 def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:

@@ -14,9 +14,11 @@ from hatch_docker.engines.dockerfile import render
 from hatch_docker.engines.frame import open_target
 from hatch_docker.engines.recipe import (
     Handed,
+    Part,
     base_name,
     compiler_image,
     compiler_tree,
+    lent_to,
     stages_of,
     write_context,
 )
@@ -60,7 +62,7 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
     title = f"{plan.name}-{plan.version}"
     stages = stages_of(base, parts, compiler, files=bool(plan.files))
     settings = image_settings(plan, base, created_time(plan, base, pins))
-    text = _head(plan, title, handed) + render(stages, settings)
+    text = _head(plan, title, handed, parts) + render(stages, settings)
 
     directory.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(dir=directory, prefix=f".{title}."))
@@ -83,11 +85,13 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
     return path
 
 
-def _head(plan: Plan, title: str, handed: dict[str, Handed]) -> str:
+def _head(plan: Plan, title: str, handed: dict[str, Handed], parts: Sequence[Part]) -> str:
     """How to build it, as comments: run in the directory that holds the Dockerfile."""
+    secrets, ssh = lent_to(parts)
+    lent = "".join(f" --secret id={name},env={name}" for name in secrets) + (" --ssh default" if ssh else "")
     lines = ["Written by hatch-docker. To build it here, with docker (BuildKit) or podman:", ""]
     lines += [f"docker load --input {title}.context/images/{name}.tar" for name in handed]
-    lines += [f"docker build --file {title}.Dockerfile --tag {plan.references[0]} {title}.context"]
+    lines += [f"docker build --file {title}.Dockerfile --tag {plan.references[0]}{lent} {title}.context"]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n"
 
 

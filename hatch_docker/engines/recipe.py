@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base
-from hatch_docker.engines.dockerfile import COMPILER, WHEEL, Group, Stages
+from hatch_docker.engines.dockerfile import COMPILER, WHEEL, Group, Stages, unsayable
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.model import Image, digest_of, host_platform
 from hatch_docker.plan import BuildPlan
@@ -62,7 +62,7 @@ class Part:
             plan = self.job.plan
             inputs += [
                 compiler, self.job.sdist.content, [one.sha256 for one in self.job.requires], dict(plan.env),
-                sorted(plan.secrets), plan.network,
+                dict(plan.args), sorted(plan.secrets), plan.network, plan.ssh,
             ]  # fmt: skip
         made = (interpreter.version, base.maker)
         return key_of("stage", RECIPE, *made, VenvTarget(interpreter).root, home, inputs)
@@ -76,7 +76,9 @@ class Handed:
     image: Image
 
 
-def stages_of(base: Base, parts: Sequence[Part], compiler: Handed | None, *, files: bool) -> Stages:
+def stages_of(
+    base: Base, parts: Sequence[Part], compiler: Handed | None, *, files: bool = False, certificates: bool = False
+) -> Stages:
     """The values that the Dockerfile is rendered from."""
     packages = {name for part in parts if part.job for name in part.job.plan.packages}
     user = str((base.image.config_json.get("config") or {}).get("User") or "0").partition(":")[0]
@@ -84,8 +86,14 @@ def stages_of(base: Base, parts: Sequence[Part], compiler: Handed | None, *, fil
     return Stages(
         base=base_name(base), python=base.interpreter.path, compiler=compiler.name if compiler else "",
         apt=tuple(sorted({*COMPILER, *packages, *headers})), groups=tuple(part.group for part in parts), files=files,
-        user=user not in ("0", "root"),
+        user=user not in ("0", "root"), certificates=certificates,
     )  # fmt: skip
+
+
+def lent_to(parts: Sequence[Part]) -> tuple[tuple[str, ...], bool]:
+    """What the builds of some parts are lent: the names of secrets, and whether the SSH agent."""
+    plans = [part.job.plan for part in parts if part.job]
+    return tuple(sorted({name for plan in plans for name in plan.secrets})), any(plan.ssh for plan in plans)
 
 
 def base_name(base: Base) -> str:
@@ -171,6 +179,20 @@ def write_context(parts: Sequence[Part], directory: Path, source: Source, ctx: C
             shutil.copyfile(part.wheel, place / part.wheel.name)
 
 
+def write_certificates(parts: Sequence[Part], directory: Path, ctx: Context) -> bool:
+    """Write the certificates that this machine trusts, where a build may need them; whether there are any."""
+    from hatch_docker.wheels.variables import certificates
+
+    found: dict[str, str] = {}
+    for part in parts:
+        found |= certificates(part.job.plan, ctx.environ) if part.job else {}
+    for path, text in found.items():
+        place = directory / "certificates" / path.rpartition("/")[2]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+    return bool(found)
+
+
 def _write_job(job: Job, directory: Path, source: Source, ctx: Context) -> None:
     _write_pins(job.requires, directory / "wheels", source, ctx)
     (directory / "sdist").mkdir()
@@ -178,7 +200,7 @@ def _write_job(job: Job, directory: Path, source: Source, ctx: Context) -> None:
     spec = {
         "sdist": f"/sdist/{job.sdist.name}", "source": "/build/src", "output": WHEEL, "backend": job.sdist.backend,
         "backend_path": job.sdist.backend_path, "known": job.known, "time": SOURCE_DATE, "strict": True,
-        "secrets": job.plan.secrets,
+        "secrets": job.plan.secrets, "env": unsayable(job.plan),
     }  # fmt: skip
     text = json.dumps(spec, indent=2, ensure_ascii=False) + "\n"
     (directory / "sdist" / "spec.json").write_text(text, encoding="utf-8")

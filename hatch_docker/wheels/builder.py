@@ -10,6 +10,7 @@ build requirements are wheels, resolved and fetched out here, so that no login o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -23,22 +24,21 @@ from typing import Any
 
 from hatch_docker.bases import Base, base_tree
 from hatch_docker.context import Context
-from hatch_docker.errors import BuildError, ConfigError, WheelError
+from hatch_docker.errors import BuildError, WheelError
 from hatch_docker.outputs import remove_tree
 from hatch_docker.plan import BuildPlan, LockPlan
 from hatch_docker.process import ProcessFailed
 from hatch_docker.store import file_digest, key_of
 from hatch_docker.wheels import Pin, Target
+from hatch_docker.wheels.agent import SOCKET, lent
 from hatch_docker.wheels.environment import build_environment
 from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget, check_made
-from hatch_docker.wheels.sandbox import BUILD_USER, Bind, run_in
+from hatch_docker.wheels.sandbox import Bind, run_in
 from hatch_docker.wheels.sdist import Sdist, read_sdist
+from hatch_docker.wheels.variables import accounts, build_variables, certificates
 
 RECIPE = 1             # raise it when the same sdist shall give another wheel
-GUARD = "HATCH_DOCKER_BUILDER_STAGE"
-CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 RESULT_LIMIT = 1 << 20  # bytes that the build may tell us
-PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Builder:
         interpreter = self.base.interpreter
         return key_of(
             RECIPE, self.root.name, interpreter.path, interpreter.version, self.base.maker,
-            dict(self.plan.env), sorted(self.plan.secrets), self.plan.network,
+            dict(self.plan.env), dict(self.plan.args), sorted(self.plan.secrets), self.plan.network, self.plan.ssh,
         )
 
 
@@ -206,7 +206,7 @@ def _build(
 ) -> Path:
     """Build into `directory` and return the wheel there."""
     ctx = builder.ctx
-    env = _environment(builder)
+    env = build_variables(builder.plan, ctx.environ)
     environment = build_environment(
         pins, builder.venv, builder.project, ctx, compiler=builder.python_tree, maker=builder.base.maker
     )
@@ -228,7 +228,8 @@ def _build(
             "sdist": "/build/sdist.tar.gz", "source": "/build/src", "output": "/out", "backend": source.backend,
             "backend_path": source.backend_path, "known": list(known), "time": SOURCE_DATE,
         }  # fmt: skip
-        _run(source, builder, spec, binds, env)
+        with lent(ctx.environ, work) if builder.plan.ssh else contextlib.nullcontext() as agent:
+            _run(source, builder, spec, [*binds, *([Bind(agent, SOCKET)] if agent else [])], env)
         return _take(_result(work / "out"), work / "out", directory, source, builder.target)
     finally:
         remove_tree(work)
@@ -241,7 +242,7 @@ def _run(
     try:
         run_in(
             builder.root, ["/env/bin/python", "/build/pep517.py", json.dumps(spec)],
-            env=env, binds=binds, files={**_accounts(builder.root), **_certificates(builder)},
+            env=env, binds=binds, files={**accounts(builder.root), **certificates(builder.plan, ctx.environ)},
             network=builder.plan.network, cwd="/build",
             log=ctx.progress.detail, secrets=[env[name] for name in builder.plan.secrets], merge=True,
             environ=ctx.environ,
@@ -265,60 +266,6 @@ def _hint(output: str, plan: BuildPlan) -> str:
     if not plan.network and re.search(r"Name or service|name resolution|unreachable|ConnectionError", output):
         return "; it asked for the network, which [tool.hatch-docker.build] network = false keeps from it"
     return ""
-
-
-def fixed_env() -> dict[str, str]:
-    """What the environment of every build has, whoever runs it: paths, locale, time; what makes bytes the same."""
-    return {
-        "PATH": "/env/bin:/usr/local/bin:/usr/bin:/bin", "HOME": "/build/home", "TMPDIR": "/tmp",  # noqa: S108
-        "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "VIRTUAL_ENV": "/env",
-        "SOURCE_DATE_EPOCH": str(SOURCE_DATE), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1",
-        # Debian's Python compiles with -g: without this a wheel is mostly debug information.
-        "LDFLAGS": "-Wl,--strip-debug",
-    }  # fmt: skip
-
-
-def _environment(builder: Builder) -> dict[str, str]:
-    """The whole environment of a build: nothing of ours but what the plan names."""
-    ctx, plan = builder.ctx, builder.plan
-    env = {**fixed_env(), GUARD: "1"}
-    if plan.network:
-        env |= {"SSL_CERT_FILE": CERTIFICATES, "PIP_CERT": CERTIFICATES, "REQUESTS_CA_BUNDLE": CERTIFICATES}
-        for name in PROXIES:
-            for variable in (name, name.upper()):
-                value = ctx.environ.get(variable)
-                if value and "@" not in value:  # a login goes in only as one of `secrets`
-                    env[variable] = value
-    env |= plan.env
-    for name in plan.secrets:
-        if name not in ctx.environ:
-            raise ConfigError(
-                f"[tool.hatch-docker.build] secrets: {name} is not set in the environment; set it for this build"
-            )
-        env[name] = ctx.environ[name]
-    return env
-
-
-def _accounts(root: Path) -> dict[str, str]:
-    """The tree's users with the one who builds, for the programs that look up who they are."""
-    lines = {"etc/passwd": "builder:x:{}:{}::/build/home:/bin/sh\n", "etc/group": "builder:x:{1}:\n"}
-    files = {}
-    for name, line in lines.items():
-        path = root / name
-        text = path.read_text(encoding="utf-8") if path.is_file() and not path.is_symlink() else ""
-        files[f"/{name}"] = text + line.format(*BUILD_USER)
-    return files
-
-
-def _certificates(builder: Builder) -> dict[str, str]:
-    """The host's certificates, so that a private authority is trusted inside too."""
-    from hatch_docker.urls import BUNDLES
-
-    if not builder.plan.network:
-        return {}
-    given = [builder.ctx.environ[name] for name in BUNDLES if builder.ctx.environ.get(name)]
-    found = next((path for path in map(Path, [*given, CERTIFICATES]) if path.is_file()), None)
-    return {} if found is None else {CERTIFICATES: found.read_text(encoding="utf-8", errors="replace")}
 
 
 def _result(output: Path) -> dict[str, Any]:

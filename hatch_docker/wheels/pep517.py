@@ -4,8 +4,8 @@ A program of its own, run in the sandbox by the target's Python (3.9 or newer), 
 argument is a JSON object, or the path of one: `sdist`, `source` and `output` (paths), `backend`,
 `backend_path`, `known` (the requirements that are installed) and `time` (seconds since the epoch, given to
 every file). It writes `result.json` to `output`: {"wheel": its file name}, or {"requires": [...]} where the
-backend asks for more, which with `strict` is the end. `secrets` are names of variables whose values are in
-/run/secrets.
+backend asks for more, which with `strict` is the end. `env` are variables to set, `secrets` names of variables whose
+values are in /run/secrets.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def main() -> None:
     spec = json.loads(given if given.startswith("{") else Path(given).read_text("utf-8"))
     for path in (spec["output"], os.environ["HOME"]):
         os.makedirs(path, exist_ok=True)  # noqa: PTH103
+    os.environ.update(spec.get("env", {}))
     for name in spec.get("secrets", ()):
         os.environ[name] = Path("/run/secrets", name).read_text("utf-8")
     unpack(spec["sdist"], spec["source"], spec["time"])
