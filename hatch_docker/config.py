@@ -95,8 +95,9 @@ class Config:
     dependency_groups: tuple[str, ...] = option(list_of(NAME), "Dependency groups to install.", ())
     lock: str = option(
         checked(values.no_control, FILLED),
-        "Where the versions of dependencies come from. `auto`: `pylock.toml`, `uv.lock`, requirements with "
-        "hashes, or a fresh resolution, the first that can be had. `none`: a fresh resolution. Else a path.",
+        "Where the versions of dependencies come from. `auto`: `pylock.toml`, `uv.lock`, `poetry.lock`, "
+        "`pdm.lock`, requirements with hashes, or a fresh resolution, the first that can be had. `none`: a fresh "
+        "resolution. Else a path.",
         "auto",
     )
     entrypoint: tuple[str, ...] | None = option(

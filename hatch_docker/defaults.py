@@ -184,13 +184,13 @@ def _lock_kind(path: str) -> str:
         return "resolve"
     if re.fullmatch(r"pylock(\.[^.]+)?\.toml", name):
         return "pylock"
-    if name == "uv.lock":
-        return "uv"
-    if name.endswith((".txt", ".in", ".lock")) and name not in ("poetry.lock", "pdm.lock"):
+    if name in ("uv.lock", "poetry.lock", "pdm.lock"):
+        return name.removesuffix(".lock")
+    if name.endswith((".txt", ".in", ".lock")):
         return "requirements"
     raise ConfigError(
         f"tool.hatch-docker.lock: {path!r} is not a lock we read; "
-        "use pylock.toml, uv.lock or a requirements file with hashes"
+        "use pylock.toml, uv.lock, poetry.lock, pdm.lock or a requirements file with hashes"
     )
 
 

@@ -34,7 +34,7 @@ class BasePlan:
 
 @dataclass(frozen=True, slots=True)
 class LockPlan:
-    """Where versions come from. `kind` is "pylock", "uv", "requirements" or "resolve" (no lock)."""
+    """Where versions come from. `kind` is "pylock", "uv", "poetry", "pdm", "requirements" or "resolve" (no lock)."""
 
     kind: str
     path: str = ""                        # relative to the project's root, "" for "resolve"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OUR_HOOK = "docker"  # the build hook that makes the image of a wheel: no part of how the wheel is made
 # Build hooks that only write Python text, so that their wheel needs no builder stage.
 PURE_HOOKS = frozenset({"version", "vcs"})
-LOCK_NAMES = ("pylock.toml", "uv.lock")
+LOCK_NAMES = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock")
 LAST_DATE = 4354819199  # 2107-12-31, the last day of a zip file, in seconds since the epoch
 _SCRIPT = re.compile(r"\s*[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # entry points specification, object reference
 _LEAVE_OUT = "mend it, or leave it out with [tool.hatch.build] exclude"

@@ -86,7 +86,7 @@ def test_a_debian_suite_brings_its_python() -> None:
         ({}, {"scripts": ("a", "b")}, r"it has a, b"),
         ({"extras": ["slow"]}, {}, "has no 'slow'; it has: fast"),
         ({"dependency-groups": ["dev"]}, {}, "has no 'dev'; it has: prod"),
-        ({"lock": "poetry.lock"}, {}, "not a lock we read"),
+        ({"lock": "Pipfile.lock.json"}, {}, "not a lock we read"),
         ({"runtime": {"packages": ["libpq5"]}}, {}, "to a debian: base only"),
         ({"tags": ["{branch}"]}, {"revision": None}, "no commit or no branch"),
         ({"build": {"args": {"A": "1"}, "env": {"A": "2"}}}, {}, r"build\.args: A is one of build\.env too"),
@@ -129,6 +129,8 @@ def test_a_group_that_names_the_project_means_its_extras() -> None:
     [
         (("pylock.toml", "uv.lock"), "auto", "pylock"),
         (("uv.lock",), "auto", "uv"),
+        (("poetry.lock",), "auto", "poetry"),
+        ((), "old/pdm.lock", "pdm"),
         (("requirements.txt",), "auto", "requirements"),
         ((), "auto", "resolve"),
         (("uv.lock",), "none", "resolve"),

@@ -24,6 +24,8 @@ RESOLUTION_LIFETIME = 24 * 3600           # seconds for which a resolution witho
 _RELOCK = {
     "pylock": "lock it again (`hatch lock`, `uv export --format pylock.toml`)",
     "uv": "run `uv lock`",
+    "poetry": "run `poetry lock`",
+    "pdm": "run `pdm lock`",
     "requirements": "write it again (`uv pip compile --generate-hashes`)",
 }
 
@@ -39,22 +41,45 @@ def pin(
     if lock.kind == "resolve":
         return _resolved(lock, root, target, ctx, metadata)
     path = root / lock.path
-    if lock.kind == "requirements":
+    if lock.kind in ("requirements", "poetry", "pdm"):
         from hatch_docker.wheels.index import read_indexes
-        from hatch_docker.wheels.requirements import read_requirements
 
-        lines = read_requirements(path, root, target, ctx.progress)
+        lines = _lines(lock, path, root, target, ctx)
         indexes = read_indexes(root, ctx.environ)
         facts: list[Any] = [[[one.name, one.version, one.url, sorted(one.sha256)] for one in lines],
                             indexes.identity()]
         key = _key(lock, target, facts)
         return _remembered(key, root, ctx) or _keep(key, root, ctx, _hashed(lock, lines, root, target, indexes, ctx))
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read the lock {lock.path}: {error.strerror}") from error
+    data = _read(lock, path)
     key = _key(lock, target, digest_of(data))
     return _remembered(key, root, ctx) or _keep(key, root, ctx, _locked(lock, data, root, target))
+
+
+def _read(lock: LockPlan, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read the lock {lock.path}: {error.strerror}") from error
+
+
+def _table(lock: LockPlan, data: bytes) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(data.decode())
+    except ValueError as error:
+        raise WheelError(f"{lock.path} is not valid TOML: {error}") from error
+
+
+def _lines(lock: LockPlan, path: Path, root: Path, target: Target, ctx: Context) -> tuple[HashedLine, ...]:
+    """The pinned names of a lock without addresses."""
+    if lock.kind == "requirements":
+        from hatch_docker.wheels.requirements import read_requirements
+
+        return read_requirements(path, root, target, ctx.progress)
+    from hatch_docker.wheels.namedlocks import named_lines
+
+    return named_lines(lock.kind, _table(lock, _read(lock, path)), lock.path, lock.requirements, lock.extras, target)
 
 
 def _key(lock: LockPlan, target: Target, facts: Any) -> str:
@@ -64,16 +89,11 @@ def _key(lock: LockPlan, target: Target, facts: Any) -> str:
 
 def _locked(lock: LockPlan, data: bytes, root: Path, target: Target) -> tuple[Pin, ...]:
     """The pins of a pylock.toml or a uv.lock."""
-    import tomllib
-
     from hatch_docker.wheels.pylock import Source, pins_of
     from hatch_docker.wheels.uvlock import uv_table
 
     source = Source(lock.path, (root / lock.path).parent, root)
-    try:
-        table = tomllib.loads(data.decode())
-    except ValueError as error:
-        raise WheelError(f"{lock.path} is not valid TOML: {error}") from error
+    table = _table(lock, data)
     if lock.kind == "pylock":
         pins = pins_of(table, source, target, extras=lock.extras, groups=lock.groups)
         check_covers(lock, pins, target)
@@ -93,7 +113,7 @@ def _locked(lock: LockPlan, data: bytes, root: Path, target: Target) -> tuple[Pi
 def _hashed(
     lock: LockPlan, lines: Sequence[HashedLine], root: Path, target: Target, indexes: Indexes, ctx: Context
 ) -> tuple[Pin, ...]:
-    """The pins of a requirements file: the index is asked for the files of each version, the hashes choose."""
+    """The pins of a lock without addresses: the index is asked for the files of each version, the hashes choose."""
     from hatch_docker.wheels.pylock import Source, pins_of
     from hatch_docker.wheels.uv import compile_lock
 
@@ -119,7 +139,7 @@ def _hashed(
 
 
 def _only(package: dict[str, Any], allowed: frozenset[str], lock: LockPlan) -> dict[str, Any]:
-    """A package with only the files whose hashes the requirements file has."""
+    """A package with only the files whose hashes the lock has."""
     kept = {name: value for name, value in package.items() if name not in ("wheels", "sdist")}
     wheels = [one for one in package.get("wheels", []) if one.get("hashes", {}).get("sha256") in allowed]
     sdist = package.get("sdist", {})
@@ -128,7 +148,7 @@ def _only(package: dict[str, Any], allowed: frozenset[str], lock: LockPlan) -> d
     if "wheels" not in kept and "sdist" not in kept:
         raise WheelError(
             f"{lock.path}: no file of {package['name']} {package.get('version', '')} on the index has one of its "
-            f"hashes: it was replaced, or locked from another index; {_RELOCK['requirements']}"
+            f"hashes: it was replaced, or locked from another index; {_RELOCK[lock.kind]}"
         )
     return kept
 
