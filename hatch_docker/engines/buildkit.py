@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.dockerfile import Group, render_export
-from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target
+from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target, size_of
 from hatch_docker.engines.recipe import (
     Handed,
     Job,
@@ -34,12 +34,12 @@ from hatch_docker.engines.recipe import (
     write_context,
 )
 from hatch_docker.engines.trees import tree_entries
-from hatch_docker.errors import BuildError
+from hatch_docker.errors import BuildError, WheelError
 from hatch_docker.layers import layer_by_key, recall_layer
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.store import file_digest, key_of
-from hatch_docker.wheels.install import VenvTarget, check_fits, check_owners, wheel_files
+from hatch_docker.wheels.install import VenvTarget, check_fits, check_made, check_owners, wheel_files
 from hatch_docker.wheels.lock import pin
 
 if TYPE_CHECKING:
@@ -60,17 +60,16 @@ def build(plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]:
 def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Built:
     compression = Compression(plan.compression)
     base, target = open_target(plan, platform, compression, source, ctx)
-    pins = pin(plan.lock, source.root, target, ctx)
-    for _ in range(2):
-        site = _Site(plan, base, tuple(make_parts(plan, pins, target, source, ctx)), compression, source, ctx)
-        try:
-            layers = _layers(site)
-            break
-        except _MoreNeeded as needed:
-            ctx.store.remember("stage-requires", key_of(needed.job.sdist.content), needed.requires)
-            more = needed
-    else:
-        raise BuildError(f"{more.job.sdist.name} never stops asking for build requirements: {more}")
+
+    site = _Site(plan, base, target, (), compression, source, ctx)
+
+    def metadata(one: Pin, sdist: Path) -> bytes:
+        """Of an sdist that only its build can tell: its tree is built, which is needed anyway."""
+        _, [(layer, _)] = _trees(site, lambda: [renamed(_dependency(one, sdist, plan, target, source, ctx), set())])
+        return _metadata_in(layer, one)
+
+    pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
+    site, layers = _trees(site, lambda: make_parts(plan, pins, target, source, ctx))
     facts = [ctx.store.recall(TREES, key) for key in site.keys]
     check_owners({title: files for one in facts for title, files in one["files"].items()})
     check_entrypoint(plan, base, frozenset(name for one in facts for name in one["programs"]), ctx)
@@ -87,6 +86,7 @@ class _Site:
 
     plan: Plan
     base: Base
+    target: Target
     parts: tuple[Part, ...]
     compression: Compression
     source: Source
@@ -118,12 +118,10 @@ def make_parts(
             from hatch_docker.wheels.fetch import fetch
 
             (sdist,) = fetch([one], ctx, root=source.root)
-            build = foreign(plan.build)
-            job = make_job(sdist, one.filename, build, target, source, ctx)
-            parts.append(renamed(Part(Group(one.name, "dependencies", (title,), build), job=job), taken))
+            parts.append(renamed(_dependency(one, sdist, plan, target, source, ctx), taken))
             continue
         check_fits(one.filename, target)
-        if (one.size or 0) >= OWN_LAYER:
+        if size_of(one, source.root, ctx) >= OWN_LAYER:
             parts.append(renamed(Part(Group(one.name, "dependencies", (title,)), pins=(one,)), taken))
         else:
             small.append(one)
@@ -131,6 +129,23 @@ def make_parts(
         titles = tuple(f"{one.name} {one.version}" for one in small)
         parts.append(renamed(Part(Group("packages", "dependencies", titles), pins=tuple(small)), taken))
     return [*parts, renamed(_project(plan, target, source, ctx), taken)]
+
+
+def _dependency(one: Pin, sdist: Path, plan: Plan, target: Target, source: Source, ctx: Context) -> Part:
+    """A dependency without a wheel for the target."""
+    build = foreign(plan.build)
+    job = make_job(sdist, one.filename, build, target, source, ctx)
+    return Part(Group(one.name, "dependencies", (f"{one.name} {one.version}",), build), job=job)
+
+
+def _metadata_in(layer: Layer, one: Pin) -> bytes:
+    """The METADATA of the one wheel that a layer holds."""
+    from hatch_docker.oci.layer import layer_entries
+
+    for entry, stream in layer_entries(layer):
+        if entry.path.endswith(".dist-info/METADATA") and stream is not None:
+            return stream.read()
+    raise WheelError(f"the wheel that {one.filename} gave has no METADATA")
 
 
 def _project(plan: Plan, target: Target, source: Source, ctx: Context) -> Part:
@@ -145,6 +160,21 @@ def _project(plan: Plan, target: Target, source: Source, ctx: Context) -> Part:
     check_given(wheel, target)
     check_secrets(wheel)
     return Part(group, wheel=wheel)
+
+
+def _trees(site: _Site, make: Callable[[], Sequence[Part]]) -> tuple[_Site, list[tuple[Layer, bool]]]:
+    """The layers of some parts; they are made anew, and built again, where a backend asks for more requirements."""
+    asked: set[str] = set()
+    while True:
+        site = replace(site, parts=tuple(make()))
+        try:
+            return site, _layers(site)
+        except _MoreNeeded as needed:
+            sdist = needed.job.sdist
+            if sdist.content in asked:
+                raise BuildError(f"{sdist.name} never stops asking for build requirements: {needed}") from None
+            asked.add(sdist.content)
+            site.ctx.store.remember("stage-requires", key_of(sdist.content), needed.requires)
 
 
 def _layers(site: _Site) -> list[tuple[Layer, bool]]:
@@ -233,17 +263,19 @@ def _take(part: Part, key: str, site: _Site, out: Path) -> Layer:
         assert isinstance(entry.content, Path)
         title = entry.path.split("/")[-2].removesuffix(".dist-info").replace("-", " ")
         files[title] = wheel_files([replace(entry, content=entry.content.read_bytes())], venv)
+    wheel = _wheel_of(part, site.target, out)
     layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: entries)
     programs = sorted(path.name for path in (root / venv.root / "bin").glob("*"))
-    wheel = _wheel_of(part, out)
     site.ctx.store.remember(TREES, key, {"files": files, "programs": programs, "wheel": wheel})
     return layer
 
 
-def _wheel_of(part: Part, out: Path) -> list[str]:
-    """Name and hash of the project's wheel, for the receipt."""
+def _wheel_of(part: Part, target: Target, out: Path) -> list[str]:
+    """Name and hash of a part's only wheel, for the receipt; one that was built must be of its sdist's package."""
     made: Iterable[Path] = [part.wheel] if part.wheel else (out / "wheel" / part.group.name).glob("*.whl")
     for path in sorted(path for path in made if path.is_file() and not path.is_symlink()):
+        if part.job:
+            check_made(path.name, part.job.sdist.name, target)
         if part.group.kind == "project":
             check_secrets(path)
         return [path.name, file_digest(path).removeprefix("sha256:")]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base
 from hatch_docker.engines import Built, LayerNote, WheelNote
-from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target
+from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target, size_of
 from hatch_docker.engines.site import Site, Wheel, check_wheels, make_wheels, recall_wheels
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
@@ -78,18 +78,16 @@ def _titles(group: _Group) -> tuple[str, ...]:
 def _dependencies(
     pins: Sequence[Pin], plan: Plan, base: Base, target: Target, source: Source, ctx: Context
 ) -> list[_Group]:
-    """A group for each large wheel, and one for all small ones, by name."""
+    """A group for each large wheel and each that has to be built, and one for all small ones, by name."""
     large, small = [], []
     _check_fit(pins, target, ctx)
     for one in pins:
-        if one.is_wheel:
-            wheel, size = _pinned(one, source, ctx)
+        if not one.is_wheel:
+            large.append(_Group("dependencies", (_from_sdist(one, plan, base, target, source, ctx),)))
+        elif size_of(one, source.root, ctx) >= OWN_LAYER:
+            large.append(_Group("dependencies", (_pinned(one, source, ctx),)))
         else:
-            wheel, size = _from_sdist(one, plan, base, target, source, ctx)
-        if size >= OWN_LAYER:
-            large.append(_Group("dependencies", (wheel,)))
-        else:
-            small.append(wheel)
+            small.append(_pinned(one, source, ctx))
     return [*large, _Group("dependencies", tuple(small))] if small else large
 
 
@@ -103,30 +101,23 @@ def _check_fit(pins: Sequence[Pin], target: Target, ctx: Context) -> None:
         ctx.store.remember("fits", key, True)
 
 
-def _pinned(one: Pin, source: Source, ctx: Context) -> tuple[Wheel, int]:
-    digest = f"sha256:{one.sha256}"
-
+def _pinned(one: Pin, source: Source, ctx: Context) -> Wheel:
     def get() -> Path:
         from hatch_docker.wheels.fetch import fetch
 
         return fetch([one], ctx, root=source.root)[0]
 
-    size = one.size
-    if size is None:  # a lock need not say; the file at hand does
-        size = (ctx.store.blob_path(digest) if ctx.store.has(digest) else get()).stat().st_size
-    return Wheel(f"{one.name} {one.version}", one.filename, digest, get), size
+    return Wheel(f"{one.name} {one.version}", one.filename, f"sha256:{one.sha256}", get)
 
 
-def _from_sdist(
-    one: Pin, plan: Plan, base: Base, target: Target, source: Source, ctx: Context
-) -> tuple[Wheel, int]:
+def _from_sdist(one: Pin, plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> Wheel:
     """A dependency without a wheel for the target is built in the builder stage, which runs on this machine only."""
     from hatch_docker.wheels.builder import build_wheel
     from hatch_docker.wheels.fetch import fetch
 
     (sdist,) = fetch([one], ctx, root=source.root)
     path = build_wheel(sdist, foreign(plan.build), base, target, ctx, filename=one.filename, root=source.root)
-    return Wheel(f"{one.name} {one.version}", path.name, file_digest(path), lambda: path), path.stat().st_size
+    return Wheel(f"{one.name} {one.version}", path.name, file_digest(path), lambda: path)
 
 
 def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> _Group:

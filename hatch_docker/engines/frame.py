@@ -64,6 +64,17 @@ def finish(
     return Built(image, base, (*below, *(note for _, note in made)), wheel)
 
 
+def size_of(one: Pin, root: Path, ctx: Context) -> int:
+    """The bytes of a wheel; a lock need not say, the file does."""
+    if one.size is not None:
+        return one.size
+    from hatch_docker.wheels.fetch import fetch
+
+    digest = f"sha256:{one.sha256}"
+    path = ctx.store.blob_path(digest) if ctx.store.has(digest) else fetch([one], ctx, root=root)[0]
+    return path.stat().st_size
+
+
 def foreign(build: BuildPlan) -> BuildPlan:
     """How others' sdists are built: with the packages and the network, not the project's secrets and variables."""
     return BuildPlan(True, packages=build.packages, network=build.network)

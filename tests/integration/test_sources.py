@@ -172,20 +172,21 @@ def test_every_lock_decides_the_versions(name: str, tmp_path: Path, cache: Path)
     assert read_archive(outcome.archive).digest == outcome.digest
 
 
-def only_source() -> tuple[str, bytes]:
-    """An sdist with the backend above, its metadata as old as to be no promise."""
+def only_source(name: str = "only_source", change: str = "") -> tuple[str, bytes]:
+    """An sdist with the backend above and some change of it, its metadata as old as to be no promise."""
     buffer = io.BytesIO()
+    backend = (BACKEND + change).replace("only_source", name).replace("only-source", name.replace("_", "-"))
     files = {
-        "PKG-INFO": "Metadata-Version: 2.1\nName: only-source\nVersion: 1.0\n",
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n",
         "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
-        "backend.py": BACKEND,
+        "backend.py": backend,
     }
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"only_source-1.0/{name}")
+        for path, text in files.items():
+            entry = tarfile.TarInfo(f"{name}-1.0/{path}")
             entry.size = len(text.encode())
             tar.addfile(entry, io.BytesIO(text.encode()))
-    return "only_source-1.0.tar.gz", buffer.getvalue()
+    return f"{name}-1.0.tar.gz", buffer.getvalue()
 
 
 def test_a_dependency_without_a_wheel_is_built_and_asked_in_the_builder(tmp_path: Path, cache: Path) -> None:
@@ -200,4 +201,4 @@ def test_a_dependency_without_a_wheel_is_built_and_asked_in_the_builder(tmp_path
     with index.serving() as serving:
         outcome = build(project, cache, variables={"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*"})
     contents = [item for layer in outcome.receipt["platforms"][0]["layers"][1:] for item in layer["contents"]]
-    assert contents == ["needed-by-it 2.0", "only-source 1.0", "hello 1.0.0"]
+    assert contents == ["only-source 1.0", "needed-by-it 2.0", "hello 1.0.0"]

@@ -12,8 +12,10 @@ import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from tests.conftest import need
+from tests.fakes.index import FakeIndex, make_wheel
 from tests.integration.builds import Outcome, build, run_build
-from tests.integration.test_engines_agree import docker, project, run  # noqa: F401 - a fixture
+from tests.integration.test_engines_agree import BUILDKIT, PLAIN, docker, project, run  # noqa: F401 - a fixture
+from tests.integration.test_sources import only_source
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
@@ -114,3 +116,61 @@ def test_the_written_dockerfile_takes_what_was_lent(
         assert run(*command) == f"{[1, 'x', chr(10).join('12'), chr(10).join('34')]!r}\n"
     finally:
         run(docker, "rmi", "--force", name)
+
+
+ASKS_FOR_MORE = """
+def get_requires_for_build_wheel(config_settings=None):
+    return ["asked-for"]
+
+_build_wheel = build_wheel
+
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    import asked_for
+    return _build_wheel(directory)
+"""
+LIES = """
+_build = build_wheel
+
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    import os
+    os.rename(directory + "/" + _build(directory), directory + "/other-1.0-py3-none-any.whl")
+    return "other-1.0-py3-none-any.whl"
+"""
+
+
+def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(
+    docker: str, tmp_path: Path, cache: Path  # noqa: F811
+) -> None:
+    """Both ask for a build requirement that no file names, and what they need shows when they are built."""
+    made = project("hello", tmp_path / "p")
+    text = (made / "pyproject.toml").read_text()
+    (made / "pyproject.toml").write_text(text.replace("[project]", '[project]\ndependencies = ["one-more", "another"]'))
+    index = FakeIndex()
+    # No cache has seen them: the builds are asked, in either engine.
+    index.add("one-more", only_source("one_more", f"{ASKS_FOR_MORE}# {secrets.token_hex()}\n"))
+    index.add("another", only_source("another", f"{ASKS_FOR_MORE}# {secrets.token_hex()}\n"))
+    index.add("needed-by-it", make_wheel("needed-by-it", "2.0"))
+    index.add("asked-for", make_wheel("asked-for", "1.0"))
+    with index.serving() as serving:
+        asked = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
+        other = build(made, cache, variables={**BUILDKIT, **asked})
+        digest = other.digest
+        assert build(made, cache, variables={**PLAIN, **asked}).digest == digest
+    contents = [item for layer in other.receipt["platforms"][0]["layers"][1:] for item in layer["contents"]]
+    assert contents == ["another 1.0", "one-more 1.0", "needed-by-it 2.0", "hello 1.0.0"]
+
+
+@pytest.mark.parametrize("engine", ["embedded", "buildkit"])
+def test_an_sdist_that_gives_another_package_is_refused(
+    engine: str, docker: str, tmp_path: Path, cache: Path  # noqa: F811
+) -> None:
+    made = project("hello", tmp_path / "p")
+    text = (made / "pyproject.toml").read_text()
+    (made / "pyproject.toml").write_text(text.replace("[project]", '[project]\ndependencies = ["one-more"]'))
+    index = FakeIndex()
+    index.add("one-more", only_source("one_more", LIES))
+    with index.serving() as serving:
+        asked = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
+        failed = run_build(made, cache, variables={**PLAIN, **asked, "HATCH_DOCKER_ENGINE": engine})
+    assert failed.status == 1
+    assert "building one_more-1.0.tar.gz gave other-1.0-py3-none-any.whl, which is another package" in failed.output
