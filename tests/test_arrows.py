@@ -62,7 +62,7 @@ LIBRARIES: dict[str, set[str]] = {
     "hatchling": {"hooks", "builder", "build_hook", "doors", "project"},
     "subprocess": {"process", "wheels.stage"},
     "urllib3": {"transport", "answers"},  # answers: what the client's exceptions mean
-    "docker": {"oci.daemon", "check"},
+    "docker": {"oci.docker_api"},
     "installer": {"wheels"},
     "pysequoia": {"bases"},
     "rich": {"progress"},

@@ -21,7 +21,8 @@ import pytest
 
 from hatch_docker.errors import DaemonError
 from hatch_docker.oci.archive import write_archive
-from hatch_docker.oci.daemon import Daemon, find_daemons, load
+from hatch_docker.oci.daemon import find_daemons, load
+from hatch_docker.oci.docker_api import Daemon
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from tests.conftest import need
@@ -305,3 +306,13 @@ def test_podman_takes_the_image(way: str, home: Path, monkeypatch: pytest.Monkey
             assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent == 0
         finally:
             service.terminate()
+
+
+def test_a_socket_needs_no_library(home: Path) -> None:
+    """Its import is most of what loading a rebuilt image would take."""
+    code = "import sys, hatch_docker.oci.daemon as d, hatch_docker.oci.docker_api as a;"
+    code += f"d_ = a.Daemon('docker', 'unix://{home}/none')\n"
+    code += "try:\n with a.open_api(d_) as api: api.info()\nexcept Exception as error: print(type(error).__name__)\n"
+    code += "print('docker' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["DaemonError", "False"]

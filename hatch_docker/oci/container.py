@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.oci.archive import write_archive
-from hatch_docker.oci.daemon import Daemon, _client, _reported, load
+from hatch_docker.oci.daemon import load
+from hatch_docker.oci.docker_api import Daemon, open_client, reported
 from hatch_docker.oci.model import Image
 from hatch_docker.process import ProcessFailed, TimedOut, run
 
@@ -36,7 +37,7 @@ def run_once(
         loaded = load(daemon, image, [name], archive, host=image.platform, log=log)
     if not daemon.url:
         return _by_program(name, command, log, timeout)
-    with _reported(daemon), _client(daemon) as client:
+    with reported(daemon), open_client(daemon) as client:
         try:
             with _container(client, loaded.image_id, command) as container:
                 client.start(container)

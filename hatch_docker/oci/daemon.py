@@ -1,59 +1,27 @@
-"""Images in the daemon of this machine: Docker's or Podman's, found cheaply, loaded with as little as it takes.
-
-Docker's library takes a fifth of a second to import, so whether a daemon is there, and has the image already,
-is asked over its socket by hand.
-"""
+"""Images in the daemon of this machine: Docker's or Podman's, found cheaply, loaded with as little as it takes."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import json
-import os
 import shutil
-import socket
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
-from urllib.parse import urlsplit
+from typing import Any
 
 from hatch_docker.errors import DaemonError, ProgramError
 from hatch_docker.oci.archive import child_for, docker_names, write_partial
+from hatch_docker.oci.docker_api import Api, Daemon, connect, open_api
 from hatch_docker.oci.documents import parse_manifest
 from hatch_docker.oci.model import Image, Index, Platform
 from hatch_docker.process import run
 
-if TYPE_CHECKING:
-    from docker import APIClient
-
 DOCKER_SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "/run/podman/podman.sock"
-ANSWER_LIMIT = 4 << 20  # bytes of an answer over the socket
-LOAD_TIMEOUT = 600      # seconds without a byte, while an image is loaded
 LOOKED_AT = 20          # images of other names whose layers are compared
-
-
-@dataclass(frozen=True, slots=True)
-class Daemon:
-    """A place to load images into. `kind` is "docker" or "podman"; `url` is its API's, "" for the program.
-
-    `certificates` is a directory with ca.pem, cert.pem and key.pem where the API wants TLS.
-    """
-
-    kind: str
-    url: str
-    certificates: Path | None = None
-
-    @property
-    def socket(self) -> str:
-        """The path of its Unix socket, or ""."""
-        return self.url.removeprefix("unix://") if self.url.startswith("unix://") else ""
-
-    def __str__(self) -> str:
-        return f"{self.kind.capitalize()} at {self.socket or self.url}" if self.url else self.kind.capitalize()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,39 +80,10 @@ def _answers(daemon: Daemon) -> bool:
     if daemon.url.startswith("ssh://"):
         return True
     try:
-        _connect(daemon).close()
+        connect(daemon).close()
     except (OSError, ValueError):
         return False
     return True
-
-
-def _connect(daemon: Daemon) -> socket.socket:
-    if daemon.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(5)
-        try:
-            connection.connect(daemon.socket)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-    parts = urlsplit(daemon.url)
-    if parts.scheme not in ("tcp", "http", "https") or not parts.hostname:
-        raise OSError(f"no socket at {daemon.url}")
-    return socket.create_connection((parts.hostname, parts.port or 2375), timeout=1)
-
-
-def _inspect(daemon: Daemon, name: str) -> dict[str, Any]:
-    """What the API says of an image, asked without Docker's library; {} where it has none."""
-    with contextlib.closing(_connect(daemon)) as connection:
-        connection.sendall(f"GET /images/{name}/json HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
-        with connection.makefile("rb") as stream:
-            head, _, body = stream.read(ANSWER_LIMIT).partition(b"\r\n\r\n")
-    try:
-        value = json.loads(body) if head.split(b" ", 2)[1:2] == [b"200"] else {}
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def load(
@@ -165,25 +104,21 @@ def load(
     ids = _ids(item)
     if not daemon.url:
         return _load_by_program(daemon, ids, names, archive)
-    before: list[dict[str, Any]] = []
-    if daemon.socket:
-        with _reported(daemon):
-            before = [_inspect(daemon, name) for name in names]
+    with open_api(daemon) as api:
+        before = [api.inspect(name) for name in names]
         if names and all(image.get("Id") in ids for image in before):
             return Loaded(daemon, before[0]["Id"], names, 0)
-    with _reported(daemon), _client(daemon) as client:
-        found = _named(client, ids, names)
-        if found:
-            return Loaded(daemon, found, names, 0)
-        if daemon.kind == "docker":
+        found, sent = _named(api, ids, names), 0
+        if not found and daemon.kind == "docker":
             image = item if isinstance(item, Image) else child_for(item, host)
-            present = _present(client, image, before or _listed(client, names))
-            sent = _load_partial(client, image, references, present, log) if present else 0
-            found = _named(client, ids, names) if sent else ""
+            present = _present(api, image, before)
+            sent = _load_partial(api, image, references, present, log) if present else 0
+            found = _named(api, ids, names) if sent else ""
         if not found:
             with archive.open("rb") as stream:
-                sent = _send(client, stream)
-            found = _named(client, ids, names)
+                api.load(stream)
+            sent = archive.stat().st_size
+            found = _named(api, ids, names)
     if not found:
         raise DaemonError(f"{daemon} took the archive {archive} and does not have the image: look at its log")
     return Loaded(daemon, found, names, sent)
@@ -196,70 +131,27 @@ def _ids(item: Image | Index) -> list[str]:
     return [item.digest, *configs, *(image.digest for image in images)]
 
 
-@contextlib.contextmanager
-def _reported(daemon: Daemon) -> Iterator[None]:
-    """Whatever goes wrong with a daemon is a DaemonError of one line."""
-    try:
-        yield
-    except OSError as error:  # what requests raises, too
-        raise DaemonError(f"cannot talk to {daemon}: {error}") from error
-
-
-@contextlib.contextmanager
-def _client(daemon: Daemon) -> Iterator[APIClient]:
-    from docker import APIClient
-    from docker.errors import DockerException
-    from docker.tls import TLSConfig
-
-    tls: Any = False
-    try:
-        if daemon.certificates is not None:
-            path = daemon.certificates
-            tls = TLSConfig((path / "cert.pem", path / "key.pem"), path / "ca.pem", verify=True)
-        with contextlib.closing(
-            APIClient(daemon.url, "auto", LOAD_TIMEOUT, tls, use_ssh_client=daemon.url.startswith("ssh://"))
-        ) as client:
-            yield client
-    except DockerException as error:
-        raise DaemonError(f"{daemon} failed: {str(error).strip()}") from error
-
-
-def _named(client: APIClient, ids: Sequence[str], names: Sequence[str]) -> str:
+def _named(api: Api, ids: Sequence[str], names: Sequence[str]) -> str:
     """The image's ID where it is there, all of its names given to it; else ""."""
-    from docker.errors import ImageNotFound
-
     for image_id in ids:
-        try:
-            found = client.inspect_image(image_id)
-        except ImageNotFound:
-            continue
-        for name in names:
-            client.tag(found["Id"], *name.rsplit(":", 1), force=True)
-        return str(found["Id"])
+        found = api.inspect(image_id)
+        if found:
+            for name in names:
+                api.tag(found["Id"], name)
+            return str(found["Id"])
     return ""
 
 
-def _listed(client: APIClient, names: Sequence[str]) -> list[dict[str, Any]]:
-    from docker.errors import ImageNotFound
-
-    found = []
-    for name in names:
-        with contextlib.suppress(ImageNotFound):
-            found.append(client.inspect_image(name))
-    return found
-
-
-def _present(client: APIClient, image: Image, before: Sequence[Mapping[str, Any]]) -> int:
+def _present(api: Api, image: Image, before: Sequence[Mapping[str, Any]]) -> int:
     """How many of the lowest layers Docker's own store has, seen from other images it has."""
-    status = client.info().get("DriverStatus") or []
+    status = api.info().get("DriverStatus") or []
     if any("containerd" in str(value) for _, value in status):
         return 0  # needs the very blobs, and takes an archive without them for a whole one
     wanted = [layer.diff_id for layer in image.layers]
     most = max((_common(wanted, other) for other in before), default=0)
     if most:
         return most
-    newest = [line["Id"] for line in client.images()[:LOOKED_AT]]
-    return max((_common(wanted, other) for other in _listed(client, newest)), default=0)
+    return max((_common(wanted, api.inspect(one)) for one in api.newest()[:LOOKED_AT]), default=0)
 
 
 def _common(wanted: Sequence[str], other: Mapping[str, Any]) -> int:
@@ -268,27 +160,19 @@ def _common(wanted: Sequence[str], other: Mapping[str, Any]) -> int:
 
 
 def _load_partial(
-    client: APIClient, image: Image, references: Sequence[str], present: int, log: Callable[[str], None]
+    api: Api, image: Image, references: Sequence[str], present: int, log: Callable[[str], None]
 ) -> int:
     """The bytes sent; 0 where Docker refused, as it does when a layer went away in between."""
-    from docker.errors import DockerException
-
     with tempfile.TemporaryFile() as stream:
         write_partial(image, references, present, stream)
+        size = stream.tell()
+        stream.seek(0)
         try:
-            return _send(client, stream)
-        except (DaemonError, DockerException) as error:
+            api.load(stream)
+        except DaemonError as error:
             log(f"loading only the new layers failed ({error}): loading all of them")
             return 0
-
-
-def _send(client: APIClient, stream: BinaryIO) -> int:
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    for line in client.load_image(stream, quiet=True) or ():
-        if "error" in line:
-            raise DaemonError(f"the daemon refused the image: {line['error']}")
-    return size
+        return size
 
 
 def _load_by_program(daemon: Daemon, ids: Sequence[str], names: tuple[str, ...], archive: Path) -> Loaded:
