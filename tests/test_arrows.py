@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # what the user said, what the project is, and what follows from both
     "config": {"config", "errors"},
     "project": {"errors", "process", "wheels.secrets"},
-    "release": {"errors", "plan", "project"},
+    "release": {"release", "__init__", "engines", "errors", "oci", "plan", "project", "wheels", *HANDS},
     "defaults": {"config", "errors", "oci.model", "plan", "project", "release.names"},
     # the parts of an image
     "oci": {"oci", "answers", "errors", "process", "retry", "transport", "urls"},

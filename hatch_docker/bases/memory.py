@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LIFETIME = 24 * 3600  # seconds that a snapshot of the archive is used before the mirror is asked again
 REFRESH_VARIABLE = "HATCH_DOCKER_REFRESH"
-RECIPE = 1            # raise it when a remembered base or snapshot reads otherwise
+RECIPE = 2            # raise it when a remembered base or snapshot reads otherwise
 SNAPSHOT = "debian-snapshot"
 KIND = "debian-base"
 
@@ -48,6 +48,7 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
         users={name: (uid, gid) for name, (uid, gid) in fact["users"].items()},
         directories=frozenset(fact["directories"]), symlinks=fact["symlinks"], suite=plan.location,
         contents=tuple(tuple(row) for row in fact["contents"]), kinds=tuple(fact["kinds"]),
+        hashes=fact["hashes"],
     )  # fmt: skip
 
 
@@ -66,6 +67,7 @@ def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
         "users": {name: list(ids) for name, ids in base.users.items()},
         "directories": sorted(base.directories), "symlinks": dict(base.symlinks),
         "contents": [list(row) for row in base.contents], "kinds": list(base.kinds),
+        "hashes": dict(base.hashes),
     }  # fmt: skip
     ctx.store.remember(KIND, _key(base.plan, base.platform, compression), fact)
 

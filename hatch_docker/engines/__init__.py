@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.plan import Plan
     from hatch_docker.project import Source
+    from hatch_docker.wheels import Pin
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,16 @@ class WheelNote:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """One image, one note a layer, what it stands on, and the project's wheel in it where that is known."""
+    """One image, one note a layer, what it stands on, and the project's wheel in it where that is known.
+
+    `pins` are the files that its dependencies were installed from, or built of.
+    """
 
     image: Image
     base: Base
     notes: tuple[LayerNote, ...]
     wheel: WheelNote | None = None
+    pins: tuple[Pin, ...] = ()
 
 
 class Engine(Protocol):

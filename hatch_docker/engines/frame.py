@@ -61,7 +61,7 @@ def finish(
         image_annotations(plan, base, created),
     )
     below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
-    return Built(image, base, (*below, *(note for _, note in made)), wheel)
+    return Built(image, base, (*below, *(note for _, note in made)), wheel, tuple(pins))
 
 
 def size_of(one: Pin, root: Path, ctx: Context) -> int:
