@@ -6,11 +6,19 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_docker import __version__
-from hatch_docker.errors import HatchDockerError
+from hatch_docker.doors import hatchling_errors, open_plan
+from hatch_docker.ending import stoppable
+from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.prune import MAX_AGE, MAX_BYTES
+
+if TYPE_CHECKING:
+    from hatch_docker.builder import DockerBuilder
 
 DAY = 24 * 3600
 
@@ -19,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status; a HatchDockerError is one line on standard error."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        with stoppable(), hatchling_errors():
+            options.run(options)
     except HatchDockerError as error:
         sys.stderr.write(f"hatch-docker: {error}\n")
         return error.exit_status
@@ -30,6 +39,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("hatch-docker", description="Images of Python projects: `hatch build -t docker`.")
     parser.add_argument("--version", action="version", version=f"hatch-docker {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    lock = commands.add_parser("lock", help="pin what builds would ask registries, mirrors and indexes for")
+    lock.add_argument("--upgrade", action="store_true", help="take the newest of everything")
+    lock.add_argument("--check", action="store_true", help="only tell whether the lock does, by the exit status")
+    lock.set_defaults(run=_lock)
     clean = commands.add_parser("clean", help="bound the cache by age and size, or empty it")
     clean.add_argument("--max-age", type=float, default=MAX_AGE / DAY, metavar="DAYS", help="default: %(default)s")
     clean.add_argument("--max-size", type=float, default=MAX_BYTES / 1e9, metavar="GB", help="default: %(default)s")
@@ -38,6 +51,32 @@ def _parser() -> argparse.ArgumentParser:
     schema = commands.add_parser("schema", help="print the JSON Schema of [tool.hatch-docker]")
     schema.set_defaults(run=_schema)
     return parser
+
+
+def _lock(options: argparse.Namespace) -> None:
+    from hatch_docker.lock import check, lock
+    from hatch_docker.project import open_source
+
+    builder = _project()
+    plan, ctx = open_plan(builder, os.environ, pinned=options.check)
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+        source = open_source(builder, Path(temporary))
+        if options.check:
+            check([plan], source, ctx)
+            return
+        done = lock([plan], source, ctx, upgrade=options.upgrade)
+    for line in done.changes:
+        print(line)  # noqa: T201
+    print(f"{done.path.name}: {'written' if done.written else 'nothing changes'}")  # noqa: T201
+
+
+def _project() -> DockerBuilder:
+    """The project in the working directory, as the hatch target knows it."""
+    from hatch_docker.builder import DockerBuilder
+
+    if not Path("pyproject.toml").is_file():
+        raise ConfigError(f"there is no pyproject.toml in {Path.cwd()}: go to the project's directory")
+    return DockerBuilder(str(Path.cwd()))
 
 
 def _clean(options: argparse.Namespace) -> None:

@@ -100,6 +100,12 @@ class Config:
         "resolution. Else a path.",
         "auto",
     )
+    pins: str = option(
+        checked(values.no_control, FILLED),
+        "What pins all the rest, as `hatch-docker lock` writes it. `auto`: `hatch-docker.lock`, where it is there. "
+        "`none`: nothing. Else a path.",
+        "auto",
+    )
     entrypoint: tuple[str, ...] | None = option(
         command_of(),
         "The program that the container runs and its first arguments; `[]` for none.",

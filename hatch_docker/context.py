@@ -12,6 +12,7 @@ from hatch_docker.progress import Progress
 from hatch_docker.store import Store, default_root, open_store
 
 if TYPE_CHECKING:
+    from hatch_docker.pins import Pins
     from hatch_docker.transport import Client
 
 
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 class Context:
     """The hands of a build. `environ` is the process's environment, read nowhere else.
 
-    `connect` gives the one HTTP client; an unchanged build never asks for it.
+    `connect` gives the one HTTP client; an unchanged build never asks for it. `pins` are what registries, mirrors
+    and indexes are not asked again, None where the project has no lock.
     """
 
     store: Store
     progress: Progress
     connect: Callable[[], Client]
     environ: Mapping[str, str]
+    pins: Pins | None = None
 
     @property
     def client(self) -> Client:

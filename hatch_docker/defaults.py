@@ -60,6 +60,7 @@ def make_plan(project: Project, config: Config, host: Platform) -> Plan:
         load=config.load,
         builder=config.builder,
         cache=_cache(config),
+        pins=_pins(project, config, guesses),
         guesses=tuple(guesses),
     )
 
@@ -178,6 +179,14 @@ def _lock(
     return LockPlan(_lock_kind(path), path, requirements, extras, groups)
 
 
+def _pins(project: Project, config: Config, guesses: list[Guess]) -> str:
+    if config.pins == "auto":
+        reason = "it is at the project's root" if project.pins else "there is no lock at the project's root"
+        guesses.append(Guess("pins", project.pins or "none", reason))
+        return project.pins
+    return "" if config.pins == "none" else config.pins
+
+
 def _lock_kind(path: str) -> str:
     name = path.rpartition("/")[2]
     if not name:
@@ -223,7 +232,7 @@ def _build(project: Project, config: Config, guesses: list[Guess]) -> BuildPlan:
         guesses.append(Guess("build.isolated", "always" if isolated else "never", reason))
     return BuildPlan(
         isolated, tuple(sorted(set(build.packages))), build.env, tuple(build.secrets), build.network,
-        dict(sorted(build.args.items())), build.ssh,
+        dict(sorted(build.args.items())), build.ssh, project.requires,
     )  # fmt: skip
 
 

@@ -64,11 +64,13 @@ def hatchling_errors() -> Iterator[None]:
 
 
 def open_plan(
-    builder: BuilderInterface[Any, Any], environ: Mapping[str, str], *, root: Path | None = None, given: bool = False
+    builder: BuilderInterface[Any, Any], environ: Mapping[str, str], *, root: Path | None = None, given: bool = False,
+    pinned: bool = True,
 ) -> tuple[Plan, Context]:
     """The plan and the context of one build; `given` where the project's wheel is there, so that none is built.
 
-    `root` is the directory of locks, files and revision, where hatchling was started in another.
+    `root` is the directory of locks, files and revision, where hatchling was started in another. The context has the
+    pins that the plan names, if `pinned`.
     """
     from hatch_docker.config import load_config
     from hatch_docker.context import open_context
@@ -86,7 +88,12 @@ def open_plan(
     progress = Progress(builder.app.display_warning, builder.app.verbosity)
     for guess in plan.guesses:
         progress.detail(f"{guess.option} = {guess.value} ({guess.reason})")
-    return plan, open_context(environ, progress)
+    ctx = open_context(environ, progress)
+    if plan.pins and pinned:
+        from hatch_docker.pins import read_pins
+
+        ctx = replace(ctx, pins=read_pins(root / plan.pins, plan.pins, ctx.store))
+    return plan, ctx
 
 
 def make_image(

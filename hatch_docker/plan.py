@@ -54,6 +54,7 @@ class BuildPlan:
     network: bool = True
     args: Mapping[str, str] = field(default_factory=dict)
     ssh: bool = False                     # the build may ask this machine's SSH agent
+    requires: tuple[str, ...] = ()        # PEP 518: what pyproject.toml says that the wheel is made with
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Plan:
     load: str                             # "auto", "always" or "never"
     builder: str = ""                     # buildkit: a builder of buildx, or "podman"; "" for what there is
     cache: CachePlan = CachePlan()        # buildkit: a cache that machines share
+    pins: str = ""                        # hatch-docker.lock, relative to the project's root; "" without
     guesses: tuple[Guess, ...] = ()
 
 

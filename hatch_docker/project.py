@@ -7,7 +7,7 @@ import functools
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ OUR_HOOK = "docker"  # the build hook that makes the image of a wheel: no part o
 # Build hooks that only write Python text, so that their wheel needs no builder stage.
 PURE_HOOKS = frozenset({"version", "vcs"})
 LOCK_NAMES = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock")
+PINS_NAME = "hatch-docker.lock"
 LAST_DATE = 4354819199  # 2107-12-31, the last day of a zip file, in seconds since the epoch
 _SCRIPT = re.compile(r"\s*[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # entry points specification, object reference
 _LEAVE_OUT = "mend it, or leave it out with [tool.hatch.build] exclude"
@@ -57,15 +58,23 @@ class Project:
     hooks: tuple[str, ...]                      # build hooks of the wheel
     revision: Revision | None
     source_date: int | None                     # SOURCE_DATE_EPOCH, else the commit's time
+    requires: tuple[str, ...] = ()              # what makes the wheel (PEP 518)
+    pins: str = ""                              # hatch-docker.lock, where it is at the root
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The project's files, and what makes its wheel and sdist on the host: once, however often it is called."""
+    """The project's files, and what makes its wheel and sdist on the host: once, however often it is called.
+
+    `requires` gives what makes the wheel, as requirements, none where the wheel is given. `wheel_by` makes it by
+    those that are installed in a directory, in a process of its own with the environment that it is handed.
+    """
 
     root: Path
     wheel: Callable[[], Path]
     sdist: Callable[[], Path]
+    requires: Callable[[], tuple[str, ...]] = tuple
+    wheel_by: Callable[[Path, Mapping[str, str]], Path] | None = None
 
 
 def read_project(builder: BuilderInterface[Any, Any], environ: Mapping[str, str], root: Path) -> Project:
@@ -91,7 +100,9 @@ def read_project(builder: BuilderInterface[Any, Any], environ: Mapping[str, str]
         extras={name: tuple(values) for name, values in core.optional_dependencies.items()},
         groups=_groups(metadata.config.get("dependency-groups", {})),
         locks=_locks(root),
+        pins=PINS_NAME if (root / PINS_NAME).is_file() else "",
         hooks=tuple(_wheel_builder(builder).config.hook_config),
+        requires=tuple(metadata.build.requires),
         revision=revision,
         source_date=_source_date(environ, revision),
     )
@@ -113,7 +124,34 @@ def open_source(builder: BuilderInterface[Any, Any], directory: Path) -> Source:
         )
         return _build(made, directory)
 
-    return Source(Path(builder.root), functools.cache(wheel), functools.cache(sdist))
+    def requires() -> tuple[str, ...]:
+        asked = [*builder.metadata.build.requires, *_wheel_builder(builder).config.dependencies]
+        return tuple(dict.fromkeys(asked))
+
+    return Source(
+        Path(builder.root), functools.cache(wheel), functools.cache(sdist), requires,
+        functools.partial(_wheel_by, Path(builder.root), directory),
+    )
+
+
+def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str, str]) -> Path:
+    """The wheel, made by the hatchling that is in `installed`: it writes its version into every wheel."""
+    import sys
+
+    from hatch_docker.errors import BuildError
+    from hatch_docker.process import ProcessFailed, run
+
+    path = [str(installed), str(Path(__file__).parent.parent), environ.get("PYTHONPATH", "")]
+    env = {**environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONDONTWRITEBYTECODE": "1"}
+    directory = directory / "pinned"
+    directory.mkdir(exist_ok=True)
+    try:
+        output = run([sys.executable, "-m", "hatch_docker.remake", str(root), str(directory)], env=env, cwd=root)
+    except ProcessFailed as error:
+        raise BuildError(
+            f"the project's wheel cannot be made by the build requirements that are locked:\n{error.output}"
+        ) from error
+    return directory / output.splitlines()[-1]
 
 
 def given_source(root: Path, wheel: Path) -> Source:
@@ -138,8 +176,13 @@ def _wheel_builder(builder: BuilderInterface[Any, Any]) -> BuilderInterface[Any,
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     files = builder.recurse_included_files
-    checked = functools.partial(_checked, root=Path(builder.root))
-    builder.recurse_included_files = lambda: map(checked, files())  # type: ignore[method-assign]
+    root = Path(builder.root)
+
+    def included() -> Iterator[IncludedFile]:
+        # What pins a build is no part of what is built: a new lock would have everything compiled again.
+        return (_checked(file, root) for file in files() if file.relative_path != PINS_NAME)
+
+    builder.recurse_included_files = included  # type: ignore[method-assign]
     (artifact,) = builder.build(
         directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
     )

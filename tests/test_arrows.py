@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "hatch_docker"
 
 # What a module, or every module of a package, may import of ours. A package includes its modules.
-HANDS = {"context", "errors", "outputs", "process", "progress", "retry", "store", "transport", "urls"}
+HANDS = {"context", "errors", "outputs", "pins", "process", "progress", "retry", "store", "transport", "urls"}
 MAY_IMPORT: dict[str, set[str]] = {
     # leaves and what every step is handed
     "__init__": set(),
@@ -29,7 +29,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "retry": {"errors", "progress"},
     "answers": {"errors", "retry"},
     "transport": {"__init__", "answers", "errors", "progress", "retry", "store", "urls"},
-    "context": {"progress", "store", "transport"},
+    "pins": {"errors", "pins_text", "store"},
+    "pins_text": {"pins"},
+    "context": {"pins", "progress", "store", "transport"},
     # what the user said, what the project is, and what follows from both
     "config": {"config", "errors"},
     "project": {"errors", "process", "wheels.secrets"},
@@ -51,9 +53,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "config", "defaults", "ending", "engines", "oci.model", "pipeline", "plan", "project", "prune", "receipt",
         *HANDS,
     },
+    "lock": {"bases", "engines", "oci", "plan", "pins_text", "project", "wheels", *HANDS},
     "builder": {"doors", "engines.eject", "plan", "project", *HANDS},
     "build_hook": {"doors", "plan", "project", *HANDS},
-    "cli": {"__init__", "config", "defaults", "engines", "oci", "pipeline", "plan", "project", "prune", *HANDS},
+    "remake": {"builder", "doors", "errors", "project"},
+    "cli": {"__init__", "builder", "config", "doors", "ending", "lock", "plan", "project", "prune", *HANDS},
     "hooks": {"builder", "build_hook"},
     "__main__": {"cli"},
 }

@@ -37,6 +37,7 @@ platforms = ["linux/amd64", "linux/arm64"]
 extras = ["postgres"]
 dependency-groups = ["prod"]
 lock = "../uv.lock"
+pins = "locks/image.lock"
 entrypoint = ["serve", "--port", "8000"]
 cmd = ["--verbose", ""]
 env = { PORT = "8000", EMPTY = "", MOTTO = "two\\nlines" }

@@ -47,7 +47,7 @@ def test_a_project_that_says_nothing_gets_what_people_expect() -> None:
     assert made.config.user == "65532"
     assert made.lock.requirements == ("a", "b>=1")
     assert not made.build.isolated
-    assert set(reasons(made)) == {"base", "image", "lock", "platforms", "build.isolated", "entrypoint"}
+    assert set(reasons(made)) == {"base", "image", "lock", "pins", "platforms", "build.isolated", "entrypoint"}
 
 
 def test_labels_come_from_the_metadata_and_the_users_win() -> None:

@@ -73,15 +73,26 @@ def make_debian_base(
     return with_snapshot(archive, lambda indexes: _base(archive, platform, compression, indexes))
 
 
-def _base(archive: Archive, platform: Platform, compression: Compression, indexes: Sequence[Index]) -> Base:
-    plan = archive.plan
-    python = DEBIAN_PYTHONS[archive.suite]
+def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
+    """What a base is asked of the archive as: Python and its libraries, then `runtime.packages`."""
+    python = DEBIAN_PYTHONS[suite]
     names = (
         f"python{python}-minimal", f"libpython{python}-stdlib", "base-files", "ca-certificates", "libc-bin",
         "libstdc++6", "media-types", "netbase", "tzdata",
     )  # fmt: skip
-    wanted = (Step(names, IGNORED | IGNORED_SLIM if plan.slim else IGNORED), Step(plan.packages, IGNORED))
-    steps = [step for step in pin(archive, indexes, wanted) if step]
+    first = Step(names, IGNORED | IGNORED_SLIM if plan.slim else IGNORED)
+    return (first, Step(plan.packages, IGNORED, "runtime")) if plan.packages else (first,)
+
+
+def builder_step(suite: str, packages: Sequence[str]) -> Step:
+    """What the builder's root is asked of the archive as."""
+    return Step((*TOOLS, f"python{DEBIAN_PYTHONS[suite]}-dev", *packages), IGNORED - {"awk", "mawk"}, "builder")
+
+
+def _base(archive: Archive, platform: Platform, compression: Compression, indexes: Sequence[Index]) -> Base:
+    plan = archive.plan
+    python = DEBIAN_PYTHONS[archive.suite]
+    steps = [step for step in pin(archive, indexes, base_steps(plan, archive.suite)) if step]
     versions = {package.name: package.version for package in steps[0]}
     interpreter = Interpreter(f"/usr/bin/python{python}", upstream(versions[f"python{python}-minimal"]))
     made: list[Made] = []
@@ -162,7 +173,7 @@ def builder_root(
         raise BaseImageError(f"there is no compiler for {platform} of {suite or plan.name!r}; there is for {known}")
     archive = Archive(plan, suite, platform.architecture, ctx, keyring)
     python = DEBIAN_PYTHONS[suite]
-    step = Step((*TOOLS, f"python{python}-dev", *packages), IGNORED - {"awk", "mawk"})
+    step = builder_step(suite, packages)
 
     def unpacked(indexes: Sequence[Index]) -> Path:
         (found,) = pin(archive, indexes, [step])

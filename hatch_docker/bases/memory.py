@@ -28,14 +28,15 @@ def snapshot_key(suite: str, architecture: str) -> str:
 
 
 def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> Base | None:
-    """The base of a `debian:` plan, if it was made of the snapshot that is in use, and that one is young."""
-    snapshot = ctx.store.recall(SNAPSHOT, snapshot_key(plan.location, platform.architecture))
-    if snapshot is None or ctx.environ.get(REFRESH_VARIABLE, "") not in ("", "0"):
+    """The base of a `debian:` plan, if it was made of the lock, or of the snapshot that is in use and young."""
+    if ctx.pins is not None:
+        snapshot: object = None if ctx.pins.ask else ctx.pins.digest
+    else:
+        snapshot = _young_snapshot(plan, platform, ctx)
+    if snapshot is None:
         return None
-    if not 0 <= time.time() - snapshot["time"] < LIFETIME:
-        return None
-    fact = ctx.store.recall(KIND, _key(plan, platform, compression))
-    if fact is None or fact["snapshot"] != snapshot["time"]:
+    fact = ctx.store.recall(KIND, _key(plan, platform, compression, ctx))
+    if fact is None or fact["snapshot"] != snapshot:
         return None
     layers = tuple(_layer(row, ctx) for row in fact["layers"])
     if not all(ctx.store.has(layer.descriptor.digest) for layer in layers):
@@ -52,15 +53,30 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
     )  # fmt: skip
 
 
+def _young_snapshot(plan: BasePlan, platform: Platform, ctx: Context) -> float | None:
+    """When the mirror was asked last, if that will do."""
+    snapshot = ctx.store.recall(SNAPSHOT, snapshot_key(plan.location, platform.architecture))
+    if snapshot is None or ctx.environ.get(REFRESH_VARIABLE, "") not in ("", "0"):
+        return None
+    asked: float = snapshot["time"]
+    return asked if 0 <= time.time() - asked < LIFETIME else None
+
+
 def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
-    """Keep a base that was made just now, with the snapshot that it was made of."""
-    snapshot = ctx.store.recall(SNAPSHOT, snapshot_key(base.plan.location, base.platform.architecture))
-    if snapshot is None:
-        return
+    """Keep a base that was made just now, with the lock or the snapshot that it was made of."""
+    if ctx.pins is not None:
+        if ctx.pins.ask:
+            return
+        made_of: object = ctx.pins.digest
+    else:
+        snapshot = ctx.store.recall(SNAPSHOT, snapshot_key(base.plan.location, base.platform.architecture))
+        if snapshot is None:
+            return
+        made_of = snapshot["time"]
     image = base.image
     descriptor = [image.descriptor.media_type, image.descriptor.digest, image.descriptor.size]
     fact: dict[str, Any] = {
-        "snapshot": snapshot["time"],
+        "snapshot": made_of,
         "image": [descriptor, image.manifest.decode(), image.config.decode()],
         "layers": [_row(layer) for layer in image.layers],
         "interpreter": list(astuple(base.interpreter)), "libc": list(base.libc),
@@ -69,11 +85,12 @@ def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
         "contents": [list(row) for row in base.contents], "kinds": list(base.kinds),
         "hashes": dict(base.hashes),
     }  # fmt: skip
-    ctx.store.remember(KIND, _key(base.plan, base.platform, compression), fact)
+    ctx.store.remember(KIND, _key(base.plan, base.platform, compression, ctx), fact)
 
 
-def _key(plan: BasePlan, platform: Platform, compression: Compression) -> str:
-    return key_of(RECIPE, plan.location, plan.slim, plan.packages, str(platform), compression.identity)
+def _key(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> str:
+    pinned = [ctx.pins.digest] if ctx.pins is not None else []  # a fact for each lock, or projects would take turns
+    return key_of(RECIPE, plan.location, plan.slim, plan.packages, str(platform), compression.identity, *pinned)
 
 
 def _row(layer: Layer) -> list[Any]:

@@ -21,7 +21,8 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
 
     A tag is asked for each time, with one request; by digest, and once the facts of the layers are remembered,
     nothing is asked or downloaded. Where the registry does not answer, what the tag meant last is taken, with
-    a warning. Raises RegistryError, whose text names the way out, and BaseImageError.
+    a warning. The project's lock says what a tag means, whatever the registry has by now. Raises RegistryError,
+    whose text names the way out, BaseImageError, and ConfigError for a lock that is out of date.
     """
     from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote, pull
@@ -29,14 +30,30 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
     reference = parse_reference(plan.location)
     remote = Remote(ctx.client, ctx.environ)
     try:
-        pinned = reference.pinned(_resolve(remote, reference, ctx))
+        digest = pinned_digest(plan, ctx)
+        pinned = reference.pinned(digest or _resolve(remote, reference, ctx))
         image = pull(remote, pinned, platform, ctx.store)
     except ImageError as error:
         raise BaseImageError(f"base {plan.name}: {error}") from error
     except RegistryError as error:
         kind = TransientError if isinstance(error, TransientError) else RegistryError
-        raise kind(f'base {plan.name}: {error}; base = "debian:trixie" needs no registry') from error
+        raise kind(f"base {plan.name}: {error}; {_way_out(error, ctx)}") from error
     return base_of(plan, image, ctx, digest=pinned.digest, source=str(pinned))
+
+
+def pinned_digest(plan: BasePlan, ctx: Context) -> str:
+    """The digest that the project's lock has for a base, "" where nobody asked before."""
+    entry = ctx.pins.find("base", {"name": plan.name}) if ctx.pins is not None else None
+    return str(entry.get("digest", "")) if entry else ""
+
+
+def _way_out(error: RegistryError, ctx: Context) -> str:
+    if ctx.pins is None or isinstance(error, TransientError):
+        return 'base = "debian:trixie" needs no registry'
+    return (
+        f"{ctx.pins.name} pins it, and registries delete in time what no tag names any more: "
+        "`hatch-docker lock --upgrade` pins what the name means now"
+    )
 
 
 def _resolve(remote: Remote, reference: Reference, ctx: Context) -> str:

@@ -1,7 +1,8 @@
 """What a suite of Debian holds for a while: the signed indexes, the packages that names resolve to, their .debs.
 
 A snapshot is asked for once a day and shared by all projects, so that their bases are the same layers; an
-unchanged build needs neither the network nor the Packages files. Nothing remembered names a mirror.
+unchanged build needs neither the network nor the Packages files. Nothing remembered names a mirror. A project with a
+lock has its packages from there, whatever the suite holds by now.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from hatch_docker.bases.archive import KEYRING, Index, Release, fetch_releases, 
 from hatch_docker.bases.memory import LIFETIME, REFRESH_VARIABLE, SNAPSHOT, snapshot_key
 from hatch_docker.bases.resolve import Package, Universe, resolve
 from hatch_docker.errors import RegistryError, TransientError
+from hatch_docker.pins import NotPinnedError
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -55,6 +57,11 @@ def with_snapshot(archive: Archive, use: Callable[[tuple[Index, ...]], Result]) 
     A superseded .deb leaves the mirrors soon after its successor appears. Raises BaseImageError and
     RegistryError, also those of `use`.
     """
+    if archive.ctx.pins is not None:
+        try:
+            return use(())
+        except NotPinnedError:
+            pass  # a lock is being written, and lacks an answer
     indexes, fresh = _indexes(archive, now=False)
     try:
         return use(indexes)
@@ -108,21 +115,33 @@ def _date(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Names of packages; what `ignored` names counts as installed, for them and what they need."""
+    """Names of packages; what `ignored` names counts as installed, for them and what they need.
+
+    `purpose` is "base", "runtime" or "builder".
+    """
 
     names: tuple[str, ...]
     ignored: frozenset[str] = frozenset()
+    purpose: str = "base"
 
 
 def pin(archive: Archive, indexes: Sequence[Index], steps: Sequence[Step]) -> list[tuple[Package, ...]]:
     """What each step needs beyond the steps before it, sorted by name.
 
-    Remembered by the digests of the indexes. Raises BaseImageError where names cannot be resolved.
+    Taken from the project's lock where it has one, else remembered by the digests of the indexes. Raises
+    BaseImageError where names cannot be resolved, ConfigError for a lock that is out of date.
     """
-    store = archive.ctx.store
+    store, pins = archive.ctx.store, archive.ctx.pins
     universe: Universe | None = None
     found: list[tuple[Package, ...]] = []
     for count, step in enumerate(steps, 1):
+        if pins is not None:
+            entry = pins.find("debian", _question(archive, step))
+            if entry is not None:
+                found.append(tuple(_package(row) for row in entry["packages"]))
+                continue
+            if not indexes:
+                raise NotPinnedError
         inputs = [[sorted(set(item.names)), sorted(item.ignored)] for item in steps[:count]]
         key = key_of("resolution", RECIPE, [index.digest for index in indexes], inputs)
         known = store.recall("debian-resolution", key)
@@ -138,7 +157,40 @@ def pin(archive: Archive, indexes: Sequence[Index], steps: Sequence[Step]) -> li
             known = [astuple(package)[:7] for package in packages]
             store.remember("debian-resolution", key, known)
         found.append(tuple(Package(*row) for row in known))
+        if pins is not None:
+            rows = [_row(package) for package in found[-1]]
+            pins.note("debian", {**_question(archive, step), "as-of": _as_of(archive), "packages": rows})
     return found
+
+
+def _question(archive: Archive, step: Step) -> dict[str, Any]:
+    """What a lock calls a step."""
+    slim = {} if step.purpose == "builder" else {"slim": archive.plan.slim}
+    return {
+        "for": step.purpose, "suite": archive.suite, "architecture": archive.architecture, **slim,
+        "asked": sorted(set(step.names)),
+    }  # fmt: skip
+
+
+def _row(package: Package) -> dict[str, Any]:
+    return {
+        "name": package.name, "version": package.version, "architecture": package.architecture,
+        "archive": package.archive, "path": package.filename, "size": package.size,
+        "sha256": package.digest.removeprefix("sha256:"),
+    }  # fmt: skip
+
+
+def _package(row: Mapping[str, Any]) -> Package:
+    return Package(
+        row["name"], row["version"], row["architecture"], row["path"], row["size"], f"sha256:{row['sha256']}",
+        row["archive"],
+    )  # fmt: skip
+
+
+def _as_of(archive: Archive) -> str:
+    """When the newest release of the snapshot in use was signed: the day to look for in an archive of all versions."""
+    known = archive.ctx.store.recall(SNAPSHOT, snapshot_key(archive.suite, archive.architecture))
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(known["dates"].values())))
 
 
 def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]:
@@ -158,8 +210,24 @@ def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]
         if store.get(package.digest) is None:
             root = (mirrors or archive.mirrors()).root(package.archive)
             url = f"{root}/{package.filename}"
-            transport.fetch(store, archive.ctx.client, url, digest=package.digest, size=package.size)
+            try:
+                transport.fetch(store, archive.ctx.client, url, digest=package.digest, size=package.size)
+            except TransientError:
+                raise
+            except RegistryError as error:
+                raise _gone(archive, package, error) from error
         return store.blob_path(package.digest)
 
     with ThreadPoolExecutor(TRANSFERS) as pool:
         return dict(zip((package.name for package in packages), pool.map(fetch, packages), strict=True))
+
+
+def _gone(archive: Archive, package: Package, error: RegistryError) -> RegistryError:
+    """The error of a .deb that cannot be had, with the ways out where a lock pins it."""
+    if archive.ctx.pins is None:
+        return error
+    return RegistryError(
+        f"{error}; {archive.ctx.pins.name} pins {package.name} {package.version}, and mirrors drop what a newer "
+        "version supersedes: `hatch-docker lock --upgrade` takes the newer one, or [tool.hatch-docker.debian] mirror "
+        "names a snapshot archive, which keeps every version"
+    )

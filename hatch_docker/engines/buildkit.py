@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.dockerfile import Group, render_export
 from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target, size_of
+from hatch_docker.engines.own import own_wheel
 from hatch_docker.engines.recipe import (
     Handed,
     Job,
@@ -156,7 +157,7 @@ def _project(plan: Plan, target: Target, source: Source, ctx: Context) -> Part:
         return Part(replace(group, build=plan.build), job=job)
     from hatch_docker.wheels.given import check_given
 
-    wheel = source.wheel()
+    wheel = own_wheel(source, target, ctx)
     check_given(wheel, target)
     check_secrets(wheel)
     return Part(group, wheel=wheel)

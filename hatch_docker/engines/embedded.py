@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases import Base
 from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target, size_of
+from hatch_docker.engines.own import own_wheel
 from hatch_docker.engines.site import Site, Wheel, check_wheels, make_wheels, recall_wheels
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
@@ -31,7 +32,7 @@ WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class Group:
     """The wheels of one layer, its kind in the receipt, and whether the environment's own files go with it."""
 
     kind: str
@@ -44,10 +45,18 @@ def build(plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]:
     return tuple(_build_one(plan, Platform.parse(platform), source, ctx) for platform in plan.platforms)
 
 
-def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Built:
-    compression = Compression(plan.compression)
-    base, target = open_target(plan, platform, compression, source, ctx)
-    site = Site(base, VenvTarget(base.interpreter), compression, ctx)
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What goes into an image, before a layer of it is made: a base, and the wheels of each layer."""
+
+    base: Base
+    pins: tuple[Pin, ...]
+    groups: tuple[Group, ...]
+
+
+def gather(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Gathered:
+    """Find out what goes into an image; whatever has to be asked or compiled for it is asked and compiled here."""
+    base, target = open_target(plan, platform, Compression(plan.compression), source, ctx)
 
     def metadata(one: Pin, sdist: Path) -> bytes:
         """Of an sdist that only its build can tell: built in the builder stage, where it is needed anyway."""
@@ -58,6 +67,14 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
 
     pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
     groups = [*_dependencies(pins, plan, base, target, source, ctx), _project(plan, base, target, source, ctx)]
+    return Gathered(base, pins, tuple(groups))
+
+
+def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Built:
+    compression = Compression(plan.compression)
+    gathered = gather(plan, platform, source, ctx)
+    base, pins, groups = gathered.base, gathered.pins, gathered.groups
+    site = Site(base, VenvTarget(base.interpreter), compression, ctx)
     layers = _layers(groups, pins, site, source, ctx)
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
     check_entrypoint(plan, base, programs, ctx)
@@ -71,24 +88,24 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
     )
 
 
-def _titles(group: _Group) -> tuple[str, ...]:
+def _titles(group: Group) -> tuple[str, ...]:
     return tuple(wheel.title for wheel in group.wheels)
 
 
 def _dependencies(
     pins: Sequence[Pin], plan: Plan, base: Base, target: Target, source: Source, ctx: Context
-) -> list[_Group]:
+) -> list[Group]:
     """A group for each large wheel and each that has to be built, and one for all small ones, by name."""
     large, small = [], []
     _check_fit(pins, target, ctx)
     for one in pins:
         if not one.is_wheel:
-            large.append(_Group("dependencies", (_from_sdist(one, plan, base, target, source, ctx),)))
+            large.append(Group("dependencies", (_from_sdist(one, plan, base, target, source, ctx),)))
         elif size_of(one, source.root, ctx) >= OWN_LAYER:
-            large.append(_Group("dependencies", (_pinned(one, source, ctx),)))
+            large.append(Group("dependencies", (_pinned(one, source, ctx),)))
         else:
             small.append(_pinned(one, source, ctx))
-    return [*large, _Group("dependencies", tuple(small))] if small else large
+    return [*large, Group("dependencies", tuple(small))] if small else large
 
 
 def _check_fit(pins: Sequence[Pin], target: Target, ctx: Context) -> None:
@@ -120,7 +137,7 @@ def _from_sdist(one: Pin, plan: Plan, base: Base, target: Target, source: Source
     return Wheel(f"{one.name} {one.version}", path.name, file_digest(path), lambda: path)
 
 
-def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> _Group:
+def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> Group:
     """The project's own wheel: by hatchling in this process when it is pure, else out of its sdist in the builder."""
     if plan.build.isolated:
         from hatch_docker.wheels.builder import build_wheel
@@ -130,15 +147,15 @@ def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Contex
     else:
         from hatch_docker.wheels.given import check_given
 
-        path = source.wheel()
+        path = own_wheel(source, target, ctx)
         check_given(path, target)
     check_secrets(path)
     wheel = Wheel(f"{plan.name} {plan.version}", path.name, file_digest(path), lambda: path)
-    return _Group("project", (wheel,), venv=True)
+    return Group("project", (wheel,), venv=True)
 
 
 def _layers(
-    groups: Sequence[_Group], pins: Sequence[Pin], site: Site, source: Source, ctx: Context
+    groups: Sequence[Group], pins: Sequence[Pin], site: Site, source: Source, ctx: Context
 ) -> list[tuple[Layer, bool]]:
     """The layers of some groups in their order; what is missing is fetched together and made side by side."""
     known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]

@@ -151,7 +151,8 @@ def make_job(
     sdist: Path, filename: str, plan: BuildPlan, target: Target, source: Source, ctx: Context
 ) -> Job:
     """The build of an sdist; its requirements are wheels, resolved out here."""
-    from hatch_docker.wheels.builder import known_sdist, pin_requirements
+    from hatch_docker.wheels.builder import known_sdist
+    from hatch_docker.wheels.lock import pin_requirements
 
     found = known_sdist(sdist, filename, ctx)
     more = ctx.store.recall("stage-requires", key_of(found.content)) or []

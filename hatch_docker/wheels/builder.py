@@ -26,13 +26,14 @@ from hatch_docker.bases import Base, base_tree
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, WheelError
 from hatch_docker.outputs import remove_tree
-from hatch_docker.plan import BuildPlan, LockPlan
+from hatch_docker.plan import BuildPlan
 from hatch_docker.process import ProcessFailed
 from hatch_docker.store import file_digest, key_of
 from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.agent import SOCKET, lent
 from hatch_docker.wheels.environment import build_environment
 from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget, check_made
+from hatch_docker.wheels.lock import pin_requirements
 from hatch_docker.wheels.sandbox import Bind, run_in
 from hatch_docker.wheels.sdist import Sdist, read_sdist
 from hatch_docker.wheels.variables import accounts, build_variables, certificates
@@ -165,17 +166,6 @@ def make_builder(
 
 def _pins(requires: Sequence[str], builder: Builder) -> tuple[Pin, ...]:
     return pin_requirements(requires, builder.project, builder.target, builder.ctx)
-
-
-def pin_requirements(requires: Sequence[str], project: Path, target: Target, ctx: Context) -> tuple[Pin, ...]:
-    """The wheels of some build requirements, by the index configuration of `project`; raises WheelError."""
-    from hatch_docker.wheels.lock import pin
-
-    pins = pin(LockPlan("resolve", requirements=tuple(requires)), project, target, ctx)
-    for one in pins:
-        if not one.is_wheel:
-            raise WheelError(f"build requirement {one.name} {one.version} has no wheel for {target}")
-    return pins
 
 
 def _hashes(pins: Sequence[Pin]) -> list[str]:

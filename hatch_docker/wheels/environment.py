@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hatch_docker.bases import Interpreter
 from hatch_docker.context import Context
 from hatch_docker.oci.layer import Entry
 from hatch_docker.store import key_of
@@ -47,6 +49,21 @@ def build_environment(
     interpreter = venv.interpreter
     key = key_of(RECIPE, venv.root, interpreter.path, interpreter.version, maker, [pin.sha256 for pin in pins])
     return ctx.store.tree("build-env", key, make)
+
+
+def install_pure(pins: Sequence[Pin], project: Path, ctx: Context) -> Path:
+    """The directory of the store whose modules are those of some pure wheels, for the Python that runs here.
+
+    Raises what `fetch` and `wheel_entries` raise.
+    """
+    venv = VenvTarget(Interpreter(sys.executable, ".".join(map(str, sys.version_info[:2]))), "env")
+
+    def make(directory: Path) -> None:
+        for one, wheel in zip(pins, fetch(pins, ctx, root=project), strict=True):
+            write_entries(wheel_entries(wheel, venv, filename=one.filename), directory)
+
+    key = key_of(RECIPE, "pure", venv.interpreter.version, [one.sha256 for one in pins])
+    return ctx.store.tree("build-env", key, make) / venv.site_packages
 
 
 def write_entries(entries: Sequence[Entry], root: Path) -> None:

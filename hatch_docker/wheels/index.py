@@ -98,7 +98,6 @@ class Indexes:
             env |= {"UV_DEFAULT_INDEX": defaults[0]} if defaults else {}
             env |= {"UV_INDEX": " ".join(extras)} if extras else {}
             env |= {"UV_FIND_LINKS": ",".join(map(_with_login, self.find_links))} if self.find_links else {}
-            env |= {"UV_NO_INDEX": "1"} if self.no_index else {}
         return env
 
 

@@ -82,6 +82,15 @@ def _lines(lock: LockPlan, path: Path, root: Path, target: Target, ctx: Context)
     return named_lines(lock.kind, _table(lock, _read(lock, path)), lock.path, lock.requirements, lock.extras, target)
 
 
+def pin_requirements(requires: Sequence[str], project: Path, target: Target, ctx: Context) -> tuple[Pin, ...]:
+    """The wheels of some build requirements, by the index configuration of `project`; raises WheelError."""
+    pins = pin(LockPlan("resolve", requirements=tuple(requires)), project, target, ctx)
+    for one in pins:
+        if not one.is_wheel:
+            raise WheelError(f"build requirement {one.name} {one.version} has no wheel for {target}")
+    return pins
+
+
 def _key(lock: LockPlan, target: Target, facts: Any) -> str:
     wanted = [sorted(lock.requirements), sorted(lock.extras), sorted(lock.groups)]
     return key_of(RECIPE, lock.kind, lock.path, wanted, target.python, str(target.platform), target.libc, facts)
@@ -182,9 +191,19 @@ def check_covers(
 def _resolved(
     lock: LockPlan, root: Path, target: Target, ctx: Context, metadata: SdistMetadata | None
 ) -> tuple[Pin, ...]:
-    """A resolution, remembered for a day, and for longer while no index answers."""
+    """A resolution: the project's lock's, else one remembered for a day, and for longer while no index answers."""
     if not lock.requirements:
         return ()
+    if ctx.pins is not None:
+        from hatch_docker.wheels.pinned import pinned
+
+        return pinned(lock, root, target, ctx, lambda: _asked(lock, root, target, ctx, metadata))
+    return _asked(lock, root, target, ctx, metadata)
+
+
+def _asked(
+    lock: LockPlan, root: Path, target: Target, ctx: Context, metadata: SdistMetadata | None
+) -> tuple[Pin, ...]:
     from hatch_docker.wheels.index import read_indexes
 
     indexes = read_indexes(root, ctx.environ)
@@ -196,7 +215,8 @@ def _resolved(
         return known
     from hatch_docker.wheels.resolve import resolve
 
-    ctx.progress.info(f"resolving the dependencies for {target} (there is no lock)")
+    why = "there is no lock" if ctx.pins is None else "to be locked"
+    ctx.progress.info(f"resolving {_some(sorted(lock.requirements))} for {target} ({why})")
     try:
         return _keep(key, root, ctx, resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata))
     except TransientError as error:
@@ -204,6 +224,10 @@ def _resolved(
             raise
         ctx.progress.warn(f"{error}; using the resolution of {age / 3600:.0f} hours ago")
         return known
+
+
+def _some(lines: Sequence[str]) -> str:
+    return ", ".join(lines[:3]) + (f" and {len(lines) - 3} more" if len(lines) > 3 else "")
 
 
 def _time_of(key: str, ctx: Context) -> int:
@@ -215,17 +239,18 @@ def _remembered(key: str, root: Path, ctx: Context) -> tuple[Pin, ...]:
     """The pins remembered under a key; addresses below the project are kept relative to it."""
     fact = ctx.store.recall("pins", key)
     pins = tuple(Pin(*row) for row in fact["pins"]) if fact else ()
-    return tuple(_moved(one, "project:", root.absolute().as_uri() + "/") for one in pins)
+    return tuple(moved(one, "project:", root.absolute().as_uri() + "/") for one in pins)
 
 
 def _keep(key: str, root: Path, ctx: Context, pins: tuple[Pin, ...]) -> tuple[Pin, ...]:
-    kept = [_moved(one, root.absolute().as_uri() + "/", "project:") for one in pins]
+    kept = [moved(one, root.absolute().as_uri() + "/", "project:") for one in pins]
     rows = [[p.name, p.version, p.filename, p.url, p.sha256, p.size, p.upload_time] for p in kept]
     ctx.store.remember("pins", key, {"at": int(time.time()), "pins": rows})
     return pins
 
 
-def _moved(one: Pin, old: str, new: str) -> Pin:
+def moved(one: Pin, old: str, new: str) -> Pin:
+    """The pin with the start of its address replaced: what is below the project is kept relative to it."""
     if not one.url.startswith(old):
         return one
     url = new + one.url.removeprefix(old)

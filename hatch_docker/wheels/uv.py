@@ -91,6 +91,7 @@ def compile_lock(
         program, "pip", "compile", "-", "--format", "pylock.toml", "--quiet", "--no-header",
         "--python", sys.executable, "--python-version", target.python,
     ]
+    command += ["--no-index"] if indexes.no_index else []  # uv has no variable for it
     command += ["--universal", "--no-deps"] if every_file else ["--python-platform", platform_name(target)]
     if not every_file:
         command += ["--only-binary", ":all:"]

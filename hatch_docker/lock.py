@@ -1,0 +1,197 @@
+"""`hatch-docker lock`: everything that a build would ask registries, mirrors and indexes, asked now and written down.
+
+What the lock has already is kept, unless an upgrade is wanted; what nobody asks for any more is left out. The answers
+are taken where a build takes them (`pins.Pins`), so the two cannot disagree on what has to be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.bases.memory import REFRESH_VARIABLE
+from hatch_docker.errors import ConfigError
+from hatch_docker.oci.model import Platform, host_platform
+from hatch_docker.outputs import replacing
+from hatch_docker.pins import NAME, RELOCK, Entry, Pins, parse_pins, pins_of, pins_toml, question_of
+from hatch_docker.plan import BasePlan, BuildPlan, Plan
+from hatch_docker.store import key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.bases import Base
+    from hatch_docker.context import Context
+    from hatch_docker.project import Source
+
+Entries = list[tuple[str, Entry]]
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What a lock was and is. `changes` to one that was there are lines for the user, `written` is whether the file
+    is another one now."""
+
+    path: Path
+    changes: tuple[str, ...]
+    written: bool
+
+
+def lock(plans: Sequence[Plan], source: Source, ctx: Context, *, upgrade: bool = False) -> Locked:
+    """Write the lock of a project's images; an `upgrade` asks for everything anew.
+
+    Raises ConfigError where the project wants none, and whatever a build raises that cannot have what it asks for.
+    """
+    from hatch_docker.pins_text import changes
+
+    name = _name(plans)
+    path = source.root / name
+    data = path.read_bytes() if path.is_file() else b""
+    old: Entries = list(parse_pins(data, name)) if data else []
+    new = make_entries(plans, source, ctx, old, upgrade=upgrade)
+    text = pins_toml(new)
+    if text != data:
+        with replacing(path) as stream:
+            stream.write(text)
+    return Locked(path, tuple(changes(old, new)) if old else (), text != data)
+
+
+def _name(plans: Sequence[Plan]) -> str:
+    names = {plan.pins for plan in plans}
+    if len(names) > 1:
+        raise ConfigError("tool.hatch-docker.images: `pins` must be the same for every image")
+    name = names.pop()
+    if not name and not any(guess.option == "pins" for guess in plans[0].guesses):
+        raise ConfigError('tool.hatch-docker.pins is "none": no build would use the lock; leave that option out')
+    return name or NAME
+
+
+def make_entries(
+    plans: Sequence[Plan], source: Source, ctx: Context, old: Entries, *, upgrade: bool
+) -> Entries:
+    """The entries of a lock for some images; see `lock`."""
+    known = pins_of(NAME, "", [] if upgrade else old, ask=True)
+    ctx = replace(ctx, pins=known, environ={**ctx.environ, REFRESH_VARIABLE: "1"})
+    bases: dict[str, dict[str, Any]] = {}
+    for plan in plans:
+        for platform in _platforms(plan, old):
+            base = _ask(plan, platform, source, ctx)
+            entry = bases.setdefault(base.name, _base_entry(base))
+            row = _base_row(base)
+            entry["platforms"] = [one for one in entry["platforms"] if one["platform"] != row["platform"]] + [row]
+    for entry in bases.values():
+        entry["platforms"].sort(key=lambda row: row["platform"])
+        known.note("base", entry)
+    return [*(_settled(one, old) for one in known.used.values()), *_others(known, old)]
+
+
+def _platforms(plan: Plan, old: Entries) -> list[Platform]:
+    """The plan's; where it names none, beside this machine's those that were locked on others."""
+    found = [Platform.parse(text) for text in plan.platforms]
+    if any(guess.option == "platforms" for guess in plan.guesses):
+        rows = [row for kind, entry in old if kind == "base" and entry["name"] == plan.base.name
+                for row in entry["platforms"]]
+        found += [Platform.parse(row["platform"]) for row in rows]
+    return sorted(set(found))
+
+
+def _ask(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Base:
+    """Have everything asked that a build for one platform asks; what only that platform's machine can do is left."""
+    from hatch_docker.bases.sibling import compiler_base
+    from hatch_docker.engines.embedded import gather
+    from hatch_docker.engines.frame import open_target
+    from hatch_docker.oci.compression import Compression
+
+    compression = Compression(plan.compression)
+    if plan.build.isolated and platform.architecture != host_platform().architecture:
+        ctx.progress.warn(f"what compiles for {platform} is locked on such a machine only: run the same there")
+        from hatch_docker.wheels.lock import pin
+
+        base, target = open_target(plan, platform, compression, source, ctx)
+        pin(plan.lock, source.root, target, ctx)
+    else:
+        base = gather(plan, platform, source, ctx).base
+    compiler_base(base, ctx, compression)  # another architecture's Python may have to compile for this one
+    return base
+
+
+def _base_entry(base: Base) -> dict[str, Any]:
+    digest = {"digest": base.digest} if base.plan.kind == "registry" else {}
+    return {"name": base.name, **digest, "platforms": []}
+
+
+def _base_row(base: Base) -> dict[str, Any]:
+    made = base.plan.kind == "debian"  # of packages, and compressed as the options say: its digest pins nothing
+    row = {"platform": str(base.platform)}
+    row |= {} if made else {"digest": base.image.digest}
+    row |= {"python": base.interpreter.version, "libc": " ".join(base.libc)}
+    return row | ({} if made or not base.suite else {"suite": base.suite})
+
+
+def _settled(one: tuple[str, Entry], old: Entries) -> tuple[str, Entry]:
+    """An answer as it was written before, where only the day on which it was got is another."""
+    kind, entry = one
+    for other_kind, other in old:
+        if kind == other_kind == "debian" and {**other, "as-of": ""} == {**entry, "as-of": ""}:
+            return kind, other
+    return one
+
+
+def _others(known: Pins, old: Entries) -> Iterator[tuple[str, Entry]]:
+    """The old answers that only another architecture's machine can get, to questions that are still asked here."""
+    still = {_apart_from_machine(kind, entry) for kind, entry in known.used.values()}
+    for kind, entry in old:
+        architecture = entry.get("architecture") or entry.get("platform", "").rpartition("/")[2]
+        foreign = architecture not in ("", host_platform().architecture)
+        used = key_of(kind, question_of(kind, entry)) in known.used
+        if foreign and not used and _apart_from_machine(kind, entry) in still:
+            yield kind, entry
+
+
+def _apart_from_machine(kind: str, entry: Entry) -> str:
+    return key_of(kind, {**question_of(kind, entry), "architecture": "", "platform": ""})
+
+
+def check(plans: Sequence[Plan], source: Source, ctx: Context) -> None:
+    """Raise ConfigError where a lock does not do for the images of a project; nothing is fetched or made for it."""
+    pins = ctx.pins
+    if pins is None:
+        raise ConfigError(f"there is no {NAME}; {RELOCK}")
+    for plan in plans:
+        entry = pins.find("base", {"name": plan.base.name})
+        assert entry is not None
+        rows = {row["platform"]: row for row in entry["platforms"]}
+        for platform in plan.platforms:
+            if platform not in rows:
+                raise ConfigError(f"{pins.name} is out of date: it has {plan.base.name} not for {platform}; {RELOCK}")
+            _check(plan, Platform.parse(platform), rows[platform], source, ctx)
+
+
+def _check(plan: Plan, platform: Platform, row: Entry, source: Source, ctx: Context) -> None:
+    from hatch_docker.engines.frame import foreign
+    from hatch_docker.wheels import Target
+    from hatch_docker.wheels.lock import pin, pin_requirements
+
+    libc = row["libc"].partition(" ")
+    target = Target(row["python"], platform, (libc[0], libc[2]))
+    if plan.base.kind == "debian":
+        _check_packages(plan.base, plan.base.location, platform, None, ctx)
+    if plan.lock.kind == "resolve":
+        suite = row.get("suite") or plan.base.location
+        if any(not one.is_wheel for one in pin(plan.lock, source.root, target, ctx)):
+            _check_packages(plan.base, suite, platform, foreign(plan.build), ctx)
+    if plan.build.isolated:
+        _check_packages(plan.base, row.get("suite") or plan.base.location, platform, plan.build, ctx)
+        pin_requirements(plan.build.requires, source.root, target, ctx)
+    pin_requirements(source.requires(), source.root, target, ctx)
+
+
+def _check_packages(
+    plan: BasePlan, suite: str, platform: Platform, build: BuildPlan | None, ctx: Context
+) -> None:
+    """Ask for the packages of a base, or of the builder that a build needs."""
+    from hatch_docker.bases.debian import base_steps, builder_step
+    from hatch_docker.bases.snapshot import Archive, pin
+
+    steps = base_steps(plan, suite) if build is None else (builder_step(suite, build.packages),)
+    pin(Archive(plan, suite, platform.architecture, ctx), (), steps)

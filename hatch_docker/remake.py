@@ -1,0 +1,30 @@
+"""The project's wheel by another hatchling than the one that runs: a program, started with that one first on its path.
+
+    python -m hatch_docker.remake ROOT DIRECTORY    -> the name of the wheel in DIRECTORY, on the last line
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from hatch_docker.builder import DockerBuilder
+from hatch_docker.doors import hatchling_errors
+from hatch_docker.errors import HatchDockerError
+from hatch_docker.project import open_source
+
+
+def main(root: str, directory: str) -> int:
+    """Make the wheel of the project at `root`; a failure that its author can mend is one line."""
+    try:
+        with hatchling_errors():
+            wheel = open_source(DockerBuilder(root), Path(directory)).wheel()
+    except HatchDockerError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_status
+    sys.stdout.write(f"\n{wheel.name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
