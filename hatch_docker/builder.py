@@ -1,4 +1,4 @@
-"""The hatch target `docker`. Its versions are verbs: `image` (default), `dockerfile` and `plan`."""
+"""The hatch target `docker`. Its versions are verbs: `image` (default), `push`, `dockerfile` and `plan`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def get_version_api(self) -> dict[str, Callable[..., str]]:
         """The verbs, by the name that follows the colon in `hatch build -t docker:VERB`."""
-        return {"image": self.build_image, "dockerfile": self.build_dockerfile, "plan": self.build_plan}
+        return {
+            "image": self.build_image, "push": self.build_push, "dockerfile": self.build_dockerfile,
+            "plan": self.build_plan,
+        }  # fmt: skip
 
     def get_default_versions(self) -> list[str]:
         """What `hatch build -t docker` does."""
@@ -52,9 +55,16 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         artifacts = super().build(**options)
         while artifact := guarded(self.app, lambda: next(artifacts, None)):
             # hatchling tells people, on standard error; a pipeline reads the last line of standard output.
-            if not sys.stdout.isatty():
-                self.app.display(os.path.relpath(artifact) if Path(artifact).is_relative_to(self.root) else artifact)
+            if self.app.verbosity < 0 or not sys.stdout.isatty():
+                self.app.display(self._shown(artifact))
             yield artifact
+
+    def _shown(self, artifact: str) -> str:
+        """What standard output gets to read of an artifact; who wants quiet wants an image's name by digest alone."""
+        receipt = made_already(self)
+        if self.app.verbosity < 0 and receipt and receipt.pushed and Path(artifact).name == receipt.archive:
+            return "\n".join(receipt.pushed)
+        return os.path.relpath(artifact) if Path(artifact).is_relative_to(self.root) else artifact
 
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
         """Remove what earlier builds of this project wrote (`hatch build -c`)."""
@@ -68,6 +78,10 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         """`docker:image`: write the archive and the receipt, load the image; returns the archive's path."""
         return str(guarded(self.app, lambda: self._image(Path(directory))))
 
+    def build_push(self, directory: str, **_build_data: Any) -> str:
+        """`docker:push`: build and push, with a receipt and no archive; returns the image's names by digest."""
+        return "\n".join(guarded(self.app, lambda: self._push(Path(directory))))
+
     def build_plan(self, directory: str, **_build_data: Any) -> str:
         """`docker:plan`: write everything that decides the image as JSON; builds nothing."""
         return str(guarded(self.app, lambda: self._plan_file(Path(directory))))
@@ -79,12 +93,24 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     def _image(self, directory: Path) -> Path:
         from hatch_docker.project import open_source
 
-        if receipt := made_already(self):
+        receipt = made_already(self)
+        if receipt and receipt.archive:
             return directory / receipt.archive  # by the build hook, in `hatch build -t wheel -t docker`
         plan, ctx = open_plan(self, os.environ)
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
             receipt = make_image(self, plan, open_source(self, Path(temporary)), directory, ctx)
         return directory / receipt.archive
+
+    def _push(self, directory: Path) -> tuple[str, ...]:
+        from hatch_docker.project import open_source
+
+        made = made_already(self)
+        if made and made.deliveries:
+            return made.pushed  # `push = true`, in `hatch build -t docker:image,push`
+        plan, ctx = open_plan(self, os.environ, push=True)
+        plan = replace(plan, archive=bool(made))  # what is there already stays in the receipt
+        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+            return make_image(self, plan, open_source(self, Path(temporary)), directory, ctx).pushed
 
     def _dockerfile(self, directory: Path) -> Path:
         from hatch_docker.engines.eject import write_dockerfile

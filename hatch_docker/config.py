@@ -14,7 +14,9 @@ from typing import Any
 
 from hatch_docker import config_values as values
 from hatch_docker.config_checks import (
+    DESTINATIONS,
     FILLED,
+    FLAG,
     KEY,
     NAME,
     PLATFORMS,
@@ -58,9 +60,26 @@ class Config:
     )
     tags: tuple[str, ...] = option(
         TAGS,
-        "The image's tags. `{version}`, `{major}`, `{minor}`, `{revision}` (the commit) and `{branch}` are "
-        "filled in.",
+        "The image's tags. `{version}`, `{major}`, `{minor}`, `{revision}` (the commit), `{branch}` and `{date}` (of "
+        "the commit, or SOURCE_DATE_EPOCH: 20240229) are filled in. What a tag cannot hold becomes `-`.",
         ("{version}", "latest"),
+    )
+    prereleases_move_tags: bool = option(
+        FLAG,
+        "Whether a pre-release such as `2.0rc1` also gets the tags that people follow: `latest`, and those of "
+        "`{major}` and `{minor}` alone.",
+        False,
+    )
+    push: bool = option(FLAG, "Whether every build pushes the image; `docker:push` does it once.", False)
+    registries: tuple[str, ...] = option(
+        DESTINATIONS,
+        "Where a push goes: registries, which take the path of `image` (`registry.example`, `localhost:5000`), and "
+        "repositories of registries (`registry.example/team/app`).",
+        (),
+        "the registry of `image`",
+    )
+    allow_dirty: bool = option(
+        FLAG, "Whether an image may be pushed that was made of changes which no commit has.", False
     )
     engine: str = option(
         one_of("embedded", "buildkit"),
@@ -160,6 +179,13 @@ class Config:
         one_of("auto", "always", "never"),
         "Whether the image is loaded into Docker or Podman. `auto`: where one answers.",
         "auto",
+    )
+    dotenv: str = option(
+        checked(values.no_control, FILLED),
+        "A file for pipelines that read variables, such as GitLab's `artifacts:reports:dotenv`: `IMAGE_DIGEST=...`, "
+        "`IMAGE_REFERENCE=...` and others, relative to `pyproject.toml`.",
+        "",
+        "none",
     )
     build: BuildConfig = option(table_check(BuildConfig), "The builder stage.", BuildConfig())
     runtime: RuntimeConfig = option(

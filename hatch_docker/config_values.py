@@ -9,11 +9,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-TAG_FIELDS = ("version", "major", "minor", "revision", "branch")
+TAG_FIELDS = ("version", "major", "minor", "revision", "branch", "date")
 SECOND = 1_000_000_000
 MAX_ID = 2**31 - 1  # Docker refuses larger user and group ids
 
 _HOST = r"(?:(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/)?"
+_NAMED_HOST = (  # what cannot be taken for a part of a repository's path
+    r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::[0-9]+)?|[A-Za-z0-9-]+:[0-9]+|localhost|\[[0-9a-fA-F:]+\](?::[0-9]+)?"
+)
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _PATH = f"{_PART}(?:/{_PART})*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
@@ -24,6 +27,10 @@ _UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": SECOND // 100
 IMAGE = (
     'must be a repository in lower case, without a tag, such as registry.example/app; tags go into "tags"',
     f"^{_HOST}{_PATH}$",
+)
+DESTINATION = (
+    "must be a registry such as registry.example or docker.io, or a repository of one: registry.example/team/app",
+    rf"^(?:{_NAMED_HOST})(?:/{_PATH})?$",
 )
 BASE = (
     'must be a reference such as "python:3.13-slim", "debian:" and a suite, or "oci:" and a path',

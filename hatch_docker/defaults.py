@@ -21,7 +21,7 @@ from hatch_docker.plan import (
     Plan,
 )
 from hatch_docker.project import PURE_HOOKS, Project
-from hatch_docker.release.names import annotations_of, merged, normalised, tag_from
+from hatch_docker.release.names import annotations_of, merged, normalised, repositories_of, tags_of
 
 if TYPE_CHECKING:
     from hatch_docker.config import Config
@@ -39,11 +39,18 @@ def make_plan(project: Project, config: Config, host: Platform) -> Plan:
     guesses: list[Guess] = []
     base, python = _base(project, config, guesses)
     extras, groups = _chosen(project, config)
+    image = _image(project, config, guesses)
+    tags, notes = tags_of(config.tags, project, move=config.prereleases_move_tags)
+    repositories = repositories_of(image, config.registries)
     requirements = _requirements(project, extras, groups)
     return Plan(
         name=project.file_name,
         version=project.version,
-        references=_references(project, config, guesses),
+        references=tuple(f"{image}:{tag}" for tag in tags),
+        tags=tags,
+        repositories=repositories,
+        revision=project.revision.commit if project.revision else "",
+        dirty=project.revision.dirty if project.revision else (),
         engine=config.engine,
         platforms=_platforms(config, host, guesses),
         requires_python=project.requires_python,
@@ -58,10 +65,14 @@ def make_plan(project: Project, config: Config, host: Platform) -> Plan:
         created=_created(project, guesses),
         check=CheckPlan(config.check.command, config.check.timeout / 1e9) if config.check.command else None,
         load=config.load,
+        push=config.push,
+        allow_dirty=config.allow_dirty,
+        dotenv=config.dotenv,
         builder=config.builder,
         cache=_cache(config),
         pins=_pins(project, config, guesses),
         guesses=tuple(guesses),
+        notes=notes,
     )
 
 
@@ -203,12 +214,12 @@ def _lock_kind(path: str) -> str:
     )
 
 
-def _references(project: Project, config: Config, guesses: list[Guess]) -> tuple[str, ...]:
-    image = config.image
-    if not image:
-        image = normalised(project.name)
-        guesses.append(Guess("image", image, "the project's name"))
-    return tuple(dict.fromkeys(f"{image}:{tag_from(template, project)}" for template in config.tags))
+def _image(project: Project, config: Config, guesses: list[Guess]) -> str:
+    if config.image:
+        return config.image
+    image = normalised(project.name)
+    guesses.append(Guess("image", image, "the project's name"))
+    return image
 
 
 def _platforms(config: Config, host: Platform, guesses: list[Guess]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hatch_docker.receipt import Receipt
 
 Result = TypeVar("Result")
+DIST = "dist"  # where hatchling builds, unless it is told otherwise
 
 # What was made, by hatchling's metadata object: all targets of one `hatch build` have the same one.
 _made: WeakKeyDictionary[Any, Receipt] = WeakKeyDictionary()
@@ -65,12 +66,12 @@ def hatchling_errors() -> Iterator[None]:
 
 def open_plan(
     builder: BuilderInterface[Any, Any], environ: Mapping[str, str], *, root: Path | None = None, given: bool = False,
-    pinned: bool = True,
+    pinned: bool = True, push: bool = False,
 ) -> tuple[Plan, Context]:
     """The plan and the context of one build; `given` where the project's wheel is there, so that none is built.
 
     `root` is the directory of locks, files and revision, where hatchling was started in another. The context has the
-    pins that the plan names, if `pinned`.
+    pins that the plan names, if `pinned`. With `push` the image goes to its registries and nowhere else.
     """
     from hatch_docker.config import load_config
     from hatch_docker.context import open_context
@@ -84,10 +85,15 @@ def open_plan(
     config = load_config(table, environ, root / "pyproject.toml")
     if given:
         config = replace(config, build=replace(config.build, isolated="never", args={}, ssh=False))
-    plan = make_plan(read_project(builder, environ, root), config, host_platform())
+    if push:
+        config = replace(config, push=True, load="never")
+    project = read_project(builder, environ, root, [path for path in (DIST, config.dotenv) if path])
+    plan = replace(make_plan(project, config, host_platform()), archive=not push)
     progress = Progress(builder.app.display_warning, builder.app.verbosity)
     for guess in plan.guesses:
         progress.detail(f"{guess.option} = {guess.value} ({guess.reason})")
+    for note in plan.notes:
+        progress.info(note)
     ctx = open_context(environ, progress)
     if plan.pins and pinned:
         from hatch_docker.pins import read_pins

@@ -16,14 +16,21 @@ from hatch_docker.outputs import check_free, remove_leftovers, replacing
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
 from hatch_docker.receipt import Receipt, make_receipt, summary
+from hatch_docker.release.deliver import Delivery, Lower, check_destinations, deliver, failure
+from hatch_docker.release.names import index_annotations
+from hatch_docker.report import write_report
 from hatch_docker.store import DamagedBlobError
 
 
 def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
-    """Build the image of a plan, check it, write archive and receipt, load it where a daemon answers.
+    """Build the image of a plan, check it, write archive and receipt, load it where a daemon answers, push it.
 
-    Everything is made and checked before the first file of an earlier build is replaced.
+    Everything is made and checked before the first file of an earlier build is replaced, and all of that comes
+    before the push. Raises, once the receipt is written, what kept the image from a registry.
     """
+    if plan.push:
+        image = plan.references[0].rpartition(":")[0]
+        check_destinations(plan.repositories, image, plan.dirty, allow_dirty=plan.allow_dirty)
     timings: dict[str, float] = {}
     for path in _outputs(plan, directory):
         check_free(path)
@@ -41,6 +48,9 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
             ctx.progress.warn(str(damaged))
     for line in summary(receipt):
         ctx.progress.info(line)
+    write_report(receipt, directory, source.root, plan.dotenv, ctx.environ)
+    if error := failure(receipt.deliveries):
+        raise error
     return receipt
 
 
@@ -52,27 +62,41 @@ def _run(
         built = engine(plan, source, ctx)
     item: Image | Index = built[0].image
     if len(built) > 1:
-        item = make_index([one.image for one in built], plan.config.annotations)
+        images = [one.image for one in built]
+        item = make_index(images, index_annotations(images))
 
     if plan.check:
         with _timed(timings, "check"):
             _check(plan, built, host, ctx)
 
     archive, facts = _outputs(plan, directory)
-    with _timed(timings, "archive"):
-        write_archive_file(item, plan.references, archive, host)
+    if plan.archive:
+        with _timed(timings, "archive"):
+            write_archive_file(item, plan.references, archive, host)
 
     loaded: tuple[str, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
     try:
-        with _timed(timings, "load"):
-            loaded = _load(plan, item, archive, host, ctx)
+        if plan.load != "never":
+            with _timed(timings, "load"):
+                loaded = _load(plan, item, archive, host, ctx)
+        if plan.push:
+            with _timed(timings, "push"):
+                deliveries = deliver(item, plan.repositories, plan.tags, ctx, lower=_lower(built))
     finally:  # the archive is there in any case, and the receipt is its own
         receipt = make_receipt(
-            plan.name, plan.version, item, built, archive=archive.name, references=loaded, timings=timings
-        )
+            plan, item, built, archive=archive.name if plan.archive else "", loaded=loaded, deliveries=deliveries,
+            timings=timings,
+        )  # fmt: skip
         with replacing(facts) as stream:
             stream.write(receipt.to_json())
     return receipt
+
+
+def _lower(built: Sequence[Built]) -> Lower:
+    """The layers of the base: where it came from, its registry need not be sent them."""
+    layers = (layer.descriptor.digest for one in built for layer in one.base.image.layers)
+    return Lower(built[0].base.source, frozenset(layers))
 
 
 def _outputs(plan: Plan, directory: Path) -> tuple[Path, Path]:
@@ -113,8 +137,6 @@ def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: C
     """Load the image into Docker or Podman where one answers; returns the names it has there."""
     from hatch_docker.oci.daemon import find_daemons, load
 
-    if plan.load == "never":
-        return ()
     daemons = find_daemons(ctx.environ)
     if not daemons:
         if plan.load == "always":

@@ -116,7 +116,11 @@ class Plan:
 
     name: str                             # normalised as in file names: my_app
     version: str
-    references: tuple[str, ...]           # image:tag, one a tag
+    references: tuple[str, ...]           # image:tag, one a tag: the names in the archive and in daemons
+    tags: tuple[str, ...]
+    repositories: tuple[str, ...]         # where a push goes, each with its registry
+    revision: str                         # the commit, "" where there is none
+    dirty: tuple[str, ...]                # paths that are not as that commit has them
     engine: str
     platforms: tuple[str, ...]
     requires_python: str
@@ -131,10 +135,15 @@ class Plan:
     created: int | None                   # seconds since the epoch; None: the newest of the wheels' upload times
     check: CheckPlan | None
     load: str                             # "auto", "always" or "never"
+    push: bool = False                    # whether the image goes to the repositories
+    allow_dirty: bool = False             # whether it may although it is made of what no commit has
+    archive: bool = True                  # whether it is written to a file
+    dotenv: str = ""                      # a file of variables for pipelines, relative to the project's root
     builder: str = ""                     # buildkit: a builder of buildx, or "podman"; "" for what there is
     cache: CachePlan = CachePlan()        # buildkit: a cache that machines share
     pins: str = ""                        # hatch-docker.lock, relative to the project's root; "" without
     guesses: tuple[Guess, ...] = ()
+    notes: tuple[str, ...] = ()           # what the user should read even without -v
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:

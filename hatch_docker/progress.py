@@ -16,6 +16,11 @@ def plain(text: str) -> str:
     )
 
 
+def megabytes(size: int) -> str:
+    """A number of bytes for people, in powers of ten."""
+    return f"{size / 1e6:.2f} MB" if size >= 1_000_000 else f"{size / 1e3:.2f} kB"
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Where lines go. `verbosity` is hatch's: 0 by default, `-v` adds one, `-q` takes one away."""

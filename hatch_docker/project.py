@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.errors import ConfigError
+from hatch_docker.revision import Revision, read_revision
 
 if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface, IncludedFile
@@ -26,15 +26,6 @@ LAST_DATE = 4354819199  # 2107-12-31, the last day of a zip file, in seconds sin
 _SCRIPT = re.compile(r"\s*[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # entry points specification, object reference
 _LEAVE_OUT = "mend it, or leave it out with [tool.hatch.build] exclude"
 REQUIREMENTS_NAMES = ("requirements.lock", "requirements.txt")
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """Where the sources stand in version control. `time` is the commit's, in seconds since the epoch."""
-
-    commit: str
-    branch: str
-    time: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +68,17 @@ class Source:
     wheel_by: Callable[[Path, Mapping[str, str]], Path] | None = None
 
 
-def read_project(builder: BuilderInterface[Any, Any], environ: Mapping[str, str], root: Path) -> Project:
+def read_project(
+    builder: BuilderInterface[Any, Any], environ: Mapping[str, str], root: Path, outputs: Sequence[str] = ()
+) -> Project:
     """The facts of the project that `builder` builds; raises ConfigError where they cannot be read.
 
-    `root` is the project's directory; `builder` may be at work in an unpacked sdist of it.
+    `root` is the project's directory; `builder` may be at work in an unpacked sdist of it. `outputs` are what
+    builds write there.
     """
     metadata = builder.metadata
     core = metadata.core
-    revision = read_revision(root)
+    revision = read_revision(root, environ, outputs)
     return Project(
         root=root,
         name=core.name,
@@ -292,17 +286,3 @@ def _source_date(environ: Mapping[str, str], revision: Revision | None) -> int |
     if int(text) > LAST_DATE:
         raise ConfigError(f"SOURCE_DATE_EPOCH is {text}: a wheel can hold no date after 2107")
     return int(text)
-
-
-def read_revision(root: Path) -> Revision | None:
-    """The commit that is checked out, or None outside version control or without git."""
-    if not any((parent / ".git").exists() for parent in (root, *root.parents)):
-        return None
-    from hatch_docker.process import run
-
-    command = ["git", "-C", str(root), "log", "-1", "--no-show-signature", "--format=%H%n%ct%n%D", "--decorate=full"]
-    with contextlib.suppress(HatchDockerError, ValueError):
-        commit, time, names = run(command).split("\n")[:3]
-        branch = re.match(r"HEAD -> refs/heads/([^,]+)", names)
-        return Revision(commit, branch[1] if branch else "", int(time))
-    return None

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 
 from hatch_docker.engines import Built
 from hatch_docker.oci.model import Image, Index
+from hatch_docker.plan import Plan
+from hatch_docker.progress import megabytes
+from hatch_docker.release.deliver import Delivery
 
 KINDS = ("base", "system", "dependencies", "project", "files")
 _CALLED = {"base": "base", "system": "system packages", "dependencies": "dependencies", "project": "your code",
@@ -40,14 +43,23 @@ class PlatformReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a build made; `digest` is that of the manifest, or of the index where there are several platforms."""
+    """What a build made; `digest` is that of the manifest, or of the index where there are several platforms.
+
+    `references` are the names that it can be had by: by digest where it was pushed, by tag where it was loaded.
+    `repositories` and `tags` are where a push would bring it, `deliveries` what became of one.
+    """
 
     schema: int
     name: str
     version: str
     digest: str
     references: tuple[str, ...]
-    archive: str
+    archive: str                                # a name beside the receipt; "" where none was written
+    tags: tuple[str, ...]
+    repositories: tuple[str, ...]
+    deliveries: tuple[Delivery, ...]
+    revision: str                               # the commit, "" where there is none
+    dirty: tuple[str, ...]                      # paths that are not as that commit has them
     platforms: tuple[PlatformReceipt, ...]
     base: Mapping[str, str]
     python: str
@@ -55,24 +67,41 @@ class Receipt:
     sbom: str | None
     timings: Mapping[str, float]
 
+    @property
+    def pushed(self) -> tuple[str, ...]:
+        """Its names by digest in the registries that have it."""
+        return tuple(delivery.reference for delivery in self.deliveries if not delivery.error)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers of all platforms as stored, each once."""
+        layers = {layer.digest: layer.size for platform in self.platforms for layer in platform.layers}
+        return sum(layers.values())
+
     def to_json(self) -> bytes:
         """The file `<name>-<version>.image.json`."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False).encode() + b"\n"
 
 
 def make_receipt(
-    name: str, version: str, item: Image | Index, built: Sequence[Built], *,
-    archive: str, references: Sequence[str], timings: Mapping[str, float],
+    plan: Plan, item: Image | Index, built: Sequence[Built], *,
+    archive: str, loaded: Sequence[str], deliveries: Sequence[Delivery], timings: Mapping[str, float],
 ) -> Receipt:
     """The receipt of what an engine built; timings are in seconds, to the millisecond."""
     first = built[0]
+    pushed = [delivery.reference for delivery in deliveries if not delivery.error]
     return Receipt(
         schema=1,
-        name=name,
-        version=version,
+        name=plan.name,
+        version=plan.version,
         digest=item.digest,
-        references=tuple(references),
+        references=(*pushed, *loaded),
         archive=archive,
+        tags=plan.tags,
+        repositories=plan.repositories,
+        deliveries=tuple(deliveries),
+        revision=plan.revision,
+        dirty=plan.dirty,
         platforms=tuple(_platform(one) for one in built),
         base={"name": first.base.name, "digest": first.base.digest},
         python=first.base.interpreter.version,
@@ -100,28 +129,36 @@ def _platform(built: Built) -> PlatformReceipt:
     return PlatformReceipt(str(built.image.platform), built.image.digest, built.image.size, unpacked, layers)
 
 
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the layers of one kind take, in bytes; `state` says whether they had to be made."""
+
+    title: str
+    unpacked: int
+    stored: int
+    state: str
+
+
+def costs(platform: PlatformReceipt) -> list[Cost]:
+    """What each kind of layer costs, and all of them together."""
+    found = []
+    for kind in KINDS:
+        layers = [layer for layer in platform.layers if layer.kind == kind]
+        if layers:
+            made = sum(not layer.cached for layer in layers)
+            state = "reused" if not made else "made" if made == len(layers) else f"{made} of {len(layers)} layers made"
+            unpacked = sum(layer.unpacked_size or 0 for layer in layers)
+            found.append(Cost(_CALLED[kind], unpacked, sum(layer.size for layer in layers), state))
+    return [*found, Cost("total", platform.unpacked_size, platform.size, "")]
+
+
 def summary(receipt: Receipt) -> list[str]:
     """What each kind of layer costs, in MB (10^6 bytes) and share of the unpacked size, one line each."""
     lines = []
     for platform in receipt.platforms:
         lines.append(f"{platform.platform}  {platform.digest}")
-        for kind in KINDS:
-            layers = [layer for layer in platform.layers if layer.kind == kind]
-            if layers:
-                lines.append(_row(_CALLED[kind], layers, platform.unpacked_size))
-        lines.append(_row("total", list(platform.layers), platform.unpacked_size))
+        for cost in costs(platform):
+            share = 100 * cost.unpacked / platform.unpacked_size if platform.unpacked_size else 0
+            unpacked, stored = (f"{megabytes(size):>10}" for size in (cost.unpacked, cost.stored))
+            lines.append(f"  {cost.title:<16}{unpacked}  {share:5.1f} %   {stored} compressed   {cost.state}".rstrip())
     return lines
-
-
-def _row(title: str, layers: Sequence[LayerReceipt], whole: int) -> str:
-    unpacked = sum(layer.unpacked_size or 0 for layer in layers)
-    stored = sum(layer.size for layer in layers)
-    made = sum(not layer.cached for layer in layers)
-    state = "reused" if not made else "made" if made == len(layers) else f"{made} of {len(layers)} layers made"
-    share = 100 * unpacked / whole if whole else 0
-    row = f"  {title:<16}{_mb(unpacked)}  {share:5.1f} %   {_mb(stored)} compressed"
-    return row if title == "total" else f"{row}   {state}"
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:7.2f} MB" if size >= 1_000_000 else f"{size / 1e3:7.2f} kB"

@@ -34,7 +34,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "context": {"pins", "progress", "store", "transport"},
     # what the user said, what the project is, and what follows from both
     "config": {"config", "errors"},
-    "project": {"errors", "process", "wheels.secrets"},
+    "project": {"errors", "process", "revision", "wheels.secrets"},
+    "revision": {"errors", "process"},
     "release": {"release", "__init__", "engines", "errors", "oci", "plan", "project", "wheels", *HANDS},
     "defaults": {"config", "errors", "oci.model", "plan", "project", "release.names"},
     # the parts of an image
@@ -45,8 +46,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the story
     "engines": {"engines", "bases", "wheels", "layers", "oci", "plan", "project", "release.names", *HANDS},
     "check": {"bases", "wheels.sandbox", "oci", "plan", *HANDS},
-    "receipt": {"engines", "oci", "plan", *HANDS},
-    "pipeline": {"check", "engines", "oci", "plan", "project", "receipt", "release", *HANDS},
+    "receipt": {"engines", "oci", "plan", "release", *HANDS},
+    "report": {"receipt", *HANDS},
+    "pipeline": {"check", "engines", "oci", "plan", "project", "receipt", "release", "report", *HANDS},
     # the doors
     "ending": set(),
     "doors": {

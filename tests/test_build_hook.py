@@ -29,6 +29,7 @@ from hatch_docker.receipt import make_receipt
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.given import check_given
 from tests.projects import write_project
+from tests.test_defaults import plan
 
 TRIXIE = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
 ALPINE = Target("3.13.5", Platform("linux", "amd64"), ("musl", "1.2"))
@@ -233,7 +234,7 @@ def test_the_receipt_names_the_wheel_where_all_platforms_have_the_same() -> None
         )  # fmt: skip
         built = [Built(base.image, base, (), wheel) for wheel in wheels]
         item = make_index([scratch(Platform("linux", name)) for name in ("amd64", "arm64")], {})
-        return make_receipt("n", "1", item, built, archive="", references=(), timings={}).wheel
+        return make_receipt(plan(), item, built, archive="", loaded=(), deliveries=(), timings={}).wheel
 
     assert receipt(one, one) == {"filename": "a.whl", "sha256": "11"}
     assert receipt(one, other) is None

@@ -26,7 +26,11 @@ ROOT = Path(__file__).parent.parent
 EVERYTHING = """
 [tool.hatch-docker]
 image = "registry.example:5000/team/app"
-tags = ["{version}", "{major}.{minor}", "{branch}-{revision}"]
+tags = ["{version}", "{major}.{minor}", "{branch}-{revision}", "{date}"]
+prereleases-move-tags = true
+push = true
+registries = ["registry.example", "localhost:5000/team/app"]
+allow-dirty = true
 engine = "buildkit"
 builder = "far"
 cache.from = ["type=gha"]
@@ -48,6 +52,7 @@ volumes = ["/data"]
 stop-signal = "SIGINT"
 compression = "zstd"
 load = "never"
+dotenv = "image.env"
 labels."org.example.team" = "maps"
 annotations."org.example.team" = "maps"
 
@@ -140,7 +145,7 @@ def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
     pyproject = tmp_path / "pyproject.toml"
     pyproject.write_text(
         '[project]\nname = "x"\n\n[tool.hatch-docker]\nentrypiont = ["a"]\ntags = [\n  "{version}",\n'
-        '  "bad tag",\n]\nenv.PORT = 8000\nlabels.org.example = "x"\npush = true\n\n[tool.other]\n\n'
+        '  "bad tag",\n]\nenv.PORT = 8000\nlabels.org.example = "x"\nmax-size = "1MB"\n\n[tool.other]\n\n'
         '[tool.hatch-docker.build]\ncompiler = "gcc"\n\n[[tool.hatch-docker.files]]\nsource = "a"\n'
     )
     with pytest.raises(ConfigError) as caught:
@@ -150,7 +155,7 @@ def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
         'pyproject.toml:8: tool.hatch-docker.tags[1]: must be a tag such as "{version}" or "stable-1"',
         'pyproject.toml:10: tool.hatch-docker.env.PORT: must be a string: "8000"',
         "pyproject.toml:11: tool.hatch-docker.labels.org: must be a string; a name that contains dots needs quotes",
-        "pyproject.toml:12: tool.hatch-docker.push: not in this version of hatch-docker",
+        "pyproject.toml:12: tool.hatch-docker.max-size: not in this version of hatch-docker",
         "pyproject.toml:17: tool.hatch-docker.build.compiler: unknown option",
         "pyproject.toml:19: tool.hatch-docker.files[0].target: is missing",
         'HATCH_DOCKER_PORTS[1]: must be a port from 1 to 65535, such as 8000 or "53/udp"',
@@ -176,6 +181,9 @@ def test_without_a_readable_file_only_the_line_is_missing(tmp_path: Path, name: 
         ({"tags": []}, "tool.hatch-docker.tags: must not be empty"),
         ({"tags": "x"}, 'tool.hatch-docker.tags: must be a list, not "x"'),
         ({"tags": ["{sha}"]}, "unknown field {sha}; there are {version}, {major}, {minor}, {revision}, {branch}"),
+        ({"registries": ["app"]}, "registries[0]: must be a registry such as registry.example"),
+        ({"registries": ["team/app"]}, "registries[0]: must be a registry"),
+        ({"registries": ["registry.example/app:1"]}, "registries[0]: must be a registry"),
         ({"tags": ["{version"]}, "tool.hatch-docker.tags[0]: must be a tag"),
         ({"tags": ["a\n"]}, "tool.hatch-docker.tags[0]: must be a tag"),
         ({"tags": ["a", "a"]}, 'tool.hatch-docker.tags: names "a" twice'),

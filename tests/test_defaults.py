@@ -13,7 +13,8 @@ from hatch_docker.defaults import make_plan
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import Plan, plan_json
-from hatch_docker.project import Project, Revision
+from hatch_docker.project import Project
+from hatch_docker.revision import Revision
 
 HOST = Platform("linux", "amd64")
 
@@ -88,12 +89,13 @@ def test_a_debian_suite_brings_its_python() -> None:
         ({"dependency-groups": ["dev"]}, {}, "has no 'dev'; it has: prod"),
         ({"lock": "Pipfile.lock.json"}, {}, "not a lock we read"),
         ({"runtime": {"packages": ["libpq5"]}}, {}, "to a debian: base only"),
-        ({"tags": ["{branch}"]}, {"revision": None}, "no commit or no branch"),
         ({"build": {"args": {"A": "1"}, "env": {"A": "2"}}}, {}, r"build\.args: A is one of build\.env too"),
         ({"build": {"args": {"A": "1"}, "secrets": ["A"]}}, {}, r"A is one of build\.secrets too"),
         ({"build": {"args": {"A": "1"}, "isolated": "never"}}, {}, r"build\.args: is for the builder stage"),
         ({"build": {"ssh": True, "isolated": "never"}}, {}, r"build\.ssh: is for the builder stage"),
         ({"build": {"ssh": True, "network": False}}, {}, "network = false hides them"),
+        ({"tags": ["{branch}"]}, {"revision": None}, "no branch is checked out"),
+        ({"tags": ["{date}"]}, {"source_date": None}, "SOURCE_DATE_EPOCH is not set"),
     ],
 )
 def test_what_cannot_be_met_is_said_with_both_sides(

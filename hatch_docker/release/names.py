@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.oci.model import Image
 from hatch_docker.project import Project
 
 PREFIX = "org.opencontainers.image."
@@ -16,24 +17,81 @@ _URLS = {
     "source": ("source", "repository", "sourcecode", "github"),
     "documentation": ("documentation", "docs"),
 }
+# Why a placeholder may be empty.
+_UNKNOWN = {
+    "revision": "no commit is checked out",
+    "branch": "no branch is checked out, and no variable of a pipeline names one",
+    "date": "there is no commit, and SOURCE_DATE_EPOCH is not set",
+}
 
 
-def tag_from(template: str, project: Project) -> str:
+def repositories_of(image: str, registries: Sequence[str]) -> tuple[str, ...]:
+    """The repositories that a push goes to, each with its registry; none where nothing names a registry.
+
+    A registry alone takes the path of `image`. Without any, `image` tells, where it is more than one bare word: on
+    Docker Hub a bare word is one of Docker's own images.
+    """
+    first, slash, rest = image.partition("/")
+    named = bool(slash) and (bool(set(first) & set(".:[")) or first == "localhost")
+    path = rest if named else image
+    if registries:
+        return tuple(dict.fromkeys(entry if "/" in entry else f"{entry}/{path}" for entry in registries))
+    if named:
+        return (image,)
+    return (f"docker.io/{image}",) if slash else ()
+
+
+def tags_of(templates: Sequence[str], project: Project, *, move: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tags that some templates make, and what the user should be told of them.
+
+    A pre-release leaves the tags that people follow where they are, unless it shall `move` them; where no other
+    is left, the image is tagged with its version. Raises ConfigError as `tag_from` does.
+    """
+    from packaging.version import Version
+
+    notes: list[str] = []
+    chosen = list(templates)
+    if not move and Version(project.version).is_prerelease:
+        chosen = [template for template in templates if not _followed(template)] or ["{version}"]
+        left = [f'"{template}"' for template in templates if template not in chosen]
+        if left:
+            notes.append(
+                f"{project.version} is a pre-release: not tagged {', '.join(left)} "
+                "(prereleases-move-tags = true does that)"
+            )
+    tags: dict[str, None] = {}
+    for template in chosen:
+        tag, told = tag_from(template, project)
+        tags[tag] = None
+        notes += [told] if told else []
+    return tuple(tags), tuple(notes)
+
+
+def _followed(template: str) -> bool:
+    """Whether a tag means another image with each release: `latest`, `{major}`, `{major}.{minor}`."""
+    fields = set(re.findall(r"{(\w+)}", template))
+    return template == "latest" or bool(fields and fields <= {"major", "minor"})
+
+
+def tag_from(template: str, project: Project) -> tuple[str, str]:
     """Fill a tag template and make it fit the tag grammar (distribution-spec, Pulling manifests).
 
-    Placeholders: {version} {major} {minor} {revision} {branch}. Characters that a tag cannot have, such as
-    the `+` of a local version, become `-`. Raises ConfigError for an unknown or an empty placeholder.
+    Placeholders: {version} {major} {minor} {revision} {branch} {date}. Characters that a tag cannot have, such as
+    the `+` of a local version, become `-`; the second text says so, and is empty where nothing was changed. Raises
+    ConfigError for an unknown or an empty placeholder.
     """
     from packaging.version import Version
 
     version = Version(project.version)
     revision = project.revision
+    date = project.source_date
     values = {
         "version": project.version,
         "major": str(version.major),
         "minor": str(version.minor),
-        "revision": revision.commit[:12] if revision else "",
+        "revision": revision.commit[:12] + revision.mark if revision else "",
         "branch": revision.branch if revision else "",
+        "date": "" if date is None else datetime.fromtimestamp(date, UTC).strftime("%Y%m%d"),
     }
 
     def fill(match: re.Match[str]) -> str:
@@ -41,11 +99,14 @@ def tag_from(template: str, project: Project) -> str:
         if value is None:
             raise ConfigError(f"tag {template!r}: unknown placeholder {{{match[1]}}}; known: {', '.join(values)}")
         if not value:
-            raise ConfigError(f"tag {template!r}: {{{match[1]}}} is not known: no commit or no branch is checked out")
+            raise ConfigError(f"tag {template!r}: {{{match[1]}}} is not known: {_UNKNOWN[match[1]]}")
         return value
 
-    tag = re.sub(r"[^A-Za-z0-9_.-]", "-", re.sub(r"\{(\w+)\}", fill, template))[:128]
-    return tag if re.match(r"\w", tag) else f"_{tag[1:]}"
+    filled = re.sub(r"\{(\w+)\}", fill, template)
+    tag = re.sub(r"[^A-Za-z0-9_.-]", "-", filled)[:128]
+    tag = tag if re.match(r"\w", tag, re.ASCII) else f"_{tag[1:]}"
+    told = f'tag "{filled}" is written "{tag}": at most 128 letters, digits, "_", "." and "-"'
+    return tag, told if tag != filled else ""
 
 
 def normalised(name: str) -> str:
@@ -62,11 +123,19 @@ def annotations_of(project: Project) -> dict[str, str]:
         "description": project.description,
         "licenses": project.licence if "\n" not in project.licence else "",
         "authors": ", ".join(project.authors),
-        "revision": project.revision.commit if project.revision else "",
+        "revision": project.revision.commit + project.revision.mark if project.revision else "",
     }
     for key, labels in _URLS.items():
         values[key] = next((urls[label] for label in labels if label in urls), "")
     return {PREFIX + key: value for key, value in sorted(values.items()) if value}
+
+
+def index_annotations(images: Sequence[Image]) -> dict[str, str]:
+    """What the manifests of all platforms say alike; `created` is that of the newest."""
+    tables: list[dict[str, str]] = [image.manifest_json.get("annotations") or {} for image in images]
+    alike = {key: value for key, value in tables[0].items() if all(table.get(key) == value for table in tables)}
+    times = [table[PREFIX + "created"] for table in tables if PREFIX + "created" in table]
+    return alike | ({PREFIX + "created": max(times)} if times else {})
 
 
 def timestamp(seconds: int) -> str:

@@ -1,0 +1,160 @@
+"""An image to its registries, all of them at once: what each got, and what to say where one failed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hatch_docker.errors import ConfigError, HatchDockerError, RegistryError, TransientError
+from hatch_docker.progress import megabytes
+from hatch_docker.store import key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.oci.model import Image, Index
+    from hatch_docker.oci.push import Find
+    from hatch_docker.oci.reference import Reference
+    from hatch_docker.oci.remote import Remote
+
+KIND = "pushed"  # which repository of a registry got a blob, by registry and digest
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of one repository. `sent` is in bytes, `mounted` counts blobs, `seconds` is what it took.
+
+    `error` is empty where the image is there under all its tags; `transient` errors may pass.
+    """
+
+    reference: str                            # registry/repository@digest
+    tags: tuple[str, ...]
+    sent: int = 0
+    mounted: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    transient: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lower:
+    """Blobs that a repository is known to have: those of the base. `reference` may be empty, if none is known."""
+
+    reference: str = ""
+    digests: frozenset[str] = frozenset()
+
+
+NOTHING = Lower()
+
+
+def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[str], *, allow_dirty: bool) -> None:
+    """Raise ConfigError where an image cannot or may not be pushed; `dirty` are paths that no commit has."""
+    if not repositories:
+        raise ConfigError(
+            f"tool.hatch-docker.registries: a push needs a registry, and image {image!r} names none; "
+            f'set registries = ["registry.example"], or image = "registry.example/{image}"'
+        )
+    if dirty and not allow_dirty:
+        more = f" and {len(dirty) - 3} more" if len(dirty) > 3 else ""
+        raise ConfigError(
+            f"the image is not pushed, since no commit has what is in it: {', '.join(dirty[:3])}{more}; commit or "
+            "ignore that, or set allow-dirty = true (HATCH_DOCKER_ALLOW_DIRTY=1)"
+        )
+
+
+def deliver(
+    item: Image | Index, repositories: Sequence[str], tags: Sequence[str], ctx: Context, *, lower: Lower = NOTHING
+) -> tuple[Delivery, ...]:
+    """Push an image to some repositories under some tags: registries side by side, those of one in their order.
+
+    A registry is sent a blob once; its other repositories mount it. What fails stops no other registry: look at
+    each delivery's `error`, or call `failure`.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.remote import Remote
+
+    remote = Remote(ctx.client, ctx.environ)
+    names = [[parse_reference(f"{repository}:{tag}") for tag in tags] for repository in repositories]
+    groups: dict[str, list[list[Reference]]] = {}
+    for references in names:
+        groups.setdefault(references[0].registry, []).append(references)
+    with ThreadPoolExecutor(len(groups)) as pool:
+        work = [pool.submit(_to_registry, remote, item, group, ctx, lower) for group in groups.values()]
+        done = {delivery.reference: delivery for future in work for delivery in future.result()}
+    deliveries = tuple(done[str(references[0].pinned(item.digest))] for references in names)
+    for delivery in deliveries:
+        ctx.progress.info(_line(delivery))
+    return deliveries
+
+
+def failure(deliveries: Iterable[Delivery]) -> HatchDockerError | None:
+    """The error for what failed, with what did not; transient only where nothing else went wrong."""
+    failed = [delivery for delivery in deliveries if delivery.error]
+    if not failed:
+        return None
+    kind = TransientError if all(delivery.transient for delivery in failed) else RegistryError
+    there = [delivery.reference for delivery in deliveries if not delivery.error]
+    text = "\n".join(delivery.error for delivery in failed)
+    return kind(f"{text}\npushed in spite of that: {', '.join(there)}" if there else text)
+
+
+def _to_registry(
+    remote: Remote, item: Image | Index, group: Sequence[Sequence[Reference]], ctx: Context, lower: Lower
+) -> list[Delivery]:
+    """The repositories of one registry, one after the other: each may mount what the one before it has got."""
+    whole: list[str] = []
+    deliveries = []
+    for references in group:
+        find = _finder(references[0].registry, whole, ctx, lower)
+        delivery = _to_repository(remote, item, references, ctx, find)
+        if not delivery.error:
+            whole.append(references[0].repository)
+        deliveries.append(delivery)
+    return deliveries
+
+
+def _finder(registry: str, whole: Sequence[str], ctx: Context, lower: Lower) -> Find:
+    """Who has a blob: a repository that has the whole image, the base's, or one that an earlier build pushed to."""
+    from hatch_docker.oci.reference import parse_reference
+
+    base = parse_reference(lower.reference) if lower.reference else None
+
+    def find(digest: str) -> str:
+        if whole:
+            return whole[0]
+        if base and base.registry == registry and digest in lower.digests:
+            return base.repository
+        return str(ctx.store.recall(KIND, key_of(registry, digest)) or "")
+
+    return find
+
+
+def _to_repository(
+    remote: Remote, item: Image | Index, references: Sequence[Reference], ctx: Context, find: Find
+) -> Delivery:
+    from hatch_docker.oci.push import push
+
+    started = time.perf_counter()
+    first = references[0]
+    name, tags = str(first.pinned(item.digest)), tuple(reference.tag for reference in references)
+    try:
+        pushed = push(remote, item, references, find=find)
+    except RegistryError as error:
+        took = time.perf_counter() - started
+        transient = isinstance(error, TransientError)
+        return Delivery(name, tags, seconds=round(took, 3), error=str(error), transient=transient)
+    for digest in pushed.arrived:
+        ctx.store.remember(KIND, key_of(first.registry, digest), first.repository)
+    return Delivery(name, tags, pushed.sent, pushed.mounted, round(time.perf_counter() - started, 3))
+
+
+def _line(delivery: Delivery) -> str:
+    name = delivery.reference.partition("@")[0]
+    if delivery.error:
+        return f"{name}: not pushed"
+    sent = f"{megabytes(delivery.sent)} sent" if delivery.sent else "it was there"
+    mounted = f", {delivery.mounted} blobs mounted" if delivery.mounted else ""
+    return f"{name}: {', '.join(delivery.tags)} ({sent}{mounted}, {delivery.seconds:.1f} s)"

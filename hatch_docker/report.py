@@ -1,0 +1,85 @@
+"""What a pipeline reads of a build: GitHub's outputs and step summary, GitLab's report of variables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from hatch_docker.errors import StoreError
+from hatch_docker.progress import megabytes
+from hatch_docker.receipt import Receipt, costs
+
+
+def write_report(
+    receipt: Receipt, directory: Path, root: Path, dotenv: str, environ: Mapping[str, str]
+) -> None:
+    """Tell the pipeline what was made, in the files that it names; without any, nothing is done.
+
+    `directory` is that of the archive, `dotenv` a path relative to `root`. Raises StoreError for a file that cannot
+    be written.
+    """
+    if dotenv:
+        from hatch_docker.outputs import replacing
+
+        with replacing(root / dotenv) as stream:
+            stream.write(dotenv_text(receipt, directory).encode())
+    if environ.get("GITHUB_OUTPUT"):
+        _append(Path(environ["GITHUB_OUTPUT"]), github_text(receipt, directory))
+    if environ.get("GITHUB_STEP_SUMMARY"):
+        _append(Path(environ["GITHUB_STEP_SUMMARY"]), markdown(receipt))
+
+
+def values(receipt: Receipt, directory: Path) -> dict[str, tuple[str, ...]]:
+    """The outputs by their names; `size` is in bytes, compressed. A list has one line an item."""
+    first = receipt.pushed or receipt.references
+    return {
+        "name": (receipt.name,), "version": (receipt.version,), "digest": (receipt.digest,),
+        "reference": first[:1], "references": receipt.references, "tags": receipt.tags,
+        "archive": (str(directory / receipt.archive),) if receipt.archive else (), "size": (str(receipt.size),),
+    }  # fmt: skip
+
+
+def github_text(receipt: Receipt, directory: Path) -> str:
+    """Lines for GITHUB_OUTPUT; a delimiter that no line has encloses each value, so that none can be two."""
+    parts = []
+    for name, items in values(receipt, directory).items():
+        text = "\n".join(items)
+        delimiter = "end-" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+        parts.append(f"{name}<<{delimiter}\n{text}\n{delimiter}\n")
+    return "".join(parts)
+
+
+def dotenv_text(receipt: Receipt, directory: Path) -> str:
+    """Lines for GitLab's dotenv report, which knows neither quotes nor values of several lines."""
+    lines = []
+    for name, items in values(receipt, directory).items():
+        text = " ".join(" ".join(items).split())
+        if text:
+            lines.append(f"IMAGE_{name.upper()}={text}\n")
+    return "".join(lines)
+
+
+def markdown(receipt: Receipt) -> str:
+    """The summary of a step: what was made, where it is, what each kind of layer costs."""
+    lines = [f"### {receipt.name} {receipt.version}", "", f"`{receipt.digest}`", ""]
+    for delivery in receipt.deliveries:
+        if delivery.error:
+            lines.append(f"- **not pushed** to `{delivery.reference}`")
+        else:
+            tags = ", ".join(f"`{tag}`" for tag in delivery.tags)
+            lines.append(f"- `{delivery.reference}` as {tags}, {megabytes(delivery.sent)} sent")
+    for platform in receipt.platforms:
+        lines += ["", f"| {platform.platform} | unpacked | compressed | |", "|---|--:|--:|---|"]
+        for cost in costs(platform):
+            sizes = f"{megabytes(cost.unpacked)} | {megabytes(cost.stored)}"
+            lines.append(f"| {cost.title} | {sizes} | {cost.state} |")
+    return "\n".join(lines) + "\n\n"
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("ab") as stream:
+            stream.write(text.encode(errors="surrogateescape"))
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error

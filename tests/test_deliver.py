@@ -1,0 +1,184 @@
+"""hatch_docker.release.deliver: one image to many registries, each byte sent once, each failure told apart."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.context import Context
+from hatch_docker.errors import ConfigError, RegistryError, TransientError
+from hatch_docker.oci.model import Image, Index
+from hatch_docker.progress import Progress
+from hatch_docker.release.deliver import Delivery, Lower, check_destinations, deliver, failure
+from hatch_docker.retry import Policy
+from hatch_docker.store import open_store
+from hatch_docker.transport import Client
+from tests.fakes.images import small_image, small_index, small_layer
+from tests.fakes.registry import FakeRegistry
+
+IMAGE = small_image(small_layer("a", b"a" * 5000), small_layer("b", b"b" * 3000))
+TAGS = ("1.0", "latest")
+
+
+@pytest.fixture
+def one() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def two() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as registry:
+        yield registry
+
+
+class World:
+    """A context whose pauses are not slept; `lines` is what the user reads."""
+
+    def __init__(self, directory: Path) -> None:
+        self.lines: list[str] = []
+        progress = Progress(self.lines.append)
+        client = Client({}, progress, Policy(sleep=lambda _seconds: None))
+        self.ctx = Context(open_store(directory), progress, lambda: client, {})
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "cache")
+
+
+def names(registry: FakeRegistry, repository: str) -> set[str]:
+    return {name for name in registry.repository(repository).manifests if not name.startswith("sha256:")}
+
+
+def errors(deliveries: tuple[Delivery, ...]) -> list[str]:
+    return [delivery.error for delivery in deliveries]
+
+
+@pytest.mark.parametrize("item", [IMAGE, small_index()], ids=["image", "index"])
+def test_every_repository_of_every_registry_has_it(
+    item: Image | Index, one: FakeRegistry, two: FakeRegistry, world: World
+) -> None:
+    """In the order asked for, by digest, under each tag; a registry is sent a blob once and mounts it then."""
+    repositories = [f"{one.host}/app", f"{two.host}/app", f"{one.host}/team/app"]
+    done = deliver(item, repositories, TAGS, world.ctx)
+    assert [delivery.reference for delivery in done] == [f"{name}@{item.digest}" for name in repositories]
+    assert names(one, "app") == names(one, "team/app") == names(two, "app") == set(TAGS)
+    blobs = len(one.repository("app").blobs)
+    assert (one.count("PUT", "/blobs/"), two.count("PUT", "/blobs/"), done[2].mounted) == (blobs, blobs, blobs)
+    assert failure(done) is None
+
+
+def test_an_unchanged_image_moves_nothing(one: FakeRegistry, world: World) -> None:
+    deliver(IMAGE, [f"{one.host}/app"], TAGS, world.ctx)
+    one.requests.clear()
+    (done,) = deliver(IMAGE, [f"{one.host}/app"], TAGS, world.ctx)
+    assert {request.method for request in one.requests} == {"HEAD"}
+    assert (done.sent, done.error) == (0, "")
+    assert "it was there" in world.lines[-1]
+
+
+def test_another_repository_mounts_what_an_earlier_build_pushed(one: FakeRegistry, world: World) -> None:
+    """Two services with the same dependencies: their layers are sent once."""
+    deliver(IMAGE, [f"{one.host}/first"], TAGS, world.ctx)
+    own = small_layer("own", b"own")
+    other = small_image(*IMAGE.layers, own)
+    (done,) = deliver(other, [f"{one.host}/second"], TAGS, world.ctx)
+    assert done.mounted == 2
+    assert done.sent == own.descriptor.size + len(other.config) + 3 * len(other.manifest)
+
+
+def test_what_is_remembered_of_a_repository_that_is_gone_does_no_harm(one: FakeRegistry, world: World) -> None:
+    deliver(IMAGE, [f"{one.host}/first"], TAGS, world.ctx)
+    del one.repositories["first"]
+    (done,) = deliver(IMAGE, [f"{one.host}/second"], TAGS, world.ctx)
+    assert (done.error, done.mounted) == ("", 0)
+    assert names(one, "second") == set(TAGS)
+
+
+def never() -> io.BytesIO:
+    raise AssertionError("a layer was opened that the registry has")
+
+
+def test_the_base_s_layers_are_mounted_and_never_opened(one: FakeRegistry, world: World) -> None:
+    base = IMAGE.layers[0]
+    deliver(small_image(base), [f"{one.host}/library/python"], ["3.13"], World(world.ctx.store.root).ctx)
+    lower = Lower(f"{one.host}/library/python@{IMAGE.digest}", frozenset([base.descriptor.digest]))
+    image = small_image(replace(base, open=never), IMAGE.layers[1])
+    (done,) = deliver(image, [f"{one.host}/app"], TAGS, world.ctx, lower=lower)
+    assert (done.error, done.mounted) == ("", 1)
+
+
+def test_one_registry_s_failure_is_its_own(one: FakeRegistry, two: FakeRegistry, world: World) -> None:
+    """What the others got stays, is said, and a second push sends nothing there."""
+    one.fault("PUT", "/manifests/", 500, times=99)
+    repositories = [f"{one.host}/app", f"{two.host}/app"]
+    done = deliver(IMAGE, repositories, TAGS, world.ctx)
+    error = failure(done)
+    assert type(error) is TransientError and error.exit_status == 75
+    assert f"{one.host}/app@{IMAGE.digest}: put manifest" in str(error)
+    assert f"pushed in spite of that: {two.host}/app@{IMAGE.digest}" in str(error)
+    assert names(one, "app") == set() and names(two, "app") == set(TAGS)
+    one.faults.clear()
+    for registry in (one, two):
+        registry.requests.clear()
+    again = deliver(IMAGE, repositories, TAGS, world.ctx)
+    assert failure(again) is None
+    assert one.count("PUT", "/blobs/") == two.count("PUT", "") == 0
+
+
+@pytest.mark.parametrize(("statuses", "status"), [((500, 403), 1), ((403, 500), 1), ((500, 503), 75), ((403, 403), 1)])
+def test_the_exit_status_is_75_where_all_may_pass(
+    statuses: tuple[int, int], status: int, one: FakeRegistry, two: FakeRegistry, world: World
+) -> None:
+    for registry, answer in zip((one, two), statuses, strict=True):
+        registry.fault("POST", "/blobs/", answer, times=999)
+    done = deliver(IMAGE, [f"{one.host}/app", f"{two.host}/app"], TAGS, world.ctx)
+    error = failure(done)
+    assert error is not None and error.exit_status == status
+    assert len(str(error).splitlines()) == 2 and all(errors(done))
+    assert names(one, "app") == names(two, "app") == set()
+
+
+def test_a_push_that_was_cut_goes_on_where_it_was(one: FakeRegistry, world: World) -> None:
+    """A blob that arrived is not sent again."""
+    small = min(IMAGE.layers, key=lambda layer: layer.descriptor.size).descriptor
+    one.fault("PUT", f"digest={small.digest.replace(':', '%3A')}", 403, times=1)
+    (cut,) = deliver(IMAGE, [f"{one.host}/app"], TAGS, world.ctx)
+    assert "2 of 3 blobs are there; nothing is tagged" in cut.error
+    one.requests.clear()
+    (done,) = deliver(IMAGE, [f"{one.host}/app"], TAGS, world.ctx)
+    assert (done.error, one.count("PUT", "/blobs/")) == ("", 1)
+
+
+def test_tags_come_after_the_manifest_and_that_after_the_blobs(one: FakeRegistry, world: World) -> None:
+    index = small_index()
+    deliver(index, [f"{one.host}/app"], TAGS, world.ctx)
+    puts = [request.path.partition("?")[0].rpartition("/") for request in one.requests if request.method == "PUT"]
+    kinds = ["blob" if head.endswith("uploads") else name for head, _, name in puts]
+    first = kinds.index(index.images[0].digest)
+    assert set(kinds[:first]) == {"blob"}
+    assert kinds[first:] == [*(image.digest for image in index.images), index.digest, *TAGS]
+
+
+def test_a_registry_that_refuses_is_a_mistake_of_the_user_s(one: FakeRegistry, world: World) -> None:
+    one.fault("HEAD", "/manifests/", 403, times=9)
+    (done,) = deliver(IMAGE, [f"{one.host}/app"], TAGS, world.ctx)
+    error = failure([done])
+    assert type(error) is RegistryError and "log in" in str(error)
+    assert world.lines[-1] == f"{one.host}/app: not pushed"
+
+
+def test_what_no_commit_has_is_not_pushed_unless_allowed() -> None:
+    with pytest.raises(ConfigError, match=r"a, b, c and 1 more; commit or ignore.*allow-dirty = true"):
+        check_destinations(["registry.example/app"], "app", ["a", "b", "c", "d"], allow_dirty=False)
+    check_destinations(["registry.example/app"], "app", ["a"], allow_dirty=True)
+
+
+def test_a_push_needs_a_registry() -> None:
+    with pytest.raises(ConfigError, match=r'image \'app\' names none; set registries = \["registry.example"\]'):
+        check_destinations([], "app", [], allow_dirty=False)

@@ -1,0 +1,95 @@
+"""What a pipeline reads of a build: outputs, variables and the step summary."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.errors import StoreError
+from hatch_docker.receipt import LayerReceipt, PlatformReceipt, Receipt
+from hatch_docker.release.deliver import Delivery
+from hatch_docker.report import write_report
+
+DIGEST = "sha256:" + "0" * 64
+LAYERS = (
+    LayerReceipt("sha256:1", "sha256:2", 20_000_000, 50_000_000, "base", (), True),
+    LayerReceipt("sha256:3", "sha256:4", 1_000, 2_000, "project", ("app 1.0",), False),
+)
+ONE, TWO = (
+    Delivery(f"{host}.example/app@{DIGEST}", ("1.0", "latest"), sent) for host, sent in (("one", 1_234_567), ("two", 0))
+)
+RECEIPT = Receipt(
+    schema=1, name="app", version="1.0", digest=DIGEST, references=(ONE.reference, TWO.reference),
+    archive="app-1.0.oci.tar", tags=("1.0", "latest"), repositories=("one.example/app", "two.example/app"),
+    deliveries=(ONE, TWO), revision="", dirty=(),
+    platforms=(PlatformReceipt("linux/amd64", DIGEST, 20_001_000, 50_002_000, LAYERS),),
+    base={"name": "debian:trixie", "digest": DIGEST}, python="3.13.5", wheel=None, sbom=None, timings={},
+)  # fmt: skip
+
+
+def github(text: str) -> dict[str, str]:
+    """GITHUB_OUTPUT as a runner reads it."""
+    found = {}
+    lines = iter(text.splitlines())
+    for line in lines:
+        name, separator, delimiter = line.partition("<<")
+        assert separator
+        value = []
+        while (line := next(lines)) != delimiter:
+            value.append(line)
+        found[name] = "\n".join(value)
+    return found
+
+
+def test_github_s_outputs_are_appended(tmp_path: Path) -> None:
+    path = tmp_path / "output"
+    path.write_text("mine<<x\n1\nx\n")
+    write_report(RECEIPT, Path("/dist"), tmp_path, "", {"GITHUB_OUTPUT": str(path)})
+    assert github(path.read_text()) == {
+        "mine": "1", "name": "app", "version": "1.0", "digest": DIGEST, "reference": ONE.reference,
+        "references": f"{ONE.reference}\n{TWO.reference}", "tags": "1.0\nlatest", "archive": "/dist/app-1.0.oci.tar",
+        "size": "20001000",
+    }  # fmt: skip
+
+
+def test_no_value_can_end_itself_and_be_two(tmp_path: Path) -> None:
+    """A name with a line break, should one ever get there, stays one value."""
+    path = tmp_path / "output"
+    evil = replace(RECEIPT, tags=("1.0\nend-0\ndigest=evil",))
+    write_report(evil, Path("/dist"), tmp_path, "", {"GITHUB_OUTPUT": str(path)})
+    found = github(path.read_text())
+    assert (found["tags"], found["digest"]) == ("1.0\nend-0\ndigest=evil", DIGEST)
+
+
+def test_gitlab_s_variables(tmp_path: Path) -> None:
+    """One line a variable, no quotes, nothing empty; none is named as an option of ours."""
+    write_report(replace(RECEIPT, archive=""), Path("/dist"), tmp_path, "reports/image.env", {})
+    lines = (tmp_path / "reports/image.env").read_text().splitlines()
+    assert lines == [
+        "IMAGE_NAME=app", "IMAGE_VERSION=1.0", f"IMAGE_DIGEST={DIGEST}", f"IMAGE_REFERENCE={ONE.reference}",
+        f"IMAGE_REFERENCES={ONE.reference} {TWO.reference}", "IMAGE_TAGS=1.0 latest", "IMAGE_SIZE=20001000",
+    ]  # fmt: skip
+
+
+def test_the_step_summary_is_markdown(tmp_path: Path) -> None:
+    path = tmp_path / "summary"
+    failed = replace(TWO, error="it said no")
+    write_report(replace(RECEIPT, deliveries=(ONE, failed)), Path("/dist"), tmp_path, "", {
+        "GITHUB_STEP_SUMMARY": str(path)
+    })  # fmt: skip
+    text = path.read_text()
+    assert f"- `{ONE.reference}` as `1.0`, `latest`, 1.23 MB sent\n" in text
+    assert f"- **not pushed** to `{TWO.reference}`\n" in text
+    assert "| linux/amd64 | unpacked | compressed | |\n|---|--:|--:|---|\n| base | 50.00 MB | 20.00 MB |" in text
+
+
+def test_without_a_pipeline_nothing_is_written(tmp_path: Path) -> None:
+    write_report(RECEIPT, tmp_path, tmp_path, "", {"GITHUB_OUTPUT": "", "GITHUB_STEP_SUMMARY": ""})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"cannot write .*gone/output: No such file"):
+        write_report(RECEIPT, tmp_path, tmp_path, "", {"GITHUB_OUTPUT": str(tmp_path / "gone/output")})
