@@ -179,7 +179,7 @@ def test_what_an_sdist_lacks_comes_from_the_checkout(command: list[str], tmp_pat
         ["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=True
     ).stdout.strip()
     image = outcome.image()
-    assert image.config_json["config"]["Labels"]["org.opencontainers.image.revision"] == commit
+    assert image.config_json["config"]["Labels"]["org.opencontainers.image.revision"] == f"{commit}-dirty"
     assert [entry.path for entry, _ in layer_entries(image.layers[-1])][-1] == "etc/app.conf"
 
 
