@@ -47,6 +47,11 @@ def list_of(item: Check, at_least: int = 0) -> Check:
     return {"type": "list", "item": item, "min_length": at_least}
 
 
+def lines_of(item: Check) -> Check:
+    """A list of texts that may hold commas; in a variable one a line."""
+    return list_of(item) | {"lines": True}
+
+
 def command_of(at_least: int = 0) -> Check:
     """A list of arguments."""
     return guarded(values.arguments, list_of(STRING, at_least)) | {"words": True}

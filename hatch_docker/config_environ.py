@@ -1,7 +1,7 @@
 """HATCH_DOCKER_* variables over [tool.hatch-docker]: HATCH_DOCKER_BUILD_PACKAGES is build.packages.
 
 A variable replaces the whole value of its option; an empty one counts as unset. Lists are JSON or items between
-commas, commands JSON or words quoted as in a shell, tables JSON or `A=1,B=2`.
+commas (caches one a line), commands JSON or words quoted as in a shell, tables JSON or `A=1,B=2`.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _parse(option: Option, text: str) -> Any:
         raise ValueError("must be a JSON list of objects")
     if option.check.get("words"):
         return _words(text)
-    return [item.strip() for item in text.split(",") if item.strip()]
+    return [item.strip() for item in text.split("\n" if option.check.get("lines") else ",") if item.strip()]
 
 
 def _words(text: str) -> list[str]:

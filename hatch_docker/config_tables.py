@@ -20,6 +20,7 @@ from hatch_docker.config_checks import (
     Check,
     checked,
     command_of,
+    lines_of,
     list_of,
     one_of,
     strings,
@@ -119,15 +120,15 @@ class RuntimeConfig:
 class CacheConfig:
     """A cache of BuildKit's that machines share, of every stage."""
 
-    from_: tuple[str, ...] = option(
-        list_of(checked(values.no_control, FILLED)),
+    from_: tuple[Mapping[str, str], ...] = option(
+        lines_of(checked(values.cache_source, FILLED)),
         "Where `buildkit` looks for stages that were built before, as `--cache-from` of `docker buildx build` "
         "takes it: `type=registry,ref=registry.example/app:cache`, `type=local,src=...`, `type=gha`.",
         (),
     )
-    to: tuple[str, ...] = option(
-        list_of(checked(values.no_control, FILLED)),
-        "Where it keeps them, as `--cache-to` takes it; `mode=max` keeps the builder stage too. Docker's default "
+    to: tuple[Mapping[str, str], ...] = option(
+        lines_of(checked(values.cache_target, FILLED)),
+        "Where it keeps them, as `--cache-to` takes it; all stages, unless it says `mode=min`. Docker's default "
         "store cannot: name a `builder` that can.",
         (),
     )

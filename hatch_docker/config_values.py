@@ -71,6 +71,20 @@ def no_control(value: str) -> str:
     return value
 
 
+def cache_source(value: str) -> Mapping[str, str]:
+    """The fields of one of cache.from."""
+    from hatch_docker.config_caches import parse_cache
+
+    return parse_cache(no_control(value), target=False)
+
+
+def cache_target(value: str) -> Mapping[str, str]:
+    """The fields of one of cache.to."""
+    from hatch_docker.config_caches import parse_cache
+
+    return parse_cache(no_control(value), target=True)
+
+
 def no_nul(value: str) -> str:
     """Text that can be an argument or a variable's value."""
     if "\0" in value:

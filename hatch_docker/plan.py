@@ -59,10 +59,10 @@ class BuildPlan:
 
 @dataclass(frozen=True, slots=True)
 class CachePlan:
-    """Where BuildKit's own cache is read from and written to, as `docker buildx build` is told."""
+    """Where BuildKit's own cache is read from and written to: the fields that `docker buildx build` is told."""
 
-    sources: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()
+    sources: tuple[Mapping[str, str], ...] = ()
+    targets: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

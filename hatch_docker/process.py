@@ -60,12 +60,13 @@ def run(
     secrets: Sequence[str] = (),
     log: Callable[[str], None] | None = None,
     timeout: float | None = None,
+    merged: bool = False,
 ) -> str:
     """Run a program to its end and return its standard output as text.
 
-    Standard error is streamed to `log` line by line, secrets hidden. Raises ProcessFailed with the last 20
-    lines when the status is not 0, ProgramError when the program cannot be started, and TimedOut when it is
-    not done after `timeout` seconds.
+    Standard error is streamed to `log` line by line, secrets hidden; with `merged` standard output too, and
+    nothing is returned. Raises ProcessFailed with the last 20 lines when the status is not 0, ProgramError when
+    the program cannot be started, and TimedOut when it is not done after `timeout` seconds.
     """
     import threading
 
@@ -73,7 +74,8 @@ def run(
         process = subprocess.Popen(
             list(command), env=None if env is None else dict(env), cwd=cwd,
             stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=timeout is not None,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+            start_new_session=timeout is not None,
         )
     except OSError as error:
         raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
@@ -85,8 +87,12 @@ def run(
             # From here on whatever happens ends the program: its reader would wait for it for ever.
             threads += [_listen(process, secrets, last, log), *_feed(process, stdin)]
             timer = None if timeout is None else _kill_after(timeout, process, overdue)
-            assert process.stdout is not None
-            output = process.stdout.read().decode(errors="replace")
+            output = ""
+            if merged:
+                process.wait()
+            else:
+                assert process.stdout is not None
+                output = process.stdout.read().decode(errors="replace")
         except BaseException:
             process.kill()
             raise
@@ -110,8 +116,9 @@ def _listen(
     import threading
 
     def read_errors() -> None:
-        assert process.stderr is not None
-        for raw in process.stderr:
+        stream = process.stderr or process.stdout  # one of both, where they are merged
+        assert stream is not None
+        for raw in stream:
             line = redact(raw.decode(errors="replace").rstrip("\n"), secrets)
             last.append(line)
             if log is not None:

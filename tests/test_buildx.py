@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.context import Context, open_context
-from hatch_docker.engines.buildx import Buildx, Podman, find_builder
+from hatch_docker.engines.buildx import Buildx, find_builder
+from hatch_docker.engines.podman import Podman, PodmanLog
 from hatch_docker.engines.rawjson import Log
 from hatch_docker.errors import DaemonError
 from hatch_docker.progress import Progress, silent
@@ -77,7 +78,16 @@ def test_docker_comes_first_and_podman_where_it_is_alone(tmp_path: Path) -> None
 def test_the_driver_of_a_named_builder_is_known(tmp_path: Path) -> None:
     found = find_builder("far", shims(tmp_path, docker=docker(inspect="Name: far\nDriver: remote\n")))
     assert isinstance(found, Buildx)
-    assert (found.name, found.driver) == ("far", "remote")
+    assert (found.name, found.driver, found.version, found.far) == ("far", "remote", (0, 13), True)
+    assert found.platforms == ()
+
+
+def test_what_a_builder_runs_is_known(tmp_path: Path) -> None:
+    """Its own platform comes first; an asterisk is one that its owner chose."""
+    inspect = f"{INSPECT}\nNodes:\nName: default\nPlatforms:  linux/amd64*, linux/amd64/v2, linux/arm64\n"
+    found = find_builder("", shims(tmp_path, docker=docker(inspect=inspect)))
+    assert found.platforms == ("linux/amd64", "linux/amd64/v2", "linux/arm64")
+    assert not found.far
 
 
 def log_of(*values: dict[str, object], indent: int | None = None) -> tuple[Log, list[str]]:
@@ -102,7 +112,57 @@ def test_a_stage_is_told_with_its_time_once(indent: int | None) -> None:
 
 
 def test_a_stage_that_was_there_is_a_detail() -> None:
-    assert log_of({"vertexes": [{**DONE, "cached": True}]})[1] == []
+    assert log_of({"vertexes": [{**DONE, "started": DONE["completed"], "cached": True}]})[1] == []
+
+
+def test_a_stage_that_a_cache_sent_did_not_run() -> None:
+    """Its layers are fetched and unpacked, each of which starts and completes; the line says what took the time."""
+    fetched = {**STEP, "started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:09Z"}
+    whole = {**fetched, "completed": "2026-01-01T00:00:10Z", "cached": True}
+    begun = {**STEP, "started": "2026-01-01T00:00:00.5Z", "cached": True}
+    _, told = log_of({"vertexes": [begun]}, {"vertexes": [fetched]}, {"vertexes": [whole]})
+    assert told == ["  install-numpy  cached, fetched in 9.5 s"]
+
+
+def test_a_cache_that_cannot_be_read_is_no_failure() -> None:
+    """It is told, and what fails afterwards is what failed."""
+    name = "importing cache manifest from registry.example/app:cache"
+    missing = {"digest": "sha256:7", "name": name, "error": "failed: registry.example/app:cache: not found"}
+    refused = {"digest": "sha256:8", "name": name, "error": "failed to do request: connection refused"}
+    log, told = log_of({"vertexes": [missing]}, {"vertexes": [refused]}, {"vertexes": [refused]})
+    assert told == [
+        "  nothing in the cache registry.example/app:cache yet",
+        "warning: the cache registry.example/app:cache is not used: failed to do request: connection refused",
+    ]
+    assert not log.failed
+
+
+PODMAN = """\
+[1/3] STEP 1/1: FROM hatch-docker/base:1 AS base
+--> 9e413c5e1f0a
+[2/3] STEP 1/2: FROM 9e413c5e1f0a AS install-numpy
+[2/3] STEP 2/2: RUN --network=none ["/usr/bin/python3.13"]
+compiling
+no line end--> 054a2550d44e
+[3/3] STEP 1/3: FROM 9e413c5e1f0a AS build-project
+[3/3] STEP 2/3: RUN --network=none ["true"]
+--> Using cache b3a537b910633de6de75cdf968ff8893ef6ae09565a72ac48ba1e7dda15acf01
+--> b3a537b91063
+[3/3] STEP 3/3: RUN --network=none ["cc"]
+x.c:1: error: no luck
+"""
+
+
+def test_podman_s_stages_are_told_with_their_times() -> None:
+    told: list[str] = []
+    ticks = iter(range(100))
+    log = PodmanLog(Progress(told.append), lambda: next(ticks))
+    for line in PODMAN.splitlines():
+        log.feed(line)
+    assert told == ["  install-numpy  1.0 s"]
+    last = 'Error: building at STEP "RUN --network=none": while running runtime: exit status 3'
+    log.feed(last)
+    assert log.explain(last) == "stage build-project failed (exit status 3):\nx.c:1: error: no luck"
 
 
 @pytest.mark.parametrize("indent", [None, 2])

@@ -26,19 +26,20 @@ def compiler_base(base: Base, ctx: Context, compression: Compression) -> Base | 
     if host is not None and base.platform.architecture == host.architecture:
         return base
     try:
-        return _sibling(base, host, ctx, compression)
+        if host is None:
+            raise BaseImageError("programs of a Linux image do not run on this machine")
+        return sibling_base(base, host, ctx, compression)
     except (BaseImageError, ImageError, RegistryError) as error:
         ctx.progress.warn(f"no .pyc for {base.platform}, so the image will start more slowly: {error}")
         return None
 
 
-def _sibling(base: Base, host: Platform | None, ctx: Context, compression: Compression) -> Base:
-    if host is None:
-        raise BaseImageError("programs of a Linux image do not run on this machine")
+def sibling_base(base: Base, platform: Platform, ctx: Context, compression: Compression) -> Base:
+    """The same base for another platform; raises BaseImageError where it has another Python there."""
     plan = replace(base.plan, packages=())  # what its Python compiles with, no more
     if plan.kind == "registry" and base.source:
         plan = replace(plan, location=base.source)
-    sibling = open_base(plan, host, ctx, compression=compression)
+    sibling = open_base(plan, platform, ctx, compression=compression)
     if sibling.interpreter.short != base.interpreter.short:
-        raise BaseImageError(f"{base.name} for {host} has Python {sibling.interpreter.version}")
+        raise BaseImageError(f"{base.name} for {platform} has Python {sibling.interpreter.version}")
     return sibling

@@ -30,6 +30,7 @@ from hatch_docker.engines.recipe import (
     lent_to,
     make_job,
     renamed,
+    stage_base,
     stages_of,
     write_certificates,
     write_context,
@@ -203,10 +204,11 @@ def _run(site: _Site, parts: Sequence[Part], work: Path, out: Path) -> None:
     from hatch_docker.wheels.agent import check_agent
     from hatch_docker.wheels.variables import secret_variables
 
-    plan, base, ctx = site.plan, site.base, site.ctx
+    plan, ctx = site.plan, site.ctx
     builder = find_builder(plan.builder, ctx)
+    base = stage_base(site.base, parts, builder.platforms, ctx, site.compression)
     tree = compiler_tree(base, parts, ctx)
-    compiler = compiler_image(tree, base, ctx) if tree else None
+    compiler = compiler_image(tree, base, ctx, far=builder.far) if tree else None
     context = work / "context"
     write_context(parts, context, site.source, ctx)
     dockerfile = work / "Dockerfile"
@@ -218,7 +220,7 @@ def _run(site: _Site, parts: Sequence[Part], work: Path, out: Path) -> None:
     secret_variables(secrets, ctx.environ)
     if ssh:
         check_agent(ctx.environ)
-    order = Order(dockerfile, context, out, base.platform, tuple(handed), plan.cache, secrets, ssh)
+    order = Order(dockerfile, context, out, base.platform, tuple(handed), plan.cache, site.source.root, secrets, ssh)
     try:
         builder.build(order, ctx)
     except BuildError as failure:

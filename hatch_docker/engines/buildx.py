@@ -1,6 +1,7 @@
-"""Programs that build a Dockerfile: `docker buildx`, and Podman where it is asked for or alone.
+"""Who builds a Dockerfile: `docker buildx` by any of its builders, and Podman where it is asked for or alone.
 
-What they cannot do is one line that says what is missing and how to go on.
+Trees come back by the local exporter, which every driver has: nothing is ever loaded or pushed by a builder. What
+one cannot do is one line that says what is missing and how to go on.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from hatch_docker.engines.caches import CACHE_SECRETS, buildx_caches
 from hatch_docker.engines.recipe import Handed
 from hatch_docker.errors import BuildError, DaemonError, ProgramError
 from hatch_docker.oci.archive import write_archive
@@ -38,12 +41,21 @@ class Order:
     platform: Platform
     handed: tuple[Handed, ...]                # images that the builder cannot pull
     cache: CachePlan
+    root: Path                                # the project's, where paths of caches start
     secrets: tuple[str, ...]                  # names of environment variables
     ssh: bool = False                         # this machine's SSH agent may be asked
 
 
 class Builder(Protocol):
     """Carries out an order; raises BuildError with the failed step's last lines, DaemonError where it cannot."""
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """What it runs, its own first, then what it emulates; empty where it has not started yet."""
+
+    @property
+    def far(self) -> bool:
+        """Whether an image that it is handed is sent to it, and not loaded into a daemon."""
 
     def build(self, order: Order, ctx: Context) -> None: ...
 
@@ -58,25 +70,28 @@ def find_builder(name: str, ctx: Context) -> Builder:
     if name == "podman" or (not name and not docker and podman):
         if not podman:
             raise DaemonError(f'builder = "podman", and podman is not in PATH; install it, {WAY_OUT}')
+        from hatch_docker.engines.podman import Podman
+
         return Podman(podman)
     if not docker:
         raise DaemonError(
             f'engine = "buildkit" needs Docker with buildx, or Podman, and neither is in PATH; install one, {WAY_OUT}'
         )
-    return Buildx(docker, name, _driver(docker, name, ctx))
+    return _inspect(docker, name, ctx)
 
 
-def _driver(docker: str, name: str, ctx: Context) -> str:
-    """The driver of a builder; raises DaemonError, also for a buildx that is missing or too old."""
+def _inspect(docker: str, name: str, ctx: Context) -> Buildx:
+    """A builder of buildx; raises DaemonError, also for a buildx that is missing or too old."""
     try:
         found = re.search(r"\bv?(\d+)\.(\d+)\.", run([docker, "buildx", "version"], env=ctx.environ, timeout=20))
     except ProgramError:
         raise DaemonError(
             f"docker is here, but its buildx is not; install it (docker-buildx, docker-buildx-plugin), {WAY_OUT}"
         ) from None
-    if found and (int(found[1]), int(found[2])) < OLDEST:
+    version = (int(found[1]), int(found[2])) if found else OLDEST
+    if version < OLDEST:
         oldest = ".".join(map(str, OLDEST))
-        raise DaemonError(f"docker buildx {found[1]}.{found[2]} is too old; get {oldest} or newer, {WAY_OUT}")
+        raise DaemonError(f"docker buildx {version[0]}.{version[1]} is too old; get {oldest} or newer, {WAY_OUT}")
     try:
         text = run([docker, "buildx", "inspect", *([name] if name else [])], env=ctx.environ, timeout=30)
     except ProgramError as error:
@@ -85,10 +100,12 @@ def _driver(docker: str, name: str, ctx: Context) -> str:
     if failed:
         raise _refusal(failed[1], name)
     driver = re.search(r"^Driver:\s*(\S+)", text, re.MULTILINE)
-    return driver[1] if driver else "docker"
+    platforms = re.search(r"^Platforms:\s*(.+)$", text, re.MULTILINE)
+    known = tuple(platforms[1].replace("*", "").split(", ")) if platforms else ()
+    return Buildx(docker, name, driver[1] if driver else "docker", version, known)
 
 
-def _refusal(said: str, name: str) -> DaemonError:
+def _refusal(said: str, name: str, program: str = "docker buildx") -> DaemonError:
     """What a failure of Docker's means, where it is no step of the build that failed."""
     lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no word of why"]
     line = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ").rstrip(".")
@@ -105,7 +122,8 @@ def _refusal(said: str, name: str) -> DaemonError:
         )
     if re.search(r"Cannot connect to the Docker daemon|connection refused|no such host|timeout|is the docker", said):
         return DaemonError(f"no Docker daemon answers ({line}); start it or set DOCKER_HOST, {WAY_OUT}")
-    return DaemonError(f"docker buildx cannot build: {line}; look at `docker buildx inspect`, {WAY_OUT}")
+    look = f"look at `docker buildx inspect{f' {name}' if name else ''}`, " if program == "docker buildx" else ""
+    return DaemonError(f"{program} cannot build: {line}; {look}{WAY_OUT}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +132,14 @@ class Buildx:
 
     program: str
     name: str
-    driver: str                               # docker, docker-container, remote or kubernetes
+    driver: str                               # docker, docker-container, remote, kubernetes or cloud
+    version: tuple[int, int] = OLDEST
+    platforms: tuple[str, ...] = ()
+
+    @property
+    def far(self) -> bool:
+        """See Builder. A builder of the driver `docker` is a daemon."""
+        return self.driver != "docker"
 
     def build(self, order: Order, ctx: Context) -> None:
         """See Builder."""
@@ -125,17 +150,21 @@ class Buildx:
             f"--file={order.dockerfile}", f"--output=type=local,dest={order.out}", "--provenance=false",
             *([f"--builder={self.name}"] if self.name else []),
             *(f"--secret=id={name},env={name}" for name in order.secrets), *(["--ssh=default"] if order.ssh else []),
-            *(f"--cache-from={value}" for value in order.cache.sources),
-            *(f"--cache-to={value}" for value in order.cache.targets),
+            *buildx_caches(order.cache, order.root, self.version, ctx),
         ]  # fmt: skip
         for handed in order.handed:
             command += self._hand_over(handed, ctx)
-        secrets = [ctx.environ[name] for name in order.secrets if name in ctx.environ]
+        secrets = [ctx.environ[name] for name in (*order.secrets, *CACHE_SECRETS) if ctx.environ.get(name)]
         log = Log(ctx.progress)
         ctx.progress.info(f"building in {self.name or 'Docker'}")
         try:
             run([*command, str(order.context)], env=ctx.environ, log=log.feed, secrets=secrets)
         except ProcessFailed as failure:
+            if log.failed.startswith(("[internal] booting", "[internal] waiting")):
+                raise DaemonError(
+                    f"builder {self.name!r} (driver {self.driver}) does not start: {log.error}; "
+                    f"`docker buildx inspect --bootstrap {self.name}` tells more, {WAY_OUT}"
+                ) from None
             if log.failed:
                 raise BuildError(log.explain()) from None
             said = "\n".join(log.other) or failure.output
@@ -143,56 +172,27 @@ class Buildx:
 
     def _hand_over(self, handed: Handed, ctx: Context) -> list[str]:
         """Have an image where FROM finds it: loaded into the daemon, or as a layout beside the context."""
-        if self.driver == "docker":
-            _load(self.program, handed, ctx)
+        if not self.far:
+            # A builder of this driver has the name of the context whose daemon it is.
+            load_handed([self.program, *(["--context", self.name] if self.name else [])], handed, ctx)
             return []
         key = key_of("handed", handed.image.digest)
         layout = ctx.store.tree("layout", key, lambda directory: write_layout(handed.image, directory))
         return [f"--build-context={handed.name}=oci-layout://{layout}@{handed.image.digest}"]
 
 
-def _load(program: str, handed: Handed, ctx: Context) -> None:
+def load_handed(program: Sequence[str], handed: Handed, ctx: Context) -> None:
     """Load an image under a name that its digest is part of, unless it is there."""
-    known = [program, "image", "inspect", "--format", "{{.Id}}", handed.name]
     try:
-        run(known, env=ctx.environ, timeout=30)
+        run([*program, "image", "inspect", "--format", "{{.Id}}", handed.name], env=ctx.environ, timeout=30)
         return
     except ProgramError:
-        ctx.progress.detail(f"handing {handed.name} to {Path(program).name}")
+        ctx.progress.detail(f"handing {handed.name} to {Path(program[0]).name}")
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as directory:
         archive = Path(directory, "image.tar")
         with archive.open("wb") as stream:
             write_archive(handed.image, [handed.name], stream, host=handed.image.platform)
         try:
-            run([program, "load", "--quiet", "--input", str(archive)], env=ctx.environ)
+            run([*program, "load", "--quiet", "--input", str(archive)], env=ctx.environ)
         except ProcessFailed as failure:
-            raise _refusal(failure.output, "") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Podman:
-    """`podman build`: the same Dockerfile, in Podman's own storage."""
-
-    program: str
-
-    def build(self, order: Order, ctx: Context) -> None:
-        """See Builder."""
-        if order.cache.sources or order.cache.targets:
-            ctx.progress.warn("podman keeps its own cache: [tool.hatch-docker.cache] is for docker buildx")
-        for handed in order.handed:
-            _load(self.program, handed, ctx)
-        command = [
-            self.program, "build", "--target=export", f"--platform={order.platform}", f"--file={order.dockerfile}",
-            f"--output=type=local,dest={order.out}", "--layers", "--pull=missing",
-            *(f"--secret=id={name},env={name}" for name in order.secrets), *(["--ssh=default"] if order.ssh else []),
-        ]  # fmt: skip
-        secrets = [ctx.environ[name] for name in order.secrets if name in ctx.environ]
-        ctx.progress.info("building in Podman")
-        try:
-            output = run([*command, str(order.context)], env=ctx.environ, log=ctx.progress.detail, secrets=secrets)
-        except ProcessFailed as failure:
-            raise BuildError(f"podman build failed:\n{failure.output}") from None
-        for line in output.splitlines():
-            ctx.progress.detail(line)
-
-
+            raise _refusal(failure.output, "", Path(program[0]).name) from None

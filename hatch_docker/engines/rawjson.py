@@ -15,6 +15,8 @@ from hatch_docker.progress import Progress
 
 LAST_LINES = 20
 FIRST_ERRORS = 3
+LONG = 1.0  # seconds that a stage out of a cache may take without a word
+_IMPORT = "importing cache manifest from "
 _STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTALL)
 
 
@@ -24,19 +26,22 @@ class Log:
 
     progress: Progress
     failed: str = ""                          # the name of the step that failed
+    error: str = ""                           # what BuildKit says of it
     other: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
     _buffer: list[str] = field(default_factory=list)
     _names: dict[str, str] = field(default_factory=dict)
     _lines: dict[str, deque[str]] = field(default_factory=dict)
     _errors: dict[str, list[str]] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
-    _error: str = ""
+    _cached: set[str] = field(default_factory=set)
     _culprit: str = ""
 
     def feed(self, line: str) -> None:
         """Take one line."""
         if not self._buffer and not line.startswith("{"):
-            if line.strip():
+            if line.startswith("WARNING: "):
+                self.progress.warn(line.removeprefix("WARNING: "))
+            elif line.strip():
                 self.other.append(line)
             return
         self._buffer.append(line)
@@ -56,10 +61,10 @@ class Log:
         # A compiler's message may stand above a long traceback of who called it.
         told = [line for line in self._errors.get(self._culprit, ()) if line not in last]
         said = "\n".join([*told, *last])
-        code = re.search(r"exit code: (\d+)", self._error)
-        reason = f"exit status {code[1]}" if code else self._error.rpartition("runc run failed: ")[2]
+        code = re.search(r"exit code: (\d+)", self.error)
+        reason = f"exit status {code[1]}" if code else self.error.rpartition("runc run failed: ")[2]
         hint = ""
-        if "exec format error" in f"{said}{self._error}":
+        if "exec format error" in f"{said}{self.error}":
             hint = "; this builder cannot run that platform's programs: name one that can (builder = ...)"
         return f"{stage} failed ({reason}){hint}" + (f":\n{said}" if said else "")
 
@@ -69,11 +74,15 @@ class Log:
         for vertex in value.get("vertexes") or ():
             digest, name = str(vertex.get("digest")), str(vertex.get("name", ""))
             self._names[digest] = name
-            if vertex.get("error") and "context canceled" not in vertex["error"] and not self.failed:
-                self.failed, self._culprit, self._error = name, digest, str(vertex["error"])
-            elif vertex.get("completed") and digest not in self._told:
-                self._told.add(digest)
-                self._tell(name, vertex)
+            if vertex.get("cached"):
+                self._cached.add(digest)
+            if vertex.get("error") and name.startswith(_IMPORT):
+                self._no_cache(name.removeprefix(_IMPORT), str(vertex["error"]))
+            elif vertex.get("error") and "context canceled" not in vertex["error"] and not self.failed:
+                self.failed, self._culprit, self.error = name, digest, str(vertex["error"])
+            # What is cached far away is also fetched and unpacked, and each of that completes too.
+            elif vertex.get("completed") and (digest not in self._cached or vertex.get("cached")):
+                self._tell(name, digest, vertex)
 
     def _hear(self, digest: str, data: str) -> None:
         try:
@@ -86,14 +95,27 @@ class Log:
                 self._errors[digest].append(line)
             self.progress.detail(line)
 
-    def _tell(self, name: str, vertex: dict[str, Any]) -> None:
+    def _no_cache(self, name: str, error: str) -> None:
+        """A cache that cannot be read is no failure: the stages are built."""
+        if error in self._told:
+            return
+        self._told.add(error)
+        if error.endswith("not found"):
+            self.progress.info(f"  nothing in the cache {name} yet")
+        else:
+            self.progress.warn(f"the cache {name} is not used: {error}")
+
+    def _tell(self, name: str, digest: str, vertex: dict[str, Any]) -> None:
         step = _STEP.match(name)
-        if step is None or not step["what"].startswith("RUN"):
+        if step is None or not step["what"].startswith("RUN") or digest in self._told:
             return
-        if vertex.get("cached"):
+        self._told.add(digest)
+        if digest not in self._cached:
+            self.progress.info(f"  {step['stage']}  {_seconds(vertex):.1f} s")
+        elif _seconds(vertex) < LONG:
             self.progress.detail(f"  {step['stage']}  cached")
-            return
-        self.progress.info(f"  {step['stage']}  {_seconds(vertex):.1f} s")
+        else:
+            self.progress.info(f"  {step['stage']}  cached, fetched in {_seconds(vertex):.1f} s")
 
 
 def _seconds(vertex: dict[str, Any]) -> float:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases import Base
 from hatch_docker.engines.dockerfile import COMPILER, WHEEL, Group, Stages, unsayable
 from hatch_docker.errors import BuildError
-from hatch_docker.oci.model import Image, digest_of, host_platform
+from hatch_docker.oci.model import Image, Platform, digest_of, host_platform
 from hatch_docker.plan import BuildPlan
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest, key_of
@@ -26,6 +26,7 @@ from hatch_docker.wheels.sdist import Sdist
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
+    from hatch_docker.oci.compression import Compression
 
 RECIPE = 1  # raise it when the same inputs shall give other trees
 WHEELS = Path(__file__).parent.parent / "wheels"
@@ -96,6 +97,37 @@ def lent_to(parts: Sequence[Part]) -> tuple[tuple[str, ...], bool]:
     return tuple(sorted({name for plan in plans for name in plan.secrets})), any(plan.ssh for plan in plans)
 
 
+def stage_base(
+    base: Base, parts: Sequence[Part], platforms: Sequence[str], ctx: Context, compression: Compression
+) -> Base:
+    """The base whose Python runs in the stages, of a builder that runs some platforms, its own first.
+
+    Wheels are installed and compiled by the same base for the builder's own platform, where that is another one: no
+    emulation is needed. What has to be compiled needs it. Raises BuildError where that is not to be had.
+    """
+    from hatch_docker.bases.sibling import sibling_base
+
+    own = Platform(*(platforms[0].split("/") if platforms else str(host_platform()).split("/"))[:2])
+    if base.platform.architecture == own.architecture:
+        return base
+    compiled = [part.group.contents[0] for part in parts if part.job]
+    if compiled and str(base.platform) in platforms:
+        return base
+    if compiled:
+        raise BuildError(
+            f"{compiled[0]} has to be compiled for {base.platform}, and the builder runs "
+            f"{', '.join(platforms) or own} only; give it QEMU's emulation (docker/setup-qemu-action, the package "
+            "qemu-user-static), name a builder that has that platform (builder = ...), or drop it from platforms"
+        )
+    found = sibling_base(base, own, ctx, compression)
+    if found.interpreter != base.interpreter:
+        raise BuildError(
+            f"base {base.name} has Python {base.interpreter.version} for {base.platform} and "
+            f"{found.interpreter.version} for {own}, where wheels are installed; pin it by a digest where they agree"
+        )
+    return found
+
+
 def base_name(base: Base) -> str:
     """What FROM says: a registry's image by its digest, else the name that our own is handed over under."""
     if base.plan.kind != "registry":
@@ -126,8 +158,8 @@ def compiler_tree(base: Base, parts: Sequence[Part], ctx: Context) -> Path | Non
     return builder_root(base.plan, base.platform, packages, ctx, suite=base.suite)
 
 
-def compiler_image(tree: Path, base: Base, ctx: Context) -> Handed:
-    """A builder root as an image; its layer is not compressed, it only goes to a daemon."""
+def compiler_image(tree: Path, base: Base, ctx: Context, *, far: bool = False) -> Handed:
+    """A builder root as an image. Its layer is compressed where it goes far, and again and again out of a cache."""
     from hatch_docker.bases.debian import ENV
     from hatch_docker.engines.trees import tree_entries
     from hatch_docker.layers import layer_by_key
@@ -136,7 +168,7 @@ def compiler_image(tree: Path, base: Base, ctx: Context) -> Handed:
     from hatch_docker.oci.mutate import Settings, build_image, scratch
 
     key = key_of("builder image", RECIPE, tree.name)
-    layer, _ = layer_by_key(key, Compression("none"), ctx, lambda: tree_entries(tree))
+    layer, _ = layer_by_key(key, Compression("gzip" if far else "none"), ctx, lambda: tree_entries(tree))
     additions = [(layer, History("hatch-docker builder"))]
     image = build_image(scratch(base.platform), additions, Settings(env=ENV), SOURCE_DATE, {})
     return Handed(_name("builder", image), image)

@@ -13,23 +13,37 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 
 
 @contextlib.contextmanager
-def buildkitd(directory: Path) -> Iterator[tuple[str, str]]:
+def network() -> Iterator[list[str]]:
+    """A network with a loopback and nothing else; the words before a command that put it there. Needs root."""
+    command = ["unshare", "-n", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        yield ["nsenter", f"--net=/proc/{process.pid}/ns/net"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def buildkitd(directory: Path, inside: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Start one with its files in a directory; its address for buildx's remote driver, and the daemon's own.
 
-    It has the containerd store, which can export caches, and no network: `unshare -n` keeps it from the bridge of
+    It has the containerd store, which can export caches, and the network `inside`, which keeps it from the bridge of
     the machine's own daemon. Needs root.
     """
     features = {"features": {"containerd-snapshotter": True}, "bridge": "none", "iptables": False, "ip6tables": False}
     (directory / "daemon.json").write_text(json.dumps(features))
     path = directory / "docker.sock"
-    command = ["unshare", "-n", "dockerd", f"--config-file={directory / 'daemon.json'}", f"--host=unix://{path}"]
+    command = [*inside, "dockerd", f"--config-file={directory / 'daemon.json'}", f"--host=unix://{path}"]
     command += [f"--{name}-root={directory / name}" for name in ("data", "exec")] + [f"--pidfile={directory / 'pid'}"]
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -83,7 +97,7 @@ def _serve(server: socket.socket, path: Path) -> None:
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
+        while data := source.recv(1 << 20):
             target.sendall(data)
     for end in (source, target):
         with contextlib.suppress(OSError):

@@ -28,7 +28,6 @@ from hatch_docker.oci.model import Image, Platform
 from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
 from tests.conftest import need
-from tests.fakes.buildkitd import buildkitd
 from tests.integration.builds import Outcome, build, run_build
 from tests.integration.test_builds import check_option
 from tests.integration.test_docker_registry import Server, remote, server  # noqa: F401 - fixtures
@@ -163,48 +162,6 @@ def test_podman_makes_it_too(podman: dict[str, str], tmp_path: Path, cache: Path
     other = build(made, cache, variables={**BUILDKIT, **podman, "HATCH_DOCKER_BUILDER": "podman"})
     assert "building in Podman" in other.output
     assert other.digest == digest
-
-
-@pytest.fixture(scope="module")
-def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """An empty second BuildKit: its address for buildx, and that of the Docker daemon that it is."""
-    need("dockerd"), need("unshare")
-    if os.geteuid() != 0:
-        if os.environ.get("CI") == "true":
-            pytest.fail("a second Docker daemon needs root, and nothing is skipped in CI")
-        pytest.skip("a second Docker daemon needs root")
-    with buildkitd(tmp_path_factory.mktemp("far")) as addresses:
-        yield addresses
-
-
-def test_a_far_builder_makes_it(far: tuple[str, str], tmp_path: Path, cache: Path) -> None:
-    """By the driver `remote`; the base is handed over as a layout."""
-    variables = {"BUILDX_CONFIG": str(tmp_path / "buildx")}
-    run("docker", "buildx", "create", "--name", "far", "--driver", "remote", far[0], variables=variables)
-    made = project("extras-and-groups", tmp_path / "p")
-    digest = build(made, cache, variables=PLAIN).digest
-    other = build(made, cache, variables={**BUILDKIT, **variables, "HATCH_DOCKER_BUILDER": "far"})
-    assert "building in far" in other.output
-    assert other.digest == digest
-
-
-def test_an_emptied_builder_takes_from_the_cache_what_was_not_edited(
-    far: tuple[str, str], tmp_path: Path, cache: Path
-) -> None:
-    """And with `cache.to` every stage is asked for, also those whose trees we know: a shared cache must be whole."""
-    variables = {**BUILDKIT, "DOCKER_HOST": far[1]}
-    made = project("extras-and-groups", tmp_path / "p")
-    kept = json.dumps([f"type=local,dest={tmp_path / 'kept'},mode=max"])
-    first = build(made, cache, variables={**variables, "HATCH_DOCKER_CACHE_TO": kept})
-    assert set(stages(first)) <= {"install-packages", "install-project"}
-    run("docker", "--host", far[1], "builder", "prune", "--all", "--force")
-    edit(made)
-    known = json.dumps([f"type=local,src={tmp_path / 'kept'}"])
-    again = {**variables, "HATCH_DOCKER_CACHE_FROM": known, "HATCH_DOCKER_CACHE_TO": kept}
-    edited = build(made, cache, variables=again)
-    assert stages(edited) == ["install-project"]
-    unknown = build(made, cache, variables={**variables, "HATCH_DOCKER_CACHE_TO": kept})
-    assert stages(unknown) == []
 
 
 def stages(outcome: Outcome) -> list[str]:

@@ -1,0 +1,108 @@
+"""`podman build`: the same Dockerfile, in Podman's own storage."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hatch_docker.engines.caches import CACHE_SECRETS, podman_caches
+from hatch_docker.errors import BuildError
+from hatch_docker.oci.model import host_platform
+from hatch_docker.process import LAST_LINES, ProcessFailed, run
+from hatch_docker.progress import Progress
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.engines.buildx import Order
+
+_STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP \d+/\d+: (?P<what>.*)")
+_FROM = re.compile(r"FROM \S+ AS (?P<stage>\S+)")
+_DONE = re.compile(r"--> [0-9a-f]{12}$")  # after what the step said, if its last line had no end
+
+
+@dataclass(frozen=True, slots=True)
+class Podman:
+    """A Builder; what it is handed is loaded into its storage."""
+
+    program: str
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """See Builder."""
+        return (str(host_platform()),)
+
+    @property
+    def far(self) -> bool:
+        """See Builder."""
+        return False
+
+    def build(self, order: Order, ctx: Context) -> None:
+        """See Builder."""
+        from hatch_docker.engines.buildx import load_handed
+
+        options = podman_caches(order.cache)
+        for handed in order.handed:
+            load_handed([self.program], handed, ctx)
+        command = [
+            self.program, "build", "--target=export", f"--platform={order.platform}", f"--file={order.dockerfile}",
+            f"--output=type=local,dest={order.out}", "--layers", "--pull=missing", *options,
+            *(f"--secret=id={name},env={name}" for name in order.secrets), *(["--ssh=default"] if order.ssh else []),
+        ]  # fmt: skip
+        secrets = [ctx.environ[name] for name in (*order.secrets, *CACHE_SECRETS) if ctx.environ.get(name)]
+        log = PodmanLog(ctx.progress)
+        ctx.progress.info("building in Podman")
+        try:
+            run([*command, str(order.context)], env=ctx.environ, log=log.feed, secrets=secrets, merged=True)
+        except ProcessFailed as failure:
+            raise BuildError(log.explain(failure.output)) from None
+
+
+@dataclass(slots=True)
+class PodmanLog:
+    """Reads what Podman says line by line, and tells each stage that ran with its time."""
+
+    progress: Progress
+    clock: Callable[[], float] = time.monotonic
+    _stage: str = ""
+    _step: str = ""
+    _began: float = 0.0
+    _cached: bool = False
+    _lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
+
+    def feed(self, line: str) -> None:
+        """Take one line."""
+        step = _STEP.match(line)
+        if step:
+            self._step, self._began, self._cached = step["what"], self.clock(), False
+            self._lines.clear()
+            started = _FROM.match(self._step)
+            self._stage = started["stage"] if started else self._stage
+        elif line.startswith("--> Using cache"):
+            self._cached = True
+        elif _DONE.search(line):
+            self._tell()
+            self._step = ""
+        else:
+            self._lines.append(line)
+            self.progress.detail(line)
+
+    def _tell(self) -> None:
+        if not self._step.startswith("RUN"):
+            return
+        if self._cached:
+            self.progress.detail(f"  {self._stage}  cached")
+        else:
+            self.progress.info(f"  {self._stage}  {self.clock() - self._began:.1f} s")
+
+    def explain(self, last: str) -> str:
+        """What failed: the stage and the last lines of its step; else Podman's own last lines."""
+        if not self._step:
+            return f"podman build failed:\n{last}"
+        code = re.search(r"exit status (\d+)", last)
+        reason = f" (exit status {code[1]})" if code else ""
+        said = [line for line in self._lines if not line.startswith("Error: building at STEP")] if code else self._lines
+        return f"stage {self._stage} failed{reason}:\n" + "\n".join(said)

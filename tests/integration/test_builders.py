@@ -1,0 +1,194 @@
+"""Builders that are not this machine's daemon, what they share through caches, and platforms that are not theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.model import Index
+from tests.conftest import need
+from tests.fakes.buildkitd import buildkitd, network
+from tests.integration.builds import Outcome, build, run_build
+from tests.integration.test_docker_registry import Server, remote, server, wait_for  # noqa: F401 - fixtures
+from tests.integration.test_engines_agree import BUILDKIT, PLAIN, docker, edit, podman, project, run  # noqa: F401
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+VERBOSE = {"HATCH_VERBOSE": "1"}
+REGISTRY = "127.0.0.1:5000"  # in a network of its own, where every port is free
+
+
+@dataclass(frozen=True)
+class Far:
+    """A BuildKit far away: the variables of a build that takes place there, and its daemon."""
+
+    variables: Mapping[str, str]
+    daemon: str
+
+    def prune(self) -> None:
+        run("docker", "--host", self.daemon, "builder", "prune", "--all", "--force")
+
+
+@pytest.fixture(scope="module")
+def fars(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Far, Far]]:
+    """Two of them, each empty, in a network with a registry and nothing else."""
+    for program in ("dockerd", "docker", "docker-registry", "unshare", "nsenter", "ip"):
+        need(program)
+    if os.geteuid() != 0:
+        if os.environ.get("CI") == "true":
+            pytest.fail("a second Docker daemon needs root, and nothing is skipped in CI")
+        pytest.skip("a second Docker daemon needs root")
+    place = tmp_path_factory.mktemp("far")
+    for name in ("one", "two"):
+        (place / name).mkdir()
+    settings = {"BUILDX_CONFIG": str(place / "buildx")}
+    config = {
+        "version": 0.1, "log": {"level": "error", "accesslog": {"disabled": True}}, "http": {"addr": REGISTRY},
+        "storage": {"filesystem": {"rootdirectory": str(place / "registry")}},
+    }  # fmt: skip
+    (place / "registry.yml").write_text(json.dumps(config))
+    with network() as inside, buildkitd(place / "one", inside) as one, buildkitd(place / "two", inside) as two:
+        with (place / "log").open("wb") as log:
+            command = [*inside, "docker-registry", "serve", str(place / "registry.yml")]
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            made = []
+            for name, (address, daemon) in (("one", one), ("two", two)):
+                run("docker", "buildx", "create", "--name", name, "--driver", "remote", address, variables=settings)
+                made.append(Far({**BUILDKIT, **settings, **VERBOSE, "HATCH_DOCKER_BUILDER": name}, daemon))
+            yield made[0], made[1]
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def ran(outcome: Outcome) -> list[str]:
+    """The stages that a build had to run."""
+    return re.findall(r"^  ([a-z]+-\S+)  [\d.]+ s$", outcome.output, re.MULTILINE)
+
+
+def cached(outcome: Outcome) -> list[str]:
+    """Those that it took out of a cache."""
+    return re.findall(r"^  ([a-z]+-\S+)  cached", outcome.output, re.MULTILINE)
+
+
+def depend(made: Path, name: str) -> None:
+    """Give a project that has no dependency one."""
+    metadata = made / "pyproject.toml"
+    text = metadata.read_text().replace("[project.scripts]", f'dependencies = ["{name}"]\n\n[project.scripts]')
+    metadata.write_text(text)
+
+
+def forget(cache: Path, place: Path) -> Path:
+    """The cache of a machine that has the same packages and bases, and never built a stage."""
+    for path in (cache / "v1").iterdir():
+        for part in path.iterdir() if path.name == "facts" else [path]:
+            target = place / part.relative_to(cache)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if part.name != "stage tree":
+                target.symlink_to(part)
+    return place
+
+
+def test_a_far_builder_makes_it(fars: tuple[Far, Far], tmp_path: Path, cache: Path) -> None:
+    """By the driver `remote`; the base is handed over as a layout."""
+    made = project("extras-and-groups", tmp_path / "p")
+    digest = build(made, cache, variables=PLAIN).digest
+    other = build(made, cache, variables=fars[0].variables)
+    assert "building in one" in other.output
+    assert other.digest == digest
+
+
+def test_the_registry_s_cache_spares_an_empty_builder_what_another_built(
+    fars: tuple[Far, Far], tmp_path: Path, cache: Path
+) -> None:
+    """Dependencies and builder stages too: of compiled code only what an edit touches is compiled again."""
+    one, two = fars
+    made = project("c-extension", tmp_path / "p")
+    depend(made, "idna")
+    shared = {
+        "HATCH_DOCKER_CACHE_FROM": f"{REGISTRY}/c-extension:cache",
+        "HATCH_DOCKER_CACHE_TO": f"type=registry,ref={REGISTRY}/c-extension:cache",
+    }
+    first = build(made, cache, variables={**one.variables, **shared})
+    assert f"nothing in the cache {REGISTRY}/c-extension:cache yet" in first.output
+    assert {"environment-project", "build-project", "install-project"} <= set(ran(first))
+    other = forget(cache, tmp_path / "other")
+    (made / "dist").rename(tmp_path / "dist")
+    second = build(made, other, variables={**two.variables, **shared})
+    assert ran(second) == []
+    assert {"install-packages", "environment-project", "build-project", "install-project"} <= set(cached(second))
+    assert second.digest == json.loads((tmp_path / "dist" / "c_extension-1.0.0.image.json").read_bytes())["digest"]
+    edit(made)
+    edited = build(made, other, variables={**two.variables, **shared})
+    assert ran(edited) == ["build-project", "install-project"]
+
+
+def test_an_emptied_builder_takes_from_a_directory_what_was_not_edited(
+    fars: tuple[Far, Far], tmp_path: Path, cache: Path
+) -> None:
+    """And with `cache.to` every stage is asked for, also those whose trees we know: a shared cache must be whole."""
+    far = Far({**BUILDKIT, **VERBOSE, "DOCKER_HOST": fars[1].daemon}, fars[1].daemon)
+    made = project("extras-and-groups", tmp_path / "p")
+    to = {"HATCH_DOCKER_CACHE_TO": "type=local,dest=kept"}
+    first = build(made, cache, variables={**far.variables, **to})
+    assert "install-project" in ran(first)
+    far.prune()
+    edit(made)
+    edited = build(made, cache, variables={**far.variables, **to, "HATCH_DOCKER_CACHE_FROM": "type=local,src=kept"})
+    assert ran(edited) == ["install-project"]
+    assert "install-packages" in cached(edited)
+    unknown = build(made, cache, variables={**far.variables, **to})
+    assert ran(unknown) == []
+
+
+def test_two_platforms_are_one_index_without_emulation(docker: str, tmp_path: Path, cache: Path) -> None:  # noqa: F811
+    """The embedded engine's, digest and all: wheels are installed by the same base for the builder's own platform."""
+    made = project("hello", tmp_path / "p")
+    depend(made, "markupsafe")
+    both = {"HATCH_DOCKER_PLATFORMS": "linux/amd64,linux/arm64", "SOURCE_DATE_EPOCH": "1700000000"}
+    digest = build(made, cache, variables={**PLAIN, **both}).digest
+    other = build(made, forget(cache, tmp_path / "other"), variables={**BUILDKIT, **VERBOSE, **both})
+    # Compiled wheels differ, the project's pure one is the same tree for both.
+    assert sorted([*ran(other), *cached(other)])[:2] == ["install-packages", "install-packages"]
+    assert "install-project" in ran(other)
+    assert other.digest == digest
+    item = other.item()
+    assert isinstance(item, Index)
+    assert [str(image.platform) for image in item.images] == ["linux/amd64", "linux/arm64"]
+
+
+def test_what_has_to_be_compiled_is_refused_for_a_platform_that_the_builder_has_not(
+    docker: str, tmp_path: Path, cache: Path  # noqa: F811
+) -> None:
+    made = project("c-extension", tmp_path / "p")
+    refused = run_build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_PLATFORMS": "linux/arm64"})
+    assert refused.status == 1
+    assert re.search(r"compiler for base debian:trixie .* not for linux/arm64|has to be compiled for", refused.output)
+    assert "Traceback" not in refused.output
+
+
+def test_podman_shares_its_steps_through_a_registry(
+    podman: dict[str, str], server: Server, tmp_path: Path, cache: Path  # noqa: F811
+) -> None:
+    """In a repository of their own; stages are told with their times, as with buildx."""
+    registries = f'[[registry]]\nlocation = "{server.host}"\ninsecure = true\n'
+    (tmp_path / "registries.conf").write_text(registries)
+    variables = {
+        **BUILDKIT, **VERBOSE, **podman, "HATCH_DOCKER_BUILDER": "podman",
+        "CONTAINERS_REGISTRIES_CONF": str(tmp_path / "registries.conf"),
+        "HATCH_DOCKER_CACHE_FROM": f"{server.host}/hello/cache", "HATCH_DOCKER_CACHE_TO": f"{server.host}/hello/cache",
+    }  # fmt: skip
+    made = project("hello", tmp_path / "p")
+    assert ran(build(made, cache, variables=variables)) == ["install-project"]
+    run("podman", "rmi", "--all", "--force", variables=podman)
+    again = build(made, forget(cache, tmp_path / "other"), variables=variables)
+    assert ran(again) == []
+    assert "install-project" in cached(again)
