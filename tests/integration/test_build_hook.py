@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +17,7 @@ from hatch_docker.oci.layer import layer_entries
 from tests.conftest import need
 from tests.integration.builds import Outcome
 from tests.integration.test_builds import check_option
+from tests.integration.test_engines_agree import docker  # noqa: F401 - a fixture
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -101,6 +103,25 @@ def test_wheel_and_target_give_one_digest(tmp_path: Path, cache: Path) -> None:
     target = run([*HATCHLING[:-1], "docker"], write("hello", tmp_path / "q"), cache, {})
     assert hook.digest == target.digest
     assert hook.receipt["wheel"] == target.receipt["wheel"]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("kind", ["hello", "c-extension"])
+def test_docker_makes_the_image_of_that_wheel_too(
+    kind: str, docker: str, tmp_path: Path, cache: Path  # noqa: F811
+) -> None:
+    """The hook's wheel is installed in a stage, never built in one: the same hash, the same digest."""
+    base = f"debian:{own_suite()}" if kind == "c-extension" else "debian:trixie"
+    project = write(kind, tmp_path / "p", options=check_option(kind), base=base)
+    module = next(path for path in sorted(project.rglob("*.py")) if path.name != "hatch_build.py")
+    module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")  # no cache has seen it
+    outcome = run(BUILD, project, cache, {**ENABLE, "HATCH_DOCKER_ENGINE": "buildkit"})
+    check_agreement(outcome)
+    assert "install-project" in outcome.output
+    assert "build-project" not in outcome.output
+    digest, wheel = outcome.digest, outcome.receipt["wheel"]
+    again = run(BUILD, project, cache)
+    assert (again.digest, again.receipt["wheel"]) == (digest, wheel)
 
 
 def test_off_unless_enabled(tmp_path: Path, cache: Path) -> None:

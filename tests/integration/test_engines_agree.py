@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.engines.dockerfile import pair, words
+from hatch_docker.engines.dockerfile import pair, quoted, words
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Platform
@@ -305,24 +305,34 @@ def test_what_hatch_leaves_out_is_in_no_context(tmp_path: Path, cache: Path) -> 
 
 
 def test_any_value_arrives_as_it_is(docker: str, tmp_path: Path) -> None:
-    """Some hundred wild texts through a real build: variables, labels and arguments, read back."""
+    """Five hundred wild texts through real builds: variables, labels, volumes, commands and arguments, read back."""
     alphabet = "\"'\\$`{}()#%<>|&;*?![]~^=: \t\r\x01\x7f\u0085\u2028őa0-+/@," + "EOF"
     generator = random.Random(1)
-    texts = ["".join(generator.choices(alphabet, k=generator.randrange(1, 30))) for _ in range(250)]
-    lines = ["FROM scratch", "COPY Dockerfile /"]
-    lines += [f"ENV {pair(f'E{number}', text)}" for number, text in enumerate(texts)]
-    lines += [f"LABEL {pair(f'l{number}', text)}" for number, text in enumerate(texts)]
-    lines += [f"CMD {words(*texts)}"]
-    (tmp_path / "Dockerfile").write_text("\n".join(lines) + "\n")
-    name = "hatch-docker/quoting:test"
-    run(docker, "build", "--quiet", "--tag", name, tmp_path)
-    try:
-        (found,) = json.loads(run(docker, "image", "inspect", name))
-    finally:
-        run(docker, "rmi", name)
-    config = found["Config"]
-    assert [item for item in config["Env"] if item.startswith("E")] == [f"E{n}={text}" for n, text in enumerate(texts)]
-    assert {key: value for key, value in config["Labels"].items() if key.startswith("l")} == {
+    texts = ["".join(generator.choices(alphabet, k=generator.randrange(1, 30))) for _ in range(500)]
+
+    def config(*lines: str) -> Any:
+        (tmp_path / "Dockerfile").write_text("\n".join(["FROM scratch", "COPY Dockerfile /", *lines]) + "\n")
+        name = "hatch-docker/quoting:test"
+        run(docker, "build", "--quiet", "--tag", name, tmp_path)
+        try:
+            return json.loads(run(docker, "image", "inspect", name))[0]["Config"]
+        finally:
+            run(docker, "rmi", name)
+
+    def pairs(letter: str) -> list[str]:
+        return [pair(f"{letter}{number}", text) for number, text in enumerate(texts)]
+
+    # Variables last, and arguments apart: BuildKit takes minutes to look for 1000 of them in each later word.
+    found = config(
+        f"VOLUME {words(*(quoted(f'/{text}') for text in texts))}", f"CMD {words(*texts)}",
+        "LABEL " + " \\\n    ".join(pairs("l")), "ENV " + " \\\n    ".join(pairs("E")),
+    )  # fmt: skip
+    assert [item for item in found["Env"] if item.startswith("E")] == [f"E{n}={text}" for n, text in enumerate(texts)]
+    assert {key: value for key, value in found["Labels"].items() if key.startswith("l")} == {
         f"l{n}": text for n, text in enumerate(texts)
     }
-    assert config["Cmd"] == texts
+    assert set(found["Volumes"]) == {f"/{text}" for text in texts}
+    assert found["Cmd"] == texts
+    taken = "ENV " + " ".join(f'E{number}="$A{number}"' for number in range(len(texts)))
+    found = config(*(f"ARG {one}" for one in pairs("A")), taken)
+    assert [item for item in found["Env"] if item.startswith("E")] == [f"E{n}={text}" for n, text in enumerate(texts)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +16,7 @@ from hatch_docker.oci.layer import layer_entries
 from tests.conftest import need
 from tests.fakes.index import FakeIndex, make_wheel
 from tests.integration.builds import Outcome, build, run_build
-from tests.integration.test_engines_agree import BUILDKIT, PLAIN, docker, project, run  # noqa: F401 - a fixture
+from tests.integration.test_engines_agree import BUILDKIT, PLAIN, docker, edit, project, run  # noqa: F401 - a fixture
 from tests.integration.test_sources import only_source
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
@@ -174,3 +176,64 @@ def test_an_sdist_that_gives_another_package_is_refused(
         failed = run_build(made, cache, variables={**PLAIN, **asked, "HATCH_DOCKER_ENGINE": engine})
     assert failed.status == 1
     assert "building one_more-1.0.tar.gz gave other-1.0-py3-none-any.whl, which is another package" in failed.output
+
+
+def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cache: Path) -> None:  # noqa: F811
+    made = project("c-extension", tmp_path / "p")
+    talk = 'for number in range(1, 31):\n    print("line", number, flush=True)\nraise SystemExit("no luck today")\n'
+    (made / "hatch_build.py").write_text(talk)
+    failed = run_build(made, cache, variables=BUILDKIT)
+    assert failed.status == 1
+    told = failed.output.partition("stage build-project failed (exit status 1):\n")[2].splitlines()
+    assert told == [*(f"line {number}" for number in range(12, 31)), "no luck today"]
+
+
+def steps(docker: str, dockerfile: Path) -> dict[str, bool]:  # noqa: F811
+    """The steps of a build by `stage: instruction`, and whether BuildKit took each from its cache."""
+    command = [
+        docker, "buildx", "build", "--progress=rawjson", "--output=type=cacheonly", f"--file={dockerfile}",
+        str(dockerfile.with_suffix(".context")),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, bool] = {}
+    text, decoder = done.stderr.lstrip(), json.JSONDecoder()
+    while text.startswith("{"):
+        value, end = decoder.raw_decode(text)
+        text = text[end:].lstrip()
+        for vertex in value.get("vertexes") or ():
+            step = re.match(r"\[(?:\S+ )?(\S+) +\d+/\d+\] (RUN|COPY)", vertex.get("name", ""))
+            if step and vertex.get("completed"):
+                found[f"{step[1]}: {step[2]}"] = bool(vertex.get("cached"))
+    return found
+
+
+def test_an_edit_and_a_version_bump_rerun_the_wheel_and_its_install_alone(
+    docker: str, tmp_path: Path, cache: Path  # noqa: F811
+) -> None:
+    """As BuildKit itself tells, in a build that asks for every stage: what is compiled with and depended on stays."""
+    made = project("c-extension", tmp_path / "p")
+    source = made / "pyproject.toml"
+    source.write_text(source.read_text().replace("[project]", '[project]\ndependencies = ["idna>=3"]'))
+
+    def again() -> tuple[set[str], set[str]]:
+        outcome = build(made, cache, verb="docker:dockerfile", variables=PLAIN)
+        found = steps(docker, max(outcome.directory.glob("*.Dockerfile")))
+        return {step for step in found if found[step]}, {step for step in found if not found[step]}
+
+    _, run_first = again()
+    assert {"build-project: RUN", "install-project: RUN"} <= run_first
+    assert not again()[1]
+    wheel = {"sdist-project: COPY", "build-project: RUN", "install-project: RUN", "runtime: COPY"}
+    for change in (edit, bump):
+        change(made)
+        kept, rerun = again()
+        assert rerun <= wheel
+        assert {"build-project: RUN", "install-project: RUN"} <= rerun
+        assert {"environment-project: RUN", "install-packages: RUN"} <= kept
+
+
+def bump(made: Path) -> None:
+    """The next version."""
+    source = made / "pyproject.toml"
+    source.write_text(source.read_text().replace('version = "1.0.0"', 'version = "1.0.1"'))
