@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.context import Context, open_context
-from hatch_docker.engines.buildx import Buildx, find_builder
+from hatch_docker.engines.buildx import Buildx, Order, find_builder, load_handed
 from hatch_docker.engines.podman import Podman, PodmanLog
 from hatch_docker.engines.rawjson import Log
-from hatch_docker.errors import DaemonError
+from hatch_docker.engines.recipe import Handed
+from hatch_docker.errors import BuildError, DaemonError
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan import CachePlan
 from hatch_docker.progress import Progress, silent
+from tests.fakes.bases import python_image
 
 INSPECT = "Name: default\nDriver: docker\n"
 
@@ -88,6 +94,68 @@ def test_what_a_builder_runs_is_known(tmp_path: Path) -> None:
     found = find_builder("", shims(tmp_path, docker=docker(inspect=inspect)))
     assert found.platforms == ("linux/amd64", "linux/amd64/v2", "linux/arm64")
     assert not found.far
+
+
+@pytest.mark.parametrize(
+    ("driver", "far"),
+    [("docker", False), ("docker-container", True), ("remote", True), ("kubernetes", True), ("cloud", True)],
+)
+def test_images_are_sent_to_every_driver_but_the_daemon_s_own(driver: str, far: bool, tmp_path: Path) -> None:
+    """As layouts: no driver but `docker` has a store that an image could be loaded into."""
+    found = find_builder("some", shims(tmp_path, docker=docker(inspect=f"Name: some\nDriver: {driver}\n")))
+    assert found.far is far
+
+
+BOOT = {"digest": "sha256:5", "name": "[internal] booting buildkit"}
+WAIT = {"digest": "sha256:5", "name": "[internal] waiting for connection"}
+EXPORT = {"digest": "sha256:5", "name": "exporting cache to registry"}
+NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch to a different driver, and try again."
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            json.dumps({"vertexes": [{**BOOT, "error": "no such image"}]}),
+            "builder 'far' (driver kubernetes) does not start: no such image; `docker buildx inspect --bootstrap far`",
+        ),
+        (json.dumps({"vertexes": [{**WAIT, "error": "deadline exceeded"}]}), "does not start: deadline exceeded"),
+        (
+            json.dumps({"vertexes": [{**EXPORT, "error": "connection refused"}]}),
+            "exporting cache to registry failed (connection refused); with ignore-error=true in cache.to",
+        ),
+        (NO_EXPORT, "tool.hatch-docker.cache.to: Cache export is not supported for the docker driver; name a builder"),
+        ("ERROR: Cannot connect to the Docker daemon at unix:///x. Is it up?", "no Docker daemon answers"),
+        ("ERROR: something new", "docker buildx cannot build: something new; look at `docker buildx inspect far`"),
+    ],
+)  # fmt: skip
+def test_what_fails_before_any_step_is_one_line(said: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "said").write_text(said)
+    ctx = shims(tmp_path, docker=f"{shutil.which('cat')} {tmp_path}/said >&2; exit 1")
+    with pytest.raises((BuildError, DaemonError)) as error:
+        Buildx(str(tmp_path / "bin/docker"), "far", "kubernetes").build(order(tmp_path), ctx)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def order(path: Path) -> Order:
+    return Order(path, path, path, Platform("linux", "amd64"), (), CachePlan(), path, ())
+
+
+def test_a_login_that_a_cache_needs_is_hidden_where_buildx_says_it(tmp_path: Path) -> None:
+    ctx = shims(tmp_path, docker='echo "ERROR: gha: bad token $ACTIONS_RUNTIME_TOKEN" >&2; exit 1')
+    ctx = replace(ctx, environ={**ctx.environ, "ACTIONS_RUNTIME_TOKEN": "s3cret-0123456789"})
+    with pytest.raises(DaemonError, match=r"gha: bad token \*\*\*;"):
+        Buildx(str(tmp_path / "bin/docker"), "far", "remote").build(order(tmp_path), ctx)
+
+
+@pytest.mark.parametrize("program", ["docker", "podman"])
+def test_an_image_that_cannot_be_loaded_is_one_line(program: str, tmp_path: Path) -> None:
+    """It names the program that refused it."""
+    ctx = shims(tmp_path, **{program: "echo 'no space left on device' >&2; exit 1"})
+    with pytest.raises(DaemonError) as error:
+        load_handed([str(tmp_path / "bin" / program)], Handed("hatch-docker/base:1", python_image()), ctx)
+    assert str(error.value).startswith(f"{program} cannot build: no space left on device; ")
 
 
 def log_of(*values: dict[str, object], indent: int | None = None) -> tuple[Log, list[str]]:

@@ -66,6 +66,8 @@ class Log:
         hint = ""
         if "exec format error" in f"{said}{self.error}":
             hint = "; this builder cannot run that platform's programs: name one that can (builder = ...)"
+        elif self.failed.startswith("exporting cache"):
+            hint = "; with ignore-error=true in cache.to the build goes on"
         return f"{stage} failed ({reason}){hint}" + (f":\n{said}" if said else "")
 
     def _take(self, value: dict[str, Any]) -> None:
