@@ -43,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     lock.add_argument("--upgrade", action="store_true", help="take the newest of everything")
     lock.add_argument("--check", action="store_true", help="only tell whether the lock does, by the exit status")
     lock.set_defaults(run=_lock)
+    push = commands.add_parser("push", help="push an archive that was built; builds nothing")
+    push.add_argument("archive", type=Path, nargs="?", default=Path("dist"), help="default: the only one in dist/")
+    push.add_argument("--registry", action="append", default=[], help="a registry or a repository; several times")
+    push.add_argument("--tag", action="append", default=[], help="a tag instead of those of the build; several times")
+    push.add_argument("--allow-dirty", action="store_true", help="push what no commit has, too")
+    push.add_argument("-q", "--quiet", action="store_true", help="tell nothing but the image's names by digest")
+    push.set_defaults(run=_push)
     clean = commands.add_parser("clean", help="bound the cache by age and size, or empty it")
     clean.add_argument("--max-age", type=float, default=MAX_AGE / DAY, metavar="DAYS", help="default: %(default)s")
     clean.add_argument("--max-size", type=float, default=MAX_BYTES / 1e9, metavar="GB", help="default: %(default)s")
@@ -68,6 +75,18 @@ def _lock(options: argparse.Namespace) -> None:
     for line in done.changes:
         print(line)  # noqa: T201
     print(f"{done.path.name}: {'written' if done.written else 'nothing changes'}")  # noqa: T201
+
+
+def _push(options: argparse.Namespace) -> None:
+    from hatch_docker.context import open_context
+    from hatch_docker.progress import Progress
+    from hatch_docker.publish import push_archives
+
+    given = {"registries": ",".join(options.registry), "tags": ",".join(options.tag)}
+    given |= {"allow-dirty": "1"} if options.allow_dirty else {}
+    progress = Progress(lambda line: print(line, file=sys.stderr), -1 if options.quiet else 0)  # noqa: T201
+    for name in push_archives([options.archive], Path(), {}, given, open_context(os.environ, progress)):
+        print(name)  # noqa: T201
 
 
 def _project() -> DockerBuilder:

@@ -46,7 +46,7 @@ def make_plan(project: Project, config: Config, host: Platform) -> Plan:
     return Plan(
         name=project.file_name,
         version=project.version,
-        references=tuple(f"{image}:{tag}" for tag in tags),
+        image=image,
         tags=tags,
         repositories=repositories,
         revision=project.revision.commit if project.revision else "",

@@ -16,6 +16,14 @@ def hatch_register_builder() -> type[Any]:
 
 
 @hookimpl
+def hatch_register_publisher() -> type[Any]:
+    """The publisher `docker`; called by hatch itself, never by hatchling, and only there it can be imported."""
+    from hatch_docker.publisher import DockerPublisher
+
+    return DockerPublisher
+
+
+@hookimpl
 def hatch_register_build_hook() -> type[Any]:
     """The build hook `docker`: the image of a wheel, after it is built."""
     from hatch_docker.build_hook import DockerBuildHook

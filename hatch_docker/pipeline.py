@@ -29,8 +29,7 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
     before the push. Raises, once the receipt is written, what kept the image from a registry.
     """
     if plan.push:
-        image = plan.references[0].rpartition(":")[0]
-        check_destinations(plan.repositories, image, plan.dirty, allow_dirty=plan.allow_dirty)
+        check_destinations(plan.repositories, plan.image, plan.dirty, allow_dirty=plan.allow_dirty)
     timings: dict[str, float] = {}
     for path in _outputs(plan, directory):
         check_free(path)
@@ -48,7 +47,7 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
             ctx.progress.warn(str(damaged))
     for line in summary(receipt):
         ctx.progress.info(line)
-    write_report(receipt, directory, source.root, plan.dotenv, ctx.environ)
+    write_report(receipt, directory, source.root / plan.dotenv if plan.dotenv else None, ctx.environ)
     if error := failure(receipt.deliveries):
         raise error
     return receipt

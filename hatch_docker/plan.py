@@ -116,7 +116,7 @@ class Plan:
 
     name: str                             # normalised as in file names: my_app
     version: str
-    references: tuple[str, ...]           # image:tag, one a tag: the names in the archive and in daemons
+    image: str                            # the name without a tag
     tags: tuple[str, ...]
     repositories: tuple[str, ...]         # where a push goes, each with its registry
     revision: str                         # the commit, "" where there is none
@@ -145,7 +145,12 @@ class Plan:
     guesses: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()           # what the user should read even without -v
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """image:tag, one a tag: the names in the archive and in daemons."""
+        return tuple(f"{self.image}:{tag}" for tag in self.tags)
+
 
 def plan_json(plan: Plan) -> dict[str, Any]:
     """The plan as JSON values, for `docker:plan`."""
-    return {"schema": 1, **asdict(plan)}
+    return {"schema": 1, "references": plan.references, **asdict(plan)}

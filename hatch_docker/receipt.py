@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 from hatch_docker.engines import Built
+from hatch_docker.errors import ImageError
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.plan import Plan
 from hatch_docker.progress import megabytes
@@ -55,6 +58,7 @@ class Receipt:
     digest: str
     references: tuple[str, ...]
     archive: str                                # a name beside the receipt; "" where none was written
+    image: str                                  # the name without a tag
     tags: tuple[str, ...]
     repositories: tuple[str, ...]
     deliveries: tuple[Delivery, ...]
@@ -97,6 +101,7 @@ def make_receipt(
         digest=item.digest,
         references=(*pushed, *loaded),
         archive=archive,
+        image=plan.image,
         tags=plan.tags,
         repositories=plan.repositories,
         deliveries=tuple(deliveries),
@@ -109,6 +114,46 @@ def make_receipt(
         sbom=None,
         timings={step: round(seconds, 3) for step, seconds in timings.items()},
     )
+
+
+def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[str]) -> Receipt:
+    """What can be told of an archive that has lost its receipt; of its layers, no more than their sizes."""
+    images = item.images if isinstance(item, Index) else (item,)
+    labels: dict[str, str] = (images[0].config_json.get("config") or {}).get("Labels") or {}
+    prefix = "org.opencontainers.image."
+    revision = labels.get(prefix + "revision", "")
+    platforms = tuple(
+        PlatformReceipt(str(one.platform), one.digest, one.size, 0, tuple(
+            LayerReceipt(layer.descriptor.digest, layer.diff_id, layer.descriptor.size, None, "", (), True)
+            for layer in one.layers
+        ))
+        for one in images
+    )  # fmt: skip
+    return Receipt(
+        schema=1, name=labels.get(prefix + "title", image), version=labels.get(prefix + "version", ""),
+        digest=item.digest, references=(), archive=archive, image=image, tags=tuple(tags), repositories=(),
+        deliveries=(), revision=revision, dirty=(revision,) if revision.endswith("-dirty") else (), platforms=platforms,
+        base={}, python="", wheel=None, sbom=None, timings={},
+    )  # fmt: skip
+
+
+def read_receipt(path: Path) -> Receipt:
+    """The receipt in a file; raises ImageError for one that another version wrote, or nobody."""
+    try:
+        value: dict[str, Any] = json.loads(path.read_bytes())
+        value["deliveries"] = [Delivery(**_tuples(delivery)) for delivery in value["deliveries"]]
+        for platform in value["platforms"]:
+            platform["layers"] = [LayerReceipt(**_tuples(layer)) for layer in platform["layers"]]
+        value["platforms"] = [PlatformReceipt(**_tuples(platform)) for platform in value["platforms"]]
+        return Receipt(**_tuples(value))
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ImageError(f"{path} is no receipt of this version of hatch-docker: build again") from error
+
+
+def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
 
 
 def _wheel(built: Sequence[Built]) -> dict[str, str] | None:

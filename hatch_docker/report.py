@@ -11,18 +11,15 @@ from hatch_docker.progress import megabytes
 from hatch_docker.receipt import Receipt, costs
 
 
-def write_report(
-    receipt: Receipt, directory: Path, root: Path, dotenv: str, environ: Mapping[str, str]
-) -> None:
+def write_report(receipt: Receipt, directory: Path, dotenv: Path | None, environ: Mapping[str, str]) -> None:
     """Tell the pipeline what was made, in the files that it names; without any, nothing is done.
 
-    `directory` is that of the archive, `dotenv` a path relative to `root`. Raises StoreError for a file that cannot
-    be written.
+    `directory` is that of the archive. Raises StoreError for a file that cannot be written.
     """
-    if dotenv:
+    if dotenv is not None:
         from hatch_docker.outputs import replacing
 
-        with replacing(root / dotenv) as stream:
+        with replacing(dotenv) as stream:
             stream.write(dotenv_text(receipt, directory).encode())
     if environ.get("GITHUB_OUTPUT"):
         _append(Path(environ["GITHUB_OUTPUT"]), github_text(receipt, directory))

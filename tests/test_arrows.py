@@ -49,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "receipt": {"engines", "oci", "plan", "release", *HANDS},
     "report": {"receipt", *HANDS},
     "pipeline": {"check", "engines", "oci", "plan", "project", "receipt", "release", "report", *HANDS},
+    "publish": {"config", "oci", "receipt", "release", "report", *HANDS},
     # the doors
     "ending": set(),
     "doors": {
@@ -59,13 +60,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "builder": {"doors", "engines.eject", "plan", "project", *HANDS},
     "build_hook": {"doors", "plan", "project", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
-    "cli": {"__init__", "builder", "config", "doors", "ending", "lock", "plan", "project", "prune", *HANDS},
-    "hooks": {"builder", "build_hook"},
+    "cli": {"__init__", "builder", "config", "doors", "ending", "lock", "plan", "project", "prune", "publish", *HANDS},
+    "publisher": {"doors", "publish", *HANDS},
+    "hooks": {"builder", "build_hook", "publisher"},
     "__main__": {"cli"},
 }
 
 LIBRARIES: dict[str, set[str]] = {
     "hatchling": {"hooks", "builder", "build_hook", "doors", "project"},
+    "hatch": {"publisher"},
     "subprocess": {"process", "wheels.stage"},
     "urllib3": {"transport", "answers"},  # answers: what the client's exceptions mean
     "docker": {"oci.docker_api"},
@@ -159,7 +162,7 @@ def test_the_environment_is_read_at_the_doors() -> None:
         and node.value.id == "os"
     }
     # pep517 is a program of its own, in the builder.
-    assert readers <= {"builder", "build_hook", "cli", "__main__", "wheels.pep517"}
+    assert readers <= {"builder", "build_hook", "publisher", "cli", "__main__", "wheels.pep517"}
 
 
 def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -22,7 +22,7 @@ ONE, TWO = (
 )
 RECEIPT = Receipt(
     schema=1, name="app", version="1.0", digest=DIGEST, references=(ONE.reference, TWO.reference),
-    archive="app-1.0.oci.tar", tags=("1.0", "latest"), repositories=("one.example/app", "two.example/app"),
+    archive="app-1.0.oci.tar", image="app", tags=("1.0", "latest"), repositories=("one.example/app", "two.example/app"),
     deliveries=(ONE, TWO), revision="", dirty=(),
     platforms=(PlatformReceipt("linux/amd64", DIGEST, 20_001_000, 50_002_000, LAYERS),),
     base={"name": "debian:trixie", "digest": DIGEST}, python="3.13.5", wheel=None, sbom=None, timings={},
@@ -46,7 +46,7 @@ def github(text: str) -> dict[str, str]:
 def test_github_s_outputs_are_appended(tmp_path: Path) -> None:
     path = tmp_path / "output"
     path.write_text("mine<<x\n1\nx\n")
-    write_report(RECEIPT, Path("/dist"), tmp_path, "", {"GITHUB_OUTPUT": str(path)})
+    write_report(RECEIPT, Path("/dist"), None, {"GITHUB_OUTPUT": str(path)})
     assert github(path.read_text()) == {
         "mine": "1", "name": "app", "version": "1.0", "digest": DIGEST, "reference": ONE.reference,
         "references": f"{ONE.reference}\n{TWO.reference}", "tags": "1.0\nlatest", "archive": "/dist/app-1.0.oci.tar",
@@ -58,14 +58,14 @@ def test_no_value_can_end_itself_and_be_two(tmp_path: Path) -> None:
     """A name with a line break, should one ever get there, stays one value."""
     path = tmp_path / "output"
     evil = replace(RECEIPT, tags=("1.0\nend-0\ndigest=evil",))
-    write_report(evil, Path("/dist"), tmp_path, "", {"GITHUB_OUTPUT": str(path)})
+    write_report(evil, Path("/dist"), None, {"GITHUB_OUTPUT": str(path)})
     found = github(path.read_text())
     assert (found["tags"], found["digest"]) == ("1.0\nend-0\ndigest=evil", DIGEST)
 
 
 def test_gitlab_s_variables(tmp_path: Path) -> None:
     """One line a variable, no quotes, nothing empty; none is named as an option of ours."""
-    write_report(replace(RECEIPT, archive=""), Path("/dist"), tmp_path, "reports/image.env", {})
+    write_report(replace(RECEIPT, archive=""), Path("/dist"), tmp_path / "reports/image.env", {})
     lines = (tmp_path / "reports/image.env").read_text().splitlines()
     assert lines == [
         "IMAGE_NAME=app", "IMAGE_VERSION=1.0", f"IMAGE_DIGEST={DIGEST}", f"IMAGE_REFERENCE={ONE.reference}",
@@ -76,7 +76,7 @@ def test_gitlab_s_variables(tmp_path: Path) -> None:
 def test_the_step_summary_is_markdown(tmp_path: Path) -> None:
     path = tmp_path / "summary"
     failed = replace(TWO, error="it said no")
-    write_report(replace(RECEIPT, deliveries=(ONE, failed)), Path("/dist"), tmp_path, "", {
+    write_report(replace(RECEIPT, deliveries=(ONE, failed)), Path("/dist"), None, {
         "GITHUB_STEP_SUMMARY": str(path)
     })  # fmt: skip
     text = path.read_text()
@@ -86,10 +86,10 @@ def test_the_step_summary_is_markdown(tmp_path: Path) -> None:
 
 
 def test_without_a_pipeline_nothing_is_written(tmp_path: Path) -> None:
-    write_report(RECEIPT, tmp_path, tmp_path, "", {"GITHUB_OUTPUT": "", "GITHUB_STEP_SUMMARY": ""})
+    write_report(RECEIPT, tmp_path, None, {"GITHUB_OUTPUT": "", "GITHUB_STEP_SUMMARY": ""})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"cannot write .*gone/output: No such file"):
-        write_report(RECEIPT, tmp_path, tmp_path, "", {"GITHUB_OUTPUT": str(tmp_path / "gone/output")})
+        write_report(RECEIPT, tmp_path, None, {"GITHUB_OUTPUT": str(tmp_path / "gone/output")})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.documents import parse_manifest
+from hatch_docker.oci.documents import parse_index, parse_manifest
 from hatch_docker.oci.layout import (
     DOCUMENT_LIMIT,
     LAYOUT,
@@ -207,6 +207,18 @@ def read_archive(path: Path, platform: Platform | None = None) -> Image | Index:
         with _Window(path, offset, min(size, DOCUMENT_LIMIT)) as window:
             documents.append(window.read() or b"")
     return read_item(documents[0], documents[1], open_blob, platform, f"the archive {path}")
+
+
+def archive_names(path: Path) -> list[str]:
+    """The full names, tags included, that an archive gives its image; raises ImageError where it has no index."""
+    members = _locate(path)
+    if "index.json" not in members:
+        raise ImageError(f"the archive {path} has no index.json: not an OCI layout")
+    offset, size = members["index.json"]
+    with _Window(path, offset, min(size, DOCUMENT_LIMIT)) as window:
+        children = parse_index(window.read() or b"", f"the archive {path}")
+    names = [child.annotations.get(CONTAINERD_NAME, "") for child in children]
+    return list(dict.fromkeys(name for name in names if name))
 
 
 def _locate(path: Path) -> dict[str, tuple[int, int]]:

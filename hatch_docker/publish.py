@@ -1,0 +1,117 @@
+"""Push what was built: an archive, with its receipt where there is one. Nothing is built again."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.context import Context
+from hatch_docker.errors import ConfigError, ImageError
+from hatch_docker.oci.archive import archive_names, read_archive
+from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.outputs import replacing
+from hatch_docker.receipt import Receipt, bare_receipt, read_receipt
+from hatch_docker.release.deliver import NOTHING, Lower, check_destinations, deliver, failure
+from hatch_docker.release.names import repositories_of
+from hatch_docker.report import write_report
+
+SUFFIX = ".oci.tar"
+
+
+def push_archives(
+    archives: Iterable[Path], root: Path, table: Mapping[str, Any], options: Mapping[str, str], ctx: Context
+) -> list[str]:
+    """Push some archives, or the only one in a directory; returns their names by digest.
+
+    `table` is [tool.hatch-docker] of the project in `root`, where there is one; `options` are those of a command
+    line, and count for more than the environment's variables.
+    """
+    from hatch_docker.config import PREFIX, load_config
+
+    given = {PREFIX + name.upper().replace("-", "_"): value for name, value in options.items() if value}
+    environ = {**ctx.environ, **given}
+    config = load_config(table, environ, root / "pyproject.toml")
+    # Templates of the table were filled in when the image was built.
+    tags = config.tags if environ.get(f"{PREFIX}TAGS") else ()
+    dotenv = root / config.dotenv if config.dotenv else None
+    return [
+        name
+        for path in archives
+        for name in publish(
+            find_archive(path) if path.is_dir() else path, ctx, registries=config.registries, tags=tags,
+            allow_dirty=config.allow_dirty, dotenv=dotenv,
+        ).pushed
+    ]  # fmt: skip
+
+
+def publish(
+    archive: Path, ctx: Context, *, registries: Sequence[str] = (), tags: Sequence[str] = (), allow_dirty: bool = False,
+    dotenv: Path | None = None,
+) -> Receipt:
+    """Push an archive to the repositories and under the tags of its receipt, or to `registries` and under `tags`.
+
+    The receipt then says what became of it. Raises ImageError for what is no image of ours, ConfigError where it
+    is not told where to push, or may not be; RegistryError or TransientError once the receipt is written.
+    """
+    item = read_archive(archive)
+    receipt, path = receipt_of(archive, item)
+    repositories = repositories_of(receipt.image, registries) if registries else receipt.repositories
+    check_destinations(repositories, receipt.image, receipt.dirty, allow_dirty=allow_dirty)
+    started = time.perf_counter()
+    deliveries = deliver(item, repositories, tags or receipt.tags, ctx, lower=_lower(receipt))
+    loaded = [name for name in receipt.references if "@" not in name]
+    receipt = replace(
+        receipt,
+        deliveries=deliveries,
+        references=(*(delivery.reference for delivery in deliveries if not delivery.error), *loaded),
+        timings={**receipt.timings, "push": round(time.perf_counter() - started, 3)},
+    )
+    if path is not None:
+        with replacing(path) as stream:
+            stream.write(receipt.to_json())
+    write_report(receipt, archive.parent, dotenv, ctx.environ)
+    if error := failure(deliveries):
+        raise error
+    return receipt
+
+
+def find_archive(directory: Path) -> Path:
+    """The only archive in a directory; raises ConfigError where there is none, or which one is not told."""
+    found = sorted(path for path in directory.glob(f"*{SUFFIX}") if path.is_file())
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConfigError(f"{directory} holds no {SUFFIX}: run `hatch build -t docker` first, or name an archive")
+    names = ", ".join(path.name for path in found[:5])
+    raise ConfigError(f"{directory} holds {len(found)} archives ({names}): name the one to push")
+
+
+def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None]:
+    """The receipt beside an archive, and its path; where there is none, what the archive says of itself."""
+    path = archive.with_name(archive.name.removesuffix(SUFFIX) + ".image.json")
+    if not path.is_file():
+        names = [parse_reference(name) for name in archive_names(archive)]
+        image = names[0].familiar.rpartition(":")[0] if names else re.sub(r"[^a-z0-9]+", "-", archive.stem.lower())
+        return bare_receipt(item, archive.name, image, [name.tag for name in names]), None
+    receipt = read_receipt(path)
+    if receipt.digest != item.digest:
+        raise ImageError(
+            f"{path} is not the receipt of {archive.name}: it tells of {receipt.digest}, the archive holds "
+            f"{item.digest}; build again, or move the receipt away"
+        )
+    return receipt, path
+
+
+def _lower(receipt: Receipt) -> Lower:
+    """The layers of a base that came from a registry, which has them."""
+    name = receipt.base.get("name", "")
+    if not name or name.startswith(("debian:", "oci:")):
+        return NOTHING
+    layers = (layer for platform in receipt.platforms for layer in platform.layers)
+    digests = frozenset(layer.digest for layer in layers if layer.kind == "base")
+    return Lower(str(parse_reference(name)), digests)
