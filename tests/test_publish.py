@@ -1,0 +1,158 @@
+"""Pushing what was built: an archive with its receipt, or without, through hatch and through our own command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.cli import main
+from hatch_docker.errors import ConfigError, ImageError
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.mutate import Settings, build_image, scratch
+from hatch_docker.publish import find_archive, receipt_of
+from hatch_docker.receipt import bare_receipt, read_receipt
+from hatch_docker.release.names import PREFIX
+from tests.fakes.images import AMD64, small_image, small_index
+from tests.fakes.registry import FakeRegistry
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def archive(directory: Path, item: Image | Index | None = None, name: str = "app-1.0") -> Path:
+    """An archive under two names, without a receipt."""
+    directory.mkdir(exist_ok=True)
+    path = directory / f"{name}.oci.tar"
+    with path.open("wb") as stream:
+        write_archive(item or small_image(), ["team/app:1.0", "team/app:latest"], stream, host=AMD64)
+    return path
+
+
+def with_receipt(path: Path, item: Image | Index, **facts: Any) -> Path:
+    """A receipt beside an archive; returns its path."""
+    value = json.loads(bare_receipt(item, path.name, "team/app", ["1.0", "latest"]).to_json())
+    receipt = path.with_name(path.name.replace(".oci.tar", ".image.json"))
+    receipt.write_text(json.dumps(value | facts))
+    return receipt
+
+
+def tags(registry: FakeRegistry, repository: str) -> set[str]:
+    return {name for name in registry.repository(repository).manifests if ":" not in name}
+
+
+@pytest.mark.parametrize("item", [small_image(), small_index()], ids=["image", "index"])
+def test_the_receipt_says_where_and_is_told_what_became_of_it(
+    item: Image | Index, registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = archive(tmp_path / "dist", item)
+    receipt = with_receipt(path, item, repositories=[f"{registry.host}/one", f"{registry.host}/two"])
+    assert main(["push", str(path)]) == 0
+    names = [f"{registry.host}/{name}@{item.digest}" for name in ("one", "two")]
+    told = capsys.readouterr()
+    assert told.out.splitlines() == names
+    assert f"{registry.host}/one: 1.0, latest" in told.err
+    assert tags(registry, "one") == tags(registry, "two") == {"1.0", "latest"}
+    assert list(read_receipt(receipt).references) == names
+    assert main(["push", "-q", str(path)]) == 0
+    assert capsys.readouterr().err == ""
+    assert read_receipt(receipt).deliveries[0].sent == 0
+
+
+def test_the_command_line_over_the_variables_over_the_receipt(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tmp_path)
+    with_receipt(path, small_image(), repositories=["registry.invalid/app"])
+    monkeypatch.setenv("HATCH_DOCKER_REGISTRIES", registry.host)
+    monkeypatch.setenv("HATCH_DOCKER_TAGS", "7")
+    assert main(["push", str(path)]) == 0
+    assert tags(registry, "team/app") == {"7"}
+    assert main(["push", str(path), "--registry", f"{registry.host}/other", "--tag", "8", "--tag", "9"]) == 0
+    assert (tags(registry, "team/app"), tags(registry, "other")) == ({"7"}, {"8", "9"})
+
+
+def test_without_a_receipt_the_archive_has_its_names(registry: FakeRegistry, tmp_path: Path) -> None:
+    assert main(["push", str(archive(tmp_path)), "--registry", registry.host]) == 0
+    assert tags(registry, "team/app") == {"1.0", "latest"}
+
+
+def test_it_says_where_to_push(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", str(archive(tmp_path))]) == 1
+    assert "a push needs a registry, and image 'team/app' names none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_what_no_commit_has_is_refused_unless_allowed(
+    bare: bool, registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The receipt knows, and without one the label does."""
+    settings = Settings(labels={PREFIX + "revision": "0123-dirty"})
+    image = build_image(scratch(AMD64), [], settings, 0, {})
+    path = archive(tmp_path, image)
+    if not bare:
+        with_receipt(path, image, dirty=["a.py"])
+    assert main(["push", str(path), "--registry", registry.host]) == 1
+    assert "allow-dirty" in capsys.readouterr().err
+    assert registry.requests == []
+    assert main(["push", str(path), "--registry", registry.host, "--allow-dirty"]) == 0
+
+
+def test_a_failure_that_may_pass_has_its_status(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EX_TEMPFAIL, and the receipt says what did not arrive."""
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    path = archive(tmp_path)
+    receipt = with_receipt(path, small_image(), repositories=[f"{registry.host}/app"])
+    registry.fault("POST", "/blobs/", 503, times=99)
+    assert main(["push", str(path)]) == 75
+    (delivery,) = read_receipt(receipt).deliveries
+    assert delivery.transient and "503" in delivery.error
+    assert read_receipt(receipt).references == ()
+
+
+def test_a_directory_with_one_archive_will_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="run `hatch build -t docker` first"):
+        find_archive(tmp_path)
+    one = archive(tmp_path)
+    assert find_archive(tmp_path) == one
+    archive(tmp_path, name="app-2.0")
+    with pytest.raises(ConfigError, match=r"2 archives \(app-1.0.oci.tar, app-2.0.oci.tar\): name the one to push"):
+        find_archive(tmp_path)
+
+
+def test_a_receipt_of_another_image_is_not_believed(tmp_path: Path) -> None:
+    path = archive(tmp_path)
+    with_receipt(path, small_index())
+    with pytest.raises(ImageError, match=r"is not the receipt of app-1\.0\.oci\.tar"):
+        receipt_of(path, small_image())
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"platforms": 3}', "[" * 100_000])
+def test_a_receipt_of_another_version_is_told(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.image.json"
+    path.write_text(text)
+    with pytest.raises(ImageError, match="no receipt of this version of hatch-docker: build again"):
+        read_receipt(path)
+
+
+@pytest.mark.parametrize("make", ["missing", "empty"])
+def test_what_is_no_archive_is_told(make: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.oci.tar"
+    if make == "empty":
+        path.touch()
+    assert main(["push", str(path)]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
