@@ -89,8 +89,8 @@ def test_the_driver_of_a_named_builder_is_known(tmp_path: Path) -> None:
 
 
 def test_what_a_builder_runs_is_known(tmp_path: Path) -> None:
-    """Its own platform comes first; an asterisk is one that its owner chose."""
-    inspect = f"{INSPECT}\nNodes:\nName: default\nPlatforms:  linux/amd64*, linux/amd64/v2, linux/arm64\n"
+    """Its own platform comes first, then those of its other nodes; an asterisk is one that its owner chose."""
+    inspect = f"{INSPECT}\nNodes:\nName: a\nPlatforms:  linux/amd64*, linux/amd64/v2\nName: b\nPlatforms: linux/arm64\n"
     found = find_builder("", shims(tmp_path, docker=docker(inspect=inspect)))
     assert found.platforms == ("linux/amd64", "linux/amd64/v2", "linux/arm64")
     assert not found.far

@@ -100,9 +100,9 @@ def _inspect(docker: str, name: str, ctx: Context) -> Buildx:
     if failed:
         raise _refusal(failed[1], name)
     driver = re.search(r"^Driver:\s*(\S+)", text, re.MULTILINE)
-    platforms = re.search(r"^Platforms:\s*(.+)$", text, re.MULTILINE)
-    known = tuple(platforms[1].replace("*", "").split(", ")) if platforms else ()
-    return Buildx(docker, name, driver[1] if driver else "docker", version, known)
+    nodes = re.findall(r"^Platforms:\s*(\S.*)$", text, re.MULTILINE)
+    known = [platform.strip(" *") for node in nodes for platform in node.split(",")]
+    return Buildx(docker, name, driver[1] if driver else "docker", version, tuple(known))
 
 
 def _refusal(said: str, name: str, program: str = "docker buildx") -> DaemonError:

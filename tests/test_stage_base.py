@@ -1,0 +1,67 @@
+"""Whose Python runs in the stages of a builder that has other platforms than the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases import Base, open_base
+from hatch_docker.context import Context
+from hatch_docker.engines.dockerfile import Group
+from hatch_docker.engines.recipe import Job, Part, stage_base
+from hatch_docker.errors import BuildError
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.layout import write_layout
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan import BasePlan, BuildPlan
+from hatch_docker.wheels.sdist import Sdist
+from tests.fakes.bases import context, python_image
+from tests.fakes.images import small_index
+
+GZIP = Compression()
+AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
+WHEELS = Part(Group("packages", "dependencies", ("numpy 2.4.0",)))
+COMPILED = Part(
+    Group("project", "project", ("app 1.0",)),
+    job=Job(Sdist(Path("app-1.0.tar.gz"), "app-1.0.tar.gz", "", (), "", ()), BuildPlan(True), (), ()),
+)
+
+
+def arm64(directory: Path, version: str = "3.13.5") -> tuple[Base, Context]:
+    """The arm64 half of a base; the other half has Python 3.13.5."""
+    write_layout(small_index(python_image(), python_image("arm64", version)), directory / "base")
+    ctx = context(directory / "cache")
+    plan = BasePlan("oci", "oci:base", str(directory / "base"))
+    return open_base(plan, ARM64, ctx, compression=GZIP), ctx
+
+
+@pytest.mark.parametrize(
+    ("parts", "platforms", "expected"),
+    [
+        ([WHEELS], ["linux/amd64", "linux/386"], AMD64),
+        ([WHEELS], ["linux/amd64", "linux/arm64"], AMD64),               # no emulation, even where it is to be had
+        ([WHEELS], ["linux/arm64", "linux/arm/v7"], ARM64),
+        ([WHEELS, COMPILED], ["linux/arm64"], ARM64),
+        ([WHEELS, COMPILED], ["linux/amd64", "linux/arm64"], ARM64),     # emulated: it has to be compiled
+    ],
+)
+def test_wheels_are_installed_without_emulation_and_code_is_compiled_with_it(
+    parts: list[Part], platforms: list[str], expected: Platform, tmp_path: Path
+) -> None:
+    base, ctx = arm64(tmp_path)
+    assert stage_base(base, parts, platforms, ctx, GZIP).platform == expected
+
+
+def test_what_cannot_be_compiled_there_is_one_line_with_ways_out(tmp_path: Path) -> None:
+    base, ctx = arm64(tmp_path)
+    said = r"app 1\.0 has to be compiled for linux/arm64, and the builder runs linux/amd64 only; "
+    with pytest.raises(BuildError, match=said):
+        stage_base(base, [WHEELS, COMPILED], ["linux/amd64"], ctx, GZIP)
+
+
+def test_halves_of_a_base_with_different_pythons_are_refused(tmp_path: Path) -> None:
+    """Else the environment would name the other one."""
+    base, ctx = arm64(tmp_path, "3.13.7")
+    with pytest.raises(BuildError, match=r"has Python 3\.13\.7 for linux/arm64 and 3\.13\.5 for linux/amd64"):
+        stage_base(base, [WHEELS], ["linux/amd64"], ctx, GZIP)
