@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 
@@ -17,31 +18,55 @@ PATIENCE = 1.0  # seconds that threads get to come to an end by themselves
 def stoppable() -> Iterator[None]:
     """While the block runs, SIGTERM and SIGINT raise SystemExit (143, 130), so that every `finally` is run.
 
-    Handlers that whoever called us has installed stay, and so does everything outside of the main thread.
+    Where that does not end the process soon, it is ended. Handlers that whoever called us has installed stay,
+    and so does everything outside of the main thread.
     """
     ours: list[signal.Signals] = []
     if threading.current_thread() is threading.main_thread():
         defaults = {signal.SIGTERM: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
         ours = [number for number, default in defaults.items() if signal.getsignal(number) is default]
-    before = {number: signal.signal(number, _stop) for number in ours}
-    try:
+    if not ours:
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        return
+    with _watched(ours):
+        before = {number: signal.signal(number, _stop) for number in ours}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                if signal.getsignal(number) is _stop:  # else one came: no second one shall disturb the end
+                    signal.signal(number, handler)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, signal.SIG_IGN)
-    # A thread in the middle of a download would be waited for, however long it takes.
-    impatient = threading.Timer(PATIENCE, _leave, (128 + number,))
-    impatient.daemon = True
-    impatient.start()
     raise SystemExit(128 + number)
 
 
-def _leave(status: int) -> None:
-    # Among these are the removal of tempfile's directories and of `unfinished`.
-    atexit._run_exitfuncs()  # noqa: SLF001
-    os._exit(status)
+@contextlib.contextmanager
+def _watched(ours: list[signal.Signals]) -> Iterator[None]:
+    """Have a thread of its own hear the signals.
+
+    The main thread may be deaf, looking up a host's name, or lose the exception, which Python drops where it
+    comes up in a destructor; and a thread in the middle of a download is waited for, however long it takes.
+    """
+    ear, mouth = os.pipe()
+    os.set_blocking(mouth, False)
+    threading.Thread(target=_watch, args=(ear, ours), daemon=True).start()
+    before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(mouth)
+
+
+def _watch(ear: int, ours: list[signal.Signals]) -> None:
+    with os.fdopen(ear, "rb", buffering=0) as stream:
+        while heard := stream.read(1):
+            if heard[0] in ours:
+                time.sleep(PATIENCE)
+                # Among these are the removal of tempfile's directories and of `unfinished`.
+                atexit._run_exitfuncs()  # noqa: SLF001
+                os._exit(128 + heard[0])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import os
+import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,6 +55,24 @@ class TimedOut(ProgramError):
     """A program was not done in time, and was killed with all that it started."""
 
 
+# What runs now, for whatever thread: to be ended also where a thread is not waited for.
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+@atexit.register
+def _end_running() -> None:
+    for process in tuple(_running):
+        _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a program; with `timeout` it has a session of its own, and all that it started ends too."""
+    with contextlib.suppress(ProcessLookupError):
+        if process.returncode is None and os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+
+
 def run(
     command: Sequence[str],
     *,
@@ -80,27 +102,28 @@ def run(
     except OSError as error:
         raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
     last: deque[str] = deque(maxlen=LAST_LINES)
-    threads: list[threading.Thread] = []
-    overdue, timer = threading.Event(), None
-    with process:
-        try:
-            # From here on whatever happens ends the program: its reader would wait for it for ever.
-            threads += [_listen(process, secrets, last, log), *_feed(process, stdin)]
-            timer = None if timeout is None else _kill_after(timeout, process, overdue)
-            output = ""
-            if merged:
-                process.wait()
-            else:
-                assert process.stdout is not None
+    overdue = threading.Event()
+    try:
+        # From here on whatever happens ends the program, and is not kept waiting by what it started.
+        _running.add(process)
+        threads = [_listen(process, secrets, last, log), *_feed(process, stdin)]
+        timer = None if timeout is None else _kill_after(timeout, process, overdue)
+        output = ""
+        if not merged:
+            assert process.stdout is not None
+            with process.stdout:
                 output = process.stdout.read().decode(errors="replace")
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            for thread in threads:
-                thread.join()
-            if timer is not None:
-                timer.cancel()
+        for thread in threads:
+            thread.join()
+        if timer is not None:
+            timer.cancel()
+        process.wait()
+    except BaseException:
+        _kill(process)
+        process.wait()
+        raise
+    finally:
+        _running.discard(process)
     name = Path(command[0]).name
     if overdue.is_set():
         raise TimedOut(f"{name} was not done after {timeout:g} s")
@@ -118,13 +141,14 @@ def _listen(
     def read_errors() -> None:
         stream = process.stderr or process.stdout  # one of both, where they are merged
         assert stream is not None
-        for raw in stream:
-            line = redact(raw.decode(errors="replace").rstrip("\n"), secrets)
-            last.append(line)
-            if log is not None:
-                log(line)
+        with stream:
+            for raw in stream:
+                line = redact(raw.decode(errors="replace").rstrip("\n"), secrets)
+                last.append(line)
+                if log is not None:
+                    log(line)
 
-    thread = threading.Thread(target=read_errors)
+    thread = threading.Thread(target=read_errors, daemon=True)
     thread.start()
     return thread
 
@@ -132,13 +156,11 @@ def _listen(
 def _kill_after(
     seconds: float, process: subprocess.Popen[bytes], overdue: threading.Event
 ) -> threading.Timer:
-    import os
-    import signal
     import threading
 
     def kill() -> None:
         overdue.set()
-        os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
 
     timer = threading.Timer(seconds, kill)
     timer.daemon = True
@@ -159,6 +181,6 @@ def _feed(process: subprocess.Popen[bytes], data: bytes | None) -> list[threadin
         except BrokenPipeError:
             pass
 
-    thread = threading.Thread(target=write)
+    thread = threading.Thread(target=write, daemon=True)
     thread.start()
     return [thread]

@@ -169,5 +169,4 @@ def _layers(
     wanted = {wheel.digest for group in missing for wheel in group.wheels}
     fetch([one for one in pins if f"sha256:{one.sha256}" in wanted and one.is_wheel], ctx, root=source.root)
     with ThreadPoolExecutor(WORKERS) as pool:
-        work = [pool.submit(make_wheels, site, group.wheels, venv=group.venv) for group in groups]
-        return [future.result() for future in work]
+        return list(pool.map(lambda group: make_wheels(site, group.wheels, venv=group.venv), groups))
