@@ -70,6 +70,7 @@ def test_reads_what_dpkg_deb_builds(tmp_path: Path) -> None:
     (source / long).parent.mkdir(parents=True)
     (source / long).write_bytes(b"long")
     (source / "DEBIAN").mkdir()
+    (source / "DEBIAN").chmod(0o755)  # or dpkg-deb refuses it
     (source / "DEBIAN/control").write_text(
         "Package: x\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x.example>\nDescription: x\n"
     )

@@ -16,14 +16,14 @@ import hatch_docker
 from hatch_docker.ending import PATIENCE, stoppable
 
 BEGIN = """
-import os, signal, sys, tempfile, threading, time
+import sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it starts in the background
 from hatch_docker.ending import stoppable
 from hatch_docker.process import run
 from hatch_docker.progress import silent
-from hatch_docker.store import open_store, replacing
+from hatch_docker.outputs import replacing
+from hatch_docker.store import open_store
 store, out = open_store(Path(sys.argv[1], "cache")), Path(sys.argv[1], "out")
 out.write_text("whole")
 def ready():
@@ -116,7 +116,7 @@ def test_one_signal_does_wherever_it_comes(tmp_path: Path, code: str, number: in
 def test_a_download_is_not_waited_for(tmp_path: Path) -> None:
     """From a server that takes connections and says nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        process = start(DOWNLOADING, tmp_path, "http://127.0.0.1:{}/".format(server.getsockname()[1]))
+        process = start(DOWNLOADING, tmp_path, f"http://127.0.0.1:{server.getsockname()[1]}/")
         with server.accept()[0] as connection:
             connection.recv(100)
             ends(process, signal.SIGINT, tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.urls import WELL_KNOWN
 from hatch_docker.wheels.index import Index, read_indexes
 
 A, B, C = "https://a.example/simple", "https://b.example/simple", "https://c.example/simple"
@@ -104,6 +105,15 @@ def test_custom_ca_reaches_uv(home: dict[str, str], tmp_path: Path) -> None:
     assert found.uv_environment(home | {"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")})["SSL_CERT_FILE"]
     both = home | {"REQUESTS_CA_BUNDLE": str(tmp_path / "ca.pem"), "SSL_CERT_FILE": "/own"}
     assert found.uv_environment(both)["SSL_CERT_FILE"] == "/own"
+
+
+def test_uv_trusts_whom_the_system_trusts(home: dict[str, str], tmp_path: Path) -> None:
+    """As Python and pip do by themselves, unless the user says something else; and only where there is somebody."""
+    found = read_indexes(tmp_path / "project", home)
+    there = any(Path(path).is_file() for path in WELL_KNOWN)
+    assert (found.uv_environment(home).get("UV_SYSTEM_CERTS") == "1") is there
+    assert "UV_NATIVE_TLS" not in found.uv_environment(home | {"SSL_CERT_FILE": "/own"})
+    assert "UV_NATIVE_TLS" not in found.uv_environment(home | {"UV_SYSTEM_CERTS": "0"})
 
 
 @pytest.mark.parametrize("place", [".config/uv/uv.toml", ".config/pip/pip.conf"])

@@ -156,56 +156,73 @@ def test_mount_points_are_plain(root: Path, target: str) -> None:
         run_in(root, ["id"], env=ENV, binds=[Bind(root, target)])
 
 
-def alive(mark: str) -> bool:
-    """Whether a process has `mark` among its arguments."""
+def sleepers(mark: str) -> int:
+    """How many processes sleep for `mark` seconds; the one that was told to start them is none."""
+    found = 0
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if mark.encode() in path.read_bytes().split(b"\0"):
-                return True
-    return False
+            found += path.read_bytes() == b"sleep\0" + mark.encode() + b"\0"
+    return found
 
 
-def wait_until(wanted: bool, mark: str) -> None:
-    deadline = time.monotonic() + 10
-    while alive(mark) != wanted:
-        assert time.monotonic() < deadline, f"{mark}: alive is not {wanted}"
+def wait_for(count: int, mark: str) -> None:
+    deadline = time.monotonic() + 20
+    while sleepers(mark) != count:
+        assert time.monotonic() < deadline, f"{mark}: not {count}"
         time.sleep(0.02)
+
+
+SLEEPING = """
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from hatch_docker.ending import stoppable
+with stoppable() if sys.argv[3] == "stoppable" else nullcontext():
+    print("ready", flush=True)
+    from hatch_docker.wheels.sandbox import run_in
+    run_in(Path(sys.argv[1]), ["sh", "-c", f"sleep {sys.argv[2]} & sleep {sys.argv[2]}"], env={"PATH": "/bin"})
+"""
+
+
+@contextlib.contextmanager
+def sleeping(root: Path, mark: str, how: str = "plain") -> Iterator[subprocess.Popen[bytes]]:
+    """A program that starts two sleepers in a sandbox, and has got as far as to be ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPING, root, mark, how], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        cwd=Path(hatch_docker.__file__).parents[1],
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_it_ends_with_us(root: Path, number: int) -> None:
     """However our process ends, the command and what it started end too, detached or not."""
     mark = f"{1000000 + os.getpid() * 10 + number}"
-    code = (
-        # A shell ignores SIGINT for what it starts in the background, these tests perhaps.
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import sys; from pathlib import Path; from hatch_docker.wheels.sandbox import run_in;"
-        "run_in(Path(sys.argv[1]), ['sh', '-c', f'sleep {sys.argv[2]} & sleep {sys.argv[2]}'],"
-        " env={'PATH': '/bin'})"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(root), mark], stderr=subprocess.DEVNULL,
-        cwd=Path(hatch_docker.__file__).parents[1],
-    )
-    try:
-        time.sleep(0.1)
-        for _ in range(2):
-            wait_until(True, mark)
+    with sleeping(root, mark) as parent:
+        wait_for(2, mark)
         os.kill(parent.pid, number)
         assert parent.wait(10) != 0
-        deadline = time.monotonic() + 10
-        while any(entry for entry in Path("/proc").glob("[0-9]*/cmdline") if is_sleep(entry, mark)):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-    finally:
-        parent.kill()
-        parent.wait()
+        wait_for(0, mark)
 
 
-def is_sleep(path: Path, mark: str) -> bool:
-    with contextlib.suppress(OSError):
-        return path.read_bytes() == b"sleep\0" + mark.encode() + b"\0"
-    return False
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("after", [0, 20, 40, 80, 160])
+def test_one_signal_ends_it_at_whatever_moment(root: Path, number: int, after: int) -> None:
+    """`after` so many ms of a build: in an import, which drops exceptions, in a program's start, in the sandbox's."""
+    mark = f"{4000000 + os.getpid() * 100 + after}"
+    with sleeping(root, mark, "stoppable") as parent:
+        time.sleep(after / 1000)
+        os.kill(parent.pid, number)
+        assert parent.wait(10) == 128 + number
+        # Whoever was about to start one has had the time.
+        time.sleep(0.2)
+        wait_for(0, mark)
 
 
 def test_what_runs_on_ends_with_the_command(root: Path) -> None:
@@ -214,7 +231,7 @@ def test_what_runs_on_ends_with_the_command(root: Path) -> None:
     begun = time.monotonic()
     sh(root, f"sleep {mark} > /dev/null 2>&1 & exit 0")
     assert time.monotonic() - begun < 5
-    wait_until(False, mark)
+    wait_for(0, mark)
 
 
 PROBE = """

@@ -178,8 +178,10 @@ def test_pruning_removes_whole_trees(store: Store) -> None:
 def test_removing_a_tree_changes_nothing_outside_it(store: Store, tmp_path: Path) -> None:
     """A tree that a hostile build left: closed directories with links to what is not its own."""
     outside = tmp_path / "outside"
-    outside.mkdir(mode=0o555)
-    (tmp_path / "file").touch(mode=0o444)
+    outside.mkdir()
+    outside.chmod(0o555)
+    (tmp_path / "file").touch()
+    (tmp_path / "file").chmod(0o444)
     tree = tmp_path / "tree"
     (tree / "closed").mkdir(parents=True)
     (tree / "closed" / "directory").symlink_to(outside)

@@ -92,6 +92,9 @@ class Indexes:
         bundle = next((environ[name] for name in urls.BUNDLES if environ.get(name)), None)
         if bundle and "SSL_CERT_FILE" not in environ and _there(Path(bundle)):
             env["SSL_CERT_FILE"] = bundle
+        named = bundle or env.keys() & set(_TRUST)
+        if not named and any(_there(Path(path)) for path in urls.WELL_KNOWN):
+            env |= dict.fromkeys(_TRUST, "1")  # whom Python and pip trust by themselves
         if self.source == "pip":
             extras = [_with_login(index) for index in self.indexes if not index.default]
             defaults = [_with_login(index) for index in self.indexes if index.default]
@@ -101,6 +104,7 @@ class Indexes:
         return env
 
 
+_TRUST = ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")  # uv's names, new and old, for the system's authorities
 _VERSION_SETTINGS = frozenset({
     "constraint-dependencies", "exclude-newer", "exclude-newer-package", "index-strategy",
     "override-dependencies", "prerelease", "resolution",

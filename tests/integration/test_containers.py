@@ -14,7 +14,7 @@ import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
-from tests.conftest import need
+from tests.conftest import need, need_docker
 from tests.integration.builds import Outcome, build
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
@@ -46,11 +46,7 @@ def run(*command: str | Path) -> str:
 
 @pytest.fixture
 def docker(example: Outcome) -> Iterator[list[str]]:
-    program = need("docker")
-    if subprocess.run([program, "info"], capture_output=True, check=False).returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Docker daemon answers, and nothing is skipped in CI")
-        pytest.skip("no Docker daemon answers")
+    program = need_docker()
     run(program, "load", "-i", example.archive)
     yield [program]
     subprocess.run([program, "rmi", "-f", f"{NAME}:tested"], capture_output=True, check=False)

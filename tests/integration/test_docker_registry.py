@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import subprocess
 import time
@@ -126,12 +127,14 @@ def test_skopeo_agrees(server: Server, remote: Remote, tmp_path: Path) -> None:
     skopeo = need("skopeo")
     image = small_image(small_layer("s", b"skopeo"))
     push(remote, image, [server.name("team/ours:1")])
+    (tmp_path / "auth.json").write_text("{}")  # without a login session skopeo may not read its own
+    environ = {**os.environ, "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
     command = [skopeo, "inspect", "--raw", "--tls-verify=false", f"docker://{server.host}/team/ours:1"]
-    assert subprocess.run(command, check=True, capture_output=True).stdout == image.manifest
+    assert subprocess.run(command, check=True, capture_output=True, env=environ).stdout == image.manifest
     subprocess.run(
         [skopeo, "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", "--format=v2s2",
          f"docker://{server.host}/team/ours:1", f"docker://{server.host}/team/theirs:1"],
-        check=True, capture_output=True,
+        check=True, capture_output=True, env=environ,
     )
     back = pull(remote, server.name("team/theirs:1"), AMD64, open_store(tmp_path))
     assert back.descriptor.media_type == "application/vnd.docker.distribution.manifest.v2+json"
