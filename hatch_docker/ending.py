@@ -8,10 +8,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 PATIENCE = 1.0  # seconds that threads get to come to an end by themselves
+
+at_leave: list[Callable[[], None]] = []  # what ends the programs that run, before their files are removed
 
 
 @contextlib.contextmanager
@@ -67,6 +69,8 @@ def _watch(ear: int, ours: list[signal.Signals]) -> None:
         while heard := stream.read(1):
             if heard[0] in ours:
                 time.sleep(PATIENCE)
+                for end in at_leave:
+                    end()
                 # Among these are the removal of tempfile's directories and of `unfinished`.
                 atexit._run_exitfuncs()  # noqa: SLF001
                 os._exit(128 + heard[0])

@@ -111,14 +111,23 @@ def remove_tree(path: Path) -> None:
         directory = waiting.pop()
         entries: list[os.DirEntry[str]] = []
         with contextlib.suppress(OSError):
+            if directory.is_symlink():  # a process of the build's, still ending, put it where the directory was
+                continue
             directory.chmod(0o700)
             entries = list(os.scandir(directory))
         for entry in entries:
             with contextlib.suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
-                    Path(entry.path).chmod(0o700)  # or it cannot be renamed
                     number += 1
-                    waiting.append(Path(entry.path).rename(path / f".{token}.{number}"))
+                    waiting.append(_bring_up(Path(entry.path), path / f".{token}.{number}"))
                 else:
                     Path(entry.path).unlink()
     shutil.rmtree(path, ignore_errors=True)
+
+
+def _bring_up(directory: Path, place: Path) -> Path:
+    try:
+        return directory.rename(place)
+    except PermissionError:  # a directory of our own that is closed for us
+        directory.chmod(0o700)
+        return directory.rename(place)

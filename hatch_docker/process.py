@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import signal
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatch_docker.ending import at_leave
 from hatch_docker.errors import ProgramError
 
 if TYPE_CHECKING:
@@ -59,10 +59,12 @@ class TimedOut(ProgramError):
 _running: set[subprocess.Popen[bytes]] = set()
 
 
-@atexit.register
 def _end_running() -> None:
     for process in tuple(_running):
         _kill(process)
+
+
+at_leave.append(_end_running)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -28,7 +28,6 @@ from hatch_docker.errors import StoreError
 from hatch_docker.outputs import remove_tree, unfinished, unfinished_file
 
 FORMAT = "v1"
-CHUNK = 1 << 20
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file belongs to a killed build
 
 
@@ -143,13 +142,6 @@ class Store:
         """Keep some bytes and return their digest."""
         with self.writer() as writer:
             writer.write(data)
-            return writer.commit()
-
-    def put_file(self, path: Path) -> str:
-        """Keep a copy of a file and return its digest."""
-        with path.open("rb") as stream, self.writer() as writer:
-            while chunk := stream.read(CHUNK):
-                writer.write(chunk)
             return writer.commit()
 
     def recall(self, kind: str, key: str) -> Any:

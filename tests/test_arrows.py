@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "progress": set(),
     "plan": set(),
     "urls": {"errors"},
-    "process": {"errors"},
+    "process": {"ending", "errors"},
     "outputs": {"errors"},
     "store": {"errors", "outputs"},
     "prune": {"errors", "outputs", "store"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -194,6 +195,10 @@ def test_podman_runs_the_command_by_its_program(
     assert status == 3, output
     assert output.splitlines()[-1].strip().startswith("lo:")
     assert run_once(Daemon("podman", ""), image, ["sh", "-c", "exit 0"], lines.append, timeout=60)[0] == 0
+    with pytest.raises(TimedOut):
+        run_once(Daemon("podman", ""), image, ["sh", "-c", "sleep 60"], lines.append, timeout=5)
+    left = subprocess.run(["podman", "ps", "--all", "--quiet"], capture_output=True, text=True, check=True)
+    assert left.stdout == ""
 
 
 @pytest.mark.parametrize(("user", "expected"), [

@@ -19,9 +19,10 @@ import pytest
 import hatch_docker
 from hatch_docker.errors import BuildError
 from hatch_docker.process import ProcessFailed
+from hatch_docker.wheels.enter import KEYCTL
 from hatch_docker.wheels.sandbox import Bind, run_in
 from tests.conftest import need
-from tests.fakes.trees import need_sandbox, program_root
+from tests.fakes.trees import need_sandbox, program_root, python_root
 
 ENV = {"PATH": "/usr/bin:/bin"}
 UNSHARE = {"x86_64": 272, "aarch64": 97}
@@ -101,6 +102,40 @@ def test_nothing_of_our_environment_gets_in(root: Path, monkeypatch: pytest.Monk
     assert {line.split("=")[0] for line in text.splitlines() if "=" in line} <= {"PATH", "PWD", "OLDPWD", "_"}
     assert sh(root, "hostname; umask") == "sandbox\n0022\n"
     assert {word for word in sh(root, "ls /proc").split() if word.isdigit()} <= {"1", "2", "3"}
+
+
+KEYS = f"""
+import ctypes
+libc, number, mine = ctypes.CDLL(None), {KEYCTL.get(platform.machine(), -1)}, ctypes.c_int(-3)
+"""
+SEARCH = KEYS + """
+print(libc.syscall(number, 10, mine, b"user", b"hatch-docker-tests", 0))
+"""
+HAVE = KEYS + """
+import subprocess, sys
+libc.syscall(number, 1, None)
+add = {"x86_64": 248}.get(sys.argv[1], 217)
+libc.syscall(add, b"user", b"hatch-docker-tests", b"hunter2", ctypes.c_size_t(7), mine)
+""" + SEARCH + """
+from pathlib import Path
+from hatch_docker.wheels.sandbox import run_in
+print(run_in(Path(sys.argv[2]), sys.argv[3:], env={"LD_LIBRARY_PATH": "/usr/lib"}))
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in UNSHARE, reason="the number of the call is not known here")
+def test_the_users_keyring_stays_outside() -> None:
+    """Kerberos and others keep tickets there; where the kernel has none there is nothing to hide."""
+    need_sandbox()
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        python = python_root(Path(directory)) / "usr/bin"
+        command = [f"/usr/bin/{next(python.iterdir()).name}", "-I", "-S", "-c", SEARCH]
+        done = subprocess.run(
+            [sys.executable, "-c", HAVE, platform.machine(), directory, *command],
+            cwd=Path(hatch_docker.__file__).parents[1], capture_output=True, text=True, check=True,
+        )
+    assert done.stdout.split()[1:] == ["-1"]
 
 
 def test_several_roots_are_one(root: Path, tmp_path: Path) -> None:

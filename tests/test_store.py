@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+import hatch_docker
 from hatch_docker.errors import StoreError
 from hatch_docker.outputs import remove_tree, replacing
 from hatch_docker.prune import prune, prune_now_and_then
@@ -173,6 +176,36 @@ def test_pruning_removes_whole_trees(store: Store) -> None:
     prune(store)
     assert not tree.exists()
     assert list((store.root / "tmp").iterdir()) == []
+
+
+SWAP = """
+import os, sys
+from pathlib import Path
+from hatch_docker.outputs import remove_tree
+tree, outside = map(Path, sys.argv[1:])
+def swap(event, arguments):
+    if event == "os.rename" and Path(arguments[0]).name == "directory":
+        directory = Path(arguments[0])
+        if not directory.is_symlink():
+            os.rmdir(directory)
+            directory.symlink_to(outside)
+sys.addaudithook(swap)
+remove_tree(tree)
+"""
+
+
+def test_what_is_swapped_while_a_tree_is_removed_leads_nowhere(tmp_path: Path) -> None:
+    """A process of a killed build's that is about to end puts a link where a directory was just seen."""
+    outside, tree = tmp_path / "outside", tmp_path / "tree"
+    for directory in (outside, tree / "a" / "directory"):
+        directory.mkdir(parents=True)
+        directory.chmod(0o755)
+    (outside / "file").touch()
+    root = Path(hatch_docker.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", SWAP, tree, outside], check=True, cwd=root)
+    assert not tree.exists()
+    assert (outside / "file").exists()
+    assert outside.stat().st_mode & 0o777 == 0o755
 
 
 def test_removing_a_tree_changes_nothing_outside_it(store: Store, tmp_path: Path) -> None:

@@ -104,5 +104,5 @@ def _by_program(
     except ProcessFailed as failure:
         return failure.status, failure.output
     finally:
-        run(["podman", "rmi", name], log=log)
+        run(["podman", "rmi", "--force", name], log=log)  # and its container, which outlives a podman that is killed
     return 0, ""

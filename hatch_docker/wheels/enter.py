@@ -40,16 +40,14 @@ NOBODY = 65534      # who the command is outside when root runs it
 STATUS = 125        # the status of a sandbox that could not be entered
 NEW_ROOT = Path("/tmp")  # noqa: S108  (covered by our tmpfs, in our own mount namespace only)
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}  # a system call's number
 LINKS = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Refused(Exception):
-    """A step of the set-up that the kernel, or a tree, does not allow."""
-
-    def __init__(self, step: str, code: int, subject: str = "") -> None:
-        super().__init__(step, code, subject)
+    """A step of the set-up that the kernel, or a tree, does not allow: its name, errno, subject."""
 
 
 def call(step: str, subject: str, function: Any, *arguments: Any) -> None:
@@ -74,13 +72,20 @@ def bind(source: Path, target: Path, writable: bool) -> None:
     mount(source, target, None, MS_BIND)
     # What the file system below was mounted with is locked for us, and has to be repeated.
     kept = os.statvfs(target).f_flag & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | kept | (0 if writable else MS_RDONLY)
-    mount(None, target, None, flags)
+    mount(None, target, None, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | kept | (0 if writable else MS_RDONLY))
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Be killed when the parent ends, however it ends. Reset by the kernel when credentials change."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(STATUS)  # it ended before it could be the death of us
+
+
+def forget_keys() -> None:
+    """A session keyring of our own: the user's may hold tickets, tokens, the keys of disks."""
+    if number := KEYCTL.get(os.uname().machine):
+        _libc.syscall(ctypes.c_long(number), 1, None)  # JOIN_SESSION_KEYRING; refused where there are none
 
 
 def has_id(identifier: int) -> bool:
@@ -101,7 +106,7 @@ def write_maps(process: str, inside: tuple[int, int], outside: tuple[int, int], 
         for name, (new, old) in maps.items():
             Path("/proc", process, name).write_text(f"{new} {old} 1")
     except OSError as error:
-        raise Refused("map", error.errno or 0) from error
+        raise Refused("map", error.errno or 0, "") from error
 
 
 def unshare(flags: int, inside: tuple[int, int], outside: tuple[int, int]) -> None:
@@ -129,7 +134,7 @@ def unshare(flags: int, inside: tuple[int, int], outside: tuple[int, int]) -> No
         os.close(go)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status != 0:
-        raise Refused("map", status)
+        raise Refused("map", status, "")
     os.setgroups([])
 
 
@@ -228,10 +233,9 @@ def enter(spec: dict[str, Any]) -> None:
     """Namespaces, user and new root: all that is not process 1's to do."""
     inside = (spec["uid"], spec["gid"])
     outside = (os.geteuid(), os.getegid())
-    writable = [source for source, _, can_write in spec["binds"] if can_write]
     if outside[0] == 0 and has_id(NOBODY):
         outside = (NOBODY, NOBODY)
-        give(writable, outside)
+        give([source for source, _, writable in spec["binds"] if writable], outside)
     flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID
     unshare(flags if spec["network"] else flags | CLONE_NEWNET, inside, outside)
     mount(None, "/", None, MS_REC | MS_PRIVATE)
@@ -241,7 +245,7 @@ def enter(spec: dict[str, Any]) -> None:
     os.setresgid(inside[1], inside[1], inside[1])
     os.setresuid(inside[0], inside[0], inside[0])
     prctl(PR_SET_DUMPABLE, 1)  # or /proc/self is root's once the user has changed
-    die_with_parent()
+    die_with_parent(spec["parent"])
     os.umask(0o022)
     make_root(spec, trees, binds)
     call("sethostname", "", _libc.sethostname, b"sandbox", 7)
@@ -274,12 +278,11 @@ def execute(spec: dict[str, Any]) -> NoReturn:
         signal.signal(number, signal.SIG_DFL)
     if spec["merge"]:
         os.dup2(2, 1)
-    command = spec["command"]
     step, subject = "chdir", spec["cwd"]
     try:
         os.chdir(subject)
-        step, subject = "exec", command[0]
-        os.execvpe(command[0], command, spec["env"])  # noqa: S606
+        step, subject = "exec", spec["command"][0]
+        os.execvpe(subject, spec["command"], spec["env"])  # noqa: S606
     except OSError as error:
         raise Refused(step, error.errno or 0, subject) from error
 
@@ -309,11 +312,9 @@ def guarded(spec: dict[str, Any], step: Any) -> NoReturn:
     status = STATUS
     try:
         status = step(spec) or 0
-    except Refused as refused:
-        os.write(2, f"\n{spec['token']}{json.dumps(refused.args)}\n".encode())
-    except OSError as error:
-        arguments = ("setup", error.errno, str(error.filename or ""))
-        os.write(2, f"\n{spec['token']}{json.dumps(arguments)}\n".encode())
+    except (Refused, OSError) as error:
+        what = error.args if isinstance(error, Refused) else ("setup", error.errno, str(error.filename or ""))
+        os.write(2, f"\n{spec['token']}{json.dumps(what)}\n".encode())
     finally:
         if any(sys.exc_info()):  # a bug of ours: its traceback goes to the log
             sys.excepthook(*sys.exc_info())
@@ -322,15 +323,14 @@ def guarded(spec: dict[str, Any], step: Any) -> NoReturn:
 
 def launch(spec: dict[str, Any]) -> int:
     """Enter the namespaces, start process 1 and return the command's status."""
-    die_with_parent()
-    if os.getppid() != spec["parent"]:
-        return STATUS  # it ended before it could be the death of us
+    die_with_parent(spec["parent"])
+    forget_keys()
     enter(spec)
     alive, ours = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(ours)
-        die_with_parent()
+        die_with_parent(0)  # who is outside of our namespace
         if select.select([alive], [], [], 0)[0]:
             os._exit(STATUS)
         guarded(spec, init)
