@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker import __version__
-from hatch_docker.doors import hatchling_errors, open_plan
+from hatch_docker.doors import archive_of, hatchling_errors, open_plan
 from hatch_docker.ending import stoppable
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.prune import MAX_AGE, MAX_BYTES
@@ -50,6 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--allow-dirty", action="store_true", help="push what no commit has, too")
     push.add_argument("-q", "--quiet", action="store_true", help="tell nothing but the image's names by digest")
     push.set_defaults(run=_push)
+    verify = commands.add_parser("verify", help="rebuild an image from the lock and compare the digests")
+    verify.add_argument("archive", nargs="?", type=Path, metavar="ARCHIVE", help="default: the one in dist/")
+    verify.add_argument("--keep-downloads", action="store_true", help="take downloads from the cache, by hash")
+    verify.set_defaults(run=_verify)
     clean = commands.add_parser("clean", help="bound the cache by age and size, or empty it")
     clean.add_argument("--max-age", type=float, default=MAX_AGE / DAY, metavar="DAYS", help="default: %(default)s")
     clean.add_argument("--max-size", type=float, default=MAX_BYTES / 1e9, metavar="GB", help="default: %(default)s")
@@ -87,6 +91,20 @@ def _push(options: argparse.Namespace) -> None:
     progress = Progress(lambda line: print(line, file=sys.stderr), -1 if options.quiet else 0)  # noqa: T201
     for name in push_archives([options.archive], Path(), {}, given, open_context(os.environ, progress)):
         print(name)  # noqa: T201
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from hatch_docker.verify import verify
+
+    builder = _project()
+    archive = options.archive
+    if archive is None:
+        archive = archive_of(builder, open_plan(builder, os.environ, pinned=False)[0])
+    if not archive.is_file():
+        raise ConfigError(f"there is no archive {archive}: build it, or name another")
+    done = verify(builder, archive, os.environ, keep_downloads=options.keep_downloads)
+    print(f"{archive}: yes, {done.digest}")  # noqa: T201
+    print(f"  rebuilt as of {done.created} from the lock; taken from before: {done.reused}")  # noqa: T201
 
 
 def _project() -> DockerBuilder:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface
 
     from hatch_docker.context import Context
+    from hatch_docker.oci.model import Image, Index
     from hatch_docker.plan import Plan
     from hatch_docker.project import Source
     from hatch_docker.receipt import Receipt
@@ -115,6 +116,21 @@ def make_image(
     prune_now_and_then(ctx.store)
     _made[builder.metadata] = receipt
     return receipt
+
+
+def make_item(plan: Plan, source: Source, ctx: Context) -> Image | Index:
+    """Make the image of a plan and nothing that follows from it: no file, no check."""
+    from hatch_docker.engines import choose
+    from hatch_docker.pipeline import item_of
+
+    return item_of(choose(plan.engine)(plan, source, ctx))
+
+
+def archive_of(builder: BuilderInterface[Any, Any], plan: Plan) -> Path:
+    """Where a build of this project puts the archive of a plan, if nobody tells it another directory."""
+    from hatch_docker.pipeline import outputs
+
+    return outputs(plan, Path(builder.config.directory))[0]
 
 
 def made_already(builder: BuilderInterface[Any, Any]) -> Receipt | None:

@@ -31,7 +31,7 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
     if plan.push:
         check_destinations(plan.repositories, plan.image, plan.dirty, allow_dirty=plan.allow_dirty)
     timings: dict[str, float] = {}
-    for path in _outputs(plan, directory):
+    for path in outputs(plan, directory):
         check_free(path)
         remove_leftovers(path)
     told: set[str] = set()
@@ -59,16 +59,13 @@ def _run(
 ) -> Receipt:
     with _timed(timings, "build"):
         built = engine(plan, source, ctx)
-    item: Image | Index = built[0].image
-    if len(built) > 1:
-        images = [one.image for one in built]
-        item = make_index(images, index_annotations(images))
+    item = item_of(built)
 
     if plan.check:
         with _timed(timings, "check"):
             _check(plan, built, host, ctx)
 
-    archive, facts = _outputs(plan, directory)
+    archive, facts = outputs(plan, directory)
     if plan.archive:
         with _timed(timings, "archive"):
             write_archive_file(item, plan.references, archive, host)
@@ -98,7 +95,13 @@ def _lower(built: Sequence[Built]) -> Lower:
     return Lower(built[0].base.source, frozenset(layers))
 
 
-def _outputs(plan: Plan, directory: Path) -> tuple[Path, Path]:
+def item_of(built: Sequence[Built]) -> Image | Index:
+    """What an engine built as one thing: an image, or the index of several."""
+    images = [one.image for one in built]
+    return images[0] if len(images) == 1 else make_index(images, index_annotations(images))
+
+
+def outputs(plan: Plan, directory: Path) -> tuple[Path, Path]:
     """The archive and the receipt."""
     stem = f"{plan.name}-{plan.version}"
     return directory / f"{stem}.oci.tar", directory / f"{stem}.image.json"

@@ -1,0 +1,132 @@
+"""`hatch-docker verify`: yes after a rebuild elsewhere by another Python, and the very file where a byte is another."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.archive import read_archive, write_archive
+from hatch_docker.oci.layer import Compression, layer_entries, make_layer, write_layer
+from hatch_docker.oci.model import Descriptor, Image, Layer, canonical_json, digest_of, host_platform
+from tests.integration.builds import build
+from tests.integration.test_builds import other_python
+from tests.integration.test_locking import command, done
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+
+def altered(layer: Layer, path: str, at: int) -> Layer:
+    """The layer with one byte of one file changed."""
+    entries = []
+    for entry, content in layer_entries(layer):
+        data = bytearray(content.read() if content is not None else b"")
+        if entry.path == path:
+            data[at] ^= 1
+        entries.append(replace(entry, content=bytes(data) if entry.kind == "file" else None))
+    out, packed = io.BytesIO(), Compression()
+    return make_layer(write_layer(entries, out, packed), packed, partial(io.BytesIO, out.getvalue()))
+
+
+def with_layer(image: Image, number: int, layer: Layer) -> Image:
+    """The image with another layer, its digests right."""
+    config, manifest = image.config_json, image.manifest_json
+    config["rootfs"]["diff_ids"][number] = layer.diff_id
+    manifest["layers"][number] = layer.descriptor.to_json()
+    data = canonical_json(config)
+    manifest["config"] = {**manifest["config"], "digest": digest_of(data), "size": len(data)}
+    document = canonical_json(manifest)
+    descriptor = Descriptor(image.descriptor.media_type, digest_of(document), len(document), image.platform)
+    layers = (*image.layers[:number], layer, *image.layers[number + 1 :])
+    return Image(descriptor, document, data, layers)
+
+
+def write(image: Image, path: Path) -> None:
+    with path.open("wb") as out:
+        write_archive(image, ["x:1"], out, host=host_platform())
+
+
+def test_a_rebuild_elsewhere_by_another_python_is_the_same(tmp_path: Path, cache: Path) -> None:
+    """From a checkout in another place, by another Python, in an empty cache: the digest of the archive."""
+    project = write_project("extras-and-groups", tmp_path / "p", options='extras = ["colour"]')
+    done(project, cache, "lock")
+    digest = build(project, cache).digest
+    root = Path(__file__).parent.parent.parent
+    uv = os.environ.get("UV") or shutil.which("uv") or str(Path(sys.executable).parent / "uv")
+    venv = tmp_path / "venv"
+    for arguments in (
+        ["venv", "-q", "--python", other_python(), str(venv)],
+        ["pip", "install", "-q", "--python", str(venv / "bin/python"), "--link-mode", "copy", f"{root}[uv]"],
+    ):
+        subprocess.run([uv, *arguments], check=True)
+    twin = tmp_path / "another place"
+    shutil.copytree(project, twin, ignore=shutil.ignore_patterns("dist"))
+    found = subprocess.run(
+        [str(venv / "bin/hatch-docker"), "verify", str(project / "dist/extras_and_groups-1.0.0.oci.tar")],
+        cwd=twin, text=True, capture_output=True, check=False, timeout=600, umask=0o077,
+        env={**{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+             "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")},
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert f"yes, {digest}" in found.stdout
+    assert "taken from before: nothing" in found.stdout
+    assert list((tmp_path / "cache/v1/tmp").iterdir()) == []
+    assert list((tmp_path / "cache/v1/blobs").iterdir()) == []  # it left nothing, and had nothing
+
+
+def test_one_changed_byte_of_a_wheel_is_named(tmp_path: Path, cache: Path) -> None:
+    """In an archive whose digests are all right: the layer, the file and the byte; and status 1."""
+    project = write_project("extras-and-groups", tmp_path / "p")
+    done(project, cache, "lock")
+    outcome = build(project, cache)
+    image = outcome.image()
+    number = len(image.layers) - 2
+    (path,) = [
+        entry.path for entry, _ in layer_entries(image.layers[number]) if entry.path.endswith("/idna/core.py")
+    ]
+    archive = tmp_path / "altered.oci.tar"
+    write(with_layer(image, number, altered(image.layers[number], path, 1234)), archive)
+    found = command(project, cache, "verify", "--keep-downloads", str(archive))
+    assert found.returncode == 1
+    assert f"layer {number + 1} of {number + 2} (hatch-docker dependencies)" in found.stdout
+    assert f"{path}: byte 1234\n" in found.stdout
+    assert len(re.findall(r": bytes? ", found.stdout)) == 1  # and nothing else
+
+
+def test_a_changed_module_of_the_project_is_named(tmp_path: Path, cache: Path) -> None:
+    """Of the files that differ for its sake it comes first; the archive in dist/ needs no name."""
+    project = write_project("hello", tmp_path / "p")
+    assert "no archive" in command(project, cache, "verify").stdout
+    build(project, cache)
+    assert "run `hatch-docker lock`" in command(project, cache, "verify", "--keep-downloads").stdout
+    done(project, cache, "lock")
+    build(project, cache)
+    source = project / "hello.py"
+    source.write_text(source.read_text().replace("world", "World"))
+    found = command(project, cache, "verify", "--keep-downloads")
+    assert found.returncode == 1
+    first = found.stdout.splitlines()[2]
+    assert re.fullmatch(r"  linux/\w+:   opt/venv/lib/python3\.13/site-packages/hello\.py: byte \d+", first)
+
+
+def test_a_damaged_archive_is_no_no(tmp_path: Path, cache: Path) -> None:
+    """A flipped bit in a blob is damage, and told as such before anything is rebuilt."""
+    project = write_project("hello", tmp_path / "p")
+    archive = build(project, cache).archive
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 1
+    archive.write_bytes(data)
+    found = command(project, cache, "verify")
+    assert found.returncode == 1
+    assert "rebuild" not in found.stdout
+    assert "Traceback" not in found.stdout
+    assert read_archive(archive)
