@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker import __version__
-from hatch_docker.doors import archive_of, hatchling_errors, open_plan
+from hatch_docker.doors import archive_of, hatchling_errors, open_plan, rebuild
 from hatch_docker.ending import stoppable
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.prune import MAX_AGE, MAX_BYTES
@@ -102,7 +103,8 @@ def _verify(options: argparse.Namespace) -> None:
         archive = archive_of(builder, open_plan(builder, os.environ, pinned=False)[0])
     if not archive.is_file():
         raise ConfigError(f"there is no archive {archive}: build it, or name another")
-    done = verify(builder, archive, os.environ, keep_downloads=options.keep_downloads)
+    remade = functools.partial(rebuild, builder)
+    done = verify(archive, remade, os.environ, keep_downloads=options.keep_downloads)
     print(f"{archive}: yes, {done.digest}")  # noqa: T201
     print(f"  rebuilt as of {done.created} from the lock; taken from before: {done.reused}")  # noqa: T201
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -118,12 +119,21 @@ def make_image(
     return receipt
 
 
-def make_item(plan: Plan, source: Source, ctx: Context) -> Image | Index:
-    """Make the image of a plan and nothing that follows from it: no file, no check."""
-    from hatch_docker.engines import choose
-    from hatch_docker.pipeline import item_of
+def rebuild(builder: BuilderInterface[Any, Any], environ: Mapping[str, str]) -> Image | Index:
+    """The image of a project by its lock, and nothing that follows from it: no file, no check.
 
-    return item_of(choose(plan.engine)(plan, source, ctx))
+    Raises ConfigError for a project without a lock.
+    """
+    from hatch_docker.engines import choose
+    from hatch_docker.pins import NAME, RELOCK
+    from hatch_docker.pipeline import item_of
+    from hatch_docker.project import open_source
+
+    plan, ctx = open_plan(builder, environ)
+    if ctx.pins is None:
+        raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build by it")
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+        return item_of(choose(plan.engine)(plan, open_source(builder, Path(temporary)), ctx))
 
 
 def archive_of(builder: BuilderInterface[Any, Any], plan: Plan) -> Path:

@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lock": {"bases", "engines", "oci", "plan", "pins_text", "project", "wheels", *HANDS},
     "builder": {"doors", "engines.eject", "plan", "project", *HANDS},
     "build_hook": {"doors", "plan", "project", *HANDS},
-    "verify": {"doors", "oci", "project", *HANDS},
+    "verify": {"oci", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {
         "__init__", "builder", "config", "doors", "ending", "lock", "plan", "project", "prune", "publish", "verify", *HANDS,
