@@ -62,7 +62,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verify": {"oci", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {
-        "__init__", "builder", "config", "doors", "ending", "lock", "plan", "project", "prune", "publish", "verify", *HANDS,
+        "__init__", "builder", "config", "doors", "ending", "lock", "plan", "project", "prune", "publish", "verify",
+        *HANDS,
     },
     "publisher": {"doors", "publish", *HANDS},
     "hooks": {"builder", "build_hook", "publisher"},
