@@ -23,6 +23,8 @@ from hatch_docker.doors import guarded, made_already, make_image, open_plan
 if TYPE_CHECKING:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+    from hatch_docker.project import Source
+
 
 class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     """Builds the image of a project; configured by [tool.hatch-docker]."""
@@ -90,35 +92,35 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         """`docker:dockerfile`: write the Dockerfile and its context; builds nothing."""
         return str(guarded(self.app, lambda: self._dockerfile(Path(directory))))
 
-    def _image(self, directory: Path) -> Path:
+    def source(self, directory: Path) -> Source:
+        """What makes the project's sdist and wheel, in `directory`."""
         from hatch_docker.project import open_source
 
+        return open_source(self, directory)
+
+    def _image(self, directory: Path) -> Path:
         receipt = made_already(self)
         if receipt and receipt.archive:
             return directory / receipt.archive  # by the build hook, in `hatch build -t wheel -t docker`
         plan, ctx = open_plan(self, os.environ)
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-            receipt = make_image(self, plan, open_source(self, Path(temporary)), directory, ctx)
+            receipt = make_image(self, plan, self.source(Path(temporary)), directory, ctx)
         return directory / receipt.archive
 
     def _push(self, directory: Path) -> tuple[str, ...]:
-        from hatch_docker.project import open_source
-
         made = made_already(self)
         if made and made.deliveries:
             return made.pushed  # `push = true`, in `hatch build -t docker:image,push`
         plan, ctx = open_plan(self, os.environ, push=True)
         plan = replace(plan, archive=bool(made))  # what is there already stays in the receipt
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-            return make_image(self, plan, open_source(self, Path(temporary)), directory, ctx).pushed
+            return make_image(self, plan, self.source(Path(temporary)), directory, ctx).pushed
 
     def _dockerfile(self, directory: Path) -> Path:
         from hatch_docker.engines.eject import write_dockerfile
-        from hatch_docker.project import open_source
-
         plan, ctx = open_plan(self, os.environ)
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-            return write_dockerfile(plan, open_source(self, Path(temporary)), directory, ctx)
+            return write_dockerfile(plan, self.source(Path(temporary)), directory, ctx)
 
     def _plan_file(self, directory: Path) -> Path:
         from hatch_docker.outputs import replacing

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,14 @@ from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.prune import MAX_AGE, MAX_BYTES
 
 if TYPE_CHECKING:
-    from hatch_docker.builder import DockerBuilder
+    from hatch_docker.oci.model import Image, Index
 
 DAY = 24 * 3600
+VERBS = {
+    "build": "make the image, as `hatch build -t docker` does",
+    "plan": "write everything that decides the image as JSON",
+    "dockerfile": "write a Dockerfile and its context",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,6 +44,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("hatch-docker", description="Images of Python projects: `hatch build -t docker`.")
     parser.add_argument("--version", action="version", version=f"hatch-docker {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for verb, what in VERBS.items():
+        made = commands.add_parser(verb, help=what)
+        made.add_argument("project", nargs="?", default=".", help="the project's directory, of any build backend")
+        made.add_argument("-o", "--output", metavar="DIRECTORY", help="where to write; default: the project's dist")
+        made.add_argument("-v", "--verbose", action="count", default=0, help="tell every guess and its reason")
+        made.add_argument("-q", "--quiet", action="count", default=0, help="tell less")
+        made.set_defaults(run=_make, verb=verb)
     lock = commands.add_parser("lock", help="pin what builds would ask registries, mirrors and indexes for")
     lock.add_argument("--upgrade", action="store_true", help="take the newest of everything")
     lock.add_argument("--check", action="store_true", help="only tell whether the lock does, by the exit status")
@@ -65,14 +76,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _lock(options: argparse.Namespace) -> None:
-    from hatch_docker.lock import check, lock
-    from hatch_docker.project import open_source
+def _make(options: argparse.Namespace) -> None:
+    """What `hatch build -t docker:VERB` does, for a project of any build backend."""
+    from hatch_docker.backend import open_project
 
-    builder = _project()
+    # hatchling's own way to be told, which also reaches what it starts.
+    os.environ["HATCH_VERBOSE"] = str(options.verbose + int(os.environ.get("HATCH_VERBOSE", "0")))
+    os.environ["HATCH_QUIET"] = str(options.quiet + int(os.environ.get("HATCH_QUIET", "0")))
+    root = Path(options.project).resolve()
+    output = Path(options.output).resolve() if options.output else root / "dist"
+    verb = "image" if options.verb == "build" else options.verb
+    builder = open_project(root, os.environ)
+    for artifact in builder.build(directory=str(output), versions=[verb]):
+        if sys.stdout.isatty() and builder.app.verbosity >= 0:  # elsewhere the target has said it already
+            print(os.path.relpath(artifact))  # noqa: T201
+
+
+def _lock(options: argparse.Namespace) -> None:
+    from hatch_docker.backend import open_project
+    from hatch_docker.lock import check, lock
+
+    builder = open_project(Path.cwd(), os.environ)
     plan, ctx = open_plan(builder, os.environ, pinned=options.check)
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-        source = open_source(builder, Path(temporary))
+        source = builder.source(Path(temporary))
         if options.check:
             check([plan], source, ctx)
             return
@@ -95,27 +122,23 @@ def _push(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
+    from hatch_docker.backend import open_project
     from hatch_docker.verify import verify
 
-    builder = _project()
+    builder = open_project(Path.cwd(), os.environ)
     archive = options.archive
     if archive is None:
         archive = archive_of(builder, open_plan(builder, os.environ, pinned=False)[0])
     if not archive.is_file():
         raise ConfigError(f"there is no archive {archive}: build it, or name another")
-    remade = functools.partial(rebuild, builder)
+
+    def remade(variables: Mapping[str, str]) -> Image | Index:
+        again = open_project(Path.cwd(), variables)
+        return rebuild(again, again.source, variables)
+
     done = verify(archive, remade, os.environ, keep_downloads=options.keep_downloads)
     print(f"{archive}: yes, {done.digest}")  # noqa: T201
     print(f"  rebuilt as of {done.created} from the lock; taken from before: {done.reused}")  # noqa: T201
-
-
-def _project() -> DockerBuilder:
-    """The project in the working directory, as the hatch target knows it."""
-    from hatch_docker.builder import DockerBuilder
-
-    if not Path("pyproject.toml").is_file():
-        raise ConfigError(f"there is no pyproject.toml in {Path.cwd()}: go to the project's directory")
-    return DockerBuilder(str(Path.cwd()))
 
 
 def _clean(options: argparse.Namespace) -> None:

@@ -236,9 +236,12 @@ def _build(project: Project, config: Config, guesses: list[Guess]) -> BuildPlan:
     if build.isolated == "auto":
         unknown = [hook for hook in project.hooks if hook not in PURE_HOOKS]
         asked = [name for name in ("packages", "env", "args", "secrets", "ssh") if getattr(build, name)]
-        isolated = bool(unknown or asked)
+        other = project.backend != "hatchling.build"
+        isolated = bool(unknown or asked or other)
         reason = "its wheel needs no build hook"
-        if isolated:
+        if other:
+            reason = f"its backend is {project.backend}"
+        elif isolated:
             reason = f"build hook {unknown[0]!r} may compile" if unknown else f"build.{asked[0]} asks for it"
         guesses.append(Guess("build.isolated", "always" if isolated else "never", reason))
     return BuildPlan(

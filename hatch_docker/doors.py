@@ -68,12 +68,13 @@ def hatchling_errors() -> Iterator[None]:
 
 def open_plan(
     builder: BuilderInterface[Any, Any], environ: Mapping[str, str], *, root: Path | None = None, given: bool = False,
-    pinned: bool = True, push: bool = False,
+    pinned: bool = True, push: bool = False, provisional: bool = False,
 ) -> tuple[Plan, Context]:
     """The plan and the context of one build; `given` where the project's wheel is there, so that none is built.
 
     `root` is the directory of locks, files and revision, where hatchling was started in another. The context has the
-    pins that the plan names, if `pinned`. With `push` the image goes to its registries and nowhere else.
+    pins that the plan names, if `pinned`. With `push` the image goes to its registries and nowhere else. A
+    `provisional` plan is good for its base and builder stage alone: what the project needs and runs is not known yet.
     """
     from hatch_docker.config import load_config
     from hatch_docker.context import open_context
@@ -89,12 +90,14 @@ def open_plan(
         config = replace(config, build=replace(config.build, isolated="never", args={}, ssh=False))
     if push:
         config = replace(config, push=True, load="never")
+    if provisional:
+        config = replace(config, entrypoint=(), extras=(), dependency_groups=(), lock="none")
     project = read_project(builder, environ, root, [path for path in (DIST, config.dotenv) if path])
     plan = replace(make_plan(project, config, host_platform()), archive=not push)
     progress = Progress(builder.app.display_warning, builder.app.verbosity)
-    for guess in plan.guesses:
+    for guess in () if provisional else plan.guesses:
         progress.detail(f"{guess.option} = {guess.value} ({guess.reason})")
-    for note in plan.notes:
+    for note in () if provisional else plan.notes:
         progress.info(note)
     ctx = open_context(environ, progress)
     if plan.pins and pinned:
@@ -119,21 +122,22 @@ def make_image(
     return receipt
 
 
-def rebuild(builder: BuilderInterface[Any, Any], environ: Mapping[str, str]) -> Image | Index:
+def rebuild(
+    builder: BuilderInterface[Any, Any], source: Callable[[Path], Source], environ: Mapping[str, str]
+) -> Image | Index:
     """The image of a project by its lock, and nothing that follows from it: no file, no check.
 
-    Raises ConfigError for a project without a lock.
+    `source` gives what makes the project's artifacts in a directory. Raises ConfigError for a project without a lock.
     """
     from hatch_docker.engines import choose
     from hatch_docker.pins import NAME, RELOCK
     from hatch_docker.pipeline import item_of
-    from hatch_docker.project import open_source
 
     plan, ctx = open_plan(builder, environ)
     if ctx.pins is None:
         raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build by it")
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-        return item_of(choose(plan.engine)(plan, open_source(builder, Path(temporary)), ctx))
+        return item_of(choose(plan.engine)(plan, source(Path(temporary)), ctx))
 
 
 def archive_of(builder: BuilderInterface[Any, Any], plan: Plan) -> Path:

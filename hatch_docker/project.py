@@ -51,6 +51,7 @@ class Project:
     source_date: int | None                     # SOURCE_DATE_EPOCH, else the commit's time
     requires: tuple[str, ...] = ()              # what makes the wheel (PEP 518)
     pins: str = ""                              # hatch-docker.lock, where it is at the root
+    backend: str = "hatchling.build"            # what makes the wheel (PEP 517)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ def read_project(
         pins=PINS_NAME if (root / PINS_NAME).is_file() else "",
         hooks=tuple(_wheel_builder(builder).config.hook_config),
         requires=tuple(metadata.build.requires),
+        backend=metadata.build.build_backend or "hatchling.build",
         revision=revision,
         source_date=_source_date(environ, revision),
     )

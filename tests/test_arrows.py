@@ -62,16 +62,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verify": {"oci", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {
-        "__init__", "builder", "config", "doors", "ending", "lock", "plan", "project", "prune", "publish", "verify",
-        *HANDS,
+        "__init__", "backend", "config", "doors", "ending", "lock", "oci.model", "plan", "project", "prune", "publish",
+        "verify", *HANDS,
     },
+    "backend": {"bases", "builder", "doors", "engines.frame", "oci", "plan", "project", "wheels", *HANDS},
     "publisher": {"doors", "publish", *HANDS},
     "hooks": {"builder", "build_hook", "publisher"},
     "__main__": {"cli"},
 }
 
 LIBRARIES: dict[str, set[str]] = {
-    "hatchling": {"hooks", "builder", "build_hook", "doors", "project"},
+    "hatchling": {"hooks", "backend", "builder", "build_hook", "doors", "project"},
     "hatch": {"publisher"},
     "subprocess": {"process", "wheels.stage"},
     "urllib3": {"transport", "answers"},  # answers: what the client's exceptions mean

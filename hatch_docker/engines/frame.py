@@ -29,14 +29,14 @@ def open_target(
     plan: Plan, platform: Platform, compression: Compression, source: Source, ctx: Context
 ) -> tuple[Base, Target]:
     """The base of a plan and what wheels must fit on it; raises BaseImageError where it is not for the project."""
-    base = open_base(_located(plan.base, source.root), platform, ctx, compression=compression)
+    base = open_base(located(plan.base, source.root), platform, ctx, compression=compression)
     check_python(base, plan.requires_python)
     if plan.python and base.interpreter.short != plan.python:
         raise BaseImageError(f"base {base.name} has Python {base.interpreter.version}, not {plan.python} as asked for")
     return base, Target(base.interpreter.version, platform, base.libc)
 
 
-def _located(plan: BasePlan, root: Path) -> BasePlan:
+def located(plan: BasePlan, root: Path) -> BasePlan:
     """A layout's path is the project's, not that of the working directory."""
     return replace(plan, location=str(root / plan.location)) if plan.kind == "oci" else plan
 

@@ -17,7 +17,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,12 +104,12 @@ def wheel_of(source: Sdist, builder: Builder) -> Path:
         pins = _pins(known, builder)
     try:
         return _stored(source, builder, known, pins)
-    except _MoreNeeded as needed:
+    except MoreNeededError as needed:
         ctx.store.remember("build-requires", asked, list(needed.requires))
         known = (*source.requires, *needed.requires)
         try:
             return _stored(source, builder, known, _pins(known, builder))
-        except _MoreNeeded as again:
+        except MoreNeededError as again:
             raise BuildError(f"{source.name} never stops asking for build requirements: {again}") from None
 
 
@@ -137,7 +137,7 @@ def metadata_of(wheel: Path) -> bytes:
     raise WheelError(f"the wheel {wheel.name} has no METADATA of its own")
 
 
-class _MoreNeeded(Exception):
+class MoreNeededError(Exception):
     """The backend asks for requirements beside those of pyproject.toml."""
 
     def __init__(self, requires: Sequence[str]) -> None:
@@ -173,7 +173,7 @@ def _hashes(pins: Sequence[Pin]) -> list[str]:
 
 
 def _stored(source: Sdist, builder: Builder, known: Sequence[str], pins: Sequence[Pin]) -> Path:
-    """The wheel as the store has it, verified; built where it has none. Raises _MoreNeeded."""
+    """The wheel as the store has it, verified; built where it has none. Raises MoreNeededError."""
     store = builder.ctx.store
     key = key_of(builder.key, source.content, _hashes(pins))
 
@@ -195,39 +195,57 @@ def _build(
     source: Sdist, builder: Builder, known: Sequence[str], pins: Sequence[Pin], directory: Path
 ) -> Path:
     """Build into `directory` and return the wheel there."""
+    spec = {
+        "sdist": "/build/sdist.tar.gz", "backend": source.backend, "backend_path": source.backend_path,
+        "known": list(known),
+    }  # fmt: skip
+
+    def fill(build: Path) -> None:
+        # A copy, which becomes the sandbox's user's: in the store it may be ours alone.
+        shutil.copyfile(source.path, build / "sdist.tar.gz")
+
+    def take(result: Mapping[str, Any], output: Path) -> Path:
+        return _take(result, output, directory, source, builder.target)
+
+    return in_builder(source.name, spec, builder, pins, fill, take)
+
+
+def in_builder(
+    name: str, spec: Mapping[str, Any], builder: Builder, pins: Sequence[Pin], fill: Callable[[Path], None],
+    take: Callable[[Mapping[str, Any], Path], Path], binds: Sequence[Bind] = (),
+) -> Path:
+    """Have the driver (pep517.py) do what `spec` says, with the pinned build requirements; what `take` gives of it.
+
+    `fill` puts into /build what the driver works on; `take` gets its result and the directory of its output, which
+    are gone afterwards. Raises BuildError with the last lines of a failed build.
+    """
     ctx = builder.ctx
     env = build_variables(builder.plan, ctx.environ)
     environment = build_environment(
         pins, builder.venv, builder.project, ctx, compiler=builder.python_tree, maker=builder.base.maker
     )
-    ctx.progress.info(f"building {source.name} in the builder")
+    ctx.progress.info(f"building {name} in the builder")
     work = Path(tempfile.mkdtemp(dir=ctx.store.root / "tmp"))
     try:
-        for name in ("build/src", "build/home", "out"):
-            (work / name).mkdir(parents=True)
-        # Copies, which become the sandbox's user's: in the store and in site-packages they may be ours alone.
-        shutil.copyfile(source.path, work / "build/sdist.tar.gz")
+        for path in ("build/src", "build/home", "out"):
+            (work / path).mkdir(parents=True)
         shutil.copyfile(Path(__file__).with_name("pep517.py"), work / "build/pep517.py")
-        binds = [
+        fill(work / "build")
+        mounts = [
             Bind(environment / "env", "/env"),
-            Bind(work / "build", "/build", writable=True), Bind(work / "out", "/out", writable=True),
+            Bind(work / "build", "/build", writable=True), Bind(work / "out", "/out", writable=True), *binds,
         ]  # fmt: skip
         if builder.prefix:
-            binds.append(Bind(builder.python_tree() / builder.prefix[1:], builder.prefix))
-        spec = {
-            "sdist": "/build/sdist.tar.gz", "source": "/build/src", "output": "/out", "backend": source.backend,
-            "backend_path": source.backend_path, "known": list(known), "time": SOURCE_DATE,
-        }  # fmt: skip
+            mounts.append(Bind(builder.python_tree() / builder.prefix[1:], builder.prefix))
+        whole = {**spec, "source": "/build/src", "output": "/out", "time": SOURCE_DATE}
         with lent(ctx.environ, work) if builder.plan.ssh else contextlib.nullcontext() as agent:
-            _run(source, builder, spec, [*binds, *([Bind(agent, SOCKET)] if agent else [])], env)
-        return _take(_result(work / "out"), work / "out", directory, source, builder.target)
+            _run(name, builder, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else [])], env)
+        return take(_result(work / "out"), work / "out")
     finally:
         remove_tree(work)
 
 
-def _run(
-    source: Sdist, builder: Builder, spec: Mapping[str, Any], binds: Sequence[Bind], env: Mapping[str, str]
-) -> None:
+def _run(name: str, builder: Builder, spec: Mapping[str, Any], binds: Sequence[Bind], env: Mapping[str, str]) -> None:
     ctx = builder.ctx
     try:
         run_in(
@@ -239,7 +257,7 @@ def _run(
         )  # fmt: skip
     except ProcessFailed as failure:
         raise BuildError(
-            f"building {source.name} failed with status {failure.status}{_hint(failure.output, builder.plan)}:\n"
+            f"building {name} failed with status {failure.status}{_hint(failure.output, builder.plan)}:\n"
             f"{failure.output}"
         ) from None
 
@@ -273,14 +291,20 @@ def _result(output: Path) -> dict[str, Any]:
 
 
 def _take(result: Mapping[str, Any], output: Path, directory: Path, source: Sdist, target: Target) -> Path:
-    """Move the wheel out of the sandbox's directory once it is one that fits. Raises _MoreNeeded."""
+    """Move the wheel out of the sandbox's directory once it is one that fits. Raises MoreNeededError."""
+    name = made_file(result, "wheel", output, source.name)
+    check_made(name, source.name, target)
+    shutil.copyfile(output / name, directory / name, follow_symlinks=False)
+    return directory / name
+
+
+def made_file(result: Mapping[str, Any], kind: str, output: Path, source: str) -> str:
+    """The name of the file that a hook says it made, once it is there. Raises MoreNeededError and BuildError."""
     requires = result.get("requires")
     if isinstance(requires, list) and requires:
-        raise _MoreNeeded([str(line) for line in requires])
-    name = str(result.get("wheel", ""))
-    check_made(name, source.name, target)
-    wheel = output / name
-    if "/" in name or not wheel.exists() or not stat.S_ISREG(wheel.lstat().st_mode):
-        raise BuildError(f"building {source.name}: its backend says that it made {name}, and there is no such file")
-    shutil.copyfile(wheel, directory / name, follow_symlinks=False)
-    return directory / name
+        raise MoreNeededError([str(line) for line in requires])
+    name = str(result.get(kind, ""))
+    made = output / name
+    if not name or "/" in name or not made.exists() or not stat.S_ISREG(made.lstat().st_mode):
+        raise BuildError(f"building {source}: its backend says that it made {name!r}, and there is no such file")
+    return name

@@ -1,11 +1,12 @@
-"""Inside the builder: unpack an sdist and have its own backend make the wheel (PEP 517).
+"""Inside the builder: unpack an sdist and have its own backend make the wheel; or of a tree its sdist (PEP 517).
 
 A program of its own, run in the sandbox by the target's Python (3.9 or newer), standard library only. Its
-argument is a JSON object, or the path of one: `sdist`, `source` and `output` (paths), `backend`,
-`backend_path`, `known` (the requirements that are installed) and `time` (seconds since the epoch, given to
-every file). It writes `result.json` to `output`: {"wheel": its file name}, or {"requires": [...]} where the
-backend asks for more, which with `strict` is the end. `env` are variables to set, `secrets` names of variables whose
-values are in /run/secrets.
+argument is a JSON object, or the path of one: `sdist` (left out where the tree is in `source` already), `source` and
+`output` (paths), `project` (its directory below `source`), `backend`, `backend_path`, `known` (the requirements that
+are installed) and `time` (seconds since the epoch, given to every file). It writes `result.json` to `output`:
+{"wheel": its file name}, or of a tree {"sdist": its file name}, or {"requires": [...]} where the backend asks for
+more, which with `strict` is the end. `env` are variables to set, `secrets` names of variables whose values are in
+/run/secrets.
 """
 
 from __future__ import annotations
@@ -62,15 +63,19 @@ def main() -> None:
     os.environ.update(spec.get("env", {}))
     for name in spec.get("secrets", ()):
         os.environ[name] = Path("/run/secrets", name).read_text("utf-8")
-    unpack(spec["sdist"], spec["source"], spec["time"])
-    os.chdir(spec["source"])
+    made = "wheel" if spec.get("sdist") else "sdist"
+    if spec.get("sdist"):
+        unpack(spec["sdist"], spec["source"], spec["time"])
+    os.chdir(Path(spec["source"], spec.get("project", ".")))
     backend = load(spec)
     sys.argv[1:] = []
-    ask = getattr(backend, "get_requires_for_build_wheel", None)
+    ask = getattr(backend, f"get_requires_for_build_{made}", None)
     requires = [line for line in (ask(None) if ask else []) if line not in spec["known"]]
     if requires and spec.get("strict"):
         raise SystemExit(f"{MISSING}{json.dumps(requires)}")
-    result = {"requires": requires} if requires else {"wheel": backend.build_wheel(spec["output"], None, None)}
+    hook = getattr(backend, f"build_{made}")
+    rest = (None, None) if made == "wheel" else (None,)
+    result = {"requires": requires} if requires else {made: hook(spec["output"], *rest)}
     Path(spec["output"], "result.json").write_text(json.dumps(result), encoding="utf-8")
 
 

@@ -1,0 +1,166 @@
+"""Projects of any build backend (PEP 517): setuptools, maturin, scikit-build-core, meson-python, flit, ...
+
+The [project] table (PEP 621) means the same to all of them, and hatchling reads it. What a project leaves dynamic, or
+has no table for, is asked of its own backend: its sdist and wheel are made in the builder stage, where they are needed
+anyway, and the wheel's metadata complete the table.
+"""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.builder import DockerBuilder
+from hatch_docker.doors import open_plan
+from hatch_docker.errors import BuildError, ConfigError
+from hatch_docker.oci.model import host_platform
+from hatch_docker.process import ProcessFailed, run
+from hatch_docker.project import Source
+from hatch_docker.store import key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.bases import Base
+    from hatch_docker.context import Context
+    from hatch_docker.plan import Plan
+    from hatch_docker.wheels import Target
+    from hatch_docker.wheels.tree import Tree
+
+RECIPE = 1
+HATCHLING = "hatchling.build"
+LEGACY = (("setuptools",), "setuptools.build_meta:__legacy__", ())  # without [build-system] (PEP 517)
+SCM = frozenset({"mesonpy"})  # backends that make an sdist in a repository only
+System = tuple[tuple[str, ...], str, tuple[str, ...]]
+
+
+def open_project(root: Path, environ: Mapping[str, str]) -> DockerBuilder:
+    """The project in a directory, whatever its backend, as the hatch target sees it; raises ConfigError without one."""
+    config = _read(root)
+    system = build_system(config)
+    if system[1] == HATCHLING:
+        return DockerBuilder(str(root))
+    stage = functools.cache(lambda: _open_stage(root, config, system, environ))
+    builder = _view(root, config, system, _completed(config, stage))
+
+    def source(directory: Path) -> Source:
+        wheel = functools.cache(lambda: frontend_wheel(root, directory, environ))
+        return Source(root, wheel, functools.cache(lambda: _sdist(stage())), lambda: system[0])
+
+    builder.source = source  # type: ignore[method-assign]
+    return builder
+
+
+def _read(root: Path) -> dict[str, Any]:
+    path = root / "pyproject.toml"
+    if not path.is_file():
+        if (root / "setup.py").is_file():
+            return {}
+        raise ConfigError(f"there is no pyproject.toml and no setup.py in {root}: go to the project's directory")
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+
+
+def build_system(config: Mapping[str, Any]) -> System:
+    """requires, build-backend and backend-path of a pyproject.toml (PEP 518); raises ConfigError."""
+    table = config.get("build-system")
+    if table is None:
+        return LEGACY
+    try:
+        requires = tuple(str(line) for line in table["requires"])
+        return requires, str(table.get("build-backend", LEGACY[1])), tuple(table.get("backend-path", ()))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"pyproject.toml: [build-system] is not valid (PEP 518): {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """The builder stage of a project: its tree, where it is built, and by what."""
+
+    root: Path
+    tree: Tree
+    system: System
+    plan: Plan
+    base: Base
+    target: Target
+    ctx: Context
+
+
+def _open_stage(root: Path, config: Mapping[str, Any], system: System, environ: Mapping[str, str]) -> _Stage:
+    """The builder stage before the project's needs are known: on its base, of this machine's architecture."""
+    from hatch_docker.bases import open_base
+    from hatch_docker.engines.frame import located
+    from hatch_docker.oci.compression import Compression
+    from hatch_docker.wheels import Target
+    from hatch_docker.wheels.tree import read_tree
+
+    table = _static(config)
+    first = {"name": root.name, "version": "0", **table}
+    plan, ctx = open_plan(_view(root, config, system, first), environ, provisional=True)
+    base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
+    tree = read_tree(root, versioned="version" not in table or system[1] in SCM)
+    return _Stage(root, tree, system, plan, base, Target(base.interpreter.version, base.platform, base.libc), ctx)
+
+
+def _sdist(stage: _Stage) -> Path:
+    from hatch_docker.wheels.tree import tree_sdist
+
+    packages = (*stage.plan.build.packages, "git") if stage.tree.repository else stage.plan.build.packages
+    build = replace(stage.plan.build, packages=tuple(sorted(set(packages))))
+    return tree_sdist(stage.tree, stage.system, build, stage.base, stage.target, stage.ctx, root=stage.root)
+
+
+def _static(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What [project] says itself (PEP 621)."""
+    table = config.get("project")
+    return {name: value for name, value in table.items() if name != "dynamic"} if isinstance(table, dict) else {}
+
+
+def _completed(config: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[str, Any]:
+    """[project] with what the backend says where the project leaves that to it."""
+    table = config.get("project")
+    if isinstance(table, dict) and not table.get("dynamic"):
+        return table
+    at = stage()
+    key = key_of(RECIPE, at.tree.content, at.system, at.target.python, str(at.target))
+    found = at.ctx.store.recall("metadata", key)
+    if found is None:
+        from hatch_docker.wheels.builder import build_wheel
+        from hatch_docker.wheels.metadata import project_table
+
+        wheel = build_wheel(_sdist(at), at.plan.build, at.base, at.target, at.ctx, root=at.root)
+        found = project_table(wheel)
+        at.ctx.store.remember("metadata", key, found)
+    return {**found, **_static(config)}
+
+
+def _view(root: Path, config: Mapping[str, Any], system: System, table: Mapping[str, Any]) -> DockerBuilder:
+    """hatchling's view of a project with a [project] table in which nothing is dynamic."""
+    from hatchling.metadata.core import ProjectMetadata
+    from hatchling.plugin.manager import PluginManager
+
+    manager = PluginManager()
+    build = {"requires": list(system[0]), "build-backend": system[1]}
+    metadata = ProjectMetadata(str(root), manager, {**config, "project": dict(table), "build-system": build})
+    return DockerBuilder(str(root), plugin_manager=manager, metadata=metadata)
+
+
+def frontend_wheel(root: Path, directory: Path, environ: Mapping[str, str]) -> Path:
+    """The wheel of a project as uv makes it on this machine, with the backend in an environment of its own.
+
+    For `isolated = "never"`. Raises BuildError with the last lines, WheelError where there is no uv.
+    """
+    from hatch_docker.wheels.uv import find_uv
+
+    place = directory / "wheel"
+    place.mkdir()
+    try:
+        run([find_uv(environ), "build", "--quiet", "--wheel", "--out-dir", str(place), str(root)], cwd=root)
+    except ProcessFailed as error:
+        raise BuildError(f"the project's wheel cannot be made on this machine:\n{error.output}") from error
+    (made,) = place.glob("*.whl")
+    return made

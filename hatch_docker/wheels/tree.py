@@ -1,0 +1,183 @@
+"""A project's tree becomes its sdist, by its own backend (PEP 517) in the builder stage."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.bases import Base
+from hatch_docker.context import Context
+from hatch_docker.errors import BuildError, ConfigError, ProgramError
+from hatch_docker.outputs import remove_tree
+from hatch_docker.plan import BuildPlan
+from hatch_docker.process import run
+from hatch_docker.store import file_digest, key_of
+from hatch_docker.wheels import Pin, Target
+from hatch_docker.wheels.builder import Builder, MoreNeededError, in_builder, made_file, make_builder
+from hatch_docker.wheels.lock import pin_requirements
+from hatch_docker.wheels.sandbox import Bind
+from hatch_docker.wheels.sdist import Sdist
+from hatch_docker.wheels.secrets import secret_part
+
+RECIPE = 1
+# Of a tree outside version control: what tools leave, and what no sdist needs.
+LEFT_OUT = frozenset({
+    ".git", ".hg", ".svn", ".tox", ".nox", ".venv", "venv", "node_modules", "__pycache__", "dist", "build", "target",
+    ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".eggs",
+})
+REPOSITORY = "/repository"  # .git in the builder, read-only
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The files of a project, by their paths relative to `top`, and a key of all that its sdist depends on.
+
+    `top` is the repository's directory where the backend may ask version control for the version, else the project's.
+    `project` is the project's directory below it, "." for `top` itself.
+    """
+
+    top: Path
+    project: str
+    files: tuple[str, ...]
+    content: str
+    repository: Path | None = None        # git's directory, where the backend may ask it
+    checkout: str = "."                   # the checkout's own part of it, of a linked work tree another
+
+
+def read_tree(root: Path, *, versioned: bool) -> Tree:
+    """The files that may matter to the sdist of the project at `root`; raises ConfigError for what cannot be read.
+
+    In a repository of git's those that git does not ignore, else all but what tools leave (LEFT_OUT). Files in which
+    people keep secrets are left out. With `versioned` the whole repository goes along, and its state is in the key.
+    """
+    top = next((place for place in (root, *root.parents) if (place / ".git").exists()), None)
+    state, repository, checkout = "", None, "."
+    if top is not None and versioned:
+        state = _git(top, "describe", "--tags", "--long", "--always", "--dirty") + _git(top, "rev-parse", "HEAD")
+        places = _git(top, "rev-parse", "--path-format=absolute", "--git-common-dir", "--absolute-git-dir").split("\n")
+        if len(places) > 1:
+            repository, checkout = Path(places[0]), os.path.relpath(places[1], places[0])
+    place = top if repository is not None and top is not None else root
+    files = _listed(place) if top is not None else None
+    names = tuple(sorted(name for name in files or _walked(place) if not secret_part(name)))
+    rows = [[name, *_fact(place / name)] for name in names]
+    project = os.path.relpath(root, place)
+    return Tree(place, project, names, key_of(RECIPE, project, state, rows), repository, checkout)
+
+
+def _git(top: Path, *arguments: str) -> str:
+    try:
+        return run(["git", "-C", str(top), *arguments])
+    except ProgramError:
+        return ""
+
+
+def _listed(place: Path) -> list[str] | None:
+    """What git knows below a directory, and what else no tool left there; None where it cannot tell."""
+    command = ["git", "-C", str(place), "ls-files", "-z"]
+    try:
+        known = run([*command, "--cached"]).split("\0")
+        other = run([*command, "--others", "--exclude-standard"]).split("\0")
+    except ProgramError:
+        return None
+    known += [name for name in other if not any(_left(part) for part in name.split("/"))]
+    return [name for name in dict.fromkeys(known) if name and os.path.lexists(place / name)]
+
+
+def _left(name: str) -> bool:
+    return name in LEFT_OUT or name.endswith(".egg-info")
+
+
+def _walked(place: Path) -> list[str]:
+    found: list[str] = []
+    for directory, directories, names in os.walk(place):
+        directories[:] = [name for name in directories if not _left(name)]
+        found += [os.path.relpath(os.path.join(directory, name), place) for name in names]  # noqa: PTH118
+    return found
+
+
+def _fact(path: Path) -> list[Any]:
+    """What an sdist could tell of a file."""
+    try:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            return ["link", os.readlink(path)]  # noqa: PTH115
+        if stat.S_ISDIR(status.st_mode):
+            return ["submodule"]
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{path} of the project is no regular file; remove it, or have git ignore it")
+        with path.open("rb") as stream:
+            return [bool(status.st_mode & 0o100), hashlib.file_digest(stream, "sha256").hexdigest()]
+    except OSError as error:
+        raise ConfigError(f"cannot read {path} of the project: {error.strerror}") from error
+
+
+def tree_sdist(
+    tree: Tree, system: tuple[tuple[str, ...], str, tuple[str, ...]], build: BuildPlan, base: Base, target: Target,
+    ctx: Context, *, root: Path,
+) -> Path:
+    """The sdist of a tree, from the store where it was made before; `system` is requires, backend and backend-path.
+
+    `root` is the project whose index configuration the build requirements come from. Raises what `build_wheel` does.
+    """
+    source = Sdist(root, f"the sdist of {root.name}", tree.content, *system)
+    builder = make_builder(source, build, base, target, ctx, root)
+    pins = pin_requirements(source.requires, root, target, ctx)
+    asked = key_of(builder.key, source.content, [pin.sha256 for pin in pins])
+    known = (*source.requires, *(ctx.store.recall("sdist-requires", asked) or ()))
+    for _ in range(2):
+        pins = pin_requirements(known, root, target, ctx)
+        try:
+            return _stored(tree, source, builder, known, pins)
+        except MoreNeededError as needed:
+            ctx.store.remember("sdist-requires", asked, list(needed.requires))
+            known = (*source.requires, *needed.requires)
+    raise BuildError(f"{source.name} never stops asking for build requirements: {', '.join(known)}")
+
+
+def _stored(tree: Tree, source: Sdist, builder: Builder, known: Sequence[str], pins: Sequence[Pin]) -> Path:
+    store = builder.ctx.store
+    key = key_of("sdist", builder.key, source.content, [pin.sha256 for pin in pins])
+
+    def make(directory: Path) -> None:
+        spec = {"backend": source.backend, "backend_path": source.backend_path, "known": list(known)}
+        if tree.project != ".":
+            spec["project"] = tree.project
+        binds = [Bind(tree.repository, REPOSITORY)] if tree.repository else []
+
+        def take(result: Mapping[str, Any], output: Path) -> Path:
+            name = made_file(result, "sdist", output, source.name)
+            return Path(shutil.copyfile(output / name, directory / name, follow_symlinks=False))
+
+        made = in_builder(source.name, spec, builder, pins, lambda place: _fill(tree, place), take, binds)
+        store.remember("tree-sdist", key, {"name": made.name, "digest": file_digest(made)})
+
+    for _ in range(2):
+        directory = store.tree("sdist", key, make)
+        fact = store.recall("tree-sdist", key) or {}
+        path = directory / str(fact.get("name", "missing"))
+        if path.is_file() and file_digest(path) == fact["digest"]:
+            return path
+        remove_tree(directory)  # damaged: made once more
+    raise BuildError(f"the cache loses {source.name}; is its disk full or failing?")
+
+
+def _fill(tree: Tree, place: Path) -> None:
+    """Copy a tree into the builder's /build/src, with a .git that leads to the repository."""
+    for name in tree.files:
+        target = place / "src" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source = tree.top / name
+        if source.is_dir() and not source.is_symlink():
+            shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        else:
+            shutil.copy2(source, target, follow_symlinks=False)
+    if tree.repository:
+        (place / "src/.git").write_text(f"gitdir: {os.path.normpath(f'{REPOSITORY}/{tree.checkout}')}\n")
+        (place / "home/.gitconfig").write_text("[safe]\n\tdirectory = *\n")

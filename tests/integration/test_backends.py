@@ -1,0 +1,200 @@
+"""`hatch-docker build`: projects of other backends than hatchling, through their own hooks, in the builder stage."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.builds import Outcome
+
+pytestmark = pytest.mark.network
+
+EXTENSION = """
+#include <Python.h>
+static PyObject *answer(PyObject *s, PyObject *a) { return PyLong_FromLong(42); }
+static PyMethodDef methods[] = {{"answer", answer, METH_NOARGS, ""}, {0}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_c", 0, -1, methods};
+PyMODINIT_FUNC PyInit__c(void) { return PyModule_Create(&module); }
+"""
+
+SCM = {
+    "pyproject.toml": """
+[build-system]
+requires = ["setuptools>=77", "setuptools-scm>=8"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "scm-demo"
+dynamic = ["version"]
+[project.scripts]
+scm-demo = "scm_demo:main"
+[tool.setuptools_scm]
+[tool.setuptools]
+ext-modules = [{name = "scm_demo._c", sources = ["src/scm_demo/_c.c"]}]
+""",
+    "src/scm_demo/__init__.py": """
+from importlib.metadata import version
+from scm_demo._c import answer
+
+def main():
+    print(answer(), version("scm-demo"))
+""",
+    "src/scm_demo/_c.c": EXTENSION,
+}
+LEGACY = {
+    "setup.py": """
+from setuptools import setup
+setup(
+    name="legacy-demo", version="0.3", packages=["legacy_demo"], install_requires=["idna"],
+    entry_points={"console_scripts": ["legacy-demo=legacy_demo:main"]}, python_requires=">=3.9",
+)
+""",
+    "legacy_demo/__init__.py": "def main():\n    import idna\n    print('legacy', idna.encode('a'))\n",
+}
+POETRY = {
+    "pyproject.toml": """
+[build-system]
+requires = ["poetry-core>=2"]
+build-backend = "poetry.core.masonry.api"
+[tool.poetry]
+name = "poetry-demo"
+version = "4.5"
+description = "Everything outside of [project]"
+authors = ["Ada Example <ada@example.org>"]
+license = "MIT"
+packages = [{include = "poetry_demo"}]
+[tool.poetry.dependencies]
+python = "^3.11"
+idna = {version = "*", optional = true}
+[tool.poetry.extras]
+net = ["idna"]
+[tool.poetry.scripts]
+poetry-demo = "poetry_demo:main"
+[tool.hatch-docker]
+extras = ["net"]
+""",
+    "poetry_demo/__init__.py": "def main():\n    import idna\n    print('poetry', idna.encode('a'))\n",
+}
+FLIT = {
+    "pyproject.toml": """
+[build-system]
+requires = ["flit_core>=3.4"]
+build-backend = "flit_core.buildapi"
+[project]
+name = "flit_demo"
+dynamic = ["version", "description"]
+[project.scripts]
+flit-demo = "flit_demo:main"
+""",
+    "flit_demo.py": '"""A demonstration."""\n__version__ = "2.1"\n\ndef main():\n    print("flit")\n',
+}
+
+
+def write(directory: Path, files: dict[str, str], *, tag: str = "") -> Path:
+    """A project's files; with `tag` in a repository with one commit of that tag."""
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    if tag:
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
+        for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"], ["tag", tag]):
+            subprocess.run(["git", *who, *command], cwd=directory, check=True)
+    return directory
+
+
+def says(command: str, words: str) -> str:
+    """A check of the image that holds where a program of it says some words."""
+    code = f"import subprocess as s; o = s.check_output([{command!r}], text=True); assert o.strip() == {words!r}, o"
+    return json.dumps(["python", "-c", code])
+
+
+def make(project: Path, cache: Path, *command: str, **variables: str) -> Outcome:
+    environment = {
+        **os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never",
+        "HATCH_DOCKER_BASE": "debian:trixie", **variables,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "hatch_docker", *(command or ("build",)), str(project)], env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False,
+    )
+    return Outcome(done.returncode, done.stdout, project / "dist")
+
+
+@pytest.mark.parametrize(
+    ("files", "tag", "command", "said", "version"),
+    [
+        (SCM, "v1.2.3", "scm-demo", "42 1.2.3", "1.2.3"),
+        (LEGACY, "", "legacy-demo", "legacy b'a'", "0.3"),
+        (POETRY, "", "poetry-demo", "poetry b'a'", "4.5"),
+        (FLIT, "", "flit-demo", "flit", "2.1"),
+    ],
+    ids=["setuptools-scm", "setup.py", "poetry", "flit"],
+)
+def test_a_project_of_any_backend(
+    files: dict[str, str], tag: str, command: str, said: str, version: str, tmp_path: Path, cache: Path
+) -> None:
+    """Its name, version, needs and scripts come from its own backend; its image runs; nothing new is made twice."""
+    project = write(tmp_path / "p", files, tag=tag)
+    first = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=says(command, said))
+    assert first.status == 0, first.output
+    image = first.image()
+    assert first.receipt["version"] == version
+    assert [layer["kind"] for layer in first.receipt["platforms"][0]["layers"]][-1] == "project"
+    again = make(project, cache)
+    assert (again.status, again.made(), again.image().digest) == (0, [], image.digest)
+    assert "in the builder" not in again.output
+
+
+def test_a_change_of_the_tree_is_seen_and_what_tools_leave_is_not(tmp_path: Path, cache: Path) -> None:
+    project = write(tmp_path / "p", FLIT)
+    first = make(project, cache)
+    assert first.status == 0, first.output
+    digest = first.digest
+    write(project, {"__pycache__/x.pyc": "x", "dist/other.txt": "x", ".venv/bin/python": "x"})
+    assert make(project, cache).digest == digest
+    write(project, {"flit_demo.py": FLIT["flit_demo.py"].replace('print("flit")', 'print("other")')})
+    changed = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=says("flit-demo", "other"))
+    assert changed.status == 0, changed.output
+    assert changed.digest != digest
+
+
+def test_another_directory_gives_the_same_digest(tmp_path: Path, cache: Path) -> None:
+    """The directory's name is in nothing, though the project's tree is built in it."""
+    one, other = write(tmp_path / "one", SCM, tag="v2.0"), write(tmp_path / "other/deep", SCM, tag="v2.0")
+    variables = {"SOURCE_DATE_EPOCH": "1700000000"}
+    digests = {make(project, cache, **variables).digest for project in (one, other)}
+    assert len(digests) == 1
+
+
+def test_without_the_builder_stage_uv_makes_the_wheel(tmp_path: Path, cache: Path) -> None:
+    project = write(tmp_path / "p", {**FLIT, "pyproject.toml": FLIT["pyproject.toml"].replace(
+        'dynamic = ["version", "description"]', 'version = "2.1"\ndescription = "A demonstration."'
+    )})
+    check = says("flit-demo", "flit")
+    outcome = make(project, cache, HATCH_DOCKER_BUILD_ISOLATED="never", HATCH_DOCKER_CHECK_COMMAND=check)
+    assert outcome.status == 0, outcome.output
+    assert "in the builder" not in outcome.output
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"README.md": "x"}, "there is no pyproject.toml and no setup.py in"),
+        ({"pyproject.toml": "[project"}, "cannot read"),
+        ({"pyproject.toml": "[build-system]\nrequires = 3"}, "[build-system] is not valid (PEP 518)"),
+        ({"pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "none_such"\n'
+          '[project]\nname = "a"\nversion = "1"\nscripts.a = "a:b"'}, "No module named 'none_such'"),
+        ({"pyproject.toml": '[build-system]\nrequires = ["flit_core"]\nbuild-backend = "flit_core.buildapi"\n'
+          '[project]\nname = "gone"\ndynamic = ["version"]'}, "building the sdist of p failed"),
+    ],
+)
+def test_bad_projects_are_named(files: dict[str, str], told: str, tmp_path: Path, cache: Path) -> None:
+    outcome = make(write(tmp_path / "p", files), cache)
+    assert outcome.status == 1
+    assert told in outcome.output
+    assert "hatch_docker/" not in outcome.output  # no traceback of ours
