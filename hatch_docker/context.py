@@ -21,7 +21,8 @@ class Context:
     """The hands of a build. `environ` is the process's environment, read nowhere else.
 
     `connect` gives the one HTTP client; an unchanged build never asks for it. `pins` are what registries, mirrors
-    and indexes are not asked again, None where the project has no lock.
+    and indexes are not asked again, None where the project has no lock. `lazy` takes a layer whose digest is known
+    for one that is there: a registry may have it, and who opens it gets a DamagedBlobError.
     """
 
     store: Store
@@ -29,6 +30,7 @@ class Context:
     connect: Callable[[], Client]
     environ: Mapping[str, str]
     pins: Pins | None = None
+    lazy: bool = False
 
     @property
     def client(self) -> Client:

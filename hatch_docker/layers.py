@@ -18,9 +18,9 @@ KIND = "layer"
 
 
 def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | None:
-    """The layer remembered under a key, if the store still has its bytes."""
+    """The layer remembered under a key, if the store still has its bytes, or nobody may want them."""
     fact = ctx.store.recall(KIND, _full(key, compression))
-    if fact is None or not ctx.store.has(fact["digest"]):
+    if fact is None or not (ctx.store.has(fact["digest"]) or ctx.lazy):
         return None
     return _layer(fact, compression, ctx)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.context import Context
@@ -35,12 +36,17 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
         check_free(path)
         remove_leftovers(path)
     told: set[str] = set()
+    ctx = replace(ctx, lazy=not plan.archive and plan.load == "never")
     while True:
         try:
             receipt = _run(plan, source, engine, directory, host, ctx, timings)
             break
         except DamagedBlobError as damaged:
             # The bad entry is gone by now; what it held is made or fetched again, once.
+            if ctx.lazy:
+                ctx.progress.detail(f"what is not here is wanted: {damaged}")
+                ctx = replace(ctx, lazy=False)
+                continue
             if str(damaged) in told:
                 raise
             told.add(str(damaged))

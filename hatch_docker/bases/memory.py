@@ -39,7 +39,7 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
     if fact is None or fact["snapshot"] != snapshot:
         return None
     layers = tuple(_layer(row, ctx) for row in fact["layers"])
-    if not all(ctx.store.has(layer.descriptor.digest) for layer in layers):
+    if not all(ctx.store.has(layer.descriptor.digest) or ctx.lazy for layer in layers):
         return None
     descriptor, manifest, config = fact["image"]
     return Base(

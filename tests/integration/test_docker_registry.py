@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,65 +14,21 @@ import pytest
 
 from hatch_docker.errors import RegistryError
 from hatch_docker.oci.push import push
-from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.registry import Remote, pull, pull_index
 from hatch_docker.progress import Progress
 from hatch_docker.store import open_store
 from hatch_docker.transport import make_client
 from tests.conftest import need
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
+from tests.integration.servers import Server, docker_registry
 
 pytestmark = pytest.mark.engine
 
 
-@dataclass(frozen=True)
-class Server:
-    host: str
-
-    def name(self, text: str) -> Reference:
-        return parse_reference(f"{self.host}/{text}")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A docker-registry with its data in a temporary directory."""
-    program = need("docker-registry")
-    directory = tmp_path_factory.mktemp("registry")
-    host = f"127.0.0.1:{free_port()}"
-    config: dict[str, Any] = {
-        "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
-        "http": {"addr": host},
-    }
-    (directory / "config.yml").write_text(json.dumps(config))  # JSON is YAML
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen([program, "serve", str(directory / "config.yml")], stdout=log, stderr=log)
-    try:
-        wait_for(host)
-        yield Server(host)
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def wait_for(host: str) -> None:
-    address, port = host.split(":")
-    for _ in range(100):
-        try:
-            socket.create_connection((address, int(port)), 1).close()
-        except ConnectionError:
-            time.sleep(0.05)
-        else:
-            return
-    raise AssertionError(f"docker-registry does not listen on {host}")
+    with docker_registry(tmp_path_factory.mktemp("registry")) as started:
+        yield started
 
 
 @pytest.fixture

@@ -1,0 +1,265 @@
+"""Build and push as a pipeline does: to two real registries, pulled by digest, run, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.model import Image, Index, Platform
+from hatch_docker.oci.tree import extract
+from tests.conftest import need
+from tests.fakes.registry import FakeRegistry
+from tests.integration.builds import Outcome, build, run_build
+from tests.integration.servers import Server, docker_registry
+from tests.projects import write_project
+
+pytestmark = [pytest.mark.engine, pytest.mark.network]
+
+BOTH = '["linux/amd64", "linux/arm64"]'
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    """Two registries."""
+    directory = tmp_path_factory.mktemp("registries")
+    with docker_registry(directory / "one") as one, docker_registry(directory / "two") as two:
+        yield one, two
+
+
+def project(directory: Path, *registries: str, options: str = "", kind: str = "hello") -> Path:
+    return write_project(kind, directory, options=f"registries = {json.dumps(registries)}\n{options}")
+
+
+def run(*command: str | Path, environ: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environ)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def deliveries(outcome: Outcome) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = outcome.receipt["deliveries"]
+    return found
+
+
+def sent(outcome: Outcome) -> int:
+    return sum(delivery["sent"] for delivery in deliveries(outcome))
+
+
+@pytest.fixture
+def docker() -> list[str]:
+    program = need("docker")
+    if subprocess.run([program, "info"], capture_output=True, check=False).returncode:
+        if os.environ.get("CI") == "true":
+            pytest.fail("no Docker daemon answers, and nothing is skipped in CI")
+        pytest.skip("no Docker daemon answers")
+    return [program]
+
+
+def test_pushed_to_two_registries_pulled_by_digest_and_run(
+    servers: tuple[Server, Server], docker: list[str], tmp_path: Path, cache: Path
+) -> None:
+    """Both have the image under all its tags; what standard output names is what a cluster pulls."""
+    skopeo = need("skopeo")
+    made = project(tmp_path / "p", servers[0].host, f"{servers[1].host}/team/hi")
+    outcome = build(made, cache, verb="docker:push", variables={"HATCH_QUIET": "1"})
+    names = [f"{servers[0].host}/hello@{outcome.digest}", f"{servers[1].host}/team/hi@{outcome.digest}"]
+    assert outcome.output.splitlines() == names
+    assert outcome.receipt["references"] == names
+    assert [path.name for path in outcome.directory.iterdir()] == ["hello-1.0.0.image.json"]
+    for name in names:
+        repository = name.partition("@")[0]
+        for tag in ("1.0.0", "latest"):
+            found = json.loads(run(skopeo, "inspect", "--tls-verify=false", f"docker://{repository}:{tag}"))
+            assert found["Digest"] == outcome.digest
+        run(*docker, "pull", "--quiet", name)
+        assert run(*docker, "run", "--rm", "--network", "none", name) == "hello, world\n"
+        run(*docker, "rmi", "--force", name)
+
+
+def test_nothing_new_moves_nothing_and_an_edit_only_what_it_changed(
+    servers: tuple[Server, Server], tmp_path: Path, cache: Path
+) -> None:
+    """An unchanged push is some questions, in 0.3 s at most; an edited line is less than a hundredth of the image."""
+    made = project(tmp_path / "p", f"{servers[0].host}/costs", f"{servers[1].host}/costs")
+    whole = sent(build(made, cache, verb="docker:push")) // 2
+    seconds = []
+    while not seconds or (min(seconds) > 0.3 and len(seconds) < 10):  # the machine may be busy
+        again = build(made, cache, verb="docker:push")
+        assert sent(again) == 0
+        seconds.append(again.receipt["timings"]["push"])
+    assert min(seconds) <= 0.3, seconds
+    (made / "hello.py").write_text((made / "hello.py").read_text().replace("hello, world", f"hello, {tmp_path.name}"))
+    edited = build(made, cache, verb="docker:push")
+    layers = edited.receipt["platforms"][0]["layers"]
+    (own,) = [layer["size"] for layer in layers if layer["kind"] == "project"]
+    for delivery in deliveries(edited):
+        assert own < delivery["sent"] < 0.01 * whole
+    assert whole > sum(layer["size"] for layer in layers)
+
+
+def test_one_index_for_two_platforms_in_archive_registry_and_daemon(
+    servers: tuple[Server, Server], docker: list[str], tmp_path: Path, cache: Path
+) -> None:
+    """Made without emulation; skopeo reads the very index, and `docker load` gets this machine's child."""
+    skopeo = need("skopeo")
+    made = project(tmp_path / "p", f"{servers[0].host}/both", options=f"platforms = {BOTH}\npush = true")
+    outcome = build(made, cache)
+    index = outcome.item()
+    assert isinstance(index, Index)
+    assert [str(image.platform) for image in index.images] == ["linux/amd64", "linux/arm64"]
+    name = f"docker://{servers[0].host}/both@{outcome.digest}"
+    assert run(skopeo, "inspect", "--raw", "--tls-verify=false", name).encode() == index.index
+    for image in index.images:
+        described = run(skopeo, "inspect", "--override-arch", image.platform.architecture, "--tls-verify=false", name)
+        assert json.loads(described)["Architecture"] == image.platform.architecture
+    run(*docker, "load", "--quiet", "-i", outcome.archive)
+    assert run(*docker, "run", "--rm", "--network", "none", "hello:1.0.0") == "hello, world\n"
+    run(*docker, "rmi", "--force", "hello:1.0.0", "hello:latest")
+
+
+def test_the_other_platform_s_image_runs_on_its_machine(tmp_path: Path, cache: Path) -> None:
+    """The arm64 child, compiled code of its wheels included, under QEMU's user emulation; nothing else is emulated."""
+    emulator = need("qemu-aarch64")
+    if os.uname().machine != "x86_64":
+        pytest.skip("arm64 is this machine's own")
+    made = write_project("hello", tmp_path / "p", options=f"platforms = {BOTH}")
+    pyproject = made / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace("[project]", '[project]\ndependencies = ["markupsafe>=3"]'))
+    (made / "hello.py").write_text(
+        "import os\nfrom markupsafe import _speedups as it\n\n\ndef main():\n    print(os.uname().machine, it.__file__)\n"
+    )
+    archive = build(made, cache).archive
+    image = read_archive(archive, Platform("linux", "arm64"))
+    assert isinstance(image, Image)
+    root = tmp_path / "root"
+    root.mkdir()
+    extract(image.layers, root)
+    shutil.copy(emulator, root / "qemu")
+    (entrypoint,) = image.config_json["config"]["Entrypoint"]
+    python = ["/qemu", "-0", "/opt/venv/bin/python", "/opt/venv/bin/python"]
+    command = ["unshare", "--map-root-user", "chroot", root, *python, f"/opt/venv/bin/{entrypoint}"]
+    said = run(*command, environ={"PATH": os.environ["PATH"]})
+    assert re.fullmatch(r"aarch64 /opt/venv/\S+/_speedups\.\S+aarch64\S+\.so\n", said), said
+
+
+def test_base_layers_that_the_registry_has_are_neither_downloaded_nor_sent(tmp_path: Path, cache: Path) -> None:
+    """A pipeline whose cache lost all layers, but not what it knows of them, edits a line and pushes."""
+    with FakeRegistry() as registry:
+        seed = build(write_project("hello", tmp_path / "seed"), cache, variables={"HATCH_DOCKER_PUSH": "1"} | {
+            "HATCH_DOCKER_REGISTRIES": f"{registry.host}/library/python", "HATCH_DOCKER_TAGS": "3.13",
+        })  # fmt: skip
+        own = tmp_path / "cache"
+        made = write_project("hello", tmp_path / "p", base=f"{registry.host}/library/python:3.13")
+        variables = {"HATCH_DOCKER_REGISTRIES": f"{registry.host}/app"}
+        first = build(made, own, verb="docker:push", variables=variables)
+        digest = first.digest
+        assert deliveries(first)[0]["mounted"] == len(seed.image().layers)
+        for layer in seed.image().layers:
+            (own / "v1/blobs" / layer.descriptor.digest.removeprefix("sha256:")).unlink()
+        (made / "hello.py").write_text((made / "hello.py").read_text().replace("world", "you"))
+        registry.requests.clear()
+        edited = build(made, own, verb="docker:push", variables=variables)
+        assert edited.digest != digest
+        assert registry.count("GET", "/blobs/") == 0
+        assert 0 < sent(edited) < 0.01 * edited.receipt["platforms"][0]["size"]
+
+
+def test_a_layer_is_not_even_made_where_the_registry_has_it(tmp_path: Path, cache: Path) -> None:
+    """Known by its key, absent from the cache: nothing makes it, until a registry wants it."""
+    with FakeRegistry() as one, FakeRegistry() as two:
+        made = project(tmp_path / "p", f"{one.host}/app")
+        (made / "hello.py").write_text(f"def main(): print({str(tmp_path)!r})\n")  # a layer that nobody else has
+        first = build(made, cache, verb="docker:push")
+        digest = first.digest
+        (layer,) = [layer for layer in first.receipt["platforms"][0]["layers"] if layer["kind"] == "project"]
+        blob = cache / "v1/blobs" / layer["digest"].removeprefix("sha256:")
+        blob.unlink()
+        again = build(made, cache, verb="docker:push")
+        assert (again.digest, sent(again), blob.exists()) == (digest, 0, False)
+        elsewhere = build(made, cache, verb="docker:push", variables={"HATCH_DOCKER_REGISTRIES": f"{two.host}/app"})
+        assert (elsewhere.digest, blob.exists()) == (digest, True)
+        assert len(two.repository("app").blobs) == len(one.repository("app").blobs)
+
+
+def test_one_registry_fails_and_the_next_run_goes_on(
+    servers: tuple[Server, Server], tmp_path: Path, cache: Path
+) -> None:
+    """What is where is said and recorded, the status says to try again, and no blob is sent a second time."""
+    with FakeRegistry() as flaky:
+        flaky.fault("PUT", "/manifests/", 503, times=6)
+        made = project(tmp_path / "p", f"{servers[0].host}/partial", f"{flaky.host}/partial")
+        failed = run_build(made, cache, verb="docker:push")
+        assert failed.status == 75, failed.output
+        assert "Traceback" not in failed.output
+        good = f"{servers[0].host}/partial@{failed.digest}"
+        assert f"pushed in spite of that: {good}" in failed.output
+        assert failed.receipt["references"] == [good]
+        assert [bool(delivery["error"]) for delivery in deliveries(failed)] == [False, True]
+        flaky.requests.clear()
+        again = build(made, cache, verb="docker:push")
+        assert flaky.count("PUT", "/blobs/") == 0
+        assert deliveries(again)[0]["sent"] == 0
+
+
+def test_what_hatch_itself_says_and_returns(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
+    """`hatch build`, then `hatch publish`, as users type them: quiet, with outputs, and with the status of failures."""
+    need("git")
+    made = project(tmp_path / "p", f"{servers[0].host}/by-hatch", options='dotenv = "image.env"')
+    hatch = [Path(sys.executable).with_name("hatch")]
+    output, summary = tmp_path / "output", tmp_path / "summary"
+    environ = {
+        **os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never",
+        "GITHUB_OUTPUT": str(output), "GITHUB_STEP_SUMMARY": str(summary),
+    }  # fmt: skip
+    build(made, cache)
+    done = subprocess.run(
+        [*hatch, "-q", "publish", "-p", "docker"], cwd=made, env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    name = f"{servers[0].host}/by-hatch@{Outcome(0, '', made / 'dist').digest}"
+    assert (done.stdout, done.stderr) == (f"{name}\n", "")
+    assert f"IMAGE_REFERENCE={name}\n" in (made / "image.env").read_text()
+    assert "reference<<" in output.read_text() and f"\n{name}\n" in output.read_text()
+    assert f"`{name}`" in summary.read_text()
+    with FakeRegistry() as busy:
+        busy.fault("HEAD", "/manifests/", 429, times=99, headers={"retry-after": "86400"})
+        command = [*hatch, "publish", "-p", "docker", "-o", f"registries={busy.host}"]
+        failed = subprocess.run(command, cwd=made, env=environ, capture_output=True, text=True, check=False)
+    assert failed.returncode == 75, failed.stderr
+    assert "it asks to wait 86400 s: try again later" in failed.stderr
+    for option in ("registry=x", "tags=a b"):
+        wrong = [*hatch, "publish", "-p", "docker", "-o", option]
+        refused = subprocess.run(wrong, cwd=made, env=environ, capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert "Traceback" not in refused.stderr
+
+
+def test_what_no_commit_has_is_pushed_by_nobody(tmp_path: Path, cache: Path) -> None:
+    """Before anything is built, unless it is allowed; then the image says so itself."""
+    need("git")
+    with FakeRegistry() as registry:
+        made = write_project("vcs-version", tmp_path / "p", options=f'registries = ["{registry.host}"]')
+        clean = build(made, cache, verb="docker:push").receipt
+        shutil.rmtree(made / "dist")  # the next version is another: it is git's
+        (made / "vcs_version/__init__.py").write_text("def main(): print('other')\n")
+        registry.requests.clear()
+        refused = run_build(made, cache, verb="docker:push")
+        assert refused.status == 1
+        assert "no commit has what is in it: vcs_version/__init__.py; commit" in refused.output
+        assert registry.requests == []
+        dirty = build(made, cache, verb="docker:push", variables={"HATCH_DOCKER_ALLOW_DIRTY": "1"}).receipt
+        assert (clean["dirty"], dirty["dirty"]) == ([], ["vcs_version/__init__.py"])
+        assert clean["revision"] == dirty["revision"]
+        _media_type, manifest = registry.repository("vcs-version").manifests[dirty["digest"]]
+        revision = json.loads(manifest)["annotations"]["org.opencontainers.image.revision"]
+        assert revision == f"{dirty['revision']}-dirty"
