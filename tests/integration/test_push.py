@@ -17,7 +17,7 @@ import pytest
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Image, Index, Platform
 from hatch_docker.oci.tree import extract
-from tests.conftest import need
+from tests.conftest import need, need_docker
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import Outcome, build, run_build
 from tests.integration.servers import Server, docker_registry
@@ -57,19 +57,21 @@ def sent(outcome: Outcome) -> int:
 
 @pytest.fixture
 def docker() -> list[str]:
-    program = need("docker")
-    if subprocess.run([program, "info"], capture_output=True, check=False).returncode:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no Docker daemon answers, and nothing is skipped in CI")
-        pytest.skip("no Docker daemon answers")
-    return [program]
+    return [need_docker()]
+
+
+@pytest.fixture
+def skopeo(tmp_path: Path) -> list[str]:
+    """skopeo, which reads no login of the user's: without a login session it may not."""
+    path = tmp_path / "auth.json"
+    path.write_text("{}")
+    return ["env", f"REGISTRY_AUTH_FILE={path}", need("skopeo")]
 
 
 def test_pushed_to_two_registries_pulled_by_digest_and_run(
-    servers: tuple[Server, Server], docker: list[str], tmp_path: Path, cache: Path
+    servers: tuple[Server, Server], docker: list[str], skopeo: list[str], tmp_path: Path, cache: Path
 ) -> None:
     """Both have the image under all its tags; what standard output names is what a cluster pulls."""
-    skopeo = need("skopeo")
     made = project(tmp_path / "p", servers[0].host, f"{servers[1].host}/team/hi")
     outcome = build(made, cache, verb="docker:push", variables={"HATCH_QUIET": "1"})
     names = [f"{servers[0].host}/hello@{outcome.digest}", f"{servers[1].host}/team/hi@{outcome.digest}"]
@@ -79,7 +81,7 @@ def test_pushed_to_two_registries_pulled_by_digest_and_run(
     for name in names:
         repository = name.partition("@")[0]
         for tag in ("1.0.0", "latest"):
-            found = json.loads(run(skopeo, "inspect", "--tls-verify=false", f"docker://{repository}:{tag}"))
+            found = json.loads(run(*skopeo, "inspect", "--tls-verify=false", f"docker://{repository}:{tag}"))
             assert found["Digest"] == outcome.digest
         run(*docker, "pull", "--quiet", name)
         assert run(*docker, "run", "--rm", "--network", "none", name) == "hello, world\n"
@@ -93,11 +95,12 @@ def test_nothing_new_moves_nothing_and_an_edit_only_what_it_changed(
     made = project(tmp_path / "p", f"{servers[0].host}/costs", f"{servers[1].host}/costs")
     whole = sent(build(made, cache, verb="docker:push")) // 2
     seconds = []
-    while not seconds or (min(seconds) > 0.3 and len(seconds) < 10):  # the machine may be busy
+    limit = 0.3 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))  # others may be at work
+    while not seconds or (min(seconds) > limit and len(seconds) < 10):
         again = build(made, cache, verb="docker:push")
         assert sent(again) == 0
         seconds.append(again.receipt["timings"]["push"])
-    assert min(seconds) <= 0.3, seconds
+    assert min(seconds) <= limit, seconds
     (made / "hello.py").write_text((made / "hello.py").read_text().replace("hello, world", f"hello, {tmp_path.name}"))
     edited = build(made, cache, verb="docker:push")
     layers = edited.receipt["platforms"][0]["layers"]
@@ -108,19 +111,18 @@ def test_nothing_new_moves_nothing_and_an_edit_only_what_it_changed(
 
 
 def test_one_index_for_two_platforms_in_archive_registry_and_daemon(
-    servers: tuple[Server, Server], docker: list[str], tmp_path: Path, cache: Path
+    servers: tuple[Server, Server], docker: list[str], skopeo: list[str], tmp_path: Path, cache: Path
 ) -> None:
     """Made without emulation; skopeo reads the very index, and `docker load` gets this machine's child."""
-    skopeo = need("skopeo")
     made = project(tmp_path / "p", f"{servers[0].host}/both", options=f"platforms = {BOTH}\npush = true")
     outcome = build(made, cache)
     index = outcome.item()
     assert isinstance(index, Index)
     assert [str(image.platform) for image in index.images] == ["linux/amd64", "linux/arm64"]
     name = f"docker://{servers[0].host}/both@{outcome.digest}"
-    assert run(skopeo, "inspect", "--raw", "--tls-verify=false", name).encode() == index.index
+    assert run(*skopeo, "inspect", "--raw", "--tls-verify=false", name).encode() == index.index
     for image in index.images:
-        described = run(skopeo, "inspect", "--override-arch", image.platform.architecture, "--tls-verify=false", name)
+        described = run(*skopeo, "inspect", "--override-arch", image.platform.architecture, "--tls-verify=false", name)
         assert json.loads(described)["Architecture"] == image.platform.architecture
     run(*docker, "load", "--quiet", "-i", outcome.archive)
     assert run(*docker, "run", "--rm", "--network", "none", "hello:1.0.0") == "hello, world\n"
@@ -136,7 +138,7 @@ def test_the_other_platform_s_image_runs_on_its_machine(tmp_path: Path, cache: P
     pyproject = made / "pyproject.toml"
     pyproject.write_text(pyproject.read_text().replace("[project]", '[project]\ndependencies = ["markupsafe>=3"]'))
     (made / "hello.py").write_text(
-        "import os\nfrom markupsafe import _speedups as it\n\n\ndef main():\n    print(os.uname().machine, it.__file__)\n"
+        "import os\nfrom markupsafe import _speedups as it\n\n\ndef main():\n    print(os.uname()[4], it.__file__)\n"
     )
     archive = build(made, cache).archive
     image = read_archive(archive, Platform("linux", "arm64"))
