@@ -8,12 +8,14 @@ The project is `example_project`: a C extension, Pillow, Starlette, Uvicorn. All
 python:3.13-slim made of Debian's packages and served by a registry of this machine. The Dockerfiles are those of
 `benchmarks/seed/`, built by `docker build`; ours are whole processes of `hatchling build -t docker`, which load the
 image into the same daemon. It is a Docker daemon of the benchmark's own, in a temporary directory, so that emptying
-its cache empties nobody's. Needs root, docker, mmdebstrap, docker-registry, and the network for packages.
+its cache empties nobody's. Needs root, docker, mmdebstrap, docker-registry, iptables, and the network for packages.
 
     cold         no layer, no download and no build cache is left; the base is in the daemon
     unchanged    the same build once more
     .py edited   one line of one module is new
     C edited     one line of the C extension is new
+
+Each is the median of a few runs. "Pushed again" is what a registry lacks of the image after the .py was edited.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -48,6 +51,7 @@ from hatch_docker.plan import BasePlan  # noqa: E402
 HERE = Path(__file__).parent / "seed"
 PYTHON_FILE = "src/mandelbrot_tiles/server.py"
 C_FILE = "src/mandelbrot_tiles/_mandelbrot.c"
+COMMAND = ("mandelbrot-tiles", "--self-check")  # needs the C extension and the dependencies
 PIECE = 1 << 20
 
 
@@ -96,7 +100,7 @@ def dockerfile(name: str, place: Place, project: Path, image: str) -> None:
     """`docker build` of one of the Dockerfiles here."""
     more = ["--build-context", f"uv={Path(shutil.which('uv') or 'uv').resolve().parent}"] if name == "uv" else []
     place.docker(
-        "build", "--network=host", f"--build-arg=BASE={place.base}", f"--tag={image}",
+        "build", f"--build-arg=BASE={place.base}", f"--tag={image}",
         f"--file={HERE / name}.Dockerfile", *more, project,
     )  # fmt: skip
 
@@ -126,66 +130,60 @@ ROWS = (
 )
 
 
-def measure(row: Row, place: Place, template: Path, runs: int) -> Figures:
-    """Every figure of one row; ends the program where an edit does not show in the image, or nothing does."""
-    project = shutil.copytree(template, place.directory / row.name)
-    image = f"seed/{row.name}:1"
-    times: dict[str, list[float]] = {}
-    counter = iter(range(1_000_000))
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One row being measured: its copy of the project, and what was found."""
 
-    def edit(name: str, line: str) -> None:
-        with (project / name).open("a", encoding="utf-8") as stream:
-            stream.write(line.format(next(counter)) + "\n")
+    row: Row
+    place: Place
+    project: Path
+    times: dict[str, list[float]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
 
-    def nothing() -> None:
-        pass
+    @property
+    def image(self) -> str:
+        """The name that the daemon has it under."""
+        return f"seed/{self.row.name}:1"
 
-    def cold() -> None:
-        place.forget()
-        for path in row.kept(place):
+    def build(self, case: str, *, changes: bool) -> None:
+        """One build; ends the program where an edit does not show in the image, or something else does."""
+        before = "" if case == "cold" else self._id()
+        started = time.perf_counter()
+        self.row.build(self.place, self.project, self.image)
+        self.times.setdefault(case, []).append(time.perf_counter() - started)
+        if before and (self._id() != before) is not changes:
+            sys.exit(f"{self.row.name}, {case}: the image did {'not ' if changes else ''}change")
+        print(f"{self.row.name:16}{case:12}{self.times[case][-1]:8.2f} s", file=sys.stderr, flush=True)
+
+    def round(self, number: int, *, last: bool) -> None:
+        """Each case once; sizes in the last round, as they take a while."""
+        self.place.forget()
+        for path in self.row.kept(self.place):
             if path.exists():
                 remove(path)
+        self.build("cold", changes=True)
+        self.build("unchanged", changes=False)
+        old = saved(self.place, self.image) if last else {}
+        self._edit(PYTHON_FILE, f"# edit {number}")
+        self.build("python", changes=True)
+        new = saved(self.place, self.image) if last else {}
+        self.sizes["unpacked"] = sum(size for size, _ in new.values())
+        self.sizes["compressed"] = sum(size for _, size in new.values())
+        self.sizes["pushed"] = sum(size for layer, (_, size) in new.items() if layer not in old)
+        self._edit(C_FILE, f'const char edit_{number}[] = "edit {number}";')
+        self.build("c", changes=True)
+        self.place.docker("run", "--rm", "--network=none", "--entrypoint=", self.image, *COMMAND)
 
-    def one(case: str, prepare: Callable[[], None], changes: bool) -> None:
-        before = "" if case == "cold" else image_id(place, image)
-        prepare()
-        started = time.perf_counter()
-        row.build(place, project, image)
-        times.setdefault(case, []).append(time.perf_counter() - started)
-        if before and (image_id(place, image) != before) is not changes:
-            sys.exit(f"{row.name}, {case}: the image did {'not ' if changes else ''}change")
-        print(f"{row.name:16}{case:12}{times[case][-1]:8.2f} s", file=sys.stderr)
+    def figures(self) -> Figures:
+        """Medians, and the sizes."""
+        return Figures(**self.sizes, times={case: statistics.median(times) for case, times in self.times.items()})
 
-    for _ in range(runs):
-        one("cold", cold, True)
-    one("warm-up", partial(edit, PYTHON_FILE, "# edit {}"), True)  # both sorts of edit once, uncounted
-    one("warm-up", partial(edit, C_FILE, "const char edit_{0}[] = \"edit {0}\";"), True)
-    old = saved(place, image)
-    edited = partial(edit, PYTHON_FILE, "# edit {}")
-    for _ in range(runs):
-        one("unchanged", nothing, False)
-    for _ in range(runs):
-        one("python", edited, True)
-    new = saved(place, image)
-    for _ in range(runs):
-        one("c", partial(edit, C_FILE, "const char edit_{0}[] = \"edit {0}\";"), True)
-    run_it(place, image)
-    return Figures(
-        unpacked=sum(size for size, _ in new.values()),
-        compressed=sum(size for _, size in new.values()),
-        pushed=sum(size for layer, (_, size) in new.items() if layer not in old),
-        times={case: statistics.median(times[case]) for case in ("cold", "unchanged", "python", "c")},
-    )
+    def _id(self) -> str:
+        return self.place.docker("image", "inspect", "--format", "{{.Id}}", self.image).strip()
 
-
-def image_id(place: Place, image: str) -> str:
-    """What the daemon calls it; nothing where it has none."""
-    return place.docker("image", "inspect", "--format", "{{.Id}}", image).strip()
-
-
-def run_it(place: Place, image: str) -> None:
-    """See that the image works: the C extension and the dependencies are there."""
-    place.docker("run", "--rm", "--network=none", "--entrypoint=", image, "mandelbrot-tiles", "--self-check")
+    def _edit(self, name: str, line: str) -> None:
+        with (self.project / name).open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
 
 
 def saved(place: Place, image: str) -> dict[str, tuple[int, int]]:
@@ -230,6 +228,28 @@ def wait(what: str, ready: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
+def bridge() -> Iterator[str]:
+    """A network for the daemon's builds that leads outside, and leaves the rules of other daemons alone."""
+    name, subnet = "seed0", "172.31.253.0/24"
+    outwards = [
+        ["nat", "POSTROUTING", "--source", subnet, "!", "--out-interface", name, "--jump", "MASQUERADE"],
+        ["filter", "FORWARD", "--in-interface", name, "--jump", "ACCEPT"],
+        ["filter", "FORWARD", "--out-interface", name, "--jump", "ACCEPT"],
+    ]
+    run("ip", "link", "add", name, "type", "bridge")
+    try:
+        run("ip", "address", "add", subnet.replace(".0/", ".1/"), "dev", name)
+        run("ip", "link", "set", name, "up")
+        for table, chain, *rule in outwards:
+            run("iptables", "--table", table, "--insert", chain, *rule)
+        yield name
+    finally:
+        for table, chain, *rule in outwards:
+            subprocess.run(["iptables", "--table", table, "--delete", chain, *rule], capture_output=True, check=False)
+        run("ip", "link", "delete", name)
+
+
+@contextlib.contextmanager
 def place_in(directory: Path, base: Path | None) -> Iterator[Place]:
     """A daemon and a registry of our own, with the base in both."""
     path = directory / "docker.sock"
@@ -237,14 +257,17 @@ def place_in(directory: Path, base: Path | None) -> Iterator[Place]:
     (directory / "daemon.json").write_text("{}")
     command = ["dockerd", f"--config-file={directory / 'daemon.json'}", f"--host={host}", "--iptables=false"]
     command += [f"--{name}-root={directory / name}" for name in ("data", "exec")] + ["--ip6tables=false"]
-    command += [f"--pidfile={directory / 'pid'}"]
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     store = {"filesystem": {"rootdirectory": str(directory / "registry")}}
     config = {"version": 0.1, "log": {"level": "error"}, "storage": store, "http": {"addr": address}}
     (directory / "registry.json").write_text(json.dumps(config))
     registry = ["docker-registry", "serve", directory / "registry.json"]
-    with running(*command, log=directory / "dockerd.log"), running(*registry, log=directory / "registry.log"):
+    with (
+        bridge() as network,
+        running(*command, f"--bridge={network}", f"--pidfile={directory / 'pid'}", log=directory / "dockerd.log"),
+        running(*registry, log=directory / "registry.log"),
+    ):
         asked = ["docker", "--host", host, "version"]
         wait("dockerd", lambda: subprocess.run(asked, capture_output=True, check=False).returncode == 0)
         place = Place(directory, host, f"{address}/python:3.13-slim")
@@ -302,17 +325,26 @@ def main() -> None:
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are: {', '.join(names)}")
     if not options.render:
         figures = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the services end too
         directory = Path(tempfile.mkdtemp(dir=options.directory, prefix="seed-"))
         try:
             with place_in(directory, options.base) as place:
                 template = make_project(directory / "template")
-                for row in ROWS:
-                    if row.name in chosen:
-                        figures[row.name] = measure(row, place, template, options.runs).to_json()
+                rows = [
+                    Measurement(row, place, shutil.copytree(template, directory / row.name))
+                    for row in ROWS if row.name in chosen
+                ]
+                # Round by round: what else the machine does in the meantime hits every row.
+                for number in range(options.runs):
+                    for row in rows:
+                        row.round(number, last=number == options.runs - 1)
+                figures |= {row.row.name: row.figures().to_json() for row in rows}
+            ordered = {name: figures[name] for name in names if name in figures}
+            RESULTS.write_text(json.dumps(ordered, indent=2) + "\n")
         finally:
+            # The daemon mounts its directory on itself, and does not always undo that.
+            subprocess.run(["umount", directory / "data"], capture_output=True, check=False)
             remove(directory)
-        ordered = {name: figures[name] for name in names if name in figures}
-        RESULTS.write_text(json.dumps(ordered, indent=2) + "\n")
     write_report()
 
 
