@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases import Base
 from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target, size_of
-from hatch_docker.engines.own import own_wheel
+from hatch_docker.engines.own import PURE, own_wheel
 from hatch_docker.engines.site import Site, Wheel, check_wheels, make_wheels, recall_wheels
+from hatch_docker.errors import BuildError
 from hatch_docker.oci.compression import Compression
-from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.oci.model import Layer, Platform, host_platform
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest, key_of
@@ -140,10 +141,7 @@ def _from_sdist(one: Pin, plan: Plan, base: Base, target: Target, source: Source
 def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> Group:
     """The project's own wheel: by hatchling in this process when it is pure, else out of its sdist in the builder."""
     if plan.build.isolated:
-        from hatch_docker.wheels.builder import build_wheel
-
-        sdist = source.sdist()
-        path = build_wheel(sdist, plan.build, base, target, ctx, filename=sdist.name, root=source.root)
+        path = _from_own_sdist(plan, base, target, source, ctx)
     else:
         from hatch_docker.wheels.given import check_given
 
@@ -152,6 +150,22 @@ def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Contex
     check_secrets(path)
     wheel = Wheel(f"{plan.name} {plan.version}", path.name, file_digest(path), lambda: path)
     return Group("project", (wheel,), venv=True)
+
+
+def _from_own_sdist(plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> Path:
+    """The project's wheel out of the builder stage; a pure one is good for other architectures than this machine's."""
+    from hatch_docker.wheels.builder import build_wheel
+    from hatch_docker.wheels.pylock import builds_here
+
+    sdist = source.sdist()
+    if builds_here(target):
+        return build_wheel(sdist, plan.build, base, target, ctx, filename=sdist.name, root=source.root)
+    compression = Compression(plan.compression)
+    own, here = open_target(plan, host_platform(), compression, source, ctx)
+    wheel = build_wheel(sdist, plan.build, own, here, ctx, filename=sdist.name, root=source.root)
+    if not wheel.name.endswith(PURE):
+        raise BuildError(f"{sdist.name} cannot be compiled for {base.platform} on this machine; build it there")
+    return wheel
 
 
 def _layers(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.oci.model import Index
 from tests.integration.builds import Outcome
 
 pytestmark = pytest.mark.network
@@ -198,3 +199,15 @@ def test_bad_projects_are_named(files: dict[str, str], told: str, tmp_path: Path
     assert outcome.status == 1
     assert told in outcome.output
     assert "hatch_docker/" not in outcome.output  # no traceback of ours
+
+
+def test_a_pure_wheel_is_for_every_platform_and_compiled_code_for_its_own(tmp_path: Path, cache: Path) -> None:
+    both = {"HATCH_DOCKER_PLATFORMS": "linux/amd64,linux/arm64"}
+    outcome = make(write(tmp_path / "p", FLIT), cache, **both)
+    assert outcome.status == 0, outcome.output
+    index = outcome.item()
+    assert isinstance(index, Index)
+    assert {str(image.platform) for image in index.images} == {"linux/amd64", "linux/arm64"}
+    refused = make(write(tmp_path / "c", SCM, tag="v1"), cache, **both)
+    assert refused.status == 1
+    assert "scm_demo-1.tar.gz cannot be compiled for linux/a" in refused.output
