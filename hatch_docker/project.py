@@ -87,7 +87,7 @@ def read_project(
         version=metadata.version,
         description=core.description,
         requires_python=core.requires_python,
-        licence=core.license_expression or core.license,
+        licence=_licence(core),
         authors=_authors(core.authors_data),
         urls=dict(core.urls),
         scripts=_scripts(core.scripts),
@@ -233,6 +233,15 @@ def refused_link(path: str, root: Path) -> str:
         return "a place outside of the project"
     part = secret_part(os.path.relpath(real, top))
     return f"{part}, which looks like a secret" if part else ""
+
+
+def _licence(core: Any) -> str:
+    """What the metadata state as an SPDX expression, or say in older words that can be nothing else; else ""."""
+    if core.license_expression or not (core.license or core.classifiers):
+        return str(core.license_expression)
+    from hatch_docker.release.licences import licence_of
+
+    return licence_of({"license": [core.license], "classifier": core.classifiers}).expression
 
 
 def _authors(data: Mapping[str, list[str]]) -> tuple[str, ...]:

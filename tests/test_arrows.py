@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "context": {"pins", "progress", "store", "transport"},
     # what the user said, what the project is, and what follows from both
     "config": {"config", "errors"},
-    "project": {"errors", "process", "revision", "wheels.secrets"},
+    "project": {"errors", "process", "release.licences", "revision", "wheels.secrets"},
     "revision": {"errors", "process"},
     "release": {"release", "__init__", "engines", "errors", "oci", "plan", "project", "wheels", *HANDS},
     "defaults": {"config", "errors", "oci.model", "plan", "project", "release.names"},

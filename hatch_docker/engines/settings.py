@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from hatch_docker.bases import Base
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.mutate import Settings
+from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan import HealthCheck, Plan
-from hatch_docker.release.names import PREFIX, timestamp
+from hatch_docker.release.names import PREFIX, merged, timestamp
 from hatch_docker.wheels import Pin
 from hatch_docker.wheels.install import SOURCE_DATE
 
@@ -26,7 +28,7 @@ def image_settings(plan: Plan, base: Base, created: int) -> Settings:
         entrypoint=config.entrypoint,
         cmd=config.cmd,
         env={"PATH": path, **config.env},
-        labels={**foundations(base, created), **config.labels},
+        labels=merged(foundations(base, created), config.labels),
         user=numeric_user(config.user, base),
         workdir=config.workdir,
         ports=config.ports,
@@ -38,16 +40,21 @@ def image_settings(plan: Plan, base: Base, created: int) -> Settings:
 
 def image_annotations(plan: Plan, base: Base, created: int) -> dict[str, str]:
     """The annotations of the manifest (annotations.md); the user's win."""
-    return {**foundations(base, created), **plan.config.annotations}
+    return merged(foundations(base, created), plan.config.annotations)
 
 
 def foundations(base: Base, created: int) -> dict[str, str]:
-    """The pre-defined keys that are known only once the base is."""
-    return {
-        PREFIX + "base.digest": base.digest,
-        PREFIX + "base.name": base.name,
-        PREFIX + "created": timestamp(created),
-    }
+    """The pre-defined keys that are known only once the base is.
+
+    The name of a registry's base is spelt out, as the specification wants it; a layout has none but its path here.
+    """
+    values = {"base.digest": base.digest, "base.name": base.name, "created": timestamp(created)}
+    if base.plan.kind == "registry":
+        reference = parse_reference(base.plan.location)
+        values["base.name"] = str(replace(reference, digest="") if reference.tag else reference)
+    elif base.plan.kind == "oci":
+        del values["base.name"]
+    return {PREFIX + key: value for key, value in values.items()}
 
 
 def numeric_user(user: str, base: Base) -> str:

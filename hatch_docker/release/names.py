@@ -121,7 +121,7 @@ def annotations_of(project: Project) -> dict[str, str]:
         "title": project.name,
         "version": project.version,
         "description": project.description,
-        "licenses": project.licence if "\n" not in project.licence else "",
+        "licenses": project.licence,
         "authors": ", ".join(project.authors),
         "revision": project.revision.commit + project.revision.mark if project.revision else "",
     }
