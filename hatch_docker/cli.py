@@ -50,6 +50,8 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("-o", "--output", metavar="DIRECTORY", help="where to write; default: the project's dist")
         made.add_argument("-v", "--verbose", action="count", default=0, help="tell every guess and its reason")
         made.add_argument("-q", "--quiet", action="count", default=0, help="tell less")
+        if verb == "build":
+            made.add_argument("--push", action="store_true", help="push it, and write no archive")
         made.set_defaults(run=_make, verb=verb)
     lock = commands.add_parser("lock", help="pin what builds would ask registries, mirrors and indexes for")
     lock.add_argument("--upgrade", action="store_true", help="take the newest of everything")
@@ -85,11 +87,13 @@ def _make(options: argparse.Namespace) -> None:
     os.environ["HATCH_QUIET"] = str(options.quiet + int(os.environ.get("HATCH_QUIET", "0")))
     root = Path(options.project).resolve()
     output = Path(options.output).resolve() if options.output else root / "dist"
-    verb = "image" if options.verb == "build" else options.verb
+    verb = options.verb
+    if verb == "build":
+        verb = "push" if options.push else "image"
     builder = open_project(root, os.environ)
     for artifact in builder.build(directory=str(output), versions=[verb]):
         if sys.stdout.isatty() and builder.app.verbosity >= 0:  # elsewhere the target has said it already
-            print(os.path.relpath(artifact))  # noqa: T201
+            print(artifact if verb == "push" else os.path.relpath(artifact))  # noqa: T201
 
 
 def _lock(options: argparse.Namespace) -> None:
