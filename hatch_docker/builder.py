@@ -103,6 +103,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         if receipt and receipt.archive:
             return directory / receipt.archive  # by the build hook, in `hatch build -t wheel -t docker`
         plan, ctx = open_plan(self, os.environ)
+        if receipt and receipt.deliveries:
+            plan = replace(plan, push=True)  # docker:push,image: there is nothing to send, and the receipt says so
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
             receipt = make_image(self, plan, self.source(Path(temporary)), directory, ctx)
         return directory / receipt.archive

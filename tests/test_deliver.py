@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +173,25 @@ def test_a_registry_that_refuses_is_a_mistake_of_the_user_s(one: FakeRegistry, w
     error = failure([done])
     assert type(error) is RegistryError and "log in" in str(error)
     assert world.lines[-1] == f"{one.host}/app: not pushed"
+
+
+def test_each_repository_is_entered_with_a_token_for_it(world: World, tmp_path: Path) -> None:
+    """To mount, one that reads the other repository too; the password is in nothing that anybody reads."""
+    password = "pass-s3cret-word"
+    with FakeRegistry(password=password) as registry:
+        auth = base64.b64encode(f"user:{password}".encode()).decode()
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
+        ctx = replace(world.ctx, environ={"DOCKER_CONFIG": str(tmp_path)})
+        done = deliver(IMAGE, [f"{registry.host}/one", f"{registry.host}/two"], TAGS, ctx)
+        assert errors(done) == ["", ""]
+        assert done[1].mounted == 3
+        scopes = [request.path for request in registry.requests if request.path.startswith("/token")]
+        assert len(scopes) == 3  # one, two, and two that reads one
+        assert password not in "\n".join([*world.lines, *(str(delivery) for delivery in done)])
+    with FakeRegistry(password=password) as registry:
+        (refused,) = deliver(IMAGE, [f"{registry.host}/one"], TAGS, world.ctx)
+        assert f"log in with `docker login {registry.host}`" in refused.error
+        assert not refused.transient
 
 
 def test_what_no_commit_has_is_not_pushed_unless_allowed() -> None:

@@ -81,6 +81,7 @@ def deliver(
     groups: dict[str, list[list[Reference]]] = {}
     for references in names:
         groups.setdefault(references[0].registry, []).append(references)
+    ctx.progress.info(f"pushing to {', '.join(repositories)}")
     with ThreadPoolExecutor(len(groups)) as pool:
         work = [pool.submit(_to_registry, remote, item, group, ctx, lower) for group in groups.values()]
         done = {delivery.reference: delivery for future in work for delivery in future.result()}

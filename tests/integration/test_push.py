@@ -265,3 +265,26 @@ def test_what_no_commit_has_is_pushed_by_nobody(tmp_path: Path, cache: Path) -> 
         _media_type, manifest = registry.repository("vcs-version").manifests[dirty["digest"]]
         revision = json.loads(manifest)["annotations"]["org.opencontainers.image.revision"]
         assert revision == f"{dirty['revision']}-dirty"
+
+
+def test_what_buildkit_builds_is_pushed_under_the_digest_that_is_told(
+    servers: tuple[Server, Server], docker: list[str], skopeo: list[str], tmp_path: Path, cache: Path
+) -> None:
+    """It is pushed by us and not by the daemon, which would compress it anew: both engines' digests are one."""
+    made = project(tmp_path / "p", f"{servers[0].host}/stages")
+    ours = build(made, cache, verb="docker:push").digest
+    stages = build(made, cache, verb="docker:push", variables={"HATCH_DOCKER_ENGINE": "buildkit"})
+    assert (stages.digest, sent(stages)) == (ours, 0)
+    (name,) = stages.receipt["references"]
+    assert json.loads(run(*skopeo, "inspect", "--tls-verify=false", f"docker://{name}"))["Digest"] == ours
+
+
+def test_an_archive_and_a_push_in_one_command(tmp_path: Path, cache: Path) -> None:
+    """Both verbs, in either order, and the option: there is an archive, and the image was pushed once."""
+    for verb, options in (("docker:image,push", ""), ("docker:push,image", ""), ("docker", "push = true")):
+        with FakeRegistry() as registry:
+            made = project(tmp_path / verb / options, f"{registry.host}/app", options=options)
+            outcome = build(made, cache, verb=verb)
+            assert outcome.archive.name == outcome.receipt["archive"]
+            assert registry.count("PUT", "/manifests/latest") == 1
+            assert outcome.receipt["references"] == [f"{registry.host}/app@{outcome.digest}"]
