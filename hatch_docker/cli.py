@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker import __version__
-from hatch_docker.doors import archive_of, hatchling_errors, open_plan, rebuild
+from hatch_docker.doors import archive_of, hatchling_errors, open_plan, rebase_image, rebuild
 from hatch_docker.ending import stoppable
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.prune import MAX_AGE, MAX_BYTES
@@ -57,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     lock.add_argument("--upgrade", action="store_true", help="take the newest of everything")
     lock.add_argument("--check", action="store_true", help="only tell whether the lock does, by the exit status")
     lock.set_defaults(run=_lock)
+    rebase = commands.add_parser("rebase", help="put an image that was built on a newer base; builds nothing")
+    rebase.add_argument("image", nargs="?", metavar="IMAGE", help="an archive or a reference; default: that in dist/")
+    rebase.add_argument("--base", default="", help="instead of the project's base, as the lock pins it")
+    rebase.add_argument("--push", action="store_true", help="push it, too: back to where it came from, if to anywhere")
+    rebase.add_argument("-d", "--directory", type=Path, help="where the archive goes; default: dist")
+    rebase.set_defaults(run=_rebase)
     push = commands.add_parser("push", help="push an archive that was built; builds nothing")
     push.add_argument("archive", type=Path, nargs="?", default=Path("dist"), help="default: the only one in dist/")
     push.add_argument("--registry", action="append", default=[], help="a registry or a repository; several times")
@@ -111,6 +117,16 @@ def _lock(options: argparse.Namespace) -> None:
     for line in done.changes:
         print(line)  # noqa: T201
     print(f"{done.path.name}: {'written' if done.written else 'nothing changes'}")  # noqa: T201
+
+
+def _rebase(options: argparse.Namespace) -> None:
+    builder = _project()
+    given = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
+    given |= {"HATCH_DOCKER_PUSH": "1"} if options.push else {}
+    image = options.image or str(archive_of(builder, open_plan(builder, os.environ, pinned=False)[0]))
+    directory = options.directory or Path(builder.config.directory)
+    receipt = rebase_image(builder, image, directory, {**os.environ, **given})
+    print(*(receipt.pushed or [os.path.relpath(directory / receipt.archive)]), sep="\n")  # noqa: T201
 
 
 def _push(options: argparse.Namespace) -> None:

@@ -140,6 +140,30 @@ def rebuild(
         return item_of(choose(plan.engine)(plan, source(Path(temporary)), ctx))
 
 
+def rebase_image(
+    builder: BuilderInterface[Any, Any], image: str, directory: Path, environ: Mapping[str, str]
+) -> Receipt:
+    """Put an image that was built, an archive or one in a registry, on the base that a build would take now.
+
+    The lock says which that is where there is one, else the registry or the mirror is asked. What follows is as after
+    a build; where it came from a registry, a push brings it back there.
+    """
+    from hatch_docker.engines.rebase import rebase
+    from hatch_docker.existing import open_existing
+    from hatch_docker.oci.model import host_platform
+    from hatch_docker.pipeline import run
+    from hatch_docker.project import open_source
+
+    plan, ctx = open_plan(builder, environ)
+    if ctx.pins is None:
+        ctx = replace(ctx, environ={**environ, "HATCH_DOCKER_REFRESH": "1"})
+    existing = open_existing(image, ctx)
+    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+        source = open_source(builder, Path(temporary))
+        engine = rebase(existing.item, existing.wheel)
+        return run(existing.plan(plan), source, engine, directory, host_platform(), ctx)
+
+
 def archive_of(builder: BuilderInterface[Any, Any], plan: Plan) -> Path:
     """Where a build of this project puts the archive of a plan, if nobody tells it another directory."""
     from hatch_docker.pipeline import outputs

@@ -53,13 +53,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the doors
     "ending": set(),
     "doors": {
-        "config", "defaults", "ending", "engines", "oci.model", "pipeline", "plan", "project", "prune", "receipt",
-        *HANDS,
+        "config", "defaults", "ending", "engines", "existing", "oci.model", "pipeline", "plan", "project", "prune",
+        "receipt", *HANDS,
     },
     "lock": {"bases", "engines", "oci", "plan", "pins_text", "project", "wheels", *HANDS},
     "builder": {"doors", "engines.eject", "plan", "project", *HANDS},
     "build_hook": {"doors", "plan", "project", *HANDS},
     "verify": {"oci", *HANDS},
+    "existing": {"engines", "oci", "plan", "receipt", "release.names", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {
         "__init__", "backend", "config", "doors", "ending", "lock", "oci.model", "plan", "project", "prune", "publish",

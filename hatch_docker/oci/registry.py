@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
-__all__ = ["BlobCache", "Remote", "fetch_blob", "pull", "pull_index", "resolve"]
+__all__ = ["BlobCache", "Remote", "fetch_blob", "pull", "pull_index", "pull_item", "resolve"]
 
 
 def resolve(remote: Remote, reference: Reference, blobs: BlobCache) -> tuple[Descriptor, bytes]:
@@ -104,6 +104,14 @@ def pull(remote: Remote, reference: Reference, platform: Platform, blobs: BlobCa
     image = _image(remote, reference, descriptor, data, blobs)
     check_platform(image, platform, str(reference))
     return image
+
+
+def pull_item(remote: Remote, reference: Reference, blobs: BlobCache) -> Image | Index:
+    """Whatever a name means, an index with all its platforms or the image of one; see `pull`."""
+    descriptor, data = resolve(remote, reference, blobs)
+    if descriptor.media_type in INDEX_TYPES:
+        return pull_index(remote, reference, blobs)
+    return _image(remote, reference, descriptor, data, blobs)
 
 
 def pull_index(remote: Remote, reference: Reference, blobs: BlobCache) -> Index:

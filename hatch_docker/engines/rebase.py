@@ -1,0 +1,223 @@
+"""An image on a newer base: the layers above the old one are kept byte for byte, and nothing is built.
+
+An engine like the others, of a finished image instead of sources. What the image says of itself (entry point, labels,
+time) stays, but for what it had from the old base: that follows the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.bases import Base, open_base
+from hatch_docker.engines import Built, Engine, LayerNote, WheelNote
+from hatch_docker.engines.frame import located
+from hatch_docker.engines.settings import DEFAULT_PATH, VENV, foundations
+from hatch_docker.errors import BaseImageError, ImageError, RegistryError, TransientError
+from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
+from hatch_docker.oci.layout import copy_layer
+from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json
+from hatch_docker.oci.mutate import Settings, build_image
+from hatch_docker.release.names import PREFIX
+
+if TYPE_CHECKING:
+    from hatch_docker.bases.facts import Facts
+    from hatch_docker.context import Context
+    from hatch_docker.plan import Plan
+    from hatch_docker.project import Source
+
+OURS = "hatch-docker "                # what the history of our layers starts with
+DEBIAN = "hatch-docker: debian:"      # and of those of a Debian base
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Old:
+    """The base that an image stands on: its name and digest by the labels, its configuration, how many layers."""
+
+    name: str
+    digest: str
+    config: Mapping[str, Any]
+    layers: int
+
+
+def rebase(item: Image | Index, wheel: WheelNote | None = None) -> Engine:
+    """The engine that puts the images of `item` on the base of a plan; `wheel` is the project's in it, if known."""
+    images = item.images if isinstance(item, Index) else (item,)
+
+    def build(plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]:
+        return tuple(replace(_rebase(image, plan, source, ctx), wheel=wheel) for image in images)
+
+    return build
+
+
+def _rebase(image: Image, plan: Plan, source: Source, ctx: Context) -> Built:
+    """Raises BaseImageError, naming both sides, where the wheels do not fit the new base, ImageError for an image that
+    is none of ours, and RegistryError where the old base's settings cannot be had."""
+    old = old_base(image, ctx)
+    base = open_base(located(plan.base, source.root), image.platform, ctx, compression=Compression(plan.compression))
+    _check_fits(_facts(image, old, ctx), old, base)
+    history = [line for line in image.config_json["history"] if not line.get("empty_layer")][old.layers :]
+    layers = [_kept(layer, ctx) for layer in image.layers[old.layers :]]
+    created = _created(image, old, base)
+    rebased = build_image(
+        base.image,
+        [
+            (layer, History(line["created_by"], line.get("comment", "")))
+            for layer, line in zip(layers, history, strict=True)
+        ],
+        _settings(image, old, base, created),
+        created,
+        _renewed(image.manifest_json.get("annotations") or {}, base, created),
+    )
+    below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
+    notes = [LayerNote(_kind(line), tuple(line.get("comment", "").split(", ")), cached=True) for line in history]
+    return Built(rebased, base, (*below, *notes))
+
+
+def _created(image: Image, old: Old, base: Base) -> int:
+    """The image's time; the new base's where it was the old one's, for want of a commit and of dates of wheels."""
+    mine = image.config_json["created"]
+    now = base.image.config_json.get("created", mine) if mine == old.config.get("created") else mine
+    return int(datetime.fromisoformat(now).timestamp())
+
+
+def _renewed(labels: Mapping[str, str], base: Base, created: int) -> dict[str, str]:
+    """Labels or annotations with what they say of the base."""
+    own = {key: value for key, value in labels.items() if not key.startswith(PREFIX + "base.")}
+    return {**own, **foundations(base, created)}
+
+
+def _kind(line: Mapping[str, Any]) -> str:
+    return str(line["created_by"]).removeprefix(OURS)
+
+
+def old_base(image: Image, ctx: Context) -> Old:
+    """What an image of ours stands on; see `_rebase` for what is raised."""
+    config = image.config_json
+    labels = (config.get("config") or {}).get("Labels") or {}
+    name, digest = labels.get(PREFIX + "base.name", ""), labels.get(PREFIX + "base.digest", "")
+    lines = [line for line in config.get("history") or [] if not line.get("empty_layer")]
+    makers = [str(line.get("created_by", "")) for line in lines]
+    if not digest or len(makers) != len(image.layers) or not any(maker.startswith(OURS) for maker in makers):
+        raise ImageError(f"{image.digest} is no image that hatch-docker made: it does not say what it stands on")
+    if name.startswith("debian:"):
+        from hatch_docker.bases.debian import ENV
+
+        count = sum(maker.startswith(DEBIAN) for maker in makers)
+        env = [f"{variable}={value}" for variable, value in sorted(ENV.items())]
+        return Old(name, digest, {"config": {"Env": env}}, count)
+    found = _opened(name, digest, image, ctx)
+    count = len(found.layers)
+    below = [layer.diff_id for layer in image.layers[:count]]
+    if [layer.diff_id for layer in found.layers] != below or not all(one.startswith(OURS) for one in makers[count:]):
+        raise ImageError(f"{image.digest} does not stand on {name}@{digest}, as it says; build again")
+    return Old(name, digest, found.config_json, count)
+
+
+def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
+    """The old base as its registry, or the cache, has it: the configuration, no layer."""
+    from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.registry import Remote, pull
+
+    if not name:
+        raise ImageError(
+            f"{image.digest} stands on {digest}, and does not say where that is (a layout of the machine that built "
+            "it?): what it has from there cannot be told; build again"
+        )
+    try:
+        return pull(Remote(ctx.client, ctx.environ), parse_reference(name).pinned(digest), image.platform, ctx.store)
+    except RegistryError as error:
+        kind = TransientError if isinstance(error, TransientError) else RegistryError
+        raise kind(f"the old base cannot be had, and so what the image has from it; build again: {error}") from error
+
+
+def _facts(image: Image, old: Old, ctx: Context) -> Facts:
+    """Python and C library of the old base, read from its layers unless they are remembered."""
+    from hatch_docker.bases.facts import read_facts
+
+    config = canonical_json({**image.config_json, "config": old.config.get("config")})
+    return read_facts(replace(image, config=config, layers=image.layers[: old.layers]), old.name, ctx)
+
+
+def _check_fits(old: Facts, was: Old, base: Base) -> None:
+    one, other = old.interpreter, base.interpreter
+    if (one.short, one.path) != (other.short, other.path):
+        raise BaseImageError(
+            f"the image was made for Python {one.version} ({one.path}) of {was.name}, and base {base.name} has "
+            f"Python {other.version} ({other.path}): its wheels do not fit; build again"
+        )
+    if old.libc[0] != base.libc[0] or _numbers(base.libc[1]) < _numbers(old.libc[1]):
+        raise BaseImageError(
+            f"the image was made for {' '.join(old.libc)} of {was.name}, and base {base.name} has "
+            f"{' '.join(base.libc)}: its wheels may not run there; build again"
+        )
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
+
+
+def _kept(layer: Layer, ctx: Context) -> Layer:
+    """A layer with its bytes in the store, since what it is read from may be about to be replaced; checked."""
+    digest = layer.descriptor.digest
+    if not ctx.store.has(digest):
+        with ctx.store.writer() as writer:
+            copy_layer(layer, writer)
+            writer.commit()
+    plain = hashlib.sha256()
+    with ctx.store.open(digest) as stream:
+        unpacked = Decompressed(stream, LAYER_LIMIT)
+        while data := unpacked.read(CHUNK):
+            plain.update(data)
+    if f"sha256:{plain.hexdigest()}" != layer.diff_id:
+        raise ImageError(f"the layer {digest} does not unpack to {layer.diff_id}, as its image says")
+    return replace(layer, unpacked_size=unpacked.size, open=lambda: ctx.store.open(digest))
+
+
+def _settings(image: Image, old: Old, base: Base, created: int) -> Settings:
+    """What the image's configuration says beside the old base's."""
+    mine, theirs = (dict(config.get("config") or {}) for config in (image.config_json, old.config))
+    return Settings(
+        **_commands(mine, theirs),
+        env=_environment(mine.get("Env") or [], theirs.get("Env") or [], base),
+        labels=_renewed(_own(mine.get("Labels"), theirs.get("Labels")), base, created),
+        user=_other(mine, theirs, "User"),
+        workdir=_other(mine, theirs, "WorkingDir"),
+        ports=tuple(_own(mine.get("ExposedPorts"), theirs.get("ExposedPorts"))),
+        volumes=tuple(_own(mine.get("Volumes"), theirs.get("Volumes"))),
+        stop_signal=_other(mine, theirs, "StopSignal"),
+        healthcheck=mine.get("Healthcheck") if mine.get("Healthcheck") != theirs.get("Healthcheck") else None,
+    )
+
+
+def _commands(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Entry point and command go together: those of the base are both gone where one was set."""
+    names = ("Entrypoint", "Cmd")
+    if [mine.get(name) for name in names] == [theirs.get(name) for name in names]:
+        return {}
+    return {name.lower(): tuple(mine.get(name) or ()) for name in names}
+
+
+def _other(mine: Mapping[str, Any], theirs: Mapping[str, Any], name: str) -> str:
+    value = str(mine.get(name) or "")
+    return "" if value == theirs.get(name) else value
+
+
+def _own(mine: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None) -> dict[str, Any]:
+    before = theirs or {}
+    return {key: value for key, value in (mine or {}).items() if key not in before or before[key] != value}
+
+
+def _environment(mine: Sequence[str], theirs: Sequence[str], base: Base) -> dict[str, str]:
+    """The variables that are not the old base's; PATH is the new one's behind the environment's programs."""
+    own, before = (dict(line.split("=", 1) for line in lines) for lines in (mine, theirs))
+    after = dict(line.split("=", 1) for line in (base.image.config_json.get("config") or {}).get("Env") or [])
+    found = _own(own, before)
+    programs = f"/{VENV}/bin:"
+    if found.get("PATH") == programs + before.get("PATH", DEFAULT_PATH):
+        found["PATH"] = programs + after.get("PATH", DEFAULT_PATH)
+    return found

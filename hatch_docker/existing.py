@@ -1,0 +1,100 @@
+"""An image that was built before: out of an archive, or out of a registry."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hatch_docker.context import Context
+from hatch_docker.engines import WheelNote
+from hatch_docker.errors import ConfigError, ImageError
+from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.plan import Plan
+from hatch_docker.release.names import PREFIX
+
+SUFFIX = ".oci.tar"
+DIRTY = "-dirty"
+
+
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """An image and its names: `image` without a tag, "" where it has none; `repository` is where it came from, ""
+    for an archive. `wheel` is the project's, if a receipt beside the archive tells."""
+
+    item: Image | Index
+    image: str = ""
+    tags: tuple[str, ...] = ()
+    repository: str = ""
+    wheel: WheelNote | None = None
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """One a platform."""
+        return self.item.images if isinstance(self.item, Index) else (self.item,)
+
+    def label(self, name: str) -> str:
+        """A pre-defined label (annotations.md), "" where it is missing."""
+        labels = (self.images[0].config_json.get("config") or {}).get("Labels") or {}
+        return str(labels.get(PREFIX + name, ""))
+
+    def plan(self, plan: Plan) -> Plan:
+        """A plan of the same project, as of this image: its version, names, platforms and commit."""
+        revision = self.label("revision")
+        return replace(
+            plan,
+            version=self.label("version") or plan.version,
+            image=self.image or plan.image,
+            tags=self.tags or plan.tags,
+            repositories=(self.repository,) if self.repository else plan.repositories,
+            platforms=tuple(str(image.platform) for image in self.images),
+            revision=revision.removesuffix(DIRTY),
+            dirty=(revision,) if revision.endswith(DIRTY) else (),
+        )
+
+
+def open_existing(name: str, ctx: Context) -> Existing:
+    """The image in the archive of a path, else the one that a reference names in its registry.
+
+    Raises ConfigError for a path of nothing, ImageError for what is no image, and RegistryError.
+    """
+    from hatch_docker.oci.archive import archive_names, read_archive
+
+    path = Path(name)
+    if path.is_file():
+        item = read_archive(path)
+        names = [parse_reference(one) for one in archive_names(path)]
+        image = _bare(names[0].familiar) if names else ""
+        return Existing(item, image, tuple(one.tag for one in names), wheel=_wheel(path, item))
+    if name.endswith(SUFFIX) or name.startswith((".", "/")):
+        raise ConfigError(f"there is no archive {name}: build it, or name another")
+    from hatch_docker.oci.registry import Remote, pull_item
+
+    try:
+        reference = parse_reference(name)
+    except ImageError as error:
+        raise ConfigError(f"{name} is neither an archive nor an image in a registry: {error}") from error
+    item = pull_item(Remote(ctx.client, ctx.environ), reference, ctx.store)
+    tags = (reference.tag,) if reference.tag else ()
+    return Existing(item, _bare(reference.familiar), tags, reference.name)
+
+
+def _wheel(archive: Path, item: Image | Index) -> WheelNote | None:
+    path = archive.with_name(archive.name.removesuffix(SUFFIX) + ".image.json")
+    if not path.is_file():
+        return None
+    from hatch_docker.receipt import read_receipt
+
+    with contextlib.suppress(ImageError):
+        receipt = read_receipt(path)
+        if receipt.digest == item.digest and receipt.wheel:
+            return WheelNote(receipt.wheel["filename"], receipt.wheel["sha256"])
+    return None
+
+
+def _bare(name: str) -> str:
+    """A name without digest and tag."""
+    name = name.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return head + slash + last.partition(":")[0]

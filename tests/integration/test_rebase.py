@@ -1,0 +1,82 @@
+"""`hatch-docker rebase`, as users run it: an archive or a registry's image on a base that moved on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.model import History, Image
+from hatch_docker.oci.mutate import Settings, build_image
+from hatch_docker.oci.validate import validate
+from tests.fakes.bases import layer_of
+from tests.fakes.registry import FakeRegistry
+from tests.integration.builds import build
+from tests.integration.test_locking import command, done
+from tests.integration.test_sources import pushed
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Image:
+    """A Debian with Python as an image: what python:3.13-slim is elsewhere."""
+    project = write_project("hello", tmp_path_factory.mktemp("base"), options='entrypoint = []\ncmd = ["python"]')
+    return build(project, cache).image()
+
+
+def patched(base: Image) -> Image:
+    """The base with a fix: one more layer and another variable."""
+    fix = layer_of([Entry("etc/fixed", "file", 0o644, 0, size=3, content=b"yes")])
+    return build_image(base, [(fix, History("fix"))], Settings(env={"FIXED": "1"}), 1, {})
+
+
+def test_a_base_that_moved_on(registry: FakeRegistry, base: Image, tmp_path: Path, cache: Path) -> None:
+    """From an archive: the digest of a fresh build on the new base; nothing is compiled, the check runs again."""
+    check = '[tool.hatch-docker.check]\ncommand = ["c-extension"]'
+    project = write_project("c-extension", tmp_path / "p", base=f"{registry.host}/python:3.13-slim", options=check)
+    pushed(registry, (base,), "python:3.13-slim")  # type: ignore[arg-type]
+    old = build(project, cache).receipt
+    pushed(registry, (patched(base),), "python:3.13-slim")  # type: ignore[arg-type]
+    output = done(project, cache, "rebase", HATCH_DOCKER_LOAD="never")
+    assert "building" not in output
+    assert output.splitlines()[-1] == "dist/c_extension-1.0.0.oci.tar"
+    archive = project / "dist/c_extension-1.0.0.oci.tar"
+    item = read_archive(archive)
+    validate(item)
+    fresh = build(project, cache)
+    assert fresh.digest == item.digest != old["digest"]
+    assert fresh.made() == []
+    assert fresh.receipt["wheel"] == old["wheel"]
+
+
+def test_an_image_in_a_registry_goes_back_to_it(
+    registry: FakeRegistry, base: Image, tmp_path: Path, cache: Path
+) -> None:
+    """By its name, with --push: its tag is the rebased image; another minor version of Python is refused."""
+    name = f"{registry.host}/python:3.13-slim"
+    project = write_project("hello", tmp_path / "p", base=name)
+    pushed(registry, (base,), "python:3.13-slim")  # type: ignore[arg-type]
+    image = {"HATCH_DOCKER_IMAGE": f"{registry.host}/team/hello", "HATCH_DOCKER_TAGS": "1"}
+    build(project, cache, verb="docker:push", variables=image)
+    pushed(registry, (patched(base),), "python:3.13-slim")  # type: ignore[arg-type]
+    found = done(project, cache, "rebase", "--push", "-d", str(tmp_path / "out"), f"{registry.host}/team/hello:1",
+                 HATCH_DOCKER_LOAD="never")  # fmt: skip
+    (archive,) = (tmp_path / "out").glob("*.oci.tar")
+    digest = read_archive(archive).digest
+    assert found.splitlines()[-1] == f"{registry.host}/team/hello@{digest}"
+    again = command(project, cache, "rebase", f"{registry.host}/team/hello:1", "--base", "debian:bookworm")
+    assert again.returncode == 1
+    assert "Python 3.13" in again.stdout
+    assert "base debian:bookworm has Python 3.11" in again.stdout
+    assert "Traceback" not in again.stdout
