@@ -25,6 +25,7 @@ from hatch_docker.store import key_of
 if TYPE_CHECKING:
     from hatch_docker.bases import Base
     from hatch_docker.context import Context
+    from hatch_docker.pins import Pins
     from hatch_docker.plan import Plan
     from hatch_docker.wheels import Target
     from hatch_docker.wheels.tree import Tree
@@ -36,13 +37,16 @@ SCM = frozenset({"mesonpy"})  # backends that make an sdist in a repository only
 System = tuple[tuple[str, ...], str, tuple[str, ...]]
 
 
-def open_project(root: Path, environ: Mapping[str, str]) -> DockerBuilder:
-    """The project in a directory, whatever its backend, as the hatch target sees it; raises ConfigError without one."""
-    config = _read(root)
+def open_project(root: Path, environ: Mapping[str, str], *, pins: Pins | None = None) -> DockerBuilder:
+    """The project in a directory, whatever its backend, as the hatch target sees it; raises ConfigError without one.
+
+    Whoever writes its lock gives the `pins` that are to take what its builder stage asks.
+    """
+    config = read_pyproject(root)
     system = build_system(config)
     if system[1] == HATCHLING:
         return DockerBuilder(str(root))
-    stage = functools.cache(lambda: _open_stage(root, config, system, environ))
+    stage = functools.cache(lambda: _open_stage(root, config, system, environ, pins))
     builder = _view(root, config, system, _completed(config, stage))
 
     def source(directory: Path) -> Source:
@@ -53,7 +57,8 @@ def open_project(root: Path, environ: Mapping[str, str]) -> DockerBuilder:
     return builder
 
 
-def _read(root: Path) -> dict[str, Any]:
+def read_pyproject(root: Path) -> dict[str, Any]:
+    """The pyproject.toml of a directory, empty where there is only a setup.py; raises ConfigError without either."""
     path = root / "pyproject.toml"
     if not path.is_file():
         if (root / "setup.py").is_file():
@@ -90,7 +95,9 @@ class _Stage:
     ctx: Context
 
 
-def _open_stage(root: Path, config: Mapping[str, Any], system: System, environ: Mapping[str, str]) -> _Stage:
+def _open_stage(
+    root: Path, config: Mapping[str, Any], system: System, environ: Mapping[str, str], pins: Pins | None
+) -> _Stage:
     """The builder stage before the project's needs are known: on its base, of this machine's architecture."""
     from hatch_docker.bases import open_base
     from hatch_docker.engines.frame import located
@@ -100,7 +107,8 @@ def _open_stage(root: Path, config: Mapping[str, Any], system: System, environ: 
 
     table = _static(config)
     first = {"name": root.name, "version": "0", **table}
-    plan, ctx = open_plan(_view(root, config, system, first), environ, provisional=True)
+    plan, ctx = open_plan(_view(root, config, system, first), environ, provisional=True, pinned=pins is None)
+    ctx = ctx if pins is None else replace(ctx, pins=pins)
     base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
     tree = read_tree(root, versioned="version" not in table or system[1] in SCM)
     return _Stage(root, tree, system, plan, base, Target(base.interpreter.version, base.platform, base.libc), ctx)

@@ -103,26 +103,33 @@ def _make(options: argparse.Namespace) -> None:
 
 
 def _lock(options: argparse.Namespace) -> None:
-    from hatch_docker.backend import open_project
-    from hatch_docker.lock import check, lock
+    from hatch_docker.backend import open_project, read_pyproject
+    from hatch_docker.lock import check, lock, open_lock
 
-    builder = open_project(Path.cwd(), os.environ)
-    plan, ctx = open_plan(builder, os.environ, pinned=options.check)
+    root = Path.cwd()
+    if options.check:
+        builder = open_project(root, os.environ)
+        plan, ctx = open_plan(builder, os.environ)
+        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+            check([plan], builder.source(Path(temporary)), ctx)
+        return
+    environ = {**os.environ, "HATCH_DOCKER_REFRESH": "1"}  # what is asked is asked now
+    was = open_lock(root, read_pyproject(root), environ, upgrade=options.upgrade)
+    builder = open_project(root, environ, pins=was.pins)
+    plan, ctx = open_plan(builder, environ, pinned=False)
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-        source = builder.source(Path(temporary))
-        if options.check:
-            check([plan], source, ctx)
-            return
-        done = lock([plan], source, ctx, upgrade=options.upgrade)
+        done = lock(was, [plan], builder.source(Path(temporary)), ctx)
     for line in done.changes:
         print(line)  # noqa: T201
-    print(f"{done.path.name}: {'written' if done.written else 'nothing changes'}")  # noqa: T201
+    print(f"{was.path.name}: {'written' if done.written else 'nothing changes'}")  # noqa: T201
 
 
 def _rebase(options: argparse.Namespace) -> None:
-    builder = _project()
+    from hatch_docker.backend import open_project
+
     given = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
     given |= {"HATCH_DOCKER_PUSH": "1"} if options.push else {}
+    builder = open_project(Path.cwd(), {**os.environ, **given})
     image = options.image or str(archive_of(builder, open_plan(builder, os.environ, pinned=False)[0]))
     directory = options.directory or Path(builder.config.directory)
     receipt = rebase_image(builder, image, directory, {**os.environ, **given})

@@ -6,12 +6,11 @@ are taken where a build takes them (`pins.Pins`), so the two cannot disagree on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.bases.memory import REFRESH_VARIABLE
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.outputs import replacing
@@ -28,50 +27,60 @@ Entries = list[tuple[str, Entry]]
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
-    """What a lock was and is. `changes` to one that was there are lines for the user, `written` is whether the file
-    is another one now."""
+class Was:
+    """The lock as it was: its file, what is in it, and the pins that take what is asked now."""
 
     path: Path
+    data: bytes
+    entries: Entries
+    pins: Pins
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What became of a lock. `changes` to one that was there are lines for the user, `written` is whether the file is
+    another one now."""
+
     changes: tuple[str, ...]
     written: bool
 
 
-def lock(plans: Sequence[Plan], source: Source, ctx: Context, *, upgrade: bool = False) -> Locked:
-    """Write the lock of a project's images; an `upgrade` asks for everything anew.
+def open_lock(
+    root: Path, pyproject: Mapping[str, Any], environ: Mapping[str, str], *, upgrade: bool = False
+) -> Was:
+    """The lock of the project in a directory; an `upgrade` keeps no answer of it.
 
-    Raises ConfigError where the project wants none, and whatever a build raises that cannot have what it asks for.
+    Raises ConfigError where the project wants none, or has one that cannot be read.
     """
+    from hatch_docker.config import load_config
+
+    table = pyproject.get("tool", {}).get("hatch-docker", {})
+    name = load_config(table, environ, root / "pyproject.toml").pins
+    if name == "none":
+        raise ConfigError('tool.hatch-docker.pins is "none": no build would use the lock; leave that option out')
+    name = NAME if name == "auto" else name
+    path = root / name
+    data = path.read_bytes() if path.is_file() else b""
+    entries: Entries = list(parse_pins(data, name)) if data else []
+    return Was(path, data, entries, pins_of(name, "", [] if upgrade else entries, ask=True))
+
+
+def lock(was: Was, plans: Sequence[Plan], source: Source, ctx: Context) -> Locked:
+    """Write the lock of a project's images; raises whatever a build raises that cannot have what it asks for."""
     from hatch_docker.pins_text import changes
 
-    name = _name(plans)
-    path = source.root / name
-    data = path.read_bytes() if path.is_file() else b""
-    old: Entries = list(parse_pins(data, name)) if data else []
-    new = make_entries(plans, source, ctx, old, upgrade=upgrade)
-    text = pins_toml(new)
-    if text != data:
-        with replacing(path) as stream:
+    entries = make_entries(was, plans, source, ctx)
+    text = pins_toml(entries)
+    if text != was.data:
+        with replacing(was.path) as stream:
             stream.write(text)
-    return Locked(path, tuple(changes(old, new)) if old else (), text != data)
+    return Locked(tuple(changes(was.entries, entries)) if was.entries else (), text != was.data)
 
 
-def _name(plans: Sequence[Plan]) -> str:
-    names = {plan.pins for plan in plans}
-    if len(names) > 1:
-        raise ConfigError("tool.hatch-docker.images: `pins` must be the same for every image")
-    name = names.pop()
-    if not name and not any(guess.option == "pins" for guess in plans[0].guesses):
-        raise ConfigError('tool.hatch-docker.pins is "none": no build would use the lock; leave that option out')
-    return name or NAME
-
-
-def make_entries(
-    plans: Sequence[Plan], source: Source, ctx: Context, old: Entries, *, upgrade: bool
-) -> Entries:
+def make_entries(was: Was, plans: Sequence[Plan], source: Source, ctx: Context) -> Entries:
     """The entries of a lock for some images; see `lock`."""
-    known = pins_of(NAME, "", [] if upgrade else old, ask=True)
-    ctx = replace(ctx, pins=known, environ={**ctx.environ, REFRESH_VARIABLE: "1"})
+    known, old = was.pins, was.entries
+    ctx = replace(ctx, pins=known)
     bases: dict[str, dict[str, Any]] = {}
     for plan in plans:
         for platform in _platforms(plan, old):

@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "config", "defaults", "ending", "engines", "existing", "oci.model", "pipeline", "plan", "project", "prune",
         "receipt", *HANDS,
     },
-    "lock": {"bases", "engines", "oci", "plan", "pins_text", "project", "wheels", *HANDS},
+    "lock": {"bases", "config", "engines", "oci", "plan", "pins_text", "project", "wheels", *HANDS},
     "builder": {"doors", "engines.eject", "plan", "project", *HANDS},
     "build_hook": {"doors", "plan", "project", *HANDS},
     "verify": {"oci", *HANDS},

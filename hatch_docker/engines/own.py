@@ -28,7 +28,12 @@ def own_wheel(source: Source, target: Target, ctx: Context) -> Path:
 
     pins = pin_requirements(requires, source.root, target, ctx)
     other = [one for one in pins if _here(one.name) != one.version]
-    if not other or source.wheel_by is None:
+    if source.wheel_by is None:
+        raise BuildError(
+            "the project's wheel is made on this machine, by what its backend finds here, whatever the lock has: leave "
+            'isolated = "never" out of [tool.hatch-docker.build], or build without the lock (HATCH_DOCKER_PINS=none)'
+        )
+    if not other:
         return source.wheel()
     name = other[0].name
     ctx.progress.detail(f"{name} is {_here(name)} here and {other[0].version} in the lock, which is taken")

@@ -145,3 +145,25 @@ def test_a_lock_for_two_platforms_serves_each_of_them(tmp_path: Path, cache: Pat
         assert [one["platform"] for one in entry["platforms"]] == ["linux/amd64", "linux/arm64"]
     build(project, cache, variables=both)
     assert "nothing changes" in done(project, cache, "lock")  # what was locked for another platform stays
+
+
+def test_another_backend_that_makes_up_its_version(tmp_path: Path, cache: Path) -> None:
+    """What its sdist and its metadata are made with is locked too; a stale lock is renewed by the same command."""
+    project = tmp_path / "p"
+    (project / "src/made_up").mkdir(parents=True)
+    (project / "src/made_up/__init__.py").write_text('__version__ = "3.2"\n\n\ndef main():\n    print("hi")\n')
+    (project / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools>=77"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "made-up"\ndynamic = ["version"]\nrequires-python = ">=3.11"\n'
+        '[project.scripts]\nmade-up = "made_up:main"\n'
+        '[tool.setuptools.dynamic]\nversion = { attr = "made_up.__version__" }\n'
+        '[tool.hatch-docker]\nbase = "debian:trixie"\n'
+    )
+    done(project, cache, "lock")
+    first = done(project, cache, "build", HATCH_DOCKER_LOAD="never")
+    assert "dist/made_up-3.2.oci.tar" in first
+    done(project, cache, "lock", "--check")
+    edit(project, "setuptools>=77", "setuptools>=78")
+    assert "setuptools>=78 came in, setuptools>=77 went out" in command(project, cache, "build").stdout
+    done(project, cache, "lock")
+    done(project, cache, "build", HATCH_DOCKER_LOAD="never")
