@@ -112,7 +112,10 @@ class RuntimeConfig:
     """What the image holds beside Python and the project."""
 
     packages: tuple[str, ...] = option(
-        list_of(PACKAGE), "Debian packages that the program needs, such as `libpq5`; for `debian:` bases.", ()
+        list_of(PACKAGE),
+        "Debian packages that the program needs, such as `libpq5`. On a base other than `debian:` its own apt installs "
+        "them, with `buildkit` only.",
+        (),
     )
 
 

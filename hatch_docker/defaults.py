@@ -95,10 +95,10 @@ def _base(project: Project, config: Config, guesses: list[Guess]) -> tuple[BaseP
         _admits(project, python, name)
     elif kind != "oci":
         kind, location = "registry", name
-    if kind != "debian" and config.runtime.packages:
+    if kind != "debian" and config.runtime.packages and config.engine != "buildkit":
         raise ConfigError(
-            f"tool.hatch-docker.runtime.packages: Debian packages are added to a debian: base only, "
-            f'not to {name!r}; use base = "debian:trixie", or a base that has them'
+            f"tool.hatch-docker.runtime.packages: on base {name!r} only its own apt can install them; set "
+            'engine = "buildkit", or base = "debian:trixie", where no apt is needed'
         )
     if python:
         _admits(project, python, f"python = {python!r}")

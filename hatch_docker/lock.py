@@ -15,7 +15,7 @@ from hatch_docker.errors import ConfigError
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.outputs import replacing
 from hatch_docker.pins import NAME, RELOCK, Entry, Pins, parse_pins, pins_of, pins_toml, question_of
-from hatch_docker.plan import BasePlan, BuildPlan, Plan
+from hatch_docker.plan import DEBIAN_PYTHONS, BasePlan, BuildPlan, Plan
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def _ask(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Base:
     from hatch_docker.bases.sibling import compiler_base
     from hatch_docker.engines.embedded import gather
     from hatch_docker.engines.frame import open_target
+    from hatch_docker.engines.system import find_system
     from hatch_docker.oci.compression import Compression
 
     compression = Compression(plan.compression)
@@ -120,6 +121,7 @@ def _ask(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Base:
         pin(plan.lock, source.root, target, ctx)
     else:
         base = gather(plan, platform, source, ctx).base
+    find_system(base, ctx)
     compiler_base(base, ctx, compression)  # another architecture's Python may have to compile for this one
     return base
 
@@ -185,6 +187,13 @@ def _check(plan: Plan, platform: Platform, row: Entry, source: Source, ctx: Cont
     target = Target(row["python"], platform, (libc[0], libc[2]))
     if plan.base.kind == "debian":
         _check_packages(plan.base, plan.base.location, platform, None, ctx)
+    elif plan.base.packages and row.get("suite") in DEBIAN_PYTHONS:
+        from hatch_docker.bases.snapshot import Archive
+        from hatch_docker.bases.snapshot import pin as pin_packages
+        from hatch_docker.engines.system import system_step
+
+        archive = Archive(plan.base, row["suite"], platform.architecture, ctx)
+        pin_packages(archive, (), (system_step(plan.base.packages),))
     if plan.lock.kind == "resolve":
         suite = row.get("suite") or plan.base.location
         if any(not one.is_wheel for one in pin(plan.lock, source.root, target, ctx)):

@@ -49,8 +49,8 @@ _FIELDS: Mapping[str, Mapping[str, Any]] = {
         }],
     },
     "debian": {
-        "for": "base|runtime|builder", "suite": "[a-z]+", "architecture": "[a-z0-9]+", "slim?": bool, "asked": [_WORD],
-        "as-of?": _TIME,
+        "for": "base|runtime|system|builder", "suite": "[a-z]+", "architecture": "[a-z0-9]+", "slim?": bool,
+        "asked": [_WORD], "as-of?": _TIME,
         "packages": [{
             "name": "[a-z0-9][a-z0-9+.-]+", "version": _WORD, "architecture": "[a-z0-9]+", "archive": "main|security",
             "path": r"(?!/)(?!(?:.*/)?\.\.(?:/|$))[^\x00-\x20\x7f]+", "size": int, "sha256": _SHA256,

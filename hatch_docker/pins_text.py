@@ -36,8 +36,9 @@ def why_missing(kind: str, question: Entry, known: Sequence[Entry]) -> str:
 def _subject(kind: str, question: Entry) -> str:
     if kind == "requirements":
         return f"the requirements for {question['platform']}"
-    what = {"base": "the base's packages", "runtime": "runtime.packages", "builder": "the builder's packages"}
-    return f"{what[question['for']]} of debian:{question['suite']} for {question['architecture']}"
+    what = {"base": "the base's packages", "builder": "the builder's packages"}
+    subject = what.get(question["for"], "runtime.packages")
+    return f"{subject} of debian:{question['suite']} for {question['architecture']}"
 
 
 def _word(value: Any) -> str:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hatch_docker.engines.dockerfile import Group, Stages, pair, quoted, render, render_export, words
+from hatch_docker.engines.dockerfile import Group, Packages, Stages, pair, quoted, render, render_export, words
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.mutate import Settings
 from hatch_docker.plan import BuildPlan
@@ -21,7 +21,8 @@ ASKED = BuildPlan(
     True, env={"A": "$x", "C": "a\nb"}, secrets=("TOKEN",), args={"LDFLAGS": 'a "b"', "M": "1\n2"}, ssh=True
 )
 STAGES = Stages(
-    base="registry.example/python@sha256:0", python="/usr/local/bin/python3.13", apt=("gcc", "libpq-dev"),
+    base="registry.example/python@sha256:0", python="/usr/local/bin/python3.13",
+    tools=Packages(("gcc", "libpq-dev"), given=False), system=Packages(("libpq5",), given=True),
     groups=(
         Group("numpy", "dependencies", ("numpy 2",)),
         Group("project", "project", ("p 1",), ASKED, venv=True),
@@ -91,23 +92,27 @@ def test_what_a_dockerfile_cannot_say_is_refused() -> None:
 def test_the_image_is_copied_together_and_runs_nothing() -> None:
     """The runtime stage has no RUN, takes trees alone, and ends as somebody who is not root."""
     text = render(STAGES, Settings(("serve",), user="65532", ports=("80/tcp",), stop_signal="SIGINT"))
-    runtime = text.partition("FROM base AS runtime\n")[2].splitlines()
+    runtime = text.partition("FROM system AS runtime\n")[2].splitlines()
     assert runtime == [
         "COPY --from=install-numpy /out/tree/ /", "COPY --from=install-project /out/tree/ /", "EXPOSE 80/tcp",
         "STOPSIGNAL SIGINT", "USER 65532", 'ENTRYPOINT ["serve"]', "CMD []",
     ]  # fmt: skip
 
 
-def test_only_a_build_and_its_compiler_reach_the_network_and_secrets_are_mounts() -> None:
+def test_only_a_build_and_unknown_packages_reach_the_network_and_secrets_are_mounts() -> None:
+    """Packages whose .debs are in the context are installed from there."""
     text = re.sub(r" \\\n *", " ", render_export(STAGES))
     runs = [line for line in text.splitlines() if line.startswith("RUN")]
     online = [line for line in runs if "--network=none" not in line]
     assert len(online) == 2
-    assert "apt-get install -y --no-install-recommends gcc libpq-dev &&" in online[0]
+    assert "&& apt-get update && apt-get install --yes --no-install-recommends gcc libpq-dev && rm -rf" in online[0]
     assert "--mount=type=secret,id=TOKEN,required=true" in online[1]
     assert text.count("TOKEN") == 1
+    (given,) = [line for line in runs if "install --yes --no-install-recommends /packages/*.deb && rm -rf" in line]
+    assert "--mount=type=bind,from=packages-system,source=/in/packages,target=/packages" in given
     assert text.endswith(
-        "FROM scratch AS export\nCOPY --from=install-numpy /out/tree/ /tree/numpy/\n"
+        "FROM scratch AS export\nCOPY --from=changes /out/system/ /system/\n"
+        "COPY --from=install-numpy /out/tree/ /tree/numpy/\n"
         "COPY --from=install-project /out/tree/ /tree/project/\nCOPY --from=build-project /out/wheel/ /wheel/project/\n"
     )
 

@@ -222,7 +222,8 @@ class _Packages(Mapping[str, Package]):
 
     def __getitem__(self, name: str) -> Package:
         if name not in self._parsed:
-            found = [_package(stanza, archive) for archive, stanza in self._stanzas[name]]
+            stanzas = self._stanzas[name]
+            found = [package_of(parse_fields(stanza.decode(errors="replace")), archive) for archive, stanza in stanzas]
             self._parsed[name] = max(found, key=lambda package: version_key(package.version))
         return self._parsed[name]
 
@@ -233,8 +234,8 @@ class _Packages(Mapping[str, Package]):
         return len(self._stanzas)
 
 
-def _package(stanza: bytes, archive: str) -> Package:
-    fields = parse_fields(stanza.decode(errors="replace"))
+def package_of(fields: Mapping[str, str], archive: str) -> Package:
+    """The package that the fields of a stanza describe; raises BaseImageError for what would be unsafe to use."""
     name = fields.get("package", "")
     try:
         size, digest = int(fields["size"]), fields["sha256"]

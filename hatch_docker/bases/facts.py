@@ -111,7 +111,8 @@ def _scan(image: Image, name: str, places: list[str]) -> Facts:
     codename = release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else ""
     return Facts(
         Interpreter(f"/{python}", _python_version(python, program, tree, name)), _libc(tree, name),
-        _users(tree), frozenset(path for path, entry in tree.items() if entry.kind == "directory"), symlinks,
+        read_users(_text(tree, "etc/passwd")),
+        frozenset(path for path, entry in tree.items() if entry.kind == "directory"), symlinks,
         codename if re.fullmatch(r"[a-z]{1,32}", codename) else "", sizes,
     )  # fmt: skip
 
@@ -193,9 +194,10 @@ def _libc(tree: Mapping[str, Entry], name: str) -> tuple[str, str]:
     raise BaseImageError(f"base {name} has no C library that wheels are made for (glibc or musl)")
 
 
-def _users(tree: Mapping[str, Entry]) -> dict[str, tuple[int, int]]:
+def read_users(text: str) -> dict[str, tuple[int, int]]:
+    """The users of an etc/passwd: name -> user id, group id."""
     users: dict[str, tuple[int, int]] = {}
-    for line in _text(tree, "etc/passwd").splitlines():
+    for line in text.splitlines():
         fields = line.split(":")
         if len(fields) >= 4 and all(re.fullmatch(r"[0-9]{1,10}", number) for number in fields[2:4]):
             users.setdefault(fields[0], (int(fields[2]), int(fields[3])))

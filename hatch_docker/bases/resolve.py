@@ -166,7 +166,7 @@ def resolve(
     while queue:
         package = queue.popleft()
         for group in parse_relations(package.depends):
-            if any(option.name in satisfied or _installed(chosen, option) for option in group):
+            if any(option.name in satisfied for option in group) or is_met(chosen, group):
                 continue
             found = _best(universe, group)
             if found is None:
@@ -207,11 +207,13 @@ def _best(universe: Universe, group: Sequence[Relation]) -> Package | None:
     return None
 
 
-def _installed(chosen: Mapping[str, Package], option: Relation) -> bool:
-    package = chosen.get(option.name)
-    if package is not None and option.holds(package.version):
-        return True
-    return any(provides(package, option) for package in chosen.values())
+def is_met(chosen: Mapping[str, Package], group: Sequence[Relation]) -> bool:
+    """Whether some packages, by name, meet one of several alternatives."""
+    for option in group:
+        package = chosen.get(option.name)
+        if package is not None and option.holds(package.version):
+            return True
+    return any(provides(package, option) for option in group for package in chosen.values())
 
 
 def provides(package: Package, wanted: Relation) -> bool:

@@ -117,7 +117,7 @@ def _date(seconds: float) -> str:
 class Step:
     """Names of packages; what `ignored` names counts as installed, for them and what they need.
 
-    `purpose` is "base", "runtime" or "builder".
+    `purpose` is "base", "runtime", "system" (`runtime.packages` on another's base) or "builder".
     """
 
     names: tuple[str, ...]
@@ -165,7 +165,7 @@ def pin(archive: Archive, indexes: Sequence[Index], steps: Sequence[Step]) -> li
 
 def _question(archive: Archive, step: Step) -> dict[str, Any]:
     """What a lock calls a step."""
-    slim = {} if step.purpose == "builder" else {"slim": archive.plan.slim}
+    slim = {"slim": archive.plan.slim} if step.purpose in ("base", "runtime") else {}
     return {
         "for": step.purpose, "suite": archive.suite, "architecture": archive.architecture, **slim,
         "asked": sorted(set(step.names)),

@@ -26,7 +26,7 @@ from hatch_docker.engines.recipe import (
     Part,
     base_name,
     compiler_image,
-    compiler_tree,
+    compiler_of,
     lent_to,
     make_job,
     renamed,
@@ -35,6 +35,8 @@ from hatch_docker.engines.recipe import (
     write_certificates,
     write_context,
 )
+from hatch_docker.engines.settings import created_time
+from hatch_docker.engines.system import facts_of, find_system, read_changes, with_system, write_changes
 from hatch_docker.engines.trees import tree_entries
 from hatch_docker.errors import BuildError, WheelError
 from hatch_docker.layers import layer_by_key, recall_layer
@@ -71,13 +73,19 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
         return _metadata_in(layer, one)
 
     pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
-    site, layers = _trees(site, lambda: make_parts(plan, pins, target, source, ctx))
+    debs = find_system(base, ctx)
+    system = [Part(Group("system", "system", debs.contents), debs=debs)] if debs else []
+    site, layers = _trees(site, lambda: [*system, *make_parts(plan, pins, target, source, ctx)])
     facts = [ctx.store.recall(TREES, key) for key in site.keys]
+    if debs:
+        (layer, cached), *layers = layers
+        created = created_time(replace(plan, created=None), base, ())
+        base = replace(with_system(base, layer, facts.pop(0), debs, created), cached=base.cached and cached)
     check_owners({title: files for one in facts for title, files in one["files"].items()})
     check_entrypoint(plan, base, frozenset(name for one in facts for name in one["programs"]), ctx)
     made = [
         (layer, LayerNote(part.group.kind, part.group.contents, cached))
-        for part, (layer, cached) in zip(site.parts, layers, strict=True)
+        for part, (layer, cached) in zip(site.parts[len(system):], layers, strict=True)
     ]
     return finish(plan, base, pins, made, WheelNote(*facts[-1]["wheel"]), source, compression, ctx)
 
@@ -95,16 +103,10 @@ class _Site:
     ctx: Context
 
     @property
-    def compiler(self) -> Path | None:
-        """The tree of the compiler that is handed over, if one is."""
-        return compiler_tree(self.base, self.parts, self.ctx)
-
-    @property
     def keys(self) -> list[str]:
         """A key for each part's tree."""
-        tree = self.compiler
-        compiler = tree.name if tree else self.base.image.digest
-        return [part.key(self.base, compiler) for part in self.parts]
+        compiler = compiler_of(self.base, self.parts, self.ctx)
+        return [part.key(self.base, compiler.key if compiler else "") for part in self.parts]
 
 
 def make_parts(
@@ -207,15 +209,17 @@ def _run(site: _Site, parts: Sequence[Part], work: Path, out: Path) -> None:
     plan, ctx = site.plan, site.ctx
     builder = find_builder(plan.builder, ctx)
     base = stage_base(site.base, parts, builder.platforms, ctx, site.compression)
-    tree = compiler_tree(base, parts, ctx)
-    compiler = compiler_image(tree, base, ctx, far=builder.far) if tree else None
+    compiler = compiler_of(base, parts, ctx)
+    image = compiler_image(compiler.tree, base, ctx, far=builder.far) if compiler and compiler.tree else None
     context = work / "context"
-    write_context(parts, context, site.source, ctx)
+    write_context(parts, base, compiler, context, site.source, ctx)
+    if any(part.debs for part in parts):
+        write_changes(context)
     dockerfile = work / "Dockerfile"
-    stages = stages_of(base, parts, compiler, certificates=write_certificates(parts, context, ctx))
+    stages = stages_of(base, parts, compiler, image, certificates=write_certificates(parts, context, ctx))
     dockerfile.write_text(render_export(stages), encoding="utf-8")
     handed = [] if base.plan.kind == "registry" else [Handed(base_name(base), base.image)]
-    handed += [compiler] if compiler else []
+    handed += [image] if image else []
     secrets, ssh = lent_to(parts)
     secret_variables(secrets, ctx.environ)
     if ssh:
@@ -253,6 +257,11 @@ def _more_needed(output: str, parts: Sequence[Part]) -> _MoreNeeded | None:
 
 def _take(part: Part, key: str, site: _Site, out: Path) -> Layer:
     """The layer of a tree that was built, and what is to be remembered of it."""
+    if part.debs:
+        changes = read_changes(out / "system", site.base, site.ctx)
+        layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: changes)
+        site.ctx.store.remember(TREES, key, facts_of(changes))
+        return layer
     venv = VenvTarget(site.base.interpreter)
     root = out / "tree" / part.group.name
     # Foreign code ran where this was made: a link in it must not lead to files of this machine.

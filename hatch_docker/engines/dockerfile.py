@@ -2,12 +2,14 @@
 
     tools       our installer, in a stage of nothing else
     wheels-*    wheels out of the context, each group in a stage of its own, so that an edit reruns no other
+    packages-*  .debs out of the context, in the same way
     build-*     sdist -> wheel, in the compiler's stage with the build requirements; left out where all is pure
     install-*   wheels -> the tree that the image shall get, compiled by the base's Python
-    runtime     the base and those trees: no RUN, so a base without a shell will do
+    system      the base with `runtime.packages`; left out where there are none
+    runtime     that and those trees: no RUN, so a base without a shell will do
 
-No instruction needs the network but a compiler's `apt-get` and a build that asks for it, and none an index: the
-wheels are in the context. COPY has no --link, which Podman refuses.
+No instruction needs the network but a build that asks for it, and none an index: the wheels are in the context, and
+the .debs too, unless the base's archive is none of Debian's. COPY has no --link, which Podman refuses.
 """
 
 from __future__ import annotations
@@ -25,7 +27,12 @@ TREE = "/out/tree"      # two directories deep: BuildKit hashes the parent of wh
 WHEEL = "/out/wheel"
 VENV = "opt/venv"
 EXPORT = "export"
-COMPILER = ("g++", "gcc", "libc6-dev", "make", "patch", "pkgconf", "xz-utils")
+COMPILER = ("ca-certificates", "g++", "gcc", "libc6-dev", "make", "patch", "pkgconf", "xz-utils")
+# What apt leaves behind that is no part of a package.
+LEFT = (
+    "/var/cache/apt/*", "/var/cache/debconf/*-old", "/var/cache/debconf/tmp.ci", "/var/cache/ldconfig/*",
+    "/var/lib/apt/lists/*", "/var/lib/dpkg/*-old", "/var/log/alternatives.log",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +51,25 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Packages:
+    """Debian packages that apt installs in a stage.
+
+    Where they are `given`, their .debs are those of the context's `packages/STAGE/`; else apt asks for them by name.
+    """
+
+    names: tuple[str, ...]
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stages:
-    """What the stages stand on. `base` and `compiler` are references; `apt` is what a compiler is made with."""
+    """What the stages stand on; `base` and `compiler` are references."""
 
     base: str
     python: str                               # the base's interpreter, absolute
-    compiler: str = ""                        # an image that is one, "" where the base becomes one by apt
-    apt: tuple[str, ...] = ()
+    compiler: str = ""                        # an image that is one, "" where the base becomes one
+    tools: Packages | None = None             # by these
+    system: Packages | None = None            # runtime.packages
     user: bool = False                        # the base has a user other than root
     groups: tuple[Group, ...] = ()
     files: bool = False                       # the context's files/ go into the image
@@ -89,12 +108,13 @@ def render(stages: Stages, settings: Settings) -> str:
 
 def render_export(stages: Stages) -> str:
     """The same stages up to the trees, and one that hands out trees and built wheels by the groups' names."""
-    copies = []
+    copies = ["COPY --from=changes /out/system/ /system/"] if stages.system else []
     for group in stages.groups:
         copies.append(f"COPY --from=install-{group.name} {TREE}/ /tree/{group.name}/")
         if group.build:
             copies.append(f"COPY --from=build-{group.name} {WHEEL}/ /wheel/{group.name}/")
-    return "\n".join([*_below(stages), f"FROM scratch AS {EXPORT}", *copies]) + "\n"
+    changes = _changes(stages) if stages.system else ()
+    return "\n".join([*_below(stages), *changes, f"FROM scratch AS {EXPORT}", *copies]) + "\n"
 
 
 def _below(stages: Stages) -> Iterator[str]:
@@ -111,6 +131,9 @@ def _below(stages: Stages) -> Iterator[str]:
         yield "FROM scratch AS certificates"
         yield "COPY certificates/ /in/certificates/"
         yield ""
+    if stages.system:
+        yield "# runtime.packages, with their maintainer scripts."
+        yield from _apt("system", stages.system, stages)
     for group in stages.groups:
         if group.build:
             yield from _build(group.name, group.build, stages)
@@ -123,15 +146,45 @@ def _below(stages: Stages) -> Iterator[str]:
 
 def _compiler(stages: Stages) -> Iterator[str]:
     yield "# What compiles, and never reaches the image."
-    yield f"FROM {stages.compiler or 'base'} AS compiler"
-    if not stages.compiler:
-        yield from _as_root(stages)
-        packages = " ".join(stages.apt)
+    if stages.tools:
+        yield from _apt("compiler", stages.tools, stages)
+    else:
+        yield f"FROM {stages.compiler or 'base'} AS compiler"
+        yield ""
+
+
+def _apt(stage: str, packages: Packages, stages: Stages) -> Iterator[str]:
+    """The base with some packages, and nothing that is of no use once they are there."""
+    yield f"FROM scratch AS packages-{stage}"
+    yield f"COPY packages/{stage}/ /in/packages/"
+    yield ""
+    yield f"FROM base AS {stage}"
+    yield from _as_root(stages)
+    # A user that a package makes is of no day.
+    variables = "APT_CONFIG=/packages/apt.conf DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH=315532800"
+    install = "apt-get install --yes --no-install-recommends"
+    if packages.given:
+        commands, options = [f"{install} /packages/*.deb"], ["--network=none"]
+    else:
+        commands, options = ["apt-get update", f"{install} {' '.join(packages.names)}"], []
         yield "# hadolint ignore=DL3008"
-        yield (
-            "RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "
-            f"{packages} && rm -rf /var/lib/apt/lists/*"
-        )
+    options += [f"--mount=type=bind,from=packages-{stage},source=/in/packages,target=/packages"]
+    steps = " \\\n    && ".join([f"export {variables}", *commands, f"rm -rf {' '.join(LEFT)}"])
+    yield " \\\n    ".join([f"RUN {options[0]}", *options[1:], steps])
+    yield ""
+
+
+def _changes(stages: Stages) -> Iterator[str]:
+    """What `system` has beside the base, written by a program of ours as the tar of a layer."""
+    yield "FROM scratch AS changes-tools"
+    yield "COPY changes/ /in/tools/"
+    yield ""
+    yield "FROM base AS changes"
+    yield from _as_root(stages)
+    yield _run(
+        [stages.python, "-I", "-S", "/tools/changes.py", "/before", "/after", "/out/system"],
+        {"/tools": "changes-tools:/in/tools", "/before": "base:/", "/after": "system:/"},
+    )
     yield ""
 
 
@@ -215,7 +268,7 @@ def unsayable(build: BuildPlan) -> dict[str, str]:
 def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
     """The base, the trees and the configuration; `oci.mutate` makes the same of the same settings."""
     yield "# The image: the base and the trees, and nothing that made them."
-    yield "FROM base AS runtime"
+    yield f"FROM {'system' if stages.system else 'base'} AS runtime"
     for group in stages.groups:
         yield f"COPY --from=install-{group.name} {TREE}/ /"
     if stages.files:

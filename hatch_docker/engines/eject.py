@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.engines.buildkit import make_parts
-from hatch_docker.engines.dockerfile import render
+from hatch_docker.engines.dockerfile import Group, render
 from hatch_docker.engines.frame import open_target
 from hatch_docker.engines.recipe import (
     Handed,
     Part,
     base_name,
     compiler_image,
-    compiler_tree,
+    compiler_of,
     lent_to,
     stages_of,
     write_context,
 )
 from hatch_docker.engines.settings import created_time, image_settings
+from hatch_docker.engines.system import find_system
 from hatch_docker.errors import ConfigError, StoreError
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression
@@ -55,12 +56,14 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
     base, target = open_target(plan, Platform.parse(plan.platforms[0]), compression, source, ctx)
     pins = pin(plan.lock, source.root, target, ctx)
     parts = make_parts(plan, pins, target, source, ctx)
-    tree = compiler_tree(base, parts, ctx)
-    compiler = compiler_image(tree, base, ctx) if tree else None
+    if debs := find_system(base, ctx):
+        parts.insert(0, Part(Group("system", "system", debs.contents), debs=debs))
+    compiler = compiler_of(base, parts, ctx)
+    builder = compiler_image(compiler.tree, base, ctx) if compiler and compiler.tree else None
     handed = {"base": Handed(base_name(base), base.image)} if base.plan.kind != "registry" else {}
-    handed |= {"builder": compiler} if compiler else {}
+    handed |= {"builder": builder} if builder else {}
     title = f"{plan.name}-{plan.version}"
-    stages = stages_of(base, parts, compiler, files=bool(plan.files))
+    stages = stages_of(base, parts, compiler, builder, files=bool(plan.files))
     settings = image_settings(plan, base, created_time(plan, base, pins))
     text = _head(plan, title, handed, parts) + render(stages, settings)
 
@@ -68,7 +71,7 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
     work = Path(tempfile.mkdtemp(dir=directory, prefix=f".{title}."))
     try:
         context = work / "context"
-        write_context(parts, context, source, ctx)
+        write_context(parts, base, compiler, context, source, ctx)
         (context / "requirements.txt").write_text(requirements(pins), encoding="utf-8")
         (context / ".dockerignore").write_text(IGNORED, encoding="utf-8")
         if plan.files:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base
-from hatch_docker.engines.dockerfile import COMPILER, WHEEL, Group, Stages, unsayable
+from hatch_docker.engines.dockerfile import WHEEL, Group, Stages, unsayable
+from hatch_docker.engines.system import Compiler, Debs, find_compiler, write_packages
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.model import Image, Platform, digest_of, host_platform
 from hatch_docker.plan import BuildPlan
@@ -45,15 +46,18 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A group of the Dockerfile with its files: pins, the project's pure wheel, or an sdist to build."""
+    """What makes a layer, with its files: pins, the project's pure wheel, an sdist to build, or Debian's packages."""
 
     group: Group
     pins: tuple[Pin, ...] = ()
     wheel: Path | None = None
     job: Job | None = None
+    debs: Debs | None = None
 
     def key(self, base: Base, compiler: str) -> str:
         """A key of everything that decides the tree."""
+        if self.debs is not None:
+            return key_of("system", RECIPE, self.debs.key(base))
         interpreter = base.interpreter
         home = interpreter.path if self.group.venv else ""
         inputs: list[object] = [one.sha256 for one in self.pins]
@@ -78,15 +82,16 @@ class Handed:
 
 
 def stages_of(
-    base: Base, parts: Sequence[Part], compiler: Handed | None, *, files: bool = False, certificates: bool = False
+    base: Base, parts: Sequence[Part], compiler: Compiler | None, handed: Handed | None, *, files: bool = False,
+    certificates: bool = False,
 ) -> Stages:
-    """The values that the Dockerfile is rendered from."""
-    packages = {name for part in parts if part.job for name in part.job.plan.packages}
+    """The values that the Dockerfile is rendered from; `handed` is the compiler where it is an image of its own."""
     user = str((base.image.config_json.get("config") or {}).get("User") or "0").partition(":")[0]
-    headers = [] if base.interpreter.path.startswith("/usr/local/") else [f"python{base.interpreter.short}-dev"]
+    tools = compiler.debs.rendered if compiler and compiler.debs and compiler.debs.packages != () else None
+    system = next((part.debs.rendered for part in parts if part.debs), None)
     return Stages(
-        base=base_name(base), python=base.interpreter.path, compiler=compiler.name if compiler else "",
-        apt=tuple(sorted({*COMPILER, *packages, *headers})), groups=tuple(part.group for part in parts), files=files,
+        base=base_name(base), python=base.interpreter.path, compiler=handed.name if handed else "", tools=tools,
+        system=system, groups=tuple(part.group for part in parts if not part.debs), files=files,
         user=user not in ("0", "root"), certificates=certificates,
     )  # fmt: skip
 
@@ -110,12 +115,13 @@ def stage_base(
     own = Platform(*(platforms[0].split("/") if platforms else str(host_platform()).split("/"))[:2])
     if base.platform.architecture == own.architecture:
         return base
-    compiled = [part.group.contents[0] for part in parts if part.job]
+    compiled = [f"{part.group.contents[0]} has to be compiled" for part in parts if part.job]
+    compiled += ["runtime.packages have to be installed" for part in parts if part.debs]
     if compiled and str(base.platform) in platforms:
         return base
     if compiled:
         raise BuildError(
-            f"{compiled[0]} has to be compiled for {base.platform}, and the builder runs "
+            f"{compiled[0]} for {base.platform}, and the builder runs "
             f"{', '.join(platforms) or own} only; give it QEMU's emulation (docker/setup-qemu-action, the package "
             "qemu-user-static), name a builder that has that platform (builder = ...), or drop it from platforms"
         )
@@ -135,27 +141,10 @@ def base_name(base: Base) -> str:
     return base.plan.location if "@" in base.plan.location else f"{base.plan.location}@{base.digest}"
 
 
-def compiler_tree(base: Base, parts: Sequence[Part], ctx: Context) -> Path | None:
-    """The builder root of the embedded engine, its name a key; None where none is needed or apt makes it.
-
-    A registry's base is one with a package manager, which runs the maintainer scripts of `build.packages`.
-    """
-    if not any(part.job for part in parts) or base.plan.kind == "registry":
-        return None
-    if not base.suite:
-        raise BuildError(
-            f"there is no compiler for base {base.name}, which is not Debian; use debian:<suite>, or an image "
-            "made from Debian"
-        )
-    from hatch_docker.bases.debian import builder_root
-
-    if host_platform().architecture != base.platform.architecture:
-        raise BuildError(
-            f"the compiler for base {base.name} is made on this machine, and not for {base.platform}; take a base "
-            "from a registry, whose builder brings its own, or build it there"
-        )
-    packages = sorted({name for part in parts if part.job for name in part.job.plan.packages})
-    return builder_root(base.plan, base.platform, packages, ctx, suite=base.suite)
+def compiler_of(base: Base, parts: Sequence[Part], ctx: Context) -> Compiler | None:
+    """Where the sdists of some parts are compiled; None where there is none. Raises BuildError where nothing can."""
+    plans = [part.job.plan for part in parts if part.job]
+    return find_compiler(base, sorted({name for plan in plans for name in plan.packages}), ctx) if plans else None
 
 
 def compiler_image(tree: Path, base: Base, ctx: Context, *, far: bool = False) -> Handed:
@@ -192,7 +181,9 @@ def make_job(
     return Job(found, plan, known, pin_requirements(known, source.root, target, ctx))
 
 
-def write_context(parts: Sequence[Part], directory: Path, source: Source, ctx: Context) -> None:
+def write_context(
+    parts: Sequence[Part], base: Base, compiler: Compiler | None, directory: Path, source: Source, ctx: Context
+) -> None:
     """Write what the stages of some parts copy; nothing of the project's directory but its sdist or wheel."""
     from hatch_docker.wheels.compile import DRIVER
 
@@ -201,8 +192,13 @@ def write_context(parts: Sequence[Part], directory: Path, source: Source, ctx: C
     shutil.copyfile(WHEELS / "stage.py", tools / "install.py")
     shutil.copyfile(WHEELS / "pep517.py", tools / "pep517.py")
     (tools / "compile.py").write_text(DRIVER, encoding="utf-8")
+    if compiler and compiler.debs:
+        write_packages(compiler.debs, base, directory / "packages" / "compiler", ctx)
     for part in parts:
         name = part.group.name
+        if part.debs is not None:
+            write_packages(part.debs, base, directory / "packages" / name, ctx)
+            continue
         if part.job is not None:
             _write_job(part.job, directory / "build" / name, source, ctx)
             continue

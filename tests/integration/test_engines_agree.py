@@ -226,7 +226,13 @@ def tree(image: Image) -> dict[str, tuple[object, ...]]:
     """Every path: type, mode, owner, target and content; of the upper layer where two have it."""
     found: dict[str, tuple[object, ...]] = {}
     for layer in image.layers:
+        gone = [entry for entry, _ in layer_entries(layer) if entry.kind in ("whiteout", "opaque")]
+        for path in list(found):
+            if any(path == one.path or path.startswith(f"{one.path}/") for one in gone):
+                del found[path]
         for entry, stream in layer_entries(layer):
+            if entry in gone:
+                continue
             content = hashlib.sha256(stream.read()).hexdigest() if stream is not None else ""
             mode = entry.mode if entry.kind != "symlink" else 0
             found[entry.path] = (entry.kind, mode, entry.uid, entry.gid, entry.target, content)
