@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError, HatchDockerError, RegistryError, TransientError
 from hatch_docker.progress import megabytes
-from hatch_docker.store import key_of
+from hatch_docker.store import DamagedBlobError, key_of
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -71,8 +72,6 @@ def deliver(
     A registry is sent a blob once; its other repositories mount it. What fails stops no other registry: look at
     each delivery's `error`, or call `failure`.
     """
-    from concurrent.futures import ThreadPoolExecutor
-
     from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.remote import Remote
 
@@ -82,13 +81,21 @@ def deliver(
     for references in names:
         groups.setdefault(references[0].registry, []).append(references)
     ctx.progress.info(f"pushing to {', '.join(repositories)}")
-    with ThreadPoolExecutor(len(groups)) as pool:
-        work = [pool.submit(_to_registry, remote, item, group, ctx, lower) for group in groups.values()]
-        done = {delivery.reference: delivery for future in work for delivery in future.result()}
+    work = [partial(_to_registry, remote, item, group, ctx, lower) for group in groups.values()]
+    done = {delivery.reference: delivery for one in _side_by_side(work) for delivery in one}
     deliveries = tuple(done[str(references[0].pinned(item.digest))] for references in names)
     for delivery in deliveries:
         ctx.progress.info(_line(delivery))
     return deliveries
+
+
+def _side_by_side(work: Sequence[Callable[[], list[Delivery]]]) -> list[list[Delivery]]:
+    if len(work) == 1:
+        return [work[0]()]  # a push that sends nothing takes less time than the import of the pool
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(len(work)) as pool:
+        return list(pool.map(lambda one: one(), work))
 
 
 def failure(deliveries: Iterable[Delivery]) -> HatchDockerError | None:
@@ -143,7 +150,9 @@ def _to_repository(
     name, tags = str(first.pinned(item.digest)), tuple(reference.tag for reference in references)
     try:
         pushed = push(remote, item, references, find=find)
-    except RegistryError as error:
+    except DamagedBlobError:
+        raise  # it is made anew, and then pushed
+    except HatchDockerError as error:
         took = time.perf_counter() - started
         transient = isinstance(error, TransientError)
         return Delivery(name, tags, seconds=round(took, 3), error=str(error), transient=transient)
