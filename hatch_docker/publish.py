@@ -61,9 +61,11 @@ def publish(
     item = read_archive(archive)
     receipt, path = receipt_of(archive, item)
     repositories = repositories_of(receipt.image, registries) if registries else receipt.repositories
+    if not (tags := tags or receipt.tags):
+        raise ConfigError(f"{archive.name} does not say how its image is tagged: set HATCH_DOCKER_TAGS, or --tag")
     check_destinations(repositories, receipt.image, receipt.dirty, allow_dirty=allow_dirty)
     started = time.perf_counter()
-    deliveries = deliver(item, repositories, tags or receipt.tags, ctx, lower=_lower(receipt))
+    deliveries = deliver(item, repositories, tags, ctx, lower=_lower(receipt))
     loaded = [name for name in receipt.references if "@" not in name]
     receipt = replace(
         receipt,
@@ -96,7 +98,8 @@ def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None
     path = archive.with_name(archive.name.removesuffix(SUFFIX) + ".image.json")
     if not path.is_file():
         names = [parse_reference(name) for name in archive_names(archive)]
-        image = names[0].familiar.rpartition(":")[0] if names else re.sub(r"[^a-z0-9]+", "-", archive.stem.lower())
+        words = "-".join(re.findall(r"[a-z0-9]+", archive.name.removesuffix(SUFFIX).lower())) or "image"
+        image = names[0].familiar.rpartition(":")[0] if names else words
         return bare_receipt(item, archive.name, image, [name.tag for name in names]), None
     receipt = read_receipt(path)
     if receipt.digest != item.digest:

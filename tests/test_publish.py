@@ -149,6 +149,18 @@ def test_a_receipt_of_another_version_is_told(text: str, tmp_path: Path) -> None
         read_receipt(path)
 
 
+def test_an_archive_without_names_needs_a_tag(
+    registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "Other Tool's.oci.tar"
+    with path.open("wb") as stream:
+        write_archive(small_image(), [], stream, host=AMD64)
+    assert main(["push", str(path), "--registry", registry.host]) == 1
+    assert "does not say how its image is tagged" in capsys.readouterr().err
+    assert main(["push", str(path), "--registry", registry.host, "--tag", "1"]) == 0
+    assert tags(registry, "other-tool-s") == {"1"}
+
+
 @pytest.mark.parametrize("make", ["missing", "empty"])
 def test_what_is_no_archive_is_told(make: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "x.oci.tar"
