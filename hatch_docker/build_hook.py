@@ -16,7 +16,7 @@ from typing import Any
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-from hatch_docker.doors import guarded, made_already, make_image, open_plan
+from hatch_docker.doors import guarded, made_already, make_image, open_plans
 
 GUARD = "HATCH_DOCKER_BUILDER_STAGE"
 # What hatchling reads of every hook's table.
@@ -40,10 +40,10 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
             self.app.display_info(f"no image: {reason}")
             return
         root = project_root(Path(self.root), wheel.parent)
-        archive = guarded(self.app, lambda: self._image(wheel, root))
-        self.app.display_info(str(archive.relative_to(root) if archive.is_relative_to(root) else archive))
+        for archive in guarded(self.app, lambda: self._images(wheel, root)):
+            self.app.display_info(str(archive.relative_to(root) if archive.is_relative_to(root) else archive))
 
-    def _image(self, wheel: Path, root: Path) -> Path:
+    def _images(self, wheel: Path, root: Path) -> list[Path]:
         from hatch_docker.errors import ConfigError
         from hatch_docker.project import given_source
         from hatch_docker.store import file_digest
@@ -54,14 +54,17 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
                 "what decides the image is in [tool.hatch-docker]"
             )
         builder = self.build_config.builder
-        done = made_already(builder)
-        if done and done.wheel and done.wheel["sha256"] == file_digest(wheel).removeprefix("sha256:"):
-            return wheel.parent / done.archive  # by the target, in `hatch build -t docker -t wheel`
-        plan, ctx = open_plan(builder, os.environ, root=root, given=True)
+        done, digest = list(made_already(builder).values()), file_digest(wheel).removeprefix("sha256:")
+        if done and all(receipt.wheel and receipt.wheel["sha256"] == digest for receipt in done):
+            # by the target, in `hatch build -t docker -t wheel`
+            return [wheel.parent / receipt.archive for receipt in done]
+        plans, ctx = open_plans(builder, os.environ, root=root, given=True)
+        plan = plans[0]
         if (root / "PKG-INFO").is_file() and plan.lock.kind == "resolve" and plan.lock.requirements:
             ctx.progress.warn(f"{root.name} is an unpacked sdist without a lock: its dependencies are resolved anew")
-        receipt = make_image(builder, plan, given_source(root, wheel), wheel.parent, ctx)
-        return wheel.parent / receipt.archive
+        source = given_source(root, wheel)
+        made = [make_image(builder, plan, source, wheel.parent, ctx) for plan in plans]
+        return [wheel.parent / receipt.archive for receipt in made]
 
 
 def why_not(version: str, directory: Path, environ: Mapping[str, str]) -> str:

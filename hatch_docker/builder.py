@@ -18,7 +18,7 @@ from hatchling.builders.config import BuilderConfig
 from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.plugin.manager import PluginManager
 
-from hatch_docker.doors import guarded, made_already, make_image, open_plan
+from hatch_docker.doors import guarded, made_already, make_image, open_plans
 
 if TYPE_CHECKING:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -56,29 +56,31 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             self.app.abort(f"unknown target docker:{unknown[0]}; known: {known}")
         artifacts = super().build(**options)
         while artifact := guarded(self.app, lambda: next(artifacts, None)):
-            # hatchling tells people, on standard error; a pipeline reads the last line of standard output.
-            if self.app.verbosity < 0 or not sys.stdout.isatty():
-                self.app.display(self._shown(artifact))
-            yield artifact
+            for one in artifact.split("\n"):  # one an image
+                # hatchling tells people, on standard error; a pipeline reads the last lines of standard output.
+                if self.app.verbosity < 0 or not sys.stdout.isatty():
+                    self.app.display(self._shown(one))
+                yield one
 
     def _shown(self, artifact: str) -> str:
         """What standard output gets to read of an artifact; who wants quiet wants an image's name by digest alone."""
-        receipt = made_already(self)
-        if self.app.verbosity < 0 and receipt and receipt.pushed and Path(artifact).name == receipt.archive:
-            return "\n".join(receipt.pushed)
+        for receipt in made_already(self).values():
+            if self.app.verbosity < 0 and receipt.pushed and Path(artifact).name == receipt.archive:
+                return "\n".join(receipt.pushed)
         return os.path.relpath(artifact) if Path(artifact).is_relative_to(self.root) else artifact
 
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
         """Remove what earlier builds of this project wrote (`hatch build -c`)."""
         name = re.escape(self.normalize_file_name_component(self.metadata.core.name))
-        ours = re.compile(rf"{name}-[^-]+\.(oci\.tar|image\.json|plan\.json|Dockerfile|context)|\.{name}-[^-]+\.tmp")
+        stem = rf"{name}-[^-]+?(\.[a-z0-9_-]+)?"
+        ours = re.compile(rf"{stem}\.(oci\.tar|image\.json|plan\.json|Dockerfile|context)|\.{name}-[^-]+\.tmp")
         for path in Path(directory).iterdir():
             if ours.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def build_image(self, directory: str, **_build_data: Any) -> str:
-        """`docker:image`: write the archive and the receipt, load the image; returns the archive's path."""
-        return str(guarded(self.app, lambda: self._image(Path(directory))))
+        """`docker:image`: write archive and receipt of each image, load them; returns the archives, a line each."""
+        return "\n".join(map(str, guarded(self.app, lambda: self._images(Path(directory)))))
 
     def build_push(self, directory: str, **_build_data: Any) -> str:
         """`docker:push`: build and push, with a receipt and no archive; returns the image's names by digest."""
@@ -86,11 +88,11 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def build_plan(self, directory: str, **_build_data: Any) -> str:
         """`docker:plan`: write everything that decides the image as JSON; builds nothing."""
-        return str(guarded(self.app, lambda: self._plan_file(Path(directory))))
+        return "\n".join(map(str, guarded(self.app, lambda: self._plan_files(Path(directory)))))
 
     def build_dockerfile(self, directory: str, **_build_data: Any) -> str:
         """`docker:dockerfile`: write the Dockerfile and its context; builds nothing."""
-        return str(guarded(self.app, lambda: self._dockerfile(Path(directory))))
+        return "\n".join(map(str, guarded(self.app, lambda: self._dockerfiles(Path(directory)))))
 
     def source(self, directory: Path) -> Source:
         """What makes the project's sdist and wheel, in `directory`."""
@@ -98,42 +100,51 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
         return open_source(self, directory)
 
-    def _image(self, directory: Path) -> Path:
-        receipt = made_already(self)
-        if receipt and receipt.archive:
-            return directory / receipt.archive  # by the build hook, in `hatch build -t wheel -t docker`
-        plan, ctx = open_plan(self, os.environ)
-        if receipt and receipt.deliveries:
-            plan = replace(plan, push=True)  # docker:push,image: there is nothing to send, and the receipt says so
+    def _images(self, directory: Path) -> list[Path]:
+        made = dict(made_already(self))
+        if made and all(receipt.archive for receipt in made.values()):
+            # by the build hook, in `hatch build -t wheel -t docker`
+            return [directory / receipt.archive for receipt in made.values()]
+        plans, ctx = open_plans(self, os.environ)
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-            receipt = make_image(self, plan, self.source(Path(temporary)), directory, ctx)
-        return directory / receipt.archive
+            source = self.source(Path(temporary))
+            for plan in plans:
+                if plan.part in made and made[plan.part].deliveries:
+                    plan = replace(plan, push=True)  # docker:push,image: nothing to send, and the receipt says so
+                made[plan.part] = make_image(self, plan, source, directory, ctx)
+        return [directory / made[plan.part].archive for plan in plans]
 
-    def _push(self, directory: Path) -> tuple[str, ...]:
-        made = made_already(self)
-        if made and made.deliveries:
-            return made.pushed  # `push = true`, in `hatch build -t docker:image,push`
-        plan, ctx = open_plan(self, os.environ, push=True)
-        plan = replace(plan, archive=bool(made))  # what is there already stays in the receipt
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-            return make_image(self, plan, self.source(Path(temporary)), directory, ctx).pushed
+    def _push(self, directory: Path) -> list[str]:
+        made = dict(made_already(self))
+        if not made or not all(receipt.deliveries for receipt in made.values()):
+            plans, ctx = open_plans(self, os.environ, push=True)
+            with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+                source = self.source(Path(temporary))
+                for plan in plans:
+                    plan = replace(plan, archive=plan.part in made)  # what is there already stays in the receipt
+                    made[plan.part] = make_image(self, plan, source, directory, ctx)
+        # Else by `push = true`, in `hatch build -t docker:image,push`.
+        return [name for receipt in made.values() for name in receipt.pushed]
 
-    def _dockerfile(self, directory: Path) -> Path:
+    def _dockerfiles(self, directory: Path) -> list[Path]:
         from hatch_docker.engines.eject import write_dockerfile
-        plan, ctx = open_plan(self, os.environ)
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-            return write_dockerfile(plan, self.source(Path(temporary)), directory, ctx)
 
-    def _plan_file(self, directory: Path) -> Path:
+        plans, ctx = open_plans(self, os.environ)
+        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+            source = self.source(Path(temporary))
+            return [write_dockerfile(plan, source, directory, ctx) for plan in plans]
+
+    def _plan_files(self, directory: Path) -> list[Path]:
         from hatch_docker.outputs import replacing
         from hatch_docker.plan import plan_json
         from hatch_docker.urls import shown
 
-        plan, _ctx = open_plan(self, os.environ)
-        # Logins of mirrors are in the user's environment, and have no place in a file that is passed on.
-        base = replace(plan.base, mirror=shown(plan.base.mirror), security_mirror=shown(plan.base.security_mirror))
-        plan = replace(plan, base=base)
-        path = directory / f"{plan.name}-{plan.version}.plan.json"
-        with replacing(path) as stream:
-            stream.write(json.dumps(plan_json(plan), indent=2, ensure_ascii=False).encode() + b"\n")
-        return path
+        paths = []
+        for plan in open_plans(self, os.environ)[0]:
+            # Logins of mirrors are in the user's environment, and have no place in a file that is passed on.
+            base = replace(plan.base, mirror=shown(plan.base.mirror), security_mirror=shown(plan.base.security_mirror))
+            plan = replace(plan, base=base)
+            paths.append(directory / f"{plan.stem}.plan.json")
+            with replacing(paths[-1]) as stream:
+                stream.write(json.dumps(plan_json(plan), indent=2, ensure_ascii=False).encode() + b"\n")
+        return paths

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker import __version__
-from hatch_docker.doors import archive_of, hatchling_errors, open_plan, rebase_image, rebuild
+from hatch_docker.doors import archives_of, hatchling_errors, open_plans, rebase_image, rebuild
 from hatch_docker.ending import stoppable
 from hatch_docker.errors import ConfigError, HatchDockerError
 from hatch_docker.prune import MAX_AGE, MAX_BYTES
@@ -109,16 +109,16 @@ def _lock(options: argparse.Namespace) -> None:
     root = Path.cwd()
     if options.check:
         builder = open_project(root, os.environ)
-        plan, ctx = open_plan(builder, os.environ)
+        plans, ctx = open_plans(builder, os.environ, every=True)
         with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-            check([plan], builder.source(Path(temporary)), ctx)
+            check(plans, builder.source(Path(temporary)), ctx)
         return
     environ = {**os.environ, "HATCH_DOCKER_REFRESH": "1"}  # what is asked is asked now
     was = open_lock(root, read_pyproject(root), environ, upgrade=options.upgrade)
     builder = open_project(root, environ, pins=was.pins)
-    plan, ctx = open_plan(builder, environ, pinned=False)
+    plans, ctx = open_plans(builder, environ, pinned=False, every=True)
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-        done = lock(was, [plan], builder.source(Path(temporary)), ctx)
+        done = lock(was, plans, builder.source(Path(temporary)), ctx)
     for line in done.changes:
         print(line)  # noqa: T201
     print(f"{was.path.name}: {'written' if done.written else 'nothing changes'}")  # noqa: T201
@@ -130,10 +130,10 @@ def _rebase(options: argparse.Namespace) -> None:
     given = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
     given |= {"HATCH_DOCKER_PUSH": "1"} if options.push else {}
     builder = open_project(Path.cwd(), {**os.environ, **given})
-    image = options.image or str(archive_of(builder, open_plan(builder, os.environ, pinned=False)[0]))
     directory = options.directory or Path(builder.config.directory)
-    receipt = rebase_image(builder, image, directory, {**os.environ, **given})
-    print(*(receipt.pushed or [os.path.relpath(directory / receipt.archive)]), sep="\n")  # noqa: T201
+    for image in [options.image] if options.image else archives_of(builder, os.environ):
+        receipt = rebase_image(builder, str(image), directory, {**os.environ, **given})
+        print(*(receipt.pushed or [os.path.relpath(directory / receipt.archive)]), sep="\n")  # noqa: T201
 
 
 def _push(options: argparse.Namespace) -> None:
@@ -153,19 +153,18 @@ def _verify(options: argparse.Namespace) -> None:
     from hatch_docker.verify import verify
 
     builder = open_project(Path.cwd(), os.environ)
-    archive = options.archive
-    if archive is None:
-        archive = archive_of(builder, open_plan(builder, os.environ, pinned=False)[0])
-    if not archive.is_file():
-        raise ConfigError(f"there is no archive {archive}: build it, or name another")
+    archives = [options.archive] if options.archive else archives_of(builder, os.environ)
+    for archive in archives:
+        if not archive.is_file():
+            raise ConfigError(f"there is no archive {archive}: build it, or name another")
 
-    def remade(variables: Mapping[str, str]) -> Image | Index:
-        again = open_project(Path.cwd(), variables)
-        return rebuild(again, again.source, variables)
+        def remade(variables: Mapping[str, str], archive: Path = archive) -> Image | Index:
+            again = open_project(Path.cwd(), variables)
+            return rebuild(again, again.source, archive, variables)
 
-    done = verify(archive, remade, os.environ, keep_downloads=options.keep_downloads)
-    print(f"{archive}: yes, {done.digest}")  # noqa: T201
-    print(f"  rebuilt as of {done.created} from the lock; taken from before: {done.reused}")  # noqa: T201
+        done = verify(archive, remade, os.environ, keep_downloads=options.keep_downloads)
+        print(f"{archive}: yes, {done.digest}")  # noqa: T201
+        print(f"  rebuilt as of {done.created} from the lock; taken from before: {done.reused}")  # noqa: T201
 
 
 def _clean(options: argparse.Namespace) -> None:

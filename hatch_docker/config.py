@@ -199,21 +199,36 @@ class Config:
 
 
 def load_config(table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path | None) -> Config:
-    """The Config of a `[tool.hatch-docker]` table, HATCH_DOCKER_* variables first.
+    """The Config of a `[tool.hatch-docker]` table itself; see `load_configs`."""
+    return load_configs(table, environ, pyproject)[""]
 
-    Raises ConfigError with one line for every problem; `pyproject` is read for their line numbers only.
+
+def load_configs(
+    table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path | None
+) -> Mapping[str, Config]:
+    """The Config of each image of a `[tool.hatch-docker]` table by its name, "" for that of the table itself.
+
+    HATCH_DOCKER_* variables come first. Raises ConfigError with one line for every problem; `pyproject` is read for
+    their line numbers only.
     """
-    overrides = None
+    overrides, own = None, table
+    several = isinstance(table, Mapping) and "images" in table
+    if several:
+        own = {name: value for name, value in table.items() if name != "images"}
     if any(name.startswith(PREFIX) for name in environ):
         from hatch_docker.config_environ import override
 
-        overrides = override(table, environ)
-        table = overrides.table
+        overrides = override(own, environ)
+        own = overrides.table
     problems: list[Problem] = []
-    config = walk(table_check(Config), table, problems)
+    config = walk(table_check(Config), own, problems)
+    configs = {"": config}
+    if several:
+        from hatch_docker.config_images import walk_images
+
+        configs |= walk_images(table, None if problems else config, environ, problems)
     if problems or (overrides is not None and overrides.problems):
         from hatch_docker.config_errors import explain
 
         raise explain(problems, overrides, pyproject)
-    assert isinstance(config, Config)
-    return config
+    return configs

@@ -8,20 +8,35 @@ from typing import Any
 
 from hatch_docker.config import Config
 from hatch_docker.config_environ import OTHER_VARIABLES
+from hatch_docker.config_images import NAME, OPTION
 from hatch_docker.config_options import Option, all_options, options_of, table_of
 from hatch_docker.config_tables import FileConfig
 
 SCHEMA_ID = "urn:hatch-docker:tool.hatch-docker"
+IMAGES = "Further images of the project, each with the options of this table and its own over them."
 UNSET: tuple[object, ...] = (None, (), "", {})  # defaults that say nothing
 
 
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft-07) of `[tool.hatch-docker]`."""
+    table = _table(Config)
+    table["properties"][OPTION] = {
+        "description": IMAGES, "type": "object", "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+        "additionalProperties": _partial(_table(Config)),
+    }  # fmt: skip
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$id": SCHEMA_ID,
         "title": "[tool.hatch-docker]",
-    } | _table(Config)
+    } | table
+
+
+def _partial(table: dict[str, Any]) -> dict[str, Any]:
+    """A table whose own tables need not be complete: the rest is in the table that it goes over."""
+    for value in table["properties"].values():
+        if "properties" in value:
+            value.pop("required", None)
+    return table
 
 
 def tool_schema(_tool: str) -> dict[str, Any]:
@@ -81,6 +96,7 @@ def options_table() -> str:
             rows += [_row(item, "files[].") for item in options_of(FileConfig)]
         elif option.table is None:
             rows.append(_row(option, ""))
+    rows.append(f"| `{OPTION}.NAME.*` | tables | none | {IMAGES} |")
     return "\n".join(rows)
 
 

@@ -15,8 +15,10 @@ from typing import Any
 from hatch_docker.config import PREFIX
 from hatch_docker.config_options import Option, all_options, bare
 
+IMAGES_VARIABLE = "HATCH_DOCKER_IMAGES"
 # Variables that are no options: they are about this machine or this run, and change no image.
 OTHER_VARIABLES: Mapping[str, str] = {
+    IMAGES_VARIABLE: "The images to make, by their names between commas, `default` for that of the table itself.",
     "HATCH_DOCKER_CACHE_DIR": "The directory of the cache, instead of the user's cache directory.",
     "HATCH_DOCKER_REFRESH": "`1` asks index, mirror and registry again instead of remembering their answers for a day.",
     "HATCH_DOCKER_OFFLINE": "`1` uses the cache alone and fails where it does not suffice.",

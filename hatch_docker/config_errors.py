@@ -19,7 +19,7 @@ from hatch_docker.config_options import all_options, options_of
 from hatch_docker.config_tables import FileConfig
 from hatch_docker.errors import ConfigError
 
-LATER = frozenset(("max-size", "sbom", "sign", "images"))
+LATER = frozenset(("max-size", "sbom", "sign"))
 SHOWN = 60  # characters of a wrong value in a message
 LAST = 1 << 30  # the line of what is in no file
 
@@ -94,6 +94,7 @@ def _shown(value: Any, location: tuple[Any, ...]) -> str:
 
 def _unknown(location: tuple[Any, ...]) -> str:
     name = str(location[-1])
+    location = location[2:] if location[0] == "images" else location
     options = list(options_of(FileConfig, ("files",))) if location[0] == "files" else list(all_options())
     above = tuple(part for part in location[:-1] if isinstance(part, str))
     if ".".join((*above, name)) in LATER:

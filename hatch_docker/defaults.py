@@ -31,15 +31,16 @@ if TYPE_CHECKING:
 KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")
 
 
-def make_plan(project: Project, config: Config, host: Platform) -> Plan:
+def make_plan(project: Project, config: Config, host: Platform, part: str = "") -> Plan:
     """Decide everything: the user's options over the project's facts over our defaults.
 
-    Pure: reads no file, clock or variable. Raises ConfigError where the options cannot be met.
+    `part` is the name of an image of `images`. Pure: reads no file, clock or variable. Raises ConfigError where the
+    options cannot be met.
     """
     guesses: list[Guess] = []
     base, python = _base(project, config, guesses)
     extras, groups = _chosen(project, config)
-    image = _image(project, config, guesses)
+    image = _image(project, config, part, guesses)
     tags, notes = tags_of(config.tags, project, move=config.prereleases_move_tags)
     repositories = repositories_of(image, config.registries)
     requirements = _requirements(project, extras, groups)
@@ -71,6 +72,7 @@ def make_plan(project: Project, config: Config, host: Platform) -> Plan:
         builder=config.builder,
         cache=_cache(config),
         pins=_pins(project, config, guesses),
+        part=part,
         guesses=tuple(guesses),
         notes=notes,
     )
@@ -214,11 +216,11 @@ def _lock_kind(path: str) -> str:
     )
 
 
-def _image(project: Project, config: Config, guesses: list[Guess]) -> str:
+def _image(project: Project, config: Config, part: str, guesses: list[Guess]) -> str:
     if config.image:
         return config.image
-    image = normalised(project.name)
-    guesses.append(Guess("image", image, "the project's name"))
+    image = normalised(project.name) + (f"-{part}" if part else "")
+    guesses.append(Guess("image", image, "the project's name" + (" and the image's" if part else "")))
     return image
 
 

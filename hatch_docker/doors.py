@@ -6,7 +6,7 @@ import contextlib
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +17,7 @@ from hatch_docker.errors import ConfigError, HatchDockerError
 if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface
 
+    from hatch_docker.config import Config
     from hatch_docker.context import Context
     from hatch_docker.oci.model import Image, Index
     from hatch_docker.plan import Plan
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 DIST = "dist"  # where hatchling builds, unless it is told otherwise
 
-# What was made, by hatchling's metadata object: all targets of one `hatch build` have the same one.
-_made: WeakKeyDictionary[Any, Receipt] = WeakKeyDictionary()
+# What was made, image by image, by hatchling's metadata object: all targets of one `hatch build` have the same one.
+_made: WeakKeyDictionary[Any, dict[str, Receipt]] = WeakKeyDictionary()
 
 
 def guarded(app: Any, work: Callable[[], Result]) -> Result:
@@ -70,41 +71,99 @@ def open_plan(
     builder: BuilderInterface[Any, Any], environ: Mapping[str, str], *, root: Path | None = None, given: bool = False,
     pinned: bool = True, push: bool = False, provisional: bool = False,
 ) -> tuple[Plan, Context]:
-    """The plan and the context of one build; `given` where the project's wheel is there, so that none is built.
+    """The plan of a project's image, that of the table itself where there are several; see `open_plans`.
 
-    `root` is the directory of locks, files and revision, where hatchling was started in another. The context has the
-    pins that the plan names, if `pinned`. With `push` the image goes to its registries and nowhere else. A
-    `provisional` plan is good for its base and builder stage alone: what the project needs and runs is not known yet.
+    A `provisional` plan is good for its base and builder stage alone: what the project needs and runs is not known
+    yet.
     """
     from hatch_docker.config import load_config
+
+    config = load_config(_table(builder), environ, (root or Path(builder.root)) / "pyproject.toml")
+    if provisional:
+        config = replace(config, entrypoint=(), extras=(), dependency_groups=(), lock="none")
+    plans, ctx = _open({"": config}, builder, environ, root, given=given, push=push, tell=not provisional)
+    return plans[0], _pinned(ctx, plans, root or Path(builder.root)) if pinned else ctx
+
+
+def open_plans(
+    builder: BuilderInterface[Any, Any], environ: Mapping[str, str], *, root: Path | None = None, given: bool = False,
+    pinned: bool = True, push: bool = False, every: bool = False,
+) -> tuple[tuple[Plan, ...], Context]:
+    """The plans of a project's images and the context of their build; `every` one, whichever are asked for.
+
+    `given` is where the project's wheel is there, so that none is built. `root` is the directory of locks, files and
+    revision, where hatchling was started in another. The context has the pins that the plans name, if `pinned`. With
+    `push` the images go to their registries and nowhere else.
+    """
+    from hatch_docker.config import load_configs
+
+    configs = load_configs(_table(builder), environ, (root or Path(builder.root)) / "pyproject.toml")
+    if len(configs) > 1 and not every:
+        from hatch_docker.config_images import wanted
+
+        configs = dict(wanted(configs, environ))
+    plans, ctx = _open(configs, builder, environ, root, given=given, push=push, tell=True)
+    return plans, _pinned(ctx, plans, root or Path(builder.root)) if pinned else ctx
+
+
+def _table(builder: BuilderInterface[Any, Any]) -> Mapping[str, Any]:
+    table: Mapping[str, Any] = builder.metadata.config.get("tool", {}).get("hatch-docker", {})
+    return table
+
+
+def _open(
+    configs: Mapping[str, Config], builder: BuilderInterface[Any, Any], environ: Mapping[str, str], root: Path | None,
+    *, given: bool, push: bool, tell: bool,
+) -> tuple[tuple[Plan, ...], Context]:
     from hatch_docker.context import open_context
     from hatch_docker.defaults import make_plan
     from hatch_docker.oci.model import host_platform
     from hatch_docker.progress import Progress
     from hatch_docker.project import read_project
 
-    root = root or Path(builder.root)
-    table = builder.metadata.config.get("tool", {}).get("hatch-docker", {})
-    config = load_config(table, environ, root / "pyproject.toml")
-    if given:
-        config = replace(config, build=replace(config.build, isolated="never", args={}, ssh=False))
-    if push:
-        config = replace(config, push=True, load="never")
-    if provisional:
-        config = replace(config, entrypoint=(), extras=(), dependency_groups=(), lock="none")
-    project = read_project(builder, environ, root, [path for path in (DIST, config.dotenv) if path])
-    plan = replace(make_plan(project, config, host_platform()), archive=not push)
+    ignored = [path for path in (DIST, *(config.dotenv for config in configs.values())) if path]
+    project = read_project(builder, environ, root or Path(builder.root), ignored)
     progress = Progress(builder.app.display_warning, builder.app.verbosity)
-    for guess in () if provisional else plan.guesses:
-        progress.detail(f"{guess.option} = {guess.value} ({guess.reason})")
-    for note in () if provisional else plan.notes:
-        progress.info(note)
-    ctx = open_context(environ, progress)
-    if plan.pins and pinned:
-        from hatch_docker.pins import read_pins
+    plans = []
+    for part, config in configs.items():
+        if given:
+            config = replace(config, build=replace(config.build, isolated="never", args={}, ssh=False))
+        if push:
+            config = replace(config, push=True, load="never")
+        plan = replace(make_plan(project, config, host_platform(), part), archive=not push)
+        plans.append(plan)
+        title = f"{part}: " if part else ""
+        for guess in plan.guesses if tell else ():
+            progress.detail(f"{title}{guess.option} = {guess.value} ({guess.reason})")
+        for note in plan.notes if tell else ():
+            progress.info(f"{title}{note}")
+    if len(plans) > 1:
+        _check_names(plans)
+    return tuple(plans), open_context(environ, progress)
 
-        ctx = replace(ctx, pins=read_pins(root / plan.pins, plan.pins, ctx.store))
-    return plan, ctx
+
+def _check_names(plans: Sequence[Plan]) -> None:
+    """Raise ConfigError where two images of a project would have one name."""
+    taken: dict[str, str] = {}
+    for plan in plans:
+        for name in plan.references:
+            if taken.setdefault(name, plan.part) != plan.part:
+                raise ConfigError(
+                    f"tool.hatch-docker.images.{plan.part}: {name} is another image's name too; set `image` or `tags`"
+                )
+
+
+def _pinned(ctx: Context, plans: Sequence[Plan], root: Path) -> Context:
+    """The context with the pins that the plans name."""
+    names = {plan.pins for plan in plans}
+    if len(names) > 1:
+        raise ConfigError("tool.hatch-docker.images: `pins` must be the same for every image")
+    (name,) = names
+    if not name:
+        return ctx
+    from hatch_docker.pins import read_pins
+
+    return replace(ctx, pins=read_pins(root / name, name, ctx.store))
 
 
 def make_image(
@@ -118,22 +177,24 @@ def make_image(
 
     receipt = run(plan, source, choose(plan.engine), directory, host_platform(), ctx)
     prune_now_and_then(ctx.store)
-    _made[builder.metadata] = receipt
+    _made.setdefault(builder.metadata, {})[plan.part] = receipt
     return receipt
 
 
 def rebuild(
-    builder: BuilderInterface[Any, Any], source: Callable[[Path], Source], environ: Mapping[str, str]
+    builder: BuilderInterface[Any, Any], source: Callable[[Path], Source], archive: Path, environ: Mapping[str, str]
 ) -> Image | Index:
-    """The image of a project by its lock, and nothing that follows from it: no file, no check.
+    """The image of an archive once more, by the project's lock; nothing that follows from it: no file, no check.
 
     `source` gives what makes the project's artifacts in a directory. Raises ConfigError for a project without a lock.
     """
     from hatch_docker.engines import choose
+    from hatch_docker.existing import plan_of
     from hatch_docker.pins import NAME, RELOCK
     from hatch_docker.pipeline import item_of
 
-    plan, ctx = open_plan(builder, environ)
+    plans, ctx = open_plans(builder, environ, every=True)
+    plan = plan_of(str(archive), plans)
     if ctx.pins is None:
         raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build by it")
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
@@ -149,28 +210,30 @@ def rebase_image(
     a build; where it came from a registry, a push brings it back there.
     """
     from hatch_docker.engines.rebase import rebase
-    from hatch_docker.existing import open_existing
+    from hatch_docker.existing import open_existing, plan_of
     from hatch_docker.oci.model import host_platform
     from hatch_docker.pipeline import run
     from hatch_docker.project import open_source
 
-    plan, ctx = open_plan(builder, environ)
+    plans, ctx = open_plans(builder, environ, every=True)
     if ctx.pins is None:
         ctx = replace(ctx, environ={**environ, "HATCH_DOCKER_REFRESH": "1"})
     existing = open_existing(image, ctx)
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
         source = open_source(builder, Path(temporary))
         engine = rebase(existing.item, existing.wheel)
-        return run(existing.plan(plan), source, engine, directory, host_platform(), ctx)
+        plan = existing.plan(plan_of(image, plans))
+        return run(plan, source, engine, directory, host_platform(), ctx)
 
 
-def archive_of(builder: BuilderInterface[Any, Any], plan: Plan) -> Path:
-    """Where a build of this project puts the archive of a plan, if nobody tells it another directory."""
+def archives_of(builder: BuilderInterface[Any, Any], environ: Mapping[str, str]) -> list[Path]:
+    """Where a build of this project puts the archives of its images, if nobody tells it another directory."""
     from hatch_docker.pipeline import outputs
 
-    return outputs(plan, Path(builder.config.directory))[0]
+    plans, _ctx = open_plans(builder, environ, pinned=False)
+    return [outputs(plan, Path(builder.config.directory))[0] for plan in plans]
 
 
-def made_already(builder: BuilderInterface[Any, Any]) -> Receipt | None:
-    """What another target of the same `hatch build` made."""
-    return _made.get(builder.metadata)
+def made_already(builder: BuilderInterface[Any, Any]) -> Mapping[str, Receipt]:
+    """What another target of the same `hatch build` made, by the image's name, "" for that of the table itself."""
+    return _made.get(builder.metadata, {})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_docker.context import Context
 from hatch_docker.engines import WheelNote
@@ -13,6 +15,9 @@ from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan import Plan
 from hatch_docker.release.names import PREFIX
+
+if TYPE_CHECKING:
+    from hatch_docker.receipt import Receipt
 
 SUFFIX = ".oci.tar"
 DIRTY = "-dirty"
@@ -80,16 +85,34 @@ def open_existing(name: str, ctx: Context) -> Existing:
     return Existing(item, _bare(reference.familiar), tags, reference.name)
 
 
-def _wheel(archive: Path, item: Image | Index) -> WheelNote | None:
-    path = archive.with_name(archive.name.removesuffix(SUFFIX) + ".image.json")
-    if not path.is_file():
-        return None
-    from hatch_docker.receipt import read_receipt
+def plan_of(name: str, plans: Sequence[Plan]) -> Plan:
+    """Which of a project's images an archive or a reference is of: by a receipt, by its name, else the first."""
+    path = Path(name)
+    if receipt := _receipt(path):
+        part = receipt.part
+    elif path.is_file():
+        part = next((plan.part for plan in plans if plan.part and path.name.endswith(f".{plan.part}{SUFFIX}")), "")
+    else:
+        bare = parse_reference(_bare(name)).name
+        known = {parse_reference(one).name: plan.part for plan in plans for one in (plan.image, *plan.repositories)}
+        part = known.get(bare, "")
+    return next((plan for plan in plans if plan.part == part), plans[0])
 
-    with contextlib.suppress(ImageError):
-        receipt = read_receipt(path)
-        if receipt.digest == item.digest and receipt.wheel:
-            return WheelNote(receipt.wheel["filename"], receipt.wheel["sha256"])
+
+def _receipt(archive: Path) -> Receipt | None:
+    path = archive.with_name(archive.name.removesuffix(SUFFIX) + ".image.json")
+    if archive.is_file() and path.is_file():
+        from hatch_docker.receipt import read_receipt
+
+        with contextlib.suppress(ImageError):
+            return read_receipt(path)
+    return None
+
+
+def _wheel(archive: Path, item: Image | Index) -> WheelNote | None:
+    receipt = _receipt(archive)
+    if receipt and receipt.digest == item.digest and receipt.wheel:
+        return WheelNote(receipt.wheel["filename"], receipt.wheel["sha256"])
     return None
 
 

@@ -109,8 +109,7 @@ def item_of(built: Sequence[Built]) -> Image | Index:
 
 def outputs(plan: Plan, directory: Path) -> tuple[Path, Path]:
     """The archive and the receipt."""
-    stem = f"{plan.name}-{plan.version}"
-    return directory / f"{stem}.oci.tar", directory / f"{stem}.image.json"
+    return directory / f"{plan.stem}.oci.tar", directory / f"{plan.stem}.image.json"
 
 
 @contextmanager

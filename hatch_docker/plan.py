@@ -142,8 +142,14 @@ class Plan:
     builder: str = ""                     # buildkit: a builder of buildx, or "podman"; "" for what there is
     cache: CachePlan = CachePlan()        # buildkit: a cache that machines share
     pins: str = ""                        # hatch-docker.lock, relative to the project's root; "" without
+    part: str = ""                        # which of several images of the project: NAME of images.NAME
     guesses: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()           # what the user should read even without -v
+
+    @property
+    def stem(self) -> str:
+        """What the names of all files of this image start with: my_app-1.0, my_app-1.0.worker."""
+        return f"{self.name}-{self.version}" + (f".{self.part}" if self.part else "")
 
     @property
     def references(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,22 +32,36 @@ def push_archives(
     `table` is [tool.hatch-docker] of the project in `root`, where there is one; `options` are those of a command
     line, and count for more than the environment's variables.
     """
-    from hatch_docker.config import PREFIX, load_config
+    from hatch_docker.config import PREFIX, load_configs
 
     given = {PREFIX + name.upper().replace("-", "_"): value for name, value in options.items() if value}
     environ = {**ctx.environ, **given}
-    config = load_config(table, environ, root / "pyproject.toml")
-    # Templates of the table were filled in when the image was built.
-    tags = config.tags if environ.get(f"{PREFIX}TAGS") else ()
-    dotenv = root / config.dotenv if config.dotenv else None
-    return [
-        name
-        for path in archives
-        for name in publish(
-            find_archive(path) if path.is_dir() else path, ctx, registries=config.registries, tags=tags,
-            allow_dirty=config.allow_dirty, dotenv=dotenv,
-        ).pushed
-    ]  # fmt: skip
+    configs = load_configs(table, environ, root / "pyproject.toml")
+    names: list[str] = []
+    for path in archives:
+        archive = find_archive(path) if path.is_dir() else path
+        config = configs.get(_part(archive), configs[""])
+        # A command line says what it means; templates of the table were filled in when the image was built.
+        registries = configs[""].registries if options.get("registries") else config.registries
+        tags = config.tags if environ.get(f"{PREFIX}TAGS") else ()
+        dotenv = root / config.dotenv if config.dotenv else None
+        done = publish(
+            archive, ctx, registries=registries, tags=tags, allow_dirty=config.allow_dirty, dotenv=dotenv
+        )
+        names += done.pushed
+    return names
+
+
+def _part(archive: Path) -> str:
+    """Which image of the project an archive is, by its receipt; "" where nothing tells."""
+    path = _receipt_path(archive)
+    with contextlib.suppress(ImageError):
+        return read_receipt(path).part if path.is_file() else ""
+    return ""
+
+
+def _receipt_path(archive: Path) -> Path:
+    return archive.with_name(archive.name.removesuffix(SUFFIX) + ".image.json")
 
 
 def publish(
@@ -95,7 +110,7 @@ def find_archive(directory: Path) -> Path:
 
 def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None]:
     """The receipt beside an archive, and its path; where there is none, what the archive says of itself."""
-    path = archive.with_name(archive.name.removesuffix(SUFFIX) + ".image.json")
+    path = _receipt_path(archive)
     if not path.is_file():
         names = [parse_reference(name) for name in archive_names(archive)]
         words = "-".join(re.findall(r"[a-z0-9]+", archive.name.removesuffix(SUFFIX).lower())) or "image"

@@ -70,6 +70,7 @@ class Receipt:
     wheel: Mapping[str, str] | None             # the project's own; None where each platform has another
     sbom: str | None
     timings: Mapping[str, float]
+    part: str = ""                              # which of several images of the project: NAME of images.NAME
 
     @property
     def pushed(self) -> tuple[str, ...]:
@@ -113,6 +114,7 @@ def make_receipt(
         wheel=_wheel(built),
         sbom=None,
         timings={step: round(seconds, 3) for step, seconds in timings.items()},
+        part=plan.part,
     )
 
 

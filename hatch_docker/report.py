@@ -19,8 +19,9 @@ def write_report(receipt: Receipt, directory: Path, dotenv: Path | None, environ
     if dotenv is not None:
         from hatch_docker.outputs import replacing
 
+        text = _others(dotenv, receipt) + dotenv_text(receipt, directory)
         with replacing(dotenv) as stream:
-            stream.write(dotenv_text(receipt, directory).encode())
+            stream.write(text.encode())
     if environ.get("GITHUB_OUTPUT"):
         _append(Path(environ["GITHUB_OUTPUT"]), github_text(receipt, directory))
     if environ.get("GITHUB_STEP_SUMMARY"):
@@ -43,6 +44,7 @@ def github_text(receipt: Receipt, directory: Path) -> str:
     for name, items in values(receipt, directory).items():
         text = "\n".join(items)
         delimiter = "end-" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+        name = f"{receipt.part}-{name}" if receipt.part else name
         parts.append(f"{name}<<{delimiter}\n{text}\n{delimiter}\n")
     return "".join(parts)
 
@@ -53,13 +55,27 @@ def dotenv_text(receipt: Receipt, directory: Path) -> str:
     for name, items in values(receipt, directory).items():
         text = " ".join(" ".join(items).split())
         if text:
-            lines.append(f"IMAGE_{name.upper()}={text}\n")
+            lines.append(f"{_prefix(receipt)}{name.upper()}={text}\n")
     return "".join(lines)
+
+
+def _prefix(receipt: Receipt) -> str:
+    part = receipt.part.upper().replace("-", "_")
+    return f"IMAGE_{part}_" if part else "IMAGE_"
+
+
+def _others(path: Path, receipt: Receipt) -> str:
+    """What a file says of the other images of a project; the first, that of the table itself, begins it anew."""
+    if not receipt.part or not path.is_file():
+        return ""
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    return "".join(line for line in lines if not line.startswith(_prefix(receipt)))
 
 
 def markdown(receipt: Receipt) -> str:
     """The summary of a step: what was made, where it is, what each kind of layer costs."""
-    lines = [f"### {receipt.name} {receipt.version}", "", f"`{receipt.digest}`", ""]
+    title = " ".join(filter(None, [receipt.name, receipt.version, receipt.part]))
+    lines = [f"### {title}", "", f"`{receipt.digest}`", ""]
     for delivery in receipt.deliveries:
         if delivery.error:
             lines.append(f"- **not pushed** to `{delivery.reference}`")

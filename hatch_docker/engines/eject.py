@@ -62,7 +62,7 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
     builder = compiler_image(compiler.tree, base, ctx) if compiler and compiler.tree else None
     handed = {"base": Handed(base_name(base), base.image)} if base.plan.kind != "registry" else {}
     handed |= {"builder": builder} if builder else {}
-    title = f"{plan.name}-{plan.version}"
+    title = plan.stem
     stages = stages_of(base, parts, compiler, builder, files=bool(plan.files))
     settings = image_settings(plan, base, created_time(plan, base, pins))
     text = _head(plan, title, handed, parts) + render(stages, settings)
