@@ -93,7 +93,7 @@ def test_nothing_new_moves_nothing_and_an_edit_only_what_it_changed(
 ) -> None:
     """An unchanged push is some questions, in 0.3 s at most; an edited line is less than a hundredth of the image."""
     made = project(tmp_path / "p", f"{servers[0].host}/costs", f"{servers[1].host}/costs")
-    whole = sent(build(made, cache, verb="docker:push")) // 2
+    build(made, cache, verb="docker:push")
     seconds = []
     limit = 0.3 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))  # others may be at work
     while not seconds or (min(seconds) > limit and len(seconds) < 10):
@@ -106,8 +106,7 @@ def test_nothing_new_moves_nothing_and_an_edit_only_what_it_changed(
     layers = edited.receipt["platforms"][0]["layers"]
     (own,) = [layer["size"] for layer in layers if layer["kind"] == "project"]
     for delivery in deliveries(edited):
-        assert own < delivery["sent"] < 0.01 * whole
-    assert whole > sum(layer["size"] for layer in layers)
+        assert own < delivery["sent"] < 0.01 * edited.receipt["platforms"][0]["size"]
 
 
 def test_one_index_for_two_platforms_in_archive_registry_and_daemon(
