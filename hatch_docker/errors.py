@@ -9,6 +9,7 @@
     ├── ImageError              an image, layer, layout or archive that breaks its specification
     ├── RegistryError           a registry, an index or a mirror answered with a refusal
     │   └── TransientError      it kept failing in a way that may pass; exit status 75 (EX_TEMPFAIL)
+    │       └── OfflineError    it was not asked, because the user said so
     ├── DaemonError             Docker or Podman answered with a failure
     ├── ProgramError            a program we ran is missing or failed
     └── StoreError              the cache or an output directory cannot be read or written
@@ -52,11 +53,25 @@ class ImageError(HatchDockerError):
 class RegistryError(HatchDockerError):
     """A registry, an index or a mirror refused."""
 
+    def saying(self, message: str) -> RegistryError:
+        """The same with more to say: as transient as it was."""
+        kinds = (kind for kind in (OfflineError, TransientError) if isinstance(self, kind))
+        return next(kinds, RegistryError)(message)
+
 
 class TransientError(RegistryError):
     """A remote kept failing in a way that may pass: try again later."""
 
     exit_status = 75
+
+
+class OfflineError(TransientError):
+    """The cache does not suffice, and HATCH_DOCKER_OFFLINE keeps us from asking anybody."""
+
+    exit_status = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or "the cache does not have it, and HATCH_DOCKER_OFFLINE keeps us from asking")
 
 
 class DaemonError(HatchDockerError):

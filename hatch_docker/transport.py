@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from hatch_docker import __version__, urls
 from hatch_docker.answers import CONNECT, Response, expecting, explain, judge
-from hatch_docker.errors import RegistryError
+from hatch_docker.errors import OfflineError, RegistryError
 from hatch_docker.progress import Progress
 from hatch_docker.retry import RETRYABLE, Policy, Retryable, retry_after
 
@@ -42,6 +42,7 @@ CHUNK = 1 << 18  # bytes read at a time
 BLOCK = 1 << 16  # bytes sent at a time: each must leave within CONNECT seconds
 BROKEN = (ConnectionError, TimeoutError)
 COMPLAINT = 1 << 16  # bytes of an error's body that are read
+OFFLINE = "HATCH_DOCKER_OFFLINE"  # the variable that keeps us from asking anybody
 SMALL = 4 << 20  # bytes of an answer that is not a blob
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
@@ -163,6 +164,8 @@ class Client:
     def _open(
         self, method: str, url: str, headers: Mapping[str, str], body: Body, body_size: int | None
     ) -> urllib3.BaseHTTPResponse:
+        if self.environ.get(OFFLINE, "") not in ("", "0"):
+            raise OfflineError
         import urllib3
 
         sent = dict(headers)

@@ -36,8 +36,7 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
     except ImageError as error:
         raise BaseImageError(f"base {plan.name}: {error}") from error
     except RegistryError as error:
-        kind = TransientError if isinstance(error, TransientError) else RegistryError
-        raise kind(f"base {plan.name}: {error}; {_way_out(error, ctx)}") from error
+        raise error.saying(f"base {plan.name}: {error}; {_way_out(error, ctx)}") from error
     return base_of(plan, image, ctx, digest=pinned.digest, source=str(pinned))
 
 

@@ -16,7 +16,7 @@ from hatch_docker.bases import Base, open_base
 from hatch_docker.engines import Built, Engine, LayerNote, WheelNote
 from hatch_docker.engines.frame import located
 from hatch_docker.engines.settings import DEFAULT_PATH, VENV, foundations
-from hatch_docker.errors import BaseImageError, ImageError, RegistryError, TransientError
+from hatch_docker.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.layout import copy_layer
 from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json
@@ -131,8 +131,8 @@ def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
     try:
         return pull(Remote(ctx.client, ctx.environ), parse_reference(name).pinned(digest), image.platform, ctx.store)
     except RegistryError as error:
-        kind = TransientError if isinstance(error, TransientError) else RegistryError
-        raise kind(f"the old base cannot be had, and so what the image has from it; build again: {error}") from error
+        lost = "the old base cannot be had, and so what the image has from it; build again"
+        raise error.saying(f"{lost}: {error}") from error
 
 
 def _facts(image: Image, old: Old, ctx: Context) -> Facts:

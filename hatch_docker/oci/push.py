@@ -156,8 +156,7 @@ def _push_blobs(target: Target, blobs: Sequence[tuple[Descriptor, Opener]]) -> l
                 future.result()
         except RegistryError as error:
             pool.shutdown(cancel_futures=True)
-            kind = TransientError if isinstance(error, TransientError) else RegistryError
-            raise kind(f"{error} ({len(done)} of {len(blobs)} blobs are there; nothing is tagged)") from error
+            raise error.saying(f"{error} ({len(done)} of {len(blobs)} blobs are there; nothing is tagged)") from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return [(digest, size) for digest, size in done.items() if size is not None]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hatch_docker import transport
 from hatch_docker.context import Context
-from hatch_docker.errors import RegistryError, TransientError
+from hatch_docker.errors import RegistryError
 from hatch_docker.wheels import Pin
 from hatch_docker.wheels.index import Indexes, read_indexes
 
@@ -45,6 +45,5 @@ def _fetch(pin: Pin, ctx: Context, indexes: Indexes | None) -> Path:
             headers=indexes.authorization(pin.url),
         )
     except RegistryError as error:
-        kind = TransientError if isinstance(error, TransientError) else RegistryError
-        raise kind(f"{pin.name} {pin.version} ({pin.filename}): {error}") from error
+        raise error.saying(f"{pin.name} {pin.version} ({pin.filename}): {error}") from error
     return ctx.store.blob_path(digest)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.context import Context
-from hatch_docker.errors import HatchDockerError, RegistryError, TransientError, WheelError
+from hatch_docker.errors import HatchDockerError, OfflineError, RegistryError, TransientError, WheelError
 from hatch_docker.process import ProcessFailed, run
+from hatch_docker.transport import OFFLINE
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.index import Indexes
 
@@ -85,6 +86,8 @@ def compile_lock(
     With `every_file` the lines are pins, taken without their dependencies, and the answer lists all files of
     each. Raises MissingWheelError, TransientError, or WheelError with uv's explanation.
     """
+    if ctx.environ.get(OFFLINE, "") not in ("", "0"):
+        raise OfflineError(f"what {', '.join(lines)[:200]} needs is not in the cache, and {OFFLINE} is set")
     program = find_uv(ctx.environ)
     _check_lines(lines)
     command = [

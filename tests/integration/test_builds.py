@@ -227,6 +227,18 @@ def test_without_a_network_everything_comes_from_the_cache(tmp_path: Path, cache
     assert second.digest == first.digest
 
 
+def test_offline_nobody_is_asked(tmp_path: Path, cache: Path) -> None:
+    """With HATCH_DOCKER_OFFLINE the cache does, though a fresh answer is asked for; an empty one fails in one line."""
+    project = write_project("fastapi-numpy", tmp_path / "p")
+    first = build(project, cache)
+    offline = {"HATCH_DOCKER_OFFLINE": "1", "http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
+    assert build(project, cache, variables=offline).digest == first.digest
+    cold = run_build(project, tmp_path / "cold", variables=offline)
+    assert cold.status == 1
+    assert "HATCH_DOCKER_OFFLINE" in cold.output
+    assert "Traceback" not in cold.output
+
+
 def test_system_packages_are_a_layer_of_their_own(tmp_path: Path, cache: Path) -> None:
     options = (
         '[tool.hatch-docker.runtime]\npackages = ["libpq5"]\n[tool.hatch-docker.check]\n'
