@@ -73,7 +73,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         """Remove what earlier builds of this project wrote (`hatch build -c`)."""
         name = re.escape(self.normalize_file_name_component(self.metadata.core.name))
         stem = rf"{name}-[^-]+?(\.[a-z0-9_-]+)?"
-        ours = re.compile(rf"{stem}\.(oci\.tar|image\.json|plan\.json|Dockerfile|context)|\.{name}-[^-]+\.tmp")
+        endings = r"oci\.tar|(image|plan|provenance)\.json|(linux-[a-z0-9-]+\.)?(cdx|spdx)\.json|Dockerfile|context"
+        ours = re.compile(rf"{stem}\.({endings})|\.{name}-[^-]+(\.linux-[a-z0-9-]+)?[^-]*\.tmp")
         for path in Path(directory).iterdir():
             if ours.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

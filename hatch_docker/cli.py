@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hatch_docker import __version__
 from hatch_docker.doors import archives_of, hatchling_errors, open_plans, rebase_image, rebuild
@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("archive", nargs="?", type=Path, metavar="ARCHIVE", help="default: the one in dist/")
     verify.add_argument("--keep-downloads", action="store_true", help="take downloads from the cache, by hash")
     verify.set_defaults(run=_verify)
+    _add_verify_signature(commands)
     clean = commands.add_parser("clean", help="bound the cache by age and size, or empty it")
     clean.add_argument("--max-age", type=float, default=MAX_AGE / DAY, metavar="DAYS", help="default: %(default)s")
     clean.add_argument("--max-size", type=float, default=MAX_BYTES / 1e9, metavar="GB", help="default: %(default)s")
@@ -165,6 +166,38 @@ def _verify(options: argparse.Namespace) -> None:
         done = verify(archive, remade, os.environ, keep_downloads=options.keep_downloads)
         print(f"{archive}: yes, {done.digest}")  # noqa: T201
         print(f"  rebuilt as of {done.created} from the lock; taken from before: {done.reused}")  # noqa: T201
+
+
+def _add_verify_signature(commands: Any) -> None:
+    verify = commands.add_parser(
+        "verify-signature", help="check who signed an image, for which repository (with cosign)"
+    )
+    verify.add_argument("reference", help="registry/repository:tag, or by @digest")
+    verify.add_argument("--key", default="", help="the public key, as cosign takes it")
+    verify.add_argument("--identity", default="", help="whom the certificate must name, without a key")
+    verify.add_argument("--issuer", default="", help="who vouches for that identity: a URL")
+    verify.add_argument("--transparency-log", action="store_true", help="with --key: it must be in the public log")
+    verify.add_argument("--signed-as", default="", metavar="REPOSITORY", help="of a mirror: what it is a copy of")
+    verify.set_defaults(run=_verify_signature)
+
+
+def _verify_signature(options: argparse.Namespace) -> None:
+    from hatch_docker.context import open_context
+    from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.registry import Remote, resolve
+    from hatch_docker.progress import silent
+    from hatch_docker.release.cosign import Cosign
+    from hatch_docker.release.sign import Trust, verify_image
+
+    if bool(options.key) == bool(options.identity and options.issuer):
+        raise ConfigError("verify-signature: say whose signature it must be, with --key, or --identity and --issuer")
+    ctx = open_context(os.environ, silent())
+    reference = parse_reference(options.reference)
+    digest = reference.digest or resolve(Remote(ctx.client, ctx.environ), reference, ctx.store)[0].digest
+    trust = Trust(options.key, options.identity, options.issuer, options.transparency_log)
+    signed = verify_image(Cosign(Path(), ctx), reference.pinned(digest), trust, signed_as=options.signed_as)
+    also = f", and so are its documents: {', '.join(signed)}" if signed else "; none of its documents is"
+    print(f"{reference.pinned(digest)} is signed{also}")  # noqa: T201
 
 
 def _clean(options: argparse.Namespace) -> None:

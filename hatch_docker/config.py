@@ -41,6 +41,7 @@ from hatch_docker.config_tables import (
     FileConfig,
     HealthcheckConfig,
     RuntimeConfig,
+    SignConfig,
     option,
 )
 
@@ -180,6 +181,18 @@ class Config:
         "Whether the image is loaded into Docker or Podman. `auto`: where one answers.",
         "auto",
     )
+    sbom: tuple[str, ...] = option(
+        checked(values.distinct, list_of(one_of("cyclonedx", "spdx"))),
+        "The formats of the bill of materials (CycloneDX 1.6, SPDX 2.3) that is written beside the image, and attached "
+        "to it where it is pushed.",
+        ("cyclonedx",),
+    )
+    provenance: bool = option(
+        FLAG,
+        "Whether what the image was made of is stated beside it (SLSA 1, Build L1), and attached to it where it is "
+        "pushed.",
+        True,
+    )
     dotenv: str = option(
         checked(values.no_control, FILLED),
         "A file for pipelines that read variables, such as GitLab's `artifacts:reports:dotenv`: `IMAGE_DIGEST=...`, "
@@ -192,6 +205,7 @@ class Config:
         table_check(RuntimeConfig), "What the image holds beside Python and the project.", RuntimeConfig()
     )
     cache: CacheConfig = option(table_check(CacheConfig), "A cache of BuildKit's that machines share.", CacheConfig())
+    sign: SignConfig = option(table_check(SignConfig), "Who signs what is pushed.", SignConfig())
     check: CheckConfig = option(table_check(CheckConfig), "A command that proves the image.", CheckConfig())
     debian: DebianConfig = option(
         table_check(DebianConfig), "Where Debian's packages come from.", DebianConfig()

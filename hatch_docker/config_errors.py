@@ -19,7 +19,7 @@ from hatch_docker.config_options import all_options, options_of
 from hatch_docker.config_tables import FileConfig
 from hatch_docker.errors import ConfigError
 
-LATER = frozenset(("max-size", "sbom", "sign"))
+LATER = frozenset(("max-size",))
 SHOWN = 60  # characters of a wrong value in a message
 LAST = 1 << 30  # the line of what is in no file
 

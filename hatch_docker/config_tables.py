@@ -138,6 +138,32 @@ class CacheConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SignConfig:
+    """Who signs what is pushed: cosign does."""
+
+    key: str = option(
+        checked(values.no_control, FILLED),
+        "A private key of `cosign generate-key-pair`, or what else cosign takes for one: a file relative to "
+        "`pyproject.toml`, `env://COSIGN_PRIVATE_KEY`, `awskms://...`. Its password is in `COSIGN_PASSWORD`.",
+        "",
+        "none",
+    )
+    keyless: bool = option(
+        FLAG,
+        "Whether the pipeline's own identity signs (GitHub, GitLab and others give it one), by Sigstore's public "
+        "services.",
+        False,
+    )
+    transparency_log: bool | None = option(
+        FLAG,
+        "Whether signatures are written in Sigstore's public log, for all to see. Without it, verifiers say "
+        "`--insecure-ignore-tlog=true`, and need no network.",
+        None,
+        "`true` with `keyless`, else `false`",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckConfig:
     """A command that proves the finished image."""
 

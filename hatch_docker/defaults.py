@@ -19,6 +19,7 @@ from hatch_docker.plan import (
     HealthCheck,
     LockPlan,
     Plan,
+    SignPlan,
 )
 from hatch_docker.project import PURE_HOOKS, Project
 from hatch_docker.release.names import annotations_of, merged, normalised, repositories_of, tags_of
@@ -68,6 +69,9 @@ def make_plan(project: Project, config: Config, host: Platform, part: str = "") 
         load=config.load,
         push=config.push,
         allow_dirty=config.allow_dirty,
+        sbom=config.sbom,
+        provenance=config.provenance,
+        sign=sign_plan(config),
         dotenv=config.dotenv,
         builder=config.builder,
         cache=_cache(config),
@@ -313,6 +317,22 @@ def _cache(config: Config) -> CachePlan:
         if value and config.engine != "buildkit":
             raise ConfigError(f'tool.hatch-docker.{option}: is for engine = "buildkit", not {config.engine!r}')
     return CachePlan(tuple(config.cache.from_), tuple(config.cache.to))
+
+
+def sign_plan(config: Config) -> SignPlan | None:
+    """Who signs; raises ConfigError for options that exclude each other."""
+    key, keyless, log = config.sign.key, config.sign.keyless, config.sign.transparency_log
+    if key and keyless:
+        raise ConfigError("tool.hatch-docker.sign: key and keyless exclude each other; leave out one")
+    if keyless and log is False:
+        raise ConfigError(
+            "tool.hatch-docker.sign.transparency-log: what keyless signs is in the log; leave it out, or use a key"
+        )
+    if not key and not keyless:
+        if log is not None:
+            raise ConfigError("tool.hatch-docker.sign.transparency-log: nothing is signed; set key or keyless = true")
+        return None
+    return SignPlan(key, keyless if log is None else log)
 
 
 def _created(project: Project, guesses: list[Guess]) -> int | None:

@@ -7,6 +7,7 @@
     ├── BuildError              the builder stage or the check failed
     │   └── SandboxError        the kernel refuses the sandbox
     ├── ImageError              an image, layer, layout or archive that breaks its specification
+    ├── SignatureError          a signature is missing, or not the one asked for
     ├── RegistryError           a registry, an index or a mirror answered with a refusal
     │   └── TransientError      it kept failing in a way that may pass; exit status 75 (EX_TEMPFAIL)
     │       └── OfflineError    it was not asked, because the user said so
@@ -48,6 +49,10 @@ class SandboxError(BuildError):
 
 class ImageError(HatchDockerError):
     """An image, layer, layout or archive breaks its specification."""
+
+
+class SignatureError(HatchDockerError):
+    """An image is not signed, or not by whom or for what it should be."""
 
 
 class RegistryError(HatchDockerError):

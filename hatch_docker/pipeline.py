@@ -17,6 +17,7 @@ from hatch_docker.outputs import check_free, remove_leftovers, replacing
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
 from hatch_docker.receipt import Receipt, make_receipt, summary
+from hatch_docker.release.attachments import follower, make_documents, write_documents
 from hatch_docker.release.deliver import Delivery, Lower, check_destinations, deliver, failure
 from hatch_docker.release.names import index_annotations
 from hatch_docker.report import write_report
@@ -31,6 +32,10 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
     """
     if plan.push:
         check_destinations(plan.repositories, plan.image, plan.dirty, allow_dirty=plan.allow_dirty)
+        if plan.sign is not None:
+            from hatch_docker.release.cosign import check_signing
+
+            check_signing(plan.sign, source.root, ctx.environ)
     timings: dict[str, float] = {}
     for path in outputs(plan, directory):
         check_free(path)
@@ -71,10 +76,14 @@ def _run(
         with _timed(timings, "check"):
             _check(plan, built, host, ctx)
 
+    with _timed(timings, "documents"):
+        documents = make_documents(plan, item, built, source, ctx)
+
     archive, facts = outputs(plan, directory)
     if plan.archive:
         with _timed(timings, "archive"):
             write_archive_file(item, plan.references, archive, host)
+    write_documents(documents, directory, ctx)
 
     loaded: tuple[str, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
@@ -84,11 +93,14 @@ def _run(
                 loaded = _load(plan, item, archive, host, ctx)
         if plan.push:
             with _timed(timings, "push"):
-                deliveries = deliver(item, plan.repositories, plan.tags, ctx, lower=_lower(built))
+                follow = follower(plan.sign, item, documents, source.root, ctx)
+                deliveries = deliver(
+                    item, plan.repositories, plan.tags, ctx, lower=_lower(built), follow=follow
+                )
     finally:  # the archive is there in any case, and the receipt is its own
         receipt = make_receipt(
-            plan, item, built, archive=archive.name if plan.archive else "", loaded=loaded, deliveries=deliveries,
-            timings=timings,
+            plan, item, built, archive=archive.name if plan.archive else "", documents=documents, loaded=loaded,
+            deliveries=deliveries, timings=timings,
         )  # fmt: skip
         with replacing(facts) as stream:
             stream.write(receipt.to_json())

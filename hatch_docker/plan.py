@@ -58,6 +58,14 @@ class BuildPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class SignPlan:
+    """Who signs what is pushed: a key as cosign takes it or, with "", the pipeline's identity."""
+
+    key: str
+    log: bool                             # signatures are written in the public transparency log
+
+
+@dataclass(frozen=True, slots=True)
 class CachePlan:
     """Where BuildKit's own cache is read from and written to: the fields that `docker buildx build` is told."""
 
@@ -138,6 +146,9 @@ class Plan:
     push: bool = False                    # whether the image goes to the repositories
     allow_dirty: bool = False             # whether it may although it is made of what no commit has
     archive: bool = True                  # whether it is written to a file
+    sbom: tuple[str, ...] = ()            # "cyclonedx", "spdx"
+    provenance: bool = False              # whether what the image was made of is stated beside it
+    sign: SignPlan | None = None          # who signs what is pushed
     dotenv: str = ""                      # a file of variables for pipelines, relative to the project's root
     builder: str = ""                     # buildkit: a builder of buildx, or "podman"; "" for what there is
     cache: CachePlan = CachePlan()        # buildkit: a cache that machines share

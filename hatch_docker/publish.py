@@ -16,7 +16,9 @@ from hatch_docker.oci.archive import archive_names, read_archive
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.outputs import replacing
+from hatch_docker.plan import SignPlan
 from hatch_docker.receipt import Receipt, bare_receipt, read_receipt
+from hatch_docker.release.attachments import beside, follower
 from hatch_docker.release.deliver import NOTHING, Lower, check_destinations, deliver, failure
 from hatch_docker.release.names import repositories_of
 from hatch_docker.report import write_report
@@ -33,6 +35,7 @@ def push_archives(
     line, and count for more than the environment's variables.
     """
     from hatch_docker.config import PREFIX, load_configs
+    from hatch_docker.defaults import sign_plan
 
     given = {PREFIX + name.upper().replace("-", "_"): value for name, value in options.items() if value}
     environ = {**ctx.environ, **given}
@@ -46,8 +49,9 @@ def push_archives(
         tags = config.tags if environ.get(f"{PREFIX}TAGS") else ()
         dotenv = root / config.dotenv if config.dotenv else None
         done = publish(
-            archive, ctx, registries=registries, tags=tags, allow_dirty=config.allow_dirty, dotenv=dotenv
-        )
+            archive, ctx, registries=registries, tags=tags, allow_dirty=config.allow_dirty, dotenv=dotenv,
+            sign=sign_plan(config), root=root,
+        )  # fmt: skip
         names += done.pushed
     return names
 
@@ -66,12 +70,14 @@ def _receipt_path(archive: Path) -> Path:
 
 def publish(
     archive: Path, ctx: Context, *, registries: Sequence[str] = (), tags: Sequence[str] = (), allow_dirty: bool = False,
-    dotenv: Path | None = None,
+    dotenv: Path | None = None, sign: SignPlan | None = None, root: Path | None = None,
 ) -> Receipt:
     """Push an archive to the repositories and under the tags of its receipt, or to `registries` and under `tags`.
 
-    The receipt then says what became of it. Raises ImageError for what is no image of ours, ConfigError where it
-    is not told where to push, or may not be; RegistryError or TransientError once the receipt is written.
+    The documents of the receipt go with it, and are signed as it is where `sign` says who does; `root` is the project,
+    which a key's path is relative to. The receipt then says what became of it. Raises ImageError for what is no image
+    of ours, ConfigError where it is not told where to push, or may not be, or a document is not what was made with it;
+    RegistryError or TransientError once the receipt is written.
     """
     item = read_archive(archive)
     receipt, path = receipt_of(archive, item)
@@ -79,8 +85,15 @@ def publish(
     if not (tags := tags or receipt.tags):
         raise ConfigError(f"{archive.name} does not say how its image is tagged: set HATCH_DOCKER_TAGS, or --tag")
     check_destinations(repositories, receipt.image, receipt.dirty, allow_dirty=allow_dirty)
+    if sign is not None:
+        from hatch_docker.release.cosign import check_signing
+
+        check_signing(sign, root or Path(), ctx.environ)
+    read = beside(archive.parent)
+    contents = {document: read(document) for document in receipt.documents}
     started = time.perf_counter()
-    deliveries = deliver(item, repositories, tags, ctx, lower=_lower(receipt))
+    follow = follower(sign, item, receipt.documents, root or Path(), ctx, contents.__getitem__)
+    deliveries = deliver(item, repositories, tags, ctx, lower=_lower(receipt), follow=follow)
     loaded = [name for name in receipt.references if "@" not in name]
     receipt = replace(
         receipt,

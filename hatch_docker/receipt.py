@@ -13,6 +13,7 @@ from hatch_docker.errors import ImageError
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.plan import Plan
 from hatch_docker.progress import megabytes
+from hatch_docker.release.attachments import Document
 from hatch_docker.release.deliver import Delivery
 
 KINDS = ("base", "system", "dependencies", "project", "files")
@@ -68,7 +69,8 @@ class Receipt:
     base: Mapping[str, str]
     python: str
     wheel: Mapping[str, str] | None             # the project's own; None where each platform has another
-    sbom: str | None
+    sbom: tuple[Document, ...]
+    provenance: Document | None
     timings: Mapping[str, float]
     part: str = ""                              # which of several images of the project: NAME of images.NAME
 
@@ -76,6 +78,11 @@ class Receipt:
     def pushed(self) -> tuple[str, ...]:
         """Its names by digest in the registries that have it."""
         return tuple(delivery.reference for delivery in self.deliveries if not delivery.error)
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """What lies beside the archive and goes where the image goes."""
+        return (*self.sbom, *((self.provenance,) if self.provenance else ()))
 
     @property
     def size(self) -> int:
@@ -90,7 +97,8 @@ class Receipt:
 
 def make_receipt(
     plan: Plan, item: Image | Index, built: Sequence[Built], *,
-    archive: str, loaded: Sequence[str], deliveries: Sequence[Delivery], timings: Mapping[str, float],
+    archive: str, documents: Sequence[Document], loaded: Sequence[str], deliveries: Sequence[Delivery],
+    timings: Mapping[str, float],
 ) -> Receipt:
     """The receipt of what an engine built; timings are in seconds, to the millisecond."""
     first = built[0]
@@ -112,7 +120,8 @@ def make_receipt(
         base={"name": first.base.name, "digest": first.base.digest},
         python=first.base.interpreter.version,
         wheel=_wheel(built),
-        sbom=None,
+        sbom=tuple(one for one in documents if one.format != "slsa"),
+        provenance=next((one for one in documents if one.format == "slsa"), None),
         timings={step: round(seconds, 3) for step, seconds in timings.items()},
         part=plan.part,
     )
@@ -135,7 +144,7 @@ def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[s
         schema=1, name=labels.get(prefix + "title", image), version=labels.get(prefix + "version", ""),
         digest=item.digest, references=(), archive=archive, image=image, tags=tuple(tags), repositories=(),
         deliveries=(), revision=revision, dirty=(revision,) if revision.endswith("-dirty") else (), platforms=platforms,
-        base={}, python="", wheel=None, sbom=None, timings={},
+        base={}, python="", wheel=None, sbom=(), provenance=None, timings={},
     )  # fmt: skip
 
 
@@ -144,6 +153,8 @@ def read_receipt(path: Path) -> Receipt:
     try:
         value: dict[str, Any] = json.loads(path.read_bytes())
         value["deliveries"] = [Delivery(**_tuples(delivery)) for delivery in value["deliveries"]]
+        value["sbom"] = [Document(**document) for document in value["sbom"]]
+        value["provenance"] = Document(**value["provenance"]) if value["provenance"] else None
         for platform in value["platforms"]:
             platform["layers"] = [LayerReceipt(**_tuples(layer)) for layer in platform["layers"]]
         value["platforms"] = [PlatformReceipt(**_tuples(platform)) for platform in value["platforms"]]

@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "receipt": {"engines", "oci", "plan", "release", *HANDS},
     "report": {"receipt", *HANDS},
     "pipeline": {"check", "engines", "oci", "plan", "project", "receipt", "release", "report", *HANDS},
-    "publish": {"config", "oci", "receipt", "release", "report", *HANDS},
+    "publish": {"config", "defaults", "oci", "plan", "receipt", "release", "report", *HANDS},
     # the doors
     "ending": set(),
     "doors": {
@@ -63,8 +63,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "existing": {"engines", "oci", "plan", "receipt", "release.names", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {
-        "__init__", "backend", "config", "doors", "ending", "lock", "oci.model", "plan", "project", "prune", "publish",
-        "verify", *HANDS,
+        "__init__", "backend", "config", "doors", "ending", "lock", "oci", "plan", "project", "prune", "publish",
+        "release", "verify", *HANDS,
     },
     "backend": {"bases", "builder", "doors", "engines.frame", "oci", "plan", "project", "wheels", *HANDS},
     "publisher": {"doors", "publish", *HANDS},

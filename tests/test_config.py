@@ -53,6 +53,9 @@ stop-signal = "SIGINT"
 compression = "zstd"
 load = "never"
 dotenv = "image.env"
+sbom = ["spdx"]
+provenance = false
+sign.keyless = true
 labels."org.example.team" = "maps"
 annotations."org.example.team" = "maps"
 

@@ -12,7 +12,7 @@ import pytest
 from hatch_docker.cli import main
 from hatch_docker.errors import ConfigError, ImageError
 from hatch_docker.oci.archive import write_archive
-from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.model import Image, Index, digest_of
 from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.publish import find_archive, receipt_of
 from hatch_docker.receipt import bare_receipt, read_receipt
@@ -168,3 +168,20 @@ def test_what_is_no_archive_is_told(make: str, tmp_path: Path, capsys: pytest.Ca
         path.touch()
     assert main(["push", str(path)]) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_documents_go_along(registry: FakeRegistry, tmp_path: Path) -> None:
+    """What the receipt names is attached; a file that is not what was made with the image stops the push."""
+    path, data = archive(tmp_path / "dist"), b'{"bomFormat": "CycloneDX"}'
+    document = {
+        "file": "app-1.0.cdx.json", "format": "cyclonedx", "media_type": "application/vnd.cyclonedx+json",
+        "digest": digest_of(data), "subject": small_image().digest,
+    }
+    receipt = with_receipt(path, small_image(), sbom=[document])
+    (tmp_path / "dist/app-1.0.cdx.json").write_text("{}")
+    assert main(["push", str(path), "--registry", registry.host]) == 1
+    assert not registry.requests
+    (tmp_path / "dist/app-1.0.cdx.json").write_bytes(data)
+    assert main(["push", str(path), "--registry", registry.host]) == 0
+    assert registry.repository("team/app").blobs[document["digest"]] == data
+    assert read_receipt(receipt).deliveries[0].attached == 1

@@ -55,7 +55,7 @@ def target(registry: FakeRegistry, remote: Remote | None = None) -> Target:
 
 
 def sbom(text: str = "{}", **annotations: str) -> Artifact:
-    return Artifact(SBOM, SBOM, text.encode(), annotations)
+    return Artifact(SBOM, text.encode(), annotations)
 
 
 def listed(registry: FakeRegistry) -> list[str]:
@@ -89,12 +89,13 @@ def test_what_is_attached_is_listed_once(registry: FakeRegistry, api: bool) -> N
     registry.referrers = api
     push(quick(), IMAGE, [parse_reference(f"{registry.host}/team/app:1")])
     ours = [sbom("{1}", note="x"), sbom("{2}")]
-    assert attach(target(registry), SUBJECT, ours) == tuple(map(digest, ours))
+    sent = attach(target(registry), SUBJECT, ours)
+    assert sent == {digest(one): len(one.data) + len(artifact_manifest(one, SUBJECT)) for one in ours}
     found = referrers(target(registry), SUBJECT.digest)
     assert [(one.descriptor.digest, one.artifact_type) for one in found] == [(digest(one), SBOM) for one in ours]
     assert found[0].descriptor.annotations == {"note": "x"}
     before = len(registry.requests)
-    assert attach(target(registry), SUBJECT, [*ours, sbom("{1}", note="x")]) == ()
+    assert attach(target(registry), SUBJECT, [*ours, sbom("{1}", note="x")]) == {}
     again = registry.requests[before:]
     assert [request.method for request in again] == ["GET"] * (1 if api else 2)
     tags = [tag for tag in registry.repository("team/app").manifests if ":" not in tag]

@@ -25,7 +25,7 @@ RECEIPT = Receipt(
     archive="app-1.0.oci.tar", image="app", tags=("1.0", "latest"), repositories=("one.example/app", "two.example/app"),
     deliveries=(ONE, TWO), revision="", dirty=(),
     platforms=(PlatformReceipt("linux/amd64", DIGEST, 20_001_000, 50_002_000, LAYERS),),
-    base={"name": "debian:trixie", "digest": DIGEST}, python="3.13.5", wheel=None, sbom=None, timings={},
+    base={"name": "debian:trixie", "digest": DIGEST}, python="3.13.5", wheel=None, sbom=(), provenance=None, timings={},
 )  # fmt: skip
 
 

@@ -36,7 +36,8 @@ class WheelNote:
 class Built:
     """One image, one note a layer, what it stands on, and the project's wheel in it where that is known.
 
-    `pins` are the files that its dependencies were installed from, or built of.
+    `pins` are the files that its dependencies were installed from, or built of; `origin` is the digest of the image
+    that all but the base was taken from, "" where it was made of the project.
     """
 
     image: Image
@@ -44,6 +45,7 @@ class Built:
     notes: tuple[LayerNote, ...]
     wheel: WheelNote | None = None
     pins: tuple[Pin, ...] = ()
+    origin: str = ""
 
 
 class Engine(Protocol):

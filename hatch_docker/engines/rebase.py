@@ -75,7 +75,7 @@ def _rebase(image: Image, plan: Plan, source: Source, ctx: Context) -> Built:
     )
     below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
     notes = [LayerNote(_kind(line), tuple(line.get("comment", "").split(", ")), cached=True) for line in history]
-    return Built(rebased, base, (*below, *notes))
+    return Built(rebased, base, (*below, *notes), origin=image.digest)
 
 
 def _created(image: Image, old: Old, base: Base) -> int:

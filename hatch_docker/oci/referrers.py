@@ -43,12 +43,15 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Some bytes that are about an image: `artifact_type` says what they are, `media_type` how they are written."""
+    """Some bytes that are about an image, and their media type.
 
-    artifact_type: str
+    `annotations` are those of the manifest, `notes` those of the bytes, such as the name that `oras pull` gives them.
+    """
+
     media_type: str
     data: bytes
     annotations: Mapping[str, str] = field(default_factory=lambda: _NONE)
+    notes: Mapping[str, str] = field(default_factory=lambda: _NONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,13 @@ def artifact_manifest(artifact: Artifact, subject: Descriptor) -> bytes:
 
     The same bytes about the same subject give the same manifest.
     """
-    blob = Descriptor(artifact.media_type, digest_of(artifact.data), len(artifact.data))
+    data = artifact.data
+    blob = Descriptor(artifact.media_type, digest_of(data), len(data), annotations=artifact.notes)
     return canonical_json(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
-            "artifactType": artifact.artifact_type,
+            "artifactType": artifact.media_type,
             "config": Descriptor(EMPTY_TYPE, digest_of(EMPTY), len(EMPTY)).to_json(),
             "layers": [blob.to_json()],
             "subject": Descriptor(subject.media_type, subject.digest, subject.size).to_json(),
@@ -78,18 +82,27 @@ def artifact_manifest(artifact: Artifact, subject: Descriptor) -> bytes:
     )
 
 
-def attach(target: Target, subject: Descriptor, artifacts: Sequence[Artifact]) -> tuple[str, ...]:
-    """Attach some artifacts to a subject of a repository; returns the digests of those that were not listed yet.
+def attach(target: Target, subject: Descriptor, artifacts: Sequence[Artifact]) -> dict[str, int]:
+    """Attach some artifacts to a subject of a repository; returns the digests of those that were not listed yet, each
+    with the bytes that were sent for it.
 
     The subject may be pushed before or after. Raises RegistryError or TransientError.
     """
     manifests = {artifact_manifest(one, subject): one.data for one in artifacts}
     known = {item["digest"] for item in _list(target, subject.digest)[0]}
     missing = {manifest: data for manifest, data in manifests.items() if digest_of(manifest) not in known}
-    for data in dict.fromkeys([EMPTY, *missing.values()]) if missing else ():
-        push_blob(target, Descriptor(EMPTY_TYPE, digest_of(data), len(data)), partial(io.BytesIO, data))
-    attach_manifests(target, subject, list(missing))
-    return tuple(digest_of(manifest) for manifest in missing)
+    sent = {digest_of(manifest): len(manifest) for manifest in missing}
+    if missing:
+        _push(target, EMPTY)
+        for manifest, data in missing.items():
+            sent[digest_of(manifest)] += _push(target, data)
+        attach_manifests(target, subject, list(missing))
+    return sent
+
+
+def _push(target: Target, data: bytes) -> int:
+    descriptor = Descriptor("application/octet-stream", digest_of(data), len(data))
+    return push_blob(target, descriptor, partial(io.BytesIO, data)) or 0
 
 
 def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[bytes]) -> None:

@@ -71,6 +71,7 @@ def make_bill(plan: Plan, built: Built, finds: Finds) -> Bill:
     python = list(_python(finds, plan, built))
     base = [component for number, component in (*system, *python) if number < own]
     runtime = [component for number, component in python if number >= own]
+    added = [component.ref for number, component in system if number >= own]
     below = _base_component(built, release, [component.ref for component in base])
     interpreter = _interpreter(built)
     project = [one.ref for one in runtime if normalised(one.name) == normalised(plan.name)]
@@ -79,7 +80,7 @@ def make_bill(plan: Plan, built: Built, finds: Finds) -> Bill:
         purl=_image_purl(plan, image), hashes={"SHA-256": image.digest.removeprefix("sha256:")},
         supplier=next((one.supplier for one in runtime if one.ref in project), ""),
         licence=next((one.licence for one in runtime if one.ref in project), NO_LICENCE),
-        requires=(*(project or (one.ref for one in runtime)), below[0].ref),
+        requires=(*(project or (one.ref for one in runtime)), below[0].ref, *added),
     )  # fmt: skip
     if interpreter:
         below[0] = replace(below[0], requires=(*below[0].requires, interpreter.ref))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from hatch_docker.store import DamagedBlobError, key_of
 if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.oci.model import Image, Index
-    from hatch_docker.oci.push import Find
+    from hatch_docker.oci.push import Find, Target
     from hatch_docker.oci.reference import Reference
     from hatch_docker.oci.remote import Remote
 
@@ -24,9 +24,11 @@ KIND = "pushed"  # which repository of a registry got a blob, by registry and di
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of one repository. `sent` is in bytes, `mounted` counts blobs, `seconds` is what it took.
+    """What became of one repository. `sent` is in bytes, without what cosign sent; `mounted` counts blobs, `seconds`
+    is what it took.
 
-    `error` is empty where the image is there under all its tags; `transient` errors may pass.
+    `attached` counts the documents that were not there. `error` is empty where the image is there under all its tags,
+    with all that goes with it; `transient` errors may pass.
     """
 
     reference: str                            # registry/repository@digest
@@ -34,6 +36,7 @@ class Delivery:
     sent: int = 0
     mounted: int = 0
     seconds: float = 0.0
+    attached: int = 0
     error: str = ""
     transient: bool = False
 
@@ -47,6 +50,13 @@ class Lower:
 
 
 NOTHING = Lower()
+Follow = Callable[["Target"], Sequence[int]]
+"""Brings what goes with an image into a repository that has it by then; returns the bytes sent for all that is new."""
+
+
+def alone(_target: Target) -> Sequence[int]:
+    """Nothing goes with the image."""
+    return ()
 
 
 def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[str], *, allow_dirty: bool) -> None:
@@ -65,12 +75,13 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
 
 
 def deliver(
-    item: Image | Index, repositories: Sequence[str], tags: Sequence[str], ctx: Context, *, lower: Lower = NOTHING
+    item: Image | Index, repositories: Sequence[str], tags: Sequence[str], ctx: Context, *, lower: Lower = NOTHING,
+    follow: Follow = alone,
 ) -> tuple[Delivery, ...]:
     """Push an image to some repositories under some tags: registries side by side, those of one in their order.
 
-    A registry is sent a blob once; its other repositories mount it. What fails stops no other registry: look at
-    each delivery's `error`, or call `failure`.
+    A registry is sent a blob once; its other repositories mount it. `follow` brings along what goes with the image.
+    What fails stops no other registry: look at each delivery's `error`, or call `failure`.
     """
     from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.remote import Remote
@@ -81,7 +92,7 @@ def deliver(
     for references in names:
         groups.setdefault(references[0].registry, []).append(references)
     ctx.progress.info(f"pushing to {', '.join(repositories)}")
-    work = [partial(_to_registry, remote, item, group, ctx, lower) for group in groups.values()]
+    work = [partial(_to_registry, remote, item, group, ctx, lower, follow) for group in groups.values()]
     done = {delivery.reference: delivery for one in _side_by_side(work) for delivery in one}
     deliveries = tuple(done[str(references[0].pinned(item.digest))] for references in names)
     for delivery in deliveries:
@@ -110,14 +121,15 @@ def failure(deliveries: Iterable[Delivery]) -> HatchDockerError | None:
 
 
 def _to_registry(
-    remote: Remote, item: Image | Index, group: Sequence[Sequence[Reference]], ctx: Context, lower: Lower
+    remote: Remote, item: Image | Index, group: Sequence[Sequence[Reference]], ctx: Context, lower: Lower,
+    follow: Follow,
 ) -> list[Delivery]:
     """The repositories of one registry, one after the other: each may mount what the one before it has got."""
     whole: list[str] = []
     deliveries = []
     for references in group:
         find = _finder(references[0].registry, whole, ctx, lower)
-        delivery = _to_repository(remote, item, references, ctx, find)
+        delivery = _to_repository(remote, item, references, ctx, find, follow)
         if not delivery.error:
             whole.append(references[0].repository)
         deliveries.append(delivery)
@@ -141,15 +153,16 @@ def _finder(registry: str, whole: Sequence[str], ctx: Context, lower: Lower) -> 
 
 
 def _to_repository(
-    remote: Remote, item: Image | Index, references: Sequence[Reference], ctx: Context, find: Find
+    remote: Remote, item: Image | Index, references: Sequence[Reference], ctx: Context, find: Find, follow: Follow
 ) -> Delivery:
-    from hatch_docker.oci.push import push
+    from hatch_docker.oci.push import Target, push
 
     started = time.perf_counter()
     first = references[0]
     name, tags = str(first.pinned(item.digest)), tuple(reference.tag for reference in references)
     try:
         pushed = push(remote, item, references, find=find)
+        attached = follow(Target(remote, replace(first, tag="", digest=""), find))
     except DamagedBlobError:
         raise  # it is made anew, and then pushed
     except HatchDockerError as error:
@@ -158,7 +171,8 @@ def _to_repository(
         return Delivery(name, tags, seconds=round(took, 3), error=str(error), transient=transient)
     for digest in pushed.arrived:
         ctx.store.remember(KIND, key_of(first.registry, digest), first.repository)
-    return Delivery(name, tags, pushed.sent, pushed.mounted, round(time.perf_counter() - started, 3))
+    sent = pushed.sent + sum(attached)
+    return Delivery(name, tags, sent, pushed.mounted, round(time.perf_counter() - started, 3), len(attached))
 
 
 def _line(delivery: Delivery) -> str:
@@ -167,4 +181,5 @@ def _line(delivery: Delivery) -> str:
         return f"{name}: not pushed"
     sent = f"{megabytes(delivery.sent)} sent" if delivery.sent else "it was there"
     mounted = f", {delivery.mounted} blobs mounted" if delivery.mounted else ""
-    return f"{name}: {', '.join(delivery.tags)} ({sent}{mounted}, {delivery.seconds:.1f} s)"
+    attached = f", {delivery.attached} documents attached" if delivery.attached else ""
+    return f"{name}: {', '.join(delivery.tags)} ({sent}{mounted}{attached}, {delivery.seconds:.1f} s)"

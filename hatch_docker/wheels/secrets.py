@@ -4,7 +4,7 @@ from __future__ import annotations
 
 _NAMES = frozenset({
     ".netrc", "_netrc", ".pypirc", ".git-credentials", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", ".npmrc",
-    ".pgpass", ".htpasswd", ".vault-token",
+    ".pgpass", ".htpasswd", ".vault-token", "cosign.key",
 })
 # Directories of which everything is the user's own.
 _DIRECTORIES = frozenset({".git", ".ssh", ".gnupg", ".aws", ".docker", ".kube"})

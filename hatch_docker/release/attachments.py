@@ -1,0 +1,200 @@
+"""Documents about an image that go where it goes: made with it, written beside it, attached where it is pushed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.errors import ConfigError
+from hatch_docker.oci.model import Descriptor, Image, Index
+from hatch_docker.outputs import replacing
+from hatch_docker.store import file_digest, key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.engines import Built
+    from hatch_docker.oci.push import Target
+    from hatch_docker.plan import Plan, SignPlan
+    from hatch_docker.project import Source
+    from hatch_docker.release.bill import Bill
+    from hatch_docker.release.deliver import Follow
+
+RECIPE = 1  # raise it when the same image shall get other documents
+KIND = "sbom"
+# By format: how the file's name ends, and what the registry is told that it is.
+SBOMS: Mapping[str, tuple[str, str]] = {
+    "cyclonedx": ("cdx.json", "application/vnd.cyclonedx+json"), "spdx": ("spdx.json", "application/spdx+json"),
+}
+PROVENANCE = ("provenance.json", "application/vnd.in-toto+json")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file about an image. `format` is cyclonedx, spdx or slsa; `digest` is its own, `subject` the image's."""
+
+    file: str
+    format: str
+    media_type: str
+    digest: str
+    subject: str
+
+
+def make_documents(
+    plan: Plan, item: Image | Index, built: Sequence[Built], source: Source, ctx: Context
+) -> tuple[Document, ...]:
+    """The documents that a plan asks for, their bytes in the store: SBOMs by platform, one provenance."""
+    sboms = [_sbom(plan, one, name, len(built) > 1, ctx) for one in built for name in plan.sbom]
+    if not plan.provenance:
+        return tuple(sboms)
+    from hatch_docker.release.attest import provenance
+
+    statement = provenance(
+        plan, item, built, locks=_locks(plan, source), documents={one.file: one.digest for one in sboms}
+    )
+    ending, media_type = PROVENANCE
+    digest = _keep(statement, ctx)
+    return (*sboms, Document(f"{plan.stem}.{ending}", "slsa", media_type, digest, item.digest))
+
+
+def _locks(plan: Plan, source: Source) -> dict[str, str]:
+    """The digests of the locks that a plan uses, by their names."""
+    paths = [source.root / path for path in (plan.lock.path, plan.pins) if path]
+    return {path.name: file_digest(path) for path in paths if path.is_file()}
+
+
+def _keep(value: Mapping[str, Any], ctx: Context) -> str:
+    """The digest of a document, whose bytes are in the store."""
+    data = json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    return digest if ctx.store.has(digest) else ctx.store.put(data)
+
+
+def _sbom(plan: Plan, built: Built, name: str, several: bool, ctx: Context) -> Document:
+    """The SBOM of one image, remembered by all that is in it."""
+    from hatch_docker import __version__
+
+    ending, media_type = SBOMS[name]
+    base = built.base
+    files = [[one.name, one.version, one.filename, one.sha256] for one in built.pins]
+    own = [built.wheel.filename, built.wheel.sha256] if built.wheel else []
+    key = key_of(
+        RECIPE, __version__, name, built.image.digest, plan.name, plan.version, plan.lock.requirements, files, own,
+        [base.name, base.digest, base.plan.kind, base.plan.location], dict(base.hashes),
+    )  # fmt: skip
+    digest = ctx.store.recall(KIND, key)
+    if not isinstance(digest, str) or not ctx.store.has(digest):
+        digest = _keep(_written(name, _bill(plan, built, ctx)), ctx)
+        ctx.store.remember(KIND, key, digest)
+    platform = f".{str(built.image.platform).replace('/', '-')}" if several else ""
+    return Document(f"{plan.stem}{platform}.{ending}", name, media_type, digest, built.image.digest)
+
+
+def _bill(plan: Plan, built: Built, ctx: Context) -> Bill:
+    from hatch_docker.release.bill import make_bill
+    from hatch_docker.release.inventory import read_inventory
+
+    return make_bill(plan, built, read_inventory(built.image.layers, ctx))
+
+
+def _written(name: str, bill: Bill) -> dict[str, Any]:
+    if name == "spdx":
+        from hatch_docker.release.spdx import spdx_document
+
+        return spdx_document(bill)
+    from hatch_docker.release.cyclonedx import cyclonedx
+
+    return cyclonedx(bill)
+
+
+def write_documents(documents: Sequence[Document], directory: Path, ctx: Context) -> None:
+    """Write the documents beside the image's archive; those that are there already are left alone."""
+    for document in documents:
+        path = directory / document.file
+        if path.is_file() and file_digest(path) == document.digest:
+            continue
+        with replacing(path) as stream:
+            stream.write(stored(document, ctx))
+
+
+def stored(document: Document, ctx: Context) -> bytes:
+    """The bytes of a document that was made in this build."""
+    with ctx.store.open(document.digest) as stream:
+        return stream.read()
+
+
+def beside(directory: Path) -> Callable[[Document], bytes]:
+    """What reads the documents beside an archive; it raises ConfigError where they are not what was made with it."""
+
+    def read(document: Document) -> bytes:
+        path = directory / document.file
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"cannot read {path}, made with the image: {error.strerror}; build again") from error
+        if "sha256:" + hashlib.sha256(data).hexdigest() != document.digest:
+            raise ConfigError(f"{path} is not what was made with the image; build again")
+        return data
+
+    return read
+
+
+def attach_documents(
+    target: Target, item: Image | Index, documents: Sequence[Document], read: Callable[[Document], bytes]
+) -> list[int]:
+    """Attach documents to the images that they are about, in a repository that has them.
+
+    Returns the bytes sent for each that is new. Raises RegistryError or TransientError.
+    """
+    from hatch_docker.oci.referrers import Artifact, attach
+
+    subjects = {item.digest: item.descriptor}
+    subjects |= {image.digest: image.descriptor for image in (item.images if isinstance(item, Index) else ())}
+    sent: list[int] = []
+    for digest, subject in subjects.items():
+        own = [one for one in documents if one.subject == digest]
+        artifacts = [Artifact(one.media_type, read(one), _created(item), _notes(one)) for one in own]
+        sent += attach(target, _bare(subject), artifacts).values() if artifacts else ()
+    return sent
+
+
+def follower(
+    sign: SignPlan | None, item: Image | Index, documents: Sequence[Document], root: Path, ctx: Context,
+    read: Callable[[Document], bytes] | None = None,
+) -> Follow:
+    """What brings the documents into a repository that has the image, and signs it and them."""
+    reader = read or (lambda document: stored(document, ctx))
+
+    def follow(target: Target) -> list[int]:
+        attached = attach_documents(target, item, documents, reader)
+        if sign is not None:
+            from hatch_docker.release.cosign import Cosign
+            from hatch_docker.release.sign import Signer, sign_item
+
+            sign_item(Signer(Cosign(root, ctx), sign, target), item, documents, reader)
+        return attached
+
+    return follow
+
+
+def _bare(descriptor: Descriptor) -> Descriptor:
+    return Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
+
+
+def _created(item: Image | Index) -> dict[str, str]:
+    from hatch_docker.release.names import PREFIX
+
+    image = item.images[0] if isinstance(item, Index) else item
+    created = image.config_json.get("created")
+    return {PREFIX + "created": created} if isinstance(created, str) else {}
+
+
+def _notes(document: Document) -> dict[str, str]:
+    from hatch_docker.release.attest import PREDICATE_TYPE
+    from hatch_docker.release.names import PREFIX
+
+    kind = {"in-toto.io/predicate-type": PREDICATE_TYPE} if document.format == "slsa" else {}
+    return {PREFIX + "title": document.file, **kind}

@@ -1,0 +1,284 @@
+"""Build, push, sign, look: with cosign, oras and a registry as they are, on this machine alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.model import digest_of
+from hatch_docker.oci.push import Target, push
+from hatch_docker.oci.referrers import referrers
+from hatch_docker.oci.registry import Remote
+from hatch_docker.progress import silent
+from hatch_docker.transport import make_client
+from tests.conftest import need
+from tests.fakes.images import small_image, small_layer
+from tests.integration.builds import Outcome, run_build
+from tests.integration.servers import Server, docker_registry
+from tests.projects import write_project
+
+pytestmark = [pytest.mark.engine, pytest.mark.network]
+
+PASSWORD = "s3cret-pass-word"
+SIGN = '[tool.hatch-docker.sign]\nkey = "cosign.key"'
+KINDS = {
+    "application/vnd.cyclonedx+json", "application/spdx+json", "application/vnd.in-toto+json",
+    "application/vnd.dev.cosign.artifact.sig.v1+json", "application/vnd.dsse.envelope.v1+json",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as made:
+        yield made
+
+
+@dataclass(frozen=True)
+class Keys:
+    """A directory with a pair of keys, and a cosign on a PATH of its own that counts."""
+
+    directory: Path
+
+    @property
+    def public(self) -> Path:
+        return self.directory / "cosign.pub"
+
+    @property
+    def calls(self) -> int:
+        path = self.directory / "calls"
+        return path.read_text().count("\n") if path.exists() else 0
+
+    def environ(self, **more: str) -> dict[str, str]:
+        return {"COSIGN_PASSWORD": PASSWORD, "PATH": f"{self.directory}:{os.environ['PATH']}", **more}
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    directory = tmp_path_factory.mktemp("keys")
+    cosign = need("cosign")
+    new_pair(directory, "cosign")
+    program = directory / "cosign"
+    program.write_text(f'#!/bin/sh\necho "$@" >> "{directory}/calls"\nexec {cosign} "$@"\n')
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return Keys(directory)
+
+
+def new_pair(directory: Path, name: str) -> None:
+    command = [need("cosign"), "generate-key-pair", "--output-key-prefix", name]
+    environ = {**os.environ, "COSIGN_PASSWORD": PASSWORD}
+    subprocess.run(command, cwd=directory, check=True, capture_output=True, env=environ)
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def skopeo(tmp_path: Path) -> list[str]:
+    """skopeo, which reads no login of the user's: without a login session it may not."""
+    path = tmp_path / "auth.json"
+    path.write_text("{}")
+    return ["env", f"REGISTRY_AUTH_FILE={path}", need("skopeo")]
+
+
+def cosign_verify(key: Path, name: str) -> int:
+    return run(need("cosign"), "verify", "--key", str(key), "--insecure-ignore-tlog=true", name).returncode
+
+
+def verify_signature(key: Path, name: str, *more: str) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, "-m", "hatch_docker", "verify-signature", name, "--key", str(key), *more)
+
+
+@dataclass(frozen=True)
+class Pushed:
+    project: Path
+    outcome: Outcome
+    name: str                                 # registry/repository@digest
+
+
+@pytest.fixture(scope="module")
+def pushed(server: Server, keys: Keys, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Pushed:
+    """A signed image with both SBOMs in two repositories of a registry."""
+    options = f'image = "{server.host}/team/hello"\nsbom = ["cyclonedx", "spdx"]\n{SIGN}'
+    project = write_project("hello", tmp_path_factory.mktemp("p") / "hello", options=options)
+    (project / "cosign.key").write_bytes((keys.directory / "cosign.key").read_bytes())
+    outcome = push_project(project, cache, keys)
+    assert outcome.status == 0, outcome.output
+    return Pushed(project, outcome, f"{server.host}/team/hello@{outcome.digest}")
+
+
+def push_project(project: Path, cache: Path, keys: Keys, **variables: str) -> Outcome:
+    return run_build(project, cache, verb="docker:push", variables=keys.environ(**variables))
+
+
+def test_everything_is_found_beside_the_image(pushed: Pushed, skopeo: list[str]) -> None:
+    """`oras discover` lists SBOMs, provenance, signature and attestations, each once; skopeo sees the same image."""
+    found = run(need("oras"), "discover", "--plain-http", "--format", "json", pushed.name)
+    assert found.returncode == 0, found.stderr
+    kinds = [one["artifactType"] for one in json.loads(found.stdout)["manifests"]]
+    assert sorted(kinds) == sorted(KINDS)
+    digest = run(*skopeo, "inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{pushed.name}")
+    assert digest.stdout.strip() == pushed.outcome.digest
+
+
+def test_what_is_attached_is_what_was_written(pushed: Pushed, tmp_path: Path) -> None:
+    """`oras pull` brings the files of dist/ back, under their names."""
+    host = pushed.name.partition("@")[0]
+    found = run(need("oras"), "discover", "--plain-http", "--format", "json", pushed.name)
+    for one in json.loads(found.stdout)["manifests"]:
+        if "cosign" in one["artifactType"] or "dsse" in one["artifactType"]:
+            continue
+        done = run(need("oras"), "pull", "--plain-http", "-o", str(tmp_path), f"{host}@{one['digest']}")
+        assert done.returncode == 0, done.stderr
+    files = [*pushed.outcome.receipt["sbom"], pushed.outcome.receipt["provenance"]]
+    assert len(files) == 3
+    for one in files:
+        data = (tmp_path / one["file"]).read_bytes()
+        assert data == (pushed.outcome.directory / one["file"]).read_bytes()
+        assert digest_of(data) == one["digest"]
+
+
+def test_a_second_push_moves_nothing(pushed: Pushed, cache: Path, keys: Keys) -> None:
+    """Nothing is sent, attached or signed, and cosign is not even started."""
+    before = keys.calls
+    again = push_project(pushed.project, cache, keys)
+    assert again.status == 0, again.output
+    (delivery,) = again.receipt["deliveries"]
+    assert (delivery["sent"], delivery["attached"], again.digest) == (0, 0, pushed.outcome.digest)
+    assert keys.calls == before
+
+
+def test_cosign_agrees(pushed: Pushed, keys: Keys, tmp_path: Path) -> None:
+    """It accepts our signature and the attestations with our key, and nothing with another."""
+    new_pair(tmp_path, "other")
+    assert cosign_verify(keys.public, pushed.name) == 0
+    assert cosign_verify(tmp_path / "other.pub", pushed.name) != 0
+    for kind in ("cyclonedx", "spdxjson", "slsaprovenance1"):
+        command = [need("cosign"), "verify-attestation", "--insecure-ignore-tlog=true", "--type", kind]
+        assert run(*command, "--key", str(keys.public), pushed.name).returncode == 0
+        assert run(*command, "--key", str(tmp_path / "other.pub"), pushed.name).returncode != 0
+
+
+def test_verify_signature(pushed: Pushed, keys: Keys, tmp_path: Path) -> None:
+    """By tag or digest, with the documents that are signed as well; another key is refused in one line."""
+    new_pair(tmp_path, "other")
+    for name in (pushed.name, pushed.name.partition("@")[0] + ":latest"):
+        done = verify_signature(keys.public, name)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{pushed.name} is signed, and so are its documents: cyclonedx, spdx, slsa\n"
+    refused = verify_signature(tmp_path / "other.pub", pushed.name)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "is not signed as it should be: cosign verify: no matching signatures" in refused.stderr
+
+
+def remote() -> Remote:
+    return Remote(make_client({}, silent()), {})
+
+
+def test_an_altered_image_is_refused(pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]) -> None:
+    """Another image under the same tag has no signature; that of the first does not become its own by a copy."""
+    altered = small_image(small_layer("evil", b"evil"))
+    push(remote(), altered, [server.name("team/hello:altered")])
+    name = f"{server.host}/team/hello@{altered.digest}"
+    assert cosign_verify(keys.public, name) != 0
+    tags = [f"{digest.replace(':', '-')}.sig" for digest in (pushed.outcome.digest, altered.digest)]
+    copied = run(
+        *skopeo, "copy", "--src-tls-verify=false", "--dest-tls-verify=false",
+        *(f"docker://{server.host}/team/hello:{tag}" for tag in tags),
+    )  # fmt: skip
+    assert copied.returncode == 0, copied.stderr
+    assert cosign_verify(keys.public, name) != 0
+    assert verify_signature(keys.public, name).returncode == 1
+
+
+def test_a_signature_of_another_repository_is_refused(
+    pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]
+) -> None:
+    """Copied with its image, cosign alone accepts it; we do not, unless the repository is said to be a mirror."""
+    source = pushed.name.partition("@")[0]
+    tag = f"{pushed.outcome.digest.replace(':', '-')}.sig"
+    for name in ("latest", tag):
+        done = run(
+            *skopeo, "copy", "--src-tls-verify=false", "--dest-tls-verify=false",
+            f"docker://{source}:{name}", f"docker://{server.host}/thief/hello:{name}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    stolen = f"{server.host}/thief/hello@{pushed.outcome.digest}"
+    assert cosign_verify(keys.public, stolen) == 0
+    refused = verify_signature(keys.public, stolen)
+    assert refused.returncode == 1
+    assert f"is signed, but for {source}, not for {server.host}/thief/hello" in refused.stderr
+    assert verify_signature(keys.public, stolen, "--signed-as", source).returncode == 0
+
+
+def test_a_wrong_password(pushed: Pushed, cache: Path, keys: Keys, server: Server) -> None:
+    """The image is pushed and the failure told, with neither password in it; the right one goes on from there."""
+    image = f"{server.host}/team/other"
+    failed = push_project(pushed.project, cache, keys, HATCH_DOCKER_IMAGE=image, COSIGN_PASSWORD="wr0ng-one")
+    assert failed.status == 1
+    assert "is COSIGN_PASSWORD the password of the key?" in failed.output
+    assert PASSWORD not in failed.output
+    assert "wr0ng-one" not in failed.output
+    assert push_project(pushed.project, cache, keys, HATCH_DOCKER_IMAGE=image).status == 0
+    assert cosign_verify(keys.public, f"{image}:latest") == 0
+
+
+def test_a_key_in_a_variable(pushed: Pushed, cache: Path, keys: Keys, server: Server, tmp_path: Path) -> None:
+    """As pipelines have it; its file is not there, and it is in no output."""
+    project = write_project("hello", tmp_path / "p", options=f'image = "{server.host}/team/variable"')
+    key = (keys.directory / "cosign.key").read_text()
+    done = push_project(project, cache, keys, HATCH_DOCKER_SIGN_KEY="env://MY_KEY", MY_KEY=key)
+    assert done.status == 0, done.output
+    assert cosign_verify(keys.public, f"{server.host}/team/variable:latest") == 0
+    assert key.splitlines()[1] not in done.output
+
+
+TEN = """
+import sys
+from hatch_docker.oci.push import Target
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.referrers import Artifact, attach
+from hatch_docker.oci.remote import Remote
+from hatch_docker.progress import silent
+from hatch_docker.transport import make_client
+from tests.fakes.images import small_image
+
+host, number = sys.argv[1:]
+target = Target(Remote(make_client({}, silent()), {}), parse_reference(f"{host}/ten"), lambda _digest: "")
+print("ready", flush=True)
+sys.stdin.readline()
+attach(target, small_image().descriptor, [Artifact("application/x-ten", number.encode())])
+"""
+
+
+def test_ten_pushes_of_attachments_at_once(server: Server) -> None:
+    """Ten processes against a registry without the API, nor conditions: 10 of 10 are listed (oras: 6)."""
+    command = [sys.executable, "-c", TEN, server.host]
+    started = [
+        subprocess.Popen([*command, str(number)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for number in range(10)
+    ]
+    for process in started:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=120) and process.returncode for process in started] == [0] * 10
+    image = small_image()
+    to = Target(remote(), replace(server.name("ten"), tag=""), lambda _digest: "")
+    found = referrers(to, image.digest)
+    assert len(found) == 10
+    name = f"{server.host}/ten@{image.digest}"
+    push(remote(), image, [server.name("ten:1")])
+    listed = run(need("oras"), "discover", "--plain-http", "--format", "json", name)
+    assert len(json.loads(listed.stdout)["manifests"]) == 10
