@@ -2,45 +2,57 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Image, Platform
 from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
-from tests.fakes.slim import slim_image
-from tests.integration.builds import build, run_build
-from tests.integration.test_builds import check_option
+from hatch_docker.progress import silent
+from hatch_docker.transport import make_client
+from tests.conftest import need
+from tests.fakes.bases import file, image_of, layer_of
+from tests.fakes.slim import PATH, slim_image
+from tests.integration.builds import Outcome, build, run_build
 from tests.integration.test_docker_registry import Server, remote, server  # noqa: F401 - fixtures
 from tests.integration.test_engines_agree import (  # noqa: F401 - a fixture
     BUILDKIT,
-    OPTIONS,
+    NAME,
     PLAIN,
     SIX,
     assert_same,
+    check_agreement,
     docker,
-    ejected,
+    podman,
     project,
     run,
-    stages,
-    tree,
 )
+from tests.integration.test_locking import command, done, lock_of
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 
 @pytest.fixture(scope="module")
-def slim(server: Server, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> str:  # noqa: F811
-    """The reference of such a base in a registry of this machine."""
-    from hatch_docker.progress import silent
-    from hatch_docker.transport import make_client
-
+def slim(
+    docker: str, server: Server, cache: Path, tmp_path_factory: pytest.TempPathFactory  # noqa: F811
+) -> Iterator[str]:
+    """The reference of such a base in a registry of this machine; Docker has it, so that it loads less each time."""
     image = slim_image(cache, tmp_path_factory.mktemp("slim"))
     push(Remote(make_client({}, silent()), {}), image, [server.name("python:3.13-slim")])
-    return f"{server.host}/python:3.13-slim"
+    with (tmp_path_factory.mktemp("base") / "base.tar").open("wb") as stream:
+        write_archive(image, [f"{NAME}:base"], stream, host=image.platform)
+    run(docker, "load", "--quiet", "--input", stream.name)
+    yield f"{server.host}/python:3.13-slim"
+    run(docker, "rmi", "--force", f"{NAME}:base")
 
 
 @pytest.mark.parametrize("kind", SIX)
@@ -48,12 +60,7 @@ def test_both_engines_make_the_same_image_on_it(
     kind: str, docker: str, slim: str, tmp_path: Path, cache: Path  # noqa: F811
 ) -> None:
     """The same digest, compiled code included: one compiles in a Debian root, the other in the base itself."""
-    made = project(kind, tmp_path / "p", options=f"{OPTIONS.get(kind, '')}\n{check_option(kind)}")
-    named = {"HATCH_DOCKER_BASE": slim}
-    digest = build(made, cache, variables={**PLAIN, **named}).digest
-    other = build(made, cache, variables={**BUILDKIT, **named})
-    assert "install-project" in stages(other)
-    assert other.digest == digest
+    check_agreement(kind, slim, docker, tmp_path, cache)
 
 
 def saved(docker: str, name: str, work: Path) -> Image:  # noqa: F811
@@ -99,8 +106,131 @@ command = ["python", "-c", "import os; assert 'OpenBSD' in os.popen('nc -h 2>&1'
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     (line,) = [line for line in dockerfile.read_text().splitlines() if line.startswith("# docker build")]
     run(*line.removeprefix("# ").split(), "--no-cache", cwd=outcome.directory)
-    name = "hatch-docker/tested:1.0.0"
     try:
-        assert_same(saved(docker, name, tmp_path), outcome.image())
+        assert_same(saved(docker, f"{NAME}:1.0.0", tmp_path), outcome.image())
+    finally:
+        run(docker, "rmi", "--force", f"{NAME}:1.0.0")
+
+
+DATABASE = """
+import shutil
+
+import psycopg2
+
+
+def main():
+    tools = [name for name in ("cc", "gcc", "g++", "make", "pg_config", "pip") if shutil.which(name)]
+    print(psycopg2.__libpq_version__ // 10000, tools)
+    psycopg2.connect("host=127.0.0.1 port=1 user=app")
+"""
+PSYCOPG = f'''
+image = "{NAME}"
+[tool.hatch-docker.build]
+packages = ["libpq-dev"]
+[tool.hatch-docker.runtime]
+packages = ["libpq5"]
+'''
+
+
+def test_psycopg_is_built_from_source_and_asks_for_its_server(
+    docker: str, slim: str, tmp_path: Path, cache: Path  # noqa: F811
+) -> None:
+    """On `debian:` by both engines, to one digest, and on a base from a registry: the library is there, no compiler."""
+    made = project("hello", tmp_path / "p", options=PSYCOPG)
+    source = made / "pyproject.toml"
+    source.write_text(source.read_text().replace("[project]", '[project]\ndependencies = ["psycopg2>=2.9"]'))
+    (made / "hello.py").write_text(DATABASE)
+    one = build(made, cache, variables=PLAIN)
+    digest = one.digest
+    other = build(made, cache, variables=BUILDKIT)
+    assert other.digest == digest
+    assert_connects(docker, other)
+    slimmer = build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_BASE": slim})
+    kinds = [layer["kind"] for layer in slimmer.receipt["platforms"][0]["layers"]]
+    assert kinds == ["base", "base", "system", "dependencies", "project"]
+    assert_connects(docker, slimmer)
+
+
+def assert_connects(docker: str, outcome: Outcome) -> None:  # noqa: F811
+    """As far as there is no server."""
+    run(docker, "load", "--quiet", "--input", outcome.archive)
+    name = f"{NAME}:1.0.0"
+    try:
+        command = [docker, "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL", name]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
     finally:
         run(docker, "rmi", "--force", name)
+    assert ended.stdout == "17 []\n"
+    assert ended.returncode == 1
+    assert "Connection refused" in ended.stderr
+
+
+def test_a_lock_pins_the_packages(slim: str, tmp_path: Path, cache: Path) -> None:
+    """What `runtime.packages` need beyond nothing, whatever the base has of it, and the compiler's."""
+    made = project("c-extension", tmp_path / "p", options=PSYCOPG.replace("libpq-dev", "libpq5"))
+    variables = {"HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_ENGINE": "buildkit"}
+    done(made, cache, "lock", **variables)
+    done(made, cache, "lock", "--check", **variables)
+    entries = {entry["for"]: entry for entry in lock_of(made)["debian"]}
+    assert set(entries) == {"system", "builder"}
+    names = {package["name"] for package in entries["system"]["packages"]}
+    assert {"libc6", "libldap2", "libpq5"} <= names
+    stale = {**variables, "HATCH_DOCKER_RUNTIME_PACKAGES": "libxml2"}
+    failed = run_build(made, cache, variables={**PLAIN, **stale})
+    assert "hatch-docker.lock is out of date: of runtime.packages" in failed.output
+    outcome = build(made, cache, verb="docker:dockerfile", variables=variables)
+    (dockerfile,) = outcome.directory.glob("*.Dockerfile")
+    context = dockerfile.with_suffix(".context")
+    assert [path.name.split("_")[0] for path in context.glob("packages/system/*.deb")].count("libpq5") == 1
+    assert run(need("hadolint"), "--no-color", "--failure-threshold", "info", dockerfile) == ""
+
+
+def test_a_base_of_another_distribution_asks_its_own_archives(
+    docker: str, slim: str, server: Server, cache: Path, tmp_path: Path  # noqa: F811
+) -> None:
+    """Whatever it names: here a directory of its own with one package, whose script makes a user."""
+    control = "Package: demo\nVersion: 1.0\nArchitecture: all\nMaintainer: A <a@b.example>\nDescription: demo\n"
+    for name, text in {
+        "DEBIAN/control": control,
+        "DEBIAN/postinst": "#!/bin/sh\necho demo:x:1234:1234::/:/bin/sh >> /etc/passwd\n",
+        "usr/bin/demo": "#!/bin/sh\nexec id -un\n",
+    }.items():
+        path = tmp_path / "demo" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    run(need("dpkg-deb"), "--root-owner-group", "--build", tmp_path / "demo", tmp_path / "demo.deb")
+    deb = (tmp_path / "demo.deb").read_bytes()
+    listing = f"{control}Filename: ./demo.deb\nSize: {len(deb)}\nSHA256: {hashlib.sha256(deb).hexdigest()}\n"
+    release = "ID=other\nVERSION_CODENAME=some\n"
+    image = slim_image(cache, tmp_path)
+    layer = layer_of([
+        file("etc/apt/sources.list", "deb [trusted=yes] file:/repository ./\n"), file("usr/lib/os-release", release),
+        file("repository/Packages", listing), file("repository/demo.deb", deb),
+    ])  # fmt: skip
+    mixed = image_of(*image.layers, layer, path=PATH)
+    push(Remote(make_client({}, silent()), {}), mixed, [server.name("other:1")])
+    options = 'user = "demo"\n[tool.hatch-docker.runtime]\npackages = ["demo"]\n'
+    options += '[tool.hatch-docker.check]\ncommand = ["demo"]\n'
+    made = project("hello", tmp_path / "p", options=options)
+    variables = {**BUILDKIT, "HATCH_DOCKER_BASE": f"{server.host}/other:1"}
+    outcome = build(made, cache, variables=variables)
+    assert outcome.receipt["platforms"][0]["layers"][3]["contents"] == ["demo"]
+    assert outcome.image().config_json["config"]["User"] == "1234:1234"
+    refused = command(made, cache, "lock", **variables)
+    assert "cannot pin demo, ... for base" in refused.stdout
+
+
+def test_podman_installs_the_same_packages_on_a_layout(
+    docker: str, podman: dict[str, str], tmp_path: Path, cache: Path  # noqa: F811
+) -> None:
+    """Its layer is Docker's, to the digest: nothing hangs on the day, the builder or its store."""
+    made = project("hello", tmp_path / "p", options='[tool.hatch-docker.runtime]\npackages = ["netcat-openbsd"]\n')
+    write_layout(slim_image(cache, tmp_path), made / "base")
+    named = {"HATCH_DOCKER_BASE": "oci:base"}
+    one = build(made, cache, variables={**BUILDKIT, **named}).receipt
+    for kind in ("stage tree", "layer"):  # as if no builder had made anything
+        shutil.rmtree(cache / "v1/facts" / kind)
+    other = build(made, cache, variables={**BUILDKIT, **named, **podman, "HATCH_DOCKER_BUILDER": "podman"})
+    assert re.search(r"^  system  ", other.output, re.MULTILINE)
+    assert other.digest == one["digest"]
