@@ -135,7 +135,7 @@ packages = ["libpq5"]
 def test_psycopg_is_built_from_source_and_asks_for_its_server(
     docker: str, slim: str, tmp_path: Path, cache: Path  # noqa: F811
 ) -> None:
-    """On `debian:` by both engines, to one digest, and on a base from a registry: the library is there, no compiler."""
+    """By both engines, to one digest, on `debian:` and a base from a registry: the library is there, no compiler."""
     made = project("hello", tmp_path / "p", options=PSYCOPG)
     source = made / "pyproject.toml"
     source.write_text(source.read_text().replace("[project]", '[project]\ndependencies = ["psycopg2>=2.9"]'))
@@ -145,6 +145,9 @@ def test_psycopg_is_built_from_source_and_asks_for_its_server(
     other = build(made, cache, variables=BUILDKIT)
     assert other.digest == digest
     assert_connects(docker, other)
+    named = {"HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_RUNTIME_PACKAGES": "[]"}  # with a compiler made in another way
+    digest = build(made, cache, variables={**PLAIN, **named}).digest
+    assert build(made, cache, variables={**BUILDKIT, **named}).digest == digest
     slimmer = build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_BASE": slim})
     kinds = [layer["kind"] for layer in slimmer.receipt["platforms"][0]["layers"]]
     assert kinds == ["base", "base", "system", "dependencies", "project"]

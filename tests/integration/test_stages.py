@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.oci.layer import layer_entries
+from hatch_docker.urls import WELL_KNOWN
 from tests.conftest import need
 from tests.fakes.index import FakeIndex, make_wheel
 from tests.integration.builds import Outcome, build, run_build
@@ -33,7 +34,8 @@ def identities():
         answer = agent.recv(9, socket.MSG_WAITALL)
         return struct.unpack(">IBI", answer)[2]
 
-found = [identities(), os.environ["EDITION"], os.environ["LINES"], os.environ["MORE"]]
+trusted = pathlib.Path(os.environ["SSL_CERT_FILE"]).read_text().endswith("# this machine's own\\n")
+found = [identities(), trusted, os.environ["EDITION"], os.environ["LINES"], os.environ["MORE"]]
 pathlib.Path("c_extension/found.py").write_text(f"FOUND = {found!r}\\n")
 '''
 OPTIONS = """
@@ -77,12 +79,16 @@ def found_by(outcome: Outcome) -> str:
 def test_both_engines_lend_the_ssh_agent_and_pass_arguments(
     docker: str, agent: dict[str, str], tmp_path: Path, cache: Path  # noqa: F811
 ) -> None:
-    """Whatever the values hold; the image has neither key nor socket, and without an agent the error says so."""
+    """Whatever the values hold, and trust what this machine trusts; without an agent the error says so."""
     made = project("c-extension", tmp_path / "p", options=OPTIONS)
     hook = made / "hatch_build.py"
     hook.write_text(LENT + hook.read_text())
+    bundle = tmp_path / "bundle.pem"
+    own = next(path for path in (os.environ.get("SSL_CERT_FILE"), *WELL_KNOWN) if path and Path(path).is_file())
+    bundle.write_text(f"{Path(own).read_text()}\n# this machine's own\n")
+    agent |= {"SSL_CERT_FILE": str(bundle), "HATCH_DOCKER_CA_BUNDLE": str(bundle)}
     one = build(made, cache, variables=agent)
-    expected = [1, '$a "b"', "1\n2", "3\n4"]
+    expected = [1, True, '$a "b"', "1\n2", "3\n4"]
     assert found_by(one) == f"FOUND = {expected!r}\n"
     digest = one.digest
     # BuildKit's own network is not on every machine; the agent needs none.
@@ -115,7 +121,7 @@ def test_the_written_dockerfile_takes_what_was_lent(
     try:
         program = "from c_extension.found import FOUND; print(FOUND)"
         command = [docker, "run", "--rm", "--network=none", "--entrypoint=python", name, "-c", program]
-        assert run(*command) == f"{[1, 'x', chr(10).join('12'), chr(10).join('34')]!r}\n"
+        assert run(*command) == f"{[1, False, 'x', chr(10).join('12'), chr(10).join('34')]!r}\n"
     finally:
         run(docker, "rmi", "--force", name)
 
