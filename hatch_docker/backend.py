@@ -37,12 +37,18 @@ SCM = frozenset({"mesonpy"})  # backends that make an sdist in a repository only
 System = tuple[tuple[str, ...], str, tuple[str, ...]]
 
 
-def open_project(root: Path, environ: Mapping[str, str], *, pins: Pins | None = None) -> DockerBuilder:
+def open_project(
+    root: Path, environ: Mapping[str, str], *, pins: Pins | None = None, table: Mapping[str, Any] | None = None
+) -> DockerBuilder:
     """The project in a directory, whatever its backend, as the hatch target sees it; raises ConfigError without one.
 
-    Whoever writes its lock gives the `pins` that are to take what its builder stage asks.
+    Whoever writes its lock gives the `pins` that are to take what its builder stage asks. `table` is there instead of
+    its own [tool.hatch-docker] where it is a part of another project's image.
     """
     config = read_pyproject(root)
+    if table is not None:
+        table = {**table, "lock": "none", "pins": "none"}
+        config = {**config, "tool": {**config.get("tool", {}), "hatch-docker": table}}
     system = build_system(config)
     if system[1] == HATCHLING:
         return DockerBuilder(str(root))

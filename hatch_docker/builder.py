@@ -54,6 +54,11 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         if unknown:
             known = ", ".join(f"docker:{verb}" for verb in self.get_version_api())
             self.app.abort(f"unknown target docker:{unknown[0]}; known: {known}")
+        if guarded(self.app, self._is_library):
+            self.app.display_info(
+                f"no image: {self.metadata.name} is a part of a workspace, without a script and [tool.hatch-docker]"
+            )
+            return
         artifacts = super().build(**options)
         while artifact := guarded(self.app, lambda: next(artifacts, None)):
             for one in artifact.split("\n"):  # one an image
@@ -61,6 +66,14 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
                 if self.app.verbosity < 0 or not sys.stdout.isatty():
                     self.app.display(self._shown(one))
                 yield one
+
+    def _is_library(self) -> bool:
+        """Whether `hatch build --all` came by a project that is there for others: nobody asks for its image."""
+        if "hatch-docker" in self.metadata.config.get("tool", {}) or self.metadata.core.scripts:
+            return False
+        from hatch_docker.workspace import is_member
+
+        return is_member(Path(self.root))
 
     def _shown(self, artifact: str) -> str:
         """What standard output gets to read of an artifact; who wants quiet wants an image's name by digest alone."""
@@ -129,10 +142,13 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def _dockerfiles(self, directory: Path) -> list[Path]:
         from hatch_docker.engines.eject import write_dockerfile
+        from hatch_docker.members import with_members
 
         plans, ctx = open_plans(self, os.environ)
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-            source = self.source(Path(temporary))
+        with (
+            tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary,
+            with_members(self.source(Path(temporary)), plans, self.metadata.config, ctx) as source,
+        ):
             return [write_dockerfile(plan, source, directory, ctx) for plan in plans]
 
     def _plan_files(self, directory: Path) -> list[Path]:

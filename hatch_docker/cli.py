@@ -106,20 +106,27 @@ def _make(options: argparse.Namespace) -> None:
 def _lock(options: argparse.Namespace) -> None:
     from hatch_docker.backend import open_project, read_pyproject
     from hatch_docker.lock import check, lock, open_lock
+    from hatch_docker.members import with_members
 
     root = Path.cwd()
     if options.check:
         builder = open_project(root, os.environ)
         plans, ctx = open_plans(builder, os.environ, every=True)
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-            check(plans, builder.source(Path(temporary)), ctx)
+        with (
+            tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary,
+            with_members(builder.source(Path(temporary)), plans, builder.metadata.config, ctx) as source,
+        ):
+            check(plans, source, ctx)
         return
     environ = {**os.environ, "HATCH_DOCKER_REFRESH": "1"}  # what is asked is asked now
     was = open_lock(root, read_pyproject(root), environ, upgrade=options.upgrade)
     builder = open_project(root, environ, pins=was.pins)
-    plans, ctx = open_plans(builder, environ, pinned=False, every=True)
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-        done = lock(was, plans, builder.source(Path(temporary)), ctx)
+    plans, ctx = open_plans(builder, environ, pins=was.pins, every=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary,
+        with_members(builder.source(Path(temporary)), plans, builder.metadata.config, ctx) as source,
+    ):
+        done = lock(was, plans, source, ctx)
     for line in done.changes:
         print(line)  # noqa: T201
     print(f"{was.path.name}: {'written' if done.written else 'nothing changes'}")  # noqa: T201

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.needs import Needs, needs_of
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import (
     DEBIAN_PYTHONS,
@@ -18,6 +20,7 @@ from hatch_docker.plan import (
     Guess,
     HealthCheck,
     LockPlan,
+    MemberPlan,
     Plan,
     SignPlan,
 )
@@ -44,7 +47,7 @@ def make_plan(project: Project, config: Config, host: Platform, part: str = "") 
     image = _image(project, config, part, guesses)
     tags, notes = tags_of(config.tags, project, move=config.prereleases_move_tags)
     repositories = repositories_of(image, config.registries)
-    requirements = _requirements(project, extras, groups)
+    needs = needs_of(project, extras, groups)
     return Plan(
         name=project.file_name,
         version=project.version,
@@ -58,7 +61,7 @@ def make_plan(project: Project, config: Config, host: Platform, part: str = "") 
         requires_python=project.requires_python,
         python=python,
         base=base,
-        lock=_lock(project, config, requirements, extras, groups, guesses),
+        lock=_lock(project, config, needs, extras, groups, guesses),
         build=_build(project, config, guesses),
         files=tuple(FilePlan(item.source, item.target, item.mode) for item in config.files),
         config=_config(project, config, guesses),
@@ -76,6 +79,7 @@ def make_plan(project: Project, config: Config, host: Platform, part: str = "") 
         builder=config.builder,
         cache=_cache(config),
         pins=_pins(project, config, guesses),
+        members=_members(project, config, needs, guesses),
         part=part,
         guesses=tuple(guesses),
         notes=notes,
@@ -155,45 +159,35 @@ def _chosen(project: Project, config: Config) -> tuple[tuple[str, ...], tuple[st
     return chosen[0], chosen[1]
 
 
-def _requirements(project: Project, extras: tuple[str, ...], groups: tuple[str, ...]) -> tuple[str, ...]:
-    """The dependencies with those extras and groups; where they name the project itself, its extras instead."""
-    found: dict[str, None] = {}
-    waiting = [*project.dependencies]
-    for table, names in ((project.extras, extras), (project.groups, groups)):
-        waiting += [line for name in names for line in table[name]]
-    if not waiting:
-        return ()
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    known = {normalised(name): lines for name, lines in project.extras.items()}
-    seen: set[str] = set()
-    while waiting:
-        line = waiting.pop()
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement as error:
-            raise ConfigError(f"pyproject.toml: the dependency {line!r} is not valid: {error}") from error
-        if normalised(requirement.name) != normalised(project.name):
-            found[line] = None
-            continue
-        for extra in sorted({normalised(name) for name in requirement.extras} - seen):
-            seen.add(extra)
-            waiting += known.get(extra, ())
-    return tuple(sorted(found))
-
-
 def _lock(
-    project: Project, config: Config, requirements: tuple[str, ...], extras: tuple[str, ...],
-    groups: tuple[str, ...], guesses: list[Guess],
+    project: Project, config: Config, needs: Needs, extras: tuple[str, ...], groups: tuple[str, ...],
+    guesses: list[Guess],
 ) -> LockPlan:
     if config.lock in ("auto", "none"):
         path = project.locks[0] if project.locks and config.lock == "auto" else ""
         if config.lock == "auto":
-            reason = "the first lock found at the project's root" if path else "no lock at the project's root"
+            where = "the workspace's root" if path.startswith("..") else "the project's root"
+            reason = f"the first lock found, at {where}" if path else "no lock at the project's root"
             guesses.append(Guess("lock", path or "resolve", reason))
     else:
         path = config.lock
-    return LockPlan(_lock_kind(path), path, requirements, extras, groups)
+    places = tuple(_path_of(project.members[name], project) for name in needs.members)
+    return LockPlan(_lock_kind(path), path, needs.requirements, extras, groups, places)
+
+
+def _members(project: Project, config: Config, needs: Needs, guesses: list[Guess]) -> tuple[MemberPlan, ...]:
+    """The projects of the workspace that go into the image, each built as the project itself would be."""
+    found = []
+    for name, markers in needs.members.items():
+        member = project.members[name]
+        path = _path_of(member, project)
+        guesses.append(Guess("members", path, f"{project.name} depends on {member.name}, a project of its workspace"))
+        found.append(MemberPlan(member.name, member.version, path, markers, _build(member, config, [])))
+    return tuple(found)
+
+
+def _path_of(member: Project, project: Project) -> str:
+    return os.path.relpath(member.root, project.root).replace(os.sep, "/")
 
 
 def _pins(project: Project, config: Config, guesses: list[Guess]) -> str:

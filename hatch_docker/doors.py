@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from hatch_docker.errors import ConfigError, HatchDockerError
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from hatch_docker.config import Config
     from hatch_docker.context import Context
     from hatch_docker.oci.model import Image, Index
+    from hatch_docker.pins import Pins
     from hatch_docker.plan import Plan
-    from hatch_docker.project import Source
+    from hatch_docker.project import Project, Source
     from hatch_docker.receipt import Receipt
 
 Result = TypeVar("Result")
-DIST = "dist"  # where hatchling builds, unless it is told otherwise
 
 # What was made, image by image, by hatchling's metadata object: all targets of one `hatch build` have the same one.
 _made: WeakKeyDictionary[Any, dict[str, Receipt]] = WeakKeyDictionary()
@@ -81,19 +81,20 @@ def open_plan(
     config = load_config(_table(builder), environ, (root or Path(builder.root)) / "pyproject.toml")
     if provisional:
         config = replace(config, entrypoint=(), extras=(), dependency_groups=(), lock="none")
-    plans, ctx = _open({"": config}, builder, environ, root, given=given, push=push, tell=not provisional)
-    return plans[0], _pinned(ctx, plans, root or Path(builder.root)) if pinned else ctx
+    opening = _Opening(root or Path(builder.root), given, push, tell=not provisional)
+    plans, ctx = _open({"": config}, builder, environ, opening, pinned=pinned)
+    return plans[0], ctx
 
 
 def open_plans(
     builder: BuilderInterface[Any, Any], environ: Mapping[str, str], *, root: Path | None = None, given: bool = False,
-    pinned: bool = True, push: bool = False, every: bool = False,
+    pins: Pins | None = None, pinned: bool = True, push: bool = False, every: bool = False,
 ) -> tuple[tuple[Plan, ...], Context]:
     """The plans of a project's images and the context of their build; `every` one, whichever are asked for.
 
     `given` is where the project's wheel is there, so that none is built. `root` is the directory of locks, files and
-    revision, where hatchling was started in another. The context has the pins that the plans name, if `pinned`. With
-    `push` the images go to their registries and nowhere else.
+    revision, where hatchling was started in another. The context has `pins`, or those that the plans name if `pinned`.
+    With `push` the images go to their registries and nowhere else.
     """
     from hatch_docker.config import load_configs
 
@@ -102,8 +103,8 @@ def open_plans(
         from hatch_docker.config_images import wanted
 
         configs = dict(wanted(configs, environ))
-    plans, ctx = _open(configs, builder, environ, root, given=given, push=push, tell=True)
-    return plans, _pinned(ctx, plans, root or Path(builder.root)) if pinned else ctx
+    opening = _Opening(root or Path(builder.root), given, push, tell=True)
+    return _open(configs, builder, environ, opening, pinned=pinned, pins=pins)
 
 
 def _table(builder: BuilderInterface[Any, Any]) -> Mapping[str, Any]:
@@ -111,35 +112,65 @@ def _table(builder: BuilderInterface[Any, Any]) -> Mapping[str, Any]:
     return table
 
 
+class _Opening(NamedTuple):
+    """How the plans of a project are made; see `open_plans`."""
+
+    root: Path
+    given: bool
+    push: bool
+    tell: bool
+
+
 def _open(
-    configs: Mapping[str, Config], builder: BuilderInterface[Any, Any], environ: Mapping[str, str], root: Path | None,
-    *, given: bool, push: bool, tell: bool,
+    configs: Mapping[str, Config], builder: BuilderInterface[Any, Any], environ: Mapping[str, str], opening: _Opening,
+    *, pinned: bool, pins: Pins | None = None,
 ) -> tuple[tuple[Plan, ...], Context]:
     from hatch_docker.context import open_context
     from hatch_docker.defaults import make_plan
     from hatch_docker.oci.model import host_platform
     from hatch_docker.progress import Progress
-    from hatch_docker.project import read_project
+    from hatch_docker.project import DIST, read_project
 
-    ignored = [path for path in (DIST, *(config.dotenv for config in configs.values())) if path]
-    project = read_project(builder, environ, root or Path(builder.root), ignored)
     progress = Progress(builder.app.display_warning, builder.app.verbosity)
+    ctx = open_context(environ, progress)
+    ignored = [path for path in (DIST, *(config.dotenv for config in configs.values())) if path]
+    project = read_project(builder, environ, opening.root, ignored)
+    ctx = replace(ctx, pins=pins) if pins or not pinned else _pinned(ctx, configs, project)
+    if _may_have_members(project, builder.metadata.config.get("tool", {})):
+        from hatch_docker.members import find_members
+
+        project = find_members(project, builder.metadata.config, ctx)
     plans = []
     for part, config in configs.items():
-        if given:
+        if opening.given:
             config = replace(config, build=replace(config.build, isolated="never", args={}, ssh=False))
-        if push:
+        if opening.push:
             config = replace(config, push=True, load="never")
-        plan = replace(make_plan(project, config, host_platform(), part), archive=not push)
+        plan = replace(make_plan(project, config, host_platform(), part), archive=not opening.push)
         plans.append(plan)
         title = f"{part}: " if part else ""
-        for guess in plan.guesses if tell else ():
+        for guess in plan.guesses if opening.tell else ():
             progress.detail(f"{title}{guess.option} = {guess.value} ({guess.reason})")
-        for note in plan.notes if tell else ():
+        for note in plan.notes if opening.tell else ():
             progress.info(f"{title}{note}")
     if len(plans) > 1:
         _check_names(plans)
-    return tuple(plans), open_context(environ, progress)
+    return tuple(plans), ctx
+
+
+def _may_have_members(project: Project, tool: Mapping[str, Any]) -> bool:
+    """Whether it is worth a look: a project alone, which most are, shall not pay for it."""
+    if not (project.dependencies or project.extras or project.groups):
+        return False
+    hatch = (project.root / "hatch.toml").is_file()
+    if hatch or any({"sources", "workspace", "envs"} & set(tool.get(name, {})) for name in ("uv", "hatch")):
+        return True
+    for place in project.root.parents:
+        if any((place / name).is_file() for name in ("pyproject.toml", "hatch.toml")):
+            return True
+        if (place / ".git").exists():
+            break
+    return False
 
 
 def _check_names(plans: Sequence[Plan]) -> None:
@@ -153,17 +184,17 @@ def _check_names(plans: Sequence[Plan]) -> None:
                 )
 
 
-def _pinned(ctx: Context, plans: Sequence[Plan], root: Path) -> Context:
-    """The context with the pins that the plans name."""
-    names = {plan.pins for plan in plans}
+def _pinned(ctx: Context, configs: Mapping[str, Config], project: Project) -> Context:
+    """The context with the pins of a project, where it has some and wants them."""
+    names = {project.pins if config.pins == "auto" else config.pins for config in configs.values()}
     if len(names) > 1:
         raise ConfigError("tool.hatch-docker.images: `pins` must be the same for every image")
     (name,) = names
-    if not name:
+    if name in ("", "none"):
         return ctx
     from hatch_docker.pins import read_pins
 
-    return replace(ctx, pins=read_pins(root / name, name, ctx.store))
+    return replace(ctx, pins=read_pins(project.root / name, name, ctx.store))
 
 
 def make_image(
@@ -175,10 +206,22 @@ def make_image(
     from hatch_docker.pipeline import run
     from hatch_docker.prune import prune_now_and_then
 
-    receipt = run(plan, source, choose(plan.engine), directory, host_platform(), ctx)
+    with _whole(source, plan, builder, ctx) as whole:
+        receipt = run(plan, whole, choose(plan.engine), directory, host_platform(), ctx)
     prune_now_and_then(ctx.store)
     _made.setdefault(builder.metadata, {})[plan.part] = receipt
     return receipt
+
+
+def _whole(
+    source: Source, plan: Plan, builder: BuilderInterface[Any, Any], ctx: Context
+) -> contextlib.AbstractContextManager[Source]:
+    """The source of a project with those of the members of its workspace that a plan names."""
+    if not plan.members:
+        return contextlib.nullcontext(source)
+    from hatch_docker.members import with_members
+
+    return with_members(source, [plan], builder.metadata.config, ctx)
 
 
 def rebuild(
@@ -197,8 +240,11 @@ def rebuild(
     plan = plan_of(str(archive), plans)
     if ctx.pins is None:
         raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build by it")
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-        return item_of(choose(plan.engine)(plan, source(Path(temporary)), ctx))
+    with (
+        tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary,
+        _whole(source(Path(temporary)), plan, builder, ctx) as whole,
+    ):
+        return item_of(choose(plan.engine)(plan, whole, ctx))
 
 
 def rebase_image(

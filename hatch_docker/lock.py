@@ -180,6 +180,7 @@ def check(plans: Sequence[Plan], source: Source, ctx: Context) -> None:
 
 def _check(plan: Plan, platform: Platform, row: Entry, source: Source, ctx: Context) -> None:
     from hatch_docker.engines.frame import foreign
+    from hatch_docker.engines.own import own_projects
     from hatch_docker.wheels import Target
     from hatch_docker.wheels.lock import pin, pin_requirements
 
@@ -201,7 +202,8 @@ def _check(plan: Plan, platform: Platform, row: Entry, source: Source, ctx: Cont
     if plan.build.isolated:
         _check_packages(plan.base, row.get("suite") or plan.base.location, platform, plan.build, ctx)
         pin_requirements(plan.build.requires, source.root, target, ctx)
-    pin_requirements(source.requires(), source.root, target, ctx)
+    for own in own_projects(plan, target, source):
+        pin_requirements(own.source.requires(), own.source.root, target, ctx)
 
 
 def _check_packages(

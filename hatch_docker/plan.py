@@ -38,9 +38,10 @@ class LockPlan:
 
     kind: str
     path: str = ""                        # relative to the project's root, "" for "resolve"
-    requirements: tuple[str, ...] = ()    # PEP 508, of the project with the chosen extras and groups
+    requirements: tuple[str, ...] = ()    # PEP 508, of the project with the chosen extras and groups, and its members
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()         # paths of members, which a lock may have as directories
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,17 @@ class SignPlan:
 
     key: str
     log: bool                             # signatures are written in the public transparency log
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPlan:
+    """Another project of the workspace whose wheel goes into the image, where one of `markers` holds ("" always)."""
+
+    name: str
+    version: str
+    path: str                             # from the project's root, with / between directories
+    markers: tuple[str, ...]
+    build: BuildPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +165,7 @@ class Plan:
     builder: str = ""                     # buildkit: a builder of buildx, or "podman"; "" for what there is
     cache: CachePlan = CachePlan()        # buildkit: a cache that machines share
     pins: str = ""                        # hatch-docker.lock, relative to the project's root; "" without
+    members: tuple[MemberPlan, ...] = ()  # the projects of the workspace that it depends on
     part: str = ""                        # which of several images of the project: NAME of images.NAME
     guesses: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()           # what the user should read even without -v

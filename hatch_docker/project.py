@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ OUR_HOOK = "docker"  # the build hook that makes the image of a wheel: no part o
 # Build hooks that only write Python text, so that their wheel needs no builder stage.
 PURE_HOOKS = frozenset({"version", "vcs"})
 LOCK_NAMES = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock")
+DIST = "dist"  # where hatchling builds, unless it is told otherwise
 PINS_NAME = "hatch-docker.lock"
 LAST_DATE = 4354819199  # 2107-12-31, the last day of a zip file, in seconds since the epoch
 _SCRIPT = re.compile(r"\s*[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # entry points specification, object reference
@@ -52,6 +53,7 @@ class Project:
     requires: tuple[str, ...] = ()              # what makes the wheel (PEP 518)
     pins: str = ""                              # hatch-docker.lock, where it is at the root
     backend: str = "hatchling.build"            # what makes the wheel (PEP 517)
+    members: Mapping[str, Project] = field(default_factory=dict)  # by normalised name: the projects it depends on
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,8 @@ class Source:
     """The project's files, and what makes its wheel and sdist on the host: once, however often it is called.
 
     `requires` gives what makes the wheel, as requirements, none where the wheel is given. `wheel_by` makes it by
-    those that are installed in a directory, in a process of its own with the environment that it is handed.
+    those that are installed in a directory, in a process of its own with the environment that it is handed. `member`
+    gives the source of another project of the workspace, by its path from this one.
     """
 
     root: Path
@@ -67,6 +70,7 @@ class Source:
     sdist: Callable[[], Path]
     requires: Callable[[], tuple[str, ...]] = tuple
     wheel_by: Callable[[Path, Mapping[str, str]], Path] | None = None
+    member: Callable[[str], Source] | None = None
 
 
 def read_project(

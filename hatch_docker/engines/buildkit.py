@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.dockerfile import Group, render_export
 from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target, size_of
-from hatch_docker.engines.own import own_wheel
+from hatch_docker.engines.own import OwnProject, own_projects, own_wheel
 from hatch_docker.engines.recipe import (
     Handed,
     Job,
@@ -132,7 +132,7 @@ def make_parts(
     if small:
         titles = tuple(f"{one.name} {one.version}" for one in small)
         parts.append(renamed(Part(Group("packages", "dependencies", titles), pins=tuple(small)), taken))
-    return [*parts, renamed(_project(plan, target, source, ctx), taken)]
+    return [*parts, *(renamed(_own(one, target, ctx), taken) for one in own_projects(plan, target, source))]
 
 
 def _dependency(one: Pin, sdist: Path, plan: Plan, target: Target, source: Source, ctx: Context) -> Part:
@@ -152,15 +152,16 @@ def _metadata_in(layer: Layer, one: Pin) -> bytes:
     raise WheelError(f"the wheel that {one.filename} gave has no METADATA")
 
 
-def _project(plan: Plan, target: Target, source: Source, ctx: Context) -> Part:
-    group = Group("project", "project", (f"{plan.name} {plan.version}",), venv=True)
-    if plan.build.isolated:
-        sdist = source.sdist()
-        job = make_job(sdist, sdist.name, plan.build, target, source, ctx)
-        return Part(replace(group, build=plan.build), job=job)
+def _own(one: OwnProject, target: Target, ctx: Context) -> Part:
+    name = "project" if one.is_main else one.title.partition(" ")[0].lower()
+    group = Group(name, "project", (one.title,), venv=one.is_main)
+    if one.build.isolated:
+        sdist = one.source.sdist()
+        job = make_job(sdist, sdist.name, one.build, target, one.source, ctx)
+        return Part(replace(group, build=one.build), job=job)
     from hatch_docker.wheels.given import check_given
 
-    wheel = own_wheel(source, target, ctx)
+    wheel = own_wheel(one.source, target, ctx)
     check_given(wheel, target)
     check_secrets(wheel)
     return Part(group, wheel=wheel)

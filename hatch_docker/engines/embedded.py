@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases import Base
 from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target, size_of
-from hatch_docker.engines.own import PURE, own_wheel
+from hatch_docker.engines.own import PURE, OwnProject, own_projects, own_wheel
 from hatch_docker.engines.site import Site, Wheel, check_wheels, make_wheels, recall_wheels
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.compression import Compression
@@ -67,7 +67,8 @@ def gather(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Gath
         return metadata_of(build_wheel(sdist, build, base, target, ctx, filename=one.filename, root=source.root))
 
     pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
-    groups = [*_dependencies(pins, plan, base, target, source, ctx), _project(plan, base, target, source, ctx)]
+    own = [_own(one, plan, base, target, ctx) for one in own_projects(plan, target, source)]
+    groups = [*_dependencies(pins, plan, base, target, source, ctx), *own]
     return Gathered(base, pins, tuple(groups))
 
 
@@ -138,31 +139,32 @@ def _from_sdist(one: Pin, plan: Plan, base: Base, target: Target, source: Source
     return Wheel(f"{one.name} {one.version}", path.name, file_digest(path), lambda: path)
 
 
-def _project(plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> Group:
-    """The project's own wheel: by hatchling in this process when it is pure, else out of its sdist in the builder."""
-    if plan.build.isolated:
-        path = _from_own_sdist(plan, base, target, source, ctx)
+def _own(one: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:
+    """A wheel of ours: by hatchling in this process when it is pure, else out of its sdist in the builder."""
+    if one.build.isolated:
+        path = _from_own_sdist(one, plan, base, target, ctx)
     else:
         from hatch_docker.wheels.given import check_given
 
-        path = own_wheel(source, target, ctx)
+        path = own_wheel(one.source, target, ctx)
         check_given(path, target)
     check_secrets(path)
-    wheel = Wheel(f"{plan.name} {plan.version}", path.name, file_digest(path), lambda: path)
-    return Group("project", (wheel,), venv=True)
+    wheel = Wheel(one.title, path.name, file_digest(path), lambda: path)
+    return Group("project", (wheel,), venv=one.is_main)
 
 
-def _from_own_sdist(plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> Path:
-    """The project's wheel out of the builder stage; a pure one is good for other architectures than this machine's."""
+def _from_own_sdist(one: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Path:
+    """A wheel of ours out of the builder stage; a pure one is good for other architectures than this machine's."""
     from hatch_docker.wheels.builder import build_wheel
     from hatch_docker.wheels.pylock import builds_here
 
+    source = one.source
     sdist = source.sdist()
     if builds_here(target):
-        return build_wheel(sdist, plan.build, base, target, ctx, filename=sdist.name, root=source.root)
+        return build_wheel(sdist, one.build, base, target, ctx, filename=sdist.name, root=source.root)
     compression = Compression(plan.compression)
     own, here = open_target(plan, host_platform(), compression, source, ctx)
-    wheel = build_wheel(sdist, plan.build, own, here, ctx, filename=sdist.name, root=source.root)
+    wheel = build_wheel(sdist, one.build, own, here, ctx, filename=sdist.name, root=source.root)
     if not wheel.name.endswith(PURE):
         raise BuildError(f"{sdist.name} cannot be compiled for {base.platform} on this machine; build it there")
     return wheel

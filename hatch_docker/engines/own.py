@@ -1,15 +1,18 @@
-"""The project's own pure wheel: by the hatchling that runs, or by the very one that the project's lock has.
+"""The wheels that are ours: of the members of the workspace that the project depends on, and its own, the last.
 
-hatchling writes its version into each wheel, so another one makes another image of the same sources.
+A pure one is made by the hatchling that runs, or by the very one that the project's lock has: hatchling writes its
+version into each wheel, so another one makes another image of the same sources.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import BuildError
+from hatch_docker.plan import BuildPlan, Plan
 from hatch_docker.wheels import Pin, Target
 
 if TYPE_CHECKING:
@@ -17,6 +20,32 @@ if TYPE_CHECKING:
     from hatch_docker.project import Source
 
 PURE = "-none-any.whl"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnProject:
+    """A project whose wheel is made of its sources; `is_main` is the one that the image is of."""
+
+    title: str                                # "my_app 1.0", for receipt and history
+    build: BuildPlan
+    source: Source
+    is_main: bool = False
+
+
+def own_projects(plan: Plan, target: Target, source: Source) -> list[OwnProject]:
+    """Whose wheels go into an image for a target, in the order of their layers."""
+    found = []
+    for member in plan.members:
+        if any(_holds(marker, target) for marker in member.markers):
+            assert source.member is not None
+            found.append(OwnProject(f"{member.name} {member.version}", member.build, source.member(member.path)))
+    return [*found, OwnProject(f"{plan.name} {plan.version}", plan.build, source, is_main=True)]
+
+
+def _holds(marker: str, target: Target) -> bool:
+    from packaging.markers import Marker
+
+    return not marker or target.holds(Marker(marker))
 
 
 def own_wheel(source: Source, target: Target, ctx: Context) -> Path:

@@ -76,7 +76,7 @@ def _lines(lock: LockPlan, path: Path, root: Path, target: Target, ctx: Context)
     if lock.kind == "requirements":
         from hatch_docker.wheels.requirements import read_requirements
 
-        return read_requirements(path, root, target, ctx.progress)
+        return read_requirements(path, root, target, ctx.progress, lock.members)
     from hatch_docker.wheels.namedlocks import named_lines
 
     return named_lines(lock.kind, _table(lock, _read(lock, path)), lock.path, lock.requirements, lock.extras, target)
@@ -101,7 +101,7 @@ def _locked(lock: LockPlan, data: bytes, root: Path, target: Target) -> tuple[Pi
     from hatch_docker.wheels.pylock import Source, pins_of
     from hatch_docker.wheels.uvlock import uv_table
 
-    source = Source(lock.path, (root / lock.path).parent, root)
+    source = Source(lock.path, (root / lock.path).parent, root, lock.members)
     table = _table(lock, data)
     if lock.kind == "pylock":
         pins = pins_of(table, source, target, extras=lock.extras, groups=lock.groups)
@@ -111,6 +111,7 @@ def _locked(lock: LockPlan, data: bytes, root: Path, target: Target) -> tuple[Pi
     found, direct = uv_table(table, source, target, lock.extras, lock.groups)
     pins = pins_of(found, source, target)
     asked = check_covers(lock, pins, target, frozenset(overridden))
+    direct -= {package["name"] for package in found["packages"] if "directory" in package}
     if lock.requirements and direct - asked:
         raise WheelError(
             f"{lock.path} still has {', '.join(sorted(direct - asked))}, which the project does not ask for; "

@@ -23,11 +23,17 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a table was read. `name` is for messages, relative paths in the table start at `directory`; the
-    project itself, at `root`, is skipped."""
+    project itself, at `root`, is skipped, and so are the `members` of its workspace, paths from there."""
 
     name: str
     directory: Path
     root: Path
+    members: tuple[str, ...] = ()
+
+    def is_own(self, path: str) -> bool:
+        """Whether a directory is the project's or one of its workspace's, which is built and not fetched."""
+        own = [self.root, *(self.root / member for member in self.members)]
+        return (self.directory / path).resolve() in {place.resolve() for place in own}
 
 
 def pins_of(
@@ -58,7 +64,7 @@ def pins_of(
             environment=target.marker_environment(), tags=target.tags(), extras=extras, dependency_groups=groups
         ):
             if isinstance(choice, PackageDirectory):
-                if (source.directory / choice.path).resolve() != source.root.resolve():
+                if not source.is_own(choice.path):
                     raise WheelError(
                         f"{source.name}: {package.name} is the directory {choice.path}; only files go into an "
                         "image: publish it to an index, or build its wheel and lock that"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +27,19 @@ class HashedLine:
     sha256: frozenset[str]
 
 
-def read_requirements(path: Path, root: Path, target: Target, progress: Progress) -> tuple[HashedLine, ...]:
+def read_requirements(
+    path: Path, root: Path, target: Target, progress: Progress, members: Sequence[str] = ()
+) -> tuple[HashedLine, ...]:
     """The requirements of a file, and of the files it includes, that hold for a target, by name.
 
-    Raises WheelError, naming file and line, for a line without version or sha256, a directory, an unknown
-    option and a package that is there twice.
+    The project's directory is skipped, and so are the `members` of its workspace, paths from there. Raises WheelError,
+    naming file and line, for a line without version or sha256, a directory, an unknown option and a package that is
+    there twice.
     """
     found: dict[str, HashedLine] = {}
+    own = frozenset(place.resolve() for place in (root, *(root / member for member in members)))
     for place, line in _lines(path, progress, ()):
-        hashed = _parse(place, line, root, path.parent, target)
+        hashed = _parse(place, line, own, path.parent, target)
         if hashed is None:
             continue
         if found.setdefault(hashed.name, hashed) != hashed:
@@ -68,14 +72,15 @@ def _lines(path: Path, progress: Progress, parents: tuple[Path, ...]) -> Iterato
             yield place, line
 
 
-def _parse(place: str, line: str, root: Path, directory: Path, target: Target) -> HashedLine | None:
+def _parse(place: str, line: str, own: frozenset[Path], directory: Path, target: Target) -> HashedLine | None:
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
     local = re.match(r"(?:-e|--editable)[ =]\s*(\S+)|(\.\S*)", line)
     if local:
         where = (local[1] or local[2]).removeprefix("file:")
-        if (directory / where).resolve() == root.resolve():
+        # uv exports a member's file with paths that start at the workspace.
+        if any((place / where).resolve() in own for place in (directory, *directory.resolve().parents)):
             return None
         raise WheelError(f"{place}: {where} is a directory; publish it to an index, or lock its wheel")
     if line.startswith("-"):

@@ -1,0 +1,187 @@
+"""Workspaces, as uv and hatch have them: an image holds the members that its project depends on, and no others."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.model import Image
+from hatch_docker.oci.validate import validate
+from tests.conftest import need
+from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member
+from tests.integration.builds import build
+from tests.integration.test_build_hook import PYTHON, links  # noqa: F401 - a fixture
+from tests.integration.test_locking import command, done, lock_of
+from tests.integration.test_sources import uv
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+TARGET = '[tool.hatch.build.targets.docker]\ndependencies = ["hatch-docker[uv]"]\n'
+TABLE = '[tool.hatch-docker]\nbase = "debian:trixie"\n[tool.hatch-docker.check]\ncommand = ["{name}"]\n'
+CODE = """
+def main():
+    import importlib.util, lib, core
+    print(lib.NAME, core.NAME, importlib.util.find_spec("other"))
+"""
+
+
+def script(name: str) -> str:
+    return f'[project.scripts]\n{name} = "{name}:main"\n' + TABLE.format(name=name)
+
+
+def workspace(root: Path, head: str = UV_WORKSPACE + UV_SOURCES) -> Path:
+    """app and tool -> lib -> core, and one that nobody needs."""
+    root.mkdir(parents=True)
+    (root / "pyproject.toml").write_text(head)
+    write_member(root / "packages/core", "core", dependencies=["idna"], more=TARGET)
+    write_member(root / "packages/lib", "lib", version="0.2", dependencies=["core"], more=TARGET)
+    write_member(root / "packages/other", "other", dependencies=["h11"], more=TARGET)
+    for name in ("app", "tool"):
+        write_member(root / "packages" / name, name, dependencies=["lib"], more=TARGET + script(name), code=CODE)
+    return root / "packages/app"
+
+
+def contents(directory: Path, stem: str) -> list[list[str]]:
+    """What each layer above the base holds."""
+    receipt: dict[str, Any] = json.loads((directory / f"{stem}.image.json").read_bytes())
+    return [layer["contents"] for layer in receipt["platforms"][0]["layers"] if layer["kind"] != "base"]
+
+
+def image(directory: Path, stem: str) -> Image:
+    found = read_archive(directory / f"{stem}.oci.tar")
+    validate(found)
+    assert isinstance(found, Image)
+    return found
+
+
+def paths(found: Image) -> set[str]:
+    return {entry.path for layer in found.layers[1:] for entry, _ in layer_entries(layer)}
+
+
+def test_members_are_installed_as_their_wheels_and_others_are_not(tmp_path: Path, cache: Path) -> None:
+    """By uv.lock of the workspace, by what uv exports of it, by hatch-docker.lock, and by none: the same wheels."""
+    app = workspace(tmp_path / "w")
+    first = build(app, cache)
+    assert contents(app / "dist", "app-1.0") == [["idna " + version(app)], ["core 1.0"], ["lib 0.2"], ["app 1.0"]]
+    installed = paths(first.image())
+    site = "opt/venv/lib/python3.13/site-packages"
+    assert {f"{site}/core.py", f"{site}/lib.py", f"{site}/lib-0.2.dist-info/METADATA"} <= installed
+    assert not [path for path in installed if "other" in path or path.endswith(".pth")]
+    uv("lock", "-q", cwd=app)
+    assert (tmp_path / "w/uv.lock").is_file()
+    above = [layer.diff_id for layer in first.image().layers[1:]]
+    for lock in ("uv.lock", "pylock.toml", "requirements.txt"):
+        kind = {"pylock.toml": ["--format", "pylock.toml"], "requirements.txt": []}.get(lock)
+        if kind is not None:
+            uv("export", "-q", "--no-emit-project", *kind, "-o", lock, cwd=app)
+        outcome = build(app, cache, variables={"HATCH_VERBOSE": "1"})
+        where = "../../uv.lock" if lock == "uv.lock" else lock
+        assert f"lock = {where}" in outcome.output
+        assert [layer.diff_id for layer in outcome.image().layers[1:]] == above
+        (app / lock).unlink(missing_ok=True)
+    (tmp_path / "w/uv.lock").unlink()
+    done(app, cache, "lock")
+    done(app, cache, "lock", "--check")
+    assert lock_of(app)["requirements"]
+    assert [layer.diff_id for layer in build(app, cache).image().layers[1:]] == above
+
+
+def version(app: Path) -> str:
+    """The idna that was resolved."""
+    return contents(app / "dist", "app-1.0")[0][0].partition(" ")[2]
+
+
+def test_an_edit_of_a_member_makes_its_layer_only(tmp_path: Path, cache: Path) -> None:
+    app = workspace(tmp_path / "w")
+    build(app, cache)
+    (tmp_path / "w/packages/core/core.py").write_text(f"NAME = 'core'\n# {tmp_path.name} {os.getpid()}\n")
+    edited = build(app, cache)
+    (platform,) = edited.receipt["platforms"]
+    assert [layer["contents"] for layer in platform["layers"] if not layer["cached"]] == [["core 1.0"]]
+
+
+def test_members_that_compile_and_of_another_backend(tmp_path: Path, cache: Path) -> None:
+    """Each is built as the project itself would be: with its hooks, by its own backend, in the builder stage."""
+    app = workspace(tmp_path / "w")
+    write_project("c-extension", tmp_path / "w/packages/native")
+    system = '[build-system]\nrequires = ["setuptools>=77"]\nbuild-backend = "setuptools.build_meta"\n'
+    more = '[tool.setuptools]\npy-modules = ["old"]\n'
+    write_member(tmp_path / "w/packages/old", "old", system=system, more=more)
+    code = "def main():\n    import old, c_extension\n    c_extension.main()\n"
+    write_member(app, "app", dependencies=["c-extension", "old"], more=script("app"), code=code)
+    build(app, cache)
+    assert contents(app / "dist", "app-1.0") == [["c-extension 1.0.0"], ["old 1.0"], ["app 1.0"]]
+    done(app, cache, "lock")
+    names = {file["name"] for entry in lock_of(app)["requirements"] for file in entry["files"]}
+    assert {"hatchling", "setuptools"} <= names
+    build(app, cache)
+
+
+def test_a_version_that_does_not_fit_is_told(tmp_path: Path, cache: Path) -> None:
+    app = workspace(tmp_path / "w")
+    write_member(app, "app", dependencies=["lib>=7"], more=script("app"), code=CODE)
+    found = command(app, cache, "build")
+    assert found.returncode == 1
+    assert "lib>=7 is asked for, and lib of the workspace is 0.2" in found.stdout
+    assert "Traceback" not in found.stdout
+
+
+HATCH = '[tool.hatch.envs.default.workspace]\nmembers = ["packages/*"]\n'
+
+
+def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, links: Path) -> None:  # noqa: F811
+    """`hatch build --all -t docker`: those with a program have one, in one dist/, with the same layers of what they
+    share; of the others it is told that they have none."""
+    app = workspace(tmp_path / "w", HATCH)
+    environment = {
+        **os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never",
+        "PIP_FIND_LINKS": str(links), "UV_FIND_LINKS": str(links), "HATCH_DATA_DIR": str(tmp_path / "data"),
+    }  # fmt: skip
+    found = subprocess.run(
+        [PYTHON, "-m", "hatch", "build", "--all", "-t", "docker"], cwd=app.parent.parent, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False,
+    )
+    assert found.returncode == 0, found.stdout
+    dist = tmp_path / "w/dist"
+    assert sorted(path.name for path in dist.glob("*.oci.tar")) == ["app-1.0.oci.tar", "tool-1.0.oci.tar"]
+    for name in ("core", "lib", "other"):
+        assert f"no image: {name} is a part of a workspace" in found.stdout
+    one, other = (image(dist, f"{name}-1.0") for name in ("app", "tool"))
+    shared = {layer.diff_id for layer in one.layers} & {layer.diff_id for layer in other.layers}
+    assert len(shared) == len(one.layers) - 1  # all but the project's own
+    assert contents(dist, "app-1.0")[1:3] == [["core 1.0"], ["lib 0.2"]]
+
+
+@pytest.mark.engine
+def test_the_stages_of_a_dockerfile_have_them_too(tmp_path: Path, cache: Path) -> None:
+    """`docker:dockerfile` and engine = "buildkit": the same digest as without Docker."""
+    need("docker")
+    app = workspace(tmp_path / "w")
+    digest = build(app, cache).digest
+    shutil.rmtree(app / "dist")
+    outcome = build(app, cache, variables={"HATCH_DOCKER_ENGINE": "buildkit"})
+    assert outcome.digest == digest
+    build(app, cache, verb="docker:dockerfile")
+    wheels = {path.name for path in (app / "dist/app-1.0.context").rglob("*.whl")}
+    assert {"core-1.0-py3-none-any.whl", "lib-0.2-py3-none-any.whl", "app-1.0-py3-none-any.whl"} <= wheels
+    assert not [name for name in wheels if name.startswith("other")]
+
+
+def test_the_image_of_a_wheel_takes_them_along(tmp_path: Path, cache: Path) -> None:
+    """The build hook: the project's wheel is given, the members' are made."""
+    app = workspace(tmp_path / "w")
+    text = (app / "pyproject.toml").read_text() + "[tool.hatch.build.targets.wheel.hooks.docker]\n"
+    (app / "pyproject.toml").write_text(text)
+    environment = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never"}
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel"], cwd=app, env=environment, check=True)
+    assert contents(app / "dist", "app-1.0")[1:] == [["core 1.0"], ["lib 0.2"], ["app 1.0"]]
