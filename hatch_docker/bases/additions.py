@@ -172,7 +172,10 @@ def _disturbed(
 
 
 def write_debs(base: Base, packages: Sequence[Package], directory: Path, ctx: Context) -> None:
-    """Write the .debs of some packages into a directory."""
+    """Write the .debs of some packages into a directory, with the times that they have in the store.
+
+    A builder that has a file of the same name, size and time is not sent it again.
+    """
     archive = Archive(base.plan, base.suite, base.platform.architecture, ctx)
     for package, path in zip(packages, fetch_debs(archive, packages).values(), strict=True):
-        shutil.copyfile(path, directory / package.filename.rpartition("/")[2])
+        shutil.copy2(path, directory / package.filename.rpartition("/")[2])

@@ -16,7 +16,7 @@ from hatch_docker.oci.model import Index
 from tests.conftest import missing, need
 from tests.fakes.buildkitd import buildkitd, network
 from tests.integration.builds import Outcome, build, run_build
-from tests.integration.test_docker_registry import Server, remote, server, wait_for  # noqa: F401 - fixtures
+from tests.integration.test_docker_registry import Server, remote, server  # noqa: F401 - fixtures
 from tests.integration.test_engines_agree import BUILDKIT, PLAIN, docker, edit, podman, project, run  # noqa: F401
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
