@@ -193,6 +193,19 @@ class Config:
         "pushed.",
         True,
     )
+    max_size: int = option(
+        checked(values.size, text(*values.SIZE)),
+        "The size above which a build fails, of one platform's image as a registry stores it (compressed): `\"50MB\"`.",
+        0,
+        "no limit",
+    )
+    max_growth: tuple[float | None, int | None] | None = option(
+        checked(values.growth, text(*values.GROWTH)),
+        "How much larger than the image last pushed one may be before the build fails: `\"5%\"`, `\"2MB\"`. The image "
+        "last pushed is the last of `tags`, else `latest`, in the first repository that a push goes to.",
+        None,
+        "no limit",
+    )
     dotenv: str = option(
         checked(values.no_control, FILLED),
         "A file for pipelines that read variables, such as GitLab's `artifacts:reports:dotenv`: `IMAGE_DIGEST=...`, "

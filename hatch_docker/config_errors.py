@@ -19,7 +19,6 @@ from hatch_docker.config_options import all_options, options_of
 from hatch_docker.config_tables import FileConfig
 from hatch_docker.errors import ConfigError
 
-LATER = frozenset(("max-size",))
 SHOWN = 60  # characters of a wrong value in a message
 LAST = 1 << 30  # the line of what is in no file
 
@@ -97,8 +96,6 @@ def _unknown(location: tuple[Any, ...]) -> str:
     location = location[2:] if location[0] == "images" else location
     options = list(options_of(FileConfig, ("files",))) if location[0] == "files" else list(all_options())
     above = tuple(part for part in location[:-1] if isinstance(part, str))
-    if ".".join((*above, name)) in LATER:
-        return "not in this version of hatch-docker"
     beside = [option.path[-1] for option in options if option.path[:-1] == above]
     elsewhere = [option.name for option in all_options() if option.path[-1] == name]
     close = difflib.get_close_matches(name.lower().replace("_", "-"), beside, 1) or elsewhere

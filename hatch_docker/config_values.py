@@ -21,6 +21,7 @@ _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _PATH = f"{_PART}(?:/{_PART})*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _ID = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": SECOND // 1000}
 
 # What a string must be, in words and as a pattern that both Rust's regex and JSON Schema read.
@@ -55,6 +56,11 @@ MIRROR = (
     r"^(?:https?://[^\x00-\x20\x7f/]|file:///)[^\x00-\x20\x7f]*$",
 )
 BUILDER = ('must be the name of a builder, such as "default" or "podman"', r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+SIZE = ('must be a size such as "50MB" or "1.5GiB"', r"^[0-9]{1,9}(?:\.[0-9]{1,3})?(?:B|kB|MB|GB|KiB|MiB|GiB)$")
+GROWTH = (
+    'must be a share such as "5%" or a size such as "2MB"',
+    r"^[0-9]{1,9}(?:\.[0-9]{1,3})?(?:%|B|kB|MB|GB|KiB|MiB|GiB)$",
+)
 MODE = ('must be a string of octal digits, such as "0644"', r"^0?[0-7]{3}$")
 PORT_SCHEMA: dict[str, object] = {
     "type": ["integer", "string"],
@@ -156,6 +162,17 @@ def duration(value: str) -> int:
     if not re.fullmatch(r"(?:[0-9]{1,9}(?:h|ms|m|s))+", value, re.ASCII):
         raise ValueError('must be a duration such as "30s", "1m30s" or "500ms"')
     return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)(h|ms|m|s)", value))
+
+
+def size(value: str) -> int:
+    """A size, in bytes."""
+    number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]+)", value).groups()  # type: ignore[union-attr]
+    return round(float(number) * _BYTES[unit])
+
+
+def growth(value: str) -> tuple[float | None, int | None]:
+    """A share, 0.05 for "5%", or else a size in bytes."""
+    return (float(value[:-1]) / 100, None) if value.endswith("%") else (None, size(value))
 
 
 def octal(value: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError
@@ -12,6 +13,7 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.plan import (
     DEBIAN_PYTHONS,
     BasePlan,
+    BudgetPlan,
     BuildPlan,
     CachePlan,
     CheckPlan,
@@ -80,6 +82,7 @@ def make_plan(project: Project, config: Config, host: Platform, part: str = "") 
         cache=_cache(config),
         pins=_pins(project, config, guesses),
         members=_members(project, config, needs, guesses),
+        budget=_budget(config, repositories),
         part=part,
         guesses=tuple(guesses),
         notes=notes,
@@ -196,6 +199,16 @@ def _pins(project: Project, config: Config, guesses: list[Guess]) -> str:
         guesses.append(Guess("pins", project.pins or "none", reason))
         return project.pins
     return "" if config.pins == "none" else config.pins
+
+
+def _budget(config: Config, repositories: Sequence[str]) -> BudgetPlan | None:
+    if config.max_growth and not repositories:
+        raise ConfigError(
+            "tool.hatch-docker.max-growth: compares with what was pushed last, and neither `image` nor `registries` "
+            "names a registry"
+        )
+    share, growth = config.max_growth or (None, None)
+    return BudgetPlan(config.max_size or None, growth, share) if config.max_size or config.max_growth else None
 
 
 def _lock_kind(path: str) -> str:

@@ -76,6 +76,11 @@ def _run(
         with _timed(timings, "check"):
             _check(plan, built, host, ctx)
 
+    if plan.budget:
+        from hatch_docker.release.budget import check_budget
+
+        check_budget(plan, built, ctx)
+
     with _timed(timings, "documents"):
         documents = make_documents(plan, item, built, source, ctx)
 

@@ -114,6 +114,15 @@ class CheckPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetPlan:
+    """What an image may take, in bytes as stored; `growth` beyond the image last pushed, or `share` of that one's."""
+
+    size: int | None = None
+    growth: int | None = None
+    share: float | None = None            # 0.05 for 5 %
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigPlan:
     """What the image's configuration says (config.md)."""
 
@@ -165,6 +174,7 @@ class Plan:
     builder: str = ""                     # buildkit: a builder of buildx, or "podman"; "" for what there is
     cache: CachePlan = CachePlan()        # buildkit: a cache that machines share
     pins: str = ""                        # hatch-docker.lock, relative to the project's root; "" without
+    budget: BudgetPlan | None = None
     members: tuple[MemberPlan, ...] = ()  # the projects of the workspace that it depends on
     part: str = ""                        # which of several images of the project: NAME of images.NAME
     guesses: tuple[Guess, ...] = ()

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"config", "errors"},
     "project": {"errors", "process", "release.licences", "revision", "wheels.secrets"},
     "revision": {"errors", "process"},
-    "release": {"release", "__init__", "engines", "errors", "oci", "plan", "project", "wheels", *HANDS},
+    "release": {"release", "__init__", "answers", "engines", "errors", "oci", "plan", "project", "wheels", *HANDS},
     "needs": {"errors", "project", "release.names"},
     "workspace": {"errors", "project", "release.names"},
     "defaults": {"config", "errors", "needs", "oci.model", "plan", "project", "release.names"},
