@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatch_docker.leaks import Secrets
 from hatch_docker.progress import Progress
 from hatch_docker.store import Store, default_root, open_store
 
@@ -22,7 +23,8 @@ class Context:
 
     `connect` gives the one HTTP client; an unchanged build never asks for it. `pins` are what registries, mirrors
     and indexes are not asked again, None where the project has no lock. `lazy` takes a layer whose digest is known
-    for one that is there: a registry may have it, and who opens it gets a DamagedBlobError.
+    for one that is there: a registry may have it, and who opens it gets a DamagedBlobError. `secrets` are what must not
+    be in anything that is made.
     """
 
     store: Store
@@ -31,6 +33,7 @@ class Context:
     environ: Mapping[str, str]
     pins: Pins | None = None
     lazy: bool = False
+    secrets: Secrets = field(default_factory=Secrets)
 
     @property
     def client(self) -> Client:

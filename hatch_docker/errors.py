@@ -7,6 +7,7 @@
     ├── BuildError              the builder stage or the check failed
     │   └── SandboxError        the kernel refuses the sandbox
     ├── ImageError              an image, layer, layout or archive that breaks its specification
+    ├── SecretError             a secret of the build would be in what it makes
     ├── SignatureError          a signature is missing, or not the one asked for
     ├── RegistryError           a registry, an index or a mirror answered with a refusal
     │   └── TransientError      it kept failing in a way that may pass; exit status 75 (EX_TEMPFAIL)
@@ -49,6 +50,10 @@ class SandboxError(BuildError):
 
 class ImageError(HatchDockerError):
     """An image, layer, layout or archive breaks its specification."""
+
+
+class SecretError(HatchDockerError):
+    """A secret that the build used is in what it made."""
 
 
 class SignatureError(HatchDockerError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
@@ -31,7 +31,7 @@ def layer_by_key(
     """The layer remembered under a key, else made of `make()`'s entries; and whether it was remembered.
 
     `key` stands for the entries' contents; the compression is added to it here. Two builds that want the
-    same layer at once make it once.
+    same layer at once make it once. Raises SecretError where a secret of the build is in it; then it is not kept.
     """
     found = recall_layer(key, compression, ctx)
     if found is not None:
@@ -44,10 +44,15 @@ def layer_by_key(
 
         entries = make()
         with ctx.store.writer() as writer:
-            fact = asdict(write_layer(entries, writer, compression))
+            fact = asdict(write_layer(map(plain, entries), writer, compression, ctx.secrets.watch()))
             writer.commit()
         ctx.store.remember(KIND, _full(key, compression), fact)
     return _layer(fact, compression, ctx), False
+
+
+def plain(entry: Entry) -> Entry:
+    """The entry without the bits that would run it as another user (setuid, setgid): nothing of ours has them."""
+    return replace(entry, mode=entry.mode & ~0o6000) if entry.mode & 0o6000 else entry
 
 
 def _full(key: str, compression: Compression) -> str:

@@ -17,7 +17,7 @@ from hatch_docker.outputs import check_free, remove_leftovers, replacing
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
 from hatch_docker.receipt import Receipt, make_receipt, summary
-from hatch_docker.release.attachments import follower, make_documents, write_documents
+from hatch_docker.release.attachments import check_documents, follower, make_documents, write_documents
 from hatch_docker.release.deliver import Delivery, Lower, check_destinations, deliver, failure
 from hatch_docker.release.names import index_annotations
 from hatch_docker.report import write_report
@@ -36,6 +36,7 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
             from hatch_docker.release.cosign import check_signing
 
             check_signing(plan.sign, source.root, ctx.environ)
+        ctx.secrets.later("push", lambda: _logins(plan, ctx))
     timings: dict[str, float] = {}
     for path in outputs(plan, directory):
         check_free(path)
@@ -83,6 +84,7 @@ def _run(
 
     with _timed(timings, "documents"):
         documents = make_documents(plan, item, built, source, ctx)
+        check_documents(item, documents, ctx)
 
     archive, facts = outputs(plan, directory)
     if plan.archive:
@@ -107,9 +109,24 @@ def _run(
             plan, item, built, archive=archive.name if plan.archive else "", documents=documents, loaded=loaded,
             deliveries=deliveries, timings=timings,
         )  # fmt: skip
+        ctx.secrets.check("the receipt", receipt.to_json())
         with replacing(facts) as stream:
             stream.write(receipt.to_json())
     return receipt
+
+
+def _logins(plan: Plan, ctx: Context) -> Iterator[tuple[str, str]]:
+    """What a push is let in with, and signs with."""
+    from hatch_docker.oci.auth import credential_for
+    from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.release.cosign import signing_secrets
+
+    for repository in plan.repositories:
+        name = parse_reference(repository)
+        if credential := credential_for(name.registry, ctx.environ, name.repository):
+            yield f"the password of {name.registry}", credential.password or credential.identity_token
+    if plan.sign is not None:
+        yield from signing_secrets(plan.sign, ctx.environ)
 
 
 def _lower(built: Sequence[Built]) -> Lower:

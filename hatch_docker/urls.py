@@ -116,16 +116,24 @@ def with_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, dict[st
 
 
 def _netrc(host: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    entry = _entries(environ).get(host)
+    return (entry[0], entry[2]) if entry else None
+
+
+def netrc_passwords(environ: Mapping[str, str]) -> dict[str, str]:
+    """Every password in the user's netrc, by its host."""
+    return {host: entry[2] for host, entry in _entries(environ).items()}
+
+
+def _entries(environ: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
     path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME", "/"), ".netrc")
     if not os.path.isfile(path):  # noqa: PTH113 - Path's own raises where a directory is closed
-        return None
+        return {}
     import netrc
 
     with contextlib.suppress(OSError, netrc.NetrcParseError, UnicodeDecodeError):
-        entry = netrc.netrc(str(path)).hosts.get(host)
-        if entry:
-            return entry[0], entry[2]
-    return None
+        return netrc.netrc(str(path)).hosts
+    return {}
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:

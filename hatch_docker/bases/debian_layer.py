@@ -91,12 +91,13 @@ def _known(store: Store, key: str) -> Made | None:
 
 def _make(store: Store, key: str, compression: Compression, assemble: Assemble) -> Made:
     from hatch_docker.bases.rootfs import MTIME, workspace
+    from hatch_docker.layers import plain
 
     with workspace(store) as place:
         contents = assemble(place)
         entries = contents.entries
         with store.writer() as writer:
-            facts = write_layer(entries.values(), writer, compression)
+            facts = write_layer(map(plain, entries.values()), writer, compression)
             writer.commit()
     made = Made(
         facts,

@@ -37,6 +37,9 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
         raise BaseImageError(f"base {plan.name}: {error}") from error
     except RegistryError as error:
         raise error.saying(f"base {plan.name}: {error}; {_way_out(error, ctx)}") from error
+    for credential in remote.known.credentials.values():
+        if credential is not None:
+            ctx.secrets.add(f"the password of {reference.registry}", credential.password or credential.identity_token)
     return base_of(plan, image, ctx, digest=pinned.digest, source=str(pinned))
 
 

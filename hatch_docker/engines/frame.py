@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,11 +29,20 @@ def open_target(
     plan: Plan, platform: Platform, compression: Compression, source: Source, ctx: Context
 ) -> tuple[Base, Target]:
     """The base of a plan and what wheels must fit on it; raises BaseImageError where it is not for the project."""
+    for name in plan.build.secrets:
+        ctx.secrets.add(f"the value of {name} (build.secrets)", ctx.environ.get(name, ""))
+    ctx.secrets.later("logins", lambda: _logins(plan, source, ctx))
     base = open_base(located(plan.base, source.root), platform, ctx, compression=compression)
     check_python(base, plan.requires_python)
     if plan.python and base.interpreter.short != plan.python:
         raise BaseImageError(f"base {base.name} has Python {base.interpreter.version}, not {plan.python} as asked for")
     return base, Target(base.interpreter.version, platform, base.libc)
+
+
+def _logins(plan: Plan, source: Source, ctx: Context) -> Iterable[tuple[str, str]]:
+    from hatch_docker.wheels.logins import logins
+
+    return logins(plan, source.root, ctx.environ)
 
 
 def located(plan: BasePlan, root: Path) -> BasePlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -21,6 +21,10 @@ __all__ = [
 
 OPAQUE = ".wh..wh..opq"
 WHITEOUT = ".wh."
+
+
+Watch = Callable[[str], Callable[[bytes], None]]
+"""What is shown a layer's files: a path, then piece by piece what is in it."""
 
 
 class Writable(Protocol):
@@ -89,10 +93,13 @@ class _Sink:
         )  # fmt: skip
 
 
-def write_layer(entries: Iterable[Entry], out: Writable, compression: Compression) -> LayerFacts:
+def write_layer(
+    entries: Iterable[Entry], out: Writable, compression: Compression, watch: Watch | None = None
+) -> LayerFacts:
     """Write entries as one layer, sorted by path with hard links last, and return what it came to.
 
-    The same entries in any order give the same bytes. Contents are streamed. Raises ImageError for two
+    The same entries in any order give the same bytes. Contents are streamed; `watch` is shown the path and the target
+    of each entry, and its content, and may raise. Raises ImageError for two
     entries of one path, an entry below a file, a path that is not as `safe_path` gives it, and a file whose
     content is not as long as its entry says.
     """
@@ -101,13 +108,16 @@ def write_layer(entries: Iterable[Entry], out: Writable, compression: Compressio
     _check_paths(ordered)
     sink = _Sink(out, compression)
     for entry in ordered:
+        feed = watch(entry.path) if watch else _unseen
+        feed(f"{entry.path}\0{entry.target}\0".encode(errors="surrogateescape"))
         if entry.kind != "file":
             sink.write(pack_header(entry, 0))
         elif isinstance(entry.content, bytes):
             size = len(entry.content)
+            feed(entry.content)
             sink.write(pack_header(entry, size) + entry.content + bytes(-size % BLOCK))
         else:
-            _write_file(sink, entry)
+            _write_file(sink, entry, feed)
     sink.write(END)
     return sink.finish()
 
@@ -127,7 +137,11 @@ def _check_paths(entries: list[Entry]) -> None:
             raise ImageError(f"{path} cannot be in a layer in which {parent} is a {kinds[parent]}")
 
 
-def _write_file(sink: _Sink, entry: Entry) -> None:
+def _unseen(_piece: bytes) -> None:
+    """Nobody looks."""
+
+
+def _write_file(sink: _Sink, entry: Entry, feed: Callable[[bytes], None]) -> None:
     content = entry.content
     if content is None:
         if entry.size:
@@ -148,6 +162,7 @@ def _write_file(sink: _Sink, entry: Entry) -> None:
             left -= len(chunk)
             if left < 0:
                 break
+            feed(chunk)
             sink.write(chunk)
     if left:
         raise ImageError(f"{entry.path} changed while it was read: {size} bytes were expected")

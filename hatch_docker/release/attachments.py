@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.errors import ConfigError
+from hatch_docker.errors import ConfigError, SecretError
 from hatch_docker.oci.model import Descriptor, Image, Index
 from hatch_docker.outputs import replacing
 from hatch_docker.store import file_digest, key_of
@@ -108,6 +108,31 @@ def _written(name: str, bill: Bill) -> dict[str, Any]:
     from hatch_docker.release.cyclonedx import cyclonedx
 
     return cyclonedx(bill)
+
+
+def check_documents(item: Image | Index, documents: Sequence[Document], ctx: Context) -> None:
+    """Raise SecretError where a secret of the build is in a manifest, a configuration or a document.
+
+    Each is searched for all that a build may use when it is new, and always for what costs nothing to know.
+    """
+    images = item.images if isinstance(item, Index) else (item,)
+    texts = {f"the manifest {item.digest}": item.index if isinstance(item, Index) else item.manifest}
+    for image in images:
+        texts |= {f"the manifest {image.digest}": image.manifest, f"the configuration of {image.digest}": image.config}
+    key = key_of(item.digest, [document.digest for document in documents])
+    new = ctx.store.recall("searched", key) is None
+    if new:
+        ctx.secrets.ask()
+        texts |= {document.file: stored(document, ctx) for document in documents}
+    try:
+        for where, data in texts.items():
+            ctx.secrets.check(where, data)
+    except SecretError:
+        for document in documents:
+            ctx.store.blob_path(document.digest).unlink(missing_ok=True)
+        raise
+    if new:
+        ctx.store.remember("searched", key, True)
 
 
 def write_documents(documents: Sequence[Document], directory: Path, ctx: Context) -> None:

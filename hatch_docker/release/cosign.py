@@ -7,7 +7,7 @@ https://docs.sigstore.dev/cosign. Of 2 and 3 alike the signatures that every ver
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,6 +112,14 @@ def key_secrets(sign: SignPlan, environ: Mapping[str, str]) -> tuple[str, ...]:
     """The key itself, where it is in a variable."""
     value = environ.get(sign.key.removeprefix(_ENVIRONMENT), "") if sign.key.startswith(_ENVIRONMENT) else ""
     return (value,) if value else ()
+
+
+def signing_secrets(sign: SignPlan, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What signing takes that nobody may see, and what each is."""
+    for name in SECRETS:
+        yield f"the value of {name}", environ.get(name, "")
+    for value in key_secrets(sign, environ):
+        yield f"the key in {sign.key}", value
 
 
 def key_identity(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> str:

@@ -179,6 +179,8 @@ def _stored(source: Sdist, builder: Builder, known: Sequence[str], pins: Sequenc
 
     def make(directory: Path) -> None:
         wheel = _build(source, builder, known, pins, directory)
+        if builder.plan.secrets:
+            builder.ctx.secrets.check_wheel(wheel)
         store.remember("wheel", key, {"name": wheel.name, "digest": file_digest(wheel)})
 
     for _ in range(2):

@@ -209,6 +209,62 @@ def test_a_secret_of_the_build(ending: str, home: Path, tmp_path: Path, cache: P
     assert told(outcome, cache, start) == []
 
 
+WRITING_HOOK = '''
+import base64, os
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+class Hook(BuildHookInterface):
+    def initialize(self, version, build_data):
+        if self.target_name == "wheel":
+            secret = os.environ["BUILD_KEY"]
+            with open("generated.py", "w") as stream:
+                stream.write("KEY = " + repr(WRITTEN))
+            build_data["force_include"]["generated.py"] = "generated.py"
+'''
+
+
+@pytest.mark.parametrize(
+    "written", ["secret", "base64.b64encode(('user:' + secret).encode()).decode()"], ids=["as it is", "in a login"]
+)
+def test_a_secret_that_a_build_writes_into_its_wheel(written: str, home: Path, tmp_path: Path, cache: Path) -> None:
+    """The error names the file; no image, no document and no wheel of it is kept, and the next build finds it too."""
+    need_sandbox()
+    start = time.time()
+    project = write_project("hello", tmp_path / "p", options='[tool.hatch-docker.build]\nsecrets = ["BUILD_KEY"]')
+    (project / "hatch_build.py").write_text(f"# {tmp_path}\n" + WRITING_HOOK.replace("WRITTEN", written))
+    with (project / "pyproject.toml").open("a") as stream:
+        stream.write("\n[tool.hatch.build.hooks.custom]\n")
+    own = {"UV_DEFAULT_INDEX": os.environ["UV_DEFAULT_INDEX"]} if "UV_DEFAULT_INDEX" in os.environ else {}
+    for _ in range(2):
+        refused = run_build(project, cache, variables=variables(home, BUILD_KEY=mark("written"), **own))
+        assert refused.status == 1, refused.output
+        assert "the value of BUILD_KEY (build.secrets) is in /generated.py of the image" in refused.output
+        assert "Traceback" not in refused.output
+        assert told(refused, cache, start) == []
+        assert not list(refused.directory.glob("*"))
+
+
+@pytest.mark.parametrize("where", ["the code", "files", "env"])
+def test_a_login_that_is_in_the_project(where: str, index: FakeIndex, home: Path, tmp_path: Path, cache: Path) -> None:
+    """The password that the index was given is in no layer and no configuration, whoever wrote it there."""
+    options = {
+        "files": '[[tool.hatch-docker.files]]\nsource = "settings.txt"\ntarget = "/srv/settings.txt"',
+        "env": f'env = {{ PASSWORD = "{mark("index")}" }}',
+    }
+    project = needing_gadget(write_project("hello", tmp_path / "p", options=options.get(where, "")))
+    (project / "settings.txt").write_text(f"password: {mark('index')}\n")
+    if where == "the code":
+        with (project / "hello.py").open("a") as stream:
+            stream.write(f"PASSWORD = {mark('index')!r}\n")
+    refused = run_build(project, cache, variables=variables(home, UV_INDEX_URL=index.url_with_login))
+    assert refused.status == 1, refused.output
+    assert f"the login of the index {index.url}" in refused.output
+    place = {"the code": "site-packages/", "files": "/srv/settings.txt of the image", "env": "the configuration of"}
+    assert place[where] in refused.output
+    assert mark("index") not in refused.output
+    assert not list(refused.directory.glob("*"))
+
+
 def test_the_password_of_a_registry(home: Path, tmp_path: Path, cache: Path) -> None:
     """From Docker's configuration, to that registry alone; and nothing of it is told when it is refused."""
     start = time.time()

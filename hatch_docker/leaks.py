@@ -1,0 +1,124 @@
+"""The secrets of a build, looked for in what it makes: exact values, however they are usually written.
+
+Layers are searched as they are written, so that one with a secret in it is never kept, and one that is known was
+searched when it was made: to search it again would take what no cache may hold, the values of then. Documents are
+searched before they are written. What is looked for is in memory alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hatch_docker.errors import HatchDockerError, SecretError
+
+LEAST = 6  # characters: a shorter word is in any file by chance
+PIECE = 1 << 18  # bytes
+LEAST_ENCODED = 8  # characters of what a secret is encoded to
+
+Feed = Callable[[bytes], None]
+Named = Iterable[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Secrets:
+    """What a build knows that nobody else may: values, by what they are; and where more are found once it matters.
+
+    `sources` are asked when something is searched that is new, at most once: they may read files or run programs.
+    """
+
+    known: dict[str, str] = field(default_factory=dict, repr=False)
+    sources: dict[str, Callable[[], Named]] = field(default_factory=dict)
+    needles: dict[bytes, str] = field(default_factory=dict, repr=False)
+    guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, what: str, value: str) -> None:
+        """Note a value; `what` is how an error calls it."""
+        value = value.strip()
+        if len(value) >= LEAST and value not in self.known:
+            self.known[value] = what
+            self.needles.update((needle, what) for needle in spellings(value))
+
+    def later(self, name: str, source: Callable[[], Named]) -> None:
+        """Note where more values can be had; a source that fails has none."""
+        self.sources.setdefault(name, source)
+
+    def watch(self) -> Callable[[str], Feed] | None:
+        """What searches the pieces of one file after the other; None where there is nothing to look for."""
+        self.ask()
+        if not self.needles:
+            return None
+        return lambda path: _Search(dict(self.needles), f"/{path} of the image").feed
+
+    def check_wheel(self, path: Path) -> None:
+        """Raise SecretError where a value is in a file of a wheel, before it is kept; what is no zip is no wheel."""
+        import zipfile
+
+        watch = self.watch()
+        if watch is None:
+            return
+        with contextlib.suppress(zipfile.BadZipFile, NotImplementedError), zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                feed = watch(member.filename)
+                feed(member.filename.encode(errors="surrogateescape"))
+                with archive.open(member) as stream:
+                    while piece := stream.read(PIECE):
+                        feed(piece)
+
+    def check(self, where: str, data: bytes) -> None:
+        """Raise SecretError where a value that is known by now is in a document."""
+        if self.needles:
+            _Search(self.needles, where).feed(data)
+
+    def ask(self) -> None:
+        """Ask the sources for their values."""
+        with self.guard:
+            while self.sources:
+                _, source = self.sources.popitem()
+                with contextlib.suppress(HatchDockerError):
+                    for what, value in source():
+                        self.add(what, value)
+
+
+class _Search:
+    """Looks for words in a stream of pieces, also where one ends in the next piece."""
+
+    def __init__(self, needles: dict[bytes, str], where: str) -> None:
+        self._needles = needles
+        self._where = where
+        self._longest = max(map(len, needles))
+        self._tail = b""
+
+    def feed(self, piece: bytes) -> None:
+        """Search one more piece; raises SecretError."""
+        data = self._tail + piece if self._tail else piece
+        for needle, what in self._needles.items():
+            if needle in data:
+                raise SecretError(
+                    f"{what} is in {self._where}: nothing is written or pushed; take it out of there, and change it, "
+                    "since it may be elsewhere too"
+                )
+        self._tail = data[-self._longest + 1 :] if self._longest > 1 else b""
+
+
+def spellings(value: str) -> Iterator[bytes]:
+    """A value as it is, as in URLs, in JSON and in Python's quotes, and in base64 wherever it stands in other text."""
+    import base64
+    import json
+    from urllib.parse import quote, quote_plus
+
+    raw = value.encode(errors="surrogateescape")
+    yield raw
+    texts = {quote(raw, safe=""), quote(raw), quote_plus(raw), repr(value)[1:-1]}
+    texts |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    yield from (text.encode(errors="surrogateescape") for text in texts if text != value)
+    for before in range(3):
+        # Of the characters that nothing before and after can change.
+        start, end = (8 * before + 5) // 6, 8 * (before + len(raw)) // 6
+        if end - start >= LEAST_ENCODED:
+            padded = bytes(before) + raw
+            yield base64.b64encode(padded)[start:end]
+            yield base64.urlsafe_b64encode(padded)[start:end]
