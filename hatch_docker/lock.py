@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.errors import ConfigError
+from hatch_docker.errors import BuildError, ConfigError
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.outputs import replacing
 from hatch_docker.pins import NAME, RELOCK, Entry, Pins, parse_pins, pins_of, pins_toml, question_of
@@ -113,14 +113,16 @@ def _ask(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Base:
     from hatch_docker.oci.compression import Compression
 
     compression = Compression(plan.compression)
-    if plan.build.isolated and platform.architecture != host_platform().architecture:
-        ctx.progress.warn(f"what compiles for {platform} is locked on such a machine only: run the same there")
+    try:
+        base = gather(plan, platform, source, ctx).base
+    except BuildError as error:
+        if platform.architecture == host_platform().architecture:
+            raise
+        ctx.progress.warn(f"what compiles for {platform} is locked on such a machine, run the same there: {error}")
         from hatch_docker.wheels.lock import pin
 
         base, target = open_target(plan, platform, compression, source, ctx)
         pin(plan.lock, source.root, target, ctx)
-    else:
-        base = gather(plan, platform, source, ctx).base
     find_system(base, ctx)
     compiler_base(base, ctx, compression)  # another architecture's Python may have to compile for this one
     return base
@@ -199,10 +201,12 @@ def _check(plan: Plan, platform: Platform, row: Entry, source: Source, ctx: Cont
         suite = row.get("suite") or plan.base.location
         if any(not one.is_wheel for one in pin(plan.lock, source.root, target, ctx)):
             _check_packages(plan.base, suite, platform, foreign(plan.build), ctx)
-    if plan.build.isolated:
+    # A pure wheel for another architecture comes out of this one's builder, whose packages are checked for itself.
+    here = platform.architecture == host_platform().architecture
+    if plan.build.isolated and here:
         _check_packages(plan.base, row.get("suite") or plan.base.location, platform, plan.build, ctx)
         pin_requirements(plan.build.requires, source.root, target, ctx)
-    for own in own_projects(plan, target, source):
+    for own in own_projects(plan, target, source) if here or not plan.build.isolated else ():
         pin_requirements(own.source.requires(), own.source.root, target, ctx)
 
 

@@ -30,6 +30,17 @@ LIMIT = 32 << 20  # bytes of a file; ours have some 60 KB
 RELOCK = "run `hatch-docker lock`"
 FACT = "pins-file"
 
+
+def _is_time(value: Any) -> bool:
+    """Whether a value is a time as we write it: 2026-11-24T03:14:15Z."""
+    from datetime import datetime
+
+    try:
+        return isinstance(value, str) and datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").year > 1970  # noqa: DTZ007
+    except ValueError:
+        return False
+
+
 # What makes a question, by kind of entry; everything else of an entry is the answer.
 QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "base": ("name",),
@@ -39,28 +50,30 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
 _SHA256 = "[0-9a-f]{64}"
 _WORD = r"[^\x00-\x20\x7f]+"
 _LINE = r"[^\x00-\x1f\x7f]+"
-_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
-# What an entry's fields must be: a pattern, a type, a list of either, or a list of tables; "?" may be left out.
+_PLATFORM = "[a-z0-9]+/[a-z0-9]+(?:/[a-z0-9]+)?"
+_PYTHON = r"3\.\d{1,3}\.\d{1,3}[a-z0-9.+]*"
+_LIBC = r"(?:glibc|musl) \d{1,3}\.\d{1,3}(?:\.\d{1,3})?"
+# What an entry's fields must be: a pattern, a type, a check, a list of these, or a list of tables; "?" may be left out.
 _FIELDS: Mapping[str, Mapping[str, Any]] = {
     "base": {
         "name": _LINE, "digest?": f"sha256:{_SHA256}",
         "platforms": [{
-            "platform": _WORD, "digest?": f"sha256:{_SHA256}", "python": _WORD, "libc": _LINE, "suite?": "[a-z]+",
+            "platform": _PLATFORM, "digest?": f"sha256:{_SHA256}", "python": _PYTHON, "libc": _LIBC, "suite?": "[a-z]+",
         }],
     },
     "debian": {
         "for": "base|runtime|system|builder", "suite": "[a-z]+", "architecture": "[a-z0-9]+", "slim?": bool,
-        "asked": [_WORD], "as-of?": _TIME,
+        "asked": [_WORD], "as-of?": _is_time,
         "packages": [{
             "name": "[a-z0-9][a-z0-9+.-]+", "version": _WORD, "architecture": "[a-z0-9]+", "archive": "main|security",
             "path": r"(?!/)(?!(?:.*/)?\.\.(?:/|$))[^\x00-\x20\x7f]+", "size": int, "sha256": _SHA256,
         }],
     },
     "requirements": {
-        "platform": _WORD, "python": _WORD, "libc": _LINE, "asked": [_LINE],
+        "platform": _PLATFORM, "python": _PYTHON, "libc": _LIBC, "asked": [_LINE],
         "files": [{
             "name": _WORD, "version": _WORD, "file": r"[^\x00-\x20\x7f/\\]+", "url": r"(?:https?://|file:///|project:)\S+",
-            "sha256": _SHA256, "size?": int, "uploaded?": _TIME,
+            "sha256": _SHA256, "size?": int, "uploaded?": _is_time,
         }],
     },
 }  # fmt: skip
@@ -174,8 +187,10 @@ def _check(expected: Any, value: Any, place: str, name: str) -> None:
         good = good and set(value) <= {field_name.rstrip("?") for field_name in expected}
     elif isinstance(expected, str):
         good = isinstance(value, str) and re.fullmatch(expected, value) is not None
+    elif isinstance(expected, type):
+        good = type(value) is expected and (not isinstance(value, int) or value >= 0)
     else:
-        good = type(value) is expected and (expected is bool or value >= 0)
+        good = expected(value)
     if not good:
         raise ConfigError(f"{name}: {place} is not as `hatch-docker lock` writes it; {RELOCK} without it")
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hatch_docker.bases import Base, open_base
 from hatch_docker.bases.debian import make_debian_base
@@ -98,6 +100,9 @@ def test_the_file_says_what_it_is_and_is_the_same_for_the_same_answers() -> None
     ('asked = ["libpq5"]', 'asked = "libpq5"', "asked"),
     ('libc = "glibc 2.41"', 'libc = "glibc\\n2.41"', "libc"),
     ('libc = "glibc 2.41"', 'libcc = "glibc 2.41"', "not as"),
+    ('python = "3.13.5"', 'python = "three"', "python"),
+    ('platform = "linux/amd64"', 'platform = "Linux"', "platform"),
+    ("2026-01-02T03:04:05Z", "2026-02-30T03:04:05Z", "as-of"),
     ("version = 1", "version = 2", "version 2"),
     ("[[base]]", "[[bass]]", "'bass'"),
     ("version = 1", "version = = 1", "not valid TOML"),
@@ -111,6 +116,23 @@ def test_a_file_that_is_not_ours_is_refused_by_its_field(old: str, new: str, pla
     assert place in str(caught.value)
     assert "hatch-docker" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_whatever_stands_in_the_file_is_read_or_refused(source: random.Random) -> None:
+    """Bytes changed, lost and doubled: pins that can be looked up, or one line."""
+    data = bytearray(file_of(ENTRIES))
+    for _ in range(source.randint(1, 4)):
+        at = source.randrange(len(data))
+        other = source.choice((b"", b'"', b"[", b"9", b"\xff", bytes(data[at : at + 60])))
+        data[at : at + source.choice((0, 1, 1, 40))] = other
+    try:
+        found = parse_pins(bytes(data), "x.lock")
+    except ConfigError as error:
+        assert "\n" not in str(error)
+    else:
+        parse_pins(pins_toml(found), "x.lock")
 
 
 def test_what_was_read_is_remembered_by_its_contents(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ def _check_pinned(image: Image, plan: BasePlan, platform: Platform, ctx: Context
     entry = ctx.pins.find("base", {"name": plan.name}) if ctx.pins is not None and not ctx.pins.ask else None
     if entry is None:
         return
-    pinned = next((one["digest"] for one in entry["platforms"] if one["platform"] == str(platform)), "nothing")
+    rows = {one["platform"]: one for one in entry["platforms"]}
+    pinned = rows.get(str(platform), {}).get("digest", "nothing")
     if pinned != image.digest:
         raise BaseImageError(
             f"base {plan.name} is {image.digest} for {platform}, and {pinned} in the project's lock; "
