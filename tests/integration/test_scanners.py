@@ -1,0 +1,111 @@
+"""What others find in our images: syft names the packages that our SBOM names, no more and no less."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.validate import validate
+from hatch_docker.release.bill import make_bill
+from hatch_docker.release.cyclonedx import cyclonedx
+from hatch_docker.release.inventory import read_inventory
+from tests.conftest import need
+from tests.fakes.bases import context, file, layer_of
+from tests.fakes.images import AMD64
+from tests.fakes.installed import installed
+from tests.integration.builds import Outcome, build
+from tests.projects import write_project
+
+pytestmark = pytest.mark.engine
+
+KINDS = ("python", "deb", "apk")
+
+
+def syft(archive: Path) -> set[str]:
+    """The purls of the packages of Python and of the system that syft finds; pip installs it beside Python."""
+    program = shutil.which("syft", path=str(Path(sys.executable).parent)) or need("syft")
+    environ = {**os.environ, "SYFT_CHECK_FOR_APP_UPDATE": "false"}
+    command = [program, "scan", "--quiet", "--output", "json", f"oci-archive:{archive}"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return {one["purl"] for one in json.loads(done.stdout)["artifacts"] if one["type"] in KINDS}
+
+
+def ours(document: dict[str, Any]) -> set[str]:
+    """Those of our document, without what is compiled into a package: no scanner sees that."""
+    purls = (one.get("purl", "") for one in document["components"])
+    return {purl for purl in purls if purl.startswith(("pkg:pypi/", "pkg:deb/", "pkg:apk/"))}
+
+
+def documents(outcome: Outcome) -> dict[str, dict[str, Any]]:
+    """The SBOMs by their format, found valid."""
+    files = {one["format"]: outcome.directory / one["file"] for one in outcome.receipt["sbom"]}
+    found = {name: json.loads(path.read_bytes()) for name, path in files.items()}
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(found["cyclonedx"])) is None
+    assert validate_full_spdx_document(JsonLikeDictParser().parse(found["spdx"])) == []
+    return found
+
+
+@pytest.mark.network
+def test_syft_finds_what_our_sbom_names(tmp_path: Path, cache: Path) -> None:
+    """With the same purls, architecture, distribution and source package; each with its hash; both formats alike."""
+    project = write_project("fastapi-numpy", tmp_path / "p", options='sbom = ["cyclonedx", "spdx"]')
+    outcome = build(project, cache)
+    found = documents(outcome)
+    named = ours(found["cyclonedx"])
+    assert syft(outcome.archive) == named
+    assert {purl for purl in named if purl.startswith("pkg:pypi/numpy@")}
+    in_spdx = {
+        ref["referenceLocator"] for package in found["spdx"]["packages"] for ref in package.get("externalRefs", ())
+    }
+    assert named <= in_spdx
+    assert all(one.get("hashes") for one in found["cyclonedx"]["components"] if one["type"] == "library")
+
+
+@pytest.mark.network
+def test_what_is_compiled_into_a_wheel_is_named(tmp_path: Path, cache: Path) -> None:
+    """PEP 770: cryptography says which OpenSSL it brings, which no scanner shows."""
+    project = write_project("hello", tmp_path / "p", options='sbom = ["cyclonedx", "spdx"]')
+    text = (project / "pyproject.toml").read_text()
+    text = text.replace("[project.scripts]", 'dependencies = ["cryptography"]\n\n[project.scripts]')
+    (project / "pyproject.toml").write_text(text)
+    outcome = build(project, cache)
+    found = documents(outcome)
+    (wheel,) = [one for one in found["cyclonedx"]["components"] if one["name"] == "cryptography"]
+    inside = {part["name"]: part for part in wheel["components"]}
+    assert inside["openssl"]["version"]
+    assert {"pyo3", "openssl-sys"} <= set(inside)
+    assert "openssl" in {package["name"] for package in found["spdx"]["packages"]}
+    assert not any("openssl" in purl and "generic" in purl for purl in syft(outcome.archive))
+
+
+@pytest.mark.parametrize("system", ["debian", "alpine"])
+def test_syft_on_a_base_of_somebody_else(system: str, tmp_path: Path) -> None:
+    """A database of packages as Debian or Alpine write it, and the base's own pip."""
+    ctx = context(tmp_path / "cache")
+    musl = "C:Q1qKcZ+j23xssAXmgQhkOO8dHnbWw=\nP:musl\nV:1.2.5-r9\nA:x86_64\nT:libc\nL:MIT\no:musl\n\n"
+    alpine = layer_of([
+        file("lib/apk/db/installed", musl),
+        file("etc/os-release", "ID=alpine\nVERSION_ID=3.22.1\n"), file("etc/alpine-release", "3.22.1\n"),
+    ])  # fmt: skip
+    plan, built = installed(ctx, system=alpine if system == "alpine" else None)
+    validate(built.image)
+    document = cyclonedx(make_bill(plan, built, read_inventory(built.image.layers, ctx)))
+    archive = tmp_path / "image.tar"
+    with archive.open("wb") as stream:
+        write_archive(built.image, ["app:1"], stream, host=AMD64)
+    # Of a package that was removed, and whose configuration stayed, syft makes no difference.
+    removed = {"pkg:deb/debian/gone@1?arch=amd64&distro=debian-13"} if system == "debian" else set()
+    assert syft(archive) == ours(document) | removed
