@@ -11,7 +11,7 @@ import fnmatch
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def member_places(root: Path, config: Config) -> dict[str, Path]:
     found: dict[str, Path] = {}
     above: Config = {}
     for place in (root, *root.parents):
-        table = _config_of(place)
+        table = _config_of(place, root)
         if table and (members := _members(place, table)) and (place == root or root.resolve() in members):
             found |= {name: path for path in sorted(members) if (name := _project_name(path))}
             above = table if place != root else {}
@@ -85,16 +85,20 @@ def is_member(root: Path) -> bool:
 
 def _workspaces(root: Path) -> Iterator[Path]:
     for place in root.parents:
-        if root.resolve() in _members(place, _config_of(place)):
+        if root.resolve() in _members(place, _config_of(place, root)):
             yield place
         if (place / ".git").exists():
             break
 
 
-def _config_of(place: Path) -> Config:
-    """The tables of a directory above, if it may have one that matters."""
+def _config_of(place: Path, root: Path) -> Config:
+    """The tables of a directory above the project at `root`, if it may have one that matters.
+
+    Files of other people do not count: whoever may write to /tmp must not have a say in what is built there.
+    """
     tables: list[dict[str, Any]] = []
-    texts = [(place / name, _text(place / name)) for name in ("pyproject.toml", "hatch.toml")]
+    owners = {0, os.getuid(), root.stat().st_uid}
+    texts = [(place / name, _text(place / name, owners)) for name in ("pyproject.toml", "hatch.toml")]
     for path, text in texts if any(b"workspace" in text for _, text in texts) else ():
         try:
             tables.append(tomllib.loads(text.decode()))
@@ -107,9 +111,9 @@ def _config_of(place: Path) -> Config:
     return {**own, "tool": {**tool, "hatch": {**tool.get("hatch", {}), **hatch}}}
 
 
-def _text(path: Path) -> bytes:
+def _text(path: Path, owners: Collection[int]) -> bytes:
     try:
-        return path.read_bytes()
+        return path.read_bytes() if path.stat().st_uid in owners else b""
     except OSError:
         return b""
 

@@ -87,6 +87,19 @@ def test_beyond_the_repository_nothing_counts(tmp_path: Path) -> None:
     assert places(inner) == {}
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_the_files_of_others_do_not_count(tmp_path: Path) -> None:
+    """Whoever may write to a directory above, such as /tmp, has no say in what goes into an image."""
+    (tmp_path / "pyproject.toml").write_text(UV_WORKSPACE)
+    for name in ("app", "lib"):
+        write_member(tmp_path / "packages" / name, name)
+    assert places(tmp_path / "packages/app") == {"lib": "lib"}
+    os.chown(tmp_path / "pyproject.toml", 12345, 12345)
+    assert places(tmp_path / "packages/app") == {}
+    os.chown(tmp_path / "packages/app", 12345, 12345)  # a checkout that somebody else owns, whole
+    assert places(tmp_path / "packages/app") == {"lib": "lib"}
+
+
 def test_needs_of_members_stand_for_them() -> None:
     """With their extras, and the marker under which they are needed; in a circle too; itself is its extras."""
     core = project(name="Core", version="0.3", dependencies=("idna; python_version < '4'",), extras={}, groups={})
