@@ -32,7 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -155,21 +155,22 @@ class Measurement:
             sys.exit(f"{self.row.name}, {case}: the image did {'not ' if changes else ''}change")
         print(f"{self.row.name:16}{case:12}{self.times[case][-1]:8.2f} s", file=sys.stderr, flush=True)
 
-    def round(self, number: int, *, last: bool) -> None:
-        """Each case once; sizes in the last round, as they take a while."""
+    def round(self, number: int) -> None:
+        """Each case once; sizes in the first round only, as they take a while."""
         self.place.forget()
         for path in self.row.kept(self.place):
             if path.exists():
                 remove(path)
         self.build("cold", changes=True)
         self.build("unchanged", changes=False)
-        old = saved(self.place, self.image) if last else {}
+        old = {} if self.sizes else saved(self.place, self.image)
         self._edit(PYTHON_FILE, f"# edit {number}")
         self.build("python", changes=True)
-        new = saved(self.place, self.image) if last else {}
-        self.sizes["unpacked"] = sum(size for size, _ in new.values())
-        self.sizes["compressed"] = sum(size for _, size in new.values())
-        self.sizes["pushed"] = sum(size for layer, (_, size) in new.items() if layer not in old)
+        if not self.sizes:
+            new = saved(self.place, self.image)
+            self.sizes["unpacked"] = sum(size for size, _ in new.values())
+            self.sizes["compressed"] = sum(size for _, size in new.values())
+            self.sizes["pushed"] = sum(size for layer, (_, size) in new.items() if layer not in old)
         self._edit(C_FILE, f'const char edit_{number}[] = "edit {number}";')
         self.build("c", changes=True)
         self.place.docker("run", "--rm", "--network=none", "--entrypoint=", self.image, *COMMAND)
@@ -310,6 +311,27 @@ def make_project(directory: Path) -> Path:
     return project
 
 
+def measure(rows: Sequence[Row], runs: int, base: Path | None, above: Path | None) -> None:
+    """Measure some rows and keep their figures, after each round."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    directory = Path(tempfile.mkdtemp(dir=above, prefix="seed-"))
+    try:
+        with place_in(directory, base) as place:
+            template = make_project(directory / "template")
+            measured = [Measurement(row, place, shutil.copytree(template, directory / row.name)) for row in rows]
+            # Round by round: what else the machine does in the meantime hits every row.
+            for number in range(runs):
+                for one in measured:
+                    one.round(number)
+                known |= {one.row.name: one.figures().to_json() for one in measured}
+                ordered = {row.name: known[row.name] for row in ROWS if row.name in known}
+                RESULTS.write_text(json.dumps(ordered, indent=2) + "\n")
+    finally:
+        # The daemon mounts its directory on itself, and does not always undo that.
+        subprocess.run(["umount", directory / "data"], capture_output=True, check=False)
+        remove(directory)
+
+
 def main() -> None:
     """Parse the arguments, measure in a temporary directory, write the report."""
     names = [row.name for row in ROWS]
@@ -324,27 +346,8 @@ def main() -> None:
     if unknown := set(chosen) - set(names):
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are: {', '.join(names)}")
     if not options.render:
-        figures = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the services end too
-        directory = Path(tempfile.mkdtemp(dir=options.directory, prefix="seed-"))
-        try:
-            with place_in(directory, options.base) as place:
-                template = make_project(directory / "template")
-                rows = [
-                    Measurement(row, place, shutil.copytree(template, directory / row.name))
-                    for row in ROWS if row.name in chosen
-                ]
-                # Round by round: what else the machine does in the meantime hits every row.
-                for number in range(options.runs):
-                    for row in rows:
-                        row.round(number, last=number == options.runs - 1)
-                figures |= {row.row.name: row.figures().to_json() for row in rows}
-            ordered = {name: figures[name] for name in names if name in figures}
-            RESULTS.write_text(json.dumps(ordered, indent=2) + "\n")
-        finally:
-            # The daemon mounts its directory on itself, and does not always undo that.
-            subprocess.run(["umount", directory / "data"], capture_output=True, check=False)
-            remove(directory)
+        measure([row for row in ROWS if row.name in chosen], options.runs, options.base, options.directory)
     write_report()
 
 
