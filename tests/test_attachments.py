@@ -65,7 +65,7 @@ def test_what_is_made(tmp_path: Path) -> None:
     assert cdx.subject == statement.subject
     ctx = context(tmp_path / "cache")
     assert json.loads(stored(cdx, ctx))["bomFormat"] == "CycloneDX"
-    (product,) = json.loads(stored(statement, ctx))["predicate"]["runDetails"]["byproducts"]
+    (_wheel, product) = json.loads(stored(statement, ctx))["predicate"]["runDetails"]["byproducts"]
     assert f"sha256:{product['digest']['sha256']}" == cdx.digest
     assert [one.format for one in documents_of(tmp_path, table=BOTH)] == ["cyclonedx", "spdx", "slsa"]
     assert documents_of(tmp_path, table={"sbom": [], "provenance": False}) == ()
@@ -158,6 +158,20 @@ def test_each_platform_has_its_own(registry: FakeRegistry, tmp_path: Path) -> No
     ):
         (one,) = referrers(to, digest)
         assert kind in one.artifact_type
+
+
+def test_each_platform_has_a_file(tmp_path: Path) -> None:
+    """Named by it, and one provenance of all."""
+    ctx = context(tmp_path / "cache")
+    plan, built = installed(ctx, table={"platforms": ["linux/amd64", "linux/arm64"]})
+    config = json.loads(built.image.config) | {"architecture": "arm64"}
+    other = replace(built, image=replace(built.image, config=json.dumps(config).encode()))
+    index = make_index([built.image, other.image], {})
+    found = make_documents(plan, index, [built, other], source(tmp_path), ctx)
+    assert [one.file for one in found] == [
+        "my_app-1.2.3.linux-amd64.cdx.json", "my_app-1.2.3.linux-arm64.cdx.json", "my_app-1.2.3.provenance.json",
+    ]
+    assert found[-1].subject == index.digest
 
 
 def test_documents_beside_an_archive(tmp_path: Path) -> None:

@@ -70,7 +70,10 @@ def test_what_went_in(tmp_path: Path) -> None:
         "pkg:pypi/beta@2.0%2Blocal?file_name=beta-2.0%2Blocal.tar.gz": {"sha256": "e" * 64},
     }
     details = value["predicate"]["runDetails"]
-    assert details["byproducts"] == [{"name": "x.cdx.json", "digest": {"sha256": "8" * 64}}]
+    assert details["byproducts"] == [
+        {"name": "my_app-1.2.3-py3-none-any.whl", "digest": {"sha256": "c" * 64}},
+        {"name": "x.cdx.json", "digest": {"sha256": "8" * 64}},
+    ]
     assert details["metadata"] == {}
 
 

@@ -37,7 +37,8 @@ class Built:
     """One image, one note a layer, what it stands on, and the project's wheel in it where that is known.
 
     `pins` are the files that its dependencies were installed from, or built of; `origin` is the digest of the image
-    that all but the base was taken from, "" where it was made of the project.
+    that all but the base was taken from, "" where it was made of the project. `members` are the wheels of the workspace
+    that it depends on.
     """
 
     image: Image
@@ -46,6 +47,7 @@ class Built:
     wheel: WheelNote | None = None
     pins: tuple[Pin, ...] = ()
     origin: str = ""
+    members: tuple[WheelNote, ...] = ()
 
 
 class Engine(Protocol):

@@ -87,7 +87,9 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
         (layer, LayerNote(part.group.kind, part.group.contents, cached))
         for part, (layer, cached) in zip(site.parts[len(system):], layers, strict=True)
     ]
-    return finish(plan, base, pins, made, WheelNote(*facts[-1]["wheel"]), source, compression, ctx)
+    parts = site.parts[len(system):]
+    own = [WheelNote(*one["wheel"]) for one, part in zip(facts, parts, strict=True) if part.group.kind == "project"]
+    return finish(plan, base, pins, made, own, source, compression, ctx)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,10 +84,9 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
         (layer, LayerNote(group.kind, _titles(group), cached))
         for group, (layer, cached) in zip(groups, layers, strict=True)
     ]
-    (own,) = groups[-1].wheels
-    return finish(
-        plan, base, pins, made, WheelNote(own.filename, own.digest.removeprefix("sha256:")), source, compression, ctx
-    )
+    own = [wheel for group in groups if group.kind == "project" for wheel in group.wheels]
+    notes = [WheelNote(wheel.filename, wheel.digest.removeprefix("sha256:")) for wheel in own]
+    return finish(plan, base, pins, made, notes, source, compression, ctx)
 
 
 def _titles(group: Group) -> tuple[str, ...]:

@@ -51,10 +51,10 @@ def located(plan: BasePlan, root: Path) -> BasePlan:
 
 
 def finish(
-    plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerNote]], wheel: WheelNote,
-    source: Source, compression: Compression, ctx: Context,
+    plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerNote]],
+    wheels: Sequence[WheelNote], source: Source, compression: Compression, ctx: Context,
 ) -> Built:
-    """The image of a base, the layers of the wheels and the plan's files."""
+    """The image of a base, the layers of the wheels and the plan's files; `wheels` are our own, the project's last."""
     made = list(layers)
     if plan.files:
         from hatch_docker.engines.files import make_files
@@ -70,7 +70,9 @@ def finish(
         image_annotations(plan, base, created),
     )
     below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
-    return Built(image, base, (*below, *(note for _, note in made)), wheel, tuple(pins))
+    *members, wheel = wheels
+    notes = (*below, *(note for _, note in made))
+    return Built(image, base, notes, wheel, tuple(pins), members=tuple(members))
 
 
 def size_of(one: Pin, root: Path, ctx: Context) -> int:

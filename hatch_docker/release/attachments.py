@@ -80,7 +80,8 @@ def _sbom(plan: Plan, built: Built, name: str, several: bool, ctx: Context) -> D
     ending, media_type = SBOMS[name]
     base = built.base
     files = [[one.name, one.version, one.filename, one.sha256] for one in built.pins]
-    own = [built.wheel.filename, built.wheel.sha256] if built.wheel else []
+    notes = (*built.members, *([built.wheel] if built.wheel else []))
+    own = [[note.filename, note.sha256] for note in notes]
     key = key_of(
         RECIPE, __version__, name, built.image.digest, plan.name, plan.version, plan.lock.requirements, files, own,
         [base.name, base.digest, base.plan.kind, base.plan.location], dict(base.hashes),

@@ -58,7 +58,8 @@ def provenance(
                 "builder": {"id": BUILDER, "version": {"hatch-docker": __version__}},
                 "metadata": {},  # no clock and no run; cosign writes it in any case
                 "byproducts": [
-                    {"name": name, "digest": _sha256(digest)} for name, digest in sorted(documents.items())
+                    {"name": name, "digest": _sha256(digest)}
+                    for name, digest in sorted({**_wheels(built), **documents}.items())
                 ],
             },
         },
@@ -140,6 +141,12 @@ def _files(built: Built) -> Iterator[Resource]:
     for one in built.pins:
         uri = purl("pypi", one.name, one.version, qualifiers={"file_name": one.filename})
         yield {"uri": uri, "digest": {"sha256": one.sha256}}
+
+
+def _wheels(built: Sequence[Built]) -> dict[str, str]:
+    """The wheels that were made on the way, by their names."""
+    notes = [note for one in built for note in (*one.members, *([one.wheel] if one.wheel else []))]
+    return {note.filename: note.sha256 for note in notes if note.filename}
 
 
 def _sha256(digest: str) -> dict[str, str]:

@@ -187,6 +187,8 @@ def _python(finds: Finds, plan: Plan, built: Built) -> Iterator[tuple[int, Compo
     """The distributions of Python, each with the number of its layer."""
     own = len(built.base.image.layers)
     files = {normalised(one.name): one for one in built.pins}
+    own_wheels = [*built.members, *([built.wheel] if built.wheel else [])]
+    made = {normalised(note.filename.partition("-")[0]): note.sha256 for note in own_wheels}
     rows = sorted(
         (normalised(find["name"]), path, number, find) for path, (number, find) in finds.items()
         if find["kind"] == "python" and find["name"]
@@ -200,8 +202,8 @@ def _python(finds: Finds, plan: Plan, built: Built) -> Iterator[tuple[int, Compo
     for name, path, number, find in rows:
         pin = files.get(name) if installed.get(name, ("",))[0] == path else None
         digest = pin.sha256 if pin and pin.is_wheel else ""
-        if built.wheel and not pin and name == normalised(plan.name):
-            digest = built.wheel.sha256
+        if not pin and number >= own:
+            digest = made.get(name, "")
         place = path.removesuffix("/METADATA").removesuffix("/PKG-INFO")
         parts, top, documents = _inside(place, refs[path], finds)
         edges = (refs[installed[other][0]] for other in needs.get(name, ()) if other in installed and number >= own)
