@@ -17,10 +17,15 @@ from hatch_docker.oci.model import digest_of
 from hatch_docker.oci.push import Target, push
 from hatch_docker.oci.referrers import referrers
 from hatch_docker.oci.registry import Remote
+from hatch_docker.plan import SignPlan
 from hatch_docker.progress import silent
+from hatch_docker.release.attachments import Document
+from hatch_docker.release.cosign import Cosign
+from hatch_docker.release.sign import Signer, sign_item
 from hatch_docker.transport import make_client
 from tests.conftest import need
-from tests.fakes.images import small_image, small_layer
+from tests.fakes.bases import context
+from tests.fakes.images import small_image, small_index, small_layer
 from tests.integration.builds import Outcome, run_build
 from tests.integration.servers import Server, docker_registry
 from tests.projects import write_project
@@ -241,13 +246,40 @@ def test_a_key_in_a_variable(pushed: Pushed, cache: Path, keys: Keys, server: Se
     assert key.splitlines()[1] not in done.output
 
 
+def test_an_index_and_its_images(server: Server, keys: Keys, tmp_path: Path) -> None:
+    """Each is signed, with the documents that are about it: by any digest it can be verified."""
+    index = small_index()
+    push(remote(), index, [server.name("team/both:1")])
+    documents = {
+        Document("a.cdx.json", "cyclonedx", "application/vnd.cyclonedx+json", "", index.images[0].digest): b"{}",
+        Document("a.provenance.json", "slsa", "application/vnd.in-toto+json", "", index.digest): json.dumps(
+            {"predicate": {"buildDefinition": {"buildType": "t"}, "runDetails": {"builder": {"id": "b"}}}}
+        ).encode(),
+    }  # fmt: skip
+    ctx = context(tmp_path / "cache", **keys.environ(HOME=str(tmp_path)))
+    to = Target(remote(), replace(server.name("team/both"), tag=""), lambda _digest: "")
+    who = Signer(Cosign(keys.directory, ctx), SignPlan("cosign.key", False), to)
+    sign_item(who, index, tuple(documents), documents.__getitem__)
+    names = [f"{server.host}/team/both@{one.digest}" for one in (index, *index.images)]
+    signed = [verify_signature(keys.public, name).stdout for name in names]
+    assert signed == [
+        f"{names[0]} is signed, and so are its documents: slsa\n",
+        f"{names[1]} is signed, and so are its documents: cyclonedx\n",
+        f"{names[2]} is signed; none of its documents is\n",
+    ]
+
+
 TEN = """
 import sys
 from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import Artifact, attach
 from hatch_docker.oci.remote import Remote
+from hatch_docker.plan import SignPlan
 from hatch_docker.progress import silent
+from hatch_docker.release.attachments import Document
+from hatch_docker.release.cosign import Cosign
+from hatch_docker.release.sign import Signer, sign_item
 from hatch_docker.transport import make_client
 from tests.fakes.images import small_image
 
