@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -70,6 +71,17 @@ def run_build(
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, **options,
     )
     return Outcome(done.returncode, done.stdout, project / "dist")
+
+
+def install_elsewhere(python: str, venv: Path) -> None:
+    """Install this project into a new virtual environment of another Python, as its users would."""
+    root = Path(__file__).parent.parent.parent
+    uv = os.environ.get("UV") or shutil.which("uv") or str(Path(sys.executable).parent / "uv")
+    for arguments in (
+        ["venv", "-q", "--python", python, str(venv)],
+        ["pip", "install", "-q", "--python", str(venv / "bin/python"), "--link-mode", "copy", f"{root}[uv]"],
+    ):
+        subprocess.run([uv, *arguments], check=True)
 
 
 def build(project: Path, cache: Path, **options: Any) -> Outcome:

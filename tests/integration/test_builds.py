@@ -15,7 +15,7 @@ import pytest
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Index
 from tests.conftest import need
-from tests.integration.builds import Outcome, build, run_build
+from tests.integration.builds import Outcome, build, install_elsewhere, run_build
 from tests.projects import KINDS, write_project
 
 pytestmark = pytest.mark.network
@@ -155,14 +155,8 @@ def test_another_host_gives_the_same_digest(tmp_path: Path, cache: Path, elsewhe
 
     With compiled code, which the builder stage makes as root on one side, as a plain user on the other.
     """
-    root = Path(__file__).parent.parent.parent
-    uv = os.environ.get("UV") or shutil.which("uv") or str(Path(sys.executable).parent / "uv")
     venv = elsewhere / "venv"
-    for arguments in (
-        ["venv", "-q", "--python", other_python(), str(venv)],
-        ["pip", "install", "-q", "--python", str(venv / "bin/python"), "--link-mode", "copy", f"{root}[uv]"],
-    ):
-        subprocess.run([uv, *arguments], check=True)
+    install_elsewhere(other_python(), venv)
     project = write_project("c-extension", tmp_path / "p", options='tags = ["x"]')
     twin = elsewhere / "another name"
     shutil.copytree(project, twin)

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import Compression, layer_entries, make_layer, write_layer
 from hatch_docker.oci.model import Descriptor, Image, Layer, canonical_json, digest_of, host_platform
-from tests.integration.builds import build
+from tests.integration.builds import build, install_elsewhere
 from tests.integration.test_builds import other_python
 from tests.integration.test_locking import command, done
 from tests.projects import write_project
@@ -60,14 +59,8 @@ def test_a_rebuild_elsewhere_by_another_python_is_the_same(tmp_path: Path, cache
     project = write_project("extras-and-groups", tmp_path / "p", options='extras = ["colour"]')
     done(project, cache, "lock")
     digest = build(project, cache).digest
-    root = Path(__file__).parent.parent.parent
-    uv = os.environ.get("UV") or shutil.which("uv") or str(Path(sys.executable).parent / "uv")
     venv = tmp_path / "venv"
-    for arguments in (
-        ["venv", "-q", "--python", other_python(), str(venv)],
-        ["pip", "install", "-q", "--python", str(venv / "bin/python"), "--link-mode", "copy", f"{root}[uv]"],
-    ):
-        subprocess.run([uv, *arguments], check=True)
+    install_elsewhere(other_python(), venv)
     twin = tmp_path / "another place"
     shutil.copytree(project, twin, ignore=shutil.ignore_patterns("dist"))
     found = subprocess.run(
