@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.context import Context
-from hatch_docker.errors import ConfigError, RegistryError, TransientError
+from hatch_docker.errors import ConfigError, ProgramError, RegistryError, TransientError
 from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.push import Target
 from hatch_docker.progress import Progress
 from hatch_docker.release.deliver import Delivery, Lower, check_destinations, deliver, failure
 from hatch_docker.retry import Policy
@@ -203,3 +204,20 @@ def test_what_no_commit_has_is_not_pushed_unless_allowed() -> None:
 def test_a_push_needs_a_registry() -> None:
     with pytest.raises(ConfigError, match=r'image \'app\' names none; set registries = \["registry.example"\]'):
         check_destinations([], "app", [], allow_dirty=False)
+
+
+def test_the_tags_come_last(one: FakeRegistry, world: World) -> None:
+    """Where what goes with an image fails, the image is there, and no tag means it; then it goes on from there."""
+    found: list[set[str]] = []
+
+    def fails(_target: Target) -> list[int]:
+        found.append(names(one, "team/app"))
+        raise ProgramError("cosign sign: no such key")
+
+    failed = deliver(IMAGE, [f"{one.host}/team/app"], TAGS, world.ctx, follow=fails)
+    assert errors(failed) == ["cosign sign: no such key"]
+    assert (found, names(one, "team/app")) == ([set()], set())
+    assert IMAGE.digest in one.repository("team/app").manifests
+    (done,) = deliver(IMAGE, [f"{one.host}/team/app"], TAGS, world.ctx, follow=lambda _target: [100, 20])
+    assert (done.error, done.attached, done.sent) == ("", 2, 120 + len(TAGS) * len(IMAGE.manifest))
+    assert names(one, "team/app") == set(TAGS)

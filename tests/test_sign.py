@@ -205,7 +205,7 @@ def test_a_refusal_is_cosigns_own_line(registry: FakeRegistry, program: FakeCosi
 @pytest.mark.parametrize(
     ("plan", "environ", "message"),
     [
-        (SignPlan("k.key", False), {"PATH": "/nowhere"}, r"needs the program cosign, which is not installed"),
+        (SignPlan("k.key", False), {"PATH": "/nowhere"}, r"signatures need the program cosign, which is not installed"),
         (SignPlan("k.key", False), {}, r"sign\.key: there is no k\.key; `cosign generate-key-pair` makes one"),
         (SignPlan("env://K", False), {}, r"sign\.key: K is not set in the environment"),
         (SignPlan("", True), {}, r"sign\.keyless: this pipeline has no identity; on GitHub .* on GitLab"),

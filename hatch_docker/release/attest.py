@@ -75,6 +75,7 @@ def _options(plan: Plan) -> dict[str, Any]:
         "lock": _last(plan.lock.path) or plan.lock.kind, "compression": plan.compression, "created": plan.created,
         "build.isolated": plan.build.isolated, "build.network": plan.build.network,
         "build.packages": list(plan.build.packages), "build.env": sorted(plan.build.env),
+        "build.args": sorted(plan.build.args), "build.ssh": plan.build.ssh or None,
         "runtime.packages": list(plan.base.packages), "debian.slim": plan.base.slim,
         "files": [{"source": _last(one.source), "target": one.target} for one in plan.files],
         "entrypoint": list(config.entrypoint), "cmd": list(config.cmd), "env": sorted(config.env),

@@ -43,6 +43,7 @@ class Cosign:
     def run(self, *arguments: str, secrets: Sequence[str] = ()) -> str:
         """One run, its standard output; raises ProgramError, whose text is cosign's own line of the failure."""
         environ = self.ctx.environ
+        _check_installed(environ)
         env = {**environ, PASSWORD: environ.get(PASSWORD, "")}  # unset, it would ask a terminal
         if environ.get("HATCH_DOCKER_CA_BUNDLE"):
             env["SSL_CERT_FILE"] = environ["HATCH_DOCKER_CA_BUNDLE"]
@@ -84,14 +85,18 @@ class Refused(ProgramError):
         self.status = failure.status
 
 
+def _check_installed(environ: Mapping[str, str]) -> None:
+    if shutil.which("cosign", path=environ.get("PATH", "")) is None:
+        raise ProgramError("signatures need the program cosign, which is not installed; install it")
+
+
 def _is_address(key: str) -> bool:
     return "://" in key or key.startswith("pkcs11:")
 
 
 def check_signing(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> None:
     """Raise ConfigError or ProgramError, before anything is built, where what is pushed could not be signed."""
-    if shutil.which("cosign", path=environ.get("PATH", "")) is None:
-        raise ProgramError("tool.hatch-docker.sign needs the program cosign, which is not installed; install it")
+    _check_installed(environ)
     if not sign.key:
         if not any(all(environ.get(name) for name in names) for names in _IDENTITIES):
             raise ConfigError(

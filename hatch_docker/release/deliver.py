@@ -161,8 +161,10 @@ def _to_repository(
     first = references[0]
     name, tags = str(first.pinned(item.digest)), tuple(reference.tag for reference in references)
     try:
-        pushed = push(remote, item, references, find=find)
+        # The tags last: who pulls by one finds all that goes with the image.
+        pushed = push(remote, item, [first.pinned(item.digest)], find=find)
         attached = follow(Target(remote, replace(first, tag="", digest=""), find))
+        tagged = push(remote, item, references, find=find)
     except DamagedBlobError:
         raise  # it is made anew, and then pushed
     except HatchDockerError as error:
@@ -171,7 +173,7 @@ def _to_repository(
         return Delivery(name, tags, seconds=round(took, 3), error=str(error), transient=transient)
     for digest in pushed.arrived:
         ctx.store.remember(KIND, key_of(first.registry, digest), first.repository)
-    sent = pushed.sent + sum(attached)
+    sent = pushed.sent + sum(attached) + tagged.sent
     return Delivery(name, tags, sent, pushed.mounted, round(time.perf_counter() - started, 3), len(attached))
 
 
