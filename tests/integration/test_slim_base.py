@@ -135,22 +135,21 @@ packages = ["libpq5"]
 def test_psycopg_is_built_from_source_and_asks_for_its_server(
     docker: str, slim: str, tmp_path: Path, cache: Path  # noqa: F811
 ) -> None:
-    """By both engines, to one digest, on `debian:` and a base from a registry: the library is there, no compiler."""
+    """On `debian:` and, by BuildKit, on a base from a registry: the library is there, a compiler is not.
+
+    What it compiled there is what the embedded engine compiles for that base, in another way.
+    """
     made = project("hello", tmp_path / "p", options=PSYCOPG)
     source = made / "pyproject.toml"
     source.write_text(source.read_text().replace("[project]", '[project]\ndependencies = ["psycopg2>=2.9"]'))
     (made / "hello.py").write_text(DATABASE)
-    one = build(made, cache, variables=PLAIN)
-    digest = one.digest
-    other = build(made, cache, variables=BUILDKIT)
-    assert other.digest == digest
-    assert_connects(docker, other)
-    named = {"HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_RUNTIME_PACKAGES": "[]"}  # with a compiler made in another way
-    digest = build(made, cache, variables={**PLAIN, **named}).digest
-    assert build(made, cache, variables={**BUILDKIT, **named}).digest == digest
+    assert_connects(docker, build(made, cache, variables=PLAIN))
+    named = {**PLAIN, "HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_RUNTIME_PACKAGES": "[]"}
+    expected = build(made, cache, variables=named).receipt["platforms"][0]["layers"]
     slimmer = build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_BASE": slim})
-    kinds = [layer["kind"] for layer in slimmer.receipt["platforms"][0]["layers"]]
-    assert kinds == ["base", "base", "system", "dependencies", "project"]
+    layers = slimmer.receipt["platforms"][0]["layers"]
+    assert [layer["kind"] for layer in layers] == ["base", "base", "system", "dependencies", "project"]
+    assert [layer["digest"] for layer in layers[:2] + layers[3:]] == [layer["digest"] for layer in expected]
     assert_connects(docker, slimmer)
 
 
@@ -170,7 +169,7 @@ def assert_connects(docker: str, outcome: Outcome) -> None:  # noqa: F811
 
 def test_a_lock_pins_the_packages(slim: str, tmp_path: Path, cache: Path) -> None:
     """What `runtime.packages` need beyond nothing, whatever the base has of it, and the compiler's."""
-    made = project("c-extension", tmp_path / "p", options=PSYCOPG.replace("libpq-dev", "libpq5"))
+    made = project("c-extension", tmp_path / "p", options=PSYCOPG)
     variables = {"HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_ENGINE": "buildkit"}
     done(made, cache, "lock", **variables)
     done(made, cache, "lock", "--check", **variables)
