@@ -120,6 +120,20 @@ def test_where_it_came_from(tmp_path: Path) -> None:
     assert found["libc6"].supplier == "GNU Libc Maintainers"
 
 
+def test_metadata_as_strangers_write_it(tmp_path: Path) -> None:
+    """Whatever stands there, the documents are valid."""
+    strange = metadata(
+        "alpha", "1.0", "Author: Bob\n  the\tother <b@x>", "License: two\n        lines", "Requires-Dist: beta; a b",
+        "Requires-Dist: ???", f"Requires-Dist: beta; {'(' * 5000}", "Requires-Dist: beta; python_version >= 'x y'",
+        "Requires-Dist: beta; platform_release > '1.0'", "Classifier: License ::", "no colon", "\u200b: \x07",
+    )
+    bill = bill_of(tmp_path, strange, metadata("beta", "1 0/0?#"), metadata("", ""))
+    check(bill)
+    found = components(bill)
+    assert (found["alpha"].supplier, found["alpha"].licence) == ("Bob the other", Licence(names=("two lines",)))
+    assert found["beta"].purl == "pkg:pypi/beta@1%200%2F0%3F%23"
+
+
 def test_members_of_a_workspace(tmp_path: Path) -> None:
     """Their wheels were made with the project's own, and have hashes as it has."""
     ctx = context(tmp_path / "cache")

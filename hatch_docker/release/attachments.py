@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hatch_docker.release.bill import Bill
     from hatch_docker.release.deliver import Follow
 
-RECIPE = 1  # raise it when the same image shall get other documents
+RECIPE = 2  # raise it when the same image shall get other documents
 KIND = "sbom"
 # By format: how the file's name ends, and what the registry is told that it is.
 SBOMS: Mapping[str, tuple[str, str]] = {

@@ -246,19 +246,21 @@ def _asked(
         if match is None:
             continue
         marker = (match["marker"] or "").strip()
-        if marker and ("extra" not in marker or extras):
-            from packaging.markers import InvalidMarker, Marker
-
-            try:
-                parsed = Marker(marker)
-            except InvalidMarker:
-                continue
-            holds = any(parsed.evaluate({**environment, "extra": extra}) for extra in ("", *sorted(extras)))
-        else:
-            holds = not marker
+        holds = not marker or (("extra" not in marker or bool(extras)) and _holds(marker, extras, environment))
         if holds:
             words = (match["extras"] or "").split(",")
             yield normalised(match["name"]), {normalised(word.strip()) for word in words if word.strip()}
+
+
+def _holds(marker: str, extras: set[str], environment: Mapping[str, Any]) -> bool:
+    """Whether a marker is true with one of the extras; one that is none, as strangers write them, is not."""
+    from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
+
+    try:
+        parsed = Marker(marker)
+        return any(parsed.evaluate({**environment, "extra": extra}) for extra in ("", *sorted(extras)))
+    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, RecursionError):
+        return False
 
 
 def _inside(

@@ -59,6 +59,7 @@ def _checked(kind: str, found: list[Part], top: Iterable[str]) -> dict[str, Any]
 
 def people(text: str) -> str:
     """Names without their addresses: `Ann <ann@home.example>, Bob`."""
+    text = " ".join(text.split())
     names = [re.sub(r"\s*<[^>]*>", "", part).strip().strip('"') or part.strip(" <>") for part in text.split(",")]
     return ", ".join(name for name in names if name)[:200]
 

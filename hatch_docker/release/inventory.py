@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.oci.model import Layer
 
-RECIPE = 1               # raise it when the same files shall be read in another way
+RECIPE = 2               # raise it when the same files shall be read in another way
 LIMIT = 16 << 20         # bytes of a file that is read
 KIND = "inventory"
 _METADATA = re.compile(r"(?:.*/)?(?:[^/]+\.dist-info/METADATA|[^/]+\.egg-info(?:/PKG-INFO)?)")
@@ -112,7 +112,8 @@ def headers(text: str) -> dict[str, list[str]]:
 
 
 def _first(fields: Mapping[str, Sequence[str]], *names: str) -> str:
-    return next((fields[name][0] for name in names if fields.get(name) and fields[name][0]), "")
+    """The first of some fields that says something, on one line."""
+    return next((" ".join(fields[name][0].split()) for name in names if fields.get(name) and fields[name][0]), "")
 
 
 def _distribution(_path: str, data: bytes) -> dict[str, Any]:

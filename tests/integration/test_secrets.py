@@ -292,6 +292,31 @@ def test_the_password_of_a_registry(home: Path, tmp_path: Path, cache: Path) -> 
         assert not any(token in outcome.output + refused.output for token in tokens)
 
 
+def test_the_password_of_a_registry_that_is_pushed_to(home: Path, tmp_path: Path, cache: Path) -> None:
+    """It is in no layer that is made for the push, nor in what goes with the image; without it, the push is made."""
+    start = time.time()
+    password = mark("pushing")
+    options = f'# {tmp_path}\n[[tool.hatch-docker.files]]\nsource = "settings.txt"\ntarget = "/srv/settings.txt"'
+    project = write_project("hello", tmp_path / "p", options=options)
+    (project / "settings.txt").write_text(f"{tmp_path} {password}\n")
+    with FakeRegistry(password=password) as registry:
+        login = base64.b64encode(f"user:{password}".encode()).decode()
+        (home / ".docker").mkdir()
+        (home / ".docker/config.json").write_text(json.dumps({"auths": {registry.host: {"auth": login}}}))
+        own = variables(home, HATCH_DOCKER_REGISTRIES=registry.host, HATCH_DOCKER_ALLOW_DIRTY="1")
+        refused = run_build(project, cache, verb="docker:push", variables=own)
+        assert refused.status == 1
+        assert f"the password of {registry.host} is in /srv/settings.txt of the image" in refused.output
+        assert registry.requests == []
+        assert told(refused, cache, start) == []
+        (project / "settings.txt").write_text(f"{tmp_path}\n")
+        done = run_build(project, cache, verb="docker:push", variables=own)
+        assert done.status == 0, done.output
+        blobs = registry.repository("hello").blobs.values()
+        assert not any(traces(data) for data in blobs)
+        assert MARK not in done.output
+
+
 def test_the_password_of_a_mirror(index: FakeIndex, home: Path, tmp_path: Path, cache: Path) -> None:
     """It is in the user's environment, and neither in the plan that is written nor in an error."""
     start = time.time()
