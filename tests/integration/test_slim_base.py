@@ -125,6 +125,7 @@ def main():
 """
 PSYCOPG = f'''
 image = "{NAME}"
+tags = ["1.0.0"]
 [tool.hatch-docker.build]
 packages = ["libpq-dev"]
 [tool.hatch-docker.runtime]
