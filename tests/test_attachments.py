@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.errors import ConfigError
+from hatch_docker.errors import ConfigError, RegistryError
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.push import Target, push
@@ -158,6 +158,17 @@ def test_each_platform_has_its_own(registry: FakeRegistry, tmp_path: Path) -> No
     ):
         (one,) = referrers(to, digest)
         assert kind in one.artifact_type
+
+
+def test_a_registry_that_takes_none(registry: FakeRegistry, tmp_path: Path) -> None:
+    """The way out is told."""
+    ctx = context(tmp_path / "cache")
+    plan, built = installed(ctx)
+    documents = make_documents(plan, built.image, [built], source(tmp_path), ctx)
+    to = pushed(registry, built.image, tmp_path)
+    registry.fault("PUT", "/manifests/sha256:", 415)
+    with pytest.raises(RegistryError, match=r"415 .*; where nothing can be attached, set sbom = \[\] and provenance"):
+        follower(None, built.image, documents, tmp_path, ctx)(to)
 
 
 def test_each_platform_has_a_file(tmp_path: Path) -> None:

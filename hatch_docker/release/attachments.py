@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.errors import ConfigError, SecretError
+from hatch_docker.errors import ConfigError, RegistryError, SecretError, TransientError
 from hatch_docker.oci.model import Descriptor, Image, Index
 from hatch_docker.outputs import replacing
 from hatch_docker.store import file_digest, key_of
@@ -195,7 +195,13 @@ def follower(
     reader = read or (lambda document: stored(document, ctx))
 
     def follow(target: Target) -> list[int]:
-        attached = attach_documents(target, item, documents, reader)
+        try:
+            attached = attach_documents(target, item, documents, reader)
+        except TransientError:
+            raise
+        except RegistryError as error:
+            text = f"{error}; where nothing can be attached, set sbom = [] and provenance = false"
+            raise error.saying(text) from error
         if sign is not None:
             from hatch_docker.release.cosign import Cosign
             from hatch_docker.release.sign import Signer, sign_item
