@@ -13,7 +13,8 @@ from types import FrameType
 
 PATIENCE = 1.0  # seconds that threads get to come to an end by themselves
 
-at_leave: list[Callable[[], None]] = []  # what ends the programs that run, before their files are removed
+leaving = threading.Event()              # set where a second does not do
+at_leave: list[Callable[[], None]] = []  # then called first: what ends the programs that run
 
 
 @contextlib.contextmanager
@@ -38,6 +39,8 @@ def stoppable() -> Iterator[None]:
             for number, handler in before.items():
                 if signal.getsignal(number) is _stop:  # else one came: no second one shall disturb the end
                     signal.signal(number, handler)
+            if leaving.is_set():  # whatever went wrong, we did it: this is no way to end
+                threading.Event().wait()
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
@@ -69,6 +72,7 @@ def _watch(ear: int, ours: list[signal.Signals]) -> None:
         while heard := stream.read(1):
             if heard[0] in ours:
                 time.sleep(PATIENCE)
+                leaving.set()
                 for end in at_leave:
                     end()
                 # Among these are the removal of tempfile's directories and of `unfinished`.

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,30 +17,64 @@ from typing import BinaryIO
 
 from hatch_docker.errors import StoreError
 
+TRIES = 100      # to remove a tree that is still being filled
 HOLD_TIME = 5.0  # seconds within which an unfinished output is held by its writer
 
 # What this process has not finished yet, in whatever thread: to be removed also where a thread is not waited for.
-unfinished: set[Path] = set()
+_unfinished: set[Path] = set()
+_changing = threading.Lock()  # held while something is begun, or a tree gets its name, and for good at the end
 
 
 @atexit.register
 def _remove_unfinished() -> None:
-    for path in tuple(unfinished):
-        remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    _changing.acquire(timeout=1)
+    paths = tuple(_unfinished)
+    for path in paths:
+        for _ in range(TRIES):
+            if not path.is_dir():
+                break
+            with contextlib.suppress(OSError):
+                gone = path.rename(path.with_name(f"{path.name}.gone"))
+                with contextlib.suppress(FileExistsError):
+                    path.touch(exist_ok=False)  # in the way of threads that still fill it, and would make it anew
+                remove_tree(gone)
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 @contextlib.contextmanager
 def unfinished_file(directory: Path, prefix: str = "tmp", suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
     """A new file and its path; what is left there when the block ends is removed."""
-    descriptor, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=suffix)
-    path = Path(name)
-    unfinished.add(path)
+    with _changing:
+        descriptor, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=suffix)
+        path = Path(name)
+        _unfinished.add(path)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream, path
     finally:
         path.unlink(missing_ok=True)
-        unfinished.discard(path)
+        _unfinished.discard(path)
+
+
+@contextlib.contextmanager
+def unfinished_tree(directory: Path, prefix: str = "tmp") -> Iterator[Path]:
+    """A new directory; what is left there under its name when the block ends is removed."""
+    with _changing:
+        path = Path(tempfile.mkdtemp(dir=directory, prefix=prefix))
+        _unfinished.add(path)
+    try:
+        yield path
+    finally:
+        remove_tree(path)
+        _unfinished.discard(path)
+
+
+def finish_tree(unfinished: Path, path: Path) -> None:
+    """Give a whole tree its name, unless it is being removed."""
+    with _changing:
+        unfinished.rename(path)
 
 
 @contextlib.contextmanager

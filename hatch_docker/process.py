@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.ending import at_leave
+from hatch_docker.ending import at_leave, leaving
 from hatch_docker.errors import ProgramError
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def run(
     try:
         # From here on whatever happens ends the program, and is not kept waiting by what it started.
         _running.add(process)
+        if leaving.is_set():  # and they have been ended all
+            _kill(process)
         threads = [_listen(process, secrets, last, log), *_feed(process, stdin)]
         timer = None if timeout is None else _kill_after(timeout, process, overdue)
         output = ""

@@ -17,7 +17,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from hatch_docker.errors import StoreError
-from hatch_docker.outputs import remove_tree, unfinished, unfinished_file
+from hatch_docker.outputs import finish_tree, remove_tree, unfinished_file, unfinished_tree
 
 FORMAT = "v1"
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file belongs to a killed build
@@ -187,17 +186,13 @@ class Store:
 
     def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=self.root / "tmp"))
-        unfinished.add(temporary)
         try:
-            temporary.chmod(0o755)
-            make(temporary)
-            temporary.rename(path)
+            with unfinished_tree(self.root / "tmp") as temporary:
+                temporary.chmod(0o755)
+                make(temporary)
+                finish_tree(temporary, path)
         except OSError as error:
             raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
-        finally:
-            remove_tree(temporary)
-            unfinished.discard(temporary)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

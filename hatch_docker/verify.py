@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from hatch_docker.context import open_context
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.model import Image, Index
-from hatch_docker.outputs import remove_tree
+from hatch_docker.outputs import unfinished_tree
 from hatch_docker.progress import silent
 
 Rebuild = Callable[[Mapping[str, str]], Image | Index]
@@ -61,13 +60,10 @@ def verify(
 def _empty_cache(environ: Mapping[str, str], *, keep_downloads: bool) -> Iterator[Path]:
     """A cache that knows nothing, on the disk of the user's, whose blobs it has where downloads are kept."""
     store = open_context(environ, silent()).store
-    place = Path(tempfile.mkdtemp(dir=store.root / "tmp", prefix="verify-"))
-    try:
+    with unfinished_tree(store.root / "tmp", "verify-") as place:
         if keep_downloads:
             # Blobs are checked by their names, and nothing but downloads is asked for by name where no fact is known.
             root = place / store.root.name
             root.mkdir()
             (root / "blobs").symlink_to(store.root / "blobs")
         yield place
-    finally:
-        remove_tree(place)

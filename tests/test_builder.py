@@ -6,6 +6,7 @@ root with its compiler is in integration/test_builder_stage.py.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -215,11 +216,12 @@ def test_the_ssh_agent_is_lent_to_a_build_that_asks(
         server.listen()
 
         def serve() -> None:
-            while True:
-                client, _ = server.accept()
-                with client:
-                    if question := client.recv(100):
-                        client.sendall(b"the one that was asked " + question)
+            with contextlib.suppress(OSError):  # closed at the end
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        if question := client.recv(100):
+                            client.sendall(b"the one that was asked " + question)
 
         threading.Thread(target=serve, daemon=True).start()
         wheel = build(lending, tmp_path / "a", ASKS)

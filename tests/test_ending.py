@@ -41,6 +41,10 @@ DROPPED = """
     del last
     time.sleep(60)
 """
+# And here it would go on to a program, which fails as it is ended.
+FAILING = DROPPED.rpartition("    time.sleep")[0] + """
+    run(["sleep", "60"])
+"""
 # As in the look-up of a host's name: no Python runs in the main thread until it is done.
 DEAF = """
     import ctypes
@@ -61,6 +65,20 @@ WRITING = """
         write()
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda key: store.tree("kind", key, make), ["a"]))
+"""
+FILLING = """
+    def make(directory):
+        for number in range(100):
+            place = directory / f"{number % 10}" / f"{number}"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text("whole")
+    def fill(name):
+        for number in range(100000):
+            store.tree("kind", f"{name}{number}", make)
+            if (name, number) == ("a", 0):
+                ready()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(fill, "abc"))
 """
 DOWNLOADING = """
     from hatch_docker.transport import fetch, make_client
@@ -107,10 +125,22 @@ def ends(process: subprocess.Popen[str], number: int, directory: Path) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("code", [DROPPED, DEAF, WRITING])
+@pytest.mark.parametrize("code", [DROPPED, FAILING, DEAF, WRITING])
 def test_one_signal_does_wherever_it_comes(tmp_path: Path, code: str, number: int) -> None:
     """In a destructor, in a library that does not let Python in, while other threads write."""
     ends(start(code, tmp_path), number, tmp_path)
+
+
+def test_trees_that_are_being_filled_are_gone_and_the_others_are_whole(tmp_path: Path) -> None:
+    """Also where a thread would make a directory anew that was removed, or give what is left of one its name."""
+    process = start(FILLING, tmp_path)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert list(tmp_path.glob("cache/v1/tmp/*")) == []
+    trees = list(tmp_path.glob("cache/v1/trees/kind/*"))
+    assert trees
+    assert {sum(path.is_file() for path in tree.rglob("*")) for tree in trees} == {100}
 
 
 def test_a_download_is_not_waited_for(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import BinaryIO
 from hatch_docker.bases.deb import Deb
 from hatch_docker.errors import BaseImageError, StoreError
 from hatch_docker.oci.layer import Entry
-from hatch_docker.outputs import remove_tree
+from hatch_docker.outputs import unfinished_tree
 from hatch_docker.store import Store
 
 MTIME = 315532800  # 1980-01-01, of what no package dates: zip archives know nothing earlier
@@ -179,16 +178,12 @@ def with_parents(entries: Entries) -> Entries:
 @contextlib.contextmanager
 def workspace(store: Store) -> Iterator[Path]:
     """An empty directory beside the store's files, removed at the end. Raises StoreError where it fills up."""
-    place: Path | None = None
     try:
-        place = Path(tempfile.mkdtemp(dir=store.root / "tmp"))
-        yield place
+        with unfinished_tree(store.root / "tmp") as place:
+            yield place
     except OSError as error:
         why = error.strerror or error
         raise StoreError(f"cannot unpack packages in the cache {store.root}: {why}") from error
-    finally:
-        if place is not None:
-            remove_tree(place)
 
 
 def parents(path: str) -> Iterator[str]:

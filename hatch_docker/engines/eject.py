@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import stat
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ from hatch_docker.errors import ConfigError, StoreError
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Platform
-from hatch_docker.outputs import remove_tree, replacing
+from hatch_docker.outputs import replacing, unfinished_tree
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
 from hatch_docker.wheels import Pin
@@ -68,8 +67,7 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
     text = _head(plan, title, handed, parts) + render(stages, settings)
 
     directory.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=directory, prefix=f".{title}."))
-    try:
+    with unfinished_tree(directory, f".{title}.") as work:
         context = work / "context"
         write_context(parts, base, compiler, context, source, ctx)
         (context / "requirements.txt").write_text(requirements(pins), encoding="utf-8")
@@ -80,8 +78,6 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
             with replacing(context / "images" / f"{name}.tar") as stream:
                 write_archive(image.image, [image.name], stream, host=base.platform)
         _swap(context, directory / f"{title}.context", work)
-    finally:
-        remove_tree(work)
     path = directory / f"{title}.Dockerfile"
     with replacing(path) as stream:
         stream.write(text.encode())

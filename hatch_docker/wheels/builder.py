@@ -15,7 +15,6 @@ import json
 import re
 import shutil
 import stat
-import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from typing import Any
 from hatch_docker.bases import Base, base_tree
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, WheelError
-from hatch_docker.outputs import remove_tree
+from hatch_docker.outputs import remove_tree, unfinished_tree
 from hatch_docker.plan import BuildPlan
 from hatch_docker.process import ProcessFailed
 from hatch_docker.store import file_digest, key_of
@@ -227,8 +226,7 @@ def in_builder(
         pins, builder.venv, builder.project, ctx, compiler=builder.python_tree, maker=builder.base.maker
     )
     ctx.progress.info(f"building {name} in the builder")
-    work = Path(tempfile.mkdtemp(dir=ctx.store.root / "tmp"))
-    try:
+    with unfinished_tree(ctx.store.root / "tmp") as work:
         for path in ("build/src", "build/home", "out"):
             (work / path).mkdir(parents=True)
         shutil.copyfile(Path(__file__).with_name("pep517.py"), work / "build/pep517.py")
@@ -243,8 +241,6 @@ def in_builder(
         with lent(ctx.environ, work) if builder.plan.ssh else contextlib.nullcontext() as agent:
             _run(name, builder, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else [])], env)
         return take(_result(work / "out"), work / "out")
-    finally:
-        remove_tree(work)
 
 
 def _run(name: str, builder: Builder, spec: Mapping[str, Any], binds: Sequence[Bind], env: Mapping[str, str]) -> None:
