@@ -171,6 +171,21 @@ def test_a_registry_that_takes_none(registry: FakeRegistry, tmp_path: Path) -> N
         follower(None, built.image, documents, tmp_path, ctx)(to)
 
 
+def test_on_another_base_the_wheels_have_their_hashes(tmp_path: Path) -> None:
+    """What was made here is remembered by its layers, which stay; of what was made elsewhere none are known."""
+    def alpha(cache: str) -> dict[str, Any]:
+        ctx = context(tmp_path / cache)
+        plan, built = installed(ctx, table={"provenance": False})
+        moved = replace(built, pins=(), origin=f"sha256:{'9' * 64}")
+        (document,) = make_documents(plan, moved.image, [moved], source(tmp_path), ctx)
+        (found,) = [one for one in json.loads(stored(document, ctx))["components"] if one["name"] == "alpha"]
+        return found
+
+    documents_of(tmp_path)
+    assert alpha("cache")["hashes"] == [{"alg": "SHA-256", "content": "a" * 64}]
+    assert "hashes" not in alpha("another")
+
+
 def test_each_platform_has_a_file(tmp_path: Path) -> None:
     """Named by it, and one provenance of all."""
     ctx = context(tmp_path / "cache")

@@ -60,7 +60,7 @@ def blob(name: str, size: int) -> Layer:
 def made(plan: Plan, ctx: object, *layers: tuple[Layer, str, tuple[str, ...]]) -> Built:
     base = opened(plan.base.name, ctx)  # type: ignore[arg-type]
     notes = [(layer, LayerNote(kind, contents, cached=False)) for layer, kind, contents in layers]
-    return finish(plan, base, (), notes, WheelNote("x", "y"), source(), Compression(), ctx)  # type: ignore[arg-type]
+    return finish(plan, base, (), notes, [WheelNote("x", "y")], source(), Compression(), ctx)  # type: ignore[arg-type]
 
 
 def project(size: int = 3200) -> tuple[Layer, str, tuple[str, ...]]:

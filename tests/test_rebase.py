@@ -65,7 +65,7 @@ def built(plan: Plan, base: Base, ctx: Context, *layers: Layer) -> Image:
     notes = [(layer, LayerNote("dependencies", ("numpy 2.4.0",), cached=False)) for layer in layers]
     own = layer_of([file("opt/venv/x.py", "x")])
     made = [*notes, (own, LayerNote("project", ("my_app 1.2.3",), cached=False))]
-    return finish(plan, base, (), made, WheelNote("x", "y"), source(), GZIP, ctx).image
+    return finish(plan, base, (), made, [WheelNote("x", "y")], source(), GZIP, ctx).image
 
 
 def source() -> Source:

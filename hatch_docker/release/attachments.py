@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 RECIPE = 2  # raise it when the same image shall get other documents
 KIND = "sbom"
+MATERIALS = "materials"  # the files that the layers above a base were made of
 # By format: how the file's name ends, and what the registry is told that it is.
 SBOMS: Mapping[str, tuple[str, str]] = {
     "cyclonedx": ("cdx.json", "application/vnd.cyclonedx+json"), "spdx": ("spdx.json", "application/spdx+json"),
@@ -78,6 +79,7 @@ def _sbom(plan: Plan, built: Built, name: str, several: bool, ctx: Context) -> D
     from hatch_docker import __version__
 
     ending, media_type = SBOMS[name]
+    built = _with_materials(built, ctx) if built.origin else built
     base = built.base
     files = [[one.name, one.version, one.filename, one.sha256] for one in built.pins]
     notes = (*built.members, *([built.wheel] if built.wheel else []))
@@ -90,8 +92,24 @@ def _sbom(plan: Plan, built: Built, name: str, several: bool, ctx: Context) -> D
     if not isinstance(digest, str) or not ctx.store.has(digest):
         digest = _keep(_written(name, _bill(plan, built, ctx)), ctx)
         ctx.store.remember(KIND, key, digest)
+        if not built.origin:
+            rows = [[astuple(one) for one in part] for part in (built.pins, built.members)]
+            ctx.store.remember(MATERIALS, _own_layers(built), rows)
     platform = f".{str(built.image.platform).replace('/', '-')}" if several else ""
     return Document(f"{plan.stem}{platform}.{ending}", name, media_type, digest, built.image.digest)
+
+
+def _with_materials(built: Built, ctx: Context) -> Built:
+    """An image on another base with the files that its wheels came in, if it was made here: its layers are the same."""
+    from hatch_docker.engines import WheelNote
+    from hatch_docker.wheels import Pin
+
+    pins, members = ctx.store.recall(MATERIALS, _own_layers(built)) or ((), ())
+    return replace(built, pins=tuple(Pin(*row) for row in pins), members=tuple(WheelNote(*row) for row in members))
+
+
+def _own_layers(built: Built) -> str:
+    return key_of([layer.diff_id for layer in built.image.layers[len(built.base.image.layers) :]])
 
 
 def _bill(plan: Plan, built: Built, ctx: Context) -> Bill:
