@@ -15,6 +15,7 @@ from hatch_docker import __version__
 from hatch_docker.doors import archives_of, hatchling_errors, open_plans, rebase_image, rebuild
 from hatch_docker.ending import stoppable
 from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.progress import plain
 from hatch_docker.prune import MAX_AGE, MAX_BYTES
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with stoppable(), hatchling_errors():
             options.run(options)
     except HatchDockerError as error:
-        sys.stderr.write(f"hatch-docker: {error}\n")
+        sys.stderr.write(plain(f"hatch-docker: {error}\n"))
         return error.exit_status
     return 0
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +52,7 @@ _LINE = r"[^\x00-\x1f\x7f]+"
 _PLATFORM = "[a-z0-9]+/[a-z0-9]+(?:/[a-z0-9]+)?"
 _PYTHON = r"3\.\d{1,3}\.\d{1,3}[a-z0-9.+]*"
 _LIBC = r"(?:glibc|musl) \d{1,3}\.\d{1,3}(?:\.\d{1,3})?"
-# What an entry's fields must be: a pattern, a type, a check, a list of these, or a list of tables; "?" may be left out.
+# What an entry's fields must be, as `shape.misfit` reads it.
 _FIELDS: Mapping[str, Mapping[str, Any]] = {
     "base": {
         "name": _LINE, "digest?": f"sha256:{_SHA256}",
@@ -150,6 +149,8 @@ def parse_pins(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]:
     """The entries of a file's contents, with their kinds. Raises ConfigError, naming the field that is wrong."""
     import tomllib
 
+    from hatch_docker.shape import misfit
+
     try:
         table = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
@@ -165,34 +166,10 @@ def parse_pins(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]:
     entries: list[tuple[str, dict[str, Any]]] = []
     for kind, fields in _FIELDS.items():
         rows = table.get(kind, [])
-        _check([fields], rows, kind, name)
+        if place := misfit([fields], rows, kind):
+            raise ConfigError(f"{name}: {place} is not as `hatch-docker lock` writes it; {RELOCK} without it")
         entries += [(kind, row) for row in rows]
     return entries
-
-
-def _check(expected: Any, value: Any, place: str, name: str) -> None:
-    """Raise ConfigError unless a value is as `_FIELDS` says."""
-    good = True
-    if isinstance(expected, list):
-        good = isinstance(value, list)
-        for number, item in enumerate(value if good else ()):
-            _check(expected[0], item, f"{place}[{number}]", name)
-    elif isinstance(expected, Mapping):
-        good = isinstance(value, dict)
-        for field_name, inner in expected.items() if good else ():
-            bare = field_name.rstrip("?")
-            if bare in value:
-                _check(inner, value[bare], f"{place}.{bare}", name)
-            good = good and (bare in value or bare != field_name)
-        good = good and set(value) <= {field_name.rstrip("?") for field_name in expected}
-    elif isinstance(expected, str):
-        good = isinstance(value, str) and re.fullmatch(expected, value) is not None
-    elif isinstance(expected, type):
-        good = type(value) is expected and (not isinstance(value, int) or value >= 0)
-    else:
-        good = expected(value)
-    if not good:
-        raise ConfigError(f"{name}: {place} is not as `hatch-docker lock` writes it; {RELOCK} without it")
 
 
 def pins_toml(entries: Sequence[tuple[str, Entry]]) -> bytes:

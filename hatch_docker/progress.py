@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+LONGEST = 2000  # characters of a line
+
 
 def plain(text: str) -> str:
-    """A text that a terminal only shows: names in archives, registries and builds may hold orders to it."""
-    if text.isprintable():
+    """A text that a terminal only shows: names in archives, registries and builds may hold orders to it, or no end."""
+    if text.isprintable() and len(text) <= LONGEST:
         return text
-    return "".join(
+    shown = "".join(
         char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape", "surrogatepass").decode()
         for char in text
     )
+    return "\n".join(line if len(line) <= LONGEST else f"{line[:LONGEST]}..." for line in shown.split("\n"))
 
 
 def megabytes(size: int) -> str:

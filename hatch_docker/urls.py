@@ -97,8 +97,11 @@ def is_loopback(host: str) -> bool:
 
 
 def basic(username: str, password: str) -> str:
-    """The value of an `Authorization` header (RFC 7617)."""
-    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+    """The value of an `Authorization` header (RFC 7617); raises RegistryError for what is no text."""
+    try:
+        return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+    except UnicodeEncodeError:  # half of a character, as JSON and variables may hold
+        raise RegistryError("the user name or the password is not text: set it again") from None
 
 
 def with_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:

@@ -12,7 +12,7 @@ import pytest
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
 from hatch_docker.oci.model import Layer, digest_of
-from hatch_docker.oci.tree import extract, listing
+from hatch_docker.oci.tree import KEPT_LIMIT, extract, listing
 from tests.test_layer import directory, file, symlink
 
 
@@ -79,7 +79,7 @@ def test_entries_below_a_linked_directory_land_in_it(tmp_path: Path) -> None:
     assert (tmp_path / "bin").is_symlink()
     assert (tmp_path / "usr/bin/ls").read_text() == "list"
     assert (tmp_path / "x").samefile(tmp_path / "usr/bin/sh")
-    merged = listing([BASE, upper], lambda path: path in ("usr/bin/ls", "etc/passwd"))
+    merged = listing([BASE, upper], lambda path, file: file.read() if path in ("usr/bin/ls", "etc/passwd") else None)
     assert (merged["usr/bin/ls"].content, merged["etc/passwd"].content) == (b"list", b"root")
     assert merged["usr/bin/sh"].content is None
     assert merged["opt"].kind == "directory"
@@ -184,5 +184,5 @@ def test_deep_and_long_paths_are_refused() -> None:
         listing([raw_layer(("a/" * 3000, DIR, ""))])
     with pytest.raises(ImageError, match="too long"):
         listing([raw_layer(("a", SYM, "a/" * 3000))])
-    with pytest.raises(ImageError, match="too many to look into"):
-        listing([layer(file("big", bytes((1 << 20) + 1)))], lambda path: True)
+    with pytest.raises(ImageError, match="big and others of the layers are too large to be kept in memory"):
+        listing([layer(file("big", bytes(KEPT_LIMIT + 1)))], lambda path, file: file.read())

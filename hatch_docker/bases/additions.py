@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_docker.bases import Base
 from hatch_docker.bases.apt import parse_fields
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RECIPE = 1
 STATUS = "var/lib/dpkg/status"
-STATUS_LIMIT = 64 << 20  # bytes; a desktop has 5 MB
+STATUS_LIMIT = 16 << 20  # bytes; a desktop has 5 MB
 
 Read = Callable[[Sequence[Package]], list[Package]]
 """Packages with what they depend on, conflict with and provide, as their own control files say."""
@@ -50,11 +50,20 @@ def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
     if known is None:
         from hatch_docker.oci.tree import listing
 
-        entry = listing(base.image.layers, lambda path: path == STATUS, limit=STATUS_LIMIT).get(STATUS)
+        entry = listing(base.image.layers, _look).get(STATUS)
         text = entry.content.decode(errors="replace") if entry and isinstance(entry.content, bytes) else ""
         known = [astuple(package) for package in _read_status(text)]
         ctx.store.remember("dpkg", key, known)
     return tuple(Package(*row) for row in known)
+
+
+def _look(path: str, stream: BinaryIO) -> bytes | None:
+    if path != STATUS:
+        return None
+    text = stream.read(STATUS_LIMIT + 1)
+    if len(text) > STATUS_LIMIT:
+        raise BaseImageError(f"/{STATUS} of the base has more than {STATUS_LIMIT >> 20} MB: refused")
+    return text
 
 
 def _read_status(text: str) -> Iterator[Package]:

@@ -176,20 +176,20 @@ def _deb822(text: str) -> Iterator[Source]:
 
 def parse_fields(stanza: str) -> dict[str, str]:
     """The fields of one deb822 stanza (deb822(5)), names in lower case; a comment line is skipped."""
-    fields: dict[str, str] = {}
+    fields: dict[str, list[str]] = {}
     name = ""
     for line in stanza.splitlines():
         if line.startswith("#") or not line.strip():
             continue
         if line[0] in " \t":
             if name:
-                fields[name] += "\n" + line.strip()
+                fields[name].append(line.strip())
         else:
             name, colon, value = line.partition(":")
             name = name.strip().lower() if colon else ""
             if name:
-                fields[name] = value.strip()
-    return fields
+                fields[name] = [value.strip()]
+    return {name: "\n".join(lines) for name, lines in fields.items()}
 
 
 def _says_no(value: str) -> bool:

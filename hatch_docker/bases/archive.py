@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases.apt import SECURITY_VARIABLE, WAYS_OUT, Mirrors, parse_fields
 from hatch_docker.bases.resolve import Package, Universe, version_key
-from hatch_docker.errors import BaseImageError
+from hatch_docker.errors import BaseImageError, ImageError
 from hatch_docker.urls import shown
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 KEYRING = Path(__file__).with_name("debian-archive-keyring.pgp")
 RELEASE_LIMIT = 4 << 20     # bytes; Debian's are 150 KB
-PACKAGES_LIMIT = 256 << 20  # bytes, unpacked; Debian's main has 57 MB
+PACKAGES_LIMIT = 128 << 20  # bytes, unpacked; Debian's main has 57 MB
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _seconds(date: str, where: str) -> float:
 
     try:
         return email.utils.parsedate_to_datetime(date).timestamp()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise BaseImageError(f"{where} has no date in its Valid-Until: {date!r}") from error
 
 
@@ -173,16 +174,14 @@ def _fetch_index(index: Index, mirrors: Mirrors, ctx: Context) -> bytes:
 
 
 def _unpack(path: Path, where: str) -> bytes:
-    import lzma
+    from hatch_docker.oci.compression import Decompressed
 
     try:
-        with lzma.open(path) as stream:
-            text = stream.read(PACKAGES_LIMIT + 1)
-    except (lzma.LZMAError, EOFError) as error:
-        raise BaseImageError(f"{where} is not an xz file: {error}") from error
-    if len(text) > PACKAGES_LIMIT:
-        raise BaseImageError(f"{where} unpacks to more than {PACKAGES_LIMIT >> 20} MB")
-    return text
+        with path.open("rb") as stream:
+            plain = Decompressed(stream, PACKAGES_LIMIT, compression="xz")
+            return b"".join(iter(lambda: plain.read(CHUNK), b""))
+    except ImageError as error:
+        raise BaseImageError(f"{where} cannot be read: {error}") from error
 
 
 def read_universe(indexes: Sequence[tuple[str, bytes]]) -> Universe:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import io
-import lzma
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from hatch_docker.errors import BaseImageError, ImageError
+from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.tar import read_tar
 
 MAGIC = b"!<arch>\n"
 CONTROL_LIMIT = 16 << 20  # bytes, unpacked
 DATA_LIMIT = 4 << 30      # bytes, unpacked
+CHUNK = 1 << 18
 _OPENERS: dict[str, str] = {".tar.xz": "xz", ".tar.gz": "gzip", ".tar": "none"}
 
 
@@ -106,10 +106,14 @@ def _read(
 ) -> Iterator[tuple[Entry, BinaryIO | None]]:
     compression, offset, size = place
     stream.seek(offset)
-    plain = _Plain(_Part(stream, size), compression, limit)
+    part = io.BufferedReader(_Part(stream, size), CHUNK)
     try:
+        # As many times its size as it likes: a signed index has the hash of it.
+        plain = Decompressed(cast("BinaryIO", part), limit, ratio=limit, compression=compression)
         yield from read_tar(plain)
-    except (ImageError, lzma.LZMAError, zlib.error, EOFError, OSError) as error:
+        while plain.read(CHUNK):  # to the end, where the checksum is
+            pass
+    except (ImageError, OSError) as error:
         raise BaseImageError(f"package {name} is damaged: {error}") from error
 
 
@@ -128,25 +132,3 @@ class _Part(io.RawIOBase):
         self._left -= len(data)
         buffer[: len(data)] = data
         return len(data)
-
-
-class _Plain:
-    """What a compressed part unpacks to, within a limit of bytes."""
-
-    def __init__(self, part: _Part, compression: str, limit: int) -> None:
-        self._left = limit
-        self._stream: Any = io.BufferedReader(part, 1 << 18)
-        if compression == "xz":
-            self._stream = io.BufferedReader(lzma.LZMAFile(self._stream), 1 << 18)  # noqa: SIM115
-        elif compression == "gzip":
-            from zlib_ng import gzip_ng
-
-            open_gzip: Any = gzip_ng.GzipNGFile
-            self._stream = open_gzip(fileobj=self._stream, mode="rb")
-
-    def read(self, size: int, /) -> bytes:
-        data: bytes = self._stream.read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise ImageError("it unpacks to more than we read")
-        return data

@@ -9,7 +9,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.bases import Interpreter, real_path
 from hatch_docker.errors import BaseImageError, ImageError
@@ -21,16 +21,19 @@ if TYPE_CHECKING:
     from hatch_docker.context import Context
 
 RECIPE = 1               # raise it when the same layers shall be read in another way
-CONTENT_LIMIT = 96 << 20  # bytes of a file to look into; unstripped Python libraries have 30 MB
+TEXT_LIMIT = 1 << 20     # bytes of a text that is read
 CHUNK = 1 << 20
+OVERLAP = 512            # bytes, more than any of the patterns matches
+MATCHES = 4096           # of one pattern in one program
 _PLACES = ("usr/local/bin", "usr/bin", "bin")  # the official python images build theirs into /usr/local
 
 _PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d{1,2})")
 _LIBRARY = re.compile(r"(?:.*/)?libpython3\.\d+\.so\.1\.0")
 _LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so|ld-musl-[^/]+\.so\.1|libc\.musl-[^/]+\.so\.1)")
 _TEXTS = frozenset({"etc/passwd", "etc/os-release", "usr/lib/os-release"})
-_GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d{1,3})\b")
-_MUSL_VERSION = re.compile(rb"\0(1\.\d{1,2})\.\d{1,3}\0")
+_GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d{1,3})(?=\W)")
+_MUSL_VERSION = re.compile(rb"\0(1\.\d{1,2})\.\d{1,3}(?=\0)")
+_PYTHON_VERSION = re.compile(rb"\0(3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?)\+?(?=\0)")
 _MACHINES = {  # e_machine -> GOARCH
     3: "386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64", 258: "loong64",
 }  # fmt: skip
@@ -100,7 +103,7 @@ def _scan(image: Image, name: str, places: list[str]) -> Facts:
     from hatch_docker.oci.tree import listing
 
     try:
-        tree = listing(image.layers, _wanted, limit=CONTENT_LIMIT)
+        tree = listing(image.layers, _look)
         sizes = tuple(_unpacked_size(layer) for layer in image.layers)
     except ImageError as error:
         raise BaseImageError(f"base {name} cannot be read: {error}") from error
@@ -117,8 +120,24 @@ def _scan(image: Image, name: str, places: list[str]) -> Facts:
     )  # fmt: skip
 
 
-def _wanted(path: str) -> bool:
-    return path in _TEXTS or any(kind.fullmatch(path) for kind in (_PYTHON, _LIBRARY, _LIBC))
+def _look(path: str, stream: BinaryIO) -> bytes | None:
+    """What counts of a file: a text as a whole, of a program its head and whatever looks like a version."""
+    if path in _TEXTS:
+        text = stream.read(TEXT_LIMIT + 1)
+        if len(text) > TEXT_LIMIT:
+            raise ImageError(f"/{path} has more than {TEXT_LIMIT} bytes, too many to look into")
+        return text
+    if not any(kind.fullmatch(path) for kind in (_PYTHON, _LIBRARY, _LIBC)):
+        return None
+    found: dict[re.Pattern[bytes], dict[bytes, None]] = {_PYTHON_VERSION: {}, _GLIBC_VERSION: {}, _MUSL_VERSION: {}}
+    head = rest = stream.read(CHUNK)
+    while rest:
+        for pattern, texts in found.items():
+            for match in pattern.finditer(rest) if len(texts) < MATCHES else ():
+                texts[match[0]] = None
+        piece = stream.read(CHUNK)
+        rest = rest[-OVERLAP:] + piece if piece else b""
+    return b"\0".join([head[:64], *(text for texts in found.values() for text in texts), b""])
 
 
 def _unpacked_size(layer: Layer) -> int:
@@ -168,9 +187,6 @@ def _check_machine(program: bytes, image: Image, name: str) -> None:
 def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: str) -> str:
     """PY_VERSION, which stands in the program or in its library, between NULs."""
     short = path.rpartition("/python")[2]
-    pattern = re.compile(
-        rb"\0(" + re.escape(short).encode() + rb"\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?)\+?\0"
-    )
     prefix = path.rpartition("/bin/")[0]
     libraries = [
         entry.content for other, entry in tree.items()
@@ -178,8 +194,9 @@ def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: 
         and other.endswith(f"/libpython{short}.so.1.0")
     ]
     for content in (program, *libraries):
-        if found := pattern.search(content):
-            return found[1].decode()
+        for found in _PYTHON_VERSION.finditer(content):
+            if found[1].startswith(f"{short}.".encode()):
+                return found[1].decode()
     raise BaseImageError(f"base {name}: the version of its /{path} cannot be told")
 
 

@@ -96,15 +96,20 @@ def _read_elf(entry: Entry) -> tuple[str, int] | None:
         kind, machine = struct.unpack_from("<HH", header, 16)
         if kind != 3 or machine not in _MACHINES:
             return None
-        return _soname(stream, header), _MACHINES[machine]
+        try:
+            return _soname(stream, header), _MACHINES[machine]
+        except (OSError, ValueError, OverflowError):  # it points to a place that no file has
+            return "", _MACHINES[machine]
 
 
 def _soname(stream: BinaryIO, header: bytes) -> str:
     (offset,) = struct.unpack_from("<Q", header, 32)
     size, count = struct.unpack_from("<HH", header, 54)
+    if size != 56:
+        return ""
     stream.seek(offset)
     table = stream.read(size * count)
-    if size != 56 or len(table) < size * count:
+    if len(table) < size * count:
         return ""
     # p_type, p_flags, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align
     segments = [struct.unpack_from("<IIQQQQQQ", table, number * size) for number in range(count)]

@@ -22,6 +22,7 @@ _RELATION = re.compile(
     r"(?P<name>[a-z0-9][a-z0-9+.-]*)(?P<qualifier>:[a-z0-9-]+)?\s*"
     r"(?:\(\s*(?P<operator><<|<=|=|>=|>>|<|>)\s*(?P<version>[^\s)]+)\s*\))?"
 )
+LONGEST = 255  # characters of a version
 _PRIORITIES = ("required", "important", "standard", "optional", "extra")
 
 
@@ -110,8 +111,8 @@ def version_key(version: str) -> VersionKey:
     upstream, dash, revision = (rest if colon else version).rpartition("-")
     if not dash:
         upstream, revision = revision, ""
-    if not epoch.isdecimal() or not epoch.isascii() or not upstream:
-        raise BaseImageError(f"{version!r} is not a version of a Debian package")
+    if not epoch.isdecimal() or not epoch.isascii() or not upstream or len(version) > LONGEST:
+        raise BaseImageError(f"{version[:LONGEST]!r} is not a version of a Debian package")
     return int(epoch), _parts(upstream), _parts(revision)
 
 

@@ -95,10 +95,12 @@ def check_secrets(wheel: Path) -> None:
     """Raise WheelError for a wheel that is none, or that holds a file in which people keep secrets."""
     import zipfile
 
+    from hatch_docker.wheels.given import ZIP_ERRORS
+
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except ZIP_ERRORS as error:
         raise WheelError(f"{wheel.name} is not a wheel: {error}") from error
     for name in names:
         if part := secret_part(name):

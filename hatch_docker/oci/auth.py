@@ -126,7 +126,7 @@ def _from_entry(entry: object, path: Path, registry: str) -> Credential | None:
         if not colon:
             raise RegistryError(f"{path}: auth of {registry} has no password; log in again")
     token = entry.get("identitytoken")
-    if isinstance(token, str) and token:
+    if isinstance(token, str) and token.isascii() and token:
         return Credential(str(username or ""), identity_token=token)
     if isinstance(username, str) and isinstance(password, str) and username:
         return Credential(username, password.rstrip("\0"))
@@ -153,7 +153,7 @@ def _from_helper(name: str, registry: str, environ: Mapping[str, str]) -> Creden
         raise RegistryError(f"{program} did not answer with credentials for {registry}") from None
     if not isinstance(username, str) or not isinstance(secret, str):
         raise RegistryError(f"{program} did not answer with credentials for {registry}")
-    if username == "<token>":
+    if username == "<token>" and secret.isascii():
         return Credential("", identity_token=secret)
     return Credential(username, secret) if username and secret else None
 

@@ -13,6 +13,8 @@ CHUNK = 1 << 16
 LAYER_LIMIT = 4 << 30  # bytes that a layer may unpack to
 RATIO_LIMIT = 200      # times its compressed size, once RATIO_GRACE bytes came out
 RATIO_GRACE = 64 << 20
+XZ_MEMORY = 128 << 20  # bytes that unpacking xz may take; what `xz -9` packs takes 65 MiB
+XZ_PIECE = 1 << 18     # bytes
 
 _SUFFIXES = {"gzip": "+gzip", "zstd": "+zstd", "none": ""}
 _LEVELS = {"gzip": (6, 1, 9), "zstd": (3, 1, 19), "none": (0, 0, 0)}  # default, lowest, highest
@@ -127,43 +129,94 @@ def _zstd() -> Any:
 class Decompressed:
     """What a compressed stream unpacks to, whichever of gzip, zstd and plain its first bytes say it is.
 
-    The media type is not asked, as no runtime does: images with zstd layers called gzip are about. Raises
-    ImageError on damage, and when more comes out than `limit` bytes or RATIO_LIMIT times what went in.
+    The media type is not asked, as no runtime does: images with zstd layers called gzip are about. `compression` says
+    what it must be, where somebody else knows: "gzip", "zstd", "none", or "xz" of packages. Raises ImageError on
+    damage, and when more comes out than `limit` bytes, or `ratio` times what went in.
     """
 
-    def __init__(self, stream: BinaryIO, limit: int = LAYER_LIMIT) -> None:
+    def __init__(
+        self, stream: BinaryIO, limit: int = LAYER_LIMIT, *, ratio: int = RATIO_LIMIT, compression: str = ""
+    ) -> None:
         self._source = _Counted(stream)
         self._limit = limit
+        self._ratio = ratio
         self.size = 0
-        magic = self._source.peek(4)
-        self.compression = "none"
-        self._errors: tuple[type[Exception], ...] = ()
-        self._inner: Any = self._source
-        if magic[:2] == b"\x1f\x8b":
-            from zlib_ng import gzip_ng, zlib_ng
-
-            open_gzip: Any = gzip_ng.GzipNGFile  # reads on where one member follows another
-            self.compression = "gzip"
-            self._errors = (EOFError, cast("type[Exception]", zlib_ng.error), gzip_ng.BadGzipFile)
-            self._inner = open_gzip(fileobj=self._source, mode="rb")
-        elif magic == b"\x28\xb5\x2f\xfd" or (magic[:1] >= b"\x50" and magic[1:] == b"\x2a\x4d\x18"):
-            zstd = _zstd()
-            self.compression = "zstd"
-            self._errors = (EOFError, zstd.ZstdError)
-            self._inner = zstd.ZstdFile(self._source)
+        self.compression = compression or _compression_of(self._source.peek(4))
+        self._inner, self._errors = _opened(self._source, self.compression)
 
     def read(self, size: int, /) -> bytes:
         """At most `size` bytes, none at the end."""
         try:
             data: bytes = self._inner.read(size)
         except self._errors as error:
-            raise ImageError(f"a layer's {self.compression} data is damaged: {error}") from error
+            raise ImageError(f"its {self.compression} data are damaged: {error}") from error
         self.size += len(data)
         if self.size > self._limit:
-            raise ImageError(f"a layer unpacks to more than {self._limit} bytes")
-        if self.size > RATIO_GRACE and self.size > RATIO_LIMIT * self._source.size:
-            raise ImageError(f"a layer unpacks to more than {RATIO_LIMIT} times its size: refused as a bomb")
+            raise ImageError(f"it unpacks to more than {self._limit} bytes")
+        if self.size > RATIO_GRACE and self.size > self._ratio * self._source.size:
+            raise ImageError(f"it unpacks to more than {self._ratio} times its size: refused as a bomb")
         return data
+
+
+def _compression_of(magic: bytes) -> str:
+    if magic[:2] == b"\x1f\x8b":
+        return "gzip"
+    skippable = magic[:1] >= b"\x50" and magic[1:] == b"\x2a\x4d\x18"
+    return "zstd" if magic == b"\x28\xb5\x2f\xfd" or skippable else "none"
+
+
+def _opened(source: _Counted, compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
+    """What unpacks a stream, and what it raises where the stream is damaged."""
+    if compression == "gzip":
+        from zlib_ng import gzip_ng, zlib_ng
+
+        open_gzip: Any = gzip_ng.GzipNGFile  # reads on where one member follows another
+        errors = (EOFError, cast("type[Exception]", zlib_ng.error), gzip_ng.BadGzipFile)
+        return open_gzip(fileobj=source, mode="rb"), errors
+    if compression == "zstd":
+        zstd = _zstd()
+        return zstd.ZstdFile(source), (EOFError, zstd.ZstdError)
+    if compression == "xz":
+        from lzma import LZMAError
+
+        return io.BufferedReader(_Xz(source), XZ_PIECE), (EOFError, LZMAError)
+    return source, ()
+
+
+class _Xz(io.RawIOBase):
+    """The xz format within bounds: lzma's own file takes as much memory as a stranger's header asks for."""
+
+    def __init__(self, source: _Counted) -> None:
+        self._source = source
+        self._start()
+
+    def _start(self) -> None:
+        import lzma
+
+        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        while True:
+            piece = b""
+            if self._decompressor.eof:
+                rest = self._decompressor.unused_data.lstrip(b"\0")  # padding
+                while not rest and (piece := self._source.read(XZ_PIECE) or b""):
+                    rest = piece.lstrip(b"\0")
+                if not rest:
+                    return 0
+                piece = rest
+                self._start()  # one stream may follow another
+            elif self._decompressor.needs_input:
+                piece = self._source.read(XZ_PIECE) or b""
+                if not piece:
+                    raise EOFError("the file is cut short")
+            data = self._decompressor.decompress(piece, len(buffer))
+            if data:
+                buffer[: len(data)] = data
+                return len(data)
 
 
 class _Counted(io.RawIOBase):

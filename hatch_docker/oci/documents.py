@@ -23,6 +23,7 @@ from hatch_docker.oci.model import (
     Layer,
     Opener,
     Platform,
+    canonical_json,
 )
 
 DOCUMENT_LIMIT = 4 << 20  # bytes of a manifest or index: what registries promise to take
@@ -52,6 +53,8 @@ def parse_json(data: bytes, what: str) -> dict[str, Any]:
 
     try:
         value = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=constant)
+        if b"\\ud" in data.lower():  # an escape that may stand for half of a character, which UTF-8 cannot say
+            canonical_json(value)
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{what}: not readable as JSON") from error
     if not isinstance(value, dict):

@@ -21,6 +21,9 @@ CHUNK = 1 << 16
 DEPTH_LIMIT = 256  # directories; what walks a tree, here or elsewhere, may do so by recursion
 PATH_LIMIT = 4095  # Linux's PATH_MAX, less the final NUL
 EXTENSION_LIMIT = 1 << 20  # bytes of one PAX or GNU header, which is held in memory
+HEADER_LIMIT = 1_000_000  # headers of one tar, extended ones too; to read so many takes some ten seconds
+RECORD_LIMIT = 2_000_000  # PAX records of one tar
+SHOWN = 80  # characters of a name in a message
 
 Kind = Literal["file", "directory", "symlink", "hardlink", "character", "block", "fifo", "whiteout", "opaque"]
 
@@ -29,6 +32,9 @@ _KINDS: dict[bytes, Kind] = {
     b"0": "file", b"\0": "file", b"7": "file", b"1": "hardlink", b"2": "symlink",
     b"3": "character", b"4": "block", b"5": "directory", b"6": "fifo",
 }  # fmt: skip
+# The records of PAX headers that say something of a member as layers have it; others are not kept: what a stranger
+# puts into headers would grow without bounds.
+_RECORDS = frozenset({b"path", b"linkpath", b"uid", b"gid", b"size", b"mtime"})
 _HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
 _ZERO = bytes(BLOCK)
 
@@ -70,21 +76,30 @@ def safe_path(name: str, *, backslash: bool = True) -> str:
     False (a separator on the machine that made the wheel, a plain character in Debian's packages).
     """
     if name.startswith("/"):
-        raise ImageError(f"unsafe path {name!r} in an archive: it is absolute")
+        raise _unsafe(name, "it is absolute")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not parts:
-        raise ImageError(f"unsafe path {name!r} in an archive: it names nothing")
+        raise _unsafe(name, "it names nothing")
     if ".." in parts:
-        raise ImageError(f"unsafe path {name!r} in an archive: it climbs out with '..'")
+        raise _unsafe(name, "it climbs out with '..'")
     if "\0" in name or (not backslash and "\\" in name):
-        raise ImageError(f"unsafe path {name!r} in an archive: it holds a NUL or a backslash")
+        raise _unsafe(name, "it holds a NUL or a backslash")
     if len(name) > 63 and (
         len(name) > PATH_LIMIT or any(len(part.encode(errors="surrogateescape")) > 255 for part in parts)
     ):
-        raise ImageError(f"unsafe path {name[:80]!r}... in an archive: it is too long for a file system")
+        raise _unsafe(name, "it is too long for a file system")
     if len(parts) > DEPTH_LIMIT:
-        raise ImageError(f"unsafe path {name[:80]!r}... in an archive: it is more than {DEPTH_LIMIT} directories deep")
+        raise _unsafe(name, f"it is more than {DEPTH_LIMIT} directories deep")
     return "/".join(parts)
+
+
+def _unsafe(name: str, why: str) -> ImageError:
+    return ImageError(f"unsafe path {_shown(name)} in an archive: {why}")
+
+
+def _shown(name: str) -> str:
+    """A stranger's text as it is told: it may be a mebibyte long."""
+    return repr(name) if len(name) <= SHOWN else f"{name[:SHOWN]!r}..."
 
 
 def pack_header(entry: Entry, size: int) -> bytes:
@@ -187,17 +202,21 @@ def read_tar(
     Streams: no member is held in memory. What the caller leaves unread is read and dropped, or handed as a
     number of bytes to `skip`, which may seek (and check that there were so many). The root itself is left
     out, a leading `/` dropped as every runtime does. Raises ImageError for a damaged tar, an unsafe path, a
-    sparse file (layer.md refuses them) and a header of over a mebibyte.
+    sparse file (layer.md refuses them), a header of over a mebibyte, and more headers than any image has.
     """
     pending: dict[str, str] = {}
     shared: dict[str, str] = {}
+    headers = records = 0
     while (block := _exactly(stream, BLOCK)) and block != _ZERO:
         fields = _HEADER.unpack(block)
         if _number(fields[6]) != sum(block) - sum(fields[6]) + 8 * 32:
             raise ImageError("a tar has a header with a wrong checksum")
         flag = fields[7]
+        headers += 1
+        if headers > HEADER_LIMIT or records > RECORD_LIMIT:
+            raise ImageError(f"a tar has more than {HEADER_LIMIT} headers, or {RECORD_LIMIT} records in them: refused")
         if flag in b"xgLK":
-            _extend(flag, _extension(stream, _number(fields[4])), pending, shared)
+            records += _extend(flag, _extension(stream, _number(fields[4])), pending, shared)
             continue
         extra = {**shared, **pending} if shared else pending
         entry = _entry(fields, extra)
@@ -249,12 +268,13 @@ def _extension(stream: Readable, size: int) -> bytes:
     return data[:size]
 
 
-def _extend(flag: bytes, data: bytes, pending: dict[str, str], shared: dict[str, str]) -> None:
+def _extend(flag: bytes, data: bytes, pending: dict[str, str], shared: dict[str, str]) -> int:
+    """Take what a header says of the members after it; the number of its records."""
     if flag in b"LK":
         pending["path" if flag == b"L" else "linkpath"] = _text(data)
-        return
+        return 1
     into = shared if flag == b"g" else pending
-    position = 0
+    position = count = 0
     while position < len(data) and data[position]:
         length, _, _rest = data[position : position + 20].partition(b" ")
         end = position + int(length) if length.isdigit() else 0
@@ -263,8 +283,11 @@ def _extend(flag: bytes, data: bytes, pending: dict[str, str], shared: dict[str,
             raise ImageError("a tar has a damaged extended header")
         if key.startswith(b"GNU.sparse"):
             raise ImageError("a tar holds a sparse file, which layers must not")
-        into[_text(key)] = value.decode(errors="surrogateescape")
+        if key in _RECORDS:
+            into[key.decode()] = value.decode(errors="surrogateescape")
         position = end
+        count += 1
+    return count
 
 
 def _text(raw: bytes) -> str:
@@ -278,12 +301,12 @@ def _entry(fields: tuple[bytes, ...], extra: dict[str, str]) -> Entry:
     name = extra.get("path", name)
     kind = _KINDS.get(fields[7])
     if kind is None:
-        raise ImageError(f"a tar holds {name!r} of the unknown type {fields[7]!r}")
+        raise ImageError(f"a tar holds {_shown(name)} of the unknown type {fields[7]!r}")
     if kind == "file" and fields[7] == b"\0" and name.endswith("/"):
         kind = "directory"  # tar before 1988
     target = extra.get("linkpath", _text(fields[8])) if kind in ("symlink", "hardlink") else ""
     if kind == "symlink" and (not target or "\0" in target or len(target) > PATH_LIMIT):
-        raise ImageError(f"the link {name[:80]!r} in an archive has a target that is empty or too long")
+        raise ImageError(f"the link {_shown(name)} in an archive has a target that is empty or too long")
     numbers = [_extra_number(extra, key, fields[at]) for key, at in _NUMBERS]
     path = "" if name.strip("./") == "" and ".." not in name.split("/") else safe_path(name.lstrip("/"))
     return Entry(
@@ -300,7 +323,8 @@ def _extra_number(extra: dict[str, str], key: str, field: bytes) -> int:
     text = extra.get(key)
     if text is None:
         return _number(field)
-    whole = text.split(".", 1)[0]
-    if not whole.removeprefix("-" if key == "mtime" else "").isdigit() or len(whole) > 20:
-        raise ImageError(f"a tar has an extended header with {key} = {text!r}")
+    whole = text[:40].split(".", 1)[0]
+    digits = whole.removeprefix("-" if key == "mtime" else "")
+    if not (digits.isascii() and digits.isdigit()) or len(whole) > 20:
+        raise ImageError(f"a tar has an extended header with {key} = {_shown(text)}")
     return int(whole)

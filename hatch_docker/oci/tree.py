@@ -19,11 +19,16 @@ from hatch_docker.oci.layer import Entry, layer_entries
 from hatch_docker.oci.model import Layer
 from hatch_docker.oci.tar import CHUNK
 
-CONTENT_LIMIT = 1 << 20   # bytes of a file that `listing` reads along
-CONTENTS_LIMIT = 512 << 20  # bytes of all of them together
-ENTRY_LIMIT = 1_000_000   # of one image; each takes some hundred bytes of memory
+KEPT_LIMIT = 32 << 20     # bytes of files that `listing` brings along
+TREE_LIMIT = 200 << 20    # bytes of memory that a merged tree may take: some 300 000 entries
+ENTRY_COST = 560          # bytes of memory of an entry, beside its names
+STEP_LIMIT = 8_000_000    # names that are looked up while layers are merged; an entry takes as many as it is deep
 DEPTH_LIMIT = 256
 LINKS_LIMIT = 40          # symlinks in one path, as in Linux
+
+
+Look = Callable[[str, BinaryIO], bytes | None]
+"""Looks into a file of a layer, given its path in the tree; what it returns is kept as the entry's content."""
 
 
 @dataclass(slots=True)
@@ -47,24 +52,23 @@ class _Tree:
 
     def __init__(self) -> None:
         self.root = _Node(Entry("", "directory", 0o755, 0), (-1, 0), {})
-        self._count = 0
+        self._room = TREE_LIMIT
+        self._steps = STEP_LIMIT
 
     def apply(self, entry: Entry, source: tuple[int, int]) -> _Node | None:
         """Apply an entry; the node it became, None for whiteouts. Raises ImageError."""
-        self._count += 1
-        if self._count > ENTRY_LIMIT:
-            raise ImageError(f"an image of more than {ENTRY_LIMIT} entries is refused")
+        self._take(entry.path, entry.target)
         parts = entry.path.split("/") if entry.path else []
         if entry.kind == "opaque":
             node = self._walk(parts, None)
             if node is not None:
                 for name in list(node.children):
-                    _prune(node, name, source[0])
+                    self._prune(node, name, source[0])
             return None
         parent = self._walk(parts[:-1], None if entry.kind == "whiteout" else source)
         if parent is None or entry.kind == "whiteout":
             if parent is not None:
-                _prune(parent, parts[-1], source[0])
+                self._prune(parent, parts[-1], source[0])
             return None
         node = self._node(entry, source, _join(parent, parts[-1]))
         before = parent.children.get(parts[-1])
@@ -92,6 +96,7 @@ class _Tree:
         links = 0
         while todo:
             part = todo.pop()
+            self._step()
             if part in ("", "."):
                 continue
             if part == "..":
@@ -102,7 +107,9 @@ class _Tree:
             if child is None:
                 if create is None:
                     return None
-                child = _Node(Entry(_join(here, part), "directory", 0o755, 0), create, {})
+                path = _join(here, part)
+                self._take(path)
+                child = _Node(Entry(path, "directory", 0o755, 0), create, {})
                 here.children[part] = child
             if child.entry.kind == "symlink":
                 links += 1
@@ -121,6 +128,27 @@ class _Tree:
                 stack.append(child)
         return stack[-1]
 
+    def _prune(self, parent: _Node, name: str, layer: int) -> None:
+        """Remove what lower layers put at a name; what this layer brought itself stays."""
+        self._step()
+        node = parent.children.get(name)
+        if node is None:
+            return
+        for child in list(node.children):
+            self._prune(node, child, layer)
+        if node.source[0] < layer and not node.children:
+            del parent.children[name]
+
+    def _take(self, path: str, target: str = "") -> None:
+        self._room -= ENTRY_COST + 2 * len(path) + len(target)
+        if self._room < 0:
+            raise ImageError(f"the names of the image's files take more than {TREE_LIMIT >> 20} MB of memory: refused")
+
+    def _step(self) -> None:
+        self._steps -= 1
+        if self._steps < 0:
+            raise ImageError("the layers take too long to be merged: their links or whiteouts lead on and on")
+
     def nodes(self) -> Iterator[_Node]:
         """All but the root, sorted, parents first."""
         todo = [self.root]
@@ -135,41 +163,29 @@ def _join(parent: _Node, name: str) -> str:
     return f"{parent.entry.path}/{name}" if parent.entry.path else name
 
 
-def _prune(parent: _Node, name: str, layer: int) -> None:
-    """Remove what lower layers put at a name; what this layer brought itself stays."""
-    node = parent.children.get(name)
-    if node is None:
-        return
-    for child in list(node.children):
-        _prune(node, child, layer)
-    if node.source[0] < layer and not node.children:
-        del parent.children[name]
-
-
-def _merge(layers: Sequence[Layer], contents: Callable[[str], bool] | None, limit: int = 0) -> _Tree:
+def _merge(layers: Sequence[Layer], look: Look | None) -> _Tree:
     tree = _Tree()
-    left = CONTENTS_LIMIT
+    room = KEPT_LIMIT
     for number, layer in enumerate(layers):
         for ordinal, (entry, stream) in enumerate(layer_entries(layer)):
             node = tree.apply(entry, (number, ordinal))
-            if contents is not None and stream is not None and node is not None and contents(node.entry.path):
-                left -= entry.size
-                if entry.size > limit or left < 0:
-                    raise ImageError(f"{entry.path} of a layer has {entry.size} bytes, too many to look into")
-                node.entry = dataclasses.replace(node.entry, content=stream.read(limit))
+            kept = None if look is None or stream is None or node is None else look(node.entry.path, stream)
+            if kept is not None and node is not None:
+                room -= len(kept)
+                if room < 0:
+                    raise ImageError(f"{entry.path} and others of the layers are too large to be kept in memory")
+                node.entry = dataclasses.replace(node.entry, content=kept)
     return tree
 
 
-def listing(
-    layers: Sequence[Layer], contents: Callable[[str], bool] | None = None, *, limit: int = CONTENT_LIMIT
-) -> dict[str, Entry]:
+def listing(layers: Sequence[Layer], look: Look | None = None) -> dict[str, Entry]:
     """The merged tree of some layers, base first: entries by real path, sorted, parents first.
 
     Whiteouts are applied, hard links are files, directories that no layer names are there with mode 0755.
-    The bytes of files for whose path `contents` says so come along as `Entry.content` (at most `limit` each).
-    Each layer is read once, and its diff-id checked. Raises ImageError.
+    What `look` returns of a file comes along as `Entry.content`. Each layer is read once, and its diff-id checked.
+    Raises ImageError.
     """
-    return {node.entry.path: node.entry for node in _merge(layers, contents, limit).nodes()}
+    return {node.entry.path: node.entry for node in _merge(layers, look).nodes()}
 
 
 def extract(layers: Sequence[Layer], root: Path, *, keep: Callable[[str], bool] | None = None) -> None:

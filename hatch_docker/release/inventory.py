@@ -95,20 +95,20 @@ def _reader(path: str) -> Any:
 
 def headers(text: str) -> dict[str, list[str]]:
     """The fields of a paragraph such as those of METADATA and of Debian's control files, by lower-case names."""
-    fields: dict[str, list[str]] = {}
-    last: list[str] = []
+    fields: dict[str, list[list[str]]] = {}
+    last: list[str] | None = None
     for line in text.splitlines():
         if not line.strip():
             break
         if line[0] in " \t":
-            if last:
-                last[-1] += "\n" + line.strip()
+            if last is not None:
+                last.append(line.strip())
             continue
         name, colon, value = line.partition(":")
         if colon:
-            last = fields.setdefault(name.strip().lower(), [])
-            last.append(value.strip())
-    return fields
+            last = [value.strip()]
+            fields.setdefault(name.strip().lower(), []).append(last)
+    return {name: ["\n".join(lines) for lines in found] for name, found in fields.items()}
 
 
 def _first(fields: Mapping[str, Sequence[str]], *names: str) -> str:

@@ -203,16 +203,20 @@ def python_command(tree: Path, interpreter: Interpreter) -> list[str]:
     Raises BaseImageError where the interpreter is no ELF program for this machine.
     """
     program = inside(tree, interpreter.path)
-    loader = _program_interpreter(program)
-    if loader is None:  # static
+    name = _program_interpreter(program)
+    if name is None:  # static
         return [str(program)]
+    try:
+        loader = inside(tree, name)
+    except OSError as error:
+        raise BaseImageError(_NOT_RUNNABLE.format(path=program, why=error.strerror)) from error
     multiarch = [path for path in (tree / "usr/lib").glob("*-linux-*") if path.is_dir()]
     places = ["usr/local/lib", "lib", "usr/lib", "lib64", "usr/lib64"]
     libraries = [*(inside(tree, place) for place in places), *sorted(multiarch)]
     search = ":".join(dict.fromkeys(str(path) for path in libraries if path.is_dir()))
     # The host's ld.so.cache would bring the host's libraries in; musl has no cache, and no such option.
-    options = [] if "musl" in loader else ["--inhibit-cache"]
-    return [str(inside(tree, loader)), *options, "--library-path", search, str(program)]
+    options = [] if "musl" in name else ["--inhibit-cache"]
+    return [str(loader), *options, "--library-path", search, str(program)]
 
 
 def inside(root: Path, path: str) -> Path:
@@ -251,7 +255,7 @@ def _program_interpreter(program: Path) -> str | None:
                 kind, _, start, _, _, length = struct.unpack("<IIQQQQ", stream.read(40))
                 if kind == 3:
                     stream.seek(start)
-                    return stream.read(min(length, 4096)).rstrip(b"\0").decode()
+                    return stream.read(min(length, 4096)).partition(b"\0")[0].decode()
     except (struct.error, ValueError) as error:
         raise BaseImageError(_NOT_RUNNABLE.format(path=program, why="a damaged ELF program")) from error
     except OSError as error:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,10 @@ from hatch_docker.errors import WheelError
 from hatch_docker.wheels import Target
 
 PIECE = 1 << 20
+# What zipfile raises for archives that are damaged, encrypted or packed in a way that it does not know.
+ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError,
+)
 # The version of a symbol that compiled code takes from glibc, as in the string table of an ELF file.
 _NEEDED = re.compile(rb"\0GLIBC_(\d{1,3})\.(\d{1,3})(?:\.\d{1,3})?(?=\0)")
 _LONGEST = 32  # bytes of such a string
@@ -52,5 +58,5 @@ def _needs(wheel: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
                         found.update(_NEEDED.findall(rest))
                 if found:
                     yield info.filename, max((int(major), int(minor)) for major, minor in found)
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise WheelError(f"cannot read the wheel {wheel.name}: {error}") from error

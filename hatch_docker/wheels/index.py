@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from hatch_docker import urls
 from hatch_docker.errors import ConfigError
+from hatch_docker.shape import ANY, misfit
 
 Login = tuple[str, str]
 
@@ -31,6 +32,13 @@ _PROJECT_ONLY = frozenset({
     "build-backend", "conflicts", "default-groups", "dependency-groups", "dev-dependencies", "environments",
     "managed", "package", "required-environments", "sources", "workspace",
 })
+# What is read of uv's settings, as `shape.misfit` reads it.
+_PLACES: Mapping[str, Any] = {
+    "index?": [{"url?": str, "name?": str, "default?": bool, "*": ANY}], "index-url?": str, "extra-index-url?": [str],
+    "find-links?": [str], "no-index?": bool, "dependency-metadata?": [{"name?": str, "*": ANY}], "*": ANY,
+}
+_SETTINGS: Mapping[str, Any] = {"pip?": _PLACES, **_PLACES}
+_PYPROJECT: Mapping[str, Any] = {"tool?": {"uv?": _SETTINGS, "*": ANY}, "*": ANY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +202,9 @@ def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     if environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes"):
         return {}
     if environ.get("UV_CONFIG_FILE"):
-        return _toml(Path(environ["UV_CONFIG_FILE"]))
+        return _toml(Path(environ["UV_CONFIG_FILE"]), _SETTINGS)
     merged: dict[str, Any] = {}
-    for table in (_project_table(root), *(_toml(path) for path in _uv_files(environ) if _there(path))):
+    for table in (_project_table(root), *(_toml(path, _SETTINGS) for path in _uv_files(environ) if _there(path))):
         for name, value in table.items():
             if name in _PROJECT_ONLY:
                 continue
@@ -210,10 +218,10 @@ def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 def _project_table(root: Path) -> dict[str, Any]:
     for directory in (root, *root.parents):
         if _there(directory / "uv.toml"):
-            return _toml(directory / "uv.toml")
+            return _toml(directory / "uv.toml", _SETTINGS)
         if _there(directory / "pyproject.toml"):
-            table = _toml(directory / "pyproject.toml").get("tool", {}).get("uv")
-            if isinstance(table, dict):
+            table: dict[str, Any] | None = _toml(directory / "pyproject.toml", _PYPROJECT).get("tool", {}).get("uv")
+            if table is not None:
                 return table
     return {}
 
@@ -235,11 +243,14 @@ def _there(path: Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113 - Path's own raises where a directory is closed
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def _toml(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the index configuration in {path}: {error}") from error
+    if (place := misfit(expected, table)) is not None:
+        raise ConfigError(f"the index configuration in {path} cannot be read: {place} is not what uv takes there")
+    return table
 
 
 def _of_pip(root: Path, environ: Mapping[str, str]) -> tuple[list[Index], list[Index], bool]:

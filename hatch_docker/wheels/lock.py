@@ -67,7 +67,7 @@ def _table(lock: LockPlan, data: bytes) -> dict[str, Any]:
 
     try:
         return tomllib.loads(data.decode())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WheelError(f"{lock.path} is not valid TOML: {error}") from error
 
 
@@ -107,8 +107,8 @@ def _locked(lock: LockPlan, data: bytes, root: Path, target: Target) -> tuple[Pi
         pins = pins_of(table, source, target, extras=lock.extras, groups=lock.groups)
         check_covers(lock, pins, target)
         return pins
-    overridden = {entry.get("name") for entry in table.get("manifest", {}).get("overrides", [])}
     found, direct = uv_table(table, source, target, lock.extras, lock.groups)
+    overridden = {entry.get("name") for entry in table.get("manifest", {}).get("overrides", [])}
     pins = pins_of(found, source, target)
     asked = check_covers(lock, pins, target, frozenset(overridden))
     direct -= {package["name"] for package in found["packages"] if "directory" in package}

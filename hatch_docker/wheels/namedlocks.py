@@ -8,11 +8,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.errors import WheelError
+from hatch_docker.shape import ANY, misfit
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.requirements import HashedLine
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+
+# What is read of a lock's packages, as `shape.misfit` reads it.
+_FILES = [{"hash": str, "*": ANY}]
+_WANTED = (str, {"extras?": [str], "markers?": str, "*": ANY})
+_SHAPES: Mapping[str, Any] = {
+    "poetry": {
+        "name": str, "version": str, "markers?": (str, {"*": str}), "source?": {"*": str}, "files?": _FILES,
+        "dependencies?": {"*": (*_WANTED, [_WANTED])}, "*": ANY,
+    },
+    "pdm": {
+        "name": str, "version": str, "marker?": str, "extras?": [str], "dependencies?": [str], "url?": str,
+        "files?": _FILES, "*": ANY,
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +52,10 @@ def named_lines(
     Raises WheelError for a lock of another form, for a package without a hash or that is no file, and where the lock
     leaves open which of several versions holds. A requirement that is not in it is left out: whoever asks compares.
     """
+    if (wrong := misfit({"package": [_SHAPES[kind]], "*": ANY}, table)) is not None:
+        raise WheelError(f"{place} is not a lock of {kind}: {wrong} is not as it writes it; run `{kind} lock`")
     read = {"poetry": _poetry, "pdm": _pdm}[kind]
-    try:
-        packages = [read(one) for one in table["package"]]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise WheelError(f"{place} is not a lock of {kind}: {error!r}; run `{kind} lock`") from None
+    packages = [read(one) for one in table["package"]]
     found: dict[str, set[str]] = {}
     lines: dict[str, HashedLine] = {}
     waiting = [_required(line, place) for line in requirements]
@@ -129,7 +144,7 @@ def _poetry(entry: Mapping[str, Any]) -> _Package:
         marker = " or ".join(f"({one})" for one in marker.values())
     return _Package(
         _canonical(entry["name"]), entry["version"], marker, frozenset(), tuple(_poetry_requires(entry)),
-        source["url"] if source.get("type") == "url" else "", frozenset() if local else _hashes(entry),
+        source.get("url", "") if source.get("type") == "url" else "", frozenset() if local else _hashes(entry),
     )
 
 

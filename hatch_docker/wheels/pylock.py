@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import sys
@@ -33,7 +34,7 @@ class Source:
     def is_own(self, path: str) -> bool:
         """Whether a directory is the project's or one of its workspace's, which is built and not fetched."""
         own = [self.root, *(self.root / member for member in self.members)]
-        return (self.directory / path).resolve() in {place.resolve() for place in own}
+        return "\0" not in path and os.path.realpath(self.directory / path) in {os.path.realpath(one) for one in own}
 
 
 def pins_of(

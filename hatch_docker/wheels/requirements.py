@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,12 +50,13 @@ def read_requirements(
 
 def _lines(path: Path, progress: Progress, parents: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
     """Logical lines with their place: continuations joined, comments cut, included files in place."""
-    if path.resolve() in parents:
-        raise WheelError(f"{path.name} includes itself")
     try:
+        real = path.resolve()
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a link that leads in circles
         raise WheelError(f"cannot read {path}: {error}") from error
+    if real in parents:
+        raise WheelError(f"{path.name} includes itself")
     joined, start = "", 0
     for number, raw in enumerate([*text.splitlines(), ""], 1):
         start = start or number
@@ -65,7 +67,7 @@ def _lines(path: Path, progress: Progress, parents: tuple[Path, ...]) -> Iterato
         place, joined, start = f"{path.name}:{start}", "", 0
         option, _, value = line.replace("=", " ", 1).partition(" ") if line.startswith("-") else ("", "", "")
         if option in ("-r", "--requirement"):
-            yield from _lines(path.parent / value.strip(), progress, (*parents, path.resolve()))
+            yield from _lines(path.parent / value.strip(), progress, (*parents, real))
         elif option in _PLACES:
             progress.warn(f"{place}: {option} is not followed; files come from the index of your own configuration")
         elif line and option not in (*_HARMLESS, "-c", "--constraint"):
@@ -80,7 +82,8 @@ def _parse(place: str, line: str, own: frozenset[Path], directory: Path, target:
     if local:
         where = (local[1] or local[2]).removeprefix("file:")
         # uv exports a member's file with paths that start at the workspace.
-        if any((place / where).resolve() in own for place in (directory, *directory.resolve().parents)):
+        above = (directory, *directory.resolve().parents)
+        if "\0" not in where and any(Path(os.path.realpath(place / where)) in own for place in above):
             return None
         raise WheelError(f"{place}: {where} is a directory; publish it to an index, or lock its wheel")
     if line.startswith("-"):

@@ -13,6 +13,7 @@ from hatch_docker.store import key_of
 
 LIMIT = 2 << 30         # bytes that an sdist may unpack to
 MEMBERS = 200_000       # files of an sdist
+NAMES = 16 << 20        # characters of their names, which are held in memory
 PYPROJECT = 1 << 20     # bytes of a pyproject.toml
 LEGACY = "setuptools.build_meta:__legacy__"
 
@@ -38,6 +39,7 @@ def read_sdist(path: Path, name: str = "") -> Sdist:
     if not name.endswith(".tar.gz"):
         raise WheelError(f"{name} is not an sdist that can be built: only .tar.gz is (PEP 625)")
     files: list[list[object]] = []
+    names = 0
     pyproject = b""
     try:
         with path.open("rb") as stream:
@@ -48,8 +50,9 @@ def read_sdist(path: Path, name: str = "") -> Sdist:
                     digest.update(pyproject)
                 while content is not None and (piece := content.read(1 << 20)):
                     digest.update(piece)
-                if len(files) >= MEMBERS:
-                    raise WheelError(f"{name} holds more than {MEMBERS} files")
+                names += len(entry.path) + len(entry.target)
+                if len(files) >= MEMBERS or names > NAMES:
+                    raise WheelError(f"{name} holds more than {MEMBERS} files, or names of {NAMES >> 20} MB")
                 executable = bool(entry.mode & 0o100)
                 files.append([entry.path, entry.kind, executable, entry.target, digest.hexdigest()])
     except (OSError, ImageError) as error:

@@ -15,6 +15,7 @@ import stat
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import IO, BinaryIO, Self, cast
 
 from installer.records import Hash, RecordEntry, parse_record_file
@@ -27,8 +28,11 @@ from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import safe_path
 
 LIMIT = 16 << 30              # bytes that a wheel may unpack to; those of GPU libraries reach some
-METADATA_LIMIT = 64 << 20     # bytes of RECORD and the like, which are held in memory
+METADATA_LIMIT = 16 << 20     # bytes of RECORD and the like, which are held in memory
+DIRECTORY_LIMIT = 8 << 20     # bytes of an archive's own directory; torch's 15 000 files take 2 MB
+MEMBERS = 100_000             # files of a wheel
 RATIO, GRACE = 200, 64 << 20  # times its own size, once past so many bytes
+SHOWN = 500                   # characters of what is told of a stranger's wheel
 _HASHES = frozenset({"sha256", "sha384", "sha512"})
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
 # What an installer writes itself: a wheel that brings it would speak for another installation.
@@ -41,7 +45,8 @@ class BadWheelError(Exception):
 
 def refusal(filename: str, why: str) -> WheelError:
     """The error for a wheel that is not installed; names in `why` come from the wheel and may hold anything."""
-    told = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in why)
+    short = why if len(why) <= SHOWN else f"{why[:SHOWN]}..."
+    told = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in short)
     return WheelError(f"wheel {filename} cannot be installed: {told}; pin another version, or tell its makers")
 
 
@@ -183,6 +188,8 @@ class Source(WheelSource):
         """What RECORD promises of each file but itself, after seeing that it speaks of every file."""
         rows: dict[str, RecordEntry] = {}
         for row in parse_record_file(io.StringIO(self.read_dist_info("RECORD"), newline="")):
+            if len(rows) > MEMBERS:
+                raise BadWheelError(f"RECORD names more than {MEMBERS} files")
             entry = RecordEntry.from_elements(*row)
             path = posixpath.normpath(entry.path)  # some write "./module.py"
             if rows.setdefault(path, entry) != entry and rows[path].hash_ != entry.hash_:
@@ -204,10 +211,32 @@ class Source(WheelSource):
         return promises
 
 
+class _ArchiveFile(io.BufferedReader):
+    """The file of an archive; closed when nobody has it any more, as zipfile does with those that it opens itself."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > DIRECTORY_LIMIT:
+            raise zipfile.BadZipFile(f"its directory has more than {DIRECTORY_LIMIT} bytes")
+        return super().read(size)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def open_archive(path: Path) -> zipfile.ZipFile:
+    """A zip file to read from; zipfile alone takes a directory of any size into memory. Raises ZIP_ERRORS."""
+    return zipfile.ZipFile(cast("IO[bytes]", _ArchiveFile(path)))
+
+
 def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
     """The files of the archive by safe path, in order of their paths; `size` is the archive's, in bytes."""
     members: dict[str, zipfile.ZipInfo] = {}
     total = 0
+    if len(archive.infolist()) > MEMBERS:
+        raise BadWheelError(f"it holds more than {MEMBERS} files")
     for info in archive.infolist():
         name = info.orig_filename  # zipfile ends `filename` at a NUL
         path = safe_path(name, backslash=False)

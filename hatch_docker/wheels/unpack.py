@@ -10,7 +10,6 @@ import csv
 import io
 import posixpath
 import re
-import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable
@@ -25,8 +24,9 @@ from installer.utils import Scheme
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.layer import Entry, safe_path
+from hatch_docker.wheels.given import ZIP_ERRORS
 from hatch_docker.wheels.install import SOURCE_DATE
-from hatch_docker.wheels.source import BadWheelError, Member, Source, refusal, text_hash
+from hatch_docker.wheels.source import BadWheelError, Member, Source, open_archive, refusal, text_hash
 
 if TYPE_CHECKING:
     import os
@@ -51,15 +51,15 @@ if __name__ == "__main__":
 def unpack(wheel: Path, venv: VenvTarget, filename: str, warn: Callable[[str], object]) -> list[Entry]:
     """The files of an installed wheel; see `install.wheel_entries`."""
     try:
-        archive = zipfile.ZipFile(wheel)  # kept open by the entries that are read later
-    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError, EOFError, OSError) as error:
+        archive = open_archive(wheel)  # kept open by the entries that are read later
+    except ZIP_ERRORS as error:
         raise refusal(filename, f"it is no zip file that can be read ({error})") from error
     try:
         source = Source(archive, filename, wheel.stat().st_size)
         destination = _Destination(venv, source, lambda what: warn(f"wheel {filename} {what}"))
         install(source, destination, {"INSTALLER": INSTALLER})
     except (BadWheelError, ImageError, InvalidWheelSource, InvalidRecordEntry, csv.Error) as error:
-        raise refusal(filename, str(error)) from error
+        raise refusal(filename, str((error.args or (error,))[-1])) from error  # installer's first is an object
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
         raise refusal(filename, f"the archive is damaged ({error})") from error
     return list(destination.entries.values())

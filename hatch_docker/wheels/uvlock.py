@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from hatch_docker.errors import WheelError
+from hatch_docker.shape import ANY, misfit
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.pylock import Source
 
 Table = Mapping[str, Any]
+
+# What is read of a lock, as `shape.misfit` reads it.
+_PLACE = {"*": str}
+_ENTRY = {"name": str, "version?": str, "source?": _PLACE, "marker?": str, "extra?": [str], "*": ANY}
+_FILE = {
+    "url?": str, "path?": str, "filename?": str, "hash?": str, "size?": int,
+    "upload-time?": r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "*": ANY,
+}
+_PACKAGE = {
+    "name": str, "version?": str, "source?": _PLACE, "dependencies?": [_ENTRY],
+    "optional-dependencies?": {"*": [_ENTRY]}, "dev-dependencies?": {"*": [_ENTRY]}, "resolution-markers?": [str],
+    "wheels?": [_FILE], "sdist?": _FILE,
+    "metadata?": {"provides-extras?": [str], "requires-dev?": {"*": ANY}, "*": ANY}, "*": ANY,
+}
+_LOCK = {
+    "version": int, "package?": [_PACKAGE], "manifest?": {"overrides?": [{"name?": str, "*": ANY}], "*": ANY}, "*": ANY,
+}
 
 
 @dataclass(slots=True)
@@ -38,7 +56,9 @@ def uv_table(
     """
     if lock.get("version") != 1:
         raise WheelError(f"{source.name} has version {lock.get('version')}, not 1; lock it with another uv")
-    packages = [package for package in lock.get("package", []) if isinstance(package, dict)]
+    if (place := misfit(_LOCK, lock)) is not None:
+        raise WheelError(f"{source.name} is not a lock of uv's: {place} is not as uv writes it; run `uv lock`")
+    packages: Sequence[Table] = lock.get("package", [])
     root = _root(packages, source)
     name = packages[root]["name"]
     walk = _Walk(packages, source, target, set())
@@ -54,7 +74,10 @@ def uv_table(
     walk.direct |= {entry["name"] for entry in entries if _applies(entry, walk)} - {name}
     _follow(entries, walk)
     del walk.reached[root]
-    found = [_package(packages[position], source) for position in sorted(walk.reached)]
+    try:
+        found = [_package(packages[position], source) for position in sorted(walk.reached)]
+    except ValueError as error:  # a URL or a time that is none
+        raise WheelError(f"{source.name} is not a lock of uv's: {error}; run `uv lock`") from error
     return {"lock-version": "1.0", "created-by": "uv", "packages": found}, frozenset(walk.direct)
 
 
@@ -62,7 +85,7 @@ def _root(packages: Sequence[Table], source: Source) -> int:
     for position, package in enumerate(packages):
         place = package.get("source", {})
         for kind in ("virtual", "editable", "directory"):
-            if kind in place and (source.directory / place[kind]).resolve() == source.root.resolve():
+            if kind in place and replace(source, members=()).is_own(place[kind]):
                 return position
     raise WheelError(f"{source.name} does not know the project; run `uv lock`")
 

@@ -1,0 +1,325 @@
+"""D3, D4, J: what is large, deep or a bomb is read within bounds of memory and time, or refused; measured in processes.
+
+Each case writes what strangers could send to a file, and a fresh process reads it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.errors import ImageError
+from hatch_docker.oci.tar import Entry, pack_header
+from tests.fakes.debian import make_ar, make_tar
+from tests.fakes.index import make_wheel
+from tests.fakes.measured import Measured, measured
+
+MEMORY = 300 << 20  # bytes, of the whole process
+ZEROS = gzip.compress(bytes(64 << 20), 9, mtime=0)  # 65 kB; as many as one likes after one another are one stream
+
+
+def json_lists(path: Path) -> None:
+    """8 MiB of the smallest values there are."""
+    path.write_bytes(b'{"a": [' + b"{}," * ((8 << 20) // 3 - 10) + b"1]}")
+
+
+def json_deep(path: Path) -> None:
+    path.write_bytes(b'{"a":' * 800_000)
+
+
+def manifest_large(path: Path) -> None:
+    row = {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": f"sha256:{'a' * 64}", "size": 1}
+    path.write_bytes(json.dumps({"config": row, "layers": [row] * 29_000}).encode()[: 4 << 20])
+
+
+def read_json(path: str) -> None:
+    from hatch_docker.oci.documents import parse_json
+
+    parse_json(Path(path).read_bytes(), "it")
+
+
+def members(path: Path, entries: Iterable[Entry]) -> None:
+    """A layer of entries without contents."""
+    with gzip.open(path, "wb", 1) as out:
+        for entry in entries:
+            out.write(pack_header(entry, 0))
+        out.write(bytes(1024))
+
+
+def million(path: Path) -> None:
+    """10^6 members."""
+    one = pack_header(Entry("d/file-000000", "file", 0o644, 0), 0)
+    with gzip.open(path, "wb", 1) as out:
+        for number in range(0, 1_000_000, 1000):
+            out.write(b"".join(_renamed(one, n) for n in range(number, number + 1000)))
+        out.write(bytes(1024))
+
+
+def _renamed(header: bytes, number: int) -> bytes:
+    block = b"d/file-%06d" % number + header[13:148] + b" " * 8 + header[156:]
+    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+
+
+def long_names(path: Path) -> None:
+    """80 000 names of 4000 characters: 320 MB."""
+    members(path, (Entry("/".join([f"{n:06}"] + ["x" * 200] * 19), "file", 0o644, 0) for n in range(80_000)))
+
+
+def some_long_names(path: Path) -> None:
+    members(path, (Entry("/".join([f"{n:06}"] + ["x" * 200] * 19), "file", 0o644, 0) for n in range(6_000)))
+
+
+def records(path: Path) -> None:
+    """Global headers full of records that nobody needs: five million of them, each with another name."""
+    with gzip.open(path, "wb", 1) as out:
+        for number in range(100):
+            body = b"".join(b"21 k%07d=12345678\n" % (number * 50_000 + n) for n in range(49_000))
+            info = tarfile.TarInfo("x")
+            info.type, info.size = tarfile.XGLTYPE, len(body)
+            out.write(info.tobuf(tarfile.USTAR_FORMAT) + body + bytes(-len(body) % 512))
+        out.write(bytes(1024))
+
+
+def links(path: Path) -> None:
+    """Links through links, each a thousand steps long, and files behind them."""
+    chain = [Entry(f"l{n}", "symlink", 0o777, 0, target="d/../" * 500 + (f"l{n - 1}" if n else "d")) for n in range(39)]
+    files = [Entry(f"l38/f{n}", "file", 0o644, 0) for n in range(5000)]
+    members(path, [Entry("d", "directory", 0o755, 0), *chain, *files])
+
+
+def whiteouts(path: Path) -> None:
+    """A directory with many files, emptied as many times."""
+    files = [Entry(f"d/f{n}", "file", 0o644, 0) for n in range(50_000)]
+    members(path, [*files, *(Entry("d/.wh..wh..opq", "file", 0o644, 0) for _ in range(50_000))])
+
+
+def large_size(path: Path) -> None:
+    """A header that promises 2^40 bytes."""
+    path.write_bytes(gzip.compress(pack_header(Entry("f", "file", 0o644, 0), 1 << 40) + bytes(1 << 20)))
+
+
+def gzip_bomb(path: Path) -> None:
+    """10 GB of a file in 10 MB."""
+    path.write_bytes(gzip.compress(pack_header(Entry("f", "file", 0o644, 0), 160 * (64 << 20))) + ZEROS * 160)
+
+
+def zstd_bomb(path: Path) -> None:
+    from backports import zstd
+
+    frame = zstd.compress(bytes(64 << 20))
+    path.write_bytes(zstd.compress(pack_header(Entry("f", "file", 0o644, 0), 160 * (64 << 20))) + frame * 160)
+
+
+def zstd_window(path: Path) -> None:
+    """A frame that asks for a window of 2 GiB."""
+    path.write_bytes(b"\x28\xb5\x2f\xfd" + bytes([0x00, (21 << 3)]) + b"\x01\x00\x10" + bytes(1 << 20))
+
+
+def nested_bomb(path: Path) -> None:
+    """What an archive in an archive unpacks to is nobody's concern: it stays as it is."""
+    with gzip.open(path, "wb") as out:
+        out.write(pack_header(Entry("f.gz", "file", 0o644, 0), len(ZEROS)) + ZEROS + bytes(-len(ZEROS) % 512 + 1024))
+
+
+def read_layer(path: str) -> None:
+    from hatch_docker.oci.layer import layer_entries
+    from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
+    from hatch_docker.oci.tree import listing
+
+    def opened() -> io.BufferedReader:
+        return Path(path).open("rb")
+
+    layer = Layer(Descriptor(OCI_LAYER, f"sha256:{'0' * 64}", 1), f"sha256:{'0' * 64}", None, opened)
+    listing([layer])
+    list(layer_entries(layer))
+
+
+def read_sdist(path: str) -> None:
+    from hatch_docker.wheels.sdist import read_sdist
+
+    read_sdist(Path(path), "gadget-1.0.tar.gz")
+
+
+def xz_bomb(path: Path) -> None:
+    """A .deb with 10 GB in control.tar.xz."""
+    block = lzma.compress(bytes(64 << 20))
+    control = lzma.compress(pack_header(Entry("control", "file", 0o644, 0), 160 * (64 << 20))) + block * 160
+    path.write_bytes(make_ar([("debian-binary", b"2.0\n"), ("control.tar.xz", control), ("data.tar", make_tar({}))]))
+
+
+def xz_memory(path: Path) -> None:
+    """A .deb whose control.tar.xz wants a dictionary of 1.5 GiB."""
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 4096}]
+    data = bytearray(lzma.compress(b"x" * 5000, filters=filters))
+    data[16] = 39  # the size of the dictionary, in the header of the block; then its checksum
+    size = (data[12] + 1) * 4
+    data[12 + size - 4 : 12 + size] = struct.pack("<I", zlib.crc32(bytes(data[12 : 12 + size - 4])))
+    members = [("debian-binary", b"2.0\n"), ("control.tar.xz", bytes(data)), ("data.tar", make_tar({}))]
+    path.write_bytes(make_ar(members))
+
+
+def read_deb(path: str) -> None:
+    from hatch_docker.bases.deb import open_deb
+
+    for _entry, content in open_deb(Path(path), "tool").members():
+        if content:
+            content.read()
+
+
+def packages_bomb(path: Path) -> None:
+    path.write_bytes(lzma.compress(bytes(64 << 20)) * 160)
+
+
+def read_packages(path: str) -> None:
+    from hatch_docker.bases.archive import _unpack
+
+    _unpack(Path(path), "it")
+
+
+def wheel_with(path: Path, files: Iterable[tuple[str, bytes]], record: bytes = b"") -> None:
+    """A wheel with more files than its RECORD knows of, unless it is another `record`; compressed."""
+    _name, data = make_wheel("gadget", "1.0", files={})
+    with zipfile.ZipFile(io.BytesIO(data)) as sound, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, True, 1) as out:
+        for info in sound.infolist():
+            if not (record and info.filename == RECORD):
+                out.writestr(info.filename, sound.read(info))
+        for name, content in files:
+            record += f"{name},sha256={_hash(content)},{len(content)}\n".encode() if record else b""
+            out.writestr(name, content)
+        if record:
+            out.writestr(RECORD, record)
+
+
+RECORD = "gadget-1.0.dist-info/RECORD"
+
+
+def _hash(data: bytes) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+
+
+def wheel_bomb(path: Path) -> None:
+    """300 MB of zeros in 300 kB."""
+    wheel_with(path, [("gadget/zeros", bytes(300 << 20))])
+
+
+def wheel_directory(path: Path) -> None:
+    """A million entries of the archive's directory for one member."""
+    _name, data = make_wheel("gadget", "1.0", files={"gadget/x.py": b"x"})
+    end = data.rindex(b"PK\5\6")
+    start = struct.unpack_from("<I", data, end + 16)[0]
+    first = data[start : start + 46 + struct.unpack_from("<H", data, start + 28)[0]]
+    directory = first * 1_000_000
+    tail = bytearray(data[end:])
+    struct.pack_into("<HHII", tail, 8, 65535, 65535, len(directory), start)
+    path.write_bytes(data[:start] + directory + bytes(tail))
+
+
+def wheel_record(path: Path) -> None:
+    """A RECORD with rows for two million files that are not there."""
+    wheel_with(path, [], b"".join(b"%d,,\n" % n for n in range(2_000_000)))
+
+
+def wheel_small_files(path: Path) -> None:
+    """500 MB in files of 500 kB, which are no bomb."""
+    with zipfile.ZipFile(io.BytesIO(make_wheel("gadget", "1.0", files={})[1])) as sound:
+        record = sound.read(RECORD)
+    body = b"".join(hashlib.sha256(b"%d" % n).hexdigest().encode() + b"\n" for n in range(8_000))
+    wheel_with(path, ((f"gadget/m{n}.py", b"# %d\n" % n + body) for n in range(1000)), record)
+
+
+def read_wheel(path: str) -> None:
+    from hatch_docker.bases import Interpreter
+    from hatch_docker.wheels.install import VenvTarget, wheel_entries
+
+    venv = VenvTarget(Interpreter("/usr/bin/python3.13", "3.13.5"))
+    wheel_entries(Path(path), venv, filename="gadget-1.0-py3-none-any.whl")
+
+
+def metadata(path: Path) -> None:
+    """16 MiB of continued lines, fields and brackets."""
+    path.write_bytes(
+        b"Name: x\n" + b" a\n" * 1_000_000 + b"Requires-Dist: " + b"(" * 100_000 + b"\n" + b"A: b\n" * 1_000_000
+    )
+
+
+def read_metadata(path: str) -> None:
+    from hatch_docker.release.inventory import _reader
+
+    data = Path(path).read_bytes()
+    for name in ("usr/share/doc/x/copyright", "var/lib/dpkg/status", "x-1.dist-info/METADATA", "lib/apk/db/installed"):
+        _reader(name)(name, data)
+
+
+def challenge(path: Path) -> None:
+    path.write_text('Bearer realm="' + "a\\" * 20_000 + " , =" * 20_000)
+
+
+def read_challenge(path: str) -> None:
+    from hatch_docker.oci.auth import parse_challenges
+    from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.referrers import _next
+    from hatch_docker.retry import retry_after
+
+    text = Path(path).read_text()
+    parse_challenges(text), _next("<" + text), retry_after({"retry-after": text, "date": "1 " * 30_000})
+    with contextlib.suppress(ImageError):
+        parse_reference("a" + "-" * 500)
+
+
+Make = Callable[[Path], None]
+# What is written, what reads it, what it says, and how many seconds of CPU it may take.
+CASES: dict[str, tuple[Make, Callable[[str], None], str, float]] = {
+    "json of small values": (json_lists, read_json, "", 6),
+    "json that is deep": (json_deep, read_json, "not readable as JSON", 1),
+    "a manifest of 4 MiB": (manifest_large, read_json, "not readable as JSON", 1),
+    "a million members": (million, read_layer, "take more than", 20),
+    "long names": (long_names, read_layer, "take more than", 20),
+    "records of headers": (records, read_layer, "records in them", 20),
+    "links through links": (links, read_layer, "lead on and on", 20),
+    "whiteouts": (whiteouts, read_layer, "lead on and on", 20),
+    "a size of 2^40": (large_size, read_layer, "ends inside of f", 1),
+    "a gzip bomb": (gzip_bomb, read_layer, "refused as a bomb", 2),
+    "a zstd bomb": (zstd_bomb, read_layer, "refused as a bomb", 2),
+    "a zstd window": (zstd_window, read_layer, "damaged", 1),
+    "a nested bomb": (nested_bomb, read_layer, "as its image says", 1),
+    "an sdist that is a bomb": (gzip_bomb, read_sdist, "refused as a bomb", 2),
+    "an sdist of long names": (some_long_names, read_sdist, "holds more than", 5),
+    "an xz bomb": (xz_bomb, read_deb, "unpacks to more than", 2),
+    "xz that wants memory": (xz_memory, read_deb, "damaged", 1),
+    "a bomb of package lists": (packages_bomb, read_packages, "unpacks to more than", 5),
+    "a wheel that is a bomb": (wheel_bomb, read_wheel, "it unpacks to", 2),
+    "a wheel with a large directory": (wheel_directory, read_wheel, "directory has more than", 2),
+    "a wheel with a large RECORD": (wheel_record, read_wheel, "RECORD", 3),
+    "metadata without end": (metadata, read_metadata, "", 20),
+    "headers without end": (challenge, read_challenge, "", 1),
+}  # fmt: skip
+
+
+LONG = {
+    "a million members", "long names", "records of headers", "links through links", "whiteouts", "metadata without end",
+}
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.long] * (case in LONG)) for case in CASES])
+def test_what_is_large_is_read_within_bounds(case: str, tmp_path: Path) -> None:
+    """Below 300 MB, and refused as soon as it is clear."""
+    write, read, said, seconds = CASES[case]
+    path = tmp_path / "it"
+    write(path)
+    found: Measured = measured(read, str(path))
+    assert said in found.said if said else not found.said, found
+    assert found.peak < MEMORY, found
+    assert found.seconds < seconds, found
