@@ -1,0 +1,40 @@
+"""`hatch-docker clean`: bound the cache by age and size, or empty it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING
+
+from hatch_docker.prune import MAX_AGE, MAX_BYTES
+
+if TYPE_CHECKING:
+    from hatch_docker.verbs import Verbs
+
+DAY = 24 * 3600
+
+
+def add(commands: Verbs) -> None:
+    """Declare the command."""
+    clean = commands.add_parser("clean", help="bound the cache by age and size, or empty it")
+    clean.add_argument("--max-age", type=float, default=MAX_AGE / DAY, metavar="DAYS", help="default: %(default)s")
+    clean.add_argument("--max-size", type=float, default=MAX_BYTES / 1e9, metavar="GB", help="default: %(default)s")
+    clean.add_argument("--all", action="store_true", help="remove everything that no build has used just now")
+    clean.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from hatch_docker.context import open_context
+    from hatch_docker.progress import silent
+    from hatch_docker.prune import prune
+
+    store = open_context(os.environ, silent()).store
+    if options.all:
+        done = prune(store, max_age=0, max_bytes=0, grace=60)
+    else:
+        done = prune(store, max_age=options.max_age * DAY, max_bytes=int(options.max_size * 1e9))
+    print(  # noqa: T201
+        f"{store.root}: removed {done.removed} entries, {done.removed_bytes / 1e6:.1f} MB; "
+        f"{done.kept_bytes / 1e6:.1f} MB stay"
+    )

@@ -1,0 +1,52 @@
+"""`hatch-docker lock`: pin what builds would ask registries, mirrors and indexes for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.doors import open_plans
+
+if TYPE_CHECKING:
+    from hatch_docker.verbs import Verbs
+
+
+def add(commands: Verbs) -> None:
+    """Declare the command."""
+    lock = commands.add_parser("lock", help="pin what builds would ask registries, mirrors and indexes for")
+    lock.add_argument("--upgrade", action="store_true", help="take the newest of everything")
+    lock.add_argument("--check", action="store_true", help="only tell whether the lock does, by the exit status")
+    lock.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from hatch_docker.backend import open_project, read_pyproject
+    from hatch_docker.lock import check, lock, open_lock
+    from hatch_docker.members import with_members
+
+    root = Path.cwd()
+    if options.check:
+        builder = open_project(root, os.environ)
+        plans, ctx = open_plans(builder, os.environ, every=True)
+        with (
+            tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary,
+            with_members(builder.source(Path(temporary)), plans, builder.metadata.config, ctx) as source,
+        ):
+            check(plans, source, ctx)
+        return
+    environ = {**os.environ, "HATCH_DOCKER_REFRESH": "1"}  # what is asked is asked now
+    was = open_lock(root, read_pyproject(root), environ, upgrade=options.upgrade)
+    builder = open_project(root, environ, pins=was.pins)
+    plans, ctx = open_plans(builder, environ, pins=was.pins, every=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary,
+        with_members(builder.source(Path(temporary)), plans, builder.metadata.config, ctx) as source,
+    ):
+        done = lock(was, plans, source, ctx)
+    for line in done.changes:
+        print(line)  # noqa: T201
+    print(f"{was.path.name}: {'written' if done.written else 'nothing changes'}")  # noqa: T201

@@ -1,0 +1,49 @@
+"""`build`, `plan` and `dockerfile`: what `hatch build -t docker:VERB` does, for projects of any build backend."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hatch_docker.verbs import Verbs
+
+VERBS = {
+    "build": "make the image, as `hatch build -t docker` does",
+    "plan": "write everything that decides the image as JSON",
+    "dockerfile": "write a Dockerfile and its context",
+}
+
+
+def add(commands: Verbs) -> None:
+    """Declare the command."""
+    for verb, what in VERBS.items():
+        made = commands.add_parser(verb, help=what)
+        made.add_argument("project", nargs="?", default=".", help="the project's directory, of any build backend")
+        made.add_argument("-o", "--output", metavar="DIRECTORY", help="where to write; default: the project's dist")
+        made.add_argument("-v", "--verbose", action="count", default=0, help="tell every guess and its reason")
+        made.add_argument("-q", "--quiet", action="count", default=0, help="tell less")
+        if verb == "build":
+            made.add_argument("--push", action="store_true", help="push it, and write no archive")
+        made.set_defaults(run=run, verb=verb)
+
+
+def run(options: argparse.Namespace) -> None:
+    """What `hatch build -t docker:VERB` does, for a project of any build backend."""
+    from hatch_docker.backend import open_project
+
+    # hatchling's own way to be told, which also reaches what it starts.
+    os.environ["HATCH_VERBOSE"] = str(options.verbose + int(os.environ.get("HATCH_VERBOSE", "0")))
+    os.environ["HATCH_QUIET"] = str(options.quiet + int(os.environ.get("HATCH_QUIET", "0")))
+    root = Path(options.project).resolve()
+    output = Path(options.output).resolve() if options.output else root / "dist"
+    verb = options.verb
+    if verb == "build":
+        verb = "push" if options.push else "image"
+    builder = open_project(root, os.environ)
+    for artifact in builder.build(directory=str(output), versions=[verb]):
+        if sys.stdout.isatty() and builder.app.verbosity >= 0:  # elsewhere the target has said it already
+            print(artifact if verb == "push" else os.path.relpath(artifact))  # noqa: T201

@@ -1,0 +1,36 @@
+"""`hatch-docker push`: push an archive that was built; builds nothing."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hatch_docker.verbs import Verbs
+
+
+def add(commands: Verbs) -> None:
+    """Declare the command."""
+    push = commands.add_parser("push", help="push an archive that was built; builds nothing")
+    push.add_argument("archive", type=Path, nargs="?", default=Path("dist"), help="default: the only one in dist/")
+    push.add_argument("--registry", action="append", default=[], help="a registry or a repository; several times")
+    push.add_argument("--tag", action="append", default=[], help="a tag instead of those of the build; several times")
+    push.add_argument("--allow-dirty", action="store_true", help="push what no commit has, too")
+    push.add_argument("-q", "--quiet", action="store_true", help="tell nothing but the image's names by digest")
+    push.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from hatch_docker.context import open_context
+    from hatch_docker.progress import Progress
+    from hatch_docker.publish import push_archives
+
+    given = {"registries": ",".join(options.registry), "tags": ",".join(options.tag)}
+    given |= {"allow-dirty": "1"} if options.allow_dirty else {}
+    progress = Progress(lambda line: print(line, file=sys.stderr), -1 if options.quiet else 0)  # noqa: T201
+    for name in push_archives([options.archive], Path(), {}, given, open_context(os.environ, progress)):
+        print(name)  # noqa: T201
