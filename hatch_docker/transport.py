@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -49,6 +49,10 @@ MAX_REDIRECTS = 5
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
+def _silent(_url: str) -> str | None:
+    return None
+
+
 @dataclass(slots=True)
 class _Session:
     """What requests share: pools by proxy, hosts that have answered, and room for four transfers."""
@@ -64,7 +68,8 @@ class Client:
     """The network as one value: cheap to make, safe to share between threads. Made by `make_client`.
 
     `idle` is how many seconds a peer may say nothing; `minimum_rate`, in bytes a second, is what it must
-    deliver over as long a time.
+    deliver over as long a time. `proxy` may know better than the environment which one a URL is asked through: "" is
+    none, None leaves it to the environment.
     """
 
     environ: Mapping[str, str]
@@ -72,7 +77,16 @@ class Client:
     policy: Policy = field(default_factory=Policy)
     idle: float = 20.0
     minimum_rate: int = 1024
+    proxy: Callable[[str], str | None] = field(default=_silent, repr=False)
     session: _Session = field(default_factory=_Session, repr=False, compare=False)
+
+    def through(self, proxy: Callable[[str], str | None]) -> Client:
+        """The same client, that asks by these proxies."""
+        return replace(self, proxy=proxy)
+
+    def trusting(self, bundle: str) -> Client:
+        """A client that trusts the authorities in this file, and no others."""
+        return replace(self, environ={**self.environ, urls.BUNDLES[0]: bundle}, session=_Session())
 
     def request(
         self, method: str, url: str, *, headers: Mapping[str, str] = _NONE, body: Body = None,
@@ -216,7 +230,8 @@ class Client:
     def _pool(self, url: str) -> urllib3.PoolManager:
         import urllib3
 
-        proxy = urls.proxy_for(url, self.environ)
+        known = self.proxy(url)
+        proxy = urls.proxy_for(url, self.environ) if known is None else known or None
         with self.session.guard:
             pools = self.session.pools
             if proxy not in pools:

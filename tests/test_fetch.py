@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hatch_docker.store import open_store
 from hatch_docker.transport import Client
 from hatch_docker.wheels import Pin
 from hatch_docker.wheels.fetch import fetch
+from hatch_docker.wheels.index import read_indexes
 from tests.fakes.index import FakeIndex, make_wheel
 
 
@@ -113,3 +115,29 @@ def test_files_of_the_disk(ctx: Context, tmp_path: Path) -> None:
     (tmp_path / file).write_bytes(data)
     pin = Pin("local", "1.0", file, (tmp_path / file).as_uri(), hashlib.sha256(data).hexdigest(), None, None)
     assert fetch([pin], ctx, root=tmp_path)[0].read_bytes() == data
+
+
+def test_whom_pip_trusts(tmp_path: Path) -> None:
+    """pip's `cert` is trusted for the files of the index, unless a variable says whom to trust."""
+    import ssl
+
+    import trustme
+
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    (tmp_path / "pip.conf").write_text(f"[global]\ncert = {tmp_path / 'ca.pem'}\n")
+    environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "XDG_CONFIG_DIRS": str(tmp_path)}
+    progress = Progress(lambda _line: None)
+    client = Client(environ, progress, Policy(sleep=lambda _seconds: None))
+    ctx = Context(open_store(tmp_path / "store"), progress, lambda: client, environ)
+    with FakeIndex().serving(context) as index:
+        offer(index)
+        pins = [replace(pin, url=pin.url.replace("http:", "https:")) for pin in pins_of(index)]
+        with pytest.raises(RegistryError, match="no trusted TLS connection"):
+            fetch(pins, replace(ctx, environ={**environ, "PIP_CONFIG_FILE": "/dev/null"}), root=tmp_path)
+        assert len(fetch(pins, ctx, root=tmp_path)) == 3
+    found = read_indexes(tmp_path, environ)
+    assert found.uv_environment(environ)["SSL_CERT_FILE"] == str(tmp_path / "ca.pem")
+    assert found.uv_environment({**environ, "SSL_CERT_FILE": "other.pem"})["SSL_CERT_FILE"] == "other.pem"

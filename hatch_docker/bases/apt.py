@@ -5,15 +5,22 @@ Reads both forms of sources.list(5): deb822 stanzas (`*.sources`) and one-line e
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from hatch_docker.bases.apt_conf import proxy, read, settings, with_login
 from hatch_docker.errors import BaseImageError
 from hatch_docker.plan import BasePlan
 from hatch_docker.urls import shown
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.transport import Client
 
 APT = Path("/etc/apt")
 MIRROR_VARIABLE = "HATCH_DOCKER_DEBIAN_MIRROR"
@@ -42,13 +49,19 @@ class Source:
 class Mirrors:
     """The roots of Debian's two archives, as URLs without a slash at the end, and who named them.
 
-    `check_valid_until` is False only where the host's administrator told apt not to look at that date.
+    `check_valid_until` is False only where the host's administrator told apt not to look at that date. `apt`
+    has the settings of apt where those named the mirrors.
     """
 
     main: str = field(repr=False)
     security: str = field(repr=False)
     origin: str
     check_valid_until: bool = True
+    apt: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def client(self, ctx: Context) -> Client:
+        """The HTTP client of a build, by the proxies of apt where apt named the mirrors."""
+        return ctx.client.through(functools.partial(proxy, found=self.apt)) if self.apt else ctx.client
 
     def root(self, archive: str) -> str:
         """The root of "main" or "security"."""
@@ -103,11 +116,14 @@ def _of_host(apt: Path) -> Mirrors:
     security = [source for source in sources if _is_security(source.suite)]
     second = min(security, key=_doubt) if security else None
     checked = first.check_valid_until and (second is None or second.check_valid_until)
+    conf = settings(apt)
+    roots = [root, _root(second.uri, str(apt)) if second else f"{root}-security"]
     return Mirrors(
-        root,
-        _root(second.uri, str(apt)) if second else f"{root}-security",
+        with_login(roots[0], apt),
+        with_login(roots[1], apt),
         f"apt's configuration in {apt}",
-        checked and not _says_no(_settings(apt).get("acquire::check-valid-until", "")),
+        checked and not _says_no(conf.get("acquire::check-valid-until", "")),
+        conf,
     )
 
 
@@ -137,16 +153,9 @@ def read_sources(apt: Path = APT) -> list[Source]:
     directory = apt / "sources.list.d"
     extra = sorted(directory.iterdir()) if directory.is_dir() else []
     for path in (apt / "sources.list", *extra):
-        text = _text(path) if path.suffix in (".list", ".sources") else ""
+        text = read(path) if path.suffix in (".list", ".sources") else ""
         found += _deb822(text) if path.suffix == ".sources" else _one_line(text)
     return found
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:  # absent, or for root alone
-        return ""
 
 
 def _one_line(text: str) -> Iterator[Source]:
@@ -195,10 +204,3 @@ def parse_fields(stanza: str) -> dict[str, str]:
 def _says_no(value: str) -> bool:
     return value.strip().lower() in ("no", "false", "0", "off", "without", "disable")
 
-
-def _settings(apt: Path) -> dict[str, str]:
-    """The `Name "value";` lines of apt.conf(5), which is how these options are set; groups are not read."""
-    directory = apt / "apt.conf.d"
-    extra = sorted(directory.iterdir()) if directory.is_dir() else []
-    text = "\n".join(_text(path) for path in (*extra, apt / "apt.conf"))
-    return {name.lower(): value for name, value in re.findall(r'^\s*([\w:-]+)\s+"([^"\n]*)"\s*;', text, re.MULTILINE)}

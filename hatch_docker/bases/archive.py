@@ -139,7 +139,7 @@ def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, key
     from hatch_docker import transport
 
     url = f"{mirrors.root(archive)}/dists/{suite}/InRelease"
-    signed = transport.read(ctx.client, url, limit=RELEASE_LIMIT)
+    signed = transport.read(mirrors.client(ctx), url, limit=RELEASE_LIMIT)
     if signed is not None:
         text = verify(signed, keys, shown(url))
         now = time.time() if mirrors.check_valid_until else None
@@ -169,7 +169,7 @@ def _fetch_index(index: Index, mirrors: Mirrors, ctx: Context) -> bytes:
     from hatch_docker import transport
 
     url = f"{mirrors.root(index.archive)}/{index.path}"
-    transport.fetch(ctx.store, ctx.client, url, digest=index.digest, size=index.size)
+    transport.fetch(ctx.store, mirrors.client(ctx), url, digest=index.digest, size=index.size)
     return _unpack(ctx.store.blob_path(index.digest), shown(url))
 
 

@@ -208,10 +208,10 @@ def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]
 
     def fetch(package: Package) -> Path:
         if store.get(package.digest) is None:
-            root = (mirrors or archive.mirrors()).root(package.archive)
-            url = f"{root}/{package.filename}"
+            found = mirrors or archive.mirrors()
+            url = f"{found.root(package.archive)}/{package.filename}"
             try:
-                transport.fetch(store, archive.ctx.client, url, digest=package.digest, size=package.size)
+                transport.fetch(store, found.client(archive.ctx), url, digest=package.digest, size=package.size)
             except TransientError:
                 raise
             except RegistryError as error:

@@ -9,10 +9,12 @@ from pathlib import Path
 from hatch_docker import transport
 from hatch_docker.context import Context
 from hatch_docker.errors import RegistryError
+from hatch_docker.transport import Client
 from hatch_docker.wheels import Pin
 from hatch_docker.wheels.index import Indexes, read_indexes
 
 PARALLEL = 4
+_NOBODYS = Indexes((), (), False, "", {}, {})
 
 
 def fetch(pins: Sequence[Pin], ctx: Context, *, root: Path) -> tuple[Path, ...]:
@@ -23,25 +25,25 @@ def fetch(pins: Sequence[Pin], ctx: Context, *, root: Path) -> tuple[Path, ...]:
     """
     missing = [pin for pin in pins if not ctx.store.has(f"sha256:{pin.sha256}")]
     if not missing:
-        return tuple(_fetch(pin, ctx, None) for pin in pins)
+        return tuple(_fetch(pin, ctx, ctx.client, _NOBODYS) for pin in pins)
     size = sum(pin.size or 0 for pin in missing)
     ctx.progress.info(f"fetching {len(missing)} of {len(pins)} packages" + (f", {size / 1e6:.1f} MB" if size else ""))
     indexes = read_indexes(root, ctx.environ)
+    client = indexes.client(ctx)
     # The largest first: it would otherwise be alone at the end.
     order = sorted(range(len(pins)), key=lambda position: -(pins[position].size or 0))
     with ThreadPoolExecutor(PARALLEL) as pool:
-        futures = {position: pool.submit(_fetch, pins[position], ctx, indexes) for position in order}
+        futures = {position: pool.submit(_fetch, pins[position], ctx, client, indexes) for position in order}
         try:
             return tuple(futures[position].result() for position in range(len(pins)))
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _fetch(pin: Pin, ctx: Context, indexes: Indexes | None) -> Path:
-    indexes = indexes or Indexes((), (), False, "", {}, {})
+def _fetch(pin: Pin, ctx: Context, client: Client, indexes: Indexes) -> Path:
     try:
         digest = transport.fetch(
-            ctx.store, ctx.client, pin.url, digest=f"sha256:{pin.sha256}", size=pin.size,
+            ctx.store, client, pin.url, digest=f"sha256:{pin.sha256}", size=pin.size,
             headers=indexes.authorization(pin.url),
         )
     except RegistryError as error:

@@ -14,12 +14,16 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from hatch_docker import urls
 from hatch_docker.errors import ConfigError
 from hatch_docker.shape import ANY, misfit
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.transport import Client
 
 Login = tuple[str, str]
 
@@ -65,6 +69,7 @@ class Indexes:
     source: str
     settings: Mapping[str, Any]           # uv.toml of project, user and machine as one table
     deciding: Mapping[str, str]           # the variables of DECIDING that are set
+    certificates: str = ""                # pip's `cert`: whom it trusts where no variable says
 
     def identity(self) -> list[Any]:
         """What decides a resolution, as JSON for a key; no secrets."""
@@ -90,6 +95,11 @@ class Indexes:
                 return {"authorization": urls.basic(*index.login)}
         return {}
 
+    def client(self, ctx: Context) -> Client:
+        """The HTTP client of a build, which trusts whom pip trusts where pip alone says so."""
+        said = any(ctx.environ.get(name) for name in urls.BUNDLES)
+        return ctx.client if said or not self.certificates else ctx.client.trusting(self.certificates)
+
     def uv_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The environment for uv: pip's configuration translated where uv has none of its own.
 
@@ -97,7 +107,7 @@ class Indexes:
         """
         env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "VIRTUAL_ENV"))}
         env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
-        bundle = next((environ[name] for name in urls.BUNDLES if environ.get(name)), None)
+        bundle = next((environ[name] for name in urls.BUNDLES if environ.get(name)), self.certificates)
         if bundle and "SSL_CERT_FILE" not in environ and _there(Path(bundle)):
             env["SSL_CERT_FILE"] = bundle
         named = bundle or env.keys() & set(_TRUST)
@@ -123,12 +133,14 @@ def read_indexes(root: Path, environ: Mapping[str, str]) -> Indexes:
     """The index configuration that holds for a project; raises ConfigError for a file that cannot be read."""
     settings = _uv_settings(root, environ)
     indexes, find_links, no_index = _of_uv(settings, environ)
-    source = "uv"
+    source, certificates = "uv", ""
     if not (indexes or find_links or no_index):
-        indexes, find_links, no_index = _of_pip(root, environ)
+        options = _pip_options(environ)
+        indexes, find_links, no_index = _of_pip(root, environ, options)
         source = "pip" if indexes or find_links or no_index else ""
+        certificates = options.get("cert", "")
     deciding = {name: environ[name] for name in DECIDING if environ.get(name)}
-    return Indexes(tuple(indexes), tuple(find_links), no_index, source, settings, deciding)
+    return Indexes(tuple(indexes), tuple(find_links), no_index, source, settings, deciding, certificates)
 
 
 def _index(text: str, environ: Mapping[str, str], *, name: str = "", default: bool = False) -> Index:
@@ -253,8 +265,9 @@ def _toml(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     return table
 
 
-def _of_pip(root: Path, environ: Mapping[str, str]) -> tuple[list[Index], list[Index], bool]:
-    options = _pip_options(environ)
+def _of_pip(
+    root: Path, environ: Mapping[str, str], options: Mapping[str, str]
+) -> tuple[list[Index], list[Index], bool]:
     found = [_index(url, environ) for url in options.get("extra-index-url", "").split()]
     if "index-url" in options:
         found.append(_index(options["index-url"], environ, default=True))
@@ -279,7 +292,7 @@ def _pip_options(environ: Mapping[str, str]) -> dict[str, str]:
         for section in ("global", "install"):
             if parser.has_section(section):
                 options |= {name.replace("_", "-"): value.strip() for name, value in parser.items(section)}
-    for name in ("index-url", "extra-index-url", "find-links", "no-index"):
+    for name in ("index-url", "extra-index-url", "find-links", "no-index", "cert"):
         value = environ.get("PIP_" + name.upper().replace("-", "_"))
         if value:
             options[name] = value

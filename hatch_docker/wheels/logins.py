@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from hatch_docker.bases import apt_conf
+from hatch_docker.bases.apt import APT
 from hatch_docker.plan import Plan
 from hatch_docker.urls import netrc_passwords
 from hatch_docker.wheels.index import read_indexes
@@ -17,6 +19,11 @@ def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple
         yield f"the password of {host} in netrc", password
     for mirror in (plan.base.mirror, plan.base.security_mirror):
         yield "the password of debian.mirror", _password(mirror)
+    for machine, password in apt_conf.passwords(APT).items():
+        yield f"the password of {machine} in apt's auth.conf", password
+    for name, value in apt_conf.settings(APT).items():
+        if "::proxy" in name:
+            yield f"the password in apt's {name}", _password(value)
     for name, value in environ.items():
         if name.lower().endswith("_proxy"):
             yield f"the password in {name}", _password(value)

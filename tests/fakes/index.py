@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import ssl
 import tarfile
 import threading
 import zipfile
@@ -98,8 +99,8 @@ class FakeIndex:
         return next(hashlib.sha256(files[filename]).hexdigest() for files in self.files.values() if filename in files)
 
     @contextmanager
-    def serving(self) -> Iterator[FakeIndex]:
-        """Answer on a free port until the block ends."""
+    def serving(self, tls: ssl.SSLContext | None = None) -> Iterator[FakeIndex]:
+        """Answer on a free port until the block ends, by https with `tls`."""
         index = self
 
         class Handler(_Handler):
@@ -107,6 +108,8 @@ class FakeIndex:
 
         with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
             self.port = server.server_port
+            if tls is not None:
+                server.socket = tls.wrap_socket(server.socket, server_side=True)
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
             thread.start()
             try:
