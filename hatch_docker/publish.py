@@ -24,6 +24,7 @@ from hatch_docker.release.names import repositories_of
 from hatch_docker.report import write_report
 
 SUFFIX = ".oci.tar"
+DIST = Path("dist")
 
 
 def push_archives(
@@ -42,7 +43,7 @@ def push_archives(
     configs = load_configs(table, environ, root / "pyproject.toml")
     names: list[str] = []
     for path in archives:
-        archive = find_archive(path) if path.is_dir() else path
+        archive = given_archive(path)
         config = configs.get(_part(archive), configs[""])
         # A command line says what it means; templates of the table were filled in when the image was built.
         registries = configs[""].registries if options.get("registries") else config.registries
@@ -110,6 +111,11 @@ def publish(
     return receipt
 
 
+def given_archive(path: Path) -> Path:
+    """The archive that a command line names: the file, or the only one in a directory; see `find_archive`."""
+    return path if path.is_file() or (path != DIST and not path.is_dir()) else find_archive(path)
+
+
 def find_archive(directory: Path) -> Path:
     """The only archive in a directory; raises ConfigError where there is none, or which one is not told."""
     found = sorted(path for path in directory.glob(f"*{SUFFIX}") if path.is_file())
@@ -118,7 +124,7 @@ def find_archive(directory: Path) -> Path:
     if not found:
         raise ConfigError(f"{directory} holds no {SUFFIX}: run `hatch build -t docker` first, or name an archive")
     names = ", ".join(path.name for path in found[:5])
-    raise ConfigError(f"{directory} holds {len(found)} archives ({names}): name the one to push")
+    raise ConfigError(f"{directory} holds {len(found)} archives ({names}): name the one that is meant")
 
 
 def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None]:

@@ -54,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"receipt", *HANDS},
     "pipeline": {"check", "engines", "oci", "plan", "project", "receipt", "release", "report", *HANDS},
     "publish": {"config", "defaults", "oci", "plan", "receipt", "release", "report", *HANDS},
+    "loading": {"oci", "publish", *HANDS},
     # the doors
     "ending": set(),
     "doors": {
@@ -69,8 +70,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {"__init__", "doors", "ending", "errors", "progress", "verbs"},
     "verbs": {
-        "verbs", "backend", "config", "doors", "lock", "members", "oci", "plan", "project", "prune", "publish",
-        "release", "verify", *HANDS,
+        "verbs", "backend", "config", "doors", "loading", "lock", "members", "oci", "plan", "project", "prune",
+        "publish", "release", "verify", *HANDS,
     },
     "backend": {"bases", "builder", "doors", "engines.frame", "oci", "plan", "project", "wheels", *HANDS},
     "publisher": {"doors", "publish", *HANDS},

@@ -130,7 +130,7 @@ def test_a_directory_with_one_archive_will_do(tmp_path: Path) -> None:
     one = archive(tmp_path)
     assert find_archive(tmp_path) == one
     archive(tmp_path, name="app-2.0")
-    with pytest.raises(ConfigError, match=r"2 archives \(app-1.0.oci.tar, app-2.0.oci.tar\): name the one to push"):
+    with pytest.raises(ConfigError, match=r"2 archives \(app-1.0.oci.tar, app-2.0.oci.tar\): name the one"):
         find_archive(tmp_path)
 
 

@@ -234,4 +234,6 @@ def _locate(path: Path) -> dict[str, tuple[int, int]]:
                         raise ImageError(f"the archive {path} is cut short inside of {entry.path}")
     except OSError as error:
         raise ImageError(f"cannot read the archive {path}: {error.strerror}") from error
+    except ImageError as error:
+        raise error if str(path) in str(error) else ImageError(f"cannot read the archive {path}: {error}") from error
     return members

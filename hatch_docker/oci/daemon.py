@@ -34,15 +34,18 @@ class Loaded:
     sent: int
 
 
-def find_daemons(environ: Mapping[str, str]) -> tuple[Daemon, ...]:
-    """The daemons that accept a connection: Docker where its own program would look, Podman's socket.
+def find_daemons(environ: Mapping[str, str], kind: str = "") -> tuple[Daemon, ...]:
+    """The daemons, or those of a `kind`, that accept a connection: Docker where its own program would look, Podman's
+    socket.
 
     Looks at DOCKER_HOST, the current Docker context, CONTAINER_HOST and the usual sockets; Podman's program
     counts where no socket answers. Takes a millisecond where nothing is there.
     """
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     podman = [environ.get("CONTAINER_HOST", ""), f"unix://{runtime}/podman/podman.sock" if runtime else ""]
-    found = [daemon for daemon in [_docker(environ)] if _answers(daemon)]
+    found = [daemon for daemon in [_docker(environ)] if kind != "podman" and _answers(daemon)]
+    if kind == "docker":
+        return tuple(found)
     for url in (*podman, f"unix://{PODMAN_SOCKET}"):
         if url and not any(daemon.kind == "podman" for daemon in found) and _answers(Daemon("podman", url)):
             found.append(Daemon("podman", url))
