@@ -71,10 +71,7 @@ class BlobWriter:
         """Finish the blob and return its digest."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        path = self._store.blob_path(self.digest)
-        if path.is_dir() and not path.is_symlink():
-            remove_tree(path)  # nothing of ours: a file cannot take its place
-        self._temporary.replace(path)
+        _rename(self._temporary, self._store.blob_path(self.digest))
         return self.digest
 
 
@@ -170,7 +167,7 @@ class Store:
             with unfinished_file(self.root / "tmp") as (stream, temporary):
                 stream.write(_fact_sum(key, text) + b"\n" + text)
                 stream.close()
-                temporary.replace(path)
+                _rename(temporary, path)
         except OSError as error:
             raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
 
@@ -204,6 +201,13 @@ class Store:
 
 def _fact_sum(key: str, text: bytes) -> bytes:
     return hashlib.sha256(key.encode() + b"\n" + text).hexdigest().encode()
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, also where there is a directory: nothing of ours, but no file can replace it."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    temporary.replace(path)
 
 
 def _touch(path: Path) -> None:

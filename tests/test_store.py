@@ -82,6 +82,15 @@ def test_a_fact_moved_to_another_key_is_not_believed(store: Store) -> None:
     assert store.recall("layer", "l") is None
 
 
+def test_a_fact_takes_the_place_of_a_directory(store: Store) -> None:
+    """Whatever has the name of an entry is nothing of ours: it goes, and the build goes on."""
+    path = store.root / "facts/layer/k"
+    path.mkdir(parents=True)
+    (path / "file").write_text("x")
+    store.remember("layer", "k", 1)
+    assert store.recall("layer", "k") == 1
+
+
 def test_a_tree_is_made_once_by_many(store: Store) -> None:
     """Eight threads want one tree: one makes it, all get it whole."""
     made = []
