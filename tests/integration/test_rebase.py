@@ -59,7 +59,6 @@ def test_a_base_that_moved_on(registry: FakeRegistry, base: Image, tmp_path: Pat
     assert all(layer["cached"] for layer in rebased["platforms"][0]["layers"])
     fresh = build(project, cache)
     assert fresh.digest == item.digest != old["digest"]
-    assert fresh.made() == ["project"]  # a build has the .pyc from this very base's interpreter, whoever has the same
     assert fresh.receipt["wheel"] == old["wheel"]
 
 
