@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +12,12 @@ import pytest
 from hatch_docker.errors import HatchDockerError, ImageError, RegistryError, TransientError
 from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Image, Index, Layer, Platform, canonical_json, digest_of
 from hatch_docker.oci.push import push
-from hatch_docker.oci.reference import Reference, parse_reference
+from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Remote, pull, pull_index, resolve
-from hatch_docker.progress import Progress
-from hatch_docker.retry import Policy
 from hatch_docker.store import Store, open_store
-from hatch_docker.transport import Client
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
 from tests.fakes.registry import FakeRegistry, Handler
-
-PASSWORD = "pass-s3cret-word"
+from tests.fakes.world import PASSWORD, World, login, name
 
 
 @pytest.fixture
@@ -36,33 +31,9 @@ def store(tmp_path: Path) -> Store:
     return open_store(tmp_path / "cache")
 
 
-class World:
-    """A remote whose sleeps are counted and not slept, and all that it told the user."""
-
-    def __init__(self, environ: dict[str, str] | None = None, idle: float = 20.0) -> None:
-        self.lines: list[str] = []
-        self.sleeps: list[float] = []
-        policy = Policy(sleep=self.sleeps.append)
-        self.client = Client(environ or {}, Progress(self.lines.append, 2), policy, idle=idle)
-        self.remote = Remote(self.client, environ or {})
-
-
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def name(registry: FakeRegistry, text: str = "team/app:1") -> Reference:
-    return parse_reference(f"{registry.host}/{text}")
-
-
-def login(tmp_path: Path, registry: FakeRegistry) -> dict[str, str]:
-    """An environment whose Docker configuration knows the fake registry's password."""
-    import base64
-
-    auth = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
-    (tmp_path / "config.json").write_text(json.dumps({"auths": {registry.host: {"auth": auth}}}))
-    return {"DOCKER_CONFIG": str(tmp_path)}
 
 
 def content(layer: Layer) -> bytes:

@@ -6,16 +6,18 @@
         ...
         assert registry.count("PUT", "/blobs/uploads/") == 3
 
-A fault is a status, or one of: `reset` (RST before an answer), `close` (FIN before an answer), `cut` (half of the
-body), `lost` (the work is done, the answer is not sent), `hang`, `drip` (a byte now and then), `flip` (one bit of
-the body), `short`, `long` (a body of another length, consistently), `early` (an error while the body is still
-coming), or a function of the handler that answers itself.
+A fault is a status, or one of: `reset` (RST before an answer), `close` (FIN before an answer), `midway` (FIN after
+half of the request's body), `cut` (half of the answer's body), `lost` (the work is done, the answer is not sent),
+`hang`, `drip` (a byte of the body now and then), `drip-head` (the same from the first byte on), `flip` (one bit of the
+body), `short`, `long` (a body of another length, consistently), `early` (an error while the body is still coming), or
+a function of the handler that answers itself. `tests.fakes.proxy` has the same before a real registry.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import re
 import secrets
@@ -61,9 +63,12 @@ class Repository:
 class FakeRegistry:
     """The registry. `password` turns on Bearer tokens (or Basic), which live `token_lifetime` seconds."""
 
+    handler: type[Handler]
+
     def __init__(
-        self, *, address: str = "127.0.0.1", password: str = "", scheme: str = "bearer", token_lifetime: float = 60,
-        anonymous_pull: bool = False, referrers: bool = False, upload_headers: Mapping[str, str] = {},
+        self, *, address: str = "127.0.0.1", port: int = 0, password: str = "", scheme: str = "bearer",
+        token_lifetime: float = 60, anonymous_pull: bool = False, referrers: bool = False,
+        upload_headers: Mapping[str, str] = {},
     ) -> None:
         self.repositories: dict[str, Repository] = {}
         self.uploads: dict[str, bytes] = {}
@@ -80,7 +85,7 @@ class FakeRegistry:
         self.realm = ""  # instead of our own
         self.guard = threading.Lock()
         self.released = threading.Event()
-        self.server = _Server((address, 0), Handler)
+        self.server = _Server((address, port), self.handler)
         self.server.registry = self
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
 
@@ -143,6 +148,20 @@ class FakeRegistry:
         return digest
 
 
+class _Drips(io.RawIOBase):
+    """Writes byte by byte, slowly, until it is released."""
+
+    def __init__(self, stream: Any, released: threading.Event) -> None:
+        self.stream, self.released = stream, released
+
+    def write(self, data: Any) -> int:
+        for byte in data:
+            if self.released.wait(0.1):
+                break
+            self.stream.write(bytes([byte]))
+        return len(data)
+
+
 def digest_of(data: bytes) -> str:
     """The digest of some bytes."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
@@ -190,7 +209,11 @@ class Handler(BaseHTTPRequestHandler):
             self.error(413, "TOO_LARGE", "blobs of this size are not welcome here")
             self.close_connection = True
             return
-        self.body = self.rfile.read(int(headers.get("content-length", 0)))
+        if action == "midway":
+            self.take_half(int(headers.get("content-length", 0)) // 2)
+            self.close_connection = True
+            return
+        self.body = self.read_body(headers)
         if fault and isinstance(action, int):
             self.reply(action, b"", dict(fault.headers))
         elif action in ("reset", "close"):
@@ -205,6 +228,21 @@ class Handler(BaseHTTPRequestHandler):
             self.route()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = serve  # noqa: N815
+
+    def read_body(self, headers: Mapping[str, str]) -> bytes:
+        """The request's body, of a known length or in chunks (RFC 9112 §7.1)."""
+        if headers.get("transfer-encoding", "") != "chunked":
+            return self.rfile.read(int(headers.get("content-length", 0)))
+        found = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            found += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return found
+
+    def take_half(self, size: int) -> None:
+        """Read some bytes of the request's body, of which nothing becomes."""
+        self.rfile.read(size)
 
     def hang_up(self, *, reset: bool) -> None:
         """End the connection, with RST where asked."""
@@ -222,6 +260,8 @@ class Handler(BaseHTTPRequestHandler):
         if mode == "flip":
             body = body[:-1] + bytes([body[-1] ^ 1])
         body = {"short": body[:-1], "long": body + b"x"}.get(str(mode), body)
+        if mode == "drip-head":
+            self.wfile = _Drips(self.wfile, self.registry.released)
         self.send_response(status)
         for name, value in {"content-length": str(len(body)), **headers}.items():
             self.send_header(name, value)
@@ -232,10 +272,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[: len(body) // 2])
             self.close_connection = True
         elif mode == "drip":
-            for byte in body:
-                self.wfile.write(bytes([byte]))
-                if self.registry.released.wait(0.1):
-                    return
+            _Drips(self.wfile, self.registry.released).write(body)
         else:
             self.wfile.write(body)
 
@@ -407,3 +444,6 @@ class Handler(BaseHTTPRequestHandler):
         media_type = "application/vnd.oci.image.index.v1+json"
         index = {"schemaVersion": 2, "mediaType": media_type, "manifests": found[start:end]}
         self.reply(200, json.dumps(index).encode(), {"content-type": media_type, **more})
+
+
+FakeRegistry.handler = Handler

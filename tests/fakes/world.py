@@ -1,0 +1,40 @@
+"""The network as a test sees it: waits are counted and not waited, and every line for the user is kept."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from hatch_docker.oci.reference import Reference, parse_reference
+from hatch_docker.oci.registry import Remote
+from hatch_docker.progress import Progress
+from hatch_docker.retry import Policy
+from hatch_docker.transport import Client
+from tests.fakes.registry import FakeRegistry
+
+PASSWORD = "pass-s3cret-word"
+
+
+class World:
+    """A remote whose sleeps are counted and not slept, and all that it told the user, who asked to see everything."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None, idle: float = 20.0) -> None:
+        self.lines: list[str] = []
+        self.sleeps: list[float] = []
+        policy = Policy(sleep=self.sleeps.append)
+        self.client = Client(environ or {}, Progress(self.lines.append, 2), policy, idle=idle)
+        self.remote = Remote(self.client, environ or {})
+
+
+def name(registry: FakeRegistry, text: str = "team/app:1") -> Reference:
+    """A name in the registry."""
+    return parse_reference(f"{registry.host}/{text}")
+
+
+def login(directory: Path, *registries: FakeRegistry, password: str = PASSWORD) -> dict[str, str]:
+    """An environment whose Docker configuration knows the password of some registries."""
+    auth = {"auth": base64.b64encode(f"user:{password}".encode()).decode()}
+    (directory / "config.json").write_text(json.dumps({"auths": {registry.host: auth for registry in registries}}))
+    return {"DOCKER_CONFIG": str(directory)}

@@ -1,0 +1,220 @@
+"""A: what goes wrong on the way to a registry and back passes, or is told; Debian's docker-registry behind a proxy.
+
+What this registry cannot play (Retry-After, hanging, upload sessions of all kinds, TLS) is in test_registry and
+test_transport, with the fake one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from hatch_docker.errors import TransientError
+from hatch_docker.oci.model import Image
+from hatch_docker.oci.push import push
+from hatch_docker.oci.registry import Remote, pull
+from hatch_docker.oci.validate import validate
+from hatch_docker.progress import Progress
+from hatch_docker.retry import Policy
+from hatch_docker.store import open_store
+from hatch_docker.transport import Client
+from tests.fakes.images import AMD64, small_image, small_layer
+from tests.fakes.proxy import FaultProxy
+from tests.fakes.registry import Handler
+from tests.fakes.world import PASSWORD, World, login, name
+from tests.integration.servers import Server, docker_registry
+
+pytestmark = pytest.mark.engine
+
+# The seven steps of a journey: method and a part of the path.
+STEPS = {
+    "HEAD blob": ("HEAD", "/blobs/sha256:"),
+    "POST": ("POST", "/blobs/uploads/"),
+    "PUT blob": ("PUT", "/blobs/uploads/"),
+    "PUT manifest": ("PUT", "/manifests/"),
+    "GET manifest": ("GET", "/manifests/"),
+    "GET blob": ("GET", "/blobs/sha256:"),
+    "token": ("GET", "/token"),
+}
+# The sixteen single faults, which benchmarks/registry_faults.py shows to other tools as well.
+SINGLE = [
+    *((step, "reset") for step in ("POST", "PUT blob", "PUT manifest", "GET manifest", "GET blob")),
+    *((step, "close") for step in ("POST", "PUT blob", "PUT manifest", "GET manifest", "GET blob")),
+    *((step, "midway") for step in ("PUT blob", "PUT manifest")),
+    *((step, "cut") for step in ("GET manifest", "GET blob")),
+    *((step, "lost") for step in ("PUT blob", "PUT manifest")),
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as started:
+        yield started
+
+
+def image(*words: object) -> Image:
+    """An image of two layers that no other test has."""
+    return small_image(*(small_layer(part, f"{part} {words}".encode() * 300) for part in ("one", "two")))
+
+
+def journey(proxy: FaultProxy, world: World, repository: str, directory: Path) -> None:
+    """Push an image and pull it into an empty cache: the same digest, every invariant computed anew."""
+    made = image(repository)
+    push(world.remote, made, [name(proxy, repository)])
+    back = pull(world.remote, name(proxy, repository), AMD64, open_store(directory / "cache"))
+    assert back.digest == made.digest
+    validate(back)
+
+
+def blobs(server: Server, repository: str) -> int:
+    """How many blobs a repository has, as the registry's own files tell."""
+    links = server.data / "docker/registry/v2/repositories" / repository / "_layers/sha256"
+    return len(list(links.iterdir()))
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("step", STEPS)
+def test_bad_answers_pass(step: str, status: int, times: int, server: Server, tmp_path: Path) -> None:
+    """A1: up to three bad answers on each step are survived, with a line for each retry, in five seconds at most."""
+    with FaultProxy(server.host, password=PASSWORD) as proxy:
+        world = World(login(tmp_path, proxy))
+        proxy.fault(*STEPS[step], status, times=times)
+        journey(proxy, world, f"a1/{step.replace(' ', '-').lower()}-{status}-{times}", tmp_path)
+        assert len(world.lines) == len(world.sleeps) == times
+        assert all(f"{status} " in line and "again in" in line and "/6)" in line for line in world.lines)
+        assert sum(world.sleeps) <= 5
+
+
+@pytest.mark.parametrize(("step", "fault"), SINGLE)
+def test_broken_connections_pass(step: str, fault: str, server: Server, tmp_path: Path) -> None:
+    """A3: a connection that breaks before, in and after an answer is survived, and nothing is there twice."""
+    with FaultProxy(server.host) as proxy:
+        world = World()
+        proxy.fault(*STEPS[step], fault)
+        repository = f"a3/{step.replace(' ', '-').lower()}-{fault}"
+        journey(proxy, world, repository, tmp_path)
+        assert proxy.faults[0].times == 0
+        assert len(world.lines) == 1
+        assert blobs(server, repository) == 3
+
+
+@pytest.mark.parametrize("step", ["HEAD blob", "POST", "PUT blob", "PUT manifest"])
+def test_what_stays_broken_is_told_and_nothing_is_tagged(step: str, server: Server) -> None:
+    """A5: the step, the registry's status and what is there already are in one line; the tag means nothing."""
+    with FaultProxy(server.host) as proxy:
+        world = World()
+        proxy.fault(*STEPS[step], 500, times=999)
+        with pytest.raises(TransientError, match="500 Internal Server Error; gave up after 6 tries") as caught:
+            push(world.remote, image("a5", step), [name(proxy, "a5/app:1")])
+        told = {"PUT manifest": "put manifest (all blobs are there)"}.get(step, "push blob sha256:")
+        assert told in str(caught.value)
+        assert f"{proxy.host}/a5/app" in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert sum(world.sleeps) <= 45
+        assert not [path for path in (server.data / "docker").rglob("tags/*") if "a5" in str(path)]
+        assert proxy.count("PUT", "/manifests/") == (6 if step == "PUT manifest" else 0)
+
+
+def test_the_network_is_cut_before_a_push(server: Server, tmp_path: Path) -> None:
+    """A11: nobody listens for a while; the push that is run again sends each blob once."""
+    with FaultProxy(server.host) as proxy:
+        port = int(proxy.host.rpartition(":")[2])
+    world, made = World(), image("a11", tmp_path)
+    names = [name(proxy, "a11/before:1")]
+    with pytest.raises(TransientError, match=r"Connection refused.*gave up after 6 tries"):
+        push(world.remote, made, names)
+    with FaultProxy(server.host, port=port) as proxy:
+        push(world.remote, made, names)
+        assert sent(proxy) == 3
+
+
+def test_the_network_is_cut_in_a_push(server: Server, tmp_path: Path) -> None:
+    """A11: once a blob is there, all connections break; what arrived is not sent again, not even in part."""
+    with FaultProxy(server.host) as proxy:
+        world = World()
+        made = small_image(*(small_layer(f"{number}", f"{tmp_path} {number}".encode()) for number in range(9)))
+
+        def last(handler: Handler) -> None:
+            for method in ("HEAD", "POST", "PUT"):
+                proxy.fault(method, "", "reset", times=999)
+            handler.route()
+
+        proxy.fault("PUT", "/blobs/", last)
+        with pytest.raises(TransientError, match=r"gave up after 6 tries \(\d of 10 blobs are there"):
+            push(world.remote, made, [name(proxy, "a11/in:1")])
+        arrived = blobs(server, "a11/in")
+        proxy.faults.clear()
+        proxy.requests.clear()
+        pushed = push(world.remote, made, [name(proxy, "a11/in:1")])
+        assert len(pushed.arrived) == sent(proxy) == 10 - arrived
+        assert blobs(server, "a11/in") == 10
+
+
+def sent(proxy: FaultProxy) -> int:
+    """How many blobs were sent; each of them once."""
+    paths = [request.path for request in proxy.requests if (request.method, "/blobs/" in request.path) == ("PUT", True)]
+    digests = [path.rpartition("digest=")[2] for path in paths]
+    assert len(digests) == len(set(digests))
+    return len(digests)
+
+
+def test_twenty_pushes_at_once(server: Server) -> None:
+    """A10: to one repository, each with a layer that all of them have: 20 of 20 are there.
+
+    This registry answers 500 now and then when several bring it the same blob.
+    """
+    with FaultProxy(server.host) as proxy:
+        assert all("500 Internal Server Error; again in" in line for line in twenty(proxy, Policy()))
+        assert blobs(server, "a10") == 41
+        assert len(pulled(proxy)) == 20
+
+
+def test_twenty_pushes_at_once_to_a_registry_with_a_limit(server: Server) -> None:
+    """A10: which takes ten manifests a second and answers 429 without a hint to more, as ECR does: 20 of 20."""
+    tenth = 0.1  # all waits are a tenth of what they are
+    with FaultProxy(server.host) as proxy:
+        taken: list[float] = []
+
+        def limited(handler: Handler) -> None:
+            with proxy.guard:
+                now = time.monotonic()
+                taken[:] = [then for then in taken if now - then < tenth]
+                allowed = len(taken) < 10
+                taken.extend([now] * allowed)
+            handler.route() if allowed else handler.error(429, "TOOMANYREQUESTS", "Rate exceeded")
+
+        proxy.fault("PUT", "/manifests/", limited, times=9999)
+        lines = twenty(proxy, Policy(sleep=lambda seconds: time.sleep(seconds * tenth)))
+        assert lines
+        assert all("429 Too Many Requests (TOOMANYREQUESTS Rate exceeded); again in" in line for line in lines)
+        assert len(pulled(proxy)) == 20
+
+
+def twenty(proxy: FaultProxy, policy: Policy) -> list[str]:
+    """Twenty pushes that begin at once; what they told."""
+    start, lines = Barrier(20), list[str]()
+    shared = small_layer("shared", b"shared by all" * 5000)
+
+    def one(number: int) -> None:
+        remote = Remote(Client({}, Progress(lines.append, 2), policy), {})
+        made = small_image(shared, small_layer("own", f"{number} {proxy.host}".encode()))
+        start.wait()
+        push(remote, made, [name(proxy, f"a10:{number}")])
+
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(one, range(20)))
+    return lines
+
+
+def pulled(proxy: FaultProxy) -> set[str]:
+    """The digests under the twenty tags."""
+    with tempfile.TemporaryDirectory() as directory:
+        store = open_store(Path(directory))
+        return {pull(World().remote, name(proxy, f"a10:{number}"), AMD64, store).digest for number in range(20)}
