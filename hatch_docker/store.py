@@ -19,12 +19,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from hatch_docker.errors import StoreError
 from hatch_docker.outputs import finish_tree, remove_tree, unfinished_file, unfinished_tree
+from hatch_docker.seal import seal
 
 FORMAT = "v1"
 TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file belongs to a killed build
@@ -88,6 +89,7 @@ class Store:
     """The cache under one directory; safe to share between processes. Made by `open_store`."""
 
     root: Path
+    looked_at: set[Path] = field(default_factory=set, repr=False, compare=False)  # trees that were found sound
 
     def blob_path(self, digest: str) -> Path:
         """Where the bytes of a digest are, or would be."""
@@ -172,24 +174,47 @@ class Store:
             raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
 
     def tree(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
-        """The directory under a key, made once: `make` fills an empty directory that is then renamed."""
+        """The directory under a key, made once: `make` fills an empty directory that is then renamed.
+
+        One that is not as it was finished is made anew; looked at once a process, by its seal (seal.py).
+        """
         path = self.root / "trees" / kind / key
-        if not path.is_dir():
+        if not self._is_sound(path):
             with self.lock(f"{kind}-{key}"):
-                if not path.is_dir():
+                if not self._is_sound(path):
                     self._make_tree(path, make)
         _touch(path)
         return path
 
+    def _is_sound(self, path: Path) -> bool:
+        if not path.is_dir() or path.is_symlink():
+            return False
+        if path not in self.looked_at:
+            try:
+                if seal(path) != self.recall("seal", f"{path.parent.name}-{path.name}"):
+                    return False
+            except OSError:
+                return False
+            self.looked_at.add(path)
+        return True
+
     def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             with unfinished_tree(self.root / "tmp") as temporary:
                 temporary.chmod(0o755)
                 make(temporary)
+                self.remember("seal", f"{path.parent.name}-{path.name}", seal(temporary))
+                if os.path.lexists(path):
+                    self._remove_tree(path)
                 finish_tree(temporary, path)
         except OSError as error:
             raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
+
+    def _remove_tree(self, path: Path) -> None:
+        """Whatever is there, under another name first: nobody shall find a tree that is half gone."""
+        with unfinished_tree(self.root / "tmp") as doomed:
+            path.rename(doomed / path.name)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "urls": {"errors"},
     "process": {"ending", "errors"},
     "outputs": {"errors"},
-    "store": {"errors", "outputs"},
+    "store": {"errors", "outputs", "seal"},
     "prune": {"errors", "outputs", "store"},
     "retry": {"errors", "progress"},
     "answers": {"errors", "retry"},

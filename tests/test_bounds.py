@@ -245,7 +245,10 @@ def read_wheel(path: str) -> None:
     from hatch_docker.wheels.install import VenvTarget, wheel_entries
 
     venv = VenvTarget(Interpreter("/usr/bin/python3.13", "3.13.5"))
-    wheel_entries(Path(path), venv, filename="gadget-1.0-py3-none-any.whl")
+    for entry in wheel_entries(Path(path), venv, filename="gadget-1.0-py3-none-any.whl"):
+        if callable(entry.content):
+            with entry.content() as stream:
+                stream.read()
 
 
 def metadata(path: Path) -> None:

@@ -6,14 +6,15 @@ import base64
 import csv
 import hashlib
 import io
+import shutil
 import stat
 import subprocess
 import sys
 import sysconfig
 import warnings
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import Compression, Entry, write_layer
 from hatch_docker.oci.model import Platform
 from hatch_docker.wheels import Target
+from hatch_docker.wheels.compile import Compiled
 from hatch_docker.wheels.install import (
     SOURCE_DATE,
     VenvTarget,
@@ -87,7 +89,23 @@ def _hash(data: bytes) -> str:
 
 def install(wheel: Wheel, directory: Path, warn: Callable[[str], object] = print) -> dict[str, Entry]:
     path = wheel.write(directory / "demo-1.0-py3-none-any.whl")
-    return {entry.path: entry for entry in wheel_entries(path, VENV, warn=warn)}
+    return read(wheel_entries(path, VENV, warn=warn))
+
+
+def read(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """By their paths, their contents read, as a layer's writer reads them: that is where RECORD is compared."""
+    return {entry.path: replace(entry, content=content(entry) if entry.kind == "file" else None) for entry in entries}
+
+
+def content(entry: Entry) -> bytes:
+    if entry.content is None or isinstance(entry.content, bytes):
+        return entry.content or b""
+    assert callable(entry.content)
+    out = io.BytesIO()
+    with entry.content() as stream:
+        shutil.copyfileobj(stream, out)
+    assert entry.size == len(out.getvalue())
+    return out.getvalue()
 
 
 def with_file(name: str, data: bytes = b"x = 1\n", mode: int = 0o644, kind: int = stat.S_IFREG) -> Wheel:
@@ -168,20 +186,39 @@ def test_paths_in_pth_are_not_worth_a_warning(tmp_path: Path) -> None:
     assert told == []
 
 
-def test_large_file_is_checked_when_it_is_read(tmp_path: Path) -> None:
-    """Files of 1 MiB and more are not held in memory; a false one still reaches no finished layer."""
-    data = hashlib.sha256(b"seed").digest() * 40_000
-    entries = install(with_file("demo/large.bin", data), tmp_path)
-    large = entries[f"{SITE}/demo/large.bin"]
+@pytest.mark.parametrize("size", [2_000_000, 20])
+def test_a_file_is_compared_with_record_when_it_is_read(size: int, tmp_path: Path) -> None:
+    """None is held in memory; a false one still reaches no finished layer."""
+    data = hashlib.sha256(b"seed").digest() * (size // 32 + 1)
+    wheel = with_file("demo/large.bin", data)
+    path = wheel.write(tmp_path / "demo-1.0-py3-none-any.whl")
+    (large,) = (entry for entry in wheel_entries(path, VENV) if entry.path.endswith("large.bin"))
     assert callable(large.content)
     assert large.size == len(data)
     for _ in range(2):
         with large.content() as stream:
             assert stream.read() == data
-    wheel = with_file("demo/large.bin", data)
     wheel.records["demo/large.bin"] = f"demo/large.bin,{_hash(b'other')},{len(data)}\n"
+    entries = wheel_entries(wheel.write(path), VENV)
     with pytest.raises(WheelError, match=r"demo-1.0-py3-none-any.whl.*demo/large.bin"):
-        write_layer(install(wheel, tmp_path).values(), io.BytesIO(), Compression("none"))
+        write_layer(entries, io.BytesIO(), Compression("none"))
+
+
+def test_scripts_are_held_so_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their first line is another one in the image."""
+    monkeypatch.setattr("hatch_docker.wheels.unpack.SCRIPTS_LIMIT", 1000)
+    large = with_file("demo-1.0.data/scripts/large", b"#!python\n" + bytes(1000))
+    with pytest.raises(WheelError, match="its scripts have more than"):
+        install(large, tmp_path)
+
+
+def test_another_hash_than_sha256(tmp_path: Path) -> None:
+    """RECORD may have sha512; small files have a sha256 in the image's, as they always had."""
+    wheel = Wheel()
+    digest = base64.urlsafe_b64encode(hashlib.sha512(wheel.files["demo/__init__.py"]).digest()).decode().rstrip("=")
+    wheel.records["demo/__init__.py"] = f"demo/__init__.py,sha512={digest},14\n"
+    files = wheel_files(install(wheel, tmp_path).values(), VENV)
+    assert files[f"{SITE}/demo/__init__.py"] == _hash(wheel.files["demo/__init__.py"])
 
 
 def test_every_scheme_has_its_place(tmp_path: Path) -> None:
@@ -311,12 +348,15 @@ def test_bytecode_lies_beside_its_source(tmp_path: Path) -> None:
     entries = install(with_file("demo-1.0.data/scripts/tool.py"), tmp_path)
     sources = python_sources(entries.values(), VENV)
     assert sources == [(f"{SITE}/demo/__init__.py", b"name = 'demo'\n")]
-    compiled = {f"{SITE}/demo/__pycache__/__init__.cpython-313.pyc": b"pyc", "elsewhere": b"x"}
+    compiled = Compiled()
+    compiled.add(f"{SITE}/demo/__pycache__/__init__.cpython-313.pyc", b"pyc")
+    compiled.add("elsewhere", b"x")
     made = bytecode_entries(entries.values(), compiled, VENV)
     assert [(entry.path, entry.kind) for entry in made] == [
         (f"{SITE}/demo/__pycache__", "directory"),
         (f"{SITE}/demo/__pycache__/__init__.cpython-313.pyc", "file"),
     ]
+    assert content(made[1]) == b"pyc"
 
 
 def test_installed_environment_works(tmp_path: Path) -> None:
@@ -326,7 +366,7 @@ def test_installed_environment_works(tmp_path: Path) -> None:
     wheel = Wheel(scripts="[console_scripts]\nserve = demo:main\n")
     wheel.files["demo/__init__.py"] = b"import sys\ndef main():\n    print(sys.prefix)\n"
     path = wheel.write(tmp_path / "demo-1.0-py3-none-any.whl")
-    for entry in [*venv_entries(venv), *wheel_entries(path, venv)]:
+    for entry in [*venv_entries(venv), *read(wheel_entries(path, venv)).values()]:
         place = Path("/", entry.path)
         if entry.kind == "directory":
             place.mkdir(exist_ok=True)
@@ -349,14 +389,14 @@ def test_damaged_wheel_gives_our_error_or_the_same_files(place: float, new: byte
     """J: whatever byte is changed, a wheel is installed as it was or refused in one line."""
     wheel = Wheel(scripts="[console_scripts]\nserve = demo:main\n")
     path = wheel.write(tmp_path / "demo-1.0-py3-none-any.whl")
-    sound = {entry.path: entry.content for entry in wheel_entries(path, VENV)}
+    sound = {name: entry.content for name, entry in read(wheel_entries(path, VENV)).items()}
     data = bytearray(path.read_bytes())
     start = int(place * len(data))
     data[start : start + len(new)] = new
     path.write_bytes(data)
     try:
-        entries = {entry.path: entry.content for entry in wheel_entries(path, VENV, warn=lambda _line: None)}
+        found = read(wheel_entries(path, VENV, warn=lambda _line: None))
     except WheelError as error:
         assert "\n" not in str(error)
     else:
-        assert entries == sound
+        assert {name: entry.content for name, entry in found.items()} == sound

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,90 @@ def test_a_tree_whose_making_fails_is_not_there(store: Store) -> None:
         store.tree("t", "k", make)
     assert not (store.root / "trees" / "t" / "k").exists()
     assert list((store.root / "tmp").iterdir()) == []
+
+
+def grow(root: Path) -> None:
+    """A tree with a little of everything; made, it says so."""
+    (root / "bin").mkdir()
+    (root / "bin/program").write_bytes(b"program")
+    (root / "bin/program").chmod(0o755)
+    (root / "bin/link").symlink_to("program")
+    (root / "file").write_bytes(b"bytes")
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    """Other bytes of the same length at the same time, as a disk does it."""
+    status = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "bits": lambda tree: rewrite(tree / "file", b"bytez"),
+    "a file that is cut": lambda tree: (tree / "file").write_bytes(b"byt"),
+    "a file that is gone": lambda tree: (tree / "file").unlink(),
+    "a file more": lambda tree: (tree / "bin/cc").write_bytes(b"evil"),
+    "a directory more": lambda tree: (tree / "more").mkdir(),
+    "another mode": lambda tree: (tree / "bin/program").chmod(0o644),
+    "a link elsewhere": lambda tree: ((tree / "bin/link").unlink(), (tree / "bin/link").symlink_to("/etc/passwd")),
+    "a link instead of a file": lambda tree: ((tree / "file").unlink(), (tree / "file").symlink_to("/etc/passwd")),
+    "a link instead of a directory": lambda tree: (
+        (tree / "bin").rename(tree.parent / "bin"), (tree / "bin").symlink_to("../bin")),
+    "a directory instead of a file": lambda tree: ((tree / "file").unlink(), (tree / "file").mkdir()),
+    "a link instead of the tree": lambda tree: (tree.rename(tree.parent / "x"), tree.symlink_to("x")),
+    "a file instead of the tree": lambda tree: (remove_tree(tree), tree.write_bytes(b"x")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_tree_that_changed_is_made_anew(change: str, store: Store) -> None:
+    """Whatever is done to it; and what a link leads to stays."""
+    outside = store.root.parent / "outside"
+    outside.mkdir()
+    (outside / "canary").write_text("alive")
+    tree = store.tree("t", "k", grow)
+    CHANGES[change](tree)
+    for _ in range(2):
+        found = open_store(store.root.parent).tree("t", "k", grow)
+        assert found == tree
+        assert not found.is_symlink()
+        assert sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*")) == [
+            "bin", "bin/link", "bin/program", "file"
+        ]
+        assert (tree / "file").read_bytes() == b"bytes"
+        assert os.access(tree / "bin/program", os.X_OK)
+    assert (outside / "canary").read_text() == "alive"
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_of_a_large_tree_times_and_sizes_are_looked_at(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contents would take a second; a tree that is as it was is not made again, whatever read it or moved it."""
+    monkeypatch.setattr("hatch_docker.seal.READ", 3)
+    tree = store.tree("t", "k", grow)
+    os.utime(tree, (1, 1))
+    os.utime(tree / "bin", (1, 1))
+
+    def never(_root: Path) -> None:
+        raise AssertionError("made again")
+
+    assert open_store(store.root.parent).tree("t", "k", never) == tree
+    os.utime(tree / "file", (1, 1))
+    made: list[Path] = []
+    open_store(store.root.parent).tree("t", "k", lambda root: (made.append(root), grow(root))[1])
+    assert made
+
+
+def test_a_tree_is_looked_at_once(store: Store) -> None:
+    """By one process: a build asks for its compiler several times."""
+    tree = store.tree("t", "k", grow)
+    (tree / "file").unlink()
+    made: list[Path] = []
+    for _ in range(2):
+        store.tree("t", "k", lambda root: (made.append(root), grow(root))[1])
+    assert len(made) == 1
+    (tree / "file").unlink()
+    store.tree("t", "k", grow)
+    assert len(made) == 1
 
 
 def test_an_output_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -11,15 +11,19 @@ The bytes depend on the unit (a wheel, the standard library) and the interpreter
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 import stat
 import struct
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from hatch_docker.bases import Interpreter
 from hatch_docker.errors import BaseImageError, ProgramError
+from hatch_docker.oci.model import Opener
 from hatch_docker.process import run
 
 _NOT_RUNNABLE = (
@@ -92,8 +96,43 @@ def main(limit):
 main(int(sys.argv[1]))
 """
 
-Source = tuple[str, bytes | Path]
+Source = tuple[str, bytes | Path | Opener]
 """A path in the image, relative to the root ("usr/lib/python3.13/os.py"), and the contents."""
+
+
+class Compiled(Mapping[str, bytes]):
+    """Some .pyc by their paths in the image, in a file without a name: of a large wheel they are many."""
+
+    def __init__(self) -> None:
+        self._places: dict[str, tuple[int, int]] = {}
+        self._file = tempfile.TemporaryFile(prefix="hatch-docker-")  # noqa: SIM115 - closed with the last who knows it
+
+    def __del__(self) -> None:
+        self._file.close()
+
+    def add(self, path: str, data: bytes) -> None:
+        """Keep one more."""
+        self._places[path] = self._file.seek(0, os.SEEK_END), len(data)
+        self._file.write(data)
+
+    def size(self, path: str) -> int:
+        """Its bytes."""
+        return self._places[path][1]
+
+    def opener(self, path: str) -> Opener:
+        """What opens it."""
+        return lambda: io.BytesIO(self[path])
+
+    def __getitem__(self, path: str) -> bytes:
+        start, size = self._places[path]
+        self._file.flush()
+        return os.pread(self._file.fileno(), size, start)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def bytecode_path(source: str, interpreter: Interpreter) -> str:
@@ -106,7 +145,7 @@ def bytecode_path(source: str, interpreter: Interpreter) -> str:
 def compile_sources(
     units: Sequence[Sequence[Source]], tree: Path, interpreter: Interpreter, *, workers: int = 0,
     enclosed: bool = False,
-) -> dict[str, bytes]:
+) -> Compiled:
     """The .pyc of some units of sources: its path in the image -> its bytes.
 
     A unit is what is always compiled together, as a wheel's sources or the standard library's: a file's bytes
@@ -117,8 +156,9 @@ def compile_sources(
     sandbox. Raises BaseImageError where the interpreter does not run, SandboxError where the kernel refuses.
     """
     sources = [(number, *source) for number, unit in enumerate(units) for source in sorted(unit, key=_path)]
+    compiled = Compiled()
     if not sources:
-        return {}
+        return compiled
     workers = workers or len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as name:
         directory = Path(name)
@@ -127,8 +167,12 @@ def compile_sources(
         except ProgramError as error:
             why = str(error).strip().splitlines()[-1]
             raise BaseImageError(_NOT_RUNNABLE.format(path=interpreter.path, why=why)) from error
-        made = ((path, _made(directory / str(number))) for number, (_, path, _) in enumerate(sources))
-        return {bytecode_path(path, interpreter): data for path, data in made if data is not None}
+        for number, (_, path, _) in enumerate(sources):
+            data = _made(directory / str(number))
+            if data is not None:
+                compiled.add(bytecode_path(path, interpreter), data)
+                (directory / str(number)).unlink()
+    return compiled
 
 
 _OPTIONS = ("-S", "-s", "-W", "ignore", "-c")
@@ -147,8 +191,7 @@ def _run_enclosed(jobs: _Jobs, directory: Path, tree: Path, interpreter: Interpr
     """The same in the sandbox, which has no standard input: the driver opens the jobs in its place."""
     from hatch_docker.wheels.sandbox import Bind, run_in
 
-    held = [(unit, path, one if isinstance(one, bytes) else one.read_bytes()) for unit, path, one in jobs]
-    (directory / "jobs").write_bytes(_write_jobs(held, directory / "sources", b"/spool/sources"))
+    (directory / "jobs").write_bytes(_write_jobs(jobs, directory / "sources", b"/spool/sources"))
     driver = 'import posix; posix.dup2(posix.open("jobs", posix.O_RDONLY), 0)\n' + DRIVER
     libraries = interpreter.path.rpartition("/bin/")[0] + "/lib"
     run_in(
@@ -172,24 +215,35 @@ def _made(path: Path) -> bytes | None:
         return stream.read()
 
 
-_Jobs = Sequence[tuple[int, str, bytes | Path]]
+_Jobs = Sequence[tuple[int, str, bytes | Path | Opener]]
 
 
 def _path(source: Source) -> str:
     return source[0]
 
 
+def _opened(content: bytes | Path | Opener) -> BinaryIO:
+    if isinstance(content, bytes):
+        return io.BytesIO(content)
+    return content.open("rb") if isinstance(content, Path) else content()
+
+
 def _write_jobs(sources: _Jobs, spool: Path, seen_as: bytes = b"") -> bytes:
-    """The jobs as the driver reads them; sources that are no files go to `spool`, one after another."""
+    """The jobs as the driver reads them; sources that are no files go to `spool`, one after another.
+
+    Where the driver has another root than we, all of them do, and `spool` is `seen_as` there.
+    """
     jobs = bytearray()
     chunk, room, last = 0, 0, -1
     with spool.open("wb") as stream:
         for unit, name, content in sources:
-            if isinstance(content, bytes):
-                place = (seen_as or os.fsencode(spool), stream.tell(), len(content))
-                stream.write(content)
-            else:
+            if isinstance(content, Path) and not seen_as:
                 place = (os.fsencode(content.absolute()), 0, content.stat().st_size)
+            else:
+                start = stream.tell()
+                with _opened(content) as source:
+                    shutil.copyfileobj(source, stream)
+                place = (seen_as or os.fsencode(spool), start, stream.tell() - start)
             if unit != last or room <= 0:
                 chunk, room, last = chunk + 1, CHUNK, unit
             room -= place[2]

@@ -17,7 +17,7 @@ from hatch_docker.errors import WheelError
 if TYPE_CHECKING:
     from hatch_docker.oci.layer import Entry
     from hatch_docker.wheels import Target
-    from hatch_docker.wheels.compile import Source
+    from hatch_docker.wheels.compile import Compiled, Source
 
 # 1980-01-01, in seconds since the epoch: zip files know nothing older, and nothing of a build is in it.
 SOURCE_DATE = 315532800
@@ -92,8 +92,8 @@ def wheel_entries(
 ) -> list[Entry]:
     """What installing a wheel writes into an environment, directories included, .pyc not (PEP 427, PEP 376).
 
-    `filename` is the wheel's own name where `wheel` has another, as in the store. Files of 1 MiB and more are
-    opened, and checked against RECORD, only when they are read. `warn` is told of modules that will run at
+    `filename` is the wheel's own name where `wheel` has another, as in the store. Files are opened, and compared
+    with RECORD, only when they are read: none is held in memory. `warn` is told of modules that will run at
     every start of Python. Raises WheelError, naming the wheel and the entry, for everything that is not a
     sound wheel: names that leave their directory, files that differ from RECORD or are not in it, links,
     setuid bits, archives that unpack to far more than they hold, files of the environment itself.
@@ -115,17 +115,10 @@ def python_sources(entries: Iterable[Entry], venv: VenvTarget) -> list[Source]:
         if entry.kind == "file" and entry.path.endswith(".py") and entry.path.startswith(venv.site_packages)
         and "/tests/" not in entry.path
     ]
-    return [(entry.path, _content(entry)) for entry in modules]
+    return [(entry.path, entry.content or b"") for entry in modules]
 
 
-def _content(entry: Entry) -> bytes | Path:
-    if entry.content is None or isinstance(entry.content, (bytes, Path)):
-        return entry.content or b""
-    with entry.content() as stream:
-        return stream.read()
-
-
-def bytecode_entries(entries: Iterable[Entry], compiled: Mapping[str, bytes], venv: VenvTarget) -> list[Entry]:
+def bytecode_entries(entries: Iterable[Entry], compiled: Compiled, venv: VenvTarget) -> list[Entry]:
     """The .pyc of a wheel's modules and their directories, out of what `compile_sources` gave for all wheels.
 
     RECORD does not name them: files that can be made again may be left out (PEP 376).
@@ -134,7 +127,7 @@ def bytecode_entries(entries: Iterable[Entry], compiled: Mapping[str, bytes], ve
     from hatch_docker.wheels.compile import bytecode_path
 
     files = [
-        Entry(path, "file", 0o644, SOURCE_DATE, content=compiled[path])
+        Entry(path, "file", 0o644, SOURCE_DATE, size=compiled.size(path), content=compiled.opener(path))
         for entry in entries
         if (path := bytecode_path(entry.path, venv.interpreter)) in compiled and entry.path.endswith(".py")
     ]

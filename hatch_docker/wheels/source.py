@@ -13,7 +13,6 @@ import io
 import posixpath
 import stat
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, Self, cast
@@ -26,6 +25,7 @@ from packaging.version import InvalidVersion, Version
 
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import safe_path
+from hatch_docker.wheels.given import ZIP_ERRORS
 
 LIMIT = 16 << 30              # bytes that a wheel may unpack to; those of GPU libraries reach some
 METADATA_LIMIT = 16 << 20     # bytes of RECORD and the like, which are held in memory
@@ -75,7 +75,11 @@ class Member:
 
     def open(self) -> BinaryIO:
         """A stream of the contents whose last `read` raises WheelError where RECORD says otherwise."""
-        return cast("BinaryIO", _Checked(self._archive.open(self._info), self.hash, self._wheel))
+        try:
+            stream = self._archive.open(self._info)
+        except ZIP_ERRORS as error:
+            raise refusal(self._wheel, f"the archive is damaged ({error})") from error
+        return cast("BinaryIO", _Checked(stream, self.hash, self._wheel))
 
 
 class _Checked:
@@ -94,7 +98,7 @@ class _Checked:
     def read(self, size: int = -1) -> bytes:
         try:
             data = self._stream.read(size)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except ZIP_ERRORS as error:
             raise refusal(self._wheel, f"the archive is damaged ({error})") from error
         self._hash.update(data)
         if (size < 0 or (size and not data)) and _encoded(self._hash.digest()) != self._promise.value:

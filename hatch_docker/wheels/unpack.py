@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     from hatch_docker.wheels.install import VenvTarget
 
 INSTALLER = b"hatch-docker\n"
-AT_HAND = 1 << 20  # bytes from which a file is not held in memory
+AT_HAND = 1 << 20         # bytes from which RECORD keeps the hash that the wheel has
+START = 1 << 20           # bytes of a .pth that are looked at
+SCRIPTS_LIMIT = 64 << 20  # bytes of scripts whose first line is another one here, and which are held in memory
 
 # Not installer's own: its text may change with its version, and with it the layers of unchanged wheels.
 _SCRIPT = """\
@@ -73,6 +75,7 @@ class _Destination(WheelDestination):
         self._source = source
         self._warn = warn
         self.entries: dict[str, Entry] = {}
+        self._held = 0
         root, site = venv.root, venv.site_packages
         package = source.dist_info_dir.partition("-")[0]
         self._places = {
@@ -105,12 +108,15 @@ class _Destination(WheelDestination):
         mode = 0o755 if is_executable or scheme == "scripts" else 0o644
         member = stream if isinstance(stream, Member) else None
         script = scheme == "scripts" and member is not None and member.start(8) == b"#!python"
-        if member is not None and member.size >= AT_HAND and not script:
+        if member is not None and not script:
+            self._warn_of_start(target, member)
             return self._add(target, member, mode)
+        self._held += member.size if member is not None else 0
+        if self._held > SCRIPTS_LIMIT:
+            raise BadWheelError(f"its scripts have more than {SCRIPTS_LIMIT} bytes")
         data = stream.read()
         if script:
             data = f"#!{self._venv.python}\n".encode() + data.partition(b"\n")[2]
-        self._warn_of_start(target, data)
         return self._add(target, data, mode)
 
     def finalize_installation(
@@ -138,11 +144,13 @@ class _Destination(WheelDestination):
             promise, size = Hash("sha256", text_hash("sha256", content)), len(content)
         else:
             size, promise = content.size, content.hash
+            if promise.name != "sha256" and size < AT_HAND:
+                promise = Hash("sha256", text_hash("sha256", content.read()))
             self.entries[path] = Entry(path, "file", mode, SOURCE_DATE, size=size, content=content.open)
         return RecordEntry(posixpath.relpath(path, self._venv.site_packages), promise, size)
 
-    def _warn_of_start(self, path: str, data: bytes) -> None:
+    def _warn_of_start(self, path: str, member: Member) -> None:
         name = path.removeprefix(self._venv.site_packages + "/")
-        code = name.endswith(".pth") and re.search(rb"^import[ \t]", data, re.MULTILINE)
+        code = name.endswith(".pth") and re.search(rb"^import[ \t]", member.start(START), re.MULTILINE)
         if code or name in ("sitecustomize.py", "usercustomize.py"):
             self._warn(f"brings {name}, whose code runs at every start of Python")

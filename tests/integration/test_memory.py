@@ -1,0 +1,129 @@
+"""An image of a wheel that is larger than the memory we may take: built, loaded, pushed, never held."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need_docker
+from tests.fakes.index import FakeIndex
+from tests.integration.builds import Outcome
+from tests.integration.servers import docker_registry
+from tests.projects import write_project
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+# A program of Python that says the most memory that it, and any process that it started, had at once: kB.
+MEASURING = """
+import atexit, resource, runpy, sys
+def tell():
+    own = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+    with open(said, "w") as out:
+        print(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=out)
+
+said, module, *arguments = sys.argv[1:]
+atexit.register(tell)
+sys.argv = [module, *arguments]
+runpy.run_module(module, run_name="__main__", alter_sys=False)
+"""
+HELD = 100 << 20     # bytes of memory that a build and what follows it may take; a build of nothing takes 40
+LARGEST = 300 << 20  # bytes, where the wheel has 2 GB
+
+
+def make_large_wheel(path: Path, large: int, small: int, modules: int) -> None:
+    """A wheel of large files, of many small ones and of modules, so many MB of each, that nobody saw before."""
+    dice = random.Random(os.urandom(8))
+    files = {f"gadget/lib{n}.so": 100 << 20 for n in range(large // 100)}
+    files |= {f"gadget/data/{n}.bin": 1_000_000 for n in range(small)}
+    record = []
+    with zipfile.ZipFile(path, "w") as archive:
+
+        def add(name: str, pieces: Iterator[bytes]) -> None:
+            seen, size = hashlib.sha256(), 0
+            with archive.open(zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), "w", force_zip64=True) as stream:
+                for piece in pieces:
+                    stream.write(piece)
+                    seen.update(piece)
+                    size += len(piece)
+            digest = base64.urlsafe_b64encode(seen.digest()).decode().rstrip("=")
+            record.append(f"{name},sha256={digest},{size}\n")
+
+        for name, size in files.items():
+            add(name, (dice.randbytes(min(1 << 20, size - start)) for start in range(0, size, 1 << 20)))
+        for n in range(modules * 40):
+            rows = (f"def function_{row}(): return {row} + {n}\n".encode() for row in range(650))
+            add(f"gadget/module_{n}.py", rows)
+        add("gadget/__init__.py", iter([b""]))
+        add(f"{INFO}/METADATA", iter([b"Metadata-Version: 2.3\nName: gadget\nVersion: 1.0\n"]))
+        add(f"{INFO}/WHEEL", iter([b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"]))
+        archive.writestr(f"{INFO}/RECORD", f"{''.join(record)}{INFO}/RECORD,,\n")
+
+
+INFO = "gadget-1.0.dist-info"
+FILENAME = "gadget-1.0-py3-none-any.whl"
+SIZES = [
+    pytest.param(100, 90, 10, HELD, id="200 MB"),
+    pytest.param(1100, 850, 50, LARGEST, id="2 GB", marks=pytest.mark.long),
+]
+
+
+def lock(project: Path, index: FakeIndex) -> None:
+    """A dependency of the project, and a lock that says where it is."""
+    path = project / "pyproject.toml"
+    path.write_text(path.read_text().replace("[project.scripts]", 'dependencies = ["gadget"]\n\n[project.scripts]'))
+    url = f"{index.url.removesuffix('/simple')}/files/gadget/{FILENAME}"
+    (project / "pylock.toml").write_text(
+        'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "gadget"\nversion = "1.0"\n'
+        f'[[packages.wheels]]\nname = "{FILENAME}"\nurl = "{url}"\nhashes = {{sha256 = "{index.sha256(FILENAME)}"}}\n'
+    )
+
+
+def peak_of(project: Path, cache: Path, *command: str) -> int:
+    """The most memory that a program of Python had at once, in bytes, or any program that it started."""
+    said = project.parent / "peak"
+    variables = {"HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "always", "no_proxy": "*"}
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURING, str(said), *command], cwd=project, env={**os.environ, **variables},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800, check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return max(map(int, said.read_text().split())) * 1024
+
+
+@pytest.mark.parametrize(("large", "small", "modules", "bound"), SIZES)
+def test_a_wheel_is_never_held_in_memory(
+    large: int, small: int, modules: int, bound: int, tmp_path: Path, cache: Path
+) -> None:
+    """Fetched, checked, compiled, compressed, written, loaded, pushed: with less memory than it has bytes."""
+    docker = need_docker()
+    wheel = tmp_path / FILENAME
+    make_large_wheel(wheel, large, small, modules)
+    index = FakeIndex().add("gadget", (FILENAME, wheel.read_bytes()))
+    wheel.unlink()
+    image = f"hatch-docker-tests/large-{large}"
+    project = write_project("hello", tmp_path / "p", options=f'image = "{image}"\ntags = ["1"]')
+    with index.serving(), docker_registry(tmp_path / "registry") as registry:
+        lock(project, index)
+        try:
+            built = peak_of(project, cache, "hatchling", "build", "-t", "docker")
+            asked = [docker, "inspect", "-f", "{{.Size}}", f"{image}:1"]
+            shown = subprocess.run(asked, capture_output=True, check=True)
+            assert int(shown.stdout) > (large + small) * 1_000_000
+        finally:
+            subprocess.run([docker, "rmi", "-f", f"{image}:1"], capture_output=True, check=False)
+        pushed = peak_of(project, cache, "hatch_docker", "push", "--registry", registry.host)
+        made = Outcome(0, "", project / "dist").image()
+        found = (registry.data / "docker/registry/v2/blobs/sha256").glob("*/*/data")
+        sizes = {path.parent.name: path.stat().st_size for path in found}
+        assert all(sizes[one.descriptor.digest[7:]] == one.descriptor.size for one in made.layers)
+    print(f"peaks of memory: built and loaded {built >> 20} MB, pushed {pushed >> 20} MB")
+    assert max(built, pushed) < bound
