@@ -7,6 +7,7 @@ commas (caches one a line), commands JSON or words quoted as in a shell, tables 
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ OTHER_VARIABLES: Mapping[str, str] = {
     "HATCH_DOCKER_BUILDER_STAGE": "Set in the builder stage, where no image is made again.",
 }
 
+_ADDRESS = re.compile(r"\s*\[[0-9a-fA-F]*:[0-9a-fA-F:.]*\]")  # a registry such as [::1]:5000 is no JSON
 _FLAGS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 
@@ -93,7 +95,7 @@ def _parse(option: Option, text: str) -> Any:
         return _json(text) if text.lstrip().startswith("{") else dict(_pair(item) for item in text.split(","))
     if kind != "list":
         return text
-    if text.lstrip().startswith("["):
+    if text.lstrip().startswith("[") and not _ADDRESS.match(text):
         return _json(text)
     if bare(check["item"])["type"] == "table":
         raise ValueError("must be a JSON list of objects")

@@ -13,9 +13,10 @@ TAG_FIELDS = ("version", "major", "minor", "revision", "branch", "date")
 SECOND = 1_000_000_000
 MAX_ID = 2**31 - 1  # Docker refuses larger user and group ids
 
-_HOST = r"(?:(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/)?"
+_PORT = r":(?:[1-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_HOST = rf"(?:(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?:{_PORT})?/)?"
 _NAMED_HOST = (  # what cannot be taken for a part of a repository's path
-    r"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::[0-9]+)?|[A-Za-z0-9-]+:[0-9]+|localhost|\[[0-9a-fA-F:]+\](?::[0-9]+)?"
+    rf"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?:{_PORT})?|[A-Za-z0-9-]+{_PORT}|localhost|\[[0-9a-fA-F:]+\](?:{_PORT})?"
 )
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _PATH = f"{_PART}(?:/{_PART})*"
@@ -27,7 +28,7 @@ _UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": SECOND // 100
 # What a string must be, in words and as a pattern that both Rust's regex and JSON Schema read.
 IMAGE = (
     'must be a repository in lower case, without a tag, such as registry.example/app; tags go into "tags"',
-    f"^{_HOST}{_PATH}$",
+    f"^(?:(?:{_NAMED_HOST})/)?{_PATH}$",
 )
 DESTINATION = (
     "must be a registry such as registry.example or docker.io, or a repository of one: registry.example/team/app",

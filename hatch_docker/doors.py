@@ -134,7 +134,7 @@ def _open(
     progress = Progress(builder.app.display_warning, builder.app.verbosity)
     ctx = open_context(environ, progress)
     ignored = [path for path in (DIST, *(config.dotenv for config in configs.values())) if path]
-    project = read_project(builder, environ, opening.root, ignored)
+    project = read_project(builder, environ, opening.root, ignored, progress.warn if opening.tell else progress.detail)
     ctx = replace(ctx, pins=pins) if pins or not pinned else _pinned(ctx, configs, project)
     if _may_have_members(project, builder.metadata.config.get("tool", {})):
         from hatch_docker.members import find_members

@@ -74,16 +74,17 @@ class Source:
 
 
 def read_project(
-    builder: BuilderInterface[Any, Any], environ: Mapping[str, str], root: Path, outputs: Sequence[str] = ()
+    builder: BuilderInterface[Any, Any], environ: Mapping[str, str], root: Path, outputs: Sequence[str] = (),
+    warn: Callable[[str], None] = lambda _line: None,
 ) -> Project:
     """The facts of the project that `builder` builds; raises ConfigError where they cannot be read.
 
     `root` is the project's directory; `builder` may be at work in an unpacked sdist of it. `outputs` are what
-    builds write there.
+    builds write there, `warn` is told what is not known.
     """
     metadata = builder.metadata
     core = metadata.core
-    revision = read_revision(root, environ, outputs)
+    revision = read_revision(root, environ, outputs, warn)
     return Project(
         root=root,
         name=core.name,
@@ -294,7 +295,7 @@ def _locks(root: Path) -> tuple[str, ...]:
 
 def _source_date(environ: Mapping[str, str], revision: Revision | None) -> int | None:
     text = environ.get("SOURCE_DATE_EPOCH")
-    if not text:
+    if text is None:
         return revision.time if revision else None
     if not re.fullmatch(r"\d{1,11}", text):
         raise ConfigError(f"SOURCE_DATE_EPOCH is {text!r}: it must be a number of seconds since 1970")

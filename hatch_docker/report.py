@@ -81,7 +81,8 @@ def markdown(receipt: Receipt) -> str:
             lines.append(f"- **not pushed** to `{delivery.reference}`")
         else:
             tags = ", ".join(f"`{tag}`" for tag in delivery.tags)
-            lines.append(f"- `{delivery.reference}` as {tags}, {megabytes(delivery.sent)} sent")
+            sent = f"{megabytes(delivery.sent)} sent" if delivery.sent else "nothing new to send"
+            lines.append(f"- `{delivery.reference}` as {tags}, {sent}")
     for platform in receipt.platforms:
         lines += ["", f"| {platform.platform} | unpacked | compressed | |", "|---|--:|--:|---|"]
         for cost in costs(platform):

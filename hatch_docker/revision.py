@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.errors import HatchDockerError
 
+_HEAD = re.compile(r"(?:^|, )HEAD -> refs/heads/(\S+?)(?:, |$)")  # in a shallow clone "grafted" stands before it
 # Who says which branch a pipeline works on: it checks out a commit, and then git does not know.
 _BRANCHES = (
     "GITHUB_HEAD_REF", "CI_COMMIT_BRANCH", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "BITBUCKET_BRANCH",
@@ -35,10 +35,14 @@ class Revision:
         return "-dirty" if self.dirty else ""
 
 
-def read_revision(root: Path, environ: Mapping[str, str], outputs: Sequence[str] = ()) -> Revision | None:
-    """The commit that is checked out, or None outside version control or without git.
+def read_revision(
+    root: Path, environ: Mapping[str, str], outputs: Sequence[str] = (),
+    warn: Callable[[str], None] = lambda _line: None,
+) -> Revision | None:
+    """The commit that is checked out, or None outside version control and before the first commit.
 
-    `outputs` are paths below `root` that builds write to, which make no tree dirty.
+    `outputs` are paths below `root` that builds write to, which make no tree dirty. Where there is a repository that
+    git does not read, or no git, the user hears of it from `warn`: the image then does not say what it was made of.
     """
     if not any((parent / ".git").exists() for parent in (root, *root.parents)):
         return None
@@ -47,13 +51,32 @@ def read_revision(root: Path, environ: Mapping[str, str], outputs: Sequence[str]
     git = ["git", "--no-optional-locks", "-C", str(root)]
     head = ["log", "-1", "--no-show-signature", "--format=%H%n%ct%n%D", "--decorate=full"]
     status = ["status", "--porcelain", "-z", "--", ".", *(f":(exclude,literal){path}" for path in outputs)]
-    with contextlib.suppress(HatchDockerError, ValueError):
+    try:
         commit, time, names = run([*git, *head]).split("\n")[:3]
-        branch = re.match(r"HEAD -> refs/heads/([^,]+)", names)
+        branch = _HEAD.search(names)
         return Revision(
             commit, branch[1] if branch else _pipeline_branch(environ), int(time), _dirty(run([*git, *status]))
         )
+    except (HatchDockerError, ValueError) as error:
+        if not _unborn(git):
+            told = re.search(r"^(?:fatal|error): .*", str(error), re.MULTILINE)
+            why = told[0] if told else " ".join(str(error).split())
+            trust = f"; git config --global --add safe.directory {root}" if "safe.directory" in str(error) else ""
+            warn(f"the image names no commit, and nobody notices what no commit has: {why}{trust}")
     return None
+
+
+def _unborn(git: Sequence[str]) -> bool:
+    """Whether the repository can be read, and has no commit yet."""
+    from hatch_docker.process import ProcessFailed, run
+
+    try:
+        run([*git, "rev-parse", "--quiet", "--verify", "HEAD"])
+    except ProcessFailed as failed:
+        return failed.status == 1
+    except HatchDockerError:
+        pass
+    return False
 
 
 def _dirty(status: str) -> tuple[str, ...]:

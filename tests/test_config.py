@@ -189,6 +189,8 @@ def test_without_a_readable_file_only_the_line_is_missing(tmp_path: Path, name: 
         ({"registries": ["app"]}, "registries[0]: must be a registry such as registry.example"),
         ({"registries": ["team/app"]}, "registries[0]: must be a registry"),
         ({"registries": ["registry.example/app:1"]}, "registries[0]: must be a registry"),
+        ({"registries": ["localhost:65536"]}, "registries[0]: must be a registry"),
+        ({"image": "Team/app"}, "image: must be a repository in lower case"),
         ({"tags": ["{version"]}, "tool.hatch-docker.tags[0]: must be a tag"),
         ({"tags": ["a\n"]}, "tool.hatch-docker.tags[0]: must be a tag"),
         ({"tags": ["a", "a"]}, 'tool.hatch-docker.tags: names "a" twice'),
@@ -313,6 +315,14 @@ def test_variables_override_the_table() -> None:
     assert config.healthcheck == HealthcheckConfig(command=("probe",), retries=2)
     assert config.workdir == ""
     assert found == {"tags": ["a"], "env": {"A": "1"}, "build": {"packages": ["gcc"], "network": True}}
+
+
+@pytest.mark.parametrize("text", ["[::1]:5000", "[2001:db8::1]/team/app, localhost:65535"])
+def test_a_registry_s_address_is_no_json(text: str) -> None:
+    """An IPv6 address is in brackets, as a list is in JSON."""
+    found = tuple(text.split(", "))
+    assert load({}, HATCH_DOCKER_REGISTRIES=text).registries == found
+    assert load({}, HATCH_DOCKER_REGISTRIES=json.dumps(found)).registries == found
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,31 @@ def test_an_unchanged_image_moves_nothing(one: FakeRegistry, world: World) -> No
     assert "it was there" in world.lines[-1]
 
 
+def test_an_index_whose_images_were_cleaned_up_is_whole_again(one: FakeRegistry, world: World) -> None:
+    """Jobs that remove what has no tag take the images of an index; only what is gone is sent anew."""
+    index = small_index()
+    deliver(index, [f"{one.host}/app"], TAGS, world.ctx)
+    gone = index.images[1]
+    del one.repository("app").manifests[gone.digest]
+    one.requests.clear()
+    (done,) = deliver(index, [f"{one.host}/app"], TAGS, world.ctx)
+    assert (done.error, done.sent) == ("", len(gone.manifest))
+    assert gone.digest in one.repository("app").manifests
+    assert one.count("PUT", "") == 1
+
+
+def test_what_an_index_shares_with_an_image_that_is_there_is_not_asked_for(one: FakeRegistry, world: World) -> None:
+    """Half of it was pushed alone: its blobs are not looked for again."""
+    index = small_index()
+    deliver(index.images[0], [f"{one.host}/app"], ["amd64"], world.ctx)
+    one.requests.clear()
+    (done,) = deliver(index, [f"{one.host}/app"], TAGS, world.ctx)
+    assert done.error == ""
+    assert names(one, "app") == {"amd64", *TAGS}
+    config = json.loads(index.images[0].manifest)["config"]["digest"]
+    assert one.count("HEAD", f"/blobs/{config}") == 0
+
+
 def test_another_repository_mounts_what_an_earlier_build_pushed(one: FakeRegistry, world: World) -> None:
     """Two services with the same dependencies: their layers are sent once."""
     deliver(IMAGE, [f"{one.host}/first"], TAGS, world.ctx)

@@ -57,6 +57,7 @@ def test_names(text: str, expected: Reference) -> None:
         ("a-/b", "is not a repository"),
         ("a___b", "is not a repository"),
         ("registry.example:port/app", "is not a registry"),
+        ("registry.example:65536/app", "host name and port"),
         ("registry_.example/app", "is not a registry"),
         ("https://registry.example/app", "is not a"),
         ("user:secret@registry.example/app", "is not a digest"),

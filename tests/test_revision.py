@@ -35,6 +35,21 @@ def test_the_commit_its_branch_and_its_time_are_told(root: Path) -> None:
     assert (len(found.commit), found.branch, found.dirty, found.mark) == (40, "main", (), "")
 
 
+@pytest.mark.parametrize("branch", ["main", "feature/ä,b#12"])
+def test_the_branch_of_a_shallow_clone(branch: str, root: Path, tmp_path: Path) -> None:
+    """As pipelines make them: one commit, without those before it."""
+    if branch != "main":
+        git(root, "checkout", "-b", branch)
+    git(root, "commit", "--allow-empty", "-m", "two")
+    git(tmp_path, "clone", "--depth", "1", f"file://{root}", "shallow")
+    assert revision(tmp_path / "shallow").branch == branch
+
+
+def test_a_worktree_has_its_own_branch(root: Path, tmp_path: Path) -> None:
+    git(root, "worktree", "add", "-b", "fix", str(tmp_path / "tree"))
+    assert revision(tmp_path / "tree").branch == "fix"
+
+
 def test_what_no_commit_has_is_named(root: Path) -> None:
     (root / "neu übel.txt").touch()
     git(root, "mv", "vcs_version/__init__.py", "vcs_version/moved.py")
@@ -80,3 +95,21 @@ def test_a_pipeline_says_which_branch_it_checked_a_commit_out_of(
 
 def test_outside_of_version_control_there_is_none(tmp_path: Path) -> None:
     assert read_revision(tmp_path, {}) is None
+
+
+@pytest.mark.parametrize("how", ["damaged", "no git"])
+def test_a_repository_that_git_does_not_read_is_told(how: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's in a pipeline's container, say: else the label would be missing, and a dirty tree pushed."""
+    if how == "damaged":
+        (root / ".git/HEAD").write_text("ref: nowhere\n")
+    else:
+        monkeypatch.setenv("PATH", "/nonexistent")
+    warnings: list[str] = []
+    assert read_revision(root, {}, warn=warnings.append) is None
+    assert len(warnings) == 1
+    assert ("fatal: " if how == "damaged" else "cannot run git") in warnings[0]
+
+
+def test_before_the_first_commit_there_is_nothing_to_tell(tmp_path: Path) -> None:
+    git(tmp_path, "init")
+    assert read_revision(tmp_path, {}, warn=pytest.fail) is None

@@ -10,6 +10,7 @@ import pytest
 from hatch_docker.bases import Base, Interpreter
 from hatch_docker.builder import DockerBuilder
 from hatch_docker.engines.settings import image_annotations, image_settings
+from hatch_docker.errors import ConfigError
 from hatch_docker.oci.mutate import scratch
 from hatch_docker.plan import BasePlan
 from hatch_docker.project import read_project
@@ -90,3 +91,11 @@ def test_a_licence_is_an_spdx_expression_or_nothing(lines: str, licence: str, tm
     (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\nversion = "1"\n{lines}\n')
     builder = DockerBuilder(str(tmp_path))
     assert read_project(builder, {}, tmp_path).licence == licence
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e9", "1700000000.5", "4354819200"])
+def test_a_source_date_that_is_none_is_told(text: str, tmp_path: Path) -> None:
+    """Also an empty one, which hatchling does not read either."""
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
+    with pytest.raises(ConfigError, match="SOURCE_DATE_EPOCH is"):
+        read_project(DockerBuilder(str(tmp_path)), {"SOURCE_DATE_EPOCH": text}, tmp_path)

@@ -67,20 +67,22 @@ def push(
     """
     (name,) = {replace(reference, tag="", digest="") for reference in references}
     target = Target(remote, name, find)
-    sent, arrived, mounted = 0, [], 0
+    # Of an index that is there as well: registries' clean-up jobs take the images of its platforms, which have no tag.
+    images = [image for image in _images(item) if not has_manifest(target, image.digest, image.digest)]
+    moved = _push_blobs(target, _blobs(images)) if images else []
+    sent = sum(size for _digest, size in moved)
+    sent += sum(put_manifest(target, image.digest, image.descriptor, image.manifest) for image in images)
+    if isinstance(item, Index) and not has_manifest(target, item.digest, item.digest):
+        sent += put_manifest(target, item.digest, item.descriptor, item.index)
+    sent += put_tags(target, item, [reference.tag for reference in references if reference.tag])
+    return Pushed(item.digest, sent, tuple(digest for digest, _size in moved), sum(not size for _digest, size in moved))
+
+
+def put_tags(target: Target, item: Image | Index, tags: Sequence[str]) -> int:
+    """Let some tags mean an image or index that the repository has; returns the bytes sent."""
     document = item.index if isinstance(item, Index) else item.manifest
-    if not has_manifest(target, item.digest, item.digest):
-        for digest, size in _push_blobs(target, _blobs(item)):
-            arrived.append(digest)
-            sent, mounted = sent + size, mounted + (not size)
-        for image in item.images if isinstance(item, Index) else ():
-            if not has_manifest(target, image.digest, image.digest):
-                sent += put_manifest(target, image.digest, image.descriptor, image.manifest)
-        sent += put_manifest(target, item.digest, item.descriptor, document)
-    for tag in dict.fromkeys(reference.tag for reference in references if reference.tag):
-        if not has_manifest(target, tag, item.digest):
-            sent += put_manifest(target, tag, item.descriptor, document)
-    return Pushed(item.digest, sent, tuple(arrived), mounted)
+    missing = [tag for tag in dict.fromkeys(tags) if not has_manifest(target, tag, item.digest)]
+    return sum(put_manifest(target, tag, item.descriptor, document) for tag in missing)
 
 
 def has_manifest(target: Target, name: str, digest: str) -> bool:
@@ -130,10 +132,14 @@ def push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | N
     return target.remote.client.retry(what, partial(_push_blob, target, descriptor, opener), size=descriptor.size)
 
 
-def _blobs(item: Image | Index) -> list[tuple[Descriptor, Opener]]:
+def _images(item: Image | Index) -> Sequence[Image]:
+    return item.images if isinstance(item, Index) else (item,)
+
+
+def _blobs(images: Sequence[Image]) -> list[tuple[Descriptor, Opener]]:
     """Every blob once, the largest first, so that none is left for the end alone."""
     found: dict[str, tuple[Descriptor, Opener]] = {}
-    for image in item.images if isinstance(item, Index) else (item,):
+    for image in images:
         config = parse_manifest(image.manifest, image.digest).config
         found[config.digest] = (config, partial(io.BytesIO, image.config))
         found.update({layer.descriptor.digest: (layer.descriptor, layer.open) for layer in image.layers})

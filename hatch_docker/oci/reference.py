@@ -13,11 +13,12 @@ from hatch_docker.errors import ImageError
 from hatch_docker.oci.model import DIGEST
 
 DOCKER_HUB = "docker.io"
+MAX_PORT = 65535
 LONGEST = 512  # characters: 255 of the name, a tag and a digest, and some room
 _ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
 
 _LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
-_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::[0-9]{{1,5}})?")
+_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[a-fA-F0-9:]+\])(?::([0-9]{{1,5}}))?")
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}")
@@ -67,7 +68,8 @@ def parse_reference(text: str) -> Reference:
     if colon:
         check_tag(tag, text)
     registry, repository = _split_registry(head + slash + last)
-    if not _REGISTRY.fullmatch(registry):
+    host = _REGISTRY.fullmatch(registry)
+    if not host or int(host[1] or 0) > MAX_PORT:
         raise _wrong(text, f"{registry!r} is not a registry's host name and port")
     if repository != repository.lower():
         raise _wrong(text, f"a repository is written in lower case: {repository.lower()!r}")

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,15 +195,18 @@ def attach_documents(
     Returns the bytes sent for each that is new. Raises RegistryError or TransientError.
     """
     from hatch_docker.oci.referrers import Artifact, attach
+    from hatch_docker.release.deliver import side_by_side
 
     subjects = {item.digest: item.descriptor}
     subjects |= {image.digest: image.descriptor for image in (item.images if isinstance(item, Index) else ())}
-    sent: list[int] = []
+    work: list[tuple[Descriptor, list[Artifact]]] = []
     for digest, subject in subjects.items():
         own = [one for one in documents if one.subject == digest]
         artifacts = [Artifact(one.media_type, read(one), _created(item), _notes(one)) for one in own]
-        sent += attach(target, _bare(subject), artifacts).values() if artifacts else ()
-    return sent
+        work += [(_bare(subject), artifacts)] if artifacts else []
+    # Side by side: each may have to wait until its list is settled.
+    done = side_by_side([partial(attach, target, *pair) for pair in work])
+    return [sent for one in done for sent in one.values()]
 
 
 def follower(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hatch_docker.errors import ConfigError, HatchDockerError, RegistryError, TransientError
 from hatch_docker.progress import megabytes
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from hatch_docker.oci.push import Find, Target
     from hatch_docker.oci.reference import Reference
     from hatch_docker.oci.remote import Remote
+
+Result = TypeVar("Result")
 
 KIND = "pushed"  # which repository of a registry got a blob, by registry and digest
 
@@ -93,16 +95,17 @@ def deliver(
         groups.setdefault(references[0].registry, []).append(references)
     ctx.progress.info(f"pushing to {', '.join(repositories)}")
     work = [partial(_to_registry, remote, item, group, ctx, lower, follow) for group in groups.values()]
-    done = {delivery.reference: delivery for one in _side_by_side(work) for delivery in one}
+    done = {delivery.reference: delivery for one in side_by_side(work) for delivery in one}
     deliveries = tuple(done[str(references[0].pinned(item.digest))] for references in names)
     for delivery in deliveries:
         ctx.progress.info(_line(delivery))
     return deliveries
 
 
-def _side_by_side(work: Sequence[Callable[[], list[Delivery]]]) -> list[list[Delivery]]:
-    if len(work) == 1:
-        return [work[0]()]  # a push that sends nothing takes less time than the import of the pool
+def side_by_side(work: Sequence[Callable[[], Result]]) -> list[Result]:
+    """What each piece of work returns, in this order; all are done at once, and the first failure is raised."""
+    if len(work) < 2:
+        return [one() for one in work]  # a push that sends nothing takes less time than the import of the pool
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(len(work)) as pool:
@@ -155,16 +158,17 @@ def _finder(registry: str, whole: Sequence[str], ctx: Context, lower: Lower) -> 
 def _to_repository(
     remote: Remote, item: Image | Index, references: Sequence[Reference], ctx: Context, find: Find, follow: Follow
 ) -> Delivery:
-    from hatch_docker.oci.push import Target, push
+    from hatch_docker.oci.push import Target, push, put_tags
 
     started = time.perf_counter()
     first = references[0]
     name, tags = str(first.pinned(item.digest)), tuple(reference.tag for reference in references)
+    target = Target(remote, replace(first, tag="", digest=""), find)
     try:
         # The tags last: who pulls by one finds all that goes with the image.
         pushed = push(remote, item, [first.pinned(item.digest)], find=find)
-        attached = follow(Target(remote, replace(first, tag="", digest=""), find))
-        tagged = push(remote, item, references, find=find)
+        attached = follow(target)
+        tagged = put_tags(target, item, tags)
     except DamagedBlobError:
         raise  # it is made anew, and then pushed
     except HatchDockerError as error:
@@ -173,7 +177,7 @@ def _to_repository(
         return Delivery(name, tags, seconds=round(took, 3), error=str(error), transient=transient)
     for digest in pushed.arrived:
         ctx.store.remember(KIND, key_of(first.registry, digest), first.repository)
-    sent = pushed.sent + sum(attached) + tagged.sent
+    sent = pushed.sent + sum(attached) + tagged
     return Delivery(name, tags, sent, pushed.mounted, round(time.perf_counter() - started, 3), len(attached))
 
 
@@ -181,7 +185,11 @@ def _line(delivery: Delivery) -> str:
     name = delivery.reference.partition("@")[0]
     if delivery.error:
         return f"{name}: not pushed"
-    sent = f"{megabytes(delivery.sent)} sent" if delivery.sent else "it was there"
-    mounted = f", {delivery.mounted} blobs mounted" if delivery.mounted else ""
-    attached = f", {delivery.attached} documents attached" if delivery.attached else ""
+    sent = f"{megabytes(delivery.sent)} sent" if delivery.sent or delivery.mounted else "it was there"
+    mounted = _counted(delivery.mounted, "blob", "mounted")
+    attached = _counted(delivery.attached, "document", "attached")
     return f"{name}: {', '.join(delivery.tags)} ({sent}{mounted}{attached}, {delivery.seconds:.1f} s)"
+
+
+def _counted(number: int, what: str, done: str) -> str:
+    return f", {number} {what}{'s' if number > 1 else ''} {done}" if number else ""
