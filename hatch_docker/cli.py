@@ -11,9 +11,9 @@ from hatch_docker.doors import hatchling_errors
 from hatch_docker.ending import stoppable
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.progress import plain
-from hatch_docker.verbs import clean, load, lock, make, push, rebase, schema, verify, verify_signature
+from hatch_docker.verbs import clean, inspect, load, lock, make, push, rebase, schema, verify, verify_signature
 
-VERBS = (make, lock, load, rebase, push, verify, verify_signature, clean, schema)  # as `--help` lists them
+VERBS = (make, inspect, lock, load, rebase, push, verify, verify_signature, clean, schema)  # as `--help` lists them
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,16 +1,17 @@
-"""An image that was built before: out of an archive, or out of a registry."""
+"""An image that was built before: out of an archive, a layout, a registry or a daemon."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.context import Context
 from hatch_docker.engines import WheelNote
-from hatch_docker.errors import ConfigError, ImageError
+from hatch_docker.errors import ConfigError, DaemonError, ImageError
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan import Plan
@@ -83,6 +84,42 @@ def open_existing(name: str, ctx: Context) -> Existing:
     item = pull_item(Remote(ctx.client, ctx.environ), reference, ctx.store)
     tags = (reference.tag,) if reference.tag else ()
     return Existing(item, _bare(reference.familiar), tags, reference.name)
+
+
+SCHEMES = ("oci:", "docker:", "docker-daemon:", "podman:")
+
+
+@contextlib.contextmanager
+def opened(name: str, ctx: Context) -> Iterator[Existing]:
+    """As `open_existing`, and also `oci:DIRECTORY`, a layout, and `docker:NAME` and `podman:NAME`, an image that the
+    daemon of this machine has. What is opened of it is there while the block runs.
+
+    Raises DaemonError where no daemon answers, or has no such image.
+    """
+    scheme, _, rest = name.partition(":")
+    if scheme == "oci":
+        from hatch_docker.oci.layout import read_layout
+
+        yield Existing(read_layout(Path(rest)))
+    elif f"{scheme}:" in SCHEMES and not Path(name).is_file():
+        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as directory:
+            yield _saved(scheme.removesuffix("-daemon"), rest, Path(directory, "image.tar"), ctx)
+    else:
+        yield open_existing(name, ctx)
+
+
+def _saved(kind: str, name: str, archive: Path, ctx: Context) -> Existing:
+    """The image of a daemon, which gives it away as an archive only."""
+    from hatch_docker.oci.archive import read_archive
+    from hatch_docker.oci.daemon import find_daemons, save
+
+    daemons = find_daemons(ctx.environ, kind)
+    if not daemons:
+        raise DaemonError(f"no {kind.capitalize()} answers: start it, or say where it is (DOCKER_HOST, CONTAINER_HOST)")
+    save(daemons[0], name, archive)
+    reference = parse_reference(name) if not name.startswith("sha256:") else None
+    tags = (reference.tag,) if reference and reference.tag else ()
+    return Existing(read_archive(archive), _bare(reference.familiar) if reference else "", tags)
 
 
 def plan_of(name: str, plans: Sequence[Plan]) -> Plan:

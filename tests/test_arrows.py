@@ -55,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {"check", "engines", "oci", "plan", "project", "receipt", "release", "report", *HANDS},
     "publish": {"config", "defaults", "oci", "plan", "receipt", "release", "report", *HANDS},
     "loading": {"oci", "publish", *HANDS},
+    "contents": {"contents", "existing", "oci", "publish", "receipt", "release", "wheels", *HANDS},
     # the doors
     "ending": set(),
     "doors": {
@@ -70,8 +71,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {"__init__", "doors", "ending", "errors", "progress", "verbs"},
     "verbs": {
-        "verbs", "backend", "config", "doors", "loading", "lock", "members", "oci", "plan", "project", "prune",
-        "publish", "release", "verify", *HANDS,
+        "verbs", "backend", "config", "contents", "doors", "loading", "lock", "members", "oci", "plan", "project",
+        "prune", "publish", "release", "verify", *HANDS,
     },
     "backend": {"bases", "builder", "doors", "engines.frame", "oci", "plan", "project", "wheels", *HANDS},
     "publisher": {"doors", "publish", *HANDS},

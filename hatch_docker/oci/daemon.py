@@ -127,6 +127,23 @@ def load(
     return Loaded(daemon, found, names, sent)
 
 
+def save(daemon: Daemon, name: str, path: Path) -> None:
+    """Write an image of a daemon as an OCI archive. Raises DaemonError, also where it has no image of that name."""
+    if daemon.kind == "podman":  # whose API gives an archive of Docker's old kind
+        remote = ["--url", daemon.url] if daemon.url else []
+        try:
+            run(["podman", *remote, "save", "--quiet", "--format", "oci-archive", "--output", str(path), "--", name])
+        except ProgramError as error:
+            last = str(error).strip().splitlines()[-1].removeprefix("Error: ")
+            raise DaemonError(f"podman cannot save {name}: {last}; look at `podman image ls`, or pull it") from error
+        return
+    with open_api(daemon) as api:
+        if not api.inspect(name):
+            raise DaemonError(f"{daemon} has no image {name}: look at `docker image ls`, or pull it")
+        with path.open("wb") as out:
+            api.save(name, out)
+
+
 def _ids(item: Image | Index) -> list[str]:
     """What daemons may call the image: the configuration's digest, or with containerd the manifest's."""
     images = item.images if isinstance(item, Index) else (item,)

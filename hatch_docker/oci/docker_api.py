@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -62,6 +63,9 @@ class Api(Protocol):
 
     def load(self, stream: BinaryIO) -> None:
         """Load an archive that is read from where `stream` stands."""
+
+    def save(self, name: str, out: BinaryIO) -> None:
+        """Write the archive of an image, as `docker save` does."""
 
 
 @contextlib.contextmanager
@@ -154,6 +158,19 @@ class SocketApi:
             with contextlib.suppress(ValueError):
                 refused(json.loads(line))
 
+    def save(self, name: str, out: BinaryIO) -> None:
+        """See Api."""
+        with contextlib.closing(connect(self.daemon)) as connection:
+            connection.settimeout(LOAD_TIMEOUT)
+            connection.sendall(f"GET /images/{quote(name)}/get HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
+            with connection.makefile("rb") as answer:
+                status = answer.readline(CHUNK).split(b" ", 2)[1:2]
+                while answer.readline(CHUNK).strip():
+                    pass  # the headers
+                if status != [b"200"]:
+                    self._good(int(status[0]) if status and status[0].isdigit() else 0, answer.read(ANSWER_LIMIT))
+                shutil.copyfileobj(answer, out, CHUNK)
+
     def _call(self, method: str, path: str, body: BinaryIO | None = None) -> tuple[int, bytes]:
         size = os.fstat(body.fileno()).st_size - body.tell() if body else 0
         head = f"{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/x-tar\r\n"
@@ -218,6 +235,10 @@ class LibraryApi:
         """See Api."""
         for line in self.client.load_image(stream, quiet=True) or ():
             refused(line)
+
+    def save(self, name: str, out: BinaryIO) -> None:
+        """See Api."""
+        out.writelines(self.client.get_image(name))
 
 
 def refused(line: Any) -> None:

@@ -213,12 +213,18 @@ class _Hashed:
         return data
 
 
-def layer_entries(layer: Layer, *, limit: int = LAYER_LIMIT) -> Iterator[tuple[Entry, BinaryIO | None]]:
-    """As `read_entries`, of a Layer; after the last entry its diff-id is checked (ImageError)."""
+def layer_entries(
+    layer: Layer, *, limit: int = LAYER_LIMIT, measured: Callable[[int], object] | None = None
+) -> Iterator[tuple[Entry, BinaryIO | None]]:
+    """As `read_entries`, of a Layer; after the last entry its diff-id is checked (ImageError).
+
+    `measured` is told the tar's size in bytes then.
+    """
     if layer.descriptor.media_type not in LAYER_TYPES:
         raise ImageError(f"{layer.descriptor.media_type!r} is not the media type of a layer that can be read")
     with contextlib.closing(layer.open()) as stream:
-        hashed = _Hashed(Decompressed(stream, limit))
+        plain = Decompressed(stream, limit)
+        hashed = _Hashed(plain)
         for entry, content in read_tar(hashed):
             seen = _whiteout(entry)
             if seen is not None:
@@ -230,3 +236,5 @@ def layer_entries(layer: Layer, *, limit: int = LAYER_LIMIT) -> Iterator[tuple[E
                 f"the layer {layer.descriptor.digest} unpacks to sha256:{hashed.hash.hexdigest()}, "
                 f"not to {layer.diff_id} as its image says"
             )
+        if measured is not None:
+            measured(plain.size)

@@ -163,12 +163,17 @@ def _join(parent: _Node, name: str) -> str:
     return f"{parent.entry.path}/{name}" if parent.entry.path else name
 
 
-def _merge(layers: Sequence[Layer], look: Look | None) -> _Tree:
+def _merge(
+    layers: Sequence[Layer], look: Look | None, every: list[_Node] | None = None, sizes: list[int] | None = None
+) -> _Tree:
     tree = _Tree()
     room = KEPT_LIMIT
+    measured = None if sizes is None else sizes.append
     for number, layer in enumerate(layers):
-        for ordinal, (entry, stream) in enumerate(layer_entries(layer)):
+        for ordinal, (entry, stream) in enumerate(layer_entries(layer, measured=measured)):
             node = tree.apply(entry, (number, ordinal))
+            if every is not None and node is not None:
+                every.append(node)
             kept = None if look is None or stream is None or node is None else look(node.entry.path, stream)
             if kept is not None and node is not None:
                 room -= len(kept)
@@ -186,6 +191,35 @@ def listing(layers: Sequence[Layer], look: Look | None = None) -> dict[str, Entr
     Raises ImageError.
     """
     return {node.entry.path: node.entry for node in _merge(layers, look).nodes()}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a layer, by its number, as it was applied: `shown` is whether it is there in the end."""
+
+    entry: Entry
+    layer: int
+    shown: bool
+
+
+def survey(layers: Sequence[Layer], look: Look | None = None) -> tuple[list[Member], list[int]]:
+    """Every member that some layers brought, in their order, also what a later one removed or replaced; and the size
+    of each layer's tar, in bytes.
+
+    As `listing` otherwise, but that a hard link is a "hardlink" still, of no size.
+    """
+    every: list[_Node] = []
+    sizes: list[int] = []
+    shown = {id(node) for node in _merge(layers, look, every, sizes).nodes()}
+    seen: set[tuple[int, int]] = set()
+    members = []
+    for node in every:
+        entry, again = node.entry, node.source in seen
+        seen.add(node.source)
+        if again and entry.kind == "file":
+            entry = dataclasses.replace(entry, kind="hardlink", size=0)
+        members.append(Member(entry, node.source[0], id(node) in shown))
+    return members, sizes
 
 
 def extract(layers: Sequence[Layer], root: Path, *, keep: Callable[[str], bool] | None = None) -> None:

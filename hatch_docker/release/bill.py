@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from hatch_docker.release.asked import asked
 from hatch_docker.release.inventory import RELEASES
 from hatch_docker.release.licences import NO_LICENCE, Licence
 from hatch_docker.release.names import normalised
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     Finds = Mapping[str, tuple[int, Mapping[str, Any]]]
 
 _NONE: Mapping[str, str] = MappingProxyType({})
-_REQUIREMENT = re.compile(r"\s*(?P<name>[A-Za-z0-9][\w.-]*)\s*(?:\[(?P<extras>[^\]]*)\])?[^;]*(?:;(?P<marker>.*))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,38 +228,12 @@ def _needs(
     waiting = list(lines)
     while waiting:
         name = waiting.pop()
-        for other, wanted in _asked(lines[name], extras.get(name, set()), environment):
-            needs.setdefault(name, set()).add(other)
-            if other in extras and not wanted <= extras[other]:
-                extras[other] |= wanted
-                waiting.append(other)
+        for one in asked(lines[name], extras.get(name, set()), environment):
+            needs.setdefault(name, set()).add(one.name)
+            if one.name in extras and not one.extras <= extras[one.name]:
+                extras[one.name] |= one.extras
+                waiting.append(one.name)
     return needs
-
-
-def _asked(
-    lines: Iterable[str], extras: set[str], environment: Mapping[str, Any]
-) -> Iterator[tuple[str, set[str]]]:
-    """The names in some requirements (PEP 508) that hold, with the extras that each is asked for with."""
-    for line in lines:
-        match = _REQUIREMENT.match(line)
-        if match is None:
-            continue
-        marker = (match["marker"] or "").strip()
-        holds = not marker or (("extra" not in marker or bool(extras)) and _holds(marker, extras, environment))
-        if holds:
-            words = (match["extras"] or "").split(",")
-            yield normalised(match["name"]), {normalised(word.strip()) for word in words if word.strip()}
-
-
-def _holds(marker: str, extras: set[str], environment: Mapping[str, Any]) -> bool:
-    """Whether a marker is true with one of the extras; one that is none, as strangers write them, is not."""
-    from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
-
-    try:
-        parsed = Marker(marker)
-        return any(parsed.evaluate({**environment, "extra": extra}) for extra in ("", *sorted(extras)))
-    except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, RecursionError):
-        return False
 
 
 def _inside(

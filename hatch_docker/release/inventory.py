@@ -72,12 +72,12 @@ def _read(entries: Iterable[tuple[Any, BinaryIO | None]]) -> Iterator[tuple[str,
             yield path, {"kind": entry.kind}
         elif entry.kind == "symlink" and (match := re.fullmatch(r"usr/share/doc/([^/]+)", path)):
             found.append((f"{path}/copyright", {"kind": "copyright", "of": match[1], "like": entry.target}))
-        elif stream is not None and entry.size <= LIMIT and (read := _reader(path)):
+        elif stream is not None and entry.size <= LIMIT and (read := reader(path)):
             found.append((path, read(path, stream.read(entry.size))))
     yield from found
 
 
-def _reader(path: str) -> Any:
+def reader(path: str) -> Any:
     """What reads a file of that path; None for the many that nobody reads."""
     if path in RELEASES:
         return _release

@@ -1,0 +1,125 @@
+"""Who requires whom: METADATA and its markers for Python's packages, Depends for the system's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hatch_docker.contents import Need
+from hatch_docker.oci.model import Platform
+from hatch_docker.release.asked import Asked, asked
+from hatch_docker.release.names import normalised
+from hatch_docker.wheels import MACHINES, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A package as its metadata tells of it: `place` is its METADATA's path, `asks` as release.inventory has it."""
+
+    type: str
+    name: str
+    version: str
+    place: str
+    asks: tuple[Any, ...]
+    provides: tuple[str, ...] = ()
+    own: bool = False
+
+
+def needs_of(found: Sequence[Found], python: str, platform: Platform) -> list[tuple[Need, ...]]:
+    """What each package needs of the others, on the image's platform and by its Python."""
+    names = _names(found)
+    made: list[dict[tuple[int, str], Need]] = [{} for _ in found]
+    for number, package in enumerate(found):
+        if package.type not in ("python", "interpreter"):
+            for group in package.asks:
+                target = next((names[kind, name] for name in group for kind in (package.type,)
+                               if (kind, name) in names), number)  # fmt: skip
+                if target != number:
+                    made[number].setdefault((target, ""), Need(target, ""))
+    environment = _environment(python, platform)
+    if environment:
+        for number, need in _python(found, names, environment):
+            made[number].setdefault((need.package, need.line), need)
+    return [tuple(needs.values()) for needs in made]
+
+
+def _names(found: Sequence[Found]) -> dict[tuple[str, str], int]:
+    """The packages by type and name; what is in a layer of its own goes over what a base has under the same name."""
+    names: dict[tuple[str, str], int] = {}
+    for number, package in enumerate(found):
+        name = normalised(package.name) if package.type == "python" else package.name
+        names.setdefault((package.type, name), number)
+    for number, package in enumerate(found):
+        for name in package.provides:
+            names.setdefault((package.type, name), number)
+    return names
+
+
+def _environment(python: str, platform: Platform) -> dict[str, Any]:
+    if not python or platform.architecture not in MACHINES:
+        return {}
+    return {**Target(python, platform, ("glibc", "2.0")).marker_environment()}
+
+
+def _python(
+    found: Sequence[Found], names: Mapping[tuple[str, str], int], environment: Mapping[str, Any]
+) -> Iterator[tuple[int, Need]]:
+    """The needs of Python's packages, each with the extras that others ask it for.
+
+    Which extras the image's maker asked the project for, no file says: those whose requirements are here, and that
+    nobody else asks for.
+    """
+    chosen = {number: package for (kind, _), number in names.items()
+              if kind == "python" and (package := found[number])}  # fmt: skip
+    extras: dict[int, set[str]] = {number: set() for number in chosen}
+    _spread(chosen, names, environment, extras)
+    reached = {need.package for _, need in _edges(chosen, names, environment, extras)}
+    for number, package in chosen.items():
+        if number in reached or not package.own:
+            continue
+        for extra in sorted(_offered(package)):
+            wanted = {target for target, one in _targets(package, names, environment, {extra}) if one.extra}
+            if wanted and wanted - reached and wanted <= set(chosen):
+                extras[number].add(extra)
+    _spread(chosen, names, environment, extras)
+    yield from _edges(chosen, names, environment, extras)
+
+
+def _offered(package: Found) -> set[str]:
+    """The extras that some requirement of a package is for."""
+    words = (line.partition(";")[2].replace('"', "'").split("extra ==")[1:] for line in package.asks)
+    return {normalised(word.split("'")[1]) for parts in words for word in parts if word.count("'") > 1}
+
+
+def _spread(
+    chosen: Mapping[int, Found], names: Mapping[tuple[str, str], int], environment: Mapping[str, Any],
+    extras: dict[int, set[str]],
+) -> None:
+    """Add the extras that each package is asked for with, until nothing changes."""
+    waiting = list(chosen)
+    while waiting:
+        number = waiting.pop()
+        for target, one in _targets(chosen[number], names, environment, extras[number]):
+            if not one.extras <= extras[target]:
+                extras[target] |= one.extras
+                waiting.append(target)
+
+
+def _targets(
+    package: Found, names: Mapping[tuple[str, str], int], environment: Mapping[str, Any], extras: Iterable[str]
+) -> Iterator[tuple[int, Asked]]:
+    for one in asked(package.asks, set(extras), environment):
+        target = names.get(("python", one.name))
+        if target is not None:
+            yield target, one
+
+
+def _edges(
+    chosen: Mapping[int, Found], names: Mapping[tuple[str, str], int], environment: Mapping[str, Any],
+    extras: Mapping[int, set[str]],
+) -> Iterator[tuple[int, Need]]:
+    for number, package in chosen.items():
+        for target, one in _targets(package, names, environment, extras[number]):
+            if target != number:
+                yield number, Need(target, " ".join(one.line.split()), one.extra)
