@@ -31,13 +31,13 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *,
     if ctx.store.recall("check", key):
         ctx.progress.detail("the check passed before, for this very image")
         return
-    ctx.progress.info(f"checking the image: {' '.join(command)}")
-    try:
-        _in_sandbox(image, base, command, ctx, timeout)
-    except SandboxError as refused:
-        _in_daemon(image, command, ctx, refused, timeout)
-    except TimedOut:
-        raise _overdue(command, timeout) from None
+    with ctx.progress.task(f"checking the image: {' '.join(command)}"):
+        try:
+            _in_sandbox(image, base, command, ctx, timeout)
+        except SandboxError as refused:
+            _in_daemon(image, command, ctx, refused, timeout)
+        except TimedOut:
+            raise _overdue(command, timeout) from None
     ctx.store.remember("check", key, True)
 
 

@@ -128,10 +128,10 @@ def _open(
     from hatch_docker.context import open_context
     from hatch_docker.defaults import make_plan
     from hatch_docker.oci.model import host_platform
-    from hatch_docker.progress import Progress
+    from hatch_docker.progress import open_progress
     from hatch_docker.project import DIST, read_project
 
-    progress = Progress(builder.app.display_warning, builder.app.verbosity)
+    progress = open_progress(builder.app.display_warning, builder.app.verbosity, environ)
     ctx = open_context(environ, progress)
     ignored = [path for path in (DIST, *(config.dotenv for config in configs.values())) if path]
     project = read_project(builder, environ, opening.root, ignored, progress.warn if opening.tell else progress.detail)

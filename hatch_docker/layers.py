@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +27,13 @@ def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | No
 
 
 def layer_by_key(
-    key: str, compression: Compression, ctx: Context, make: Callable[[], Iterable[Entry]]
+    key: str, compression: Compression, ctx: Context, make: Callable[[], Iterable[Entry]], *, title: str = ""
 ) -> tuple[Layer, bool]:
     """The layer remembered under a key, else made of `make()`'s entries; and whether it was remembered.
 
-    `key` stands for the entries' contents; the compression is added to it here. Two builds that want the
-    same layer at once make it once. Raises SecretError where a secret of the build is in it; then it is not kept.
+    `key` stands for the entries' contents; the compression is added to it here; `title` is what users read while the
+    layer is made. Two builds that want the same one at once make it once. Raises SecretError where a secret of the
+    build is in it; then it is not kept.
     """
     found = recall_layer(key, compression, ctx)
     if found is not None:
@@ -42,12 +44,17 @@ def layer_by_key(
             return found, True
         from hatch_docker.oci.layer import write_layer
 
-        entries = make()
-        with ctx.store.writer() as writer:
-            fact = asdict(write_layer(map(plain, entries), writer, compression, ctx.secrets.watch()))
+        shown = ctx.progress.task(title, part=True) if title else contextlib.nullcontext()
+        with shown, ctx.store.writer() as writer:
+            fact = asdict(write_layer(map(plain, make()), writer, compression, ctx.secrets.watch()))
             writer.commit()
         ctx.store.remember(KIND, _full(key, compression), fact)
     return _layer(fact, compression, ctx), False
+
+
+def making(titles: Sequence[str]) -> str:
+    """What users read while the layer of some packages is made."""
+    return f"layer of {', '.join(titles[:3])}{f' and {len(titles) - 3} more' if len(titles) > 3 else ''}"
 
 
 def plain(entry: Entry) -> Entry:

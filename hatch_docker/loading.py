@@ -30,7 +30,9 @@ def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform,
     platforms = [image.platform for image in (item.images if isinstance(item, Index) else (item,))]
     if host not in platforms:
         ctx.progress.warn(f"{archive.name} is for {', '.join(map(str, platforms))}, and this machine is {host}")
-    loaded = load(_daemon(kind, ctx), item, names, archive, host=host, log=ctx.progress.detail)
+    daemon = _daemon(kind, ctx)
+    with ctx.progress.task(f"loading the image into {daemon}", part=True):
+        loaded = load(daemon, item, names, archive, host=host, log=ctx.progress.detail)
     if path is not None:
         pushed = [name for name in receipt.references if "@" in name]
         with replacing(path) as stream:

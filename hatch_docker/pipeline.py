@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from hatch_docker.afterword import last_lines, receipt_before
 from hatch_docker.context import Context
 from hatch_docker.engines import Built, Engine
 from hatch_docker.errors import DaemonError
 from hatch_docker.oci.model import Image, Index, Platform
 from hatch_docker.oci.mutate import make_index
+from hatch_docker.oci.reference import parse_reference
 from hatch_docker.outputs import check_free, remove_leftovers, replacing
 from hatch_docker.plan import Plan
+from hatch_docker.progress import Counted
 from hatch_docker.project import Source
 from hatch_docker.receipt import Receipt, make_receipt, summary
 from hatch_docker.release.attachments import check_documents, follower, make_documents, write_documents
@@ -42,10 +45,11 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
         check_free(path)
         remove_leftovers(path)
     told: set[str] = set()
+    before = receipt_before(outputs(plan, directory)[1], plan) if ctx.progress.verbosity >= 0 else None
     ctx = replace(ctx, lazy=not plan.archive and plan.load == "never")
     while True:
         try:
-            receipt = _run(plan, source, engine, directory, host, ctx, timings)
+            receipt, daemon = _run(plan, source, engine, directory, host, ctx, timings)
             break
         except DamagedBlobError as damaged:
             # The bad entry is gone by now; what it held is made or fetched again, once.
@@ -57,8 +61,12 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
                 raise
             told.add(str(damaged))
             ctx.progress.warn(str(damaged))
-    for line in summary(receipt):
-        ctx.progress.info(line)
+    if ctx.progress.verbosity >= 0:
+        for line in (
+            *summary(receipt, short=ctx.progress.screen is not None),
+            *last_lines(before, receipt, plan, outputs(plan, directory)[0], daemon, host, ctx),
+        ):
+            ctx.progress.info(line)
     write_report(receipt, directory, source.root / plan.dotenv if plan.dotenv else None, ctx.environ)
     if error := failure(receipt.deliveries):
         raise error
@@ -68,7 +76,8 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
 def _run(
     plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context,
     timings: dict[str, float],
-) -> Receipt:
+) -> tuple[Receipt, str]:
+    """What was made, and the daemon that has it: "docker", "podman" or ""."""
     with _timed(timings, "build"):
         built = engine(plan, source, ctx)
     item = item_of(built)
@@ -89,15 +98,16 @@ def _run(
     archive, facts = outputs(plan, directory)
     if plan.archive:
         with _timed(timings, "archive"):
-            write_archive_file(item, plan.references, archive, host)
+            write_archive_file(item, plan.references, archive, host, ctx)
     write_documents(documents, directory, ctx)
 
     loaded: tuple[str, ...] = ()
+    daemon = ""
     deliveries: tuple[Delivery, ...] = ()
     try:
         if plan.load != "never":
             with _timed(timings, "load"):
-                loaded = _load(plan, item, archive, host, ctx)
+                loaded, daemon = _load(plan, item, archive, host, ctx)
         if plan.push:
             with _timed(timings, "push"):
                 follow = follower(plan.sign, item, documents, source.root, ctx)
@@ -112,13 +122,12 @@ def _run(
         ctx.secrets.check("the receipt", receipt.to_json())
         with replacing(facts) as stream:
             stream.write(receipt.to_json())
-    return receipt
+    return receipt, daemon
 
 
 def _logins(plan: Plan, ctx: Context) -> Iterator[tuple[str, str]]:
     """What a push is let in with, and signs with."""
     from hatch_docker.oci.auth import credential_for
-    from hatch_docker.oci.reference import parse_reference
     from hatch_docker.release.cosign import signing_secrets
 
     for repository in plan.repositories:
@@ -164,28 +173,36 @@ def _check(plan: Plan, built: Sequence[Built], host: Platform, ctx: Context) -> 
             ctx.progress.warn(f"the check was not run for {one.image.platform}: this machine is {host}")
 
 
-def write_archive_file(item: Image | Index, references: Sequence[str], path: Path, host: Platform) -> None:
+def write_archive_file(
+    item: Image | Index, references: Sequence[str], path: Path, host: Platform, ctx: Context
+) -> None:
     """Write the archive, unless the file that is there is this very archive."""
     from hatch_docker.oci.archive import archive_matches, write_archive
 
     if archive_matches(path, item, references, host=host):
         return
-    with replacing(path) as stream:
-        write_archive(item, references, stream, host=host)
+    images = item.images if isinstance(item, Index) else (item,)
+    size = sum({layer.descriptor.digest: layer.descriptor.size for one in images for layer in one.layers}.values())
+    with ctx.progress.task(f"writing {path.name}", size, part=True) as task, replacing(path) as stream:
+        write_archive(item, references, Counted(stream, task.advance), host=host)
 
 
-def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: Context) -> tuple[str, ...]:
-    """Load the image into Docker or Podman where one answers; returns the names it has there."""
+def _load(
+    plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: Context
+) -> tuple[tuple[str, ...], str]:
+    """Load the image into Docker or Podman where one answers; returns the names it has there, and which it is."""
     from hatch_docker.oci.daemon import find_daemons, load
 
     daemons = find_daemons(ctx.environ)
     if not daemons:
         if plan.load == "always":
             raise DaemonError("no Docker or Podman answers, and tool.hatch-docker.load asks for one; start it")
-        return ()
+        return (), ""
     if host not in {Platform.parse(platform) for platform in plan.platforms}:
         ctx.progress.detail(f"not loaded: no image for {host} was made")
-        return ()
-    loaded = load(daemons[0], item, plan.references, archive, host=host, log=ctx.progress.detail)
-    ctx.progress.info(f"{loaded.daemon}: {', '.join(loaded.references)}")
-    return loaded.references
+        return (), ""
+    with ctx.progress.task(f"loading the image into {daemons[0]}", part=True):
+        loaded = load(daemons[0], item, plan.references, archive, host=host, log=ctx.progress.detail)
+    names = (parse_reference(name).familiar for name in loaded.references)
+    ctx.progress.info(f"{loaded.daemon}: {', '.join(names)}")
+    return loaded.references, loaded.daemon.kind

@@ -32,7 +32,7 @@ class DockerPublisher(PublisherInterface):
     def _publish(self, artifacts: Sequence[str], options: Mapping[str, str]) -> list[str]:
         from hatch_docker.context import open_context
         from hatch_docker.errors import ConfigError
-        from hatch_docker.progress import Progress
+        from hatch_docker.progress import open_progress
         from hatch_docker.publish import push_archives
 
         root = Path(self.root)
@@ -40,7 +40,7 @@ class DockerPublisher(PublisherInterface):
         if unknown:
             known = ", ".join(OPTIONS)
             raise ConfigError(f"hatch publish -p docker: unknown option {unknown[0]}; `-o` takes {known}")
-        ctx = open_context(os.environ, Progress(self.app.display_warning, self.app.verbosity))
+        ctx = open_context(os.environ, open_progress(self.app.display_warning, self.app.verbosity, os.environ))
         archives = [root / name for name in artifacts] or [root / "dist"]
         return push_archives(archives, root, _table(root), options, ctx)
 

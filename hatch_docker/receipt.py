@@ -17,8 +17,8 @@ from hatch_docker.release.attachments import Document
 from hatch_docker.release.deliver import Delivery
 
 KINDS = ("base", "system", "dependencies", "project", "files")
-_CALLED = {"base": "base", "system": "system packages", "dependencies": "dependencies", "project": "your code",
-           "files": "your files"}
+CALLED = {"base": "base", "system": "system packages", "dependencies": "dependencies", "project": "your code",
+          "files": "your files"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,17 +204,20 @@ def costs(platform: PlatformReceipt) -> list[Cost]:
         layers = [layer for layer in platform.layers if layer.kind == kind]
         if layers:
             made = sum(not layer.cached for layer in layers)
-            state = "reused" if not made else "made" if made == len(layers) else f"{made} of {len(layers)} layers made"
+            state = "reused" if not made else "made" if made == len(layers) else f"{made} of {len(layers)} made"
             unpacked = sum(layer.unpacked_size or 0 for layer in layers)
-            found.append(Cost(_CALLED[kind], unpacked, sum(layer.size for layer in layers), state))
+            found.append(Cost(CALLED[kind], unpacked, sum(layer.size for layer in layers), state))
     return [*found, Cost("total", platform.unpacked_size, platform.size, "")]
 
 
-def summary(receipt: Receipt) -> list[str]:
-    """What each kind of layer costs, in MB (10^6 bytes) and share of the unpacked size, one line each."""
+def summary(receipt: Receipt, *, short: bool = False) -> list[str]:
+    """What each kind of layer costs, in MB (10^6 bytes) and share of the unpacked size, one line each.
+
+    `short` cuts the digests, so that a line fits a terminal.
+    """
     lines = []
     for platform in receipt.platforms:
-        lines.append(f"{platform.platform}  {platform.digest}")
+        lines.append(f"{platform.platform}  {platform.digest[:19] if short else platform.digest}")
         for cost in costs(platform):
             share = 100 * cost.unpacked / platform.unpacked_size if platform.unpacked_size else 0
             unpacked, stored = (f"{megabytes(size):>10}" for size in (cost.unpacked, cost.stored))

@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 from hatch_docker import __version__, urls
 from hatch_docker.answers import CONNECT, Response, expecting, explain, judge
 from hatch_docker.errors import OfflineError, RegistryError
-from hatch_docker.progress import Progress
+from hatch_docker.progress import Advance, Progress, attempted, nobody
 from hatch_docker.retry import RETRYABLE, Policy, Retryable, retry_after
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def make_client(environ: Mapping[str, str], progress: Progress) -> Client:
 
 def fetch(
     store: Store, client: Client, url: str, *, digest: str | None, size: int | None = None,
-    headers: Mapping[str, str] = _NONE, limit: int = 4 << 30,
+    headers: Mapping[str, str] = _NONE, limit: int = 4 << 30, advance: Advance = nobody,
 ) -> str:
     """The digest of a file that is in the store afterwards; it is downloaded only where the store lacks it.
 
@@ -260,27 +260,34 @@ def fetch(
     (after one more look); TransientError when the peer kept failing.
     """
     if digest is None:
-        return _fetch(store, client, url, None, size, headers, limit)
+        return _fetch(store, client, url, None, size, headers, limit, advance)
     if store.get(digest):
         return digest
     with store.lock(digest):
-        return digest if store.get(digest) else _fetch(store, client, url, digest, size, headers, limit)
+        if store.get(digest):
+            return digest
+        return _fetch(store, client, url, digest, size, headers, limit, advance)
 
 
 def _fetch(
     store: Store, client: Client, url: str, digest: str | None, size: int | None,
-    headers: Mapping[str, str], limit: int,
+    headers: Mapping[str, str], limit: int, advance: Advance,
 ) -> str:
     local = _local(url)
     bare, credentials = (url, {}) if local else urls.with_credentials(url, client.environ)
 
     def attempt() -> str:
-        with store.writer() as writer:
+        with store.writer() as writer, attempted(advance) as tell:
+
+            def write(data: bytes) -> None:
+                writer.write(data)
+                tell(len(data))
+
             if local:
-                _copy(local, writer.write, size, limit)
+                _copy(local, write, size, limit)
             else:
                 sent = {**credentials, **headers}
-                client.download(bare, writer.write, size=size, limit=limit, headers=sent)
+                client.download(bare, write, size=size, limit=limit, headers=sent)
             if digest not in (None, writer.digest):
                 raise Retryable(f"its digest is {writer.digest} instead of {digest}", tries=2, lasting=True)
             return writer.commit()

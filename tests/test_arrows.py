@@ -19,7 +19,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # leaves and what every step is handed
     "__init__": set(),
     "errors": set(),
-    "progress": set(),
+    "progress": {"screen"},
+    "screen": {"progress"},
     "plan": set(),
     "shape": set(),
     "urls": {"errors"},
@@ -43,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workspace": {"errors", "project", "release.names"},
     "defaults": {"config", "errors", "needs", "oci.model", "plan", "project", "release.names"},
     # the parts of an image
-    "oci": {"oci", "answers", "errors", "process", "retry", "transport", "urls"},
+    "oci": {"oci", "answers", "errors", "process", "progress", "retry", "transport", "urls"},
     "layers": {"context", "errors", "oci", "store"},
     "bases": {"bases", "wheels.compile", "layers", "oci", "plan", *HANDS},
     "wheels": {"wheels", "bases", "layers", "oci", "plan", "shape", *HANDS},
@@ -52,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "check": {"bases", "wheels.sandbox", "oci", "plan", *HANDS},
     "receipt": {"engines", "oci", "plan", "release", *HANDS},
     "report": {"receipt", *HANDS},
-    "pipeline": {"check", "engines", "oci", "plan", "project", "receipt", "release", "report", *HANDS},
+    "afterword": {"bases", "engines.site", "oci.model", "plan", "receipt", "wheels.install", *HANDS},
+    "pipeline": {"afterword", "check", "engines", "oci", "plan", "project", "receipt", "release", "report", *HANDS},
     "publish": {"config", "defaults", "oci", "plan", "receipt", "release", "report", *HANDS},
     "loading": {"oci", "publish", *HANDS},
     "contents": {"contents", "existing", "oci", "publish", "receipt", "release", "wheels", *HANDS},
@@ -88,7 +90,7 @@ LIBRARIES: dict[str, set[str]] = {
     "docker": {"oci.docker_api"},
     "installer": {"wheels"},
     "pysequoia": {"bases"},
-    "rich": {"progress"},
+    "rich": {"screen"},
     # never: each has a better answer in this house
     "pydantic": set(),
     "pydantic_core": set(),

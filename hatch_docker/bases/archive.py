@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from hatch_docker.urls import shown
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
+    from hatch_docker.progress import Task
 
 KEYRING = Path(__file__).with_name("debian-archive-keyring.pgp")
 RELEASE_LIMIT = 4 << 20     # bytes; Debian's are 150 KB
@@ -153,23 +154,26 @@ def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, key
     raise BaseImageError(f"{message}; {WAYS_OUT} names another")
 
 
-def fetch_universe(indexes: Sequence[Index], mirrors: Mirrors, ctx: Context) -> Universe:
-    """The packages of some index files, of each name the highest version.
+def fetch_universe(indexes: Sequence[Index], mirrors: Mirrors, ctx: Context, task: Task) -> Universe:
+    """The packages of some index files, of each name the highest version; `task` is what it is a part of.
 
     Raises RegistryError where a mirror has an index no longer.
     """
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(len(indexes)) as pool:
-        texts = list(pool.map(lambda index: _fetch_index(index, mirrors, ctx), indexes))
+        task.expect(sum(index.size for index in indexes if not ctx.store.has(index.digest)))
+        texts = list(pool.map(lambda index: _fetch_index(index, mirrors, ctx, task.advance), indexes))
     return read_universe([(index.archive, text) for index, text in zip(indexes, texts, strict=True)])
 
 
-def _fetch_index(index: Index, mirrors: Mirrors, ctx: Context) -> bytes:
+def _fetch_index(index: Index, mirrors: Mirrors, ctx: Context, advance: Callable[[int], None]) -> bytes:
     from hatch_docker import transport
 
     url = f"{mirrors.root(index.archive)}/{index.path}"
-    transport.fetch(ctx.store, mirrors.client(ctx), url, digest=index.digest, size=index.size)
+    transport.fetch(
+        ctx.store, mirrors.client(ctx), url, digest=index.digest, size=index.size, advance=advance
+    )
     return _unpack(ctx.store.blob_path(index.digest), shown(url))
 
 

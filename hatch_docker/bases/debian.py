@@ -104,7 +104,7 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
         else:
             key, assemble = _second(archive, step, made[0], compression)
         cached = cached and is_made(archive.ctx.store, key)
-        made.append(made_once(archive.ctx.store, key, compression, assemble))
+        made.append(_made(archive, key, compression, assemble))
         layers.append(layer_of(archive.ctx.store, key, compression, made[-1], assemble))
     image = _image(archive, platform, layers, max(item.created for item in made))
     return Base(
@@ -116,6 +116,14 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
         contents=tuple(tuple(f"{package.name} {package.version}" for package in step) for step in steps),
         hashes={f"{package.name} {package.version}": package.digest for step in steps for package in step},
     )  # fmt: skip
+
+
+def _made(archive: Archive, key: str, compression: Compression, assemble: Assemble) -> Made:
+    """The layer of a key; who waits for it to be made is told."""
+    if is_made(archive.ctx.store, key):
+        return made_once(archive.ctx.store, key, compression, assemble)
+    with archive.ctx.progress.task(f"making the base {archive.name}"):
+        return made_once(archive.ctx.store, key, compression, assemble)
 
 
 def _first(
@@ -185,8 +193,8 @@ def builder_root(
             from hatch_docker.bases.debian_files import unpack_builder
 
             debs = open_debs(archive, found)
-            ctx.progress.info(f"unpacking {len(debs)} packages of {archive.name}")
-            unpack_builder(debs, place, interpreter)
+            with ctx.progress.task(f"unpacking {len(debs)} packages of {archive.name}"):
+                unpack_builder(debs, place, interpreter)
 
         return ctx.store.tree("builder", key, make)
 

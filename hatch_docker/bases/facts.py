@@ -85,8 +85,8 @@ def read_facts(image: Image, name: str, ctx: Context) -> Facts:
         known = ctx.store.recall("base", key)
         if known is not None:
             return Facts.of_json(known)
-        ctx.progress.detail(f"reading {len(image.layers)} layers of {name}")
-        facts = _scan(image, name, places)
+        with ctx.progress.task(f"reading {len(image.layers)} layers of {name}"):
+            facts = _scan(image, name, places)
         ctx.store.remember("base", key, facts.to_json())
     return facts
 

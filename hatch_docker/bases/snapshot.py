@@ -7,6 +7,7 @@ lock has its packages from there, whatever the suite holds by now.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -19,6 +20,7 @@ from hatch_docker.bases.memory import LIFETIME, REFRESH_VARIABLE, SNAPSHOT, snap
 from hatch_docker.bases.resolve import Package, Universe, resolve
 from hatch_docker.errors import RegistryError, TransientError
 from hatch_docker.pins import NotPinnedError
+from hatch_docker.progress import Advance, nobody
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -147,8 +149,8 @@ def pin(archive: Archive, indexes: Sequence[Index], steps: Sequence[Step]) -> li
         known = store.recall("debian-resolution", key)
         if known is None:
             if universe is None:
-                archive.ctx.progress.info(f"reading the packages of {archive.name}")
-                universe = fetch_universe(indexes, archive.mirrors(), archive.ctx)
+                with archive.ctx.progress.task(f"reading the packages of {archive.name}") as task:
+                    universe = fetch_universe(indexes, archive.mirrors(), archive.ctx, task)
             names = [package.name for earlier in found for package in earlier]
             installed = [package for package in map(universe.get, names) if package is not None]
             packages = resolve(
@@ -201,9 +203,6 @@ def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]
 
     store = archive.ctx.store
     missing = [package for package in packages if not store.has(package.digest)]
-    if missing:
-        size = sum(package.size for package in missing) / 1e6
-        archive.ctx.progress.info(f"downloading {len(missing)} packages of {archive.name} ({size:.1f} MB)")
     mirrors = archive.mirrors() if missing else None
 
     def fetch(package: Package) -> Path:
@@ -211,14 +210,21 @@ def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]
             found = mirrors or archive.mirrors()
             url = f"{found.root(package.archive)}/{package.filename}"
             try:
-                transport.fetch(store, found.client(archive.ctx), url, digest=package.digest, size=package.size)
+                client = found.client(archive.ctx)
+                transport.fetch(store, client, url, digest=package.digest, size=package.size, advance=advance)
             except TransientError:
                 raise
             except RegistryError as error:
                 raise _gone(archive, package, error) from error
         return store.blob_path(package.digest)
 
-    with ThreadPoolExecutor(TRANSFERS) as pool:
+    advance: Advance = nobody
+    with contextlib.ExitStack() as stack:
+        if missing:
+            title = f"downloading {len(missing)} packages of {archive.name}"
+            size = sum(package.size for package in missing)
+            advance = stack.enter_context(archive.ctx.progress.task(title, size)).advance
+        pool = stack.enter_context(ThreadPoolExecutor(TRANSFERS))
         return dict(zip((package.name for package in packages), pool.map(fetch, packages), strict=True))
 
 

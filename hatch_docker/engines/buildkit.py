@@ -36,10 +36,11 @@ from hatch_docker.engines.recipe import (
     write_context,
 )
 from hatch_docker.engines.settings import created_time
+from hatch_docker.engines.site import remember_files
 from hatch_docker.engines.system import facts_of, find_system, read_changes, with_system, write_changes
 from hatch_docker.engines.trees import tree_entries
 from hatch_docker.errors import BuildError, WheelError
-from hatch_docker.layers import layer_by_key, recall_layer
+from hatch_docker.layers import layer_by_key, making, recall_layer
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.store import file_digest, key_of
@@ -262,7 +263,8 @@ def _take(part: Part, key: str, site: _Site, out: Path) -> Layer:
     """The layer of a tree that was built, and what is to be remembered of it."""
     if part.debs:
         changes = read_changes(out / "system", site.base, site.ctx)
-        layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: changes)
+        title = "layer of system packages"
+        layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: changes, title=title)
         site.ctx.store.remember(TREES, key, facts_of(changes))
         return layer
     venv = VenvTarget(site.base.interpreter)
@@ -279,8 +281,11 @@ def _take(part: Part, key: str, site: _Site, out: Path) -> Layer:
         title = entry.path.split("/")[-2].removesuffix(".dist-info").replace("-", " ")
         files[title] = wheel_files([replace(entry, content=entry.content.read_bytes())], venv)
     wheel = _wheel_of(part, site.target, out)
-    layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: entries)
+    layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: entries, title=making(part.group.contents))
     programs = sorted(path.name for path in (root / venv.root / "bin").glob("*"))
+    if part.group.kind == "project" and len(files) == 1:
+        (own,) = files.values()
+        remember_files(venv, f"sha256:{wheel[1]}", own, site.ctx)
     site.ctx.store.remember(TREES, key, {"files": files, "programs": programs, "wheel": wheel})
     return layer
 

@@ -6,6 +6,7 @@ one cannot do is one line that says what is missing and how to go on.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import tempfile
@@ -156,9 +157,9 @@ class Buildx:
             command += self._hand_over(handed, ctx)
         secrets = [ctx.environ[name] for name in (*order.secrets, *CACHE_SECRETS) if ctx.environ.get(name)]
         log = Log(ctx.progress)
-        ctx.progress.info(f"building in {self.name or 'Docker'}")
         try:
-            run([*command, str(order.context)], env=ctx.environ, log=log.feed, secrets=secrets)
+            with ctx.progress.task(f"building in {self.name or 'Docker'}"), contextlib.closing(log):
+                run([*command, str(order.context)], env=ctx.environ, log=log.feed, secrets=secrets)
         except ProcessFailed as failure:
             if log.failed.startswith(("[internal] booting", "[internal] waiting")):
                 raise DaemonError(

@@ -183,5 +183,13 @@ def _layers(
     missing = [group for group, layer in zip(groups, known, strict=True) if layer is None]
     wanted = {wheel.digest for group in missing for wheel in group.wheels}
     fetch([one for one in pins if f"sha256:{one.sha256}" in wanted and one.is_wheel], ctx, root=source.root)
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(lambda group: make_wheels(site, group.wheels, venv=group.venv), groups))
+    reused = f" ({len(known) - len(missing)} reused)" if len(missing) < len(known) else ""
+    title = f"making {len(missing)} {'layer' if len(missing) == 1 else 'layers'}{reused}"
+    with ctx.progress.task(title, len(missing), unit="layers") as task, ThreadPoolExecutor(WORKERS) as pool:
+
+        def make(group: Group) -> tuple[Layer, bool]:
+            made = make_wheels(site, group.wheels, venv=group.venv)
+            task.advance(not made[1])
+            return made
+
+        return list(pool.map(make, groups))

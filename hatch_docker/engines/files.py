@@ -45,7 +45,10 @@ def make_files(
         entries.setdefault(entry.path, entry)
     ordered = [entries[path] for path in sorted(entries)]
     key = key_of("files", 1, [[one.path, one.kind, one.mode, one.target, digests.get(one.path, "")] for one in ordered])
-    return layer_by_key(key, compression, ctx, lambda: [_watched(one, digests.get(one.path, "")) for one in ordered])
+    return layer_by_key(
+        key, compression, ctx, lambda: [_watched(one, digests.get(one.path, "")) for one in ordered],
+        title="layer of your files",
+    )  # fmt: skip
 
 
 def _watched(entry: Entry, digest: str) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections import deque
@@ -13,7 +14,7 @@ from hatch_docker.engines.caches import CACHE_SECRETS, podman_caches
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.model import host_platform
 from hatch_docker.process import LAST_LINES, ProcessFailed, run
-from hatch_docker.progress import Progress
+from hatch_docker.progress import Progress, Task
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -54,9 +55,9 @@ class Podman:
         ]  # fmt: skip
         secrets = [ctx.environ[name] for name in (*order.secrets, *CACHE_SECRETS) if ctx.environ.get(name)]
         log = PodmanLog(ctx.progress)
-        ctx.progress.info("building in Podman")
         try:
-            run([*command, str(order.context)], env=ctx.environ, log=log.feed, secrets=secrets, merged=True)
+            with ctx.progress.task("building in Podman"), contextlib.closing(log):
+                run([*command, str(order.context)], env=ctx.environ, log=log.feed, secrets=secrets, merged=True)
         except ProcessFailed as failure:
             raise BuildError(log.explain(failure.output)) from None
 
@@ -71,6 +72,7 @@ class PodmanLog:
     _step: str = ""
     _began: float = 0.0
     _cached: bool = False
+    _running: Task | None = None
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
 
     def feed(self, line: str) -> None:
@@ -81,6 +83,9 @@ class PodmanLog:
             self._lines.clear()
             started = _FROM.match(self._step)
             self._stage = started["stage"] if started else self._stage
+            self.close()
+            if self._step.startswith("RUN"):
+                self._running = self.progress.task(f"stage {self._stage}", part=True).__enter__()
         elif line.startswith("--> Using cache"):
             self._cached = True
         elif _DONE.search(line):
@@ -89,6 +94,12 @@ class PodmanLog:
         else:
             self._lines.append(line)
             self.progress.detail(line)
+
+    def close(self) -> None:
+        """Nothing runs any more."""
+        if self._running is not None:
+            self._running.__exit__(None, None, None)
+            self._running = None
 
     def _tell(self) -> None:
         if not self._step.startswith("RUN"):

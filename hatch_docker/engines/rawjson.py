@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from hatch_docker.progress import Progress
+from hatch_docker.progress import Progress, Task
 
 LAST_LINES = 20
 FIRST_ERRORS = 3
@@ -35,6 +35,7 @@ class Log:
     _told: set[str] = field(default_factory=set)
     _cached: set[str] = field(default_factory=set)
     _culprit: str = ""
+    _running: dict[str, Task] = field(default_factory=dict)
 
     def feed(self, line: str) -> None:
         """Take one line."""
@@ -82,6 +83,8 @@ class Log:
                 self._no_cache(name.removeprefix(_IMPORT), str(vertex["error"]))
             elif vertex.get("error") and "context canceled" not in vertex["error"] and not self.failed:
                 self.failed, self._culprit, self.error = name, digest, str(vertex["error"])
+            elif vertex.get("started") and not vertex.get("completed") and not vertex.get("cached"):
+                self._begin(name, digest)
             # What is cached far away is also fetched and unpacked, and each of that completes too.
             elif vertex.get("completed") and (digest not in self._cached or vertex.get("cached")):
                 self._tell(name, digest, vertex)
@@ -107,11 +110,24 @@ class Log:
         else:
             self.progress.warn(f"the cache {name} is not used: {error}")
 
+    def _begin(self, name: str, digest: str) -> None:
+        step = _STEP.match(name)
+        if step is not None and step["what"].startswith("RUN") and digest not in self._running:
+            self._running[digest] = self.progress.task(f"stage {step['stage']}", part=True)
+            self._running[digest].__enter__()
+
+    def close(self) -> None:
+        """Nothing runs any more."""
+        while self._running:
+            self._running.popitem()[1].__exit__(None, None, None)
+
     def _tell(self, name: str, digest: str, vertex: dict[str, Any]) -> None:
         step = _STEP.match(name)
         if step is None or not step["what"].startswith("RUN") or digest in self._told:
             return
         self._told.add(digest)
+        if digest in self._running:
+            self._running.pop(digest).__exit__(None, None, None)
         if digest not in self._cached:
             self.progress.info(f"  {step['stage']}  {_seconds(vertex):.1f} s")
         elif _seconds(vertex) < LONG:

@@ -157,7 +157,9 @@ def compiler_image(tree: Path, base: Base, ctx: Context, *, far: bool = False) -
     from hatch_docker.oci.mutate import Settings, build_image, scratch
 
     key = key_of("builder image", RECIPE, tree.name)
-    layer, _ = layer_by_key(key, Compression("gzip" if far else "none"), ctx, lambda: tree_entries(tree))
+    layer, _ = layer_by_key(
+        key, Compression("gzip" if far else "none"), ctx, lambda: tree_entries(tree), title="packing the compiler"
+    )
     additions = [(layer, History("hatch-docker builder"))]
     image = build_image(scratch(base.platform), additions, Settings(env=ENV), SOURCE_DATE, {})
     return Handed(_name("builder", image), image)

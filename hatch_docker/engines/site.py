@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base, Interpreter, compiler_tree
 from hatch_docker.errors import WheelError
-from hatch_docker.layers import layer_by_key, recall_layer
+from hatch_docker.layers import layer_by_key, making, recall_layer
 from hatch_docker.oci.model import Layer
 from hatch_docker.store import key_of
 from hatch_docker.wheels import install
@@ -45,7 +45,7 @@ class Site:
 
 def recall_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> Layer | None:
     """The layer of some wheels if it is there, with everything that `check_wheels` asks of them."""
-    if any(site.ctx.store.recall("files", _files_key(site, wheel)) is None for wheel in wheels):
+    if any(known_files(site.venv, wheel.digest, site.ctx) is None for wheel in wheels):
         return None
     return recall_layer(_key(site, wheels, venv), site.compression, site.ctx)
 
@@ -58,6 +58,11 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
     found = recall_wheels(site, wheels, venv=venv)
     if found is not None:
         return found, True
+    with site.ctx.progress.task(making([wheel.title for wheel in wheels]), part=True):
+        return _made(site, wheels, venv)
+
+
+def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]:
     key = _key(site, wheels, venv)
     entries = _installed(site, wheels)
     compiler = _compiler(site)
@@ -108,13 +113,24 @@ def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:
         entries = install.wheel_entries(
             wheel.open(), site.venv, filename=wheel.filename, warn=site.ctx.progress.warn
         )
-        site.ctx.store.remember("files", _files_key(site, wheel), install.wheel_files(entries, site.venv))
+        remember_files(site.venv, wheel.digest, install.wheel_files(entries, site.venv), site.ctx)
         installed.append(entries)
     return installed
 
 
-def _files_key(site: Site, wheel: Wheel) -> str:
-    return key_of(RECIPE, site.venv.root, site.venv.interpreter.short, wheel.digest)
+def _files_key(venv: VenvTarget, digest: str) -> str:
+    return key_of(RECIPE, venv.root, venv.interpreter.short, digest)
+
+
+def remember_files(venv: VenvTarget, digest: str, files: Mapping[str, str], ctx: Context) -> None:
+    """Keep the files that a wheel brings, path -> hash."""
+    ctx.store.remember("files", _files_key(venv, digest), files)
+
+
+def known_files(venv: VenvTarget, digest: str, ctx: Context) -> Mapping[str, str] | None:
+    """The files that a wheel brings, path -> hash; None where the cache does not know it."""
+    files: Mapping[str, str] | None = ctx.store.recall("files", _files_key(venv, digest))
+    return files
 
 
 def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
@@ -135,8 +151,8 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
     return frozenset(known)
 
 
-def _files(site: Site, wheel: Wheel) -> dict[str, str]:
-    files: dict[str, str] | None = site.ctx.store.recall("files", _files_key(site, wheel))
+def _files(site: Site, wheel: Wheel) -> Mapping[str, str]:
+    files = known_files(site.venv, wheel.digest, site.ctx)
     if files is None:
         raise WheelError(f"the cache lost what {wheel.filename} brings; build again")
     return files

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
+from typing import BinaryIO, cast
 from urllib.parse import quote
 
 from hatch_docker import urls
@@ -19,6 +20,7 @@ from hatch_docker.oci.documents import parse_manifest
 from hatch_docker.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor, Image, Index, Opener
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.remote import Remote, refuse
+from hatch_docker.progress import Advance, Counted, Task, attempted, nobody
 from hatch_docker.retry import Retryable
 
 ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
@@ -56,20 +58,22 @@ class Target:
 
 
 def push(
-    remote: Remote, item: Image | Index, references: Sequence[Reference], *, find: Find = lambda _digest: ""
+    remote: Remote, item: Image | Index, references: Sequence[Reference], *, find: Find = lambda _digest: "",
+    task: Task | None = None,
 ) -> Pushed:
     """Bring an image or index into the repository of some references: blobs, four at a time, then manifests, and
     the tags last.
 
     What the repository has is not sent, and a layer that need not be sent is never opened; what the registry has
-    in another repository that `find` knows is mounted. Raises RegistryError or TransientError, which say what is
-    already there: a push that is run again goes on from that.
+    in another repository that `find` knows is mounted. `task` is told of the bytes that are sent. Raises RegistryError
+    or TransientError, which say what is already there: a push that is run again goes on from that.
     """
     (name,) = {replace(reference, tag="", digest="") for reference in references}
     target = Target(remote, name, find)
     # Of an index that is there as well: registries' clean-up jobs take the images of its platforms, which have no tag.
     images = [image for image in _images(item) if not has_manifest(target, image.digest, image.digest)]
-    moved = _push_blobs(target, _blobs(images)) if images else []
+    task = task or remote.client.progress.task("")
+    moved = _push_blobs(target, _blobs(images), task) if images else []
     sent = sum(size for _digest, size in moved)
     sent += sum(put_manifest(target, image.digest, image.descriptor, image.manifest) for image in images)
     if isinstance(item, Index) and not has_manifest(target, item.digest, item.digest):
@@ -126,10 +130,20 @@ def send_manifest(
     return remote.client.retry(f"{what}: put manifest (all blobs are there)", attempt)
 
 
-def push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | None:
+def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: Advance = nobody) -> int | None:
     """Bring one blob into the repository; returns the bytes sent, 0 where it was mounted, None where it was there."""
     what = f"{target.name.name}: push blob {descriptor.digest} ({descriptor.size} bytes)"
-    return target.remote.client.retry(what, partial(_push_blob, target, descriptor, opener), size=descriptor.size)
+
+    def attempt() -> int | None:
+        with attempted(advance) as tell:
+            told = partial(_counted, opener, tell)
+            return _push_blob(target, descriptor, told)
+
+    return target.remote.client.retry(what, attempt, size=descriptor.size)
+
+
+def _counted(opener: Opener, advance: Advance) -> BinaryIO:
+    return cast("BinaryIO", Counted(opener(), advance))
 
 
 def _images(item: Image | Index) -> Sequence[Image]:
@@ -146,14 +160,21 @@ def _blobs(images: Sequence[Image]) -> list[tuple[Descriptor, Opener]]:
     return sorted(found.values(), key=lambda pair: (-pair[0].size, pair[0].digest))
 
 
-def _push_blobs(target: Target, blobs: Sequence[tuple[Descriptor, Opener]]) -> list[tuple[str, int]]:
+def _push_blobs(
+    target: Target, blobs: Sequence[tuple[Descriptor, Opener]], task: Task
+) -> list[tuple[str, int]]:
     """The digests of what was not there, and the bytes sent for each: 0 where it was mounted."""
     from concurrent.futures import ThreadPoolExecutor
 
     done: dict[str, int | None] = {}
 
+    task.expect(sum(descriptor.size for descriptor, _ in blobs))
+
     def work(blob: tuple[Descriptor, Opener]) -> None:
-        done[blob[0].digest] = push_blob(target, *blob)
+        sent = push_blob(target, *blob, task.advance)
+        done[blob[0].digest] = sent
+        if not sent:
+            task.expect(-blob[0].size)
 
     with ThreadPoolExecutor(UPLOADS) as pool:
         futures = [pool.submit(work, blob) for blob in blobs]

@@ -40,11 +40,13 @@ from hatch_docker.oci.model import (
 )
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.remote import BlobCache, Remote, refuse
+from hatch_docker.progress import Advance, attempted
 from hatch_docker.retry import Retryable
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
+SMALL = 1_000_000  # bytes of a blob that comes at once
 ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 __all__ = ["BlobCache", "Remote", "fetch_blob", "pull", "pull_index", "pull_item", "resolve"]
 
@@ -160,10 +162,15 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
         return found
     url = remote.url(reference, f"blobs/{descriptor.digest}")
 
-    def attempt() -> None:
-        with blobs.writer() as writer:
+    def attempt(advance: Advance) -> None:
+        with blobs.writer() as writer, attempted(advance) as tell:
+
+            def write(data: bytes) -> None:
+                writer.write(data)
+                tell(len(data))
+
             try:
-                remote.download(reference, url, writer, descriptor.size)
+                remote.download(reference, url, write, descriptor.size)
             except Refused as error:
                 raise refuse(reference, error.response) from error
             if writer.digest != descriptor.digest:
@@ -173,7 +180,10 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
     with blobs.lock(descriptor.digest):
         if not blobs.get(descriptor.digest):
             what = f"{reference.name}: get blob {descriptor.digest} ({descriptor.size} bytes)"
-            remote.client.retry(what, attempt, size=descriptor.size)
+            title = f"downloading {descriptor.digest[7:19]} of {reference.name}"
+            small = descriptor.size < SMALL  # and told with -v only
+            with remote.client.progress.task(title, descriptor.size, part=small) as task:
+                remote.client.retry(what, lambda: attempt(task.advance), size=descriptor.size)
     found = blobs.get(descriptor.digest)
     if found is None:
         raise RegistryError(f"{reference.name}: blob {descriptor.digest} is gone from the cache; build again")

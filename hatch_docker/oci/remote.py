@@ -6,7 +6,7 @@ Implements the authentication and the end-points' addresses of the distribution-
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,18 +84,18 @@ class Remote:
             raise Retryable("its token had expired", after=0.0, tries=2, lasting=True)
         return self.client.send(method, url, headers={**sent, **fresh}, limit=limit, **body)
 
-    def download(self, reference: Reference, url: str, writer: Writer, size: int) -> None:
-        """One attempt to stream a blob of `size` bytes into a writer."""
+    def download(self, reference: Reference, url: str, write: Callable[[bytes], object], size: int) -> None:
+        """One attempt to stream a blob of `size` bytes into `write`."""
         scopes = (f"repository:{reference.repository}:pull",)
         header = self._header(reference, scopes)
         try:
-            self.client.download(url, writer.write, size=size, headers=header)
+            self.client.download(url, write, size=size, headers=header)
         except Refused as error:
             response = error.response
             if response.status != 401 or urls.origin(response.url) != urls.origin(url):
                 raise
             fresh = self._renew(reference, scopes, response, header.get("authorization"))
-            self.client.download(url, writer.write, size=size, headers=fresh)
+            self.client.download(url, write, size=size, headers=fresh)
 
     def _header(self, reference: Reference, scopes: tuple[str, ...]) -> dict[str, str]:
         value = self.known.headers.get((reference.registry, scopes))

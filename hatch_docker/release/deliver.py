@@ -166,9 +166,10 @@ def _to_repository(
     target = Target(remote, replace(first, tag="", digest=""), find)
     try:
         # The tags last: who pulls by one finds all that goes with the image.
-        pushed = push(remote, item, [first.pinned(item.digest)], find=find)
-        attached = follow(target)
-        tagged = put_tags(target, item, tags)
+        with ctx.progress.task(f"pushing to {first.name}", part=True) as task:
+            pushed = push(remote, item, [first.pinned(item.digest)], find=find, task=task)
+            attached = follow(target)
+            tagged = put_tags(target, item, tags)
     except DamagedBlobError:
         raise  # it is made anew, and then pushed
     except HatchDockerError as error:

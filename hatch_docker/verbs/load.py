@@ -26,10 +26,10 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.context import open_context
     from hatch_docker.loading import load_archive
     from hatch_docker.oci.model import host_platform
-    from hatch_docker.progress import Progress, megabytes, plain
+    from hatch_docker.progress import megabytes, open_progress, plain
     from hatch_docker.publish import given_archive
 
-    progress = Progress(lambda line: print(line, file=sys.stderr))  # noqa: T201
+    progress = open_progress(lambda line: print(line, file=sys.stderr), 0, os.environ)  # noqa: T201
     ctx = open_context(os.environ, progress)
     loaded = load_archive(given_archive(options.archive), options.into, options.tag, host_platform(), ctx)
     sent = megabytes(loaded.sent) + " sent" if loaded.sent else "it was there"

@@ -26,11 +26,11 @@ def add(commands: Verbs) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.context import open_context
-    from hatch_docker.progress import Progress
+    from hatch_docker.progress import open_progress
     from hatch_docker.publish import push_archives
 
     given = {"registries": ",".join(options.registry), "tags": ",".join(options.tag)}
     given |= {"allow-dirty": "1"} if options.allow_dirty else {}
-    progress = Progress(lambda line: print(line, file=sys.stderr), -1 if options.quiet else 0)  # noqa: T201
+    progress = open_progress(lambda line: print(line, file=sys.stderr), -int(options.quiet), os.environ)  # noqa: T201
     for name in push_archives([options.archive], Path(), {}, given, open_context(os.environ, progress)):
         print(name)  # noqa: T201

@@ -225,8 +225,7 @@ def in_builder(
     environment = build_environment(
         pins, builder.venv, builder.project, ctx, compiler=builder.python_tree, maker=builder.base.maker
     )
-    ctx.progress.info(f"building {name} in the builder")
-    with unfinished_tree(ctx.store.root / "tmp") as work:
+    with ctx.progress.task(f"building {name} in the builder"), unfinished_tree(ctx.store.root / "tmp") as work:
         for path in ("build/src", "build/home", "out"):
             (work / path).mkdir(parents=True)
         shutil.copyfile(Path(__file__).with_name("pep517.py"), work / "build/pep517.py")

@@ -9,6 +9,7 @@ from pathlib import Path
 from hatch_docker import transport
 from hatch_docker.context import Context
 from hatch_docker.errors import RegistryError
+from hatch_docker.progress import Advance, nobody
 from hatch_docker.transport import Client
 from hatch_docker.wheels import Pin
 from hatch_docker.wheels.index import Indexes, read_indexes
@@ -25,26 +26,28 @@ def fetch(pins: Sequence[Pin], ctx: Context, *, root: Path) -> tuple[Path, ...]:
     """
     missing = [pin for pin in pins if not ctx.store.has(f"sha256:{pin.sha256}")]
     if not missing:
-        return tuple(_fetch(pin, ctx, ctx.client, _NOBODYS) for pin in pins)
-    size = sum(pin.size or 0 for pin in missing)
-    ctx.progress.info(f"fetching {len(missing)} of {len(pins)} packages" + (f", {size / 1e6:.1f} MB" if size else ""))
+        return tuple(_fetch(pin, ctx, ctx.client, _NOBODYS, nobody) for pin in pins)
+    size = sum(pin.size or 0 for pin in missing) if all(pin.size for pin in missing) else None
     indexes = read_indexes(root, ctx.environ)
     client = indexes.client(ctx)
     # The largest first: it would otherwise be alone at the end.
     order = sorted(range(len(pins)), key=lambda position: -(pins[position].size or 0))
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        futures = {position: pool.submit(_fetch, pins[position], ctx, client, indexes) for position in order}
+    titles = f"{missing[0].name} {missing[0].version}" if len(missing) == 1 else f"{len(missing)} packages"
+    with ctx.progress.task(f"downloading {titles}", size) as task, ThreadPoolExecutor(PARALLEL) as pool:
+        futures = {
+            position: pool.submit(_fetch, pins[position], ctx, client, indexes, task.advance) for position in order
+        }
         try:
             return tuple(futures[position].result() for position in range(len(pins)))
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _fetch(pin: Pin, ctx: Context, client: Client, indexes: Indexes) -> Path:
+def _fetch(pin: Pin, ctx: Context, client: Client, indexes: Indexes, advance: Advance) -> Path:
     try:
         digest = transport.fetch(
             ctx.store, client, pin.url, digest=f"sha256:{pin.sha256}", size=pin.size,
-            headers=indexes.authorization(pin.url),
+            headers=indexes.authorization(pin.url), advance=advance,
         )
     except RegistryError as error:
         raise error.saying(f"{pin.name} {pin.version} ({pin.filename}): {error}") from error

@@ -216,10 +216,11 @@ def _asked(
         return known
     from hatch_docker.wheels.resolve import resolve
 
-    why = "there is no lock" if ctx.pins is None else "to be locked"
-    ctx.progress.info(f"resolving {_some(sorted(lock.requirements))} for {target} ({why})")
+    why = "no lock" if ctx.pins is None else "to be locked"
     try:
-        return _keep(key, root, ctx, resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata))
+        with ctx.progress.task(f"resolving {_some(sorted(lock.requirements))} for {target.platform} ({why})"):
+            found = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata)
+        return _keep(key, root, ctx, found)
     except TransientError as error:
         if not known or refresh:
             raise

@@ -1,0 +1,165 @@
+"""The last lines of a build: what was made anew and why, beside the build before, and how to run the image."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.errors import ImageError
+from hatch_docker.receipt import CALLED, KINDS, PlatformReceipt, Receipt, read_receipt
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.oci.model import Platform
+    from hatch_docker.plan import Plan
+
+SHOWN = 3  # packages or files that a line names
+
+
+def receipt_before(path: Path, plan: Plan) -> Receipt | None:
+    """What the build before made: the receipt that a build will write to `path`, else the newest of another version."""
+    ending = f".{plan.part}.image.json" if plan.part else ".image.json"
+    others = [path] if path.is_file() else sorted(path.parent.glob(f"{plan.name}-*{ending}"), key=_time, reverse=True)
+    for other in others:
+        with contextlib.suppress(ImageError):
+            receipt = read_receipt(other)
+            if (receipt.name, receipt.part) == (plan.name, plan.part):
+                return receipt
+    return None
+
+
+def _time(path: Path) -> float:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
+
+
+def changes(before: Receipt, after: Receipt, ctx: Context) -> list[str]:
+    """What differs between two images of a project, as far as it decides what is in them; a line a kind."""
+    if before.digest == after.digest:
+        return ["nothing changed since the build before"]
+    known = {platform.platform: platform for platform in before.platforms}
+    pairs = [(known[one.platform], one) for one in after.platforms if one.platform in known]
+    lines: list[str] = []
+    if before.python and before.python != after.python:
+        lines.append(f"{'Python':<16}  {before.python} -> {after.python}")
+    for then, now in pairs:
+        found = ((CALLED[kind], _change(kind, then, now, before, after, ctx)) for kind in KINDS)
+        lines += [f"{title:<16}  {text}" for title, text in found if text]
+    if not lines:
+        first, second = (receipt.revision[:12] for receipt in (before, after))
+        why = f"commit {first} -> {second}" if first and second and first != second else "settings, labels or time"
+        lines.append(f"{'configuration':<16}  {why}")
+    return ["changed since the build before:", *(f"  {line}" for line in dict.fromkeys(lines))]
+
+
+def _change(
+    kind: str, then: PlatformReceipt, now: PlatformReceipt, before: Receipt, after: Receipt, ctx: Context
+) -> str:
+    """What became of the layers of one kind; "" where they are the same."""
+    was, layers = ([layer.digest for layer in one.layers if layer.kind == kind] for one in (then, now))
+    if was == layers:
+        return ""
+    text = _packages(_contents(kind, then), _contents(kind, now))
+    if kind == "base":
+        names = [receipt.base.get("name", "") for receipt in (before, after)]
+        if names[0] != names[1]:
+            return " -> ".join(names)
+        digests = [receipt.base.get("digest", "")[:19] for receipt in (before, after)]
+        return text or (f"{names[1]} {' -> '.join(digests)}" if digests[0] != digests[1] else "made in another way")
+    if kind == "project":
+        return "; ".join(filter(None, [text, _files(before, after, ctx)])) or "changed"
+    return text or ("changed" if kind == "files" else "the same packages, made in another way")
+
+
+def _contents(kind: str, platform: PlatformReceipt) -> dict[str, str]:
+    """What the layers of a kind hold, as names with versions; a path has none."""
+    return {
+        name: version
+        for layer in platform.layers
+        if layer.kind == kind
+        for name, _, version in (content.partition(" ") for content in layer.contents)
+    }
+
+
+def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    found = []
+    for name in sorted({*then, *now}):
+        if name not in then:
+            found.append(f"{name} {now[name]} added".replace("  ", " "))
+        elif name not in now:
+            found.append(f"{name} {then[name]} removed".replace("  ", " "))
+        elif then[name] != now[name]:
+            found.append(f"{name} {then[name]} -> {now[name]}")
+    return _some(found)
+
+
+def _some(items: Sequence[str]) -> str:
+    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
+
+
+def _files(before: Receipt, after: Receipt, ctx: Context) -> str:
+    """Which files of the project's wheel are others, as far as the cache still knows both wheels."""
+    from hatch_docker.bases import Interpreter
+    from hatch_docker.engines.site import known_files
+    from hatch_docker.wheels.install import VenvTarget
+
+    found = [
+        known_files(VenvTarget(Interpreter("", receipt.python)), f"sha256:{receipt.wheel['sha256']}", ctx)
+        for receipt in (before, after)
+        if receipt.wheel
+    ]
+    if len(found) != 2 or None in found:
+        return ""
+    then, now = (dict(files or {}) for files in found)
+    differ = sorted(path for path in {*then, *now} if then.get(path) != now.get(path))
+    code = [path.partition("/site-packages/")[2] or path for path in differ if ".dist-info/" not in path]
+    if not code:
+        return "its metadata" if differ else ""
+    return f"{len(code)} {'file' if len(code) == 1 else 'files'} changed: {_some(code)}"
+
+
+def how_to_run(
+    receipt: Receipt, plan: Plan, archive: Path, daemon: str, host: Platform, environ: Mapping[str, str]
+) -> list[str]:
+    """The commands that run an image that was made, as they are typed; `daemon` is "docker" or "podman", if loaded."""
+    program = daemon or _program(environ)
+    name = plan.references[0]
+    if not daemon and receipt.pushed and not receipt.archive:
+        name = f"{plan.repositories[0]}:{plan.tags[0]}"
+    foreign = [] if str(host) in plan.platforms else ["--platform", plan.platforms[0]]
+    options = [word for port in plan.config.ports for word in ("-p", _published(port))]
+    lines = [shlex.join([program, "run", "--rm", *foreign, *options, name])]
+    if not daemon and receipt.archive:
+        lines.insert(0, shlex.join([program, "load", "-i", _shown(archive)]))
+    elif not daemon and not receipt.pushed:
+        return []
+    return ["run it:", *(f"  {line}" for line in lines)]
+
+
+def _program(environ: Mapping[str, str]) -> str:
+    path = environ.get("PATH", "")
+    return "podman" if not shutil.which("docker", path=path) and shutil.which("podman", path=path) else "docker"
+
+
+def _published(port: str) -> str:
+    number, _, protocol = port.partition("/")
+    return f"{number}:{number}" + (f"/{protocol}" if protocol not in ("", "tcp") else "")
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def last_lines(
+    before: Receipt | None, receipt: Receipt, plan: Plan, archive: Path, daemon: str, host: Platform, ctx: Context
+) -> Iterator[str]:
+    """What a user reads below the sizes of the image's layers."""
+    if before is not None:
+        yield from changes(before, receipt, ctx)
+    yield from how_to_run(receipt, plan, archive, daemon, host, ctx.environ)

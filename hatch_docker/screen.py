@@ -1,0 +1,167 @@
+"""The live display of a terminal: the tasks that run, below the lines that stay. It exists while a task does.
+
+rich draws it, and is imported in a thread once tasks have been running for a moment: a build that has nothing to do
+is over by then. Between tasks, and so at the end of a build, the terminal is as it was.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hatch_docker.progress import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+    from rich.table import Table
+
+    from hatch_docker.progress import Task
+
+DELAY = 0.3  # seconds that tasks have to be over by, to be no matter for a display
+PER_SECOND = 10  # times that it is drawn
+WINDOW = 3.0  # seconds over which a rate is measured
+ROWS = 8  # tasks that are shown
+WIDE = 100  # columns from which there is room for bars
+BAR = 20  # columns of one
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+SHOW_CURSOR = "\x1b[?25h"
+
+
+@dataclass(slots=True, eq=False)
+class Screen:
+    """The region below the lines; `write` writes a line while there is none. Safe to use from several threads.
+
+    What rich calls back must not wait for our lock, or two threads would wait for each other: `rows` takes none, and
+    nothing is printed while it is held.
+    """
+
+    write: Callable[[str], None]
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _tasks: tuple[Task, ...] = ()
+    _rates: dict[Task, deque[tuple[float, int]]] = field(default_factory=dict)
+    _waiting: bool = False
+    _live: Live | None = None
+
+    def line(self, text: str) -> None:
+        """A line that stays, above the tasks."""
+        with self._guard:
+            live = self._live
+            if live is None:
+                self.write(text)
+                return
+        from rich.text import Text
+
+        live.console.print(Text(text), soft_wrap=True)
+
+    def open(self, task: Task) -> None:
+        """A task begins."""
+        with self._guard:
+            self._tasks = (*self._tasks, task)
+            if self._live is None and not self._waiting:
+                self._waiting = True
+                threading.Thread(target=self._show_later, daemon=True).start()
+
+    def close(self, task: Task) -> None:
+        """A task is over."""
+        with self._guard:
+            self._tasks = tuple(one for one in self._tasks if one is not task)
+            self._rates.pop(task, None)
+            if self._live is not None and not self._tasks:
+                live, self._live = self._live, None
+                live.stop()
+                atexit.unregister(self._leave)
+
+    def _show_later(self) -> None:
+        time.sleep(DELAY)
+        if self._tasks:
+            with contextlib.suppress(ImportError):  # of a process that is about to end
+                import rich.live
+                import rich.progress_bar
+                import rich.table  # noqa: F401
+        with self._guard:
+            self._waiting = False
+            if self._tasks:
+                self._live = self._start()
+
+    def _start(self) -> Live:
+        from rich.console import Console
+        from rich.live import Live
+
+        atexit.register(self._leave)
+        console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        live = Live(
+            console=console, get_renderable=lambda: self.rows(console), refresh_per_second=PER_SECOND, transient=True,
+            # What a library prints goes above, too, but not what a pipe is to get.
+            redirect_stdout=sys.stdout.isatty(), redirect_stderr=True,
+        )
+        live.start()
+        return live
+
+    def _leave(self) -> None:
+        """Whatever ended the process: its terminal has a cursor again, and a line for the shell."""
+        with contextlib.suppress(OSError):
+            os.write(2, (("\n" if self._live is not None else "") + SHOW_CURSOR).encode())
+
+    def rows(self, console: Console) -> RenderableType:
+        """The tasks as a table, the newest below."""
+        from rich.table import Table
+
+        table = Table.grid(expand=True, padding=(0, 1))
+        table.width = max(console.width - len("^C") - 1, 1)  # a terminal echoes that behind the last row
+        wide = console.width >= WIDE
+        table.add_column(width=1, style="cyan")
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        if wide:
+            table.add_column(width=BAR)
+        table.add_column(justify="right", no_wrap=True)
+        table.add_column(justify="right", no_wrap=True, style="dim")
+        tasks = self._tasks
+        for task in tasks[-ROWS:]:
+            self._add(table, task, _spinner(console), wide=wide)
+        if len(tasks) > ROWS:
+            table.add_row("", f"and {len(tasks) - ROWS} more")
+        return table
+
+    def _add(self, table: Table, task: Task, spinner: str, *, wide: bool) -> None:
+        from rich.progress_bar import ProgressBar
+
+        done, total = task.done, task.total
+        rate = self._rate(task, done)
+        cells: list[RenderableType] = [spinner, f"{'  ' * task.part}{task.title}"]
+        if wide:
+            cells.append(ProgressBar(total=total, completed=min(done, total), width=BAR) if total else "")
+        elapsed = duration(task.seconds)
+        if task.unit:
+            cells += [f"{done} of {total} {task.unit}" if total else f"{done} {task.unit}", f"{elapsed:>11}"]
+        elif done or total:
+            rate = 0.0 if total and done >= total else rate
+            left = f"{duration((total - done) / rate)} left" if total and rate else f"{elapsed:>11}"
+            amount = f"{done / 1e6:.1f}" + (f"/{total / 1e6:.1f}" if total else "") + " MB"
+            cells += [amount, f"{rate / 1e6:5.1f} MB/s {left:>11}" if rate else left]
+        else:
+            cells += ["", elapsed]
+        table.add_row(*cells)
+
+    def _rate(self, task: Task, done: int) -> float:
+        """Bytes a second lately; 0.0 where nobody can say yet."""
+        now = time.monotonic()
+        samples = self._rates.setdefault(task, deque(((task.began, 0),)))
+        samples.append((now, done))
+        while len(samples) > 2 and now - samples[0][0] > WINDOW:
+            samples.popleft()
+        then, before = samples[0]
+        return max(0.0, (done - before) / (now - then)) if now - then >= 0.2 else 0.0
+
+
+def _spinner(console: Console) -> str:
+    frames = SPINNER if console.encoding.startswith("utf") else "|/-\\"
+    return frames[int(time.monotonic() * PER_SECOND) % len(frames)]
