@@ -193,6 +193,17 @@ def test_tags_come_after_the_manifest_and_that_after_the_blobs(one: FakeRegistry
     assert kinds[first:] == [*(image.digest for image in index.images), index.digest, *TAGS]
 
 
+@pytest.mark.parametrize("code", ["DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN"])
+def test_a_registry_that_does_not_see_its_blobs_yet_is_asked_again(code: str, one: FakeRegistry, world: World) -> None:
+    """docker-registry, while another process pushes a blob that this image has as well."""
+    one.fault("PUT", "/manifests/", lambda handler: handler.error(400, code, "not yet"), times=2)
+    assert errors(deliver(IMAGE, [f"{one.host}/app"], TAGS, world.ctx)) == [""]
+    one.fault("PUT", "/manifests/", lambda handler: handler.error(400, code, "never"), times=99)
+    (done,) = deliver(IMAGE, [f"{one.host}/other"], TAGS, world.ctx)
+    assert "never" in done.error
+    assert not done.transient
+
+
 def test_a_registry_that_refuses_is_a_mistake_of_the_user_s(one: FakeRegistry, world: World) -> None:
     one.fault("HEAD", "/manifests/", 403, times=9)
     (done,) = deliver(IMAGE, [f"{one.host}/app"], TAGS, world.ctx)

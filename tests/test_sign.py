@@ -115,7 +115,7 @@ def test_by_digest_with_a_key(registry: FakeRegistry, program: FakeCosign, tmp_p
     ctx = world(tmp_path, COSIGN_PASSWORD=PASSWORD)
     sign_item(signer(registry, ctx, SignPlan("k.key", False), tmp_path), IMAGE, documents(), read)
     name, key = f"{registry.host}/app@{IMAGE.digest}", f"--key {tmp_path}/k.key"
-    calls = [call for call in program.calls if not call.startswith(("verify", "public-key"))]
+    calls = program.calls  # no more than needed: each takes a second of somebody's time
     assert calls[0] == f"sign --yes {key} --tlog-upload=false {name}"
     assert [call.split()[0] for call in calls] == ["sign", "attest", "attest"]
     assert [call.split()[-2:] for call in calls[1:]] == [["cyclonedx", name], ["slsaprovenance1", name]]
@@ -152,6 +152,7 @@ def test_what_this_key_has_attested_is_not_attested_twice(
 
     (tmp_path / "k.key").write_text("KEY")
     payload = base64.b64encode(json.dumps({"predicate": {"bom": 1}, "subject": []}).encode()).decode()
+    cosign_wrote(registry, ".att")
     (program.directory / "attested").write_text(json.dumps({"payload": payload}) + "\n")
     who = signer(registry, world(tmp_path), SignPlan("k.key", False), tmp_path)
     sign_item(who, IMAGE, documents(), read)

@@ -25,6 +25,9 @@ from hatch_docker.retry import Retryable
 
 ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 UPLOADS = 4  # blobs on their way at a time
+# What a registry says of a manifest whose blobs it does not see yet: docker-registry while somebody else pushes one of
+# them (it reads the half-written link to it), others where one of their machines lags behind.
+_BEHIND = (b"DIGEST_INVALID", b"MANIFEST_BLOB_UNKNOWN")
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 Find = Callable[[str], str]
@@ -119,6 +122,8 @@ def send_manifest(
     def attempt() -> Response:
         headers = {"content-type": descriptor.media_type, **condition}
         answer = remote.send(target.name, "PUT", url, target.scopes(), headers=headers, body=document)
+        if answer.status in (400, 404) and any(code in answer.body for code in _BEHIND):
+            raise Retryable(explain(answer), tries=4, lasting=True)
         if answer.status not in (200, 201, 202):
             raise refuse(target.name, answer)
         told = answer.headers.get("docker-content-digest", descriptor.digest)

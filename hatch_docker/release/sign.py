@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.referrers import attach_manifests, fallback_tag, referrers
 from hatch_docker.oci.remote import refuse
 from hatch_docker.release.cosign import Cosign, Refused, key_identity, key_secrets
+from hatch_docker.release.deliver import side_by_side
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -66,10 +68,12 @@ def sign_item(
     What this machine signed before with the same key, and the registry still lists, is not signed again. Raises
     ProgramError, RegistryError or TransientError.
     """
+    work = []
     for one in (item, *(item.images if isinstance(item, Index) else ())):
         subject = Descriptor(one.descriptor.media_type, one.digest, one.descriptor.size)
         own = [document for document in documents if document.subject == one.digest]
-        _sign_one(signer, subject, {document.format: read(document) for document in own})
+        work.append(partial(_sign_one, signer, subject, {document.format: read(document) for document in own}))
+    side_by_side(work)
 
 
 def _sign_one(signer: Signer, subject: Descriptor, documents: Mapping[str, bytes]) -> None:
@@ -82,22 +86,26 @@ def _sign_one(signer: Signer, subject: Descriptor, documents: Mapping[str, bytes
     if known and set(known) <= listed:
         return
     signer.run(*signer.arguments("sign"), name)
-    _attest(signer, name, documents)
+    _attest(signer, name, documents, before=_as_referrer(target, subject, ".att") is not None)
     manifests = [manifest for tag in _TAGS if (manifest := _as_referrer(target, subject, tag))]
     attach_manifests(target, subject, [one for one in manifests if digest_of(one) not in listed])
     ctx.store.remember(KIND, key, [digest_of(manifest) for manifest in manifests])
 
 
-def _attest(signer: Signer, name: str, documents: Mapping[str, bytes]) -> None:
-    """Sign the documents as attestations, each of which cosign would add again however often it is there."""
+def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, before: bool) -> None:
+    """Sign the documents as attestations, each of which cosign would add again however often it is there.
+
+    `before` says whether somebody has signed any; if nobody, they need not be read.
+    """
     with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
         public = Path(temporary, "key.pub")
-        if documents and signer.plan.key:
+        check = before and bool(documents and signer.plan.key)
+        if check:
             public.write_text(signer.run("public-key", "--key", signer.cosign.key(signer.plan.key)), encoding="utf-8")
         for kind, data in documents.items():
             value = json.loads(data)
             predicate = value["predicate"] if kind == "slsa" else value
-            if signer.plan.key and predicate in _attested(signer, name, kind, public):
+            if check and predicate in _attested(signer, name, kind, public):
                 continue
             path = Path(temporary, f"{kind}.json")
             path.write_text(json.dumps(predicate), encoding="utf-8")
