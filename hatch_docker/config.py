@@ -181,6 +181,13 @@ class Config:
         "Whether the image is loaded into Docker or Podman. `auto`: where one answers.",
         "auto",
     )
+    native_libraries: str = option(
+        one_of("auto", "error", "warn", "off"),
+        "What a shared library is that compiled code in the image needs and the loader would not find. `auto`: an "
+        "error where the project needs it, or a dependency that was compiled for this image; a warning where it is a "
+        "finished wheel, since parts of such may never be loaded. `off`: nobody looks.",
+        "auto",
+    )
     sbom: tuple[str, ...] = option(
         checked(values.distinct, list_of(one_of("cyclonedx", "spdx"))),
         "The formats of the bill of materials (CycloneDX 1.6, SPDX 2.3) that is written beside the image, and attached "

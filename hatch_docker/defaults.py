@@ -83,6 +83,7 @@ def make_plan(project: Project, config: Config, host: Platform, part: str = "") 
         pins=_pins(project, config, guesses),
         members=_members(project, config, needs, guesses),
         budget=_budget(config, repositories),
+        native_libraries=config.native_libraries,
         part=part,
         guesses=tuple(guesses),
         notes=notes,

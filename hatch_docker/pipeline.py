@@ -82,6 +82,12 @@ def _run(
         built = engine(plan, source, ctx)
     item = item_of(built)
 
+    if plan.native_libraries != "off":
+        with _timed(timings, "libraries"):
+            from hatch_docker.native.check import check_native
+
+            check_native(plan, built, ctx)
+
     if plan.check:
         with _timed(timings, "check"):
             _check(plan, built, host, ctx)

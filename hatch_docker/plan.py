@@ -175,6 +175,7 @@ class Plan:
     cache: CachePlan = CachePlan()        # buildkit: a cache that machines share
     pins: str = ""                        # hatch-docker.lock, relative to the project's root; "" without
     budget: BudgetPlan | None = None
+    native_libraries: str = "off"         # what a missing shared library is: "auto", "error", "warn", "off"
     members: tuple[MemberPlan, ...] = ()  # the projects of the workspace that it depends on
     part: str = ""                        # which of several images of the project: NAME of images.NAME
     guesses: tuple[Guess, ...] = ()

@@ -18,6 +18,7 @@ HANDS = {"context", "errors", "leaks", "outputs", "pins", "process", "progress",
 MAY_IMPORT: dict[str, set[str]] = {
     # leaves and what every step is handed
     "__init__": set(),
+    "elf": set(),
     "errors": set(),
     "progress": {"screen"},
     "screen": {"progress"},
@@ -46,15 +47,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     # the parts of an image
     "oci": {"oci", "answers", "errors", "process", "progress", "retry", "transport", "urls"},
     "layers": {"context", "errors", "oci", "store"},
-    "bases": {"bases", "wheels.compile", "layers", "oci", "plan", *HANDS},
+    "bases": {"bases", "elf", "wheels.compile", "layers", "oci", "plan", *HANDS},
     "wheels": {"wheels", "bases", "layers", "oci", "plan", "shape", *HANDS},
     # the story
     "engines": {"engines", "bases", "wheels", "layers", "oci", "plan", "project", "release.names", *HANDS},
+    "native": {"native", "bases", "elf", "engines", "oci", "plan", *HANDS},
     "check": {"bases", "wheels.sandbox", "oci", "plan", *HANDS},
     "receipt": {"engines", "oci", "plan", "release", *HANDS},
     "report": {"receipt", *HANDS},
     "afterword": {"bases", "engines.site", "oci.model", "plan", "receipt", "wheels.install", *HANDS},
-    "pipeline": {"afterword", "check", "engines", "oci", "plan", "project", "receipt", "release", "report", *HANDS},
+    "pipeline": {
+        "afterword", "check", "engines", "native", "oci", "plan", "project", "receipt", "release", "report", *HANDS,
+    },
     "publish": {"config", "defaults", "oci", "plan", "receipt", "release", "report", *HANDS},
     "loading": {"oci", "publish", *HANDS},
     "contents": {"contents", "existing", "oci", "publish", "receipt", "release", "wheels", *HANDS},

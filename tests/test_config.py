@@ -54,6 +54,7 @@ volumes = ["/data"]
 stop-signal = "SIGINT"
 compression = "zstd"
 load = "never"
+native-libraries = "warn"
 dotenv = "image.env"
 sbom = ["spdx"]
 provenance = false

@@ -68,6 +68,7 @@ from tests.fakes.bases import context, file, image_of, layer_of
 from tests.fakes.bases import program as elf
 from tests.fakes.damage import misfit, spoilt, spoilt_text
 from tests.fakes.debian import make_deb, make_library
+from tests.fakes.elf import make_elf
 from tests.fakes.images import AMD64, small_image, small_index
 from tests.fakes.index import make_sdist
 from tests.test_config import EVERYTHING
@@ -529,7 +530,10 @@ def sources_list(data: bytes, directory: Path) -> None:
     find_mirrors(BasePlan("debian", "debian:trixie", "trixie"), {}, apt=directory)
 
 
-@parses(of_bytes(make_library("libx.so.1")))
+@parses(of_bytes(
+    make_elf("libx.so.1", ("liby.so.2",), rpath="/x", runpath="$ORIGIN", interpreter="/lib/ld.so"),
+    make_elf("libx.so.1", ("liby.so.2",), bits=32, order=">"),
+))  # fmt: skip
 def elf_library(data: bytes, directory: Path) -> None:
     path = "usr/lib/libx.so.1"
     entries = {path: Entry(path, "file", 0o644, 0, content=written(directory, "x", data))}

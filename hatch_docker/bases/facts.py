@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.bases import Interpreter, real_path
+from hatch_docker.elf import MACHINES
 from hatch_docker.errors import BaseImageError, ImageError
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Image, Layer
@@ -34,9 +35,6 @@ _TEXTS = frozenset({"etc/passwd", "etc/os-release", "usr/lib/os-release"})
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d{1,3})(?=\W)")
 _MUSL_VERSION = re.compile(rb"\0(1\.\d{1,2})\.\d{1,3}(?=\0)")
 _PYTHON_VERSION = re.compile(rb"\0(3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?)\+?(?=\0)")
-_MACHINES = {  # e_machine -> GOARCH
-    3: "386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64", 258: "loong64",
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ def _check_machine(program: bytes, image: Image, name: str) -> None:
     if program[:4] != b"\x7fELF" or len(program) < 20:
         raise BaseImageError(f"base {name}: its Python is no ELF program")
     (machine,) = struct.unpack_from("<H" if program[5] == 1 else ">H", program, 18)
-    found = _MACHINES.get(machine, f"machine {machine}")
+    found = MACHINES.get(machine, f"machine {machine}")
     if found != image.platform.architecture:
         raise BaseImageError(f"base {name} says that it is for {image.platform}, but its Python is for {found}")
 

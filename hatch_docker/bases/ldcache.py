@@ -15,17 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from hatch_docker.elf import read_elf
 from hatch_docker.oci.layer import Entry
 
 MAGIC = b"glibc-ld.so.cache1.1"
 DEFAULT_DIRECTORIES = ("usr/lib",)  # the loader's own, after those of ld.so.conf
 _LIBC6 = 3
-# e_machine -> flags of an entry: what ldconfig -p shows as "libc6,x86-64" and "libc6,AArch64"
-_MACHINES = {62: 0x0300 | _LIBC6, 183: 0x0A00 | _LIBC6}
+# The flags of an entry: what ldconfig -p shows as "libc6,x86-64" and "libc6,AArch64"
+_FLAGS = {"amd64": 0x0300 | _LIBC6, "arm64": 0x0A00 | _LIBC6}
 _NAME = re.compile(r"(lib.*|ld-.*)\.so(\..*)?")
 _LITTLE_ENDIAN = 2
-_PT_LOAD, _PT_DYNAMIC = 1, 2
-_DT_NULL, _DT_STRTAB, _DT_SONAME = 0, 5, 14
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,7 +58,7 @@ def find_libraries(entries: Mapping[str, Entry], directories: Iterable[str]) -> 
             if "/" in name or not _NAME.fullmatch(name):
                 continue
             file = _followed(entries, path)
-            read = _read_elf(file) if file is not None else None
+            read = _read(file) if file is not None else None
             if read is None:
                 continue
             soname = read[0] or name
@@ -81,7 +80,7 @@ def _followed(entries: Mapping[str, Entry], path: str) -> Entry | None:
     return None
 
 
-def _read_elf(entry: Entry) -> tuple[str, int] | None:
+def _read(entry: Entry) -> tuple[str, int] | None:
     """SONAME and flags of a shared library for a machine we know; None for a linker script and the like."""
     content = entry.content
     opener: Callable[[], BinaryIO]
@@ -90,46 +89,10 @@ def _read_elf(entry: Entry) -> tuple[str, int] | None:
     else:
         opener = lambda: io.BytesIO(content) if isinstance(content, bytes) else io.BytesIO()  # noqa: E731
     with opener() as stream:
-        header = stream.read(64)
-        if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":
-            return None
-        kind, machine = struct.unpack_from("<HH", header, 16)
-        if kind != 3 or machine not in _MACHINES:
-            return None
-        try:
-            return _soname(stream, header), _MACHINES[machine]
-        except (OSError, ValueError, OverflowError):  # it points to a place that no file has
-            return "", _MACHINES[machine]
-
-
-def _soname(stream: BinaryIO, header: bytes) -> str:
-    (offset,) = struct.unpack_from("<Q", header, 32)
-    size, count = struct.unpack_from("<HH", header, 54)
-    if size != 56:
-        return ""
-    stream.seek(offset)
-    table = stream.read(size * count)
-    if len(table) < size * count:
-        return ""
-    # p_type, p_flags, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align
-    segments = [struct.unpack_from("<IIQQQQQQ", table, number * size) for number in range(count)]
-    values: dict[int, int] = {}
-    for segment in segments:
-        if segment[0] == _PT_DYNAMIC:
-            stream.seek(segment[2])
-            dynamic = stream.read(min(segment[5], 1 << 16))
-            for tag, value in struct.iter_unpack("<QQ", dynamic[: len(dynamic) // 16 * 16]):
-                if tag == _DT_NULL:
-                    break
-                values.setdefault(tag, value)
-    if _DT_SONAME not in values or _DT_STRTAB not in values:
-        return ""
-    address = values[_DT_STRTAB] + values[_DT_SONAME]
-    for segment in segments:
-        if segment[0] == _PT_LOAD and segment[3] <= address < segment[3] + segment[5]:
-            stream.seek(segment[2] + address - segment[3])
-            return stream.read(256).partition(b"\0")[0].decode(errors="replace")
-    return ""
+        found = read_elf(stream)
+    if found is None or found.machine not in _FLAGS or (found.bits, found.little, found.shared) != (64, True, True):
+        return None
+    return found.soname, _FLAGS[found.machine]
 
 
 def write_cache(libraries: Iterable[Library]) -> bytes:

@@ -75,6 +75,11 @@ def with_snapshot(archive: Archive, use: Callable[[tuple[Index, ...]], Result]) 
         return use(_indexes(archive, now=True)[0])
 
 
+def current_indexes(archive: Archive) -> tuple[Index, ...]:
+    """The archive's indexes, asked for once a day, whatever a lock pins. Raises BaseImageError and RegistryError."""
+    return _indexes(archive, now=False)[0]
+
+
 def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[Index, ...], bool]:
     """The indexes of a suite, and whether the mirror was asked just now."""
     ctx = archive.ctx

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import io
 import lzma
-import struct
 import tarfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pysequoia
+
+from tests.fakes.elf import make_elf
 
 Content = bytes | tuple[str, str] | None
 """A file's bytes, ("symlink" or "hardlink" or "fifo", target), or None for a directory."""
@@ -86,18 +87,8 @@ def make_deb(
 
 
 def make_library(soname: str, *, machine: int = 62) -> bytes:
-    """The smallest 64-bit shared library that has a SONAME."""
-    strings = b"\0" + soname.encode() + b"\0"
-    dynamic = struct.pack("<QQQQQQ", 5, 0x200, 14, 1, 0, 0)  # DT_STRTAB, DT_SONAME, DT_NULL
-    header = b"\x7fELF\x02\x01\x01" + bytes(9)
-    header += struct.pack("<HHIQQQIHHHHHH", 3, machine, 1, 0, 64, 0, 0, 64, 56, 2, 64, 0, 0)
-    load = struct.pack("<IIQQQQQQ", 1, 4, 0, 0, 0, 0x400, 0x400, 0x1000)
-    segment = struct.pack("<IIQQQQQQ", 2, 4, 0x100, 0x100, 0x100, len(dynamic), len(dynamic), 8)
-    data = bytearray(0x400)
-    data[: len(header + load + segment)] = header + load + segment
-    data[0x100 : 0x100 + len(dynamic)] = dynamic
-    data[0x200 : 0x200 + len(strings)] = strings
-    return bytes(data)
+    """A shared library that has a SONAME."""
+    return make_elf(soname, machine=machine)
 
 
 @dataclass
@@ -112,6 +103,8 @@ class FakeArchive:
     valid_until: str = "Sat, 01 Jan 2095 00:00:00 UTC"
     codename: str = ""
     by_hash: bool = True
+    contents: str = ""
+    """The list of all files, as `Contents-<architecture>.gz` has it; without it there is none."""
     key: Any = field(default_factory=lambda: pysequoia.Tsk.generate("A test's archive <archive@debian.example>"))
 
     @property
@@ -156,23 +149,30 @@ class FakeArchive:
         """Write the indexes and sign the releases."""
         for where in suites:
             directory = self._of(where) / "dists" / (self.suite + where)
-            name = f"main/binary-{self.architecture}/Packages.xz"
-            data = lzma.compress("\n".join(stanza for stanza, _ in self.packages.get(where, ())).encode())
-            digest = hashlib.sha256(data).hexdigest()
-            place = directory / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if self.by_hash:
-                (place.parent / "by-hash/SHA256").mkdir(parents=True, exist_ok=True)
-                place = place.parent / "by-hash/SHA256" / digest
-            place.write_bytes(data)
+            stanzas = "\n".join(stanza for stanza, _ in self.packages.get(where, ()))
+            files = {f"main/binary-{self.architecture}/Packages.xz": lzma.compress(stanzas.encode())}
+            if self.contents and not where:
+                name = f"main/Contents-{self.architecture}.gz"
+                files[name] = gzip.compress(self.contents.encode(), mtime=0)
+            rows = [self._write_index(directory / name, data) + f" {name}\n" for name, data in files.items()]
             text = (
                 f"Origin: Debian\nSuite: stable{where}\nCodename: {self.codename or self.suite}{where}\n"
                 f"Date: {self.date}\nValid-Until: {self.valid_until}\n"
                 f"Acquire-By-Hash: {'yes' if self.by_hash else 'no'}\nArchitectures: {self.architecture}\n"
-                f"Components: main\nSHA256:\n {digest} {len(data):8} {name}\n"
+                f"Components: main\nSHA256:\n{''.join(rows)}"
             )
             (directory / "InRelease").write_bytes(self.sign(text.encode()))
         return self
+
+    def _write_index(self, place: Path, data: bytes) -> str:
+        """The index at its place, and its hash and size as a release names them."""
+        digest = hashlib.sha256(data).hexdigest()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if self.by_hash:
+            (place.parent / "by-hash/SHA256").mkdir(parents=True, exist_ok=True)
+            place = place.parent / "by-hash/SHA256" / digest
+        place.write_bytes(data)
+        return f" {digest} {len(data):8}"
 
     def sign(self, text: bytes) -> bytes:
         """A cleartext signature by the archive's key."""

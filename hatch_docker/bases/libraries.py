@@ -1,0 +1,164 @@
+"""Which package of Debian has a shared library. Asked where one is missing, never else.
+
+By the names that policy gives to libraries' packages (libpq.so.5 is in libpq5), if there is such a package and the
+library is in it; else by the archive's own list of all files, which takes a larger download.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.bases.archive import Index, Release, fetch_releases, fetch_universe
+from hatch_docker.bases.memory import LIFETIME
+from hatch_docker.bases.snapshot import Archive, current_indexes, fetch_debs
+from hatch_docker.errors import HatchDockerError
+from hatch_docker.store import key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.bases.resolve import Package
+
+RECIPE = 1
+KIND = "debian-library"
+LARGEST = 64 << 20         # bytes of a package that is looked into
+LIST_LIMIT = 2 << 30       # bytes of the list of all files, unpacked; trixie's has 170 MB
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A package; `seen` is whether the library was found in it, or it has but the name that policy asks for."""
+
+    package: str
+    seen: bool
+
+
+def find_providers(libraries: Sequence[str], archive: Archive) -> dict[str, Provider]:
+    """The packages of a suite that have some libraries where the loader looks; what none has, or nobody tells, is left
+    out.
+
+    What was found is remembered, for a day what was not.
+    """
+    ctx = archive.ctx
+    keys = {library: key_of(RECIPE, archive.suite, archive.architecture, library) for library in libraries}
+    known = {library: ctx.store.recall(KIND, key) for library, key in keys.items()}
+    now = time.time()
+    missing = [library for library, fact in known.items() if fact is None or not _holds(fact, now)]
+    if missing:
+        found: dict[str, Provider] = {}
+        try:
+            _find(missing, archive, found)
+        except HatchDockerError as error:
+            ctx.progress.detail(f"which packages have {', '.join(missing)} is not known for certain: {error}")
+        for library in missing:
+            known[library] = {"time": now, "found": asdict(found[library]) if library in found else None}
+            ctx.store.remember(KIND, keys[library], known[library])
+    return {library: Provider(**fact["found"]) for library, fact in known.items() if fact["found"]}
+
+
+def _holds(fact: Mapping[str, Any], now: float) -> bool:
+    """Whether what is remembered of a library is as good as a new answer."""
+    if fact["found"] and fact["found"]["seen"]:
+        return True
+    asked: float = fact["time"]
+    return 0 <= now - asked < LIFETIME
+
+
+def _find(libraries: Sequence[str], archive: Archive, found: dict[str, Provider]) -> None:
+    """Add to `found`, the better answer last. Raises a HatchDockerError where a mirror keeps something from us."""
+    with archive.ctx.progress.task(f"looking for {', '.join(libraries)} in {archive.name}", part=True) as task:
+        universe = fetch_universe(current_indexes(archive), archive.mirrors(), archive.ctx, task)
+    for library in libraries:
+        for package in map(universe.get, policy_names(library)):
+            if package is not None and not (library in found and found[library].seen):
+                seen = package.size <= LARGEST and _is_in(library, package, archive)
+                if seen or library not in found:
+                    found[library] = Provider(package.name, seen)
+    unseen = [library for library in libraries if library not in found or not found[library].seen]
+    if unseen:
+        found |= {library: Provider(package, seen=True) for library, package in _listed(unseen, archive).items()}
+
+
+def policy_names(library: str) -> list[str]:
+    """The names that the package of a library may have (Debian Policy 8.1), today's before those of old.
+
+    Its soname with the version at the end, after a hyphen where the name ends in a digit; since the change of
+    `time_t` perhaps with t64.
+    """
+    match = re.fullmatch(r"(lib[^/]+?)(?:-([\d.]+))?\.so(?:\.([\w.]+))?", library)
+    if match is None:
+        return []
+    name, middle, version = (part or "" for part in match.groups())
+    both = f"{name}-{middle}" if middle else name
+    stems = [both + ("-" if version and both[-1].isdigit() else "") + version]
+    stems += [f"{name}{middle}-{version}"] if middle and version else []
+    stems += [f"{both}{'-' if both[-1].isdigit() else ''}{version.split('.')[0]}", both] if "." in version else []
+    names = [re.sub(r"[^a-z0-9+.-]", "-", stem.lower()) for stem in stems]
+    return list(dict.fromkeys(full for stem in names for full in (f"{stem}t64", stem)))
+
+
+def _is_in(library: str, package: Package, archive: Archive) -> bool:
+    from hatch_docker.bases.deb import open_deb
+
+    path = fetch_debs(archive, [package])[package.name]
+    members = open_deb(path, package.name).members()
+    return any(is_searched(entry.path, library) for entry, _ in members)
+
+
+def is_searched(path: str, library: str) -> bool:
+    """Whether a path is that of a library in one of the loader's own directories."""
+    return re.fullmatch(rf"(?:usr/)?lib/(?:[a-z0-9_]+-linux-gnu[a-z]*/)?{re.escape(library)}", path) is not None
+
+
+def _listed(libraries: Sequence[str], archive: Archive) -> dict[str, str]:
+    """The packages that the archive's Contents names for some libraries."""
+    releases = fetch_releases(archive.mirrors(), archive.suite, archive.ctx, keyring=archive.keyring)
+    index = _contents(releases[0], archive.architecture)
+    if index is None:
+        return {}
+    from hatch_docker import transport
+
+    ctx = archive.ctx
+    mirrors = archive.mirrors()
+    url = f"{mirrors.root(index.archive)}/{index.path}"
+    title = f"looking for {', '.join(libraries)} in the list of all files of {archive.name}"
+    with ctx.progress.task(title, None if ctx.store.has(index.digest) else index.size) as task:
+        client = mirrors.client(ctx)
+        transport.fetch(ctx.store, client, url, digest=index.digest, size=index.size, advance=task.advance)
+    found: dict[str, list[str]] = {}
+    names = b"|".join(re.escape(library.encode()) for library in libraries)
+    pattern = re.compile(rb"(?m)^(\S*/)(" + names + rb")[ \t]+(\S+)$")
+    for piece in _pieces(index, archive):
+        for place, name, packages in pattern.findall(piece):
+            library = name.decode()
+            if is_searched((place + name).decode(errors="replace"), library):
+                found.setdefault(library, []).extend(packages.decode(errors="replace").split(","))
+    # A library's own package before what brings a copy along, such as a cross compiler.
+    best = {name: min(some, key=lambda one: ("libs" not in one.split("/"), one)) for name, some in found.items()}
+    return {library: package.rpartition("/")[2] for library, package in best.items()}
+
+
+def _contents(release: Release, architecture: str) -> Index | None:
+    name = f"main/Contents-{architecture}.gz"
+    if name not in release.files:
+        return None
+    digest, size = release.files[name]
+    place = f"main/by-hash/SHA256/{digest.removeprefix('sha256:')}" if release.by_hash else name
+    return Index(release.archive, f"dists/{release.suite}/{place}", digest, size)
+
+
+def _pieces(index: Index, archive: Archive) -> Iterator[bytes]:
+    """The lines of a list of files, many at once."""
+    from hatch_docker.oci.compression import Decompressed
+
+    with archive.ctx.store.open(index.digest) as stream:
+        plain = Decompressed(stream, LIST_LIMIT, compression="gzip")
+        rest = b""
+        while piece := plain.read(CHUNK):
+            whole, newline, tail = (rest + piece).rpartition(b"\n")
+            yield whole
+            rest = tail if newline else rest + piece
+        yield rest

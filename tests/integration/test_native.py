@@ -1,0 +1,33 @@
+"""A library that a compiled project needs and its image lacks, by real compilers, loaders and Debian's archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need_docker
+from tests.integration.builds import build, run_build
+from tests.integration.test_builds import check_option
+from tests.projects import write_project
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+
+@pytest.mark.parametrize("engine", ["embedded", "buildkit"])
+def test_a_missing_library_is_named_with_its_package_and_added(engine: str, tmp_path: Path, cache: Path) -> None:
+    """Nothing is written before; with the package that the error names, the very same module is loaded and runs."""
+    if engine == "buildkit":
+        need_docker()
+    project = write_project("c-extension", tmp_path / "p", options=check_option("c-extension"))
+    hook = project / "hatch_build.py"
+    hook.write_text(hook.read_text().replace('"-o", name]', '"-o", name, "-Wl,--no-as-needed", "-lcrypt"]'))
+    variables = {"HATCH_DOCKER_ENGINE": engine, "HATCH_DOCKER_BUILD_NETWORK": "false"}
+    failed = run_build(project, cache, variables=variables)
+    assert failed.status == 1
+    assert failed.output.splitlines()[-1] == (
+        '  libcrypt.so.1: add "libcrypt1" to runtime.packages; '
+        "c_extension/_answer.cpython-313-x86_64-linux-gnu.so of c-extension 1.0.0 needs it"
+    )
+    assert not list((project / "dist").glob("*"))
+    build(project, cache, variables={**variables, "HATCH_DOCKER_RUNTIME_PACKAGES": "libcrypt1"}).item()
