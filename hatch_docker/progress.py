@@ -72,6 +72,13 @@ class Progress:
         if self.verbosity >= -1:
             self._line(plain(f"warning: {line}"))
 
+    def stage(self, name: str, seconds: float, how: str = "") -> None:
+        """A stage of somebody else's build is over, who says how long it took."""
+        if self.screen is None:
+            self.info(f"  {name}  {how}{duration(seconds)}")
+        else:
+            self.info(f"{duration(seconds):>8}    stage {name}{', from the cache' if how else ''}")
+
     def task(self, title: str, total: int | None = None, *, unit: str = "", part: bool = False) -> Task:
         """A task to do in a `with` block; `total` is how many bytes (or `unit`s) it moves, None if nobody knows.
 

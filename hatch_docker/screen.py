@@ -45,8 +45,8 @@ class Screen:
     """
 
     write: Callable[[str], None]
+    tasks: tuple[Task, ...] = ()
     _guard: threading.Lock = field(default_factory=threading.Lock)
-    _tasks: tuple[Task, ...] = ()
     _rates: dict[Task, deque[tuple[float, int]]] = field(default_factory=dict)
     _waiting: bool = False
     _live: Live | None = None
@@ -65,7 +65,7 @@ class Screen:
     def open(self, task: Task) -> None:
         """A task begins."""
         with self._guard:
-            self._tasks = (*self._tasks, task)
+            self.tasks = (*self.tasks, task)
             if self._live is None and not self._waiting:
                 self._waiting = True
                 threading.Thread(target=self._show_later, daemon=True).start()
@@ -73,23 +73,23 @@ class Screen:
     def close(self, task: Task) -> None:
         """A task is over."""
         with self._guard:
-            self._tasks = tuple(one for one in self._tasks if one is not task)
+            self.tasks = tuple(one for one in self.tasks if one is not task)
             self._rates.pop(task, None)
-            if self._live is not None and not self._tasks:
+            if self._live is not None and not self.tasks:
                 live, self._live = self._live, None
                 live.stop()
                 atexit.unregister(self._leave)
 
     def _show_later(self) -> None:
         time.sleep(DELAY)
-        if self._tasks:
+        if self.tasks:
             with contextlib.suppress(ImportError):  # of a process that is about to end
                 import rich.live
                 import rich.progress_bar
                 import rich.table  # noqa: F401
         with self._guard:
             self._waiting = False
-            if self._tasks:
+            if self.tasks:
                 self._live = self._start()
 
     def _start(self) -> Live:
@@ -124,7 +124,7 @@ class Screen:
             table.add_column(width=BAR)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(justify="right", no_wrap=True, style="dim")
-        tasks = self._tasks
+        tasks = self.tasks
         for task in tasks[-ROWS:]:
             self._add(table, task, _spinner(console), wide=wide)
         if len(tasks) > ROWS:

@@ -19,6 +19,7 @@ from hatch_docker.errors import BuildError, DaemonError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import CachePlan
 from hatch_docker.progress import Progress, silent
+from hatch_docker.screen import Screen
 from tests.fakes.bases import python_image
 
 INSPECT = "Name: default\nDriver: docker\n"
@@ -177,6 +178,22 @@ def test_a_stage_is_told_with_its_time_once(indent: int | None) -> None:
     log, told = log_of({"vertexes": [STEP]}, {"vertexes": [DONE]}, {"vertexes": [DONE]}, indent=indent)
     assert told == ["  install-numpy  1.6 s"]
     assert not log.failed
+
+
+def test_a_stage_is_on_the_screen_while_it_runs() -> None:
+    """Of a terminal; what still runs when the build ends, however it ends, goes as well."""
+    told: list[str] = []
+    screen = Screen(told.append)
+    log = Log(Progress(told.append, 0, screen))
+    begun = {**STEP, "started": DONE["started"]}
+    other = {**begun, "digest": "sha256:2", "name": "[build-project 1/1] RUN cc"}
+    log.feed(json.dumps({"vertexes": [begun, other]}))
+    assert [task.title for task in screen.tasks] == ["stage install-numpy", "stage build-project"]
+    log.feed(json.dumps({"vertexes": [DONE]}))
+    assert [task.title for task in screen.tasks] == ["stage build-project"]
+    assert told == ["   1.6 s    stage install-numpy"]
+    log.close()
+    assert not screen.tasks
 
 
 def test_a_stage_that_was_there_is_a_detail() -> None:

@@ -107,7 +107,7 @@ class PodmanLog:
         if self._cached:
             self.progress.detail(f"  {self._stage}  cached")
         else:
-            self.progress.info(f"  {self._stage}  {self.clock() - self._began:.1f} s")
+            self.progress.stage(self._stage, self.clock() - self._began)
 
     def explain(self, last: str) -> str:
         """What failed: the stage and the last lines of its step; else Podman's own last lines."""

@@ -129,11 +129,11 @@ class Log:
         if digest in self._running:
             self._running.pop(digest).__exit__(None, None, None)
         if digest not in self._cached:
-            self.progress.info(f"  {step['stage']}  {_seconds(vertex):.1f} s")
+            self.progress.stage(step["stage"], _seconds(vertex))
         elif _seconds(vertex) < LONG:
             self.progress.detail(f"  {step['stage']}  cached")
         else:
-            self.progress.info(f"  {step['stage']}  cached, fetched in {_seconds(vertex):.1f} s")
+            self.progress.stage(step["stage"], _seconds(vertex), "cached, fetched in ")
 
 
 def _seconds(vertex: dict[str, Any]) -> float:

@@ -1,0 +1,54 @@
+"""Real builds in a real terminal: what their user sees, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.terminal import Terminal, start
+from tests.integration.builds import build
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+
+def build_in(project: Path, cache: Path, columns: int, **variables: str | None) -> Terminal:
+    """A build in a terminal, to its end."""
+    terminal = start(
+        [sys.executable, "-m", "hatchling", "build", "-t", "docker"], columns=columns, cwd=project,
+        variables={"HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", **variables},
+    )  # fmt: skip
+    assert terminal.end(timeout=300) == 0
+    return terminal
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_build_on_a_terminal(columns: int, tmp_path: Path, cache: Path) -> None:
+    """The stages while they last; then what it is, why, and how to run it, with the archive in the last line."""
+    options = f'[tool.hatch-docker.env]\nCOLUMNS_OF_TEST = "{columns}"'
+    project = write_project("c-extension", tmp_path / "p", options=options)
+    build(project, cache)
+    source = project / "c_extension" / "_answer.c"
+    source.write_text(source.read_text() + f"/* {columns} {tmp_path} */\n")  # no build has had it before
+    (project / "c_extension" / "new.py").write_text(f"{columns}\n")
+    terminal = build_in(project, cache, columns)
+    assert any("building c_extension" in line for screen in terminal.seen for line in screen)
+    assert terminal.has_cursor
+    lines = terminal.lines()
+    assert re.fullmatch(r" +\d+\.\d s  building c_extension-1\.0\.0\.tar\.gz in the builder", lines[0])
+    assert max(map(len, lines)) < columns
+    archive = "dist/c_extension-1.0.0.oci.tar"
+    assert lines[-1] == archive
+    at = lines.index("changed since the build before:")
+    assert lines[at + 1] == "  your code         2 files changed: c_extension/_answer.c, c_extension/new.py"
+    assert lines[at + 2 : -1] == [
+        "run it:", f"  docker load -i {archive}", "  docker run --rm c-extension:1.0.0",
+    ]  # fmt: skip
+
+    unchanged = build_in(project, cache, columns, PYTHONPROFILEIMPORTTIME="1")
+    assert b"\x1b" not in unchanged.raw
+    assert "rich" not in [line.rpartition(b"|")[2].strip().decode() for line in unchanged.raw.splitlines()]
+    assert "nothing changed since the build before" in unchanged.lines()
