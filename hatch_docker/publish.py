@@ -20,7 +20,7 @@ from hatch_docker.plan import SignPlan
 from hatch_docker.receipt import Receipt, bare_receipt, read_receipt
 from hatch_docker.release.attachments import beside, follower
 from hatch_docker.release.deliver import NOTHING, Lower, check_destinations, deliver, failure
-from hatch_docker.release.names import repositories_of
+from hatch_docker.release.names import normalised, repositories_of
 from hatch_docker.report import write_report
 
 SUFFIX = ".oci.tar"
@@ -30,21 +30,23 @@ DIST = Path("dist")
 def push_archives(
     archives: Iterable[Path], root: Path, table: Mapping[str, Any], options: Mapping[str, str], ctx: Context
 ) -> list[str]:
-    """Push some archives, or the only one in a directory; returns their names by digest.
+    """Push some archives, or those of a directory (see `given_archives`); returns their names by digest.
 
     `table` is [tool.hatch-docker] of the project in `root`, where there is one; `options` are those of a command
     line, and count for more than the environment's variables.
     """
     from hatch_docker.config import PREFIX, load_configs
+    from hatch_docker.config_images import wanted
     from hatch_docker.defaults import sign_plan
 
     given = {PREFIX + name.upper().replace("-", "_"): value for name, value in options.items() if value}
     environ = {**ctx.environ, **given}
     configs = load_configs(table, environ, root / "pyproject.toml")
+    parts = [part for part, _config in wanted(configs, environ)] if len(configs) > 1 else []
     names: list[str] = []
-    for path in archives:
-        archive = given_archive(path)
-        config = configs.get(_part(archive), configs[""])
+    for archive in [one for path in archives for one in given_archives(path, parts)]:
+        receipt = _receipt(archive)
+        config = configs.get(receipt.part if receipt else "", configs[""])
         # A command line says what it means; templates of the table were filled in when the image was built.
         registries = configs[""].registries if options.get("registries") else config.registries
         tags = config.tags if environ.get(f"{PREFIX}TAGS") else ()
@@ -57,12 +59,39 @@ def push_archives(
     return names
 
 
-def _part(archive: Path) -> str:
-    """Which image of the project an archive is, by its receipt; "" where nothing tells."""
+def own_table(root: Path, path: Path) -> Mapping[str, Any]:
+    """[tool.hatch-docker] of the project in `root`, where an archive, or all in a directory, are of that project.
+
+    What another project built is none of its business: neither its registries nor its key are meant.
+    """
+    name = _in_pyproject(root, "project").get("name") or _in_pyproject(root, "tool", "poetry").get("name") or ""
+    archives = path.glob(f"*{SUFFIX}") if path.is_dir() else [path]
+    built = {normalised(receipt.name) if (receipt := _receipt(archive)) else "" for archive in archives}
+    return project_table(root) if name and built == {normalised(str(name))} else {}
+
+
+def project_table(root: Path) -> Mapping[str, Any]:
+    """[tool.hatch-docker] of the project in `root` as it stands, empty where there is none that can be read."""
+    return _in_pyproject(root, "tool", "hatch-docker")
+
+
+def _in_pyproject(root: Path, *names: str) -> Mapping[str, Any]:
+    import tomllib
+
+    found: Any = {}
+    with contextlib.suppress(OSError, ValueError):
+        found = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _receipt(archive: Path) -> Receipt | None:
+    """What an archive is, by the receipt beside it; None where nothing tells."""
     path = _receipt_path(archive)
     with contextlib.suppress(ImageError):
-        return read_receipt(path).part if path.is_file() else ""
-    return ""
+        return read_receipt(path) if path.is_file() else None
+    return None
 
 
 def _receipt_path(archive: Path) -> Path:
@@ -114,6 +143,21 @@ def publish(
 def given_archive(path: Path) -> Path:
     """The archive that a command line names: the file, or the only one in a directory; see `find_archive`."""
     return path if path.is_file() or (path != DIST and not path.is_dir()) else find_archive(path)
+
+
+def given_archives(path: Path, parts: Sequence[str]) -> list[Path]:
+    """The archives that a push is told of: the file, or those of a directory.
+
+    Of a project with several images all that one build left there, as far as `parts` names them and in that order; else
+    the only one.
+    """
+    receipts = {archive: _receipt(archive) for archive in sorted(path.glob(f"*{SUFFIX}"))} if path.is_dir() else {}
+    builds = {(receipt.name, receipt.version) if receipt else None for receipt in receipts.values()}
+    if len(builds) == 1:
+        found = [one for part in parts for one, receipt in receipts.items() if receipt and receipt.part == part]
+        if found:
+            return found
+    return [given_archive(path)]
 
 
 def find_archive(directory: Path) -> Path:

@@ -24,7 +24,7 @@ class DockerPublisher(PublisherInterface):
     PLUGIN_NAME = "docker"
 
     def publish(self, artifacts: list[str], options: dict[str, Any]) -> None:
-        """Push the archives named, else the only one in dist/; prints the image's names by digest."""
+        """Push the archives named, else those of dist/; prints the image's names by digest."""
         given = {key: value for key, value in options.items() if key not in HATCH_OPTIONS}
         for name in guarded(self.app, lambda: self._publish(artifacts, given)):
             self.app.display(name)
@@ -33,7 +33,7 @@ class DockerPublisher(PublisherInterface):
         from hatch_docker.context import open_context
         from hatch_docker.errors import ConfigError
         from hatch_docker.progress import open_progress
-        from hatch_docker.publish import push_archives
+        from hatch_docker.publish import project_table, push_archives
 
         root = Path(self.root)
         unknown = [*(f"-o {key}" for key in options if key not in OPTIONS), *(set(self.project_config) - {"disable"})]
@@ -42,16 +42,4 @@ class DockerPublisher(PublisherInterface):
             raise ConfigError(f"hatch publish -p docker: unknown option {unknown[0]}; `-o` takes {known}")
         ctx = open_context(os.environ, open_progress(self.app.display_warning, self.app.verbosity, os.environ))
         archives = [root / name for name in artifacts] or [root / "dist"]
-        return push_archives(archives, root, _table(root), options, ctx)
-
-
-def _table(root: Path) -> Mapping[str, Any]:
-    """[tool.hatch-docker], read as it stands: hatch's own reading of a project may make environments."""
-    import tomllib
-
-    try:
-        value: Mapping[str, Any] = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}  # hatch has read it before, and would have said so
-    table: Mapping[str, Any] = value.get("tool", {}).get("hatch-docker", {})
-    return table
+        return push_archives(archives, root, project_table(root), options, ctx)

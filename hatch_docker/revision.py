@@ -50,7 +50,8 @@ def read_revision(
 
     git = ["git", "--no-optional-locks", "-C", str(root)]
     head = ["log", "-1", "--no-show-signature", "--format=%H%n%ct%n%D", "--decorate=full"]
-    status = ["status", "--porcelain", "-z", "--", ".", *(f":(exclude,literal){path}" for path in outputs)]
+    others = [f":(exclude,literal){path}" for path in outputs]
+    status = ["status", "--porcelain", "-z", "--untracked-files=normal", "--", ".", *others]
     try:
         commit, time, names = run([*git, *head]).split("\n")[:3]
         branch = _HEAD.search(names)

@@ -17,7 +17,7 @@ from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.publish import find_archive, receipt_of
 from hatch_docker.receipt import bare_receipt, read_receipt
 from hatch_docker.release.names import PREFIX
-from tests.fakes.images import AMD64, small_image, small_index
+from tests.fakes.images import AMD64, small_image, small_index, small_layer
 from tests.fakes.registry import FakeRegistry
 
 
@@ -132,6 +132,60 @@ def test_a_directory_with_one_archive_will_do(tmp_path: Path) -> None:
     archive(tmp_path, name="app-2.0")
     with pytest.raises(ConfigError, match=r"2 archives \(app-1.0.oci.tar, app-2.0.oci.tar\): name the one"):
         find_archive(tmp_path)
+
+
+def test_the_images_of_one_build_go_together(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A project with several images is pushed as a whole; those of two builds are not guessed at."""
+    worker = small_image(small_layer("worker", b"worker"))
+    for item, part in ((small_image(), ""), (worker, "worker")):
+        path = archive(tmp_path / "dist", item, f"app-1.0{part and '.'}{part}")
+        repositories = [f"{registry.host}/app{part and '-'}{part}"]
+        with_receipt(path, item, name="my_app", version="1.0", part=part, repositories=repositories)
+    monkeypatch.chdir(tmp_path)
+    assert main(["push"]) == 1
+    assert "holds 2 archives" in capsys.readouterr().err
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "My.App"\n[tool.hatch-docker.images.worker]\n')
+    names = [f"{registry.host}/app@{small_image().digest}", f"{registry.host}/app-worker@{worker.digest}"]
+    assert main(["push"]) == 0
+    assert capsys.readouterr().out.splitlines() == names
+    monkeypatch.setenv("HATCH_DOCKER_IMAGES", "worker")
+    assert main(["push"]) == 0
+    assert capsys.readouterr().out.splitlines() == names[1:]
+    with_receipt(archive(tmp_path / "dist", name="app-2.0"), small_image(), name="my_app", version="2.0")
+    assert main(["push"]) == 1
+    assert "holds 3 archives" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pyproject", "counts"),
+    [
+        ('[project]\nname = "My.App"\n[tool.hatch-docker]\n', True),
+        ('[tool.poetry]\nname = "my-app"\n[tool.hatch-docker]\n', True),
+        ('[project]\nname = "other"\n[tool.hatch-docker]\n', False),
+        ("[tool.hatch-docker]\n", False),
+        ("tool = 3\nproject = 3", False),
+        ("[[", False),
+    ],
+)
+def test_the_project_s_table_counts_for_its_own_archives(
+    pyproject: str, counts: bool, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with `hatch publish`: what it wants signed is not pushed unsigned; another project's is not its business."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cosign").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path)
+    options = f'registries = ["{registry.host}/mine"]\nsign = {{ key = "cosign.key" }}\n' if "]\n" in pyproject else ""
+    (tmp_path / "pyproject.toml").write_text(pyproject + options)
+    path = archive(tmp_path)
+    with_receipt(path, small_image(), name="my_app", repositories=[f"{registry.host}/receipt"])
+    assert main(["push", str(path)]) == (1 if counts else 0)  # there is no such key
+    assert ("receipt" in registry.repositories) == (not counts)
+    (tmp_path / "pyproject.toml").write_text((pyproject + options).replace("sign =", "labels ="))
+    assert main(["push", str(path)]) == 0
+    assert ("mine" in registry.repositories) == counts
 
 
 def test_a_receipt_of_another_image_is_not_believed(tmp_path: Path) -> None:
