@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,48 @@ def test_one_registry_fails_and_the_next_run_goes_on(
         again = build(made, cache, verb="docker:push")
         assert flaky.count("PUT", "/blobs/") == 3  # the SBOM and the provenance, which were not there
         assert deliveries(again)[0]["sent"] == 0
+
+
+def start(made: Path, cache: Path) -> subprocess.Popen[str]:
+    environ = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "docker:push"]
+    return subprocess.Popen(
+        command, cwd=made, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_a_push_that_was_killed_goes_on(tmp_path: Path, cache: Path) -> None:
+    """When the blobs were there and the manifest was not: no blob is sent a second time."""
+    with FakeRegistry() as registry:
+        registry.fault("PUT", "/manifests/", "hang")
+        made = project(tmp_path / "p", f"{registry.host}/killed")
+        process = start(made, cache)
+        while registry.count("PUT", "/manifests/") == 0:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        process.kill()
+        process.communicate()
+        there = set(registry.repository("killed").blobs)
+        registry.requests.clear()
+        again = build(made, cache, verb="docker:push")
+        assert registry.count("PUT", "/blobs/") == len(registry.repository("killed").blobs) - len(there) == 3
+        assert {layer["digest"] for layer in again.receipt["platforms"][0]["layers"]} < there
+
+
+def test_two_pushes_of_one_project_at_once(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
+    """Two jobs of one pipeline: both succeed, and everything is there once."""
+    made = project(tmp_path / "p", f"{servers[0].host}/twice", f"{servers[1].host}/twice")
+    (made / "hello.py").write_text(f"def main(): print({str(tmp_path)!r})\n")
+    both = [start(made, cache) for _ in range(2)]
+    for process in both:
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+    for server in servers:
+        name = f"{server.host}/twice"
+        found = json.loads(run(need("oras"), "discover", "--plain-http", "--format", "json", f"{name}:latest"))
+        assert sorted(one["artifactType"].rpartition(".")[2] for one in found["manifests"]) == [
+            "cyclonedx+json", "in-toto+json",
+        ]  # fmt: skip
 
 
 def test_what_hatch_itself_says_and_returns(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
