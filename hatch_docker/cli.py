@@ -11,9 +11,23 @@ from hatch_docker.doors import hatchling_errors
 from hatch_docker.ending import stoppable
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.progress import plain
-from hatch_docker.verbs import clean, inspect, load, lock, make, push, rebase, schema, verify, verify_signature
+from hatch_docker.verbs import (
+    clean,
+    diff,
+    inspect,
+    load,
+    lock,
+    make,
+    push,
+    rebase,
+    schema,
+    verify,
+    verify_signature,
+    why,
+)
 
-VERBS = (make, inspect, lock, load, rebase, push, verify, verify_signature, clean, schema)  # as `--help` lists them
+# As `--help` lists them.
+VERBS = (make, inspect, why, diff, lock, load, rebase, push, verify, verify_signature, clean, schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,11 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with stoppable(), hatchling_errors():
-            options.run(options)
+            status: int | None = options.run(options)
     except HatchDockerError as error:
         sys.stderr.write(plain(f"hatch-docker: {error}\n"))
         return error.exit_status
-    return 0
+    return status or 0
 
 
 def _parser() -> argparse.ArgumentParser:

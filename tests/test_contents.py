@@ -57,7 +57,7 @@ def others(*layers: Layer, commands: Iterable[str] = (), **config: Any) -> Image
 
 def dist(name: str, version: str, files: dict[str, int], *lines: str, site: str = SITE) -> list[Entry]:
     """An installed distribution as pip leaves it: modules of some sizes, METADATA and RECORD."""
-    info = f"{name}-{version}.dist-info"
+    info = f"{name.replace('-', '_')}-{version}.dist-info"
     record = "".join(f"{path},,\n" for path in [*files, f"{info}/METADATA", f"{info}/RECORD"])
     return [
         *(file(f"{site}/{path}", bytes(size)) for path, size in files.items() if not path.startswith("..")),

@@ -28,7 +28,8 @@ TITLES = {
 class File:
     """A member of a layer that is no directory. `package` is a number in `Contents.packages`, -1 for none.
 
-    `layer` counts from 0. `kind` is one of those above, REMOVED for what a later layer took away or replaced.
+    `layer` counts from 0. `kind` is one of those above, REMOVED for what a later layer took away or replaced. `digest`
+    is the SHA-256 of its content, of a symlink's of its target, where that was asked for.
     """
 
     path: str
@@ -37,7 +38,9 @@ class File:
     kind: str
     package: int = -1
     link: bool = False       # symlinks and hard links, which take no room
-    digest: bytes = b""      # SHA-256 of the content, where it was asked for
+    mode: int = 0
+    owner: tuple[int, int] = (0, 0)
+    digest: bytes = b""
 
     @property
     def shown(self) -> bool:

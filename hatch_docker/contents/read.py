@@ -34,6 +34,7 @@ OURS = re.compile(r"hatch-docker (?P<kind>base|system|dependencies|project|files
 CHUNK = 1 << 20
 _APPLICATION = ("app/", "code/", "srv/", "src/", "home/", "workspace/", "usr/src/", "opt/")
 _INTERPRETER = re.compile(r"(?P<prefix>(?:.*/)?)lib/python(?P<short>3\.\d{1,2})/os\.py")
+_HIDDEN = re.compile(r"(?:home/[^/]+|root)/\.")  # what adduser and tools leave there
 _SITE = re.compile(r"(?:^|/)lib/python(?P<short>3\.\d{1,2})/site-packages/")
 _DEBIAN = re.compile(r"(?:lib)?python3\.\d+-minimal")
 
@@ -129,7 +130,7 @@ def _python_version(image: Image, finds: Mapping[str, Any], shown: Iterable[str]
     told += [package["version"] for find in finds.values() if find["kind"] == "system"
              for package in find["packages"] if _DEBIAN.fullmatch(package["name"])]  # fmt: skip
     full = (re.match(r"3\.\d+\.\d+", version) for version in told)
-    return next((match[0] for match in full if match and match[0].startswith(f"{short}.")), f"{short}.0")
+    return next((match[0] for match in full if match and match[0].startswith(f"{short}.")), short)
 
 
 def _found(
@@ -175,7 +176,7 @@ def _interpreter(finds: Mapping[str, Any], shown: Mapping[str, Member], python: 
              (package["name"] for package in find["packages"])]  # fmt: skip
     if not python or any(_DEBIAN.fullmatch(name) or name == "python3" for name in names):
         return []
-    short = python.rpartition(".")[0]
+    short = ".".join(python.split(".")[:2])
     places = [path for path in shown if (match := _INTERPRETER.fullmatch(path)) and match["short"] == short]
     return [Found("interpreter", "python", python, min(places), ())] if places else []
 
@@ -207,7 +208,7 @@ def _owners(
             assert match is not None
             prefix, short = re.escape(match["prefix"]), re.escape(match["short"])
             return _Owners(paths, (re.compile(
-                rf"{prefix}(?:lib/(?:python{short}/(?!site-packages/)|libpython3|pkgconfig/python)|include/python{short}/|"
+                rf"{prefix}(?:lib/(?:python{short}/(?!site-packages/)|(?:[^/]+/)?libpython3|pkgconfig/python)|include/python{short}/|"
                 rf"bin/(?:python|pydoc|idle|2to3)[^/]*|share/man/man1/python)"
             ), number))
     return _Owners(paths, None)
@@ -230,11 +231,14 @@ def _files(
             continue
         package = owners.of(entry.path) if member.shown else -1
         if not kind:
-            yours = entry.path.startswith(places) and not entry.path.startswith(venvs)
+            yours = entry.path.startswith(places) and not entry.path.startswith(venvs) and not _HIDDEN.match(entry.path)
             kind = kinds[package] if package >= 0 else PROJECT if yours else OTHER
+        digest = entry.content if isinstance(entry.content, bytes) else b""
+        if entry.kind == "symlink":
+            digest = hashlib.sha256(entry.target.encode(errors="surrogateescape")).digest()
         files.append(File(
             entry.path, entry.size, member.layer, kind if member.shown else REMOVED, package, entry.kind != "file",
-            entry.content if isinstance(entry.content, bytes) else b"",
+            entry.mode, (entry.uid, entry.gid), digest,
         ))  # fmt: skip
     return tuple(files), kinds
 
