@@ -23,7 +23,6 @@ GUARD = "HATCH_DOCKER_BUILDER_STAGE"
 OPTIONS = frozenset({
     "dependencies", "enable-by-default", "require-runtime-dependencies", "require-runtime-features",
 })  # fmt: skip
-CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # of CACHEDIR.TAG, bford.info/cachedir
 
 
 class DockerBuildHook(BuildHookInterface[BuilderConfig]):
@@ -85,22 +84,15 @@ def passing(directory: Path) -> bool:
 
     A directory below a project's is that project's, also where the project itself is in such a place.
     """
+    from hatch_docker.outputs import is_cache
+
     temporary = Path(tempfile.gettempdir()).resolve()
     for place in (directory.resolve(), *directory.resolve().parents):
         if (place / "pyproject.toml").is_file():
             return False
-        if _is_cache(place) or (place.parent == temporary and _is_made_by_tempfile(place)):
+        if is_cache(place) or (place.parent == temporary and _is_made_by_tempfile(place)):
             return True
     return False
-
-
-def _is_cache(place: Path) -> bool:
-    tag = place / "CACHEDIR.TAG"
-    try:
-        with tag.open("rb") as stream:
-            return stream.read(len(CACHE_TAG)) == CACHE_TAG
-    except OSError:
-        return False
 
 
 def _is_made_by_tempfile(place: Path) -> bool:

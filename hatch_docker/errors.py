@@ -13,6 +13,7 @@
     │   └── TransientError      it kept failing in a way that may pass; exit status 75 (EX_TEMPFAIL)
     │       └── OfflineError    it was not asked, because the user said so
     ├── DaemonError             Docker or Podman answered with a failure
+    │   └── LostError           it was there, and is gone in the midst of a build; exit status 75
     ├── ProgramError            a program we ran is missing or failed
     └── StoreError              the cache or an output directory cannot be read or written
 
@@ -86,6 +87,12 @@ class OfflineError(TransientError):
 
 class DaemonError(HatchDockerError):
     """Docker or Podman failed."""
+
+
+class LostError(DaemonError):
+    """A builder ended, or the connection to it, while it built."""
+
+    exit_status = 75
 
 
 class ProgramError(HatchDockerError):

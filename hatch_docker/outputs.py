@@ -18,6 +18,7 @@ from typing import BinaryIO
 from hatch_docker.errors import StoreError
 
 TRIES = 100      # to remove a tree that is still being filled
+CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # of CACHEDIR.TAG, bford.info/cachedir
 HOLD_TIME = 5.0  # seconds within which an unfinished output is held by its writer
 
 # What this process has not finished yet, in whatever thread: to be removed also where a thread is not waited for.
@@ -96,6 +97,26 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             temporary.replace(path)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def is_cache(directory: Path) -> bool:
+    """Whether a directory says that it is some tool's cache, which nothing takes for a part of a project."""
+    try:
+        with (directory / "CACHEDIR.TAG").open("rb") as stream:
+            return stream.read(len(CACHE_TAG)) == CACHE_TAG
+    except OSError:
+        return False
+
+
+def tag_cache(directory: Path) -> None:
+    """Make a directory that says it is a cache, to git too; one that holds more than a layout of images is left."""
+    with contextlib.suppress(OSError):
+        if not (directory / "oci-layout").is_file() and any(directory.iterdir()):
+            return
+    with replacing(directory / "CACHEDIR.TAG") as stream:
+        stream.write(CACHE_TAG + b"\n# A cache of hatch-docker's builds.\n")
+    with replacing(directory / ".gitignore") as stream:
+        stream.write(b"*\n")
 
 
 def check_free(path: Path) -> None:

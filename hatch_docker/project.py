@@ -180,8 +180,23 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     root = Path(builder.root)
 
     def included() -> Iterator[IncludedFile]:
+        return (_checked(file, root) for file in files() if not left_out(file))
+
+    def left_out(file: IncludedFile) -> bool:
         # What pins a build is no part of what is built: a new lock would have everything compiled again.
-        return (_checked(file, root) for file in files() if file.relative_path != PINS_NAME)
+        if file.relative_path == PINS_NAME:
+            return True
+        # Nor is a cache, which is large, and another one after each build; what was named by force is.
+        return builder.PLUGIN_NAME == "sdist" and bool(file.relative_path) and cached(Path(file.path).parent)
+
+    @functools.cache
+    def cached(directory: Path) -> bool:
+        """Whether a directory of the project is a tool's cache, or in one."""
+        from hatch_docker.outputs import is_cache
+
+        if directory == root or not directory.is_relative_to(root):
+            return False
+        return is_cache(directory) or cached(directory.parent)
 
     builder.recurse_included_files = included  # type: ignore[method-assign]
     (artifact,) = builder.build(

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "context": {"leaks", "pins", "progress", "store", "transport"},
     # what the user said, what the project is, and what follows from both
     "config": {"config", "errors"},
-    "project": {"errors", "process", "release.licences", "revision", "wheels.secrets"},
+    "project": {"errors", "outputs", "process", "release.licences", "revision", "wheels.secrets"},
     "revision": {"errors", "process"},
     "release": {"release", "__init__", "answers", "engines", "errors", "oci", "plan", "project", "wheels", *HANDS},
     "needs": {"errors", "project", "release.names"},

@@ -17,12 +17,13 @@ import pytest
 
 from hatch_docker import build_hook
 from hatch_docker.bases import Base, Interpreter
-from hatch_docker.build_hook import CACHE_TAG, passing, project_root, why_not
+from hatch_docker.build_hook import passing, project_root, why_not
 from hatch_docker.doors import open_plan
 from hatch_docker.engines import Built, WheelNote
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.model import Platform
 from hatch_docker.oci.mutate import make_index, scratch
+from hatch_docker.outputs import CACHE_TAG
 from hatch_docker.plan import BasePlan
 from hatch_docker.project import given_source, open_source
 from hatch_docker.receipt import make_receipt

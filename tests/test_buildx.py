@@ -7,20 +7,25 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from hatch_docker.context import Context, open_context
 from hatch_docker.engines.buildx import Buildx, Order, find_builder, load_handed
+from hatch_docker.engines.dockerfile import Group
 from hatch_docker.engines.podman import Podman, PodmanLog
 from hatch_docker.engines.rawjson import Log
-from hatch_docker.engines.recipe import Handed
-from hatch_docker.errors import BuildError, DaemonError
+from hatch_docker.engines.recipe import Handed, Job, Part, proxies_of
+from hatch_docker.errors import BuildError, DaemonError, LostError
 from hatch_docker.oci.model import Platform
-from hatch_docker.plan import CachePlan
+from hatch_docker.plan import BuildPlan, CachePlan
 from hatch_docker.progress import Progress, silent
 from hatch_docker.screen import Screen
 from tests.fakes.bases import python_image
+
+if TYPE_CHECKING:
+    from hatch_docker.wheels.sdist import Sdist
 
 INSPECT = "Name: default\nDriver: docker\n"
 
@@ -72,6 +77,31 @@ def test_what_is_missing_is_one_line_with_a_way_out(
     assert message in str(error.value)
     assert 'engine = "embedded"' in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_podman_is_named_where_docker_cannot_and_it_is_there(tmp_path: Path) -> None:
+    ctx = shims(tmp_path, docker=docker("buildx v0.11.2 0"), podman="")
+    with pytest.raises(DaemonError, match=r'buildx 0.11 is too old.*; or set builder = "podman", which is here$'):
+        find_builder("", ctx)
+
+
+def test_a_docker_that_is_podman_is_taken_for_what_it_is(tmp_path: Path) -> None:
+    """As Debian's and Fedora's podman-docker have it: its buildx is buildah."""
+    found = find_builder("", shims(tmp_path, docker=docker("buildah 1.39.3")))
+    assert found == Podman(str(tmp_path / "bin/docker"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("BUILDX_BUILDER", 'ERROR: no builder "none" found'),
+        ("DOCKER_CONTEXT", 'context "none": context not found: open /root/.docker/contexts/meta/9e/meta.json'),
+    ],
+)
+def test_a_builder_that_a_variable_names_is_named(variable: str, said: str, tmp_path: Path) -> None:
+    ctx = shims(tmp_path, docker=docker(inspect=said, fails=True))
+    with pytest.raises(DaemonError, match="buildx has no builder 'none'; `docker buildx ls` lists them"):
+        find_builder("", replace(ctx, environ={**ctx.environ, variable: "none"}))
 
 
 def test_docker_comes_first_and_podman_where_it_is_alone(tmp_path: Path) -> None:
@@ -140,7 +170,44 @@ def test_what_fails_before_any_step_is_one_line(said: str, message: str, tmp_pat
 
 
 def order(path: Path) -> Order:
-    return Order(path, path, path, Platform("linux", "amd64"), (), CachePlan(), path, ())
+    return Order(path, path, path / "out", Platform("linux", "amd64"), (), CachePlan(), path, ())
+
+
+@pytest.mark.parametrize(
+    ("driver", "expected"),
+    [
+        ("docker", "--context far buildx build --target=export --output=type=local,dest=out"),
+        ("remote", "buildx build --target=export --output=type=local,dest=out --builder=far"),
+        ("docker-container", "buildx build --target=export --output=type=local,dest=out --builder=far"),
+        ("kubernetes", "buildx build --target=export --output=type=local,dest=out --builder=far"),
+    ],
+)
+def test_what_each_driver_is_told(driver: str, expected: str, tmp_path: Path) -> None:
+    """A daemon's builder is named by its context, or Docker refuses. An image goes to the others as a layout."""
+    ctx = shims(tmp_path, docker=f'echo "$*" >> {tmp_path}/said')
+    image = python_image()
+    handed = Handed("hatch-docker/base:1", image)
+    found = Buildx(str(tmp_path / "bin/docker"), "far", driver)
+    found.build(replace(order(tmp_path), handed=(handed,), proxies={"http_proxy": "http://proxy:1"}), ctx)
+    *loading, command = (tmp_path / "said").read_text().splitlines()
+    options = command.split()
+    assert [one for one in options if one in expected.split()] == expected.split()
+    assert {"--progress=rawjson", "--provenance=false", "--build-arg=http_proxy=http://proxy:1"} <= set(options)
+    layouts = [one for one in options if one.startswith("--build-context=hatch-docker/base:1=oci-layout:///")]
+    assert [one.rpartition("@")[2] for one in layouts] == ([image.digest] if found.far else [])
+    assert loading == ([] if found.far else [
+        "--context far image inspect --format {{.Id}} hatch-docker/base:1",
+    ])  # fmt: skip
+
+
+def test_a_build_s_proxies_are_this_machine_s_but_those_on_it(tmp_path: Path) -> None:
+    """For stages with a network alone, without logins, and none that a stage could not reach."""
+    environ = {"http_proxy": "http://proxy:1", "HTTPS_PROXY": "127.0.0.1:3128", "no_proxy": "a,b"}
+    environ |= {"https_proxy": "http://me:secret@proxy:1"}
+    job = Job(cast("Sdist", None), BuildPlan(True, network=True), (), ())
+    part = Part(Group("x", "project", ()), job=job)
+    assert proxies_of([part], environ) == {"http_proxy": "http://proxy:1", "no_proxy": "a,b"}
+    assert proxies_of([replace(part, job=replace(job, plan=BuildPlan(True, network=False)))], environ) == {}
 
 
 def test_a_login_that_a_cache_needs_is_hidden_where_buildx_says_it(tmp_path: Path) -> None:
@@ -264,6 +331,63 @@ def test_a_failed_step_shows_its_last_20_lines(indent: int | None) -> None:
     told = log.explain().splitlines()
     assert told[0] == "stage install-numpy failed (exit status 1):"
     assert told[1:] == [f"line {number}" for number in range(10, 30)]
+
+
+SECRET = "s3cret-0123456789"
+
+
+def said(text: str, vertex: str = "sha256:1") -> dict[str, object]:
+    """A piece of what a step says."""
+    return {"logs": [{"vertex": vertex, "stream": 1, "data": base64.b64encode(text.encode()).decode()}]}
+
+
+def test_secrets_are_hidden_wherever_a_step_says_them() -> None:
+    """Also in two pieces, in what failed, and in a last line without an end."""
+    told: list[str] = []
+    log = Log(Progress(told.append, 1), [SECRET])
+    error = {**STEP, "error": f'process "{SECRET}" did not complete successfully: exit code: 1'}
+    for value in (
+        {"vertexes": [{**STEP, "started": DONE["started"]}]}, said(f"a {SECRET[:7]}"), said(f"{SECRET[7:]} b\nc"),
+        said(f"error: {SECRET}"), {"vertexes": [error]},
+    ):  # fmt: skip
+        log.feed(json.dumps(value))
+    log.feed(f"ERROR: {SECRET}")
+    assert log.explain().splitlines() == ["stage install-numpy failed (exit status 1):", "a *** b", "cerror: ***"]
+    assert SECRET not in "\n".join([*told, *log.other])
+    assert "a *** b" in told
+
+
+def test_a_letter_in_two_pieces_stays_one() -> None:
+    log, _ = log_of({"vertexes": [{**STEP, "error": "exit code: 1"}]})
+    for piece in ("ő".encode()[:1], "ő".encode()[1:] + b"\n"):
+        log.feed(json.dumps({"logs": [{"vertex": "sha256:1", "data": base64.b64encode(piece).decode()}]}))
+    assert log.explain().endswith("\nő")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("", "exit code: 137"), ("g++: fatal error: Killed signal terminated program cc1plus\n", "exit code: 1")],
+)
+def test_a_builder_without_memory_is_suspected(text: str, error: str) -> None:
+    log, _ = log_of(said(text), {"vertexes": [{**STEP, "error": f"did not complete successfully: {error}"}]})
+    assert "; something killed it: has the builder too little memory?" in log.explain()
+
+
+def test_a_lost_builder_shows_what_it_said_last(tmp_path: Path) -> None:
+    """Of the step that spoke last; the status is that of what may pass."""
+    other = {"digest": "sha256:2", "name": "[install-other 2/2] RUN x", "started": DONE["started"]}
+    lines = "".join(f"line {number}\n" for number in range(30))
+    values = [{"vertexes": [{**STEP, "started": DONE["started"]}, other]}, said(lines), said("line 30")]
+    gone = "ERROR: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF"
+    (tmp_path / "said").write_text("\n".join([*map(json.dumps, values), gone]))
+    ctx = shims(tmp_path, docker=f"{shutil.which('cat')} {tmp_path}/said >&2; exit 1")
+    with pytest.raises(LostError) as error:
+        Buildx(str(tmp_path / "bin/docker"), "far", "remote").build(order(tmp_path), ctx)
+    first, *told = str(error.value).splitlines()
+    assert first.startswith("the builder was lost in stage install-numpy (failed to receive status: ")
+    assert first.endswith("EOF); build again:")
+    assert told == [f"line {number}" for number in range(11, 31)]
+    assert error.value.exit_status == 75
 
 
 def test_another_machines_programs_are_no_riddle() -> None:

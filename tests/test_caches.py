@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from hatch_docker.builder import DockerBuilder
 from hatch_docker.config import load_config
 from hatch_docker.engines.buildx import OLDEST
 from hatch_docker.engines.caches import GHA_RESULTS, buildx_caches, podman_caches
 from hatch_docker.errors import ConfigError
+from hatch_docker.outputs import is_cache, tag_cache
 from hatch_docker.plan import CachePlan
+from hatch_docker.project import open_source
+from hatch_docker.revision import read_revision
+from hatch_docker.wheels.tree import read_tree
 from tests.fakes.bases import context
+from tests.projects import write_project
 
 SECRET = "s3cret-0123456789"
 REGISTRY = {"type": "registry", "ref": "registry.example/app:cache"}
@@ -77,6 +86,42 @@ def test_a_local_cache_is_the_project_s_and_may_be_empty_at_first(tmp_path: Path
         f'--cache-from=type=local,"src={tmp_path}/p/a,b"', f"--cache-to=type=local,dest={tmp_path}/p/out,mode=min",
     ]  # fmt: skip
     assert lines == ["  nothing in the cache none yet"]
+
+
+def test_a_local_cache_says_that_it_is_one(tmp_path: Path) -> None:
+    """So that it is in no sdist and makes no checkout dirty; what is no cache is left alone."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/a.md").write_text("a")
+    plan = caches(targets=["type=local,dest=kept", "type=local,dest=docs"])
+    for _ in range(2):
+        buildx_caches(plan, tmp_path, OLDEST, context(tmp_path / "cache"))
+    assert is_cache(tmp_path / "kept")
+    assert (tmp_path / "kept/.gitignore").read_text() == "*\n"
+    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["a.md"]
+    for name in ("CACHEDIR.TAG", ".gitignore"):  # as an earlier version of us wrote it
+        (tmp_path / "kept" / name).unlink()
+    (tmp_path / "kept/oci-layout").write_text("{}")
+    buildx_caches(plan, tmp_path, OLDEST, context(tmp_path / "cache"))
+    assert is_cache(tmp_path / "kept")
+
+
+def test_a_cache_is_in_no_sdist_and_makes_nothing_dirty(tmp_path: Path) -> None:
+    """It is large, and another one after each build: the wheel would be compiled anew each time."""
+    project = write_project("vcs-version", tmp_path / "p")
+    tag_cache(project / "kept")
+    (project / "kept/blobs").mkdir()
+    (project / "kept/blobs/blob").write_text("x")
+    with tarfile.open(open_source(DockerBuilder(str(project)), tmp_path).sdist()) as sdist:
+        names = sdist.getnames()
+    assert any(name.endswith("/pyproject.toml") for name in names)
+    assert not [name for name in names if "kept" in name]
+    revision = read_revision(project, os.environ)
+    assert revision is not None
+    assert revision.dirty == ()
+    for _ in range(2):  # with git, and without
+        assert "pyproject.toml" in read_tree(project, versioned=False).files
+        assert not [name for name in read_tree(project, versioned=False).files if "kept" in name]
+        shutil.rmtree(project / ".git", ignore_errors=True)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from hatch_docker.engines.recipe import (
     compiler_of,
     lent_to,
     make_job,
+    proxies_of,
     renamed,
     stage_base,
     stages_of,
@@ -228,7 +229,10 @@ def _run(site: _Site, parts: Sequence[Part], work: Path, out: Path) -> None:
     secret_variables(secrets, ctx.environ)
     if ssh:
         check_agent(ctx.environ)
-    order = Order(dockerfile, context, out, base.platform, tuple(handed), plan.cache, site.source.root, secrets, ssh)
+    order = Order(
+        dockerfile, context, out, base.platform, tuple(handed), plan.cache, site.source.root, secrets, ssh,
+        proxies_of(parts, ctx.environ),
+    )
     try:
         builder.build(order, ctx)
     except BuildError as failure:

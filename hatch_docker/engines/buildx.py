@@ -10,26 +10,32 @@ import contextlib
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from hatch_docker.engines.caches import CACHE_SECRETS, buildx_caches
+from hatch_docker.engines.reach import WAY_OUT, check_reachable
 from hatch_docker.engines.recipe import Handed
-from hatch_docker.errors import BuildError, DaemonError, ProgramError
+from hatch_docker.errors import BuildError, DaemonError, LostError, ProgramError
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import CachePlan
-from hatch_docker.process import ProcessFailed, run
+from hatch_docker.process import ProcessFailed, redact, run
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
+    from hatch_docker.engines.rawjson import Log
 
 OLDEST = (0, 13)  # of buildx: --progress=rawjson
-WAY_OUT = 'or set engine = "embedded", which needs neither Docker nor Podman'
+NO_DAEMON = (
+    "Cannot connect to the Docker daemon|connection refused|no such host|timeout|is the docker|error during connect"
+    "|deadline exceeded"
+)
+LOST = r"error reading from server|code = Unavailable|transport is closing|connection reset|broken pipe|\bEOF\b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class Order:
     root: Path                                # the project's, where paths of caches start
     secrets: tuple[str, ...]                  # names of environment variables
     ssh: bool = False                         # this machine's SSH agent may be asked
+    proxies: Mapping[str, str] = field(default_factory=dict)  # variables of stages that use the network
 
 
 class Builder(Protocol):
@@ -78,21 +85,32 @@ def find_builder(name: str, ctx: Context) -> Builder:
         raise DaemonError(
             f'engine = "buildkit" needs Docker with buildx, or Podman, and neither is in PATH; install one, {WAY_OUT}'
         )
-    return _inspect(docker, name, ctx)
+    try:
+        return _inspect(docker, name, ctx)
+    except DaemonError as error:
+        if name or not podman:
+            raise
+        raise DaemonError(f'{error}; or set builder = "podman", which is here') from None
 
 
-def _inspect(docker: str, name: str, ctx: Context) -> Buildx:
+def _inspect(docker: str, name: str, ctx: Context) -> Builder:
     """A builder of buildx; raises DaemonError, also for a buildx that is missing or too old."""
     try:
-        found = re.search(r"\bv?(\d+)\.(\d+)\.", run([docker, "buildx", "version"], env=ctx.environ, timeout=20))
+        said = run([docker, "buildx", "version"], env=ctx.environ, timeout=20)
     except ProgramError:
         raise DaemonError(
             f"docker is here, but its buildx is not; install it (docker-buildx, docker-buildx-plugin), {WAY_OUT}"
         ) from None
+    if said.startswith("buildah "):  # the package podman-docker
+        from hatch_docker.engines.podman import Podman
+
+        return Podman(docker)
+    found = re.search(r"\bv?(\d+)\.(\d+)\.", said)
     version = (int(found[1]), int(found[2])) if found else OLDEST
     if version < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise DaemonError(f"docker buildx {version[0]}.{version[1]} is too old; get {oldest} or newer, {WAY_OUT}")
+    check_reachable(name, ctx)
     try:
         text = run([docker, "buildx", "inspect", *([name] if name else [])], env=ctx.environ, timeout=30)
     except ProgramError as error:
@@ -100,10 +118,14 @@ def _inspect(docker: str, name: str, ctx: Context) -> Buildx:
     failed = re.search(r"^Error:\s*(.+)$", text, re.MULTILINE)
     if failed:
         raise _refusal(failed[1], name)
-    driver = re.search(r"^Driver:\s*(\S+)", text, re.MULTILINE)
+    facts = dict(re.findall(r"^(Name|Driver):[ \t]*(\S+)$", text.partition("\nNodes:")[0], re.MULTILINE))
+    name, driver = facts.get("Name", name or "default"), facts.get("Driver", "docker")
+    if driver == "remote" and set(re.findall(r"^Status:\s*(\S+)", text, re.MULTILINE)) == {"inactive"}:
+        where = ", ".join(re.findall(r"^Endpoint:\s*(\S+)", text, re.MULTILINE))
+        raise DaemonError(f"builder {name!r} at {where} does not answer; see that BuildKit runs there, {WAY_OUT}")
     nodes = re.findall(r"^Platforms:\s*(\S.*)$", text, re.MULTILINE)
     known = [platform.strip(" *") for node in nodes for platform in node.split(",")]
-    return Buildx(docker, name, driver[1] if driver else "docker", version, tuple(known))
+    return Buildx(docker, name, driver, version, tuple(known))
 
 
 def _refusal(said: str, name: str, program: str = "docker buildx") -> DaemonError:
@@ -115,13 +137,16 @@ def _refusal(said: str, name: str, program: str = "docker buildx") -> DaemonErro
             f"tool.hatch-docker.cache.to: {line}; name a builder that can (builder = ...), or turn on Docker's "
             "containerd image store"
         )
-    if re.search(r"no builder .* found|failed to find driver", said):
-        return DaemonError(f"buildx has no builder {name!r}; `docker buildx ls` lists them, {WAY_OUT}")
+    if re.search(r"no builder .* found|failed to find driver|context not found", said):
+        named = re.search(r'"(.+?)"', said)
+        missing = name or (named[1] if named else "")
+        return DaemonError(f"buildx has no builder {missing!r}; `docker buildx ls` lists them, {WAY_OUT}")
     if "permission denied" in said and "docker" in said:
         return DaemonError(
             f"this user may not talk to Docker ({line}); join the group docker, use rootless Docker, {WAY_OUT}"
         )
-    if re.search(r"Cannot connect to the Docker daemon|connection refused|no such host|timeout|is the docker", said):
+    if re.search(NO_DAEMON, said):
+        line = line.rpartition("stderr=")[2] if "stderr=" in line else line  # of ssh, behind what it was told
         return DaemonError(f"no Docker daemon answers ({line}); start it or set DOCKER_HOST, {WAY_OUT}")
     look = f"look at `docker buildx inspect{f' {name}' if name else ''}`, " if program == "docker buildx" else ""
     return DaemonError(f"{program} cannot build: {line}; {look}{WAY_OUT}")
@@ -129,7 +154,7 @@ def _refusal(said: str, name: str, program: str = "docker buildx") -> DaemonErro
 
 @dataclass(frozen=True, slots=True)
 class Buildx:
-    """`docker buildx build`, by the default builder or one of a name."""
+    """`docker buildx build`, by a builder of a name."""
 
     program: str
     name: str
@@ -142,40 +167,52 @@ class Buildx:
         """See Builder. A builder of the driver `docker` is a daemon."""
         return self.driver != "docker"
 
+    @property
+    def docker(self) -> list[str]:
+        """Docker's program, for the daemon: a builder of the driver `docker` has the name of the daemon's context."""
+        return [self.program] if self.far else [self.program, "--context", self.name]
+
     def build(self, order: Order, ctx: Context) -> None:
         """See Builder."""
         from hatch_docker.engines.rawjson import Log
 
         command = [
-            self.program, "buildx", "build", "--progress=rawjson", "--target=export", f"--platform={order.platform}",
-            f"--file={order.dockerfile}", f"--output=type=local,dest={order.out}", "--provenance=false",
-            *([f"--builder={self.name}"] if self.name else []),
+            *self.docker, "buildx", "build", "--progress=rawjson", "--target=export", f"--platform={order.platform}",
+            f"--file={order.dockerfile}", f"--output=type=local,dest={order.out.name}", "--provenance=false",
+            *([f"--builder={self.name}"] if self.far else []),
             *(f"--secret=id={name},env={name}" for name in order.secrets), *(["--ssh=default"] if order.ssh else []),
+            *(f"--build-arg={name}={value}" for name, value in order.proxies.items()),
             *buildx_caches(order.cache, order.root, self.version, ctx),
         ]  # fmt: skip
         for handed in order.handed:
             command += self._hand_over(handed, ctx)
         secrets = [ctx.environ[name] for name in (*order.secrets, *CACHE_SECRETS) if ctx.environ.get(name)]
-        log = Log(ctx.progress)
+        log = Log(ctx.progress, secrets)
+        where = "Docker" if self.name == "default" else self.name
         try:
-            with ctx.progress.task(f"building in {self.name or 'Docker'}"), contextlib.closing(log):
-                run([*command, str(order.context)], env=ctx.environ, log=log.feed, secrets=secrets)
+            with ctx.progress.task(f"building in {where}"), contextlib.closing(log):
+                # A path may hold a comma, the exporter's none: so it is relative. What is said is in base64 yet.
+                run([*command, str(order.context)], env=ctx.environ, cwd=order.out.parent, log=log.feed)
         except ProcessFailed as failure:
-            if log.failed.startswith(("[internal] booting", "[internal] waiting")):
-                raise DaemonError(
-                    f"builder {self.name!r} (driver {self.driver}) does not start: {log.error}; "
-                    f"`docker buildx inspect --bootstrap {self.name}` tells more, {WAY_OUT}"
-                ) from None
-            if log.failed:
-                raise BuildError(log.explain()) from None
-            said = "\n".join(log.other) or failure.output
-            raise _refusal(said, self.name) from None
+            raise self._failure(log, redact(failure.output, secrets)) from None
+
+    def _failure(self, log: Log, last: str) -> BuildError | DaemonError:
+        """What a failure means; `last` is what the program said at the end."""
+        if log.failed.startswith(("[internal] booting", "[internal] waiting")):
+            return DaemonError(
+                f"builder {self.name!r} (driver {self.driver}) does not start: {log.error}; "
+                f"`docker buildx inspect --bootstrap {self.name}` tells more, {WAY_OUT}"
+            )
+        said = "\n".join(log.other) or last
+        lost = re.search(rf"^(?:ERROR: )?(.*(?:{LOST}).*)$", said, re.MULTILINE)
+        if lost and (message := log.lost(lost[1])):
+            return LostError(message)
+        return BuildError(log.explain()) if log.failed else _refusal(said, self.name)
 
     def _hand_over(self, handed: Handed, ctx: Context) -> list[str]:
         """Have an image where FROM finds it: loaded into the daemon, or as a layout beside the context."""
         if not self.far:
-            # A builder of this driver has the name of the context whose daemon it is.
-            load_handed([self.program, *(["--context", self.name] if self.name else [])], handed, ctx)
+            load_handed(self.docker, handed, ctx)
             return []
         key = key_of("handed", handed.image.digest)
         layout = ctx.store.tree("layout", key, lambda directory: write_layout(handed.image, directory))

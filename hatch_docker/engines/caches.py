@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.outputs import tag_cache
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -38,6 +39,8 @@ def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: C
                 if option == "from" and not (path / "index.json").is_file():
                     ctx.progress.info(f"  nothing in the cache {fields[place]} yet")
                     continue
+                if option == "to":
+                    tag_cache(path)
                 fields = {**fields, place: str(path)}
             options.append(f"--cache-{option}={_joined(fields)}")
     return options

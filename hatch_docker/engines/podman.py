@@ -50,14 +50,17 @@ class Podman:
             load_handed([self.program], handed, ctx)
         command = [
             self.program, "build", "--target=export", f"--platform={order.platform}", f"--file={order.dockerfile}",
-            f"--output=type=local,dest={order.out}", "--layers", "--pull=missing", *options,
+            f"--output=type=local,dest={order.out.name}", "--layers", "--pull=missing", *options,
             *(f"--secret=id={name},env={name}" for name in order.secrets), *(["--ssh=default"] if order.ssh else []),
         ]  # fmt: skip
         secrets = [ctx.environ[name] for name in (*order.secrets, *CACHE_SECRETS) if ctx.environ.get(name)]
         log = PodmanLog(ctx.progress)
         try:
             with ctx.progress.task("building in Podman"), contextlib.closing(log):
-                run([*command, str(order.context)], env=ctx.environ, log=log.feed, secrets=secrets, merged=True)
+                run(
+                    [*command, str(order.context)], env=ctx.environ, cwd=order.out.parent, log=log.feed,
+                    secrets=secrets, merged=True,
+                )
         except ProcessFailed as failure:
             raise BuildError(log.explain(failure.output)) from None
 

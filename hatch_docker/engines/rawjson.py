@@ -7,24 +7,31 @@ import binascii
 import json
 import re
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from hatch_docker.process import redact
 from hatch_docker.progress import Progress, Task
 
 LAST_LINES = 20
 FIRST_ERRORS = 3
 LONG = 1.0  # seconds that a stage out of a cache may take without a word
+KILLED = re.compile(r"exit code: 137\b|Killed signal terminated program|cannot allocate memory")
 _IMPORT = "importing cache manifest from "
 _STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTALL)
 
 
 @dataclass(slots=True)
 class Log:
-    """Reads the stream line by line: objects, indented over many lines before buildx 0.14, and plain text."""
+    """Reads the stream line by line: objects, indented over many lines before buildx 0.14, and plain text.
+
+    What programs say is in base64 there: `secrets` can be hidden only once it is read.
+    """
 
     progress: Progress
+    secrets: Sequence[str] = ()
     failed: str = ""                          # the name of the step that failed
     error: str = ""                           # what BuildKit says of it
     other: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
@@ -32,6 +39,8 @@ class Log:
     _names: dict[str, str] = field(default_factory=dict)
     _lines: dict[str, deque[str]] = field(default_factory=dict)
     _errors: dict[str, list[str]] = field(default_factory=dict)
+    _unended: dict[str, bytes] = field(default_factory=dict)  # what a step said since its last line break
+    _begun: dict[str, None] = field(default_factory=dict)  # and is not done yet, who spoke last at the end
     _told: set[str] = field(default_factory=set)
     _cached: set[str] = field(default_factory=set)
     _culprit: str = ""
@@ -40,6 +49,7 @@ class Log:
     def feed(self, line: str) -> None:
         """Take one line."""
         if not self._buffer and not line.startswith("{"):
+            line = redact(line, self.secrets)
             if line.startswith("WARNING: "):
                 self.progress.warn(line.removeprefix("WARNING: "))
             elif line.strip():
@@ -56,12 +66,7 @@ class Log:
 
     def explain(self) -> str:
         """What failed: the stage, the step, its last lines."""
-        step = _STEP.match(self.failed)
-        stage = f"stage {step['stage']}" if step else self.failed
-        last = self._lines.get(self._culprit, ())
-        # A compiler's message may stand above a long traceback of who called it.
-        told = [line for line in self._errors.get(self._culprit, ()) if line not in last]
-        said = "\n".join([*told, *last])
+        said = self._said(self._culprit)
         code = re.search(r"exit code: (\d+)", self.error)
         reason = f"exit status {code[1]}" if code else self.error.rpartition("runc run failed: ")[2]
         hint = ""
@@ -69,7 +74,25 @@ class Log:
             hint = "; this builder cannot run that platform's programs: name one that can (builder = ...)"
         elif self.failed.startswith("exporting cache"):
             hint = "; with ignore-error=true in cache.to the build goes on"
-        return f"{stage} failed ({reason}){hint}" + (f":\n{said}" if said else "")
+        elif KILLED.search(f"{said}{self.error}"):
+            hint = "; something killed it: has the builder too little memory?"
+        return redact(f"{_stage(self.failed)} failed ({reason}){hint}", self.secrets) + (f":\n{said}" if said else "")
+
+    def lost(self, why: str) -> str:
+        """What was going on when the builder was heard of last; "" where nothing was."""
+        running = next(reversed(self._begun), None)
+        if running is None:
+            return ""
+        said = self._said(running)
+        line = f"the builder was lost in {_stage(self._names[running])} ({why}); build again"
+        return line + (f":\n{said}" if said else "")
+
+    def _said(self, digest: str) -> str:
+        self._end(digest)
+        last = self._lines.get(digest, ())
+        # A compiler's message may stand above a long traceback of who called it.
+        told = [line for line in self._errors.get(digest, ()) if line not in last]
+        return "\n".join([*told, *last])
 
     def _take(self, value: dict[str, Any]) -> None:
         for log in value.get("logs") or ():
@@ -77,6 +100,11 @@ class Log:
         for vertex in value.get("vertexes") or ():
             digest, name = str(vertex.get("digest")), str(vertex.get("name", ""))
             self._names[digest] = name
+            if vertex.get("completed"):
+                self._begun.pop(digest, None)
+                self._end(digest)
+            elif vertex.get("started"):
+                self._begun[digest] = None
             if vertex.get("cached"):
                 self._cached.add(digest)
             if vertex.get("error") and name.startswith(_IMPORT):
@@ -91,10 +119,23 @@ class Log:
 
     def _hear(self, digest: str, data: str) -> None:
         try:
-            text = base64.b64decode(data, validate=True).decode(errors="replace")
+            said = base64.b64decode(data, validate=True)
         except (ValueError, binascii.Error):
-            text = data
-        for line in text.splitlines():
+            said = data.encode()
+        if digest in self._begun:
+            self._begun[digest] = self._begun.pop(digest)
+        # A piece may end within a line, and so within a secret or a character.
+        lines, end, rest = (self._unended.pop(digest, b"") + said).rpartition(b"\n")
+        self._unended[digest] = rest
+        self._read(digest, lines + end)
+
+    def _end(self, digest: str) -> None:
+        """A step says no more: its last line may have no end."""
+        self._read(digest, self._unended.pop(digest, b""))
+
+    def _read(self, digest: str, said: bytes) -> None:
+        for line in said.decode(errors="replace").splitlines():
+            line = redact(line, self.secrets)
             self._lines.setdefault(digest, deque(maxlen=LAST_LINES)).append(line)
             if re.search(r"\berror: ", line) and len(self._errors.setdefault(digest, [])) < FIRST_ERRORS:
                 self._errors[digest].append(line)
@@ -108,7 +149,7 @@ class Log:
         if error.endswith("not found"):
             self.progress.info(f"  nothing in the cache {name} yet")
         else:
-            self.progress.warn(f"the cache {name} is not used: {error}")
+            self.progress.warn(redact(f"the cache {name} is not used: {error}", self.secrets))
 
     def _begin(self, name: str, digest: str) -> None:
         step = _STEP.match(name)
@@ -134,6 +175,11 @@ class Log:
             self.progress.detail(f"  {step['stage']}  cached")
         else:
             self.progress.stage(step["stage"], _seconds(vertex), "cached, fetched in ")
+
+
+def _stage(name: str) -> str:
+    step = _STEP.match(name)
+    return f"stage {step['stage']}" if step else name
 
 
 def _seconds(vertex: dict[str, Any]) -> float:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from hatch_docker.bases import Base
 from hatch_docker.engines.dockerfile import WHEEL, Group, Stages, unsayable
@@ -100,6 +101,19 @@ def lent_to(parts: Sequence[Part]) -> tuple[tuple[str, ...], bool]:
     """What the builds of some parts are lent: the names of secrets, and whether the SSH agent."""
     plans = [part.job.plan for part in parts if part.job]
     return tuple(sorted({name for plan in plans for name in plan.secrets})), any(plan.ssh for plan in plans)
+
+
+def proxies_of(parts: Sequence[Part], environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxies for the stages of some parts, as variables; one on this machine itself is out of their reach."""
+    from hatch_docker.urls import is_loopback
+    from hatch_docker.wheels.variables import proxies
+
+    if not any(part.debs or (part.job and part.job.plan.network) for part in parts):
+        return {}
+    return {
+        name: value for name, value in proxies(environ).items()
+        if not is_loopback(urlsplit(value if "://" in value else f"//{value}").hostname or "")
+    }  # fmt: skip
 
 
 def stage_base(

@@ -43,7 +43,7 @@ def find_daemons(environ: Mapping[str, str], kind: str = "") -> tuple[Daemon, ..
     """
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     podman = [environ.get("CONTAINER_HOST", ""), f"unix://{runtime}/podman/podman.sock" if runtime else ""]
-    found = [daemon for daemon in [_docker(environ)] if kind != "podman" and _answers(daemon)]
+    found = [daemon for daemon in [docker_daemon(environ)] if kind != "podman" and _answers(daemon)]
     if kind == "docker":
         return tuple(found)
     for url in (*podman, f"unix://{PODMAN_SOCKET}"):
@@ -54,28 +54,36 @@ def find_daemons(environ: Mapping[str, str], kind: str = "") -> tuple[Daemon, ..
     return tuple(found)
 
 
-def _docker(environ: Mapping[str, str]) -> Daemon:
-    host = environ.get("DOCKER_HOST", "")
-    directory = Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/nonexistent"), ".docker"))
+def docker_directory(environ: Mapping[str, str]) -> Path:
+    """Where Docker's program keeps its configuration."""
+    return Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/nonexistent"), ".docker"))
+
+
+def docker_daemon(environ: Mapping[str, str], context: str = "") -> Daemon:
+    """Where Docker's program would look for its daemon, or does when it is told a context."""
+    host = environ.get("DOCKER_HOST", "") if context in ("", "default") else ""
+    directory = docker_directory(environ)
     if host:
         tls = environ.get("DOCKER_CERT_PATH") or (directory if environ.get("DOCKER_TLS_VERIFY") else None)
         return Daemon("docker", host, Path(tls) if tls else None)
-    name = environ.get("DOCKER_CONTEXT") or _json(directory / "config.json").get("currentContext") or "default"
-    context = hashlib.sha256(str(name).encode()).hexdigest()
-    meta = _json(directory / "contexts/meta" / context / "meta.json") if name != "default" else {}
+    known = environ.get("DOCKER_CONTEXT") or read_json(directory / "config.json").get("currentContext")
+    name = context or known or "default"
+    identity = hashlib.sha256(str(name).encode()).hexdigest()
+    meta = read_json(directory / "contexts/meta" / identity / "meta.json") if name != "default" else {}
     try:
         host = str(meta["Endpoints"]["docker"]["Host"])
     except (KeyError, TypeError):
         return Daemon("docker", f"unix://{DOCKER_SOCKET}")
-    certificates = directory / "contexts/tls" / context / "docker"
+    certificates = directory / "contexts/tls" / identity / "docker"
     return Daemon("docker", host, certificates if certificates.is_dir() else None)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """An object in one of Docker's files; {} where it is not there, or broken: that is Docker's to tell of."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
-        return {}  # a broken file of Docker's is Docker's to tell of
+        return {}
     return value if isinstance(value, dict) else {}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from hatch_docker.bases import Base
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, ConfigError, ProgramError
-from hatch_docker.outputs import remove_tree
+from hatch_docker.outputs import is_cache, remove_tree
 from hatch_docker.plan import BuildPlan
 from hatch_docker.process import run
 from hatch_docker.store import file_digest, key_of
@@ -97,7 +97,7 @@ def _left(name: str) -> bool:
 def _walked(place: Path) -> list[str]:
     found: list[str] = []
     for directory, directories, names in os.walk(place):
-        directories[:] = [name for name in directories if not _left(name)]
+        directories[:] = [name for name in directories if not _left(name) and not is_cache(Path(directory, name))]
         found += [os.path.relpath(os.path.join(directory, name), place) for name in names]  # noqa: PTH118
     return found
 

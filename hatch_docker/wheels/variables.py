@@ -34,14 +34,16 @@ def build_variables(plan: BuildPlan, environ: Mapping[str, str]) -> dict[str, st
     """The whole environment of a build in the sandbox: nothing of ours but what the plan names, and the proxies."""
     env = fixed_env(plan)
     if plan.network:
-        for name in PROXIES:
-            for variable in (name, name.upper()):
-                value = environ.get(variable)
-                if value and "@" not in value:  # a login goes in only as one of `secrets`
-                    env.setdefault(variable, value)
+        env = {**proxies(environ), **env}
     if plan.ssh:
         env[VARIABLE] = SOCKET
     return env | secret_variables(plan.secrets, environ)
+
+
+def proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxies of this machine that a build may use; one with a login goes in only as one of `secrets`."""
+    names = [variable for name in PROXIES for variable in (name, name.upper())]
+    return {name: environ[name] for name in names if environ.get(name) and "@" not in environ[name]}
 
 
 def secret_variables(names: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
