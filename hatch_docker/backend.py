@@ -69,7 +69,10 @@ def read_pyproject(root: Path) -> dict[str, Any]:
     if not path.is_file():
         if (root / "setup.py").is_file():
             return {}
-        raise ConfigError(f"there is no pyproject.toml and no setup.py in {root}: go to the project's directory")
+        raise ConfigError(
+            f"there is no pyproject.toml and no setup.py in {root}: go to the project's directory, or have "
+            "`hatch-docker init` write one"
+        )
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

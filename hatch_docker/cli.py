@@ -14,6 +14,7 @@ from hatch_docker.progress import plain
 from hatch_docker.verbs import (
     clean,
     diff,
+    init,
     inspect,
     load,
     lock,
@@ -27,7 +28,7 @@ from hatch_docker.verbs import (
 )
 
 # As `--help` lists them.
-VERBS = (make, inspect, why, diff, lock, load, rebase, push, verify, verify_signature, clean, schema)
+VERBS = (init, make, inspect, why, diff, lock, load, rebase, push, verify, verify_signature, clean, schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -314,7 +314,7 @@ def _entrypoint(project: Project, config: Config, guesses: list[Guess]) -> tuple
     have = f"it has {', '.join(scripts)}" if scripts else "it has none"
     raise ConfigError(
         f"tool.hatch-docker.entrypoint: {project.name} needs one, no console script is the obvious one ({have}); "
-        'set for example entrypoint = ["python", "-m", "MODULE"]'
+        'set for example entrypoint = ["python", "-m", "MODULE"], or let `hatch-docker init` look for it'
     )
 
 

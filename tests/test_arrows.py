@@ -76,9 +76,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "existing": {"engines", "oci", "plan", "receipt", "release.names", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {"__init__", "doors", "ending", "errors", "progress", "verbs"},
+    "start": {"start", "backend", "bases.apt", "config", "plan", *HANDS},
     "verbs": {
         "verbs", "backend", "config", "contents", "doors", "loading", "lock", "members", "oci", "plan", "project",
-        "prune", "publish", "release", "verify", *HANDS,
+        "prune", "publish", "release", "start", "verify", *HANDS,
     },
     "backend": {"bases", "builder", "doors", "engines.frame", "oci", "plan", "project", "wheels", *HANDS},
     "publisher": {"doors", "publish", *HANDS},
@@ -87,7 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 
 LIBRARIES: dict[str, set[str]] = {
-    "hatchling": {"hooks", "backend", "builder", "build_hook", "doors", "project"},
+    "hatchling": {"hooks", "backend", "builder", "build_hook", "doors", "project", "start.layout"},
     "hatch": {"publisher"},
     "subprocess": {"process", "wheels.stage"},
     "urllib3": {"transport", "answers"},  # answers: what the client's exceptions mean

@@ -1,0 +1,93 @@
+"""Which files of a project can be imported in its image, by their module's name, and how a wheel gets to hold them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+LARGEST = 1 << 20  # bytes of a file that somebody wrote by hand
+MOST = 5000  # files that are looked at
+# Beside what begins with a dot: not what a project runs.
+SKIPPED = frozenset({
+    "__pycache__", "benchmarks", "build", "dist", "doc", "docs", "env", "example", "examples", "htmlcov", "migrations",
+    "node_modules", "notebooks", "scripts", "site", "site-packages", "test", "tests", "venv",
+})  # fmt: skip
+TOOLS = frozenset({"setup.py", "conftest.py", "noxfile.py", "tasks.py", "fabfile.py", "dodo.py", "locustfile.py"})
+DATA = ("assets", "public", "static", "templates")  # directories that a web application reads beside its modules
+
+
+def python_files(directory: Path) -> Iterator[Path]:
+    """The Python files of a project that may be its program's, relative to it, in order; never an environment's."""
+    count = 0
+    for place, directories, files in os.walk(directory):
+        here = Path(place)
+        directories[:] = sorted(name for name in directories if not _is_skipped(here / name))
+        for name in sorted(files):
+            if name.endswith(".py") and name not in TOOLS and not name.startswith("test_"):
+                path = here / name
+                if path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST:
+                    yield path.relative_to(directory)
+                    count += 1
+        if count > MOST:
+            return
+
+
+def _is_skipped(directory: Path) -> bool:
+    name = directory.name
+    hidden = name.startswith(".") or name in SKIPPED or name.endswith(".egg-info")
+    return hidden or directory.is_symlink() or (directory / "pyvenv.cfg").exists()
+
+
+def module_name(path: str) -> str:
+    """The dotted name of a module by its path below the directory that is imported from."""
+    parts = path.removesuffix(".py").split("/")
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def tops(root: Path) -> list[str]:
+    """What is imported from a project's root, or from src: top-level packages and modules, as paths in order."""
+    source = root / "src"
+    if source.is_dir() and not (source / "__init__.py").exists():
+        return list(dict.fromkeys(f"src/{path.parts[0]}" for path in python_files(source)))
+    return list(dict.fromkeys(path.parts[0] for path in python_files(root)))
+
+
+def importable(root: Path, places: list[str]) -> dict[str, Path]:
+    """The modules below some top-level packages and modules, by their names."""
+    found: dict[str, Path] = {}
+    for place in places:
+        path, above = root / place, place.rpartition("/")[0]
+        files = [Path(place)] if path.is_file() else [Path(place) / one for one in python_files(path)]
+        for file in files:
+            found[module_name(str(file).removeprefix(f"{above}/") if above else str(file))] = file
+    return {name: path for name, path in found.items() if all(part.isidentifier() for part in name.split("."))}
+
+
+def wheel_files(root: Path) -> dict[str, Path] | None:
+    """The modules that hatchling puts into the wheel, by their names; None where it does not know which to take."""
+    from hatchling.builders.wheel import WheelBuilder
+
+    try:
+        builder = WheelBuilder(str(root))
+        files = {file.distribution_path: Path(file.relative_path) for file in builder.recurse_included_files()}
+    except ValueError:  # "Unable to determine which files to ship"
+        return None
+    return {module_name(name): path for name, path in files.items() if name.endswith(".py")}
+
+
+def wheel_table(root: Path, name: str, places: list[str]) -> Mapping[str, list[str]]:
+    """What [tool.hatch.build.targets.wheel] must say for hatchling to find the code; nothing where it does by itself.
+
+    It looks for a package, or a module, of the project's own name.
+    """
+    own = name.replace("-", "_").replace(".", "_").lower()
+    if places in ([own], [f"src/{own}"]) and (root / places[0] / "__init__.py").is_file():
+        return {}
+    if places == [f"{own}.py"]:
+        return {}
+    if all((root / place).is_dir() for place in places):
+        return {"packages": places}
+    if places and places[0].startswith("src/"):
+        return {"only-include": places, "sources": ["src"]}
+    return {"only-include": places}

@@ -1,0 +1,77 @@
+"""`hatch-docker init`: the few lines that a project needs, shown first."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hatch_docker.start.proposal import Proposal
+    from hatch_docker.verbs import Verbs
+
+
+def add(commands: Verbs) -> None:
+    """Declare the command."""
+    init = commands.add_parser("init", help="write the few lines that a project needs, shown first")
+    init.add_argument("project", nargs="?", default=".", help="the project's directory, of any build backend")
+    init.add_argument("--dry-run", action="store_true", help="show the lines, and write nothing")
+    init.add_argument("-y", "--yes", action="store_true", help="write them without asking")
+    init.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from hatch_docker.progress import plain
+    from hatch_docker.start.proposal import propose
+
+    root = Path(options.project)
+    if not root.is_dir():
+        raise ConfigError(f"{root} is no directory: name the project's")
+    proposal = propose(root, os.environ)
+    for line in (*_diff(proposal), *proposal.guesses, *(f"note: {note}" for note in proposal.notes)):
+        print(plain(line))  # noqa: T201
+    if not proposal.changed or options.dry_run or not (options.yes or _agreed(proposal)):
+        return
+    _write(proposal)
+    build = "hatch build -t docker" if proposal.backend == "hatchling.build" and _has_hatch() else "hatch-docker build"
+    print(f"written: {', '.join(proposal.changed)}; next: {build}")  # noqa: T201
+
+
+def _diff(proposal: Proposal) -> Iterator[str]:
+    for name in proposal.changed:
+        before, after = proposal.before[name], proposal.after[name]
+        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), name if before else "/dev/null", name, "",
+                                     "", lineterm="")
+        yield from lines
+        yield ""
+
+
+def _agreed(proposal: Proposal) -> bool:
+    """Whether the user says yes; nobody is asked where nobody can answer."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ConfigError(f"nothing is written to {', '.join(proposal.changed)}: nobody can be asked here; add --yes")
+    try:
+        return input("write this? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _write(proposal: Proposal) -> None:
+    from hatch_docker.outputs import replacing
+
+    for name in proposal.changed:
+        with replacing(proposal.root / name) as stream:
+            stream.write(proposal.after[name].encode())
+
+
+def _has_hatch() -> bool:
+    import shutil
+
+    return shutil.which("hatch") is not None

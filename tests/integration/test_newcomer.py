@@ -1,0 +1,146 @@
+"""From somebody's application to an image that answers: `init`, `build`, `docker run`; every line of it real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need_docker
+from tests.integration.builds import Outcome
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+FASTAPI = {
+    "main.py": """\
+from fastapi import FastAPI
+
+app = FastAPI()
+
+
+@app.get("/")
+def root() -> str:
+    return open("templates/hello.txt").read()
+""",
+    "requirements.txt": "fastapi\n",
+    "templates/hello.txt": "hello from FastAPI",
+}
+OTHERS = {
+    "flask": {
+        "shop/__init__.py": """\
+from flask import Flask
+
+
+def create_app():
+    app = Flask(__name__)
+    app.get("/")(lambda: "hello from Flask")
+    return app
+""",
+        "pyproject.toml": '[project]\nname = "shop"\nversion = "1"\ndependencies = [\n    "flask",  # the web\n]\n',
+    },
+    "django": {
+        "manage.py": "",
+        "site1/__init__.py": "",
+        "site1/settings.py": 'SECRET_KEY = "x"\nALLOWED_HOSTS = ["*"]\nROOT_URLCONF = "site1.urls"\n',
+        "site1/urls.py": """\
+from django.http import HttpResponse
+from django.urls import path
+
+urlpatterns = [path("", lambda request: HttpResponse("hello from Django"))]
+""",
+        "site1/wsgi.py": """\
+import os
+
+from django.core.wsgi import get_wsgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "site1.settings")
+application = get_wsgi_application()
+""",
+        "requirements.txt": "django\n",
+    },
+    "setup.py": {
+        "setup.py": """\
+from setuptools import find_packages, setup
+
+setup(name="shop", version="3.0", packages=find_packages(), install_requires=["starlette", "uvicorn"])
+""",
+        "pkg/__init__.py": "",
+        "pkg/web.py": """\
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("hello from Starlette"))])
+""",
+    },
+}
+
+
+def answer_of(project: Path, files: Mapping[str, str], cache: Path) -> str:
+    """What the image of an application answers, once it has gone the way of a newcomer's."""
+    docker = need_docker()
+    for name, text in files.items():
+        path = project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    name = f"newcomer-{os.getpid()}-{project.name.replace('.', '-')}"
+    variables = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_IMAGE": name}
+    for arguments in (["init", "--yes"], ["build"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "hatch_docker", *arguments], cwd=project, env=variables, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout
+    outcome = Outcome(0, done.stdout, project / "dist")
+    outcome.item()
+    tag = outcome.receipt["tags"][0]
+    # The very command that the build's last lines tell, but for the port, which may be taken on this machine.
+    assert f"  docker run --rm -p 8000:8000 {name}:{tag}" in done.stdout.splitlines()
+    with served(docker, f"{name}:{tag}") as url:
+        return answer(url)
+
+
+@contextmanager
+def served(docker: str, image: str) -> Iterator[str]:
+    """A container of an image, at the address of its port 8000; read-only, but for /tmp."""
+    options = ["--detach", "--rm", "--read-only", "--tmpfs=/tmp", "--publish=127.0.0.1::8000"]
+    container = subprocess.check_output([docker, "run", *options, image], text=True).strip()
+    try:
+        port = subprocess.check_output([docker, "port", container, "8000"], text=True).split(":")[-1].strip()
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        subprocess.run([docker, "kill", container], check=False, capture_output=True)
+        names = [image, f"{image.rpartition(':')[0]}:latest"]
+        subprocess.run([docker, "rmi", "--force", *names], check=False, capture_output=True)
+
+
+def answer(url: str) -> str:
+    """What is answered, once something is: a container takes a moment to start."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                return str(response.read().decode())
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+
+
+def test_a_fastapi_application_without_a_project(tmp_path: Path, cache: Path) -> None:
+    """main.py, requirements.txt and a template that it reads by a relative path: two commands to an answer."""
+    assert answer_of(tmp_path / "fastapi", FASTAPI, cache) == '"hello from FastAPI"'
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", OTHERS)
+def test_other_applications(kind: str, tmp_path: Path, cache: Path) -> None:
+    """A factory, Django's settings, setup.py alone; the server that each needs comes along."""
+    assert answer_of(tmp_path / kind, OTHERS[kind], cache).startswith("hello from ")

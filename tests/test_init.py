@@ -1,0 +1,365 @@
+"""`hatch-docker init`: the few lines that a project needs, whatever it is, and no other change."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.cli import main
+from hatch_docker.errors import ConfigError
+from hatch_docker.start.apps import App, choose_server, command, find_apps, find_programs
+from hatch_docker.start.layout import importable, tops
+from hatch_docker.start.proposal import Proposal, propose
+from tests.fakes.terminal import start
+
+MIRROR = {"HATCH_DOCKER_DEBIAN_MIRROR": "https://mirror.example/debian"}
+FASTAPI = "from fastapi import FastAPI\n\napp = FastAPI()\n"
+HATCHLING = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n\n'
+
+
+def write(root: Path, files: Mapping[str, str]) -> Path:
+    """A project of some files."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def proposed(root: Path, files: Mapping[str, str]) -> Proposal:
+    """What is proposed to a project, which is a proposal to it once more when it is followed: nothing."""
+    proposal = propose(write(root, files), MIRROR)
+    for name in proposal.changed:
+        (root / name).write_text(proposal.after[name])
+    again = propose(root, MIRROR)
+    assert not again.changed
+    assert again.notes == ["everything is there: nothing to add"]
+    return proposal
+
+
+def ours(proposal: Proposal) -> dict[str, object]:
+    """The [tool.hatch-docker] table as it would be."""
+    table: dict[str, object] = proposal.config("pyproject.toml")["tool"]["hatch-docker"]
+    return table
+
+
+def test_a_directory_of_modules_gets_the_smallest_pyproject(tmp_path: Path) -> None:
+    """requirements.txt and main.py, as many a tutorial ends; what has no place is said, without its password."""
+    root = tmp_path / "My Shop"
+    root.mkdir()
+    proposal = proposed(root, {
+        "main.py": FASTAPI,
+        "requirements.txt": "fastapi>=0.115  # the web\n-r more.txt\n--index-url https://me:secret@pypi.example/simple\n",
+        "more.txt": "httpx==0.28.1 \\\n    --hash=sha256:00\n",
+        ".python-version": "3.12.3\n",
+        "tests/test_main.py": FASTAPI, "setup_env/pyvenv.cfg": "", "setup_env/lib/app.py": FASTAPI,
+    })  # fmt: skip
+    assert proposal.after["pyproject.toml"] == """\
+[build-system]
+requires = ["hatchling>=1.27"]
+build-backend = "hatchling.build"
+
+[project]
+name = "my-shop"
+version = "0.1.0"
+requires-python = ">=3.12"
+dependencies = ["fastapi>=0.115", "httpx==0.28.1", "uvicorn"]
+
+[tool.hatch.build.targets.wheel]
+only-include = ["main.py"]
+
+[tool.hatch.build.targets.docker]
+dependencies = ["hatch-docker[uv]"]
+
+[tool.hatch-docker]
+base = "debian:trixie"
+entrypoint = ["uvicorn", "main:app", "--host", "0.0.0.0", "--port", "8000"]
+ports = [8000]
+"""
+    assert proposal.notes == [
+        "requirements.txt: '--index-url https://***@pypi.example/simple' has no place in [project]"
+    ]
+
+
+def test_a_project_is_not_named_like_what_it_needs(tmp_path: Path) -> None:
+    """It would depend on itself, and on nothing else."""
+    root = tmp_path / "fastapi"
+    proposal = proposed(root, {"main.py": FASTAPI, "requirements.txt": "FastAPI\n"})
+    assert proposal.config("pyproject.toml")["project"]["name"] == "fastapi-app"
+
+
+def test_comments_and_order_stay(tmp_path: Path) -> None:
+    """An application as `uv init` makes it: every line that was there is there, in its order."""
+    before = """\
+# the shop
+[project]
+name = "shop"           # its name
+version = "1.0"
+requires-python = ">=3.11,<3.13"
+dependencies = [
+    "flask",  # the web
+]
+
+[tool.ruff]
+line-length = 100
+"""
+    factory = "from flask import Flask\n\n\ndef create_app(config=None):\n    app = Flask(__name__)\n    return app\n"
+    proposal = proposed(tmp_path, {"pyproject.toml": before, "shop/__init__.py": factory, "uv.lock": ""})
+    after = proposal.after["pyproject.toml"]
+    lines = iter(after.splitlines())
+    assert all(line in lines for line in before.splitlines())
+    config = tomllib.loads(after)
+    assert config["project"]["dependencies"] == ["flask", "gunicorn"]
+    assert config["tool"]["hatch"]["build"]["targets"] == {"docker": {"dependencies": ["hatch-docker[uv]"]}}
+    assert ours(proposal) == {
+        "base": "debian:bookworm", "ports": [8000],
+        "entrypoint": ["gunicorn", "--bind", "0.0.0.0:8000", "shop:create_app()"],
+    }  # fmt: skip
+    assert proposal.notes == [
+        "uv installs the project itself from now on, since it says how it is built",
+        "uv.lock does not know gunicorn yet: `uv lock`",
+    ]
+
+
+def test_a_hatchling_project_with_a_script_needs_two_tables(tmp_path: Path) -> None:
+    project = '[project]\nname = "tool"\nversion = "1"\n[project.scripts]\ntool = "tool:main"\n'
+    proposal = proposed(tmp_path, {"pyproject.toml": HATCHLING + project, "tool/__init__.py": FASTAPI})
+    added = proposal.after["pyproject.toml"].removeprefix(HATCHLING + project)
+    assert added == """
+[tool.hatch.build.targets.docker]
+dependencies = ["hatch-docker[uv]"]
+
+[tool.hatch-docker]
+base = "debian:trixie"
+"""
+
+
+def test_only_what_hatchling_puts_into_the_wheel_is_looked_at(tmp_path: Path) -> None:
+    """A main.py beside the package is not in the image; the package's application is."""
+    project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi[standard]"]\n'
+    files = {"pyproject.toml": HATCHLING + project, "main.py": FASTAPI, "src/shop/__init__.py": "",
+             "src/shop/web.py": FASTAPI}
+    assert ours(proposed(tmp_path, files))["entrypoint"] == [
+        "uvicorn", "shop.web:app", "--host", "0.0.0.0", "--port", "8000",
+    ]  # fmt: skip
+
+
+def test_hatch_toml_has_the_target_where_it_has_the_builds(tmp_path: Path) -> None:
+    """Its [build] goes over pyproject.toml's as a whole: a table there would not be read."""
+    project = '[project]\nname = "other"\nversion = "1"\ndependencies = ["quart"]\n'
+    app = "import quart\n\napp = quart.Quart(__name__)\n"
+    proposal = proposed(tmp_path, {
+        "pyproject.toml": HATCHLING + project, "hatch.toml": "# ours\n[build]\nexclude = []\n",
+        "src/thing/__init__.py": "", "src/thing/app.py": app,
+    })  # fmt: skip
+    assert tomllib.loads(proposal.after["hatch.toml"])["build"] == {
+        "exclude": [],
+        "targets": {"wheel": {"packages": ["src/thing"]}, "docker": {"dependencies": ["hatch-docker[uv]"]}},
+    }
+    assert ours(proposal)["entrypoint"] == ["hypercorn", "--bind", "0.0.0.0:8000", "thing.app:app"]
+    assert "hatch" not in proposal.config("pyproject.toml")["tool"]
+
+
+def test_hatch_toml_without_builds_is_left_alone(tmp_path: Path) -> None:
+    project = '[project]\nname = "shop"\nversion = "1"\n'
+    files = {"pyproject.toml": HATCHLING + project, "hatch.toml": "[envs.default]\n", "shop/__init__.py": ""}
+    assert proposed(tmp_path, files).changed == ["pyproject.toml"]
+
+
+@pytest.mark.parametrize("backend", ["setuptools.build_meta", "poetry.core.masonry.api", "maturin", "mesonpy"])
+def test_other_backends_need_only_the_table(backend: str, tmp_path: Path) -> None:
+    system = f'[build-system]\nrequires = []\nbuild-backend = "{backend}"\n'
+    project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi", "granian"]\n'
+    proposal = proposed(tmp_path, {"pyproject.toml": system + project, "shop/main.py": FASTAPI})
+    assert list(proposal.config("pyproject.toml")["tool"]) == ["hatch-docker"]
+    assert ours(proposal)["entrypoint"] == [
+        "granian", "--interface", "asgi", "--host", "0.0.0.0", "--port", "8000", "shop.main:app",
+    ]  # fmt: skip
+
+
+def test_setup_py_alone_gets_a_table_and_no_build_system(tmp_path: Path) -> None:
+    """Whose default is what pip has always done, and what such a setup.py may count on (PEP 517)."""
+    setup = "from setuptools import setup\nsetup(name='pkg', install_requires=['starlette', 'uvicorn[standard]'])\n"
+    app = "from starlette.applications import Starlette\napp: Starlette = Starlette()\n"
+    proposal = proposed(tmp_path, {"setup.py": setup, "pkg/__init__.py": "", "pkg/web.py": app})
+    assert proposal.after["pyproject.toml"] == """\
+[tool.hatch-docker]
+base = "debian:trixie"
+entrypoint = ["uvicorn", "pkg.web:app", "--host", "0.0.0.0", "--port", "8000"]
+ports = [8000]
+"""
+    assert not proposal.notes
+
+
+def test_scripts_that_only_the_backend_knows_are_left_to_it(tmp_path: Path) -> None:
+    setup = "from setuptools import setup\nsetup(name='pkg', entry_points={'console_scripts': ['pkg=pkg:main']})\n"
+    proposal = proposed(tmp_path, {"setup.py": setup, "pkg/__init__.py": FASTAPI})
+    assert ours(proposal) == {"base": "debian:trixie"}
+    assert proposal.notes == ["its scripts are known to its backend alone: set entrypoint if there are several"]
+
+
+def test_what_a_web_application_reads_beside_its_modules_goes_along(tmp_path: Path) -> None:
+    proposal = proposed(tmp_path, {"app.py": FASTAPI, "templates/index.html": "", "static/site.css": ""})
+    assert ours(proposal)["workdir"] == "/srv"
+    assert ours(proposal)["files"] == [
+        {"source": "static", "target": "/srv/static"}, {"source": "templates", "target": "/srv/templates"},
+    ]  # fmt: skip
+
+
+def test_a_program_without_an_application(tmp_path: Path) -> None:
+    """A module that asks whether it is run; nothing at all: then a comment says what to fill in."""
+    proposal = proposed(tmp_path / "one", {"work.py": 'if __name__ == "__main__":\n    print(1)\n', "other.py": ""})
+    assert ours(proposal)["entrypoint"] == ["python", "-m", "work"]
+    proposal = proposed(tmp_path / "two", {"work.py": "print(1)\n"})
+    assert proposal.after["pyproject.toml"].endswith('# entrypoint = ["python", "-m", "MODULE"]\n')
+    assert proposal.notes == ["no program was found: say what runs in the image with entrypoint"]
+
+
+def test_django_is_served_by_what_the_project_has(tmp_path: Path) -> None:
+    """Its two applications are for two sorts of servers."""
+    files = {
+        f"site1/{kind}.py": f"from django.core.{kind} import get_{kind}_application\n"
+        f"application = get_{kind}_application()\n"
+        for kind in ("asgi", "wsgi")
+    } | {"manage.py": ""}
+    cases = (("django\n", "gunicorn"), ("django\nuvicorn\n", "uvicorn"), ("Django\nWaitress\n", "waitress-serve"))
+    for needs, server in cases:
+        root = tmp_path / server
+        entrypoint = ours(proposed(root, {**files, "requirements.txt": needs}))["entrypoint"]
+        assert isinstance(entrypoint, list)
+        assert entrypoint[0] == server
+        assert f"site1.{'asgi' if server == 'uvicorn' else 'wsgi'}:application" in entrypoint
+
+
+def test_a_base_is_chosen_that_can_be_had_and_fits(tmp_path: Path) -> None:
+    """Debian's where a mirror is known and the Python will do, else the default."""
+    project = '[project]\nname = "shop"\nversion = "1"\nrequires-python = "{}"\n'
+    cases = ((">=3.13", "debian:trixie"), ("<3.13", "debian:bookworm"), (">=3.14", None))
+    for number, (requires, base) in enumerate(cases):
+        root = tmp_path / str(number)
+        files = {"pyproject.toml": HATCHLING + project.format(requires), "shop/__init__.py": FASTAPI}
+        assert ours(proposed(root, files)).get("base") == base
+
+
+def test_a_table_that_is_there_is_the_user_s(tmp_path: Path) -> None:
+    """It is not touched; the target is added, also to a list of its dependencies."""
+    project = '[project]\nname = "shop"\nversion = "1"\n'
+    table = '[tool.hatch-docker]\nentrypoint = ["x"]\n'
+    target = '[tool.hatch.build.targets.docker]\ndependencies = ["other"]\n'
+    proposal = proposed(tmp_path, {"pyproject.toml": HATCHLING + project + table + target, "shop/__init__.py": FASTAPI})
+    config = proposal.config("pyproject.toml")["tool"]
+    assert config["hatch-docker"] == {"entrypoint": ["x"]}
+    assert config["hatch"]["build"]["targets"]["docker"]["dependencies"] == ["other", "hatch-docker[uv]"]
+
+
+def test_what_cannot_be_begun_with_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no Python project and no Python file"):
+        propose(tmp_path, MIRROR)
+    with pytest.raises(ConfigError, match=r"has \[tool.poetry\] and no \[build-system\]"):
+        propose(write(tmp_path / "a", {"pyproject.toml": "[tool.poetry]\n", "x.py": ""}), MIRROR)
+    with pytest.raises(ConfigError, match=r"cannot read .*pyproject.toml"):
+        propose(write(tmp_path / "b", {"pyproject.toml": "[", "x.py": ""}), MIRROR)
+
+
+APPS = """\
+import fastapi as web
+import unknown
+from flask import Flask as F
+from .make import create_app, other
+
+try:
+    one = web.FastAPI(title="x")
+except Exception:
+    pass
+two: F = F(__name__)
+three = create_app()
+four = unknown.FastAPI()
+five = other()
+
+if __name__ == "__main__":
+    six = F(__name__)
+"""
+MAKE = """\
+from starlette.applications import Starlette
+
+def create_app(debug: bool = False) -> Starlette:
+    return Starlette(debug=debug)
+
+def make_app(config):
+    return Starlette()
+
+def helper():
+    return Starlette()
+
+def other():
+    return 1
+"""
+
+
+def test_applications_are_found_by_reading(tmp_path: Path) -> None:
+    """Under any name that they are imported by; factories where nobody has called them; nothing is run."""
+    root = write(tmp_path, {"shop/__init__.py": "1/0", "shop/main.py": APPS, "shop/make.py": MAKE, "bad.py": "def",
+                            "nul.py": "\0", "deep.py": "(" * 5000})
+    modules = importable(root, tops(root))
+    assert sorted(modules) == ["bad", "deep", "nul", "shop", "shop.main", "shop.make"]
+    found = [(app.target, app.framework, app.factory) for app in find_apps(root, modules)]
+    assert found == [
+        ("shop.main:one", "FastAPI", False), ("shop.main:two", "Flask", False), ("shop.main:three", "Starlette", False),
+        ("shop.make:create_app", "Starlette", True),
+    ]  # fmt: skip
+    assert find_programs(root, modules) == ["shop.main"]
+
+
+def test_servers_are_told_of_factories() -> None:
+    app = App("m", "make", Path("m.py"), "FastAPI", "asgi", factory=True)
+    assert command(app, "uvicorn")[:3] == ["uvicorn", "--factory", "m:make"]
+    assert command(app, "hypercorn")[-1] == "m:make()"
+    assert command(app, "granian")[3:4] == ["--factory"]
+    assert choose_server(app, {"daphne"}) == ("uvicorn", False)
+    flask = App("m", "make", Path("m.py"), "Flask", "wsgi", factory=True)
+    assert command(flask, "waitress")[-2:] == ["--call", "m:make"]
+    assert command(flask, "gunicorn")[-1] == "m:make()"
+
+
+def init(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a pipeline."""
+    return subprocess.run(
+        [sys.executable, "-m", "hatch_docker", "init", *arguments], cwd=root, capture_output=True, text=True,
+        env={**os.environ, **MIRROR}, check=False,
+    )  # fmt: skip
+
+
+def test_a_pipeline_is_not_asked(tmp_path: Path) -> None:
+    """It says --yes, or nothing is written; --dry-run never writes."""
+    write(tmp_path, {"main.py": FASTAPI})
+    refused = init(tmp_path)
+    assert refused.returncode == 1
+    assert "add --yes" in refused.stderr
+    assert "+base = \"debian:trixie\"" in refused.stdout
+    assert init(tmp_path, "--dry-run").returncode == 0
+    assert not (tmp_path / "pyproject.toml").exists()
+    done = init(tmp_path, "--yes")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].startswith("written: pyproject.toml; next: ")
+    assert "uvicorn" in (tmp_path / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize(("answer", "written"), [(b"y\n", True), (b"\n", False), (b"\x04", False)])
+def test_a_person_is_asked(answer: bytes, written: bool, tmp_path: Path) -> None:
+    write(tmp_path, {"main.py": FASTAPI})
+    terminal = start([sys.executable, "-m", "hatch_docker", "init"], cwd=tmp_path, variables=MIRROR)
+    terminal.read(lambda lines: any("[y/N]" in line for line in lines))
+    os.write(terminal.master, answer)
+    assert terminal.end() == 0
+    assert (tmp_path / "pyproject.toml").exists() == written
+
+
+def test_there_must_be_a_directory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "nowhere"]) == 1
+    assert capsys.readouterr().err == "hatch-docker: nowhere is no directory: name the project's\n"
