@@ -146,7 +146,7 @@ class Store:
         """The JSON value remembered under a key, or None; a damaged one is removed."""
         path = self.root / "facts" / kind / key
         try:
-            checksum, _, text = path.read_bytes().partition(b"\n")
+            checksum, _, text = _read_file(path).partition(b"\n")
             if checksum == _fact_sum(key, text):
                 _touch(path)
                 return json.loads(text)
@@ -222,6 +222,12 @@ class Store:
         with (self.root / "locks" / f"{key_of(name)[:32]}.lock").open("ab") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX)
             yield
+
+
+def _read_file(path: Path) -> bytes:
+    """A file of ours; raises OSError for whatever else has its name. A pipe is not waited for, a link not followed."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        return stream.read()
 
 
 def _fact_sum(key: str, text: bytes) -> bytes:

@@ -76,6 +76,26 @@ def test_facts_are_remembered_and_damage_is_forgotten(store: Store) -> None:
     assert not path.exists()
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link", "directory", "empty"])
+def test_what_is_no_fact_is_forgotten_and_not_waited_for(kind: str, store: Store, tmp_path: Path) -> None:
+    store.remember("layer", "k", {"size": 1})
+    path = store.root / "facts/layer/k"
+    path.rename(tmp_path / "elsewhere")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "directory":
+        (path / "x").mkdir(parents=True)
+    else:
+        path.touch()
+    assert store.recall("layer", "k") is None
+    assert not os.path.lexists(path)
+    store.remember("layer", "k", 2)
+    assert store.recall("layer", "k") == 2
+    assert (tmp_path / "elsewhere").exists()
+
+
 def test_a_fact_moved_to_another_key_is_not_believed(store: Store) -> None:
     store.remember("layer", "k", 1)
     path = store.root / "facts" / "layer"
