@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
+from hatch_docker.oci.layer import Compression, Entry, LayerFacts, make_layer, write_layer
 from hatch_docker.oci.model import Layer, digest_of
 from hatch_docker.oci.tree import KEPT_LIMIT, extract, listing
 from tests.test_layer import directory, file, symlink
@@ -32,9 +32,8 @@ def raw_layer(*members: tuple[str, bytes, str]) -> Layer:
             info.size = 4 if kind == tarfile.REGTYPE else 0
             tar.addfile(info, io.BytesIO(b"evil"))
     data = out.getvalue()
-    facts = write_layer([], io.BytesIO(), Compression("none"))
-    made = make_layer(facts, Compression("none"), lambda: io.BytesIO(data))
-    return Layer(made.descriptor, digest_of(data), len(data), made.open)
+    facts = LayerFacts(digest_of(data), len(data), digest_of(data), len(data))
+    return make_layer(facts, Compression("none"), lambda: io.BytesIO(data))
 
 
 BASE = layer(
@@ -123,66 +122,13 @@ def test_devices_are_listed_and_not_made(tmp_path: Path) -> None:
     assert disk(tmp_path) == {"dev": "/", "run": "/"}
 
 
-REG, SYM, LNK, DIR = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
-OUT = "../" * 12
-
-BREAKOUTS: list[tuple[tuple[str, bytes, str], ...]] = [
-    (("../canary", REG, ""),), (("/../canary", REG, ""),), (("a/../../canary", REG, ""),),
-    (("..", SYM, "/"),),
-    (("link", SYM, "TOP"), ("link/canary", REG, "")),
-    (("link", SYM, OUT + "TOP"), ("link/canary", REG, "")),
-    (("link", SYM, ".."), ("link/canary", REG, "")),
-    (("d", DIR, ""), ("d/link", SYM, "../.."), ("d/link/canary", REG, "")),
-    (("a", SYM, "b"), ("b", SYM, "TOP"), ("a/canary", REG, "")),
-    (("link", SYM, "TOP/canary"), ("link", REG, "")),
-    (("link", SYM, "TOP/canary"), ("other", LNK, "link"), ("other", REG, "")),
-    (("hard", LNK, "../canary"), ("hard", REG, "")), (("hard", LNK, "/TOP/canary"), ("hard", REG, "")),
-    (("link", SYM, "TOP"), ("hard", LNK, "link/canary"), ("hard", REG, "")),
-    (("link", SYM, "TOP"), ("link/.wh.canary", REG, "")),
-    (("link", SYM, "TOP"), ("link/.wh..wh..opq", REG, "")),
-    (("link", SYM, "TOP"), ("link/canary", DIR, "")), (("link", SYM, "TOP"), ("link/sub", SYM, "canary")),
-    (("loop", SYM, "loop"), ("loop/canary", REG, "")), (("a", SYM, "b"), ("b", SYM, "a"), ("a/x", REG, "")),
-    ((".wh...", REG, ""),), ((".wh..", REG, ""),), (("link", SYM, ""), ("link/canary", REG, "")),
-    (("f", REG, ""), ("f/canary", REG, "")), (("link", SYM, "f"), ("f", REG, ""), ("link/canary", REG, "")),
-    (("link/", SYM, "TOP"), ("link/canary", REG, "")), (("./link", SYM, "TOP"), ("./link//canary", REG, "")),
-    (("d", DIR, ""), ("d", SYM, "TOP"), ("d/canary", REG, "")),
-    (("d", SYM, "TOP"), ("d/", DIR, ""), ("d/canary", REG, "")),
-    (("proc", SYM, "/proc/self/cwd"), ("proc/canary", REG, "")),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("members", BREAKOUTS)
-@pytest.mark.parametrize("split", [False, True])
-def test_nothing_outside_of_the_root_is_touched(
-    members: tuple[tuple[str, bytes, str], ...], split: bool, tmp_path: Path
-) -> None:
-    """Names and links that climb out stay inside or are refused; in one layer or one each."""
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    canary = outside / "canary"
-    canary.write_text("alive")
-    root = tmp_path / "outside" / "root"
-    root.mkdir()
-    members = tuple((name, kind, link.replace("TOP", str(outside))) for name, kind, link in members)
-    layers = [raw_layer(member) for member in members] if split else [raw_layer(*members)]
-    try:
-        extract(layers, root)
-    except ImageError:
-        assert not list(root.iterdir()), "refused before the first byte is written"
-    assert canary.read_text() == "alive"
-    assert sorted(path.name for path in outside.iterdir()) == ["canary", "root"]
-    for path in root.rglob("*"):
-        if path.is_file() and not path.is_symlink():
-            assert path.stat().st_nlink == 1
-
-
 def test_deep_and_long_paths_are_refused() -> None:
     """A path of thousands of directories would cost time and stack."""
     with pytest.raises(ImageError, match="deep"):
-        listing([raw_layer(("a/" * 300 + "f", REG, ""))])
+        listing([raw_layer(("a/" * 300 + "f", tarfile.REGTYPE, ""))])
     with pytest.raises(ImageError, match="too long"):
-        listing([raw_layer(("a/" * 3000, DIR, ""))])
+        listing([raw_layer(("a/" * 3000, tarfile.DIRTYPE, ""))])
     with pytest.raises(ImageError, match="too long"):
-        listing([raw_layer(("a", SYM, "a/" * 3000))])
+        listing([raw_layer(("a", tarfile.SYMTYPE, "a/" * 3000))])
     with pytest.raises(ImageError, match="big and others of the layers are too large to be kept in memory"):
         listing([layer(file("big", bytes(KEPT_LIMIT + 1)))], lambda path, file: file.read())
