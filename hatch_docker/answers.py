@@ -65,7 +65,12 @@ def judge(error: Exception, url: str, reached: Container[str], idle: float) -> R
     """
     import urllib3.exceptions as failed
 
+    from hatch_docker.pace import TooSlowError
+
     host = urlsplit(url).hostname or "the server"
+    slow = next((one for one in (error, error.__cause__, error.__context__) if isinstance(one, TooSlowError)), None)
+    if slow:
+        return Retryable(f"from {host} {slow}", tries=2)
     if isinstance(error, failed.SSLError) or isinstance(error.__cause__, failed.SSLError):
         if "WRONG_VERSION_NUMBER" in str(error):
             return RegistryError(f"{host}: it does not speak https on this port")

@@ -207,11 +207,9 @@ class Client:
         return raw
 
     def _chunks(self, raw: urllib3.BaseHTTPResponse, url: str) -> Iterator[bytes]:
-        """What comes, as it comes. A peer that drips a byte now and then passes all timeouts but this."""
+        """What comes, as it comes."""
         import urllib3
 
-        clock = self.policy.clock
-        start, count = clock(), 0
         while True:
             try:
                 data = raw.read1(CHUNK, decode_content=False)
@@ -219,16 +217,12 @@ class Client:
                 raise judge(error, url, self.session.reached, self.idle) from error
             if not data:
                 return
-            count += len(data)
-            passed = clock() - start
-            if passed >= self.idle:
-                if count < passed * self.minimum_rate:
-                    raise Retryable(f"only {count} bytes came in {passed:.0f} s", tries=2)
-                start, count = clock(), 0
             yield data
 
     def _pool(self, url: str) -> urllib3.PoolManager:
         import urllib3
+
+        from hatch_docker.pace import keep_pace
 
         known = self.proxy(url)
         proxy = urls.proxy_for(url, self.environ) if known is None else known or None
@@ -241,6 +235,7 @@ class Client:
                 else:
                     bare, secret = urls.proxy_credentials(proxy)
                     pools[proxy] = urllib3.ProxyManager(bare, proxy_headers=secret, **options)
+                keep_pace(pools[proxy], self.idle, self.minimum_rate)
             return pools[proxy]
 
 

@@ -30,8 +30,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"errors", "outputs", "seal"},
     "prune": {"errors", "outputs", "store"},
     "retry": {"errors", "progress"},
-    "answers": {"errors", "retry"},
-    "transport": {"__init__", "answers", "errors", "progress", "retry", "store", "urls"},
+    "pace": set(),
+    "answers": {"errors", "pace", "retry"},
+    "transport": {"__init__", "answers", "errors", "pace", "progress", "retry", "store", "urls"},
     "pins": {"errors", "pins_text", "shape", "store"},
     "pins_text": {"pins"},
     "leaks": {"errors"},
@@ -91,7 +92,7 @@ LIBRARIES: dict[str, set[str]] = {
     "hatchling": {"hooks", "backend", "builder", "build_hook", "doors", "project", "start.layout"},
     "hatch": {"publisher"},
     "subprocess": {"process", "wheels.stage"},
-    "urllib3": {"transport", "answers"},  # answers: what the client's exceptions mean
+    "urllib3": {"pace", "transport", "answers"},  # answers: what the client's exceptions mean
     "docker": {"oci.docker_api"},
     "installer": {"wheels"},
     "pysequoia": {"bases"},

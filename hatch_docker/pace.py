@@ -1,0 +1,78 @@
+"""How fast an answer must come: who drips a byte now and then passes every timeout of a socket.
+
+The rule holds for every byte that a peer sends, heads and the frames of chunks too, below HTTP's parsers.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import time
+from typing import TYPE_CHECKING, Any
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+
+class TooSlowError(TimeoutError):
+    """A peer sent only `count` bytes while it was waited for `seconds`."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        super().__init__(f"only {count} bytes came in {seconds:.0f} s")
+
+
+def keep_pace(manager: urllib3.PoolManager, window: float, rate: int) -> None:
+    """Let what a manager's peers send raise TooSlowError where, once it has begun, less than `rate` bytes a second come
+    over `window` seconds of waiting for them.
+    """
+
+    class Response(http.client.HTTPResponse):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.fp = io.BufferedReader(_Paced(self.fp.detach(), window, rate))
+
+    class Plain(HTTPConnection):
+        response_class = Response
+
+    class Secure(HTTPSConnection):
+        response_class = Response
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    manager.pool_classes_by_scheme = {"http": PlainPool, "https": SecurePool}
+
+
+class _Paced(io.RawIOBase):
+    """A socket's stream, which counts what comes and how long it was waited for."""
+
+    def __init__(self, raw: io.RawIOBase, window: float, rate: int) -> None:
+        self.raw, self.window, self.rate = raw, window, rate
+        self.waited, self.count, self.begun = 0.0, 0, False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        start = time.monotonic()
+        size: int | None = self.raw.readinto(buffer)
+        if self.begun:  # how long a peer may think before it says anything is the socket's timeout
+            self.waited += time.monotonic() - start
+        self.begun = True
+        self.count += size or 0
+        if self.waited >= self.window:
+            if size and self.count < self.waited * self.rate:
+                raise TooSlowError(self.count, self.waited)
+            self.waited, self.count = 0.0, 0
+        return size
+
+    def close(self) -> None:
+        self.raw.close()
+        super().close()
