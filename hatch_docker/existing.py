@@ -27,13 +27,14 @@ DIRTY = "-dirty"
 @dataclass(frozen=True, slots=True)
 class Existing:
     """An image and its names: `image` without a tag, "" where it has none; `repository` is where it came from, ""
-    for an archive. `wheel` is the project's, if a receipt beside the archive tells."""
+    for an archive. `receipt` is that of the archive, where it lies beside it; `wheel` is the project's, if it tells."""
 
     item: Image | Index
     image: str = ""
     tags: tuple[str, ...] = ()
     repository: str = ""
     wheel: WheelNote | None = None
+    receipt: Receipt | None = None
 
     @property
     def images(self) -> tuple[Image, ...]:
@@ -72,7 +73,10 @@ def open_existing(name: str, ctx: Context) -> Existing:
         item = read_archive(path)
         names = [parse_reference(one) for one in archive_names(path)]
         image = _bare(names[0].familiar) if names else ""
-        return Existing(item, image, tuple(one.tag for one in names), wheel=_wheel(path, item))
+        receipt = _receipt(path)
+        receipt = receipt if receipt and receipt.digest == item.digest else None
+        note = WheelNote(receipt.wheel["filename"], receipt.wheel["sha256"]) if receipt and receipt.wheel else None
+        return Existing(item, image, tuple(one.tag for one in names), wheel=note, receipt=receipt)
     if name.endswith(SUFFIX) or name.startswith((".", "/")):
         raise ConfigError(f"there is no archive {name}: build it, or name another")
     from hatch_docker.oci.registry import Remote, pull_item
@@ -143,13 +147,6 @@ def _receipt(archive: Path) -> Receipt | None:
 
         with contextlib.suppress(ImageError):
             return read_receipt(path)
-    return None
-
-
-def _wheel(archive: Path, item: Image | Index) -> WheelNote | None:
-    receipt = _receipt(archive)
-    if receipt and receipt.digest == item.digest and receipt.wheel:
-        return WheelNote(receipt.wheel["filename"], receipt.wheel["sha256"])
     return None
 
 

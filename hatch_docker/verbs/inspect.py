@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def add(commands: Verbs) -> None:
     inspect.add_argument("image", nargs="?", default="dist", metavar="IMAGE", help=IMAGE)
     inspect.add_argument("--platform", default="", help="of an image for several; default: this machine's")
     inspect.add_argument("--json", action="store_true", help="for programs, see docs/inspect.md")
+    inspect.add_argument("--html", type=Path, metavar="FILE", help="write it as a page that needs nothing but itself")
     inspect.add_argument("--files", action="store_true", help="the largest files, too")
     inspect.add_argument("--all", action="store_true", help="every package and file, not only the largest")
     inspect.set_defaults(run=run)
@@ -39,6 +41,14 @@ def run(options: argparse.Namespace) -> None:
     ctx = open_quietly()
     with open_subject(options.image, options.platform, ctx) as (existing, image):
         subject = read_subject(options.image, existing, image)
+        if options.html:
+            from hatch_docker.contents.page import page
+            from hatch_docker.outputs import replacing
+
+            with replacing(options.html) as stream:
+                stream.write(page(subject, existing.receipt))
+            print(plain(str(options.html)))  # noqa: T201
+            return
         if options.json:
             print(as_json(document(subject, files=options.files)))  # noqa: T201
             return
