@@ -79,12 +79,15 @@ class Progress:
         else:
             self.info(f"{duration(seconds):>8}    stage {name}{', from the cache' if how else ''}")
 
-    def task(self, title: str, total: int | None = None, *, unit: str = "", part: bool = False) -> Task:
+    def task(
+        self, title: str, total: int | None = None, *, unit: str = "", part: bool = False, quick: bool = False
+    ) -> Task:
         """A task to do in a `with` block; `total` is how many bytes (or `unit`s) it moves, None if nobody knows.
 
-        A `part` of another task, or one that is usually quick, is shown on a terminal while it lasts, and has no line.
+        A `part` of another task is shown on a terminal while it lasts, and has no line. One that is `quick` as a rule
+        has one elsewhere only where it took long.
         """
-        return Task(self, plain(title), total, unit, part)
+        return Task(self, plain(title), total, unit, part, quick)
 
     def _line(self, line: str) -> None:
         if self.screen is None:
@@ -102,6 +105,7 @@ class Task:
     total: int | None
     unit: str                             # what is counted: "" for bytes
     part: bool
+    quick: bool = False
     done: int = 0
     began: float = 0.0                    # by time.monotonic
     _guard: threading.Lock = field(default_factory=threading.Lock)
@@ -125,7 +129,7 @@ class Task:
         self.began = time.monotonic()
         if self.progress.screen is not None:
             self.progress.screen.open(self)
-        else:
+        elif not self.quick:
             size = f" ({megabytes(self.total)})" if self.total and not self.unit else ""
             self._tell(f"{self.title}{size}")
         return self

@@ -83,7 +83,7 @@ def read_facts(image: Image, name: str, ctx: Context) -> Facts:
         known = ctx.store.recall("base", key)
         if known is not None:
             return Facts.of_json(known)
-        with ctx.progress.task(f"reading {len(image.layers)} layers of {name}"):
+        with ctx.progress.task(f"reading {len(image.layers)} layers of {name}", quick=True):
             facts = _scan(image, name, places)
         ctx.store.remember("base", key, facts.to_json())
     return facts

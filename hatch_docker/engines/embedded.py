@@ -185,7 +185,7 @@ def _layers(
     fetch([one for one in pins if f"sha256:{one.sha256}" in wanted and one.is_wheel], ctx, root=source.root)
     reused = f" ({len(known) - len(missing)} reused)" if len(missing) < len(known) else ""
     title = f"making {len(missing)} {'layer' if len(missing) == 1 else 'layers'}{reused}"
-    with ctx.progress.task(title, len(missing), unit="layers") as task, ThreadPoolExecutor(WORKERS) as pool:
+    with ctx.progress.task(title, len(missing), unit="layers", quick=True) as task, ThreadPoolExecutor(WORKERS) as pool:
 
         def make(group: Group) -> tuple[Layer, bool]:
             made = make_wheels(site, group.wheels, venv=group.venv)
