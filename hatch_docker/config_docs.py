@@ -1,4 +1,4 @@
-"""The options as documentation: a JSON Schema for editors and validate-pyproject, tables for the README."""
+"""The options as documentation: a JSON Schema for editors and validate-pyproject, tables for docs/options.md."""
 
 from __future__ import annotations
 
@@ -104,6 +104,18 @@ def variables_table() -> str:
     """The variables that are no options as a Markdown table."""
     rows = [f"| `{name}` | {what} |" for name, what in OTHER_VARIABLES.items()]
     return "\n".join(["| variable | what |", "|---|---|", *rows])
+
+
+def with_tables(text: str) -> str:
+    """A page with the tables between its markers, `<!-- options -->` and `<!-- variables -->`, as the code has them."""
+    for name, table in (("options", options_table), ("variables", variables_table)):
+        start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        before, found, rest = text.partition(start)
+        after = rest.partition(end)[2]
+        if not found or not after:
+            raise ValueError(f"the page has no place for the table of {name}")
+        text = f"{before}{start}{table()}{end}{after}"
+    return text
 
 
 def _row(option: Option, prefix: str) -> str:
