@@ -21,8 +21,9 @@ from hatch_docker.oci.referrers import fallback_tag, referrers
 from hatch_docker.oci.remote import Remote
 from hatch_docker.plan import SignPlan
 from hatch_docker.progress import silent
-from hatch_docker.release.attachments import Document
+from hatch_docker.release.attachments import Document, follower
 from hatch_docker.release.cosign import Cosign, check_signing
+from hatch_docker.release.deliver import deliver
 from hatch_docker.release.sign import Signer, Trust, sign_item, verify_image
 from hatch_docker.transport import make_client
 from tests.fakes.bases import context
@@ -33,16 +34,20 @@ from tests.fakes.registry import FakeRegistry
 IMAGE = small_image()
 PASSWORD = "s3cret-pass-word"
 
-# Notes how it was called, and answers like the real one; HELP has the flags of a version.
+# Notes how it was called, and answers like the real one; the file "flags" has those that its version knows.
 PROGRAM = r'''#!/bin/sh
+for flag in "$@"; do
+    case "$flag" in --new-bundle-format=*|--use-signing-config=*)
+        grep -qx -e "${flag%%=*}" DIRECTORY/flags || { echo "Error: unknown flag: ${flag%%=*}" >&2; exit 1; } ;;
+    esac
+done
 echo "$@" >> "DIRECTORY/calls"
 echo "password=$COSIGN_PASSWORD" >> "DIRECTORY/environ"
 case "$1 $2" in
-*--help) cat DIRECTORY/help ;;
 public-key*) echo PUBLIC ;;
 verify-attestation*) cat DIRECTORY/attested 2>/dev/null || exit 1 ;;
-verify*) cat DIRECTORY/verified 2>/dev/null || { echo "Error: no signatures found" >&2; exit 10; } ;;
-sign*) test ! -f DIRECTORY/refuse || { echo "signing" >&2; echo "Error: @SECRET@ decryption failed" >&2; exit 1; } ;;
+verify*) cat DIRECTORY/verified 2>/dev/null || { cat DIRECTORY/refuse >&2; exit 10; } ;;
+sign*) test ! -f DIRECTORY/refuse || { echo "signing" >&2; cat DIRECTORY/refuse >&2; exit 1; } ;;
 esac
 '''
 
@@ -53,16 +58,15 @@ class FakeCosign:
     def __init__(self, directory: Path, flags: str = "") -> None:
         self.directory = directory
         program = directory / "cosign"
-        program.write_text(PROGRAM.replace("DIRECTORY", str(directory)).replace("@SECRET@", PASSWORD))
+        program.write_text(PROGRAM.replace("DIRECTORY", str(directory)))
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        (directory / "help").write_text(flags)
+        (directory / "flags").write_text(flags)
 
     @property
     def calls(self) -> list[str]:
-        """Its calls, without those for help."""
+        """Its calls, without those that had a flag too many."""
         path = self.directory / "calls"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [line for line in lines if not line.endswith("--help")]
+        return path.read_text().splitlines() if path.exists() else []
 
 
 @pytest.fixture
@@ -182,32 +186,75 @@ def test_keyless(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) ->
     assert not any("--key" in call or "ey.token" in call for call in program.calls)
 
 
-def test_a_newer_cosign_writes_what_verifiers_read(registry: FakeRegistry, tmp_path: Path) -> None:
-    """Version 3 has other defaults, which are turned off where it knows their flags."""
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("", ""), ("--new-bundle-format\n", "--new-bundle-format=false "),
+        ("--new-bundle-format\n--use-signing-config\n", "--new-bundle-format=false --use-signing-config=false "),
+    ],
+    ids=["2", "2.5's attest", "3"],
+)
+def test_every_cosign_writes_what_verifiers_read(
+    flags: str, said: str, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    """Version 3 has other defaults, which are turned off where it knows their flags, in its help or not (3.1)."""
     (tmp_path / "bin").mkdir()
-    newer = FakeCosign(tmp_path / "bin", "  --new-bundle-format=true:\n  --use-signing-config=true:\n")
-    (tmp_path / "k.key").write_text("KEY")
-    sign_item(signer(registry, world(tmp_path), SignPlan("k.key", False), tmp_path), IMAGE, (), read)
-    assert "--new-bundle-format=false --use-signing-config=false" in newer.calls[0]
+    program = FakeCosign(tmp_path / "bin", flags)
+    for name in ("k.key", "k.pub"):
+        (tmp_path / name).write_text("KEY")
+    sign_item(signer(registry, world(tmp_path), SignPlan("k.key", False), tmp_path), IMAGE, documents(), read)
+    verified(program, "index.docker.io/team/app")
+    name = parse_reference(f"docker.io/team/app@{IMAGE.digest}")
+    verify_image(Cosign(tmp_path, world(tmp_path)), name, Trust(key="k.pub"))
+    assert {call.split()[0] for call in program.calls} == {"sign", "attest", "verify", "verify-attestation"}
+    assert all(call.startswith(f"{call.split()[0]} {said}") for call in program.calls)
+    assert said or not any("=false" in call.replace("--tlog-upload=false", "") for call in program.calls)
 
 
-def test_a_refusal_is_cosigns_own_line(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
-    """With a hint where the password is wrong, and without the password."""
+@pytest.mark.parametrize(
+    ("password", "hint"),
+    [(PASSWORD, "is COSIGN_PASSWORD the password of the key?"), ("", "set COSIGN_PASSWORD to the key's password")],
+)
+def test_a_refusal_is_cosigns_own_line(
+    password: str, hint: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path
+) -> None:
+    """With a hint where the password is wrong or missing, and without the password."""
     (tmp_path / "k.key").write_text("KEY")
-    (program.directory / "refuse").touch()
+    (program.directory / "refuse").write_text(f"Error: {password or 'x'} decryption failed\n")
     lines: list[str] = []
-    who = signer(registry, world(tmp_path, lines, COSIGN_PASSWORD=PASSWORD), SignPlan("k.key", False), tmp_path)
+    ctx = world(tmp_path, lines, **({"COSIGN_PASSWORD": password} if password else {}))
     with pytest.raises(ProgramError) as caught:
-        sign_item(who, IMAGE, (), read)
-    assert str(caught.value) == "cosign sign: *** decryption failed; is COSIGN_PASSWORD the password of the key?"
+        sign_item(signer(registry, ctx, SignPlan("k.key", False), tmp_path), IMAGE, (), read)
+    assert str(caught.value) == f"cosign sign: {'***' if password else 'x'} decryption failed; {hint}"
+    assert caught.value.exit_status == 1
     assert PASSWORD not in "".join(lines)
+
+
+@pytest.mark.parametrize("reason", [
+    'Post "https://log.example/api": dial tcp 127.0.0.1:443: connect: connection refused', "unexpected EOF",
+    "PUT https://h.example/v2/a/manifests/x: unexpected status code 503 Service Unavailable",
+    "net/http: TLS handshake timeout",
+])  # fmt: skip
+def test_what_may_pass_is_no_verdict(reason: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
+    """A log or a registry that is down: the status says to try again, and no image is called unsigned for it."""
+    for name in ("k.key", "k.pub"):
+        (tmp_path / name).write_text("KEY")
+    (program.directory / "refuse").write_text(f"Error: {reason}\n")
+    plan = SignPlan("k.key", False)
+    follow = follower(plan, IMAGE, (), tmp_path, world(tmp_path), read)
+    (done,) = deliver(IMAGE, [f"{registry.host}/app"], ["1"], world(tmp_path), follow=follow)
+    assert (done.transient, done.error) == (True, f"cosign sign: {reason}")
+    name = parse_reference(f"{registry.host}/app@{IMAGE.digest}")
+    with pytest.raises(ProgramError) as caught:
+        verify_image(Cosign(tmp_path, world(tmp_path)), name, Trust(key="k.pub"))
+    assert (str(caught.value), caught.value.exit_status) == (f"cosign verify: {reason}", 75)
 
 
 @pytest.mark.parametrize(
     ("plan", "environ", "message"),
     [
         (SignPlan("k.key", False), {"PATH": "/nowhere"}, r"signatures need the program cosign, which is not installed"),
-        (SignPlan("k.key", False), {}, r"sign\.key: there is no k\.key; `cosign generate-key-pair` makes one"),
+        (SignPlan("k.key", False), {}, r"sign\.key: there is no k\.key; `cosign generate-key-pair` makes a pair"),
         (SignPlan("env://K", False), {}, r"sign\.key: K is not set in the environment"),
         (SignPlan("", True), {}, r"sign\.keyless: this pipeline has no identity; on GitHub .* on GitLab"),
     ],
@@ -252,6 +299,9 @@ def test_a_signature_is_for_one_repository(program: FakeCosign, tmp_path: Path) 
     """cosign accepts an image that was copied with its signature; a mirror has to be named as one."""
     cosign, trust = Cosign(tmp_path, world(tmp_path)), Trust(key="k.pub")
     name = parse_reference(f"docker.io/team/app@{IMAGE.digest}")
+    with pytest.raises(ConfigError, match=r"--key: there is no k\.pub"):
+        verify_image(cosign, name, trust)
+    (tmp_path / "k.pub").write_text("KEY")
     verified(program, "index.docker.io/team/app")
     assert verify_image(cosign, name, trust) == []
     assert "--key k.pub --insecure-ignore-tlog=true" in program.calls[0]

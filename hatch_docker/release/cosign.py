@@ -1,18 +1,20 @@
 """cosign as we run it: which flags, whose identity, what it may not show. Its version decides nothing, its flags do.
 
 https://docs.sigstore.dev/cosign. Of 2 and 3 alike the signatures that every verifier reads are asked for (tags
-`sha256-HEX.sig` and `.att`), not 3's bundles; distributions build it without a version.
+`sha256-HEX.sig` and `.att`), not 3's bundles; distributions build it without a version, and since 3.1 its help does
+not name the flags any more.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.errors import ConfigError, ProgramError
+from hatch_docker.errors import ConfigError, ProgramError, TransientError
 from hatch_docker.process import ProcessFailed, run
 
 if TYPE_CHECKING:
@@ -28,7 +30,14 @@ _IDENTITIES = (
     ("SIGSTORE_ID_TOKEN",), ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"),
     ("BUILDKITE_AGENT_ACCESS_TOKEN",),
 )
-_NOT_OURS = ("new-bundle-format", "use-signing-config")  # defaults of 3 that change the format
+# Defaults of 3 that change the format, and whose commands have them; older versions know none or one.
+_NOT_OURS = ("--new-bundle-format", "--use-signing-config")
+_COMMANDS = ("sign", "attest", "verify", "verify-attestation")
+# Of its registry, key store or log, as Go's network library says it.
+_PASSING = re.compile(
+    r"\b(429|50[0234])\b|connection (refused|reset)|timeout|deadline exceeded|temporary failure|unexpected EOF",
+    re.IGNORECASE,
+)
 _ENVIRONMENT = "env://"
 
 
@@ -38,10 +47,20 @@ class Cosign:
 
     root: Path
     ctx: Context
-    helps: dict[str, str] = field(default_factory=dict, repr=False, compare=False)  # what a command says of itself
+    unknown: set[tuple[str, str]] = field(default_factory=set, repr=False, compare=False)  # flags it refused
 
-    def run(self, *arguments: str, secrets: Sequence[str] = ()) -> str:
-        """One run, its standard output; raises ProgramError, whose text is cosign's own line of the failure."""
+    def run(self, command: str, *arguments: str, secrets: Sequence[str] = ()) -> str:
+        """One run, its standard output; raises Refused, whose text is cosign's own line of the failure."""
+        while True:
+            ours = [flag for flag in _NOT_OURS if command in _COMMANDS and (command, flag) not in self.unknown]
+            try:
+                return self._run(command, *(f"{flag}=false" for flag in ours), *arguments, secrets=secrets)
+            except Refused as refused:
+                if refused.flag not in ours:
+                    raise
+                self.unknown.add((command, refused.flag))  # which it says before it does anything
+
+    def _run(self, *arguments: str, secrets: Sequence[str]) -> str:
         environ = self.ctx.environ
         _check_installed(environ)
         env = {**environ, PASSWORD: environ.get(PASSWORD, "")}  # unset, it would ask a terminal
@@ -53,13 +72,7 @@ class Cosign:
                 ["cosign", *arguments], env=env, secrets=hidden, log=self.ctx.progress.detail, timeout=TIMEOUT
             )
         except ProcessFailed as failure:
-            raise Refused(arguments[0], failure) from failure
-
-    def flags(self, command: str) -> tuple[str, ...]:
-        """What turns off the newer defaults of a command, where it has them."""
-        if command not in self.helps:
-            self.helps[command] = self.run(command, "--help")
-        return tuple(f"--{name}=false" for name in _NOT_OURS if f"--{name}=" in self.helps[command])
+            raise Refused(arguments[0], failure, password=PASSWORD in environ) from failure
 
     def registry(self, name: Reference) -> tuple[str, ...]:
         """What a registry needs that is spoken to in plain http; loopback goes without saying."""
@@ -74,15 +87,20 @@ class Cosign:
 
 
 class Refused(ProgramError):
-    """cosign ended with a failure; `status` is its own."""
+    """cosign ended with a failure, its `status`; `flag` is one that it does not know, and what is `passing` may do later."""
 
-    def __init__(self, command: str, failure: ProcessFailed) -> None:
+    def __init__(self, command: str, failure: ProcessFailed, *, password: bool = True) -> None:
         lines = [line for line in failure.output.splitlines() if line.startswith(("Error: ", "error during"))]
         reason = (lines or failure.output.splitlines() or ["it said nothing"])[0].removeprefix("Error: ")
         if "decryption failed" in reason:
-            reason += f"; is {PASSWORD} the password of the key?"
+            told = f"is {PASSWORD} the password of the key?" if password else f"set {PASSWORD} to the key's password"
+            reason += f"; {told}"
         super().__init__(f"cosign {command}: {reason[:500]}")
         self.status = failure.status
+        self.flag = reason.removeprefix("unknown flag: ") if reason.startswith("unknown flag: ") else ""
+        self.passing = bool(_PASSING.search(reason))
+        if self.passing:
+            self.exit_status = TransientError.exit_status
 
 
 def _check_installed(environ: Mapping[str, str]) -> None:
@@ -103,14 +121,18 @@ def check_signing(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> Non
                 "tool.hatch-docker.sign.keyless: this pipeline has no identity; on GitHub give the job the permission "
                 "`id-token: write`, on GitLab `id_tokens: SIGSTORE_ID_TOKEN: {aud: sigstore}`, or set sign.key"
             )
-    elif sign.key.startswith(_ENVIRONMENT):
-        name = sign.key.removeprefix(_ENVIRONMENT)
+    else:
+        check_key(sign.key, root, "tool.hatch-docker.sign.key", environ)
+
+
+def check_key(key: str, root: Path, option: str, environ: Mapping[str, str]) -> None:
+    """Raise ConfigError where a key is not where an option says; what others keep only they know."""
+    if key.startswith(_ENVIRONMENT):
+        name = key.removeprefix(_ENVIRONMENT)
         if not environ.get(name):
-            raise ConfigError(f"tool.hatch-docker.sign.key: {name} is not set in the environment; set it to the key")
-    elif not _is_address(sign.key) and not (root / sign.key).is_file():
-        raise ConfigError(
-            f"tool.hatch-docker.sign.key: there is no {sign.key}; `cosign generate-key-pair` makes one"
-        )
+            raise ConfigError(f"{option}: {name} is not set in the environment; set it to the key")
+    elif not _is_address(key) and not (root / key).is_file():
+        raise ConfigError(f"{option}: there is no {key}; `cosign generate-key-pair` makes a pair")
 
 
 def key_secrets(sign: SignPlan, environ: Mapping[str, str]) -> tuple[str, ...]:

@@ -174,7 +174,7 @@ def _to_repository(
         raise  # it is made anew, and then pushed
     except HatchDockerError as error:
         took = time.perf_counter() - started
-        transient = isinstance(error, TransientError)
+        transient = error.exit_status == TransientError.exit_status
         return Delivery(name, tags, seconds=round(took, 3), error=str(error), transient=transient)
     for digest in pushed.arrived:
         ctx.store.remember(KIND, key_of(first.registry, digest), first.repository)

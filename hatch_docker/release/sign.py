@@ -23,7 +23,7 @@ from hatch_docker.oci.push import ACCEPT, Target
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.referrers import attach_manifests, fallback_tag, referrers
 from hatch_docker.oci.remote import refuse
-from hatch_docker.release.cosign import Cosign, Refused, key_identity, key_secrets
+from hatch_docker.release.cosign import Cosign, Refused, check_key, key_identity, key_secrets
 from hatch_docker.release.deliver import side_by_side
 from hatch_docker.store import key_of
 
@@ -53,7 +53,7 @@ class Signer:
         """The flags that signing commands share."""
         key = ["--key", self.cosign.key(self.plan.key)] if self.plan.key else []
         log = f"--tlog-upload={'true' if self.plan.log else 'false'}"
-        return [command, "--yes", *key, log, *self.cosign.flags(command), *self.cosign.registry(self.target.name)]
+        return [command, "--yes", *key, log, *self.cosign.registry(self.target.name)]
 
     def run(self, *arguments: str) -> str:
         """One run of cosign that may see the key."""
@@ -117,7 +117,9 @@ def _attested(signer: Signer, name: str, kind: str, public: Path) -> list[Any]:
     how = Trust(key=str(public), log=signer.plan.log)
     try:
         statements = _statements(signer.cosign, signer.target.name, how, PREDICATES[kind], name)
-    except Refused:
+    except Refused as error:
+        if error.passing:
+            raise
         return []
     return [statement.get("predicate") for statement in statements]
 
@@ -171,12 +173,17 @@ def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: st
     """Check that an image is signed, by digest, for its own repository; returns what else is signed of it.
 
     `signed_as` is the repository that the signature must name where the image was copied by its owner: a mirror.
-    Raises SignatureError where there is no such signature, ProgramError where cosign is missing.
+    Raises SignatureError where there is no such signature, ConfigError where there is no such key, ProgramError where
+    cosign is missing or did not get to look.
     """
+    if trust.key:
+        check_key(trust.key, cosign.root, "verify-signature: --key", cosign.ctx.environ)
     wanted = parse_reference(signed_as).name if signed_as else name.name
     try:
-        output = cosign.run("verify", "--output=json", *_common(cosign, name, trust, "verify"), str(name))
+        output = cosign.run("verify", "--output=json", *_common(cosign, name, trust), str(name))
     except Refused as error:
+        if error.passing:
+            raise
         raise SignatureError(f"{name} is not signed as it should be: {error}") from error
     found = {_identity(payload, name.digest) for payload in _json(output)}
     if wanted not in found:
@@ -189,22 +196,23 @@ def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: st
     for kind, predicate in PREDICATES.items():
         try:
             statements = _statements(cosign, name, trust, predicate, str(name))
-        except Refused:
+        except Refused as error:
+            if error.passing:
+                raise
             continue
         if any(_stated(statement, name.digest) == wanted for statement in statements):
             signed.append(kind)
     return signed
 
 
-def _common(cosign: Cosign, name: Reference, trust: Trust, command: str) -> list[str]:
-    return [*trust.arguments(), *cosign.flags(command), *cosign.registry(name)]
+def _common(cosign: Cosign, name: Reference, trust: Trust) -> list[str]:
+    return [*trust.arguments(), *cosign.registry(name)]
 
 
 def _statements(cosign: Cosign, name: Reference, trust: Trust, predicate: str, image: str) -> list[dict[str, Any]]:
     """The in-toto statements of a type that are signed for an image."""
-    command = "verify-attestation"
     output = cosign.run(
-        command, "--output=json", "--type", predicate, *_common(cosign, name, trust, command), image
+        "verify-attestation", "--output=json", "--type", predicate, *_common(cosign, name, trust), image
     )
     envelopes = [_json(line) for line in output.splitlines() if line.strip().startswith("{")]
     return [_json(base64.b64decode(envelope["payload"]).decode()) for envelope in envelopes]
