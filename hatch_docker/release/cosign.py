@@ -87,7 +87,7 @@ class Cosign:
 
 
 class Refused(ProgramError):
-    """cosign ended with a failure, its `status`; `flag` is one that it does not know, and what is `passing` may do later."""
+    """cosign ended with a failure, its `status`; `flag` is one that it does not know; `passing` ones may do later."""
 
     def __init__(self, command: str, failure: ProcessFailed, *, password: bool = True) -> None:
         lines = [line for line in failure.output.splitlines() if line.startswith(("Error: ", "error during"))]
