@@ -17,15 +17,11 @@ from hatch_docker.retry import LONGEST_PAUSE
 from hatch_docker.store import open_store
 from hatch_docker.transport import make_client
 from tests.fakes.images import AMD64, small_image, small_layer
+from tests.fakes.proxy import STEPS
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.world import PASSWORD, World, login, name
 
 IMAGE = small_image(small_layer("data", bytes(90_000)))
-STEPS = {
-    "HEAD blob": ("HEAD", "/blobs/"), "POST": ("POST", "/blobs/uploads/"), "PUT blob": ("PUT", "/blobs/uploads/"),
-    "PUT manifest": ("PUT", "/manifests/"), "GET manifest": ("GET", "/manifests/"), "GET blob": ("GET", "/blobs/"),
-    "token": ("GET", "/token"),
-}  # fmt: skip
 
 
 @pytest.fixture

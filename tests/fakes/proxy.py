@@ -12,11 +12,32 @@ from __future__ import annotations
 
 import http.client
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from tests.fakes.registry import FakeRegistry, Handler
 
 _OWN = {"connection", "date", "keep-alive", "server", "transfer-encoding"}  # what belongs to one connection
+
+
+# The seven steps of a journey there and back: method and a part of the path. A blob's bytes may come either way.
+STEPS = {
+    "HEAD blob": ("HEAD", "/blobs/sha256:"),
+    "POST": ("POST", "/blobs/uploads/"),
+    "PUT blob": ("PATCH|PUT", "/blobs/uploads/"),
+    "PUT manifest": ("PUT", "/manifests/"),
+    "GET manifest": ("GET", "/manifests/"),
+    "GET blob": ("GET", "/blobs/sha256:"),
+    "token": ("GET", "/token"),
+}
+# The sixteen single faults of a connection.
+SINGLE = [
+    *((step, "reset") for step in ("POST", "PUT blob", "PUT manifest", "GET manifest", "GET blob")),
+    *((step, "close") for step in ("POST", "PUT blob", "PUT manifest", "GET manifest", "GET blob")),
+    *((step, "midway") for step in ("PUT blob", "PUT manifest")),
+    *((step, "cut") for step in ("GET manifest", "GET blob")),
+    *((step, "lost") for step in ("PUT blob", "PUT manifest")),
+]
 
 
 class _Forwarding(Handler):
@@ -47,14 +68,18 @@ class _Forwarding(Handler):
     def passed(self) -> dict[str, str]:
         """The request's headers without those of one connection, and without the proxy's own tokens."""
         mine = _OWN | ({"authorization"} if self.registry.password else set())
-        return {name.lower(): value for name, value in self.headers.items() if name.lower() not in mine}
+        names = {name.lower() for name in self.headers} - mine
+        return {name: ", ".join(self.headers.get_all(name, [])) for name in names}
 
-    def take_half(self, size: int) -> None:
+    def take_half(self, headers: Mapping[str, str]) -> bytes:
         """Pass half of the body on, so that the registry has a part of it in its session."""
-        head = "".join(f"{name}: {value}\r\n" for name, value in self.passed().items())
+        part = super().take_half(headers)
+        sent = self.passed() | {name: value for name, value in headers.items() if name == "transfer-encoding"}
+        head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
         host, _, port = self.registry.upstream.partition(":")
         with socket.create_connection((host, int(port)), 60) as upstream:
-            upstream.sendall(f"{self.command} {self.path} HTTP/1.1\r\n{head}\r\n".encode() + self.rfile.read(size))
+            upstream.sendall(f"{self.command} {self.path} HTTP/1.1\r\n{head}\r\n".encode() + part)
+        return part
 
 
 class FaultProxy(FakeRegistry):

@@ -116,14 +116,14 @@ class FakeRegistry:
     def fault(
         self, method: str, part: str, action: Any, *, times: int = 1, headers: Mapping[str, str] = {}
     ) -> None:
-        """The next `times` requests of that method whose path has that part go wrong."""
+        """The next `times` requests of that method (or of several: "PATCH|PUT") whose path has that part go wrong."""
         self.faults.append(Fault(method, part, action, times, headers))
 
     def take_fault(self, method: str, path: str) -> Fault | None:
         """The fault of a request, if any."""
         with self.guard:
             for fault in self.faults:
-                if fault.times > 0 and fault.method == method and fault.part in path:
+                if fault.times > 0 and method in fault.method.split("|") and fault.part in path:
                     fault.times -= 1
                     return fault
         return None
@@ -210,7 +210,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if action == "midway":
-            self.take_half(int(headers.get("content-length", 0)) // 2)
+            self.take_half(headers)
             self.close_connection = True
             return
         self.body = self.read_body(headers)
@@ -240,9 +240,12 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return found
 
-    def take_half(self, size: int) -> None:
-        """Read some bytes of the request's body, of which nothing becomes."""
-        self.rfile.read(size)
+    def take_half(self, headers: Mapping[str, str]) -> bytes:
+        """Read half of the request's body as it is sent, or of its first chunk; nothing becomes of it."""
+        if headers.get("transfer-encoding", "") != "chunked":
+            return self.rfile.read(int(headers.get("content-length", 0)) // 2)
+        head = self.rfile.readline()
+        return head + self.rfile.read(int(head.partition(b";")[0], 16) // 2)
 
     def hang_up(self, *, reset: bool) -> None:
         """End the connection, with RST where asked."""

@@ -26,31 +26,12 @@ from hatch_docker.retry import Policy
 from hatch_docker.store import open_store
 from hatch_docker.transport import Client
 from tests.fakes.images import AMD64, small_image, small_layer
-from tests.fakes.proxy import FaultProxy
+from tests.fakes.proxy import SINGLE, STEPS, FaultProxy
 from tests.fakes.registry import Handler
 from tests.fakes.world import PASSWORD, World, login, name
 from tests.integration.servers import Server, docker_registry
 
 pytestmark = pytest.mark.engine
-
-# The seven steps of a journey: method and a part of the path.
-STEPS = {
-    "HEAD blob": ("HEAD", "/blobs/sha256:"),
-    "POST": ("POST", "/blobs/uploads/"),
-    "PUT blob": ("PUT", "/blobs/uploads/"),
-    "PUT manifest": ("PUT", "/manifests/"),
-    "GET manifest": ("GET", "/manifests/"),
-    "GET blob": ("GET", "/blobs/sha256:"),
-    "token": ("GET", "/token"),
-}
-# The sixteen single faults, which benchmarks/registry_faults.py shows to other tools as well.
-SINGLE = [
-    *((step, "reset") for step in ("POST", "PUT blob", "PUT manifest", "GET manifest", "GET blob")),
-    *((step, "close") for step in ("POST", "PUT blob", "PUT manifest", "GET manifest", "GET blob")),
-    *((step, "midway") for step in ("PUT blob", "PUT manifest")),
-    *((step, "cut") for step in ("GET manifest", "GET blob")),
-    *((step, "lost") for step in ("PUT blob", "PUT manifest")),
-]
 
 
 @pytest.fixture(scope="module")
