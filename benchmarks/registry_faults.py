@@ -12,7 +12,6 @@ and left out. Prints Markdown. Trust the survivals; the seconds depend on the ma
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import secrets
 import shutil
@@ -262,7 +261,6 @@ def compare(chosen: Sequence[Peer], upstream: str, directory: Path) -> None:
     for step, fault in SINGLE:
         cells = [results[step, fault][0] for results in found.values()]
         print(f"| {step}: {FAULTS[fault]} | {' | '.join(cells)} |")
-    print(json.dumps({title: {" ".join(k): v for k, v in r.items()} for title, r in found.items()}), file=sys.stderr)
 
 
 def main() -> None:

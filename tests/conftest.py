@@ -6,9 +6,12 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
+
+from tests.fakes.overheard import Overheard, secrets_in
 
 # A shell ignores SIGINT for what it starts in the background: for us, perhaps, and then for all that we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -25,6 +28,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("long")]
     items[:] = [item for item in items if not item.get_closest_marker("long")]
     config.hook.pytest_deselected(items=left_out)
+
+
+@pytest.fixture
+def secrets_stay(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
+    """B7: whatever the test does, no line, no error, nothing that is printed or logged has a secret in it."""
+    heard = Overheard(monkeypatch)
+    yield
+    logged = [caplog.handler.format(record) for when in ("setup", "call") for record in caplog.get_records(when)]
+    printed = capfd.readouterr()
+    assert secrets_in([*heard.everything(), *logged, printed.out, printed.err]) == []
 
 
 def missing(what: str) -> NoReturn:

@@ -20,6 +20,8 @@ from hatch_docker.transport import make_client
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry
 
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
 REGISTRY = "registry.example"
 
 
@@ -46,7 +48,7 @@ def helper(tmp_path: Path, name: str, body: str) -> None:
     path.chmod(0o755)
 
 
-ANSWER = """echo '{"ServerURL": "x", "Username": "USER", "Secret": "from-NAME"}'"""
+ANSWER = """echo '{"ServerURL": "x", "Username": "USER", "Secret": "s3cret-from-NAME"}'"""
 
 
 def test_nothing_known(environ: dict[str, str]) -> None:
@@ -58,8 +60,8 @@ def test_nothing_known(environ: dict[str, str]) -> None:
 @pytest.mark.parametrize("key", [REGISTRY, f"https://{REGISTRY}", f"https://{REGISTRY}/v1/", f"{REGISTRY}/v2/"])
 def test_auths(key: str, environ: dict[str, str], tmp_path: Path) -> None:
     """Docker's file, with all the keys that logins have left over the years."""
-    write(tmp_path / ".docker/config.json", {"auths": {key: entry("user", "pass:word")}})
-    assert credential_for(REGISTRY, environ) == Credential("user", "pass:word")
+    write(tmp_path / ".docker/config.json", {"auths": {key: entry("user", "s3cret:word")}})
+    assert credential_for(REGISTRY, environ) == Credential("user", "s3cret:word")
     assert credential_for("other.example", environ) is None
 
 
@@ -84,7 +86,7 @@ def test_precedence(environ: dict[str, str], tmp_path: Path) -> None:
         credential = credential_for(REGISTRY, environ)
         assert credential is not None
         found.append(credential.password)
-    assert found == ["from-one", "from-two", "three"]
+    assert found == ["s3cret-from-one", "s3cret-from-two", "three"]
 
     write(tmp_path / "run/containers/auth.json", {"auths": {REGISTRY: entry("u", "run")}})
     write(tmp_path / ".config/containers/auth.json", {"auths": {REGISTRY: entry("u", "home")}})
@@ -113,7 +115,7 @@ def test_podman_namespaces(environ: dict[str, str], tmp_path: Path) -> None:
         ("{", "not a JSON object"),
         ("[]", "not a JSON object"),
         ({"auths": {REGISTRY: {"auth": "%%%"}}}, "auth of registry.example is not base64"),
-        ({"auths": {REGISTRY: {"auth": base64.b64encode(b"secret").decode()}}}, "has no password"),
+        ({"auths": {REGISTRY: {"auth": base64.b64encode(b"s3cret").decode()}}}, "has no password"),
         ({"auths": {REGISTRY: "x"}}, "is not an object"),
         ({"credHelpers": {REGISTRY: "missing"}}, "cannot run docker-credential-missing"),
         ({"credHelpers": {REGISTRY: "../evil"}}, "is not the name of a credential helper"),
@@ -161,8 +163,8 @@ def test_helper_without_an_entry(environ: dict[str, str], tmp_path: Path) -> Non
 
 def test_identity_token(environ: dict[str, str], tmp_path: Path) -> None:
     """An identity token is exchanged by the OAuth2 flow, and the image arrives."""
-    with FakeRegistry(password="identity") as registry:
-        helper(tmp_path, "token", """echo '{"Username": "<token>", "Secret": "identity"}'""")
+    with FakeRegistry(password="s3cret-identity") as registry:
+        helper(tmp_path, "token", """echo '{"Username": "<token>", "Secret": "s3cret-identity"}'""")
         write(tmp_path / ".docker/config.json", {"credHelpers": {registry.host: "token"}})
         remote = Remote(make_client(environ, silent()), environ)
         push(remote, small_image(), [parse_reference(f"{registry.host}/app")])

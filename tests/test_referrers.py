@@ -22,6 +22,8 @@ from hatch_docker.transport import Client, make_client
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry, Handler
 
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
 SBOM = "application/vnd.cyclonedx+json"
 IMAGE = small_image()
 SUBJECT = IMAGE.descriptor

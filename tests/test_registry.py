@@ -19,6 +19,8 @@ from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_lay
 from tests.fakes.registry import FakeRegistry, Handler
 from tests.fakes.world import PASSWORD, World, login, name
 
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
 
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:

@@ -18,6 +18,8 @@ from hatch_docker.store import Store, open_store
 from hatch_docker.transport import Client, fetch, make_client, read
 from tests.fakes.registry import FakeRegistry
 
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
 DATA = bytes(range(256)) * 1000
 
 

@@ -21,6 +21,8 @@ from tests.fakes.proxy import STEPS
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.world import PASSWORD, World, login, name
 
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
 IMAGE = small_image(small_layer("data", bytes(90_000)))
 
 

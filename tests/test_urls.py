@@ -7,6 +7,8 @@ import pytest
 from hatch_docker.errors import RegistryError
 from hatch_docker.urls import follow, shown, split
 
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
 
 @pytest.mark.parametrize("url", [
     "https://user:hu/sh@h.example/x", "https://user:12/hush@h.example/x", "https://user:hu#hush@h.example/x",

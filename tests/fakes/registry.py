@@ -31,6 +31,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
+from tests.fakes.overheard import MARK
+
 
 @dataclass
 class Fault:
@@ -344,7 +346,7 @@ class Handler(BaseHTTPRequestHandler):
         if not known and not registry.anonymous_pull:
             self.error(401, "UNAUTHORIZED", "wrong user or password")
             return
-        value = secrets.token_hex(8)
+        value = f"{MARK}-token-{secrets.token_hex(8)}"
         registry.tokens[value] = (time.monotonic() + registry.token_lifetime, " ".join(scopes))
         name = "access_token" if self.command == "POST" else "token"
         self.reply(200, json.dumps({name: value, "expires_in": registry.token_lifetime}).encode())
@@ -355,7 +357,7 @@ class Handler(BaseHTTPRequestHandler):
         if data is None:
             self.error(404, "BLOB_UNKNOWN", "no such blob")
         elif self.registry.redirect_blobs and self.command == "GET":
-            self.reply(307, b"", {"location": f"{self.registry.redirect_blobs}{self.path}?signature=s3cret"})
+            self.reply(307, b"", {"location": f"{self.registry.redirect_blobs}{self.path}?signature={MARK}"})
         else:
             self.reply(200, data, {"docker-content-digest": digest})
 
@@ -371,7 +373,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
             session = secrets.token_hex(8)
             registry.uploads[session] = b""
-            path = f"/v2/{name}/blobs/uploads/{session}?_state=x"
+            path = f"/v2/{name}/blobs/uploads/{session}?_state={MARK}"
             origin = {"": registry.origin, "relative": ""}.get(registry.upload_origin, registry.upload_origin)
             self.reply(202, b"", {"location": origin + path, **registry.upload_headers})
             return

@@ -31,7 +31,7 @@ from tests.fakes.registry import Handler
 from tests.fakes.world import PASSWORD, World, login, name
 from tests.integration.servers import Server, docker_registry
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("secrets_stay")]
 
 
 @pytest.fixture(scope="module")
