@@ -63,6 +63,20 @@ def open_project(
     return builder
 
 
+def open_static(root: Path) -> tuple[DockerBuilder, bool]:
+    """The project in a directory as far as its files tell, no code of its backend run, and whether they tell all.
+
+    Raises ConfigError without one.
+    """
+    config = read_pyproject(root)
+    system = build_system(config)
+    if system[1] == HATCHLING:
+        return DockerBuilder(str(root)), True
+    table = config.get("project")
+    whole = isinstance(table, dict) and not table.get("dynamic")
+    return _view(root, config, system, {"name": root.name, "version": "0", **_static(config)}), whole
+
+
 def read_pyproject(root: Path) -> dict[str, Any]:
     """The pyproject.toml of a directory, empty where there is only a setup.py; raises ConfigError without either."""
     path = root / "pyproject.toml"

@@ -14,6 +14,7 @@ from hatch_docker.progress import plain
 from hatch_docker.verbs import (
     clean,
     diff,
+    doctor,
     init,
     inspect,
     load,
@@ -28,7 +29,7 @@ from hatch_docker.verbs import (
 )
 
 # As `--help` lists them.
-VERBS = (init, make, inspect, why, diff, lock, load, rebase, push, verify, verify_signature, clean, schema)
+VERBS = (init, make, inspect, why, diff, lock, load, rebase, push, verify, verify_signature, doctor, clean, schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -59,12 +59,13 @@ class TimedOut(ProgramError):
 _running: set[subprocess.Popen[bytes]] = set()
 
 
-def _end_running() -> None:
+def end_running() -> None:
+    """End every program that runs, for whatever thread."""
     for process in tuple(_running):
         _kill(process)
 
 
-at_leave.append(_end_running)
+at_leave.append(end_running)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -27,7 +27,9 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Item:
+class Entry:
+    """A blob, a fact or a tree: when it was last used, in seconds since the epoch, and its bytes."""
+
     used: float
     size: int
     path: Path
@@ -39,7 +41,7 @@ def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES,
     What was used within `grace` seconds stays: another build may be reading it.
     """
     now = time.time()
-    items = sorted(_items(store), key=lambda item: (item.used, str(item.path)))
+    items = sorted(entries(store), key=lambda item: (item.used, str(item.path)))
     total = kept = sum(item.size for item in items)
     removed = 0
     for item in items:
@@ -62,15 +64,16 @@ def prune_now_and_then(store: Store) -> None:
         prune(store)
 
 
-def _items(store: Store) -> list[_Item]:
+def entries(store: Store) -> list[Entry]:
+    """All that is kept in a store, in no order."""
     found = []
     for path in [*(store.root / "blobs").iterdir(), *(store.root / "facts").glob("*/*")]:
         with contextlib.suppress(FileNotFoundError):
             status = path.lstat()
-            found.append(_Item(status.st_mtime, status.st_size, path))
+            found.append(Entry(status.st_mtime, status.st_size, path))
     for path in (store.root / "trees").glob("*/*"):
         with contextlib.suppress(FileNotFoundError):
-            found.append(_Item(path.lstat().st_mtime, _tree_size(path), path))
+            found.append(Entry(path.lstat().st_mtime, _tree_size(path), path))
     return found
 
 

@@ -157,6 +157,16 @@ class Store:
         self._discard(path)
         return None
 
+    def is_sound(self, path: Path) -> bool:
+        """Whether a blob, a fact or a tree is what its name, checksum or seal says; raises OSError."""
+        kind, *names = path.relative_to(self.root).parts
+        if kind == "blobs":
+            return file_digest(path) == f"sha256:{path.name}"
+        if kind == "trees":
+            return bool(seal(path) == self.recall("seal", "-".join(names)))
+        checksum, _, text = _read_file(path).partition(b"\n")
+        return checksum == _fact_sum(path.name, text)
+
     def remember(self, kind: str, key: str, fact: Any) -> None:
         """Keep a small JSON value under a key: one line of checksum, then the value. Raises StoreError.
 

@@ -63,6 +63,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "publish": {"config", "defaults", "oci", "plan", "receipt", "release", "report", *HANDS},
     "loading": {"oci", "publish", *HANDS},
     "contents": {"contents", "existing", "oci", "publish", "receipt", "release", "wheels", *HANDS},
+    "doctor": {
+        "doctor", "__init__", "answers", "backend", "bases", "doors", "engines", "oci", "plan", "prune", "release",
+        "revision", "wheels", *HANDS,
+    },
     # the doors
     "ending": set(),
     "doors": {
@@ -79,8 +83,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"__init__", "doors", "ending", "errors", "progress", "verbs"},
     "start": {"start", "backend", "bases.apt", "config", "plan", *HANDS},
     "verbs": {
-        "verbs", "backend", "config", "contents", "doors", "loading", "lock", "members", "oci", "plan", "project",
-        "prune", "publish", "release", "start", "verify", *HANDS,
+        "verbs", "backend", "config", "contents", "doctor", "doors", "loading", "lock", "members", "oci", "plan",
+        "project", "prune", "publish", "release", "start", "verify", *HANDS,
     },
     "backend": {"bases", "builder", "doors", "engines.frame", "oci", "plan", "project", "wheels", *HANDS},
     "publisher": {"doors", "publish", *HANDS},

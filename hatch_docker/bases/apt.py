@@ -94,8 +94,12 @@ def _root(mirror: str, origin: str) -> str:
         mirror = Path(mirror).as_uri()
     if mirror.startswith("file:/") and not mirror.startswith("file://"):  # apt's own spelling
         mirror = "file://" + mirror.removeprefix("file:")
-    parts = urlsplit(mirror)
-    if parts.scheme not in SCHEMES or (parts.scheme != "file" and not parts.hostname):
+    try:
+        parts = urlsplit(mirror)
+        good = parts.scheme in SCHEMES and (parts.scheme == "file" or bool(parts.hostname))
+    except ValueError:
+        good = False
+    if not good:
         raise BaseImageError(
             f"{origin} is {shown(mirror)!r}: a mirror of Debian is an http, https or file URL, such as "
             "https://mirror.example/debian"

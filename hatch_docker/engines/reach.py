@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from hatch_docker.errors import DaemonError, HatchDockerError
 from hatch_docker.oci.daemon import docker_daemon, docker_directory, read_json
 from hatch_docker.process import run
-from hatch_docker.urls import proxy_for
+from hatch_docker.urls import proxy_for, shown
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -33,7 +33,7 @@ def check_reachable(name: str, ctx: Context) -> None:
         problem = _problem(url, ctx.environ, direct=direct)
         if not problem:
             return
-        problems.append(f"{url}: {problem}")
+        problems.append(f"{shown(url)}: {problem}")
     if problems:
         raise DaemonError(
             f"nothing answers where {f'builder {name!r}' if name else 'Docker'} should be ({'; '.join(problems)}); "
@@ -67,8 +67,8 @@ def _problem(url: str, environ: Mapping[str, str], *, direct: bool) -> str:
     """Why nobody can be reached by a URL; "" where somebody can, or nobody knows."""
     try:
         address = _address(urlsplit(url), environ, direct=direct)
-    except ValueError as error:
-        return str(error)
+    except ValueError:  # whose text quotes a part that may be a password
+        return "this is no address"
     if address is None:
         return ""
     try:

@@ -10,7 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -29,11 +29,12 @@ _HUB_NAMES = frozenset({"index.docker.io", "registry-1.docker.io"})
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A user name with a password, or an identity token (then `username` is of no use)."""
+    """A user name with a password, or an identity token (then `username` is of no use); `source` is who knew it."""
 
     username: str
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
+    source: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def credential_for(registry: str, environ: Mapping[str, str], repository: str = 
             raise RegistryError(f"cannot read the credentials in {path}: {error.strerror}") from error
         found = _from_config(data, path, registry, repository, environ)
         if found:
-            return found
+            return replace(found, source=found.source or str(path))
     return None
 
 
@@ -146,6 +147,8 @@ def _from_helper(name: str, registry: str, environ: Mapping[str, str]) -> Creden
         if "credentials not found" in error.output.lower():
             return None
         reason = (error.output.splitlines() or ["it said nothing"])[-1][:200]
+        if '"Secret"' in error.output:  # it answered, and failed
+            reason = f"status {error.status}"
         raise RegistryError(f"{program} gives no credentials for {registry}: {reason}") from error
     except ProgramError as error:
         raise RegistryError(f"credentials for {registry}: {error}") from error
@@ -154,8 +157,8 @@ def _from_helper(name: str, registry: str, environ: Mapping[str, str]) -> Creden
     if not isinstance(username, str) or not isinstance(secret, str):
         raise RegistryError(f"{program} did not answer with credentials for {registry}")
     if username == "<token>" and secret.isascii():
-        return Credential("", identity_token=secret)
-    return Credential(username, secret) if username and secret else None
+        return Credential("", identity_token=secret, source=program)
+    return Credential(username, secret, source=program) if username and secret else None
 
 
 _ITEM = re.compile(

@@ -92,7 +92,7 @@ def _answers(daemon: Daemon) -> bool:
         return True
     try:
         connect(daemon).close()
-    except (OSError, ValueError):
+    except OSError:
         return False
     return True
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from urllib.parse import quote, urlsplit
 
 from hatch_docker.errors import DaemonError
+from hatch_docker.urls import shown
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -43,7 +44,7 @@ class Daemon:
         return self.url.removeprefix("unix://") if self.url.startswith("unix://") else ""
 
     def __str__(self) -> str:
-        return f"{self.kind.capitalize()} at {self.socket or self.url}" if self.url else self.kind.capitalize()
+        return f"{self.kind.capitalize()} at {self.socket or shown(self.url)}" if self.url else self.kind.capitalize()
 
 
 class Api(Protocol):
@@ -109,7 +110,7 @@ def open_client(daemon: Daemon) -> Iterator[APIClient]:
 
 
 def connect(daemon: Daemon) -> socket.socket:
-    """A connection to a daemon's socket or port; raises OSError or ValueError where nothing listens."""
+    """A connection to a daemon's socket or port; raises OSError where nothing listens."""
     if daemon.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         connection.settimeout(5)
@@ -119,10 +120,14 @@ def connect(daemon: Daemon) -> socket.socket:
             connection.close()
             raise
         return connection
-    parts = urlsplit(daemon.url)
-    if parts.scheme not in ("tcp", "http", "https") or not parts.hostname:
-        raise OSError(f"no socket at {daemon.url}")
-    return socket.create_connection((parts.hostname, parts.port or 2375), timeout=1)
+    try:
+        parts = urlsplit(daemon.url)
+        host, port = parts.hostname, parts.port or 2375
+    except ValueError:  # whose text quotes a part that may be a password
+        host = None
+    if not host or parts.scheme not in ("tcp", "http", "https"):
+        raise OSError(f"{shown(daemon.url)} is not the address of a daemon")
+    return socket.create_connection((host, port), timeout=1)
 
 
 @dataclass(frozen=True, slots=True)

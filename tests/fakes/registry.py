@@ -380,6 +380,10 @@ class Handler(BaseHTTPRequestHandler):
         if session not in registry.uploads:
             self.error(404, "BLOB_UPLOAD_UNKNOWN", "no such upload session")
             return
+        if self.command == "DELETE":
+            del registry.uploads[session]
+            self.reply(204, b"")
+            return
         registry.uploads[session] += self.body
         if self.command == "PATCH":
             self.reply(202, b"", {"location": self.path})

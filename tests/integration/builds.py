@@ -15,6 +15,7 @@ from typing import Any
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.validate import validate
+from tests.conftest import need
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,15 @@ def run_build(
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, **options,
     )
     return Outcome(done.returncode, done.stdout, project / "dist")
+
+
+def other_python() -> str:
+    """A Python that any user can run, of another version than this one where there is one: Debian's own."""
+    found = [path for minor in (13, 11, 12, 14) if (path := Path(f"/usr/bin/python3.{minor}")).exists()]
+    if not found:
+        need("/usr/bin/python3")
+    own = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    return str(next((path for path in found if path.name != own), found[0]))
 
 
 def install_elsewhere(python: str, venv: Path) -> None:

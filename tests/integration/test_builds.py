@@ -6,16 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Index
-from tests.conftest import need
-from tests.integration.builds import Outcome, build, install_elsewhere, run_build
+from tests.integration.builds import Outcome, build, install_elsewhere, other_python, run_build
 from tests.projects import KINDS, write_project
 
 pytestmark = pytest.mark.network
@@ -130,24 +127,6 @@ def test_an_edit_of_the_c_file_only_recompiles_the_wheel(tmp_path: Path, cache: 
     assert edited.made() == ["project"]
     assert "building c_extension-1.0.0.tar.gz" in edited.output
     assert "downloading" not in edited.output
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Path]:
-    """A directory that any user can reach, as pytest's own are not."""
-    directory = Path(tempfile.mkdtemp())
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
-
-
-def other_python() -> str:
-    """A Python that any user can run, of another version than this one where there is one: Debian's own."""
-    found = [path for minor in (13, 11, 12, 14) if (path := Path(f"/usr/bin/python3.{minor}")).exists()]
-    if not found:
-        need("/usr/bin/python3")
-    own = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    return str(next((path for path in found if path.name != own), found[0]))
 
 
 def test_another_host_gives_the_same_digest(tmp_path: Path, cache: Path, elsewhere: Path) -> None:

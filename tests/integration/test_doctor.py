@@ -1,0 +1,82 @@
+"""Doctor on real machines: as root, as a plain user, and where namespaces are refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import need, need_docker
+from tests.integration.builds import install_elsewhere, other_python
+from tests.projects import write_project
+
+
+def doctor(
+    project: Path, cache: Path, *options: str, python: str = sys.executable, prefix: tuple[str, ...] = (),
+    variables: Mapping[str, str] | None = None, **run: Any,
+) -> tuple[int, dict[str, list[str]]]:
+    """The command's status, and its lines by topic."""
+    environment = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), **(variables or {})}
+    done = subprocess.run(
+        [*prefix, python, "-m", "hatch_docker", "doctor", str(project), *options], env=environment, text=True,
+        capture_output=True, timeout=120, check=False, **run,
+    )  # fmt: skip
+    assert done.stderr == ""
+    lines: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        lines.setdefault(line[4:16].strip(), []).append(f"{line[:2]} {line[18:]}")
+    return done.returncode, lines
+
+
+@pytest.mark.network
+@pytest.mark.engine
+def test_a_machine_that_can(tmp_path: Path, cache: Path) -> None:
+    """Namespaces, Docker, its builder, Debian's mirror, the index: each was asked."""
+    need_docker()
+    project = write_project("c-extension", tmp_path / "p")
+    status, lines = doctor(project, cache)
+    assert status == 0, lines
+    for topic in ("project", "sandbox", "docker", "buildkit", "cache", "debian", "index", "uv"):
+        assert all(line.startswith("ok ") for line in lines[topic]), lines[topic]
+    assert lines["debian"][0].endswith("trixie, trixie-updates, trixie-security signed by Debian")
+
+
+def test_refused_namespaces(tmp_path: Path, cache: Path) -> None:
+    """What must be compiled cannot be: the status says so as the build would, with the sysctl that refuses."""
+    need("unshare")
+    limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
+    prefix = ("unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh")
+    status, lines = doctor(write_project("c-extension", tmp_path / "p"), cache, "--offline", prefix=prefix)
+    assert status == 1
+    (line,) = lines["sandbox"]
+    assert line.startswith("!! the sandbox cannot be entered (unshare: No space left on device); ")
+    assert "sysctl user.max_user_namespaces is too low" in line
+    status, lines = doctor(write_project("hello", tmp_path / "q"), cache, "--offline", prefix=prefix)
+    assert (status, lines["sandbox"][0][:2]) == (0, "--")
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are those of an ordinary user")
+def test_a_plain_user(tmp_path: Path, elsewhere: Path) -> None:
+    """Who may not talk to Docker reads which group to join; who may not write the cache, what to set."""
+    need_docker()
+    install_elsewhere(other_python(), elsewhere / "venv")
+    project = write_project("hello", elsewhere / "p")
+    cache = elsewhere / "cache"
+    cache.mkdir()
+    user = {"user": 65534, "group": 65534, "extra_groups": []}
+    variables = {"HOME": str(cache), "TMPDIR": "/tmp", "DOCKER_HOST": "unix:///var/run/docker.sock"}
+    python = str(elsewhere / "venv/bin/python")
+    status, lines = doctor(project, cache, "--offline", python=python, variables=variables, cwd=elsewhere, **user)
+    assert status == 1
+    assert lines["cache"][0].startswith(f"!! cannot use the cache {cache}: Permission denied; set HATCH_DOCKER_CACHE")
+    assert "join the group docker" in lines["docker"][0]
+    os.chown(cache, 65534, 65534)
+    status, lines = doctor(project, cache, "--offline", python=python, variables=variables, cwd=elsewhere, **user)
+    assert (status, lines["cache"][0][:2]) == (0, "ok"), lines
+    assert lines["docker"][0].startswith("-- ")
