@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.plugin.manager import PluginManager
 
 from hatch_docker.doors import guarded, made_already, make_image, open_plans
+from hatch_docker.outputs import scratch
 
 if TYPE_CHECKING:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -63,8 +64,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         while artifact := guarded(self.app, lambda: next(artifacts, None)):
             for one in artifact.split("\n"):  # one an image
                 # hatchling tells people, on standard error; a pipeline reads the last lines of standard output.
-                if self.app.verbosity < 0 or not sys.stdout.isatty():
-                    self.app.display(self._shown(one))
+                if self.app.verbosity < 0 or not (sys.stdout and sys.stdout.isatty()):
+                    guarded(self.app, functools.partial(self.app.display, self._shown(one)))
                 yield one
 
     def _is_library(self) -> bool:
@@ -120,8 +121,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             # by the build hook, in `hatch build -t wheel -t docker`
             return [directory / receipt.archive for receipt in made.values()]
         plans, ctx = open_plans(self, os.environ)
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-            source = self.source(Path(temporary))
+        with scratch() as temporary:
+            source = self.source(temporary)
             for plan in plans:
                 if plan.part in made and made[plan.part].deliveries:
                     plan = replace(plan, push=True)  # docker:push,image: nothing to send, and the receipt says so
@@ -132,8 +133,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         made = dict(made_already(self))
         if not made or not all(receipt.deliveries for receipt in made.values()):
             plans, ctx = open_plans(self, os.environ, push=True)
-            with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-                source = self.source(Path(temporary))
+            with scratch() as temporary:
+                source = self.source(temporary)
                 for plan in plans:
                     plan = replace(plan, archive=plan.part in made)  # what is there already stays in the receipt
                     made[plan.part] = make_image(self, plan, source, directory, ctx)
@@ -146,8 +147,8 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
         plans, ctx = open_plans(self, os.environ)
         with (
-            tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary,
-            with_members(self.source(Path(temporary)), plans, self.metadata.config, ctx) as source,
+            scratch() as temporary,
+            with_members(self.source(temporary), plans, self.metadata.config, ctx) as source,
         ):
             return [write_dockerfile(plan, source, directory, ctx) for plan in plans]
 

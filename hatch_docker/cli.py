@@ -10,6 +10,7 @@ from hatch_docker import __version__
 from hatch_docker.doors import hatchling_errors
 from hatch_docker.ending import stoppable
 from hatch_docker.errors import HatchDockerError
+from hatch_docker.faults import told_faults
 from hatch_docker.progress import plain
 from hatch_docker.verbs import (
     clean,
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status; a HatchDockerError is one line on standard error."""
     options = _parser().parse_args(arguments)
     try:
-        with stoppable(), hatchling_errors():
+        with stoppable(), hatchling_errors(), told_faults():
             status: int | None = options.run(options)
     except HatchDockerError as error:
         sys.stderr.write(plain(f"hatch-docker: {error}\n"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.leaks import Secrets
+from hatch_docker.outputs import sweep
 from hatch_docker.progress import Progress
 from hatch_docker.store import Store, default_root, open_store
 
@@ -42,9 +43,13 @@ class Context:
 
 
 def open_context(environ: Mapping[str, str], progress: Progress) -> Context:
-    """The context of one build; the cache is $HATCH_DOCKER_CACHE_DIR or the user's cache directory."""
+    """The context of one build; the cache is $HATCH_DOCKER_CACHE_DIR or the user's cache directory.
+
+    What killed builds left is removed, there and where temporary directories are.
+    """
     directory = environ.get("HATCH_DOCKER_CACHE_DIR")
     store = open_store(Path(directory) if directory else default_root())
+    sweep()
 
     def connect() -> Client:
         from hatch_docker.transport import make_client

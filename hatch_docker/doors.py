@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from hatch_docker.errors import ConfigError, HatchDockerError
+from hatch_docker.outputs import scratch
 
 if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface
@@ -34,10 +34,11 @@ _made: WeakKeyDictionary[Any, dict[str, Receipt]] = WeakKeyDictionary()
 def guarded(app: Any, work: Callable[[], Result]) -> Result:
     """Do the work of a door; a failure that the user can do something about ends the program with one line."""
     from hatch_docker.ending import stoppable
+    from hatch_docker.faults import told_faults
     from hatch_docker.progress import plain
 
     try:
-        with stoppable(), hatchling_errors():
+        with stoppable(), hatchling_errors(), told_faults():
             return work()
     except HatchDockerError as error:
         # A file's name may be no text at all, or orders to a terminal; what prints the line need not know.
@@ -241,8 +242,8 @@ def rebuild(
     if ctx.pins is None:
         raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build by it")
     with (
-        tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary,
-        _whole(source(Path(temporary)), plan, builder, ctx) as whole,
+        scratch() as temporary,
+        _whole(source(temporary), plan, builder, ctx) as whole,
     ):
         return item_of(choose(plan.engine)(plan, whole, ctx))
 
@@ -265,8 +266,8 @@ def rebase_image(
     if ctx.pins is None:
         ctx = replace(ctx, environ={**environ, "HATCH_DOCKER_REFRESH": "1"})
     existing = open_existing(image, ctx)
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-        source = open_source(builder, Path(temporary))
+    with scratch() as temporary:
+        source = open_source(builder, temporary)
         engine = rebase(existing.item, existing.wheel)
         plan = existing.plan(plan_of(image, plans))
         return run(plan, source, engine, directory, host_platform(), ctx)

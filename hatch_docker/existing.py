@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from hatch_docker.engines import WheelNote
 from hatch_docker.errors import ConfigError, DaemonError, ImageError
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.reference import parse_reference
+from hatch_docker.outputs import scratch
 from hatch_docker.plan import Plan
 from hatch_docker.release.names import PREFIX
 
@@ -106,8 +106,8 @@ def opened(name: str, ctx: Context) -> Iterator[Existing]:
 
         yield Existing(read_layout(Path(rest)))
     elif f"{scheme}:" in SCHEMES and not Path(name).is_file():
-        with tempfile.TemporaryDirectory(prefix="hatch-docker-") as directory:
-            yield _saved(scheme.removesuffix("-daemon"), rest, Path(directory, "image.tar"), ctx)
+        with scratch() as directory:
+            yield _saved(scheme.removesuffix("-daemon"), rest, directory / "image.tar", ctx)
     else:
         yield open_existing(name, ctx)
 

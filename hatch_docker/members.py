@@ -56,7 +56,9 @@ def with_members(source: Source, plans: Sequence[Plan], config: Config, ctx: Con
     if not any(plan.members for plan in plans):
         yield source
         return
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
+    from hatch_docker.outputs import scratch
+
+    with scratch() as temporary:
 
         @functools.cache
         def member(path: str) -> Source:

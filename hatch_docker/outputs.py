@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hatch_docker.errors import StoreError
+from hatch_docker.faults import reason
 
 TRIES = 100      # to remove a tree that is still being filled
 CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # of CACHEDIR.TAG, bford.info/cachedir
-HOLD_TIME = 5.0  # seconds within which an unfinished output is held by its writer
+HOLD_TIME = 5.0  # seconds within which what is unfinished is held by its writer
+HELD = "hatch-docker-held-"  # how the names of files and directories begin that are nobody's unless they are held
 
 # What this process has not finished yet, in whatever thread: to be removed also where a thread is not waited for.
 _unfinished: set[Path] = set()
@@ -45,7 +47,7 @@ def _remove_unfinished() -> None:
 
 
 @contextlib.contextmanager
-def unfinished_file(directory: Path, prefix: str = "tmp", suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
+def unfinished_file(directory: Path, prefix: str = HELD, suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
     """A new file and its path; what is left there when the block ends is removed."""
     with _changing:
         descriptor, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=suffix)
@@ -53,6 +55,7 @@ def unfinished_file(directory: Path, prefix: str = "tmp", suffix: str = "") -> I
         _unfinished.add(path)
     try:
         with os.fdopen(descriptor, "wb") as stream:
+            _hold(descriptor)
             yield stream, path
     finally:
         path.unlink(missing_ok=True)
@@ -60,16 +63,30 @@ def unfinished_file(directory: Path, prefix: str = "tmp", suffix: str = "") -> I
 
 
 @contextlib.contextmanager
-def unfinished_tree(directory: Path, prefix: str = "tmp") -> Iterator[Path]:
+def unfinished_tree(directory: Path, prefix: str = HELD) -> Iterator[Path]:
     """A new directory; what is left there under its name when the block ends is removed."""
     with _changing:
         path = Path(tempfile.mkdtemp(dir=directory, prefix=prefix))
         _unfinished.add(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        _hold(descriptor)
         yield path
     finally:
         remove_tree(path)
+        os.close(descriptor)
         _unfinished.discard(path)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory of one's own in the system's place for such (TMPDIR), gone with the block; raises StoreError."""
+    try:
+        place = Path(tempfile.gettempdir())
+    except OSError as error:
+        raise StoreError(f"there is no place for temporary files: {error.strerror}; TMPDIR names one") from error
+    with unfinished_tree(place) as path:
+        yield path
 
 
 def finish_tree(unfinished: Path, path: Path) -> None:
@@ -89,14 +106,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         check_free(path)
         with unfinished_file(path.parent, f".{path.name}.", ".tmp") as (stream, temporary):
-            _hold(stream)
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
     except OSError as error:
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        raise StoreError(f"cannot write {path}: {reason(error, path.parent)}") from error
 
 
 def is_cache(directory: Path) -> bool:
@@ -125,10 +141,10 @@ def check_free(path: Path) -> None:
         raise StoreError(f"cannot write {path}: a directory is in the way; move it away")
 
 
-def _hold(stream: BinaryIO) -> None:
-    """Mark an unfinished file as that of a living process; where a file system has no locks, its age must do."""
+def _hold(descriptor: int) -> None:
+    """Mark what is unfinished as that of a living process; where a file system has no locks, its age must do."""
     with contextlib.suppress(OSError):
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def remove_leftovers(path: Path) -> None:
@@ -139,13 +155,28 @@ def remove_leftovers(path: Path) -> None:
                 _remove_unheld(other)
 
 
+def sweep(directory: Path | None = None) -> None:
+    """Remove what killed processes of this user left unfinished in a directory, TMPDIR's if none: what nobody holds."""
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(directory or tempfile.gettempdir())):
+            if entry.name.startswith(HELD) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                _remove_unheld(Path(entry.path))
+
+
 def _remove_unheld(path: Path) -> None:
-    if not stat.S_ISREG(path.lstat().st_mode):
-        return  # not ours
-    with contextlib.suppress(OSError), path.open("rb") as stream:
-        if time.time() - path.lstat().st_mtime > HOLD_TIME:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+    """Remove a file or a directory, unless it is held or was made just now; anything else is not opened."""
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            return
+        if time.time() - status.st_mtime <= HOLD_TIME:
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(path) if stat.S_ISDIR(status.st_mode) else path.unlink()
+        finally:
+            os.close(descriptor)
 
 
 def _umask() -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,8 @@ LAST_DATE = 4354819199  # 2107-12-31, the last day of a zip file, in seconds sin
 _SCRIPT = re.compile(r"\s*[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # entry points specification, object reference
 _LEAVE_OUT = "mend it, or leave it out with [tool.hatch.build] exclude"
 REQUIREMENTS_NAMES = ("requirements.lock", "requirements.txt")
+
+_building = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +203,24 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
         return is_cache(directory) or cached(directory.parent)
 
     builder.recurse_included_files = included  # type: ignore[method-assign]
-    (artifact,) = builder.build(
-        directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
-    )
+    with _temporary_files_in(directory):
+        (artifact,) = builder.build(
+            directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
+        )
     return Path(artifact)
+
+
+@contextlib.contextmanager
+def _temporary_files_in(directory: Path) -> Iterator[None]:
+    """Let what hatchling begins go with a directory: it leaves half a wheel where it is stopped or cannot write."""
+    import tempfile
+
+    with _building:
+        before, tempfile.tempdir = tempfile.tempdir, str(directory)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _check_code(wheel: Path, core: Any) -> None:

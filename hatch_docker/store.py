@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from hatch_docker.errors import StoreError
-from hatch_docker.outputs import finish_tree, remove_tree, unfinished_file, unfinished_tree
+from hatch_docker.faults import FULL, reason
+from hatch_docker.outputs import finish_tree, remove_tree, sweep, unfinished_file, unfinished_tree
 from hatch_docker.seal import seal
 
 FORMAT = "v1"
-TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file belongs to a killed build
+TMP_LIFETIME = 24 * 3600  # seconds after which what is unfinished is nobody's, whether it is held or not
 
 
 class DamagedBlobError(StoreError):
@@ -108,11 +109,14 @@ class Store:
             self._discard(path)
         if not path.is_file():
             return None  # and nothing to remove: another thread may be giving it this name just now
-        if file_digest(path) != digest:
-            self._discard(path)
-            return None
-        _touch(path)
-        return path
+        try:
+            if file_digest(path) == digest:
+                _touch(path)
+                return path
+        except OSError:
+            pass  # a disk that does not give it back
+        self._discard(path)
+        return None
 
     def open(self, digest: str) -> BinaryIO:
         """The verified bytes of a blob that must be there; raises DamagedBlobError, after which it is made anew."""
@@ -134,7 +138,7 @@ class Store:
             with unfinished_file(self.root / "tmp") as (stream, temporary):
                 yield BlobWriter(self, stream, temporary)
         except OSError as error:
-            raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
+            raise _unwritable(self.root, error) from error
 
     def put(self, data: bytes) -> str:
         """Keep some bytes and return their digest."""
@@ -181,7 +185,7 @@ class Store:
                 stream.close()
                 _rename(temporary, path)
         except OSError as error:
-            raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
+            raise _unwritable(self.root, error) from error
 
     def tree(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
         """The directory under a key, made once: `make` fills an empty directory that is then renamed.
@@ -219,7 +223,7 @@ class Store:
                     self._remove_tree(path)
                 finish_tree(temporary, path)
         except OSError as error:
-            raise StoreError(f"cannot write to the cache {self.root}: {error.strerror or error}") from error
+            raise _unwritable(self.root, error) from error
 
     def _remove_tree(self, path: Path) -> None:
         """Whatever is there, under another name first: nobody shall find a tree that is half gone."""
@@ -263,16 +267,24 @@ def open_store(root: Path) -> Store:
     try:
         for name in ("blobs", "facts", "trees", "locks", "tmp"):
             (store.root / name).mkdir(parents=True, exist_ok=True)
+        sweep(store.root / "tmp")
         oldest = time.time() - TMP_LIFETIME
         for path in (store.root / "tmp").iterdir():
             if path.lstat().st_mtime < oldest:
                 remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
     except OSError as error:
         raise StoreError(
-            f"cannot use the cache {root}: {error.strerror or error}; "
+            f"cannot use the cache {root}: {reason(error, root)}; "
             "set HATCH_DOCKER_CACHE_DIR to a directory that can be written"
         ) from error
     return store
+
+
+def _unwritable(root: Path, error: OSError) -> StoreError:
+    message = f"cannot write to the cache {root}: {reason(error, root)}"
+    if error.errno in FULL:
+        message += "; `hatch-docker clean --all` empties it, HATCH_DOCKER_CACHE_DIR names another"
+    return StoreError(message)
 
 
 def default_root() -> Path:

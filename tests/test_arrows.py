@@ -14,7 +14,10 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "hatch_docker"
 
 # What a module, or every module of a package, may import of ours. A package includes its modules.
-HANDS = {"context", "errors", "leaks", "outputs", "pins", "process", "progress", "retry", "store", "transport", "urls"}
+HANDS = {
+    "context", "errors", "faults", "leaks", "outputs", "pins", "process", "progress", "retry", "store", "transport",
+    "urls",
+}  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     # leaves and what every step is handed
     "__init__": set(),
@@ -26,8 +29,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shape": set(),
     "urls": {"errors"},
     "process": {"ending", "errors"},
-    "outputs": {"errors"},
-    "store": {"errors", "outputs", "seal"},
+    "faults": {"errors"},
+    "outputs": {"errors", "faults"},
+    "store": {"errors", "faults", "outputs", "seal"},
     "prune": {"errors", "outputs", "store"},
     "retry": {"errors", "progress"},
     "pace": set(),
@@ -36,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pins": {"errors", "pins_text", "shape", "store"},
     "pins_text": {"pins"},
     "leaks": {"errors"},
-    "context": {"leaks", "pins", "progress", "store", "transport"},
+    "context": {"leaks", "outputs", "pins", "progress", "store", "transport"},
     # what the user said, what the project is, and what follows from both
     "config": {"config", "errors"},
     "project": {"errors", "outputs", "process", "release.licences", "revision", "wheels.secrets"},
@@ -46,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workspace": {"errors", "project", "release.names"},
     "defaults": {"config", "errors", "needs", "oci.model", "plan", "project", "release.names"},
     # the parts of an image
-    "oci": {"oci", "answers", "errors", "process", "progress", "retry", "transport", "urls"},
+    "oci": {"oci", "answers", "errors", "outputs", "process", "progress", "retry", "transport", "urls"},
     "layers": {"context", "errors", "oci", "store"},
     "bases": {"bases", "elf", "wheels.compile", "layers", "oci", "plan", *HANDS},
     "wheels": {"wheels", "bases", "layers", "oci", "plan", "shape", *HANDS},
@@ -80,7 +84,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "verify": {"oci", *HANDS},
     "existing": {"engines", "oci", "plan", "receipt", "release.names", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
-    "cli": {"__init__", "doors", "ending", "errors", "progress", "verbs"},
+    "cli": {"__init__", "doors", "ending", "errors", "faults", "progress", "verbs"},
     "start": {"start", "backend", "bases.apt", "config", "plan", *HANDS},
     "verbs": {
         "verbs", "backend", "config", "contents", "doctor", "doors", "loading", "lock", "members", "oci", "plan",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 import hatch_docker
 from hatch_docker.errors import StoreError
-from hatch_docker.outputs import remove_tree, replacing
+from hatch_docker.outputs import HELD, remove_tree, replacing, sweep
 from hatch_docker.prune import prune, prune_now_and_then
 from hatch_docker.store import DamagedBlobError, Store, key_of, open_store
 
@@ -56,6 +57,21 @@ def test_a_damaged_blob_is_never_served(store: Store, tmp_path: Path, damage: st
     assert elsewhere.read_bytes() == b"bytes"
     assert store.put(b"bytes") == digest
     assert store.get(digest) == path
+
+
+def test_what_the_disk_does_not_give_back_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E4: a sector that cannot be read any more is as bad as other bytes: removed, and made anew."""
+    digest = store.put(b"content")
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hashlib.file_digest", broken)
+        assert store.get(digest) is None
+    assert not store.has(digest)
+    assert store.put(b"content") == digest
+    assert store.get(digest)
 
 
 def test_what_is_not_committed_leaves_nothing(store: Store) -> None:
@@ -265,6 +281,49 @@ def test_what_killed_builds_left_is_swept(store: Store) -> None:
     open_store(store.root.parent)
     assert not old.exists()
     assert new.exists()
+
+
+LEAVING = """
+import os, sys, time
+from pathlib import Path
+from hatch_docker.outputs import scratch
+from hatch_docker.store import open_store
+store = open_store(Path(sys.argv[1]))
+def fill(tree):
+    (tree / "closed").mkdir(mode=0)
+    print("ready", flush=True)
+    time.sleep(600)
+with scratch() as directory, store.writer() as writer:
+    writer.write(b"half")
+    store.tree("base", "key", fill)
+"""
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next_and_not_before(tmp_path: Path) -> None:
+    """Files, trees and temporary directories: while the process lives they are its own, however old they are."""
+    places = [tmp_path / "cache/v1/tmp", tmp_path / "tmp"]
+    places[1].mkdir()
+    other = places[1] / f"{HELD}link"
+    other.symlink_to(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", LEAVING, str(tmp_path / "cache")], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(places[1])},
+    )  # fmt: skip
+    assert process.stdout
+    process.stdout.readline()
+    begun = [path for place in places for path in place.iterdir() if path != other]
+    assert len(begun) == 3
+    for path in [*begun, other]:
+        os.utime(path, (1000, 1000), follow_symlinks=False)
+    for place in places:
+        sweep(place)
+    assert all(path.exists() for path in begun)
+    process.kill()
+    process.communicate()
+    for place in places:
+        sweep(place)
+    assert not any(path.exists() for path in begun)
+    assert other.is_symlink()
 
 
 def test_pruning_takes_the_oldest_first_and_spares_what_is_in_use(store: Store) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -44,6 +43,7 @@ from hatch_docker.errors import BuildError, WheelError
 from hatch_docker.layers import layer_by_key, making, recall_layer
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.outputs import scratch
 from hatch_docker.store import file_digest, key_of
 from hatch_docker.wheels.install import VenvTarget, check_fits, check_made, check_owners, wheel_files
 from hatch_docker.wheels.lock import pin
@@ -197,9 +197,9 @@ def _layers(site: _Site) -> list[tuple[Layer, bool]]:
     # What goes to a shared cache must be whole: its next reader may have none of our layers.
     whole = bool(site.plan.cache.targets)
     wanted = [part for part, layer in zip(site.parts, known, strict=True) if whole or layer is None]
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as name:
-        out = Path(name, "out")
-        _run(site, wanted, Path(name), out)
+    with scratch() as work:
+        out = work / "out"
+        _run(site, wanted, work, out)
         return [
             (layer, True) if layer else (_take(part, key, site, out), False)
             for part, key, layer in zip(site.parts, keys, known, strict=True)

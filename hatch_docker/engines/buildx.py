@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from hatch_docker.errors import BuildError, DaemonError, LostError, ProgramError
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Platform
+from hatch_docker.outputs import scratch
 from hatch_docker.plan import CachePlan
 from hatch_docker.process import ProcessFailed, redact, run
 from hatch_docker.store import key_of
@@ -226,8 +226,8 @@ def load_handed(program: Sequence[str], handed: Handed, ctx: Context) -> None:
         return
     except ProgramError:
         ctx.progress.detail(f"handing {handed.name} to {Path(program[0]).name}")
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as directory:
-        archive = Path(directory, "image.tar")
+    with scratch() as directory:
+        archive = directory / "image.tar"
         with archive.open("wb") as stream:
             write_archive(handed.image, [handed.name], stream, host=handed.image.platform)
         try:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.daemon import load
 from hatch_docker.oci.docker_api import Daemon, open_client, reported
 from hatch_docker.oci.model import Image
+from hatch_docker.outputs import scratch
 from hatch_docker.process import ProcessFailed, TimedOut, run
 
 # The image's own user; nothing can be written but /tmp, nothing gained, nothing reached.
@@ -30,8 +29,8 @@ def run_once(
     unless the daemon had it before. Raises DaemonError, and TimedOut after `timeout` seconds.
     """
     name = f"localhost/hatch-docker-check:{image.digest[-12:]}"
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as directory:
-        archive = Path(directory) / "image.tar"
+    with scratch() as directory:
+        archive = directory / "image.tar"
         with archive.open("wb") as stream:
             write_archive(image, [name], stream, host=image.platform)
         loaded = load(daemon, image, [name], archive, host=image.platform, log=log)

@@ -8,16 +8,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from hatch_docker.oci.compression import LAYER_LIMIT, Decompressed
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Index, Layer
 from hatch_docker.oci.tar import Entry, read_tar
+from hatch_docker.outputs import scratch
 
 CHUNK = 1 << 16
 FILES = 10   # differing files of a layer that are told
@@ -160,8 +159,8 @@ def _of_entry(one: Entry, other: Entry) -> list[str]:
 def _ranges(one: Layer, other: Layer, paths: list[str]) -> dict[str, list[str]]:
     """The ranges of bytes, the first byte being 0, in which some files of two layers differ."""
     found: dict[str, list[str]] = {}
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as name:
-        kept = {path: Path(name, str(number)) for number, path in enumerate(paths)}
+    with scratch() as directory:
+        kept = {path: directory / str(number) for number, path in enumerate(paths)}
         for entry, content in layer_entries(one):
             if entry.path in kept and content is not None:
                 with kept[entry.path].open("wb") as out:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from hatch_docker.oci.push import ACCEPT, Target
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.referrers import attach_manifests, fallback_tag, referrers
 from hatch_docker.oci.remote import refuse
+from hatch_docker.outputs import scratch
 from hatch_docker.release.cosign import Cosign, Refused, check_key, key_identity, key_secrets
 from hatch_docker.release.deliver import side_by_side
 from hatch_docker.store import key_of
@@ -97,8 +97,8 @@ def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, before
 
     `before` says whether somebody has signed any; if nobody, they need not be read.
     """
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary:
-        public = Path(temporary, "key.pub")
+    with scratch() as temporary:
+        public = temporary / "key.pub"
         check = before and bool(documents and signer.plan.key)
         if check:
             public.write_text(signer.run("public-key", "--key", signer.cosign.key(signer.plan.key)), encoding="utf-8")

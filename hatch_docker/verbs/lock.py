@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.doors import open_plans
+from hatch_docker.outputs import scratch
 
 if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> None:
         builder = open_project(root, os.environ)
         plans, ctx = open_plans(builder, os.environ, every=True)
         with (
-            tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary,
-            with_members(builder.source(Path(temporary)), plans, builder.metadata.config, ctx) as source,
+            scratch() as temporary,
+            with_members(builder.source(temporary), plans, builder.metadata.config, ctx) as source,
         ):
             check(plans, source, ctx)
         return
@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> None:
     builder = open_project(root, environ, pins=was.pins)
     plans, ctx = open_plans(builder, environ, pins=was.pins, every=True)
     with (
-        tempfile.TemporaryDirectory(prefix="hatch-docker-") as temporary,
-        with_members(builder.source(Path(temporary)), plans, builder.metadata.config, ctx) as source,
+        scratch() as temporary,
+        with_members(builder.source(temporary), plans, builder.metadata.config, ctx) as source,
     ):
         done = lock(was, plans, source, ctx)
     for line in done.changes:

@@ -24,6 +24,7 @@ from typing import BinaryIO
 from hatch_docker.bases import Interpreter
 from hatch_docker.errors import BaseImageError, ProgramError
 from hatch_docker.oci.model import Opener
+from hatch_docker.outputs import scratch
 from hatch_docker.process import run
 
 _NOT_RUNNABLE = (
@@ -160,8 +161,7 @@ def compile_sources(
     if not sources:
         return compiled
     workers = workers or len(os.sched_getaffinity(0))
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as name:
-        directory = Path(name)
+    with scratch() as directory:
         try:
             (_run_enclosed if enclosed else _run)(sources, directory, tree, interpreter, str(workers))
         except ProgramError as error:

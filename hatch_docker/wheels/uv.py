@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import shutil
 import sys
-import tempfile
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from hatch_docker.context import Context
 from hatch_docker.errors import HatchDockerError, OfflineError, RegistryError, TransientError, WheelError
+from hatch_docker.outputs import scratch
 from hatch_docker.process import ProcessFailed, run
 from hatch_docker.transport import OFFLINE
 from hatch_docker.wheels import Target
@@ -100,9 +100,9 @@ def compile_lock(
         command += ["--only-binary", ":all:"]
         for name in sorted(metadata):
             command += ["--no-binary", name]
-    with tempfile.TemporaryDirectory(prefix="hatch-docker-") as directory:
+    with scratch() as directory:
         if metadata:
-            config = Path(directory) / "uv.toml"
+            config = directory / "uv.toml"
             config.write_text(_settings(indexes, metadata), encoding="utf-8")
             command += ["--config-file", str(config)]
         try:
