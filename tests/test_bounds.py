@@ -259,11 +259,11 @@ def metadata(path: Path) -> None:
 
 
 def read_metadata(path: str) -> None:
-    from hatch_docker.release.inventory import _reader
+    from hatch_docker.release.inventory import reader
 
     data = Path(path).read_bytes()
     for name in ("usr/share/doc/x/copyright", "var/lib/dpkg/status", "x-1.dist-info/METADATA", "lib/apk/db/installed"):
-        _reader(name)(name, data)
+        reader(name)(name, data)
 
 
 def challenge(path: Path) -> None:

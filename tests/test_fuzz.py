@@ -55,7 +55,7 @@ from hatch_docker.pins import parse_pins
 from hatch_docker.plan import BasePlan, LockPlan
 from hatch_docker.progress import plain, silent
 from hatch_docker.release.bundled import read_bundled
-from hatch_docker.release.inventory import _reader
+from hatch_docker.release.inventory import reader
 from hatch_docker.retry import retry_after
 from hatch_docker.wheels.compile import python_command
 from hatch_docker.wheels.given import check_given
@@ -567,7 +567,7 @@ def base_files(datas: tuple[bytes, bytes], directory: Path) -> None:
 def installed(data: bytes, _directory: Path) -> None:
     for path in ("etc/os-release", "var/lib/dpkg/status", "lib/apk/db/installed", "usr/share/doc/x/copyright",
                  "opt/x-1.dist-info/METADATA"):  # fmt: skip
-        json.dumps(_reader(path)(path, data))
+        json.dumps(reader(path)(path, data))
     list(_read_status(data.decode(errors="replace")))
 
 
