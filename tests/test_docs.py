@@ -1,0 +1,266 @@
+"""What README and docs/ say holds: tables are read, commands parsed, manifests checked, links followed.
+
+The important commands are run, in integration/test_docs.py.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import tomlkit
+
+if not Path(__file__).parent.parent.joinpath("docs").is_dir():
+    pytest.skip("an sdist has no docs", allow_module_level=True)
+
+from hatch_docker.backend import open_project
+from hatch_docker.builder import DockerBuilder
+from hatch_docker.cli import _parser
+from hatch_docker.config_environ import OTHER_VARIABLES
+from hatch_docker.config_options import all_options
+from hatch_docker.doors import open_plans
+from tests.conftest import missing
+from tests.pages import LANGUAGES, ROOT, Block, anchors, blocks, commands, inline, links, pages
+
+# What a part of a pyproject.toml is put into.
+PROJECT: dict[str, Any] = {
+    "build-system": {"requires": ["hatchling>=1.27"], "build-backend": "hatchling.build"},
+    "project": {
+        "name": "app", "version": "1.0.0", "requires-python": ">=3.11",
+        "scripts": dict.fromkeys(("app", "web", "worker", "hello"), "app:main"),
+        "optional-dependencies": {"queue": ["idna"], "postgres": ["idna"]},
+    },
+    "dependency-groups": {"prod": ["idna"]},
+}  # fmt: skip
+TABLES = {"build-system", "project", "dependency-groups", "tool"}
+HATCH_TABLES = {"dependencies", "enable-by-default"}
+# Programs whose own `--help` is asked for the options that a command gives them, where they are installed.
+ASKED = {
+    "cosign", "docker", "oras", "podman", "skopeo", "uv", "pip", "python", "mkdocs", "pytest", "ruff", "mypy",
+}  # fmt: skip
+TAKEN = {
+    "apt-get", "cd", "cp", "cut", "deploy", "echo", "exit", "git", "grep", "kubectl", "mkdir", "printf", "set", "sleep",
+    "sort", "sudo", "tar", "source", ".ci/run", "sh", "awk", "ls", "cat", "rm",
+}  # fmt: skip
+
+
+def shown(value: object) -> str:
+    return str(value)
+
+
+def in_project(text: str) -> dict[str, Any]:
+    """A whole pyproject.toml out of a block that may be a part of one."""
+    table = tomllib.loads(text)
+    return table if "project" in table else merged(PROJECT, table)
+
+
+def merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: merged(under[key], over[key]) if isinstance(under.get(key), dict) and isinstance(over.get(key), dict)
+        else over[key] if key in over else under[key]
+        for key in [*under, *(key for key in over if key not in under)]
+    }  # fmt: skip
+
+
+def test_every_block_says_its_language() -> None:
+    assert not [f"{block}: {block.language!r}" for block in blocks() if block.language not in LANGUAGES]
+
+
+@pytest.mark.parametrize("block", blocks("toml"), ids=shown)
+def test_a_table_is_a_plan(block: Block, tmp_path: Path) -> None:
+    """Every block of TOML, alone or in a small project, is read as the project's own, down to the plan of the image."""
+    config = in_project(block.text)
+    assert set(config) <= TABLES
+    for target in (
+        config.get("tool", {}).get("hatch", {}).get("build", {}).get("targets", {}).get("docker", {}),
+        config.get("tool", {}).get("hatch", {}).get("build", {}).get("targets", {}).get("wheel", {}).get("hooks", {})
+        .get("docker", {}),
+    ):  # fmt: skip
+        assert set(target) <= HATCH_TABLES
+    (tmp_path / "pyproject.toml").write_text(tomlkit.dumps(config), encoding="utf-8")
+    (tmp_path / "app.py").write_text("def main() -> None: ...\n", encoding="utf-8")
+    environ = {
+        "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache"),
+        "HATCH_DOCKER_OFFLINE": "1",
+    }  # fmt: skip
+    plans, _ = open_plans(open_project(tmp_path, environ), environ)
+    assert plans
+
+
+@pytest.mark.parametrize("block", blocks("console", "sh"), ids=shown)
+def test_a_command_is_one_that_is_taken(block: Block) -> None:
+    check_script(block.script())
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_a_command_in_a_sentence_is_one_that_is_taken(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`hatch-docker verify [ARCHIVE]`, `hatch build -t docker:plan`; an argument may be left out there."""
+    for text in inline(page):
+        if re.match(r"(hatch-docker|hatch (build|publish)|python -m hatch_docker) ", text):
+            try:
+                check_script(text.replace("...", "").replace("[", "").replace("]", ""))
+            except AssertionError:
+                if "the following arguments are required" not in capsys.readouterr().err:
+                    raise
+
+
+def check_script(script: str) -> None:
+    """A shell can read it, and each of its programs takes the options that it is given."""
+    done = subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = list(commands(script))
+    assert found
+    for command in found:
+        check_command(command)
+
+
+def check_command(command: list[str]) -> None:
+    """A command line is one that its program takes."""
+    words = [re.sub(r"^\S*/bin/", "", command[0]), *command[1:]]
+    if words[:3] in (["python", "-m", "hatch_docker"], ["python3", "-m", "hatch_docker"]):
+        words = ["hatch-docker", *words[3:]]
+    program, *arguments = words
+    if program == "hatch-docker":
+        try:
+            _parser().parse_args(arguments)
+        except SystemExit as end:
+            assert not end.code, command
+    elif program == "hatch":
+        check_hatch(arguments)
+    elif words[1:3] == ["-m", "hatchling"]:
+        check_target(arguments[arguments.index("-t") + 1])
+    elif program.startswith("python") and arguments[0].endswith(".py"):
+        done = subprocess.run([sys.executable, arguments[0], "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert long_options(words) <= set(re.findall(r"--[\w-]+", done.stdout)), command
+    elif program in ASKED or program.startswith("python"):
+        check_options(words)
+    else:
+        assert program in TAKEN, f"nobody knows what {program} takes: {command}"
+
+
+def check_hatch(arguments: list[str]) -> None:
+    """hatch's own parser takes the arguments, and we have the target."""
+    import click
+    from hatch.cli import hatch
+
+    arguments = [word for word in arguments if word not in ("-q", "-v")]
+    try:
+        context = hatch.commands[arguments[0]].make_context(arguments[0], arguments[1:])
+    except click.UsageError as error:
+        pytest.fail(f"hatch {' '.join(arguments)}: {error.message}")
+    for target in context.params.get("targets") or ():
+        check_target(target)
+
+
+def check_target(target: str) -> None:
+    name, _, versions = target.partition(":")
+    assert name in ("docker", "wheel", "sdist"), target
+    known = DockerBuilder(str(ROOT)).get_version_api() if name == "docker" else {}
+    assert set(filter(None, versions.split(","))) <= set(known), target
+
+
+def check_options(words: list[str]) -> None:
+    """The long options of a command are in its program's help; skipped where the program is not installed."""
+    asked = [words[0]]
+    for word in words[1:3]:
+        if word.startswith(("-", ".")) or not word.isalpha():
+            break
+        asked.append(word)
+    program = shutil.which(asked[0], path=str(Path(sys.executable).parent)) or shutil.which(asked[0])
+    if program is None:
+        missing(f"{asked[0]} is missing")
+    own = words[1 : 1 + next((at for at, word in enumerate(words[1:]) if _ends(word, words[0])), len(words))]
+    wanted = long_options(own)
+    for subcommands in (asked[1:], asked[1:2], []):
+        done = subprocess.run([program, *subcommands, "--help"], capture_output=True, text=True, check=False)
+        told = done.stdout + done.stderr
+        if wanted <= set(re.findall(r"--[\w-]+", told)):
+            return
+    pytest.fail(f"{' '.join(words)}: no such option in its help")
+
+
+def long_options(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words if re.match(r"--\w", word)}
+
+
+def _ends(word: str, program: str) -> bool:
+    """Whether what follows is for a program in the container."""
+    return program in ("docker", "podman") and re.fullmatch(r"(app|busybox|hello)(:.*)?", word) is not None
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=shown)
+def test_a_manifest_keeps_to_its_schema(block: Block) -> None:
+    """Workflows, pipelines, compose files and Kubernetes' objects, by the schemas of those who read them."""
+    for document in documents(block.text):
+        if "apiVersion" in document:
+            import kubernetes_validate
+
+            kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+            continue
+        kind = "github-workflows" if "jobs" in document else "compose-spec" if "services" in document else "gitlab-ci"
+        check_schema(document, kind)
+        for script in scripts(document):
+            check_script(script)
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    from ruamel.yaml import YAML
+
+    return list(YAML(typ="safe").load_all(io.StringIO(text)))
+
+
+def check_schema(document: object, kind: str) -> None:
+    from check_jsonschema.builtin_schemas import get_builtin_schema
+
+    schema = get_builtin_schema(f"vendor.{kind}")
+    jsonschema.validators.validator_for(schema)(schema).validate(document)
+
+
+def scripts(document: Any) -> list[str]:
+    """The commands in a pipeline."""
+    if isinstance(document, list):
+        return [script for item in document for script in scripts(item)]
+    if not isinstance(document, dict):
+        return []
+    found = [value for key, value in document.items() if key == "run" and isinstance(value, str)]
+    for key in ("script", "before_script", "after_script"):
+        found += ["\n".join(document[key])] if isinstance(document.get(key), list) else []
+    return found + [script for value in document.values() for script in scripts(value)]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in links(page):
+        if re.match(r"https?://", link):
+            continue
+        path, _, fragment = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not fragment or fragment in anchors(target), link
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_variables_are_known(page: Path) -> None:
+    """A variable that is named is one that is read."""
+    known = {option.variable for option in all_options()} | set(OTHER_VARIABLES)
+    named = set(re.findall(r"\bHATCH_DOCKER_[A-Z_]*[A-Z]\b", page.read_text("utf-8")))
+    assert not named - known
+
+
+def test_mkdocs_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in (ROOT / "docs").glob("*.md"):
+        assert (tmp_path / "site" / page.stem / "index.html").is_file() or page.stem == "index"
