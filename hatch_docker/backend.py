@@ -11,6 +11,7 @@ import functools
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from email import parser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 RECIPE = 1
 HATCHLING = "hatchling.build"
 LEGACY = (("setuptools",), "setuptools.build_meta:__legacy__", ())  # without [build-system] (PEP 517)
-SCM = frozenset({"mesonpy"})  # backends that make an sdist in a repository only
+COMMITTED = frozenset({"mesonpy"})  # backends whose sdist is what is committed, and that make none elsewhere
 System = tuple[tuple[str, ...], str, tuple[str, ...]]
 
 
@@ -51,7 +52,10 @@ def open_project(
         config = {**config, "tool": {**config.get("tool", {}), "hatch-docker": table}}
     system = build_system(config)
     if system[1] == HATCHLING:
-        return DockerBuilder(str(root))
+        builder = DockerBuilder(str(root))
+        if not _lacks_plugins(builder):
+            return builder
+        config = _isolated(config)
     stage = functools.cache(lambda: _open_stage(root, config, system, environ, pins))
     builder = _view(root, config, system, _completed(config, stage))
 
@@ -71,10 +75,36 @@ def open_static(root: Path) -> tuple[DockerBuilder, bool]:
     config = read_pyproject(root)
     system = build_system(config)
     if system[1] == HATCHLING:
-        return DockerBuilder(str(root)), True
+        builder = DockerBuilder(str(root))
+        if not _lacks_plugins(builder):
+            return builder, True
+        config = _isolated(config)
     table = config.get("project")
     whole = isinstance(table, dict) and not table.get("dynamic")
     return _view(root, config, system, {"name": root.name, "version": "0", **_static(config)}), whole
+
+
+def _lacks_plugins(builder: DockerBuilder) -> bool:
+    """Whether hatchling needs plugins for the metadata that are not installed here; they are in the builder stage."""
+    from hatchling.plugin.exceptions import UnknownPluginError
+
+    try:
+        _ = builder.metadata.core, builder.metadata.version
+    except UnknownPluginError:
+        return True
+    except Exception:  # noqa: BLE001 - whatever else is wrong is told where the metadata are read
+        return False
+    return False
+
+
+def _isolated(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose wheel is made in the builder stage, unless it says another thing itself."""
+    tool = config.get("tool", {})
+    table = tool.get("hatch-docker", {})
+    build = table.get("build", {}) if isinstance(table, dict) else {}
+    if not isinstance(build, dict):
+        return dict(config)
+    return {**config, "tool": {**tool, "hatch-docker": {**table, "build": {"isolated": "always", **build}}}}
 
 
 def read_pyproject(root: Path) -> dict[str, Any]:
@@ -107,10 +137,15 @@ def build_system(config: Mapping[str, Any]) -> System:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """The builder stage of a project: its tree, where it is built, and by what."""
+    """The builder stage of a project: its tree, where it is built, and by what.
+
+    `packed` is the name of an archive of the tree as it is, which a wheel is made of; "" where the backend makes an
+    sdist of the tree before.
+    """
 
     root: Path
     tree: Tree
+    packed: str
     system: System
     plan: Plan
     base: Base
@@ -126,20 +161,59 @@ def _open_stage(
     from hatch_docker.engines.frame import located
     from hatch_docker.oci.compression import Compression
     from hatch_docker.wheels import Target
-    from hatch_docker.wheels.tree import read_tree
 
     table = _static(config)
     first = {"name": root.name, "version": "0", **table}
     plan, ctx = open_plan(_view(root, config, system, first), environ, provisional=True, pinned=pins is None)
     ctx = ctx if pins is None else replace(ctx, pins=pins)
     base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
-    tree = read_tree(root, versioned="version" not in table or system[1] in SCM)
-    return _Stage(root, tree, system, plan, base, Target(base.interpreter.version, base.platform, base.libc), ctx)
+    tree, packed = _read(root, table, system, ctx)
+    target = Target(base.interpreter.version, base.platform, base.libc)
+    return _Stage(root, tree, packed, system, plan, base, target, ctx)
+
+
+def _read(root: Path, table: Mapping[str, Any], system: System, ctx: Context) -> tuple[Tree, str]:
+    """The tree of a project, and the name of the archive that its wheel is made of, "" for an sdist of its backend.
+
+    An unpacked sdist is one already. meson-python's sdist lacks what is not committed, so there the tree is better,
+    unless scripts of the project have to write files of the sdist.
+    """
+    from hatch_docker.wheels.tree import read_tree
+
+    if (root / "PKG-INFO").is_file() and not (root / ".git").exists():
+        metadata = parser.BytesHeaderParser().parsebytes((root / "PKG-INFO").read_bytes())
+        return read_tree(root, versioned=False), _archive(dict(metadata.items()))
+    if system[1] not in COMMITTED:
+        return read_tree(root, versioned="version" not in table), ""
+    tree, whole = read_tree(root, versioned=False), read_tree(root, versioned=True)
+    builds = (tree.top / name for name in tree.files if name.endswith("meson.build"))
+    if whole.repository is None or not any(b"add_dist_script" in path.read_bytes() for path in builds):
+        return tree, _archive(table)
+    if run(["git", "-C", str(root), "status", "--porcelain"]):
+        ctx.progress.warn("meson-python's sdist is made of what is committed: the image lacks what is not")
+    return whole, ""
+
+
+def _archive(metadata: Mapping[str, Any]) -> str:
+    """The name of an sdist with these metadata (PEP 625), TREE where they lack the version."""
+    from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+
+    from hatch_docker.wheels.install import TREE
+
+    known = {name.lower(): str(value) for name, value in metadata.items()}
+    name = f"{canonicalize_name(known.get('name', '')).replace('-', '_')}-{known.get('version', '')}.tar.gz"
+    try:
+        parse_sdist_filename(name)
+    except InvalidSdistFilename:
+        return TREE
+    return name if "/" not in name else TREE
 
 
 def _sdist(stage: _Stage) -> Path:
-    from hatch_docker.wheels.tree import tree_sdist
+    from hatch_docker.wheels.tree import packed_tree, tree_sdist
 
+    if stage.packed:
+        return packed_tree(stage.tree, stage.packed, stage.ctx)
     packages = (*stage.plan.build.packages, "git") if stage.tree.repository else stage.plan.build.packages
     build = replace(stage.plan.build, packages=tuple(sorted(set(packages))))
     return tree_sdist(stage.tree, stage.system, build, stage.base, stage.target, stage.ctx, root=stage.root)
@@ -176,7 +250,9 @@ def _view(root: Path, config: Mapping[str, Any], system: System, table: Mapping[
 
     manager = PluginManager()
     build = {"requires": list(system[0]), "build-backend": system[1]}
-    metadata = ProjectMetadata(str(root), manager, {**config, "project": dict(table), "build-system": build})
+    tool = {name: value for name, value in config.get("tool", {}).items() if name != "hatch"}  # and its plugins
+    view = {**config, "project": dict(table), "build-system": build, "tool": tool}
+    metadata = ProjectMetadata(str(root), manager, view)
     return DockerBuilder(str(root), plugin_manager=manager, metadata=metadata)
 
 

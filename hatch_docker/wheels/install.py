@@ -185,11 +185,16 @@ def check_fits(filename: str, target: Target) -> None:
         )
 
 
+TREE = "source.tar.gz"  # a project's tree, whose name and version its backend alone knows
+
+
 def check_made(filename: str, sdist: str, target: Target) -> None:
     """Raise WheelError where a wheel does not fit the target, or is not of the package and version of its sdist."""
     from packaging.utils import InvalidSdistFilename, parse_sdist_filename, parse_wheel_filename
 
     check_fits(filename, target)
+    if sdist == TREE:
+        return
     try:
         wanted = parse_sdist_filename(sdist)
     except InvalidSdistFilename as error:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
 import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +31,13 @@ from hatch_docker.wheels.secrets import secret_part
 RECIPE = 1
 # Of a tree outside version control: what tools leave, and what no sdist needs.
 LEFT_OUT = frozenset({
-    ".git", ".hg", ".svn", ".tox", ".nox", ".venv", "venv", "node_modules", "__pycache__", "dist", "build", "target",
+    ".git", ".hg", ".svn", ".tox", ".nox", ".venv", "node_modules", "__pycache__",
     ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".eggs",
 })
+# What tools write beside these files; elsewhere such a directory is a part of the project, as src/target/ of crates is.
+OUTPUTS = frozenset({"dist", "build", "target", "venv"})
+PROJECT_FILES = ("pyproject.toml", "setup.py", "Cargo.toml")
+SOURCES = ("__init__.py", "build.rs", "Cargo.toml", "meson.build")  # of a directory that only has an output's name
 REPOSITORY = "/repository"  # .git in the builder, read-only
 
 
@@ -82,22 +89,40 @@ def _listed(place: Path) -> list[str] | None:
     """What git knows below a directory, and what else no tool left there; None where it cannot tell."""
     command = ["git", "-C", str(place), "ls-files", "-z"]
     try:
-        known = run([*command, "--cached"]).split("\0")
+        known = run([*command, "--cached", "--recurse-submodules"]).split("\0")
         other = run([*command, "--others", "--exclude-standard"]).split("\0")
     except ProgramError:
         return None
-    known += [name for name in other if not any(_left(part) for part in name.split("/"))]
+
+
+    @functools.cache
+    def left(directory: Path) -> bool:
+        return directory != place and (left(directory.parent) or _left(directory))
+
+    for name in other:
+        if name.endswith("/"):  # a repository of its own
+            known += [] if left(place / name) else [name + inner for inner in _walked(place / name)]
+        elif name and not left((place / name).parent):
+            known.append(name)
     return [name for name in dict.fromkeys(known) if name and os.path.lexists(place / name)]
 
 
-def _left(name: str) -> bool:
-    return name in LEFT_OUT or name.endswith(".egg-info")
+def _left(directory: Path) -> bool:
+    """Whether a tool left a directory there, which is no part of the project."""
+    if directory.name in LEFT_OUT or directory.name.endswith(".egg-info") or is_cache(directory):
+        return True
+    beside = directory.parent
+    return (
+        directory.name in OUTPUTS
+        and any((beside / name).is_file() for name in PROJECT_FILES)
+        and not any((directory / name).is_file() for name in SOURCES)
+    )
 
 
 def _walked(place: Path) -> list[str]:
     found: list[str] = []
     for directory, directories, names in os.walk(place):
-        directories[:] = [name for name in directories if not _left(name) and not is_cache(Path(directory, name))]
+        directories[:] = [name for name in directories if not _left(Path(directory, name))]
         found += [os.path.relpath(os.path.join(directory, name), place) for name in names]  # noqa: PTH118
     return found
 
@@ -109,7 +134,7 @@ def _fact(path: Path) -> list[Any]:
         if stat.S_ISLNK(status.st_mode):
             return ["link", os.readlink(path)]  # noqa: PTH115
         if stat.S_ISDIR(status.st_mode):
-            return ["submodule"]
+            return ["submodule"]  # that is not checked out
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{path} of the project is no regular file; remove it, or have git ignore it")
         with path.open("rb") as stream:
@@ -141,11 +166,34 @@ def tree_sdist(
     raise BuildError(f"{source.name} never stops asking for build requirements: {', '.join(known)}")
 
 
-def _stored(tree: Tree, source: Sdist, builder: Builder, known: Sequence[str], pins: Sequence[Pin]) -> Path:
-    store = builder.ctx.store
-    key = key_of("sdist", builder.key, source.content, [pin.sha256 for pin in pins])
+def packed_tree(tree: Tree, name: str, ctx: Context) -> Path:
+    """A tree as it is in an archive of that name, an sdist's or TREE, for a backend to make the wheel of."""
 
-    def make(directory: Path) -> None:
+    def make(directory: Path) -> Path:
+        path = directory / name
+        with (
+            path.open("wb") as out,
+            gzip.GzipFile("", "wb", 1, out, mtime=0) as stream,
+            tarfile.open(mode="w", fileobj=stream, format=tarfile.PAX_FORMAT) as tar,
+        ):
+            for file in tree.files:
+                info = tar.gettarinfo(tree.top / file, f"source/{file}")
+                info.uid = info.gid = info.mtime = 0
+                info.uname = info.gname = ""
+                if info.islnk():  # two names of one file
+                    info.type, info.linkname, info.size = tarfile.REGTYPE, "", (tree.top / file).stat().st_size
+                if info.isreg():
+                    with (tree.top / file).open("rb") as content:
+                        tar.addfile(info, content)
+                else:
+                    tar.addfile(info)
+        return path
+
+    return _kept(ctx, key_of("packed", name, tree.content), make, name)
+
+
+def _stored(tree: Tree, source: Sdist, builder: Builder, known: Sequence[str], pins: Sequence[Pin]) -> Path:
+    def make(directory: Path) -> Path:
         spec = {"backend": source.backend, "backend_path": source.backend_path, "known": list(known)}
         if tree.project != ".":
             spec["project"] = tree.project
@@ -155,17 +203,28 @@ def _stored(tree: Tree, source: Sdist, builder: Builder, known: Sequence[str], p
             name = made_file(result, "sdist", output, source.name)
             return Path(shutil.copyfile(output / name, directory / name, follow_symlinks=False))
 
-        made = in_builder(source.name, spec, builder, pins, lambda place: _fill(tree, place), take, binds)
+        return in_builder(source.name, spec, builder, pins, lambda place: _fill(tree, place), take, binds)
+
+    key = key_of("sdist", builder.key, source.content, [pin.sha256 for pin in pins])
+    return _kept(builder.ctx, key, make, source.name)
+
+
+def _kept(ctx: Context, key: str, make: Callable[[Path], Path], name: str) -> Path:
+    """An archive from the store, made where it is not there or damaged."""
+    store = ctx.store
+
+    def keep(directory: Path) -> None:
+        made = make(directory)
         store.remember("tree-sdist", key, {"name": made.name, "digest": file_digest(made)})
 
     for _ in range(2):
-        directory = store.tree("sdist", key, make)
+        directory = store.tree("sdist", key, keep)
         fact = store.recall("tree-sdist", key) or {}
         path = directory / str(fact.get("name", "missing"))
         if path.is_file() and file_digest(path) == fact["digest"]:
             return path
         remove_tree(directory)  # damaged: made once more
-    raise BuildError(f"the cache loses {source.name}; is its disk full or failing?")
+    raise BuildError(f"the cache loses {name}; is its disk full or failing?")
 
 
 def _fill(tree: Tree, place: Path) -> None:
@@ -175,7 +234,7 @@ def _fill(tree: Tree, place: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         source = tree.top / name
         if source.is_dir() and not source.is_symlink():
-            shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
+            target.mkdir(exist_ok=True)
         else:
             shutil.copy2(source, target, follow_symlinks=False)
     if tree.repository:

@@ -93,6 +93,75 @@ flit-demo = "flit_demo:main"
 """,
     "flit_demo.py": '"""A demonstration."""\n__version__ = "2.1"\n\ndef main():\n    print("flit")\n',
 }
+PDM = {
+    "pyproject.toml": """
+[build-system]
+requires = ["pdm-backend"]
+build-backend = "pdm.backend"
+[project]
+name = "pdm-demo"
+dynamic = ["version"]
+[project.scripts]
+pdm-demo = "pdm_demo:main"
+[tool.pdm.version]
+source = "file"
+path = "src/pdm_demo/__init__.py"
+""",
+    "src/pdm_demo/__init__.py": '__version__ = "0.4"\n\ndef main():\n    print("pdm")\n',
+}
+UV_BUILD = {
+    "pyproject.toml": """
+[build-system]
+requires = ["uv_build"]
+build-backend = "uv_build"
+[project]
+name = "uv-demo"
+version = "5"
+[project.scripts]
+uv-demo = "uv_demo.build.main:main"
+""",
+    "src/uv_demo/__init__.py": "",
+    "src/uv_demo/build/__init__.py": "",  # no output of a tool, whatever its name
+    "src/uv_demo/build/main.py": "def main():\n    print('uv')\n",
+}
+MESON = {
+    "pyproject.toml": """
+[build-system]
+requires = ["meson-python"]
+build-backend = "mesonpy"
+[project]
+name = "meson-demo"
+dynamic = ["version"]
+[project.scripts]
+meson-demo = "meson_demo:main"
+""",
+    "meson.build": """
+project('meson-demo', 'c', version: '6.1')
+py = import('python').find_installation(pure: false)
+py.extension_module('_c', 'src/target/_c.c', subdir: 'meson_demo', install: true)
+py.install_sources('src/meson_demo/__init__.py', subdir: 'meson_demo')
+""",
+    "src/meson_demo/__init__.py": "def main():\n    from meson_demo._c import answer\n    print(answer())\n",
+    "src/target/_c.c": EXTENSION,
+}
+PLUGIN = {
+    "pyproject.toml": """
+[build-system]
+requires = ["hatchling", "hatch-fancy-pypi-readme"]
+build-backend = "hatchling.build"
+[project]
+name = "plugin-demo"
+dynamic = ["readme", "version"]
+[project.scripts]
+plugin-demo = "plugin_demo:main"
+[tool.hatch.version]
+path = "plugin_demo.py"
+[tool.hatch.metadata.hooks.fancy-pypi-readme]
+content-type = "text/markdown"
+fragments = [{ text = "A demonstration" }]
+""",
+    "plugin_demo.py": '__version__ = "7"\n\ndef main():\n    print("plugin")\n',
+}
 
 
 def write(directory: Path, files: dict[str, str], *, tag: str = "") -> Path:
@@ -133,8 +202,12 @@ def make(project: Path, cache: Path, *command: str, **variables: str) -> Outcome
         (LEGACY, "", "legacy-demo", "legacy b'a'", "0.3"),
         (POETRY, "", "poetry-demo", "poetry b'a'", "4.5"),
         (FLIT, "", "flit-demo", "flit", "2.1"),
+        (PDM, "", "pdm-demo", "pdm", "0.4"),
+        (UV_BUILD, "", "uv-demo", "uv", "5"),
+        (MESON, "", "meson-demo", "42", "6.1"),
+        (PLUGIN, "", "plugin-demo", "plugin", "7"),
     ],
-    ids=["setuptools-scm", "setup.py", "poetry", "flit"],
+    ids=["setuptools-scm", "setup.py", "poetry", "flit", "pdm", "uv_build", "meson", "hatchling-plugin"],
 )
 def test_a_project_of_any_backend(
     files: dict[str, str], tag: str, command: str, said: str, version: str, tmp_path: Path, cache: Path
@@ -170,6 +243,24 @@ def test_another_directory_gives_the_same_digest(tmp_path: Path, cache: Path) ->
     variables = {"SOURCE_DATE_EPOCH": "1700000000"}
     digests = {make(project, cache, **variables).digest for project in (one, other)}
     assert len(digests) == 1
+
+
+def test_meson_takes_what_is_not_committed(tmp_path: Path, cache: Path) -> None:
+    """meson-python's own sdist holds commits alone: an edit would be in the image after the next commit only."""
+    project = write(tmp_path / "p", MESON, tag="v1")
+    write(project, {"src/target/_c.c": EXTENSION.replace("42", "43")})
+    outcome = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=says("meson-demo", "43"))
+    assert outcome.status == 0, outcome.output
+
+
+def test_an_unpacked_sdist_needs_no_other(tmp_path: Path, cache: Path) -> None:
+    """As it came from an index, where nothing tells git's tags any more: its metadata are in it."""
+    facts = "Metadata-Version: 2.1\nName: scm-demo\nVersion: 8.1\n"
+    project = write(tmp_path / "p", {**SCM, "PKG-INFO": facts})
+    outcome = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=says("scm-demo", "42 8.1"))
+    assert outcome.status == 0, outcome.output
+    assert "building the sdist" not in outcome.output
+    assert "building scm_demo-8.1.tar.gz in the builder" in outcome.output
 
 
 def test_without_the_builder_stage_uv_makes_the_wheel(tmp_path: Path, cache: Path) -> None:
