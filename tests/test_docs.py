@@ -139,8 +139,8 @@ def check_command(command: list[str]) -> None:
     elif words[1:3] == ["-m", "hatchling"]:
         check_target(arguments[arguments.index("-t") + 1])
     elif program.startswith("python") and arguments[0].endswith(".py"):
-        done = subprocess.run([sys.executable, arguments[0], "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
-        assert long_options(words) <= set(re.findall(r"--[\w-]+", done.stdout)), command
+        told = subprocess.check_output([sys.executable, arguments[0], "--help"], cwd=ROOT, text=True)
+        assert long_options(words) <= set(re.findall(r"--[\w-]+", told)), command
     elif program in ASKED or program.startswith("python"):
         check_options(words)
     else:
