@@ -42,6 +42,7 @@ from hatch_docker.config_tables import (
     HealthcheckConfig,
     RuntimeConfig,
     SignConfig,
+    SlimConfig,
     option,
 )
 
@@ -224,6 +225,7 @@ class Config:
     runtime: RuntimeConfig = option(
         table_check(RuntimeConfig), "What the image holds beside Python and the project.", RuntimeConfig()
     )
+    slim: SlimConfig = option(table_check(SlimConfig), "What is left out of wheels.", SlimConfig())
     cache: CacheConfig = option(table_check(CacheConfig), "A cache of BuildKit's that machines share.", CacheConfig())
     sign: SignConfig = option(table_check(SignConfig), "Who signs what is pushed.", SignConfig())
     check: CheckConfig = option(table_check(CheckConfig), "A command that proves the image.", CheckConfig())

@@ -120,6 +120,30 @@ class RuntimeConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlimConfig:
+    """What is left out of wheels, because a running program does not read it."""
+
+    leave_out: tuple[str, ...] = option(
+        checked(values.distinct, list_of(one_of("tests", "stubs", "headers", "symbols", "locales"))),
+        "What is left out of the wheels of dependencies: packages' own `tests`, type `stubs`, `headers` and static "
+        "libraries, debug `symbols` of compiled code (your own too), and `locales`: translations. How much that was is "
+        "told after the build.",
+        (),
+    )
+    locales: tuple[str, ...] = option(
+        list_of(text(*values.LANGUAGE)),
+        "The languages whose translations stay, such as `\"de\"`; English always does.",
+        (),
+    )
+    keep: tuple[str, ...] = option(
+        list_of(checked(values.pattern, FILLED)),
+        "Files and directories that stay, by patterns of their paths below `site-packages`: `\"pandas/tests\"`, "
+        "`\"*.pyi\"`. A `*` stands for `/` too.",
+        (),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CacheConfig:
     """A cache of BuildKit's that machines share, of every stage."""
 

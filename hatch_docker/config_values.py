@@ -56,6 +56,7 @@ MIRROR = (
     "must be the http, https or file URL of a mirror: the directory of dists/ and pool/",
     r"^(?:https?://[^\x00-\x20\x7f/]|file:///)[^\x00-\x20\x7f]*$",
 )
+LANGUAGE = ('must be a language by its code of two or three letters, such as "de"', r"^[a-z]{2,3}$")
 BUILDER = ('must be the name of a builder, such as "default" or "podman"', r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
 SIZE = ('must be a size such as "50MB" or "1.5GiB"', r"^[0-9]{1,9}(?:\.[0-9]{1,3})?(?:B|kB|MB|GB|KiB|MiB|GiB)$")
 GROWTH = (
@@ -146,6 +147,13 @@ def source(value: str) -> str:
     """A path inside the project."""
     if not value or value.startswith("/") or ".." in value.split("/"):
         raise ValueError('must be a path inside the project, relative to pyproject.toml, without ".."')
+    return no_control(value)
+
+
+def pattern(value: str) -> str:
+    """A pattern of paths below site-packages."""
+    if value.startswith(("/", "./")) or ".." in value.split("/"):
+        raise ValueError('must be a path below site-packages, such as "pandas/tests", without / at its start and ".."')
     return no_control(value)
 
 

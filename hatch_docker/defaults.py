@@ -28,13 +28,13 @@ from hatch_docker.plan import (
 )
 from hatch_docker.project import PURE_HOOKS, Project
 from hatch_docker.release.names import annotations_of, merged, normalised, repositories_of, tags_of
+from hatch_docker.variants import slim_plan
 
 if TYPE_CHECKING:
     from hatch_docker.config import Config
     from hatch_docker.config_tables import BuildConfig
 
-# The newest CPython whose wheels most projects publish; a newer one is taken when it is asked for.
-KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")
+KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")  # whose wheels most projects publish, newest first
 
 
 def make_plan(project: Project, config: Config, host: Platform, part: str = "") -> Plan:
@@ -84,6 +84,7 @@ def make_plan(project: Project, config: Config, host: Platform, part: str = "") 
         members=_members(project, config, needs, guesses),
         budget=_budget(config, repositories),
         native_libraries=config.native_libraries,
+        slim=slim_plan(config),
         part=part,
         guesses=tuple(guesses),
         notes=notes,

@@ -268,7 +268,7 @@ def rebase_image(
     existing = open_existing(image, ctx)
     with scratch() as temporary:
         source = open_source(builder, temporary)
-        engine = rebase(existing.item, existing.wheel)
+        engine = rebase(existing.item, existing.wheel, existing.left_out)
         plan = existing.plan(plan_of(image, plans))
         return run(plan, source, engine, directory, host_platform(), ctx)
 

@@ -18,6 +18,7 @@ from hatch_docker.plan import Plan
 from hatch_docker.release.names import PREFIX
 
 if TYPE_CHECKING:
+    from hatch_docker.engines import LeftOut
     from hatch_docker.receipt import Receipt
 
 SUFFIX = ".oci.tar"
@@ -45,6 +46,11 @@ class Existing:
         """A pre-defined label (annotations.md), "" where it is missing."""
         labels = (self.images[0].config_json.get("config") or {}).get("Labels") or {}
         return str(labels.get(PREFIX + name, ""))
+
+    def left_out(self, image: Image) -> tuple[LeftOut, ...]:
+        """What the wheels of an image have and it has not, as far as the receipt is at hand."""
+        platforms = self.receipt.platforms if self.receipt else ()
+        return next((one.left_out for one in platforms if one.digest == image.digest), ())
 
     def plan(self, plan: Plan) -> Plan:
         """A plan of the same project, as of this image: its version, names, platforms and commit."""

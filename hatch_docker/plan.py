@@ -67,6 +67,15 @@ class SignPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class SlimPlan:
+    """What is left out of wheels: kinds, but for translations into some languages, and what patterns keep; sorted."""
+
+    leave_out: tuple[str, ...] = ()
+    locales: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MemberPlan:
     """Another project of the workspace whose wheel goes into the image, where one of `markers` holds ("" always)."""
 
@@ -177,6 +186,7 @@ class Plan:
     budget: BudgetPlan | None = None
     native_libraries: str = "off"         # what a missing shared library is: "auto", "error", "warn", "off"
     members: tuple[MemberPlan, ...] = ()  # the projects of the workspace that it depends on
+    slim: SlimPlan = SlimPlan()           # what is left out of wheels
     part: str = ""                        # which of several images of the project: NAME of images.NAME
     guesses: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()           # what the user should read even without -v

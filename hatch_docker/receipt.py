@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.engines import Built
+from hatch_docker.engines import Built, LeftOut
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.plan import Plan
@@ -36,13 +36,17 @@ class LayerReceipt:
 
 @dataclass(frozen=True, slots=True)
 class PlatformReceipt:
-    """One image of the platforms asked for; `unpacked_size` is the sum of the layers' tars."""
+    """One image of the platforms asked for; `unpacked_size` is the sum of the layers' tars.
+
+    `left_out` is what its wheels have and it has not.
+    """
 
     platform: str
     digest: str
     size: int
     unpacked_size: int
     layers: tuple[LayerReceipt, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +161,7 @@ def read_receipt(path: Path) -> Receipt:
         value["provenance"] = Document(**value["provenance"]) if value["provenance"] else None
         for platform in value["platforms"]:
             platform["layers"] = [LayerReceipt(**_tuples(layer)) for layer in platform["layers"]]
+            platform["left_out"] = [LeftOut(**one) for one in platform.get("left_out", ())]
         value["platforms"] = [PlatformReceipt(**_tuples(platform)) for platform in value["platforms"]]
         return Receipt(**_tuples(value))
     except OSError as error:
@@ -184,7 +189,8 @@ def _platform(built: Built) -> PlatformReceipt:
         for layer, note in zip(built.image.layers, built.notes, strict=True)
     )
     unpacked = sum(layer.unpacked_size or 0 for layer in layers)
-    return PlatformReceipt(str(built.image.platform), built.image.digest, built.image.size, unpacked, layers)
+    image = built.image
+    return PlatformReceipt(str(image.platform), image.digest, image.size, unpacked, layers, built.left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,4 +228,13 @@ def summary(receipt: Receipt, *, short: bool = False) -> list[str]:
             share = 100 * cost.unpacked / platform.unpacked_size if platform.unpacked_size else 0
             unpacked, stored = (f"{megabytes(size):>10}" for size in (cost.unpacked, cost.stored))
             lines.append(f"  {cost.title:<16}{unpacked}  {share:5.1f} %   {stored} compressed   {cost.state}".rstrip())
+        lines += [f"  {line}" for line in left_out_lines(platform.left_out)]
     return lines
+
+
+def left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
+    """What is not in an image of what its wheels have, in MB; nothing where nothing is left out."""
+    if not left_out:
+        return []
+    kinds = ", ".join(f"{one.kind} {megabytes(one.size)}" for one in left_out)
+    return [f"{'left out':<16}{megabytes(sum(one.size for one in left_out)):>10}  {kinds}"]

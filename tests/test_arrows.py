@@ -48,7 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "release": {"release", "__init__", "answers", "engines", "errors", "oci", "plan", "project", "wheels", *HANDS},
     "needs": {"errors", "project", "release.names"},
     "workspace": {"errors", "project", "release.names"},
-    "defaults": {"config", "errors", "needs", "oci.model", "plan", "project", "release.names"},
+    "defaults": {"config", "errors", "needs", "oci.model", "plan", "project", "release.names", "variants"},
+    "variants": {"config", "errors", "plan"},
     # the parts of an image
     "oci": {"oci", "answers", "errors", "outputs", "process", "progress", "retry", "transport", "urls"},
     "layers": {"context", "errors", "oci", "store"},
@@ -66,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "publish": {"config", "defaults", "oci", "plan", "receipt", "release", "report", *HANDS},
     "loading": {"oci", "publish", *HANDS},
-    "contents": {"contents", "existing", "oci", "publish", "receipt", "release", "wheels", *HANDS},
+    "contents": {"contents", "engines", "existing", "oci", "publish", "receipt", "release", "wheels", *HANDS},
     "doctor": {
         "doctor", "__init__", "answers", "backend", "bases", "doors", "engines", "oci", "plan", "prune", "release",
         "revision", "wheels", *HANDS,

@@ -90,6 +90,11 @@ isolated = "always"
 [tool.hatch-docker.runtime]
 packages = ["libpq5"]
 
+[tool.hatch-docker.slim]
+leave-out = ["tests", "locales"]
+locales = ["de"]
+keep = ["pandas/tests"]
+
 [tool.hatch-docker.check]
 command = ["app", "--self-test"]
 timeout = "2m"

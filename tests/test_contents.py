@@ -249,7 +249,7 @@ def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     value = json.loads(told(capsys, str(path), "--json", "--files"))
     assert [*value] == [
         "schema", "name", "digest", "platforms", "image", "made_by_hatch_docker", "size", "unpacked_size", "yours",
-        "kinds", "system", "python", "layers", "packages", "permissions", "files",
+        "kinds", "system", "python", "layers", "left_out", "packages", "permissions", "files",
     ]  # fmt: skip
     assert value["digest"] == value["image"]["digest"] == image.digest
     assert value["image"]["entrypoint"] == ["a"]

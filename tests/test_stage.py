@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,10 @@ from hatch_docker.wheels.install import (
     venv_entries,
     wheel_entries,
 )
+from hatch_docker.wheels.slim import KINDS, NONE, Rules
+from hatch_docker.wheels.strip import strip_bytes
 from tests.test_install import Wheel
+from tests.test_slim import make_library
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs of Linux images run on Linux")
 
@@ -53,12 +57,14 @@ def staged(wheels: Path, work: Path, *options: str) -> subprocess.CompletedProce
     source = Path(__file__).parent.parent / "hatch_docker/wheels/stage.py"
     (tools / "install.py").write_bytes(source.read_bytes())
     (tools / "compile.py").write_text(DRIVER)
+    for name in ("slim.py", "strip.py"):
+        (tools / name).write_bytes((source.parent / name).read_bytes())
     command = [HOST.path, "-I", "-S", str(tools / "install.py"), str(wheels), str(work / "out"), VENV.root, *options]
     return subprocess.run(command, capture_output=True, text=True, check=False, umask=0o077)
 
 
-def embedded(wheel: Path) -> list[Entry]:
-    installed = wheel_entries(wheel, VENV)
+def embedded(wheel: Path, rules: Rules = NONE, tally: dict[str, list[int]] | None = None) -> list[Entry]:
+    installed = wheel_entries(wheel, VENV, rules=rules, tally=tally)
     compiled = compile_sources([python_sources(installed, VENV)], Path("/"), HOST)
     found = {entry.path: entry for entry in [*venv_entries(VENV), *installed]}
     found |= {entry.path: entry for entry in bytecode_entries(installed, compiled, VENV)}
@@ -85,6 +91,32 @@ def test_a_stage_installs_what_the_embedded_engine_installs(tmp_path: Path) -> N
     made = facts(tree_entries(tmp_path / "work/out", VENV.root))
     assert made == facts(embedded(wheel))
     assert any(path.endswith(".pyc") for path in made)
+
+
+def test_a_stage_leaves_out_what_the_embedded_engine_leaves_out(tmp_path: Path) -> None:
+    """The same files, the same RECORD, and the same count of them."""
+    (tmp_path / "wheels").mkdir()
+    library = make_library(tmp_path)
+    files = {
+        **RICH, "demo/_native.so": library, "demo/kept.so": library, "demo/__init__.pyi": b"", "demo/de.py": b"",
+        "demo/locale/de/LC_MESSAGES/d.mo": b"de", "demo/locale/fr/LC_MESSAGES/d.mo": b"fr",
+    }
+    wheel = Wheel(files=files).write(tmp_path / "wheels/demo-1.0-py3-none-any.whl")
+    rules = Rules(KINDS, ("de",), ("demo/kept.so",))
+    options = [f"--leave-out={kind}" for kind in KINDS]
+    done = staged(tmp_path / "wheels", tmp_path / "work", "--venv", *options, "--locale=de", "--keep=demo/kept.so")
+    assert done.returncode == 0, done.stderr
+    tally: dict[str, list[int]] = {}
+    made = facts(tree_entries(tmp_path / "work/out", VENV.root))
+    assert made == facts(embedded(wheel, rules, tally))
+    site = VENV.site_packages
+    assert f"{site}/demo/locale/de/LC_MESSAGES/d.mo" in made
+    assert not {f"{site}/{path}" for path in ("demo/tests", "demo/__init__.pyi", "demo/locale/fr")} & set(made)
+    assert made[f"{site}/demo/kept.so"][-1] == library
+    assert made[f"{site}/demo/_native.so"][-1] == strip_bytes(library) != library
+    assert json.loads((tmp_path / "work/slim/left-out.json").read_text()) == {wheel.name: tally}
+    assert {kind: files for kind, (files, _) in tally.items()} == dict.fromkeys(KINDS, 1)
+    assert tally["symbols"] == [1, len(library) - len(strip_bytes(library))]
 
 
 def test_times_tell_nothing_of_the_build(tmp_path: Path) -> None:

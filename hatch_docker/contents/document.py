@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from hatch_docker.contents import Contents, File, Package
@@ -42,6 +43,7 @@ def document(subject: Subject, *, files: bool) -> dict[str, Any]:
             }
             for number, layer in enumerate(contents.layers, 1)
         ],
+        "left_out": [asdict(one) for one in subject.left_out],
         "packages": [package(contents, one) for one in by_size(contents.packages)],
         "permissions": {
             "user": contents.permissions.user,

@@ -17,6 +17,7 @@ from hatch_docker.oci.model import Image, Index, Platform
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
+    from hatch_docker.engines import LeftOut
 
 _TITLE = "title"
 
@@ -30,6 +31,7 @@ class Subject:
     digest: str
     platforms: tuple[tuple[Platform, str, int], ...]
     contents: Contents
+    left_out: tuple[LeftOut, ...] = ()           # as the receipt says, where it is at hand
 
 
 @contextlib.contextmanager
@@ -66,4 +68,5 @@ def read_subject(name: str, existing: Existing, image: Image, *, hashed: bool = 
     tag = f":{existing.tags[0]}" if existing.tags else ""
     title = f"{existing.image}{tag}" if existing.image else existing.label(_TITLE) or name
     platforms = tuple((one.platform, one.digest, one.size) for one in existing.images)
-    return Subject(title, existing.item.digest, platforms, read_contents(image, hashed=hashed))
+    contents = read_contents(image, hashed=hashed)
+    return Subject(title, existing.item.digest, platforms, contents, existing.left_out(image))

@@ -31,6 +31,10 @@ def told(subject: Subject, *, files: bool, every: bool) -> Iterator[str]:
     yield from _settings(contents)
     yield ""
     yield from _layers(contents)
+    if subject.left_out:
+        from hatch_docker.receipt import left_out_lines
+
+        yield from (f"     {line}" for line in left_out_lines(subject.left_out))
     yield ""
     yield from _packages(contents, every=every)
     yield ""

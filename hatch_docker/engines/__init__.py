@@ -33,6 +33,15 @@ class WheelNote:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What wheels have and the image has not: its kind (`wheels.slim`), how many files it is of, and bytes."""
+
+    kind: str
+    files: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Built:
     """One image, one note a layer, what it stands on, and the project's wheel in it where that is known.
 
@@ -48,6 +57,7 @@ class Built:
     pins: tuple[Pin, ...] = ()
     origin: str = ""
     members: tuple[WheelNote, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class Engine(Protocol):

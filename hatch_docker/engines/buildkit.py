@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.dockerfile import Group, render_export
-from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target, size_of
+from hatch_docker.engines.frame import (
+    OWN_LAYER,
+    check_entrypoint,
+    check_secrets,
+    finish,
+    foreign,
+    open_target,
+    rules_of,
+    size_of,
+)
 from hatch_docker.engines.own import OwnProject, own_projects, own_wheel
 from hatch_docker.engines.recipe import (
     Handed,
@@ -47,6 +56,7 @@ from hatch_docker.outputs import scratch
 from hatch_docker.store import file_digest, key_of
 from hatch_docker.wheels.install import VenvTarget, check_fits, check_made, check_owners, wheel_files
 from hatch_docker.wheels.lock import pin
+from hatch_docker.wheels.slim import KINDS
 
 if TYPE_CHECKING:
     from hatch_docker.bases import Base
@@ -91,7 +101,8 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
     ]
     parts = site.parts[len(system):]
     own = [WheelNote(*one["wheel"]) for one, part in zip(facts, parts, strict=True) if part.group.kind == "project"]
-    return finish(plan, base, pins, made, own, source, compression, ctx)
+    tallies = [tally for one in facts for tally in one.get("left_out", {}).values()]
+    return finish(plan, base, pins, made, own, source, compression, ctx, tallies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +131,7 @@ def make_parts(
     taken: set[str] = set()
     parts: list[Part] = []
     small: list[Pin] = []
+    rules = rules_of(plan, "dependencies")
     for one in pins:
         title = f"{one.name} {one.version}"
         if not one.is_wheel:
@@ -130,20 +142,22 @@ def make_parts(
             continue
         check_fits(one.filename, target)
         if size_of(one, source.root, ctx) >= OWN_LAYER:
-            parts.append(renamed(Part(Group(one.name, "dependencies", (title,)), pins=(one,)), taken))
+            parts.append(renamed(Part(Group(one.name, "dependencies", (title,), rules=rules), pins=(one,)), taken))
         else:
             small.append(one)
     if small:
         titles = tuple(f"{one.name} {one.version}" for one in small)
-        parts.append(renamed(Part(Group("packages", "dependencies", titles), pins=tuple(small)), taken))
-    return [*parts, *(renamed(_own(one, target, ctx), taken) for one in own_projects(plan, target, source))]
+        group = Group("packages", "dependencies", titles, rules=rules)
+        parts.append(renamed(Part(group, pins=tuple(small)), taken))
+    return [*parts, *(renamed(_own(one, plan, target, ctx), taken) for one in own_projects(plan, target, source))]
 
 
 def _dependency(one: Pin, sdist: Path, plan: Plan, target: Target, source: Source, ctx: Context) -> Part:
     """A dependency without a wheel for the target."""
     build = foreign(plan.build)
     job = make_job(sdist, one.filename, build, target, source, ctx)
-    return Part(Group(one.name, "dependencies", (f"{one.name} {one.version}",), build), job=job)
+    title = f"{one.name} {one.version}"
+    return Part(Group(one.name, "dependencies", (title,), build, rules=rules_of(plan, "dependencies")), job=job)
 
 
 def _metadata_in(layer: Layer, one: Pin) -> bytes:
@@ -156,9 +170,9 @@ def _metadata_in(layer: Layer, one: Pin) -> bytes:
     raise WheelError(f"the wheel that {one.filename} gave has no METADATA")
 
 
-def _own(one: OwnProject, target: Target, ctx: Context) -> Part:
+def _own(one: OwnProject, plan: Plan, target: Target, ctx: Context) -> Part:
     name = "project" if one.is_main else one.title.partition(" ")[0].lower()
-    group = Group(name, "project", (one.title,), venv=one.is_main)
+    group = Group(name, "project", (one.title,), venv=one.is_main, rules=rules_of(plan, "project"))
     if one.build.isolated:
         sdist = one.source.sdist()
         job = make_job(sdist, sdist.name, one.build, target, one.source, ctx)
@@ -289,9 +303,25 @@ def _take(part: Part, key: str, site: _Site, out: Path) -> Layer:
     programs = sorted(path.name for path in (root / venv.root / "bin").glob("*"))
     if part.group.kind == "project" and len(files) == 1:
         (own,) = files.values()
-        remember_files(venv, f"sha256:{wheel[1]}", own, site.ctx)
-    site.ctx.store.remember(TREES, key, {"files": files, "programs": programs, "wheel": wheel})
+        remember_files(venv, f"sha256:{wheel[1]}", own, site.ctx, part.group.rules)
+    fact = {"files": files, "programs": programs, "wheel": wheel, "left_out": _left_out(part, out)}
+    site.ctx.store.remember(TREES, key, fact)
     return layer
+
+
+def _left_out(part: Part, out: Path) -> Mapping[str, Mapping[str, Sequence[int]]]:
+    """What a stage says that it left out, wheel by wheel: foreign code may have run there, so it is looked at."""
+    if not part.group.rules.leave_out:
+        return {}
+    path = out / "slim" / part.group.name / "left-out.json"
+    try:
+        told = json.loads(path.read_bytes() if path.is_file() and not path.is_symlink() else b"")
+        return {
+            str(wheel): {kind: (int(files), int(size)) for kind, (files, size) in tally.items() if kind in KINDS}
+            for wheel, tally in told.items()
+        }
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise BuildError(f"the builder did not say what it left out of {part.group.name}; is its disk full?") from error
 
 
 def _wheel_of(part: Part, target: Target, out: Path) -> list[str]:

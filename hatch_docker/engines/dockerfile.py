@@ -22,9 +22,11 @@ from dataclasses import dataclass
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.mutate import Settings
 from hatch_docker.plan import BuildPlan
+from hatch_docker.wheels.slim import NONE, Rules
 
 TREE = "/out/tree"      # two directories deep: BuildKit hashes the parent of what is copied
 WHEEL = "/out/wheel"
+LEFT_OUT = "/out/slim"  # what `stage.py` says of it
 VENV = "opt/venv"
 EXPORT = "export"
 COMPILER = ("ca-certificates", "g++", "gcc", "libc6-dev", "make", "patch", "pkgconf", "xz-utils")
@@ -48,6 +50,7 @@ class Group:
     contents: tuple[str, ...]
     build: BuildPlan | None = None
     venv: bool = False                        # with the environment's own files
+    rules: Rules = NONE                       # what is left out of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,8 @@ def render_export(stages: Stages) -> str:
     copies = ["COPY --from=changes /out/system/ /system/"] if stages.system else []
     for group in stages.groups:
         copies.append(f"COPY --from=install-{group.name} {TREE}/ /tree/{group.name}/")
+        if group.rules.leave_out:
+            copies.append(f"COPY --from=install-{group.name} {LEFT_OUT}/ /slim/{group.name}/")
         if group.build:
             copies.append(f"COPY --from=build-{group.name} {WHEEL}/ /wheel/{group.name}/")
     changes = _changes(stages) if stages.system else ()
@@ -228,6 +233,9 @@ def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
 
 def _install(stages: Stages, group: Group) -> Iterator[str]:
     options = ["--venv"] if group.venv else []
+    options += [f"--leave-out={kind}" for kind in group.rules.leave_out]
+    options += [f"--locale={language}" for language in group.rules.locales]
+    options += [f"--keep={pattern}" for pattern in group.rules.keep]
     source = f"build-{group.name}:{WHEEL}" if group.build else f"wheels-{group.name}:/in/wheels"
     yield f"FROM base AS install-{group.name}"
     yield from _as_root(stages)

@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base
 from hatch_docker.engines import Built, LayerNote, WheelNote
-from hatch_docker.engines.frame import OWN_LAYER, check_entrypoint, check_secrets, finish, foreign, open_target, size_of
+from hatch_docker.engines.frame import (
+    OWN_LAYER,
+    check_entrypoint,
+    check_secrets,
+    finish,
+    foreign,
+    open_target,
+    rules_of,
+    size_of,
+)
 from hatch_docker.engines.own import PURE, OwnProject, own_projects, own_wheel
-from hatch_docker.engines.site import Site, Wheel, check_wheels, make_wheels, recall_wheels
+from hatch_docker.engines.site import Site, Wheel, check_wheels, left_out, make_wheels, recall_wheels
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform, host_platform
@@ -86,7 +95,8 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
     ]
     own = [wheel for group in groups if group.kind == "project" for wheel in group.wheels]
     notes = [WheelNote(wheel.filename, wheel.digest.removeprefix("sha256:")) for wheel in own]
-    return finish(plan, base, pins, made, notes, source, compression, ctx)
+    tallies = [left_out(site, wheel) for group in groups for wheel in group.wheels]
+    return finish(plan, base, pins, made, notes, source, compression, ctx, tallies)
 
 
 def _titles(group: Group) -> tuple[str, ...]:
@@ -103,9 +113,9 @@ def _dependencies(
         if not one.is_wheel:
             large.append(Group("dependencies", (_from_sdist(one, plan, base, target, source, ctx),)))
         elif size_of(one, source.root, ctx) >= OWN_LAYER:
-            large.append(Group("dependencies", (_pinned(one, source, ctx),)))
+            large.append(Group("dependencies", (_pinned(one, plan, source, ctx),)))
         else:
-            small.append(_pinned(one, source, ctx))
+            small.append(_pinned(one, plan, source, ctx))
     return [*large, Group("dependencies", tuple(small))] if small else large
 
 
@@ -119,13 +129,13 @@ def _check_fit(pins: Sequence[Pin], target: Target, ctx: Context) -> None:
         ctx.store.remember("fits", key, True)
 
 
-def _pinned(one: Pin, source: Source, ctx: Context) -> Wheel:
+def _pinned(one: Pin, plan: Plan, source: Source, ctx: Context) -> Wheel:
     def get() -> Path:
         from hatch_docker.wheels.fetch import fetch
 
         return fetch([one], ctx, root=source.root)[0]
 
-    return Wheel(f"{one.name} {one.version}", one.filename, f"sha256:{one.sha256}", get)
+    return Wheel(f"{one.name} {one.version}", one.filename, f"sha256:{one.sha256}", get, rules_of(plan, "dependencies"))
 
 
 def _from_sdist(one: Pin, plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> Wheel:
@@ -135,7 +145,8 @@ def _from_sdist(one: Pin, plan: Plan, base: Base, target: Target, source: Source
 
     (sdist,) = fetch([one], ctx, root=source.root)
     path = build_wheel(sdist, foreign(plan.build), base, target, ctx, filename=one.filename, root=source.root)
-    return Wheel(f"{one.name} {one.version}", path.name, file_digest(path), lambda: path)
+    rules = rules_of(plan, "dependencies")
+    return Wheel(f"{one.name} {one.version}", path.name, file_digest(path), lambda: path, rules)
 
 
 def _own(one: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:
@@ -148,7 +159,7 @@ def _own(one: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) 
         path = own_wheel(one.source, target, ctx)
         check_given(path, target)
     check_secrets(path)
-    wheel = Wheel(one.title, path.name, file_digest(path), lambda: path)
+    wheel = Wheel(one.title, path.name, file_digest(path), lambda: path, rules_of(plan, "project"))
     return Group("project", (wheel,), venv=one.is_main)
 
 

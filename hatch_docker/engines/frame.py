@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base, base_tree, check_python, open_base
-from hatch_docker.engines import Built, LayerNote, WheelNote
+from hatch_docker.engines import Built, LayerNote, LeftOut, WheelNote
 from hatch_docker.engines.settings import created_time, image_annotations, image_settings
 from hatch_docker.errors import BaseImageError, ConfigError, WheelError
 from hatch_docker.oci.compression import Compression
@@ -18,6 +18,7 @@ from hatch_docker.plan import BasePlan, BuildPlan, Plan
 from hatch_docker.project import Source
 from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.secrets import secret_part
+from hatch_docker.wheels.slim import NONE, SYMBOLS, Rules
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -53,8 +54,12 @@ def located(plan: BasePlan, root: Path) -> BasePlan:
 def finish(
     plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerNote]],
     wheels: Sequence[WheelNote], source: Source, compression: Compression, ctx: Context,
+    tallies: Iterable[Mapping[str, Sequence[int]]] = (),
 ) -> Built:
-    """The image of a base, the layers of the wheels and the plan's files; `wheels` are our own, the project's last."""
+    """The image of a base, the layers of the wheels and the plan's files; `wheels` are our own, the project's last.
+
+    `tallies` say what was left out of wheels: kind -> files and bytes.
+    """
     made = list(layers)
     if plan.files:
         from hatch_docker.engines.files import make_files
@@ -72,7 +77,26 @@ def finish(
     below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
     *members, wheel = wheels
     notes = (*below, *(note for _, note in made))
-    return Built(image, base, notes, wheel, tuple(pins), members=tuple(members))
+    return Built(image, base, notes, wheel, tuple(pins), members=tuple(members), left_out=_left_out(tallies))
+
+
+def _left_out(tallies: Iterable[Mapping[str, Sequence[int]]]) -> tuple[LeftOut, ...]:
+    """The sums of some tallies, the largest first."""
+    sums: dict[str, tuple[int, int]] = {}
+    for tally in tallies:
+        for kind, (files, size) in tally.items():
+            known = sums.get(kind, (0, 0))
+            sums[kind] = known[0] + files, known[1] + size
+    found = [LeftOut(kind, files, size) for kind, (files, size) in sums.items()]
+    return tuple(sorted(found, key=lambda one: (-one.size, one.kind)))
+
+
+def rules_of(plan: Plan, kind: str) -> Rules:
+    """What is left out of wheels of a kind of layer: of our own, nothing that their projects put there."""
+    slim = Rules(plan.slim.leave_out, plan.slim.locales, plan.slim.keep)
+    if kind == "dependencies":
+        return slim
+    return Rules((SYMBOLS,), keep=slim.keep) if SYMBOLS in slim.leave_out else NONE
 
 
 def size_of(one: Pin, root: Path, ctx: Context) -> int:

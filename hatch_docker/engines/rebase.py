@@ -7,13 +7,13 @@ time) stays, but for what it had from the old base: that follows the new one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.bases import Base, open_base
-from hatch_docker.engines import Built, Engine, LayerNote, WheelNote
+from hatch_docker.engines import Built, Engine, LayerNote, LeftOut, WheelNote
 from hatch_docker.engines.frame import located
 from hatch_docker.engines.settings import DEFAULT_PATH, VENV, foundations
 from hatch_docker.errors import BaseImageError, ImageError, RegistryError
@@ -44,12 +44,20 @@ class Old:
     layers: int
 
 
-def rebase(item: Image | Index, wheel: WheelNote | None = None) -> Engine:
-    """The engine that puts the images of `item` on the base of a plan; `wheel` is the project's in it, if known."""
+def rebase(
+    item: Image | Index, wheel: WheelNote | None = None,
+    left_out: Callable[[Image], tuple[LeftOut, ...]] = lambda _image: (),
+) -> Engine:
+    """The engine that puts the images of `item` on the base of a plan.
+
+    `wheel` is the project's in it, if known; `left_out` tells what an image lacks of its wheels.
+    """
     images = item.images if isinstance(item, Index) else (item,)
 
     def build(plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]:
-        return tuple(replace(_rebase(image, plan, source, ctx), wheel=wheel) for image in images)
+        return tuple(
+            replace(_rebase(image, plan, source, ctx), wheel=wheel, left_out=left_out(image)) for image in images
+        )
 
     return build
 

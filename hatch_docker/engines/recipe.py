@@ -70,6 +70,8 @@ class Part:
                 compiler, self.job.sdist.content, [one.sha256 for one in self.job.requires], dict(plan.env),
                 dict(plan.args), sorted(plan.secrets), plan.network, plan.ssh,
             ]  # fmt: skip
+        if self.group.rules.leave_out:
+            inputs.append(list(self.group.rules))
         made = (interpreter.version, base.maker)
         return key_of("stage", RECIPE, *made, VenvTarget(interpreter).root, home, inputs)
 
@@ -208,6 +210,9 @@ def write_context(
     shutil.copyfile(WHEELS / "stage.py", tools / "install.py")
     shutil.copyfile(WHEELS / "pep517.py", tools / "pep517.py")
     (tools / "compile.py").write_text(DRIVER, encoding="utf-8")
+    if any(part.group.rules.leave_out for part in parts):
+        for name in ("slim.py", "strip.py"):
+            shutil.copyfile(WHEELS / name, tools / name)
     if compiler and compiler.debs:
         write_packages(compiler.debs, base, directory / "packages" / "compiler", ctx)
     for part in parts:

@@ -14,6 +14,7 @@ from hatch_docker.oci.model import Layer
 from hatch_docker.store import key_of
 from hatch_docker.wheels import install
 from hatch_docker.wheels.install import VenvTarget
+from hatch_docker.wheels.slim import NONE, Rules
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from hatch_docker.oci.layer import Entry
 
 RECIPE = 1  # raise it when the same wheels shall give other bytes
+LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,12 @@ class Wheel:
     filename: str
     digest: str
     open: Callable[[], Path]
+    rules: Rules = NONE                       # what is left out of it
+
+    @property
+    def identity(self) -> object:
+        """What decides its files in the image."""
+        return [self.digest, *self.rules] if self.rules.leave_out else self.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +53,9 @@ class Site:
 
 def recall_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> Layer | None:
     """The layer of some wheels if it is there, with everything that `check_wheels` asks of them."""
-    if any(known_files(site.venv, wheel.digest, site.ctx) is None for wheel in wheels):
-        return None
+    for wheel in wheels:
+        if known_files(site.venv, wheel.digest, site.ctx, wheel.rules) is None:
+            return None
     return recall_layer(_key(site, wheels, venv), site.compression, site.ctx)
 
 
@@ -103,34 +112,47 @@ def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
     interpreter = site.base.interpreter
     home = interpreter.path if venv else ""
     made = (interpreter.version, site.base.maker)
-    return key_of("wheels", RECIPE, *made, site.venv.root, home, [wheel.digest for wheel in wheels])
+    return key_of("wheels", RECIPE, *made, site.venv.root, home, [wheel.identity for wheel in wheels])
 
 
 def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:
     """The entries of each wheel; what files each brings is remembered on the way."""
     installed = []
     for wheel in wheels:
+        tally: dict[str, list[int]] = {}
         entries = install.wheel_entries(
-            wheel.open(), site.venv, filename=wheel.filename, warn=site.ctx.progress.warn
+            wheel.open(), site.venv, filename=wheel.filename, warn=site.ctx.progress.warn, rules=wheel.rules,
+            tally=tally,
         )
-        remember_files(site.venv, wheel.digest, install.wheel_files(entries, site.venv), site.ctx)
+        if wheel.rules.leave_out:
+            site.ctx.store.remember(LEFT_OUT, _files_key(site.venv, wheel.digest, wheel.rules), tally)
+        remember_files(site.venv, wheel.digest, install.wheel_files(entries, site.venv), site.ctx, wheel.rules)
         installed.append(entries)
     return installed
 
 
-def _files_key(venv: VenvTarget, digest: str) -> str:
-    return key_of(RECIPE, venv.root, venv.interpreter.short, digest)
+def _files_key(venv: VenvTarget, digest: str, rules: Rules) -> str:
+    return key_of(RECIPE, venv.root, venv.interpreter.short, digest, *(rules if rules.leave_out else ()))
 
 
-def remember_files(venv: VenvTarget, digest: str, files: Mapping[str, str], ctx: Context) -> None:
-    """Keep the files that a wheel brings, path -> hash."""
-    ctx.store.remember("files", _files_key(venv, digest), files)
+def remember_files(
+    venv: VenvTarget, digest: str, files: Mapping[str, str], ctx: Context, rules: Rules = NONE
+) -> None:
+    """Keep the files that a wheel brings but for what some rules leave out, path -> hash."""
+    ctx.store.remember("files", _files_key(venv, digest, rules), files)
 
 
-def known_files(venv: VenvTarget, digest: str, ctx: Context) -> Mapping[str, str] | None:
+def known_files(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE) -> Mapping[str, str] | None:
     """The files that a wheel brings, path -> hash; None where the cache does not know it."""
-    files: Mapping[str, str] | None = ctx.store.recall("files", _files_key(venv, digest))
+    files: Mapping[str, str] | None = ctx.store.recall("files", _files_key(venv, digest, rules))
     return files
+
+
+def left_out(site: Site, wheel: Wheel) -> Mapping[str, Sequence[int]]:
+    """What is left out of a wheel: kind -> files and bytes. To be called when its layer is there."""
+    if not wheel.rules.leave_out:
+        return {}
+    return site.ctx.store.recall(LEFT_OUT, _files_key(site.venv, wheel.digest, wheel.rules)) or {}
 
 
 def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
@@ -138,7 +160,7 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
 
     To be called when the layers are made: then the files of every wheel are known.
     """
-    key = key_of(RECIPE, site.venv.root, site.venv.interpreter.short, [wheel.digest for wheel in wheels])
+    key = key_of(RECIPE, site.venv.root, site.venv.interpreter.short, [wheel.identity for wheel in wheels])
     known = site.ctx.store.recall("programs", key)
     if known is None:
         files = {wheel.title: _files(site, wheel) for wheel in wheels}
@@ -152,7 +174,7 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
 
 
 def _files(site: Site, wheel: Wheel) -> Mapping[str, str]:
-    files = known_files(site.venv, wheel.digest, site.ctx)
+    files = known_files(site.venv, wheel.digest, site.ctx, wheel.rules)
     if files is None:
         raise WheelError(f"the cache lost what {wheel.filename} brings; build again")
     return files

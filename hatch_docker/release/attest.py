@@ -77,6 +77,8 @@ def _options(plan: Plan) -> dict[str, Any]:
         "build.packages": list(plan.build.packages), "build.env": sorted(plan.build.env),
         "build.args": sorted(plan.build.args), "build.ssh": plan.build.ssh or None,
         "runtime.packages": list(plan.base.packages), "debian.slim": plan.base.slim,
+        "slim.leave-out": list(plan.slim.leave_out), "slim.locales": list(plan.slim.locales),
+        "slim.keep": list(plan.slim.keep),
         "files": [{"source": _last(one.source), "target": one.target} for one in plan.files],
         "entrypoint": list(config.entrypoint), "cmd": list(config.cmd), "env": sorted(config.env),
         "user": config.user, "workdir": config.workdir,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Interpreter
 from hatch_docker.errors import WheelError
+from hatch_docker.wheels.slim import NONE, Rules
 
 if TYPE_CHECKING:
     from hatch_docker.oci.layer import Entry
@@ -88,19 +89,21 @@ def parent_entries(paths: Iterable[str], present: Collection[str] = frozenset())
 
 
 def wheel_entries(
-    wheel: Path, venv: VenvTarget, *, filename: str = "", warn: Callable[[str], object] = lambda _line: None
+    wheel: Path, venv: VenvTarget, *, filename: str = "", warn: Callable[[str], object] = lambda _line: None,
+    rules: Rules = NONE, tally: dict[str, list[int]] | None = None,
 ) -> list[Entry]:
     """What installing a wheel writes into an environment, directories included, .pyc not (PEP 427, PEP 376).
 
     `filename` is the wheel's own name where `wheel` has another, as in the store. Files are opened, and compared
     with RECORD, only when they are read: none is held in memory. `warn` is told of modules that will run at
-    every start of Python. Raises WheelError, naming the wheel and the entry, for everything that is not a
+    every start of Python. What `rules` leave out is missing in RECORD too, and is added to `tally`: kind -> files and
+    bytes. Raises WheelError, naming the wheel and the entry, for everything that is not a
     sound wheel: names that leave their directory, files that differ from RECORD or are not in it, links,
     setuid bits, archives that unpack to far more than they hold, files of the environment itself.
     """
     from hatch_docker.wheels.unpack import unpack
 
-    entries = unpack(wheel, venv, filename or wheel.name, warn)
+    entries = unpack(wheel, venv, filename or wheel.name, warn, rules, tally)
     return [*parent_entries((entry.path for entry in entries), above(venv.root)), *entries]
 
 

@@ -26,6 +26,7 @@ from packaging.version import InvalidVersion, Version
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import safe_path
 from hatch_docker.wheels.given import ZIP_ERRORS
+from hatch_docker.wheels.slim import Rules, choose, count
 
 LIMIT = 16 << 30              # bytes that a wheel may unpack to; those of GPU libraries reach some
 METADATA_LIMIT = 16 << 20     # bytes of RECORD and the like, which are held in memory
@@ -57,6 +58,7 @@ class Member:
         self._archive = archive
         self._info = info
         self._wheel = wheel
+        self.name = info.filename
         self.hash = promise
         self.size = info.file_size
 
@@ -135,6 +137,18 @@ class Source(WheelSource):
         self._check_metadata(name, version)
         self._check_scripts()
         self._promises = self._read_record()
+        self._left_out: set[str] = set()
+
+    def leave_out(self, rules: Rules) -> dict[str, list[int]]:
+        """Leave out of the contents what some rules say; how many files and bytes of each kind that is."""
+        tally: dict[str, list[int]] = {}
+        for path, kind in choose(self._promises, lambda path: self._member(path).read(), rules).items():
+            self._left_out.add(path)
+            count(tally, kind, self._members[path].file_size)
+        return tally
+
+    def _member(self, path: str) -> Member:
+        return Member(self._archive, self._members[path], self._promises[path], self._filename)
 
     @property
     def dist_info_dir(self) -> str:
@@ -165,11 +179,10 @@ class Source(WheelSource):
             parts = path.split("/")
             if parts[0] == self._directory and parts[-1] in _NOT_OURS:
                 continue
-            if "__pycache__" in parts:  # compiled by nobody knows whom; we compile the sources
+            if "__pycache__" in parts or path in self._left_out:  # the sources are compiled here
                 continue
-            info = self._members[path]
-            member = Member(self._archive, info, promise, self._filename)
-            yield (path, str(promise), ""), cast("BinaryIO", member), bool(info.external_attr >> 16 & 0o111)
+            executable = bool(self._members[path].external_attr >> 16 & 0o111)
+            yield (path, str(promise), ""), cast("BinaryIO", self._member(path)), executable
 
     def _check_metadata(self, name: str, version: Version) -> None:
         metadata = parse_metadata_file(self.read_dist_info("METADATA").partition("\n\n")[0])

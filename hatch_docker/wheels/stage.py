@@ -1,11 +1,13 @@
 """Inside a stage of the Dockerfile: install wheels into a tree that the image copies, and compile them.
 
-    python -I -S install.py WHEELS OUT ROOT [--venv]
+    python -I -S install.py WHEELS OUT ROOT [--venv] [--leave-out=KIND] [--locale=LANGUAGE] [--keep=PATTERN]
 
 A program of its own, run by the base's Python (3.9 or newer), standard library only, so that no installer has
 to be in any stage. Every wheel below the directory WHEELS goes into the virtual environment /ROOT, written to
 OUT/ROOT; with `--venv` the environment's own files too. It writes what `unpack.py` and `compile.py` write,
-byte for byte: `compile.py` beside it is that module's driver. tests/test_stage.py holds them together.
+byte for byte: `compile.py` beside it is that module's driver. Where something is left out, `slim.py` and `strip.py`
+are beside it too, and how much that is of each wheel is written to OUT/../slim/left-out.json. tests/test_stage.py
+holds them together.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import base64
 import csv
 import hashlib
 import io
+import json
 import os
 import posixpath
 import re
@@ -40,9 +43,14 @@ if __name__ == "__main__":
 class Site:
     """The virtual environment that is written."""
 
-    def __init__(self, out: Path, root: str) -> None:
+    def __init__(self, out: Path, root: str, options: tuple[str, ...]) -> None:
         self.out = out
         self.root = root
+        values = [option.partition("=")[::2] for option in options]
+        self.rules = tuple(
+            tuple(value for name, value in values if name == wanted) for wanted in ("--leave-out", "--locale", "--keep")
+        )
+        self.tallies: dict[str, dict[str, list[int]]] = {}
         self.short = f"{sys.version_info[0]}.{sys.version_info[1]}"
         self.site = f"{root}/lib/python{self.short}/site-packages"
         self.python = f"/{root}/bin/python"
@@ -90,7 +98,9 @@ def install(wheel: Path, site: Site) -> list[str]:
         }
         rows: list[tuple[str, str, str]] = []
         modules = []
-        for path, data, mode in files(archive, sorted(names), info, promised, site):
+        tally = site.tallies[wheel.name] = {}
+        names = without(archive, names, site, tally)
+        for path, data, mode in files(archive, sorted(names), info, promised, site, tally):
             site.write(path, data, mode)
             rows.append((posixpath.relpath(path, site.site), f"sha256={digest('sha256', data)}", str(len(data))))
             if path.endswith(".py") and path.startswith(site.site):
@@ -102,8 +112,34 @@ def install(wheel: Path, site: Site) -> list[str]:
     return modules
 
 
+def without(archive: zipfile.ZipFile, names: list[str], site: Site, tally: dict[str, list[int]]) -> list[str]:
+    """The names of a wheel's files but those that the rules leave out."""
+    if not site.rules[0]:
+        return names
+    import slim  # type: ignore[import-not-found] # beside this file
+
+    found = slim.choose(names, archive.read, slim.Rules(*site.rules))
+    for name, kind in found.items():
+        slim.count(tally, kind, archive.getinfo(name).file_size)
+    return [name for name in names if name not in found]
+
+
+def without_symbols(name: str, data: bytes, site: Site, tally: dict[str, list[int]]) -> bytes:
+    """A file as it is installed; an ELF file without its symbols, where the rules say so."""
+    if not site.rules[0] or not data.startswith(b"\x7fELF"):
+        return data
+    import slim
+    import strip  # type: ignore[import-not-found]
+
+    found: bytes = strip.strip_bytes(data) if slim.is_stripped(name, slim.Rules(*site.rules)) else data
+    if len(found) < len(data):
+        slim.count(tally, slim.SYMBOLS, len(data) - len(found))
+    return found
+
+
 def files(
-    archive: zipfile.ZipFile, names: list[str], info: str, promised: dict[str, str], site: Site
+    archive: zipfile.ZipFile, names: list[str], info: str, promised: dict[str, str], site: Site,
+    tally: dict[str, list[int]],
 ) -> Iterator[tuple[str, bytes, int]]:
     """Path, contents and mode of every file but RECORD."""
     places = {
@@ -125,6 +161,7 @@ def files(
         mode = 0o755 if scheme == "scripts" or archive.getinfo(name).external_attr >> 16 & 0o111 else 0o644
         if scheme == "scripts" and data.startswith(b"#!python"):
             data = f"#!{site.python}\n".encode() + data.partition(b"\n")[2]
+        data = without_symbols(name, data, site, tally)
         target = f"{places[scheme]}/{path}"
         library = f"{site.root}/lib64/"
         yield (f"{site.root}/lib/{target[len(library):]}" if target.startswith(library) else target), data, mode
@@ -199,13 +236,19 @@ def main(wheels: str, out: str, root: str, *options: str) -> None:
     found = sorted(Path(wheels).rglob("*.whl"), key=lambda path: path.name)
     if not found and "--empty" not in options:
         raise SystemExit(f"no wheel in {wheels}")
-    site = Site(Path(out), root)
+    site = Site(Path(out), root, options)
+    if site.rules[0]:
+        sys.path.append(str(Path(__file__).parent))  # -I keeps it out
     if "--venv" in options:
         site.add_environment()
     units = [install(wheel, site) for wheel in found]
     with tempfile.TemporaryDirectory() as work:
         compile_modules(units, site, Path(__file__).with_name("compile.py"), Path(work))
     settle(site.out, root)
+    if site.rules[0]:
+        report = site.out.parent / "slim" / "left-out.json"
+        report.parent.mkdir(exist_ok=True)
+        report.write_text(json.dumps(site.tallies))
 
 
 if __name__ == "__main__":

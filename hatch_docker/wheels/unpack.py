@@ -26,6 +26,7 @@ from hatch_docker.errors import ImageError
 from hatch_docker.oci.layer import Entry, safe_path
 from hatch_docker.wheels.given import ZIP_ERRORS
 from hatch_docker.wheels.install import SOURCE_DATE
+from hatch_docker.wheels.slim import NONE, SYMBOLS, Rules, count, is_stripped
 from hatch_docker.wheels.source import BadWheelError, Member, Source, open_archive, refusal, text_hash
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from installer.scripts import ScriptSection
 
     from hatch_docker.wheels.install import VenvTarget
+    from hatch_docker.wheels.slimming import Stripped
 
 INSTALLER = b"hatch-docker\n"
 AT_HAND = 1 << 20         # bytes from which RECORD keeps the hash that the wheel has
@@ -50,7 +52,10 @@ if __name__ == "__main__":
 """
 
 
-def unpack(wheel: Path, venv: VenvTarget, filename: str, warn: Callable[[str], object]) -> list[Entry]:
+def unpack(
+    wheel: Path, venv: VenvTarget, filename: str, warn: Callable[[str], object], rules: Rules = NONE,
+    tally: dict[str, list[int]] | None = None,
+) -> list[Entry]:
     """The files of an installed wheel; see `install.wheel_entries`."""
     try:
         archive = open_archive(wheel)  # kept open by the entries that are read later
@@ -58,22 +63,28 @@ def unpack(wheel: Path, venv: VenvTarget, filename: str, warn: Callable[[str], o
         raise refusal(filename, f"it is no zip file that can be read ({error})") from error
     try:
         source = Source(archive, filename, wheel.stat().st_size)
-        destination = _Destination(venv, source, lambda what: warn(f"wheel {filename} {what}"))
+        destination = _Destination(venv, source, lambda what: warn(f"wheel {filename} {what}"), rules)
+        if rules.leave_out:
+            destination.tally |= source.leave_out(rules)
         install(source, destination, {"INSTALLER": INSTALLER})
     except (BadWheelError, ImageError, InvalidWheelSource, InvalidRecordEntry, csv.Error) as error:
         raise refusal(filename, str((error.args or (error,))[-1])) from error  # installer's first is an object
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
         raise refusal(filename, f"the archive is damaged ({error})") from error
+    if tally is not None:
+        tally |= destination.tally
     return list(destination.entries.values())
 
 
 class _Destination(WheelDestination):
     """Installs into entries of a layer."""
 
-    def __init__(self, venv: VenvTarget, source: Source, warn: Callable[[str], object]) -> None:
+    def __init__(self, venv: VenvTarget, source: Source, warn: Callable[[str], object], rules: Rules) -> None:
         self._venv = venv
         self._source = source
         self._warn = warn
+        self._rules = rules
+        self.tally: dict[str, list[int]] = {}
         self.entries: dict[str, Entry] = {}
         self._held = 0
         root, site = venv.root, venv.site_packages
@@ -110,7 +121,7 @@ class _Destination(WheelDestination):
         script = scheme == "scripts" and member is not None and member.start(8) == b"#!python"
         if member is not None and not script:
             self._warn_of_start(target, member)
-            return self._add(target, member, mode)
+            return self._add(target, self._stripped(member), mode)
         self._held += member.size if member is not None else 0
         if self._held > SCRIPTS_LIMIT:
             raise BadWheelError(f"its scripts have more than {SCRIPTS_LIMIT} bytes")
@@ -134,7 +145,19 @@ class _Destination(WheelDestination):
                     raise BadWheelError(f"/{parent} would be a file and a directory")
                 parent = parent.rpartition("/")[0]
 
-    def _add(self, path: str, content: bytes | Member, mode: int) -> RecordEntry:
+    def _stripped(self, member: Member) -> Member | Stripped:
+        """A member, or what takes its place where symbols are left out."""
+        if not is_stripped(member.name, self._rules):
+            return member
+        from hatch_docker.wheels.slimming import stripped
+
+        found = stripped(member)
+        if found is None:
+            return member
+        count(self.tally, SYMBOLS, member.size - found.size)
+        return found
+
+    def _add(self, path: str, content: bytes | Member | Stripped, mode: int) -> RecordEntry:
         if path in self.entries:
             raise BadWheelError(f"it brings /{path} twice")
         if self._reserved.fullmatch(path):
@@ -144,7 +167,7 @@ class _Destination(WheelDestination):
             promise, size = Hash("sha256", text_hash("sha256", content)), len(content)
         else:
             size, promise = content.size, content.hash
-            if promise.name != "sha256" and size < AT_HAND:
+            if promise.name != "sha256" and size < AT_HAND and isinstance(content, Member):
                 promise = Hash("sha256", text_hash("sha256", content.read()))
             self.entries[path] = Entry(path, "file", mode, SOURCE_DATE, size=size, content=content.open)
         return RecordEntry(posixpath.relpath(path, self._venv.site_packages), promise, size)

@@ -1,0 +1,156 @@
+"""What of a wheel an image can do without: by clear rules, and never what another module of the wheel imports.
+
+Standard library only, for Python 3.9: a stage of the Dockerfile runs this file too (`stage.py`). Nothing is parsed as
+Python, which every version of it would do in its own way: lines are read, and what may be an import counts as one.
+
+    tests     directories named test or tests in a package that has other modules, none of which imports them
+    stubs     *.pyi and py.typed; not where the module beside a stub reads it (lazy_loader)
+    headers   what compilers, linkers and build systems read; not of packages that compile in the running program
+    symbols   debug information and symbol tables of ELF files (`strip.py`)
+    locales   translations (LC_MESSAGES/*.mo and the like, Babel's locale-data) of languages nobody asked for
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+KINDS = ("tests", "stubs", "headers", "symbols", "locales")
+TESTS, STUBS, HEADERS, SYMBOLS, LOCALES = KINDS
+ALWAYS = "en"  # the language that programs fall back to
+MODULES = (".py", ".so", ".pyd")
+_HEADERS = (".h", ".hh", ".hpp", ".hxx", ".cuh", ".a", ".la", ".pxd", ".pxi", ".pyx", ".pc", ".cmake")
+# They hand headers to a compiler of their own (NVRTC, OpenCL, Clang) while they run.
+_COMPILE = (
+    "CPyCppyy", "Cython", "cppyy", "cppyy_backend", "cuda", "cupy", "cupyx", "numba_cuda", "nvidia", "pycuda",
+    "pyopencl", "taichi", "triton", "warp",
+)  # fmt: skip
+_LOCALES = (
+    re.compile(r"(?:.*/)?(?P<language>[a-z]{2,3})(?:[_@-][^/]+)?/LC_MESSAGES/[^/]+\.(?:mo|po|pot|json|js)"),
+    re.compile(r"babel/locale-data/(?P<language>[a-z]{2,3})(?:_[^/]+)?\.dat"),
+)
+_FROM = re.compile(
+    rb"^[ \t]*from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]+import\b[ \t]*(\([^)]*\)|(?:\\\r?\n|[^\n;])*)", re.MULTILINE
+)
+_IMPORT = re.compile(rb"^[ \t]*import[ \t]+((?:\\\r?\n|[^\n;])*)", re.MULTILINE)
+_NAME = re.compile(rb"[A-Za-z_][\w.]*")
+_TEXT = re.compile(rb"[\"']([A-Za-z_]\w*(?:\.\w+)*\.tests?\b[\w.]*)")
+
+
+class Rules(NamedTuple):
+    """What is left out, sorted; the languages that stay; and patterns of what stays in any case."""
+
+    leave_out: tuple[str, ...] = ()
+    locales: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+
+
+NONE = Rules()
+
+
+def choose(names: Iterable[str], read: Callable[[str], bytes], rules: Rules) -> dict[str, str]:
+    """Which files of a wheel are left out, by their names in its archive, and the kind that each is of.
+
+    `read` gives the contents of one.
+    """
+    files = {path: name for name in sorted(names) if (path := _placed(name))}
+    tests = _tests(files, read) if TESTS in rules.leave_out else frozenset()
+    found = {}
+    for path, name in files.items():
+        kind = TESTS if _test_root(path) in tests else _kind(path, files, read)
+        wanted = kind == LOCALES and _language(path) in (ALWAYS, *rules.locales)
+        if kind in rules.leave_out and not wanted and not _is_kept(path, rules.keep):
+            found[name] = kind
+    return found
+
+
+def count(tally: dict[str, list[int]], kind: str, size: int) -> None:
+    """Add a file to what was left out: kind -> files and bytes."""
+    row = tally.setdefault(kind, [0, 0])
+    row[0] += 1
+    row[1] += size
+
+
+def is_stripped(name: str, rules: Rules) -> bool:
+    """Whether symbols go out of a file of an archive, if it is an ELF file."""
+    path = _placed(name) or name
+    return SYMBOLS in rules.leave_out and not _is_kept(path, rules.keep)
+
+
+def _placed(name: str) -> str:
+    """Where a file of a wheel's archive goes, below site-packages; "" for what always stays."""
+    top, _, rest = name.partition("/")
+    if top.endswith(".dist-info"):
+        return ""
+    if not top.endswith(".data"):
+        return name
+    scheme, _, path = rest.partition("/")
+    if scheme in ("purelib", "platlib"):
+        return path
+    return f"include/{path}" if scheme == "headers" else path if scheme == "data" else ""
+
+
+def _is_kept(path: str, patterns: Iterable[str]) -> bool:
+    """Whether a pattern names a file or a directory that it is in; a * stands for any characters, / included."""
+    parts = path.split("/")
+    places = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    return any(fnmatchcase(place, pattern.rstrip("/")) for pattern in patterns for place in places)
+
+
+def _kind(path: str, names: dict[str, str], read: Callable[[str], bytes]) -> str:
+    """What a file is by its name, whatever is asked for."""
+    directory, _, name = path.rpartition("/")
+    if name.endswith(".pyi"):
+        module = names.get(path[:-1])
+        return "" if module and b"stub" in read(module) else STUBS
+    if name == "py.typed":
+        return STUBS
+    if name.endswith(_HEADERS) or (directory.split("/")[0] == "include" and not name.endswith(MODULES)):
+        return "" if path.split("/", maxsplit=1)[0] in _COMPILE else HEADERS
+    return LOCALES if _language(path) else ""
+
+
+def _language(path: str) -> str:
+    matches = (pattern.fullmatch(path) for pattern in _LOCALES)
+    return next((match["language"] for match in matches if match), "")
+
+
+def _tests(names: dict[str, str], read: Callable[[str], bytes]) -> frozenset[str]:
+    """The directories of tests that nothing imports but they themselves, and each other."""
+    code = [path for path in names if path.endswith(MODULES)]
+    others = [path for path in code if not _test_root(path)]
+    roots = {root for path in names if (root := _test_root(path))}
+    gone = {root for root in roots if any(path.startswith(f"{posixpath.dirname(root)}/") for path in others)}
+    while others and gone:
+        used = {name for path in others if path.endswith(".py") for name in _imported(path, read(names[path]))}
+        back = {root for root in gone if any(f"{name}.".startswith(f"{root.replace('/', '.')}.") for name in used)}
+        gone -= back
+        others = [path for path in code if _test_root(path) in back]
+    return frozenset(gone)
+
+
+def _test_root(path: str) -> str:
+    """The first directory of tests that a path is in, below a package; "" for none."""
+    parts = path.split("/")[:-1]
+    for number in range(1, len(parts)):
+        if parts[number] in ("test", "tests"):
+            return "/".join(parts[: number + 1])
+    return ""
+
+
+def _imported(path: str, text: bytes) -> Iterator[str]:
+    """The dotted names with "test" in them that a module may import."""
+    if b"test" not in text:
+        return
+    package = path.split("/")[:-1]
+    for dots, base, what in _FROM.findall(text):
+        above = package[: len(package) - len(dots) + 1] if dots else []
+        start = ".".join([*above, *filter(None, base.decode().split("."))])
+        yield start
+        yield from (f"{start}.{name.decode()}" for name in _NAME.findall(what))
+    for what in _IMPORT.findall(text):
+        yield from (name.decode() for name in _NAME.findall(what))
+    yield from (name.decode() for name in _TEXT.findall(text))

@@ -1,0 +1,236 @@
+"""ELF files without symbols and debug information: every byte that is loaded stays what it is.
+
+Standard library only, for Python 3.9: a stage of the Dockerfile runs this file too (`stage.py`). binutils' strip is
+not asked: the bytes must be the same whoever builds, for any architecture, and it breaks what patchelf has edited, as
+auditwheel did with most wheels. What is done here is less. The debug sections and the linker's symbol table (.symtab;
+the loader's .dynsym stays) are cut out, by whole pages where segments follow, and the headers of those sections are
+made empty, so that no index changes (gabi, "Sections"). A file that is otherwise than expected stays as it is.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple, Union
+
+MAGIC = b"\x7fELF"
+LEAST = 1024              # bytes that it must be worth
+CHUNK = 1 << 20
+_DEBUG = (".debug_", ".zdebug_", ".gdb_index", ".stab", ".gnu.debuglto_", ".gnu_debugdata")
+_SYMBOLS = (2, 18)        # SHT_SYMTAB, SHT_SYMTAB_SHNDX
+_NULL, _NOBITS, _ALLOC, _LOAD, _INTERP = 0, 8, 2, 1, 3
+_TYPE, _SEGMENTS, _SECTIONS, _HEADER, _SHSTRNDX = 0, 4, 5, 7, 12  # fields after e_ident
+_ALIGN_LIMIT = 1 << 21    # bytes; the largest pages that segments are aligned to
+_ROWS = 0xFF00            # sections from which their number is written elsewhere
+# By e_ident[EI_CLASS]: the ELF header after e_ident, a segment, a section, and where p_type, p_offset, p_filesz and
+# p_align are in a segment.
+_LAYOUTS = {
+    1: ("HHIIIIIHHHHHH", "IIIIIIII", "IIIIIIIIII", (0, 1, 4, 7)),
+    2: ("HHIQQQIHHHHHH", "IIQQQQQQ", "IIQQQQIIQQ", (0, 2, 5, 7)),
+}
+
+Piece = Union[bytes, "tuple[int, int]"]
+"""A part of a stripped file: new bytes, or offset and length of those of the old one, which follow in its order."""
+
+
+class _Cut(NamedTuple):
+    """A range of the old file that is no longer needed, and how many of its bytes are taken out."""
+
+    start: int
+    end: int
+    taken: int
+
+
+class _Elf:
+    """The headers of a file; raises ValueError or struct.error where they are not as they are expected."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self.ident = stream.read(16)
+        if len(self.ident) < 16 or self.ident[:4] != MAGIC or self.ident[4] not in _LAYOUTS:
+            raise ValueError("no ELF file")
+        order = {1: "<", 2: ">"}.get(self.ident[5], "")
+        header, segment, section, self.where = _LAYOUTS[self.ident[4]]
+        self.header, self.segment, self.section = (struct.Struct(order + one) for one in (header, segment, section))
+        self.fields = list(self.header.unpack(stream.read(self.header.size)))
+        if not order or self.fields[_TYPE] not in (2, 3) or self.fields[_HEADER] != 16 + self.header.size:
+            raise ValueError("no program and no shared library")
+        self.size = size
+        self.segments = self._table(stream, self.segment, self.fields[_SEGMENTS], *self.fields[8:10])
+        self.sections = self._table(stream, self.section, self.fields[_SECTIONS], *self.fields[10:12])
+        row = self.sections[self.fields[_SHSTRNDX]] if self.fields[_SHSTRNDX] < len(self.sections) else None
+        if row is None or row[4] + row[5] > size:
+            raise ValueError("sections have no names")
+        stream.seek(row[4])
+        names = stream.read(row[5])
+        self.names = [names[one[0]:].partition(b"\0")[0].decode("latin-1") for one in self.sections]
+
+    def _table(self, stream: BinaryIO, row: struct.Struct, start: int, step: int, count: int) -> list[list[int]]:
+        if step != row.size or not 0 < count < _ROWS or start + step * count > self.size or start < 16:
+            raise ValueError("a table is not as it must be")
+        stream.seek(start)
+        return [list(one) for one in row.iter_unpack(stream.read(step * count))]
+
+    def loaded(self, number: int) -> tuple[int, int, int, int]:
+        """p_type, p_offset, p_filesz and p_align of a segment."""
+        kind, offset, size, align = (self.segments[number][field] for field in self.where)
+        return kind, offset, size, max(align, 1)
+
+    def table_range(self, field: int) -> tuple[int, int]:
+        """Start and end of the table of segments or sections."""
+        step, count = self.fields[8:10] if field == _SEGMENTS else self.fields[10:12]
+        return self.fields[field], self.fields[field] + step * count
+
+
+def strip_plan(stream: BinaryIO, size: int) -> list[Piece]:
+    """The parts of the stripped file that a seekable stream of `size` bytes gives; none where it stays as it is."""
+    try:
+        elf = _Elf(stream, size)
+        removed = _removed(elf)
+        kept = _kept(elf, removed)
+        end = max(stop for _, stop in kept)
+        _check_rest(elf, stream, [*kept, *_freed(elf, removed)])
+        pieces = _pieces(elf, removed, _cuts(elf, removed, kept), end)
+    except (ValueError, struct.error, OverflowError):
+        return []
+    return pieces if size - length(pieces) >= LEAST else []
+
+
+def length(pieces: list[Piece]) -> int:
+    """The bytes of a stripped file."""
+    return sum(len(piece) if isinstance(piece, bytes) else piece[1] for piece in pieces)
+
+
+def strip_parts(stream: BinaryIO, pieces: list[Piece]) -> Iterator[bytes]:
+    """The stripped file, out of a stream that need not be seekable and is read to its end."""
+    place = 0
+    for piece in pieces:
+        if isinstance(piece, bytes):
+            yield piece
+            continue
+        start, count = piece
+        for wanted, told in ((start - place, False), (count, True)):
+            while wanted > 0:
+                data = stream.read(min(wanted, CHUNK))
+                if not data:
+                    raise EOFError("a file is shorter than it was")
+                wanted -= len(data)
+                if told:
+                    yield data
+        place = start + count
+    while stream.read(CHUNK):
+        pass
+
+
+def strip_bytes(data: bytes) -> bytes:
+    """A file without symbols and debug information, or as it is."""
+    pieces = strip_plan(io.BytesIO(data), len(data))
+    return b"".join(strip_parts(io.BytesIO(data), pieces)) if pieces else data
+
+
+def _removed(elf: _Elf) -> set[int]:
+    """The numbers of the sections that nothing needs at run time; raises ValueError where others refer to them."""
+    found: set[int] = set()
+    for number, row in enumerate(elf.sections):
+        if not row[2] & _ALLOC and number != elf.fields[_SHSTRNDX] and row[1] != _NULL:
+            if row[1] in _SYMBOLS:
+                found.add(number)
+                if row[1] == 2 and 0 < row[6] < len(elf.sections) and not elf.sections[row[6]][2] & _ALLOC:
+                    found.add(row[6])  # its names
+            elif elf.names[number].startswith(_DEBUG):
+                found.add(number)
+    found.discard(elf.fields[_SHSTRNDX])
+    if any(row[6] in found for number, row in enumerate(elf.sections) if number not in found and row[6]):
+        raise ValueError("a section needs one of those")
+    return found
+
+
+def _kept(elf: _Elf, removed: set[int]) -> list[tuple[int, int]]:
+    """The ranges of the file that stay."""
+    found = [(0, elf.fields[_HEADER]), elf.table_range(_SEGMENTS)]
+    for number in range(len(elf.segments)):
+        _, offset, size, align = elf.loaded(number)
+        if align & (align - 1) or align > _ALIGN_LIMIT:
+            raise ValueError("a strange alignment")
+        found.append((offset, offset + size))
+    for number, row in enumerate(elf.sections):
+        if number not in removed and row[1] not in (_NULL, _NOBITS):
+            found.append((row[4], row[4] + row[5]))
+    return sorted((start, end) for start, end in found if end > start)
+
+
+def _freed(elf: _Elf, removed: set[int]) -> list[tuple[int, int]]:
+    """The ranges that are no longer needed, as far as nobody keeps them; the sections' table is written anew."""
+    rows = [elf.sections[number] for number in removed]
+    ranges = [(row[4], row[4] + row[5]) for row in rows if row[1] != _NOBITS and row[5]]
+    return sorted([*ranges, elf.table_range(_SECTIONS)])
+
+
+def _check_rest(elf: _Elf, stream: BinaryIO, known: list[tuple[int, int]]) -> None:
+    """Raise ValueError where something hangs behind the file, as some programs carry their data, or parts are cut."""
+    end = max(stop for _, stop in known)
+    if end > elf.size:
+        raise ValueError("the file is cut")
+    stream.seek(end)
+    if elf.size - end > CHUNK or stream.read(elf.size - end).strip(b"\0"):
+        raise ValueError("something hangs behind it")
+
+
+def _cuts(elf: _Elf, removed: set[int], kept: list[tuple[int, int]]) -> list[_Cut]:
+    """What can be taken out: of what is followed by segments whole pages, so that they can be mapped as before."""
+    holes = _freed(elf, removed)
+    for start, end in kept:
+        holes = [
+            part for one in holes for part in ((one[0], min(one[1], start)), (max(one[0], end), one[1]))
+            if part[0] < part[1]
+        ]
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(holes):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return [_Cut(start, end, (end - start) // unit * unit) for start, end in merged if (unit := _unit(elf, end))]
+
+
+def _unit(elf: _Elf, end: int) -> int:
+    """How many bytes at once can be taken out before a place; 0 for none."""
+    segments = [elf.loaded(number) for number in range(len(elf.segments))]
+    after = [one for one in segments if one[1] >= end and one[2]]
+    if not after and elf.fields[_SEGMENTS] < end:
+        return max([row[8] for row in elf.sections if row[4] >= end and 0 < row[8] <= CHUNK], default=1)
+    if any(one[0] == _INTERP for one in segments):  # kernels take a program's headers to be at their place in the file
+        return 0
+    return max([one[3] for one in segments if one[0] == _LOAD], default=0)
+
+
+def _pieces(elf: _Elf, removed: set[int], cuts: list[_Cut], end: int) -> list[Piece]:
+    def moved(place: int) -> int:
+        return place - sum(cut.taken for cut in cuts if cut.end <= place)
+
+    for number, row in enumerate(elf.segments):
+        kind, offset, _, _ = elf.loaded(number)
+        if kind == _LOAD and any(cut.start < offset < cut.end for cut in cuts):
+            raise ValueError("a segment starts in what is cut out")
+        row[elf.where[1]] = moved(offset)
+    rows = [
+        elf.section.pack(*([0] * 10 if number in removed else [*row[:4], moved(row[4]), *row[5:]]))
+        for number, row in enumerate(elf.sections)
+    ]
+    table = elf.table_range(_SEGMENTS)
+    stop = moved(end)
+    fields = list(elf.fields)
+    fields[_SEGMENTS], fields[_SECTIONS] = moved(table[0]), (stop + 7) // 8 * 8
+    new: list[tuple[int, int, bytes]] = [
+        (0, fields[_HEADER], elf.ident + elf.header.pack(*fields)),
+        (*table, b"".join(elf.segment.pack(*row) for row in elf.segments)),
+        *((cut.start, cut.end, bytes(cut.end - cut.start - cut.taken)) for cut in cuts if cut.start < end),
+    ]
+    pieces: list[Piece] = []
+    place = 0
+    for start, until, data in sorted(new):
+        if start < place:
+            raise ValueError("headers lie in each other")
+        pieces += [(place, start - place), data]
+        place = until
+    return [*pieces, (place, end - place), bytes(fields[_SECTIONS] - stop), b"".join(rows)]
