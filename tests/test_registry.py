@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.errors import HatchDockerError, ImageError, RegistryError, TransientError
-from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Image, Index, Layer, Platform, canonical_json, digest_of
+from hatch_docker.errors import ImageError, RegistryError, TransientError
+from hatch_docker.oci.model import Image, Index, Layer, Platform, digest_of
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Remote, pull, pull_index, resolve
@@ -245,20 +245,19 @@ def test_permanent_failure_tags_nothing(registry: FakeRegistry, world: World) ->
     assert registry.count("PUT", "/blobs/uploads/") == registry.count("POST", "/blobs/uploads/") == 12
 
 
-def test_expired_token_is_renewed(store: Store, tmp_path: Path) -> None:
-    """A6: a token that dies on the way is renewed, and the blob goes into a new upload session."""
+@pytest.mark.parametrize(("method", "part"), STEPS[:-1])
+def test_expired_token_is_renewed(method: str, part: str, store: Store, tmp_path: Path) -> None:
+    """A6: a token that dies on whichever step is renewed, once, and the blob goes into a new upload session."""
     with FakeRegistry(password=PASSWORD) as registry:
-        world = World(login(tmp_path, registry))
 
         def expire(handler: Handler) -> None:
             registry.tokens.clear()
             handler.route()
 
-        registry.fault("PUT", "/blobs/uploads/", expire)
-        registry.fault("PUT", "/manifests/", expire)
-        registry.fault("GET", "/blobs/", expire)
-        journey(registry, world, store)
-        assert registry.count("GET", "/token") <= 5
+        registry.fault(method, part, expire)
+        journey(registry, World(login(tmp_path, registry)), store)
+        assert registry.faults[0].times == 0
+        assert registry.count("GET", "/token") <= 4
 
 
 def test_eternal_401_stops(store: Store, tmp_path: Path) -> None:
@@ -288,20 +287,6 @@ def test_a_401_for_ever_in_a_push(tmp_path: Path) -> None:
             push(world.remote, small_image(), [name(registry)])
         assert registry.count("GET", "/token") <= 3
         assert registry.count("PUT", "/manifests/") == 0
-
-
-def test_tokens_that_live_shortly(store: Store, tmp_path: Path) -> None:
-    """A6: they die on every step of a push and a pull, and are renewed as often."""
-    with FakeRegistry(password=PASSWORD, token_lifetime=0.2) as registry:
-
-        def later(handler: Handler) -> None:
-            time.sleep(0.25)
-            handler.route()
-
-        for method, part in STEPS[:-1]:
-            registry.fault(method, part, later)
-        journey(registry, World(login(tmp_path, registry)), store)
-        assert 2 < registry.count("GET", "/token") < 15
 
 
 @pytest.mark.parametrize("status", [404, 416])
@@ -345,67 +330,6 @@ def test_password_is_asked_for(store: Store) -> None:
             remote, reference = World().remote, name(registry)
             with pytest.raises(RegistryError, match=r"team/app:1.*log in with `docker login 127.0.0.1:\d+`"):
                 resolve(remote, reference, store)
-
-
-def test_lying_digests(registry: FakeRegistry, world: World, store: Store) -> None:
-    """C2: a manifest other than the one asked for, or than the header promises, is not taken."""
-    image, other = small_image(), small_image(small_layer("x", b"x"))
-    push(world.remote, image, [name(registry)])
-    kind = {"content-type": OCI_MANIFEST}
-    registry.fault("GET", "/manifests/", lambda h: h.reply(200, other.manifest, kind), times=2)
-    with pytest.raises(RegistryError, match=r"digest is sha256:\w+ instead of sha256:\w+; gave up after 2 tries"):
-        resolve(world.remote, name(registry).pinned(image.digest), store)
-    lie = {"content-type": OCI_MANIFEST, "docker-content-digest": "sha256:" + "0" * 64}
-    registry.fault("GET", "/manifests/", lambda h: h.reply(200, image.manifest, lie), times=2)
-    with pytest.raises(RegistryError, match="instead of sha256:0000"):
-        resolve(world.remote, name(registry), store)
-
-
-def manifest_with(**changes: object) -> bytes:
-    return canonical_json({**small_image().manifest_json, **changes})
-
-
-LAYER = small_image().manifest_json["layers"][0]
-
-
-@pytest.mark.parametrize(
-    ("data", "media_type", "reason"),
-    [
-        (b"[" * 100_000, OCI_MANIFEST, "not readable as JSON"),
-        (b"\xff", OCI_MANIFEST, "not readable as JSON"),
-        (b"[]", OCI_MANIFEST, "not a JSON object"),
-        (b'{"schemaVersion": NaN}', OCI_MANIFEST, "NaN is not JSON"),
-        (b'{"layers": [], "layers": []}', OCI_MANIFEST, "a key appears twice"),
-        (b'{"schemaVersion": 1, "fsLayers": []}', OCI_MANIFEST, "schema 1"),
-        (manifest_with(manifests=[]), OCI_MANIFEST, "CVE-2021-41190"),
-        (small_image().manifest, OCI_INDEX, "mediaType"),
-        (manifest_with(layers=None), OCI_MANIFEST, "layers is not a list"),
-        (manifest_with(layers=[1]), OCI_MANIFEST, r"layers\[0\] is not a descriptor"),
-        (manifest_with(layers=[{**LAYER, "size": -1}]), OCI_MANIFEST, r"layers\[0\].size"),
-        (manifest_with(layers=[{**LAYER, "digest": "md5:1"}]), OCI_MANIFEST, r"layers\[0\].digest"),
-        (manifest_with(layers=[{**LAYER, "mediaType": "text/x"}]), OCI_MANIFEST, "unknown type 'text/x'"),
-        (manifest_with(layers=[LAYER, LAYER]), OCI_MANIFEST, "2 layers but 1 diff_ids"),
-        (b" " * (5 << 20), OCI_MANIFEST, "larger than 4194304 bytes"),
-    ],
-)
-def test_bad_manifests(
-    data: bytes, media_type: str, reason: str, registry: FakeRegistry, world: World, store: Store
-) -> None:
-    """C3, C4: a manifest that breaks the image-spec is refused in one line that names the field."""
-    registry.put_manifest("team/app", "1", media_type, data)
-    registry.put_blob("team/app", small_image().config)
-    with pytest.raises(HatchDockerError, match=reason) as caught:
-        pull(world.remote, name(registry), AMD64, store)
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 400
-    assert world.sleeps == []
-
-
-def test_wrong_platform(registry: FakeRegistry, world: World, store: Store) -> None:
-    """C4: an image for another machine is refused, both are named."""
-    push(world.remote, small_image(platform=ARM64), [name(registry)])
-    with pytest.raises(ImageError, match="is for linux/arm64/v8, not for linux/amd64"):
-        pull(world.remote, name(registry), AMD64, store)
 
 
 def test_unknown_image(registry: FakeRegistry, world: World, store: Store) -> None:
