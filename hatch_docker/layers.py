@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from hatch_docker.leaks import PIECE
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
 from hatch_docker.store import key_of
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hatch_docker.oci.layer import Entry
 
 KIND = "layer"
+SEARCHED = "layer-searched"  # the names of the secrets that were looked for in a layer, by its digest
 
 
 def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | None:
@@ -50,6 +52,35 @@ def layer_by_key(
             writer.commit()
         ctx.store.remember(KIND, _full(key, compression), fact)
     return _layer(fact, compression, ctx), False
+
+
+def search_layers(layers: Iterable[Layer], ctx: Context, new: Collection[str] = ()) -> None:
+    """Raise SecretError where a secret is in a layer that was made when nobody looked for it.
+
+    `new` are the digests of those that were made just now, and searched as they were.
+    """
+    names = ctx.secrets.names
+    for layer in layers:
+        digest = layer.descriptor.digest
+        searched = set(ctx.store.recall(SEARCHED, digest) or ())
+        if names <= searched or (ctx.lazy and not ctx.store.has(digest)):
+            continue  # who wants what is not here makes it anew
+        if digest not in new:
+            _search(layer, ctx)
+        ctx.store.remember(SEARCHED, digest, sorted(names | searched))
+
+
+def _search(layer: Layer, ctx: Context) -> None:
+    watch = ctx.secrets.watch()
+    if watch is None:
+        return
+    from hatch_docker.oci.layer import layer_entries
+
+    for entry, content in layer_entries(layer):
+        feed = watch(entry.path)
+        feed(f"{entry.path}\0{entry.target}\0".encode(errors="surrogateescape"))
+        while content is not None and (piece := content.read(PIECE)):
+            feed(piece)
 
 
 def making(titles: Sequence[str]) -> str:

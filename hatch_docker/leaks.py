@@ -1,8 +1,8 @@
 """The secrets of a build, looked for in what it makes: exact values, however they are usually written.
 
-Layers are searched as they are written, so that one with a secret in it is never kept, and one that is known was
-searched when it was made: to search it again would take what no cache may hold, the values of then. Documents are
-searched before they are written. What is looked for is in memory alone.
+Layers are searched as they are written, so that one with a secret in it is never kept. One that is known is searched
+again where there is more to look for than then, as far as the names of secrets tell: their values no cache may hold.
+Documents are searched before they are written. What is looked for is in memory alone.
 """
 
 from __future__ import annotations
@@ -28,15 +28,22 @@ class Secrets:
     """What a build knows that nobody else may: values, by what they are; and where more are found once it matters.
 
     `sources` are asked when something is searched that is new, at most once: they may read files or run programs.
+    `names` are those of values and sources alike, for who remembers what was looked for.
     """
 
     known: dict[str, str] = field(default_factory=dict, repr=False)
     sources: dict[str, Callable[[], Named]] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
     needles: dict[bytes, str] = field(default_factory=dict, repr=False)
     guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, what: str, value: str) -> None:
         """Note a value; `what` is how an error calls it."""
+        if value:
+            self.names.add(what)
+        self._note(what, value)
+
+    def _note(self, what: str, value: str) -> None:
         value = value.strip()
         if len(value) >= LEAST and value not in self.known:
             self.known[value] = what
@@ -44,6 +51,7 @@ class Secrets:
 
     def later(self, name: str, source: Callable[[], Named]) -> None:
         """Note where more values can be had; a source that fails has none."""
+        self.names.add(name)
         self.sources.setdefault(name, source)
 
     def watch(self) -> Callable[[str], Feed] | None:
@@ -80,7 +88,7 @@ class Secrets:
                 _, source = self.sources.popitem()
                 with contextlib.suppress(HatchDockerError):
                     for what, value in source():
-                        self.add(what, value)
+                        self._note(what, value)
 
 
 class _Search:

@@ -20,8 +20,8 @@ from hatch_docker.plan import Plan
 from hatch_docker.progress import Counted
 from hatch_docker.project import Source
 from hatch_docker.receipt import Receipt, make_receipt, summary
-from hatch_docker.release.attachments import check_documents, follower, make_documents, write_documents
-from hatch_docker.release.deliver import Delivery, Lower, check_destinations, deliver, failure
+from hatch_docker.release.attachments import check_made, follower, make_documents, write_documents
+from hatch_docker.release.deliver import Delivery, Lower, ask_for_logins, check_destinations, deliver, failure
 from hatch_docker.release.names import index_annotations
 from hatch_docker.report import write_report
 from hatch_docker.store import DamagedBlobError
@@ -39,7 +39,7 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
             from hatch_docker.release.cosign import check_signing
 
             check_signing(plan.sign, source.root, ctx.environ)
-        ctx.secrets.later("push", lambda: _logins(plan, ctx))
+        ask_for_logins(plan.repositories, plan.sign, ctx)
     timings: dict[str, float] = {}
     for path in outputs(plan, directory):
         check_free(path)
@@ -99,7 +99,7 @@ def _run(
 
     with _timed(timings, "documents"):
         documents = make_documents(plan, item, built, source, ctx)
-        check_documents(item, documents, ctx)
+        check_made(item, built, documents, ctx)
 
     archive, facts = outputs(plan, directory)
     if plan.archive:
@@ -129,19 +129,6 @@ def _run(
         with replacing(facts) as stream:
             stream.write(receipt.to_json())
     return receipt, daemon
-
-
-def _logins(plan: Plan, ctx: Context) -> Iterator[tuple[str, str]]:
-    """What a push is let in with, and signs with."""
-    from hatch_docker.oci.auth import credential_for
-    from hatch_docker.release.cosign import signing_secrets
-
-    for repository in plan.repositories:
-        name = parse_reference(repository)
-        if credential := credential_for(name.registry, ctx.environ, name.repository):
-            yield f"the password of {name.registry}", credential.password or credential.identity_token
-    if plan.sign is not None:
-        yield from signing_secrets(plan.sign, ctx.environ)
 
 
 def _lower(built: Sequence[Built]) -> Lower:

@@ -12,6 +12,7 @@ from typing import Any
 
 from hatch_docker.context import Context
 from hatch_docker.errors import ConfigError, ImageError
+from hatch_docker.layers import search_layers
 from hatch_docker.oci.archive import archive_names, read_archive
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.reference import parse_reference
@@ -19,7 +20,7 @@ from hatch_docker.outputs import replacing
 from hatch_docker.plan import SignPlan
 from hatch_docker.receipt import Receipt, bare_receipt, read_receipt
 from hatch_docker.release.attachments import beside, follower
-from hatch_docker.release.deliver import NOTHING, Lower, check_destinations, deliver, failure
+from hatch_docker.release.deliver import NOTHING, Lower, ask_for_logins, check_destinations, deliver, failure
 from hatch_docker.release.names import normalised, repositories_of
 from hatch_docker.report import write_report
 
@@ -106,8 +107,8 @@ def publish(
 
     The documents of the receipt go with it, and are signed as it is where `sign` says who does; `root` is the project,
     which a key's path is relative to. The receipt then says what became of it. Raises ImageError for what is no image
-    of ours, ConfigError where it is not told where to push, or may not be, or a document is not what was made with it;
-    RegistryError or TransientError once the receipt is written.
+    of ours, ConfigError where it is not told where to push, or may not be, or a document is not what was made with it,
+    SecretError where a login of the push is in a layer; RegistryError or TransientError once the receipt is written.
     """
     item = read_archive(archive)
     receipt, path = receipt_of(archive, item)
@@ -121,6 +122,10 @@ def publish(
         check_signing(sign, root or Path(), ctx.environ)
     read = beside(archive.parent)
     contents = {document: read(document) for document in receipt.documents}
+    ask_for_logins(repositories, sign, ctx)
+    images = item.images if isinstance(item, Index) else (item,)
+    base = {layer.digest for one in receipt.platforms for layer in one.layers if layer.kind == "base"}
+    search_layers([layer for one in images for layer in one.layers if layer.descriptor.digest not in base], ctx)
     started = time.perf_counter()
     follow = follower(sign, item, receipt.documents, root or Path(), ctx, contents.__getitem__)
     deliveries = deliver(item, repositories, tags, ctx, lower=_lower(receipt), follow=follow)

@@ -45,14 +45,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"config", "errors"},
     "project": {"errors", "outputs", "process", "release.licences", "revision", "wheels.secrets"},
     "revision": {"errors", "process"},
-    "release": {"release", "__init__", "answers", "engines", "errors", "oci", "plan", "project", "wheels", *HANDS},
+    "release": {
+        "layers", "release", "__init__", "answers", "engines", "errors", "oci", "plan", "project", "wheels", *HANDS,
+    },
     "needs": {"errors", "project", "release.names"},
     "workspace": {"errors", "project", "release.names"},
     "defaults": {"config", "errors", "needs", "oci.model", "plan", "project", "release.names", "variants"},
     "variants": {"config", "errors", "plan"},
     # the parts of an image
     "oci": {"oci", "answers", "errors", "outputs", "process", "progress", "retry", "transport", "urls"},
-    "layers": {"context", "errors", "oci", "store"},
+    "layers": {"context", "errors", "leaks", "oci", "store"},
     "bases": {"bases", "elf", "wheels.compile", "layers", "oci", "plan", *HANDS},
     "wheels": {"wheels", "bases", "layers", "oci", "plan", "shape", *HANDS},
     # the story
@@ -65,7 +67,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": {
         "afterword", "check", "engines", "native", "oci", "plan", "project", "receipt", "release", "report", *HANDS,
     },
-    "publish": {"config", "defaults", "oci", "plan", "receipt", "release", "report", *HANDS},
+    "publish": {"config", "defaults", "layers", "oci", "plan", "receipt", "release", "report", *HANDS},
     "loading": {"oci", "publish", *HANDS},
     "contents": {"contents", "engines", "existing", "oci", "publish", "receipt", "release", "wheels", *HANDS},
     "doctor": {

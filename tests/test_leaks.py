@@ -5,17 +5,19 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote
 
 import pytest
 
 from hatch_docker.errors import RegistryError, SecretError
-from hatch_docker.layers import layer_by_key
+from hatch_docker.layers import layer_by_key, search_layers
 from hatch_docker.leaks import Secrets
 from hatch_docker.oci.layer import Compression, Entry, layer_entries
 from hatch_docker.project import Source
-from hatch_docker.release.attachments import check_documents, make_documents
+from hatch_docker.release.attachments import check_made, make_documents
 from hatch_docker.wheels.logins import logins
 from tests.fakes.bases import context, directory, file, link
 from tests.fakes.index import make_wheel
@@ -122,6 +124,31 @@ def test_a_layer_with_a_secret_is_not_kept(entry: Entry, tmp_path: Path, monkeyp
     assert kept(tmp_path / "cache") == []
 
 
+def test_a_layer_that_was_made_before_anybody_looked(tmp_path: Path) -> None:
+    """It is searched once for what there is to look for now, by its names; no value, nor a trace of one, is kept."""
+    layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
+    opened: list[bool] = []
+
+    def open_it() -> BinaryIO:
+        opened.append(True)
+        return layer.open()
+
+    def search(name: str, value: str) -> int:
+        ctx, before = context(tmp_path), len(opened)
+        ctx.secrets.later(name, lambda: [("the login", value)])
+        search_layers([replace(layer, open=open_it)], ctx)
+        return len(opened) - before
+
+    assert [search("one", "another-word") for _ in range(2)] == [1, 0]
+    for _ in range(2):
+        with pytest.raises(SecretError, match=r"^the login is in /srv/app\.py of the image"):
+            search("two", VALUE)
+    assert not any(b"another-word" in path.read_bytes() for path in kept(tmp_path))
+    ctx = context(tmp_path)
+    ctx.secrets.later("three", lambda: [("the login", VALUE)])
+    search_layers([layer], ctx, {layer.descriptor.digest})  # made in this build, and searched as it was
+
+
 def test_nothing_of_ours_is_setuid(tmp_path: Path) -> None:
     """A program, or a directory, that would hand out rights loses that; the sticky bit of /tmp stays."""
     entries = [directory("tmp", 0o1777), directory("mail", 0o2775), file("su", b"", 0o4755), file("wall", b"", 0o2755)]
@@ -137,7 +164,7 @@ def test_documents(tmp_path: Path) -> None:
     def check(word: str) -> None:
         ctx = context(tmp_path / "cache")
         ctx.secrets.later("source", lambda: [("the login", word)])
-        check_documents(built.image, make_documents(made, built.image, [built], source, ctx), ctx)
+        check_made(built.image, [built], make_documents(made, built.image, [built], source, ctx), ctx)
 
     source = Source(tmp_path, Path, Path)
     with pytest.raises(SecretError, match=r"^the login is in my_app-1\.2\.3\.cdx\.json"):
@@ -152,7 +179,7 @@ def test_documents(tmp_path: Path) -> None:
         ctx.secrets.check("the manifest", b"hatch-docker")
     ctx.secrets.add("the value of TOKEN", json.loads(built.image.config)["rootfs"]["diff_ids"][0])
     with pytest.raises(SecretError, match="the value of TOKEN is in the configuration of sha256:"):
-        check_documents(built.image, (), ctx)
+        check_made(built.image, [built], (), ctx)
 
 
 def test_a_wheel_is_searched_before_it_is_kept(tmp_path: Path) -> None:

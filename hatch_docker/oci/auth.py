@@ -52,7 +52,7 @@ def credential_for(registry: str, environ: Mapping[str, str], repository: str = 
     ($XDG_RUNTIME_DIR/containers, ~/.config/containers); in each: credHelpers, credsStore, auths. Raises
     RegistryError when a file or a helper is broken.
     """
-    for path in _files(environ):
+    for path in login_files(environ):
         try:
             data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
@@ -65,7 +65,7 @@ def credential_for(registry: str, environ: Mapping[str, str], repository: str = 
     return None
 
 
-def _files(environ: Mapping[str, str]) -> Iterable[Path]:
+def login_files(environ: Mapping[str, str]) -> Iterable[Path]:
     home = Path(environ.get("HOME") or "/nonexistent")
     if environ.get("REGISTRY_AUTH_FILE"):
         yield Path(environ["REGISTRY_AUTH_FILE"])

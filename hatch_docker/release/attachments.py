@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.errors import ConfigError, RegistryError, SecretError, TransientError
+from hatch_docker.layers import search_layers
 from hatch_docker.oci.model import Descriptor, Image, Index
 from hatch_docker.outputs import replacing
 from hatch_docker.store import file_digest, key_of
@@ -130,18 +131,23 @@ def _written(name: str, bill: Bill) -> dict[str, Any]:
     return cyclonedx(bill)
 
 
-def check_documents(item: Image | Index, documents: Sequence[Document], ctx: Context) -> None:
-    """Raise SecretError where a secret of the build is in a manifest, a configuration or a document.
+def check_made(item: Image | Index, built: Sequence[Built], documents: Sequence[Document], ctx: Context) -> None:
+    """Raise SecretError where a secret of the build is in a layer, a manifest, a configuration or a document.
 
-    Each is searched for all that a build may use when it is new, and always for what costs nothing to know.
+    Each is searched for all that a build may use when it is new, or there is more to look for than before, and
+    documents always for what costs nothing to know.
     """
     images = item.images if isinstance(item, Index) else (item,)
     texts = {f"the manifest {item.digest}": item.index if isinstance(item, Index) else item.manifest}
     for image in images:
         texts |= {f"the manifest {image.digest}": image.manifest, f"the configuration of {image.digest}": image.config}
-    key = key_of(item.digest, [document.digest for document in documents])
+    key = key_of(item.digest, [document.digest for document in documents], sorted(ctx.secrets.names))
     new = ctx.store.recall("searched", key) is None
     if new:
+        for one in built:
+            own = list(zip(one.image.layers, one.notes, strict=True))[len(one.base.image.layers) :]
+            made = {layer.descriptor.digest for layer, note in own if not note.cached}
+            search_layers([layer for layer, _ in own], ctx, made)
         ctx.secrets.ask()
         texts |= {document.file: stored(document, ctx) for document in documents}
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hatch_docker.oci.push import Find, Target
     from hatch_docker.oci.reference import Reference
     from hatch_docker.oci.remote import Remote
+    from hatch_docker.plan import SignPlan
 
 Result = TypeVar("Result")
 
@@ -74,6 +75,28 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
             f"the image is not pushed, since no commit has what is in it: {', '.join(dirty[:3])}{more}; commit or "
             "ignore that, or set allow-dirty = true (HATCH_DOCKER_ALLOW_DIRTY=1)"
         )
+
+
+def ask_for_logins(repositories: Sequence[str], sign: SignPlan | None, ctx: Context) -> None:
+    """Let what is pushed be searched for what a push is let in with, and signs with."""
+    from hatch_docker.oci.auth import login_files
+
+    # Who logged in after the image was made and searched has a file more.
+    files = [str(path) for path in login_files(ctx.environ) if path.is_file()]
+    key = f" and signing with {sign.key or 'an identity'}" if sign else ""
+    ctx.secrets.later(f"pushing to {', '.join(repositories)}{key} by {files}", lambda: _logins(repositories, sign, ctx))
+
+
+def _logins(repositories: Sequence[str], sign: SignPlan | None, ctx: Context) -> Iterator[tuple[str, str]]:
+    from hatch_docker.oci.auth import credential_for
+    from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.release.cosign import signing_secrets
+
+    for name in map(parse_reference, repositories):
+        if credential := credential_for(name.registry, ctx.environ, name.repository):
+            yield f"the password of {name.registry}", credential.password or credential.identity_token
+    if sign is not None:
+        yield from signing_secrets(sign, ctx.environ)
 
 
 def deliver(

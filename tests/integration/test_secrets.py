@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -312,6 +314,19 @@ def test_the_password_of_a_registry_that_is_pushed_to(home: Path, tmp_path: Path
         (project / "settings.txt").write_text(f"{tmp_path}\n")
         done = run_build(project, cache, verb="docker:push", variables=own)
         assert done.status == 0, done.output
+        # Made and archived when nobody asked for the registry's login; whoever pushes it then, by whichever door.
+        (project / "settings.txt").write_text(f"{tmp_path} then {password}\n")
+        without = variables(home, HATCH_DOCKER_ALLOW_DIRTY="1")
+        build(project, cache, variables=without)
+        registry.requests.clear()
+        for command in (["hatchling", "build", "-t", "docker:push"], ["hatch_docker", "push"]):
+            late = subprocess.run(
+                [sys.executable, "-m", *command], cwd=project, text=True, capture_output=True, check=False,
+                env={**os.environ, **own, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never"},
+            )
+            assert late.returncode == 1, late.stderr
+            assert f"the password of {registry.host} is in /srv/settings.txt of the image" in late.stderr
+        assert registry.requests == []
         blobs = registry.repository("hello").blobs.values()
         assert not any(traces(data) for data in blobs)
         assert MARK not in done.output
