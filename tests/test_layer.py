@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hatch_docker.errors import ImageError
@@ -328,6 +328,7 @@ NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters=
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(NAMES, min_size=1, max_size=5), min_size=1, max_size=5), st.integers(0, 2**40))
+@example([["..."], ["a", "...", "b"]], 0)
 def test_any_name_and_time_survive(paths: list[list[str]], mtime: int) -> None:
     """What is written is read back by us and by tarfile."""
     entries = {}

@@ -325,6 +325,18 @@ def test_pylock(ctx: Context, root: Path) -> None:
     assert pin(lock, root, AMD64, ctx) == pins, "the same from the cache"
 
 
+def test_a_pylock_of_chosen_extras(ctx: Context, root: Path) -> None:
+    """One that declares no extras was exported with some; one that declares others than the image's was not of them."""
+    text = package("app", "app-1.0-py3-none-any.whl")
+    assert pin(pylock(root, text, extras=("web",), groups=("dev",)), root, AMD64, ctx)[0].name == "app"
+    lock = pylock(root, text, extra='extras = ["cli", "no"]', extras=("Web",))
+    with pytest.raises(WheelError, match=r"pylock\.toml has no extra web, only cli, no; lock the project again"):
+        pin(lock, root, AMD64, ctx)
+    lock = pylock(root, text, extra='dependency-groups = ["lint"]', groups=("dev",))
+    with pytest.raises(WheelError, match=r"has no dependency group dev, only lint"):
+        pin(lock, root, AMD64, ctx)
+
+
 def test_relative_files_move_with_the_project(ctx: Context, root: Path, tmp_path: Path) -> None:
     """A path in a lock is relative to it, in a cache shared by two checkouts too."""
     lock = pylock(root, package("gamma", sdist=True))

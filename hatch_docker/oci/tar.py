@@ -308,7 +308,7 @@ def _entry(fields: tuple[bytes, ...], extra: dict[str, str]) -> Entry:
     if kind == "symlink" and (not target or "\0" in target or len(target) > PATH_LIMIT):
         raise ImageError(f"the link {_shown(name)} in an archive has a target that is empty or too long")
     numbers = [_extra_number(extra, key, fields[at]) for key, at in _NUMBERS]
-    path = "" if name.strip("./") == "" and ".." not in name.split("/") else safe_path(name.lstrip("/"))
+    path = safe_path(name.lstrip("/")) if set(name.split("/")) - {"", "."} else ""
     return Entry(
         path, kind, _number(fields[1]) & 0o7777, numbers[3],
         target=safe_path(target.lstrip("/")) if kind == "hardlink" else target,

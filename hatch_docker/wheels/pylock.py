@@ -6,7 +6,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -58,7 +58,8 @@ def pins_of(
         lock = Pylock.from_dict(table)
     except PylockValidationError as error:
         raise WheelError(f"{source.name} is not a valid lock: {error}; lock the project again") from error
-    groups = {*(lock.default_groups or ()), *groups}
+    extras = _declared(extras, lock.extras, "extra", source)
+    groups = {*(lock.default_groups or ()), *_declared(groups, lock.dependency_groups, "dependency group", source)}
     pins: list[Pin] = []
     try:
         for package, choice in lock.select(
@@ -80,6 +81,23 @@ def pins_of(
     except PylockSelectError as error:
         raise _explain(str(error), lock.packages, source, target) from error
     return tuple(sorted(pins, key=lambda pin: pin.name))
+
+
+def _declared(asked: Collection[str], declared: Sequence[str] | None, kind: str, source: Source) -> set[str]:
+    """What can be asked of a lock by name. One that declares none was exported with its extras and groups chosen.
+
+    Raises WheelError for a name that is not among those that a lock declares.
+    """
+    from packaging.utils import canonicalize_name
+
+    if not declared:
+        return set()
+    found = {canonicalize_name(name) for name in asked}
+    if unknown := sorted(found.difference(map(canonicalize_name, declared))):
+        raise WheelError(
+            f"{source.name} has no {kind} {unknown[0]}, only {', '.join(sorted(declared))}; lock the project again"
+        )
+    return {str(name) for name in found}
 
 
 def _pin(

@@ -193,15 +193,16 @@ def test_a_damaged_cache_is_found_and_mended(
     layers = [warm.cache / "v1/blobs" / name for name in names]
     for path, damage in zip(layers, (base, own), strict=True):
         damage(path)
-    (tree,) = (warm.cache / "v1/trees/base").iterdir()
-    (tree / "usr/bin/python3.13").write_text("#!/bin/sh\nexit 7\n")
+    pythons = list(warm.cache.glob("v1/trees/base/*/usr/bin/python3.13"))  # other tests' bases are there too
+    for python in pythons:
+        python.write_text("#!/bin/sh\nexit 7\n")
     facts = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED]
     damages = (flip, truncate, empty, become_a_directory, become_a_pipe)
     for path, damage in zip(facts[::2], cycle(damages), strict=False):
         damage(path)
     warm.build()
     assert all(path.is_file() and not path.is_symlink() for path in layers)
-    assert (tree / "usr/bin/python3.13").stat().st_size > 1_000_000
+    assert any(python.stat().st_size > 1_000_000 for python in pythons)
     warm.sound()
     assert (warm.cache / "v2").is_dir()
 
