@@ -314,7 +314,20 @@ def test_podman_s_stages_are_told_with_their_times() -> None:
     assert told == ["  install-numpy  1.0 s"]
     last = 'Error: building at STEP "RUN --network=none": while running runtime: exit status 3'
     log.feed(last)
-    assert log.explain(last) == "stage build-project failed (exit status 3):\nx.c:1: error: no luck"
+    assert log.explain(last, 1) == "stage build-project failed (exit status 3):\nx.c:1: error: no luck"
+
+
+def test_podman_without_memory_is_suspected_and_one_that_was_killed_is_named() -> None:
+    log = PodmanLog(silent())
+    for line in (*PODMAN.splitlines()[:-1], 'Error: building at STEP "RUN cc": while running runtime: exit status 137'):
+        log.feed(line)
+    said = "stage build-project failed (exit status 137); something killed it: has the builder too little memory?"
+    assert log.explain("while running runtime: exit status 137", 1) == said
+    log = PodmanLog(silent())
+    for line in (*PODMAN.splitlines()[:-1], "compiling"):
+        log.feed(line)
+    assert log.explain("compiling", -9).startswith("stage build-project failed (podman ended with status -9):\n")
+    assert PodmanLog(silent()).explain("Error: no space", 125) == "podman build failed (status 125):\nError: no space"
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -388,6 +401,42 @@ def test_a_lost_builder_shows_what_it_said_last(tmp_path: Path) -> None:
     assert first.endswith("EOF); build again:")
     assert told == [f"line {number}" for number in range(11, 31)]
     assert error.value.exit_status == 75
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "message"),
+    [
+        ("", 137, "the builder was lost in stage install-numpy (docker ended with status 137 and no word of why); "),
+        ('{\n "vertexes": [', 1, "the builder was lost in stage install-numpy (docker ended with status 1 and no word"),
+        ("ERROR: Canceled: context canceled", 1, "docker buildx was ended before the build was done (Canceled: "),
+        ('{\n "logs": [\nERROR: failed to do request: EOF', 1, "the builder was lost in stage install-numpy (f"),
+    ],
+)
+def test_a_program_that_is_killed_may_be_tried_again(ending: str, status: int, message: str, tmp_path: Path) -> None:
+    """By whoever has no memory left, say: in the midst of what it tells, or with its other half still talking."""
+    begun = json.dumps({"vertexes": [{**STEP, "started": DONE["started"]}]})
+    (tmp_path / "said").write_text(f"{begun}\n{ending}")
+    ctx = shims(tmp_path, docker=f"{shutil.which('cat')} {tmp_path}/said >&2; exit {status}")
+    with pytest.raises(LostError) as error:
+        Buildx(str(tmp_path / "bin/docker"), "far", "remote").build(order(tmp_path), ctx)
+    assert str(error.value).startswith(message)
+    assert "build again" in str(error.value)
+
+
+def test_a_connection_that_a_step_lost_is_the_step_s_failure(tmp_path: Path) -> None:
+    """BuildKit says its last lines once more below the objects."""
+    begun = {"digest": "sha256:2", "name": "[install-other 2/2] RUN x", "started": DONE["started"]}
+    failed = {**STEP, "started": DONE["started"], "completed": DONE["completed"], "error": "exit code: 1"}
+    values = [{"vertexes": [begun]}, said("connection reset by peer\n"), {"vertexes": [failed]}]
+    (tmp_path / "said").write_text("\n".join([*map(json.dumps, values), " > [x 2/2]: connection reset by peer"]))
+    ctx = shims(tmp_path, docker=f"{shutil.which('cat')} {tmp_path}/said >&2; exit 1")
+    with pytest.raises(BuildError) as error:
+        Buildx(str(tmp_path / "bin/docker"), "far", "remote").build(order(tmp_path), ctx)
+    assert str(error.value) == "stage install-numpy failed (exit status 1):\nconnection reset by peer"
+
+
+def test_a_stage_that_was_cancelled_is_not_told_as_done() -> None:
+    assert log_of({"vertexes": [{**DONE, "error": "context canceled"}]})[1] == []
 
 
 def test_another_machines_programs_are_no_riddle() -> None:

@@ -22,7 +22,7 @@ import pytest
 from hatch_docker.errors import DaemonError
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.daemon import find_daemons, load
-from hatch_docker.oci.docker_api import Daemon
+from hatch_docker.oci.docker_api import Daemon, open_api
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from tests.conftest import need, need_docker
@@ -302,6 +302,18 @@ def test_podman_takes_the_image(way: str, home: Path, monkeypatch: pytest.Monkey
             assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent == 0
         finally:
             service.terminate()
+
+
+def test_a_daemon_that_hangs_is_given_up(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and never answers."""
+    monkeypatch.setattr("hatch_docker.oci.docker_api.ANSWER_TIMEOUT", 0.1)
+    path = home / "d.sock"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        with pytest.raises(DaemonError, match=f"cannot talk to Docker at {path}: timed out"), \
+                open_api(Daemon("docker", f"unix://{path}")) as api:
+            api.inspect("hello")
 
 
 def test_a_socket_needs_no_library(home: Path) -> None:

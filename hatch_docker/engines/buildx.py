@@ -23,7 +23,7 @@ from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Platform
 from hatch_docker.outputs import scratch
 from hatch_docker.plan import CachePlan
-from hatch_docker.process import ProcessFailed, redact, run
+from hatch_docker.process import ProcessFailed, run
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -145,6 +145,8 @@ def _refusal(said: str, name: str, program: str = "docker buildx") -> DaemonErro
         return DaemonError(
             f"this user may not talk to Docker ({line}); join the group docker, use rootless Docker, {WAY_OUT}"
         )
+    if "context canceled" in line:
+        return LostError(f"{program} was ended before the build was done ({line}); build again")
     if re.search(NO_DAEMON, said):
         line = line.rpartition("stderr=")[2] if "stderr=" in line else line  # of ssh, behind what it was told
         return DaemonError(f"no Docker daemon answers ({line}); start it or set DOCKER_HOST, {WAY_OUT}")
@@ -194,20 +196,24 @@ class Buildx:
                 # A path may hold a comma, the exporter's none: so it is relative. What is said is in base64 yet.
                 run([*command, str(order.context)], env=ctx.environ, cwd=order.out.parent, log=log.feed)
         except ProcessFailed as failure:
-            raise self._failure(log, redact(failure.output, secrets)) from None
+            raise self._failure(log, failure.status) from None
 
-    def _failure(self, log: Log, last: str) -> BuildError | DaemonError:
-        """What a failure means; `last` is what the program said at the end."""
+    def _failure(self, log: Log, status: int) -> BuildError | DaemonError:
+        """What a failure means; `status` is the program's."""
         if log.failed.startswith(("[internal] booting", "[internal] waiting")):
             return DaemonError(
                 f"builder {self.name!r} (driver {self.driver}) does not start: {log.error}; "
                 f"`docker buildx inspect --bootstrap {self.name}` tells more, {WAY_OUT}"
             )
-        said = "\n".join(log.other) or last
+        # What a step says of its own connections is no word of ours.
+        if log.failed and not re.search(LOST, log.error):
+            return BuildError(log.explain())
+        said = "\n".join(log.other)
         lost = re.search(rf"^(?:ERROR: )?(.*(?:{LOST}).*)$", said, re.MULTILINE)
-        if lost and (message := log.lost(lost[1])):
+        silent = "" if said else f"docker ended with status {status} and no word of why"
+        if (why := lost[1] if lost else silent) and (message := log.lost(why)):
             return LostError(message)
-        return BuildError(log.explain()) if log.failed else _refusal(said, self.name)
+        return BuildError(log.explain()) if log.failed else _refusal(said or silent, self.name)
 
     def _hand_over(self, handed: Handed, ctx: Context) -> list[str]:
         """Have an image where FROM finds it: loaded into the daemon, or as a layout beside the context."""

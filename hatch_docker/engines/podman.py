@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hatch_docker.engines.caches import CACHE_SECRETS, podman_caches
+from hatch_docker.engines.rawjson import KILLED, NO_MEMORY
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.model import host_platform
 from hatch_docker.process import LAST_LINES, ProcessFailed, run
@@ -62,7 +63,7 @@ class Podman:
                     secrets=secrets, merged=True,
                 )
         except ProcessFailed as failure:
-            raise BuildError(log.explain(failure.output)) from None
+            raise BuildError(log.explain(failure.output, failure.status)) from None
 
 
 @dataclass(slots=True)
@@ -112,11 +113,12 @@ class PodmanLog:
         else:
             self.progress.stage(self._stage, self.clock() - self._began)
 
-    def explain(self, last: str) -> str:
-        """What failed: the stage and the last lines of its step; else Podman's own last lines."""
+    def explain(self, last: str, status: int) -> str:
+        """What failed: the stage and the last lines of its step; else Podman's own last lines, and its status."""
         if not self._step:
-            return f"podman build failed:\n{last}"
+            return f"podman build failed (status {status}):\n{last}"
         code = re.search(r"exit status (\d+)", last)
-        reason = f" (exit status {code[1]})" if code else ""
+        reason = f"exit status {code[1]}" if code else f"podman ended with status {status}"
         said = [line for line in self._lines if not line.startswith("Error: building at STEP")] if code else self._lines
-        return f"stage {self._stage} failed{reason}:\n" + "\n".join(said)
+        hint = NO_MEMORY if KILLED.search("\n".join([*said, reason])) else ""
+        return f"stage {self._stage} failed ({reason}){hint}" + (":\n" + "\n".join(said) if said else "")

@@ -18,7 +18,8 @@ from hatch_docker.progress import Progress, Task
 LAST_LINES = 20
 FIRST_ERRORS = 3
 LONG = 1.0  # seconds that a stage out of a cache may take without a word
-KILLED = re.compile(r"exit code: 137\b|Killed signal terminated program|cannot allocate memory")
+KILLED = re.compile(r"exit (?:code:|status) 137\b|Killed signal terminated program|cannot allocate memory")
+NO_MEMORY = "; something killed it: has the builder too little memory?"
 _IMPORT = "importing cache manifest from "
 _STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTALL)
 
@@ -48,6 +49,8 @@ class Log:
 
     def feed(self, line: str) -> None:
         """Take one line."""
+        if line.startswith("ERROR: "):  # of the other half of Docker's program, whose first ended within an object
+            self._buffer.clear()
         if not self._buffer and not line.startswith("{"):
             line = redact(line, self.secrets)
             if line.startswith("WARNING: "):
@@ -75,7 +78,7 @@ class Log:
         elif self.failed.startswith("exporting cache"):
             hint = "; with ignore-error=true in cache.to the build goes on"
         elif KILLED.search(f"{said}{self.error}"):
-            hint = "; something killed it: has the builder too little memory?"
+            hint = NO_MEMORY
         return redact(f"{_stage(self.failed)} failed ({reason}){hint}", self.secrets) + (f":\n{said}" if said else "")
 
     def lost(self, why: str) -> str:
@@ -114,7 +117,9 @@ class Log:
             elif vertex.get("started") and not vertex.get("completed") and not vertex.get("cached"):
                 self._begin(name, digest)
             # What is cached far away is also fetched and unpacked, and each of that completes too.
-            elif vertex.get("completed") and (digest not in self._cached or vertex.get("cached")):
+            elif vertex.get("completed") and not vertex.get("error") and (
+                digest not in self._cached or vertex.get("cached")
+            ):
                 self._tell(name, digest, vertex)
 
     def _hear(self, digest: str, data: str) -> None:

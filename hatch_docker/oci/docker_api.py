@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ANSWER_LIMIT = 16 << 20  # bytes of an answer over the socket
 LOAD_TIMEOUT = 600       # seconds without a byte, while an image is loaded
+ANSWER_TIMEOUT = 60      # and while a question is answered
 CHUNK = 1 << 20
 
 
@@ -180,7 +181,7 @@ class SocketApi:
         size = os.fstat(body.fileno()).st_size - body.tell() if body else 0
         head = f"{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/x-tar\r\n"
         with contextlib.closing(connect(self.daemon)) as connection:
-            connection.settimeout(LOAD_TIMEOUT)
+            connection.settimeout(LOAD_TIMEOUT if body else ANSWER_TIMEOUT)
             connection.sendall(f"{head}Content-Length: {size}\r\n\r\n".encode())
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it answered before the end
                 while body is not None and (chunk := body.read(CHUNK)):

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
@@ -21,13 +21,16 @@ UPGRADE = b"POST /grpc HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrad
 
 @contextlib.contextmanager
 def network() -> Iterator[list[str]]:
-    """A network with a loopback and nothing else; the words before a command that put it there. Needs root."""
-    command = ["unshare", "-n", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"]
+    """A network with a loopback and nothing else; the words before a command that put it there. Needs root.
+
+    What is mounted there is nobody else's, and gone with it, also where a daemon was killed.
+    """
+    command = ["unshare", "--net", "--mount", "sh", "-c", "ip link set lo up && echo up && exec sleep infinity"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == b"up\n"
-        yield ["nsenter", f"--net=/proc/{process.pid}/ns/net"]
+        yield ["nsenter", f"--net=/proc/{process.pid}/ns/net", f"--mount=/proc/{process.pid}/ns/mnt"]
     finally:
         process.kill()
         process.communicate()
@@ -49,9 +52,8 @@ def buildkitd(directory: Path, inside: Sequence[str]) -> Iterator[tuple[str, str
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         _wait(path, process, directory / "log")
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            threading.Thread(target=_serve, args=(server, path), daemon=True).start()
-            yield f"tcp://127.0.0.1:{server.getsockname()[1]}", f"unix://{path}"
+        with relay(path) as (address, _):
+            yield address, f"unix://{path}"
     finally:
         process.terminate()
         process.wait(timeout=30)
@@ -86,11 +88,32 @@ def _upgraded(path: Path) -> socket.socket:
     return connection
 
 
-def _serve(server: socket.socket, path: Path) -> None:
+@contextlib.contextmanager
+def relay(path: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The address of a port that leads to the BuildKit of a daemon's socket, and what cuts all of its connections."""
+    open_ends: list[socket.socket] = []
+
+    def cut() -> None:
+        server.close()
+        for end in open_ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_serve, args=(server, path, open_ends), daemon=True).start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}", cut
+
+
+def _serve(server: socket.socket, path: Path, open_ends: list[socket.socket]) -> None:
     with contextlib.suppress(OSError):  # closed when the test ends
         while True:
             client, _ = server.accept()
-            daemon = _upgraded(path)
+            try:
+                daemon = _upgraded(path)
+            except OSError:  # it was killed
+                client.close()
+                continue
+            open_ends += [client, daemon]
             for one, other in ((client, daemon), (daemon, client)):
                 threading.Thread(target=_pump, args=(one, other), daemon=True).start()
 

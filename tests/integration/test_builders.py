@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
+import signal
 import subprocess
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.oci.model import Index
 from tests.conftest import missing, need
-from tests.fakes.buildkitd import buildkitd, network
+from tests.fakes.buildkitd import buildkitd, network, relay
 from tests.integration.builds import Outcome, build, run_build
 from tests.integration.test_docker_registry import Server, remote, server  # noqa: F401 - fixtures
 from tests.integration.test_engines_agree import BUILDKIT, PLAIN, docker, edit, podman, project, run  # noqa: F401
@@ -31,6 +34,8 @@ class Far:
 
     variables: Mapping[str, str]
     daemon: str
+    socket: Path
+    pid: Path                                 # the file that has the daemon's
 
     def prune(self) -> None:
         run("docker", "--host", self.daemon, "builder", "prune", "--all", "--force")
@@ -60,7 +65,8 @@ def fars(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Far, Far]]:
             made = []
             for name, (address, daemon) in (("one", one), ("two", two)):
                 run("docker", "buildx", "create", "--name", name, "--driver", "remote", address, variables=settings)
-                made.append(Far({**BUILDKIT, **settings, **VERBOSE, "HATCH_DOCKER_BUILDER": name}, daemon))
+                variables = {**BUILDKIT, **settings, **VERBOSE, "HATCH_DOCKER_BUILDER": name}
+                made.append(Far(variables, daemon, place / name / "docker.sock", place / name / "pid"))
             yield made[0], made[1]
         finally:
             process.terminate()
@@ -133,7 +139,7 @@ def test_an_emptied_builder_takes_from_a_directory_what_was_not_edited(
     fars: tuple[Far, Far], tmp_path: Path, cache: Path
 ) -> None:
     """And with `cache.to` every stage is asked for, also those whose trees we know: a shared cache must be whole."""
-    far = Far({**BUILDKIT, **VERBOSE, "DOCKER_HOST": fars[1].daemon}, fars[1].daemon)
+    far = replace(fars[1], variables={**BUILDKIT, **VERBOSE, "DOCKER_HOST": fars[1].daemon})
     made = project("extras-and-groups", tmp_path / "p")
     to = {"HATCH_DOCKER_CACHE_TO": "type=local,dest=kept"}
     first = build(made, cache, variables={**far.variables, **to})
@@ -190,3 +196,59 @@ def test_podman_shares_its_steps_through_a_registry(
     again = build(made, forget(cache, tmp_path / "other"), variables=variables)
     assert ran(again) == []
     assert "install-project" in cached(again)
+
+
+TALKS = """
+import time
+for number in range(1, 31):
+    print("line", number, flush=True)
+time.sleep(300)
+"""
+
+
+def interrupted(made: Path, cache: Path, variables: Mapping[str, str], action: Callable[[], None], work: Path) -> None:
+    """What happens in the midst of a step ends the build: its last lines, status 75, earlier output, nothing left."""
+    (made / "hatch_build.py").write_text(f"{TALKS}# {secrets.token_hex()}\n")
+    (made / "dist").mkdir()
+    (made / "dist/c_extension-1.0.0.oci.tar").write_text("of an earlier build")
+    (work / "temporary").mkdir()
+    environment = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", **variables}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hatchling", "build", "-t", "docker"], cwd=made, text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, env={**environment, "TMPDIR": str(work / "temporary")},
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process.stdout as stream:
+        said = []
+        for line in stream:
+            said.append(line.rstrip())
+            if line == "line 30\n" and said.count("line 30") == 1:
+                action()
+    assert process.wait() == 75, said
+    (place,) = [number for number, line in enumerate(said) if "the builder was lost in stage build-project (" in line]
+    assert said[place].endswith("; build again:")
+    assert said[place + 1 :] == [f"line {number}" for number in range(11, 31)]
+    assert [path.name for path in (made / "dist").iterdir()] == ["c_extension-1.0.0.oci.tar"]
+    assert (made / "dist/c_extension-1.0.0.oci.tar").read_text() == "of an earlier build"
+    assert not list((work / "temporary").iterdir())
+
+
+def test_a_stream_that_is_cut_ends_a_build_and_the_next_one_succeeds(
+    fars: tuple[Far, Far], tmp_path: Path, cache: Path
+) -> None:
+    made = project("c-extension", tmp_path / "p")
+    hook = (made / "hatch_build.py").read_text()
+    variables = {**fars[0].variables, "HATCH_DOCKER_BUILDER": "cut"}
+    create = ["docker", "buildx", "create", "--name", "cut", "--driver", "remote"]
+    with relay(fars[0].socket) as (address, cut):
+        run(*create, address, variables=variables)
+        interrupted(made, cache, variables, cut, tmp_path)
+    (made / "hatch_build.py").write_text(hook)
+    build(made, cache, variables=fars[0].variables)
+
+
+def test_a_daemon_that_is_killed_ends_a_build(fars: tuple[Far, Far], tmp_path: Path, cache: Path) -> None:
+    """The last of this module's tests: the far builder is gone."""
+    made = project("c-extension", tmp_path / "p")
+    daemon = int(fars[0].pid.read_text())
+    interrupted(made, cache, fars[0].variables, lambda: os.kill(daemon, signal.SIGKILL), tmp_path)
