@@ -1,0 +1,219 @@
+"""The documentation's commands as a reader types them: one project from `init` to a container, each line out of a page.
+
+What is changed in a line is where it leads: the registry, and the names of images and containers, which are this
+test's own. Left out are the lines that need a cloud, or an image that nobody has here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.validate import validate
+from tests.conftest import need_docker
+from tests.integration.servers import docker_registry
+from tests.pages import DOCS, blocks
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+# Lines for other machines, images that are not here, and what the tests' environment has by now.
+ELSEWHERE = re.compile(r"busybox|kubectl|python:3\.13-slim|^pip install|imagetools|linux/arm64|^hatch |^docker load")
+FILES = {
+    "pyproject.toml": """\
+[build-system]
+requires = ["hatchling>=1.27"]
+build-backend = "hatchling.build"
+
+[project]
+name = "app"
+version = "1.0"
+requires-python = ">=3.11"
+dependencies = ["h11"]
+
+[project.scripts]
+app = "app:main"
+""",
+    "app/__init__.py": """\
+import http.server
+
+import h11
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/healthz" else 404)
+        self.end_headers()
+        self.wfile.write(h11.__name__.encode())
+
+
+def main():
+    http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
+""",
+    ".gitignore": "page.html\n",
+}
+
+
+@dataclass
+class Reader:
+    """Somebody in a project's directory with a page open."""
+
+    root: Path
+    registry: str
+    cache: Path
+    container: str = field(default_factory=lambda: f"docs-{os.getpid()}")
+
+    @property
+    def image(self) -> str:
+        return f"{self.container}:1.0"
+
+    def names(self, script: str) -> str:
+        """Some lines with the names of this test, a container in the background, and nobody at a terminal."""
+        for pattern, own in (
+            (r"registry\.example", self.registry),
+            (r"(?<![/\w])app:1\.0\b", self.image),
+            (r"docker exec (-it )?app\b", f"docker exec {self.container}"),
+            (r"docker cp app:", f"docker cp {self.container}:"),
+            (r"-v data:", f"-v {self.container}:"),
+            (r"docker run --rm -p 8000:8000", f"docker run --rm --detach --name {self.container} -p 127.0.0.1::8000"),
+            (r"hatch-docker init$", "hatch-docker init --yes"),
+        ):
+            script = re.sub(pattern, own, script, flags=re.MULTILINE)
+        return script
+
+    def run(self, script: str, **variables: str) -> str:
+        """What a shell says for some lines; they must succeed."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = {
+            **os.environ, "PATH": path, "HATCH_DOCKER_CACHE_DIR": str(self.cache), "CI_CACHE": str(self.cache),
+            "CI": "true", "HATCH_DOCKER_IMAGE": self.container, "HATCH_DOCKER_REGISTRIES": f"{self.registry}/team/app",
+            "HATCH_DOCKER_LOAD": "never", **variables,
+        }  # fmt: skip
+        done = subprocess.run(
+            ["sh", "-euc", script], cwd=self.root, env=environment, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{script}\n{done.stdout}"
+        return done.stdout
+
+    def types(self, page: str, heading: str, **variables: str) -> str:
+        """What is said to the lines below a heading of a page, block by block."""
+        said = []
+        for block in blocks("console", "sh", page=f"docs/{page}", heading=heading):
+            lines = [line for line in block.script().splitlines() if not ELSEWHERE.search(line)]
+            if lines:
+                said.append(self.run(self.names("\n".join(lines)), **variables))
+        assert said, f"{page} has no commands below {heading!r}"
+        return "".join(said)
+
+
+@pytest.fixture
+def reader(tmp_path: Path, cache: Path) -> Iterator[Reader]:
+    docker = need_docker()
+    project = tmp_path / "app"
+    for name, text in FILES.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    with docker_registry(tmp_path / "registry") as server:
+        reader = Reader(project, server.host, cache)
+        reader.run("git init -q -b main && git add -A")
+        try:
+            yield reader
+        finally:
+            subprocess.run([docker, "kill", reader.container], check=False, capture_output=True)
+            tags = [f"{reader.container}:{tag}" for tag in ("1.0", "1.1", "latest")]
+            subprocess.run([docker, "rmi", "--force", *tags], check=False, capture_output=True)
+            subprocess.run([docker, "volume", "rm", reader.container], check=False, capture_output=True)
+
+
+def commit(reader: Reader) -> None:
+    who = "-c user.name=A -c user.email=a@example.org"
+    reader.run(f"git add -A && git {who} commit -qm all")
+
+
+def receipt(reader: Reader, version: str = "1.0") -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((reader.root / f"dist/app-{version}.image.json").read_bytes())
+    return value
+
+
+def answer(reader: Reader) -> bytes:
+    """What the container answers, once it has started."""
+    address = reader.run(f"docker port {reader.container} 8000").split()[0]
+    for _ in range(300):
+        try:
+            with urllib.request.urlopen(f"http://{address}/healthz", timeout=10) as response:
+                return bytes(response.read())
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"nothing answers at {address}")
+
+
+def test_a_project_goes_through_the_pages(reader: Reader) -> None:
+    """From quickstart to container, lock, registry and Dockerfile: the pages' own lines, one after the other."""
+    said = reader.types("quickstart.md", "A project of any other backend", HATCH_DOCKER_LOAD="always")
+    assert "written: pyproject.toml" in said
+    assert f"docker run --rm {reader.image}" in said
+    validate(read_archive(reader.root / "dist/app-1.0.oci.tar"))
+
+    reader.types("deploy.md", "Deploy")
+    assert answer(reader) == b"h11"
+    assert "/app/__init__.py" in reader.types("debugging.md", "Before it runs")
+    said = reader.types("debugging.md", "While it runs")
+    assert "\n200\n" in said
+    assert "site-packages/h11/" in said
+    reader.types("deploy.md", "What the image says itself")
+
+    reader.types("pins.md", "Pins")
+    commit(reader)
+    reader.run("hatch-docker build")
+    digest = receipt(reader)["digest"]
+    assert f"yes, {digest}" in reader.types("pins.md", "The same digest again")
+
+    said = reader.types("pipelines.md", "A plain shell")
+    assert f"{reader.registry}/team/app@{digest}" in said
+    (delivery,) = receipt(reader)["deliveries"]
+    assert delivery["sent"] > 1_000_000, delivery
+    reader.types("pipelines.md", "A plain shell")
+    (delivery,) = receipt(reader)["deliveries"]
+    assert not delivery["sent"], delivery
+
+    reader.run("hatch-docker build")
+    assert "of it yours" in reader.types("inspect.md", "`inspect`")
+    assert "asks for  h11" in reader.types("inspect.md", "`why`")
+    keys("inspect", reader.run("hatch-docker inspect --files --json"))
+    keys("why", reader.run("hatch-docker why h11 --json"))
+    bump(reader)
+    reader.run("hatch-docker build")
+    assert "app 1.0 -> 1.1" in reader.types("inspect.md", "`diff`")
+    keys("diff", reader.run("hatch-docker diff --json dist/app-1.0.oci.tar dist/app-1.1.oci.tar"))
+
+
+def keys(command: str, said: str) -> None:
+    """The page names every key of a document."""
+    page = (DOCS / "inspect.md").read_text("utf-8")
+    (row,) = (line for line in page.splitlines() if line.startswith(f"| `{command}` | `schema`"))
+    assert set(json.loads(said)) <= set(re.findall(r"`(\w+)`", row))
+
+
+def bump(reader: Reader) -> None:
+    path = reader.root / "pyproject.toml"
+    path.write_text(path.read_text().replace('version = "1.0"', 'version = "1.1"'))
+    commit(reader)
+
+
+def test_the_dockerfile_is_built_as_the_page_says(reader: Reader) -> None:
+    reader.run("hatch-docker init --yes")
+    reader.types("engines.md", "To a Dockerfile, and away")
+    said = reader.run(f"docker run --rm --entrypoint python {reader.image} -c 'import app; print(app.__file__)'")
+    assert said.startswith("/opt/venv/")
