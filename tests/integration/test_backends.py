@@ -164,6 +164,10 @@ fragments = [{ text = "A demonstration" }]
 }
 
 
+# A commit's name is made of its times, too.
+COMMITTED = {"GIT_AUTHOR_DATE": "2024-01-02T03:04:05Z", "GIT_COMMITTER_DATE": "2024-01-02T03:04:05Z"}
+
+
 def write(directory: Path, files: dict[str, str], *, tag: str = "") -> Path:
     """A project's files; with `tag` in a repository with one commit of that tag."""
     for name, text in files.items():
@@ -173,7 +177,7 @@ def write(directory: Path, files: dict[str, str], *, tag: str = "") -> Path:
     if tag:
         who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
         for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"], ["tag", tag]):
-            subprocess.run(["git", *who, *command], cwd=directory, check=True)
+            subprocess.run(["git", *who, *command], cwd=directory, check=True, env={**os.environ, **COMMITTED})
     return directory
 
 

@@ -90,7 +90,7 @@ def test_an_output_of_before_is_whole_while_a_build_is_stopped(warm: Bench) -> N
     time.sleep(0.35)
     process.terminate()
     process.communicate()
-    assert process.returncode == 143 or warm.archive.read_bytes() != before
+    assert process.returncode in (143, -15) or warm.archive.read_bytes() != before  # -15: before it could answer
     validate(read_archive(warm.archive))
 
 
