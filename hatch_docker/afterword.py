@@ -162,4 +162,5 @@ def last_lines(
     """What a user reads below the sizes of the image's layers."""
     if before is not None:
         yield from changes(before, receipt, ctx)
+    yield from (f"hint: {hint}" for hint in receipt.hints)
     yield from how_to_run(receipt, plan, archive, daemon, host, ctx.environ)

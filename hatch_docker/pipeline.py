@@ -12,6 +12,7 @@ from hatch_docker.afterword import last_lines, receipt_before
 from hatch_docker.context import Context
 from hatch_docker.engines import Built, Engine
 from hatch_docker.errors import DaemonError
+from hatch_docker.hints import find_hints
 from hatch_docker.oci.model import Image, Index, Platform
 from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.reference import parse_reference
@@ -88,6 +89,8 @@ def _run(
 
             check_native(plan, built, ctx)
 
+    hints = find_hints(plan, built, ctx)
+
     if plan.check:
         with _timed(timings, "check"):
             _check(plan, built, host, ctx)
@@ -123,7 +126,7 @@ def _run(
     finally:  # the archive is there in any case, and the receipt is its own
         receipt = make_receipt(
             plan, item, built, archive=archive.name if plan.archive else "", documents=documents, loaded=loaded,
-            deliveries=deliveries, timings=timings,
+            deliveries=deliveries, timings=timings, hints=hints,
         )  # fmt: skip
         ctx.secrets.check("the receipt", receipt.to_json())
         with replacing(facts) as stream:

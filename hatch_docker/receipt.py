@@ -76,6 +76,7 @@ class Receipt:
     sbom: tuple[Document, ...]
     provenance: Document | None
     timings: Mapping[str, float]
+    hints: tuple[str, ...] = ()                 # what makes it large
     part: str = ""                              # which of several images of the project: NAME of images.NAME
 
     @property
@@ -102,7 +103,7 @@ class Receipt:
 def make_receipt(
     plan: Plan, item: Image | Index, built: Sequence[Built], *,
     archive: str, documents: Sequence[Document], loaded: Sequence[str], deliveries: Sequence[Delivery],
-    timings: Mapping[str, float],
+    timings: Mapping[str, float], hints: Sequence[str] = (),
 ) -> Receipt:
     """The receipt of what an engine built; timings are in seconds, to the millisecond."""
     first = built[0]
@@ -127,6 +128,7 @@ def make_receipt(
         sbom=tuple(one for one in documents if one.format != "slsa"),
         provenance=next((one for one in documents if one.format == "slsa"), None),
         timings={step: round(seconds, 3) for step, seconds in timings.items()},
+        hints=tuple(hints),
         part=plan.part,
     )
 

@@ -63,9 +63,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "check": {"bases", "wheels.sandbox", "oci", "plan", *HANDS},
     "receipt": {"engines", "oci", "plan", "release", *HANDS},
     "report": {"receipt", *HANDS},
+    "hints": {"engines", "native.layers", "plan", *HANDS},
     "afterword": {"bases", "engines.site", "oci.model", "plan", "receipt", "wheels.install", *HANDS},
     "pipeline": {
-        "afterword", "check", "engines", "native", "oci", "plan", "project", "receipt", "release", "report", *HANDS,
+        "afterword", "check", "engines", "hints", "native", "oci", "plan", "project", "receipt", "release", "report",
+        *HANDS,
     },
     "publish": {"config", "defaults", "layers", "oci", "plan", "receipt", "release", "report", *HANDS},
     "loading": {"oci", "publish", *HANDS},
