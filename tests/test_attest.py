@@ -80,11 +80,11 @@ def test_what_went_in(tmp_path: Path) -> None:
 def test_the_packages_of_a_debian_base(tmp_path: Path) -> None:
     plan, built = made(tmp_path)
     plan = replace(plan, base=BasePlan("debian", "debian:trixie", "trixie"))
-    hashes = {"libc6 2.41-12": f"sha256:{'1' * 64}"}
+    hashes = {"libc6 2.41-12 amd64": f"sha256:{'1' * 64}"}
     base = replace(built.base, plan=plan.base, name="debian:trixie", hashes=hashes, suite="trixie")
     built = replace(built, base=base)
     found = resources(stated(plan, built))
-    assert found["pkg:deb/debian/libc6@2.41-12?distro=trixie"] == {"sha256": "1" * 64}
+    assert found["pkg:deb/debian/libc6@2.41-12?arch=amd64&distro=trixie"] == {"sha256": "1" * 64}
     assert found["debian:trixie"] == {"sha256": "b" * 64}
 
 

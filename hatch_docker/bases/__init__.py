@@ -56,7 +56,7 @@ class Base:
     contents: tuple[tuple[str, ...], ...] = ()           # ("libc6 2.41-12", ...) a layer
     kinds: tuple[str, ...] = ()               # "base" or "system" a layer
     cached: bool = True                       # nothing of it had to be made or downloaded
-    hashes: Mapping[str, str] = field(default_factory=dict)    # debian: "libc6 2.41-12" -> the digest of its .deb
+    hashes: Mapping[str, str] = field(default_factory=dict)    # debian: "libc6 2.41-12 amd64" -> the digest of its .deb
     source: str = ""                          # registry: repository@digest of the index that named this image
 
     @property

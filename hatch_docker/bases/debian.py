@@ -114,7 +114,7 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
         symlinks={path: target for item in made for path, target in item.symlinks.items()},
         suite=archive.suite, kinds=("base", "system")[: len(steps)], cached=cached,
         contents=tuple(tuple(f"{package.name} {package.version}" for package in step) for step in steps),
-        hashes={f"{package.name} {package.version}": package.digest for step in steps for package in step},
+        hashes={package.title: package.digest for step in steps for package in step},
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LIFETIME = 24 * 3600  # seconds that a snapshot of the archive is used before the mirror is asked again
 REFRESH_VARIABLE = "HATCH_DOCKER_REFRESH"
-RECIPE = 2            # raise it when a remembered base or snapshot reads otherwise
+RECIPE = 3            # raise it when a remembered base or snapshot reads otherwise
 SNAPSHOT = "debian-snapshot"
 KIND = "debian-base"
 

@@ -45,6 +45,11 @@ class Package:
     conflicts: str = field(default="", repr=False)
     provides: str = field(default="", repr=False)
 
+    @property
+    def title(self) -> str:
+        """The package among all of an archive: "libc6 2.41-12 amd64"."""
+        return f"{self.name} {self.version} {self.architecture}"
+
 
 @dataclass(frozen=True, slots=True)
 class Relation:

@@ -200,5 +200,5 @@ def with_system(base: Base, layer: Layer, fact: Mapping[str, Any], debs: Debs, c
         directories=base.directories.union(fact["directories"]), symlinks={**base.symlinks, **fact["symlinks"]},
         users={**base.users, **{name: (user, group) for name, (user, group) in fact["users"].items()}},
         kinds=(*base.kinds, "system"), contents=(*base.contents, debs.contents),
-        hashes={**base.hashes, **{f"{one.name} {one.version}": one.digest for one in debs.packages or ()}},
+        hashes={**base.hashes, **{one.title: one.digest for one in debs.packages or ()}},
     )  # fmt: skip

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hatch_docker.release.bill import Bill
     from hatch_docker.release.deliver import Follow
 
-RECIPE = 2  # raise it when the same image shall get other documents
+RECIPE = 3  # raise it when the same image shall get other documents
 KIND = "sbom"
 MATERIALS = "materials"  # the files that the layers above a base were made of
 # By format: how the file's name ends, and what the registry is told that it is.

@@ -135,8 +135,9 @@ def _base(built: Built, plan: Plan) -> Resource:
 
 def _debs(built: Built) -> Iterable[Resource]:
     for title, digest in sorted(built.base.hashes.items()):
-        name, _, version = title.partition(" ")
-        uri = purl("deb", name, version, namespace="debian", qualifiers={"distro": built.base.suite})
+        name, version, architecture = title.split()
+        where = {"arch": architecture, "distro": built.base.suite}
+        uri = purl("deb", name, version, namespace="debian", qualifiers=where)
         yield {"uri": uri, "digest": _sha256(digest)}
 
 

@@ -159,7 +159,8 @@ def _system(
             next((target for name in names if (target := refs.get(name) or providers.get(name))), "")
             for names in package["requires"]
         )
-        digest = hashes.get(f"{package['name']} {package['version']}", "").removeprefix("sha256:")
+        title = f"{package['name']} {package['version']} {package['architecture']}"
+        digest = hashes.get(title, "").removeprefix("sha256:")
         licence = _licence(licences.get(package["name"], package["licence"]))
         yield number, Component(
             ref, "library", package["name"], package["version"], ref, licence, package["supplier"],

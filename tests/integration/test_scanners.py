@@ -60,7 +60,10 @@ def documents(outcome: Outcome) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.network
 def test_syft_finds_what_our_sbom_names(tmp_path: Path, cache: Path) -> None:
-    """With the same purls, architecture, distribution and source package; each with its hash; both formats alike."""
+    """With the same purls, architecture, distribution and source package; each with its hash; both formats alike.
+
+    And the provenance states each of them by the file that it came in.
+    """
     project = write_project("fastapi-numpy", tmp_path / "p", options='sbom = ["cyclonedx", "spdx"]')
     outcome = build(project, cache)
     found = documents(outcome)
@@ -71,7 +74,13 @@ def test_syft_finds_what_our_sbom_names(tmp_path: Path, cache: Path) -> None:
         ref["referenceLocator"] for package in found["spdx"]["packages"] for ref in package.get("externalRefs", ())
     }
     assert named <= in_spdx
-    assert all(one.get("hashes") for one in found["cyclonedx"]["components"] if one["type"] == "library")
+    libraries = {one["purl"]: one["hashes"][0]["content"] for one in found["cyclonedx"]["components"]
+                 if one["type"] == "library"}  # fmt: skip
+    assert named <= set(libraries)
+    statement = json.loads((outcome.directory / outcome.receipt["provenance"]["file"]).read_bytes())
+    materials = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    stated = {one["uri"].partition("&")[0]: one["digest"]["sha256"] for one in materials if "uri" in one}
+    assert all(stated[purl.partition("&")[0]] == digest for purl, digest in libraries.items() if "pkg:deb/" in purl)
 
 
 @pytest.mark.network
