@@ -20,6 +20,7 @@ from hatch_docker.plan import BasePlan, Plan
 from hatch_docker.release.names import normalised
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.index import Index, Indexes, read_indexes
+from hatch_docker.wheels.keyrings import with_keyring
 from hatch_docker.wheels.uv import compile_lock
 
 
@@ -43,7 +44,7 @@ def needs_debian(look: Look) -> bool:
 
 def indexes(look: Look) -> Said:
     """The package indexes, each asked for one project's page; uv's own default by uv."""
-    found = read_indexes(look.root, look.ctx.environ)
+    found = with_keyring(read_indexes(look.root, look.ctx.environ), look.ctx)
     whose = f"by {found.source}'s configuration" if found.source else "uv's default"
     if found.no_index and not found.find_links:
         raise RegistryError(f"no index may be asked, {whose}, and there are no find-links: set one")

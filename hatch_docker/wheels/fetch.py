@@ -13,6 +13,7 @@ from hatch_docker.progress import Advance, nobody
 from hatch_docker.transport import Client
 from hatch_docker.wheels import Pin
 from hatch_docker.wheels.index import Indexes, read_indexes
+from hatch_docker.wheels.keyrings import with_keyring
 
 PARALLEL = 4
 _NOBODYS = Indexes((), (), False, "", {}, {})
@@ -28,7 +29,7 @@ def fetch(pins: Sequence[Pin], ctx: Context, *, root: Path) -> tuple[Path, ...]:
     if not missing:
         return tuple(_fetch(pin, ctx, ctx.client, _NOBODYS, nobody) for pin in pins)
     size = sum(pin.size or 0 for pin in missing) if all(pin.size for pin in missing) else None
-    indexes = read_indexes(root, ctx.environ)
+    indexes = with_keyring(read_indexes(root, ctx.environ), ctx)
     client = indexes.client(ctx)
     # The largest first: it would otherwise be alone at the end.
     order = sorted(range(len(pins)), key=lambda position: -(pins[position].size or 0))

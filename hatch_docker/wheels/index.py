@@ -70,6 +70,7 @@ class Indexes:
     settings: Mapping[str, Any]           # uv.toml of project, user and machine as one table
     deciding: Mapping[str, str]           # the variables of DECIDING that are set
     certificates: str = ""                # pip's `cert`: whom it trusts where no variable says
+    keyring: bool = False                 # whether passwords that are missing are asked of the program keyring
 
     def identity(self) -> list[Any]:
         """What decides a resolution, as JSON for a key; no secrets."""
@@ -119,6 +120,7 @@ class Indexes:
             env |= {"UV_DEFAULT_INDEX": defaults[0]} if defaults else {}
             env |= {"UV_INDEX": " ".join(extras)} if extras else {}
             env |= {"UV_FIND_LINKS": ",".join(map(_with_login, self.find_links))} if self.find_links else {}
+            env |= {"UV_KEYRING_PROVIDER": "subprocess"} if self.keyring else {}
         return env
 
 
@@ -133,14 +135,17 @@ def read_indexes(root: Path, environ: Mapping[str, str]) -> Indexes:
     """The index configuration that holds for a project; raises ConfigError for a file that cannot be read."""
     settings = _uv_settings(root, environ)
     indexes, find_links, no_index = _of_uv(settings, environ)
-    source, certificates = "uv", ""
+    source, certificates, provider = "uv", "", ""
     if not (indexes or find_links or no_index):
         options = _pip_options(environ)
         indexes, find_links, no_index = _of_pip(root, environ, options)
         source = "pip" if indexes or find_links or no_index else ""
-        certificates = options.get("cert", "")
+        certificates, provider = options.get("cert", ""), options.get("keyring-provider", "")
+    for table in (settings.get("pip", {}), settings, {"keyring-provider": environ.get("UV_KEYRING_PROVIDER") or None}):
+        provider = table.get("keyring-provider") or provider
+    keyring = provider in ("subprocess", "import")  # pip's other way to ask the same program
     deciding = {name: environ[name] for name in DECIDING if environ.get(name)}
-    return Indexes(tuple(indexes), tuple(find_links), no_index, source, settings, deciding, certificates)
+    return Indexes(tuple(indexes), tuple(find_links), no_index, source, settings, deciding, certificates, keyring)
 
 
 def _index(text: str, environ: Mapping[str, str], *, name: str = "", default: bool = False) -> Index:
@@ -174,7 +179,7 @@ def _with_login(index: Index) -> str:
         return index.url
     parts = urlsplit(index.url)
     user, password = (quote(word, safe="") for word in index.login)
-    return parts._replace(netloc=f"{user}:{password}@{parts.netloc}").geturl()
+    return parts._replace(netloc=f"{user}{password and f':{password}'}@{parts.netloc}").geturl()
 
 
 def _of_uv(settings: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[list[Index], list[Index], bool]:
@@ -292,7 +297,7 @@ def _pip_options(environ: Mapping[str, str]) -> dict[str, str]:
         for section in ("global", "install"):
             if parser.has_section(section):
                 options |= {name.replace("_", "-"): value.strip() for name, value in parser.items(section)}
-    for name in ("index-url", "extra-index-url", "find-links", "no-index", "cert"):
+    for name in ("index-url", "extra-index-url", "find-links", "no-index", "cert", "keyring-provider"):
         value = environ.get("PIP_" + name.upper().replace("-", "_"))
         if value:
             options[name] = value

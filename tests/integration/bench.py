@@ -80,9 +80,9 @@ def is_temporary(path: Path) -> bool:
     return path.parent.name != "dist" or path.name.startswith(".")
 
 
-def make_bench(directory: Path, cache: Path, *, warm: bool) -> Bench:
-    """A bench; a `warm` one's cache has everything."""
-    project = write_project("hello", directory / "p")
+def make_bench(directory: Path, cache: Path, *, warm: bool, kind: str = "hello", options: str = "") -> Bench:
+    """A bench for a project of a kind; a `warm` one's cache has everything."""
+    project = write_project(kind, directory / "p", options=options)
     outcome = build(project, cache)
     layers = {layer["digest"].removeprefix("sha256:") for layer in outcome.receipt["platforms"][0]["layers"]}
     digest = outcome.digest
@@ -96,7 +96,7 @@ def make_bench(directory: Path, cache: Path, *, warm: bool) -> Bench:
     for path in (cache / "v1/blobs").iterdir():
         with path.open("rb") as stream:
             head = stream.read(8)
-        fetched = head == b"!<arch>\n" or head[:6] == b"\xfd7zXZ\0"  # a .deb, a Packages.xz
+        fetched = head.startswith((b"!<arch>\n", b"\xfd7zXZ\0", b"PK\3\4"))  # a .deb, a Packages.xz, a wheel
         if fetched or (warm and path.name in layers):
             shutil.copy(path, own / "v1/blobs")
     if warm:
