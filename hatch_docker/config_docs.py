@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hatch_docker.config import Config
@@ -143,3 +145,8 @@ def _default(option: Option) -> str:
         return "none"
     value = list(option.default) if isinstance(option.default, tuple) else option.default
     return f"`{json.dumps(value)}`"
+
+
+if __name__ == "__main__":  # python -m hatch_docker.config_docs docs/options.md
+    for page in map(Path, sys.argv[1:]):
+        page.write_text(with_tables(page.read_text("utf-8")), "utf-8")

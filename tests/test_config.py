@@ -439,6 +439,14 @@ def test_the_documented_tables_are_current() -> None:
     assert with_tables(OPTIONS.read_text("utf-8")) == OPTIONS.read_text("utf-8")
 
 
+def test_a_command_writes_the_documented_tables(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- options -->\nold\n<!-- /options -->\n<!-- variables -->\nold\n<!-- /variables -->\nend\n")
+    subprocess.run([sys.executable, "-m", "hatch_docker.config_docs", str(page)], check=True, cwd=ROOT)
+    assert f"{options_table()}\n<!-- /options -->" in page.read_text("utf-8")
+    assert page.read_text("utf-8").endswith(f"{variables_table()}\n<!-- /variables -->\nend\n")
+
+
 def test_loading_imports_little() -> None:
     """A good table needs neither tomlkit nor the modules for messages."""
     code = (

@@ -49,7 +49,7 @@ ASKED = {
 }  # fmt: skip
 TAKEN = {
     "apt-get", "cd", "cp", "cut", "deploy", "echo", "exit", "git", "grep", "kubectl", "mkdir", "printf", "set", "sleep",
-    "sort", "sudo", "tar", "source", ".ci/run", "sh", "awk", "ls", "cat", "rm",
+    ".", "sort", "sudo", "tar", "source", ".ci/run", "sh", "awk", "ls", "cat", "rm",
 }  # fmt: skip
 
 
@@ -254,6 +254,18 @@ def test_variables_are_known(page: Path) -> None:
     known = {option.variable for option in all_options()} | set(OTHER_VARIABLES)
     named = set(re.findall(r"\bHATCH_DOCKER_[A-Z_]*[A-Z]\b", page.read_text("utf-8")))
     assert not named - known
+
+
+def test_the_map_of_the_house_is_whole() -> None:
+    """CONTRIBUTING names each directory of code, and no file that is not there."""
+    page = ROOT / "CONTRIBUTING.md"
+    named = set(inline(page))
+    code = [path for top in ("hatch_docker", "tests") for path in (ROOT / top).iterdir() if list(path.glob("*.py"))]
+    assert [path.name for path in code if f"{path.relative_to(ROOT)}/" not in named] == []
+    for name in named:
+        if re.fullmatch(r"[\w/*.-]+(\.(py|md|yml)|/)", name):
+            where = (ROOT, ROOT / "hatch_docker", ROOT / "hatch_docker/engines")
+            assert any(list(place.glob(name)) for place in where), name
 
 
 def test_mkdocs_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
