@@ -85,7 +85,8 @@ def read_release(text: bytes, where: str, suite: str, archive: str, *, now: floa
     fields = parse_fields(text.decode(errors="replace"))
     if suite not in (fields.get("codename"), fields.get("suite")):
         raise BaseImageError(
-            f"{where} describes suite {fields.get('codename')!r}, not {suite!r}: the mirror is wrong"
+            f"{where} describes suite {fields.get('codename')!r}, not {suite!r}: the mirror is wrong; "
+            f"try another by {WAYS_OUT}"
         )
     expiry = fields.get("valid-until", "")
     if expiry and now is not None and _seconds(expiry, where) < now:

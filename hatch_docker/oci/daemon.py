@@ -222,5 +222,5 @@ def _load_by_program(daemon: Daemon, ids: Sequence[str], names: tuple[str, ...],
         raise DaemonError(str(error)) from error
     found = asked()
     if not found:
-        raise DaemonError(f"podman took the archive {archive} and does not have the image")
+        raise DaemonError(f"podman took the archive {archive} and does not have the image: look at `podman image ls`")
     return Loaded(daemon, f"sha256:{found}", names, archive.stat().st_size)

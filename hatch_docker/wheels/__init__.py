@@ -41,7 +41,9 @@ class Target:
         try:
             return MACHINES[self.platform.architecture]
         except KeyError:
-            raise WheelError(f"no wheels are known for the architecture of {self.platform}") from None
+            raise WheelError(
+                f"no wheels are known for the architecture of {self.platform}; leave it out of `platforms`"
+            ) from None
 
     def __str__(self) -> str:
         return f"Python {self.short} on {self.platform} with {self.libc[0]} {self.libc[1]}"

@@ -1,0 +1,153 @@
+"""docs/troubleshooting.md has every error that a user can cause: read off the code, both ways."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+
+import pytest
+
+from tests.test_arrows import PACKAGE, modules
+
+PAGE = PACKAGE.parent / "docs" / "troubleshooting.md"
+HOLE = "\N{HORIZONTAL ELLIPSIS}"  # what a message fills in
+LEAST = 8  # letters of a message of ours: what has fewer passes on what somebody else said
+
+if not PAGE.is_file():
+    pytest.skip("an sdist has no docs", allow_module_level=True)
+
+
+def errors() -> set[str]:
+    """The names of all classes of ours that are HatchDockerErrors."""
+    classes = [
+        (node.name, [base.id for base in node.bases if isinstance(base, ast.Name)])
+        for path in modules().values()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    found = {"HatchDockerError"}
+    while more := {name for name, bases in classes if found & set(bases)} - found:
+        found |= more
+    return found
+
+
+def templates(node: ast.expr | None, known: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a message may be, holes in its constant parts; a name is all that was assigned to it."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return [text]
+        case ast.JoinedStr(values=parts):
+            return ["".join(chosen) for chosen in product(*(templates(part, known) for part in parts))]
+        case ast.FormattedValue(value=value):
+            return templates(value, known)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return ["".join(pair) for pair in product(templates(left, known), templates(right, known))]
+        case ast.IfExp(body=body, orelse=orelse):
+            return [*templates(body, known), *templates(orelse, known)]
+        case ast.BoolOp(values=parts):
+            return [text for part in parts for text in templates(part, known)]
+        case ast.Call(func=ast.Name(id="redact" | "plain"), args=[first, *_]):
+            return templates(first, known)
+        case ast.Name(id=name):
+            return list(known.get(name, [HOLE]))
+    return [HOLE]
+
+
+def assigned(tree: ast.AST) -> dict[str, list[str]]:
+    """What names of a function may be, as far as they are texts."""
+    found: dict[str, list[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found.setdefault(node.targets[0].id, []).extend(templates(node.value, {}))
+    return found
+
+
+def messages() -> Iterator[tuple[str, str]]:
+    """Where each error and warning is, and its template."""
+    kinds = errors()
+    for name, path in modules().items():
+        tree = ast.parse(path.read_text("utf-8"))
+        config = name.startswith("config_")
+        if name == "config_errors":
+            yield from ((name, text) for text in sentences(tree))
+        for function in ast.walk(tree):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            known = assigned(function)
+            raised = {id(node.exc) for node in ast.walk(function) if isinstance(node, ast.Raise)}
+            for node in (node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args):
+                if tells(node, kinds, config=config, raised=id(node) in raised):
+                    yield from ((f"{name}:{node.lineno}", text) for text in templates(node.args[0], known))
+
+
+def sentences(tree: ast.AST) -> Iterator[str]:
+    """What the configuration's errors are made of."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
+            for value in node.value.values:
+                yield from templates(value, {})
+        elif isinstance(node, ast.Return):
+            yield from templates(node.value, {})
+
+
+def tells(call: ast.Call, kinds: set[str], *, config: bool, raised: bool) -> bool:
+    """Whether a call makes an error or a warning out of its first argument."""
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr in ("warn", "_warn", "abort", "__init__", "saying") or (
+            config and call.func.attr == "append"
+        )
+    name = call.func.id if isinstance(call.func, ast.Name) else ""
+    return name in kinds or name == "warn" or (config and name == "ValueError") or (raised and name.startswith("_"))
+
+
+def entries() -> list[str]:
+    """The messages of the page, as they stand there."""
+    blocks = re.findall(r"^```text\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line]
+
+
+def pattern(entry: str) -> re.Pattern[str]:
+    """What an entry matches: dots are anything."""
+    return re.compile(".*".join(re.escape(part) for part in re.split(r"\.{3,}", entry)), re.DOTALL)
+
+
+MESSAGES = sorted(set(messages()))
+NOT_ERRORS = {
+    "config_docs",       # what whoever writes the page gets
+    "wheels.enter",      # read by wheels.sandbox, never by people
+}
+
+
+def is_ours(where: str, text: str) -> bool:
+    """Whether a message has words of ours."""
+    return where.partition(":")[0] not in NOT_ERRORS and len(re.findall(r"[a-zA-Z]", text)) >= LEAST
+
+
+def test_every_message_is_on_the_page() -> None:
+    """A new error is a new line in docs/troubleshooting.md, below its section, with what to do about it."""
+    known = [pattern(entry) for entry in entries()]
+    missing = [
+        f"{where}: {text.replace(HOLE, '...')}" for where, text in MESSAGES
+        if is_ours(where, text) and not any(one.fullmatch(text) for one in known)
+    ]  # fmt: skip
+    assert len(MESSAGES) > 500
+    assert not missing, f"docs/troubleshooting.md lacks:\n{chr(10).join(missing)}"
+
+
+@pytest.mark.parametrize("entry", sorted(set(entries())))
+def test_every_entry_is_a_message(entry: str) -> None:
+    """What the page has and nobody says any more is taken out of it."""
+    assert len(re.findall(r"[a-zA-Z]", entry)) >= 4, "this would match anything"
+    assert any(pattern(entry).fullmatch(text) for _, text in MESSAGES)
+
+
+def test_entries_stand_once_in_a_section() -> None:
+    """A message twice in one section is a mistake, and so is an entry that nothing is said about."""
+    for section in re.split(r"^#+ ", PAGE.read_text("utf-8"), flags=re.MULTILINE)[1:]:
+        blocks = re.findall(r"^```text\n(.*?)^```\n\n(```|#|.)", section, re.MULTILINE | re.DOTALL)
+        assert len(blocks) == section.count("```text"), section
+        assert all(after not in ("```", "#") for _, after in blocks), section
+        lines = [line for block, _ in blocks for line in block.splitlines()]
+        assert len(lines) == len(set(lines)), section
