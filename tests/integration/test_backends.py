@@ -257,6 +257,16 @@ def test_meson_takes_what_is_not_committed(tmp_path: Path, cache: Path) -> None:
     assert outcome.status == 0, outcome.output
 
 
+def test_mesons_sdist_is_taken_where_the_project_writes_files_of_it(tmp_path: Path, cache: Path) -> None:
+    """And what it lacks is told."""
+    script = MESON["meson.build"] + "meson.add_dist_script(py, '-c', 'pass')\n"
+    project = write(tmp_path / "p", {**MESON, "meson.build": script}, tag="v1")
+    write(project, {"src/target/_c.c": EXTENSION.replace("42", "43")})
+    outcome = make(project, cache, HATCH_DOCKER_CHECK_COMMAND=says("meson-demo", "42"))
+    assert outcome.status == 0, outcome.output
+    assert "made of what is committed: the image lacks what is not" in outcome.output
+
+
 def test_an_unpacked_sdist_needs_no_other(tmp_path: Path, cache: Path) -> None:
     """As it came from an index, where nothing tells git's tags any more: its metadata are in it."""
     facts = "Metadata-Version: 2.1\nName: scm-demo\nVersion: 8.1\n"

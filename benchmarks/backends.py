@@ -1,0 +1,192 @@
+"""A published project of each build backend, made into an image from its sdist, and run.
+
+    python benchmarks/backends.py                     measures all, writes backends.json and docs/backends.md
+    python benchmarks/backends.py --rows maturin      some rows only; the others keep their figures
+    python benchmarks/backends.py --render            the table again, of the figures that are there
+
+Each sdist comes from the package index that uv or pip is configured for, by its hash. `hatch-docker build`, a process
+of its own, makes its image on debian:trixie; Docker runs it without network, capabilities and a writable root, where it
+has to do something of the project. Needs docker, and the network for packages. The cache is the user's own, unless
+HATCH_DOCKER_CACHE_DIR names another; maturin's row brings a compiler of 400 MB and compiles for minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from hatch_docker.context import open_context  # noqa: E402 - the script is run by its path
+from hatch_docker.oci.model import host_platform  # noqa: E402
+from hatch_docker.progress import Progress  # noqa: E402
+from hatch_docker.wheels import Pin, Target  # noqa: E402
+from hatch_docker.wheels.fetch import fetch  # noqa: E402
+from hatch_docker.wheels.index import read_indexes  # noqa: E402
+from hatch_docker.wheels.uv import compile_lock  # noqa: E402
+
+RESULTS = Path(__file__).with_name("backends.json")
+PAGE = ROOT / "docs/backends.md"
+BASE = "debian:trixie"
+IMAGES = "hatch-docker-backends"  # the repository of the images, which are removed again
+HARD = ("--rm", "--interactive", "--network", "none", "--read-only", "--cap-drop", "ALL")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A release of a project, what its image needs to be told, and what it has to do: `code` is Python's."""
+
+    backend: str
+    name: str
+    version: str
+    run: tuple[str, ...]                  # arguments of its entrypoint
+    says: str                             # what it says then, among others
+    stdin: str = ""
+    code: bool = False                    # a library: the entrypoint is python
+    language: str = ""                    # what it is compiled with
+    build: tuple[str, ...] = ()           # build.packages
+    runtime: tuple[str, ...] = ()         # runtime.packages
+
+
+def library(backend: str, name: str, version: str, code: str, says: str, **rest: Any) -> Subject:
+    """A project without a script: Python runs some code that imports it."""
+    return Subject(backend, name, version, ("-c", code), says, code=True, **rest)
+
+
+SUBJECTS = (
+    library("setuptools", "markupsafe", "3.0.4",
+            "import markupsafe._speedups; from markupsafe import escape; print(escape('<a>'))", "&lt;a&gt;",
+            language="C"),
+    library("setuptools, `setup.py` only", "docopt", "0.6.2",
+            "from docopt import docopt; print(docopt('usage: x --n=N', ['--n=3']))", "'--n': '3'"),
+    Subject("flit", "docutils", "0.23", ("-",), "<em>rst</em>", stdin="*rst*\n"),
+    library("poetry-core", "dunamai", "1.26.5",
+            "from dunamai import Style, Version; print(Version('1.2', stage=('rc', 1)).serialize(style=Style.Pep440))",
+            "1.2rc1"),
+    Subject("pdm-backend", "findpython", "0.9.0", ("3.13",), "/bin/python3"),
+    Subject("uv_build", "django-upgrade", "1.33.0", ("--target-version", "4.0", "--exit-zero-even-if-changed", "-"),
+            "force_str", stdin="from django.utils.encoding import force_text\nforce_text(1)\n"),
+    Subject("hatchling, with hatch-vcs and hatch-fancy-pypi-readme", "black", "26.10.1",
+            ("-c", "x = {  'a':1 }"), 'x = {"a": 1}'),
+    library("maturin", "orjson", "3.11.0", "import orjson; print(orjson.dumps({'a': [1, None]}))", '{"a":[1,null]}',
+            language="Rust", build=("cargo",)),
+    library("scikit-build-core", "levenshtein", "0.27.5",
+            "from Levenshtein import distance; print('distance', distance('kitten', 'sitting'))", "distance 3",
+            language="Cython, C++ (CMake)"),
+    library("meson-python", "pycairo", "1.29.2",
+            "import cairo, io; o = io.BytesIO(); cairo.ImageSurface(cairo.Format.RGB24, 9, 9).write_to_png(o);"
+            " print(o.getvalue()[1:4])", "b'PNG'",
+            language="C (meson)", build=("libcairo2-dev",), runtime=("libcairo2",)),
+)  # fmt: skip
+
+
+def sdist(subject: Subject, directory: Path) -> Path:
+    """The unpacked sdist of a release, by its hash from the configured index; none of its code is run."""
+    ctx = open_context(os.environ, Progress(lambda line: print(line, file=sys.stderr)))
+    target = Target("3.13", host_platform(), ("glibc", "2.41"))
+    table = compile_lock(
+        [f"{subject.name}=={subject.version}"], target, directory, read_indexes(directory, os.environ), ctx,
+        metadata={subject.name: {"requires-dist": (), "provides-extra": ()}}, every_file=True,
+    )
+    (package,) = table["packages"]
+    file = package["sdist"]
+    name = file.get("name") or file["url"].rpartition("/")[2]
+    pin = Pin(subject.name, subject.version, name, file["url"], file["hashes"]["sha256"], file.get("size"), None)
+    (path,) = fetch([pin], ctx, root=directory)
+    with tarfile.open(path) as tar:
+        tar.extractall(directory, filter="data")
+    (project,) = (place for place in directory.iterdir() if place.is_dir())
+    return project
+
+
+def options(subject: Subject) -> dict[str, str]:
+    """What would be in the project's [tool.hatch-docker], as variables: the sdist stays as it is."""
+    said = {"BASE": BASE, "IMAGE": f"{IMAGES}/{subject.name}", "LOAD": "always", "SBOM": "[]", "PROVENANCE": "false"}
+    lists = {"ENTRYPOINT": ["python"] if subject.code else [], "BUILD_PACKAGES": subject.build,
+             "RUNTIME_PACKAGES": subject.runtime}  # fmt: skip
+    said |= {name: json.dumps(value) for name, value in lists.items() if value}
+    return {f"HATCH_DOCKER_{name}": value for name, value in said.items()}
+
+
+def measure(subject: Subject) -> dict[str, Any]:
+    """Build and run the image of a release; raises SystemExit, saying what happened, where it does not work."""
+    with tempfile.TemporaryDirectory(prefix="backends-") as temporary:
+        project = sdist(subject, Path(temporary))
+        build = [sys.executable, "-m", "hatch_docker", "build", str(project)]
+        _run(build, {**os.environ, "PYTHONPATH": str(ROOT), **options(subject)})
+        (path,) = (project / "dist").glob("*.image.json")
+        receipt = json.loads(path.read_text("utf-8"))
+    image = f"{IMAGES}/{subject.name}:{subject.version}"
+    try:
+        said = _run(["docker", "run", *HARD, image, *subject.run], os.environ, subject.stdin)
+    finally:
+        subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=False)
+    if subject.says not in said:
+        raise SystemExit(f"{image} {' '.join(subject.run)} does not say {subject.says!r}, but:\n{said}")
+    (platform,) = receipt["platforms"]
+    return {
+        "size": platform["unpacked_size"], "compressed": platform["size"], "date": dt.date.today().isoformat(),  # noqa: DTZ011
+        "project": sum(layer["unpacked_size"] for layer in platform["layers"] if layer["kind"] == "project"),
+    }  # fmt: skip
+
+
+def _run(command: Sequence[str], variables: Mapping[str, str], stdin: str = "") -> str:
+    done = subprocess.run(
+        command, env=dict(variables), input=stdin, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with status {done.returncode}:\n{done.stdout}")
+    return done.stdout
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The figures as Markdown."""
+    heads = ("backend", "project", "compiled with", "`build.packages`", "`runtime.packages`", "image", "compressed",
+             "your code", "measured")  # fmt: skip
+    rows = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---:|---:|---:|---|"]
+    for one in SUBJECTS:
+        found = results[one.name]
+        packages = (", ".join(f"`{name}`" for name in names) for names in (one.build, one.runtime))
+        sizes = (f"{found['size'] / 1e6:.1f} MB", f"{found['compressed'] / 1e6:.1f} MB",
+                 f"{found['project'] / 1e3:.0f} kB")  # fmt: skip
+        cells = (one.backend, f"{one.name} {one.version}", one.language, *packages, *sizes, found["date"])
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def rendered(text: str, results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page with the table of these figures."""
+    return re.sub(r"(?s)(<!-- backends -->\n).*?(\n<!-- /backends -->)", rf"\1{table(results)}\2", text)
+
+
+def main() -> None:
+    """Measure the rows that are asked for, and write the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", help="backends, between commas; default: all", default="")
+    parser.add_argument("--render", action="store_true", help="measure nothing")
+    given = parser.parse_args()
+    results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    rows = [word for word in given.rows.split(",") if word]
+    for subject in () if given.render else SUBJECTS:
+        if not rows or any(subject.backend.startswith(row) for row in rows):
+            results[subject.name] = measure(subject)
+            print(subject.name, subject.version, results[subject.name], flush=True)
+            RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(rendered(PAGE.read_text("utf-8"), results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
