@@ -27,6 +27,7 @@ KEYRING = Path(__file__).with_name("debian-archive-keyring.pgp")
 RELEASE_LIMIT = 4 << 20     # bytes; Debian's are 150 KB
 PACKAGES_LIMIT = 128 << 20  # bytes, unpacked; Debian's main has 57 MB
 CHUNK = 1 << 20
+FRAME = (b"-----BEGIN PGP SIGNED MESSAGE-----", b"-----END PGP SIGNATURE-----")  # RFC 9580 section 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +63,27 @@ class Release:
 
 
 def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
-    """The text that a key of the ring has signed (RFC 9580 §7); raises BaseImageError where none has."""
+    """The text that a key of the ring has signed (RFC 9580 §7); raises BaseImageError where none has.
+
+    As with apt, nothing may stand before or after it.
+    """
     import pysequoia
 
     certificates = pysequoia.Cert.split_bytes(keyring)
     try:
         result = pysequoia.verify(signed, lambda _keys: certificates)
     except RuntimeError as error:  # what the library raises for every kind of bad signature
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise BaseImageError(
-            f"{where} is not signed by Debian's archive keys ({reason}): the mirror, or something before it, "
-            f"alters files or is not Debian's; try another by {WAYS_OUT}"
-        ) from error
+        raise _unsigned(where, str(error).partition("\n")[0].rstrip(".")) from error
+    if not signed.strip().startswith(FRAME[0]) or not signed.strip().endswith(FRAME[1]):
+        raise _unsigned(where, "there is more than what they signed")
     return bytes(result.bytes or b"")
+
+
+def _unsigned(where: str, reason: str) -> BaseImageError:
+    return BaseImageError(
+        f"{where} is not signed by Debian's archive keys ({reason}): the mirror, or something before it, "
+        f"alters files or is not Debian's; try another by {WAYS_OUT}"
+    )
 
 
 def read_release(text: bytes, where: str, suite: str, archive: str, *, now: float | None) -> Release:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,57 +21,70 @@ BYTES = (
 )  # fmt: skip
 
 
-@st.composite
-def spoilt(draw: st.DrawFn, documents: Sequence[bytes]) -> bytes:
+SEEDS = st.integers(0, 2**64 - 1)  # one draw a document: five times as fast as a draw for each piece of the damage
+
+
+def spoilt(documents: Sequence[bytes]) -> st.SearchStrategy[bytes]:
     """One of some documents with a few pieces changed, cut out, doubled or put elsewhere; now and then anything."""
-    if draw(st.integers(0, 19)) == 0:
-        return draw(st.binary(max_size=200))
-    data = bytearray(draw(st.sampled_from(documents)))
-    for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, len(data)))
-        end = min(start + draw(st.integers(0, 40)), len(data))
-        kind = draw(st.sampled_from(("flip", "cut", "put", "double", "end")))
+    return SEEDS.map(lambda seed: _spoil(random.Random(seed), documents))
+
+
+def spoilt_text(documents: Sequence[str]) -> st.SearchStrategy[str]:
+    """The same of text; what is no UTF-8 becomes lone surrogates, as in names of files."""
+    return SEEDS.map(lambda seed: _spoil_text(random.Random(seed), documents))
+
+
+def misfit(documents: Sequence[Any]) -> st.SearchStrategy[Any]:
+    """One of some values of JSON or TOML in which a few values are others, missing, or under another name."""
+    return SEEDS.map(lambda seed: _misfit(random.Random(seed), documents))
+
+
+def _spoil(dice: random.Random, documents: Sequence[bytes]) -> bytes:
+    if dice.random() < 0.05:
+        return dice.randbytes(dice.randint(0, 200))
+    data = bytearray(dice.choice(documents))
+    for _ in range(dice.randint(1, 4)):
+        start = dice.randint(0, len(data))
+        end = min(start + dice.randint(0, 40), len(data))
+        kind = dice.choice(("flip", "cut", "put", "double", "end"))
         if kind == "flip" and start < len(data):
-            data[start] = draw(st.integers(0, 255))
+            data[start] = dice.randrange(256)
         elif kind == "cut":
             del data[start:end]
         elif kind == "put":
-            data[start:end] = draw(st.sampled_from(BYTES) | st.binary(max_size=8))
+            data[start:end] = dice.choice((*BYTES, dice.randbytes(dice.randint(0, 8))))
         elif kind == "double":
-            data[start:start] = data[start:end] * draw(st.integers(1, 50))
+            data[start:start] = data[start:end] * dice.randint(1, 50)
         elif kind == "end":
             del data[start:]
     return bytes(data)
 
 
-def spoilt_text(documents: Sequence[str]) -> st.SearchStrategy[str]:
-    """The same of text; what is no UTF-8 becomes lone surrogates, as in names of files."""
-    encoded = [text.encode(errors="surrogatepass") for text in documents]
-    return spoilt(encoded).map(lambda data: data.decode(errors="surrogateescape"))
+def _spoil_text(dice: random.Random, documents: Sequence[str]) -> str:
+    data = _spoil(dice, [text.encode(errors="surrogatepass") for text in documents])
+    return data.decode(errors="surrogateescape")
 
 
-@st.composite
-def misfit(draw: st.DrawFn, documents: Sequence[Any]) -> Any:
-    """One of some values of JSON or TOML in which a few values are others, missing, or under another name."""
-    value = copy.deepcopy(draw(st.sampled_from(documents)))
-    for _ in range(draw(st.integers(1, 3))):
+def _misfit(dice: random.Random, documents: Sequence[Any]) -> Any:
+    value = copy.deepcopy(dice.choice(documents))
+    for _ in range(dice.randint(1, 3)):
         places = list(_places(value))
         if not places:
-            return copy.deepcopy(draw(st.sampled_from(VALUES)))
-        place, key = draw(st.sampled_from(places))
-        kind = draw(st.integers(0, 5))
+            return copy.deepcopy(dice.choice(VALUES))
+        place, key = dice.choice(places)
+        kind = dice.randint(0, 5)
         if kind == 0:
             del place[key]
         elif kind == 1 and isinstance(place, dict):
-            place[draw(st.sampled_from(TEXTS))] = place.pop(key)
+            place[dice.choice(TEXTS)] = place.pop(key)
         elif kind == 2 and isinstance(place[key], str):
-            place[key] = draw(spoilt_text([place[key]]))
+            place[key] = _spoil_text(dice, [place[key]])
         elif kind == 3:
-            other, name = draw(st.sampled_from(places))
+            other, name = dice.choice(places)
             if (isinstance(other, dict) and name in other) or (isinstance(other, list) and name < len(other)):
                 place[key] = copy.deepcopy(other[name])
         else:
-            place[key] = copy.deepcopy(draw(st.sampled_from(VALUES)))
+            place[key] = copy.deepcopy(dice.choice(VALUES))
     return value
 
 
