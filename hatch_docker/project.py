@@ -28,6 +28,7 @@ PINS_NAME = "hatch-docker.lock"
 LAST_DATE = 4354819199  # 2107-12-31, the last day of a zip file, in seconds since the epoch
 _SCRIPT = re.compile(r"\s*[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # entry points specification, object reference
 _LEAVE_OUT = "mend it, or leave it out with [tool.hatch.build] exclude"
+SHOWN = 5  # names of files in one line
 REQUIREMENTS_NAMES = ("requirements.lock", "requirements.txt")
 
 _building = threading.Lock()
@@ -180,8 +181,11 @@ def _wheel_builder(builder: BuilderInterface[Any, Any]) -> BuilderInterface[Any,
 
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
+    from hatch_docker.wheels.secrets import secret_part
+
     files = builder.recurse_included_files
     root = Path(builder.root)
+    kept_back: list[str] = []
 
     def included() -> Iterator[IncludedFile]:
         return (_checked(file, root) for file in files() if not left_out(file))
@@ -190,8 +194,14 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
         # What pins a build is no part of what is built: a new lock would have everything compiled again.
         if file.relative_path == PINS_NAME:
             return True
-        # Nor is a cache, which is large, and another one after each build; what was named by force is.
-        return builder.PLUGIN_NAME == "sdist" and bool(file.relative_path) and cached(Path(file.path).parent)
+        if builder.PLUGIN_NAME != "sdist" or not file.relative_path:  # "" is what was named by force
+            return False
+        # Whoever builds it, far away perhaps, needs none of the user's secrets.
+        if secret_part(file.relative_path):
+            kept_back.append(file.relative_path)
+            return True
+        # A cache is large, and another one after each build.
+        return cached(Path(file.path).parent)
 
     @functools.cache
     def cached(directory: Path) -> bool:
@@ -207,6 +217,9 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
         (artifact,) = builder.build(
             directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
         )
+    if kept_back:
+        shown = ", ".join(sorted(set(kept_back))[:SHOWN]) + (", ..." if len(set(kept_back)) > SHOWN else "")
+        builder.app.display_info(f"kept back from the build, as people keep secrets in such files: {shown}")
     return Path(artifact)
 
 
@@ -239,6 +252,8 @@ def _check_code(wheel: Path, core: Any) -> None:
 
 def _checked(file: IncludedFile, root: Path) -> IncludedFile:
     """A file that hatchling is about to read: it would wait at a pipe forever, and stop at a socket."""
+    from hatch_docker.wheels.secrets import refused_link
+
     shown = file.relative_path or file.path
     try:
         mode = Path(file.path).stat().st_mode
@@ -253,24 +268,6 @@ def _checked(file: IncludedFile, root: Path) -> IncludedFile:
     if os.fsencode(file.path) != file.path.encode(errors="replace"):
         raise ConfigError(f"the name of {shown!r} of the project is not UTF-8; rename it")
     return file
-
-
-def refused_link(path: str, root: Path) -> str:
-    """What a link of the project leads to that must not be taken along, "" for all else.
-
-    Links may lead about the repository, not out of it, or whoever wrote one could take the user's own files. What
-    `force-include` names outside of the project was named by the project's own hand.
-    """
-    from hatch_docker.wheels.secrets import secret_part
-
-    real, here = os.path.realpath(path), os.path.abspath(path)  # noqa: PTH100 - links are not to be followed in one
-    if not here.startswith(f"{root}{os.sep}") or real == os.path.realpath(root) + here.removeprefix(str(root)):
-        return ""
-    top = os.path.realpath(next((place for place in (root, *root.parents) if (place / ".git").exists()), root))
-    if not Path(real).is_relative_to(top):
-        return "a place outside of the project"
-    part = secret_part(os.path.relpath(real, top))
-    return f"{part}, which looks like a secret" if part else ""
 
 
 def _licence(core: Any) -> str:

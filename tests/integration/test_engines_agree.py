@@ -15,6 +15,7 @@ import re
 import resource
 import secrets
 import subprocess
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Platform
 from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
+from hatch_docker.wheels.secrets import secret_part
 from tests.conftest import need, need_docker
 from tests.integration.builds import Outcome, build, run_build
 from tests.integration.test_builds import check_option
@@ -69,6 +71,18 @@ target = "/etc/hello"
 source = "conf/run"
 target = "/bin/run"
 mode = "0755"
+"""
+
+
+# What hadolint can read: it takes the quote of \\" for an end, as no builder does, and warns of odd names of labels.
+WORDS = """
+env = { A = "q\\"u'o$te $HOME ${X:-y} \\\\ # ő" }
+labels."org.example.x" = "a $b"
+volumes = ["/da ta$x"]
+workdir = "/w $y"
+cmd = ["a b", "$HOME", "\\u2028\\n\\"x"]
+ports = [80]
+user = "1000:1001"
 """
 
 
@@ -345,21 +359,52 @@ def test_podman_builds_the_written_dockerfile(podman: dict[str, str], tmp_path: 
     assert_same(saved, outcome.image())
 
 
-@pytest.mark.parametrize("kind", ["hello", "c-extension", "fastapi-numpy"])
-def test_hadolint_finds_nothing(kind: str, tmp_path: Path, cache: Path) -> None:
+LENT = """
+[tool.hatch-docker.build]
+ssh = true
+network = true
+secrets = ["TOKEN"]
+args = { EDITION = "a $b \\"c\\"" }
+env = { LINES = "1\\n2", FLAGS = "-D'x' #" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [*((kind, "") for kind in KINDS), ("c-extension", LENT), ("hello", WORDS)]
+)
+def test_hadolint_finds_nothing(kind: str, options: str, tmp_path: Path, cache: Path) -> None:
     """Not even at `info`."""
     program = need("hadolint")
-    _, dockerfile = ejected(project(kind, tmp_path / "p"), cache)
+    made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
+    variables = {} if options == LENT else PLAIN
+    outcome = build(made, cache, verb="docker:dockerfile", variables={**variables, "TOKEN": "s3cret"})
+    (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     assert run(program, "--no-color", "--failure-threshold", "info", dockerfile) == ""
 
 
-def test_what_hatch_leaves_out_is_in_no_context(tmp_path: Path, cache: Path) -> None:
-    made = project("vcs-version", tmp_path / "p")
+PRIVATE = (".env", "deploy/.env.prod", ".netrc", ".pypirc", "vcs_version/id_rsa", ".git/notes", "kept.local")
+
+
+def test_what_hatch_leaves_out_and_secrets_are_in_no_context(docker: str, tmp_path: Path, cache: Path) -> None:
+    """Also where the wheel is built in a stage, which still knows the version that git told."""
+    made = project("vcs-version", tmp_path / "p", options='[tool.hatch-docker.build]\nisolated = "always"')
     (made / ".gitignore").write_text("*.local\n")
-    (made / "notes.local").write_text("mine")
-    _, dockerfile = ejected(made, cache)
-    names = [str(path.relative_to(dockerfile.parent)) for path in dockerfile.with_suffix(".context").rglob("*")]
-    assert not [name for name in names if ".git/" in name or name.endswith(".local") or ".env" in name]
+    for name in PRIVATE:
+        (made / name).parent.mkdir(exist_ok=True)
+        (made / name).write_text("for nobody else")
+    outcome = build(made, cache, verb="docker:image,dockerfile", variables=BUILDKIT)
+    assert "build-project" in stages(outcome)
+    told = "kept back from the build, as people keep secrets in such files: "
+    assert f"{told}.env, .netrc, .pypirc, deploy/.env.prod, vcs_version/id_rsa\n" in outcome.output
+    (dockerfile,) = outcome.directory.glob("*.Dockerfile")
+    context = dockerfile.with_suffix(".context")
+    assert not [path for path in context.rglob("*") if secret_part(path.relative_to(context).as_posix())]
+    (sdist,) = context.glob("build/project/sdist/*.tar.gz")
+    with tarfile.open(sdist) as tar:
+        names = [name.partition("/")[2] for name in tar.getnames()]
+    assert "vcs_version/__init__.py" in names
+    assert not set(names) & set(PRIVATE)
+    assert outcome.receipt["wheel"]["filename"].startswith(f"{sdist.name.removesuffix('.tar.gz')}-py3-")
 
 
 def test_any_value_arrives_as_it_is(docker: str, tmp_path: Path) -> None:
