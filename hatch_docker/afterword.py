@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ImageError
+from hatch_docker.plan import DEBUG_PORT
 from hatch_docker.receipt import CALLED, KINDS, PlatformReceipt, Receipt, read_receipt
 
 if TYPE_CHECKING:
@@ -133,7 +134,11 @@ def how_to_run(
     if not daemon and receipt.pushed and not receipt.archive:
         name = f"{plan.repositories[0]}:{plan.tags[0]}"
     foreign = [] if str(host) in plan.platforms else ["--platform", plan.platforms[0]]
-    options = [word for port in plan.config.ports for word in ("-p", _published(port))]
+    here = f"{DEBUG_PORT}/tcp" if plan.debug else ""  # for nobody but this machine
+    options = [
+        word for port in plan.config.ports
+        for word in ("-p", f"127.0.0.1:{_published(port)}" if port == here else _published(port))
+    ]
     lines = [shlex.join([program, "run", "--rm", *foreign, *options, name])]
     if not daemon and receipt.archive:
         lines.insert(0, shlex.join([program, "load", "-i", _shown(archive)]))

@@ -171,6 +171,16 @@ class Config:
     files: tuple[FileConfig, ...] = option(
         list_of(table_check(FileConfig)), "Files and directories of the project to copy into the image.", ()
     )
+    debug: bool = option(
+        FLAG,
+        "Whether the image is a variant to debug: debugpy runs the program and listens on port 5678, every tag ends "
+        "with `-debug`, and the files in `dist/` have names of their own. Not for production.",
+        False,
+    )
+    debug_shell: bool = option(
+        FLAG, "Whether a variant to debug gets a shell, Debian's static BusyBox; on a `debian:` base, which has none.",
+        False,
+    )
     compression: str = option(
         one_of("gzip", "zstd", "none"),
         "How layers are compressed. `zstd` is smaller and faster; on Python before 3.14 it needs the extra "

@@ -28,7 +28,7 @@ from hatch_docker.plan import (
 )
 from hatch_docker.project import PURE_HOOKS, Project
 from hatch_docker.release.names import annotations_of, merged, normalised, repositories_of, tags_of
-from hatch_docker.variants import slim_plan
+from hatch_docker.variants import slim_plan, variant
 
 if TYPE_CHECKING:
     from hatch_docker.config import Config
@@ -50,7 +50,7 @@ def make_plan(project: Project, config: Config, host: Platform, part: str = "") 
     tags, notes = tags_of(config.tags, project, move=config.prereleases_move_tags)
     repositories = repositories_of(image, config.registries)
     needs = needs_of(project, extras, groups)
-    return Plan(
+    return variant(Plan(
         name=project.file_name,
         version=project.version,
         image=image,
@@ -88,7 +88,7 @@ def make_plan(project: Project, config: Config, host: Platform, part: str = "") 
         part=part,
         guesses=tuple(guesses),
         notes=notes,
-    )
+    ), config)  # fmt: skip
 
 
 def _base(project: Project, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:

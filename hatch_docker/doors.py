@@ -177,6 +177,11 @@ def _may_have_members(project: Project, tool: Mapping[str, Any]) -> bool:
 def _check_names(plans: Sequence[Plan]) -> None:
     """Raise ConfigError where two images of a project would have one name."""
     taken: dict[str, str] = {}
+    parts = [plan.part for plan in plans]
+    if twice := next((part for part in parts if parts.count(part) > 1), ""):
+        raise ConfigError(
+            f"tool.hatch-docker.debug: there would be two images called {twice!r}; build one: HATCH_DOCKER_IMAGES=..."
+        )
     for plan in plans:
         for name in plan.references:
             if taken.setdefault(name, plan.part) != plan.part:

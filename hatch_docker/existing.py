@@ -133,10 +133,18 @@ def _saved(kind: str, name: str, archive: Path, ctx: Context) -> Existing:
 
 
 def plan_of(name: str, plans: Sequence[Plan]) -> Plan:
-    """Which of a project's images an archive or a reference is of: by a receipt, by its name, else the first."""
+    """Which of a project's images an archive or a reference is of: by a receipt, by its name, else the first.
+
+    Raises ConfigError where the receipt names an image that the project does not have as it is configured now.
+    """
     path = Path(name)
     if receipt := _receipt(path):
         part = receipt.part
+        if part not in {plan.part for plan in plans}:
+            raise ConfigError(
+                f"{name} is the image {part or 'default'!r} of its project, which has none of that name as it is "
+                "configured now (HATCH_DOCKER_DEBUG=true, if that is what it was built with)"
+            )
     elif path.is_file():
         part = next((plan.part for plan in plans if plan.part and path.name.endswith(f".{plan.part}{SUFFIX}")), "")
     else:

@@ -9,6 +9,11 @@ from typing import Any
 DEBIAN_PYTHONS: Mapping[str, str] = {"bookworm": "3.11", "trixie": "3.13"}
 """The Debian suites that a base can be made of, and the Python that each has."""
 
+PROGRAMS = "/opt/venv/bin/"
+"""Where the programs of wheels are in every image."""
+DEBUG_PORT = 5678
+"""Where a debugger attaches to a variant to debug: debugpy's own port."""
+
 
 @dataclass(frozen=True, slots=True)
 class Guess:
@@ -30,6 +35,7 @@ class BasePlan:
     security_mirror: str = ""             # debian: the same for -security, "" for mirror + "-security"
     slim: bool = True                     # debian: leave out gconv, test, idlelib, ...
     packages: tuple[str, ...] = ()        # runtime.packages
+    busybox: bool = False                 # debian: it is /bin/sh
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class LockPlan:
     extras: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     members: tuple[str, ...] = ()         # paths of members, which a lock may have as directories
+    beside: tuple[str, ...] = ()          # PEP 508, of what is resolved apart where the lock does not have it
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +194,7 @@ class Plan:
     native_libraries: str = "off"         # what a missing shared library is: "auto", "error", "warn", "off"
     members: tuple[MemberPlan, ...] = ()  # the projects of the workspace that it depends on
     slim: SlimPlan = SlimPlan()           # what is left out of wheels
+    debug: bool = False                   # a variant in which debugpy runs the program
     part: str = ""                        # which of several images of the project: NAME of images.NAME
     guesses: tuple[Guess, ...] = ()
     notes: tuple[str, ...] = ()           # what the user should read even without -v

@@ -157,12 +157,14 @@ def _second(
     archive: Archive, packages: Sequence[Package], below: Made, compression: Compression
 ) -> tuple[str, Assemble]:
     """Key and maker of the layer with `runtime.packages`."""
-    key = key_of("debian system", RECIPE, below.facts.diff_id, _ids(packages), compression.identity)
+    shell = archive.plan.busybox
+    more = ("shell",) if shell else ()
+    key = key_of("debian system", RECIPE, below.facts.diff_id, _ids(packages), compression.identity, *more)
 
     def assemble(place: Path) -> Contents:
         from hatch_docker.bases.debian_files import system_entries
 
-        return system_entries(open_debs(archive, packages), place, below)
+        return system_entries(open_debs(archive, packages), place, below, shell=shell)
 
     return key, assemble
 

@@ -12,6 +12,7 @@ from hatch_docker.bases.deb import Deb
 from hatch_docker.bases.debian_layer import Contents, Made
 from hatch_docker.bases.ldcache import conf_directories, find_libraries
 from hatch_docker.bases.rootfs import (
+    MTIME,
     Entries,
     text_file,
     unpack,
@@ -98,8 +99,8 @@ def _compiled(entries: Entries, interpreter: Interpreter, compiler: tuple[Path, 
     return {path: text_file(path, data) for path, data in found.items()}
 
 
-def system_entries(debs: Sequence[Deb], place: Path, below: Made) -> Contents:
-    """What some packages add to a base. No directory of the base is written again.
+def system_entries(debs: Sequence[Deb], place: Path, below: Made, *, shell: bool = False) -> Contents:
+    """What some packages add to a base. No directory of the base is written again. With `shell` BusyBox is /bin/sh.
 
     Raises BaseImageError where a package would replace one.
     """
@@ -112,6 +113,8 @@ def system_entries(debs: Sequence[Deb], place: Path, below: Made) -> Contents:
             entries[path] = replace(entry, path=path)
     taken = frozenset(below.directories)
     entries |= _by_path(alternatives(debs, entries))
+    if shell:
+        entries.setdefault("usr/bin/sh", Entry("usr/bin/sh", "symlink", 0o777, MTIME, target="busybox"))
     entries = _without_empty_documentation(with_parents(entries))
     entries = {path: entry for path, entry in entries.items() if entry.kind != "directory" or path not in taken}
     for path, entry in entries.items():

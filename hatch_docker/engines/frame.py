@@ -14,7 +14,7 @@ from hatch_docker.errors import BaseImageError, ConfigError, WheelError
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.mutate import build_image
-from hatch_docker.plan import BasePlan, BuildPlan, Plan
+from hatch_docker.plan import PROGRAMS, BasePlan, BuildPlan, Plan
 from hatch_docker.project import Source
 from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.secrets import secret_part
@@ -138,6 +138,8 @@ def check_entrypoint(plan: Plan, base: Base, programs: frozenset[str], ctx: Cont
     """Raise ConfigError where the first word of entrypoint (or cmd) is no program of the image."""
     words = plan.config.entrypoint or plan.config.cmd
     option = "entrypoint" if plan.config.entrypoint else "cmd"
+    if plan.debug:  # what the debugger runs
+        words = tuple(word.removeprefix(PROGRAMS) for word in words if word.startswith(PROGRAMS))[:1]
     if not words or words[0].startswith("/") or words[0] in programs or words[0] in ("python", "python3"):
         return
     directories = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin")

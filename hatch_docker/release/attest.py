@@ -77,6 +77,7 @@ def _options(plan: Plan) -> dict[str, Any]:
         "build.packages": list(plan.build.packages), "build.env": sorted(plan.build.env),
         "build.args": sorted(plan.build.args), "build.ssh": plan.build.ssh or None,
         "runtime.packages": list(plan.base.packages), "debian.slim": plan.base.slim,
+        "debug": plan.debug or None, "debug-shell": plan.base.busybox or None,
         "slim.leave-out": list(plan.slim.leave_out), "slim.locales": list(plan.slim.locales),
         "slim.keep": list(plan.slim.keep),
         "files": [{"source": _last(one.source), "target": one.target} for one in plan.files],

@@ -35,9 +35,22 @@ def pin(
 ) -> tuple[Pin, ...]:
     """The files of a project's dependencies for one target, by name; an sdist only where no wheel fits.
 
-    Raises WheelError for a lock that does not cover the project or does not serve the target, and for a
-    resolution without a solution. `metadata` is asked for what an sdist needs if only its build can tell.
+    What is wanted beside a lock (`LockPlan.beside`) is resolved apart, so that nothing else changes for it. Raises
+    WheelError for a lock that does not cover the project or does not serve the target, and for a resolution without a
+    solution. `metadata` is asked for what an sdist needs if only its build can tell.
     """
+    found = _pinned(lock, root, target, ctx, metadata)
+    names = {one.name for one in found}
+    missing = [line for line in lock.beside if line not in names]
+    if not missing:
+        return found
+    more = [one for one in pin_requirements(missing, root, target, ctx) if one.name not in names]
+    return tuple(sorted((*found, *more), key=lambda one: one.name))
+
+
+def _pinned(
+    lock: LockPlan, root: Path, target: Target, ctx: Context, metadata: SdistMetadata | None
+) -> tuple[Pin, ...]:
     if lock.kind == "resolve":
         return _resolved(lock, root, target, ctx, metadata)
     path = root / lock.path

@@ -1,0 +1,136 @@
+"""The variant to debug, in a real container: a debugger attaches, stops the program, reads a variable, lets it go."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import need_docker
+from tests.integration.builds import build
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+NAME = "hatch-docker-tested/debugged"
+PYPROJECT = f"""
+[build-system]
+requires = ["hatchling>=1.27"]
+build-backend = "hatchling.build"
+[project]
+name = "debugged"
+version = "1.0"
+requires-python = ">=3.11"
+[project.scripts]
+debugged = "debugged:main"
+[tool.hatch-docker]
+base = "debian:trixie"
+image = "{NAME}"
+debug = true
+debug-shell = true
+"""
+MODULE = """
+import time
+def main():
+    number = 41
+    while True:
+        number += 1
+        time.sleep(0.1)
+"""
+LINE = 7  # time.sleep
+
+
+@pytest.fixture
+def container(tmp_path: Path, cache: Path) -> Iterator[tuple[str, int]]:
+    """A container of the variant with a read-only root: its name, and the port of the debugger on this machine."""
+    docker = need_docker()
+    (tmp_path / "debugged").mkdir()
+    (tmp_path / "debugged/__init__.py").write_text(MODULE)
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    made = build(tmp_path, cache, variables={"HATCH_DOCKER_LOAD": "always"})
+    assert made.archive.name == "debugged-1.0.debug.oci.tar"
+    assert f"docker run --rm -p 127.0.0.1:5678:5678 {NAME}:1.0-debug" in made.output
+    command = [docker, "run", "--detach", "--read-only", "-p", "127.0.0.1::5678", f"{NAME}:1.0-debug"]
+    name = run(*command)
+    try:
+        yield name, int(run(docker, "port", name, "5678").rpartition(":")[2])
+    finally:
+        run(docker, "rm", "--force", name)
+        run(docker, "rmi", f"{NAME}:1.0-debug", f"{NAME}:latest-debug")
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Client:
+    """The Debug Adapter Protocol, as editors speak it: JSON behind a header with its length."""
+
+    def __init__(self, port: int) -> None:
+        deadline = time.monotonic() + 60
+        while True:  # the daemon answers for a container that does not listen yet
+            self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+            self.stream = self.socket.makefile("rb")
+            self.number = 0
+            try:
+                self.ask("initialize", adapterID="debugpy", linesStartAt1=True, pathFormat="path")
+                return
+            except (OSError, EOFError):
+                self.close()
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+
+    def close(self) -> None:
+        self.stream.close()
+        self.socket.close()
+
+    def send(self, command: str, **arguments: Any) -> None:
+        self.number += 1
+        body = json.dumps({"seq": self.number, "type": "request", "command": command, "arguments": arguments}).encode()
+        self.socket.sendall(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    def until(self, kind: str, name: str) -> dict[str, Any]:
+        """The next message of a kind ("event", "response") and name."""
+        while True:
+            header = self.stream.readline()
+            if not header:
+                raise EOFError
+            self.stream.readline()
+            message: dict[str, Any] = json.loads(self.stream.read(int(header.split(b":")[1])))
+            if message["type"] == kind and message.get("event" if kind == "event" else "command") == name:
+                assert message.get("success", True), message
+                return message.get("body") or {}
+
+    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
+        self.send(command, **arguments)
+        return self.until("response", command)
+
+
+def test_a_debugger_attaches_and_there_is_a_shell(container: tuple[str, int]) -> None:
+    name, port = container
+    with contextlib.closing(Client(port)) as client:
+        stop_it(client)
+    shell = "id -u; ls /opt/venv/bin/debugged; echo $((6 * 7))"
+    told = run(need_docker(), "exec", name, "sh", "-c", shell)
+    assert told.split() == ["65532", "/opt/venv/bin/debugged", "42"]
+
+
+def stop_it(client: Client) -> None:
+    """At a breakpoint, whose frame tells what the program computed."""
+    client.send("attach", justMyCode=False)
+    client.until("event", "initialized")
+    path = "/opt/venv/lib/python3.13/site-packages/debugged/__init__.py"
+    (point,) = client.ask("setBreakpoints", source={"path": path}, breakpoints=[{"line": LINE}])["breakpoints"]
+    assert point["verified"]
+    client.ask("configurationDone")
+    thread = client.until("event", "stopped")["threadId"]
+    frame = client.ask("stackTrace", threadId=thread)["stackFrames"][0]
+    assert (frame["name"], frame["line"]) == ("main", LINE)
+    assert int(client.ask("evaluate", expression="number", frameId=frame["id"])["result"]) > 41
+    client.ask("disconnect")
