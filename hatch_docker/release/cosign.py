@@ -72,7 +72,7 @@ class Cosign:
                 ["cosign", *arguments], env=env, secrets=hidden, log=self.ctx.progress.detail, timeout=TIMEOUT
             )
         except ProcessFailed as failure:
-            raise Refused(arguments[0], failure, password=PASSWORD in environ) from failure
+            raise Refused(arguments[0], failure, password=bool(environ.get(PASSWORD))) from failure
 
     def registry(self, name: Reference) -> tuple[str, ...]:
         """What a registry needs that is spoken to in plain http; loopback goes without saying."""

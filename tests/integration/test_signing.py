@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import stat
@@ -9,12 +11,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from hatch_docker.oci.model import digest_of
-from hatch_docker.oci.push import Target, push
+from hatch_docker.oci.model import OCI_MANIFEST, Descriptor, digest_of
+from hatch_docker.oci.push import Target, push, push_blob, put_manifest
 from hatch_docker.oci.referrers import referrers
 from hatch_docker.oci.registry import Remote
 from hatch_docker.plan import SignPlan
@@ -34,6 +37,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.network]
 
 PASSWORD = "s3cret-pass-word"
 SIGN = '[tool.hatch-docker.sign]\nkey = "cosign.key"'
+ACCEPTED = {"accept": OCI_MANIFEST}
 KINDS = {
     "application/vnd.cyclonedx+json", "application/spdx+json", "application/vnd.in-toto+json",
     "application/vnd.dev.cosign.artifact.sig.v1+json", "application/vnd.dsse.envelope.v1+json",
@@ -227,6 +231,9 @@ def test_a_signature_of_another_repository_is_refused(
 def test_a_wrong_password(pushed: Pushed, cache: Path, keys: Keys, server: Server) -> None:
     """The image is pushed and the failure told, with neither password in it; the right one goes on from there."""
     image = f"{server.host}/team/other"
+    missing = push_project(pushed.project, cache, keys, HATCH_DOCKER_IMAGE=image, COSIGN_PASSWORD="")
+    assert missing.status == 1
+    assert "set COSIGN_PASSWORD to the key's password" in missing.output
     failed = push_project(pushed.project, cache, keys, HATCH_DOCKER_IMAGE=image, COSIGN_PASSWORD="wr0ng-one")
     assert failed.status == 1
     assert "is COSIGN_PASSWORD the password of the key?" in failed.output
@@ -314,3 +321,37 @@ def test_ten_pushes_of_attachments_at_once(server: Server) -> None:
     push(remote(), image, [server.name("ten:1")])
     listed = run(need("oras"), "discover", "--plain-http", "--format", "json", name)
     assert len(json.loads(listed.stdout)["manifests"]) == 10
+
+
+def test_an_altered_attestation_is_refused(pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]) -> None:
+    """One word of the SBOM that cosign's envelope holds is another: cosign refuses it, and it counts as not signed."""
+    source = pushed.name.partition("@")[0]
+    tag = pushed.outcome.digest.replace(":", "-")
+    copy = server.name("altered/hello")
+    for name in ("latest", f"{tag}.sig", f"{tag}.att"):
+        done = run(
+            *skopeo, "copy", "--src-tls-verify=false", "--dest-tls-verify=false",
+            f"docker://{source}:{name}", f"docker://{server.host}/altered/hello:{name}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    name = f"{server.host}/altered/hello@{pushed.outcome.digest}"
+    whole = verify_signature(keys.public, name, "--signed-as", source).stdout
+    assert whole == f"{name} is signed, and so are its documents: cyclonedx, spdx, slsa\n"
+    target = Target(remote(), replace(copy, tag=""), lambda _digest: "")
+    url = target.remote.url(target.name, "")
+    manifest = json.loads(target.remote.client.request("GET", f"{url}manifests/{tag}.att", headers=ACCEPTED).body)
+    for layer in manifest["layers"]:
+        envelope = json.loads(target.remote.client.request("GET", f"{url}blobs/{layer['digest']}").body)
+        payload = base64.b64decode(envelope["payload"])
+        if b'"CycloneDX"' in payload:
+            envelope["payload"] = base64.b64encode(payload.replace(b"hello", b"jello")).decode()
+            data = json.dumps(envelope).encode()
+            layer |= {"digest": digest_of(data), "size": len(data)}
+            push_blob(target, Descriptor(layer["mediaType"], digest_of(data), len(data)), partial(io.BytesIO, data))
+    data = json.dumps(manifest).encode()
+    put_manifest(target, f"{tag}.att", Descriptor(OCI_MANIFEST, digest_of(data), len(data)), data)
+    command = [need("cosign"), "verify-attestation", "--insecure-ignore-tlog=true", "--key", str(keys.public), "--type"]
+    assert run(*command, "cyclonedx", name).returncode != 0
+    altered = verify_signature(keys.public, name, "--signed-as", source)
+    assert "cyclonedx" not in altered.stdout
+    assert run(*command, "spdxjson", name).returncode == 0
