@@ -25,7 +25,7 @@ from typing import IO, Any, BinaryIO
 
 from hatch_docker.errors import StoreError
 from hatch_docker.faults import FULL, reason
-from hatch_docker.outputs import finish_tree, remove_tree, sweep, unfinished_file, unfinished_tree
+from hatch_docker.outputs import finish_tree, remove_tree, sweep, tag_cache, unfinished_file, unfinished_tree
 from hatch_docker.seal import seal
 
 FORMAT = "v1"
@@ -265,6 +265,9 @@ def open_store(root: Path) -> Store:
     """The store under `root` (made if missing), rid of what killed builds left; raises StoreError."""
     store = Store(root / FORMAT)
     try:
+        if not store.root.exists():  # pipelines keep it in the project's directory, of which it is no part
+            store.root.mkdir(parents=True)
+            tag_cache(store.root)
         for name in ("blobs", "facts", "trees", "locks", "tmp"):
             (store.root / name).mkdir(parents=True, exist_ok=True)
         sweep(store.root / "tmp")

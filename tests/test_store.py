@@ -272,6 +272,18 @@ def test_a_cache_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:
         open_store(tmp_path / "file")
 
 
+def test_a_cache_in_a_repository_is_no_part_of_it(tmp_path: Path) -> None:
+    """Where pipelines keep it, in the project's directory: git does not see it, and backups pass it by."""
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    open_store(tmp_path / ".image-cache").put(b"bytes")
+    status = [*git, "status", "--porcelain", "--untracked-files=normal"]
+    assert subprocess.check_output(status) == b""
+    (tmp_path / "mine").touch()
+    open_store(tmp_path).put(b"bytes")  # and a directory of somebody's own stays theirs
+    assert subprocess.check_output(status) == b"?? mine\n"
+
+
 def test_what_killed_builds_left_is_swept(store: Store) -> None:
     old = store.root / "tmp" / "old"
     new = store.root / "tmp" / "new"

@@ -16,12 +16,15 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import pytest
 
 from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.auth import credential_for
 from hatch_docker.oci.validate import validate
+from hatch_docker.store import open_store
 from tests.conftest import need_docker
 from tests.integration.servers import docker_registry
 from tests.pages import DOCS, blocks
@@ -217,3 +220,63 @@ def test_the_dockerfile_is_built_as_the_page_says(reader: Reader) -> None:
     reader.types("engines.md", "To a Dockerfile, and away")
     said = reader.run(f"docker run --rm --entrypoint python {reader.image} -c 'import app; print(app.__file__)'")
     assert said.startswith("/opt/venv/")
+
+
+def job(heading: str, name: str) -> dict[str, Any]:
+    """A job of a recipe in pipelines.md."""
+    from ruamel.yaml import YAML
+
+    (block,) = blocks("yaml", page="docs/pipelines.md", heading=heading)
+    document = YAML(typ="safe").load(block.text)
+    found: dict[str, Any] = document.get("jobs", document)[name]
+    return found
+
+
+def test_the_job_of_gitlab(reader: Reader, tmp_path: Path) -> None:
+    """Its own lines, in a checkout that has the cache in it: nothing of the cache is in the image, or in git's way."""
+    reader.run("hatch-docker init --yes")
+    commit(reader)
+    open_store(reader.root / ".image-cache")
+    reader.run(f"cp -al {reader.cache}/v1/. .image-cache/v1")
+    recipe = job("GitLab", "build-image")
+    given = {
+        "CI_PROJECT_DIR": str(reader.root), "CI_REGISTRY": reader.registry, "CI_REGISTRY_USER": "ci",
+        "CI_REGISTRY_IMAGE": f"{reader.registry}/team/app", "CI_REGISTRY_PASSWORD": "of-the-job",
+    }  # fmt: skip
+    said = {name: Template(text).substitute(given) for name, text in recipe["variables"].items()}
+    home = {"HOME": str(tmp_path), "XDG_CONFIG_HOME": os.environ.get("XDG_CONFIG_HOME", str(Path.home() / ".config"))}
+    lines = [line for line in (*recipe["before_script"], *recipe["script"]) if not ELSEWHERE.search(line)]
+    reader.run("\n".join(lines), HATCH_DOCKER_REGISTRIES="", **home, **given, **said)
+    credential = credential_for(reader.registry, home)
+    assert credential is not None
+    assert (credential.username, credential.password) == ("ci", "of-the-job")
+    report = recipe["artifacts"]["reports"]["dotenv"]
+    assert f"IMAGE_REFERENCE={reader.registry}/team/app@sha256:" in (reader.root / report).read_text()
+    assert receipt(reader)["dirty"] == []
+    assert (reader.root / ".image-cache/v1/blobs").is_dir()
+
+
+def test_the_job_of_github(reader: Reader, tmp_path: Path) -> None:
+    """Its build's own line; what the next job reads is among the outputs."""
+    reader.run("hatch-docker init --yes")
+    commit(reader)
+    recipe = job("GitHub", "image")
+    (step,) = (step for step in recipe["steps"] if step.get("id") == "image")
+    reader.run(step["run"], GITHUB_OUTPUT=str(tmp_path / "outputs"))
+    (name,) = re.findall(r"steps\.image\.outputs\.(\w+)", str(recipe["outputs"]))
+    outputs = (tmp_path / "outputs").read_text()
+    assert re.search(rf"^{name}<<.*\n{re.escape(reader.registry)}/team/app@sha256:", outputs, re.MULTILINE)
+
+
+@pytest.mark.long
+def test_images_of_two_machines_are_joined(reader: Reader) -> None:
+    """Each with its tag, as two machines would push them, and one index of both."""
+    reader.run("hatch-docker init --yes")
+    commit(reader)
+    (block,) = blocks("console", page="docs/pipelines.md", heading="arm64")
+    *builds, join = reader.names(block.script()).splitlines()
+    for line, platform in zip(builds, ("linux/amd64", "linux/arm64"), strict=True):
+        reader.run(line, HATCH_DOCKER_PLATFORMS=platform)
+    reader.run(join)
+    said = json.loads(reader.run(f"hatch-docker inspect --json {reader.registry}/team/app:1.0 --platform linux/arm64"))
+    assert [one["platform"] for one in said["platforms"]] == ["linux/amd64", "linux/arm64"]
