@@ -41,9 +41,18 @@ def _partial(table: dict[str, Any]) -> dict[str, Any]:
     return table
 
 
-def tool_schema(_tool: str) -> dict[str, Any]:
-    """The schema for validate-pyproject, which asks through the entry point `validate_pyproject.tool_schema`."""
-    return schema()
+def pyproject_schema() -> dict[str, Any]:
+    """The JSON Schema (draft-07) of a whole pyproject.toml, of which it knows nothing but `[tool.hatch-docker]`."""
+    table = schema()
+    draft = table.pop("$schema")
+    del table["$id"]
+    tool = {"type": "object", "properties": {"hatch-docker": table}}
+    return {"$schema": draft, "title": "pyproject.toml", "type": "object", "properties": {"tool": tool}}
+
+
+def schema_text(value: Mapping[str, Any]) -> str:
+    """A schema as it is printed and shipped."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _table(cls: type) -> dict[str, Any]:

@@ -46,6 +46,7 @@ HATCH_TABLES = {"dependencies", "enable-by-default"}
 # Programs whose own `--help` is asked for the options that a command gives them, where they are installed.
 ASKED = {
     "cosign", "docker", "oras", "podman", "skopeo", "uv", "pip", "python", "mkdocs", "pytest", "ruff", "mypy",
+    "validate-pyproject",
 }  # fmt: skip
 TAKEN = {
     "apt-get", "cd", "cp", "cut", "deploy", "echo", "exit", "git", "grep", "kubectl", "mkdir", "printf", "set", "sleep",

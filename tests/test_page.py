@@ -368,9 +368,10 @@ def test_three_digits(size: int, words: str) -> None:
 
 
 def test_the_wheel_has_the_page(tmp_path: Path) -> None:
-    """Template, style and script come with the package."""
+    """Template, style and script come with the package, and the schema."""
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
                    cwd=ROOT, check=True, capture_output=True)  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {f"hatch_docker/contents/page/page.{end}" for end in ("html", "css", "js")} <= {*names}
+    assert {f"hatch_docker/contents/page/page.{end}" for end in ("html", "css", "js")} < {*names}
+    assert "hatch_docker/schema.json" in names

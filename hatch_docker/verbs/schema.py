@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,11 +12,12 @@ if TYPE_CHECKING:
 def add(commands: Verbs) -> None:
     """Declare the command."""
     schema = commands.add_parser("schema", help="print the JSON Schema of [tool.hatch-docker]")
+    schema.add_argument("--pyproject", action="store_true", help="of a whole pyproject.toml, for editors that want one")
     schema.set_defaults(run=run)
 
 
-def run(_options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from hatch_docker.config_docs import schema
+    from hatch_docker.config_docs import pyproject_schema, schema, schema_text
 
-    print(json.dumps(schema(), indent=2))  # noqa: T201
+    print(schema_text(pyproject_schema() if options.pyproject else schema()))  # noqa: T201
