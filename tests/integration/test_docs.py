@@ -64,7 +64,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def main():
     http.server.ThreadingHTTPServer(("", 8000), Handler).serve_forever()
 """,
-    ".gitignore": "page.html\n",
+    ".gitignore": "page.html\ncosign.*\n",
 }
 
 
@@ -266,6 +266,16 @@ def test_the_job_of_github(reader: Reader, tmp_path: Path) -> None:
     (name,) = re.findall(r"steps\.image\.outputs\.(\w+)", str(recipe["outputs"]))
     outputs = (tmp_path / "outputs").read_text()
     assert re.search(rf"^{name}<<.*\n{re.escape(reader.registry)}/team/app@sha256:", outputs, re.MULTILINE)
+
+
+def test_an_image_is_signed_as_the_page_says(reader: Reader) -> None:
+    reader.run("hatch-docker init --yes")
+    (block,) = blocks("toml", page="docs/signing.md", heading="Who says so")
+    with (reader.root / "pyproject.toml").open("a") as stream:
+        stream.write(block.text)
+    commit(reader)
+    said = reader.types("signing.md", "Who says so", COSIGN_PASSWORD="of-the-key")
+    assert "The signatures were verified against the specified public key" in said
 
 
 @pytest.mark.long
