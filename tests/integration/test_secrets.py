@@ -22,6 +22,7 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote
 from hatch_docker.progress import silent
 from hatch_docker.transport import make_client
+from tests.conftest import need_docker
 from tests.fakes.bases import image_of
 from tests.fakes.index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
@@ -188,13 +189,17 @@ class Hook(BuildHookInterface):
 '''
 
 
+@pytest.mark.parametrize("engine", ["embedded", pytest.param("buildkit", marks=pytest.mark.engine)])
 @pytest.mark.parametrize("ending", ["pass", "raise RuntimeError(repr(secret))"], ids=["built", "failed"])
-def test_a_secret_of_the_build(ending: str, home: Path, tmp_path: Path, cache: Path) -> None:
+def test_a_secret_of_the_build(ending: str, engine: str, home: Path, tmp_path: Path, cache: Path) -> None:
     """build.secrets: the build reads the value, several lines of it; however it shouts it out, nobody else does.
 
     And it gets no other variable of the user's, and nothing of the home directory.
     """
-    need_sandbox()
+    if engine == "buildkit":
+        need_docker()
+    else:
+        need_sandbox()
     start = time.time()
     secret = f"-----BEGIN KEY-----\n{mark('line-1')}\n{mark('line-2')} 'quoted\" and \\slashed\n-----END KEY-----\n"
     project = write_project("hello", tmp_path / "p", options='[tool.hatch-docker.build]\nsecrets = ["BUILD_KEY"]')
@@ -204,7 +209,7 @@ def test_a_secret_of_the_build(ending: str, home: Path, tmp_path: Path, cache: P
         stream.write("\n[tool.hatch.build.hooks.custom]\n")
     secret_files(project)
     own = {"UV_DEFAULT_INDEX": os.environ["UV_DEFAULT_INDEX"]} if "UV_DEFAULT_INDEX" in os.environ else {}
-    outcome = run_build(project, cache, variables=variables(home, BUILD_KEY=secret, **own))
+    outcome = run_build(project, cache, variables=variables(home, BUILD_KEY=secret, HATCH_DOCKER_ENGINE=engine, **own))
     assert outcome.status == (ending != "pass"), outcome.output
     assert "Traceback" not in outcome.output or ending != "pass"
     assert "***" in outcome.output
