@@ -68,7 +68,7 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
             *last_lines(before, receipt, plan, outputs(plan, directory)[0], daemon, host, ctx),
         ):
             ctx.progress.info(line)
-    write_report(receipt, directory, source.root / plan.dotenv if plan.dotenv else None, ctx.environ)
+    _report(receipt, plan, source, directory, ctx)
     if error := failure(receipt.deliveries):
         raise error
     return receipt
@@ -132,6 +132,17 @@ def _run(
         with replacing(facts) as stream:
             stream.write(receipt.to_json())
     return receipt, daemon
+
+
+def _report(receipt: Receipt, plan: Plan, source: Source, directory: Path, ctx: Context) -> None:
+    several = False
+    if ctx.environ.get("GITHUB_OUTPUT"):
+        from hatch_docker.workspace import is_member
+
+        several = is_member(source.root)
+    write_report(
+        receipt, directory, source.root / plan.dotenv if plan.dotenv else None, ctx.environ, several=several
+    )
 
 
 def _lower(built: Sequence[Built]) -> Lower:

@@ -139,7 +139,9 @@ def publish(
     if path is not None:
         with replacing(path) as stream:
             stream.write(receipt.to_json())
-    write_report(receipt, archive.parent, dotenv, ctx.environ)
+    beside_it = (_receipt(one) for one in archive.parent.glob(f"*{SUFFIX}"))
+    several = len({one.name for one in beside_it if one}) > 1
+    write_report(receipt, archive.parent, dotenv, ctx.environ, several=several)
     if error := failure(deliveries):
         raise error
     return receipt

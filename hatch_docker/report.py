@@ -9,12 +9,16 @@ from pathlib import Path
 from hatch_docker.errors import StoreError
 from hatch_docker.progress import megabytes
 from hatch_docker.receipt import Receipt, costs
+from hatch_docker.release.names import normalised
 
 
-def write_report(receipt: Receipt, directory: Path, dotenv: Path | None, environ: Mapping[str, str]) -> None:
+def write_report(
+    receipt: Receipt, directory: Path, dotenv: Path | None, environ: Mapping[str, str], *, several: bool = False
+) -> None:
     """Tell the pipeline what was made, in the files that it names; without any, nothing is done.
 
-    `directory` is that of the archive. Raises StoreError for a file that cannot be written.
+    `directory` is that of the archive. `several` projects tell one step of a pipeline: its outputs have names with the
+    project's before them, too. Raises StoreError for a file that cannot be written.
     """
     if dotenv is not None:
         from hatch_docker.outputs import replacing
@@ -23,7 +27,7 @@ def write_report(receipt: Receipt, directory: Path, dotenv: Path | None, environ
         with replacing(dotenv) as stream:
             stream.write(text.encode())
     if environ.get("GITHUB_OUTPUT"):
-        _append(Path(environ["GITHUB_OUTPUT"]), github_text(receipt, directory))
+        _append(Path(environ["GITHUB_OUTPUT"]), github_text(receipt, directory, several=several))
     if environ.get("GITHUB_STEP_SUMMARY"):
         _append(Path(environ["GITHUB_STEP_SUMMARY"]), markdown(receipt))
 
@@ -38,14 +42,15 @@ def values(receipt: Receipt, directory: Path) -> dict[str, tuple[str, ...]]:
     }  # fmt: skip
 
 
-def github_text(receipt: Receipt, directory: Path) -> str:
+def github_text(receipt: Receipt, directory: Path, *, several: bool = False) -> str:
     """Lines for GITHUB_OUTPUT; a delimiter that no line has encloses each value, so that none can be two."""
     parts = []
     for name, items in values(receipt, directory).items():
         text = "\n".join(items)
         delimiter = "end-" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
         name = f"{receipt.part}-{name}" if receipt.part else name
-        parts.append(f"{name}<<{delimiter}\n{text}\n{delimiter}\n")
+        names = (name, f"{normalised(receipt.name)}-{name}")[: 2 if several else 1]
+        parts += [f"{one}<<{delimiter}\n{text}\n{delimiter}\n" for one in names]
     return "".join(parts)
 
 

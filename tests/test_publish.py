@@ -134,6 +134,24 @@ def test_a_directory_with_one_archive_will_do(tmp_path: Path) -> None:
         find_archive(tmp_path)
 
 
+def test_several_archives_of_several_projects(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those of a workspace lie in one dist/: named all, each goes to its own repositories, and GitHub is told of
+    each by its project's name."""
+    paths = []
+    for name in ("app", "tool"):
+        paths.append(archive(tmp_path / "dist", name=f"{name}-1.0"))
+        with_receipt(paths[-1], small_image(), name=name, repositories=[f"{registry.host}/{name}"])
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    assert main(["push", *map(str, paths)]) == 0
+    names = [f"{registry.host}/{name}@{small_image().digest}" for name in ("app", "tool")]
+    assert capsys.readouterr().out.splitlines() == names
+    found = (tmp_path / "output").read_text()
+    for name, reference in zip(("app", "tool"), names, strict=True):
+        assert f"\n{reference}\n" in found.partition(f"\n{name}-reference<<")[2][:300]
+
+
 def test_the_images_of_one_build_go_together(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,16 @@ def test_github_s_outputs_are_appended(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_projects_that_share_a_step_have_outputs_of_their_own(tmp_path: Path) -> None:
+    """As those of a workspace, of which GitHub keeps the last under each name; several images of one, too."""
+    path = tmp_path / "output"
+    for receipt in (replace(RECEIPT, name="My_App"), replace(RECEIPT, name="tool", part="worker", version="2")):
+        write_report(receipt, Path("/dist"), None, {"GITHUB_OUTPUT": str(path)}, several=True)
+    found = github(path.read_text())
+    assert (found["version"], found["my-app-version"]) == ("1.0", "1.0")
+    assert (found["worker-version"], found["tool-worker-version"]) == ("2", "2")
+
+
 def test_no_value_can_end_itself_and_be_two(tmp_path: Path) -> None:
     """A name with a line break, should one ever get there, stays one value."""
     path = tmp_path / "output"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add(commands: Verbs) -> None:
     """Declare the command."""
     push = commands.add_parser("push", help="push an archive that was built; builds nothing")
-    push.add_argument("archive", type=Path, nargs="?", default=Path("dist"), help="default: what was built in dist/")
+    push.add_argument("archives", type=Path, nargs="*", metavar="archive", help="default: what was built in dist/")
     push.add_argument("--registry", action="append", default=[], help="a registry or a repository; several times")
     push.add_argument("--tag", action="append", default=[], help="a tag instead of those of the build; several times")
     push.add_argument("--allow-dirty", action="store_true", help="push what no commit has, too")
@@ -32,6 +32,7 @@ def run(options: argparse.Namespace) -> None:
     given = {"registries": ",".join(options.registry), "tags": ",".join(options.tag)}
     given |= {"allow-dirty": "1"} if options.allow_dirty else {}
     progress = open_progress(lambda line: print(line, file=sys.stderr), -int(options.quiet), os.environ)  # noqa: T201
-    table = own_table(Path(), options.archive)
-    for name in push_archives([options.archive], Path(), table, given, open_context(os.environ, progress)):
-        print(name)  # noqa: T201
+    ctx = open_context(os.environ, progress)
+    for archive in options.archives or [Path("dist")]:
+        for name in push_archives([archive], Path(), own_table(Path(), archive), given, ctx):
+            print(name)  # noqa: T201

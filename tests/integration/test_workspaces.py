@@ -143,7 +143,9 @@ def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, lin
     """`hatch build --all -t docker`: those with a program have one, in one dist/, with the same layers of what they
     share; of the others it is told that they have none."""
     app = workspace(tmp_path / "w", HATCH)
+    outputs = tmp_path / "output"
     environment = {
+        "GITHUB_OUTPUT": str(outputs),
         **os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never",
         "PIP_FIND_LINKS": str(links), "UV_FIND_LINKS": str(links), "HATCH_DATA_DIR": str(tmp_path / "data"),
     }  # fmt: skip
@@ -160,6 +162,8 @@ def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, lin
     shared = {layer.diff_id for layer in one.layers} & {layer.diff_id for layer in other.layers}
     assert len(shared) == len(one.layers) - 1  # all but the project's own
     assert contents(dist, "app-1.0")[1:3] == [["core 1.0"], ["lib 0.2"]]
+    for name, member in (("app", one), ("tool", other)):
+        assert f"\n{member.digest}\n" in outputs.read_text().partition(f"\n{name}-digest<<")[2][:150]
 
 
 @pytest.mark.engine
