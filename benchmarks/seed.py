@@ -1,8 +1,9 @@
 """What an image of one compiled project costs, made in the ways that people make it: size, and time to build again.
 
     python benchmarks/seed.py                     measures everything, writes seed.json, README and docs/seed.svg
-    python benchmarks/seed.py --rows uv,embedded  some rows only; the others keep their figures
     python benchmarks/seed.py --render            README and chart again, of the figures that are there
+    python benchmarks/seed.py --rows uv,embedded --runs 1 --results /tmp/some.json
+                                                  some rows, quickly; README and chart stay as they are
 
 The project is `example_project`: a C extension, Pillow, Starlette, Uvicorn. All rows stand on one base, a stand-in for
 python:3.13-slim made of Debian's packages and served by a registry of this machine. The Dockerfiles are those of
@@ -14,8 +15,11 @@ its cache empties nobody's. Needs root, docker, mmdebstrap, docker-registry, ipt
     unchanged    the same build once more
     .py edited   one line of one module is new
     C edited     one line of the C extension is new
+    dependency   one dependency more, a small wheel; the lock is made anew before the clock starts
 
-Each is the median of a few runs. "Pushed again" is what a registry lacks of the image after the .py was edited.
+Each is the median of a few runs. "Pushed again" is what a registry lacks of the image after the .py was edited. The
+table is printed, too. Rows that are measured alone keep the others' figures, and the table says that they are of
+another run.
 """
 
 from __future__ import annotations
@@ -24,16 +28,17 @@ import argparse
 import contextlib
 import json
 import os
+import platform
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -41,50 +46,25 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.build_times import copy_example, remove  # noqa: E402 - the script is run by its path
-from benchmarks.seed_report import RESULTS, Figures, write_report  # noqa: E402
-from hatch_docker.bases.apt import find_mirrors  # noqa: E402
+from benchmarks.seed_place import HERE, Place, place_in, run  # noqa: E402
+from benchmarks.seed_report import RESULTS, UNIT, Figures, read_figures, table, write_report  # noqa: E402
 from hatch_docker.oci.archive import read_archive  # noqa: E402
 from hatch_docker.oci.compression import Compression  # noqa: E402
 from hatch_docker.oci.model import Image, Layer, host_platform  # noqa: E402
-from hatch_docker.plan import BasePlan  # noqa: E402
 
-HERE = Path(__file__).parent / "seed"
 PYTHON_FILE = "src/mandelbrot_tiles/server.py"
 C_FILE = "src/mandelbrot_tiles/_mandelbrot.c"
 COMMAND = ("mandelbrot-tiles", "--self-check")  # needs the C extension and the dependencies
+DEPENDENCY = "itsdangerous>=2"  # pure, and needs nothing else
+# The bytes of the project's own files in an image, compiled ones included.
+OWN = """
+import importlib.metadata, pathlib
+own = importlib.metadata.distribution("mandelbrot-tiles")
+tops = {path.parts[0] for path in own.files if ".." not in path.parts}
+files = (path for top in tops for path in pathlib.Path(own.locate_file(top)).rglob("*"))
+print(sum(path.stat().st_size for path in files if path.is_file()))
+"""
 PIECE = 1 << 20
-
-
-def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, str] | None = None) -> str:
-    """Run a program; its failure is the end."""
-    done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env={**os.environ, **(variables or {})}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))} ended with status {done.returncode}:\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where it is measured: a directory, a daemon, the base in a registry."""
-
-    directory: Path
-    host: str                                 # the daemon's
-    base: str
-
-    def docker(self, *arguments: str | Path) -> str:
-        """Run docker against our daemon."""
-        return run("docker", *arguments, variables={"DOCKER_HOST": self.host})
-
-    def forget(self) -> None:
-        """Leave the daemon with the base and nothing else."""
-        kept = self.docker("image", "inspect", "--format", "{{.Id}}", self.base).strip()
-        others = sorted(set(self.docker("images", "--quiet", "--no-trunc").split()) - {kept})
-        if others:
-            self.docker("rmi", "--force", *others)
-        self.docker("builder", "prune", "--all", "--force")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +154,31 @@ class Measurement:
         self._edit(C_FILE, f'const char edit_{number}[] = "edit {number}";')
         self.build("c", changes=True)
         self.place.docker("run", "--rm", "--network=none", "--entrypoint=", self.image, *COMMAND)
+        if "code" not in self.sizes:
+            own = self.place.docker("run", "--rm", "--network=none", "--entrypoint=python", self.image, "-c", OWN)
+            self.sizes["code"] = int(own)
+        with self._depending():
+            self.build("dependency", changes=True)
 
-    def figures(self) -> Figures:
-        """Medians, and the sizes."""
-        return Figures(**self.sizes, times={case: statistics.median(times) for case, times in self.times.items()})
+    def figures(self, told: str) -> Figures:
+        """Medians, and the sizes; `told` says what run they are of."""
+        times = {case: statistics.median(times) for case, times in self.times.items()}
+        return Figures(**self.sizes, times=times, run=told)
+
+    @contextlib.contextmanager
+    def _depending(self) -> Iterator[None]:
+        """The project with one dependency more, and its lock; as it was afterwards, for the next round."""
+        paths = [self.project / name for name in ("pyproject.toml", "uv.lock")]
+        before = [path.read_bytes() for path in paths]
+        text = before[0].decode()
+        more = text.replace("dependencies = [\n", f'dependencies = [\n  "{DEPENDENCY}",\n', 1)
+        if more == text:
+            sys.exit("example_project's dependencies are not written one a line any more")
+        paths[0].write_text(more, encoding="utf-8")
+        run("uv", "lock", "--quiet", cwd=self.project)
+        yield
+        for path, data in zip(paths, before, strict=True):
+            path.write_bytes(data)
 
     def _id(self) -> str:
         return self.place.docker("image", "inspect", "--format", "{{.Id}}", self.image).strip()
@@ -207,101 +208,6 @@ def gzipped(layer: Layer) -> int:
     return size + len(compressor.flush())
 
 
-@contextlib.contextmanager
-def running(*command: str | Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A service, ended with the block."""
-    with log.open("wb") as stream:
-        process = subprocess.Popen([str(word) for word in command], stdout=stream, stderr=stream)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def wait(what: str, ready: Callable[[], bool]) -> None:
-    """Until a service answers."""
-    for _ in range(300):
-        if ready():
-            return
-        time.sleep(0.1)
-    sys.exit(f"{what} does not answer")
-
-
-@contextlib.contextmanager
-def bridge() -> Iterator[str]:
-    """A network for the daemon's builds that leads outside, and leaves the rules of other daemons alone."""
-    name, subnet = "seed0", "172.31.253.0/24"
-    outwards = [
-        ["nat", "POSTROUTING", "--source", subnet, "!", "--out-interface", name, "--jump", "MASQUERADE"],
-        ["filter", "FORWARD", "--in-interface", name, "--jump", "ACCEPT"],
-        ["filter", "FORWARD", "--out-interface", name, "--jump", "ACCEPT"],
-    ]
-    run("ip", "link", "add", name, "type", "bridge")
-    try:
-        run("ip", "address", "add", subnet.replace(".0/", ".1/"), "dev", name)
-        run("ip", "link", "set", name, "up")
-        for table, chain, *rule in outwards:
-            run("iptables", "--table", table, "--insert", chain, *rule)
-        yield name
-    finally:
-        for table, chain, *rule in outwards:
-            subprocess.run(["iptables", "--table", table, "--delete", chain, *rule], capture_output=True, check=False)
-        run("ip", "link", "delete", name)
-
-
-@contextlib.contextmanager
-def place_in(directory: Path, base: Path | None) -> Iterator[Place]:
-    """A daemon and a registry of our own, with the base in both."""
-    path = directory / "docker.sock"
-    host = f"unix://{path}"
-    (directory / "daemon.json").write_text("{}")
-    command = ["dockerd", f"--config-file={directory / 'daemon.json'}", f"--host={host}", "--iptables=false"]
-    command += [f"--{name}-root={directory / name}" for name in ("data", "exec")] + ["--ip6tables=false"]
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    store = {"filesystem": {"rootdirectory": str(directory / "registry")}}
-    config = {"version": 0.1, "log": {"level": "error"}, "storage": store, "http": {"addr": address}}
-    (directory / "registry.json").write_text(json.dumps(config))
-    registry = ["docker-registry", "serve", directory / "registry.json"]
-    with (
-        bridge() as network,
-        running(*command, f"--bridge={network}", f"--pidfile={directory / 'pid'}", log=directory / "dockerd.log"),
-        running(*registry, log=directory / "registry.log"),
-    ):
-        asked = ["docker", "--host", host, "version"]
-        wait("dockerd", lambda: subprocess.run(asked, capture_output=True, check=False).returncode == 0)
-        place = Place(directory, host, f"{address}/python:3.13-slim")
-        make_base(place, base)
-        yield place
-
-
-def make_base(place: Place, ready: Path | None) -> None:
-    """Debian with Python, pip and apt, as a registry's image: what python:3.13-slim is, out of Debian's packages."""
-    context = place.directory / "base"
-    context.mkdir()
-    if ready:
-        shutil.copyfile(ready, context / "base.tar")
-    else:
-        mirrors = find_mirrors(BasePlan("debian", "debian:trixie", "trixie"), os.environ)
-        sources = [f"deb {mirrors.main} {suite} main" for suite in ("trixie", "trixie-updates")]
-        sources.append(f"deb {mirrors.security} trixie-security main")
-        packages = "python3,python3-pip,python3-venv,python-is-python3,ca-certificates"
-        run("mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", "trixie", context / "base.tar",
-            *sources)  # fmt: skip
-    authorities = next(Path(path) for path in (
-        os.environ.get("SSL_CERT_FILE", ""), "/etc/ssl/certs/ca-certificates.crt") if path and Path(path).is_file()
-    )  # fmt: skip
-    shutil.copyfile(authorities, context / "ca-certificates.crt")
-    known = run(sys.executable, "-m", "pip", "config", "list")
-    indexes = [line.partition(".")[2].replace("'", "") for line in known.splitlines() if "index-url" in line]
-    lines = ["[global]", "cert = /etc/ssl/certs/ca-certificates.crt", *indexes]
-    (context / "pip.conf").write_text("\n".join(lines) + "\n")
-    place.docker("build", "--network=none", f"--tag={place.base}", f"--file={HERE / 'base.Dockerfile'}", context)
-    place.docker("push", place.base)
-    shutil.rmtree(context)
-
-
 def make_project(directory: Path) -> Path:
     """The example with a lock, which uv's row and ours read."""
     project = copy_example(directory)
@@ -311,9 +217,17 @@ def make_project(directory: Path) -> Path:
     return project
 
 
-def measure(rows: Sequence[Row], runs: int, base: Path | None, above: Path | None) -> None:
+def told_of(runs: int, place: Place) -> str:
+    """When, how often and where it is measured."""
+    system = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    docker = place.docker("version", "--format", "{{.Server.Version}}").strip().partition("+")[0]
+    rounds = f"medians of {runs} rounds" if runs > 1 else "one round"
+    return f"{datetime.now(UTC):%Y-%m-%d}, {rounds}: {os.cpu_count()} processors, {system}, Docker {docker}"
+
+
+def measure(rows: Sequence[Row], runs: int, results: Path, base: Path | None, above: Path | None) -> None:
     """Measure some rows and keep their figures, after each round."""
-    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    known = json.loads(results.read_text()) if results.exists() else {}
     directory = Path(tempfile.mkdtemp(dir=above, prefix="seed-"))
     try:
         with place_in(directory, base) as place:
@@ -323,9 +237,10 @@ def measure(rows: Sequence[Row], runs: int, base: Path | None, above: Path | Non
             for number in range(runs):
                 for one in measured:
                     one.round(number)
-                known |= {one.row.name: one.figures().to_json() for one in measured}
+                told = told_of(number + 1, place)
+                known |= {one.row.name: one.figures(told).to_json() for one in measured}
                 ordered = {row.name: known[row.name] for row in ROWS if row.name in known}
-                RESULTS.write_text(json.dumps(ordered, indent=2) + "\n")
+                results.write_text(json.dumps(ordered, indent=2) + "\n")
     finally:
         # The daemon mounts its directory on itself, and does not always undo that.
         subprocess.run(["umount", directory / "data"], capture_output=True, check=False)
@@ -340,6 +255,7 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(names), help="rows between commas (default: all of them)")
     parser.add_argument("--base", type=Path, help="a tar of the base's files, instead of mmdebstrap's")
     parser.add_argument("--directory", type=Path, help="where to work (default: the system's)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of figures (default: seed.json)")
     parser.add_argument("--render", action="store_true", help="measure nothing; write README and chart again")
     options = parser.parse_args()
     chosen = options.rows.split(",")
@@ -347,8 +263,13 @@ def main() -> None:
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are: {', '.join(names)}")
     if not options.render:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # so that the services end too
-        measure([row for row in ROWS if row.name in chosen], options.runs, options.base, options.directory)
-    write_report()
+        measure([row for row in ROWS if row.name in chosen], options.runs, options.results, options.base,
+                options.directory)  # fmt: skip
+    if options.results == RESULTS:
+        write_report()
+    figures = read_figures(options.results)
+    if UNIT in figures:
+        print(table(figures))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,21 @@ import pytest
 if not Path(__file__).parent.parent.joinpath("benchmarks").is_dir():
     pytest.skip("an sdist has no benchmarks", allow_module_level=True)
 
-from benchmarks.seed_report import CASES, CHART, README, RESULTS, TITLES, Figures, chart, read_figures, size, with_table
+from benchmarks.seed_report import (
+    CASES,
+    CHART,
+    ON_OTHER,
+    README,
+    RESULTS,
+    TITLES,
+    Figures,
+    chart,
+    multiple,
+    read_figures,
+    size,
+    table,
+    with_table,
+)
 
 FIGURES = {
     name: Figures(200_000_000 + number, 80_000_000, 30_690 * (1 + number), dict.fromkeys(CASES, 1.5 + number))
@@ -46,3 +61,35 @@ def test_the_chart_is_well_formed_and_inside_its_frame() -> None:
 )
 def test_sizes_have_three_figures(count: int, text: str) -> None:
     assert size(count) == text
+
+
+def test_the_best_of_a_column_is_bold_whosever_it_is() -> None:
+    """On the same base; and nobody is first where all are equal."""
+    figures = {name: replace(row, times={**row.times, "cold": 9.0}) for name, row in FIGURES.items()}
+    figures["naive"] = replace(figures["naive"], times={**figures["naive"].times, "cold": 1.0, "c": 99.0})
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in table(figures).splitlines()}
+    assert "| **0.11** (1.00 s) |" in rows[TITLES["naive"]]
+    assert "| **" in rows[TITLES["uninstall"]]  # its C edit
+    assert not any("| **" in rows[TITLES[name]] for name in ON_OTHER)
+
+
+def test_a_column_is_there_where_every_row_has_it() -> None:
+    assert "of it yours" not in table(FIGURES)
+    counted = {name: replace(row, code=200_000) for name, row in FIGURES.items()}
+    assert "| of it yours |" in table(counted)
+    assert "| 0.1 % |" in table(counted)
+    without = {name: value for name, value in FIGURES["uv"].times.items() if name != "dependency"}
+    assert "new dependency" not in table({**FIGURES, "uv": replace(FIGURES["uv"], times=without)})
+
+
+def test_rows_of_several_runs_are_told_apart() -> None:
+    assert "Measured 2026-01-01." in table({name: replace(row, run="2026-01-01") for name, row in FIGURES.items()})
+    mixed = {**FIGURES, "uv": replace(FIGURES["uv"], run="2026-01-02")}
+    assert "Rows of 2 runs, so beware: " in table(mixed)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.5, "0.50"), (0.999, "1.0"), (1, "1.0"), (9.94, "9.9"), (9.96, "10"), (936.2, "936")]
+)
+def test_multiples_have_two_figures(value: float, text: str) -> None:
+    assert multiple(value * 3, 3) == text

@@ -106,21 +106,24 @@ def test_wheel_and_target_give_one_digest(tmp_path: Path, cache: Path) -> None:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("kind", ["hello", "c-extension"])
+@pytest.mark.parametrize(
+    ("kind", "command"), [("hello", HATCHLING), ("c-extension", BUILD), ("hello", UV_BUILD)],
+    ids=["hatch", "build", "uv"],
+)
 def test_docker_makes_the_image_of_that_wheel_too(
-    kind: str, docker: str, tmp_path: Path, cache: Path  # noqa: F811
+    kind: str, command: Sequence[str], docker: str, tmp_path: Path, cache: Path  # noqa: F811
 ) -> None:
     """The hook's wheel is installed in a stage, never built in one: the same hash, the same digest."""
     base = f"debian:{own_suite()}" if kind == "c-extension" else "debian:trixie"
     project = write(kind, tmp_path / "p", options=check_option(kind), base=base)
     module = next(path for path in sorted(project.rglob("*.py")) if path.name != "hatch_build.py")
     module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")  # no cache has seen it
-    outcome = run(BUILD, project, cache, {**ENABLE, "HATCH_DOCKER_ENGINE": "buildkit"})
+    outcome = run(command, project, cache, {**ENABLE, "HATCH_DOCKER_ENGINE": "buildkit"})
     check_agreement(outcome)
     assert "install-project" in outcome.output
     assert "build-project" not in outcome.output
     digest, wheel = outcome.digest, outcome.receipt["wheel"]
-    again = run(BUILD, project, cache)
+    again = run(command, project, cache)
     assert (again.digest, again.receipt["wheel"]) == (digest, wheel)
 
 

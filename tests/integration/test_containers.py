@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import time
@@ -87,6 +88,19 @@ def serve_a_tile(engine: list[str], *options: str) -> str:
         pytest.fail(f"no tile: {done.stderr}\n{logs.stdout}{logs.stderr}")
     finally:
         subprocess.run([*engine, "rm", "-f", container], capture_output=True, check=False)
+
+
+def test_docker_builds_it_too(example: Outcome, docker: list[str], tmp_path: Path, cache: Path) -> None:
+    """C extension, dependencies and check: the same digest, of a source that no cache has seen."""
+    project = Path(shutil.copytree(example.directory.parent, tmp_path / "p", ignore=shutil.ignore_patterns("dist")))
+    with (project / "src/mandelbrot_tiles/_mandelbrot.c").open("a") as stream:
+        stream.write(f'const char edit[] = "{secrets.token_hex()}";\n')
+    variables = {"HATCH_DOCKER_BUILD_NETWORK": "false"}
+    built = build(project, cache, variables={**variables, "HATCH_DOCKER_ENGINE": "buildkit"})
+    assert "install-project" in built.output
+    assert "checking the image: mandelbrot-tiles --self-check" in built.output
+    digest = built.digest
+    assert build(project, cache, variables=variables).digest == digest
 
 
 @pytest.mark.parametrize(("options", "user"), [((), "65532"), (("--user", "12345"), "12345")])

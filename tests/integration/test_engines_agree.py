@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hatch_docker.engines.dockerfile import pair, quoted, words
 from hatch_docker.oci.archive import read_archive
@@ -35,6 +37,7 @@ from tests.integration.builds import Outcome, build, run_build
 from tests.integration.test_builds import check_option
 from tests.integration.test_docker_registry import Server, remote, server  # noqa: F401 - fixtures
 from tests.projects import KINDS, write_project
+from tests.test_dockerfile import TEXT
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
@@ -407,27 +410,26 @@ def test_what_hatch_leaves_out_and_secrets_are_in_no_context(docker: str, tmp_pa
     assert outcome.receipt["wheel"]["filename"].startswith(f"{sdist.name.removesuffix('.tar.gz')}-py3-")
 
 
-def test_any_value_arrives_as_it_is(docker: str, tmp_path: Path) -> None:
-    """Five hundred wild texts through real builds: variables, labels, volumes, commands and arguments, read back."""
-    alphabet = "\"'\\$`{}()#%<>|&;*?![]~^=: \t\r\x01\x7f\u0085\u2028őa0-+/@," + "EOF"
-    generator = random.Random(1)
-    texts = ["".join(generator.choices(alphabet, k=generator.randrange(1, 30))) for _ in range(500)]
+def read_back(docker: str, work: Path, *lines: str) -> Any:
+    """The configuration of the image that a real build of some instructions gives."""
+    (work / "Dockerfile").write_text("\n".join(["FROM scratch", "COPY Dockerfile /", *lines]) + "\n", newline="")
+    name = "hatch-docker/quoting:test"
+    run(docker, "build", "--quiet", "--tag", name, work)
+    try:
+        return json.loads(run(docker, "image", "inspect", name))[0]["Config"]
+    finally:
+        run(docker, "rmi", name)
 
-    def config(*lines: str) -> Any:
-        (tmp_path / "Dockerfile").write_text("\n".join(["FROM scratch", "COPY Dockerfile /", *lines]) + "\n")
-        name = "hatch-docker/quoting:test"
-        run(docker, "build", "--quiet", "--tag", name, tmp_path)
-        try:
-            return json.loads(run(docker, "image", "inspect", name))[0]["Config"]
-        finally:
-            run(docker, "rmi", name)
+
+def check_values(docker: str, work: Path, texts: Sequence[str]) -> None:
+    """Each text is a variable, a label, a volume, a word of a command and an argument, and comes back as it was."""
 
     def pairs(letter: str) -> list[str]:
         return [pair(f"{letter}{number}", text) for number, text in enumerate(texts)]
 
     # Variables last, and arguments apart: BuildKit takes minutes to look for 1000 of them in each later word.
-    found = config(
-        f"VOLUME {words(*(quoted(f'/{text}') for text in texts))}", f"CMD {words(*texts)}",
+    found = read_back(
+        docker, work, f"VOLUME {words(*(quoted(f'/{text}') for text in texts))}", f"CMD {words(*texts)}",
         "LABEL " + " \\\n    ".join(pairs("l")), "ENV " + " \\\n    ".join(pairs("E")),
     )  # fmt: skip
     assert [item for item in found["Env"] if item.startswith("E")] == [f"E{n}={text}" for n, text in enumerate(texts)]
@@ -435,7 +437,23 @@ def test_any_value_arrives_as_it_is(docker: str, tmp_path: Path) -> None:
         f"l{n}": text for n, text in enumerate(texts)
     }
     assert set(found["Volumes"]) == {f"/{text}" for text in texts}
-    assert found["Cmd"] == texts
+    assert found["Cmd"] == list(texts)
     taken = "ENV " + " ".join(f'E{number}="$A{number}"' for number in range(len(texts)))
-    found = config(*(f"ARG {one}" for one in pairs("A")), taken)
+    found = read_back(docker, work, *(f"ARG {one}" for one in pairs("A")), taken)
     assert [item for item in found["Env"] if item.startswith("E")] == [f"E{n}={text}" for n, text in enumerate(texts)]
+
+
+def test_any_value_arrives_as_it_is(docker: str, tmp_path: Path) -> None:
+    """Five hundred wild texts through real builds, read back."""
+    alphabet = "\"'\\$`{}()#%<>|&;*?![]~^=: \t\r\x01\x7f\u0085\u2028őa0-+/@," + "EOF"
+    generator = random.Random(1)
+    texts = ["".join(generator.choices(alphabet, k=generator.randrange(1, 30))) for _ in range(500)]
+    check_values(docker, tmp_path, texts)
+
+
+@pytest.mark.long
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(TEXT, min_size=10, max_size=20))
+def test_whatever_unicode_has_arrives_as_it_is(docker: str, tmp_path: Path, texts: list[str]) -> None:
+    """More than a thousand texts of hypothesis's, which looks for the shortest that does not."""
+    check_values(docker, tmp_path, texts)
