@@ -257,6 +257,16 @@ def test_variables_are_known(page: Path) -> None:
     assert not named - known
 
 
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_options_are_known(page: Path) -> None:
+    """`build.packages` in a sentence is an option, also with its value."""
+    known = {option.name for option in all_options()}
+    tables = {name.partition(".")[0] for name in known if "." in name}
+    named = {text.partition(" = ")[0] for text in inline(page)}
+    dotted = {name for name in named if re.fullmatch(rf"({'|'.join(tables)})\.[a-z-]+", name)}
+    assert not dotted - known
+
+
 def test_the_map_of_the_house_is_whole() -> None:
     """CONTRIBUTING names each directory of code, and no file that is not there."""
     page = ROOT / "CONTRIBUTING.md"
