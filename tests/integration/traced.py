@@ -1,0 +1,92 @@
+"""What a program does to files, as strace sees it: what it, and all that it starts, create, change or remove."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.conftest import need
+
+# What changes a file system, and what tells where a process is.
+CHANGES = (
+    "creat", "mkdir", "mkdirat", "rename", "renameat", "renameat2", "unlink", "unlinkat", "rmdir", "link", "linkat",
+    "symlink", "symlinkat", "chmod", "fchmodat", "chown", "lchown", "fchownat", "utimensat", "truncate", "mknod",
+    "mknodat", "setxattr", "lsetxattr",
+)
+WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC")
+STARTS = ("clone", "clone3", "fork", "vfork")
+CALL = re.compile(r"(\w+)\((.*)\) += (\d+)(?: /\* (\d+) in strace's PID NS \*/)?")
+TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+@dataclass(frozen=True)
+class _Process:
+    """Where a process is: the tmpfs that it mounted for itself, and whether it has another root by now."""
+
+    number: int
+    mounts: tuple[str, ...] = ()
+    inside: bool = False
+
+
+def changed_by(command: Sequence[str | Path], directory: Path, traces: Path, environ: Mapping[str, str]) -> set[str]:
+    """Run a program in a directory to a good end; the absolute paths that were changed.
+
+    What a process does once it has a root of its own (pivot_root) is not counted, as it sees nothing else; nor is what
+    it does on a tmpfs that it mounted for itself.
+    """
+    traces.mkdir()
+    calls = ",".join(("open", "openat", "mount", "pivot_root", *CHANGES, *STARTS))
+    done = subprocess.run(
+        [need("strace"), "-ff", "-y", "-qq", "-s", "4096", "--pidns-translation", "-e", "signal=none",
+         "-e", f"trace={calls}", "-o", traces / "of", *command],
+        cwd=directory, env=dict(environ), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    numbers = {int(path.suffix[1:]) for path in traces.iterdir()}
+    changed: set[str] = set()
+    waiting = [_Process(min(numbers))]
+    while waiting:
+        process = waiting.pop()
+        numbers.remove(process.number)
+        waiting += _read(traces / f"of.{process.number}", process, changed)
+    assert not numbers, "each was started by one that we saw"
+    return changed
+
+
+def _read(trace: Path, process: _Process, changed: set[str]) -> list[_Process]:
+    """Add what a process changed; the processes that it started."""
+    started = []
+    for line in trace.read_text(errors="surrogateescape").splitlines():
+        match = CALL.match(line)
+        if not match:  # it failed, or is no call
+            continue
+        name, arguments = match[1], match[2]
+        if name == "pivot_root":
+            process = replace(process, inside=True)
+        elif name == "mount":
+            if '"tmpfs"' in arguments:
+                process = replace(process, mounts=(*process.mounts, TEXT.findall(arguments)[1]))
+        elif name in STARTS:
+            started.append(replace(process, number=int(match[4] or match[3])))
+        elif not process.inside:
+            paths = set(_changes(name, arguments, line))
+            changed |= {path for path in paths if not any(path.startswith(f"{one}/") for one in process.mounts)}
+    return started
+
+
+def _changes(name: str, arguments: str, line: str) -> Iterator[str]:
+    paths = [text.encode().decode("unicode_escape") for text in TEXT.findall(arguments)]
+    if name in ("open", "openat"):
+        if WRITES.search(TEXT.sub("", arguments)):
+            opened = re.search(r"= \d+<(.*)>$", line)
+            yield opened[1] if opened else paths[0]
+        return
+    if name.startswith(("link", "symlink")):
+        paths = paths[-1:]  # the new name; what it leads to stays as it is
+    places = re.findall(r"(?:AT_FDCWD|\d+)<(/[^>]*)>", arguments) or [""]
+    for number, path in enumerate(paths or places):
+        yield f"{places[min(number, len(places) - 1)]}/{path}" if not path.startswith("/") else path
