@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +18,13 @@ from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDi
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.model import Image
 from hatch_docker.oci.validate import validate
 from hatch_docker.release.bill import make_bill
 from hatch_docker.release.cyclonedx import cyclonedx
 from hatch_docker.release.inventory import read_inventory
+from hatch_docker.release.names import normalised
 from tests.conftest import need
 from tests.fakes.bases import context, file, layer_of
 from tests.fakes.images import AMD64
@@ -55,7 +59,35 @@ def documents(outcome: Outcome) -> dict[str, dict[str, Any]]:
     found = {name: json.loads(path.read_bytes()) for name, path in files.items()}
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(found["cyclonedx"])) is None
     assert validate_full_spdx_document(JsonLikeDictParser().parse(found["spdx"])) == []
+    stated_in_full(found["cyclonedx"])
     return found
+
+
+def stated_in_full(document: dict[str, Any]) -> None:
+    """NTIA's seven and CISA's fields, of each component: who, what, which version, by which name, what needs what."""
+    assert document["metadata"]["authors"]
+    assert document["metadata"]["timestamp"]
+    assert document["metadata"]["tools"]
+    assert document["metadata"]["lifecycles"] == [{"phase": "build"}]
+    related = {line["ref"] for line in document["dependencies"]}
+    for one in document["components"]:
+        assert one["supplier"]["name"]
+        assert one["name"]
+        assert one["version"]
+        assert one["licenses"]
+        assert one["bom-ref"] in related
+        if one["type"] == "library":
+            assert one["purl"]
+            assert one["hashes"]
+
+
+def all_told(image: Image, document: dict[str, Any]) -> set[str]:
+    """The distributions that brought an SBOM of their own (PEP 770): all of them have parts in ours, and no others."""
+    paths = [entry.path for layer in image.layers for entry, _ in layer_entries(layer)]
+    found = {re.search(r"([\w.]+)-[^/]+\.dist-info/sboms/.+\.json$", path) for path in paths}
+    brought = {normalised(match[1]) for match in found if match}
+    assert {normalised(one["name"]) for one in document["components"] if one.get("components")} == brought
+    return brought
 
 
 @pytest.mark.network
@@ -70,6 +102,7 @@ def test_syft_finds_what_our_sbom_names(tmp_path: Path, cache: Path) -> None:
     named = ours(found["cyclonedx"])
     assert syft(outcome.archive) == named
     assert {purl for purl in named if purl.startswith("pkg:pypi/numpy@")}
+    assert all_told(outcome.image(), found["cyclonedx"]) >= {"pydantic-core"}
     in_spdx = {
         ref["referenceLocator"] for package in found["spdx"]["packages"] for ref in package.get("externalRefs", ())
     }
@@ -94,6 +127,7 @@ def test_what_is_compiled_into_a_wheel_is_named(tmp_path: Path, cache: Path) -> 
     found = documents(outcome)
     (wheel,) = [one for one in found["cyclonedx"]["components"] if one["name"] == "cryptography"]
     inside = {part["name"]: part for part in wheel["components"]}
+    assert all_told(outcome.image(), found["cyclonedx"]) == {"cryptography"}
     assert inside["openssl"]["version"]
     assert {"pyo3", "openssl-sys"} <= set(inside)
     assert "openssl" in {package["name"] for package in found["spdx"]["packages"]}
