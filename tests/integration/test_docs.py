@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -290,3 +291,65 @@ def test_images_of_two_machines_are_joined(reader: Reader) -> None:
     reader.run(join)
     said = json.loads(reader.run(f"hatch-docker inspect --json {reader.registry}/team/app:1.0 --platform linux/arm64"))
     assert [one["platform"] for one in said["platforms"]] == ["linux/amd64", "linux/arm64"]
+
+
+COMPILED = {
+    "Cython": ("45", {
+        "src/fastsum/__init__.py": "",
+        "src/fastsum/_sum.pyx": """\
+def total(long n):
+    cdef long i, s = 0
+    for i in range(n):
+        s += i
+    return s
+""",
+        "src/fastsum/cli.py": "from fastsum._sum import total\n\n\ndef main():\n    print(total(10))\n",
+    }),
+    "Fortran": ("45.0", {
+        "meson.build": """\
+project('waves', 'c', 'fortran')
+py = import('python').find_installation(pure: false)
+py.install_sources('waves.py')
+py.extension_module('_waves', '_waves.c', 'total.f90', install: true)
+""",
+        "total.f90": """\
+function total(n) bind(c)
+  use iso_c_binding
+  integer(c_int), value :: n
+  integer :: i
+  real(c_double) :: total
+  character(len=32) :: line
+  total = sum([(real(i, c_double), i = 0, n - 1)])
+  write (line, *) total       ! needs the library of Fortran
+end function
+""",
+        "_waves.c": """\
+#include <Python.h>
+double total(int n);
+static PyObject *py_total(PyObject *s, PyObject *a) { return PyFloat_FromDouble(total((int)PyLong_AsLong(a))); }
+static PyMethodDef methods[] = {{"total", py_total, METH_O, ""}, {0}};
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_waves", 0, -1, methods};
+PyMODINIT_FUNC PyInit__waves(void) { return PyModule_Create(&module); }
+""",
+        "waves.py": "import _waves\n\n\ndef main():\n    print(_waves.total(10))\n",
+    }),
+}  # fmt: skip
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("language", COMPILED)
+def test_a_compiled_project_of_the_page_runs(language: str, reader: Reader) -> None:
+    """The page's pyproject.toml as it is, with code that needs what it asks for."""
+    says, files = COMPILED[language]
+    (block,) = blocks("toml", page="docs/compiled.md", heading=language)
+    reader.run("rm -r app .git pyproject.toml")
+    for name, text in {**files, "pyproject.toml": block.text}.items():
+        (reader.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (reader.root / name).write_text(text)
+    reader.run("git init -q -b main")
+    commit(reader)
+    reader.run("hatch-docker build", HATCH_DOCKER_LOAD="always")
+    version = tomllib.loads(block.text)["project"]["version"]
+    image = f"{reader.container}:{version}"
+    said = reader.run(f"docker run --rm --network none {image} && docker rmi -f {image}")
+    assert said.splitlines()[0] == says
