@@ -133,18 +133,23 @@ def how_to_run(
     name = plan.references[0]
     if not daemon and receipt.pushed and not receipt.archive:
         name = f"{plan.repositories[0]}:{plan.tags[0]}"
+    lines = [shlex.join(run_command(plan, program, name, host))]
+    if not daemon and receipt.archive:
+        lines.insert(0, shlex.join([program, "load", "-i", _shown(archive)]))
+    elif not daemon and not receipt.pushed:
+        return []
+    return ["run it:", *(f"  {line}" for line in lines)]
+
+
+def run_command(plan: Plan, program: str, name: str, host: Platform, *more: str) -> list[str]:
+    """The command that runs an image by its name; `more` are further options."""
     foreign = [] if str(host) in plan.platforms else ["--platform", plan.platforms[0]]
     here = f"{DEBUG_PORT}/tcp" if plan.debug else ""  # for nobody but this machine
     options = [
         word for port in plan.config.ports
         for word in ("-p", f"127.0.0.1:{_published(port)}" if port == here else _published(port))
     ]
-    lines = [shlex.join([program, "run", "--rm", *foreign, *options, name])]
-    if not daemon and receipt.archive:
-        lines.insert(0, shlex.join([program, "load", "-i", _shown(archive)]))
-    elif not daemon and not receipt.pushed:
-        return []
-    return ["run it:", *(f"  {line}" for line in lines)]
+    return [program, "run", "--rm", *more, *foreign, *options, name]
 
 
 def _program(environ: Mapping[str, str]) -> str:

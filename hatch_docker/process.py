@@ -138,6 +138,42 @@ def run(
     return output
 
 
+Running = subprocess.Popen[bytes]
+"""A program that runs."""
+
+
+def start(command: Sequence[str], *, env: Mapping[str, str]) -> Running:
+    """Start a program that writes where we do, reads nothing, and is not ended by Ctrl-C; raises ProgramError."""
+    try:
+        process = subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL, start_new_session=True)
+    except OSError as error:
+        raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
+    _running.add(process)
+    return process
+
+
+def hand_over(command: Sequence[str], *, env: Mapping[str, str]) -> int:
+    """Run a program on our own terminal to its end; returns its status, negative for a signal's number."""
+    with subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL) as process:
+        _running.add(process)
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()  # it may have something to tidy up
+            raise
+        finally:
+            _running.discard(process)
+
+
+def leave_behind(command: Sequence[str], *, env: Mapping[str, str]) -> None:
+    """Start a program that goes on when we end, and that nobody hears of again."""
+    with contextlib.suppress(OSError):
+        subprocess.Popen(
+            list(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+
 def _listen(
     process: subprocess.Popen[bytes], secrets: Sequence[str], last: deque[str], log: Callable[[str], None] | None
 ) -> threading.Thread:

@@ -160,6 +160,23 @@ def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str
     return directory / output.splitlines()[-1]
 
 
+def selected_files(builder: BuilderInterface[Any, Any], *, sdist: bool) -> Iterator[Path]:
+    """The files that hatchling reads for a project's wheel, and with `sdist` for its sdist."""
+    builders = [_wheel_builder(builder)]
+    if sdist:
+        from hatchling.builders.sdist import SdistBuilder
+
+        builders.append(SdistBuilder(
+            builder.root, plugin_manager=builder.plugin_manager, metadata=builder.metadata, app=builder.app
+        ))  # fmt: skip
+    for one in builders:
+        yield from (Path(file.path) for file in one.recurse_included_files())
+    core = builder.metadata.core
+    version = builder.metadata.hatch.config.get("version", {})
+    named = [core.readme_path, *core.license_files, version.get("path", "")]
+    yield from (Path(builder.root, name) for name in named if name)
+
+
 def given_source(root: Path, wheel: Path) -> Source:
     """A project whose wheel is there: that very wheel, never another out of its sdist."""
 

@@ -86,6 +86,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lock": {"bases", "config", "engines", "oci", "plan", "pins_text", "project", "wheels", *HANDS},
     "builder": {"doors", "engines.eject", "members", "plan", "project", "workspace", *HANDS},
     "build_hook": {"doors", "plan", "project", *HANDS},
+    "inputs": {"backend", "builder", "plan", "project", "wheels.tree", *HANDS},
+    "watch": {"afterword", "backend", "doors", "inputs", "oci", "pipeline", "plan", "receipt", *HANDS},
     "verify": {"oci", *HANDS},
     "existing": {"engines", "oci", "plan", "receipt", "release.names", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
@@ -93,7 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "start": {"start", "backend", "bases.apt", "config", "plan", *HANDS},
     "verbs": {
         "verbs", "backend", "config", "contents", "doctor", "doors", "loading", "lock", "members", "oci", "plan",
-        "project", "prune", "publish", "release", "start", "verify", *HANDS,
+        "project", "prune", "publish", "release", "start", "verify", "watch", *HANDS,
     },
     "backend": {"bases", "builder", "doors", "engines.frame", "oci", "plan", "project", "wheels", *HANDS},
     "publisher": {"doors", "publish", *HANDS},
@@ -110,6 +112,7 @@ LIBRARIES: dict[str, set[str]] = {
     "installer": {"wheels"},
     "pysequoia": {"bases"},
     "rich": {"screen"},
+    "watchfiles": {"watch"},
     # never: each has a better answer in this house
     "pydantic": set(),
     "pydantic_core": set(),

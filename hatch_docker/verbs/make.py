@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
@@ -28,6 +28,10 @@ def add(commands: Verbs) -> None:
         made.add_argument("-q", "--quiet", action="count", default=0, help="tell less")
         if verb == "build":
             made.add_argument("--push", action="store_true", help="push it, and write no archive")
+            made.add_argument("--watch", action="store_true", help="build again whenever something changes; no push")
+            made.add_argument(
+                "--run", action="store_true", dest="running", help="with --watch: also run it, anew after each build"
+            )
         made.set_defaults(run=run, verb=verb)
 
 
@@ -41,9 +45,25 @@ def run(options: argparse.Namespace) -> None:
     root = Path(options.project).resolve()
     output = Path(options.output).resolve() if options.output else root / "dist"
     verb = options.verb
+    if verb == "build" and (options.watch or options.running):
+        _watch(options, root, output)
     if verb == "build":
         verb = "push" if options.push else "image"
     builder = open_project(root, os.environ)
     for artifact in builder.build(directory=str(output), versions=[verb]):
         if sys.stdout.isatty() and builder.app.verbosity >= 0:  # elsewhere the target has said it already
             print(artifact if verb == "push" else os.path.relpath(artifact))  # noqa: T201
+
+
+def _watch(options: argparse.Namespace, root: Path, output: Path) -> NoReturn:
+    """Build again and again; raises ConfigError for options that do not go together."""
+    from hatch_docker.errors import ConfigError
+    from hatch_docker.watch import Watched, build_command, watch
+
+    if options.push or not options.watch:
+        wrong = "--push and --watch" if options.push else "--run without --watch"
+        raise ConfigError(f"{wrong}: do not go together; what is watched is built and loaded here, and never pushed")
+    environ = {**os.environ, "HATCH_DOCKER_PUSH": "false"}
+    os.environ["HATCH_QUIET"] = "99"  # what is read here between builds, the next build tells
+    command = build_command("--output", str(output), str(root))
+    watch(Watched(root, output, command, environ), lambda line: print(line, flush=True), run=options.running)  # noqa: T201

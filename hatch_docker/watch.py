@@ -1,0 +1,229 @@
+"""`hatch-docker build --watch`: built again whenever something changes that a build reads, until Ctrl-C.
+
+Each build is a process of its own, so that it sees the project as it is, and one that fails ends nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from hatch_docker.errors import HatchDockerError
+from hatch_docker.inputs import Inputs, Look, changed
+from hatch_docker.process import Running, hand_over, leave_behind, start
+
+if TYPE_CHECKING:
+    from hatch_docker.plan import Plan
+    from hatch_docker.receipt import Receipt
+
+TICK = 1.0      # seconds after which files are looked at where nobody tells that they change
+SETTLED = 0.2   # seconds in which nothing more may change, before it is built
+SHOWN = 3       # files that a line names
+PATIENCE = "1"  # seconds that a container has to end by itself
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A project to watch: how it is built, where to, and in which environment."""
+
+    root: Path
+    output: Path
+    command: Sequence[str]
+    environ: Mapping[str, str]
+
+
+def watch(project: Watched, tell: Tell, *, run: bool = False) -> NoReturn:
+    """Build a project, wait for a change, and so on; with `run` the image also runs, each time it is another one.
+
+    Ends by SystemExit alone: Ctrl-C.
+    """
+    inputs = Inputs(project.root)
+    container = Container(project, tell) if run else None
+    written: frozenset[Path] = frozenset()
+    seen = inputs.look()
+    try:
+        while True:
+            made = _build(project, inputs, container)
+            now = inputs.look()
+            # What a build itself writes, as a version into a file, is no reason to go on for ever.
+            during, seen = changed(seen, now) & set(seen), now
+            if during and during != written:
+                written = during
+                tell(f"changed meanwhile: {_some(during, project.root)}")
+                continue
+            count = sum(bool(digest) for digest in seen.values())
+            tell(f"{'' if made else 'not built; '}watching {count} files; Ctrl-C ends")
+            differ, seen = _next(inputs, seen, container)
+            tell(f"changed: {_some(differ, project.root)}")
+    finally:
+        if container is not None:
+            container.leave()
+
+
+def _build(project: Watched, inputs: Inputs, container: Container | None) -> bool:
+    """Whether a build made an image; raises SystemExit where it was ended."""
+    status = hand_over(project.command, env=project.environ)
+    if status < 0 or status > 128:
+        raise SystemExit(128 - status if status < 0 else status)
+    if status:
+        return False
+    plans = _plans(project)
+    if plans:
+        inputs.planned(plans)
+        if container is not None:
+            container.renew(plans[0])
+    return True
+
+
+def _plans(project: Watched) -> Sequence[Plan]:
+    """The plans of a project that was just built: nothing has to be asked or made for them."""
+    from hatch_docker.backend import open_project
+    from hatch_docker.doors import hatchling_errors, open_plans
+
+    with contextlib.suppress(HatchDockerError), hatchling_errors():
+        return open_plans(open_project(project.root, project.environ), project.environ)[0]
+    return ()
+
+
+def _next(inputs: Inputs, seen: Look, container: Container | None) -> tuple[frozenset[Path], Look]:
+    """The next change, once nothing more changes: which files, and how all are now."""
+    with _ears(*inputs.directories()) as heard:
+        while True:
+            if heard() and changed(seen, now := inputs.look()):
+                before = None
+                while now != before:
+                    time.sleep(SETTLED)
+                    now, before = inputs.look(), now
+                if differ := changed(seen, now):
+                    return differ, now
+            if container is not None:
+                container.look()
+
+
+@contextlib.contextmanager
+def _ears(roots: Collection[Path], below: Collection[Path]) -> Iterator[Callable[[], bool]]:
+    """What waits a while and says whether something may have changed.
+
+    The system tells; without watchfiles, or where the system cannot (it has no more watches to give), who asks looks.
+    """
+    heard, over, deaf = threading.Event(), threading.Event(), threading.Event()
+
+    def wait() -> bool:
+        if deaf.is_set():
+            time.sleep(TICK)
+            return True
+        told = heard.wait(TICK)
+        heard.clear()
+        return told
+
+    try:
+        from watchfiles import watch as listen
+    except ImportError:
+        deaf.set()
+        yield wait
+        return
+
+    def hear(places: Collection[Path], *, recursive: bool) -> None:
+        try:
+            for _ in listen(
+                *places, watch_filter=None, recursive=recursive, stop_event=over, debounce=200, step=50,
+                raise_interrupt=False, ignore_permission_denied=True,
+            ):
+                heard.set()
+        except (OSError, RuntimeError):
+            deaf.set()
+            heard.set()
+
+    for places, recursive in ((roots, False), (below, True)):
+        if places:
+            threading.Thread(target=hear, args=(places,), kwargs={"recursive": recursive}, daemon=True).start()
+    try:
+        yield wait
+    finally:
+        over.set()
+
+
+def _some(paths: Collection[Path], root: Path) -> str:
+    names = sorted(os.path.relpath(path, root) for path in paths)
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+class Container:
+    """The container of a watched image: one at a time, its output on this terminal."""
+
+    def __init__(self, project: Watched, tell: Tell) -> None:
+        self._project = project
+        self._tell = tell
+        self._running: Running | None = None
+        self._program, self._name, self._digest = "", "", ""
+
+    def renew(self, plan: Plan) -> None:
+        """Run the image of a plan that was just built, instead of the one that runs, if it is another."""
+        from hatch_docker.afterword import run_command
+        from hatch_docker.oci.daemon import find_daemons
+        from hatch_docker.oci.model import host_platform
+
+        receipt = _receipt(plan, self._project.output)
+        daemons = find_daemons(self._project.environ)
+        if receipt is None or not daemons or not [name for name in receipt.references if "@" not in name]:
+            self._tell("not run: neither Docker nor Podman has the image")
+            return
+        if receipt.digest == self._digest and self._running is not None and self._running.poll() is None:
+            return
+        self.stop()
+        name = re.sub(r"[^A-Za-z0-9_.-]", "-", f"{plan.stem}-watch")  # a version may have a "+"
+        self._program, self._name, self._digest = daemons[0].kind, name, receipt.digest
+        self._do("rm", "--force", self._name)
+        command = run_command(plan, self._program, plan.references[0], host_platform(), "--name", self._name)
+        self._tell(shlex.join(command))
+        self._running = start(command, env=self._project.environ)
+
+    def look(self) -> None:
+        """Tell once of a container that ended by itself."""
+        if self._running is not None and (status := self._running.poll()) is not None:
+            self._tell(f"{self._name} ended with status {status}")
+            self._running = None
+
+    def stop(self) -> None:
+        """End the container that runs."""
+        if self._running is not None:
+            self._do("stop", "-t", PATIENCE, self._name)
+            self._running.wait()
+            self._running = None
+
+    def leave(self) -> None:
+        """End it without waiting: nobody is there any more who would."""
+        if self._running is not None:
+            leave_behind([self._program, "rm", "--force", self._name], env=self._project.environ)
+
+    def _do(self, *arguments: str) -> None:
+        from hatch_docker.errors import ProgramError
+        from hatch_docker.process import run
+
+        with contextlib.suppress(ProgramError):  # it was gone already
+            run([self._program, *arguments], env=self._project.environ)
+
+
+def _receipt(plan: Plan, output: Path) -> Receipt | None:
+    from hatch_docker.pipeline import outputs
+    from hatch_docker.receipt import read_receipt
+
+    with contextlib.suppress(HatchDockerError):
+        return read_receipt(outputs(plan, output)[1])
+    return None
+
+
+def build_command(*arguments: str) -> list[str]:
+    """A build as a program of its own."""
+    return [sys.executable, "-m", "hatch_docker", "build", *arguments]

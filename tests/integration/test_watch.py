@@ -1,0 +1,87 @@
+"""A real edit becomes another image in the daemon, and another container, without anybody asking."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need_docker
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+NAME = "hatch-docker-tested/watched"
+PYPROJECT = f"""
+[build-system]
+requires = ["hatchling>=1.27"]
+build-backend = "hatchling.build"
+[project]
+name = "watched"
+version = "1.0"
+requires-python = ">=3.11"
+[project.scripts]
+watched = "watched:main"
+[tool.hatch-docker]
+base = "debian:trixie"
+image = "{NAME}"
+"""
+MODULE = """
+import time
+def main():
+    while True:
+        print("it says one", flush=True)
+        time.sleep(0.2)
+"""
+
+
+def until(true: Callable[[], object], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+def test_an_edit_runs_in_a_new_container_and_an_error_ends_nothing(tmp_path: Path, cache: Path) -> None:
+    docker = need_docker()
+    project, log = tmp_path / "p", tmp_path / "log"
+    project.mkdir()
+    (project / "watched.py").write_text(MODULE)
+    (project / "pyproject.toml").write_text(PYPROJECT)
+    command = [sys.executable, "-m", "hatch_docker", "build", "--watch", "--run", str(project)]
+    environment = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "always"}
+    with log.open("wb") as stream, subprocess.Popen(
+        command, stdout=stream, stderr=stream, env=environment, start_new_session=True
+    ) as process:
+        try:
+            until(lambda: "it says one" in log.read_text(), log)
+            first = image(docker)
+            (project / "watched.py").write_text(MODULE.replace("one", "two"))
+            until(lambda: "it says two" in log.read_text(), log)
+            assert image(docker) != first
+            (project / "pyproject.toml").write_text(PYPROJECT.replace('version = "1.0"', "version ="))
+            until(lambda: "not built; watching 2 files" in log.read_text(), log)
+            (project / "pyproject.toml").write_text(PYPROJECT)
+            until(lambda: log.read_text().rstrip().rpartition("changed: ")[2].count("watching 2 files"), log)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+    assert "Traceback" not in log.read_text()
+    until(lambda: not containers(docker), log)
+    subprocess.run([docker, "rmi", f"{NAME}:1.0", f"{NAME}:latest"], capture_output=True, check=True)
+
+
+def image(docker: str) -> str:
+    command = [docker, "image", "inspect", "--format", "{{.Id}}", f"{NAME}:1.0"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def containers(docker: str) -> str:
+    command = [docker, "ps", "--all", "--quiet", "--filter", "name=watched-1.0-watch"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
