@@ -87,6 +87,8 @@ def test_no_value_becomes_an_instruction(env: dict[str, str], workdir: str, cmd:
 def test_what_a_dockerfile_cannot_say_is_refused() -> None:
     with pytest.raises(ConfigError, match="line break"):
         quoted("one\ntwo")
+    with pytest.raises(ConfigError, match=r"hold org\.example\.x = .one\\ntwo.: it has a line break"):
+        pair("org.example.x", "one\ntwo")
 
 
 def test_the_image_is_copied_together_and_runs_nothing() -> None:

@@ -79,7 +79,7 @@ class Stages:
     certificates: bool = False                # the context's certificates/ are trusted by builds with a network
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, what: str = "the value") -> str:
     """One word of an instruction that BuildKit and buildah read as exactly `text`, whatever is in it.
 
     Their lexer takes a backslash, inside of double quotes, before itself, the quote and the dollar. Raises
@@ -87,7 +87,7 @@ def quoted(text: str) -> str:
     """
     if "\n" in text or "\0" in text:
         raise ConfigError(
-            f"a Dockerfile cannot hold the value {text[:40]!r}: it has a line break; "
+            f"a Dockerfile cannot hold {what} {text[:40]!r}: it has a line break; "
             'leave it out, or let hatch-docker set it (engine = "embedded" or "buildkit" builds the image)'
         )
     return '"' + re.sub(r'(["\\$])', r"\\\1", text) + '"'
@@ -96,7 +96,7 @@ def quoted(text: str) -> str:
 def pair(name: str, value: str) -> str:
     """A name and its value, as ENV and LABEL take them; a plain name needs no quotes."""
     plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)
-    return f"{name if plain else quoted(name)}={quoted(value)}"
+    return f"{name if plain else quoted(name)}={quoted(value, f'{name} =')}"
 
 
 def words(*texts: str) -> str:

@@ -188,6 +188,23 @@ def test_no_image_in_the_builder_stage(tmp_path: Path, cache: Path) -> None:
     assert not list(outcome.directory.glob("*.oci.tar"))
 
 
+@pytest.mark.engine
+@pytest.mark.parametrize("engine", ["embedded", "buildkit"])
+def test_a_hook_that_is_always_on_makes_no_image_within_the_image_s_build(
+    engine: str, docker: str, tmp_path: Path, cache: Path, links: Path  # noqa: F811
+) -> None:
+    """The builder stage gets hatch-docker, as the hook's table asks, whose hook says there why it does nothing."""
+    project = write("c-extension", tmp_path / "p", hook=HOOK.replace("enable-by-default = false", ""))
+    module = project / "c_extension/__init__.py"
+    module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")  # no cache has seen it
+    variables = {"UV_FIND_LINKS": str(links), "HATCH_DOCKER_ENGINE": engine, "HATCH_DOCKER_BUILD_NETWORK": "false"}
+    outcome = run([*HATCHLING[:-1], "docker"], project, cache, {**variables, "HATCH_VERBOSE": "1"})
+    assert outcome.status == 0, outcome.output
+    assert "no image: this is the builder stage" in outcome.output
+    assert outcome.output.count("linux/amd64  sha256:") == 1
+    outcome.item()
+
+
 @pytest.mark.parametrize("command", [BUILD, UV_BUILD], ids=["build", "uv"])
 def test_what_an_sdist_lacks_comes_from_the_checkout(command: list[str], tmp_path: Path, cache: Path) -> None:
     """build and uv make the wheel from an unpacked sdist: lock, files and commit are the checkout's all the same."""
