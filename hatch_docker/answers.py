@@ -34,6 +34,19 @@ class Refused(RegistryError):
         self.response = response
 
 
+def unechoed(body: bytes, authorization: str) -> bytes:
+    """A complaint without the credentials it is about: some servers print the request that they do not like."""
+    import base64
+
+    scheme, _space, value = authorization.partition(" ")
+    words = [value.encode()]
+    if scheme == "Basic":
+        words += base64.b64decode(value).split(b":", 1)[1:]
+    for word in filter(None, words):
+        body = body.replace(word, b"***")
+    return body
+
+
 def expecting(statuses: Iterable[int], response: Response) -> Response:
     """The response, if its status is one of those; else raises Refused with what the peer said."""
     if response.status not in statuses:

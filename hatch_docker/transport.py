@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from hatch_docker import __version__, urls
-from hatch_docker.answers import CONNECT, Response, expecting, explain, judge
+from hatch_docker.answers import CONNECT, Response, expecting, explain, judge, unechoed
 from hatch_docker.errors import OfflineError, RegistryError
 from hatch_docker.progress import Advance, Progress, attempted, nobody
 from hatch_docker.retry import RETRYABLE, Policy, Retryable, retry_after
@@ -114,7 +114,7 @@ class Client:
         `limit` bounds the answer's body, in bytes. A streamed `body` is opened anew for each request.
         """
         with self._exchange(method, url, headers, body, body_size, redirects) as (raw, final):
-            return self._small(raw, final, limit)
+            return self._small(raw, final, limit, headers)
 
     def download(
         self, url: str, write: Callable[[bytes], object], *, size: int | None = None,
@@ -124,7 +124,7 @@ class Client:
         exchange = self._exchange("GET", url, headers, None, None, MAX_REDIRECTS)
         with self.session.room, exchange as (raw, final):
             if raw.status != 200:
-                expecting((200,), self._small(raw, final, SMALL))
+                expecting((200,), self._small(raw, final, SMALL, headers))
             bound = limit if size is None else size
             count = 0
             for chunk in self._chunks(raw, final):
@@ -138,7 +138,9 @@ class Client:
         if count > bound:
             raise RegistryError(f"the file is larger than {limit} bytes")
 
-    def _small(self, raw: urllib3.BaseHTTPResponse, url: str, limit: int) -> Response:
+    def _small(
+        self, raw: urllib3.BaseHTTPResponse, url: str, limit: int, sent: Mapping[str, str]
+    ) -> Response:
         data = bytearray()
         for chunk in self._chunks(raw, url):
             data += chunk
@@ -147,7 +149,8 @@ class Client:
             if raw.status < 400 and len(data) > limit:
                 raise RegistryError(f"the answer is larger than {limit} bytes")
         named = {name.lower(): value for name, value in raw.headers.items()}
-        response = Response(raw.status, named, bytes(data), url)
+        body = bytes(data) if raw.status < 400 else unechoed(bytes(data), sent.get("authorization", ""))
+        response = Response(raw.status, named, body, url)
         if response.status in RETRYABLE:
             raise Retryable(explain(response), after=retry_after(named))
         return response

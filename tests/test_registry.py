@@ -350,6 +350,33 @@ def test_https_unless_allowed(world: World) -> None:
         assert remote.url(Reference(host, "app", "1"), "").startswith(f"{scheme}://{host}/v2/app/")
 
 
+@pytest.mark.parametrize("scheme", ["bearer", "basic"])
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_a_complaint_that_quotes_the_credentials(scheme: str, kind: str, store: Store, tmp_path: Path) -> None:
+    """B7: what the registry says is told, without the password or token that it says it about."""
+    with FakeRegistry(password=PASSWORD, scheme=scheme) as registry:
+
+        def quote(handler: Handler) -> None:
+            sent = handler.headers.get("authorization", "")
+            if not sent:
+                handler.route()
+                return
+            said = f"no access with {sent}, in plain {PASSWORD if scheme == 'basic' else sent}"
+            if kind == "text/plain":
+                handler.reply(403, said.encode(), {"content-type": kind})
+            else:
+                handler.error(403, "DENIED", said)
+
+        world = World(login(tmp_path, registry))
+        push(world.remote, small_image(), [name(registry)])
+        for method in ("GET", "HEAD", "POST"):
+            registry.fault(method, "/v2/", quote, times=9)
+        with pytest.raises(RegistryError, match=r"403 Forbidden \(.*no access with \w+ \*\*\*, in plain"):
+            pull(world.remote, name(registry), AMD64, store)
+        with pytest.raises(RegistryError, match="403 Forbidden"):
+            push(world.remote, small_image(small_layer("x", b"x")), [name(registry)])
+
+
 def test_secrets_stay_secret(store: Store, tmp_path: Path) -> None:
     """B7: passwords and tokens are in no line and in no error, whatever goes wrong."""
     steps: list[Callable[[Remote, FakeRegistry], object]] = [

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from hatch_docker.oci.registry import Remote
 from hatch_docker.progress import silent
 from hatch_docker.transport import make_client
 from tests.conftest import need_docker
-from tests.fakes.bases import image_of
+from tests.fakes.bases import image_of, python_image
 from tests.fakes.index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.trees import need_sandbox
@@ -297,6 +298,49 @@ def test_the_password_of_a_registry(home: Path, tmp_path: Path, cache: Path) -> 
         assert told(refused, cache, start) == []
         tokens = list(registry.tokens)
         assert not any(token in outcome.output + refused.output for token in tokens)
+
+
+# A fault of each kind, on the way of the base to us and of the image to the registry.
+MISHAPS: list[tuple[str, str, Any]] = [
+    ("GET", "/token", 503), ("GET", "/token", "reset"), ("HEAD", "/manifests/", 502), ("GET", "/manifests/", "cut"),
+    ("GET", "/blobs/", "flip"), ("HEAD", "/blobs/", "close"), ("POST", "/blobs/uploads/", 500),
+    ("PUT", "/blobs/uploads/", "midway"), ("PUT", "/blobs/uploads/", "lost"), ("PUT", "/manifests/", 429),
+]  # fmt: skip
+
+
+def test_a_registry_that_misbehaves(home: Path, tmp_path: Path) -> None:
+    """B7: passwords, tokens and signed URLs stay what they are through retries, refusals and a bug's traceback."""
+    base = python_image("arm64")
+    password = mark("registry")
+    with FakeRegistry(password=password, referrers=True) as registry, FakeRegistry(address="127.0.0.2") as storage:
+        login = base64.b64encode(f"user:{password}".encode()).decode()
+        (home / ".docker").mkdir()
+        (home / ".docker/config.json").write_text(json.dumps({"auths": {registry.host: {"auth": login}}}))
+        environ = {"HOME": str(home)}
+        push(Remote(make_client(environ, silent()), environ), base, [parse_reference(f"{registry.host}/private:1")])
+        storage.repositories, registry.redirect_blobs = registry.repositories, storage.origin
+        for method, part, action in MISHAPS:
+            registry.fault(method, part, action, headers={"retry-after": "0"})
+        storage.fault("GET", "/blobs/", 503)
+        project = write_project("hello", tmp_path / "p", base=f"{registry.host}/private:1")
+        own = variables(home, HATCH_DOCKER_IMAGE=f"{registry.host}/team/app", HATCH_DOCKER_ALLOW_DIRTY="1")
+        own |= {"HATCH_DOCKER_REFRESH": "1", "HATCH_DOCKER_PLATFORMS": "linux/arm64"}
+        own_cache = tmp_path / "cache"
+        outcomes = [run_build(project, own_cache, verb="docker:push", variables=own)]
+        assert outcomes[0].status == 0, outcomes[0].output
+        assert all(fault.times == 0 for fault in registry.faults), registry.faults
+        for method, part in (("GET", "/token"), ("HEAD", "/blobs/"), ("PUT", "/manifests/")):
+            registry.tokens.clear()
+            registry.fault(method, part, 403, times=99)
+            (project / "hello.py").write_text(f"def main() -> None: print({method!r}, {part!r})\n")
+            outcomes.append(run_build(project, own_cache, verb="docker:push", variables=own))
+            assert outcomes[-1].status == 1, outcomes[-1].output
+            registry.faults.clear()
+        text = "".join(outcome.output for outcome in outcomes)
+        assert text.count("again in") >= len(MISHAPS)
+        kept = [path for place in (outcomes[0].directory, own_cache) for path in place.rglob("*") if path.is_file()]
+        told = [text.encode(), *(path.read_bytes() for path in kept)]
+        assert not any(traces(data) or b"s3cret" in data for data in told)
 
 
 def test_the_password_of_a_registry_that_is_pushed_to(home: Path, tmp_path: Path, cache: Path) -> None:
