@@ -19,7 +19,7 @@ LAST_LINES = 20
 FIRST_ERRORS = 3
 LONG = 1.0  # seconds that a stage out of a cache may take without a word
 KILLED = re.compile(r"exit (?:code:|status) 137\b|Killed signal terminated program|cannot allocate memory")
-NO_MEMORY = "; something killed it: has the builder too little memory?"
+NO_MEMORY = "; something killed it, perhaps for want of memory"
 _IMPORT = "importing cache manifest from "
 _STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTALL)
 

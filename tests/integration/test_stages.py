@@ -194,6 +194,18 @@ def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cach
     assert told == [*(f"line {number}" for number in range(12, 31)), "no luck today"]
 
 
+def test_a_step_that_is_killed_is_suspected_of_too_little_memory(
+    docker: str, tmp_path: Path, cache: Path  # noqa: F811
+) -> None:
+    """Its status is that of SIGKILL, which the kernel's own judge sends."""
+    made = project("c-extension", tmp_path / "p")
+    (made / "hatch_build.py").write_text('import os\nprint("filling", flush=True)\nos._exit(137)\n')
+    failed = run_build(made, cache, variables=BUILDKIT)
+    assert failed.status == 1
+    said = "stage build-project failed (exit status 137); something killed it, perhaps for want of memory:\nfilling\n"
+    assert failed.output.endswith(said)
+
+
 def steps(docker: str, dockerfile: Path) -> dict[str, bool]:  # noqa: F811
     """The steps of a build by `stage: instruction`, and whether BuildKit took each from its cache."""
     command = [
