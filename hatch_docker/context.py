@@ -25,7 +25,8 @@ class Context:
     `connect` gives the one HTTP client; an unchanged build never asks for it. `pins` are what registries, mirrors
     and indexes are not asked again, None where the project has no lock. `lazy` takes a layer whose digest is known
     for one that is there: a registry may have it, and who opens it gets a DamagedBlobError. `secrets` are what must not
-    be in anything that is made.
+    be in anything that is made. `used` has the SHA-256 of what wheels were made with on the
+    way: of ("deb", "gcc 4:14.2.0-1 amd64", suite) and ("pypi", name, version, filename).
     """
 
     store: Store
@@ -35,6 +36,7 @@ class Context:
     pins: Pins | None = None
     lazy: bool = False
     secrets: Secrets = field(default_factory=Secrets)
+    used: dict[tuple[str, ...], str] = field(default_factory=dict)
 
     @property
     def client(self) -> Client:

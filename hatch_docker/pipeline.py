@@ -47,7 +47,7 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
         remove_leftovers(path)
     told: set[str] = set()
     before = receipt_before(outputs(plan, directory)[1], plan) if ctx.progress.verbosity >= 0 else None
-    ctx = replace(ctx, lazy=not plan.archive and plan.load == "never")
+    ctx = replace(ctx, lazy=not plan.archive and plan.load == "never", used={})
     while True:
         try:
             receipt, daemon = _run(plan, source, engine, directory, host, ctx, timings)

@@ -31,7 +31,7 @@ def made(tmp_path: Path, table: dict[str, Any] | None = None, **facts: Any) -> t
 
 def stated(plan: Plan, built: Built, **more: Any) -> dict[str, Any]:
     """The statement about one image, found valid by the specifications' own schemas."""
-    value = provenance(plan, built.image, [built], **{"locks": {}, "documents": {}, **more})
+    value = provenance(plan, built.image, [built], **{"locks": {}, "used": {}, "documents": {}, **more})
     check(value)
     return value
 
@@ -88,6 +88,28 @@ def test_the_packages_of_a_debian_base(tmp_path: Path) -> None:
     assert found["debian:trixie"] == {"sha256": "b" * 64}
 
 
+def test_what_compiled_it(tmp_path: Path) -> None:
+    """The packages of the builder stage and the build requirements, but what is in the image as well, once."""
+    plan, built = made(tmp_path)
+    hashes = {"libc6 2.41-12 amd64": "1" * 64}
+    built = replace(built, base=replace(built.base, hashes=hashes, suite="trixie"))
+    used = {
+        ("pypi", "cffi", "2.0", "cffi-2.0-cp313-cp313-manylinux_2_17_x86_64.whl"): "2" * 64,
+        ("deb", "gcc 4:14.2.0-1 amd64", "trixie"): "3" * 64, ("deb", "libc6 2.41-12 amd64", "trixie"): "1" * 64,
+    }  # fmt: skip
+    value = stated(plan, built, used=used)
+    marked = {
+        one["uri"]: one["digest"]["sha256"] for one in value["predicate"]["buildDefinition"]["resolvedDependencies"]
+        if one.get("annotations") == {"stage": "builder"}
+    }  # fmt: skip
+    assert marked == {
+        "pkg:deb/debian/gcc@4:14.2.0-1?arch=amd64&distro=trixie": "3" * 64,
+        "pkg:pypi/cffi@2.0?file_name=cffi-2.0-cp313-cp313-manylinux_2_17_x86_64.whl": "2" * 64,
+    }
+    assert sum("/libc6@" in one.get("uri", "") for one in
+               value["predicate"]["buildDefinition"]["resolvedDependencies"]) == 1  # fmt: skip
+
+
 @pytest.mark.parametrize("dirty", [False, True])
 def test_sources_that_no_commit_has(dirty: bool, tmp_path: Path) -> None:
     """The commit and where it can be had; whether that is all, but not the names of files that nobody else knows."""
@@ -109,7 +131,7 @@ def test_an_index_has_every_image_as_subject(tmp_path: Path) -> None:
     arm = json.loads(other.image.config)
     assert arm["architecture"] == "amd64"
     index = make_index([built.image], {})
-    value = provenance(plan, index, [built, other], locks={}, documents={})
+    value = provenance(plan, index, [built, other], locks={}, used={}, documents={})
     check(value)
     assert [one["name"] for one in value["subject"]] == ["my-app", "my-app#linux/amd64"]
     assert value["subject"][0]["digest"] == {"sha256": index.digest.removeprefix("sha256:")}

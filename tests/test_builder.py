@@ -148,7 +148,7 @@ def test_the_same_contents_are_built_once(builder: Builder, tmp_path: Path, line
     """Other times, another path, the same files: the store has the wheel. Another line: it is built."""
     first = build(builder, tmp_path / "a", mtime=1)
     assert build(builder, tmp_path / "b", mtime=2) == first
-    assert sum("in the builder" in line for line in lines) == 1
+    assert sum(line.endswith("in the builder") for line in lines) == 1  # with its time behind it where it was slow
     assert build(builder, tmp_path / "c", BACKEND + "\n") != first
     assert build(planned(builder, env={"A": "b"}), tmp_path / "d") != first
 

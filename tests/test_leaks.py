@@ -99,8 +99,10 @@ def test_sources_are_asked_once_and_when_it_matters() -> None:
 
 
 def kept(root: Path) -> list[Path]:
-    """Everything in the cache but locks."""
-    return [path for path in root.rglob("*") if path.is_file() and path.parent.name != "locks"]
+    """Everything in the cache but locks, and what says that it is one."""
+    marks = ("CACHEDIR.TAG", ".gitignore")
+    files = (path for path in root.rglob("*") if path.is_file() and path.parent.name != "locks")
+    return [path for path in files if path.name not in marks]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ what `runtime.packages` adds to it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -185,7 +185,7 @@ def builder_root(
     python = DEBIAN_PYTHONS[suite]
     step = builder_step(suite, packages)
 
-    def unpacked(indexes: Sequence[Index]) -> Path:
+    def unpacked(indexes: Sequence[Index]) -> tuple[Path, Sequence[Package]]:
         (found,) = pin(archive, indexes, [step])
         key = key_of("builder root", RECIPE, _ids(found))
         version = next(package.version for package in found if package.name == f"python{python}")
@@ -198,9 +198,16 @@ def builder_root(
             with ctx.progress.task(f"unpacking {len(debs)} packages of {archive.name}"):
                 unpack_builder(debs, place, interpreter)
 
-        return ctx.store.tree("builder", key, make)
+        return ctx.store.tree("builder", key, make), found
 
-    return with_snapshot(archive, unpacked)
+    tree, found = with_snapshot(archive, unpacked)
+    note_used(found, suite, ctx)
+    return tree
+
+
+def note_used(packages: Iterable[Package], suite: str, ctx: Context) -> None:
+    """Say in the context with which packages wheels are made."""
+    ctx.used.update({("deb", one.title, suite): one.digest.removeprefix("sha256:") for one in packages})
 
 
 def _ids(packages: Sequence[Package]) -> list[list[str]]:

@@ -54,6 +54,7 @@ from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.outputs import scratch
 from hatch_docker.store import file_digest, key_of
+from hatch_docker.wheels import note_used
 from hatch_docker.wheels.install import VenvTarget, check_fits, check_made, check_owners, wheel_files
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.slim import KINDS
@@ -100,6 +101,8 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
         for part, (layer, cached) in zip(site.parts[len(system):], layers, strict=True)
     ]
     parts = site.parts[len(system):]
+    for part in parts:
+        note_used(part.job.requires if part.job else (), ctx)
     own = [WheelNote(*one["wheel"]) for one, part in zip(facts, parts, strict=True) if part.group.kind == "project"]
     tallies = [tally for one in facts for tally in one.get("left_out", {}).values()]
     return finish(plan, base, pins, made, own, source, compression, ctx, tallies)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.errors import BuildError
 from hatch_docker.plan import BuildPlan, Plan
-from hatch_docker.wheels import Pin, Target
+from hatch_docker.wheels import Pin, Target, note_used
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -56,6 +56,7 @@ def own_wheel(source: Source, target: Target, ctx: Context) -> Path:
     from hatch_docker.wheels.lock import pin_requirements
 
     pins = pin_requirements(requires, source.root, target, ctx)
+    note_used(pins, ctx)
     other = [one for one in pins if _here(one.name) != one.version]
     if source.wheel_by is None:
         raise BuildError(

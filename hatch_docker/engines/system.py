@@ -83,12 +83,13 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
     A base with apt becomes one itself, so that maintainer scripts run; any other of a known suite gets the builder
     root of the embedded engine.
     """
-    from hatch_docker.bases.debian import builder_root, builder_step
+    from hatch_docker.bases.debian import builder_root, builder_step, note_used
 
     if base.plan.kind != "debian" and has_apt(base, ctx):
         if knows_archive(base):
             step = builder_step(base.suite, packages)
             debs = Debs(step.names, find_additions(base, step, ctx))
+            note_used(debs.packages or (), base.suite, ctx)
         else:
             headers = [] if base.interpreter.path.startswith("/usr/local/") else [f"python{base.interpreter.short}-dev"]
             debs = _by_itself(base, (*COMPILER, *headers, *packages), ctx)

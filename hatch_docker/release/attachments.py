@@ -56,8 +56,9 @@ def make_documents(
     from hatch_docker.release.attest import provenance
 
     statement = provenance(
-        plan, item, built, locks=_locks(plan, source), documents={one.file: one.digest for one in sboms}
-    )
+        plan, item, built, locks=_locks(plan, source), used=ctx.used,
+        documents={one.file: one.digest for one in sboms},
+    )  # fmt: skip
     ending, media_type = PROVENANCE
     digest = _keep(statement, ctx)
     return (*sboms, Document(f"{plan.stem}.{ending}", "slsa", media_type, digest, item.digest))

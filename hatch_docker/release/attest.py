@@ -28,15 +28,17 @@ BUILD_TYPE = f"{BUILDER}#image/v1"  # what externalParameters mean: the options 
 MEDIA_TYPE = "application/vnd.in-toto+json"
 
 Resource = dict[str, Any]
+Used = tuple[str, ...]
 
 
 def provenance(
-    plan: Plan, item: Image | Index, built: Sequence[Built], *, locks: Mapping[str, str], documents: Mapping[str, str]
+    plan: Plan, item: Image | Index, built: Sequence[Built], *, locks: Mapping[str, str], used: Mapping[Used, str],
+    documents: Mapping[str, str],
 ) -> dict[str, Any]:
     """The statement about an image or index.
 
     `locks` are the digests of the files that versions came from, `documents` those of what was made beside the image,
-    by their names.
+    by their names; `used` is what wheels were made with, as the context has it.
     """
     images = item.images if isinstance(item, Index) else ()
     name = plan.image
@@ -52,7 +54,7 @@ def provenance(
                     "project": {"name": normalised(plan.name), "version": plan.version}, "options": _options(plan),
                 },
                 "internalParameters": {"secrets": list(plan.build.secrets)},
-                "resolvedDependencies": _dependencies(plan, built, locks),
+                "resolvedDependencies": _dependencies(plan, built, locks, used),
             },
             "runDetails": {
                 "builder": {"id": BUILDER, "version": {"hatch-docker": __version__}},
@@ -98,8 +100,11 @@ def _last(path: str) -> str:
     return parts[-1] if path.startswith(("/", "~", "\\")) or ".." in parts or parts[0].endswith(":") else path
 
 
-def _dependencies(plan: Plan, built: Sequence[Built], locks: Mapping[str, str]) -> list[Resource]:
-    """What went in, each with its digest: sources, locks, bases, packages of Debian, wheels and sdists.
+def _dependencies(
+    plan: Plan, built: Sequence[Built], locks: Mapping[str, str], used: Mapping[Used, str]
+) -> list[Resource]:
+    """What went in, each with its digest: sources, locks, bases, packages of Debian, wheels and sdists; and what
+    wheels were made with in the builder stage, so marked where the image does not hold it as well.
 
     Of an image that was put on another base, that image instead of the sources: they may be others by now.
     """
@@ -110,7 +115,19 @@ def _dependencies(plan: Plan, built: Sequence[Built], locks: Mapping[str, str]) 
     for one in built:
         found += [{"name": plan.image, "digest": _sha256(one.origin)}] if one.origin else []
         found += [_base(one, plan), *_debs(one), *_files(one)]
+    there = {one.get("uri") for one in found}
+    found += [{**tool, "annotations": {"stage": "builder"}} for tool in _tools(used) if tool["uri"] not in there]
     return [one for number, one in enumerate(found) if one not in found[:number]]
+
+
+def _tools(used: Mapping[Used, str]) -> Iterator[Resource]:
+    for (kind, *what), digest in sorted(used.items()):
+        if kind == "deb":
+            title, suite = what
+            yield _deb(title, suite, digest)
+        else:
+            name, version, filename = what
+            yield _file(name, version, filename, digest)
 
 
 def _source(plan: Plan) -> Iterator[Resource]:
@@ -136,16 +153,23 @@ def _base(built: Built, plan: Plan) -> Resource:
 
 def _debs(built: Built) -> Iterable[Resource]:
     for title, digest in sorted(built.base.hashes.items()):
-        name, version, architecture = title.split()
-        where = {"arch": architecture, "distro": built.base.suite}
-        uri = purl("deb", name, version, namespace="debian", qualifiers=where)
-        yield {"uri": uri, "digest": _sha256(digest)}
+        yield _deb(title, built.base.suite, digest)
+
+
+def _deb(title: str, suite: str, digest: str) -> Resource:
+    name, version, architecture = title.split()
+    where = {"arch": architecture, "distro": suite}
+    return {"uri": purl("deb", name, version, namespace="debian", qualifiers=where), "digest": _sha256(digest)}
 
 
 def _files(built: Built) -> Iterator[Resource]:
     for one in built.pins:
-        uri = purl("pypi", one.name, one.version, qualifiers={"file_name": one.filename})
-        yield {"uri": uri, "digest": {"sha256": one.sha256}}
+        yield _file(one.name, one.version, one.filename, one.sha256)
+
+
+def _file(name: str, version: str, filename: str, digest: str) -> Resource:
+    uri = purl("pypi", name, version, qualifiers={"file_name": filename})
+    return {"uri": uri, "digest": _sha256(digest)}
 
 
 def _wheels(built: Sequence[Built]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +13,8 @@ from hatch_docker.oci.model import Platform
 if TYPE_CHECKING:
     from packaging.markers import Environment, Marker
     from packaging.tags import Tag
+
+    from hatch_docker.context import Context
 
 # What the kernel of an architecture calls itself, by the name Go (and OCI) has for it.
 MACHINES = {
@@ -122,3 +124,8 @@ class Pin:
     def is_wheel(self) -> bool:
         """Whether the file is a wheel, not an sdist to build."""
         return self.filename.endswith(".whl")
+
+
+def note_used(pins: Iterable[Pin], ctx: Context) -> None:
+    """Say in the context with which build requirements a wheel was made."""
+    ctx.used.update({("pypi", one.name, one.version, one.filename): one.sha256 for one in pins})

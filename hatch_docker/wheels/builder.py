@@ -28,7 +28,7 @@ from hatch_docker.outputs import remove_tree, unfinished_tree
 from hatch_docker.plan import BuildPlan
 from hatch_docker.process import ProcessFailed
 from hatch_docker.store import file_digest, key_of
-from hatch_docker.wheels import Pin, Target
+from hatch_docker.wheels import Pin, Target, note_used
 from hatch_docker.wheels.agent import SOCKET, lent
 from hatch_docker.wheels.environment import build_environment
 from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget, check_made
@@ -187,6 +187,7 @@ def _stored(source: Sdist, builder: Builder, known: Sequence[str], pins: Sequenc
         fact = store.recall("wheel", key) or {}
         wheel = directory / str(fact.get("name", "missing"))
         if wheel.is_file() and file_digest(wheel) == fact["digest"]:
+            note_used(pins, builder.ctx)
             return wheel
         remove_tree(directory)  # damaged: made once more
     raise BuildError(f"the cache loses the wheel of {source.name}; is its disk full or failing?")
