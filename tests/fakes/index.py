@@ -65,7 +65,9 @@ def make_sdist(
 
 @dataclass
 class FakeIndex:
-    """Files by package and name. A fault is [part of the path, what, how often]; what is a status, "cut" or "flip"."""
+    """Files by package and name. A fault is [part of the path, what, how often]; what is a status, "cut", "flip",
+    "short" (consistently) or "close" (no answer).
+    """
 
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     faults: list[list[object]] = field(default_factory=list)
@@ -133,6 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
         fake = self.fake
         fake.requests.append((self.path, self.headers.get("authorization")))
         fault = self._fault()
+        if fault == "close":
+            self.close_connection = True
+            return
         if isinstance(fault, int):
             self._answer(fault, b"fault", {"retry-after": "0"})
             return
@@ -185,6 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _file(self, data: bytes, fault: object) -> None:
         if fault == "flip":
             data = bytes([data[0] ^ 1]) + data[1:]
+        if fault == "short":
+            data = data[:-100]
         self._answer(200, data, {"content-type": "application/octet-stream"}, cut=fault == "cut")
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str], *, cut: bool = False) -> None:

@@ -1,0 +1,73 @@
+"""K1, K2: what goes wrong between a package index and a whole build passes, or is told and leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.index import FakeIndex, make_wheel
+from tests.integration.builds import build, run_build
+from tests.integration.test_errors import lock
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+
+@pytest.fixture
+def index() -> Iterator[FakeIndex]:
+    with FakeIndex().serving() as serving:
+        yield serving
+
+
+def locked(index: FakeIndex, directory: Path) -> tuple[Path, str]:
+    """A project whose lock names a wheel that no cache has, by its hash; and the wheel's file name."""
+    project = write_project("hello", directory)
+    filename, data = make_wheel("gadget", "1.0", files={"gadget.py": f"WHERE = {str(directory)!r}\n".encode() * 999})
+    index.add("gadget", (filename, data))
+    lock(project, index, filename)
+    return project, filename
+
+
+@pytest.mark.parametrize("fault", [503, 429, "cut", "close", "short", "flip"])
+def test_what_passes(fault: object, index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    """K1: one bad answer is one line more, and a whole image."""
+    project, filename = locked(index, tmp_path / "p")
+    index.faults.append([filename, fault, 1])
+    outcome = build(project, cache)
+    assert len(index.paths(filename)) == 2
+    assert outcome.output.count("again in") == 1, outcome.output
+    assert "gadget 1.0" in str(outcome.receipt)
+    outcome.item()
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        (503, 75, "503 Service Unavailable; gave up after 6 tries"),
+        (429, 75, "429 Too Many Requests; gave up after 6 tries"),
+        ("short", 1, "gave up after 2 tries"),
+        ("flip", 1, "instead of sha256:"),
+        (404, 1, "404 Not Found"),
+        ("replaced", 1, "instead of sha256:"),
+    ],
+)  # fmt: skip
+def test_what_stays(fault: object, status: int, said: str, index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    """K1, K2: a file that is not to be had, or no longer what was locked: one line, no image, nothing in the cache."""
+    project, filename = locked(index, tmp_path / "p")
+    right = index.files["gadget"][filename]
+    if fault == "replaced":
+        index.files["gadget"][filename] = make_wheel("gadget", "1.0", files={"gadget.py": b"EVIL = 1\n"})[1]
+    else:
+        index.faults.append([filename, fault, 99])
+    failed = run_build(project, cache)
+    assert failed.status == status, failed.output
+    last = failed.output.splitlines()[-1]
+    assert said in last
+    assert f"gadget 1.0 ({filename})" in last
+    assert "Traceback" not in failed.output
+    assert not list((project / "dist").glob("*"))
+    index.faults.clear()
+    index.files["gadget"][filename] = right
+    build(project, cache).item()
