@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from hatch_docker.verbs import declare
 from hatch_docker.verbs.inspect import IMAGE, as_json, open_quietly
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def add(commands: Verbs) -> None:
     """Declare the command."""
-    diff = commands.add_parser("diff", help="tell what is different in one image from another")
+    diff = declare(commands, "diff", "tell what is different in one image from another")
     diff.add_argument("old", metavar="A", help=IMAGE)
     diff.add_argument("new", metavar="B", help="another, named in the same ways")
     diff.add_argument("--platform", default="", help="of images for several; default: this machine's")

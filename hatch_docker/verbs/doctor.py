@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.errors import ConfigError
+from hatch_docker.verbs import PROJECT, declare, root_of
 
 if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
@@ -20,8 +19,8 @@ TOPIC = 12  # columns
 
 def add(commands: Verbs) -> None:
     """Declare the command."""
-    doctor = commands.add_parser("doctor", help="tell whether a build can work here, and what to do")
-    doctor.add_argument("project", nargs="?", default=".", help="the project's directory, of any build backend")
+    doctor = declare(commands, "doctor", "tell whether a build can work here, and what to do")
+    doctor.add_argument("project", nargs="?", default=".", metavar="PROJECT", help=PROJECT)
     doctor.add_argument("--offline", action="store_true", help="ask no mirror, index, registry or builder")
     doctor.add_argument("--deep", action="store_true", help="read all of the cache, however long that takes")
     doctor.add_argument("--json", action="store_true", help="for programs, see docs/troubleshooting.md")
@@ -37,9 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from hatch_docker.doctor.visit import visit
     from hatch_docker.progress import plain
 
-    root = Path(options.project).resolve()
-    if not root.is_dir():
-        raise ConfigError(f"{options.project} is no directory: name the project's")
+    root = root_of(options)
     os.environ |= {"HATCH_QUIET": "9", "HATCH_VERBOSE": "0"}  # what a build would tell on its way is no finding
     found = []
     for one in visit(root, os.environ, offline=options.offline, deep=options.deep, patience=options.patience):

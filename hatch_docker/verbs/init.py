@@ -7,10 +7,10 @@ import difflib
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.verbs import PROJECT, declare, root_of
 
 if TYPE_CHECKING:
     from hatch_docker.start.proposal import Proposal
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def add(commands: Verbs) -> None:
     """Declare the command."""
-    init = commands.add_parser("init", help="write the few lines that a project needs, shown first")
-    init.add_argument("project", nargs="?", default=".", help="the project's directory, of any build backend")
+    init = declare(commands, "init", "write the few lines that a project needs, shown first")
+    init.add_argument("project", nargs="?", default=".", metavar="PROJECT", help=PROJECT)
     init.add_argument("--dry-run", action="store_true", help="show the lines, and write nothing")
     init.add_argument("-y", "--yes", action="store_true", help="write them without asking")
     init.set_defaults(run=run)
@@ -31,10 +31,7 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.progress import plain
     from hatch_docker.start.proposal import propose
 
-    root = Path(options.project)
-    if not root.is_dir():
-        raise ConfigError(f"{root} is no directory: name the project's")
-    proposal = propose(root, os.environ)
+    proposal = propose(root_of(options), os.environ)
     for line in (*_diff(proposal), *proposal.guesses, *(f"note: {note}" for note in proposal.notes)):
         print(plain(line))  # noqa: T201
     if not proposal.changed or options.dry_run or not (options.yes or _agreed(proposal)):

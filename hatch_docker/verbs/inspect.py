@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatch_docker.verbs import declare
+
 if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.verbs import Verbs
@@ -21,7 +23,7 @@ IMAGE = (
 
 def add(commands: Verbs) -> None:
     """Declare the command."""
-    inspect = commands.add_parser("inspect", help="tell what an image consists of: layers, packages, files, settings")
+    inspect = declare(commands, "inspect", "tell what an image consists of: layers, packages, files, settings")
     inspect.add_argument("image", nargs="?", default="dist", metavar="IMAGE", help=IMAGE)
     inspect.add_argument("--platform", default="", help="of an image for several; default: this machine's")
     inspect.add_argument("--json", action="store_true", help="for programs, see docs/inspect.md")

@@ -8,14 +8,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatch_docker.verbs import declare, verbosity
+
 if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
 
 
 def add(commands: Verbs) -> None:
     """Declare the command."""
-    load = commands.add_parser("load", help="load an archive that was built into Docker or Podman; builds nothing")
-    load.add_argument("archive", type=Path, nargs="?", default=Path("dist"), help="default: the only one in dist/")
+    what = "load an archive that was built into Docker or Podman; builds nothing"
+    load = declare(commands, "load", what, speaks=True)
+    load.add_argument(
+        "archive", type=Path, nargs="?", default=Path("dist"), metavar="ARCHIVE", help="default: the only one in dist/"
+    )
     load.add_argument("--into", choices=("docker", "podman"), default="", help="default: whichever answers")
     load.add_argument("--tag", action="append", default=[], metavar="NAME:TAG", help="instead of the archive's names")
     load.set_defaults(run=run)
@@ -29,7 +34,8 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.progress import megabytes, open_progress, plain
     from hatch_docker.publish import given_archive
 
-    progress = open_progress(lambda line: print(line, file=sys.stderr), 0, os.environ)  # noqa: T201
+    told = verbosity(options)
+    progress = open_progress(lambda line: print(line, file=sys.stderr), told, os.environ)  # noqa: T201
     ctx = open_context(os.environ, progress)
     loaded = load_archive(given_archive(options.archive), options.into, options.tag, host_platform(), ctx)
     sent = megabytes(loaded.sent) + " sent" if loaded.sent else "it was there"

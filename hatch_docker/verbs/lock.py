@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.doors import open_plans
 from hatch_docker.outputs import scratch
+from hatch_docker.verbs import PROJECT, declare, root_of, verbosity
 
 if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def add(commands: Verbs) -> None:
     """Declare the command."""
-    lock = commands.add_parser("lock", help="pin what builds would ask registries, mirrors and indexes for")
+    lock = declare(commands, "lock", "pin what builds would ask registries, mirrors and indexes for", speaks=True)
+    lock.add_argument("project", nargs="?", default=".", metavar="PROJECT", help=PROJECT)
     lock.add_argument("--upgrade", action="store_true", help="take the newest of everything")
     lock.add_argument("--check", action="store_true", help="only tell whether the lock does, by the exit status")
     lock.set_defaults(run=run)
@@ -28,7 +29,8 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.lock import check, lock, open_lock
     from hatch_docker.members import with_members
 
-    root = Path.cwd()
+    verbosity(options)
+    root = root_of(options)
     if options.check:
         builder = open_project(root, os.environ)
         plans, ctx = open_plans(builder, os.environ, every=True)

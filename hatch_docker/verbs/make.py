@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from hatch_docker.verbs import PROJECT, declare, root_of, verbosity
+
 if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
 
@@ -21,11 +23,9 @@ VERBS = {
 def add(commands: Verbs) -> None:
     """Declare the command."""
     for verb, what in VERBS.items():
-        made = commands.add_parser(verb, help=what)
-        made.add_argument("project", nargs="?", default=".", help="the project's directory, of any build backend")
+        made = declare(commands, verb, what, speaks=True)
+        made.add_argument("project", nargs="?", default=".", metavar="PROJECT", help=PROJECT)
         made.add_argument("-o", "--output", metavar="DIRECTORY", help="where to write; default: the project's dist")
-        made.add_argument("-v", "--verbose", action="count", default=0, help="tell every guess and its reason")
-        made.add_argument("-q", "--quiet", action="count", default=0, help="tell less")
         if verb == "build":
             made.add_argument("--push", action="store_true", help="push it, and write no archive")
             made.add_argument("--watch", action="store_true", help="build again whenever something changes; no push")
@@ -39,18 +39,15 @@ def run(options: argparse.Namespace) -> None:
     """What `hatch build -t docker:VERB` does, for a project of any build backend."""
     from hatch_docker.backend import open_project
 
-    # hatchling's own way to be told, which also reaches what it starts.
-    os.environ["HATCH_VERBOSE"] = str(options.verbose + int(os.environ.get("HATCH_VERBOSE", "0")))
-    os.environ["HATCH_QUIET"] = str(options.quiet + int(os.environ.get("HATCH_QUIET", "0")))
-    root = Path(options.project).resolve()
-    output = Path(options.output).resolve() if options.output else root / "dist"
+    verbosity(options)
+    root, given = root_of(options), Path(options.output).resolve() if options.output else None
     verb = options.verb
     if verb == "build" and (options.watch or options.running):
-        _watch(options, root, output)
+        _watch(options, root, given or root / "dist")
     if verb == "build":
         verb = "push" if options.push else "image"
     builder = open_project(root, os.environ)
-    for artifact in builder.build(directory=str(output), versions=[verb]):
+    for artifact in builder.build(directory=str(given or builder.config.directory), versions=[verb]):
         if sys.stdout.isatty() and builder.app.verbosity >= 0:  # elsewhere the target has said it already
             print(artifact if verb == "push" else os.path.relpath(artifact))  # noqa: T201
 

@@ -8,18 +8,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatch_docker.verbs import declare, verbosity
+
 if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
 
 
 def add(commands: Verbs) -> None:
     """Declare the command."""
-    push = commands.add_parser("push", help="push an archive that was built; builds nothing")
-    push.add_argument("archives", type=Path, nargs="*", metavar="archive", help="default: what was built in dist/")
+    push = declare(commands, "push", "push an archive that was built; builds nothing", speaks=True)
+    push.add_argument("archives", type=Path, nargs="*", metavar="ARCHIVE", help="default: what was built in dist/")
     push.add_argument("--registry", action="append", default=[], help="a registry or a repository; several times")
     push.add_argument("--tag", action="append", default=[], help="a tag instead of those of the build; several times")
     push.add_argument("--allow-dirty", action="store_true", help="push what no commit has, too")
-    push.add_argument("-q", "--quiet", action="store_true", help="tell nothing but the image's names by digest")
     push.set_defaults(run=run)
 
 
@@ -31,7 +32,8 @@ def run(options: argparse.Namespace) -> None:
 
     given = {"registries": ",".join(options.registry), "tags": ",".join(options.tag)}
     given |= {"allow-dirty": "1"} if options.allow_dirty else {}
-    progress = open_progress(lambda line: print(line, file=sys.stderr), -int(options.quiet), os.environ)  # noqa: T201
+    told = verbosity(options)
+    progress = open_progress(lambda line: print(line, file=sys.stderr), told, os.environ)  # noqa: T201
     ctx = open_context(os.environ, progress)
     for archive in options.archives or [Path("dist")]:
         for name in push_archives([archive], Path(), own_table(Path(), archive), given, ctx):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from hatch_docker.verbs import declare
+
 if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
 
 
 def add(commands: Verbs) -> None:
     """Declare the command."""
-    schema = commands.add_parser("schema", help="print the JSON Schema of [tool.hatch-docker]")
+    schema = declare(commands, "schema", "print the JSON Schema of [tool.hatch-docker]")
     schema.add_argument("--pyproject", action="store_true", help="of a whole pyproject.toml, for editors that want one")
     schema.set_defaults(run=run)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.verbs import declare
 
 if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
 
 def add(commands: Verbs) -> None:
     """Declare the command."""
-    verify = commands.add_parser(
-        "verify-signature", help="check who signed an image, for which repository (with cosign)"
+    verify = declare(commands, "verify-signature", "check who signed an image, for which repository (with cosign)"
     )
-    verify.add_argument("reference", help="registry/repository:tag, or by @digest")
+    verify.add_argument("reference", metavar="IMAGE", help="registry/repository:tag, or by @digest")
     verify.add_argument("--key", default="", help="the public key, as cosign takes it")
     verify.add_argument("--identity", default="", help="whom the certificate must name, without a key")
     verify.add_argument("--issuer", default="", help="who vouches for that identity: a URL")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from hatch_docker.verbs import declare
 from hatch_docker.verbs.inspect import IMAGE, as_json, open_quietly
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def add(commands: Verbs) -> None:
     """Declare the command."""
-    why = commands.add_parser("why", help="tell who asks for a package in an image, and what it costs")
+    why = declare(commands, "why", "tell who asks for a package in an image, and what it costs")
     why.add_argument("package", metavar="PACKAGE", help="of Python or of the system")
     why.add_argument("image", nargs="?", default="dist", metavar="IMAGE", help=IMAGE)
     why.add_argument("--platform", default="", help="of an image for several; default: this machine's")

@@ -72,7 +72,7 @@ def test_an_image_in_a_registry_goes_back_to_it(
     image = {"HATCH_DOCKER_IMAGE": f"{registry.host}/team/hello", "HATCH_DOCKER_TAGS": "1"}
     build(project, cache, verb="docker:push", variables=image)
     pushed(registry, (patched(base),), "python:3.13-slim")  # type: ignore[arg-type]
-    found = done(project, cache, "rebase", "--push", "-d", str(tmp_path / "out"), f"{registry.host}/team/hello:1",
+    found = done(project, cache, "rebase", "--push", "-o", str(tmp_path / "out"), f"{registry.host}/team/hello:1",
                  HATCH_DOCKER_LOAD="never")  # fmt: skip
     (archive,) = (tmp_path / "out").glob("*.oci.tar")
     digest = read_archive(archive).digest
