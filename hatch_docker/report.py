@@ -93,6 +93,10 @@ def markdown(receipt: Receipt) -> str:
         for cost in costs(platform):
             sizes = f"{megabytes(cost.unpacked)} | {megabytes(cost.stored)}"
             lines.append(f"| {cost.title} | {sizes} | {cost.state} |")
+        if platform.left_out:
+            kinds = ", ".join(f"{one.kind} {megabytes(one.size)}" for one in platform.left_out)
+            lines += ["", f"left out: {kinds}"]
+    lines += ["", *(f"- {hint}" for hint in receipt.hints)] if receipt.hints else []
     return "\n".join(lines) + "\n\n"
 
 

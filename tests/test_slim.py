@@ -7,6 +7,7 @@ import ctypes
 import io
 import struct
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,6 +203,17 @@ def test_what_is_asked_for_goes_and_what_is_to_be_kept_stays() -> None:
     assert is_stripped("a/x.so", Rules(("symbols",)))
     assert not is_stripped("a/x.so", Rules(("symbols",), (), ("a/*.so",)))
     assert not is_stripped("a/x.so", Rules(("tests",)))
+
+
+@pytest.mark.parametrize(
+    "line", ["from" + " " * 200_000, "from " + "." * 200_000, "from " + "a" * 200_000, "from a import (\n" * 20_000,
+             "import a\\\n" * 50_000, '"' + "a." * 100_000, "from a.tests" * 20_000, "'a.tests" * 20_000],
+)  # fmt: skip
+def test_a_module_that_is_made_to_be_slow_is_read_as_fast(line: str) -> None:
+    """A stranger's wheel must not hold a build up."""
+    started = time.process_time()
+    left_out({**PACKAGE, "a/c.py": f"test\n{line}", "a/tests/x.py": ""})
+    assert time.process_time() - started < 20
 
 
 def test_record_is_true_of_what_is_there(library: bytes, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import subprocess
 import sys
@@ -148,3 +149,9 @@ def test_a_wheel_that_is_not_sound_ends_the_stage(spoiled: Wheel, message: str, 
 def test_a_stage_without_a_wheel_says_so(tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     assert "no wheel in" in staged(tmp_path / "wheels", tmp_path / "work").stderr
+
+
+@pytest.mark.parametrize("name", ["stage.py", "pep517.py", "slim.py", "strip.py"])
+def test_what_runs_in_a_stage_is_read_by_python_3_9(name: str) -> None:
+    source = Path(__file__).parent.parent / "hatch_docker/wheels" / name
+    ast.parse(source.read_text(), feature_version=(3, 9))

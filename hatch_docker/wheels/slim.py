@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 KINDS = ("tests", "stubs", "headers", "symbols", "locales")
 TESTS, STUBS, HEADERS, SYMBOLS, LOCALES = KINDS
+LOOKED_AT = 1 << 20  # bytes of a module in which imports are looked for
 ALWAYS = "en"  # the language that programs fall back to
 MODULES = (".py", ".so", ".pyd")
 _HEADERS = (".h", ".hh", ".hpp", ".hxx", ".cuh", ".a", ".la", ".pxd", ".pxi", ".pyx", ".pc", ".cmake")
@@ -32,8 +33,10 @@ _LOCALES = (
     re.compile(r"(?:.*/)?(?P<language>[a-z]{2,3})(?:[_@-][^/]+)?/LC_MESSAGES/[^/]+\.(?:mo|po|pot|json|js)"),
     re.compile(r"babel/locale-data/(?P<language>[a-z]{2,3})(?:_[^/]+)?\.dat"),
 )
+# Of strangers' files: every repetition is bounded, or ends where nothing else could go on.
 _FROM = re.compile(
-    rb"^[ \t]*from[ \t]+(\.*)[ \t]*([\w.]*)[ \t]+import\b[ \t]*(\([^)]*\)|(?:\\\r?\n|[^\n;])*)", re.MULTILINE
+    rb"^[ \t]*from[ \t]{1,40}(\.{0,20})([\w.]{0,300})[ \t]{0,40}import\b[ \t]*(\([^)]{0,4000}\)|(?:\\\r?\n|[^\n;])*)",
+    re.MULTILINE,
 )
 _IMPORT = re.compile(rb"^[ \t]*import[ \t]+((?:\\\r?\n|[^\n;])*)", re.MULTILINE)
 _NAME = re.compile(rb"[A-Za-z_][\w.]*")
@@ -54,7 +57,7 @@ NONE = Rules()
 def choose(names: Iterable[str], read: Callable[[str], bytes], rules: Rules) -> dict[str, str]:
     """Which files of a wheel are left out, by their names in its archive, and the kind that each is of.
 
-    `read` gives the contents of one.
+    `read` gives the first LOOKED_AT bytes of one.
     """
     files = {path: name for name in sorted(names) if (path := _placed(name))}
     tests = _tests(files, read) if TESTS in rules.leave_out else frozenset()

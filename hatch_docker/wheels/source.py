@@ -26,7 +26,7 @@ from packaging.version import InvalidVersion, Version
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import safe_path
 from hatch_docker.wheels.given import ZIP_ERRORS
-from hatch_docker.wheels.slim import Rules, choose, count
+from hatch_docker.wheels.slim import LOOKED_AT, Rules, choose, count
 
 LIMIT = 16 << 30              # bytes that a wheel may unpack to; those of GPU libraries reach some
 METADATA_LIMIT = 16 << 20     # bytes of RECORD and the like, which are held in memory
@@ -142,7 +142,7 @@ class Source(WheelSource):
     def leave_out(self, rules: Rules) -> dict[str, list[int]]:
         """Leave out of the contents what some rules say; how many files and bytes of each kind that is."""
         tally: dict[str, list[int]] = {}
-        for path, kind in choose(self._promises, lambda path: self._member(path).read(), rules).items():
+        for path, kind in choose(self._promises, lambda path: self._member(path).start(LOOKED_AT), rules).items():
             self._left_out.add(path)
             count(tally, kind, self._members[path].file_size)
         return tally

@@ -118,7 +118,11 @@ def without(archive: zipfile.ZipFile, names: list[str], site: Site, tally: dict[
         return names
     import slim  # type: ignore[import-not-found] # beside this file
 
-    found = slim.choose(names, archive.read, slim.Rules(*site.rules))
+    def start(name: str) -> bytes:
+        with archive.open(name) as stream:
+            return stream.read(slim.LOOKED_AT)
+
+    found = slim.choose(names, start, slim.Rules(*site.rules))
     for name, kind in found.items():
         slim.count(tally, kind, archive.getinfo(name).file_size)
     return [name for name in names if name not in found]
