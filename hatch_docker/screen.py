@@ -22,7 +22,6 @@ from hatch_docker.progress import duration
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
-    from rich.table import Table
 
     from hatch_docker.progress import Task
 
@@ -30,7 +29,9 @@ DELAY = 0.3  # seconds that tasks have to be over by, to be no matter for a disp
 PER_SECOND = 10  # times that it is drawn
 WINDOW = 3.0  # seconds over which a rate is measured
 ROWS = 8  # tasks that are shown
+NARROW = 60  # columns below which there is room for titles and little else
 WIDE = 100  # columns from which there is room for bars
+WIDEST = 140  # columns of a row
 BAR = 20  # columns of one
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SHOW_CURSOR = "\x1b[?25h"
@@ -40,12 +41,13 @@ SHOW_CURSOR = "\x1b[?25h"
 class Screen:
     """The region below the lines; `write` writes a line while there is none. Safe to use from several threads.
 
-    What rich calls back must not wait for our lock, or two threads would wait for each other: `rows` takes none, and
-    nothing is printed while it is held.
+    What rich calls back must not wait for a lock of ours, or two threads would wait for each other: `rows` takes none.
+    A line is written while `_printing` is held, so that no display ends, and is drawn once more, in the midst of it.
     """
 
     write: Callable[[str], None]
     tasks: tuple[Task, ...] = ()
+    _printing: threading.Lock = field(default_factory=threading.Lock)  # taken before the other one
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _rates: dict[Task, deque[tuple[float, int]]] = field(default_factory=dict)
     _waiting: bool = False
@@ -53,14 +55,14 @@ class Screen:
 
     def line(self, text: str) -> None:
         """A line that stays, above the tasks."""
-        with self._guard:
+        with self._printing:
             live = self._live
             if live is None:
                 self.write(text)
                 return
-        from rich.text import Text
+            from rich.text import Text
 
-        live.console.print(Text(text), soft_wrap=True)
+            live.console.print(Text(text), soft_wrap=True)
 
     def open(self, task: Task) -> None:
         """A task begins."""
@@ -72,7 +74,7 @@ class Screen:
 
     def close(self, task: Task) -> None:
         """A task is over."""
-        with self._guard:
+        with self._printing, self._guard:
             self.tasks = tuple(one for one in self.tasks if one is not task)
             self._rates.pop(task, None)
             if self._live is not None and not self.tasks:
@@ -87,7 +89,7 @@ class Screen:
                 import rich.live
                 import rich.progress_bar
                 import rich.table  # noqa: F401
-        with self._guard:
+        with self._printing, self._guard:
             self._waiting = False
             if self.tasks:
                 self._live = self._start()
@@ -112,44 +114,48 @@ class Screen:
             os.write(2, (("\n" if self._live is not None else "") + SHOW_CURSOR).encode())
 
     def rows(self, console: Console) -> RenderableType:
-        """The tasks as a table, the newest below."""
+        """The tasks as a table, the newest below; of too many those that nothing is known of are left out first."""
         from rich.table import Table
 
         table = Table.grid(expand=True, padding=(0, 1))
-        table.width = max(console.width - len("^C") - 1, 1)  # a terminal echoes that behind the last row
-        wide = console.width >= WIDE
+        # A terminal echoes ^C behind the last row; and a row that is too long for an eye is no use.
+        table.width = max(min(console.width - len("^C") - 1, WIDEST), 1)
+        narrow, wide = console.width < NARROW, console.width >= WIDE
         table.add_column(width=1, style="cyan")
-        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis" if _is_unicode(console) else "crop")
         if wide:
             table.add_column(width=BAR)
         table.add_column(justify="right", no_wrap=True)
-        table.add_column(justify="right", no_wrap=True, style="dim")
+        if not narrow:
+            table.add_column(justify="right", no_wrap=True, style="dim")
         tasks = self.tasks
-        for task in tasks[-ROWS:]:
-            self._add(table, task, _spinner(console), wide=wide)
-        if len(tasks) > ROWS:
-            table.add_row("", f"and {len(tasks) - ROWS} more")
+        hidden = sorted(tasks, key=lambda task: bool(task.total))[: max(len(tasks) - ROWS, 0)]
+        for task in tasks:
+            if task not in hidden:
+                table.add_row(*self._row(task, console, narrow=narrow, wide=wide))
+        if hidden:
+            table.add_row("", f"and {len(hidden)} more")
         return table
 
-    def _add(self, table: Table, task: Task, spinner: str, *, wide: bool) -> None:
+    def _row(self, task: Task, console: Console, *, narrow: bool, wide: bool) -> list[RenderableType]:
         from rich.progress_bar import ProgressBar
 
         done, total = task.done, task.total
-        rate = self._rate(task, done)
-        cells: list[RenderableType] = [spinner, f"{'  ' * task.part}{task.title}"]
+        cells: list[RenderableType] = [_spinner(console), _shown(f"{'  ' * task.part}{task.title}", console)]
         if wide:
             cells.append(ProgressBar(total=total, completed=min(done, total), width=BAR) if total else "")
         elapsed = duration(task.seconds)
+        if narrow:
+            return [*cells, f"{100 * min(done, total) // total} %" if total else elapsed]
+        rate = self._rate(task, done)
         if task.unit:
-            cells += [f"{done} of {total} {task.unit}" if total else f"{done} {task.unit}", f"{elapsed:>11}"]
-        elif done or total:
-            rate = 0.0 if total and done >= total else rate
-            left = f"{duration((total - done) / rate)} left" if total and rate else f"{elapsed:>11}"
-            amount = f"{done / 1e6:.1f}" + (f"/{total / 1e6:.1f}" if total else "") + " MB"
-            cells += [amount, f"{rate / 1e6:5.1f} MB/s {left:>11}" if rate else left]
-        else:
-            cells += ["", elapsed]
-        table.add_row(*cells)
+            return [*cells, f"{done} of {total} {task.unit}" if total else f"{done} {task.unit}", f"{elapsed:>11}"]
+        if not (done or total):
+            return [*cells, "", elapsed]
+        rate = 0.0 if total and done >= total else rate
+        left = f"{duration((total - done) / rate)} left" if total and rate else f"{elapsed:>11}"
+        amount = f"{done / 1e6:.1f}" + (f"/{total / 1e6:.1f}" if total else "") + " MB"
+        return [*cells, amount, f"{rate / 1e6:5.1f} MB/s {left:>11}" if rate else left]
 
     def _rate(self, task: Task, done: int) -> float:
         """Bytes a second lately; 0.0 where nobody can say yet."""
@@ -163,5 +169,14 @@ class Screen:
 
 
 def _spinner(console: Console) -> str:
-    frames = SPINNER if console.encoding.startswith("utf") else "|/-\\"
+    frames = SPINNER if _is_unicode(console) else "|/-\\"
     return frames[int(time.monotonic() * PER_SECOND) % len(frames)]
+
+
+def _is_unicode(console: Console) -> bool:
+    return console.encoding.startswith("utf")
+
+
+def _shown(title: str, console: Console) -> str:
+    """A title as the terminal will have it, so that its width is known."""
+    return title if _is_unicode(console) else title.encode("ascii", "backslashreplace").decode()

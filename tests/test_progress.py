@@ -70,6 +70,39 @@ def test_a_download_is_shown_with_its_rate_and_what_is_left_of_it(columns: int) 
     assert terminal.has_cursor
 
 
+MANY = """
+    names = ["pushing to registry.example/team/with/a/long/name", "downloading 3 packages", "t\\u00e4sk \\u540d"]
+    threads = []
+    def work(name, total):
+        with progress.task(name, total) as task:
+            for _ in range(20):
+                time.sleep(0.1)
+                task.advance((total or 0) // 20)
+    for number in range(12):
+        threads.append(threading.Thread(target=work, args=(names[number % 3], 0 if number % 3 else 8_000_000)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+"""
+ASCII: dict[str, str | None] = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+
+
+@pytest.mark.parametrize(("columns", "variables"), [(20, {}), (40, {}), (80, {}), (80, ASCII), (200, {}), (200, ASCII)])
+def test_many_tasks_fit_every_terminal(columns: int, variables: dict[str, str | None]) -> None:
+    """A row a task, whatever its name: eight of them, those that move bytes first; a percentage where it is narrow."""
+    terminal = start(program(MANY), columns=columns, variables=variables)
+    screen = terminal.read(on_screen("  and 4"))
+    at = next(number for number, line in enumerate(screen) if line.startswith("  and 4"))
+    rows = screen[at - 8 : at]
+    assert sum("push" in row for row in rows) == 4
+    assert max(map(len, rows)) <= min(columns, 140)
+    if columns < 60:
+        assert all(re.search(r"\d+ %$", row) for row in rows if "push" in row)
+    assert terminal.end() == 0
+    assert terminal.has_cursor
+    assert not any("more" in line or "\\u2026" in line or "%" in line for line in terminal.lines())
+
+
 def test_lines_and_what_programs_print_appear_above_the_tasks_undamaged() -> None:
     """From several threads at once, and from libraries that print."""
     code = """
