@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.errors import HatchDockerError, ImageError, RegistryError
+from hatch_docker.bases.facts import read_facts
+from hatch_docker.errors import BaseImageError, HatchDockerError, ImageError, RegistryError
 from hatch_docker.oci.model import (
     DOCKER_MANIFEST,
     OCI_INDEX,
@@ -27,6 +28,7 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import pull, pull_index, resolve
 from hatch_docker.progress import silent
 from hatch_docker.store import Store, open_store
+from tests.fakes.bases import context
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
 from tests.fakes.measured import measured
 from tests.fakes.registry import FakeRegistry, Handler
@@ -201,10 +203,14 @@ def test_bad_configurations(
     assert world.sleeps == []
 
 
-def test_an_image_without_layers(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_an_image_without_layers(registry: FakeRegistry, world: World, store: Store, tmp_path: Path) -> None:
     """C4: it is one, as config.md has it; there is nothing in it to build on, which is told where it is a base."""
     serve(registry, config_with(rootfs={"type": "layers", "diff_ids": []}), layers=[])
-    assert pull(world.remote, name(registry), AMD64, store).layers == ()
+    empty = pull(world.remote, name(registry), AMD64, store)
+    assert empty.layers == ()
+    with pytest.raises(BaseImageError, match="team/app has no Python") as caught:
+        read_facts(empty, "team/app", context(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 def read_large(host: str, directory: str) -> None:

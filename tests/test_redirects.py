@@ -60,17 +60,31 @@ def sending_to(storage: FakeRegistry) -> Callable[[Handler], None]:
     return answer
 
 
-def test_redirected_blob_gets_no_credentials(store: Store, tmp_path: Path) -> None:
-    """B1: a blob that lives elsewhere is fetched without Authorization, and still checked."""
+@pytest.mark.parametrize("fault", ["flip", "short", "cut", "reset", "close", "lost", 503])
+def test_redirected_blob_gets_no_credentials(fault: str | int, store: Store, tmp_path: Path) -> None:
+    """B1: a blob that lives elsewhere is fetched without Authorization, and still checked; its URL is never shown."""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2") as storage:
         world = World(login(tmp_path, registry))
         storage.repositories = registry.repositories
         registry.redirect_blobs = storage.origin
-        storage.fault("GET", "/blobs/", "flip")
+        storage.fault("GET", "/blobs/", fault)
         journey(registry, world, store)
         assert storage.count("GET", "/blobs/") == 3
         assert all("authorization" not in request.headers for request in storage.requests)
-        assert "s3cret" not in "".join(world.lines)
+        assert all(f"signature={MARK}" in request.path for request in storage.requests)
+        assert len(world.lines) == 1
+
+
+@pytest.mark.parametrize("fault", ["flip", "hang", "reset", 403, 404, 500])
+def test_a_redirected_blob_that_is_not_to_be_had(fault: str | int, store: Store, tmp_path: Path) -> None:
+    """B1, B7: what is told of it is the registry's blob, not the signed URL where it should have been."""
+    with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2") as storage:
+        world = World(login(tmp_path, registry), idle=0.3)
+        push(world.remote, small_image(), [name(registry)])
+        registry.redirect_blobs = storage.origin
+        storage.fault("GET", "/blobs/", fault, times=99)
+        with pytest.raises(RegistryError, match=r"team/app: get blob sha256:\w+ \(\d+ bytes\): "):
+            pull(world.remote, name(registry), AMD64, store)
 
 
 @pytest.mark.parametrize("challenged", [False, True], ids=["", "and is asked who it is"])

@@ -309,7 +309,7 @@ MISHAPS: list[tuple[str, str, Any]] = [
 
 
 def test_a_registry_that_misbehaves(home: Path, tmp_path: Path) -> None:
-    """B7: passwords, tokens and signed URLs stay what they are through retries, refusals and a bug's traceback."""
+    """B7: passwords, tokens and signed URLs are shown in no retry, refusal or receipt, and are in no cache."""
     base = python_image("arm64")
     password = mark("registry")
     with FakeRegistry(password=password, referrers=True) as registry, FakeRegistry(address="127.0.0.2") as storage:

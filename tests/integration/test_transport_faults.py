@@ -104,6 +104,24 @@ def test_what_stays_broken_is_told_and_nothing_is_tagged(step: str, server: Serv
         assert proxy.count("PUT", "/manifests/") == (6 if step == "PUT manifest" else 0)
 
 
+@pytest.mark.parametrize("step", ["GET manifest", "GET blob", "token"])
+def test_what_stays_broken_on_the_way_back_is_told(step: str, server: Server, tmp_path: Path) -> None:
+    """A5: the same of a pull, and the cache has nothing of it."""
+    with FaultProxy(server.host, password=PASSWORD) as proxy:
+        made = image("a5 back", step)
+        push(World(login(tmp_path, proxy)).remote, made, [name(proxy, "a5/back:1")])
+        world = World(login(tmp_path, proxy))
+        proxy.fault(*STEPS[step], 500, times=999)
+        with pytest.raises(TransientError, match="500 Internal Server Error; gave up after 6 tries") as caught:
+            pull(world.remote, name(proxy, "a5/back:1"), AMD64, open_store(tmp_path / "cache")).layers[0].open()
+        told = {"GET manifest": "get manifest", "GET blob": "get blob sha256:"}.get(step, "ask")
+        assert str(caught.value).startswith(f"{proxy.host}/a5/back")
+        assert told in str(caught.value)
+        assert sum(world.sleeps) <= 45
+        kept = [path.name for path in (tmp_path / "cache/v1/blobs").iterdir()]
+        assert set(kept) <= {made.digest.removeprefix("sha256:")}
+
+
 def test_the_network_is_cut_before_a_push(server: Server, tmp_path: Path) -> None:
     """A11: nobody listens for a while; the push that is run again sends each blob once."""
     with FaultProxy(server.host) as proxy:
