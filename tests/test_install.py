@@ -152,6 +152,8 @@ BAD = {
     "a file where a directory is": (with_file("demo-1.0.data/purelib/demo"), "demo"),
     "another package's metadata": (
         Wheel(metadata="Metadata-Version: 2.1\nName: other\nVersion: 1.0\n"), "other 1.0"),
+    "a version of 5000 digits": (
+        Wheel(metadata=f"Metadata-Version: 2.1\nName: demo\nVersion: {'9' * 5000}\n"), "demo 9999"),
     "no metadata in the metadata": (Wheel(metadata="\n"), "METADATA"),
     "two packages": (with_file("other-2.0.dist-info/METADATA"), "2 .dist-info"),
 }

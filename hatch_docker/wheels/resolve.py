@@ -148,13 +148,13 @@ def _documents(path: Path, filename: str) -> dict[bytes, bytes]:
 
 def _static(document: bytes) -> Found | None:
     from packaging.metadata import parse_email
-    from packaging.version import InvalidVersion, Version
+    from packaging.version import Version
 
     raw, _unknown = parse_email(document)
     dynamic = {field.lower() for field in raw.get("dynamic", [])}
     try:
         old = Version(raw.get("metadata_version", "1.0")) < Version("2.2")
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion is one, and so are numbers of 5000 digits
         return None
     return None if old or dynamic & {"requires-dist", "provides-extra"} else _parse(document)
 

@@ -21,7 +21,7 @@ from installer.records import Hash, RecordEntry, parse_record_file
 from installer.sources import WheelContentElement, WheelSource
 from installer.utils import parse_entrypoints, parse_metadata_file
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import safe_path
@@ -186,7 +186,7 @@ class Source(WheelSource):
 
     def _check_metadata(self, name: str, version: Version) -> None:
         metadata = parse_metadata_file(self.read_dist_info("METADATA").partition("\n\n")[0])
-        with contextlib.suppress(InvalidVersion):
+        with contextlib.suppress(ValueError):  # InvalidVersion is one, and so are numbers of 5000 digits
             found = canonicalize_name(str(metadata["Name"])), Version(str(metadata["Version"]))
             if found == (name, version):
                 return
@@ -281,7 +281,7 @@ def _dist_info(members: Iterable[str], name: str, version: Version) -> str:
     if len(found) != 1:
         raise BadWheelError(f"it has {len(found)} .dist-info directories, not one")
     its_name, _, its_version = found[0].removesuffix(".dist-info").rpartition("-")
-    with contextlib.suppress(InvalidVersion):
+    with contextlib.suppress(ValueError):
         if (canonicalize_name(its_name), Version(its_version)) == (name, version):
             return found[0]
     raise BadWheelError(f"its metadata is that of another package ({found[0]})")
