@@ -5,6 +5,7 @@ The important commands are run, in integration/test_docs.py.
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 import shutil
@@ -140,8 +141,7 @@ def check_command(command: list[str]) -> None:
     elif words[1:3] == ["-m", "hatchling"]:
         check_target(arguments[arguments.index("-t") + 1])
     elif program.startswith("python") and arguments[0].endswith(".py"):
-        told = subprocess.check_output([sys.executable, arguments[0], "--help"], cwd=ROOT, text=True)
-        assert long_options(words) <= set(re.findall(r"--[\w-]+", told)), command
+        assert long_options(words) <= options_in_help(sys.executable, str(ROOT / arguments[0])), command
     elif program in ASKED or program.startswith("python"):
         check_options(words)
     else:
@@ -182,11 +182,15 @@ def check_options(words: list[str]) -> None:
     own = words[1 : 1 + next((at for at, word in enumerate(words[1:]) if _ends(word, words[0])), len(words))]
     wanted = long_options(own)
     for subcommands in (asked[1:], asked[1:2], []):
-        done = subprocess.run([program, *subcommands, "--help"], capture_output=True, text=True, check=False)
-        told = done.stdout + done.stderr
-        if wanted <= set(re.findall(r"--[\w-]+", told)):
+        if wanted <= options_in_help(program, *subcommands):
             return
     pytest.fail(f"{' '.join(words)}: no such option in its help")
+
+
+@functools.cache
+def options_in_help(*command: str) -> frozenset[str]:
+    done = subprocess.run([*command, "--help"], capture_output=True, text=True, check=False)
+    return frozenset(re.findall(r"--[\w-]+", done.stdout + done.stderr))
 
 
 def long_options(words: list[str]) -> set[str]:
