@@ -29,7 +29,7 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.auth import credential_for
 from hatch_docker.oci.validate import validate
 from hatch_docker.store import open_store
-from tests.conftest import need_docker
+from tests.conftest import need, need_docker
 from tests.integration.servers import docker_registry
 from tests.pages import DOCS, blocks
 
@@ -138,7 +138,7 @@ def reader(tmp_path: Path, cache: Path) -> Iterator[Reader]:
         try:
             yield reader
         finally:
-            subprocess.run([docker, "kill", reader.container], check=False, capture_output=True)
+            subprocess.run([docker, "rm", "--force", reader.container], check=False, capture_output=True)
             tags = [f"{reader.container}:{tag}" for tag in ("1.0", "1.1", "latest")]
             subprocess.run([docker, "rmi", "--force", *tags], check=False, capture_output=True)
             subprocess.run([docker, "volume", "rm", reader.container], check=False, capture_output=True)
@@ -156,7 +156,11 @@ def receipt(reader: Reader, version: str = "1.0") -> dict[str, Any]:
 
 def answer(reader: Reader) -> bytes:
     """What the container answers, once it has started."""
-    address = reader.run(f"docker port {reader.container} 8000").split()[0]
+    return get(reader.run(f"docker port {reader.container} 8000").split()[0])
+
+
+def get(address: str) -> bytes:
+    """What is answered at an address, once something is."""
     for _ in range(300):
         try:
             with urllib.request.urlopen(f"http://{address}/healthz", timeout=10) as response:
@@ -280,6 +284,41 @@ def test_an_image_is_signed_as_the_page_says(reader: Reader) -> None:
     commit(reader)
     said = reader.types("signing.md", "Who says so", COSIGN_PASSWORD="of-the-key")
     assert "The signatures were verified against the specified public key" in said
+
+
+@pytest.mark.long
+def test_the_pod_of_the_page_answers(reader: Reader, tmp_path: Path) -> None:
+    """By `podman kube play`, which does what kubelet does: read-only, without capabilities, as the image's user."""
+    need("catatonit")
+    podman = f"{need('podman')} --runtime runc"
+    reader.run("hatch-docker init --yes")
+    commit(reader)
+    reader.run("hatch-docker build --push")
+    (block,) = blocks("yaml", page="docs/deploy.md", heading="Kubernetes")
+    text = reader.names(block.text).replace("sha256:" + 64 * "0", receipt(reader)["digest"])
+    pod = text.partition("\n---\n")[0].replace("name: app\nspec:", f"name: {reader.container}\nspec:", 1)
+    (tmp_path / "pod.yaml").write_text(pod.replace("replicas: 2", "replicas: 1"))
+    reader.run(f"{podman} kube play --tls-verify=false --network host {tmp_path}/pod.yaml")
+    try:
+        assert get("127.0.0.1:8000") == b"h11"
+        shown = "{{.HostConfig.ReadonlyRootfs}} {{.Config.User}} {{.EffectiveCaps}}"
+        said = reader.run(f"{podman} inspect {reader.container}-pod-app --format '{shown}'")
+        assert "true 65532 []" in said
+    finally:
+        (image,) = (delivery["reference"] for delivery in receipt(reader)["deliveries"])
+        reader.run(f"{podman} kube down {tmp_path}/pod.yaml && {podman} rmi --force {image}")
+
+
+def test_a_program_that_handles_no_signal_ends_as_the_page_says(reader: Reader) -> None:
+    """Process 1 is spared SIGTERM, not SIGINT: the container ends by itself, and is not killed (status 137)."""
+    reader.run("hatch-docker init --yes")
+    reader.run("hatch-docker build", HATCH_DOCKER_LOAD="always", HATCH_DOCKER_STOP_SIGNAL="SIGINT")
+    reader.run(f"docker run --detach --name {reader.container} -p 127.0.0.1::8000 {reader.image}")
+    assert answer(reader) == b"h11"
+    reader.run(f"docker stop --time 120 {reader.container}")
+    said = reader.run(f"docker wait {reader.container} && docker logs {reader.container}")
+    assert not said.startswith("137")
+    assert "KeyboardInterrupt" in said
 
 
 @pytest.mark.long
