@@ -58,8 +58,8 @@ def requirements(*asked: str, version: str = "1.0", **fields: Any) -> tuple[str,
     return "requirements", {**PLACE, "asked": list(asked), "files": [file], **fields}
 
 
-def base(name: str = "python:3.13-slim", digest: str = "sha256:" + SHA) -> tuple[str, Entry]:
-    return "base", {"name": name, "digest": digest, "platforms": [{"digest": digest, **PLACE}]}
+def base(name: str = "python:3.13-slim", digest: str = "sha256:" + SHA, image: str = "") -> tuple[str, Entry]:
+    return "base", {"name": name, "digest": digest, "platforms": [{"digest": image or digest, **PLACE}]}
 
 
 ENTRIES = [
@@ -250,7 +250,7 @@ def test_a_locked_tag_is_not_asked_for(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         publish(registry, BOTH)
         name = f"{registry.host}/python:3.13"
-        entry = base(name, BOTH.digest)
+        entry = base(name, BOTH.digest, BOTH.images[0].digest)
         moved = index_of(python_image("amd64", "3.13.9"), python_image("arm64", "3.13.9"))
         publish(registry, moved)
         plan = BasePlan("registry", name, name)
@@ -260,6 +260,9 @@ def test_a_locked_tag_is_not_asked_for(tmp_path: Path) -> None:
         ctx = locked(context(tmp_path / "two"), asking(ctx), entry)
         assert open_base(plan, AMD64, ctx, compression=Compression()).digest == BOTH.digest
         assert not [request for request in registry.requests if "/manifests/3.13" in request.path]
+        ctx = locked(context(tmp_path / "two"), asking(ctx), base(name, BOTH.digest, image="sha256:" + SHA))
+        with pytest.raises(BaseImageError, match=f"{BOTH.images[0].digest} for linux/amd64, and sha256:{SHA} in the"):
+            open_base(plan, AMD64, ctx, compression=Compression())
 
 
 def test_a_vanished_digest_is_named_with_the_way_out(tmp_path: Path) -> None:

@@ -120,6 +120,21 @@ def base_of(plan: BasePlan, image: Image, ctx: Context, *, digest: str = "", sou
     )  # fmt: skip
 
 
+def check_pinned(image: Image, plan: BasePlan, platform: Platform, ctx: Context) -> None:
+    """Raise BaseImageError where a base is another image for a platform than the project's lock says."""
+    entry = ctx.pins.find("base", {"name": plan.name}) if ctx.pins is not None and not ctx.pins.ask else None
+    if entry is None:
+        return
+    rows = {one["platform"]: one for one in entry["platforms"]}
+    pinned = rows.get(str(platform), {}).get("digest", "nothing")
+    by_index = "digest" in entry and str(platform) not in rows  # such as of the sibling that compiles for another
+    if pinned != image.digest and not by_index:
+        raise BaseImageError(
+            f"base {plan.name} is {image.digest} for {platform}, and {pinned} in the project's lock; "
+            "put back what was there, or run `hatch-docker lock --upgrade`"
+        )
+
+
 def check_python(base: Base, requires_python: str) -> None:
     """Raise BaseImageError, naming both sides, where the base's Python is not one the project runs on."""
     from packaging.specifiers import SpecifierSet

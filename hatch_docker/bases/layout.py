@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases import Base, base_of
+from hatch_docker.bases import Base, base_of, check_pinned
 from hatch_docker.errors import BaseImageError, ImageError
-from hatch_docker.oci.model import Image, Index, Platform
+from hatch_docker.oci.model import Index, Platform
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -32,19 +32,5 @@ def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
         check_platform(image, platform, str(path))
     except ImageError as error:
         raise BaseImageError(f"base {plan.name}: {error}") from error
-    _check_pinned(image, plan, platform, ctx)
+    check_pinned(image, plan, platform, ctx)
     return base_of(plan, image, ctx)
-
-
-def _check_pinned(image: Image, plan: BasePlan, platform: Platform, ctx: Context) -> None:
-    """Raise BaseImageError where the layout holds another image than the project's lock says."""
-    entry = ctx.pins.find("base", {"name": plan.name}) if ctx.pins is not None and not ctx.pins.ask else None
-    if entry is None:
-        return
-    rows = {one["platform"]: one for one in entry["platforms"]}
-    pinned = rows.get(str(platform), {}).get("digest", "nothing")
-    if pinned != image.digest:
-        raise BaseImageError(
-            f"base {plan.name} is {image.digest} for {platform}, and {pinned} in the project's lock; "
-            "put back what was there, or run `hatch-docker lock --upgrade`"
-        )

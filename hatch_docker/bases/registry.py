@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases import Base, base_of
+from hatch_docker.bases import Base, base_of, check_pinned
 from hatch_docker.errors import BaseImageError, ImageError, RegistryError, TransientError
 from hatch_docker.oci.model import DIGEST, Platform
 from hatch_docker.store import key_of
@@ -37,6 +37,7 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
         raise BaseImageError(f"base {plan.name}: {error}") from error
     except RegistryError as error:
         raise error.saying(f"base {plan.name}: {error}; {_way_out(error, ctx)}") from error
+    check_pinned(image, plan, platform, ctx)
     for credential in remote.known.credentials.values():
         if credential is not None:
             ctx.secrets.add(f"the password of {reference.registry}", credential.password or credential.identity_token)
