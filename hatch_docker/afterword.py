@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.errors import ImageError
 from hatch_docker.plan import DEBUG_PORT
 from hatch_docker.receipt import CALLED, KINDS, PlatformReceipt, Receipt, read_receipt
+from hatch_docker.wheels.slim import NONE, Rules
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -40,8 +41,11 @@ def _time(path: Path) -> float:
     return 0.0
 
 
-def changes(before: Receipt, after: Receipt, ctx: Context) -> list[str]:
-    """What differs between two images of a project, as far as it decides what is in them; a line a kind."""
+def changes(before: Receipt, after: Receipt, ctx: Context, rules: Rules = NONE) -> list[str]:
+    """What differs between two images of a project, as far as it decides what is in them; a line a kind.
+
+    `rules` are those by which the project's own wheel is installed.
+    """
     if before.digest == after.digest:
         return ["nothing changed since the build before"]
     known = {platform.platform: platform for platform in before.platforms}
@@ -50,7 +54,7 @@ def changes(before: Receipt, after: Receipt, ctx: Context) -> list[str]:
     if before.python and before.python != after.python:
         lines.append(f"{'Python':<16}  {before.python} -> {after.python}")
     for then, now in pairs:
-        found = ((CALLED[kind], _change(kind, then, now, before, after, ctx)) for kind in KINDS)
+        found = ((CALLED[kind], _change(kind, then, now, before, after, ctx, rules)) for kind in KINDS)
         lines += [f"{title:<16}  {text}" for title, text in found if text]
     if not lines:
         first, second = (receipt.revision[:12] for receipt in (before, after))
@@ -60,7 +64,7 @@ def changes(before: Receipt, after: Receipt, ctx: Context) -> list[str]:
 
 
 def _change(
-    kind: str, then: PlatformReceipt, now: PlatformReceipt, before: Receipt, after: Receipt, ctx: Context
+    kind: str, then: PlatformReceipt, now: PlatformReceipt, before: Receipt, after: Receipt, ctx: Context, rules: Rules
 ) -> str:
     """What became of the layers of one kind; "" where they are the same."""
     was, layers = ([layer.digest for layer in one.layers if layer.kind == kind] for one in (then, now))
@@ -74,7 +78,7 @@ def _change(
         digests = [receipt.base.get("digest", "")[:19] for receipt in (before, after)]
         return text or (f"{names[1]} {' -> '.join(digests)}" if digests[0] != digests[1] else "made in another way")
     if kind == "project":
-        return "; ".join(filter(None, [text, _files(before, after, ctx)])) or "changed"
+        return "; ".join(filter(None, [text, _files(before, after, ctx, rules)])) or "changed"
     return text or ("changed" if kind == "files" else "the same packages, made in another way")
 
 
@@ -104,14 +108,14 @@ def _some(items: Sequence[str]) -> str:
     return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
 
 
-def _files(before: Receipt, after: Receipt, ctx: Context) -> str:
+def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     """Which files of the project's wheel are others, as far as the cache still knows both wheels."""
     from hatch_docker.bases import Interpreter
     from hatch_docker.engines.site import known_files
     from hatch_docker.wheels.install import VenvTarget
 
     found = [
-        known_files(VenvTarget(Interpreter("", receipt.python)), f"sha256:{receipt.wheel['sha256']}", ctx)
+        known_files(VenvTarget(Interpreter("", receipt.python)), f"sha256:{receipt.wheel['sha256']}", ctx, rules)
         for receipt in (before, after)
         if receipt.wheel
     ]
@@ -171,6 +175,8 @@ def last_lines(
 ) -> Iterator[str]:
     """What a user reads below the sizes of the image's layers."""
     if before is not None:
-        yield from changes(before, receipt, ctx)
+        from hatch_docker.engines.frame import rules_of
+
+        yield from changes(before, receipt, ctx, rules_of(plan, "project"))
     yield from (f"hint: {hint}" for hint in receipt.hints)
     yield from how_to_run(receipt, plan, archive, daemon, host, ctx.environ)

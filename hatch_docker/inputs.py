@@ -61,6 +61,7 @@ class Inputs:
             for one in plan.files:
                 yield from _walk(self.root / one.source)
         for place, whole in isolated.items():
+            yield place / ALWAYS[0]
             yield from _files_of(place, whole=whole)
 
     def _digest(self, path: Path) -> str:

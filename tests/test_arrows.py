@@ -64,7 +64,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "receipt": {"engines", "oci", "plan", "release", *HANDS},
     "report": {"receipt", "release.names", *HANDS},
     "hints": {"engines", "native.layers", "plan", *HANDS},
-    "afterword": {"bases", "engines.site", "oci.model", "plan", "receipt", "wheels.install", *HANDS},
+    "afterword": {
+        "bases", "engines.frame", "engines.site", "oci.model", "plan", "receipt", "wheels.install", "wheels.slim",
+        *HANDS,
+    },
     "pipeline": {
         "afterword", "check", "engines", "hints", "native", "oci", "plan", "project", "receipt", "release", "report",
         "workspace", *HANDS,

@@ -14,7 +14,7 @@ import pytest
 
 from hatch_docker.cli import main
 from hatch_docker.inputs import ALWAYS, Inputs, changed
-from hatch_docker.plan import FilePlan
+from hatch_docker.plan import FilePlan, MemberPlan
 from hatch_docker.watch import Watched, watch
 from tests.projects import write_project
 from tests.test_defaults import plan
@@ -45,6 +45,18 @@ def test_what_is_watched_is_what_hatchling_reads(project: Path) -> None:
     assert names(inputs) == first - {"tests/test_it.py", "README.md"}
     inputs.planned([replace(made, build=replace(made.build, isolated=True))])
     assert names(inputs) == first
+
+
+def test_members_of_the_workspace_are_watched_too(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    write_project("hello", tmp_path / "lib")
+    inputs = Inputs(project)
+    made = plan()
+    member = MemberPlan("lib", "1.0", "../lib", ("",), made.build)
+    inputs.planned([replace(made, members=(member,))])
+    assert {"../lib/hello.py", "../lib/pyproject.toml"} <= names(inputs)
+    roots, _ = inputs.directories()
+    assert roots == {project, tmp_path / "lib"}
 
 
 def test_files_and_locks_are_watched_before_they_are_there(project: Path) -> None:
