@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface, IncludedFile
 
 OUR_HOOK = "docker"  # the build hook that makes the image of a wheel: no part of how the wheel is made
-# Build hooks that only write Python text, so that their wheel needs no builder stage.
-PURE_HOOKS = frozenset({"version", "vcs"})
+PURE_HOOKS = frozenset({"version", "vcs"})  # they only write Python text: their wheel needs no builder stage
 LOCK_NAMES = ("pylock.toml", "uv.lock", "poetry.lock", "pdm.lock")
 DIST = "dist"  # where hatchling builds, unless it is told otherwise
 PINS_NAME = "hatch-docker.lock"
