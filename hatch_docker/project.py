@@ -332,10 +332,9 @@ def _first(error: BaseException) -> BaseException:
 def _locks(root: Path) -> tuple[str, ...]:
     # A link to nowhere is a lock that cannot be read, not the lack of one.
     found = [name for name in LOCK_NAMES if (root / name).is_file() or (root / name).is_symlink()]
-    for path in (root / name for name in REQUIREMENTS_NAMES):
-        if path.is_file() and "--hash=" in path.read_text(encoding="utf-8", errors="replace"):
-            found.append(path.name)
-    return tuple(found)
+    texts = (root / name for name in REQUIREMENTS_NAMES if (root / name).is_file())
+    hashed = (path.name for path in texts if "--hash=" in path.read_text(encoding="utf-8", errors="replace"))
+    return (*found, *hashed)
 
 
 def _source_date(environ: Mapping[str, str], revision: Revision | None) -> int | None:
