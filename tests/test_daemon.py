@@ -162,6 +162,14 @@ def test_daemons_are_found_where_their_programs_look(home: Path) -> None:
     assert not [found for found in find_daemons({"DOCKER_HOST": "nonsense"}) if found.kind == "docker"]
 
 
+def test_ssh_without_its_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker's library wants paramiko although it runs ssh; a login in the address is not shown."""
+    monkeypatch.setitem(sys.modules, "paramiko", None)
+    wanted = r"^Docker at ssh://host: images .* paramiko; install it"
+    with pytest.raises(DaemonError, match=wanted), open_api(Daemon("docker", "ssh://user@host")):
+        pass
+
+
 def test_an_image_that_is_there_is_left_alone(fake: type[Fake], home: Path) -> None:
     """Under all its names: nothing sent, Docker's library not asked."""
     item = image(b"one")

@@ -93,6 +93,13 @@ def reported(daemon: Daemon) -> Iterator[None]:
 @contextlib.contextmanager
 def open_client(daemon: Daemon) -> Iterator[APIClient]:
     """Docker's library for a daemon; its errors become DaemonErrors."""
+    import importlib.util
+
+    if daemon.url.startswith("ssh://") and importlib.util.find_spec("paramiko") is None:  # though ssh itself is run
+        raise DaemonError(
+            f"{daemon}: images are loaded over ssh with the package paramiko; install it beside hatch-docker, or set "
+            'load = "never"'
+        )
     from docker import APIClient
     from docker.errors import DockerException
     from docker.tls import TLSConfig

@@ -79,4 +79,5 @@ def test_a_plain_user(tmp_path: Path, elsewhere: Path) -> None:
     os.chown(cache, 65534, 65534)
     status, lines = doctor(project, cache, "--offline", python=python, variables=variables, cwd=elsewhere, **user)
     assert (status, lines["cache"][0][:2]) == (0, "ok"), lines
+    assert lines["sandbox"][0].startswith("ok namespaces can be entered by ")
     assert lines["docker"][0].startswith("-- ")
