@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -51,8 +52,11 @@ def told_faults() -> Iterator[None]:
             raise StoreError(f"cannot write to standard output: {error.strerror}") from error
         if error.errno not in FAULTS:
             raise
-        name = str(error.filename or "a file")
-        raise StoreError(f"cannot read or write {name}: {reason(error, Path(name).parent)}") from error
+        if error.filename is None:
+            places = f"temporary ones are in {tempfile.gettempdir()}, TMPDIR names another place"
+            raise StoreError(f"cannot read or write a file ({places}): {error.strerror}") from error
+        path = Path(os.fsdecode(error.filename))
+        raise StoreError(f"cannot read or write {path}: {reason(error, path.parent)}") from error
 
 
 class _Output:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +23,7 @@ from hatch_docker.progress import Progress
 from hatch_docker.retry import Policy
 from hatch_docker.store import open_store
 from hatch_docker.transport import Client
+from tests.conftest import need
 from tests.fakes.debian import FakeArchive, serving
 
 
@@ -78,6 +81,27 @@ def test_bad_signatures(fake: FakeArchive, kind: str) -> None:
         verify(bad, keys, "the InRelease")
     assert "\n" not in str(error.value)
     assert "HATCH_DOCKER_DEBIAN_MIRROR" in str(error.value)
+
+
+CHECKING = """
+import sys
+from pathlib import Path
+from hatch_docker.bases.archive import verify
+verify(Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]).read_bytes(), "the InRelease")
+"""
+
+
+def test_a_clock_that_the_library_cannot_read(fake: FakeArchive) -> None:
+    """Past 2106 OpenPGP has no times: one error of ours, whatever the library does."""
+    signed = fake.root / "signed"
+    signed.parent.mkdir(exist_ok=True)
+    signed.write_bytes(fake.sign(b"Origin: Debian\n"))
+    done = subprocess.run(
+        [need("faketime"), "2106-02-09 00:00:00", sys.executable, "-c", CHECKING, signed, fake.keyring],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "BaseImageError: the InRelease is not signed by Debian's archive keys" in done.stderr
 
 
 def test_bundled_keys() -> None:

@@ -36,6 +36,8 @@ def test_a_full_cache_names_the_ways_out(tmp_path: Path, monkeypatch: pytest.Mon
 def test_what_is_nobodys_mistake_is_one_line_and_a_bug_is_not() -> None:
     with pytest.raises(StoreError, match="cannot read or write /x/y: Input/output error"), told_faults():
         raise OSError(errno.EIO, "Input/output error", "/x/y")
+    with pytest.raises(StoreError, match=r"a file \(temporary ones are in .*TMPDIR.*: Input/output"), told_faults():
+        raise OSError(errno.EIO, "Input/output error")
     with pytest.raises(FileNotFoundError), told_faults():
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/x/y")
 

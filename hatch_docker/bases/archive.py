@@ -74,6 +74,10 @@ def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
         result = pysequoia.verify(signed, lambda _keys: certificates)
     except RuntimeError as error:  # what the library raises for every kind of bad signature
         raise _unsigned(where, str(error).partition("\n")[0].rstrip(".")) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of PyO3; such as where the clock is past 2106
+            raise
+        raise _unsigned(where, f"they cannot be checked: {error}; is this machine's clock right?") from error
     if not signed.strip().startswith(FRAME[0]) or not signed.strip().endswith(FRAME[1]):
         raise _unsigned(where, "there is more than what they signed")
     return bytes(result.bytes or b"")

@@ -113,7 +113,7 @@ def test_a_write_that_fails_anywhere(name: str, times: int, base: str, tmp_path:
         assert bench.left() == [], output
         if process.returncode:
             failed += 1
-            one_line(Outcome(process.returncode, output, project / "dist"), "cannot write", said)
+            one_line(Outcome(process.returncode, output, project / "dist"), "cannot ", said)
             assert left(project / "dist") == []
     print(f"{failed} of {times} failed")
     build(project, bench.cache)
