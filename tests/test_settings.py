@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from hatch_docker.bases import Base, Interpreter
 from hatch_docker.builder import DockerBuilder
-from hatch_docker.engines.settings import image_annotations, image_settings
+from hatch_docker.engines.settings import image_annotations, image_settings, lost_annotations
 from hatch_docker.errors import ConfigError
+from hatch_docker.oci.model import DOCKER_MANIFEST
 from hatch_docker.oci.mutate import scratch
 from hatch_docker.plan import BasePlan
 from hatch_docker.project import read_project
@@ -53,6 +55,17 @@ def test_the_user_s_win_and_an_empty_one_takes_a_key_away() -> None:
     found = annotations({"annotations": mine})
     assert (found["title"], found["x"]) == ("Mine", "")
     assert not {"created", "base.name"} & set(found)
+
+
+def test_what_a_docker_manifest_cannot_say_is_told() -> None:
+    """Only of what the user set himself: labels say the rest."""
+    table = {"annotations": {"x": "1", PREFIX + "title": "Mine"}, "labels": {"x": "2"}}
+    docker = base()
+    descriptor = replace(docker.image.descriptor, media_type=DOCKER_MANIFEST)
+    docker = replace(docker, image=replace(docker.image, descriptor=descriptor))
+    assert lost_annotations(plan(table), base()) == []
+    assert lost_annotations(plan(), docker) == []
+    assert sorted(lost_annotations(plan(table), docker)) == [PREFIX + "title", "x"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base, base_tree, check_python, open_base
 from hatch_docker.engines import Built, LayerNote, LeftOut, WheelNote
-from hatch_docker.engines.settings import created_time, image_annotations, image_settings
+from hatch_docker.engines.settings import created_time, image_annotations, image_settings, lost_annotations
 from hatch_docker.errors import BaseImageError, ConfigError, WheelError
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import History, Layer, Platform
@@ -66,6 +66,11 @@ def finish(
 
         layer, cached = make_files(plan.files, source.root, base, compression, ctx)
         made.append((layer, LayerNote("files", tuple(item.target for item in plan.files), cached)))
+    if lost := lost_annotations(plan, base):
+        ctx.progress.warn(
+            f"base {base.name} has Docker's media types, which know no annotations: not set are {', '.join(lost)}; "
+            "take a base with OCI's, or labels"
+        )
     created = created_time(plan, base, pins)
     image = build_image(
         base.image,

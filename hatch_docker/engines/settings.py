@@ -8,6 +8,7 @@ from datetime import datetime
 
 from hatch_docker.bases import Base
 from hatch_docker.errors import ConfigError
+from hatch_docker.oci.model import DOCKER_MANIFEST
 from hatch_docker.oci.mutate import Settings
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan import HealthCheck, Plan
@@ -41,6 +42,14 @@ def image_settings(plan: Plan, base: Base, created: int) -> Settings:
 def image_annotations(plan: Plan, base: Base, created: int) -> dict[str, str]:
     """The annotations of the manifest (annotations.md); the user's win."""
     return merged(foundations(base, created), plan.config.annotations)
+
+
+def lost_annotations(plan: Plan, base: Base) -> list[str]:
+    """The keys of the user's own annotations that the manifest cannot have: Docker's media types know none."""
+    if base.image.descriptor.media_type != DOCKER_MANIFEST:
+        return []
+    labels = plan.config.labels  # which say the same of the metadata
+    return [key for key, value in plan.config.annotations.items() if labels.get(key) != value]
 
 
 def foundations(base: Base, created: int) -> dict[str, str]:
