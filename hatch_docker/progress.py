@@ -35,7 +35,15 @@ def plain(text: str) -> str:
 
 def megabytes(size: int) -> str:
     """A number of bytes for people, in powers of ten."""
+    if size < 1000:
+        return f"{size} byte{'' if size == 1 else 's'}"
     return f"{size / 1e6:.2f} MB" if size >= 1_000_000 else f"{size / 1e3:.2f} kB"
+
+
+def share(part: int, whole: int) -> str:
+    """A part of a whole in per cent; what is there is never nothing: "<0.1 %"."""
+    percent = 100 * part / whole if whole else 0.0
+    return "<0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
 
 
 def duration(seconds: float) -> str:

@@ -12,7 +12,7 @@ from hatch_docker.engines import Built, LeftOut
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.plan import Plan
-from hatch_docker.progress import megabytes
+from hatch_docker.progress import megabytes, share
 from hatch_docker.release.attachments import Document
 from hatch_docker.release.deliver import Delivery
 
@@ -227,9 +227,9 @@ def summary(receipt: Receipt, *, short: bool = False) -> list[str]:
     for platform in receipt.platforms:
         lines.append(f"{platform.platform}  {platform.digest[:19] if short else platform.digest}")
         for cost in costs(platform):
-            share = 100 * cost.unpacked / platform.unpacked_size if platform.unpacked_size else 0
+            part = share(cost.unpacked, platform.unpacked_size)
             unpacked, stored = (f"{megabytes(size):>10}" for size in (cost.unpacked, cost.stored))
-            lines.append(f"  {cost.title:<16}{unpacked}  {share:5.1f} %   {stored} compressed   {cost.state}".rstrip())
+            lines.append(f"  {cost.title:<16}{unpacked}  {part:>7}   {stored} compressed   {cost.state}".rstrip())
         lines += [f"  {line}" for line in left_out_lines(platform.left_out)]
     return lines
 

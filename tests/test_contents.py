@@ -229,7 +229,7 @@ def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = told(capsys, str(path)).splitlines()
     assert lines[0] == f"{NAME}:1.0  linux/amd64  2024-01-01T00:00:00Z"
     assert lines[1] == image.digest
-    assert lines[3].endswith("compressed), 0.00 kB of it yours")
+    assert lines[3].endswith("compressed), 0 bytes of it yours")
     assert "runs      serve 'a b'" in lines
     assert "env       'A=b c'" in lines
     assert "ports     80/tcp" in lines
@@ -378,7 +378,7 @@ def test_docker_built_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         text = told(capsys, f"docker:{name}")
         assert "runs      /app/app.py" in text
         assert "150.00 kB" not in text
-        assert "0.15 kB of it yours" in text
+        assert "150 bytes of it yours" in text
         assert "COPY app.py /app/" in text
         assert told(capsys, f"docker-daemon:{name}") == text
         saved = tmp_path / "saved.tar"

@@ -237,6 +237,7 @@ def test_a_telephone(browser: webdriver.Chrome, tmp_path: Path) -> None:
     """360 pixels wide: nothing is cut off, nothing has to be scrolled sideways."""
     page = Page(browser, written(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}}), width=360)
     assert page.js("document.documentElement.scrollWidth") == 360
+    assert page.js("[...document.querySelectorAll('.headline strong')].every(e => e.getClientRects().length === 1)")
     assert page.js("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth + 1)")
     tiles = page.tiles()
     assert len(tiles) == 3
@@ -330,6 +331,15 @@ def test_the_build_is_told_by_its_receipt(tmp_path: Path) -> None:
     text = written(example(), tmp_path).read_text()
     assert "had to be made" not in text
     assert "this build" not in text
+
+
+def test_every_step_of_a_build_has_words() -> None:
+    """What the pipeline times, the page names."""
+    from hatch_docker.contents.page.tables import _STEPS
+
+    timed = set(re.findall(r'_timed\(timings, "(\w+)"\)', (ROOT / "hatch_docker/pipeline.py").read_text("utf-8")))
+    assert len(timed) > 5
+    assert timed == set(_STEPS)
 
 
 def test_very_many_files_are_a_page() -> None:

@@ -252,7 +252,7 @@ def test_what_failed_before_it_was_tried_again_does_not_count() -> None:
 
         Policy(sleep=lambda _seconds: None).run("GET x", attempt, progress)
         assert task.done == 10
-    assert told[0] == "moving (0.01 kB)"
+    assert told[0] == "moving (10 bytes)"
     assert told[1].startswith("GET x: it broke; again in ")
 
 

@@ -98,7 +98,7 @@ def test_chains_start_at_the_project(contents: Contents) -> None:
     sizes = {one.name: one.size for one in contents.packages}
     total = sizes["leaf"] + sizes["deep-one"]
     assert lines[3] == (
-        f"it costs {megabytes(sizes['leaf'])}, and {megabytes(total)} with what is there for its sake only:"
+        f"it costs {megabytes(sizes['leaf'])}; with what is there for its sake only, {megabytes(total)}:"
     )
     assert lines[4].endswith("  deep-one 1")
     assert answer(contents, "fast")[1] == "  my_app 1 -> web 2 [speed]  asks for  fast; extra == 'speed'"
@@ -124,8 +124,8 @@ def test_what_nobody_else_needs_goes_with_it(contents: Contents) -> None:
 
 def test_debian_by_depends(contents: Contents) -> None:
     """Alternatives and what packages provide; circles have an end; what nobody asks for, somebody wanted."""
-    assert answer(contents, "libx")[1] == "  python-min 3 -> zlib 1  asks for  it"
-    assert answer(contents, "gcc-base")[1] == "  python-min 3 -> libc6 2 -> libgcc-s1 14  asks for  it"
+    assert answer(contents, "libx")[1] == "  python-min 3 -> zlib 1 asks for it"
+    assert answer(contents, "gcc-base")[1] == "  python-min 3 -> libc6 2 -> libgcc-s1 14 asks for it"
     assert answer(contents, "python-min")[1] == "nobody in the image asks for it: whoever made the image did"
     assert answer(contents, "loose")[1] == "nobody in the image asks for it: whoever made the image did"
     (zlib,) = why(contents, "zlib")
@@ -199,7 +199,7 @@ def test_a_difference_is_told_by_what_it_weighs(two: tuple[str, str], capsys: py
     assert {"~ user 1 -> 2", "~ env B 2 -> 3", "- label x 1", "+ label y 1", "~ cmd '' -> a b"} <= {*lines}
     assert "~ /srv/mode  mode 0644 -> mode 0755" in "\n".join(lines)
     assert "~ /srv/owner  owner 0:0 -> owner 5:0" in "\n".join(lines)
-    assert any(line.endswith(f"+0.01 kB  ~ /{SITE}/app.py") for line in lines)
+    assert any(line.endswith(f"+10 bytes  ~ /{SITE}/app.py") for line in lines)
     assert any(line.endswith("~ /srv/link") for line in lines)
     assert not any("/srv/same" in line or "more.py" in line for line in lines)
     assert any(line.endswith("of the packages above (--files)") for line in lines)

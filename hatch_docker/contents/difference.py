@@ -168,7 +168,7 @@ def _sizes(title: str, old: int, new: int) -> str:
 
 
 def _signed(size: int) -> str:
-    return f"{'-' if size < 0 else '+'}{megabytes(abs(size))}"
+    return f"{'-' if size < 0 else '+'}{megabytes(abs(size))}" if size else "same size"
 
 
 def _versions(change: Change) -> str:

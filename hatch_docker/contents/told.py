@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hatch_docker.contents import TITLES, Contents, Package
 from hatch_docker.contents.subject import Subject
 from hatch_docker.oci.model import LAYER_TYPES
-from hatch_docker.progress import megabytes
+from hatch_docker.progress import megabytes, share
 from hatch_docker.release.names import PREFIX
 
 SHOWN = 20            # packages, files and paths that are told unless all are asked for
@@ -88,17 +88,16 @@ def _layers(contents: Contents) -> Iterator[str]:
     stored = compressed(contents)
     yield f"{'layers':<10}{'unpacked':>26}{'share':>9}" + (f"{'compressed':>13}" if stored else "")
     for number, layer in enumerate(contents.layers, 1):
-        share = 100 * layer.unpacked / contents.unpacked if contents.unpacked else 0
         packed = f"{megabytes(layer.stored):>13}" if stored else ""
         gone = f" ({megabytes(layer.removed)} of it removed again)" if layer.removed else ""
         title = TITLES[layer.kind]
-        row = f"{number:>3}  {title:<20}{megabytes(layer.unpacked):>11}{share:>7.1f} %{packed}  "
-        yield f"{row}{_cut(layer.title, WIDTH)}{gone}".rstrip()
+        size, percent = megabytes(layer.unpacked), share(layer.unpacked, contents.unpacked)
+        yield f"{number:>3}  {title:<20}{size:>11}{percent:>9}{packed}  {_cut(layer.title, WIDTH)}{gone}".rstrip()
     if not contents.ours:
         yield ""
         yield "what it is, by its files"
         for part in contents.parts:
-            yield f"     {TITLES[part.kind]:<20}{megabytes(part.size):>11}{100 * part.size / contents.unpacked:>7.1f} %"
+            yield f"     {TITLES[part.kind]:<20}{megabytes(part.size):>11}{share(part.size, contents.unpacked):>9}"
 
 
 def by_size(packages: Iterable[Package]) -> list[Package]:

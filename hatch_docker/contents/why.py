@@ -113,7 +113,7 @@ def _chain(contents: Contents, chain: Sequence[tuple[int, Need]]) -> str:
         extra = f" [{need.extra}]" if need.extra else ""
         steps.append(f"{contents.packages[number].title}{extra}")
     line = chain[-1][1].line
-    return f"{' -> '.join(steps)}  asks for  {line or 'it'}"
+    return f"{' -> '.join(steps)}  asks for  {line}" if line else f"{' -> '.join(steps)} asks for it"
 
 
 def _cost(contents: Contents, one: Why, *, every: bool) -> Iterator[str]:
@@ -122,7 +122,7 @@ def _cost(contents: Contents, one: Why, *, every: bool) -> Iterator[str]:
         yield f"it costs {megabytes(it.size)}; nothing else is there for its sake"
         return
     total = it.size + sum(contents.packages[number].size for number in one.exclusive)
-    yield f"it costs {megabytes(it.size)}, and {megabytes(total)} with what is there for its sake only:"
+    yield f"it costs {megabytes(it.size)}; with what is there for its sake only, {megabytes(total)}:"
     found = by_size(contents.packages[number] for number in one.exclusive)
     for other in found if every else found[:SHOWN]:
         yield f"{megabytes(other.size):>14}  {other.title}"

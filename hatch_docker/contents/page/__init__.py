@@ -16,6 +16,7 @@ from hatch_docker.contents.page.tables import (
     files_table,
     kinds_bar,
     layers_table,
+    left_out_note,
     packages_table,
     settings_list,
     short,
@@ -39,7 +40,8 @@ def page(subject: Subject, receipt: Receipt | None = None) -> bytes:
     values = {
         "title": escape(plain(f"{subject.name}: {short(contents.unpacked)}, {short(contents.yours)} of it yours")),
         "name": escape(plain(subject.name)), "unpacked": short(contents.unpacked), "yours": short(contents.yours),
-        "facts": _facts(subject), "kinds": kinds_bar(contents), "layers": layers_table(contents, receipt),
+        "facts": _facts(subject), "kinds": kinds_bar(contents),
+        "layers": layers_table(contents, receipt) + left_out_note(subject.left_out),
         "timeline": timeline_table(receipt), "packages": packages_table(contents), "files": files_table(contents),
         "settings": settings_list(contents), "data": _data(subject.name, contents),
         "style": style, "script": script, "style-hash": _source(style), "script-hash": _source(script),
@@ -67,7 +69,7 @@ def _facts(subject: Subject) -> str:
     stored = f"{short(contents.stored)} compressed" if compressed(contents) else ""
     system = ", ".join(filter(None, [contents.system, contents.python and f"Python {contents.python}"]))
     created = str(image.config_json.get("created") or "")[:10]
-    words = [escape(plain(word)) for word in (stored, str(image.platform), created, system) if word]
+    words = [f"<span>{escape(plain(word))}</span>" for word in (stored, str(image.platform), created, system) if word]
     return f"{' · '.join(words)}<br><code>{image.digest}</code>"
 
 

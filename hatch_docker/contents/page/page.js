@@ -32,6 +32,7 @@
 
   function share(part, whole) {
     const percent = whole ? 100 * part / whole : 0;
+    if (part && percent < 0.05) return "<0.1 %";
     return `${percent >= 10 ? percent.toFixed(0) : percent.toFixed(1)} %`;
   }
 

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.contents import TITLES, Contents
 from hatch_docker.contents.told import TYPES, by_size, compressed
-from hatch_docker.progress import plain
+from hatch_docker.progress import plain, share
+from hatch_docker.receipt import left_out_lines
 
 if TYPE_CHECKING:
+    from hatch_docker.engines import LeftOut
     from hatch_docker.receipt import Receipt
 
 FILES = 50          # rows of the largest files
 PATHS = 20          # paths of a list, before it is folded
 _STEPS = {
-    "build": "make the layers", "check": "run the check", "documents": "write SBOM and provenance",
+    "build": "make the layers", "libraries": "look for shared libraries", "check": "run the check",
+    "documents": "write SBOM and provenance",
     "archive": "write the archive", "load": "load it into the daemon", "push": "push it",
 }  # fmt: skip
 
@@ -84,7 +87,7 @@ def kinds_bar(contents: Contents) -> str:
         at += width * scale
     items = [
         f'<li class="k-{part.kind}">{TITLES[part.kind]} <b>{short(part.size)}</b> '
-        f"<span>{_share(part.size, whole):.1f} %</span></li>"
+        f"<span>{text(share(part.size, whole))}</span></li>"
         for part in contents.parts
     ]
     return (
@@ -113,6 +116,12 @@ def layers_table(contents: Contents, receipt: Receipt | None) -> str:
         cells += [f"<td>{states[layer.digest]}</td>"] if states else []
         rows.append(_row(cells))
     return _table("layers", heads, rows)
+
+
+def left_out_note(left_out: Sequence[LeftOut]) -> str:
+    """What is not in the image of what its wheels have, where something was left out."""
+    lines = "<br>".join(text(" ".join(line.split())) for line in left_out_lines(left_out))
+    return f'<p class="dim">{lines}</p>' if lines else ""
 
 
 def _states(contents: Contents, receipt: Receipt | None) -> dict[str, str]:
