@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ if not Path(__file__).parent.parent.joinpath("docs").is_dir():
 from hatch_docker.backend import open_project
 from hatch_docker.builder import DockerBuilder
 from hatch_docker.cli import _parser
+from hatch_docker.config import load_config
 from hatch_docker.config_environ import OTHER_VARIABLES
 from hatch_docker.config_options import all_options
 from hatch_docker.doors import open_plans
@@ -259,6 +261,22 @@ def test_variables_are_known(page: Path) -> None:
     known = {option.variable for option in all_options()} | set(OTHER_VARIABLES)
     named = set(re.findall(r"\bHATCH_DOCKER_[A-Z_]*[A-Z]\b", page.read_text("utf-8")))
     assert not named - known
+
+
+@pytest.mark.parametrize("block", blocks("console", "sh", "yaml"), ids=shown)
+def test_variables_hold_what_their_options_take(block: Block) -> None:
+    """What a page gives a variable is read; what a pipeline or a shell fills in is not known here."""
+    for name, value in given_variables(block):
+        if name not in OTHER_VARIABLES and "$" not in value:
+            load_config({}, {name: value}, None)
+
+
+def given_variables(block: Block) -> list[tuple[str, str]]:
+    if block.language == "yaml":
+        return [(name, str(value)) for name, value in re.findall(r"(HATCH_DOCKER_\w+): ([^\s,}]+)", block.text)]
+    words = (word for line in block.script().splitlines() for word in shlex.split(line, comments=True))
+    return [(name, value) for name, found, value in (word.partition("=") for word in words)
+            if found and re.fullmatch(r"HATCH_DOCKER_\w+", name)]  # fmt: skip
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
