@@ -143,7 +143,10 @@ class Screen:
         done, total = task.done, task.total
         cells: list[RenderableType] = [_spinner(console), _shown(f"{'  ' * task.part}{task.title}", console)]
         if wide:
-            cells.append(ProgressBar(total=total, completed=min(done, total), width=BAR) if total else "")
+            # In the terminal's own colours, which suit its background.
+            cells.append(ProgressBar(
+                total, min(done, total), BAR, style="dim", complete_style="cyan", finished_style="cyan"
+            ) if total else "")
         elapsed = duration(task.seconds)
         if narrow:
             return [*cells, f"{100 * min(done, total) // total} %" if total else elapsed]

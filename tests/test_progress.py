@@ -87,6 +87,14 @@ MANY = """
 ASCII: dict[str, str | None] = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
 
 
+def test_colours_are_the_terminals_own() -> None:
+    """Those that a theme gives their looks, on light and on dark: no colour is spelt out."""
+    terminal = start(program(DOWNLOAD), columns=120, variables={"COLORTERM": "truecolor"})
+    assert terminal.end() == 0
+    orders = {order for orders in re.findall(rb"\x1b\[([\d;]*)m", terminal.raw) for order in orders.split(b";")}
+    assert {b"2", b"36"} <= orders <= {b"", b"0", b"2", b"36"}
+
+
 @pytest.mark.parametrize(("columns", "variables"), [(20, {}), (40, {}), (80, {}), (80, ASCII), (200, {}), (200, ASCII)])
 def test_many_tasks_fit_every_terminal(columns: int, variables: dict[str, str | None]) -> None:
     """A row a task, whatever its name: eight of them, those that move bytes first; a percentage where it is narrow."""
