@@ -44,7 +44,8 @@ def read_revision(
     `outputs` are paths below `root` that builds write to, which make no tree dirty. Where there is a repository that
     git does not read, or no git, the user hears of it from `warn`: the image then does not say what it was made of.
     """
-    if not any((parent / ".git").exists() for parent in (root, *root.parents)):
+    top = next((parent for parent in (root, *root.parents) if (parent / ".git").exists()), None)
+    if top is None:
         return None
     from hatch_docker.process import run
 
@@ -55,9 +56,9 @@ def read_revision(
     try:
         commit, time, names = run([*git, *head]).split("\n")[:3]
         branch = _HEAD.search(names)
-        return Revision(
-            commit, branch[1] if branch else _pipeline_branch(environ), int(time), _dirty(run([*git, *status]))
-        )
+        # git tells paths from the top of the repository.
+        dirty = (path.removeprefix(f"{root.relative_to(top)}/") for path in _dirty(run([*git, *status])))
+        return Revision(commit, branch[1] if branch else _pipeline_branch(environ), int(time), tuple(dirty))
     except (HatchDockerError, ValueError) as error:
         if not _unborn(git):
             told = re.search(r"^(?:fatal|error): .*", str(error), re.MULTILINE)
@@ -80,7 +81,7 @@ def _unborn(git: Sequence[str]) -> bool:
     return False
 
 
-def _dirty(status: str) -> tuple[str, ...]:
+def _dirty(status: str) -> list[str]:
     """The paths in what `git status --porcelain -z` prints; a renamed file is followed by its former name."""
     fields = iter(status.split("\0"))
     paths = []
@@ -89,7 +90,7 @@ def _dirty(status: str) -> tuple[str, ...]:
             paths.append(field[3:])
             if "R" in field[:2] or "C" in field[:2]:
                 next(fields, None)
-    return tuple(paths)
+    return paths
 
 
 def _pipeline_branch(environ: Mapping[str, str]) -> str:

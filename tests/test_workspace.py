@@ -169,7 +169,7 @@ def test_a_changed_member_makes_the_image_one_of_no_commit(tmp_path: Path) -> No
     assert opened(app, tmp_path.parent / "cache", **environ).dirty == ()
     (tmp_path / "packages/lib/lib.py").write_text("changed = True\n")
     (dirty,) = opened(app, tmp_path.parent / "cache", **environ).dirty
-    assert dirty.endswith("lib.py")
+    assert dirty == "../lib/lib.py"
 
 
 def test_a_project_that_is_not_what_its_directory_is_taken_for(tmp_path: Path) -> None:
