@@ -32,7 +32,7 @@ from hatch_docker.config_environ import OTHER_VARIABLES
 from hatch_docker.config_options import all_options
 from hatch_docker.doors import open_plans
 from tests.conftest import missing
-from tests.pages import LANGUAGES, ROOT, Block, anchors, blocks, commands, inline, links, pages
+from tests.pages import DOCS, LANGUAGES, ROOT, Block, anchors, blocks, commands, inline, links, pages
 
 # What a part of a pyproject.toml is put into.
 PROJECT: dict[str, Any] = {
@@ -287,6 +287,13 @@ def test_options_are_known(page: Path) -> None:
     named = {text.partition(" = ")[0] for text in inline(page)}
     dotted = {name for name in named if re.fullmatch(rf"({'|'.join(tables)})\.[a-z-]+", name)}
     assert not dotted - known
+
+
+def test_every_page_is_reached() -> None:
+    """From the README, and from mkdocs' own first page."""
+    for start, prefix in ((ROOT / "README.md", "docs/"), (DOCS / "index.md", "")):
+        linked = {link.partition("#")[0] for link in links(start)}
+        assert [page.name for page in DOCS.glob("*.md") if f"{prefix}{page.name}" not in linked] in ([], ["index.md"])
 
 
 def test_the_map_of_the_house_is_whole() -> None:
