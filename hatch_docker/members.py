@@ -26,19 +26,21 @@ def find_members(project: Project, config: Config, ctx: Context) -> Project:
     `config` is its pyproject.toml. Raises ConfigError.
     """
     from hatch_docker.project import DIST, read_project
+    from hatch_docker.revision import is_changed
     from hatch_docker.workspace import read_members, workspace_lock
 
     def read(place: Path) -> Project:
         return read_project(_open(place, config, ctx), ctx.environ, place, [DIST])
 
     members = read_members(project, config, read)
-    if members and project.revision:
+    lock = workspace_lock(project.root)
+    if project.revision:
         dirty = [*project.revision.dirty]
         for member in members.values():
             place = os.path.relpath(member.root, project.root)
             dirty += [f"{place}/{path}" for path in (member.revision.dirty if member.revision else ())]
+        dirty += [lock] if lock and is_changed(project.root, lock) else []
         project = replace(project, revision=replace(project.revision, dirty=tuple(dirty)))
-    lock = workspace_lock(project.root)
     return replace(project, members=members, locks=(*project.locks, lock) if lock else project.locks)
 
 

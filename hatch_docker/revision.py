@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,16 @@ def read_revision(
             trust = f"; git config --global --add safe.directory {root}" if "safe.directory" in str(error) else ""
             warn(f"the image names no commit, and nobody notices what no commit has: {why}{trust}")
     return None
+
+
+def is_changed(root: Path, path: str) -> bool:
+    """Whether a file that a project uses, relative to its directory, is not as the commit has it; ignored ones are."""
+    from hatch_docker.process import run
+
+    git = ["git", "--no-optional-locks", "-C", str(root)]
+    with contextlib.suppress(HatchDockerError):
+        return bool(run([*git, "status", "--porcelain", "-z", "--", path]))
+    return False  # of another repository, say
 
 
 def _unborn(git: Sequence[str]) -> bool:

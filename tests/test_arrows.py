@@ -85,7 +85,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "config", "defaults", "ending", "engines", "existing", "members", "oci.model", "pipeline", "plan", "project",
         "prune", "receipt", *HANDS,
     },
-    "members": {"backend", "builder", "plan", "project", "workspace", *HANDS},
+    "members": {"backend", "builder", "plan", "project", "revision", "workspace", *HANDS},
     "lock": {"bases", "config", "engines", "oci", "plan", "pins_text", "project", "wheels", *HANDS},
     "builder": {"doors", "engines.eject", "members", "plan", "project", "workspace", *HANDS},
     "build_hook": {"doors", "plan", "project", *HANDS},

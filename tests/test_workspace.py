@@ -170,6 +170,11 @@ def test_a_changed_member_makes_the_image_one_of_no_commit(tmp_path: Path) -> No
     (tmp_path / "packages/lib/lib.py").write_text("changed = True\n")
     (dirty,) = opened(app, tmp_path.parent / "cache", **environ).dirty
     assert dirty == "../lib/lib.py"
+    (tmp_path / "uv.lock").write_text("version = 1\n")  # by which the dependencies of all are installed
+    assert opened(app, tmp_path.parent / "cache", **environ).dirty == ("../lib/lib.py", "../../uv.lock")
+    subprocess.run([*git, "add", "uv.lock"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "lock"], check=True)
+    assert opened(app, tmp_path.parent / "cache", **environ).dirty == ("../lib/lib.py",)
 
 
 def test_a_project_that_is_not_what_its_directory_is_taken_for(tmp_path: Path) -> None:
