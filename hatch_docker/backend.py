@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.builder import DockerBuilder
 from hatch_docker.doors import open_plan
-from hatch_docker.errors import BuildError, ConfigError
+from hatch_docker.errors import BuildError, ConfigError, SandboxError
 from hatch_docker.oci.model import host_platform
 from hatch_docker.process import ProcessFailed, run
 from hatch_docker.project import Source
@@ -140,12 +140,13 @@ class _Stage:
     """The builder stage of a project: its tree, where it is built, and by what.
 
     `packed` is the name of an archive of the tree as it is, which a wheel is made of; "" where the backend makes an
-    sdist of the tree before.
+    sdist of the tree before. `named` is what that archive would be called, TREE where the project does not tell.
     """
 
     root: Path
     tree: Tree
     packed: str
+    named: str
     system: System
     plan: Plan
     base: Base
@@ -169,7 +170,7 @@ def _open_stage(
     base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
     tree, packed = _read(root, table, system, ctx)
     target = Target(base.interpreter.version, base.platform, base.libc)
-    return _Stage(root, tree, packed, system, plan, base, target, ctx)
+    return _Stage(root, tree, packed, _archive(table), system, plan, base, target, ctx)
 
 
 def _read(root: Path, table: Mapping[str, Any], system: System, ctx: Context) -> tuple[Tree, str]:
@@ -216,7 +217,27 @@ def _sdist(stage: _Stage) -> Path:
         return packed_tree(stage.tree, stage.packed, stage.ctx)
     packages = (*stage.plan.build.packages, "git") if stage.tree.repository else stage.plan.build.packages
     build = replace(stage.plan.build, packages=tuple(sorted(set(packages))))
-    return tree_sdist(stage.tree, stage.system, build, stage.base, stage.target, stage.ctx, root=stage.root)
+    try:
+        return tree_sdist(stage.tree, stage.system, build, stage.base, stage.target, stage.ctx, root=stage.root)
+    except SandboxError as refused:
+        if stage.plan.engine != "buildkit":
+            raise
+        return _without_sandbox(stage, str(refused))
+
+
+def _without_sandbox(stage: _Stage, refused: str) -> Path:
+    """What BuildKit's stage makes the wheel of where this machine cannot make the sdist: the tree as it is."""
+    from hatch_docker.wheels.install import TREE
+    from hatch_docker.wheels.sandbox import WAYS_OUT
+    from hatch_docker.wheels.tree import packed_tree
+
+    if stage.named == TREE or stage.tree.repository:
+        raise SandboxError(
+            f"{refused.removesuffix(WAYS_OUT)}or write what `dynamic` in [project] lists into the table: until it is "
+            "known, no stage can be rendered, and the backend tells it in the sandbox only, whatever the engine"
+        )
+    stage.ctx.progress.info("the sandbox is refused here: the wheel is made of the project's files, without an sdist")
+    return packed_tree(stage.tree, stage.named, stage.ctx)
 
 
 def _static(config: Mapping[str, Any]) -> dict[str, Any]:

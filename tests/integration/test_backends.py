@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.oci.model import Index
+from tests.conftest import need, need_docker
 from tests.integration.builds import Outcome
 
 pytestmark = pytest.mark.network
@@ -188,14 +191,16 @@ def says(command: str, words: str) -> str:
     return json.dumps(["python", "-c", code])
 
 
-def make(project: Path, cache: Path, *command: str, **variables: str) -> Outcome:
+def make(
+    project: Path, cache: Path, *command: str, prefix: Sequence[str] = (), **variables: str
+) -> Outcome:
     environment = {
         **os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never",
         "HATCH_DOCKER_BASE": "debian:trixie", **variables,
     }
     done = subprocess.run(
-        [sys.executable, "-m", "hatch_docker", *(command or ("build",)), str(project)], env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False,
+        [*prefix, sys.executable, "-m", "hatch_docker", *(command or ("build",)), str(project)], env=environment,
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False,
     )
     return Outcome(done.returncode, done.stdout, project / "dist")
 
@@ -335,3 +340,24 @@ def test_a_pure_wheel_is_for_every_platform_and_compiled_code_for_its_own(tmp_pa
     refused = make(write(tmp_path / "c", SCM, tag="v1"), cache, **both)
     assert refused.status == 1
     assert "scm_demo-1.tar.gz cannot be compiled for linux/a" in refused.output
+
+
+@pytest.mark.engine
+def test_buildkit_makes_them_where_the_sandbox_is_refused(tmp_path: Path, cache: Path) -> None:
+    """Of the project's files, to the same digest; what only a backend knows has to be written down there."""
+    need_docker(), need("unshare")
+    limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
+    refused = ("unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh")
+    buildkit = {"HATCH_DOCKER_ENGINE": "buildkit", "HATCH_DOCKER_BUILD_NETWORK": "false"}
+    new = f"# {secrets.token_hex()}\n"  # no cache has seen it
+    project = write(tmp_path / "uv", {**UV_BUILD, "src/uv_demo/__init__.py": new})
+    made = make(project, cache, prefix=refused, **buildkit)
+    assert made.status == 0, made.output
+    assert "the wheel is made of the project's files, without an sdist" in made.output
+    digest = made.digest
+    assert make(project, cache, HATCH_DOCKER_BUILD_NETWORK="false").digest == digest
+    dynamic = write(tmp_path / "pdm", {**PDM, "new.py": new})
+    failed = make(dynamic, cache, prefix=refused, **buildkit)
+    assert failed.status == 1
+    assert "or write what `dynamic` in [project] lists into the table" in failed.output
+    assert 'set engine = "buildkit"' not in failed.output
