@@ -113,7 +113,8 @@ def sdist(subject: Subject, directory: Path) -> Path:
 
 def options(subject: Subject) -> dict[str, str]:
     """What would be in the project's [tool.hatch-docker], as variables: the sdist stays as it is."""
-    said = {"BASE": BASE, "IMAGE": f"{IMAGES}/{subject.name}", "LOAD": "always", "SBOM": "[]", "PROVENANCE": "false"}
+    said = {"BASE": BASE, "IMAGE": f"{IMAGES}/{subject.name}", "TAGS": "{version}", "LOAD": "always"}
+    said |= {"SBOM": "[]", "PROVENANCE": "false"}
     lists = {"ENTRYPOINT": ["python"] if subject.code else [], "BUILD_PACKAGES": subject.build,
              "RUNTIME_PACKAGES": subject.runtime}  # fmt: skip
     said |= {name: json.dumps(value) for name, value in lists.items() if value}

@@ -36,8 +36,13 @@ def plain(text: str) -> str:
 def megabytes(size: int) -> str:
     """A number of bytes for people, in powers of ten."""
     if size < 1000:
-        return f"{size} byte{'' if size == 1 else 's'}"
+        return counted(size, "byte")
     return f"{size / 1e6:.2f} MB" if size >= 1_000_000 else f"{size / 1e3:.2f} kB"
+
+
+def counted(number: int, word: str) -> str:
+    """A number of things: "1 file", "2 files"."""
+    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def share(part: int, whole: int) -> str:

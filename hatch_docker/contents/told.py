@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hatch_docker.contents import TITLES, Contents, Package
 from hatch_docker.contents.subject import Subject
 from hatch_docker.oci.model import LAYER_TYPES
-from hatch_docker.progress import megabytes, share
+from hatch_docker.progress import counted, megabytes, share
 from hatch_docker.release.names import PREFIX
 
 SHOWN = 20            # packages, files and paths that are told unless all are asked for
@@ -110,7 +110,7 @@ def _packages(contents: Contents, *, every: bool) -> Iterator[str]:
     if not found:
         yield "packages  none that can be read"
         return
-    yield f"{len(found)} packages"
+    yield counted(len(found), "package")
     chosen = found if every else found[:SHOWN]
     width = min(max(len(one.title) for one in chosen), 44)
     for one in chosen:
@@ -125,7 +125,7 @@ def _permissions(contents: Contents, *, every: bool) -> Iterator[str]:
     facts = contents.permissions
     owners = sorted(facts.owners.items(), key=lambda row: (-row[1][1], row[0]))
     yield _row("owners", ", ".join(
-        f"{name} {megabytes(size)} in {files} files" for name, (files, size) in owners if files
+        f"{name} {megabytes(size)} in {counted(files, 'file')}" for name, (files, size) in owners if files
     ) or "no files")  # fmt: skip
     yield from _rows("setuid", _some(facts.privileged, every=every) or ["none"])
     if facts.user == 0:
@@ -143,7 +143,7 @@ def _some(paths: Sequence[str], *, every: bool) -> list[str]:
 
 def _files(contents: Contents, *, every: bool) -> Iterator[str]:
     files = sorted((one for one in contents.files if not one.link), key=lambda one: (-one.size, one.path))
-    yield f"{len(files)} files"
+    yield counted(len(files), "file")
     for one in files if every else files[:SHOWN]:
         of = contents.packages[one.package].name if one.package >= 0 else "-" if one.shown else "(removed again)"
         yield f"{megabytes(one.size):>14}  layer {one.layer + 1:<3} {of:<20} /{one.path}"

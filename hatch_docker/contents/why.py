@@ -12,7 +12,7 @@ from hatch_docker.contents import PROJECT, Contents, Need
 from hatch_docker.contents.document import SCHEMA, package
 from hatch_docker.contents.told import SHOWN, TYPES, by_size
 from hatch_docker.errors import ConfigError
-from hatch_docker.progress import megabytes
+from hatch_docker.progress import counted, megabytes
 from hatch_docker.release.names import normalised
 
 
@@ -91,7 +91,7 @@ def told(contents: Contents, reasons: Sequence[Why], *, every: bool) -> Iterator
             yield ""
         it = packages[one.package]
         layer = f"layer {it.layer + 1}, " if it.layer >= 0 else ""
-        yield f"{it.title}  {TYPES[it.type]}, {layer}{megabytes(it.size)} in {it.files} files"
+        yield f"{it.title}  {TYPES[it.type]}, {layer}{megabytes(it.size)} in {counted(it.files, 'file')}"
         yield ""
         if it.kind == PROJECT:
             yield "it is the project itself"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.contents import TITLES, Contents
 from hatch_docker.contents.told import TYPES, by_size, compressed
-from hatch_docker.progress import plain, share
+from hatch_docker.progress import counted, plain, share
 from hatch_docker.receipt import left_out_lines
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def short(size: int) -> str:
             value = size / unit
             digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
             return f"{value:.{digits}f} {name}"
-    return f"{size} byte{'' if size == 1 else 's'}"
+    return counted(size, "byte")
 
 
 def text(words: object) -> str:
@@ -152,7 +152,7 @@ def timeline_table(receipt: Receipt | None) -> str:
     table = _table("timeline", [("step", "", False), ("time", "n", False), ("", "", False)], rows)
     return (
         '<section aria-labelledby="timeline-title">\n<h2 id="timeline-title">The build</h2>\n'
-        f"<p>{whole / 1000:.2f} s; of {count} layers {len(made)} had to be made.</p>\n{table}\n</section>"
+        f"<p>{whole / 1000:.2f} s; {len(made)} of {counted(count, 'layer')} had to be made.</p>\n{table}\n</section>"
     )
 
 
@@ -218,7 +218,7 @@ def settings_list(contents: Contents) -> str:
         ("environment", settings.get("Env") or ()),
         ("labels", [f"{name}={value}" for name, value in sorted(contents.labels.items())]),
         ("owners", [
-            f"{name}: {short(size)} in {count} files"
+            f"{name}: {short(size)} in {counted(count, 'file')}"
             for name, (count, size) in sorted(facts.owners.items(), key=lambda row: (-row[1][1], row[0])) if count
         ]),
         ("set-user-ID programs", facts.privileged or ["none"]),
