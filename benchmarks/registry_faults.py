@@ -1,12 +1,13 @@
-"""What a push and a pull survive: 16 single faults on the way to a real registry, for hatch-docker and its peers.
+"""What a push and a pull survive on the way to a real registry, for hatch-docker and its peers: 32 single faults.
 
     python benchmarks/registry_faults.py --python peers/bin/python
 
 Debian's docker-registry runs on loopback behind a proxy that breaks one connection of each journey (an image or a file
-there and back) in one of sixteen ways, and passes on all else. A peer survives where both commands end well and what
-came back is what was sent, to the byte. PYTHON is one with `oras` and `python-dxf` of PyPI. Docker's daemon must be
-running and the programs be installed; a peer that is missing, or that cannot make the journey without a fault, is told
-and left out. Prints Markdown. Trust the survivals; the seconds depend on the machine.
+there and back) in one of sixteen ways, or gives one of sixteen bad answers, and passes on all else. A peer survives
+where both commands end well and what came back is what was sent, to the byte. PYTHON is one with `oras` and
+`python-dxf` of PyPI. Docker's daemon must be running and the programs be installed; a peer that is missing, or that
+cannot make the journey without a fault, is told and left out. Prints Markdown. Trust the survivals; the seconds depend
+on the machine.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,13 +32,15 @@ from hatch_docker.oci.layout import read_layout, write_layout  # noqa: E402
 from hatch_docker.oci.model import Image  # noqa: E402
 from hatch_docker.oci.validate import validate  # noqa: E402
 from tests.fakes.images import AMD64, small_image, small_layer  # noqa: E402
-from tests.fakes.proxy import SINGLE, STEPS, FaultProxy  # noqa: E402
+from tests.fakes.proxy import ANSWERS, SINGLE, STEPS, FaultProxy  # noqa: E402
 from tests.integration.servers import docker_registry  # noqa: E402
 
 PATIENCE = 120  # seconds for one command
-FAULTS = {
+Fault = tuple[str, int | str]
+SAID: dict[int | str, str] = {
     "reset": "RST before the answer", "close": "FIN before the answer", "midway": "FIN in the request's body",
-    "cut": "FIN in the answer's body", "lost": "done, the answer lost",
+    "cut": "FIN in the answer's body", "lost": "done, the answer lost", "flip": "one bit is wrong",
+    "short": "a byte is missing", "long": "a byte too many", 404: "404, the session is forgotten",
 }  # fmt: skip
 OURS = """
 import sys
@@ -196,7 +199,7 @@ def peers(python: str) -> list[Peer]:
     ]  # fmt: skip
 
 
-def attempt(peer: Peer, upstream: str, directory: Path, fault: tuple[str, str] | None) -> tuple[str, float]:
+def attempt(peer: Peer, upstream: str, directory: Path, fault: Fault | None) -> tuple[str, float]:
     """How one journey ends ("survives", "fails", "hangs", "keeps damage", "never asks"), and its seconds."""
     work = directory / secrets.token_hex(8)
     work.mkdir()
@@ -238,8 +241,8 @@ def depart(peer: Peer, journey: Journey) -> str:
 
 
 def compare(chosen: Sequence[Peer], upstream: str, directory: Path) -> None:
-    """All peers through all faults; prints the two tables."""
-    found: dict[str, dict[tuple[str, str], tuple[str, float]]] = {}
+    """All peers through all faults; prints the tables."""
+    found: dict[str, dict[Fault, tuple[str, float]]] = {}
     versions = {}
     for peer in chosen:
         try:
@@ -250,22 +253,29 @@ def compare(chosen: Sequence[Peer], upstream: str, directory: Path) -> None:
         outcome, seconds = attempt(peer, upstream, directory, None)
         print(f"{peer.title} {versions[peer.title]}: {outcome} without a fault in {seconds:.1f} s", file=sys.stderr)
         if outcome == "survives":
-            found[peer.title] = {fault: attempt(peer, upstream, directory, fault) for fault in SINGLE}
-    print(f"| tool | version | survives, of {len(SINGLE)} | slowest of these | keeps damage |\n|---|---|--:|--:|--:|")
+            found[peer.title] = {fault: attempt(peer, upstream, directory, fault) for fault in (*SINGLE, *ANSWERS)}
+    head = f"broken connections, of {len(SINGLE)} | bad answers, of {len(ANSWERS)}"
+    print(f"| tool | version | {head} | slowest of these | keeps damage |\n|---|---|--:|--:|--:|--:|")
     for title, results in found.items():
-        lived = [seconds for outcome, seconds in results.values() if outcome == "survives"]
-        damaged = sum(outcome == "keeps damage" for outcome, _seconds in results.values())
-        slowest = f"{max(lived):.1f} s" if lived else "-"
-        print(f"| {title} | {versions[title]} | {len(lived)} | {slowest} | {damaged} |")
+        print(summary(title, versions[title], results))
     print(f"\n| fault | {' | '.join(found)} |\n|---|{'---|' * len(found)}")
-    for step, fault in SINGLE:
+    for step, fault in (*SINGLE, *ANSWERS):
         cells = [results[step, fault][0] for results in found.values()]
-        print(f"| {step}: {FAULTS[fault]} | {' | '.join(cells)} |")
+        print(f"| {step}: {SAID.get(fault, fault)} | {' | '.join(cells)} |")
+
+
+def summary(title: str, version: str, results: Mapping[Fault, tuple[str, float]]) -> str:
+    """One peer's line of the first table."""
+    lived = {fault: seconds for fault, (outcome, seconds) in results.items() if outcome == "survives"}
+    counts = [str(sum(fault in lived for fault in faults)) for faults in (SINGLE, ANSWERS)]
+    damaged = sum(outcome == "keeps damage" for outcome, _seconds in results.values())
+    slowest = f"{max(lived.values()):.1f} s" if lived else "-"
+    return f"| {title} | {version} | {' | '.join(counts)} | {slowest} | {damaged} |"
 
 
 def main() -> None:
     """Parse the arguments, compare in a temporary directory."""
-    parser = argparse.ArgumentParser(description="Show 16 broken connections to registry clients; prints Markdown.")
+    parser = argparse.ArgumentParser(description="Show 32 faults of a registry to its clients; prints Markdown.")
     parser.add_argument("--python", default=sys.executable, help="a Python with oras and python-dxf")
     parser.add_argument("peers", nargs="*", metavar="PEER", help="those to compare (default: all of them)")
     options = parser.parse_args()

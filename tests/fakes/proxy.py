@@ -38,6 +38,13 @@ SINGLE = [
     *((step, "cut") for step in ("GET manifest", "GET blob")),
     *((step, "lost") for step in ("PUT blob", "PUT manifest")),
 ]
+# Sixteen single bad answers: what registries and the boxes before them say on a bad day, and bytes that are wrong.
+ANSWERS: list[tuple[str, int | str]] = [
+    *((step, 503) for step in ("POST", "PUT blob", "PUT manifest", "GET manifest", "GET blob")),
+    *((step, 429) for step in ("POST", "PUT blob", "PUT manifest", "GET manifest", "GET blob")),
+    ("PUT blob", 404), ("PUT manifest", 500),
+    ("GET manifest", "flip"), *(("GET blob", how) for how in ("flip", "short", "long")),
+]  # fmt: skip
 
 
 class _Forwarding(Handler):

@@ -26,7 +26,7 @@ from hatch_docker.retry import Policy
 from hatch_docker.store import open_store
 from hatch_docker.transport import Client
 from tests.fakes.images import AMD64, small_image, small_layer
-from tests.fakes.proxy import SINGLE, STEPS, FaultProxy
+from tests.fakes.proxy import ANSWERS, SINGLE, STEPS, FaultProxy
 from tests.fakes.registry import Handler
 from tests.fakes.world import PASSWORD, World, login, name
 from tests.integration.servers import Server, docker_registry
@@ -85,6 +85,17 @@ def test_broken_connections_pass(step: str, fault: str, server: Server, tmp_path
         assert proxy.faults[0].times == 0
         assert len(world.lines) == 1
         assert blobs(server, repository) == 3
+
+
+@pytest.mark.parametrize(("step", "answer"), ANSWERS)
+def test_single_bad_answers_pass(step: str, answer: int | str, server: Server, tmp_path: Path) -> None:
+    """A1, C1: sixteen that benchmarks/registry_faults.py shows to other tools as well, wrong bytes among them."""
+    with FaultProxy(server.host) as proxy:
+        world = World()
+        proxy.fault(*STEPS[step], answer)
+        journey(proxy, world, f"a16/{step.replace(' ', '-').lower()}-{answer}", tmp_path)
+        assert proxy.faults[0].times == 0
+        assert len(world.lines) == 1
 
 
 @pytest.mark.parametrize("step", ["HEAD blob", "POST", "PUT blob", "PUT manifest"])
