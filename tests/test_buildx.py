@@ -119,6 +119,14 @@ def test_the_driver_of_a_named_builder_is_known(tmp_path: Path) -> None:
     assert found.platforms == ()
 
 
+@pytest.mark.parametrize("said", ["github.com/docker/buildx 0.0.0+unknown", "something else"])
+def test_a_buildx_that_does_not_know_its_version_is_tried(said: str, tmp_path: Path) -> None:
+    """As one is that `go install` made."""
+    found = find_builder("", shims(tmp_path, docker=docker(said)))
+    assert isinstance(found, Buildx)
+    assert found.version == (0, 0)
+
+
 def test_what_a_builder_runs_is_known(tmp_path: Path) -> None:
     """Its own platform comes first, then those of its other nodes; an asterisk is one that its owner chose."""
     inspect = f"{INSPECT}\nNodes:\nName: a\nPlatforms:  linux/amd64*, linux/amd64/v2\nName: b\nPlatforms: linux/arm64\n"

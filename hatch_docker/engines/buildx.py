@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from hatch_docker.engines.rawjson import Log
 
 OLDEST = (0, 13)  # of buildx: --progress=rawjson
+UNKNOWN = (0, 0)  # as one says that nobody told its version when it was compiled
 NO_DAEMON = (
     "Cannot connect to the Docker daemon|connection refused|no such host|timeout|is the docker|error during connect"
     "|deadline exceeded"
@@ -106,8 +107,8 @@ def _inspect(docker: str, name: str, ctx: Context) -> Builder:
 
         return Podman(docker)
     found = re.search(r"\bv?(\d+)\.(\d+)\.", said)
-    version = (int(found[1]), int(found[2])) if found else OLDEST
-    if version < OLDEST:
+    version = (int(found[1]), int(found[2])) if found else UNKNOWN
+    if UNKNOWN < version < OLDEST:
         oldest = ".".join(map(str, OLDEST))
         raise DaemonError(f"docker buildx {version[0]}.{version[1]} is too old; get {oldest} or newer, {WAY_OUT}")
     check_reachable(name, ctx)

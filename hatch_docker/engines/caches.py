@@ -63,7 +63,7 @@ def _check_gha(option: str, version: tuple[int, int], environ: Mapping[str, str]
             f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set; use "
             "crazy-max/ghaction-github-runtime there, and set this option by its variable there only"
         )
-    if not environ.get("ACTIONS_CACHE_URL") and version < GHA_RESULTS:
+    if not environ.get("ACTIONS_CACHE_URL") and (0, 0) < version < GHA_RESULTS:  # (0, 0) is unknown
         oldest = ".".join(map(str, GHA_RESULTS))
         raise ConfigError(
             f"{where} needs buildx {oldest} or newer for GitHub's present cache service, and this is "
