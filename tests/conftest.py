@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def as_loud_as_before() -> Iterator[None]:
-    """What a command was asked to tell, it tells all that it starts by variables: here the next test is started, too."""
+    """How much a command is asked to tell it hands on by variables, which the next test would have, too."""
     names = ("HATCH_QUIET", "HATCH_VERBOSE")
     before = {name: os.environ[name] for name in names if name in os.environ}
     yield
