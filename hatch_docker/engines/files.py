@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -14,6 +14,7 @@ from hatch_docker.bases import Base, real_path
 from hatch_docker.context import Context
 from hatch_docker.errors import ConfigError
 from hatch_docker.layers import layer_by_key
+from hatch_docker.oci.compression import LAYER_LIMIT
 from hatch_docker.oci.layer import Compression, Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.plan import FilePlan
@@ -37,6 +38,7 @@ def make_files(
         for plan in plans:
             for entry in _entries(plan, root, base):
                 entries[entry.path] = entry
+        _check_size(entries)
         files = {path: entry.content for path, entry in entries.items() if isinstance(entry.content, Path)}
         digests = {path: file_digest(file) for path, file in files.items()}
     except OSError as error:
@@ -49,6 +51,16 @@ def make_files(
         key, compression, ctx, lambda: [_watched(one, digests.get(one.path, "")) for one in ordered],
         title="layer of your files",
     )  # fmt: skip
+
+
+def _check_size(entries: Mapping[str, Entry]) -> None:
+    """Refuse what no layer could hold that is read again, ours or another's, before it is read the first time."""
+    large = max(entries.values(), key=lambda entry: entry.size, default=None)
+    if large is not None and sum(entry.size for entry in entries.values()) > LAYER_LIMIT:
+        raise ConfigError(
+            f"{OPTION}: /{large.path} has {large.size / 1e9:.1f} GB, and a layer holds {LAYER_LIMIT / 1e9:.1f} GB at "
+            "most; what is that large belongs into a volume"
+        )
 
 
 def _watched(entry: Entry, digest: str) -> Entry:

@@ -44,6 +44,10 @@ def test_every_sort_of_project_becomes_an_image_that_runs(kind: str, tmp_path: P
     ours = paths(image, above_base=True)
     assert all(path == "opt/venv" or path.startswith("opt/venv/") for path in ours)
     assert not [path for path in ours if path.endswith(".whl") or "/.git/" in path]
+    for layer in image.layers[1:]:  # G1: all is root's, and written to by nobody else
+        for entry, _ in layer_entries(layer):
+            assert (entry.uid, entry.gid) == (0, 0)
+            assert entry.kind == "symlink" or not entry.mode & 0o6022, entry.path
 
 
 def test_extras_and_groups_bring_what_they_name_and_no_more(tmp_path: Path, cache: Path) -> None:
