@@ -148,6 +148,12 @@ def test_images_are_sent_to_every_driver_but_the_daemon_s_own(driver: str, far: 
 BOOT = {"digest": "sha256:5", "name": "[internal] booting buildkit"}
 WAIT = {"digest": "sha256:5", "name": "[internal] waiting for connection"}
 EXPORT = {"digest": "sha256:5", "name": "exporting cache to registry"}
+PULL = {"digest": "sha256:5", "name": "[internal] load metadata for registry.example/py:3@sha256:0", "error": "401"}
+GONE = {"digest": "sha256:5", "name": "[internal] load metadata for docker.io/hatch-docker/base:0", "error": "no"}
+UNPULLED = (
+    "the builder cannot pull the base registry.example/py:3@sha256:0 (401); log in for it (docker login), have it "
+    "reach and trust that registry, or hand the base over: `skopeo copy docker://registry.example/py:3 oci:base`, base = "
+)
 NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch to a different driver, and try again."
 
 
@@ -163,6 +169,8 @@ NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch
             json.dumps({"vertexes": [{**EXPORT, "error": "connection refused"}]}),
             "exporting cache to registry failed (connection refused); with ignore-error=true in cache.to",
         ),
+        (json.dumps({"vertexes": [PULL]}), UNPULLED),
+        (json.dumps({"vertexes": [GONE]}), "docker.io/hatch-docker/base:0 was handed to the builder, and is gone (no"),
         (NO_EXPORT, "tool.hatch-docker.cache.to: Cache export is not supported for the docker driver; name a builder"),
         ("ERROR: Cannot connect to the Docker daemon at unix:///x. Is it up?", "no Docker daemon answers"),
         ("ERROR: something new", "docker buildx cannot build: something new; look at `docker buildx inspect far`"),

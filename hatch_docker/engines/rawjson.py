@@ -20,6 +20,7 @@ FIRST_ERRORS = 3
 LONG = 1.0  # seconds that a stage out of a cache may take without a word
 KILLED = re.compile(r"exit (?:code:|status) 137\b|Killed signal terminated program|cannot allocate memory")
 NO_MEMORY = "; something killed it, perhaps for want of memory"
+_BASE = "[internal] load metadata for "
 _IMPORT = "importing cache manifest from "
 _STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTALL)
 
@@ -69,6 +70,8 @@ class Log:
 
     def explain(self) -> str:
         """What failed: the stage, the step, its last lines."""
+        if self.failed.startswith(_BASE):
+            return redact(_unpulled(self.failed.removeprefix(_BASE), self.error), self.secrets)
         said = self._said(self._culprit)
         code = re.search(r"exit code: (\d+)", self.error)
         reason = f"exit status {code[1]}" if code else self.error.rpartition("runc run failed: ")[2]
@@ -180,6 +183,18 @@ class Log:
             self.progress.detail(f"  {step['stage']}  cached")
         else:
             self.progress.stage(step["stage"], _seconds(vertex), "cached, fetched in ")
+
+
+def _unpulled(name: str, why: str) -> str:
+    """What to do where a builder has no image that FROM names: another's base, or one that we handed to it."""
+    from hatch_docker.engines.recipe import IMAGES
+
+    if f"{IMAGES}/" in name:
+        return f"{name} was handed to the builder, and is gone ({why}); build again"
+    return (
+        f"the builder cannot pull the base {name} ({why}); log in for it (docker login), have it reach and trust that "
+        f'registry, or hand the base over: `skopeo copy docker://{name.partition("@")[0]} oci:base`, base = "oci:base"'
+    )
 
 
 def _stage(name: str) -> str:
