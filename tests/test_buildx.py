@@ -152,7 +152,7 @@ PULL = {"digest": "sha256:5", "name": "[internal] load metadata for registry.exa
 GONE = {"digest": "sha256:5", "name": "[internal] load metadata for docker.io/hatch-docker/base:0", "error": "no"}
 UNPULLED = (
     "the builder cannot pull the base registry.example/py:3@sha256:0 (401); log in for it (docker login), have it "
-    "reach and trust that registry, or hand the base over: `skopeo copy docker://registry.example/py:3 oci:base`, base = "
+    "reach and trust that registry, or hand the base over: `skopeo copy docker://registry.example/py:3 oci:base`, base"
 )
 NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch to a different driver, and try again."
 
