@@ -16,6 +16,7 @@ from hatch_docker.errors import BuildError
 from hatch_docker.oci.model import host_platform
 from hatch_docker.process import LAST_LINES, ProcessFailed, run
 from hatch_docker.progress import Progress, Task
+from hatch_docker.wheels import missing
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -120,5 +121,6 @@ class PodmanLog:
         code = re.search(r"exit status (\d+)", last)
         reason = f"exit status {code[1]}" if code else f"podman ended with status {status}"
         said = [line for line in self._lines if not line.startswith("Error: building at STEP")] if code else self._lines
-        hint = NO_MEMORY if KILLED.search("\n".join([*said, reason])) else ""
+        text = "\n".join([*said, reason])
+        hint = NO_MEMORY if KILLED.search(text) else missing.hint(text, network=True)
         return f"stage {self._stage} failed ({reason}){hint}" + (":\n" + "\n".join(said) if said else "")

@@ -14,6 +14,7 @@ from typing import Any
 
 from hatch_docker.process import redact
 from hatch_docker.progress import Progress, Task
+from hatch_docker.wheels import missing
 
 LAST_LINES = 20
 FIRST_ERRORS = 3
@@ -82,6 +83,8 @@ class Log:
             hint = "; with ignore-error=true in cache.to the build goes on"
         elif KILLED.search(f"{said}{self.error}"):
             hint = NO_MEMORY
+        else:
+            hint = missing.hint(said, network=True)
         return redact(f"{_stage(self.failed)} failed ({reason}){hint}", self.secrets) + (f":\n{said}" if said else "")
 
     def lost(self, why: str) -> str:

@@ -33,6 +33,7 @@ from hatch_docker.wheels.agent import SOCKET, lent
 from hatch_docker.wheels.environment import build_environment
 from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget, check_made
 from hatch_docker.wheels.lock import pin_requirements
+from hatch_docker.wheels.missing import hint
 from hatch_docker.wheels.sandbox import Bind, run_in
 from hatch_docker.wheels.sdist import Sdist, read_sdist
 from hatch_docker.wheels.variables import accounts, build_variables, certificates
@@ -254,24 +255,8 @@ def _run(name: str, builder: Builder, spec: Mapping[str, Any], binds: Sequence[B
             environ=ctx.environ,
         )  # fmt: skip
     except ProcessFailed as failure:
-        raise BuildError(
-            f"building {name} failed with status {failure.status}{_hint(failure.output, builder.plan)}:\n"
-            f"{failure.output}"
-        ) from None
-
-
-def _hint(output: str, plan: BuildPlan) -> str:
-    """What to try next, where the output of a failed build tells."""
-    missing = re.search(r"fatal error: (\S+): No such file", output) or re.search(
-        r"(?:No such file or directory: '|command not found: |error: command ')([\w.+-]+)'", output
-    )
-    if missing:
-        return (
-            f" for want of {missing[1]}; add the Debian package that has it to [tool.hatch-docker.build] packages"
-        )
-    if not plan.network and re.search(r"Name or service|name resolution|unreachable|ConnectionError", output):
-        return "; it asked for the network, which [tool.hatch-docker.build] network = false keeps from it"
-    return ""
+        told = hint(failure.output, network=builder.plan.network)
+        raise BuildError(f"building {name} failed with status {failure.status}{told}:\n{failure.output}") from None
 
 
 def _result(output: Path) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""What a failed build lacked, as far as compilers, build systems and backends say so in their own words."""
+
+from __future__ import annotations
+
+import re
+
+# What is said, and the Debian package that has it; "{}" is for what was named, whose package nobody knows here.
+_WORDS = (
+    (r"fatal error: (\S+): No such file", "{}"),
+    (r"rustc ([\d.]+) is not supported by the following package", "a Rust that is newer than {}; rustc-web, cargo-web"),
+    (r"Rust not found|[Cc]argo, the Rust package manager, is not installed|puccinialin", "Rust; cargo"),
+    (r"Unknown compiler\(s\): \[\['gfortran|No CMAKE_Fortran_COMPILER could be found", "Fortran; gfortran"),
+    (r"Git program not found", "git; git"),
+    (r"ERROR: Dependency \"([^\"]+)\" not found", "{}.pc"),  # meson; without ERROR it goes on
+    (r"Package ([\w.+-]+) was not found in the pkg-config", "{}.pc"),
+    (r"CMake Error[^\n]*\n(?:[^\n]*\n){0,5}? *(?:Could NOT find|Could not find a[^\"]*provided by \"?)\s*(\w+)", "{}"),
+    (r"cannot find -l([\w.+-]+)", "lib{}.so"),
+    (r"(?:No such file or directory: '|command not found: |error: command ')([\w.+-]+)'", "{}"),
+    (r": line \d+: ([\w.+-]+): command not found|: \d+: ([\w.+-]+): not found", "{}"),  # shells
+)
+_NETWORK = r"Name or service|name resolution|unreachable|ConnectionError|Could not resolve host"
+_WHERE = "[tool.hatch-docker.build] packages"
+
+
+def hint(output: str, *, network: bool) -> str:
+    """What to try next after a build that said this, "" where that is not to be told; it may use the `network`."""
+    for pattern, words in _WORDS:
+        if match := re.search(pattern, output):
+            named = next(filter(None, match.groups()), "")
+            lacking, _, packages = words.replace("{}", named).partition("; ")
+            listed = ", ".join(f'"{package}"' for package in packages.split(", ")) if packages else ""
+            return f" for want of {lacking}; add {listed or 'the Debian package that has it'} to {_WHERE}"
+    if not network and re.search(_NETWORK, output):
+        return "; it asked for the network, which [tool.hatch-docker.build] network = false keeps from it"
+    return ""
