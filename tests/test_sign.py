@@ -260,10 +260,28 @@ def test_what_may_pass_is_no_verdict(reason: str, registry: FakeRegistry, progra
     ],
 )
 def test_what_cannot_sign_is_told_before_the_build(
-    plan: SignPlan, environ: dict[str, str], message: str, program: FakeCosign, tmp_path: Path
+    plan: SignPlan, environ: dict[str, str], message: str, program: FakeCosign, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    for place in ("_TOKEN", "_MAKER"):  # a machine that these tests run on may be Google's
+        monkeypatch.setattr(f"hatch_docker.release.cosign.{place}", tmp_path / "nowhere")
     with pytest.raises((ConfigError, ProgramError), match=message):
         check_signing(plan, tmp_path, {**world(tmp_path).environ, **environ})
+
+
+@pytest.mark.parametrize(
+    "environ", [
+        {"SIGSTORE_ID_TOKEN": "ey"}, {"BUILDKITE_AGENT_ACCESS_TOKEN": "x"}, {"GOOGLE_SERVICE_ACCOUNT_NAME": "me"},
+        {"ACTIONS_ID_TOKEN_REQUEST_URL": "https://x", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "x"},
+        {"SPIFFE_ENDPOINT_SOCKET": "SOCKET"},
+    ],
+)  # fmt: skip
+def test_an_identity_wherever_cosign_looks_for_one(
+    environ: dict[str, str], program: FakeCosign, tmp_path: Path
+) -> None:
+    (tmp_path / "socket").touch()
+    environ = {name: str(tmp_path / "socket") if value == "SOCKET" else value for name, value in environ.items()}
+    check_signing(SignPlan("", True), tmp_path, {**world(tmp_path).environ, **environ})
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ not name the flags any more.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,10 +27,14 @@ TIMEOUT = 300.0  # seconds of one run; the transparency log may be slow
 PASSWORD = "COSIGN_PASSWORD"  # noqa: S105 - a variable's name
 # Variables whose values cosign reads and nobody else may see.
 SECRETS = (PASSWORD, "SIGSTORE_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "BUILDKITE_AGENT_ACCESS_TOKEN")
+# Where cosign looks for an identity (its pkg/providers): variables, files, and who made the machine.
 _IDENTITIES = (
     ("SIGSTORE_ID_TOKEN",), ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"),
-    ("BUILDKITE_AGENT_ACCESS_TOKEN",),
+    ("BUILDKITE_AGENT_ACCESS_TOKEN",), ("GOOGLE_SERVICE_ACCOUNT_NAME",), ("GCE_METADATA_HOST",),
 )
+_TOKEN = Path("/var/run/sigstore/cosign/oidc-token")
+_SPIFFE = "/tmp/spire-agent/public/api.sock"  # noqa: S108 - where its agent has it
+_MAKER = Path("/sys/class/dmi/id/product_name")
 # Defaults of 3 that change the format, and whose commands have them; older versions know none or one.
 _NOT_OURS = ("--new-bundle-format", "--use-signing-config")
 _COMMANDS = ("sign", "attest", "verify", "verify-attestation")
@@ -116,13 +121,24 @@ def check_signing(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> Non
     """Raise ConfigError or ProgramError, before anything is built, where what is pushed could not be signed."""
     _check_installed(environ)
     if not sign.key:
-        if not any(all(environ.get(name) for name in names) for names in _IDENTITIES):
+        if not _has_identity(environ):
             raise ConfigError(
                 "tool.hatch-docker.sign.keyless: this pipeline has no identity; on GitHub give the job the permission "
                 "`id-token: write`, on GitLab `id_tokens: SIGSTORE_ID_TOKEN: {aud: sigstore}`, or set sign.key"
             )
     else:
         check_key(sign.key, root, "tool.hatch-docker.sign.key", environ)
+
+
+def _has_identity(environ: Mapping[str, str]) -> bool:
+    """Whether cosign may find one; whether that is any good it finds out itself."""
+    if any(all(environ.get(name) for name in names) for names in _IDENTITIES):
+        return True
+    if _TOKEN.exists() or Path(environ.get("SPIFFE_ENDPOINT_SOCKET") or _SPIFFE).exists():
+        return True
+    with contextlib.suppress(OSError):
+        return _MAKER.read_bytes().startswith(b"Google")
+    return False
 
 
 def check_key(key: str, root: Path, option: str, environ: Mapping[str, str]) -> None:
