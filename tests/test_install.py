@@ -8,11 +8,13 @@ import hashlib
 import io
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import sysconfig
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -402,3 +404,73 @@ def test_damaged_wheel_gives_our_error_or_the_same_files(place: float, new: byte
         assert "\n" not in str(error)
     else:
         assert {name: entry.content for name, entry in found.items()} == sound
+
+
+def rewritten(data: bytes, old: bytes, new: bytes, times: int = 1) -> bytes:
+    assert old in data
+    return data.replace(old, new, times)
+
+
+def local_size(data: bytes) -> bytes:
+    """The first local header promises another size than the archive's directory."""
+    return data[:22] + struct.pack("<I", 9) + data[26:]
+
+
+def overlapping(data: bytes) -> bytes:
+    """The directory's second entry leads to where the first one is."""
+    first = data.index(b"PK\1\2")
+    second = data.index(b"PK\1\2", first + 4)
+    return data[: second + 42] + data[first + 42 : first + 46] + data[second + 46 :]
+
+
+def two_ends(data: bytes) -> bytes:
+    """The comment holds another end of the directory: of an empty archive."""
+    end = data.rindex(b"PK\5\6")
+    other = b"PK\5\6" + bytes(18)
+    return data[: end + 20] + struct.pack("<H", len(other)) + other
+
+
+def unicode_path(data: bytes) -> bytes:
+    """An extra field of the first entry says another path (APPNOTE 4.6.9)."""
+    first, end = data.index(b"PK\1\2"), data.rindex(b"PK\5\6")
+    name = b"demo/evil.py"
+    extra = struct.pack("<HHBI", 0x7075, 5 + len(name), 1, zlib.crc32(b"demo/__init__.py")) + name
+    length = struct.unpack_from("<H", data, first + 28)[0]
+    grown = data[: first + 30] + struct.pack("<H", len(extra)) + data[first + 32 : first + 46 + length] + extra
+    tail = bytearray(data[end:])
+    struct.pack_into("<I", tail, 12, struct.unpack_from("<I", tail, 12)[0] + len(extra))
+    return grown + data[first + 46 + length : end] + bytes(tail)
+
+
+# Archives that readers of zip understand differently, as uv's tests have them.
+AMBIGUOUS: dict[str, Callable[[bytes], bytes]] = {
+    "another name in the local header": lambda data: rewritten(data, b"demo/__init__.py", b"demo/__evil__.py"),
+    "another name in the directory": lambda data: data[::-1].replace(
+        b"demo/__init__.py"[::-1], b"demo/__evil__.py"[::-1], 1)[::-1],
+    "another size in the local header": local_size,
+    "entries that overlap": overlapping,
+    "something before it": lambda data: b"#!/bin/sh\nexit 1\n" + data,
+    "something after it": lambda data: data + b"PK\3\4 and more",
+    "two ends": two_ends,
+    "two archives": lambda data: data + data,
+    "another path in an extra field": unicode_path,
+    "no end": lambda data: data[:-22],
+    "a disk of several": lambda data: data[:-18] + b"\1\0\1\0" + data[-14:],
+    "more entries than there are": lambda data: data[:-14] + b"\x09\0\x09\0" + data[-10:],
+    "fewer entries than there are": lambda data: data[:-14] + b"\1\0\1\0" + data[-10:],
+}
+
+
+@pytest.mark.parametrize("case", AMBIGUOUS)
+def test_an_archive_that_can_be_read_in_two_ways(case: str, tmp_path: Path) -> None:
+    """D5: refused in one line, or it is the wheel that every reader takes it for."""
+    path = Wheel().write(tmp_path / "demo-1.0-py3-none-any.whl")
+    sound = {name: entry.content for name, entry in read(wheel_entries(path, VENV)).items()}
+    path.write_bytes(AMBIGUOUS[case](path.read_bytes()))
+    try:
+        found = {name: entry.content for name, entry in read(wheel_entries(path, VENV)).items()}
+    except WheelError as error:
+        assert "\n" not in str(error)
+        assert "demo-1.0-py3-none-any.whl" in str(error)
+    else:
+        assert found == sound

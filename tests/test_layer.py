@@ -244,6 +244,17 @@ def test_damaged_layers_are_refused(raw: bytes, message: str) -> None:
                 content.read()
 
 
+def test_extended_attributes_are_no_entries() -> None:
+    """D3: a capability of a file in a stranger's layer stays in that layer; nothing of ours takes it along."""
+    body = b"40 SCHILY.xattr.security.capability=\1\0\2\n"
+    plain = tarfile.TarInfo("bin/ping")
+    plain.size = 1
+    raw = pax(body) + plain.tobuf(tarfile.GNU_FORMAT) + b"x" + bytes(511 + 1024)
+    ((entry, content),) = [(entry, content.read() if content else b"") for entry, content in read_entries(
+        io.BytesIO(raw), OCI_LAYER)]  # fmt: skip
+    assert (entry.path, entry.kind, content) == ("bin/ping", "file", b"x")
+
+
 def test_a_layer_of_another_type_is_refused() -> None:
     """The error names the media type."""
     with pytest.raises(ImageError, match="encrypted"):
