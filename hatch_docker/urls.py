@@ -19,6 +19,8 @@ from hatch_docker.errors import ConfigError, RegistryError
 PORTS = {"http": 80, "https": 443}
 BUNDLES = ("HATCH_DOCKER_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 WELL_KNOWN = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+# Addresses that end with an IPv4 address which a translator asks: RFC 6052 §2.1, RFC 2765 §2.1.
+_TRANSLATED = [ipaddress.ip_network(prefix) for prefix in ("64:ff9b::/96", "::ffff:0:0:0/96")]
 Origin = tuple[str, str, int]
 _ESCAPE = "; in a password write / as %2F, # as %23, ? as %3F and @ as %40"
 
@@ -85,7 +87,18 @@ def may_meet(host: str, target: str) -> bool:
             # "2852039166" and "0x7f.1" are addresses to a resolver (inet_aton(3)), and to nobody else
             return False
         return target == host or (name != "localhost" and not name.endswith(".localhost")) or is_loopback(host)
-    return target == host or address.is_global or (address.is_loopback and is_loopback(host))
+    return target == host or _is_public(address) or (address.is_loopback and is_loopback(host))
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether an address is anybody's to reach: itself, and the IPv4 address that a gateway makes of it."""
+    if isinstance(address, ipaddress.IPv6Address):
+        translated = any(address in network for network in _TRANSLATED)
+        last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if translated else None
+        inner = address.ipv4_mapped or address.sixtofour or last
+        if inner is not None and not inner.is_global:
+            return False
+    return address.is_global and not address.is_multicast
 
 
 def is_loopback(host: str) -> bool:

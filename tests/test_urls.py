@@ -32,7 +32,8 @@ def test_other_urls_are_shown_as_they_are() -> None:
 
 @pytest.mark.parametrize("host", [
     "2852039166", "0xa9fea9fe", "169.254.43518", "127.1", "0", "localhost.", "a.localhost", "[::ffff:169.254.169.254]",
-    "10.0.0.1", "169.254.169.254",
+    "10.0.0.1", "169.254.169.254", "[64:ff9b::a9fe:a9fe]", "[2002:a9fe:a9fe::1]", "[::ffff:0:a00:1]", "[fd00:ec2::254]",
+    "[fe80::1]", "224.0.0.1", "100.64.0.1", "0.0.0.0", "[::]",
 ])  # fmt: skip
 def test_a_private_address_is_one_in_any_spelling(host: str) -> None:
     """B2: a resolver reads "2852039166" as 169.254.169.254 (inet_aton(3))."""
