@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def index() -> Iterator[FakeIndex]:
 def locked(index: FakeIndex, directory: Path) -> tuple[Path, str]:
     """A project whose lock names a wheel that no cache has, by its hash; and the wheel's file name."""
     project = write_project("hello", directory)
-    filename, data = make_wheel("gadget", "1.0", files={"gadget.py": f"WHERE = {str(directory)!r}\n".encode() * 999})
+    filename, data = make_wheel("gadget", "1.0", files={"gadget.py": f"AT = {time.time_ns()}\n".encode() * 999})
     index.add("gadget", (filename, data))
     lock(project, index, filename)
     return project, filename
