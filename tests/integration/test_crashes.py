@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import random
+import re
+import shutil
 import signal
 import time
 from collections import Counter
@@ -64,22 +67,38 @@ def test_a_stopped_build_ends_soon_and_leaves_nothing(
 ) -> None:
     """E2: within two seconds, also where much is being written just then."""
     moments, stopped, slowest = random.Random(int(number)), 0, 0.0
-    while stopped < times:
+    cold = bench.cache.rename(bench.cache.with_name("cold"))
+    for _ in range(times * 4):
+        shutil.rmtree(bench.cache, ignore_errors=True)
+        shutil.copytree(cold, bench.cache, copy_function=os.link)
         process = bench.start()
-        time.sleep(moments.uniform(0.6, 1.5))
+        wait_until_it_hears(process.pid)
+        time.sleep(moments.uniform(0, 1))
         process.send_signal(number)
         sent = time.monotonic()
         output, _none = process.communicate(timeout=30)
-        slowest = max(slowest, time.monotonic() - sent)
-        if process.returncode == 0:  # it was faster
-            times -= 1
+        assert "Traceback" not in output or process.returncode == -signal.SIGINT
+        assert bench.left() == []
+        if process.returncode in (0, -number):  # it was faster, or hatchling had its turn
             continue
         assert process.returncode == status, output
-        assert "Traceback" not in output
-        assert bench.left() == []
+        slowest = max(slowest, time.monotonic() - sent)
         stopped += 1
+        if stopped == times:
+            break
     print(f"{stopped} stopped by {number.name}, the slowest in {slowest:.2f} s")
+    assert stopped == times
     assert slowest < 2.5
+
+
+def wait_until_it_hears(pid: int) -> None:
+    """Until a program catches SIGTERM, which Python does not by itself: from then on it is in our hands."""
+    for _ in range(1000):
+        with contextlib.suppress(FileNotFoundError):
+            caught = re.search(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
+            if caught is None or int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
+                return
+        time.sleep(0.01)
 
 
 def test_an_output_of_before_is_whole_while_a_build_is_stopped(warm: Bench) -> None:
