@@ -151,8 +151,8 @@ EXPORT = {"digest": "sha256:5", "name": "exporting cache to registry"}
 PULL = {"digest": "sha256:5", "name": "[internal] load metadata for registry.example/py:3@sha256:0", "error": "401"}
 GONE = {"digest": "sha256:5", "name": "[internal] load metadata for docker.io/hatch-docker/base:0", "error": "no"}
 UNPULLED = (
-    "the builder cannot pull the base registry.example/py:3@sha256:0 (401); log in for it (docker login), have it "
-    "reach and trust that registry, or hand the base over: `skopeo copy docker://registry.example/py:3 oci:base`, base"
+    "the builder cannot pull the base registry.example/py:3@sha256:0 (401); log in for it (docker login, podman "
+    "login), have it reach and trust that registry, or take it along: `skopeo copy docker://registry.example/py:3 oci:"
 )
 NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch to a different driver, and try again."
 
@@ -343,6 +343,10 @@ def test_podman_without_memory_is_suspected_and_one_that_was_killed_is_named() -
     for line in (*PODMAN.splitlines()[:-1], "compiling"):
         log.feed(line)
     assert log.explain("compiling", -9).startswith("stage build-project failed (podman ended with status -9):\n")
+    log = PodmanLog(silent())
+    for line in ("STEP 1/1: FROM registry.example/py:3@sha256:0 AS base", "Trying to pull it...", "Error: 401"):
+        log.feed(line)
+    assert log.explain("Error: 401", 125).startswith(UNPULLED)
     assert PodmanLog(silent()).explain("Error: no space", 125) == "podman build failed (status 125):\nError: no space"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hatch_docker.engines.caches import CACHE_SECRETS, podman_caches
-from hatch_docker.engines.rawjson import KILLED, NO_MEMORY
+from hatch_docker.engines.rawjson import KILLED, NO_MEMORY, unpulled
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.model import host_platform
 from hatch_docker.process import LAST_LINES, ProcessFailed, run
@@ -118,6 +118,9 @@ class PodmanLog:
         """What failed: the stage and the last lines of its step; else Podman's own last lines, and its status."""
         if not self._step:
             return f"podman build failed (status {status}):\n{last}"
+        base = re.match(r"FROM (\S+)", self._step)
+        if base is not None and self._lines:
+            return unpulled(base[1], self._lines[-1].removeprefix("Error: "))
         code = re.search(r"exit status (\d+)", last)
         reason = f"exit status {code[1]}" if code else f"podman ended with status {status}"
         said = [line for line in self._lines if not line.startswith("Error: building at STEP")] if code else self._lines

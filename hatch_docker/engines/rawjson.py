@@ -72,7 +72,7 @@ class Log:
     def explain(self) -> str:
         """What failed: the stage, the step, its last lines."""
         if self.failed.startswith(_BASE):
-            return redact(_unpulled(self.failed.removeprefix(_BASE), self.error), self.secrets)
+            return redact(unpulled(self.failed.removeprefix(_BASE), self.error), self.secrets)
         said = self._said(self._culprit)
         code = re.search(r"exit code: (\d+)", self.error)
         reason = f"exit status {code[1]}" if code else self.error.rpartition("runc run failed: ")[2]
@@ -188,15 +188,16 @@ class Log:
             self.progress.stage(step["stage"], _seconds(vertex), "cached, fetched in ")
 
 
-def _unpulled(name: str, why: str) -> str:
+def unpulled(name: str, why: str) -> str:
     """What to do where a builder has no image that FROM names: another's base, or one that we handed to it."""
     from hatch_docker.engines.recipe import IMAGES
 
     if f"{IMAGES}/" in name:
         return f"{name} was handed to the builder, and is gone ({why}); build again"
     return (
-        f"the builder cannot pull the base {name} ({why}); log in for it (docker login), have it reach and trust that "
-        f'registry, or hand the base over: `skopeo copy docker://{name.partition("@")[0]} oci:base`, base = "oci:base"'
+        f"the builder cannot pull the base {name} ({why}); log in for it (docker login, podman login), have it reach "
+        f"and trust that registry, or take it along: `skopeo copy docker://{name.partition('@')[0]} oci:base`, "
+        'base = "oci:base"'
     )
 
 
