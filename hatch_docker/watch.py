@@ -35,10 +35,10 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A project to watch: how it is built, where to, and in which environment."""
+    """A project to watch: how it is built, where to if not where its builds go anyway, and in which environment."""
 
     root: Path
-    output: Path
+    output: Path | None
     command: Sequence[str]
     environ: Mapping[str, str]
 
@@ -78,22 +78,24 @@ def _build(project: Watched, inputs: Inputs, container: Container | None) -> boo
         raise SystemExit(128 - status if status < 0 else status)
     if status:
         return False
-    plans = _plans(project)
+    plans, directory = _opened(project)
     if plans:
         inputs.planned(plans)
         if container is not None:
-            container.renew(plans[0])
+            container.renew(plans[0], directory)
     return True
 
 
-def _plans(project: Watched) -> Sequence[Plan]:
-    """The plans of a project that was just built: nothing has to be asked or made for them."""
+def _opened(project: Watched) -> tuple[Sequence[Plan], Path]:
+    """The plans of a project that was just built, for which nothing has to be asked any more, and where files go."""
     from hatch_docker.backend import open_project
     from hatch_docker.doors import hatchling_errors, open_plans
 
     with contextlib.suppress(HatchDockerError), hatchling_errors():
-        return open_plans(open_project(project.root, project.environ), project.environ)[0]
-    return ()
+        builder = open_project(project.root, project.environ)
+        plans, _ = open_plans(builder, project.environ)
+        return plans, project.output or Path(builder.config.directory)
+    return (), project.root
 
 
 def _next(inputs: Inputs, seen: Look, container: Container | None) -> tuple[frozenset[Path], Look]:
@@ -168,13 +170,13 @@ class Container:
         self._running: Running | None = None
         self._program, self._name, self._digest = "", "", ""
 
-    def renew(self, plan: Plan) -> None:
-        """Run the image of a plan that was just built, instead of the one that runs, if it is another."""
+    def renew(self, plan: Plan, directory: Path) -> None:
+        """Run the image of a plan that was built into a directory, instead of the one that runs, if it is another."""
         from hatch_docker.afterword import run_command
         from hatch_docker.oci.daemon import find_daemons
         from hatch_docker.oci.model import host_platform
 
-        receipt = _receipt(plan, self._project.output)
+        receipt = _receipt(plan, directory)
         daemons = find_daemons(self._project.environ)
         if receipt is None or not daemons or not [name for name in receipt.references if "@" not in name]:
             self._tell("not run: neither Docker nor Podman has the image")
@@ -215,12 +217,12 @@ class Container:
             run([self._program, *arguments], env=self._project.environ)
 
 
-def _receipt(plan: Plan, output: Path) -> Receipt | None:
+def _receipt(plan: Plan, directory: Path) -> Receipt | None:
     from hatch_docker.pipeline import outputs
     from hatch_docker.receipt import read_receipt
 
     with contextlib.suppress(HatchDockerError):
-        return read_receipt(outputs(plan, output)[1])
+        return read_receipt(outputs(plan, directory)[1])
     return None
 
 

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
     root, given = root_of(options), Path(options.output).resolve() if options.output else None
     verb = options.verb
     if verb == "build" and (options.watch or options.running):
-        _watch(options, root, given or root / "dist")
+        _watch(options, root, given)
     if verb == "build":
         verb = "push" if options.push else "image"
     builder = open_project(root, os.environ)
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
             print(artifact if verb == "push" else os.path.relpath(artifact))  # noqa: T201
 
 
-def _watch(options: argparse.Namespace, root: Path, output: Path) -> NoReturn:
+def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoReturn:
     """Build again and again; raises ConfigError for options that do not go together."""
     from hatch_docker.errors import ConfigError
     from hatch_docker.watch import Watched, build_command, watch
@@ -62,5 +62,5 @@ def _watch(options: argparse.Namespace, root: Path, output: Path) -> NoReturn:
         raise ConfigError(f"{wrong}: do not go together; what is watched is built and loaded here, and never pushed")
     environ = {**os.environ, "HATCH_DOCKER_PUSH": "false"}
     os.environ["HATCH_QUIET"] = "99"  # what is read here between builds, the next build tells
-    command = build_command("--output", str(output), str(root))
+    command = build_command(*(("--output", str(output)) if output else ()), str(root))
     watch(Watched(root, output, command, environ), lambda line: print(line, flush=True), run=options.running)  # noqa: T201

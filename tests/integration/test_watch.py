@@ -27,6 +27,8 @@ version = "1.0"
 requires-python = ">=3.11"
 [project.scripts]
 watched = "watched:main"
+[tool.hatch.build]
+directory = "out"
 [tool.hatch-docker]
 base = "debian:trixie"
 image = "{NAME}"
