@@ -191,6 +191,21 @@ def test_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
     assert found["project"][0][0] == "ok"
 
 
+def test_nowhere_for_temporary_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container that is read-only, say: a problem where the cache is elsewhere, else one line is all."""
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
+    ((state, text),) = quickly(tmp_path, tmp_path / "cache")["disk"]
+    assert (state, text.endswith("; TMPDIR names one")) == ("problem", True)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    assert main(["doctor", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("hatch-docker: there is no place for temporary files")
+
+
 def test_certificates(tmp_path: Path) -> None:
     """A bundle that is not there, or holds none, is told by its variable."""
     root, bundle = write(tmp_path / "p"), {"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "no.pem")}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from hatch_docker.doctor import Finding, Look, Said
+from hatch_docker.outputs import scratch
 from hatch_docker.progress import megabytes
 from hatch_docker.prune import MAX_BYTES, entries
 from hatch_docker.store import Store, open_store
@@ -91,7 +91,8 @@ def _below(directory: Path) -> Iterator[Path]:
 
 def disk(look: Look) -> Said:
     """Room where builds write: the cache, temporary files, the project's dist."""
-    places = {look.cache: "the cache", Path(tempfile.gettempdir()): "temporary files", look.root: "the project"}
+    with scratch() as path:
+        places = {look.cache: "the cache", path.parent: "temporary files", look.root: "the project"}
     seen: dict[int, list[str]] = {}
     first: dict[int, Path] = {}
     for path, what in places.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from hatch_docker.context import Context, open_context
 from hatch_docker.doctor import Check, Finding, Look, cache, engines, machine, network
 from hatch_docker.doctor.reading import Reading, read, told
 from hatch_docker.errors import HatchDockerError, StoreError
+from hatch_docker.outputs import scratch
 from hatch_docker.process import end_running
 from hatch_docker.progress import silent
 from hatch_docker.retry import Policy
@@ -50,7 +50,7 @@ CHECKS = (
 
 
 def visit(root: Path, environ: Mapping[str, str], *, offline: bool, deep: bool, patience: float) -> Iterator[Finding]:
-    """The findings of all checks, in their order.
+    """The findings of all checks, in their order; raises StoreError where nothing can be written at all.
 
     `patience` is how many seconds reading the project and the checks may take each; `deep` gives the cache all the time
     that it needs.
@@ -123,8 +123,7 @@ def _context(environ: Mapping[str, str], patience: float, stack: contextlib.Exit
     try:
         ctx = open_context(environ, silent())
     except StoreError:
-        temporary = tempfile.TemporaryDirectory(prefix="hatch-docker-", ignore_cleanup_errors=True)
-        environ = {**environ, "HATCH_DOCKER_CACHE_DIR": stack.enter_context(temporary)}
+        environ = {**environ, "HATCH_DOCKER_CACHE_DIR": str(stack.enter_context(scratch()))}
         ctx = open_context(environ, silent())
     client = Client(environ, silent(), Policy(tries=1), idle=patience)
     return replace(ctx, connect=lambda: client)
