@@ -18,6 +18,7 @@ _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 def project_table(wheel: Path) -> dict[str, Any]:
     """The [project] table of a wheel's core metadata and entry points; raises WheelError, naming the wheel."""
     from packaging.metadata import parse_email
+    from packaging.utils import canonicalize_name
 
     raw, _unknown = parse_email(metadata_of(wheel))
     lines = raw.get("requires_dist", [])
@@ -28,8 +29,8 @@ def project_table(wheel: Path) -> dict[str, Any]:
         "requires-python": raw.get("requires_python", ""),
         "dependencies": [line for line in lines if not _EXTRA.search(line)],
         "optional-dependencies": {
-            extra: [_with(line, extra) for line in lines if extra in _EXTRA.findall(line)]
-            for extra in raw.get("provides_extra", [])
+            extra: [_with(line, extra) for line in lines if extra in map(canonicalize_name, _EXTRA.findall(line))]
+            for extra in map(canonicalize_name, raw.get("provides_extra", []))
         },
         "authors": list(_people(raw.get("author", ""), raw.get("author_email", ""))),
         "urls": dict(raw.get("project_urls", {})),
@@ -46,9 +47,10 @@ def project_table(wheel: Path) -> dict[str, Any]:
 
 def _with(line: str, extra: str) -> str:
     """A requirement of an extra as it reads where that extra is chosen: markers know no extras there."""
+    from packaging.utils import canonicalize_name
 
     def answer(found: re.Match[str]) -> str:
-        return 'python_version >= "3"' if found[1] == extra else 'python_version < "3"'
+        return 'python_version >= "3"' if canonicalize_name(found[1]) == extra else 'python_version < "3"'
 
     return _EXTRA.sub(answer, line)
 
