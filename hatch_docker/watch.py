@@ -138,11 +138,13 @@ def _ears(roots: Collection[Path], below: Collection[Path]) -> Iterator[Callable
 
     def hear(places: Collection[Path], *, recursive: bool) -> None:
         try:
-            for _ in listen(
+            told = listen(
                 *places, watch_filter=None, recursive=recursive, stop_event=over, debounce=200, step=50,
-                raise_interrupt=False, ignore_permission_denied=True,
-            ):
-                heard.set()
+                rust_timeout=500, yield_on_timeout=True, raise_interrupt=False, ignore_permission_denied=True,
+            )
+            for number, found in enumerate(told):
+                if found or not number:  # what changed before anybody listened is seen at the first look
+                    heard.set()
         except (OSError, RuntimeError):
             deaf.set()
             heard.set()

@@ -123,14 +123,13 @@ def watched(project: Path, steps: Sequence[tuple[str, str, int]]) -> tuple[list[
 
 
 def edit(project: Path, told: list[str], *edits: tuple[str, str]) -> threading.Thread:
-    """Write a file each time that the project is watched again."""
+    """Write a file each time that the project is said to be watched again, before anybody may listen."""
 
     def work() -> None:
         for count, (name, text) in enumerate(edits, 1):
             deadline = time.monotonic() + 60
             while sum("watching" in line for line in told) < count and time.monotonic() < deadline:
                 time.sleep(0.02)
-            time.sleep(0.3)  # until somebody listens
             (project / name).parent.mkdir(exist_ok=True)
             (project / name).write_text(text)
 
