@@ -27,7 +27,6 @@ PINS_NAME = "hatch-docker.lock"
 LAST_DATE = 4354819199  # 2107-12-31, the last day of a zip file, in seconds since the epoch
 _SCRIPT = re.compile(r"\s*[\w.]+\s*:\s*[\w.]+\s*(\[.*\]\s*)?")  # entry points specification, object reference
 _LEAVE_OUT = "mend it, or leave it out with [tool.hatch.build] exclude"
-SHOWN = 5  # names of files in one line
 REQUIREMENTS_NAMES = ("requirements.lock", "requirements.txt")
 
 _building = threading.Lock()
@@ -210,7 +209,8 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
         # What pins a build is no part of what is built: a new lock would have everything compiled again.
         if file.relative_path == PINS_NAME:
             return True
-        if builder.PLUGIN_NAME != "sdist" or not file.relative_path:  # "" is what was named by force
+        forced = builder.config.get_force_include()
+        if builder.PLUGIN_NAME != "sdist" or any(Path(file.path).is_relative_to(source) for source in forced):
             return False
         # Whoever builds it, far away perhaps, needs none of the user's secrets.
         if secret_part(file.relative_path):
@@ -234,8 +234,9 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
             directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
         )
     if kept_back:
-        shown = ", ".join(sorted(set(kept_back))[:SHOWN]) + (", ..." if len(set(kept_back)) > SHOWN else "")
-        builder.app.display_info(f"kept back from the build, as people keep secrets in such files: {shown}")
+        names = ", ".join([*kept_back[:5], *(["..."] if kept_back[5:] else [])])
+        why = "as people keep secrets in such files (force-include of the sdist takes one along)"
+        builder.app.display_info(f"kept back from the build, {why}: {names}")
     return Path(artifact)
 
 

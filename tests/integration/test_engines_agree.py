@@ -395,19 +395,21 @@ def test_hadolint_finds_nothing(kind: str, options: str, tmp_path: Path, cache: 
     assert run(program, "--no-color", "--failure-threshold", "info", dockerfile) == ""
 
 
+NAMED = '[tool.hatch.build.targets.sdist.force-include]\n".npmrc" = ".npmrc"\n'
 PRIVATE = (".env", "deploy/.env.prod", ".netrc", ".pypirc", "vcs_version/id_rsa", ".git/notes", "kept.local")
 
 
 def test_what_hatch_leaves_out_and_secrets_are_in_no_context(docker: str, tmp_path: Path, cache: Path) -> None:
     """Also where the wheel is built in a stage, which still knows the version that git told."""
-    made = project("vcs-version", tmp_path / "p", options='[tool.hatch-docker.build]\nisolated = "always"')
+    made = project("vcs-version", tmp_path / "p", options=f'[tool.hatch-docker.build]\nisolated = "always"\n{NAMED}')
+    (made / ".npmrc").write_text("loglevel=silent")
     (made / ".gitignore").write_text("*.local\n")
     for name in PRIVATE:
         (made / name).parent.mkdir(exist_ok=True)
         (made / name).write_text("for nobody else")
     outcome = build(made, cache, verb="docker:image,dockerfile", variables=BUILDKIT)
     assert "build-project" in stages(outcome)
-    told = "kept back from the build, as people keep secrets in such files: "
+    told = "as people keep secrets in such files (force-include of the sdist takes one along): "
     assert f"{told}.env, .netrc, .pypirc, deploy/.env.prod, vcs_version/id_rsa\n" in outcome.output
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     context = dockerfile.with_suffix(".context")
@@ -415,7 +417,7 @@ def test_what_hatch_leaves_out_and_secrets_are_in_no_context(docker: str, tmp_pa
     (sdist,) = context.glob("build/project/sdist/*.tar.gz")
     with tarfile.open(sdist) as tar:
         names = [name.partition("/")[2] for name in tar.getnames()]
-    assert "vcs_version/__init__.py" in names
+    assert {"vcs_version/__init__.py", ".npmrc"} <= set(names)
     assert not set(names) & set(PRIVATE)
     assert outcome.receipt["wheel"]["filename"].startswith(f"{sdist.name.removesuffix('.tar.gz')}-py3-")
 
