@@ -443,6 +443,12 @@ def test_a_program_that_is_killed_may_be_tried_again(ending: str, status: int, m
     assert "build again" in str(error.value)
 
 
+def test_a_podman_that_is_killed_may_be_tried_again(tmp_path: Path) -> None:
+    ctx = shims(tmp_path, podman="echo 'STEP 1/1: RUN cc'; echo compiling; kill -9 $$")
+    with pytest.raises(LostError, match=r"failed \(podman ended with status -9\):\ncompiling$"):
+        Podman(str(tmp_path / "bin/podman")).build(order(tmp_path), ctx)
+
+
 def test_a_connection_that_a_step_lost_is_the_step_s_failure(tmp_path: Path) -> None:
     """BuildKit says its last lines once more below the objects."""
     begun = {"digest": "sha256:2", "name": "[install-other 2/2] RUN x", "started": DONE["started"]}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.engines.caches import CACHE_SECRETS, podman_caches
 from hatch_docker.engines.rawjson import KILLED, NO_MEMORY, unpulled
-from hatch_docker.errors import BuildError
+from hatch_docker.errors import BuildError, LostError
 from hatch_docker.oci.model import host_platform
 from hatch_docker.process import LAST_LINES, ProcessFailed, run
 from hatch_docker.progress import Progress, Task
@@ -64,7 +64,8 @@ class Podman:
                     secrets=secrets, merged=True,
                 )
         except ProcessFailed as failure:
-            raise BuildError(log.explain(failure.output, failure.status)) from None
+            kind = LostError if failure.status < 0 else BuildError  # it was killed
+            raise kind(log.explain(failure.output, failure.status)) from None
 
 
 @dataclass(slots=True)
