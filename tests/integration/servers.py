@@ -35,8 +35,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def docker_registry(directory: Path) -> Iterator[Server]:
-    """A docker-registry with its data in a directory, ended with the block."""
+def docker_registry(directory: Path, logins: str = "") -> Iterator[Server]:
+    """A docker-registry with its data in a directory, ended with the block; `logins` are those of an .htpasswd."""
     program = need("docker-registry")
     directory.mkdir(parents=True, exist_ok=True)
     host = f"127.0.0.1:{free_port()}"
@@ -46,6 +46,9 @@ def docker_registry(directory: Path) -> Iterator[Server]:
         "storage": {"filesystem": {"rootdirectory": str(directory / "data")}},
         "http": {"addr": host},
     }
+    if logins:
+        (directory / "htpasswd").write_text(logins)
+        config["auth"] = {"htpasswd": {"realm": "here", "path": str(directory / "htpasswd")}}
     (directory / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen([program, "serve", str(directory / "config.yml")], stdout=log, stderr=log)

@@ -253,6 +253,33 @@ def test_a_key_in_a_variable(pushed: Pushed, cache: Path, keys: Keys, server: Se
     assert key.splitlines()[1] not in done.output
 
 
+LOGIN = "pl4nted-l0gin"
+HASHED = "user:$2b$04$OnQrBIJthp360dGyOAt9t.9Efz/DDR1vq3PDkmQdVPKbXIpwT2g.q\n"
+
+
+@pytest.mark.parametrize("where", ["docker", "podman"])
+def test_a_registry_that_wants_a_password(
+    where: str, pushed: Pushed, cache: Path, keys: Keys, tmp_path: Path
+) -> None:
+    """One login, Docker's or Podman's, is cosign's too: pushed, attached, signed and verified, and it shows nowhere."""
+    with docker_registry(tmp_path / "registry", HASHED) as closed:
+        login = {"auths": {closed.host: {"auth": base64.b64encode(f"user:{LOGIN}".encode()).decode()}}}
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(login))
+        own = {"DOCKER_CONFIG": str(tmp_path)} if where == "docker" else {"REGISTRY_AUTH_FILE": str(path)}
+        own |= {"HOME": str(tmp_path), "HATCH_DOCKER_IMAGE": f"{closed.host}/team/app"}
+        without = push_project(pushed.project, cache, keys, **{**own, "DOCKER_CONFIG": "/x", "REGISTRY_AUTH_FILE": ""})
+        assert without.status == 1
+        assert f"it wants a password: log in with `docker login {closed.host}`" in without.output
+        done = push_project(pushed.project, cache, keys, HATCH_VERBOSE="1", **own)
+        assert done.status == 0, done.output
+        name = f"{closed.host}/team/app:latest"
+        verify = [sys.executable, "-m", "hatch_docker", "verify-signature", name, "--key", str(keys.public)]
+        found = subprocess.run(verify, capture_output=True, text=True, env={**os.environ, **own})
+        assert found.stdout.endswith("is signed, and so are its documents: cyclonedx, spdx, slsa\n"), found.stderr
+        assert LOGIN not in done.output + json.dumps(done.receipt) + found.stderr
+
+
 def test_an_index_and_its_images(server: Server, keys: Keys, tmp_path: Path) -> None:
     """Each is signed, with the documents that are about it: by any digest it can be verified."""
     index = small_index()
