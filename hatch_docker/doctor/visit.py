@@ -24,6 +24,7 @@ from hatch_docker.transport import OFFLINE, Client
 
 Result = TypeVar("Result")
 
+READING = 30.0  # seconds for the project's files, of which no other machine is asked
 NOT_ASKED = "not asked: offline"
 
 
@@ -52,8 +53,7 @@ CHECKS = (
 def visit(root: Path, environ: Mapping[str, str], *, offline: bool, deep: bool, patience: float) -> Iterator[Finding]:
     """The findings of all checks, in their order; raises StoreError where nothing can be written at all.
 
-    `patience` is how many seconds reading the project and the checks may take each; `deep` gives the cache all the time
-    that it needs.
+    `patience` is how many seconds the checks may take; `deep` gives the cache all the time that it needs.
     """
     offline = offline or environ.get(OFFLINE, "") not in ("", "0")
     directory = Path(environ.get("HATCH_DOCKER_CACHE_DIR") or default_root())
@@ -62,9 +62,9 @@ def visit(root: Path, environ: Mapping[str, str], *, offline: bool, deep: bool, 
         stack.callback(end_running)  # whoever was not waited for
         ctx = _context(environ, patience, stack)
         reading = _Work(partial(read, root, ctx.environ))
-        reading.wait(time.monotonic() + patience)
+        reading.wait(time.monotonic() + READING)
         project = reading.result or Reading()
-        yield from told(root, project, reading.problem(patience))
+        yield from told(root, project, reading.problem(READING))
         ctx = replace(ctx, pins=project.pins)
         look = Look(root, ctx, directory, project.plans, project.whole, offline, deep, left)
         works = [(check, _start(check, look)) for check in (*CHECKS, *network.registries(project.plans))]
