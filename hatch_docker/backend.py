@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from hatch_docker.wheels import Target
     from hatch_docker.wheels.tree import Tree
 
-RECIPE = 1
+RECIPE = 2
 HATCHLING = "hatchling.build"
+PROGRAMS = "data-scripts"  # beside what [project] can say
 LEGACY = (("setuptools",), "setuptools.build_meta:__legacy__", ())  # without [build-system] (PEP 517)
 COMMITTED = frozenset({"mesonpy"})  # backends whose sdist is what is committed, and that make none elsewhere
 System = tuple[tuple[str, ...], str, tuple[str, ...]]
@@ -57,7 +58,9 @@ def open_project(
             return builder
         config = _isolated(config)
     stage = functools.cache(lambda: _open_stage(root, config, system, environ, pins))
-    builder = _view(root, config, system, _completed(config, stage))
+    table = _completed(config, stage)
+    builder = _view(root, config, system, {name: value for name, value in table.items() if name != PROGRAMS})
+    builder.programs = tuple(table.get(PROGRAMS, ()))
 
     def source(directory: Path) -> Source:
         wheel = functools.cache(lambda: frontend_wheel(root, directory, environ))
@@ -256,10 +259,10 @@ def _completed(config: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[s
     found = at.ctx.store.recall("metadata", key)
     if found is None:
         from hatch_docker.wheels.builder import build_wheel
-        from hatch_docker.wheels.metadata import project_table
+        from hatch_docker.wheels.metadata import programs, project_table
 
         wheel = build_wheel(_sdist(at), at.plan.build, at.base, at.target, at.ctx, root=at.root)
-        found = project_table(wheel)
+        found = {**project_table(wheel), PROGRAMS: programs(wheel)}
         at.ctx.store.remember("metadata", key, found)
     return {**found, **_static(config)}
 

@@ -31,6 +31,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     """Builds the image of a project; configured by [tool.hatch-docker]."""
 
     PLUGIN_NAME = "docker"
+    programs: tuple[str, ...] = ()        # scripts that are no entry points, where another backend was asked for them
 
     def get_version_api(self) -> dict[str, Callable[..., str]]:
         """The verbs, by the name that follows the colon in `hatch build -t docker:VERB`."""

@@ -304,17 +304,17 @@ def _entrypoint(project: Project, config: Config, guesses: list[Guess]) -> tuple
         return tuple(config.entrypoint)
     scripts = project.scripts
     if len(scripts) == 1:
-        guesses.append(Guess("entrypoint", scripts[0], "the project's only console script"))
+        guesses.append(Guess("entrypoint", scripts[0], "the project's only script"))
         return scripts
     like = [name for name in scripts if normalised(name) == normalised(project.name)]
     if like:
-        guesses.append(Guess("entrypoint", like[0], "the console script named like the project"))
+        guesses.append(Guess("entrypoint", like[0], "the script named like the project"))
         return (like[0],)
     if config.cmd:
         return ()
     have = f"it has {', '.join(scripts)}" if scripts else "it has none"
     raise ConfigError(
-        f"tool.hatch-docker.entrypoint: {project.name} needs one, no console script is the obvious one ({have}); "
+        f"tool.hatch-docker.entrypoint: {project.name} needs one, no script is the obvious one ({have}); "
         'set for example entrypoint = ["python", "-m", "MODULE"], or let `hatch-docker init` look for it'
     )
 

@@ -98,7 +98,7 @@ def read_project(
         licence=_licence(core),
         authors=_authors(core.authors_data),
         urls=dict(core.urls),
-        scripts=_scripts(core.scripts),
+        scripts=tuple(sorted({*_scripts(core.scripts), *getattr(builder, "programs", ())})),
         dependencies=tuple(core.dependencies),
         extras={name: tuple(values) for name, values in core.optional_dependencies.items()},
         groups=_groups(metadata.config.get("dependency-groups", {})),

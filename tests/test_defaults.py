@@ -83,7 +83,7 @@ def test_a_debian_suite_brings_its_python() -> None:
         ({"base": "debian:woody"}, {}, "unknown Debian suite; known: debian:bookworm, debian:trixie"),
         ({"base": "debian:trixie", "python": "3.11"}, {}, "whose Python is 3.13"),
         ({}, {"requires_python": ">=4"}, "admits none of the CPythons known here"),
-        ({}, {"scripts": ()}, r'no console script is the obvious one \(it has none\)'),
+        ({}, {"scripts": ()}, r'no script is the obvious one \(it has none\)'),
         ({}, {"scripts": ("a", "b")}, r"it has a, b"),
         ({"extras": ["slow"]}, {}, "has no 'slow'; it has: fast"),
         ({"dependency-groups": ["dev"]}, {}, "has no 'dev'; it has: prod"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.errors import WheelError
-from hatch_docker.wheels.metadata import project_table
+from hatch_docker.wheels.metadata import programs, project_table
 
 METADATA = """\
 Metadata-Version: 2.4
@@ -36,6 +36,8 @@ def wheel(directory: Path, *, entry_points: str = ENTRY_POINTS) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("my_app-1.2.dist-info/METADATA", METADATA)
         archive.writestr("my_app-1.2.dist-info/entry_points.txt", entry_points)
+        for name in ("scripts/old-app", "scripts/deep/no", "data/share/no"):
+            archive.writestr(f"my_app-1.2.data/{name}", "#!python")
     return path
 
 
@@ -53,6 +55,10 @@ def test_all_that_an_image_needs_is_there(tmp_path: Path) -> None:
         "urls": {"Source": "https://app.example/source", "Homepage": "https://app.example"},
         "scripts": {"App": "my_app:main"}, "license": {"text": "MIT"},
     }  # fmt: skip
+
+
+def test_scripts_that_are_files_are_programs(tmp_path: Path) -> None:
+    assert programs(wheel(tmp_path)) == ["old-app"]
 
 
 def test_entry_points_that_cannot_be_read_are_named(tmp_path: Path) -> None:

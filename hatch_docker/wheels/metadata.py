@@ -45,6 +45,16 @@ def project_table(wheel: Path) -> dict[str, Any]:
     return {name: value for name, value in table.items() if value}
 
 
+def programs(wheel: Path) -> list[str]:
+    """The scripts that a wheel brings as files, as of `setup(scripts=...)` or a program in Rust (PEP 427, .data)."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            found = (re.fullmatch(r"[^/]+\.data/scripts/([^/]+)", name) for name in archive.namelist())
+            return sorted({match[1] for match in found if match})
+    except (OSError, zipfile.BadZipFile) as error:
+        raise WheelError(f"cannot read the wheel {wheel.name}: {error}") from error
+
+
 def _with(line: str, extra: str) -> str:
     """A requirement of an extra as it reads where that extra is chosen: markers know no extras there."""
     from packaging.utils import canonicalize_name

@@ -97,6 +97,13 @@ flit-demo = "flit_demo:main"
 """,
     "flit_demo.py": '"""A demonstration."""\n__version__ = "2.1"\n\ndef main():\n    print("flit")\n',
 }
+FILES = {
+    "setup.py": """
+from setuptools import setup
+setup(name="old-demo", version="0.1", scripts=["bin/old-demo"])
+""",
+    "bin/old-demo": "#!/usr/bin/env python\nprint('old')\n",
+}
 PDM = {
     "pyproject.toml": """
 [build-system]
@@ -210,6 +217,7 @@ def make(
     [
         (SCM, "v1.2.3", "scm-demo", "42 1.2.3", "1.2.3"),
         (LEGACY, "", "legacy-demo", "legacy b'a'", "0.3"),
+        (FILES, "", "old-demo", "old", "0.1"),
         (POETRY, "", "poetry-demo", "poetry b'a'", "4.5"),
         (FLIT, "", "flit-demo", "flit", "2.1"),
         (PDM, "", "pdm-demo", "pdm", "0.4"),
@@ -217,7 +225,7 @@ def make(
         (MESON, "", "meson-demo", "42", "6.1"),
         (PLUGIN, "", "plugin-demo", "plugin", "7"),
     ],
-    ids=["setuptools-scm", "setup.py", "poetry", "flit", "pdm", "uv_build", "meson", "hatchling-plugin"],
+    ids=["setuptools-scm", "setup.py", "scripts", "poetry", "flit", "pdm", "uv_build", "meson", "hatchling-plugin"],
 )
 def test_a_project_of_any_backend(
     files: dict[str, str], tag: str, command: str, said: str, version: str, tmp_path: Path, cache: Path

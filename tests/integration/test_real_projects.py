@@ -22,7 +22,6 @@ dynamic = ["version"]
 [tool.maturin]
 bindings = "bin"
 [tool.hatch-docker]
-entrypoint = ["rust-demo"]
 build.packages = ["cargo"]
 """,
     "Cargo.toml": '[package]\nname = "rust-demo"\nversion = "0.5.0"\nedition = "2021"\n',
