@@ -202,7 +202,9 @@ def test_every_cosign_writes_what_verifiers_read(
     program = FakeCosign(tmp_path / "bin", flags)
     for name in ("k.key", "k.pub"):
         (tmp_path / name).write_text("KEY")
-    sign_item(signer(registry, world(tmp_path), SignPlan("k.key", False), tmp_path), IMAGE, documents(), read)
+    lines: list[str] = []
+    sign_item(signer(registry, world(tmp_path, lines), SignPlan("k.key", False), tmp_path), IMAGE, documents(), read)
+    assert not any("flag" in line for line in lines)
     verified(program, "index.docker.io/team/app")
     name = parse_reference(f"docker.io/team/app@{IMAGE.digest}")
     verify_image(Cosign(tmp_path, world(tmp_path)), name, Trust(key="k.pub"))

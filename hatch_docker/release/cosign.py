@@ -72,10 +72,13 @@ class Cosign:
         if environ.get("HATCH_DOCKER_CA_BUNDLE"):
             env["SSL_CERT_FILE"] = environ["HATCH_DOCKER_CA_BUNDLE"]
         hidden = [*secrets, *(environ[name] for name in SECRETS if environ.get(name))]
+
+        def tell(line: str) -> None:
+            if not any(flag in line for flag in _NOT_OURS):  # which are for us to know, or out of date
+                self.ctx.progress.detail(line)
+
         try:
-            return run(
-                ["cosign", *arguments], env=env, secrets=hidden, log=self.ctx.progress.detail, timeout=TIMEOUT
-            )
+            return run(["cosign", *arguments], env=env, secrets=hidden, log=tell, timeout=TIMEOUT)
         except ProcessFailed as failure:
             raise Refused(arguments[0], failure, password=bool(environ.get(PASSWORD))) from failure
 
