@@ -14,6 +14,7 @@ from types import FrameType
 PATIENCE = 1.0  # seconds that threads get to come to an end by themselves
 
 leaving = threading.Event()              # set where a second does not do
+_heard: list[int] = []                   # the signal that ends us
 at_leave: list[Callable[[], None]] = []  # then called first: what ends the programs that run
 
 
@@ -31,10 +32,15 @@ def stoppable() -> Iterator[None]:
     if not ours:
         yield
         return
+    _heard.clear()
     with _watched(ours):
         before = {number: signal.signal(number, _stop) for number in ours}
         try:
             yield
+        except Exception:
+            if _heard:  # before 3.12 Python makes another exception of one that comes up while a class is made
+                raise SystemExit(128 + _heard[0]) from None
+            raise
         finally:
             for number, handler in before.items():
                 if signal.getsignal(number) is _stop:  # else one came: no second one shall disturb the end
@@ -44,6 +50,7 @@ def stoppable() -> Iterator[None]:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
+    _heard.append(number)
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, signal.SIG_IGN)
     raise SystemExit(128 + number)

@@ -45,6 +45,15 @@ DROPPED = """
 FAILING = DROPPED.rpartition("    time.sleep")[0] + """
     run(["sleep", "60"])
 """
+# And here Python before 3.12 makes a RuntimeError of it.
+CLASSES = """
+    class Slow:
+        def __set_name__(self, owner, name):
+            ready()
+            time.sleep(60)
+    class Last:
+        slow = Slow()
+"""
 # As in the look-up of a host's name: no Python runs in the main thread until it is done.
 DEAF = """
     import ctypes
@@ -125,7 +134,7 @@ def ends(process: subprocess.Popen[str], number: int, directory: Path) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("code", [DROPPED, FAILING, DEAF, WRITING])
+@pytest.mark.parametrize("code", [DROPPED, FAILING, CLASSES, DEAF, WRITING])
 def test_one_signal_does_wherever_it_comes(tmp_path: Path, code: str, number: int) -> None:
     """In a destructor, in a library that does not let Python in, while other threads write."""
     ends(start(code, tmp_path), number, tmp_path)

@@ -226,6 +226,26 @@ def test_a_damaged_cache_is_found_and_mended(
     assert (warm.cache / "v2").is_dir()
 
 
+DAMAGES = (flip, truncate, empty, become_a_link, become_a_directory, become_a_pipe)
+
+
+@pytest.mark.parametrize("damage", [pytest.param(one, marks=[pytest.mark.long] * (one is not flip)) for one in DAMAGES])
+def test_every_entry_is_damaged(damage: Callable[[Path], None], warm: Bench) -> None:
+    """E5: each blob, each fact and each file of each tree at once, but for what was fetched of Debian's archive."""
+    blobs = {layer["digest"].removeprefix("sha256:") for layer in warm.build().receipt["platforms"][0]["layers"]}
+    paths = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED]
+    paths += [warm.cache / "v1/blobs" / name for name in blobs]
+    paths += [path for path in (warm.cache / "v1/trees").rglob("*") if path.is_file() and not path.is_symlink()]
+    paths = [path for path in paths if path.stat().st_size]
+    for path in paths:
+        damage(path)
+    print(f"{len(paths)} entries: {damage.__name__}")
+    assert len(paths) > 20
+    warm.build()
+    warm.sound()
+    assert warm.build().made() == []
+
+
 def test_whose_an_entry_is_does_not_matter(warm: Bench) -> None:
     """E5: a cache that was copied by root, or comes from another machine: bytes count."""
     if os.getuid() == 0:

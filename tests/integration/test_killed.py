@@ -9,7 +9,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +51,20 @@ def built(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
     cold = tmp_path / "cold"
     bench.cache.rename(cold)
     return _building(bench, lambda: shutil.copytree(cold, bench.cache, copy_function=os.link))
+
+
+def rebuilt(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
+    """A build after an edit, with the base at hand and the project's layer to be made."""
+    bench = make_bench(tmp_path, cache, warm=True)
+    (bench.project / "hello.py").write_text("def main():\n    print('edited')\n")
+    warm = tmp_path / "warm"
+    shutil.copytree(bench.cache, warm, symlinks=True)
+    digest = build(bench.project, bench.cache).digest
+
+    def fill() -> None:
+        shutil.copytree(warm, bench.cache, symlinks=True, copy_function=os.link)
+
+    return _building(replace(bench, digest=digest), fill)
 
 
 def pulled(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
@@ -138,7 +152,7 @@ def test_what_was_killed_again_and_again_ends_well(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("make", "kills"), [(built, 80), (pulled, 60), (pushed, 60)])
+@pytest.mark.parametrize(("make", "kills"), [(built, 20), (rebuilt, 60), (pulled, 60), (pushed, 60)])
 def test_two_hundred_are_killed(make: Make, kills: int, registry: FakeRegistry, tmp_path: Path, cache: Path) -> None:
     """Each from the start, each run to the end after it."""
     scene = make(tmp_path, cache, registry)
