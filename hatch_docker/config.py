@@ -159,7 +159,8 @@ class Config:
     )
     volumes: tuple[str, ...] = option(
         list_of(checked(values.below_root, FILLED, pattern="^/")),
-        "Directories for data that outlives the container.",
+        "Directories for data that outlives the container. In the image each belongs to `user`, so that a new volume "
+        "does too; what the base or `files` has there stays as it is.",
         (),
     )
     stop_signal: str = option(

@@ -76,6 +76,7 @@ class Stages:
     user: bool = False                        # the base has a user other than root
     groups: tuple[Group, ...] = ()
     files: bool = False                       # the context's files/ go into the image
+    volumes: bool = False                     # and the directories that its volumes.tar has
     certificates: bool = False                # the context's certificates/ are trusted by builds with a network
 
 
@@ -281,6 +282,8 @@ def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
         yield f"COPY --from=install-{group.name} {TREE}/ /"
     if stages.files:
         yield "COPY files/ /"
+    if stages.volumes:
+        yield "ADD volumes.tar /"  # unpacked: COPY would give the directories above a volume to its owner too
     for instruction, values in (("ENV", settings.env), ("LABEL", settings.labels)):
         if values:
             yield f"{instruction} " + " \\\n    ".join(pair(key, value) for key, value in sorted(values.items()))

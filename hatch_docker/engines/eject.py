@@ -26,7 +26,7 @@ from hatch_docker.engines.system import find_system
 from hatch_docker.errors import ConfigError, StoreError
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression
-from hatch_docker.oci.model import Platform
+from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.outputs import replacing, unfinished_tree
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
@@ -62,7 +62,8 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
     handed = {"base": Handed(base_name(base), base.image)} if base.plan.kind != "registry" else {}
     handed |= {"builder": builder} if builder else {}
     title = plan.stem
-    stages = stages_of(base, parts, compiler, builder, files=bool(plan.files))
+    volumes = _volumes(plan, source, base, ctx)
+    stages = stages_of(base, parts, compiler, builder, files=bool(plan.files), volumes=volumes is not None)
     settings = image_settings(plan, base, created_time(plan, base, pins))
     text = _head(plan, title, handed, parts) + render(stages, settings)
 
@@ -74,6 +75,9 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
         (context / ".dockerignore").write_text(IGNORED, encoding="utf-8")
         if plan.files:
             _write_files(plan, source, base, compression, context / "files", ctx)
+        if volumes is not None:
+            with volumes.open() as tar, (context / "volumes.tar").open("wb") as out:
+                shutil.copyfileobj(tar, out)
         for name, image in handed.items():
             with replacing(context / "images" / f"{name}.tar") as stream:
                 write_archive(image.image, [image.name], stream, host=base.platform)
@@ -118,6 +122,16 @@ def _write_files(
             with path.open("wb") as out:
                 shutil.copyfileobj(stream, out)
             path.chmod(stat.S_IMODE(entry.mode))
+
+
+def _volumes(plan: Plan, source: Source, base: Base, ctx: Context) -> Layer | None:
+    """The layer of `volumes`, as a plain tar; None where there is nothing to be made."""
+    if not plan.config.volumes:
+        return None
+    from hatch_docker.engines.volumes import make_volumes
+
+    made = make_volumes(plan, source.root, base, Compression("none"), ctx)
+    return made[0] if made else None
 
 
 def _swap(made: Path, place: Path, work: Path) -> None:

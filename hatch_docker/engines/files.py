@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -33,16 +34,11 @@ def make_files(
     A file keeps whether it can be executed, nothing else: 0755 or 0644, root's. A symbolic link stays one, if
     it stays within what is copied. A directory that the base brought is not written again.
     """
-    entries: dict[str, Entry] = {}
-    try:
-        for plan in plans:
-            for entry in _entries(plan, root, base):
-                entries[entry.path] = entry
-        _check_size(entries)
-        files = {path: entry.content for path, entry in entries.items() if isinstance(entry.content, Path)}
+    entries = file_entries(plans, root, base)
+    _check_size(entries)
+    files = {path: entry.content for path, entry in entries.items() if isinstance(entry.content, Path)}
+    with _readable():
         digests = {path: file_digest(file) for path, file in files.items()}
-    except OSError as error:
-        raise ConfigError(f"{OPTION}: cannot read {error.filename}: {error.strerror}") from error
     for entry in parent_entries(list(entries), base.directories):
         entries.setdefault(entry.path, entry)
     ordered = [entries[path] for path in sorted(entries)]
@@ -51,6 +47,20 @@ def make_files(
         key, compression, ctx, lambda: [_watched(one, digests.get(one.path, "")) for one in ordered],
         title="layer of your files",
     )  # fmt: skip
+
+
+def file_entries(plans: Sequence[FilePlan], root: Path, base: Base) -> dict[str, Entry]:
+    """What some files become, by their paths; without the directories above them. Raises ConfigError as make_files."""
+    with _readable():
+        return {entry.path: entry for plan in plans for entry in _entries(plan, root, base)}
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{OPTION}: cannot read {error.filename}: {error.strerror}") from error
 
 
 def _check_size(entries: Mapping[str, Entry]) -> None:

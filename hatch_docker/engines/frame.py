@@ -56,9 +56,9 @@ def finish(
     wheels: Sequence[WheelNote], source: Source, compression: Compression, ctx: Context,
     tallies: Iterable[Mapping[str, Sequence[int]]] = (),
 ) -> Built:
-    """The image of a base, the layers of the wheels and the plan's files; `wheels` are our own, the project's last.
+    """The image of a base, the layers of the wheels, and the plan's files and volumes.
 
-    `tallies` say what was left out of wheels: kind -> files and bytes.
+    `wheels` are our own, the project's last; `tallies` say what was left out of wheels: kind -> files and bytes.
     """
     made = list(layers)
     if plan.files:
@@ -66,6 +66,11 @@ def finish(
 
         layer, cached = make_files(plan.files, source.root, base, compression, ctx)
         made.append((layer, LayerNote("files", tuple(item.target for item in plan.files), cached)))
+    if plan.config.volumes:
+        from hatch_docker.engines.volumes import make_volumes
+
+        if volumes := make_volumes(plan, source.root, base, compression, ctx):
+            made.append(volumes)
     if lost := lost_annotations(plan, base):
         ctx.progress.warn(
             f"base {base.name} has Docker's media types, which know no annotations: not set are {', '.join(lost)}; "

@@ -86,7 +86,7 @@ class Handed:
 
 def stages_of(
     base: Base, parts: Sequence[Part], compiler: Compiler | None, handed: Handed | None, *, files: bool = False,
-    certificates: bool = False,
+    volumes: bool = False, certificates: bool = False,
 ) -> Stages:
     """The values that the Dockerfile is rendered from; `handed` is the compiler where it is an image of its own."""
     user = str((base.image.config_json.get("config") or {}).get("User") or "0").partition(":")[0]
@@ -95,7 +95,7 @@ def stages_of(
     return Stages(
         base=base_name(base), python=base.interpreter.path, compiler=handed.name if handed else "", tools=tools,
         system=system, groups=tuple(part.group for part in parts if not part.debs), files=files,
-        user=user not in ("0", "root"), certificates=certificates,
+        volumes=volumes, user=user not in ("0", "root"), certificates=certificates,
     )  # fmt: skip
 
 

@@ -24,6 +24,11 @@ EXAMPLE = Path(__file__).parent.parent.parent / "example_project"
 NAME = "hatch-docker-tests/mandelbrot"
 # What a careful cluster asks for. The image serves on a port of the container's own loopback.
 CAREFUL = ["--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none"]
+# Writes into each of its volumes, and says whose they are and what it found there.
+WRITE = (
+    "import os\nfor path in ('/data', '/var/lib/app/store'):\n    found = os.listdir(path)\n"
+    "    open(path + '/x', 'a').close()\n    print(path, *found, os.getuid(), os.stat(path).st_uid)"
+)
 TILE = (
     "import urllib.request, os;"
     "tile = urllib.request.urlopen('http://127.0.0.1:8000/tiles/3/3/3.png', timeout=5).read();"
@@ -36,7 +41,9 @@ def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Outcome:
     """The example project, built from a copy: C extension, dependencies, check and all."""
     project = tmp_path_factory.mktemp("example") / "example_project"
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("dist", "build", "__pycache__", "*.so"))
-    return build(project, cache, variables={"HATCH_DOCKER_IMAGE": NAME, "HATCH_DOCKER_TAGS": "tested"})
+    return build(project, cache, variables={
+        "HATCH_DOCKER_IMAGE": NAME, "HATCH_DOCKER_TAGS": "tested", "HATCH_DOCKER_VOLUMES": "/data,/var/lib/app/store",
+    })  # fmt: skip
 
 
 def run(*command: str | Path) -> str:
@@ -115,6 +122,28 @@ def test_podman_runs_it_with_nothing_granted(podman: list[str], options: tuple[s
     assert serve_a_tile(podman, *options).split()[0] == user
 
 
+def check_volumes(engine: list[str]) -> None:
+    """Two containers, one after the other, on new volumes with names; and one on volumes without."""
+    volumes = {f"hatch-docker-tests-{secrets.token_hex(4)}": path for path in ("/data", "/var/lib/app/store")}
+    mounts = [word for name, path in volumes.items() for word in ("-v", f"{name}:{path}")]
+    command = [f"{NAME}:tested", "-c", WRITE]
+    start = [*engine, "run", "--rm", *CAREFUL, "--entrypoint", "python"]
+    try:
+        new, again = (run(*start, *mounts, *command).splitlines() for _ in range(2))
+    finally:
+        subprocess.run([*engine, "volume", "rm", "-f", *volumes], capture_output=True, check=False)
+    assert new == run(*start, *command).splitlines() == [f"{path} 65532 65532" for path in volumes.values()]
+    assert again == [f"{path} x 65532 65532" for path in volumes.values()]
+
+
+def test_a_new_volume_can_be_written_to_in_docker(docker: list[str]) -> None:
+    check_volumes(docker)
+
+
+def test_a_new_volume_can_be_written_to_in_podman(podman: list[str]) -> None:
+    check_volumes(podman)
+
+
 def test_it_stops_when_told_to(docker: list[str]) -> None:
     """SIGTERM reaches the service itself: no shell stands between."""
     container = run(*docker, "run", "-d", *CAREFUL, f"{NAME}:tested").strip()
@@ -148,11 +177,12 @@ def test_nothing_that_built_it_is_in_it(example: Outcome) -> None:
 
 
 def test_the_code_is_roots_and_a_wheels_layer_never_touches_the_base(example: Outcome) -> None:
+    """But for the directories of its volumes."""
     base, *ours = example.image().layers
     brought = {entry.path for entry, _ in layer_entries(base)}
     for layer in ours:
         for entry, _ in layer_entries(layer):
-            assert (entry.uid, entry.gid) == (0, 0)
+            assert (entry.uid == entry.gid == 0) != (entry.path in ("data", "var/lib/app/store"))
             assert entry.path not in brought
 
 

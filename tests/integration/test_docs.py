@@ -172,7 +172,8 @@ def get(address: str) -> bytes:
 
 def test_a_project_goes_through_the_pages(reader: Reader) -> None:
     """From quickstart to container, lock, registry and Dockerfile: the pages' own lines, one after the other."""
-    said = reader.types("quickstart.md", "A project of any other backend", HATCH_DOCKER_LOAD="always")
+    variables = {"HATCH_DOCKER_LOAD": "always", "HATCH_DOCKER_VOLUMES": "/data"}
+    said = reader.types("quickstart.md", "A project of any other backend", **variables)
     assert "written: pyproject.toml" in said
     assert f"docker run --rm {reader.image}" in said
     validate(read_archive(reader.root / "dist/app-1.0.oci.tar"))

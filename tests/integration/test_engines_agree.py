@@ -42,7 +42,10 @@ from tests.test_dockerfile import TEXT
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 SIX = ("hello", "c-extension", "scripts-and-data", "extras-and-groups", "namespace", "vcs-version")
-OPTIONS = {"extras-and-groups": 'extras = ["all"]\ndependency-groups = ["production"]'}
+OPTIONS = {
+    "extras-and-groups": 'extras = ["all"]\ndependency-groups = ["production"]',
+    "c-extension": 'volumes = ["/data", "/data/cache", "/var/lib/app/store", "/var/run/app", "/var/tmp"]',
+}
 # A daemon's bridge is not there on every machine, and no build here asks for the network.
 PLAIN = {"HATCH_DOCKER_BUILD_NETWORK": "false"}
 NAME = "hatch-docker/tested"  # no image of whoever runs the tests
@@ -57,7 +60,7 @@ DIFFERENT: Mapping[str, str] = {
 WILD = r"""
 env = { A = "q\"u'o$te $HOME ${X:-y} \\ # ő", "W#1" = "" }
 labels."org.example.$x" = "a \\\" b\t c"
-volumes = ["/da ta$x"]
+volumes = ["/da ta$x", "/etc/hello", "/etc/hello/own", "/srv/seed"]
 workdir = "/w $y"
 cmd = ["a b", "$HOME", "\u2028\n\"x"]
 ports = [80]
@@ -74,6 +77,9 @@ target = "/etc/hello"
 source = "conf/run"
 target = "/bin/run"
 mode = "0755"
+[[tool.hatch-docker.files]]
+source = "conf/a.toml"
+target = "/srv/seed/a.toml"
 """
 
 
