@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -114,6 +115,7 @@ def test_a_write_that_fails_anywhere(name: str, times: int, base: str, tmp_path:
         if process.returncode:
             failed += 1
             one_line(Outcome(process.returncode, output, project / "dist"), "cannot ", said)
-            assert left(project / "dist") == []
+            for path in (project / "dist").glob("*.json"):
+                json.loads(path.read_bytes())  # what was finished before is whole, as the archive is
     print(f"{failed} of {times} failed")
     build(project, bench.cache)
