@@ -53,7 +53,7 @@ CLOCKS = {
 }  # fmt: skip
 
 
-SLOW = ("runs three times as fast", "stands still")
+SLOW = ("back by ten years", "runs three times as fast", "stands still")
 
 
 @pytest.mark.parametrize(
@@ -134,11 +134,9 @@ def test_a_file_of_more_than_four_gigabytes_is_named(base: str, tmp_path: Path) 
 # E4. Where the cache would be.
 
 
-@pytest.mark.parametrize("home", ["/proc", "/dev/null", "/nonexistent/x"])
+@pytest.mark.parametrize("home", ["/proc", "/dev/null"])
 def test_a_home_that_cannot_be_written_names_the_variable(home: str, base: str, tmp_path: Path) -> None:
     project = write_project("hello", tmp_path / "p", base=base)
     variables = {"HOME": home, "HATCH_DOCKER_CACHE_DIR": "", "XDG_CACHE_HOME": ""}
     outcome = run_build(project, tmp_path / "unused", variables=variables, umask=0o022)
-    if home == "/nonexistent/x" and outcome.status == 0:
-        return  # root makes it
     told(outcome, home, "HATCH_DOCKER_CACHE_DIR")
