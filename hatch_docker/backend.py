@@ -8,6 +8,7 @@ anyway, and the wheel's metadata complete the table.
 from __future__ import annotations
 
 import functools
+import os
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from hatch_docker.oci.model import host_platform
 from hatch_docker.process import ProcessFailed, run
 from hatch_docker.project import Source
 from hatch_docker.store import key_of
+from hatch_docker.workspace import workspace_members
 
 if TYPE_CHECKING:
     from hatch_docker.bases import Base
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 RECIPE = 2
 HATCHLING = "hatchling.build"
 PROGRAMS = "data-scripts"  # beside what [project] can say
+LEGACY_FILES = ("setup.py", "setup.cfg")
 LEGACY = (("setuptools",), "setuptools.build_meta:__legacy__", ())  # without [build-system] (PEP 517)
 COMMITTED = frozenset({"mesonpy"})  # backends whose sdist is what is committed, and that make none elsewhere
 System = tuple[tuple[str, ...], str, tuple[str, ...]]
@@ -48,6 +51,7 @@ def open_project(
     its own [tool.hatch-docker] where it is a part of another project's image.
     """
     config = read_pyproject(root)
+    check_project(root, config)
     if table is not None:
         table = {**table, "lock": "none", "pins": "none"}
         config = {**config, "tool": {**config.get("tool", {}), "hatch-docker": table}}
@@ -76,6 +80,7 @@ def open_static(root: Path) -> tuple[DockerBuilder, bool]:
     Raises ConfigError without one.
     """
     config = read_pyproject(root)
+    check_project(root, config)
     system = build_system(config)
     if system[1] == HATCHLING:
         builder = DockerBuilder(str(root))
@@ -117,13 +122,32 @@ def read_pyproject(root: Path) -> dict[str, Any]:
         if (root / "setup.py").is_file():
             return {}
         raise ConfigError(
-            f"there is no pyproject.toml and no setup.py in {root}: go to the project's directory, or have "
-            "`hatch-docker init` write one"
+            f"there is no pyproject.toml and no setup.py in {root}: go to the project's directory{above(root)}, or "
+            "have `hatch-docker init` write one"
         )
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
+
+
+def above(root: Path) -> str:
+    """Where a project is that a directory is a part of, for the end of a clause; "" for none."""
+    found = next((place for place in root.resolve().parents if (place / "pyproject.toml").is_file()), None)
+    return f", which may be {found}" if found else ""
+
+
+def check_project(root: Path, config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a pyproject.toml of other tools' tables: setuptools would make a wheel of no name."""
+    if config.keys() & {"project", "build-system"} or any((root / name).is_file() for name in LEGACY_FILES):
+        return
+    if members := [os.path.relpath(path, root) for path in workspace_members(root, config)]:
+        raise ConfigError(
+            f"{root} is a workspace, and no project itself: go to one of its members ({', '.join(members[:5])})"
+        )
+    raise ConfigError(
+        f"{root / 'pyproject.toml'} has neither [project] nor [build-system]: have `hatch-docker init` write them"
+    )
 
 
 def build_system(config: Mapping[str, Any]) -> System:

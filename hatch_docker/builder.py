@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.plugin.manager import PluginManager
+from hatchling.utils.fs import locate_file
 
 from hatch_docker.doors import guarded, made_already, make_image, open_plans
 from hatch_docker.outputs import scratch
@@ -52,6 +53,10 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         """As hatchling's, but an unknown verb, or metadata that are wrong, is one line instead of a traceback."""
         gc.freeze()  # what is loaded by now stays: looking through it again and again takes an eighth of a short build
         gc.set_threshold(20_000, 20, 20)
+        if not (Path(self.root) / "pyproject.toml").is_file() and self.metadata.has_project_file():
+            # hatchling reads the one above, and takes this directory for the project's all the same
+            project = Path(locate_file(self.root, "pyproject.toml") or "").parent
+            self.app.abort(f"there is no pyproject.toml in {self.root}: go to the project's directory, {project}")
         unknown = sorted(set(options.get("versions") or ()) - set(self.get_version_api()))
         if unknown:
             known = ", ".join(f"docker:{verb}" for verb in self.get_version_api())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with stoppable(), hatchling_errors(), told_faults():
             status: int | None = options.run(options)
     except HatchDockerError as error:
+        with contextlib.suppress(OSError):  # what was told before the error is read before it
+            sys.stdout.flush()
         sys.stderr.write(plain(f"hatch-docker: {error}\n"))
         return error.exit_status
     return status or 0

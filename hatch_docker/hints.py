@@ -1,4 +1,4 @@
-"""Hints: what makes an image large and is nobody's mistake, a line each at the end of a build, never an error."""
+"""Hints: what makes an image large, or lacks its code, though nothing failed: a line each, never an error."""
 
 from __future__ import annotations
 
@@ -25,10 +25,24 @@ _BUNDLED = re.compile(r".*\.libs/(?P<name>lib[^/]+?)(?:-[0-9a-f]{8})*\.so[.0-9]*
 
 def find_hints(plan: Plan, built: Sequence[Built], ctx: Context) -> tuple[str, ...]:
     """What a user may want to know of some images; what takes a look at files is remembered by the layers."""
-    lines = [line for one in built for line in _cuda(one)]
+    lines = [line for one in built for line in (*_bare(plan, one, ctx), *_cuda(one))]
     if plan.native_libraries != "off":
         lines += [line for one in built for line in _duplicates(one, ctx)]
     return tuple(dict.fromkeys(lines))
+
+
+def _bare(plan: Plan, one: Built, ctx: Context) -> Iterator[str]:
+    """A wheel of the project with its metadata alone: what the backend was told to put into it was not there."""
+    from hatch_docker.engines.frame import rules_of
+    from hatch_docker.engines.site import known_files
+    from hatch_docker.wheels.install import VenvTarget
+
+    if one.wheel is None:
+        return
+    venv = VenvTarget(one.base.interpreter)
+    files = known_files(venv, f"sha256:{one.wheel.sha256}", ctx, rules_of(plan, "project"))
+    if files and all(".dist-info/" in path or path.startswith(f"{venv.root}/bin/") for path in files):
+        yield f"{one.wheel.filename} holds no module: where that is not meant, say where the code is"
 
 
 def _cuda(one: Built) -> Iterator[str]:

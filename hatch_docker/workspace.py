@@ -83,6 +83,11 @@ def is_member(root: Path) -> bool:
     return any(True for _ in _workspaces(root))
 
 
+def workspace_members(root: Path, config: Config) -> list[Path]:
+    """The directories of the members of the workspace that a directory is the top of."""
+    return sorted(_members(root, config))
+
+
 def _workspaces(root: Path) -> Iterator[Path]:
     for place in root.parents:
         if root.resolve() in _members(place, _config_of(place, root)):

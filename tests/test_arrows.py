@@ -63,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "check": {"bases", "wheels.sandbox", "oci", "plan", *HANDS},
     "receipt": {"engines", "oci", "plan", "release", *HANDS},
     "report": {"receipt", "release.names", *HANDS},
-    "hints": {"engines", "native.layers", "plan", *HANDS},
+    "hints": {"engines", "native.layers", "plan", "wheels.install", *HANDS},
     "afterword": {
         "bases", "engines.frame", "engines.site", "oci.model", "plan", "receipt", "wheels.install", "wheels.slim",
         *HANDS,
@@ -95,12 +95,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "existing": {"engines", "oci", "plan", "receipt", "release.names", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {"__init__", "doors", "ending", "errors", "faults", "progress", "verbs"},
-    "start": {"start", "backend", "bases.apt", "config", "plan", *HANDS},
+    "start": {"start", "backend", "bases.apt", "config", "plan", "workspace", *HANDS},
     "verbs": {
         "verbs", "backend", "config", "contents", "doctor", "doors", "loading", "lock", "members", "oci", "plan",
         "project", "prune", "publish", "release", "start", "verify", "watch", *HANDS,
     },
-    "backend": {"bases", "builder", "doors", "engines.frame", "oci", "plan", "project", "wheels", *HANDS},
+    "backend": {"bases", "builder", "doors", "engines.frame", "oci", "plan", "project", "wheels", "workspace", *HANDS},
     "publisher": {"doors", "publish", *HANDS},
     "hooks": {"builder", "build_hook", "publisher"},
     "__main__": {"cli"},

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from hatch_docker.afterword import last_lines
-from hatch_docker.engines import Built, LayerNote
+from hatch_docker.engines import Built, LayerNote, WheelNote
+from hatch_docker.engines.site import remember_files
 from hatch_docker.hints import find_hints
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Platform
 from hatch_docker.wheels import Pin
+from hatch_docker.wheels.install import VenvTarget
 from tests.test_native import SITE, built, context, file, make_elf, plan, record
 from tests.test_report import RECEIPT
 
@@ -90,6 +92,25 @@ def test_an_image_that_asks_for_a_gpu_is_meant_to_be_so(tmp_path: Path) -> None:
     ctx = context(tmp_path, [])
     one = with_gpu_packages(ctx, "nvidia-cublas-cu12 12.8.4.1", env={"NVIDIA_VISIBLE_DEVICES": "all"})
     assert find_hints(plan(), [one], ctx) == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["lib/python3.13/site-packages/a-1.dist-info/METADATA", "bin/a"], True),
+        (["lib/python3.13/site-packages/a-1.dist-info/METADATA", "lib/python3.13/site-packages/a.py"], False),
+        ([], False),
+    ],
+)
+def test_a_wheel_without_code_is_pointed_out(files: list[str], told: bool, tmp_path: Path) -> None:
+    """What a backend does not find, it leaves out without a word; a wheel that nobody remembers is not guessed at."""
+    ctx = context(tmp_path, [])
+    one = replace(built(ctx, []), wheel=WheelNote("a-1-py3-none-any.whl", "0" * 64))
+    venv = VenvTarget(one.base.interpreter)
+    if files:
+        remember_files(venv, f"sha256:{'0' * 64}", {f"{venv.root}/{name}": "0" for name in files}, ctx)
+    found = find_hints(plan(), [one], ctx)
+    assert [line.partition(":")[0] for line in found] == ["a-1-py3-none-any.whl holds no module"] * told
 
 
 def test_hints_are_in_the_last_lines(tmp_path: Path) -> None:

@@ -363,3 +363,12 @@ def test_a_person_is_asked(answer: bytes, written: bool, tmp_path: Path) -> None
 def test_there_must_be_a_directory(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "nowhere"]) == 1
     assert capsys.readouterr().err == "hatch-docker: nowhere is no directory: name the project's\n"
+
+
+def test_a_workspace_is_not_made_a_project(tmp_path: Path) -> None:
+    """Its members are: what is above them stays as it is."""
+    member = "[project]\nname = 'a'\nversion = '1'\n"
+    files = {"pyproject.toml": "[tool.uv.workspace]\nmembers = ['packages/*']\n", "packages/a/pyproject.toml": member,
+             "packages/a/a.py": ""}  # fmt: skip
+    with pytest.raises(ConfigError, match=r"is a workspace, and no project itself: .* \(packages/a\)"):
+        propose(write(tmp_path, files), MIRROR)

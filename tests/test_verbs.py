@@ -65,6 +65,47 @@ def test_no_project_is_one_line(
     assert said.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("files", "place", "told"),
+    [
+        ({"pyproject.toml": "", "src/a.py": ""}, "src", "go to the project's directory, which may be {root}, "),
+        ({"pyproject.toml": "[tool.ruff]"}, ".", "pyproject.toml has neither [project] nor [build-system]: have "),
+        ({"pyproject.toml": "[tool.uv.workspace]\nmembers = ['p/*']", "p/a/pyproject.toml": "[project]"}, ".",
+         "{root} is a workspace, and no project itself: go to one of its members (p/a)"),
+    ],
+)  # fmt: skip
+def test_what_is_no_project_leads_to_one(
+    files: dict[str, str], place: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """setuptools would take a file of other tools' tables for a project without a name."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert main(["build", str(tmp_path / place)]) == 1
+    assert told.format(root=tmp_path) in capsys.readouterr().err
+
+
+def test_hatchling_below_the_project_is_led_back(tmp_path: Path) -> None:
+    """It takes the directory for the project's; the image would not be the same, nor its commit's state."""
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'a'\nversion = '1'\n")
+    (tmp_path / "src").mkdir()
+    program = [sys.executable, "-m", "hatchling", "build", "-t", "docker:plan"]
+    outcome = subprocess.run(program, cwd=tmp_path / "src", capture_output=True, text=True, check=False)
+    assert outcome.returncode == 1
+    assert outcome.stderr.splitlines() == [
+        f"there is no pyproject.toml in {tmp_path / 'src'}: go to the project's directory, {tmp_path}"
+    ]
+
+
+def test_what_was_told_is_read_before_the_error(tmp_path: Path) -> None:
+    """Also where both go into one file, as in a pipeline's log: standard output is not kept back there."""
+    (tmp_path / "main.py").write_text("print(1)")
+    with (tmp_path / "log").open("w") as log:
+        program = [sys.executable, "-m", "hatch_docker", "init", str(tmp_path)]
+        assert subprocess.run(program, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode == 1
+    assert (tmp_path / "log").read_text().splitlines()[-1].startswith("hatch-docker: nothing is written")
+
+
 def test_words_add_up_to_hatchs_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """What hatchling starts is told as much; a variable that is no number counts as none."""
     monkeypatch.setenv("HATCH_VERBOSE", "1")

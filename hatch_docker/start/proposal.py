@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.backend import HATCHLING, build_system
+from hatch_docker.backend import HATCHLING, build_system, check_project
 from hatch_docker.errors import BaseImageError, ConfigError
 from hatch_docker.start.apps import PORT, App, choose_server, command, find_apps, find_programs
 from hatch_docker.start.layout import DATA, importable, tops, wheel_files, wheel_table
 from hatch_docker.start.requirements import Listed, has_script, needed, read_listed, redacted
+from hatch_docker.workspace import workspace_members
 
 PYPROJECT, HATCH = "pyproject.toml", "hatch.toml"
 OURS = "hatch-docker[uv]"
@@ -109,6 +110,8 @@ def _is_bare(root: Path, config: Mapping[str, Any]) -> bool:
             "pyproject.toml has [tool.poetry] and no [build-system]: an image is made of a wheel, so say how one is "
             'built: [build-system] requires = ["poetry-core"] and build-backend = "poetry.core.masonry.api"'
         )
+    if "project" not in config and workspace_members(root, config):
+        check_project(root, config)
     return True
 
 
