@@ -25,24 +25,26 @@ _BUNDLED = re.compile(r".*\.libs/(?P<name>lib[^/]+?)(?:-[0-9a-f]{8})*\.so[.0-9]*
 
 def find_hints(plan: Plan, built: Sequence[Built], ctx: Context) -> tuple[str, ...]:
     """What a user may want to know of some images; what takes a look at files is remembered by the layers."""
-    lines = [line for one in built for line in (*_bare(plan, one, ctx), *_cuda(one))]
+    lines = [line for one in built for line in (*_own(plan, one, ctx), *_cuda(one))]
     if plan.native_libraries != "off":
         lines += [line for one in built for line in _duplicates(one, ctx)]
     return tuple(dict.fromkeys(lines))
 
 
-def _bare(plan: Plan, one: Built, ctx: Context) -> Iterator[str]:
-    """A wheel of the project with its metadata alone: what the backend was told to put into it was not there."""
+def _own(plan: Plan, one: Built, ctx: Context) -> Iterator[str]:
+    """A wheel of the project with its metadata alone, as a backend makes it that finds no code; or with bad code."""
     from hatch_docker.engines.frame import rules_of
-    from hatch_docker.engines.site import known_files
+    from hatch_docker.engines.site import known_files, uncompiled
     from hatch_docker.wheels.install import VenvTarget
 
     if one.wheel is None:
         return
-    venv = VenvTarget(one.base.interpreter)
-    files = known_files(venv, f"sha256:{one.wheel.sha256}", ctx, rules_of(plan, "project"))
+    venv, digest, rules = VenvTarget(one.base.interpreter), f"sha256:{one.wheel.sha256}", rules_of(plan, "project")
+    files = known_files(venv, digest, ctx, rules)
     if files and all(".dist-info/" in path or path.startswith(f"{venv.root}/bin/") for path in files):
         yield f"{one.wheel.filename} holds no module: where that is not meant, say where the code is"
+    if bad := [path.removeprefix(f"{venv.site_packages}/") for path in uncompiled(venv, digest, ctx, rules)]:
+        yield f"Python {venv.interpreter.short} does not accept {_some(bad)}: an import fails with a SyntaxError"
 
 
 def _cuda(one: Built) -> Iterator[str]:

@@ -10,11 +10,12 @@ import pytest
 
 from hatch_docker.afterword import last_lines
 from hatch_docker.engines import Built, LayerNote, WheelNote
-from hatch_docker.engines.site import remember_files
+from hatch_docker.engines.site import note_uncompiled, remember_files
 from hatch_docker.hints import find_hints
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Platform
 from hatch_docker.wheels import Pin
+from hatch_docker.wheels.compile import bytecode_path
 from hatch_docker.wheels.install import VenvTarget
 from tests.test_native import SITE, built, context, file, make_elf, plan, record
 from tests.test_report import RECEIPT
@@ -111,6 +112,20 @@ def test_a_wheel_without_code_is_pointed_out(files: list[str], told: bool, tmp_p
         remember_files(venv, f"sha256:{'0' * 64}", {f"{venv.root}/{name}": "0" for name in files}, ctx)
     found = find_hints(plan(), [one], ctx)
     assert [line.partition(":")[0] for line in found] == ["a-1-py3-none-any.whl holds no module"] * told
+
+
+def test_code_that_the_bases_python_does_not_accept_is_pointed_out(tmp_path: Path) -> None:
+    """Modules without a .pyc; tests never have one, and a dependency's templates are nobody's mistake."""
+    ctx = context(tmp_path, [])
+    one = replace(built(ctx, []), wheel=WheelNote("a-1-py3-none-any.whl", "0" * 64))
+    venv = VenvTarget(one.base.interpreter)
+    entries = [file(f"{venv.site_packages}/{name}", b"") for name in ("a/b.py", "a/c.py", "a/tests/d.py")]
+    made = {bytecode_path(f"{venv.site_packages}/a/c.py", one.base.interpreter)}
+    note_uncompiled(venv, f"sha256:{'1' * 64}", entries, made, ctx)
+    assert find_hints(plan(), [one], ctx) == ()
+    note_uncompiled(venv, f"sha256:{'0' * 64}", entries, made, ctx)
+    (line,) = find_hints(plan(), [one], ctx)
+    assert line.endswith(" does not accept a/b.py: an import fails with a SyntaxError")
 
 
 def test_hints_are_in_the_last_lines(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ from hatch_docker.engines.recipe import (
     write_context,
 )
 from hatch_docker.engines.settings import created_time
-from hatch_docker.engines.site import remember_files
+from hatch_docker.engines.site import note_uncompiled, remember_files
 from hatch_docker.engines.system import facts_of, find_system, read_changes, with_system, write_changes
 from hatch_docker.engines.trees import tree_entries
 from hatch_docker.errors import BuildError, WheelError
@@ -307,6 +307,8 @@ def _take(part: Part, key: str, site: _Site, out: Path) -> Layer:
     if part.group.kind == "project" and len(files) == 1:
         (own,) = files.values()
         remember_files(venv, f"sha256:{wheel[1]}", own, site.ctx, part.group.rules)
+        paths = {entry.path for entry in entries}
+        note_uncompiled(venv, f"sha256:{wheel[1]}", entries, paths, site.ctx, part.group.rules)
     fact = {"files": files, "programs": programs, "wheel": wheel, "left_out": _left_out(part, out)}
     site.ctx.store.remember(TREES, key, fact)
     return layer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 RECIPE = 1  # raise it when the same wheels shall give other bytes
 LEFT_OUT = "left out"
+UNCOMPILED = "uncompiled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
         if compiler is not None:
             units = [install.python_sources(group, site.venv) for group in entries]
             compiled = compile_sources(units, *compiler, enclosed=bool(site.base.maker))
-            for group in entries:
+            for wheel, group in zip(wheels, entries, strict=True):
+                note_uncompiled(site.venv, wheel.digest, group, compiled, site.ctx, wheel.rules)
                 everything |= {entry.path: entry for entry in install.bytecode_entries(group, compiled, site.venv)}
         return list(everything.values())
 
@@ -146,6 +148,23 @@ def known_files(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE
     """The files that a wheel brings, path -> hash; None where the cache does not know it."""
     files: Mapping[str, str] | None = ctx.store.recall("files", _files_key(venv, digest, rules))
     return files
+
+
+def note_uncompiled(
+    venv: VenvTarget, digest: str, entries: Sequence[Entry], compiled: Container[str], ctx: Context, rules: Rules = NONE
+) -> None:
+    """Keep which modules of a wheel the base's Python did not accept; `compiled` are the paths of all .pyc."""
+    from hatch_docker.wheels.compile import bytecode_path
+
+    sources = (path for path, _ in install.python_sources(entries, venv))
+    lacking = [path for path in sources if bytecode_path(path, venv.interpreter) not in compiled]
+    if lacking:
+        ctx.store.remember(UNCOMPILED, _files_key(venv, digest, rules), sorted(lacking))
+
+
+def uncompiled(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE) -> Sequence[str]:
+    """The modules of a wheel that an import of fails, as far as the cache knows."""
+    return ctx.store.recall(UNCOMPILED, _files_key(venv, digest, rules)) or ()
 
 
 def left_out(site: Site, wheel: Wheel) -> Mapping[str, Sequence[int]]:

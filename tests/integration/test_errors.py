@@ -125,6 +125,17 @@ def test_an_unknown_verb_is_one_line(tmp_path: Path, cache: Path) -> None:
     told(run_build(project(tmp_path), cache, verb="docker:imgae"), "docker:imgae", "docker:image")
 
 
+def test_code_that_is_no_python_is_pointed_out_every_time(tmp_path: Path, cache: Path) -> None:
+    """It is the user's, and may be there on purpose: the image is made, and says so also when nothing changed."""
+    made = project(tmp_path)
+    (made / "hello/broken.py").write_text("def (\n")
+    line = "hint: Python 3.13 does not accept hello/broken.py: an import fails with a SyntaxError"
+    for _ in range(2):
+        outcome = run_build(made, cache)
+        assert outcome.status == 0, outcome.output
+        assert line in outcome.output.splitlines()
+
+
 # Files that cannot be part of an image.
 
 
