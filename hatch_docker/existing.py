@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hatch_docker.receipt import Receipt
 
 SUFFIX = ".oci.tar"
+ENDINGS = (".tar", ".tar.gz", ".tgz")  # of a name that is a file's, not a tag's
 DIRTY = "-dirty"
 
 
@@ -83,7 +84,7 @@ def open_existing(name: str, ctx: Context) -> Existing:
         receipt = receipt if receipt and receipt.digest == item.digest else None
         note = WheelNote(receipt.wheel["filename"], receipt.wheel["sha256"]) if receipt and receipt.wheel else None
         return Existing(item, image, tuple(one.tag for one in names), wheel=note, receipt=receipt)
-    if name.endswith(SUFFIX) or name.startswith((".", "/")):
+    if name.endswith(ENDINGS) or name.startswith((".", "/")):
         raise ConfigError(f"there is no archive {name}: build it, or name another")
     from hatch_docker.oci.registry import Remote, pull_item
 

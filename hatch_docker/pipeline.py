@@ -208,8 +208,15 @@ def _load(
     if host not in {Platform.parse(platform) for platform in plan.platforms}:
         ctx.progress.detail(f"not loaded: no image for {host} was made")
         return (), ""
-    with ctx.progress.task(f"loading the image into {daemons[0]}", part=True):
-        loaded = load(daemons[0], item, plan.references, archive, host=host, log=ctx.progress.detail)
+    try:
+        with ctx.progress.task(f"loading the image into {daemons[0]}", part=True):
+            loaded = load(daemons[0], item, plan.references, archive, host=host, log=ctx.progress.detail)
+    except DaemonError as error:
+        if plan.load == "always" or daemons[0].url:
+            raise
+        # Podman by its program: whether it works for this user is not known before.
+        ctx.progress.warn(f'not loaded: {" ".join(str(error).split())}; load = "never" does not ask Podman')
+        return (), ""
     names = (parse_reference(name).familiar for name in loaded.references)
     ctx.progress.info(f"{loaded.daemon}: {', '.join(names)}")
     return loaded.references, loaded.daemon.kind

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.oci.daemon import PODMAN_SOCKET
 from hatch_docker.oci.layout import write_layout
 from tests.fakes.bases import python_image
 from tests.fakes.debian import FakeArchive
@@ -134,6 +135,28 @@ def test_code_that_is_no_python_is_pointed_out_every_time(tmp_path: Path, cache:
         outcome = run_build(made, cache)
         assert outcome.status == 0, outcome.output
         assert line in outcome.output.splitlines()
+
+
+@pytest.mark.parametrize(("load", "status"), [("auto", 0), ("always", 1)])
+def test_a_podman_that_does_not_work_is_told_and_the_image_is_there(
+    load: str, status: int, tmp_path: Path, cache: Path
+) -> None:
+    """Its program is on many machines where it never ran, for want of subordinate ids, say."""
+    if Path(PODMAN_SOCKET).exists():
+        pytest.skip("a Podman that works answers here")
+    program = tmp_path / "bin/podman"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho no such ids >&2\nexit 125\n")
+    program.chmod(0o755)
+    variables = {
+        "PATH": f"{program.parent}:{os.environ['PATH']}", "HATCH_DOCKER_LOAD": load, "XDG_RUNTIME_DIR": str(tmp_path),
+        "DOCKER_HOST": f"unix://{tmp_path}/none", "CONTAINER_HOST": "",
+    }  # fmt: skip
+    outcome = run_build(project(tmp_path), cache, variables=variables)
+    assert outcome.status == status, outcome.output
+    line = 'not loaded: podman failed with status 125: no such ids; load = "never" does not ask Podman'
+    assert (line in outcome.output) is (load == "auto")
+    assert outcome.image().layers
 
 
 # Files that cannot be part of an image.
