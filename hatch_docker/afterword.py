@@ -53,6 +53,8 @@ def changes(before: Receipt, after: Receipt, ctx: Context, rules: Rules = NONE) 
     lines: list[str] = []
     if before.python and before.python != after.python:
         lines.append(f"{'Python':<16}  {before.python} -> {after.python}")
+    if text := _packages(dict.fromkeys(known, ""), {platform.platform: "" for platform in after.platforms}):
+        lines.append(f"{'platforms':<16}  {text}")
     for then, now in pairs:
         found = ((CALLED[kind], _change(kind, then, now, before, after, ctx, rules)) for kind in KINDS)
         lines += [f"{title:<16}  {text}" for title, text in found if text]

@@ -91,7 +91,7 @@ def test_files_of_ours_are_named_where_the_cache_knows_both_wheels(ctx: Context)
 
 
 def test_what_is_no_layer_is_told_too(ctx: Context) -> None:
-    """Python's version, the commit, else the settings."""
+    """Python's version, the commit, the platforms, else the settings."""
     newer = replace(BEFORE, digest="sha256:9", python="3.13.6")
     assert changes(BEFORE, newer, ctx)[1:] == ["  Python            3.13.5 -> 3.13.6"]
     commits = [replace(BEFORE, digest=letter, revision=letter * 40) for letter in "ab"]
@@ -99,6 +99,10 @@ def test_what_is_no_layer_is_told_too(ctx: Context) -> None:
     assert changes(BEFORE, made(BEFORE.platforms[0].layers[1]), ctx)[1:] == [
         "  configuration     settings, labels or time"
     ]
+    (platform,) = BEFORE.platforms
+    both = replace(BEFORE, digest="sha256:9", platforms=(platform, replace(platform, platform="linux/arm64")))
+    assert changes(BEFORE, both, ctx)[1:] == ["  platforms         linux/arm64 added"]
+    assert changes(both, BEFORE, ctx)[1:] == ["  platforms         linux/arm64 removed"]
 
 
 def test_the_receipt_before_is_the_file_that_goes_else_another_version_s(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILDER = "pkg:pypi/hatch-docker"
 BUILD_TYPE = f"{BUILDER}#image/v1"  # what externalParameters mean: the options of [tool.hatch-docker]
-MEDIA_TYPE = "application/vnd.in-toto+json"
 
 Resource = dict[str, Any]
 Used = tuple[str, ...]
