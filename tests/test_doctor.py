@@ -267,6 +267,16 @@ def test_registries(tmp_path: Path) -> None:
         assert found == [("unneeded", NOT_ASKED)]
 
 
+def test_a_base_that_is_not_there_comes_with_the_way_out(tmp_path: Path) -> None:
+    """What a build would say: one base is asked of no registry."""
+    with FakeRegistry() as registry:
+        root = write(tmp_path / "p", f'base = "{registry.host}/python:3.13-slim"\n')
+        ((state, text),) = look(root, tmp_path / "cache")["registry"]
+    assert state == "problem"
+    assert text.startswith(f"{registry.host}/python, without a login: ")
+    assert text.endswith('; base = "debian:trixie" needs no registry')
+
+
 HELPERS = {
     "missing": (None, "cannot run docker-credential-shim"),
     "failing": (f'echo \'{{"Username": "u", "Secret": "{SECRET}"}}\'; exit 3', "gives no credentials for"),

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from hatch_docker.plan import BasePlan
 
 
+WITHOUT = 'base = "debian:trixie" needs no registry'
+
+
 def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
     """The base behind a reference, one child of an index.
 
@@ -52,7 +55,7 @@ def pinned_digest(plan: BasePlan, ctx: Context) -> str:
 
 def _way_out(error: RegistryError, ctx: Context) -> str:
     if ctx.pins is None or isinstance(error, TransientError):
-        return 'base = "debian:trixie" needs no registry'
+        return WITHOUT
     return (
         f"{ctx.pins.name} pins it, and registries delete in time what no tag names any more: "
         "`hatch-docker lock --upgrade` pins what the name means now"

@@ -131,13 +131,15 @@ def _push_to(name: str, look: Look) -> Said:
 
 
 def _pull(name: str, look: Look) -> Said:
-    """Whether a base is there and ours to read."""
+    """Whether a base is there and ours to read; else there is one that is asked of nobody."""
+    from hatch_docker.bases.registry import WITHOUT
+
     reference = parse_reference(name)
     login = _credential(reference, look)
     remote = Remote(look.ctx.client, look.ctx.environ)
     url = remote.url(reference, f"manifests/{reference.digest or reference.tag}")
     scopes = (f"repository:{reference.repository}:pull",)
-    with _named(reference, login):
+    with _named(reference, login, f"; {WITHOUT}"):
         answer = remote.send(reference, "HEAD", url, scopes, headers={"accept": ACCEPT})
         if answer.status != 200:
             raise refuse(reference, answer)
@@ -151,9 +153,9 @@ def _credential(reference: Reference, look: Look) -> str:
 
 
 @contextlib.contextmanager
-def _named(reference: Reference, login: str) -> Iterator[None]:
-    """What is wrong is said of a repository."""
+def _named(reference: Reference, login: str, way_out: str = "") -> Iterator[None]:
+    """What is wrong is said of a repository, and what would lead out."""
     try:
         yield
     except RegistryError as error:
-        raise RegistryError(f"{reference.name}{login}: {error}") from error
+        raise RegistryError(f"{reference.name}{login}: {error}{way_out}") from error
