@@ -123,11 +123,13 @@ def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     ]
     if len(found) != 2 or None in found:
         return ""
-    then, now = (dict(files or {}) for files in found)
+    # The path of site-packages has the version of Python in it.
+    then, now = ({path.partition("/site-packages/")[2] or path: hashed for path, hashed in (files or {}).items()}
+                 for files in found)  # fmt: skip
     differ = sorted(path for path in {*then, *now} if then.get(path) != now.get(path))
-    code = [path.partition("/site-packages/")[2] or path for path in differ if ".dist-info/" not in path]
+    code = [path for path in differ if ".dist-info/" not in path]
     if not code:
-        return "its metadata" if differ else ""
+        return "its metadata" if differ else "the same files, made in another way"
     return f"{len(code)} {'file' if len(code) == 1 else 'files'} changed: {_some(code)}"
 
 

@@ -57,7 +57,9 @@ def watch(project: Watched, tell: Tell, *, run: bool = False) -> NoReturn:
             made = _build(project, inputs, container)
             now = inputs.look()
             # What a build itself writes, as a version into a file, is no reason to go on for ever.
-            during, seen = changed(seen, now) & set(seen), now
+            # Nor is a file that is there and was read as long as nobody knew that the wheel needs no sdist.
+            during = frozenset(one for one in changed(seen, now) & set(seen) if one in now or not one.exists())
+            seen = now
             if during and during != written:
                 written = during
                 tell(f"changed meanwhile: {_some(during, project.root)}")

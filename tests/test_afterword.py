@@ -90,6 +90,19 @@ def test_files_of_ours_are_named_where_the_cache_knows_both_wheels(ctx: Context)
     ]
 
 
+def test_files_of_ours_are_the_same_for_another_python(ctx: Context) -> None:
+    """Their directory is another, and so are the .pyc."""
+    own = replace(BEFORE.platforms[0].layers[1], digest="sha256:7")
+    after = made(own, wheel={"filename": "app-1.0-py3-none-any.whl", "sha256": "1" * 64}, python="3.11.2")
+    for digit, python in (("0", "3.13.5"), ("1", "3.11.2")):
+        venv = VenvTarget(Interpreter("", python))
+        remember_files(venv, f"sha256:{digit * 64}", {f"{venv.site_packages}/app.py": "sha256=a"}, ctx)
+    assert changes(BEFORE, after, ctx)[1:] == [
+        "  Python            3.13.5 -> 3.11.2",
+        "  your code         the same files, made in another way",
+    ]
+
+
 def test_what_is_no_layer_is_told_too(ctx: Context) -> None:
     """Python's version, the commit, the platforms, else the settings."""
     newer = replace(BEFORE, digest="sha256:9", python="3.13.6")

@@ -166,6 +166,17 @@ def test_what_changes_while_it_is_built_is_built_and_what_a_build_writes_makes_n
     assert told == ["changed meanwhile: hello.py", "not built; watching 2 files; Ctrl-C ends", "changed: hello.py"]
 
 
+def test_what_the_first_build_shows_not_to_matter_did_not_change(project: Path) -> None:
+    """Before it, all that an sdist would hold is looked at."""
+    (project / "README.md").touch()
+    told, made = watched(project, [("", "", 0), ("", "", 130)])
+    thread = edit(project, told, ("hello.py", "x = 1\n"))
+    with pytest.raises(SystemExit):
+        watch(made, told.append)
+    thread.join()
+    assert told == ["watching 2 files; Ctrl-C ends", "changed: hello.py"]
+
+
 @pytest.mark.parametrize("options", [["--push", "--watch"], ["--run"]])
 def test_options_that_do_not_go_together(options: list[str], project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["build", *options, str(project)]) == 1
