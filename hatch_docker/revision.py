@@ -57,8 +57,8 @@ def read_revision(
     try:
         commit, time, names = run([*git, *head]).split("\n")[:3]
         branch = _HEAD.search(names)
-        # git tells paths from the top of the repository.
-        dirty = (path.removeprefix(f"{root.relative_to(top)}/") for path in _dirty(run([*git, *status])))
+        # git tells paths from the top of the repository, and a new directory by its own name: the project's may be one.
+        dirty = (path.removeprefix(f"{root.relative_to(top)}/") or "." for path in _dirty(run([*git, *status])))
         return Revision(commit, branch[1] if branch else _pipeline_branch(environ), int(time), tuple(dirty))
     except (HatchDockerError, ValueError) as error:
         if not _unborn(git):

@@ -80,6 +80,7 @@ def test_what_is_named_is_named_from_the_project_on(root: Path) -> None:
     """Not from the top of the repository, which another project of it would take for its own."""
     (root / "packages/app").mkdir(parents=True)
     (root / "packages/app/app.py").touch()
+    assert revision(root / "packages/app").dirty == (".",)
     git(root, "add", "packages")
     assert revision(root / "packages/app").dirty == ("app.py",)
     assert revision(root).dirty == ("packages/app/app.py",)
