@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -283,10 +284,12 @@ def test_a_401_for_ever_in_a_push(tmp_path: Path) -> None:
             registry.token_lifetime = -1
 
         registry.fault("PUT", "/blobs/uploads/", expire)
-        with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1.*\d of \d blobs are there"):
+        # Both blobs may be on their way already: then it is the manifest that is refused.
+        with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1") as caught:
             push(world.remote, small_image(), [name(registry)])
         assert registry.count("GET", "/token") <= 3
-        assert registry.count("PUT", "/manifests/") == 0
+        assert re.search(r"(\d of \d|all) blobs are there", str(caught.value))
+        assert not any(repository.manifests for repository in registry.repositories.values())
 
 
 @pytest.mark.parametrize("status", [404, 416])

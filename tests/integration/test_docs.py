@@ -246,7 +246,7 @@ def test_the_job_of_gitlab(reader: Reader, tmp_path: Path) -> None:
     reader.run("hatch-docker init --yes")
     commit(reader)
     open_store(reader.root / ".image-cache")
-    reader.run(f"cp -al {reader.cache}/v1/. .image-cache/v1")
+    reader.run(f"mkdir -p {reader.cache}/v1 && cp -alf {reader.cache}/v1/. .image-cache/v1")
     recipe = job("GitLab", "build-image")
     given = {
         "CI_PROJECT_DIR": str(reader.root), "CI_REGISTRY": reader.registry, "CI_REGISTRY_USER": "ci",
