@@ -115,6 +115,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise StoreError(f"cannot write {path}: {reason(error, path.parent)}") from error
 
 
+_ENDINGS = (".oci.tar", ".image.json")
+
+
 def is_cache(directory: Path) -> bool:
     """Whether a directory says that it is some tool's cache, which nothing takes for a part of a project."""
     try:
@@ -122,6 +125,14 @@ def is_cache(directory: Path) -> bool:
             return stream.read(len(CACHE_TAG)) == CACHE_TAG
     except OSError:
         return False
+
+
+def is_output(path: Path) -> bool:
+    """Whether a file is an image of ours or its receipt, which lie side by side, also where `-o` put them."""
+    for ending, other in (_ENDINGS, _ENDINGS[::-1]):
+        if path.name.endswith(ending):
+            return path.with_name(path.name.removesuffix(ending) + other).is_file()
+    return False
 
 
 def tag_cache(directory: Path) -> None:

@@ -160,6 +160,8 @@ def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str
 
 def selected_files(builder: BuilderInterface[Any, Any], *, sdist: bool) -> Iterator[Path]:
     """The files that hatchling reads for a project's wheel, and with `sdist` for its sdist."""
+    from hatch_docker.outputs import is_output
+
     builders = [_wheel_builder(builder)]
     if sdist:
         from hatchling.builders.sdist import SdistBuilder
@@ -168,7 +170,7 @@ def selected_files(builder: BuilderInterface[Any, Any], *, sdist: bool) -> Itera
             builder.root, plugin_manager=builder.plugin_manager, metadata=builder.metadata, app=builder.app
         ))  # fmt: skip
     for one in builders:
-        yield from (Path(file.path) for file in one.recurse_included_files())
+        yield from (path for file in one.recurse_included_files() if not is_output(path := Path(file.path)))
     core = builder.metadata.core
     version = builder.metadata.hatch.config.get("version", {})
     named = [core.readme_path, *core.license_files, version.get("path", "")]
@@ -196,6 +198,7 @@ def _wheel_builder(builder: BuilderInterface[Any, Any]) -> BuilderInterface[Any,
 
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
+    from hatch_docker.outputs import is_cache, is_output
     from hatch_docker.wheels.secrets import secret_part
 
     files = builder.recurse_included_files
@@ -216,14 +219,12 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
         if secret_part(file.relative_path):
             kept_back.append(file.relative_path)
             return True
-        # A cache is large, and another one after each build.
-        return cached(Path(file.path).parent)
+        # A cache and an image are large, and others after each build.
+        return is_output(Path(file.path)) or cached(Path(file.path).parent)
 
     @functools.cache
     def cached(directory: Path) -> bool:
         """Whether a directory of the project is a tool's cache, or in one."""
-        from hatch_docker.outputs import is_cache
-
         if directory == root or not directory.is_relative_to(root):
             return False
         return is_cache(directory) or cached(directory.parent)

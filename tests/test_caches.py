@@ -16,7 +16,7 @@ from hatch_docker.engines.caches import GHA_RESULTS, buildx_caches, podman_cache
 from hatch_docker.errors import ConfigError
 from hatch_docker.outputs import is_cache, tag_cache
 from hatch_docker.plan import CachePlan
-from hatch_docker.project import open_source
+from hatch_docker.project import open_source, selected_files
 from hatch_docker.revision import read_revision
 from hatch_docker.wheels.tree import read_tree
 from tests.fakes.bases import context
@@ -181,3 +181,16 @@ def test_what_podman_cannot_is_one_line(plan: CachePlan, message: str) -> None:
         podman_caches(plan)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_an_image_is_in_no_sdist_wherever_it_was_written(tmp_path: Path) -> None:
+    """As after `-o out`; a file that only has the name of a receipt stays."""
+    project = write_project("vcs-version", tmp_path / "p")
+    (project / "out").mkdir()
+    for name in ("out/p-1.oci.tar", "out/p-1.image.json", "out/still.image.json"):
+        (project / name).touch()
+    builder = DockerBuilder(str(project))
+    with tarfile.open(open_source(builder, tmp_path).sdist()) as sdist:
+        assert [name.rpartition("/")[2] for name in sdist.getnames() if "/out/" in name] == ["still.image.json"]
+    watched = {str(path.relative_to(project)) for path in selected_files(builder, sdist=True)}
+    assert {name for name in watched if name.startswith("out/")} == {"out/still.image.json"}

@@ -15,11 +15,12 @@ from hatch_docker.wheels.tree import packed_tree, read_tree
 SOURCES = {
     "pyproject.toml", "src/pkg/build/__init__.py", "src/pkg/dist/a.py", "src/target/generated.rs",
     "crates/a/Cargo.toml", "crates/a/src/target/x.rs", "crates/b/Cargo.toml", "crates/b/build/build.rs",
-    "build/__init__.py",
+    "build/__init__.py", "src/pkg/still.image.json",
 }  # fmt: skip
 LEFT = {
     "dist/old.whl", "target/release/a.so", "crates/a/target/debug/x.o", "src/pkg/__pycache__/a.pyc", ".venv/bin/python",
     "venv/bin/python", "src/pkg.egg-info/PKG-INFO", "node_modules/a/index.js", "kept/CACHEDIR.TAG", "kept/x",
+    "out/pkg-1.oci.tar", "out/pkg-1.image.json",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from hatch_docker.bases import Base
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, ConfigError, ProgramError
-from hatch_docker.outputs import is_cache, remove_tree
+from hatch_docker.outputs import is_cache, is_output, remove_tree
 from hatch_docker.plan import BuildPlan
 from hatch_docker.process import run
 from hatch_docker.store import file_digest, key_of
@@ -102,7 +102,7 @@ def _listed(place: Path) -> list[str] | None:
     for name in other:
         if name.endswith("/"):  # a repository of its own
             known += [] if left(place / name) else [name + inner for inner in _walked(place / name)]
-        elif name and not left((place / name).parent):
+        elif name and not is_output(place / name) and not left((place / name).parent):
             known.append(name)
     return [name for name in dict.fromkeys(known) if name and os.path.lexists(place / name)]
 
@@ -123,7 +123,8 @@ def _walked(place: Path) -> list[str]:
     found: list[str] = []
     for directory, directories, names in os.walk(place):
         directories[:] = [name for name in directories if not _left(Path(directory, name))]
-        found += [os.path.relpath(os.path.join(directory, name), place) for name in names]  # noqa: PTH118
+        files = (Path(directory, name) for name in names)
+        found += [os.path.relpath(path, place) for path in files if not is_output(path)]
     return found
 
 
