@@ -15,9 +15,11 @@ from hatch_docker.ending import at_leave, leaving
 from hatch_docker.errors import ProgramError
 
 if TYPE_CHECKING:
+    import socket
     import threading
 
 LAST_LINES = 20
+PATIENCE = 5.0     # seconds that a program gets to end by itself, when nothing is asked of it any more
 SHORTEST_LINE = 6  # characters of a line of a secret that is hidden by itself
 
 
@@ -150,6 +152,52 @@ def start(command: Sequence[str], *, env: Mapping[str, str]) -> Running:
         raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
     _running.add(process)
     return process
+
+
+@contextlib.contextmanager
+def talk(command: Sequence[str]) -> Iterator[socket.socket]:
+    """The other end of a program's standard input and output, for the block; the program ends with it.
+
+    It has no terminal, so that it cannot ask for a password. Raises ProgramError when it cannot be started, and
+    ProcessFailed with its last line where the block raises OSError since the program had failed.
+    """
+    import socket
+    import tempfile
+
+    ours, theirs = socket.socketpair()
+    with ours, tempfile.TemporaryFile() as said:
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    list(command), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=said, start_new_session=True
+                )
+            except OSError as error:
+                raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
+        try:
+            _running.add(process)
+            if leaving.is_set():
+                _kill(process)
+            yield ours
+            ours.close()
+            _ended(process)
+        except OSError as error:
+            failed = not isinstance(error, TimeoutError) and _ended(process)
+            said.seek(0)
+            lines = said.read().decode(errors="replace").strip().splitlines()[-LAST_LINES:]
+            if failed and lines:
+                raise ProcessFailed(lines[-1], process.returncode, "\n".join(lines)) from error
+            raise
+        finally:
+            _kill(process)
+            process.wait()
+            _running.discard(process)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a program that is to end by itself did, with a status other than 0."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(PATIENCE) != 0
+    return False
 
 
 def hand_over(command: Sequence[str], *, env: Mapping[str, str]) -> int:

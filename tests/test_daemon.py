@@ -22,7 +22,7 @@ import pytest
 from hatch_docker.errors import DaemonError
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.daemon import find_daemons, load
-from hatch_docker.oci.docker_api import Daemon, open_api
+from hatch_docker.oci.docker_api import Daemon, open_api, ssh_command
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from tests.conftest import need, need_docker
@@ -162,12 +162,66 @@ def test_daemons_are_found_where_their_programs_look(home: Path) -> None:
     assert not [found for found in find_daemons({"DOCKER_HOST": "nonsense"}) if found.kind == "docker"]
 
 
-def test_ssh_without_its_package_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Docker's library wants paramiko although it runs ssh; a login in the address is not shown."""
-    monkeypatch.setitem(sys.modules, "paramiko", None)
-    wanted = r"^Docker at ssh://host: images .* paramiko; install it"
-    with pytest.raises(DaemonError, match=wanted), open_api(Daemon("docker", "ssh://user@host")):
-        pass
+@pytest.mark.parametrize(("kind", "url", "command"), [
+    ("docker", "ssh://host", "-- host docker"),
+    ("docker", "ssh://Me%2Bus@Box-1:2222/", "-l Me+us -p 2222 -- Box-1 docker"),
+    ("docker", "ssh://me@[::1]:22/run/a b.sock", "-l me -p 22 -- ::1 docker --host 'unix:///run/a b.sock'"),
+    ("podman", "ssh://core@host/run/podman.sock", "-l core -- host podman --url unix:///run/podman.sock"),
+])  # fmt: skip
+def test_ssh_is_told_what_docker_s_program_tells_it(kind: str, url: str, command: str) -> None:
+    """User, port and name of the machine as they are written: its name may be one of ~/.ssh/config's."""
+    *told, system, dial = ssh_command(Daemon(kind, url))
+    at = told.index("-o")
+    assert told[at:at + 3] == ["-o", "ConnectTimeout=30", "-T"]
+    assert " ".join(["ssh", command, "system dial-stdio"]) == " ".join([*told[:at], *told[at + 3:], system, dial])
+
+
+@pytest.mark.parametrize("url", [
+    "ssh://", "ssh://-oProxyCommand=x", "ssh://me@-oProxyCommand=x", "ssh://-x@host", "ssh://me:secret@host",
+    "ssh://host:port", "ssh://host?a=b", "ssh://[host", "ssh://host#secret",
+])  # fmt: skip
+def test_what_is_no_machine_is_not_handed_to_ssh(url: str) -> None:
+    """Nor a password, which every user of this machine could read; it is not shown, either."""
+    with pytest.raises(DaemonError, match="is not the address of a daemon; write ssh://user@host") as error:
+        ssh_command(Daemon("docker", url))
+    assert "secret" not in str(error.value)
+
+
+def test_ssh_that_is_not_there_or_gets_nowhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of what to do."""
+    need("ssh")
+    with pytest.raises(DaemonError, match=r"^cannot talk to Docker at ssh://127.0.0.1:1: .*Connection refused; see"), \
+            open_api(Daemon("docker", "ssh://user@127.0.0.1:1")) as api:
+        api.info()
+    monkeypatch.setenv("PATH", str(home))
+    with pytest.raises(DaemonError, match=r"Docker at ssh://host: cannot run ssh: No such.*; install OpenSSH"), \
+            open_api(Daemon("docker", "ssh://user@host")) as api:
+        api.info()
+
+
+def test_an_exchange_over_ssh_is_one_over_a_socket(
+    fake: type[Fake], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program of ssh's name that connects to a socket of this machine: of other images only few are looked at."""
+    code = (
+        "import os, socket, threading\n"
+        f"s = socket.socket(socket.AF_UNIX); s.connect({str(home / 'sock')!r})\n"
+        "def up():\n while data := os.read(0, 65536): s.sendall(data)\n"
+        "threading.Thread(target=up, daemon=True).start()\n"
+        "while data := s.recv(65536): os.write(1, data)\n"
+        "os._exit(0)\n"
+    )
+    ssh = home / "ssh"
+    ssh.write_text(f"#!{sys.executable}\n{code}")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{home}:{os.environ['PATH']}")
+    new = image(b"two")
+    fake.images = {f"other.example/{number}:1": {"Id": f"sha256:{number}"} for number in range(9)}
+    fake.images["other.example/old:1"] = known(image(b"one"))
+    fake.grant = dict.fromkeys(NAMES, known(new))
+    archive = saved(new, home / "a.tar")
+    done = load(Daemon("docker", "ssh://user@host"), new, NAMES, archive, host=AMD64, log=print)
+    assert fake.loads == [done.sent] == [archive.stat().st_size]
 
 
 def test_an_image_that_is_there_is_left_alone(fake: type[Fake], home: Path) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import urllib.parse
 
 import pytest
 
-from hatch_docker.process import redact
+from hatch_docker.errors import ProgramError
+from hatch_docker.process import ProcessFailed, redact, talk
 from hatch_docker.progress import Progress
 
 SECRET = "first 'line'\nsecond \"line\" \\ 100%\n"
@@ -29,3 +31,30 @@ def test_a_line_gives_a_terminal_no_orders() -> None:
     told: list[str] = []
     Progress(told.append, 1).warn("a \x1b[2J\x9b1m\r b\tü\udcff")
     assert told == ["warning: a \\x1b[2J\\x9b1m\\r b\tü\\udcff"]
+
+
+def test_a_program_is_talked_to_and_ends_with_the_talk() -> None:
+    """It hears, answers, has no terminal, and is gone afterwards, whatever ends the talk."""
+    with talk(["sh", "-c", "echo $$; read line; echo heard $line; cat < /dev/tty"]) as connection, \
+            connection.makefile("rb") as answer:
+        number = int(answer.readline())
+        connection.sendall(b"this\n")
+        assert answer.read() == b"heard this\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+    with pytest.raises(KeyError), talk(["sh", "-c", "echo $$; exec sleep 600"]) as connection:
+        number = int(connection.recv(100))
+        raise KeyError
+    with pytest.raises(ProcessLookupError):
+        os.kill(number, 0)
+
+
+def test_a_talk_that_fails_says_why() -> None:
+    """The last line of a program that failed; the error itself where it did not, or said nothing."""
+    with pytest.raises(ProcessFailed, match=r"^no, never$"), talk(["sh", "-c", "echo no, never >&2; exit 3"]):
+        raise ConnectionError("it gave no answer")
+    for code in ("exit 3", "echo a banner >&2"):
+        with pytest.raises(ConnectionError, match="it gave no answer"), talk(["sh", "-c", code]):
+            raise ConnectionError("it gave no answer")
+    with pytest.raises(ProgramError, match=r"^cannot run /nowhere/ssh: No such file"), talk(["/nowhere/ssh"]):
+        pass

@@ -65,7 +65,7 @@ def needs_builder(look: Look) -> bool:
 
 def _check_connection(daemon: Daemon) -> None:
     """Raise DaemonError where nobody can be connected to, or we may not."""
-    if daemon.url.startswith("ssh://"):
+    if daemon.by_ssh:  # who says best what is wrong
         return
     try:
         connect(daemon).close()

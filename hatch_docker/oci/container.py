@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -34,8 +35,8 @@ def run_once(
         with archive.open("wb") as stream:
             write_archive(image, [name], stream, host=image.platform)
         loaded = load(daemon, image, [name], archive, host=image.platform, log=log)
-    if not daemon.url:
-        return _by_program(name, command, log, timeout)
+    if not daemon.url or daemon.by_ssh:
+        return _by_program(daemon, name, command, log, timeout)
     with reported(daemon), open_client(daemon) as client:
         try:
             with _container(client, loaded.image_id, command) as container:
@@ -95,13 +96,18 @@ def _listen(client: Any, container: str, log: Callable[[str], None]) -> tuple[in
 
 
 def _by_program(
-    name: str, command: Sequence[str], log: Callable[[str], None], timeout: float
+    daemon: Daemon, name: str, command: Sequence[str], log: Callable[[str], None], timeout: float
 ) -> tuple[int, str]:
-    entrypoint = f"--entrypoint={command[0]}"
+    where = ["--host" if daemon.kind == "docker" else "--url", daemon.url] if daemon.url else []
+    program = [daemon.kind, *where]
+    container = f"hatch-docker-check-{secrets.token_hex(6)}"
+    options = (*_PROGRAM_OPTIONS, f"--name={container}", f"--entrypoint={command[0]}")
     try:
-        log(run(["podman", "run", *_PROGRAM_OPTIONS, entrypoint, name, *command[1:]], log=log, timeout=timeout))
+        log(run([*program, "run", *options, name, *command[1:]], log=log, timeout=timeout))
     except ProcessFailed as failure:
         return failure.status, failure.output
     finally:
-        run(["podman", "rmi", "--force", name], log=log)  # and its container, which outlives a podman that is killed
+        with contextlib.suppress(ProcessFailed):  # it has gone, unless the program was killed
+            run([*program, "rm", "--force", container])
+        run([*program, "rmi", "--force", name], log=log)
     return 0, ""

@@ -22,6 +22,7 @@ from hatch_docker.process import run
 DOCKER_SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "/run/podman/podman.sock"
 LOOKED_AT = 20          # images of other names whose layers are compared
+LOOKED_AT_BY_SSH = 3    # where each takes a login
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _answers(daemon: Daemon) -> bool:
-    if daemon.url.startswith("ssh://"):
+    if daemon.by_ssh:  # which takes too long to ask
         return True
     try:
         connect(daemon).close()
@@ -122,7 +123,7 @@ def load(
         found, sent = _named(api, ids, names), 0
         if not found and daemon.kind == "docker":
             image = item if isinstance(item, Image) else child_for(item, host)
-            present = _present(api, image, before)
+            present = _present(api, image, before, LOOKED_AT_BY_SSH if daemon.by_ssh else LOOKED_AT)
             sent = _load_partial(api, image, references, present, log) if present else 0
             found = _named(api, ids, names) if sent else ""
         if not found:
@@ -170,8 +171,8 @@ def _named(api: Api, ids: Sequence[str], names: Sequence[str]) -> str:
     return ""
 
 
-def _present(api: Api, image: Image, before: Sequence[Mapping[str, Any]]) -> int:
-    """How many of the lowest layers Docker's own store has, seen from other images it has."""
+def _present(api: Api, image: Image, before: Sequence[Mapping[str, Any]], most_others: int) -> int:
+    """How many of the lowest layers Docker's own store has, seen from other images it has, the newest ones."""
     status = api.info().get("DriverStatus") or []
     if any("containerd" in str(value) for _, value in status):
         return 0  # needs the very blobs, and takes an archive without them for a whole one
@@ -179,7 +180,7 @@ def _present(api: Api, image: Image, before: Sequence[Mapping[str, Any]]) -> int
     most = max((_common(wanted, other) for other in before), default=0)
     if most:
         return most
-    return max((_common(wanted, api.inspect(one)) for one in api.newest()[:LOOKED_AT]), default=0)
+    return max((_common(wanted, api.inspect(one)) for one in api.newest()[:most_others]), default=0)
 
 
 def _common(wanted: Sequence[str], other: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""What loading takes of Docker's Engine API: spoken by hand over a socket of this machine, else by Docker's library.
+"""What loading takes of Docker's Engine API: spoken by hand over a socket or ssh, else by Docker's library.
 
 The library takes a fifth of a second to import, most of what loading a rebuilt image takes without it.
 """
@@ -8,15 +8,19 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shlex
 import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from hatch_docker.errors import DaemonError
+from hatch_docker.errors import DaemonError, ProgramError
+from hatch_docker.process import ProcessFailed, talk
+from hatch_docker.progress import plain
 from hatch_docker.urls import shown
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 ANSWER_LIMIT = 16 << 20  # bytes of an answer over the socket
 LOAD_TIMEOUT = 600       # seconds without a byte, while an image is loaded
 ANSWER_TIMEOUT = 60      # and while a question is answered
+SSH_TIMEOUT = 30         # until ssh is connected, as Docker's own program has it
 CHUNK = 1 << 20
 
 
@@ -43,6 +48,11 @@ class Daemon:
     def socket(self) -> str:
         """The path of its Unix socket, or ""."""
         return self.url.removeprefix("unix://") if self.url.startswith("unix://") else ""
+
+    @property
+    def by_ssh(self) -> bool:
+        """Whether it is talked to by ssh."""
+        return self.url.startswith("ssh://")
 
     def __str__(self) -> str:
         return f"{self.kind.capitalize()} at {self.socket or shown(self.url)}" if self.url else self.kind.capitalize()
@@ -74,7 +84,7 @@ class Api(Protocol):
 def open_api(daemon: Daemon) -> Iterator[Api]:
     """A daemon's API; raises DaemonError, of one line, whatever goes wrong with it."""
     with reported(daemon):
-        if daemon.socket:
+        if daemon.socket or daemon.by_ssh:
             yield SocketApi(daemon)
             return
         with open_client(daemon) as client:
@@ -93,13 +103,6 @@ def reported(daemon: Daemon) -> Iterator[None]:
 @contextlib.contextmanager
 def open_client(daemon: Daemon) -> Iterator[APIClient]:
     """Docker's library for a daemon; its errors become DaemonErrors."""
-    import importlib.util
-
-    if daemon.url.startswith("ssh://") and importlib.util.find_spec("paramiko") is None:  # though ssh itself is run
-        raise DaemonError(
-            f"{daemon}: images are loaded over ssh with the package paramiko; install it beside hatch-docker, or set "
-            'load = "never"'
-        )
     from docker import APIClient
     from docker.errors import DockerException
     from docker.tls import TLSConfig
@@ -109,12 +112,51 @@ def open_client(daemon: Daemon) -> Iterator[APIClient]:
         if daemon.certificates is not None:
             path = daemon.certificates
             tls = TLSConfig((path / "cert.pem", path / "key.pem"), path / "ca.pem", verify=True)
-        with contextlib.closing(
-            APIClient(daemon.url, "auto", LOAD_TIMEOUT, tls, use_ssh_client=daemon.url.startswith("ssh://"))
-        ) as client:
+        with contextlib.closing(APIClient(daemon.url, "auto", LOAD_TIMEOUT, tls)) as client:
             yield client
     except DockerException as error:
         raise DaemonError(f"{daemon} failed: {str(error).strip()}") from error
+
+
+@contextlib.contextmanager
+def connected(daemon: Daemon) -> Iterator[socket.socket]:
+    """A connection for one call; raises OSError where nothing listens, DaemonError where ssh does not get there."""
+    if not daemon.by_ssh:
+        with contextlib.closing(connect(daemon)) as connection:
+            yield connection
+        return
+    try:
+        with talk(ssh_command(daemon)) as connection:
+            yield connection
+    except ProcessFailed as error:
+        raise DaemonError(
+            f"cannot talk to {daemon}: {plain(str(error))}; see that ssh gets there without asking, and that "
+            f"`{daemon.kind} version` works there"
+        ) from error
+    except ProgramError as error:
+        raise DaemonError(f'cannot talk to {daemon}: {error}; install OpenSSH, or set load = "never"') from error
+
+
+def ssh_command(daemon: Daemon) -> list[str]:
+    """What connects to a daemon by ssh, as Docker's own program does; raises DaemonError for what is no address.
+
+    The address is ssh://[user@]host[:port][/path of the socket]; a password is not for a command line.
+    """
+    parts = re.fullmatch(
+        r"ssh://(?:(?P<user>[^@:/?#-][^@:/?#]*)@)?(?P<host>\[[0-9A-Fa-f:.%]+\]|[^@:/?#\[\]-][^@:/?#\[\]]*)"
+        r"(?::(?P<port>\d{1,5}))?(?P<path>/[^?#]*)?", daemon.url,
+    )  # fmt: skip
+    if parts is None:
+        raise DaemonError(f"{shown(daemon.url)} is not the address of a daemon; write ssh://user@host, or with :port")
+    login = ["-l", unquote(parts["user"])] if parts["user"] else []
+    port = ["-p", parts["port"]] if parts["port"] else []
+    there = [daemon.kind]
+    if path := (parts["path"] or "").rstrip("/"):
+        there += ["--host" if daemon.kind == "docker" else "--url", shlex.quote(f"unix://{unquote(path)}")]
+    return [
+        "ssh", *login, *port, "-o", f"ConnectTimeout={SSH_TIMEOUT}", "-T", "--", parts["host"].strip("[]"),
+        *there, "system", "dial-stdio",
+    ]  # fmt: skip
 
 
 def connect(daemon: Daemon) -> socket.socket:
@@ -140,7 +182,7 @@ def connect(daemon: Daemon) -> socket.socket:
 
 @dataclass(frozen=True, slots=True)
 class SocketApi:
-    """The API over a Unix socket, one connection a call (HTTP/1.0: the end of the answer is the end of the stream)."""
+    """The API over a Unix socket or ssh, one connection a call (HTTP/1.0: an answer ends with its connection)."""
 
     daemon: Daemon
 
@@ -173,21 +215,21 @@ class SocketApi:
 
     def save(self, name: str, out: BinaryIO) -> None:
         """See Api."""
-        with contextlib.closing(connect(self.daemon)) as connection:
+        with connected(self.daemon) as connection:
             connection.settimeout(LOAD_TIMEOUT)
             connection.sendall(f"GET /images/{quote(name)}/get HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
             with connection.makefile("rb") as answer:
-                status = answer.readline(CHUNK).split(b" ", 2)[1:2]
+                status = _status(answer.readline(CHUNK))
                 while answer.readline(CHUNK).strip():
                     pass  # the headers
-                if status != [b"200"]:
-                    self._good(int(status[0]) if status and status[0].isdigit() else 0, answer.read(ANSWER_LIMIT))
+                if status != 200:
+                    self._good(status, answer.read(ANSWER_LIMIT))
                 shutil.copyfileobj(answer, out, CHUNK)
 
     def _call(self, method: str, path: str, body: BinaryIO | None = None) -> tuple[int, bytes]:
         size = os.fstat(body.fileno()).st_size - body.tell() if body else 0
         head = f"{method} {path} HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/x-tar\r\n"
-        with contextlib.closing(connect(self.daemon)) as connection:
+        with connected(self.daemon) as connection:
             connection.settimeout(LOAD_TIMEOUT if body else ANSWER_TIMEOUT)
             connection.sendall(f"{head}Content-Length: {size}\r\n\r\n".encode())
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it answered before the end
@@ -195,8 +237,7 @@ class SocketApi:
                     connection.sendall(chunk)
             with connection.makefile("rb") as answer:
                 first, _, text = answer.read(ANSWER_LIMIT).partition(b"\r\n\r\n")
-        status = first.split(b" ", 2)[1:2]
-        return (int(status[0]) if status and status[0].isdigit() else 0), text
+            return _status(first), text
 
     def _good(self, status: int, answer: bytes) -> bytes:
         if 200 <= status < 300:
@@ -217,9 +258,17 @@ class SocketApi:
         return value if isinstance(value, dict) else {}
 
 
+def _status(answer: bytes) -> int:
+    """The status of an answer that begins so; raises ConnectionError where there is none."""
+    status = answer.split(b" ", 2)[1:2]
+    if not status or not status[0].isdigit():
+        raise ConnectionError("it gave no answer")
+    return int(status[0])
+
+
 @dataclass(frozen=True, slots=True)
 class LibraryApi:
-    """The API by Docker's library: over TLS, TCP and SSH."""
+    """The API by Docker's library: over TCP, with TLS or without."""
 
     client: APIClient
 
