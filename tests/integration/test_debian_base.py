@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -88,7 +89,8 @@ def test_base_runs(ctx: Context, suite: str, python: str, glibc: str) -> None:
 @pytest.mark.parametrize("suite", ["trixie", "bookworm"])
 def test_loaders_cache_is_ldconfigs(ctx: Context, suite: str, tmp_path: Path) -> None:
     """Our ld.so.cache has what the suite's own ldconfig would write, in its order, with every library's path."""
-    tree = base_tree(base_of(ctx, suite, HOST, "libpq5"), ctx)
+    kept = base_tree(base_of(ctx, suite, HOST, "libpq5"), ctx)
+    tree = shutil.copytree(kept, tmp_path / "root", symlinks=True)  # ldconfig writes into it
 
     def listed(cache: Path) -> list[str]:
         ldconfig = [str(tree / "usr/sbin/ldconfig"), "-p", "-C", str(cache)]
