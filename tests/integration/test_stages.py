@@ -186,7 +186,11 @@ def test_an_sdist_that_gives_another_package_is_refused(
 
 def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cache: Path) -> None:  # noqa: F811
     made = project("c-extension", tmp_path / "p")
-    talk = 'for number in range(1, 31):\n    print("line", number, flush=True)\nraise SystemExit("no luck today")\n'
+    # All to one stream: BuildKit keeps no order between the two.
+    talk = (
+        'import sys\nfor number in range(1, 31):\n    print("line", number, file=sys.stderr)\n'
+        'raise SystemExit("no luck today")\n'
+    )
     (made / "hatch_build.py").write_text(talk)
     failed = run_build(made, cache, variables=BUILDKIT)
     assert failed.status == 1
