@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -55,7 +56,8 @@ def test_a_host_that_is_silent_is_told_within_three_seconds(silent_port: int, tm
         began = time.monotonic()
         with pytest.raises(DaemonError) as error:
             check_reachable("", machine(tmp_path, **variables))
-        assert time.monotonic() - began < 15  # on whatever machine
+        limit = 3 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))  # others may be at work
+        assert time.monotonic() - began < limit
         where = "Docker" if "DOCKER_HOST" in variables else "builder 'far'"
         assert str(error.value).startswith(f"nothing answers where {where} should be ({url}: no answer within 2 s); ")
         assert 'set engine = "embedded"' in str(error.value)

@@ -92,13 +92,16 @@ def test_pushed_to_two_registries_pulled_by_digest_and_run(
 def test_nothing_new_moves_nothing_and_an_edit_only_what_it_changed(
     servers: tuple[Server, Server], tmp_path: Path, cache: Path
 ) -> None:
-    """An unchanged push sends nothing (and takes 0.1 s on an idle machine: benchmarks/push_times.py); an edited line is
-    less than a hundredth of the image."""
+    """An unchanged push is some questions, in 0.3 s at most; an edited line is less than a hundredth of the image."""
     made = project(tmp_path / "p", f"{servers[0].host}/costs", f"{servers[1].host}/costs")
     build(made, cache, verb="docker:push")
-    again = build(made, cache, verb="docker:push")
-    assert sent(again) == 0
-    assert again.receipt["timings"]["push"] < 3  # ten times what is promised, as others may be at work
+    seconds = []
+    limit = 0.3 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))  # others may be at work
+    while not seconds or (min(seconds) > limit and len(seconds) < 10):
+        again = build(made, cache, verb="docker:push")
+        assert sent(again) == 0
+        seconds.append(again.receipt["timings"]["push"])
+    assert min(seconds) <= limit, seconds
     (made / "hello.py").write_text((made / "hello.py").read_text().replace("hello, world", f"hello, {tmp_path.name}"))
     edited = build(made, cache, verb="docker:push")
     layers = edited.receipt["platforms"][0]["layers"]
