@@ -7,11 +7,15 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from hatch_docker.store import Store, open_store
 from tests.fakes.overheard import Overheard, secrets_in
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.world import World
 
 # A shell ignores SIGINT for what it starts in the background: for us, perhaps, and then for all that we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -71,3 +75,19 @@ def need_docker() -> str:
     if subprocess.run([program, "info"], capture_output=True, check=False).returncode:
         missing("no Docker daemon answers")
     return program
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry() as made:
+        yield made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path / "cache")
+
+
+@pytest.fixture
+def world() -> World:
+    return World()

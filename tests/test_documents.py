@@ -6,7 +6,6 @@ test_tree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,22 +32,6 @@ from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_lay
 from tests.fakes.measured import measured
 from tests.fakes.registry import FakeRegistry, Handler
 from tests.fakes.world import World, name
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "cache")
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
 
 
 def test_lying_digests(registry: FakeRegistry, world: World, store: Store) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,22 +26,6 @@ STEPS = [
     ("HEAD", "/blobs/"), ("POST", "/blobs/uploads/"), ("PUT", "/blobs/uploads/"), ("HEAD", "/manifests/"),
     ("PUT", "/manifests/"), ("GET", "/manifests/"), ("GET", "/blobs/"),
 ]  # fmt: skip
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "cache")
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
 
 
 def journey(registry: FakeRegistry, world: World, store: Store, content: bytes = b"data") -> None:

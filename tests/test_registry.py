@@ -6,7 +6,7 @@ import gzip
 import io
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
@@ -18,28 +18,12 @@ from hatch_docker.oci.model import Image, Index, Layer, Platform, digest_of
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Remote, pull, pull_index, resolve
-from hatch_docker.store import Store, open_store
+from hatch_docker.store import Store
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
 from tests.fakes.registry import FakeRegistry, Handler
 from tests.fakes.world import PASSWORD, World, login, name
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as made:
-        yield made
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "cache")
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
 
 
 def content(layer: Layer) -> bytes:
