@@ -19,6 +19,7 @@ from hatch_docker.receipt import bare_receipt, read_receipt
 from hatch_docker.release.names import PREFIX
 from tests.fakes.images import AMD64, small_image, small_index, small_layer
 from tests.fakes.registry import FakeRegistry
+from tests.outputs import read_outputs
 
 
 @pytest.fixture
@@ -147,9 +148,8 @@ def test_several_archives_of_several_projects(
     assert main(["push", *map(str, paths)]) == 0
     names = [f"{registry.host}/{name}@{small_image().digest}" for name in ("app", "tool")]
     assert capsys.readouterr().out.splitlines() == names
-    found = (tmp_path / "output").read_text()
-    for name, reference in zip(("app", "tool"), names, strict=True):
-        assert f"\n{reference}\n" in found.partition(f"\n{name}-reference<<")[2][:300]
+    found = read_outputs(tmp_path / "output")
+    assert [found["app-reference"], found["tool-reference"]] == names
 
 
 def test_the_images_of_one_build_go_together(

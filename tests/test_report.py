@@ -11,6 +11,7 @@ from hatch_docker.errors import StoreError
 from hatch_docker.receipt import LayerReceipt, PlatformReceipt, Receipt
 from hatch_docker.release.deliver import Delivery
 from hatch_docker.report import write_report
+from tests.outputs import read_outputs
 
 DIGEST = "sha256:" + "0" * 64
 LAYERS = (
@@ -29,25 +30,11 @@ RECEIPT = Receipt(
 )  # fmt: skip
 
 
-def github(text: str) -> dict[str, str]:
-    """GITHUB_OUTPUT as a runner reads it."""
-    found = {}
-    lines = iter(text.splitlines())
-    for line in lines:
-        name, separator, delimiter = line.partition("<<")
-        assert separator
-        value = []
-        while (line := next(lines)) != delimiter:
-            value.append(line)
-        found[name] = "\n".join(value)
-    return found
-
-
 def test_github_s_outputs_are_appended(tmp_path: Path) -> None:
     path = tmp_path / "output"
     path.write_text("mine<<x\n1\nx\n")
     write_report(RECEIPT, Path("/dist"), None, {"GITHUB_OUTPUT": str(path)})
-    assert github(path.read_text()) == {
+    assert read_outputs(path) == {
         "mine": "1", "name": "app", "version": "1.0", "digest": DIGEST, "reference": ONE.reference,
         "references": f"{ONE.reference}\n{TWO.reference}", "tags": "1.0\nlatest", "archive": "/dist/app-1.0.oci.tar",
         "size": "20001000",
@@ -59,7 +46,7 @@ def test_projects_that_share_a_step_have_outputs_of_their_own(tmp_path: Path) ->
     path = tmp_path / "output"
     for receipt in (replace(RECEIPT, name="My_App"), replace(RECEIPT, name="tool", part="worker", version="2")):
         write_report(receipt, Path("/dist"), None, {"GITHUB_OUTPUT": str(path)}, several=True)
-    found = github(path.read_text())
+    found = read_outputs(path)
     assert (found["version"], found["my-app-version"]) == ("1.0", "1.0")
     assert (found["worker-version"], found["tool-worker-version"]) == ("2", "2")
 
@@ -69,7 +56,7 @@ def test_no_value_can_end_itself_and_be_two(tmp_path: Path) -> None:
     path = tmp_path / "output"
     evil = replace(RECEIPT, tags=("1.0\nend-0\ndigest=evil",))
     write_report(evil, Path("/dist"), None, {"GITHUB_OUTPUT": str(path)})
-    found = github(path.read_text())
+    found = read_outputs(path)
     assert (found["tags"], found["digest"]) == ("1.0\nend-0\ndigest=evil", DIGEST)
 
 

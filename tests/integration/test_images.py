@@ -16,6 +16,7 @@ from hatch_docker.oci.validate import validate
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import build, run_build
 from tests.integration.test_locking import command, done, lock_of
+from tests.outputs import read_outputs
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -56,9 +57,8 @@ def test_each_image_has_its_files_and_names_and_they_share_layers(tmp_path: Path
     again = build(project, cache, variables={"HATCH_DOCKER_IMAGES": "worker"})
     assert again.output.splitlines()[-1] == "dist/extras_and_groups-1.0.0.worker.oci.tar"
     assert all(layer["cached"] for layer in receipt(project, ".worker")["platforms"][0]["layers"])
-    outputs = (tmp_path / "github").read_text()
-    assert f"\n{web['digest']}\n" in outputs.partition("digest<<")[2].partition("end-")[2]
-    assert f"\n{worker['digest']}\n" in outputs.partition("worker-digest<<")[2]
+    outputs = read_outputs(tmp_path / "github")
+    assert (outputs["digest"], outputs["worker-digest"]) == (web["digest"], worker["digest"])
     variables = dict(line.split("=", 1) for line in (project / "build.env").read_text().splitlines())
     assert (variables["IMAGE_DIGEST"], variables["IMAGE_WORKER_DIGEST"]) == (web["digest"], worker["digest"])
 

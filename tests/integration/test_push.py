@@ -22,6 +22,7 @@ from tests.conftest import need, need_docker
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import Outcome, build, run_build
 from tests.integration.servers import Server, docker_registry
+from tests.outputs import read_outputs
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
@@ -280,7 +281,7 @@ def test_what_hatch_itself_says_and_returns(servers: tuple[Server, Server], tmp_
     name = f"{servers[0].host}/by-hatch@{Outcome(0, '', made / 'dist').digest}"
     assert (done.stdout, done.stderr) == (f"{name}\n", "")
     assert f"IMAGE_REFERENCE={name}\n" in (made / "image.env").read_text()
-    assert "reference<<" in output.read_text() and f"\n{name}\n" in output.read_text()
+    assert read_outputs(output)["reference"] == name
     assert f"`{name}`" in summary.read_text()
     with FakeRegistry() as busy:
         busy.fault("HEAD", "/manifests/", 429, times=99, headers={"retry-after": "86400"})
