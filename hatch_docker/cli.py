@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from hatch_docker import __version__
 from hatch_docker.doors import hatchling_errors
@@ -14,6 +16,7 @@ from hatch_docker.errors import HatchDockerError
 from hatch_docker.faults import told_faults
 from hatch_docker.progress import plain
 from hatch_docker.verbs import (
+    Verbs,
     clean,
     diff,
     doctor,
@@ -35,8 +38,11 @@ VERBS = (init, make, inspect, why, diff, lock, load, rebase, push, verify, verif
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status; a HatchDockerError is one line on standard error."""
-    options = _parser().parse_args(arguments)
+    """Run one command and return the exit status; a HatchDockerError is one line on standard error.
+
+    Raises SystemExit, with status 2, where a word is no command or option.
+    """
+    options = _parsed(sys.argv[1:] if arguments is None else arguments)
     try:
         with stoppable(), hatchling_errors(), told_faults():
             status: int | None = options.run(options)
@@ -48,10 +54,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status or 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parsed(words: Sequence[str]) -> argparse.Namespace:
+    """The options of a command; of a word that there is not, the one that is alike is told."""
+    parser, commands = _parser()
+    if words and not words[0].startswith("-") and words[0] not in commands.choices:
+        meant = _meant(words[0], commands.choices)
+        parser.error(f"there is no command {words[0]}{meant} (`hatch-docker --help` lists all)")
+    options, left = parser.parse_known_args(words)
+    if left:
+        _refuse(options.command, left[0].partition("=")[0])
+    return options
+
+
+def _refuse(command: argparse.ArgumentParser, word: str) -> NoReturn:
+    known = re.findall(r"(?<!\S)--?[\w-]+", command.format_help())
+    if not word.startswith("-"):
+        command.error(f"{word} is one too many")
+    if word in known:
+        command.error(f"{word} comes after the command: {command.prog} {word}")
+    command.error(f"there is no option {word}{_meant(word, known)}")
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _parser() -> tuple[argparse.ArgumentParser, Verbs]:
     parser = argparse.ArgumentParser("hatch-docker", description="Images of Python projects: `hatch build -t docker`.")
     parser.add_argument("--version", action="version", version=f"hatch-docker {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for verb in VERBS:
         verb.add(commands)
-    return parser
+    return parser, commands

@@ -26,7 +26,7 @@ if not Path(__file__).parent.parent.joinpath("docs").is_dir():
 
 from hatch_docker.backend import open_project
 from hatch_docker.builder import DockerBuilder
-from hatch_docker.cli import _parser
+from hatch_docker.cli import _parsed, _parser
 from hatch_docker.config import load_config
 from hatch_docker.config_environ import OTHER_VARIABLES
 from hatch_docker.config_options import all_options
@@ -111,7 +111,7 @@ def test_a_command_in_a_sentence_is_one_that_is_taken(page: Path, capsys: pytest
     for text in inline(page):
         if re.match(r"(hatch-docker|hatch (build|publish)|python -m hatch_docker) ", text):
             try:
-                check_script(text.replace("...", "").replace("[", "").replace("]", ""))
+                check_script(re.sub(r"\.\.\.|[\[\]]", "", text).replace(" COMMAND", " build"))
             except AssertionError:
                 if "the following arguments are required" not in capsys.readouterr().err:
                     raise
@@ -135,7 +135,7 @@ def check_command(command: list[str]) -> None:
     program, *arguments = words
     if program == "hatch-docker":
         try:
-            _parser().parse_args(arguments)
+            _parsed(arguments)
         except SystemExit as end:
             assert not end.code, command
     elif program == "hatch":
@@ -294,6 +294,23 @@ def test_every_page_is_reached() -> None:
     for start, prefix in ((ROOT / "README.md", "docs/"), (DOCS / "index.md", "")):
         linked = {link.partition("#")[0] for link in links(start)}
         assert [page.name for page in DOCS.glob("*.md") if f"{prefix}{page.name}" not in linked] in ([], ["index.md"])
+
+
+def test_the_navigation_has_every_page_once() -> None:
+    named = re.findall(r"^ +- [^:]+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+    assert sorted(named) == sorted(page.name for page in DOCS.glob("*.md"))
+
+
+def test_the_commands_are_all_on_their_page() -> None:
+    """Each with its arguments and options, but for those that many have."""
+    _, commands = _parser()
+    rows = re.findall(r"^\| `([\w-]+)(.*?)` (.*)$", (DOCS / "commands.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(name for name, _, _ in rows) == sorted(commands.choices)
+    for name, arguments, row in rows:
+        places = {str(action.metavar) for action in commands.choices[name]._actions if not action.option_strings}
+        assert set(re.findall(r"[A-Z]+", arguments)) == places, name
+        wanted = long_options(re.findall(r"--[\w-]+", commands.choices[name].format_help()))
+        assert long_options(re.findall(r"--[\w-]+", row)) == wanted - {"--help", "--verbose", "--quiet"}, name
 
 
 def test_the_map_of_the_house_is_whole() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
@@ -10,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.cli import _parser, main
+from hatch_docker.cli import _parsed, _parser, main
 from hatch_docker.verbs import verbosity
 
-(COMMANDS,) = (action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction))
+_, COMMANDS = _parser()
 OF_PROJECTS = {"build", "plan", "dockerfile", "lock", "rebase", "verify", "init", "doctor"}
 OF_IMAGES = {"inspect", "why", "diff"}
 SPEAKING = {"build", "plan", "dockerfile", "lock", "load", "rebase", "push", "verify"}
@@ -36,6 +35,27 @@ def test_help(name: str) -> None:
     options = set(command._option_string_actions)
     assert ({"-v", "--verbose", "-q", "--quiet"} <= options) is (name in SPEAKING)
     assert ({"--json", "--platform"} <= options) is (name in OF_IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["bild"], "hatch-docker: error: there is no command bild; did you mean build? (`hatch-docker --help`...)"),
+        (["frobnicate"], "hatch-docker: error: there is no command frobnicate (`hatch-docker --help`...)"),
+        (["build", "--wathc"], "hatch-docker build: error: there is no option --wathc; did you mean --watch?"),
+        (["build", "--ouput=x"], "hatch-docker build: error: there is no option --ouput; did you mean --output?"),
+        (["why", "h11", "-x"], "hatch-docker why: error: there is no option -x"),
+        (["-v", "build"], "hatch-docker build: error: -v comes after the command: hatch-docker build -v"),
+        (["clean", "now"], "hatch-docker clean: error: now is one too many"),
+    ],
+)
+def test_a_mistyped_word_leads_to_the_one_that_was_meant(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].replace(" lists all)", "...)") == told
 
 
 def test_both_names_are_the_same_program() -> None:
@@ -112,6 +132,6 @@ def test_words_add_up_to_hatchs_variables(monkeypatch: pytest.MonkeyPatch) -> No
     """What hatchling starts is told as much; a variable that is no number counts as none."""
     monkeypatch.setenv("HATCH_VERBOSE", "1")
     monkeypatch.setenv("HATCH_QUIET", "much")
-    assert verbosity(_parser().parse_args(["push", "-v"])) == 2
+    assert verbosity(_parsed(["push", "-v"])) == 2
     assert (os.environ["HATCH_VERBOSE"], os.environ["HATCH_QUIET"]) == ("2", "0")
-    assert verbosity(_parser().parse_args(["build", "-qqq"])) == -1
+    assert verbosity(_parsed(["build", "-qqq"])) == -1

@@ -16,6 +16,7 @@ PROJECT = "the project's directory, of any build backend"
 def declare(commands: Verbs, name: str, what: str, *, speaks: bool = False) -> argparse.ArgumentParser:
     """A command, with what it does in the list of all and in its own help; one that `speaks` takes -v and -q."""
     made = commands.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    made.set_defaults(command=made)
     if speaks:
         made.add_argument("-v", "--verbose", action="count", default=0, help="tell every guess and its reason")
         made.add_argument("-q", "--quiet", action="count", default=0, help="tell the result alone")
