@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SUFFIX = ".oci.tar"
 ENDINGS = (".tar", ".tar.gz", ".tgz")  # of a name that is a file's, not a tag's
 DIRTY = "-dirty"
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")  # a label may say anything, and names files here
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +57,10 @@ class Existing:
 
     def plan(self, plan: Plan) -> Plan:
         """A plan of the same project, as of this image: its version, names, platforms and commit."""
-        revision = self.label("revision")
+        revision, version = self.label("revision"), self.label("version")
         return replace(
             plan,
-            version=self.label("version") or plan.version,
+            version=version if _VERSION.fullmatch(version) else plan.version,
             image=self.image or plan.image,
             tags=self.tags or plan.tags,
             repositories=(self.repository,) if self.repository else plan.repositories,

@@ -265,11 +265,16 @@ def open_store(root: Path) -> Store:
     """The store under `root` (made if missing), rid of what killed builds left; raises StoreError."""
     store = Store(root / FORMAT)
     try:
+        if store.root.is_symlink():
+            store.root.unlink()
         if not store.root.exists():  # pipelines keep it in the project's directory, of which it is no part
             store.root.mkdir(parents=True)
             tag_cache(store.root)
+        _remove_links(store.root)
         for name in ("blobs", "facts", "trees", "locks", "tmp"):
             (store.root / name).mkdir(parents=True, exist_ok=True)
+        for name in ("facts", "trees", "locks"):
+            _remove_links(store.root / name)
         sweep(store.root / "tmp")
         oldest = time.time() - TMP_LIFETIME
         for path in (store.root / "tmp").iterdir():
@@ -281,6 +286,13 @@ def open_store(root: Path) -> Store:
             "set HATCH_DOCKER_CACHE_DIR to a directory that can be written"
         ) from error
     return store
+
+
+def _remove_links(directory: Path) -> None:
+    """Remove the links in one of our directories, which has none: what is tidied up below must be ours."""
+    for entry in os.scandir(directory):
+        if entry.is_symlink():
+            Path(entry.path).unlink(missing_ok=True)
 
 
 def _unwritable(root: Path, error: OSError) -> StoreError:

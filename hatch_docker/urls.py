@@ -32,7 +32,7 @@ def split(url: str) -> SplitResult:
         port = parts.port
     except ValueError:  # whose text quotes a part that may be a password
         raise RegistryError(f"{shown(url)[:200]!r} is not a URL{_ESCAPE if '@' in url else ''}") from None
-    if parts.scheme not in PORTS or not parts.hostname or port == 0:
+    if parts.scheme not in PORTS or not parts.hostname or port == 0 or "\\" in parts.netloc:
         raise RegistryError(f"{shown(url)!r} is not an http or https URL")
     return parts
 
@@ -68,7 +68,8 @@ def follow(url: str, location: str) -> str:
         parts = urlsplit(target)
     except ValueError as error:
         raise RegistryError(f"{shown(url)} leads to something that is not a URL") from error
-    if parts.scheme not in PORTS or not parts.hostname:
+    # Of "https://a\@b" the host is b to urllib, and a to urllib3 and browsers: whom we look at is not whom we ask.
+    if parts.scheme not in PORTS or not parts.hostname or "\\" in parts.netloc:
         raise RegistryError(f"{shown(url)} leads to {shown(target)[:200]!r}: not an http or https URL")
     if urlsplit(url).scheme == "https" and parts.scheme == "http":
         raise RegistryError(f"{shown(url)} leads from https to plain http at {parts.hostname}: refused")

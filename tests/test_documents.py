@@ -172,6 +172,8 @@ def config_with(**changes: object) -> bytes:
         (config_with(config={"Env": ["PATH"]}), "config.config.Env has an item that is not NAME=VALUE"),
         (config_with(config=[1]), "config.config is not an object"),
         (config_with(history=[1]), "config.history is not a list of objects"),
+        (config_with(history=[{"created_by": 1}]), "config.history has a line that is not a text"),
+        (config_with(config={"Labels": {"a": 1}}), "config.Labels is not a map of texts"),
         (config_with(architecture="arm64"), "is for linux/arm64, not for linux/amd64"),
     ],
 )

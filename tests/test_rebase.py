@@ -18,7 +18,7 @@ from hatch_docker.engines import LayerNote, WheelNote
 from hatch_docker.engines.frame import finish
 from hatch_docker.engines.rebase import rebase
 from hatch_docker.errors import BaseImageError, ImageError, RegistryError
-from hatch_docker.existing import open_existing
+from hatch_docker.existing import Existing, open_existing
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json, digest_of
@@ -236,6 +236,27 @@ def test_an_image_is_found_in_an_archive_or_a_registry(tmp_path: Path) -> None:
     for wrong in ("dist/none.oci.tar", "./none", "No Such"):
         with pytest.raises(Exception, match="archive"):
             open_existing(wrong, ctx)
+
+
+@pytest.mark.parametrize("version", ["../../../evil", "/evil", "1/2", "", ".", "1\0", "1" * 300])
+def test_a_label_names_no_file_elsewhere(version: str, tmp_path: Path) -> None:
+    """Archive and receipt are named after the version, and a label may say anything."""
+    image = python_base(Labels={"org.opencontainers.image.version": version})
+    assert Existing(image).plan(plan_of({})).version == "1.2.3"
+    good = python_base(Labels={"org.opencontainers.image.version": "2!1.0rc1.post2+local.7"})
+    assert Existing(good).plan(plan_of({})).version == "2!1.0rc1.post2+local.7"
+
+
+@pytest.mark.parametrize("created", [None, "yesterday", 7])
+def test_an_image_of_no_time_is_told(created: object, tmp_path: Path) -> None:
+    with FakeRegistry() as registry:
+        name = f"{registry.host}/python:3.13"
+        plan, ctx = a_plan(name), context(tmp_path)
+        publish(registry, python_base())
+        image = built(plan, opened(name, ctx), ctx)
+        config = canonical_json({**image.config_json, "created": created})
+        with pytest.raises(ImageError, match="says of no time that it was made then"):
+            rebase(replace(image, config=config))(plan, source(), ctx)
 
 
 def test_a_layer_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:

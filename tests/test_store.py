@@ -413,6 +413,30 @@ def test_removing_a_tree_changes_nothing_outside_it(store: Store, tmp_path: Path
     assert outside.exists()
 
 
+@pytest.mark.parametrize(
+    "place", ["", "tmp", "blobs", "facts", "trees", "locks", "facts/x", "trees/x", "locks/x", "tmp/x"]
+)
+def test_a_link_in_a_cache_leads_nobody_out_of_it(place: str, tmp_path: Path) -> None:
+    """A cache comes from elsewhere, as that of a pipeline does: what is tidied up is in it, whatever it says."""
+    outside, root = tmp_path / "outside", tmp_path / "cache/v1"
+    for path in (outside / "tmp/letter", outside / "x/letter", outside / "letter"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("dear")
+    for path in (*outside.rglob("*"), outside):
+        os.utime(path, (1000, 1000))
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).symlink_to(outside)
+    store = open_store(tmp_path / "cache")
+    store.remember("x", "key", 1)
+    store.tree("x", "key", lambda directory: (directory / "file").touch())
+    with store.lock("x"):
+        prune(store, max_age=0, max_bytes=0, grace=-1)
+    assert {str(path.relative_to(outside)) for path in outside.rglob("*")} == {
+        "letter", "tmp", "tmp/letter", "x", "x/letter",
+    }  # fmt: skip
+    assert store.put(b"bytes")
+
+
 def test_builds_prune_once_a_day(store: Store) -> None:
     prune_now_and_then(store)
     digest = store.put(b"old")

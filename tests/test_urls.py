@@ -39,3 +39,15 @@ def test_a_private_address_is_one_in_any_spelling(host: str) -> None:
     """B2: a resolver reads "2852039166" as 169.254.169.254 (inet_aton(3))."""
     with pytest.raises(RegistryError, match="private address"):
         follow("http://h.example/", f"http://{host}/latest")
+
+
+@pytest.mark.parametrize("url", [
+    r"https://evil.example\@h.example/x", r"//evil.example\@h.example/x", r"https://169.254.169.254\@evil.example/x",
+    r"https://evil.example\.h.example/x",
+])  # fmt: skip
+def test_a_host_is_the_one_that_is_asked(url: str) -> None:
+    """To urllib all before the last @ is a login, to urllib3 a host ends at a backslash: a login would go to evil."""
+    with pytest.raises(RegistryError, match="not an http or https URL"):
+        follow("https://h.example/v2/", url)
+    with pytest.raises(RegistryError, match="not an http or https URL"):
+        split(url)

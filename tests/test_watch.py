@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +175,19 @@ def test_what_the_first_build_shows_not_to_matter_did_not_change(project: Path) 
         watch(made, told.append)
     thread.join()
     assert told == ["watching 2 files; Ctrl-C ends", "changed: hello.py"]
+
+
+def test_names_that_are_orders_to_a_terminal(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def watch(_made: Watched, tell: Callable[[str], None], *, run: bool) -> None:
+        tell(f"changed: \x1b]52;c;aGk=\x07.py {run}")
+        raise SystemExit(130)
+
+    monkeypatch.setattr("hatch_docker.watch.watch", watch)
+    with pytest.raises(SystemExit):
+        main(["build", "--watch", str(project)])
+    assert capsys.readouterr().out == "changed: \\x1b]52;c;aGk=\\x07.py False\n"
 
 
 @pytest.mark.parametrize("options", [["--push", "--watch"], ["--run"]])

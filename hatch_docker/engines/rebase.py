@@ -88,9 +88,12 @@ def _rebase(image: Image, plan: Plan, source: Source, ctx: Context) -> Built:
 
 def _created(image: Image, old: Old, base: Base) -> int:
     """The image's time; the new base's where it was the old one's, for want of a commit and of dates of wheels."""
-    mine = image.config_json["created"]
-    now = base.image.config_json.get("created", mine) if mine == old.config.get("created") else mine
-    return int(datetime.fromisoformat(now).timestamp())
+    mine = image.config_json.get("created")
+    now = str(base.image.config_json.get("created", mine) if mine == old.config.get("created") else mine)
+    try:
+        return int(datetime.fromisoformat(now).timestamp())
+    except ValueError:
+        raise ImageError(f"{image.digest} says of no time that it was made then: {now[:40]!r}; build again") from None
 
 
 def _renewed(labels: Mapping[str, str], base: Base, created: int) -> dict[str, str]:
@@ -116,14 +119,21 @@ def old_base(image: Image, ctx: Context) -> Old:
         from hatch_docker.bases.debian import ENV
 
         count = sum(maker.startswith(DEBIAN) for maker in makers)
+        if not all(maker.startswith(DEBIAN) for maker in makers[:count]) or not _is_ours(makers[count:]):
+            raise ImageError(f"{image.digest} does not stand on {name}, as it says; build again")
         env = [f"{variable}={value}" for variable, value in sorted(ENV.items())]
         return Old(name, digest, {"config": {"Env": env}}, count)
     found = _opened(name, digest, image, ctx)
     count = len(found.layers)
     below = [layer.diff_id for layer in image.layers[:count]]
-    if [layer.diff_id for layer in found.layers] != below or not all(one.startswith(OURS) for one in makers[count:]):
+    if [layer.diff_id for layer in found.layers] != below or not _is_ours(makers[count:]):
         raise ImageError(f"{image.digest} does not stand on {name}@{digest}, as it says; build again")
     return Old(name, digest, found.config_json, count)
+
+
+def _is_ours(makers: Sequence[str]) -> bool:
+    """Whether all layers that were made so are of a build of ours, above its base."""
+    return all(maker.startswith(OURS) for maker in makers)
 
 
 def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:

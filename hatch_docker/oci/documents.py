@@ -193,12 +193,16 @@ def _check_config(value: dict[str, Any], where: str) -> None:
     for name in ("Labels", "ExposedPorts", "Volumes", "Healthcheck"):
         if not isinstance(settings.get(name) or {}, dict):
             raise ImageError(f"{where}.config.{name} is not an object")
+    if not all(isinstance(text, str) for text in (settings.get("Labels") or {}).values()):
+        raise ImageError(f"{where}.config.Labels is not a map of texts")
     for name in ("User", "WorkingDir", "StopSignal"):
         if not isinstance(settings.get(name) or "", str):
             raise ImageError(f"{where}.config.{name} is not a text")
     history = value.get("history") or []
     if not isinstance(history, list) or not all(isinstance(item, dict) for item in history):
         raise ImageError(f"{where}.history is not a list of objects")
+    if not all(isinstance(item.get(name) or "", str) for item in history for name in ("created_by", "comment")):
+        raise ImageError(f"{where}.history has a line that is not a text")
     if not isinstance(value.get("variant") or "", str):
         raise ImageError(f"{where}.variant is not a text")
 

@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
 def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoReturn:
     """Build again and again; raises ConfigError for options that do not go together."""
     from hatch_docker.errors import ConfigError
+    from hatch_docker.progress import plain
     from hatch_docker.watch import Watched, build_command, watch
 
     if options.push or not options.watch:
@@ -63,4 +64,4 @@ def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoRe
     environ = {**os.environ, "HATCH_DOCKER_PUSH": "false"}
     os.environ["HATCH_QUIET"] = "99"  # what is read here between builds, the next build tells
     command = build_command(*(("--output", str(output)) if output else ()), str(root))
-    watch(Watched(root, output, command, environ), lambda line: print(line, flush=True), run=options.running)  # noqa: T201
+    watch(Watched(root, output, command, environ), lambda line: print(plain(line), flush=True), run=options.running)  # noqa: T201
