@@ -140,3 +140,10 @@ def test_a_plain_project_has_no_compiler() -> None:
 def test_a_base_with_a_user_is_root_in_the_stages_and_nowhere_else() -> None:
     stages = Stages("base:1", "/usr/bin/python3.13", groups=(Group("project", "project", ("p",)),), user=True)
     assert render(stages, Settings(("p",), user="65532")).count("USER") == 2
+
+
+def test_a_check_of_health_is_told_in_seconds_where_it_has_whole_ones() -> None:
+    """As linters read no other; a part of one is not lost."""
+    check = {"Test": ["CMD", "curl", "a b"], "Interval": 90_000_000_000, "Timeout": 1_500_000_000, "Retries": 2}
+    text = render(STAGES, Settings(("serve",), user="65532", healthcheck=check))
+    assert 'HEALTHCHECK --interval=90s --timeout=1500ms --retries=2 CMD ["curl", "a b"]\n' in text

@@ -18,6 +18,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.mutate import Settings
@@ -75,8 +76,8 @@ class Stages:
     system: Packages | None = None            # runtime.packages
     user: bool = False                        # the base has a user other than root
     groups: tuple[Group, ...] = ()
-    files: bool = False                       # the context's files/ go into the image
-    volumes: bool = False                     # and the directories that its volumes.tar has
+    files: bool = False                       # the context's files.tar goes into the image
+    volumes: bool = False                     # and its volumes.tar
     certificates: bool = False                # the context's certificates/ are trusted by builds with a network
 
 
@@ -280,10 +281,11 @@ def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
     yield f"FROM {'system' if stages.system else 'base'} AS runtime"
     for group in stages.groups:
         yield f"COPY --from=install-{group.name} {TREE}/ /"
+    # ADD unpacks them: COPY would set mode and owner of directories that the base has, of /tmp and /root too.
     if stages.files:
-        yield "COPY files/ /"
+        yield "ADD files.tar /"
     if stages.volumes:
-        yield "ADD volumes.tar /"  # unpacked: COPY would give the directories above a volume to its owner too
+        yield "ADD volumes.tar /"
     for instruction, values in (("ENV", settings.env), ("LABEL", settings.labels)):
         if values:
             yield f"{instruction} " + " \\\n    ".join(pair(key, value) for key, value in sorted(values.items()))
@@ -297,16 +299,22 @@ def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
         yield f"STOPSIGNAL {settings.stop_signal}"
     if settings.healthcheck is not None:
         yield _healthcheck(settings.healthcheck)
+    if settings.user.partition(":")[0] == "0":
+        yield "# hadolint ignore=DL3002"  # it was asked for
     yield f"USER {settings.user}"
     if settings.entrypoint or settings.cmd:
         yield f"ENTRYPOINT {words(*settings.entrypoint)}"
         yield f"CMD {words(*settings.cmd)}"
 
 
-def _healthcheck(check: Mapping[str, object]) -> str:
+def _healthcheck(check: Mapping[str, Any]) -> str:
     options = [("interval", "Interval"), ("timeout", "Timeout"), ("start-period", "StartPeriod")]
-    given = [f"--{option}={check[key]}ns" for option, key in options if key in check]
+    given = [f"--{option}={_duration(check[key])}" for option, key in options if key in check]
     given += [f"--retries={check['Retries']}"] if "Retries" in check else []
-    test = check["Test"]
-    assert isinstance(test, list)
-    return " ".join(["HEALTHCHECK", *given, "CMD", words(*test[1:])])
+    return " ".join(["HEALTHCHECK", *given, "CMD", words(*check["Test"][1:])])
+
+
+def _duration(nanoseconds: int) -> str:
+    """In whole seconds where it has some, as linters know no other unit than s, m and h."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{nanoseconds // 10**6}ms" if rest else f"{seconds}s"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import stat
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ from hatch_docker.engines.settings import created_time, image_settings
 from hatch_docker.engines.system import find_system
 from hatch_docker.errors import ConfigError, StoreError
 from hatch_docker.oci.archive import write_archive
-from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.compression import CHUNK, Compression, Decompressed
 from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.outputs import replacing, unfinished_tree
 from hatch_docker.plan import Plan
@@ -62,8 +61,8 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
     handed = {"base": Handed(base_name(base), base.image)} if base.plan.kind != "registry" else {}
     handed |= {"builder": builder} if builder else {}
     title = plan.stem
-    volumes = _volumes(plan, source, base, ctx)
-    stages = stages_of(base, parts, compiler, builder, files=bool(plan.files), volumes=volumes is not None)
+    tars = dict(_tars(plan, source, base, compression, ctx))
+    stages = stages_of(base, parts, compiler, builder, files="files" in tars, volumes="volumes" in tars)
     settings = image_settings(plan, base, created_time(plan, base, pins))
     text = _head(plan, title, handed, parts) + render(stages, settings)
 
@@ -73,11 +72,8 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
         write_context(parts, base, compiler, context, source, ctx)
         (context / "requirements.txt").write_text(requirements(pins), encoding="utf-8")
         (context / ".dockerignore").write_text(IGNORED, encoding="utf-8")
-        if plan.files:
-            _write_files(plan, source, base, compression, context / "files", ctx)
-        if volumes is not None:
-            with volumes.open() as tar, (context / "volumes.tar").open("wb") as out:
-                shutil.copyfileobj(tar, out)
+        for name, layer in tars.items():
+            _write_tar(layer, context / f"{name}.tar")
         for name, image in handed.items():
             with replacing(context / "images" / f"{name}.tar") as stream:
                 write_archive(image.image, [image.name], stream, host=base.platform)
@@ -103,35 +99,26 @@ def requirements(pins: Sequence[Pin]) -> str:
     return "".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in pins)
 
 
-def _write_files(
-    plan: Plan, source: Source, base: Base, compression: Compression, directory: Path, ctx: Context
-) -> None:
-    """The layer of `files` as a directory."""
-    from hatch_docker.engines.files import make_files
-    from hatch_docker.oci.layer import layer_entries
+def _tars(
+    plan: Plan, source: Source, base: Base, compression: Compression, ctx: Context
+) -> Iterator[tuple[str, Layer]]:
+    """The layers of `files` and `volumes`, each by the name that its tar has in the context."""
+    if plan.files:
+        from hatch_docker.engines.files import make_files
 
-    layer, _ = make_files(plan.files, source.root, base, compression, ctx)
-    for entry, stream in layer_entries(layer):
-        path = directory / entry.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if entry.kind == "directory":
-            path.mkdir(exist_ok=True)
-        elif entry.kind == "symlink":
-            path.symlink_to(entry.target)
-        elif stream is not None:
-            with path.open("wb") as out:
-                shutil.copyfileobj(stream, out)
-            path.chmod(stat.S_IMODE(entry.mode))
+        yield "files", make_files(plan.files, source.root, base, compression, ctx)[0]
+    if plan.config.volumes:
+        from hatch_docker.engines.volumes import make_volumes
+
+        if made := make_volumes(plan, source.root, base, compression, ctx):
+            yield "volumes", made[0]
 
 
-def _volumes(plan: Plan, source: Source, base: Base, ctx: Context) -> Layer | None:
-    """The layer of `volumes`, as a plain tar; None where there is nothing to be made."""
-    if not plan.config.volumes:
-        return None
-    from hatch_docker.engines.volumes import make_volumes
-
-    made = make_volumes(plan, source.root, base, Compression("none"), ctx)
-    return made[0] if made else None
+def _write_tar(layer: Layer, path: Path) -> None:
+    with contextlib.closing(layer.open()) as stream, path.open("wb") as out:
+        plain = Decompressed(stream)
+        while data := plain.read(CHUNK):
+            out.write(data)
 
 
 def _swap(made: Path, place: Path, work: Path) -> None:

@@ -70,6 +70,10 @@ user = "1000:1001"
 command = ["hello", "$x"]
 interval = "1500ms"
 retries = 2
+"""
+
+# Directories of the base among the targets: /tmp and /root have modes that no builder makes of itself.
+FILES = """
 [[tool.hatch-docker.files]]
 source = "conf"
 target = "/etc/hello"
@@ -80,7 +84,22 @@ mode = "0755"
 [[tool.hatch-docker.files]]
 source = "conf/a.toml"
 target = "/srv/seed/a.toml"
+[[tool.hatch-docker.files]]
+source = "conf"
+target = "/tmp"
+[[tool.hatch-docker.files]]
+source = "conf/a.toml"
+target = "/root/a b.toml"
+mode = "0600"
 """
+
+
+def add_files(made: Path) -> None:
+    """What FILES names: a link, a name that is a pattern, an empty directory and a program among them."""
+    (made / "conf" / "[a-c]*$x").mkdir(parents=True)
+    (made / "conf" / "a.toml").write_text("x = 1\n")
+    (made / "conf" / "run").write_text("#!/opt/venv/bin/python\n")
+    (made / "conf" / "link").symlink_to("a.toml")
 
 
 # What hadolint can read: it takes the quote of \\" for an end, as no builder does, and warns of odd names of labels.
@@ -91,7 +110,11 @@ volumes = ["/da ta$x"]
 workdir = "/w $y"
 cmd = ["a b", "$HOME", "\\u2028\\n\\"x"]
 ports = [80]
-user = "1000:1001"
+user = "0:1001"
+[tool.hatch-docker.healthcheck]
+command = ["hello", "$x"]
+interval = "1m30s"
+start-period = "5s"
 """
 
 
@@ -344,15 +367,15 @@ def size(image: Image) -> int:
     return sum(entry.size for layer in image.layers for entry, _ in layer_entries(layer))
 
 
-@pytest.mark.parametrize(("kind", "options"), [("hello", WILD), ("c-extension", ""), ("extras-and-groups", "")])
+@pytest.mark.parametrize(
+    ("kind", "options"), [("hello", WILD + FILES), ("c-extension", ""), ("extras-and-groups", "")]
+)
 def test_docker_builds_the_written_dockerfile(
     kind: str, options: str, docker: str, tmp_path: Path, cache: Path
 ) -> None:
     """As its first lines say, with every option that a Dockerfile can hold; hadolint finds nothing."""
     made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
-    (made / "conf").mkdir()
-    (made / "conf" / "a.toml").write_text("x = 1\n")
-    (made / "conf" / "run").write_text("#!/opt/venv/bin/python\n")
+    add_files(made)
     outcome, dockerfile = ejected(made, cache)
     for line in re.findall(r"^# (docker (?:load|build) .*)$", dockerfile.read_text(), re.MULTILINE):
         run(*line.split(), cwd=outcome.directory)
@@ -368,7 +391,9 @@ def test_docker_builds_the_written_dockerfile(
 
 def test_podman_builds_the_written_dockerfile(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
     """The very same file."""
-    outcome, dockerfile = ejected(project("c-extension", tmp_path / "p"), cache)
+    made = project("c-extension", tmp_path / "p", options=OPTIONS["c-extension"] + FILES)
+    add_files(made)
+    outcome, dockerfile = ejected(made, cache)
     for line in re.findall(r"^# docker ((?:load|build) .*)$", dockerfile.read_text(), re.MULTILINE):
         run("podman", *line.split(), cwd=outcome.directory, variables=podman)
     name = re.findall(r"--tag (\S+)", dockerfile.read_text())[0]
