@@ -126,9 +126,28 @@ def read_pyproject(root: Path) -> dict[str, Any]:
             "have `hatch-docker init` write one"
         )
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
+    config = parse_toml(path, text)
+    check_tables(config)
+    return config
+
+
+def parse_toml(path: Path, text: str) -> dict[str, Any]:
+    """What a file says whose text is known; raises ConfigError for one that is no TOML."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        why = "it begins with a byte order mark, which TOML has not; save it without" if text[:1] == "\ufeff" else error
+        raise ConfigError(f"cannot read {path}: {why}") from error
+
+
+def check_tables(config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a pyproject.toml whose first tables are none."""
+    for name in ("build-system", "project", "tool"):
+        if not isinstance(config.get(name, {}), dict):
+            raise ConfigError(f"pyproject.toml: {name} must be a table")
 
 
 def above(root: Path) -> str:
@@ -155,11 +174,15 @@ def build_system(config: Mapping[str, Any]) -> System:
     table = config.get("build-system")
     if table is None:
         return LEGACY
-    try:
-        requires = tuple(str(line) for line in table["requires"])
-        return requires, str(table.get("build-backend", LEGACY[1])), tuple(table.get("backend-path", ()))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"pyproject.toml: [build-system] is not valid (PEP 518): {error!r}") from error
+    requires, backend = table.get("requires"), table.get("build-backend", LEGACY[1])
+    paths = table.get("backend-path", [])
+    wrong = "" if isinstance(backend, str) else "build-backend must be a string"
+    for name, value in (("requires", requires), ("backend-path", paths)):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            wrong = f"{name} must be a list of strings"
+    if wrong:
+        raise ConfigError(f"pyproject.toml: [build-system] is not valid (PEP 518): {wrong}")
+    return tuple(requires), backend, tuple(paths)
 
 
 @dataclass(frozen=True, slots=True)

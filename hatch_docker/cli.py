@@ -57,7 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parsed(words: Sequence[str]) -> argparse.Namespace:
     """The options of a command; of a word that there is not, the one that is alike is told."""
     parser, commands = _parser()
-    if words and not words[0].startswith("-") and words[0] not in commands.choices:
+    if not words:
+        parser.print_help(sys.stderr)
+        raise SystemExit(2)
+    if words[0].startswith("-") and not set(words) & {"-h", "--help", "--version", *commands.choices}:
+        _refuse(parser, words[0])
+    if not words[0].startswith("-") and words[0] not in commands.choices:
         meant = _meant(words[0], commands.choices)
         parser.error(f"there is no command {words[0]}{meant} (`hatch-docker --help` lists all)")
     options, left = parser.parse_known_args(words)
@@ -83,9 +88,10 @@ def _meant(word: str, known: Iterable[str]) -> str:
 
 
 def _parser() -> tuple[argparse.ArgumentParser, Verbs]:
-    parser = argparse.ArgumentParser("hatch-docker", description="Images of Python projects: `hatch build -t docker`.")
+    parser = argparse.ArgumentParser("hatch-docker", description="Images of Python projects: `hatch build -t docker`.",
+                                     epilog="`hatch-docker COMMAND --help` says more of one.")
     parser.add_argument("--version", action="version", version=f"hatch-docker {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
     for verb in VERBS:
         verb.add(commands)
     return parser, commands

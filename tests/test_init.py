@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.backend import open_static
 from hatch_docker.cli import main
 from hatch_docker.errors import ConfigError
 from hatch_docker.start.apps import App, choose_server, command, find_apps, find_programs
 from hatch_docker.start.layout import importable, tops
-from hatch_docker.start.proposal import Proposal, propose
+from hatch_docker.start.proposal import NO_PROGRAM, Proposal, propose
 from tests.fakes.terminal import start
 
 MIRROR = {"HATCH_DOCKER_DEBIAN_MIRROR": "https://mirror.example/debian"}
@@ -28,7 +29,7 @@ def write(root: Path, files: Mapping[str, str]) -> Path:
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, newline="")
     return root
 
 
@@ -36,10 +37,10 @@ def proposed(root: Path, files: Mapping[str, str]) -> Proposal:
     """What is proposed to a project, which is a proposal to it once more when it is followed: nothing."""
     proposal = propose(write(root, files), MIRROR)
     for name in proposal.changed:
-        (root / name).write_text(proposal.after[name])
+        (root / name).write_text(proposal.after[name], newline="")
     again = propose(root, MIRROR)
     assert not again.changed
-    assert again.notes == ["everything is there: nothing to add"]
+    assert again.notes in (["everything is there: nothing to add"], [NO_PROGRAM])
     return proposal
 
 
@@ -256,6 +257,73 @@ def test_a_table_that_is_there_is_the_user_s(tmp_path: Path) -> None:
     config = proposal.config("pyproject.toml")["tool"]
     assert config["hatch-docker"] == {"entrypoint": ["x"]}
     assert config["hatch"]["build"]["targets"]["docker"]["dependencies"] == ["other", "hatch-docker[uv]"]
+
+
+@pytest.mark.parametrize(
+    ("table", "after"),
+    [
+        ("[tool.hatch-docker]  # ours\nbase = 'x'\n", "[tool.hatch-docker]  # ours\nbase = 'x'\n+"),
+        ("[tool.hatch-docker]\n\n[tool.hatch-docker.env]\n", "[tool.hatch-docker]\n+\n[tool.hatch-docker.env]\n"),
+        ("[tool.hatch-docker]\nextras = [\n\n]\n", "[tool.hatch-docker]\n+extras = [\n\n]\n"),
+        ("[tool.hatch-docker.env]\nA = '1'\n", ""),
+        ("[tool.hatch-docker]\nentrypoint = []\n", ""),
+        ("[tool.hatch-docker.images.a]\n", ""),
+    ],
+)
+def test_a_table_that_does_not_say_what_runs_gets_that(table: str, after: str, tmp_path: Path) -> None:
+    """In its own lines, whatever comes behind it; a table without a header of its own is told what it lacks."""
+    project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi", "uvicorn"]\n'
+    target = '[tool.hatch.build.targets.docker]\ndependencies = ["hatch-docker"]\n'
+    before = HATCHLING + target + project + table
+    proposal = propose(write(tmp_path, {"pyproject.toml": before, "shop/__init__.py": FASTAPI}), MIRROR)
+    lines = 'entrypoint = ["uvicorn", "shop:app", "--host", "0.0.0.0", "--port", "8000"]\nports = [8000]\n'
+    assert after.replace("+", lines) in proposal.after["pyproject.toml"]
+    assert bool(proposal.changed) is bool(after)
+    if "env" in table and not after:
+        told = lines.strip().replace("\n", "; ")
+        assert proposal.notes == [f"[tool.hatch-docker] does not say what runs; add to it: {told}"]
+
+
+@pytest.mark.parametrize("tool", [
+    "tool = {ruff = {}}\n", "[tool]\nhatch = {build = {targets = {}}}\n",
+    "[tool.hatch.build]\ntargets = {sdist = {}}\n",
+    "[tool.hatch.build.targets]\ndocker = {}\n", "[tool]\nhatch.build.targets.sdist.only-include = ['x']\n",
+    "tool.hatch.build.dev-mode-dirs = ['.']\n",
+])  # fmt: skip
+def test_a_table_may_be_written_in_any_way(tool: str, tmp_path: Path) -> None:
+    """Inline, where only inline can be added to it, and by dotted keys."""
+    project = '[project]\nname = "shop"\nversion = "1"\n'
+    before = (tool + HATCHLING + project) if tool.startswith("tool") else (HATCHLING + project + tool)
+    proposal = proposed(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "", "shop/__main__.py": ""})
+    config = proposal.config("pyproject.toml")["tool"]
+    assert config["hatch"]["build"]["targets"]["docker"] == {"dependencies": ["hatch-docker[uv]"]}
+    assert ours(proposal)["entrypoint"] == ["python", "-m", "shop"]
+
+
+def test_windows_ends_of_lines_stay(tmp_path: Path) -> None:
+    before = "# shop\r\n" + HATCHLING.replace("\n", "\r\n")
+    before += '[project]\r\nname = "shop"\r\nversion = "1"\r\ndependencies = [\r\n  "flask",\r\n]\r\n'
+    write(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "import flask\napp = flask.Flask('a')\n"})
+    assert init(tmp_path, "--yes").returncode == 0
+    after = (tmp_path / "pyproject.toml").read_bytes()
+    assert after.startswith(before[:-5].encode())
+    assert b'"gunicorn",\r\n' in after
+    assert after.count(b"\n") == after.count(b"\r\n")
+
+
+def test_what_is_no_pyproject_is_one_line(tmp_path: Path) -> None:
+    for number, (text, told) in enumerate([
+        (b"[project]\nname = '\xe9'\n", "cannot read .*pyproject.toml: 'utf-8' codec"),
+        (b"\xef\xbb\xbf[project]\n", "cannot read .*pyproject.toml: it begins with a byte order mark"),
+        (b"project = 3\n", "pyproject.toml: project must be a table"),
+        (b"tool = []\n", "pyproject.toml: tool must be a table"),
+        (b"[build-system]\nrequires = 'setuptools'\n", r"is not valid \(PEP 518\): requires must be a list of strings"),
+    ]):  # fmt: skip
+        write(tmp_path / f"wrong{number}", {"a.py": ""}).joinpath("pyproject.toml").write_bytes(text)
+        with pytest.raises(ConfigError, match=told):
+            propose(tmp_path / f"wrong{number}", MIRROR)
+        with pytest.raises(ConfigError, match=told):
+            open_static(tmp_path / f"wrong{number}")
 
 
 def test_what_cannot_be_begun_with_is_one_line(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ def test_help(name: str) -> None:
         (["build", "--ouput=x"], "hatch-docker build: error: there is no option --ouput; did you mean --output?"),
         (["why", "h11", "-x"], "hatch-docker why: error: there is no option -x"),
         (["-v", "build"], "hatch-docker build: error: -v comes after the command: hatch-docker build -v"),
+        (["--verson"], "hatch-docker: error: there is no option --verson; did you mean --version?"),
+        ([], "`hatch-docker COMMAND --help` says more of one."),
         (["clean", "now"], "hatch-docker clean: error: now is one too many"),
     ],
 )

@@ -5,15 +5,15 @@ Lines are added, none is changed or moved: whole tables at the end of a file, a 
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.backend import HATCHLING, build_system, check_project
+from hatch_docker.backend import HATCHLING, build_system, check_project, check_tables, parse_toml
 from hatch_docker.errors import BaseImageError, ConfigError
 from hatch_docker.start.apps import PORT, App, choose_server, command, find_apps, find_programs
 from hatch_docker.start.layout import DATA, importable, tops, wheel_files, wheel_table
@@ -24,6 +24,8 @@ PYPROJECT, HATCH = "pyproject.toml", "hatch.toml"
 OURS = "hatch-docker[uv]"
 HATCHLING_NEEDED = "hatchling>=1.27"
 LOCKS = {"uv.lock": "uv lock", "poetry.lock": "poetry lock", "pdm.lock": "pdm lock", "pylock.toml": "hatch lock"}
+_ALONE = re.compile(r"(?<!\r)\n")  # an end of a line that is not Windows'
+NO_PROGRAM = "no program was found: say what runs in the image with entrypoint"
 SERVED = "/srv"  # where an application finds what it reads by a path that begins nowhere
 
 
@@ -45,17 +47,37 @@ class Proposal:
 
     def config(self, name: str) -> dict[str, Any]:
         """What a file says by now; raises ConfigError for one that is no TOML."""
-        try:
-            return tomllib.loads(self.after[name])
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"cannot read {self.root / name}: {error}") from error
+        return parse_toml(self.root / name, self.after[name])
 
     def add(self, name: str, table: str, values: Mapping[str, Any]) -> None:
-        """Put a table at the end of a file."""
+        """Put a table at the end of a file, or into the inline table above it, where there is one."""
         text = self.after[name]
         lines = [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
         gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
         self.after[name] = f"{text}{gap}" + "\n".join(lines) + "\n"
+        try:
+            self.config(name)
+        except ConfigError:
+            self.after[name] = _inserted(text, table.split("."), values)
+
+    def extend(self, name: str, table: str, values: Mapping[str, Any]) -> bool:
+        """Put keys into a table that has a header of its own; whether there is one."""
+        text = self.after[name]
+        wanted = self.config(name)
+        place: Any = wanted
+        for key in table.split("."):
+            place = place[key]
+        place.update(values)
+        lines = "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+        header = rf"^\[{re.escape(table)}\][ \t]*(?:#[^\n]*)?\n"
+        for found in (*re.finditer(rf"{header}(?:[^\[\n][^\n]*\n)*", text, re.MULTILINE),
+                      *re.finditer(header, text, re.MULTILINE)):
+            self.after[name] = text[: found.end()] + lines + text[found.end() :]
+            with contextlib.suppress(ConfigError):
+                if self.config(name) == wanted:
+                    return True
+        self.after[name] = text
+        return False
 
     def append(self, name: str, path: Sequence[str], item: str) -> None:
         """Put an item at the end of a list, which is made where its table has none."""
@@ -80,8 +102,9 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
     proposal = Proposal(root)
     for name in (PYPROJECT, HATCH):
         path = root / name
-        proposal.before[name] = proposal.after[name] = path.read_text("utf-8") if path.is_file() else ""
+        proposal.before[name] = proposal.after[name] = _text(path) if path.is_file() else ""
     config = proposal.config(PYPROJECT)
+    check_tables(config)
     places, listed = tops(root), read_listed(root)
     if _is_bare(root, config):
         if not places:
@@ -96,9 +119,21 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
         _add_target(proposal)
     if "hatch-docker" not in proposal.config(PYPROJECT).get("tool", {}):
         _add_table(proposal, modules or importable(root, places), environ)
-    elif not proposal.changed:
+    else:
+        _complete_table(proposal, modules or importable(root, places))
+    for name, text in proposal.before.items():
+        if "\r\n" in text and not _ALONE.search(text):
+            proposal.after[name] = _ALONE.sub("\r\n", proposal.after[name])
+    if not proposal.changed and not proposal.notes:
         proposal.notes.append("everything is there: nothing to add")
     return proposal
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
 
 
 def _is_bare(root: Path, config: Mapping[str, Any]) -> bool:
@@ -188,8 +223,7 @@ def _add_table(proposal: Proposal, modules: Mapping[str, Path], environ: Mapping
 
     config = proposal.config(PYPROJECT)
     table: dict[str, Any] = _base(proposal, config, environ)
-    name = re.sub(r"[-_.]+", "-", str(config.get("project", {}).get("name", proposal.root.name))).lower()
-    script = has_script(proposal.root, config, name)
+    script = _has_script(proposal, config)
     if script is None:
         proposal.notes.append("its scripts are known to its backend alone: set entrypoint if there are several")
     if script is False:
@@ -198,7 +232,27 @@ def _add_table(proposal: Proposal, modules: Mapping[str, Path], environ: Mapping
     proposal.add(PYPROJECT, "tool.hatch-docker", table)
     if script is False and "entrypoint" not in table:
         proposal.after[PYPROJECT] += '# entrypoint = ["python", "-m", "MODULE"]\n'
-        proposal.notes.append("no program was found: say what runs in the image with entrypoint")
+        proposal.notes.append(NO_PROGRAM)
+
+
+def _has_script(proposal: Proposal, config: Mapping[str, Any]) -> bool | None:
+    name = re.sub(r"[-_.]+", "-", str(config.get("project", {}).get("name", proposal.root.name))).lower()
+    return has_script(proposal.root, config, name)
+
+
+def _complete_table(proposal: Proposal, modules: Mapping[str, Path]) -> None:
+    """What runs, for a table that does not say it, where no script does either."""
+    config = proposal.config(PYPROJECT)
+    table = config["tool"]["hatch-docker"]
+    told = not isinstance(table, dict) or table.keys() & {"entrypoint", "images"}
+    if told or _has_script(proposal, config) is not False:
+        return
+    found = {key: value for key, value in _program(proposal, config, modules).items() if key not in table}
+    if not found:
+        proposal.notes.append(NO_PROGRAM)
+    elif not proposal.extend(PYPROJECT, "tool.hatch-docker", found):
+        lines = "; ".join(f"{key} = {_toml(value)}" for key, value in found.items())
+        proposal.notes.append(f"[tool.hatch-docker] does not say what runs; add to it: {lines}")
 
 
 def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
@@ -276,6 +330,19 @@ def _add_server(proposal: Proposal, server: str, app: App) -> None:
     for lock, renewed in LOCKS.items():
         if (proposal.root / lock).is_file():
             proposal.notes.append(f"{lock} does not know {server} yet: `{renewed}`")
+
+
+def _inserted(text: str, path: Sequence[str], values: Mapping[str, Any]) -> str:
+    import tomlkit
+
+    document = tomlkit.parse(text)
+    place: Any = document
+    for key in path[:-1]:
+        if key not in place:
+            place[key] = {}
+        place = place[key]
+    place[path[-1]] = dict(values)
+    return tomlkit.dumps(document)
 
 
 def _toml(value: Any) -> str:
