@@ -85,12 +85,7 @@ def judge(error: Exception, url: str, reached: Container[str], idle: float) -> R
     if slow:
         return Retryable(f"from {host} {slow}", tries=2)
     if isinstance(error, failed.SSLError) or isinstance(error.__cause__, failed.SSLError):
-        if "WRONG_VERSION_NUMBER" in str(error):
-            return RegistryError(f"{host}: it does not speak https on this port")
-        return RegistryError(
-            f"{host}: no trusted TLS connection ({_plain(error)}); "
-            "for a private CA set HATCH_DOCKER_CA_BUNDLE"
-        )
+        return _of_tls(error, host)
     if isinstance(error, failed.NameResolutionError) and host not in reached:
         return RegistryError(f"{host}: the name does not resolve; check it and the network")
     if isinstance(error, failed.ProxyError):
@@ -106,12 +101,29 @@ def judge(error: Exception, url: str, reached: Container[str], idle: float) -> R
     return Retryable(f"the connection to {host} broke ({_plain(error)})")
 
 
+def _of_tls(error: Exception, host: str) -> RegistryError:
+    """What a failure of TLS means: who is not trusted stays so, and a connection may break there as everywhere."""
+    import ssl
+
+    inner, said = _innermost(error), _plain(error)
+    if isinstance(inner, ssl.SSLEOFError):
+        return Retryable(f"the connection to {host} broke ({said})")
+    if "WRONG_VERSION_NUMBER" in said:
+        return RegistryError(f"{host}: it does not speak https on this port")
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return RegistryError(f"{host}: no trusted TLS connection ({said}); for a private CA set HATCH_DOCKER_CA_BUNDLE")
+    return Retryable(f"no TLS connection to {host} ({said})", tries=2, lasting=True)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The reason of a wrapped failure."""
+    while isinstance(inner := error.__cause__ or (error.args[-1] if error.args else None), BaseException):
+        error = inner
+    return error
+
+
 def _plain(error: BaseException) -> str:
     """The innermost reason of a wrapped failure, without the objects that urllib3 prints."""
-    while error.__cause__ is not None or isinstance(error.args[-1] if error.args else None, BaseException):
-        inner = error.__cause__ or error.args[-1]
-        if not isinstance(inner, BaseException):
-            break
-        error = inner
+    error = _innermost(error)
     text = str(getattr(error, "strerror", None) or getattr(error, "verify_message", None) or error)
     return " ".join(text.split()) or type(error).__name__

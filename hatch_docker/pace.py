@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import ssl
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,12 @@ def keep_pace(manager: urllib3.PoolManager, window: float, rate: int) -> None:
 
     class Secure(HTTPSConnection):
         response_class = Response
+
+        def send(self, data: Any) -> None:
+            try:
+                super().send(data)
+            except ssl.SSLError as error:  # what Python 3.11 makes of it: an answer may be there that says why
+                raise BrokenPipeError(*error.args) from error
 
     class PlainPool(HTTPConnectionPool):
         ConnectionCls = Plain
