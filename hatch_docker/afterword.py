@@ -6,12 +6,13 @@ import contextlib
 import os
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ImageError
 from hatch_docker.plan import DEBUG_PORT
+from hatch_docker.progress import counted, some
 from hatch_docker.receipt import CALLED, KINDS, PlatformReceipt, Receipt, read_receipt
 from hatch_docker.wheels.slim import NONE, Rules
 
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.oci.model import Platform
     from hatch_docker.plan import Plan
-
-SHOWN = 3  # packages or files that a line names
 
 
 def receipt_before(path: Path, plan: Plan) -> Receipt | None:
@@ -103,11 +102,7 @@ def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
             found.append(f"{name} {then[name]} removed".replace("  ", " "))
         elif then[name] != now[name]:
             found.append(f"{name} {then[name]} -> {now[name]}")
-    return _some(found)
-
-
-def _some(items: Sequence[str]) -> str:
-    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
+    return some(found)
 
 
 def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
@@ -130,7 +125,7 @@ def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     code = [path for path in differ if ".dist-info/" not in path]
     if not code:
         return "its metadata" if differ else "the same files, made in another way"
-    return f"{len(code)} {'file' if len(code) == 1 else 'files'} changed: {_some(code)}"
+    return f"{counted(len(code), 'file')} changed: {some(code)}"
 
 
 def how_to_run(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from hatch_docker.engines import Built
-from hatch_docker.progress import megabytes
+from hatch_docker.progress import megabytes, some
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 RECIPE = 1
 KIND = "duplicates"
 WORTH = 1_000_000  # bytes from which it is told
-SHOWN = 2
+SHOWN = 2  # modules or packages that a line names
 PAGE = "docs/slimming.md"
 _CUDA = re.compile(r"nvidia-.+|(pytorch-)?triton|cuda-(bindings|toolkit|pathfinder)|jax-cuda\d+-.+")
 _BUNDLED = re.compile(r".*\.libs/(?P<name>lib[^/]+?)(?:-[0-9a-f]{8})*\.so[.0-9]*")  # as auditwheel names it
@@ -44,7 +44,7 @@ def _own(plan: Plan, one: Built, ctx: Context) -> Iterator[str]:
     if files and all(".dist-info/" in path or path.startswith(f"{venv.root}/bin/") for path in files):
         yield f"{one.wheel.filename} holds no module: where that is not meant, say where the code is"
     if bad := [path.removeprefix(f"{venv.site_packages}/") for path in uncompiled(venv, digest, ctx, rules)]:
-        yield f"Python {venv.interpreter.short} does not accept {_some(bad)}: an import fails with a SyntaxError"
+        yield f"Python {venv.interpreter.short} does not accept {some(bad, SHOWN)}: an import fails with a SyntaxError"
 
 
 def _cuda(one: Built) -> Iterator[str]:
@@ -63,7 +63,7 @@ def _cuda(one: Built) -> Iterator[str]:
     torch = any(pin.name == "torch" for pin in one.pins)
     wheel = "torch's CPU wheel from PyTorch's index for it" if torch else "a CPU wheel of what asks for them"
     yield (
-        f"{megabytes(sum(sizes.values()))} are for GPUs: {packages} CUDA's ({_some(titles)}). "
+        f"{megabytes(sum(sizes.values()))} are for GPUs: {packages} CUDA's ({some(titles, SHOWN)}). "
         f"Without one take {wheel} ([tool.uv.sources], {PAGE}); with one set env.NVIDIA_VISIBLE_DEVICES"
     )
 
@@ -71,10 +71,6 @@ def _cuda(one: Built) -> Iterator[str]:
 def _is_cuda(title: str) -> bool:
     name, _, version = title.partition(" ")
     return _CUDA.fullmatch(name) is not None or re.search(r"\+cu\d+", version) is not None
-
-
-def _some(items: Sequence[str]) -> str:
-    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
 
 
 def _duplicates(one: Built, ctx: Context) -> list[str]:

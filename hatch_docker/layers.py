@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.leaks import PIECE
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
+from hatch_docker.progress import some
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _search(layer: Layer, ctx: Context) -> None:
 
 def making(titles: Sequence[str]) -> str:
     """What users read while the layer of some packages is made."""
-    return f"layer of {', '.join(titles[:3])}{f' and {len(titles) - 3} more' if len(titles) > 3 else ''}"
+    return f"layer of {some(titles)}"
 
 
 def plain(entry: Entry) -> Entry:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hatch_docker.pins import Entry
+from hatch_docker.progress import some
 
 SHOWN = 4  # names of a list in a message
 
@@ -13,7 +14,7 @@ SHOWN = 4  # names of a list in a message
 def why_missing(kind: str, question: Entry, known: Sequence[Entry]) -> str:
     """Why none of the known entries answers a question, in the words of the options that ask it."""
     if kind == "base":
-        names = _some([entry["name"] for entry in known]) or "no base"
+        names = some([entry["name"] for entry in known], SHOWN) or "no base"
         return f"it pins {names}, and the base is {question['name']}"
     place = ("for", "suite", "architecture") if kind == "debian" else ("platform",)
     near = [entry for entry in known if all(entry.get(name) == question.get(name) for name in place)]
@@ -23,8 +24,8 @@ def why_missing(kind: str, question: Entry, known: Sequence[Entry]) -> str:
     closest = min(near, key=lambda entry: len(set(entry["asked"]) ^ set(question["asked"])))
     more = sorted(set(question["asked"]) - set(closest["asked"]))
     less = sorted(set(closest["asked"]) - set(question["asked"]))
-    reasons = [f"{_some(more)} came in"] if more else []
-    reasons += [f"{_some(less)} went out"] if less else []
+    reasons = [f"{some(more, SHOWN)} came in"] if more else []
+    reasons += [f"{some(less, SHOWN)} went out"] if less else []
     if not reasons:
         reasons = [
             f"{name} was {_word(closest.get(name))} and is {_word(question.get(name))}"
@@ -43,11 +44,6 @@ def _subject(kind: str, question: Entry) -> str:
 
 def _word(value: Any) -> str:
     return {True: "on", False: "off", None: "not said"}.get(value, str(value))
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 Entries = Sequence[tuple[str, Entry]]

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Self, TextIO
 
@@ -43,6 +43,11 @@ def megabytes(size: int) -> str:
 def counted(number: int, word: str) -> str:
     """A number of things: "1 file", "2 files"."""
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first of some names, and how many more there are: "a, b and 7 more"."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def share(part: int, whole: int) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.inputs import Inputs, Look, changed
 from hatch_docker.process import Running, hand_over, leave_behind, start
+from hatch_docker.progress import some
 
 if TYPE_CHECKING:
     from hatch_docker.plan import Plan
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 TICK = 1.0      # seconds after which files are looked at where nobody tells that they change
 SETTLED = 0.2   # seconds in which nothing more may change, before it is built
-SHOWN = 3       # files that a line names
 PATIENCE = "1"  # seconds that a container has to end by itself
 
 Tell = Callable[[str], None]
@@ -62,12 +62,12 @@ def watch(project: Watched, tell: Tell, *, run: bool = False) -> NoReturn:
             seen = now
             if during and during != written:
                 written = during
-                tell(f"changed meanwhile: {_some(during, project.root)}")
+                tell(f"changed meanwhile: {_named(during, project.root)}")
                 continue
             count = sum(bool(digest) for digest in seen.values())
             tell(f"{'' if made else 'not built; '}watching {count} files; Ctrl-C ends")
             differ, seen = _next(inputs, seen, container)
-            tell(f"changed: {_some(differ, project.root)}")
+            tell(f"changed: {_named(differ, project.root)}")
     finally:
         if container is not None:
             container.leave()
@@ -160,9 +160,8 @@ def _ears(roots: Collection[Path], below: Collection[Path]) -> Iterator[Callable
         over.set()
 
 
-def _some(paths: Collection[Path], root: Path) -> str:
-    names = sorted(os.path.relpath(path, root) for path in paths)
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def _named(paths: Collection[Path], root: Path) -> str:
+    return some(sorted(os.path.relpath(path, root) for path in paths))
 
 
 class Container:

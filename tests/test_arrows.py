@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "answers": {"errors", "pace", "retry"},
     "transport": {"__init__", "answers", "errors", "pace", "progress", "retry", "store", "urls"},
     "pins": {"errors", "pins_text", "shape", "store"},
-    "pins_text": {"pins"},
+    "pins_text": {"pins", "progress"},
     "leaks": {"errors"},
     "context": {"leaks", "outputs", "pins", "progress", "store", "transport"},
     # what the user said, what the project is, and what follows from both
@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "variants": {"config", "errors", "plan"},
     # the parts of an image
     "oci": {"oci", "answers", "errors", "outputs", "process", "progress", "retry", "transport", "urls"},
-    "layers": {"context", "errors", "leaks", "oci", "store"},
+    "layers": {"context", "errors", "leaks", "oci", "progress", "store"},
     "bases": {"bases", "elf", "wheels.compile", "layers", "oci", "plan", *HANDS},
     "wheels": {"wheels", "bases", "layers", "oci", "plan", "shape", *HANDS},
     # the story

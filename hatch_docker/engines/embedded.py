@@ -29,6 +29,7 @@ from hatch_docker.errors import BuildError
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform, host_platform
 from hatch_docker.plan import Plan
+from hatch_docker.progress import counted
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest, key_of
 from hatch_docker.wheels import Pin, Target
@@ -195,7 +196,7 @@ def _layers(
     wanted = {wheel.digest for group in missing for wheel in group.wheels}
     fetch([one for one in pins if f"sha256:{one.sha256}" in wanted and one.is_wheel], ctx, root=source.root)
     reused = f" ({len(known) - len(missing)} reused)" if len(missing) < len(known) else ""
-    title = f"making {len(missing)} {'layer' if len(missing) == 1 else 'layers'}{reused}"
+    title = f"making {counted(len(missing), 'layer')}{reused}"
     with ctx.progress.task(title, len(missing), unit="layers", quick=True) as task, ThreadPoolExecutor(WORKERS) as pool:
 
         def make(group: Group) -> tuple[Layer, bool]:

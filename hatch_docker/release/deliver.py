@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from hatch_docker.errors import ConfigError, HatchDockerError, RegistryError, TransientError
-from hatch_docker.progress import megabytes
+from hatch_docker.progress import counted, megabytes, some
 from hatch_docker.store import DamagedBlobError, key_of
 
 if TYPE_CHECKING:
@@ -70,10 +70,9 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
             f'set registries = ["registry.example"], or image = "registry.example/{image}"'
         )
     if dirty and not allow_dirty:
-        more = f" and {len(dirty) - 3} more" if len(dirty) > 3 else ""
         raise ConfigError(
-            f"the image is not pushed, since no commit has what is in it: {', '.join(dirty[:3])}{more}; commit or "
-            "ignore that, or set allow-dirty = true (HATCH_DOCKER_ALLOW_DIRTY=1)"
+            f"the image is not pushed, since no commit has what is in it: {some(dirty)}; commit or ignore that, or set "
+            "allow-dirty = true (HATCH_DOCKER_ALLOW_DIRTY=1)"
         )
 
 
@@ -210,10 +209,6 @@ def _line(delivery: Delivery) -> str:
     if delivery.error:
         return f"{name}: not pushed"
     sent = f"{megabytes(delivery.sent)} sent" if delivery.sent or delivery.mounted else "it was there"
-    mounted = _counted(delivery.mounted, "blob", "mounted")
-    attached = _counted(delivery.attached, "document", "attached")
+    mounted = f", {counted(delivery.mounted, 'blob')} mounted" if delivery.mounted else ""
+    attached = f", {counted(delivery.attached, 'document')} attached" if delivery.attached else ""
     return f"{name}: {', '.join(delivery.tags)} ({sent}{mounted}{attached}, {delivery.seconds:.1f} s)"
-
-
-def _counted(number: int, what: str, done: str) -> str:
-    return f", {number} {what}{'s' if number > 1 else ''} {done}" if number else ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_docker.errors import ConfigError, TransientError, WheelError
 from hatch_docker.oci.model import digest_of
 from hatch_docker.plan import LockPlan
+from hatch_docker.progress import some
 from hatch_docker.store import key_of
 from hatch_docker.wheels import Pin, Target
 
@@ -231,7 +232,7 @@ def _asked(
 
     why = "no lock" if ctx.pins is None else "to be locked"
     try:
-        with ctx.progress.task(f"resolving {_some(sorted(lock.requirements))} for {target.platform} ({why})"):
+        with ctx.progress.task(f"resolving {some(sorted(lock.requirements))} for {target.platform} ({why})"):
             found = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata)
         return _keep(key, root, ctx, found)
     except TransientError as error:
@@ -239,10 +240,6 @@ def _asked(
             raise
         ctx.progress.warn(f"{error}; using the resolution of {age / 3600:.0f} hours ago")
         return known
-
-
-def _some(lines: Sequence[str]) -> str:
-    return ", ".join(lines[:3]) + (f" and {len(lines) - 3} more" if len(lines) > 3 else "")
 
 
 def _time_of(key: str, ctx: Context) -> int:

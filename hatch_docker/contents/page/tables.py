@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.contents import TITLES, Contents
 from hatch_docker.contents.told import TYPES, by_size, compressed
-from hatch_docker.progress import counted, plain, share
+from hatch_docker.progress import counted, plain, share, some
 from hatch_docker.receipt import left_out_lines
 
 if TYPE_CHECKING:
@@ -170,14 +170,12 @@ def packages_table(contents: Contents) -> str:
         number = numbers[id(one)]
         name = text(one.name)
         at = f'<button type="button" data-at="{one.layer} {number}" title="show in the map">{name}</button>'
-        wanted = sorted(users.get(number, ()))
-        by = ", ".join(wanted[:3]) + (f" and {len(wanted) - 3} more" if len(wanted) > 3 else "")
         rows.append(_row([
             f'<th scope="row" class="dot k-{one.kind}">{at if one.size else name}</th>',
             f'<td class="what">{text(one.version)}</td>', f'<td class="wide">{TYPES[one.type]}</td>', _size(one.size),
             f'<td class="n wide" data-v="{one.files}">{one.files}</td>',
             f'<td class="n wide" data-v="{one.layer}">{one.layer + 1 if one.layer >= 0 else ""}</td>',
-            f'<td class="what wide">{text(by)}</td>',
+            f'<td class="what wide">{text(some(sorted(users.get(number, ()))))}</td>',
         ]))  # fmt: skip
     heads = [
         ("name", "", True), ("version", "", True), ("of", "wide", True), ("size", "n", True),
