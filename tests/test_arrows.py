@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wheels": {"wheels", "bases", "layers", "oci", "plan", "shape", *HANDS},
     # the story
     "engines": {"engines", "bases", "wheels", "layers", "oci", "plan", "project", "release.names", *HANDS},
-    "native": {"native", "bases", "elf", "engines", "oci", "plan", *HANDS},
+    "native": {"native", "bases", "elf", "engines", "oci", "plan", "release.names", *HANDS},
     "check": {"bases", "wheels.sandbox", "oci", "plan", *HANDS},
     "receipt": {"engines", "oci", "plan", "release", *HANDS},
     "report": {"receipt", "release.names", *HANDS},
@@ -95,7 +95,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "existing": {"engines", "oci", "plan", "receipt", "release.names", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {"__init__", "doors", "ending", "errors", "faults", "progress", "verbs"},
-    "start": {"start", "backend", "bases.apt", "config", "plan", "workspace", *HANDS},
+    "start": {"start", "backend", "bases.apt", "config", "plan", "release.names", "workspace", *HANDS},
     "verbs": {
         "verbs", "backend", "config", "contents", "doctor", "doors", "loading", "lock", "members", "oci", "plan",
         "project", "prune", "publish", "release", "start", "verify", "watch", *HANDS,

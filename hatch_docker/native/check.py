@@ -14,6 +14,7 @@ from hatch_docker.bases import Base
 from hatch_docker.engines import Built
 from hatch_docker.errors import BuildError
 from hatch_docker.native import Need
+from hatch_docker.release.names import normalised
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -81,11 +82,8 @@ def _is_own(need: Need, one: Built) -> bool:
     """Whether a file was compiled for this image: then nobody else has tried it."""
     if one.notes[need.layer].kind != "dependencies":
         return True
-    return any(_name(need.owner.rpartition(" ")[0]) == _name(pin.name) for pin in one.pins if not pin.is_wheel)
-
-
-def _name(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    owner = normalised(need.owner.rpartition(" ")[0])
+    return any(owner == normalised(pin.name) for pin in one.pins if not pin.is_wheel)
 
 
 def _packages(libraries: Sequence[str], base: Base, ctx: Context) -> dict[str, str]:

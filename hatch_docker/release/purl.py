@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from urllib.parse import quote
+
+from hatch_docker.release.names import normalised
 
 
 def purl(
@@ -12,7 +13,7 @@ def purl(
 ) -> str:
     """The purl of a package, in its canonical form; qualifiers without a value are left out."""
     if kind == "pypi":
-        name = re.sub(r"[-_.]+", "-", name).lower()
+        name = normalised(name)
     path = [kind, *(namespace.split("/") if namespace else ()), name]
     text = "pkg:" + "/".join(_quoted(part) for part in path)
     if version:

@@ -15,6 +15,7 @@ from typing import Any
 
 from hatch_docker.backend import HATCHLING, build_system, check_project, check_tables, parse_toml
 from hatch_docker.errors import BaseImageError, ConfigError
+from hatch_docker.release.names import normalised
 from hatch_docker.start.apps import PORT, App, choose_server, command, find_apps, find_programs
 from hatch_docker.start.layout import DATA, importable, tops, wheel_files, wheel_table
 from hatch_docker.start.requirements import Listed, has_script, needed, read_listed, redacted
@@ -236,7 +237,7 @@ def _add_table(proposal: Proposal, modules: Mapping[str, Path], environ: Mapping
 
 
 def _has_script(proposal: Proposal, config: Mapping[str, Any]) -> bool | None:
-    name = re.sub(r"[-_.]+", "-", str(config.get("project", {}).get("name", proposal.root.name))).lower()
+    name = normalised(str(config.get("project", {}).get("name", proposal.root.name)))
     return has_script(proposal.root, config, name)
 
 

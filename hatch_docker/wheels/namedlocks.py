@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from packaging.utils import canonicalize_name
 
 from hatch_docker.errors import WheelError
 from hatch_docker.shape import ANY, misfit
@@ -59,10 +60,10 @@ def named_lines(
     found: dict[str, set[str]] = {}
     lines: dict[str, HashedLine] = {}
     waiting = [_required(line, place) for line in requirements]
-    direct = {_canonical(one.name) for one in waiting}
+    direct = {canonicalize_name(one.name) for one in waiting}
     while waiting:
         asked = waiting.pop()
-        name = _canonical(asked.name)
+        name = canonicalize_name(asked.name)
         known = name in found
         if not _holds(asked.marker, (), target) or (known and asked.extras <= found[name]):
             continue
@@ -127,10 +128,6 @@ def _line(package: _Package, place: str) -> HashedLine:
     return HashedLine(package.name, "" if package.url else package.version, package.url, package.sha256)
 
 
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _hashes(entry: Mapping[str, Any]) -> frozenset[str]:
     hashes = (one["hash"] for one in entry.get("files", ()))
     return frozenset(text.removeprefix("sha256:").lower() for text in hashes if text.startswith("sha256:"))
@@ -143,7 +140,7 @@ def _poetry(entry: Mapping[str, Any]) -> _Package:
     if isinstance(marker, Mapping):  # by group
         marker = " or ".join(f"({one})" for one in marker.values())
     return _Package(
-        _canonical(entry["name"]), entry["version"], marker, frozenset(), tuple(_poetry_requires(entry)),
+        canonicalize_name(entry["name"]), entry["version"], marker, frozenset(), tuple(_poetry_requires(entry)),
         source.get("url", "") if source.get("type") == "url" else "", frozenset() if local else _hashes(entry),
     )
 
@@ -160,6 +157,6 @@ def _poetry_requires(entry: Mapping[str, Any]) -> Iterator[str]:
 def _pdm(entry: Mapping[str, Any]) -> _Package:
     local = "git" in entry or "path" in entry
     return _Package(
-        _canonical(entry["name"]), entry["version"], entry.get("marker", ""), frozenset(entry.get("extras", ())),
+        canonicalize_name(entry["name"]), entry["version"], entry.get("marker", ""), frozenset(entry.get("extras", ())),
         tuple(entry.get("dependencies", ())), entry.get("url", ""), frozenset() if local else _hashes(entry),
     )
