@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.context import Context
 from hatch_docker.engines import WheelNote
 from hatch_docker.errors import ConfigError, DaemonError, ImageError
-from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.outputs import scratch
 from hatch_docker.plan import Plan
@@ -43,7 +43,7 @@ class Existing:
     @property
     def images(self) -> tuple[Image, ...]:
         """One a platform."""
-        return self.item.images if isinstance(self.item, Index) else (self.item,)
+        return images_of(self.item)
 
     def label(self, name: str) -> str:
         """A pre-defined label (annotations.md), "" where it is missing."""

@@ -11,7 +11,7 @@ from hatch_docker.errors import ConfigError, DaemonError
 from hatch_docker.oci.archive import archive_names, read_archive
 from hatch_docker.oci.daemon import Loaded, find_daemons, load
 from hatch_docker.oci.docker_api import Daemon
-from hatch_docker.oci.model import Index, Platform
+from hatch_docker.oci.model import Platform, images_of
 from hatch_docker.outputs import replacing
 from hatch_docker.publish import receipt_of
 
@@ -27,7 +27,7 @@ def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform,
     names = names or archive_names(archive)
     if not names:
         raise ConfigError(f"{archive} does not say what its image is called: name it with --tag NAME:TAG")
-    platforms = [image.platform for image in (item.images if isinstance(item, Index) else (item,))]
+    platforms = [image.platform for image in images_of(item)]
     if host not in platforms:
         ctx.progress.warn(f"{archive.name} is for {', '.join(map(str, platforms))}, and this machine is {host}")
     daemon = _daemon(kind, ctx)

@@ -13,7 +13,7 @@ from hatch_docker.context import Context
 from hatch_docker.engines import Built, Engine
 from hatch_docker.errors import DaemonError
 from hatch_docker.hints import find_hints
-from hatch_docker.oci.model import Image, Index, Platform
+from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.outputs import check_free, remove_leftovers, replacing
@@ -188,8 +188,8 @@ def write_archive_file(
 
     if archive_matches(path, item, references, host=host):
         return
-    images = item.images if isinstance(item, Index) else (item,)
-    size = sum({layer.descriptor.digest: layer.descriptor.size for one in images for layer in one.layers}.values())
+    layers = {layer.descriptor.digest: layer for one in images_of(item) for layer in one.layers}
+    size = sum(layer.descriptor.size for layer in layers.values())
     with ctx.progress.task(f"writing {path.name}", size, part=True) as task, replacing(path) as stream:
         write_archive(item, references, Counted(stream, task.advance), host=host)
 

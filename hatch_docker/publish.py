@@ -14,7 +14,7 @@ from hatch_docker.context import Context
 from hatch_docker.errors import ConfigError, ImageError
 from hatch_docker.layers import search_layers
 from hatch_docker.oci.archive import archive_names, read_archive
-from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.outputs import replacing
 from hatch_docker.plan import SignPlan
@@ -123,9 +123,8 @@ def publish(
     read = beside(archive.parent)
     contents = {document: read(document) for document in receipt.documents}
     ask_for_logins(repositories, sign, ctx)
-    images = item.images if isinstance(item, Index) else (item,)
     base = {layer.digest for one in receipt.platforms for layer in one.layers if layer.kind == "base"}
-    search_layers([layer for one in images for layer in one.layers if layer.descriptor.digest not in base], ctx)
+    search_layers([layer for one in images_of(item) for layer in one.layers if layer.descriptor.digest not in base], ctx)
     started = time.perf_counter()
     follow = follower(sign, item, receipt.documents, root or Path(), ctx, contents.__getitem__)
     deliveries = deliver(item, repositories, tags, ctx, lower=_lower(receipt), follow=follow)

@@ -10,7 +10,7 @@ from typing import Any
 
 from hatch_docker.engines import Built, LeftOut
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.plan import Plan
 from hatch_docker.progress import megabytes, share
 from hatch_docker.release.attachments import Document
@@ -135,7 +135,7 @@ def make_receipt(
 
 def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[str]) -> Receipt:
     """What can be told of an archive that has lost its receipt; of its layers, no more than their sizes."""
-    images = item.images if isinstance(item, Index) else (item,)
+    images = images_of(item)
     labels: dict[str, str] = (images[0].config_json.get("config") or {}).get("Labels") or {}
     prefix = "org.opencontainers.image."
     revision = labels.get(prefix + "revision", "")

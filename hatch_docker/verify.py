@@ -10,11 +10,12 @@ from pathlib import Path
 
 from hatch_docker.context import open_context
 from hatch_docker.errors import BuildError
-from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.outputs import unfinished_tree
 from hatch_docker.progress import silent
 
 Rebuild = Callable[[Mapping[str, str]], Image | Index]
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -41,7 +42,7 @@ def verify(
 
     expected = read_archive(archive)
     validate(expected)
-    images = expected.images if isinstance(expected, Index) else (expected,)
+    images = images_of(expected)
     created = images[0].config_json["created"]
     variables = {
         "SOURCE_DATE_EPOCH": str(int(datetime.fromisoformat(created).timestamp())),

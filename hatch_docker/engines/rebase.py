@@ -19,7 +19,7 @@ from hatch_docker.engines.settings import DEFAULT_PATH, VENV, foundations
 from hatch_docker.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.layout import copy_layer
-from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json
+from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json, images_of
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.release.names import PREFIX
 
@@ -52,11 +52,11 @@ def rebase(
 
     `wheel` is the project's in it, if known; `left_out` tells what an image lacks of its wheels.
     """
-    images = item.images if isinstance(item, Index) else (item,)
 
     def build(plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]:
         return tuple(
-            replace(_rebase(image, plan, source, ctx), wheel=wheel, left_out=left_out(image)) for image in images
+            replace(_rebase(image, plan, source, ctx), wheel=wheel, left_out=left_out(image))
+            for image in images_of(item)
         )
 
     return build

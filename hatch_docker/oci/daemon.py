@@ -16,7 +16,7 @@ from hatch_docker.errors import DaemonError, ProgramError
 from hatch_docker.oci.archive import child_for, docker_names, write_partial
 from hatch_docker.oci.docker_api import Api, Daemon, connect, open_api
 from hatch_docker.oci.documents import parse_manifest
-from hatch_docker.oci.model import Image, Index, Platform
+from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.process import run
 
 DOCKER_SOCKET = "/var/run/docker.sock"
@@ -155,7 +155,7 @@ def save(daemon: Daemon, name: str, path: Path) -> None:
 
 def _ids(item: Image | Index) -> list[str]:
     """What daemons may call the image: the configuration's digest, or with containerd the manifest's."""
-    images = item.images if isinstance(item, Index) else (item,)
+    images = images_of(item)
     configs = [parse_manifest(image.manifest, "the manifest").config.digest for image in images]
     return [item.digest, *configs, *(image.digest for image in images)]
 

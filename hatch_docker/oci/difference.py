@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from hatch_docker.oci.compression import LAYER_LIMIT, Decompressed
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.model import Image, Index, Layer
+from hatch_docker.oci.model import Image, Index, Layer, images_of
 from hatch_docker.oci.tar import Entry, read_tar
 from hatch_docker.outputs import scratch
 
@@ -32,7 +32,7 @@ def differences(one: Image | Index, other: Image | Index) -> list[str]:
     """
     if one.digest == other.digest:
         return []
-    left, right = ({image.platform: image for image in _images(item)} for item in (one, other))
+    left, right = ({image.platform: image for image in images_of(item)} for item in (one, other))
     apart = sorted(set(left) ^ set(right))
     lines = [f"{platform} is {'missing' if platform in left else 'new'}" for platform in apart]
     for platform in sorted(set(left) & set(right)):
@@ -41,10 +41,6 @@ def differences(one: Image | Index, other: Image | Index) -> list[str]:
     if not lines and isinstance(one, Index) and isinstance(other, Index):
         lines = _of_json(json.loads(one.index), json.loads(other.index), "index")
     return lines or [f"{_kind(one)} became {_kind(other)}"]
-
-
-def _images(item: Image | Index) -> tuple[Image, ...]:
-    return item.images if isinstance(item, Index) else (item,)
 
 
 def _kind(item: Image | Index) -> str:

@@ -24,6 +24,7 @@ from hatch_docker.oci.model import (
     Platform,
     canonical_json,
     digest_of,
+    images_of,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def blob_path(digest: str) -> str:
 
 def blobs_of(item: Image | Index) -> Iterator[tuple[Descriptor, bytes | Layer]]:
     """Every blob of an item once, documents before layers, each document before what names it last."""
-    images = item.images if isinstance(item, Index) else (item,)
+    images = images_of(item)
     documents: dict[str, tuple[Descriptor, bytes]] = {}
     for image in images:
         config = parse_manifest(image.manifest, "the manifest").config

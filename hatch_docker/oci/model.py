@@ -172,3 +172,8 @@ class Index:
     def digest(self) -> str:
         """The digest of the index."""
         return self.descriptor.digest
+
+
+def images_of(item: Image | Index) -> tuple[Image, ...]:
+    """One image a platform: those of an index, or the image itself."""
+    return item.images if isinstance(item, Index) else (item,)

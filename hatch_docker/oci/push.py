@@ -17,7 +17,7 @@ from hatch_docker import urls
 from hatch_docker.answers import Response, explain
 from hatch_docker.errors import RegistryError, TransientError
 from hatch_docker.oci.documents import parse_manifest
-from hatch_docker.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor, Image, Index, Opener
+from hatch_docker.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor, Image, Index, Opener, images_of
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.remote import Remote, refuse
 from hatch_docker.progress import Advance, Counted, Task, attempted, nobody
@@ -74,7 +74,7 @@ def push(
     (name,) = {replace(reference, tag="", digest="") for reference in references}
     target = Target(remote, name, find)
     # Of an index that is there as well: registries' clean-up jobs take the images of its platforms, which have no tag.
-    images = [image for image in _images(item) if not has_manifest(target, image.digest, image.digest)]
+    images = [image for image in images_of(item) if not has_manifest(target, image.digest, image.digest)]
     task = task or remote.client.progress.task("")
     moved = _push_blobs(target, _blobs(images), task) if images else []
     sent = sum(size for _digest, size in moved)
@@ -149,10 +149,6 @@ def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: A
 
 def _counted(opener: Opener, advance: Advance) -> BinaryIO:
     return cast("BinaryIO", Counted(opener(), advance))
-
-
-def _images(item: Image | Index) -> Sequence[Image]:
-    return item.images if isinstance(item, Index) else (item,)
 
 
 def _blobs(images: Sequence[Image]) -> list[tuple[Descriptor, Opener]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.errors import ConfigError, RegistryError, SecretError, TransientError
 from hatch_docker.layers import search_layers
-from hatch_docker.oci.model import Descriptor, Image, Index
+from hatch_docker.oci.model import Descriptor, Image, Index, images_of
 from hatch_docker.outputs import replacing
 from hatch_docker.store import file_digest, key_of
 
@@ -138,9 +138,8 @@ def check_made(item: Image | Index, built: Sequence[Built], documents: Sequence[
     Each is searched for all that a build may use when it is new, or there is more to look for than before, and
     documents always for what costs nothing to know.
     """
-    images = item.images if isinstance(item, Index) else (item,)
     texts = {f"the manifest {item.digest}": item.index if isinstance(item, Index) else item.manifest}
-    for image in images:
+    for image in images_of(item):
         texts |= {f"the manifest {image.digest}": image.manifest, f"the configuration of {image.digest}": image.config}
     key = key_of(item.digest, [document.digest for document in documents], sorted(ctx.secrets.names))
     new = ctx.store.recall("searched", key) is None
@@ -204,8 +203,7 @@ def attach_documents(
     from hatch_docker.oci.referrers import Artifact, attach
     from hatch_docker.release.deliver import side_by_side
 
-    subjects = {item.digest: item.descriptor}
-    subjects |= {image.digest: image.descriptor for image in (item.images if isinstance(item, Index) else ())}
+    subjects = {one.digest: one.descriptor for one in (item, *images_of(item))}
     work: list[tuple[Descriptor, list[Artifact]]] = []
     for digest, subject in subjects.items():
         own = [one for one in documents if one.subject == digest]
@@ -248,8 +246,7 @@ def _bare(descriptor: Descriptor) -> Descriptor:
 def _created(item: Image | Index) -> dict[str, str]:
     from hatch_docker.release.names import PREFIX
 
-    image = item.images[0] if isinstance(item, Index) else item
-    created = image.config_json.get("created")
+    created = images_of(item)[0].config_json.get("created")
     return {PREFIX + "created": created} if isinstance(created, str) else {}
 
 
