@@ -25,7 +25,7 @@ _ID = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _UNITS = {"h": 3600 * SECOND, "m": 60 * SECOND, "s": SECOND, "ms": SECOND // 1000}
 
-# What a string must be, in words and as a pattern that both Rust's regex and JSON Schema read.
+# What a string must be, in words and as a pattern that both Python's re and JSON Schema read.
 IMAGE = (
     'must be a repository in lower case, without a tag, such as registry.example/app; tags go into "tags"',
     f"^(?:(?:{_NAMED_HOST})/)?{_PATH}$",
@@ -175,8 +175,8 @@ def duration(value: str) -> int:
 
 def size(value: str) -> int:
     """A size, in bytes."""
-    number, unit = re.fullmatch(r"([0-9.]+)([A-Za-z]+)", value).groups()  # type: ignore[union-attr]
-    return round(float(number) * _BYTES[unit])
+    number = value.rstrip("".join(_BYTES))
+    return round(float(number) * _BYTES[value.removeprefix(number)])
 
 
 def growth(value: str) -> tuple[float | None, int | None]:

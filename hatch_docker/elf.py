@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import BinaryIO
+from typing import IO
 
 MACHINES: Mapping[int, str] = MappingProxyType({  # e_machine -> GOARCH
     3: "386", 21: "ppc64le", 22: "s390x", 40: "arm", 62: "amd64", 183: "arm64", 243: "riscv64", 258: "loong64",
@@ -50,7 +50,7 @@ class _Segment:
     size: int
 
 
-def read_elf(stream: BinaryIO) -> Elf | None:
+def read_elf(stream: IO[bytes]) -> Elf | None:
     """What a seekable stream holds; None for what is no program or library that a loader takes.
 
     What points to places that the file does not have is left out.
@@ -71,7 +71,7 @@ def read_elf(stream: BinaryIO) -> Elf | None:
         return bare
 
 
-def _segments(stream: BinaryIO, header: bytes, order: str, *, wide: bool) -> Iterator[_Segment]:
+def _segments(stream: IO[bytes], header: bytes, order: str, *, wide: bool) -> Iterator[_Segment]:
     (start,) = struct.unpack_from(f"{order}Q" if wide else f"{order}I", header, 32 if wide else 28)
     size, count = struct.unpack_from(f"{order}HH", header, 54 if wide else 42)
     if size != (56 if wide else 32) or count > _SEGMENTS:
@@ -86,7 +86,7 @@ def _segments(stream: BinaryIO, header: bytes, order: str, *, wide: bool) -> Ite
         yield _Segment(kind, offset, address, length)
 
 
-def _dynamic(stream: BinaryIO, segments: list[_Segment], order: str, *, wide: bool) -> Iterator[tuple[int, int]]:
+def _dynamic(stream: IO[bytes], segments: list[_Segment], order: str, *, wide: bool) -> Iterator[tuple[int, int]]:
     for segment in segments:
         if segment.kind != _PT_DYNAMIC:
             continue
@@ -99,7 +99,7 @@ def _dynamic(stream: BinaryIO, segments: list[_Segment], order: str, *, wide: bo
             yield tag, value
 
 
-def _named(bare: Elf, stream: BinaryIO, segments: list[_Segment], values: list[tuple[int, int]]) -> Elf:
+def _named(bare: Elf, stream: IO[bytes], segments: list[_Segment], values: list[tuple[int, int]]) -> Elf:
     """The file with the names that its dynamic section has."""
     table = next((value for tag, value in values if tag == _DT_STRTAB), None)
     if table is None:
@@ -115,7 +115,7 @@ def _named(bare: Elf, stream: BinaryIO, segments: list[_Segment], values: list[t
     )
 
 
-def _text(stream: BinaryIO, segments: list[_Segment], address: int) -> str:
+def _text(stream: IO[bytes], segments: list[_Segment], address: int) -> str:
     """The string at an address of the loaded file."""
     for segment in segments:
         if segment.kind == _PT_LOAD and segment.address <= address < segment.address + segment.size:
@@ -124,7 +124,7 @@ def _text(stream: BinaryIO, segments: list[_Segment], address: int) -> str:
     return ""
 
 
-def _interpreter(stream: BinaryIO, segments: list[_Segment]) -> str:
+def _interpreter(stream: IO[bytes], segments: list[_Segment]) -> str:
     for segment in segments:
         if segment.kind == _PT_INTERP:
             stream.seek(segment.offset)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -179,13 +179,14 @@ def pins_toml(entries: Sequence[tuple[str, Entry]]) -> bytes:
         "# `hatch-docker lock --upgrade` takes the newest of everything and tells what changes.",
         f"version = {VERSION}",
     ]
-    order: Callable[[tuple[str, Entry]], Any] = lambda one: (  # noqa: E731
-        list(QUESTIONS).index(one[0]), json.dumps(question_of(*one))
-    )
-    for kind, entry in sorted(entries, key=order):
+    for kind, entry in sorted(entries, key=_order):
         lines += ["", f"[[{kind}]]"]
         lines += [f"{name} = {_toml(entry[name])}" for name in map(_bare, _FIELDS[kind]) if name in entry]
     return "\n".join([*lines, ""]).encode()
+
+
+def _order(one: tuple[str, Entry]) -> tuple[int, str]:
+    return list(QUESTIONS).index(one[0]), json.dumps(question_of(*one))
 
 
 def _bare(name: str) -> str:

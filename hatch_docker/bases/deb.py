@@ -6,7 +6,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from hatch_docker.errors import BaseImageError, ImageError
 from hatch_docker.oci.compression import Decompressed
@@ -41,7 +41,7 @@ def open_deb(path: Path, name: str) -> Deb:
     """Read the frame and the control files of a .deb; raises BaseImageError, naming it, for a broken one."""
     with path.open("rb") as stream:
         members = _members(stream, name)
-        if stream_text(stream, members.get("debian-binary")) != b"2.0\n":
+        if _start(stream, members.get("debian-binary")) != b"2.0\n":
             raise BaseImageError(f"package {name} is no .deb of format 2.0")
         control = _part(members, "control.tar", name)
         data = _part(members, "data.tar", name)
@@ -61,7 +61,7 @@ def _sums(text: bytes) -> Iterator[tuple[str, str]]:
         yield path.strip().removeprefix("./"), value
 
 
-def stream_text(stream: BinaryIO, place: tuple[int, int] | None) -> bytes:
+def _start(stream: BinaryIO, place: tuple[int, int] | None) -> bytes:
     """The start of an ar member, nothing for one that is absent."""
     if place is None:
         return b""
@@ -109,7 +109,7 @@ def _read(
     part = io.BufferedReader(_Part(stream, size), CHUNK)
     try:
         # As many times its size as it likes: a signed index has the hash of it.
-        plain = Decompressed(cast("BinaryIO", part), limit, ratio=limit, compression=compression)
+        plain = Decompressed(part, limit, ratio=limit, compression=compression)
         yield from read_tar(plain)
         while plain.read(CHUNK):  # to the end, where the checksum is
             pass

@@ -10,10 +10,9 @@ import io
 import posixpath
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from hatch_docker.elf import read_elf
 from hatch_docker.oci.layer import Entry
@@ -83,12 +82,8 @@ def _followed(entries: Mapping[str, Entry], path: str) -> Entry | None:
 def _read(entry: Entry) -> tuple[str, int] | None:
     """SONAME and flags of a shared library for a machine we know; None for a linker script and the like."""
     content = entry.content
-    opener: Callable[[], BinaryIO]
-    if isinstance(content, Path):
-        opener = lambda: content.open("rb")  # noqa: E731
-    else:
-        opener = lambda: io.BytesIO(content) if isinstance(content, bytes) else io.BytesIO()  # noqa: E731
-    with opener() as stream:
+    data = content if isinstance(content, bytes) else b""
+    with content.open("rb") if isinstance(content, Path) else io.BytesIO(data) as stream:
         found = read_elf(stream)
     if found is None or found.machine not in _FLAGS or (found.bits, found.little, found.shared) != (64, True, True):
         return None

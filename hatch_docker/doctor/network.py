@@ -109,9 +109,13 @@ def registries(plans: Sequence[Plan]) -> Iterator[Check]:
     """A check for each repository: those that are pushed to, then those of bases."""
     pushed = {name for plan in plans if plan.push for name in plan.repositories}
     for name in dict.fromkeys(name for plan in plans for name in plan.repositories):
-        yield Check("registry", partial(_push_to, name), lambda _look, name=name: name in pushed, asks=True)  # type: ignore[misc]
+        yield Check("registry", partial(_push_to, name), partial(_needs_it, needed=name in pushed), asks=True)
     for name in dict.fromkeys(plan.base.location for plan in plans if plan.base.kind == "registry"):
-        yield Check("registry", partial(_pull, name), lambda _look: True, asks=True)
+        yield Check("registry", partial(_pull, name), partial(_needs_it, needed=True), asks=True)
+
+
+def _needs_it(_look: Look, *, needed: bool) -> bool:
+    return needed
 
 
 def _push_to(name: str, look: Look) -> Said:

@@ -143,7 +143,7 @@ def _look(entry: Entry, stream: BinaryIO) -> dict[str, Any] | None:
             file.write(piece)
             piece = stream.read(CHUNK)
         file.seek(0)
-        elf = read_elf(file)  # type: ignore[arg-type]
+        elf = read_elf(file)
     if elf is None:
         return None
     return {"elf": asdict(elf), "size": entry.size, "sha256": digest.hexdigest()}

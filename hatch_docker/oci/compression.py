@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, Protocol, cast
 
 from hatch_docker.errors import ImageError
+from hatch_docker.oci.model import Readable
 
 CHUNK = 1 << 16
 LAYER_LIMIT = 4 << 30  # bytes that a layer may unpack to
@@ -135,7 +136,7 @@ class Decompressed:
     """
 
     def __init__(
-        self, stream: BinaryIO, limit: int = LAYER_LIMIT, *, ratio: int = RATIO_LIMIT, compression: str = ""
+        self, stream: Readable, limit: int = LAYER_LIMIT, *, ratio: int = RATIO_LIMIT, compression: str = ""
     ) -> None:
         self._source = _Counted(stream)
         self._limit = limit
@@ -222,7 +223,7 @@ class _Xz(io.RawIOBase):
 class _Counted(io.RawIOBase):
     """Counts what is read, and lets the first bytes be seen before."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self._ahead = b""
         self.size = 0

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from hatch_docker.oci.compression import LAYER_LIMIT, Decompressed
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.model import Image, Index, Layer, images_of
+from hatch_docker.oci.model import Image, Index, Layer, Readable, images_of
 from hatch_docker.oci.tar import Entry, read_tar
 from hatch_docker.outputs import scratch
 
@@ -189,7 +189,7 @@ def _told(one: BinaryIO, other: BinaryIO) -> list[str]:
     return lines + ([f"{len(ranges) - RANGES} more ranges"] if len(ranges) > RANGES else [])
 
 
-def _full(stream: BinaryIO, size: int) -> bytes:
+def _full(stream: Readable, size: int) -> bytes:
     data = b""
     while len(data) < size and (more := stream.read(size - len(data))):
         data += more
@@ -215,7 +215,7 @@ def _of_tar(one: Layer, other: Layer) -> str:
         streams = Decompressed(left, LAYER_LIMIT), Decompressed(right, LAYER_LIMIT)
         offset = 0
         while True:
-            a, b = (_full(stream, CHUNK) for stream in streams)  # type: ignore[arg-type]
+            a, b = (_full(stream, CHUNK) for stream in streams)
             if a != b or not a:
                 break
             offset += len(a)

@@ -99,9 +99,8 @@ def write_layer(
     """Write entries as one layer, sorted by path with hard links last, and return what it came to.
 
     The same entries in any order give the same bytes. Contents are streamed; `watch` is shown the path and the target
-    of each entry, and its content, and may raise. Raises ImageError for two
-    entries of one path, an entry below a file, a path that is not as `safe_path` gives it, and a file whose
-    content is not as long as its entry says.
+    of each entry, and its content, and may raise. Raises ImageError for two entries of one path, an entry below a
+    file, a path that is not as `safe_path` gives it, and a file whose content is not as long as its entry says.
     """
     # A hard link may sort before its file, and must come after it.
     ordered = sorted(entries, key=lambda entry: (entry.kind == "hardlink", entry.path.split("/")))
@@ -117,7 +116,7 @@ def write_layer(
             feed(entry.content)
             sink.write(pack_header(entry, size) + entry.content + bytes(-size % BLOCK))
         else:
-            _write_file(sink, entry, feed)
+            _write_file(sink, entry, entry.content, feed)
     sink.write(END)
     return sink.finish()
 
@@ -141,15 +140,14 @@ def _unseen(_piece: bytes) -> None:
     """Nobody looks."""
 
 
-def _write_file(sink: _Sink, entry: Entry, feed: Callable[[bytes], None]) -> None:
-    content = entry.content
+def _write_file(sink: _Sink, entry: Entry, content: Path | Opener | None, feed: Callable[[bytes], None]) -> None:
     if content is None:
         if entry.size:
             raise ImageError(f"{entry.path} has a size and no content")
         sink.write(pack_header(entry, 0))
         return
     try:
-        stream = content.open("rb") if isinstance(content, Path) else content()  # type: ignore[operator]
+        stream = content.open("rb") if isinstance(content, Path) else content()
     except OSError as error:
         raise ImageError(f"cannot read {entry.path} from {error.filename}: {error.strerror}") from error
     with contextlib.closing(stream):

@@ -10,10 +10,10 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.model import Opener
+from hatch_docker.oci.model import Opener, Readable
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
@@ -37,12 +37,6 @@ _KINDS: dict[bytes, Kind] = {
 _RECORDS = frozenset({b"path", b"linkpath", b"uid", b"gid", b"size", b"mtime"})
 _HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
 _ZERO = bytes(BLOCK)
-
-
-class Readable(Protocol):
-    """What a tar is read from."""
-
-    def read(self, size: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.compression import CHUNK, Decompressed
@@ -25,6 +25,7 @@ from hatch_docker.oci.model import (
     Image,
     Index,
     Layer,
+    Readable,
     digest_of,
 )
 from hatch_docker.oci.tar import read_tar
@@ -109,14 +110,14 @@ def _check_config(config: dict[str, Any], layers: Sequence[Layer]) -> None:
 
 
 class _Counter:
-    """Counts and hashes the stored bytes on their way."""
+    """Counts and hashes bytes on their way."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self.hash = hashlib.sha256()
         self.size = 0
 
-    def read(self, size: int = -1, /) -> bytes:
+    def read(self, size: int, /) -> bytes:
         data = self._stream.read(size)
         self.hash.update(data)
         self.size += len(data)
@@ -127,8 +128,8 @@ def _validate_layer(layer: Layer) -> None:
     descriptor = layer.descriptor
     with contextlib.closing(layer.open()) as stream:
         stored = _Counter(stream)
-        unpacked = Decompressed(stored)  # type: ignore[arg-type]
-        plain = _Counter(unpacked)  # type: ignore[arg-type]
+        unpacked = Decompressed(stored)
+        plain = _Counter(unpacked)
         paths: set[str] = set()
         for entry, _content in read_tar(plain):
             if entry.path in paths:

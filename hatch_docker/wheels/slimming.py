@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import shutil
 import tempfile
@@ -12,7 +11,7 @@ from typing import BinaryIO, Self, cast
 
 from installer.records import Hash
 
-from hatch_docker.wheels.source import Member
+from hatch_docker.wheels.source import Member, encoded
 from hatch_docker.wheels.strip import MAGIC, Piece, length, strip_parts, strip_plan
 
 AT_HAND = 8 << 20  # bytes of a file from which a disk holds it while it is looked at
@@ -41,15 +40,14 @@ def stripped(member: Member) -> Stripped | None:
         with member.open() as stream:
             shutil.copyfileobj(stream, file)
         file.seek(0)
-        pieces = strip_plan(cast("BinaryIO", file), member.size)
+        pieces = strip_plan(file, member.size)
         if not pieces:
             return None
         file.seek(0)
         digest = hashlib.sha256()
-        for part in strip_parts(cast("BinaryIO", file), pieces):
+        for part in strip_parts(file, pieces):
             digest.update(part)
-    value = base64.urlsafe_b64encode(digest.digest()).decode().rstrip("=")
-    return Stripped(member, pieces, length(pieces), Hash("sha256", value))
+    return Stripped(member, pieces, length(pieces), Hash("sha256", encoded(digest.digest())))
 
 
 class _Parts:

@@ -103,7 +103,7 @@ class _Checked:
         except ZIP_ERRORS as error:
             raise refusal(self._wheel, f"the archive is damaged ({error})") from error
         self._hash.update(data)
-        if (size < 0 or (size and not data)) and _encoded(self._hash.digest()) != self._promise.value:
+        if (size < 0 or (size and not data)) and encoded(self._hash.digest()) != self._promise.value:
             name = getattr(self._stream, "name", "a file")
             raise refusal(self._wheel, f"{name} differs from what RECORD says")
         return data
@@ -113,11 +113,12 @@ class _Checked:
 
 
 def text_hash(algorithm: str, data: bytes) -> str:
-    """A hash as RECORD writes it (PEP 376)."""
-    return _encoded(hashlib.new(algorithm, data).digest())
+    """The hash of some bytes as RECORD writes it (PEP 376)."""
+    return encoded(hashlib.new(algorithm, data).digest())
 
 
-def _encoded(digest: bytes) -> str:
+def encoded(digest: bytes) -> str:
+    """A digest as RECORD writes it: URL-safe base64 without padding (PEP 376)."""
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
 

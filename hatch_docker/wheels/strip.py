@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple, Union
+from typing import IO, NamedTuple, Union
 
 MAGIC = b"\x7fELF"
 LEAST = 1024              # bytes that it must be worth
@@ -45,7 +45,7 @@ class _Cut(NamedTuple):
 class _Elf:
     """The headers of a file; raises ValueError or struct.error where they are not as they are expected."""
 
-    def __init__(self, stream: BinaryIO, size: int) -> None:
+    def __init__(self, stream: IO[bytes], size: int) -> None:
         self.ident = stream.read(16)
         if len(self.ident) < 16 or self.ident[:4] != MAGIC or self.ident[4] not in _LAYOUTS:
             raise ValueError("no ELF file")
@@ -65,7 +65,7 @@ class _Elf:
         names = stream.read(row[5])
         self.names = [names[one[0]:].partition(b"\0")[0].decode("latin-1") for one in self.sections]
 
-    def _table(self, stream: BinaryIO, row: struct.Struct, start: int, step: int, count: int) -> list[list[int]]:
+    def _table(self, stream: IO[bytes], row: struct.Struct, start: int, step: int, count: int) -> list[list[int]]:
         if step != row.size or not 0 < count < _ROWS or start + step * count > self.size or start < 16:
             raise ValueError("a table is not as it must be")
         stream.seek(start)
@@ -82,7 +82,7 @@ class _Elf:
         return self.fields[field], self.fields[field] + step * count
 
 
-def strip_plan(stream: BinaryIO, size: int) -> list[Piece]:
+def strip_plan(stream: IO[bytes], size: int) -> list[Piece]:
     """The parts of the stripped file that a seekable stream of `size` bytes gives; none where it stays as it is."""
     try:
         elf = _Elf(stream, size)
@@ -101,7 +101,7 @@ def length(pieces: list[Piece]) -> int:
     return sum(len(piece) if isinstance(piece, bytes) else piece[1] for piece in pieces)
 
 
-def strip_parts(stream: BinaryIO, pieces: list[Piece]) -> Iterator[bytes]:
+def strip_parts(stream: IO[bytes], pieces: list[Piece]) -> Iterator[bytes]:
     """The stripped file, out of a stream that need not be seekable and is read to its end."""
     place = 0
     for piece in pieces:
@@ -166,7 +166,7 @@ def _freed(elf: _Elf, removed: set[int]) -> list[tuple[int, int]]:
     return sorted([*ranges, elf.table_range(_SECTIONS)])
 
 
-def _check_rest(elf: _Elf, stream: BinaryIO, known: list[tuple[int, int]]) -> None:
+def _check_rest(elf: _Elf, stream: IO[bytes], known: list[tuple[int, int]]) -> None:
     """Raise ValueError where something hangs behind the file, as some programs carry their data, or parts are cut."""
     end = max(stop for _, stop in known)
     if end > elf.size:
