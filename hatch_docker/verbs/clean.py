@@ -35,7 +35,5 @@ def run(options: argparse.Namespace) -> None:
         done = prune(store, max_age=0, max_bytes=0, grace=60)
     else:
         done = prune(store, max_age=options.max_age * DAY, max_bytes=int(options.max_size * 1e9))
-    print(  # noqa: T201
-        f"{store.root}: removed {done.removed} entries, {done.removed_bytes / 1e6:.1f} MB; "
-        f"{done.kept_bytes / 1e6:.1f} MB stay"
-    )
+    removed, kept = done.removed_bytes / 1e6, done.kept_bytes / 1e6
+    print(f"{store.root}: removed {done.removed} entries, {removed:.1f} MB; {kept:.1f} MB stay")

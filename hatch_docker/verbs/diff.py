@@ -40,11 +40,11 @@ def run(options: argparse.Namespace) -> int:
         other = read_subject(options.new, new, right, hashed=True)
         found = compare(one.contents, other.contents)
         if options.json:
-            print(as_json(document(one, other, found)))  # noqa: T201
+            print(as_json(document(one, other, found)))
         else:
             for line in told(one, other, found, files=options.files):
-                print(plain(line))  # noqa: T201
+                print(plain(line))
             # What nobody sees who runs it: times, the order of members, compression.
             for line in () if found else differences(left, right):
-                print(plain(f"  but {line}"))  # noqa: T201
+                print(plain(f"  but {line}"))
     return int(options.exit_code and left.digest != right.digest)

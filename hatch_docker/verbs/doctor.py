@@ -43,11 +43,11 @@ def run(options: argparse.Namespace) -> int:
         found.append(one)
         if not options.json:
             first, *rest = plain(one.text).splitlines() or [""]
-            print(f"{MARKS[one.state]}  {one.topic:{TOPIC}}  {first}")  # noqa: T201
+            print(f"{MARKS[one.state]}  {one.topic:{TOPIC}}  {first}")
             for line in rest:
-                print(f"{'':{TOPIC + 6}}{line}")  # noqa: T201
+                print(f"{'':{TOPIC + 6}}{line}")
     works = all(one.state != "problem" for one in found)
     if options.json:
         lines = [{"state": one.state, "topic": one.topic, "text": one.text} for one in found]
-        print(json.dumps({"schema": 1, "works": works, "findings": lines}, indent=2, ensure_ascii=False))  # noqa: T201
+        print(json.dumps({"schema": 1, "works": works, "findings": lines}, indent=2, ensure_ascii=False))
     return 0 if works else 1

@@ -33,20 +33,19 @@ def run(options: argparse.Namespace) -> None:
 
     proposal = propose(root_of(options), os.environ)
     for line in (*_diff(proposal), *proposal.guesses, *(f"note: {note}" for note in proposal.notes)):
-        print(plain(line))  # noqa: T201
+        print(plain(line))
     if not proposal.changed or options.dry_run or not (options.yes or _agreed(proposal)):
         return
     _write(proposal)
     build = "hatch build -t docker" if proposal.backend == "hatchling.build" and _has_hatch() else "hatch-docker build"
-    print(f"written: {', '.join(proposal.changed)}; next: {build}")  # noqa: T201
+    print(f"written: {', '.join(proposal.changed)}; next: {build}")
 
 
 def _diff(proposal: Proposal) -> Iterator[str]:
     for name in proposal.changed:
         before, after = proposal.before[name], proposal.after[name]
-        lines = difflib.unified_diff(before.splitlines(), after.splitlines(), name if before else "/dev/null", name, "",
-                                     "", lineterm="")
-        yield from lines
+        old = name if before else "/dev/null"
+        yield from difflib.unified_diff(before.splitlines(), after.splitlines(), old, name, lineterm="")
         yield ""
 
 

@@ -50,13 +50,13 @@ def run(options: argparse.Namespace) -> None:
 
             with replacing(options.html) as stream:
                 stream.write(page(subject, existing.receipt))
-            print(plain(str(options.html)))  # noqa: T201
+            print(plain(str(options.html)))
             return
         if options.json:
-            print(as_json(document(subject, files=options.files)))  # noqa: T201
+            print(as_json(document(subject, files=options.files)))
             return
         for line in told(subject, files=options.files, every=options.all):
-            print(plain(line))  # noqa: T201
+            print(plain(line))
 
 
 def open_quietly() -> Context:
@@ -64,7 +64,7 @@ def open_quietly() -> Context:
     from hatch_docker.context import open_context
     from hatch_docker.progress import Progress
 
-    return open_context(os.environ, Progress(lambda line: print(line, file=sys.stderr)))  # noqa: T201
+    return open_context(os.environ, Progress(lambda line: print(line, file=sys.stderr)))
 
 
 def as_json(value: object) -> str:

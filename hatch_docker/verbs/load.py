@@ -35,9 +35,9 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.publish import given_archive
 
     told = verbosity(options)
-    progress = open_progress(lambda line: print(line, file=sys.stderr), told, os.environ)  # noqa: T201
+    progress = open_progress(lambda line: print(line, file=sys.stderr), told, os.environ)
     ctx = open_context(os.environ, progress)
     loaded = load_archive(given_archive(options.archive), options.into, options.tag, host_platform(), ctx)
     sent = megabytes(loaded.sent) + " sent" if loaded.sent else "it was there"
     progress.info(f"{loaded.daemon}: {loaded.image_id}, {sent}")
-    print(*map(plain, loaded.references), sep="\n")  # noqa: T201
+    print(*map(plain, loaded.references), sep="\n")

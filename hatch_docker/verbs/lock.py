@@ -50,5 +50,5 @@ def run(options: argparse.Namespace) -> None:
     ):
         done = lock(was, plans, source, ctx)
     for line in done.changes:
-        print(line)  # noqa: T201
-    print(f"{was.path.name}: {'written' if done.written else 'nothing changes'}")  # noqa: T201
+        print(line)
+    print(f"{was.path.name}: {'written' if done.written else 'nothing changes'}")

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
     builder = open_project(root, os.environ)
     for artifact in builder.build(directory=str(given or builder.config.directory), versions=[verb]):
         if sys.stdout.isatty() and builder.app.verbosity >= 0:  # elsewhere the target has said it already
-            print(artifact if verb == "push" else os.path.relpath(artifact))  # noqa: T201
+            print(artifact if verb == "push" else os.path.relpath(artifact))
 
 
 def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoReturn:
@@ -64,4 +64,4 @@ def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoRe
     environ = {**os.environ, "HATCH_DOCKER_PUSH": "false"}
     os.environ["HATCH_QUIET"] = "99"  # what is read here between builds, the next build tells
     command = build_command(*(("--output", str(output)) if output else ()), str(root))
-    watch(Watched(root, output, command, environ), lambda line: print(plain(line), flush=True), run=options.running)  # noqa: T201
+    watch(Watched(root, output, command, environ), lambda line: print(plain(line), flush=True), run=options.running)

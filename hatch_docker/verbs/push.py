@@ -33,8 +33,8 @@ def run(options: argparse.Namespace) -> None:
     given = {"registries": ",".join(options.registry), "tags": ",".join(options.tag)}
     given |= {"allow-dirty": "1"} if options.allow_dirty else {}
     told = verbosity(options)
-    progress = open_progress(lambda line: print(line, file=sys.stderr), told, os.environ)  # noqa: T201
+    progress = open_progress(lambda line: print(line, file=sys.stderr), told, os.environ)
     ctx = open_context(os.environ, progress)
     for archive in options.archives or [Path("dist")]:
         for name in push_archives([archive], Path(), own_table(Path(), archive), given, ctx):
-            print(name)  # noqa: T201
+            print(name)

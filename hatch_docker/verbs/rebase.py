@@ -36,4 +36,4 @@ def run(options: argparse.Namespace) -> None:
     directory = options.output or Path(builder.config.directory)
     for image in [options.image] if options.image else archives_of(builder, os.environ):
         receipt = rebase_image(builder, str(image), directory, {**os.environ, **given})
-        print(*(receipt.pushed or [os.path.relpath(directory / receipt.archive)]), sep="\n")  # noqa: T201
+        print(*(receipt.pushed or [os.path.relpath(directory / receipt.archive)]), sep="\n")

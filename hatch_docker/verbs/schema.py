@@ -22,4 +22,4 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.config_docs import pyproject_schema, schema, schema_text
 
-    print(schema_text(pyproject_schema() if options.pyproject else schema()))  # noqa: T201
+    print(schema_text(pyproject_schema() if options.pyproject else schema()))

@@ -44,5 +44,5 @@ def run(options: argparse.Namespace) -> None:
             return rebuild(again, again.source, archive, variables)
 
         done = verify(archive, remade, os.environ, keep_downloads=options.keep_downloads)
-        print(f"{archive}: yes, {done.digest}")  # noqa: T201
-        print(f"  rebuilt as of {done.created} from the lock; taken from before: {done.reused}")  # noqa: T201
+        print(f"{archive}: yes, {done.digest}")
+        print(f"  rebuilt as of {done.created} from the lock; taken from before: {done.reused}")

@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 def add(commands: Verbs) -> None:
     """Declare the command."""
-    verify = declare(commands, "verify-signature", "check who signed an image, for which repository (with cosign)"
-    )
+    verify = declare(commands, "verify-signature", "check who signed an image, for which repository (with cosign)")
     verify.add_argument("reference", metavar="IMAGE", help="registry/repository:tag, or by @digest")
     verify.add_argument("--key", default="", help="the public key, as cosign takes it")
     verify.add_argument("--identity", default="", help="whom the certificate must name, without a key")
@@ -44,4 +43,4 @@ def run(options: argparse.Namespace) -> None:
     trust = Trust(options.key, options.identity, options.issuer, options.transparency_log)
     signed = verify_image(Cosign(Path(), ctx), reference.pinned(digest), trust, signed_as=options.signed_as)
     also = f", and so are its documents: {', '.join(signed)}" if signed else "; none of its documents is"
-    print(f"{reference.pinned(digest)} is signed{also}")  # noqa: T201
+    print(f"{reference.pinned(digest)} is signed{also}")

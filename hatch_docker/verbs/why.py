@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
         contents = read_subject(options.image, existing, image).contents
         reasons = why(contents, options.package)
     if options.json:
-        print(as_json(document(contents, reasons)))  # noqa: T201
+        print(as_json(document(contents, reasons)))
         return
     for line in told(contents, reasons, every=options.all):
-        print(plain(line))  # noqa: T201
+        print(plain(line))
