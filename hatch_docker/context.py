@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from hatch_docker.transport import Client
 
 
+CACHE_DIR = "HATCH_DOCKER_CACHE_DIR"
+REFRESH = "HATCH_DOCKER_REFRESH"
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """The hands of a build. `environ` is the process's environment, read nowhere else.
@@ -25,8 +29,8 @@ class Context:
     `connect` gives the one HTTP client; an unchanged build never asks for it. `pins` are what registries, mirrors
     and indexes are not asked again, None where the project has no lock. `lazy` takes a layer whose digest is known
     for one that is there: a registry may have it, and who opens it gets a DamagedBlobError. `secrets` are what must not
-    be in anything that is made. `used` has the SHA-256 of what wheels were made with on the
-    way: of ("deb", "gcc 4:14.2.0-1 amd64", suite) and ("pypi", name, version, filename).
+    be in anything that is made. `used` has the SHA-256 of what wheels were made with on the way: of ("deb",
+    "gcc 4:14.2.0-1 amd64", suite) and ("pypi", name, version, filename).
     """
 
     store: Store
@@ -43,14 +47,23 @@ class Context:
         """The HTTP client, with the retries, redirects and CAs of this build."""
         return self.connect()
 
+    @property
+    def refresh(self) -> bool:
+        """Whether registries, mirrors and indexes are asked, however young their answers of before are."""
+        return self.environ.get(REFRESH, "") not in ("", "0")
+
+
+def cache_root(environ: Mapping[str, str]) -> Path:
+    """The directory of the cache: $HATCH_DOCKER_CACHE_DIR, else in the user's cache directory."""
+    return Path(environ.get(CACHE_DIR) or default_root())
+
 
 def open_context(environ: Mapping[str, str], progress: Progress) -> Context:
-    """The context of one build; the cache is $HATCH_DOCKER_CACHE_DIR or the user's cache directory.
+    """The context of one build, on the cache that the environment names. Raises StoreError where it cannot be used.
 
     What killed builds left is removed, there and where temporary directories are.
     """
-    directory = environ.get("HATCH_DOCKER_CACHE_DIR")
-    store = open_store(Path(directory) if directory else default_root())
+    store = open_store(cache_root(environ))
     sweep()
 
     def connect() -> Client:

@@ -261,6 +261,7 @@ def rebase_image(
     The lock says which that is where there is one, else the registry or the mirror is asked. What follows is as after
     a build; where it came from a registry, a push brings it back there.
     """
+    from hatch_docker.context import REFRESH
     from hatch_docker.engines.rebase import rebase
     from hatch_docker.existing import open_existing, plan_of
     from hatch_docker.oci.model import host_platform
@@ -269,7 +270,7 @@ def rebase_image(
 
     plans, ctx = open_plans(builder, environ, every=True)
     if ctx.pins is None:
-        ctx = replace(ctx, environ={**environ, "HATCH_DOCKER_REFRESH": "1"})
+        ctx = replace(ctx, environ={**environ, REFRESH: "1"})
     existing = open_existing(image, ctx)
     with scratch() as temporary:
         source = open_source(builder, temporary)

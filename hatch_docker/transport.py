@@ -181,7 +181,7 @@ class Client:
     def _open(
         self, method: str, url: str, headers: Mapping[str, str], body: Body, body_size: int | None
     ) -> urllib3.BaseHTTPResponse:
-        if self.environ.get(OFFLINE, "") not in ("", "0"):
+        if is_offline(self.environ):
             raise OfflineError
         import urllib3
 
@@ -240,6 +240,11 @@ class Client:
                     pools[proxy] = urllib3.ProxyManager(bare, proxy_headers=secret, **options)
                 keep_pace(pools[proxy], self.idle, self.minimum_rate)
             return pools[proxy]
+
+
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Whether the user wants nobody to be asked."""
+    return environ.get(OFFLINE, "") not in ("", "0")
 
 
 def make_client(environ: Mapping[str, str], progress: Progress) -> Client:

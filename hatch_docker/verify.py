@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from hatch_docker.context import open_context
+from hatch_docker.context import CACHE_DIR, open_context
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.outputs import unfinished_tree
@@ -49,7 +49,7 @@ def verify(
         "HATCH_DOCKER_PLATFORMS": ",".join(str(image.platform) for image in images),
     }
     with _empty_cache(environ, keep_downloads=keep_downloads) as cache:
-        made = rebuild({**environ, **variables, "HATCH_DOCKER_CACHE_DIR": str(cache)})
+        made = rebuild({**environ, **variables, CACHE_DIR: str(cache)})
         if made.digest != expected.digest:
             lines = "".join(f"\n  {line}" for line in differences(expected, made))
             raise BuildError(f"{archive.name} is {expected.digest}, and the rebuild is {made.digest}:{lines}")

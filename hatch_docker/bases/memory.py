@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from hatch_docker.oci.compression import Compression
 
 LIFETIME = 24 * 3600  # seconds that a snapshot of the archive is used before the mirror is asked again
-REFRESH_VARIABLE = "HATCH_DOCKER_REFRESH"
 RECIPE = 3            # raise it when a remembered base or snapshot reads otherwise
 SNAPSHOT = "debian-snapshot"
 KIND = "debian-base"
@@ -56,7 +55,7 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
 def _young_snapshot(plan: BasePlan, platform: Platform, ctx: Context) -> float | None:
     """When the mirror was asked last, if that will do."""
     snapshot = ctx.store.recall(SNAPSHOT, snapshot_key(plan.location, platform.architecture))
-    if snapshot is None or ctx.environ.get(REFRESH_VARIABLE, "") not in ("", "0"):
+    if snapshot is None or ctx.refresh:
         return None
     asked: float = snapshot["time"]
     return asked if 0 <= time.time() - asked < LIFETIME else None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hatch_docker.bases.apt import Mirrors, find_mirrors
 from hatch_docker.bases.archive import KEYRING, Index, Release, fetch_releases, fetch_universe
-from hatch_docker.bases.memory import LIFETIME, REFRESH_VARIABLE, SNAPSHOT, snapshot_key
+from hatch_docker.bases.memory import LIFETIME, SNAPSHOT, snapshot_key
 from hatch_docker.bases.resolve import Package, Universe, resolve
 from hatch_docker.errors import RegistryError, TransientError
 from hatch_docker.pins import NotPinnedError
@@ -84,7 +84,7 @@ def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[Index, ...], bool]:
     """The indexes of a suite, and whether the mirror was asked just now."""
     ctx = archive.ctx
     key = snapshot_key(archive.suite, archive.architecture)
-    now = now or ctx.environ.get(REFRESH_VARIABLE, "") not in ("", "0")
+    now = now or ctx.refresh
     start = time.time()
     with ctx.store.lock(f"debian-snapshot-{key}"):
         known = ctx.store.recall(SNAPSHOT, key)

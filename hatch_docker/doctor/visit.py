@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from hatch_docker.context import Context, open_context
+from hatch_docker.context import CACHE_DIR, Context, cache_root, open_context
 from hatch_docker.doctor import Check, Finding, Look, cache, engines, machine, network
 from hatch_docker.doctor.reading import Reading, read, told
 from hatch_docker.errors import HatchDockerError, StoreError
@@ -19,8 +19,8 @@ from hatch_docker.outputs import scratch
 from hatch_docker.process import end_running
 from hatch_docker.progress import silent
 from hatch_docker.retry import Policy
-from hatch_docker.store import FORMAT, default_root
-from hatch_docker.transport import OFFLINE, Client
+from hatch_docker.store import FORMAT
+from hatch_docker.transport import Client, is_offline
 
 Result = TypeVar("Result")
 
@@ -55,8 +55,8 @@ def visit(root: Path, environ: Mapping[str, str], *, offline: bool, deep: bool, 
 
     `patience` is how many seconds the checks may take; `deep` gives the cache all the time that it needs.
     """
-    offline = offline or environ.get(OFFLINE, "") not in ("", "0")
-    directory = Path(environ.get("HATCH_DOCKER_CACHE_DIR") or default_root())
+    offline = offline or is_offline(environ)
+    directory = cache_root(environ)
     left = cache.leftovers(directory / FORMAT)
     with contextlib.ExitStack() as stack:
         stack.callback(end_running)  # whoever was not waited for
@@ -123,7 +123,7 @@ def _context(environ: Mapping[str, str], patience: float, stack: contextlib.Exit
     try:
         ctx = open_context(environ, silent())
     except StoreError:
-        environ = {**environ, "HATCH_DOCKER_CACHE_DIR": str(stack.enter_context(scratch()))}
+        environ = {**environ, CACHE_DIR: str(stack.enter_context(scratch()))}
         ctx = open_context(environ, silent())
     client = Client(environ, silent(), Policy(tries=1), idle=patience)
     return replace(ctx, connect=lambda: client)

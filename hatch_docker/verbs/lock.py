@@ -26,6 +26,7 @@ def add(commands: Verbs) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.backend import open_project, read_pyproject
+    from hatch_docker.context import REFRESH
     from hatch_docker.lock import check, lock, open_lock
     from hatch_docker.members import with_members
 
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         ):
             check(plans, source, ctx)
         return
-    environ = {**os.environ, "HATCH_DOCKER_REFRESH": "1"}  # what is asked is asked now
+    environ = {**os.environ, REFRESH: "1"}  # what is asked is asked now
     was = open_lock(root, read_pyproject(root), environ, upgrade=options.upgrade)
     builder = open_project(root, environ, pins=was.pins)
     plans, ctx = open_plans(builder, environ, pins=was.pins, every=True)

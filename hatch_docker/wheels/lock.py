@@ -223,10 +223,9 @@ def _asked(
 
     indexes = read_indexes(root, ctx.environ)
     key = _key(lock, target, indexes.identity())
-    refresh = ctx.environ.get("HATCH_DOCKER_REFRESH", "") not in ("", "0")
     age = time.time() - _time_of(key, ctx)
     known = _remembered(key, root, ctx)
-    if known and not refresh and 0 <= age < RESOLUTION_LIFETIME:
+    if known and not ctx.refresh and 0 <= age < RESOLUTION_LIFETIME:
         return known
     from hatch_docker.wheels.resolve import resolve
 
@@ -236,7 +235,7 @@ def _asked(
             found = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata)
         return _keep(key, root, ctx, found)
     except TransientError as error:
-        if not known or refresh:
+        if not known or ctx.refresh:
             raise
         ctx.progress.warn(f"{error}; using the resolution of {age / 3600:.0f} hours ago")
         return known

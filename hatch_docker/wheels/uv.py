@@ -18,7 +18,7 @@ from hatch_docker.context import Context
 from hatch_docker.errors import HatchDockerError, OfflineError, RegistryError, TransientError, WheelError
 from hatch_docker.outputs import scratch
 from hatch_docker.process import ProcessFailed, run
-from hatch_docker.transport import OFFLINE
+from hatch_docker.transport import OFFLINE, is_offline
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.index import Indexes
 
@@ -86,7 +86,7 @@ def compile_lock(
     With `every_file` the lines are pins, taken without their dependencies, and the answer lists all files of
     each. Raises MissingWheelError, TransientError, or WheelError with uv's explanation.
     """
-    if ctx.environ.get(OFFLINE, "") not in ("", "0"):
+    if is_offline(ctx.environ):
         raise OfflineError(f"what {', '.join(lines)[:200]} needs is not in the cache, and {OFFLINE} is set")
     program = find_uv(ctx.environ)
     _check_lines(lines)
