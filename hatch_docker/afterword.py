@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ImageError
+from hatch_docker.outputs import RECEIPT
 from hatch_docker.plan import DEBUG_PORT
 from hatch_docker.progress import counted, some
 from hatch_docker.receipt import CALLED, KINDS, PlatformReceipt, Receipt, read_receipt
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 def receipt_before(path: Path, plan: Plan) -> Receipt | None:
     """What the build before made: the receipt that a build will write to `path`, else the newest of another version."""
-    ending = f".{plan.part}.image.json" if plan.part else ".image.json"
+    ending = f".{plan.part}{RECEIPT}" if plan.part else RECEIPT
     others = [path] if path.is_file() else sorted(path.parent.glob(f"{plan.name}-*{ending}"), key=_time, reverse=True)
     for other in others:
         with contextlib.suppress(ImageError):

@@ -14,15 +14,14 @@ from hatch_docker.engines import WheelNote
 from hatch_docker.errors import ConfigError, DaemonError, ImageError
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.outputs import scratch
+from hatch_docker.outputs import ARCHIVE, scratch
 from hatch_docker.plan import Plan
+from hatch_docker.receipt import Receipt, receipt_beside
 from hatch_docker.release.names import PREFIX
 
 if TYPE_CHECKING:
     from hatch_docker.engines import LeftOut
-    from hatch_docker.receipt import Receipt
 
-SUFFIX = ".oci.tar"
 ENDINGS = (".tar", ".tar.gz", ".tgz")  # of a name that is a file's, not a tag's
 DIRTY = "-dirty"
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")  # a label may say anything, and names files here
@@ -82,7 +81,7 @@ def open_existing(name: str, ctx: Context) -> Existing:
         item = read_archive(path)
         names = [parse_reference(one) for one in archive_names(path)]
         image = _bare(names[0].familiar) if names else ""
-        receipt = _receipt(path)
+        receipt = receipt_beside(path)
         receipt = receipt if receipt and receipt.digest == item.digest else None
         note = WheelNote(receipt.wheel["filename"], receipt.wheel["sha256"]) if receipt and receipt.wheel else None
         return Existing(item, image, tuple(one.tag for one in names), wheel=note, receipt=receipt)
@@ -141,7 +140,7 @@ def plan_of(name: str, plans: Sequence[Plan]) -> Plan:
     Raises ConfigError where the receipt names an image that the project does not have as it is configured now.
     """
     path = Path(name)
-    if receipt := _receipt(path):
+    if receipt := receipt_beside(path):
         part = receipt.part
         if part not in {plan.part for plan in plans}:
             raise ConfigError(
@@ -149,22 +148,12 @@ def plan_of(name: str, plans: Sequence[Plan]) -> Plan:
                 "configured now (HATCH_DOCKER_DEBUG=true, if that is what it was built with)"
             )
     elif path.is_file():
-        part = next((plan.part for plan in plans if plan.part and path.name.endswith(f".{plan.part}{SUFFIX}")), "")
+        part = next((plan.part for plan in plans if plan.part and path.name.endswith(f".{plan.part}{ARCHIVE}")), "")
     else:
         bare = parse_reference(_bare(name)).name
         known = {parse_reference(one).name: plan.part for plan in plans for one in (plan.image, *plan.repositories)}
         part = known.get(bare, "")
     return next((plan for plan in plans if plan.part == part), plans[0])
-
-
-def _receipt(archive: Path) -> Receipt | None:
-    path = archive.with_name(archive.name.removesuffix(SUFFIX) + ".image.json")
-    if archive.is_file() and path.is_file():
-        from hatch_docker.receipt import read_receipt
-
-        with contextlib.suppress(ImageError):
-            return read_receipt(path)
-    return None
 
 
 def _bare(name: str) -> str:

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from hatch_docker.errors import StoreError
 from hatch_docker.faults import reason
 
+ARCHIVE, RECEIPT = ".oci.tar", ".image.json"  # how the names of an image's archive and of its receipt end
 TRIES = 100      # to remove a tree that is still being filled
 CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # of CACHEDIR.TAG, bford.info/cachedir
 HOLD_TIME = 5.0  # seconds within which what is unfinished is held by its writer
@@ -115,9 +116,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise StoreError(f"cannot write {path}: {reason(error, path.parent)}") from error
 
 
-_ENDINGS = (".oci.tar", ".image.json")
-
-
 def is_cache(directory: Path) -> bool:
     """Whether a directory says that it is some tool's cache, which nothing takes for a part of a project."""
     try:
@@ -129,7 +127,7 @@ def is_cache(directory: Path) -> bool:
 
 def is_output(path: Path) -> bool:
     """Whether a file is an image of ours or its receipt, which lie side by side, also where `-o` put them."""
-    for ending, other in (_ENDINGS, _ENDINGS[::-1]):
+    for ending, other in ((ARCHIVE, RECEIPT), (RECEIPT, ARCHIVE)):
         if path.name.endswith(ending):
             return path.with_name(path.name.removesuffix(ending) + other).is_file()
     return False

@@ -16,7 +16,7 @@ from hatch_docker.hints import find_hints
 from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.outputs import check_free, remove_leftovers, replacing
+from hatch_docker.outputs import ARCHIVE, RECEIPT, check_free, remove_leftovers, replacing
 from hatch_docker.plan import Plan
 from hatch_docker.progress import Counted
 from hatch_docker.project import Source
@@ -159,7 +159,7 @@ def item_of(built: Sequence[Built]) -> Image | Index:
 
 def outputs(plan: Plan, directory: Path) -> tuple[Path, Path]:
     """The archive and the receipt."""
-    return directory / f"{plan.stem}.oci.tar", directory / f"{plan.stem}.image.json"
+    return directory / f"{plan.stem}{ARCHIVE}", directory / f"{plan.stem}{RECEIPT}"
 
 
 @contextmanager

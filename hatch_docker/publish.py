@@ -16,15 +16,14 @@ from hatch_docker.layers import search_layers
 from hatch_docker.oci.archive import archive_names, read_archive
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.outputs import replacing
+from hatch_docker.outputs import ARCHIVE, replacing
 from hatch_docker.plan import SignPlan
-from hatch_docker.receipt import Receipt, bare_receipt, read_receipt
+from hatch_docker.receipt import Receipt, bare_receipt, read_receipt, receipt_beside, receipt_path
 from hatch_docker.release.attachments import beside, follower
 from hatch_docker.release.deliver import NOTHING, Lower, ask_for_logins, check_destinations, deliver, failure
 from hatch_docker.release.names import normalised, repositories_of
 from hatch_docker.report import write_report
 
-SUFFIX = ".oci.tar"
 DIST = Path("dist")
 
 
@@ -46,7 +45,7 @@ def push_archives(
     parts = [part for part, _config in wanted(configs, environ)] if len(configs) > 1 else []
     names: list[str] = []
     for archive in [one for path in archives for one in given_archives(path, parts)]:
-        receipt = _receipt(archive)
+        receipt = receipt_beside(archive)
         config = configs.get(receipt.part if receipt else "", configs[""])
         # A command line says what it means; templates of the table were filled in when the image was built.
         registries = configs[""].registries if options.get("registries") else config.registries
@@ -66,8 +65,8 @@ def own_table(root: Path, path: Path) -> Mapping[str, Any]:
     What another project built is none of its business: neither its registries nor its key are meant.
     """
     name = _in_pyproject(root, "project").get("name") or _in_pyproject(root, "tool", "poetry").get("name") or ""
-    archives = path.glob(f"*{SUFFIX}") if path.is_dir() else [path]
-    built = {normalised(receipt.name) if (receipt := _receipt(archive)) else "" for archive in archives}
+    archives = path.glob(f"*{ARCHIVE}") if path.is_dir() else [path]
+    built = {normalised(receipt.name) if (receipt := receipt_beside(archive)) else "" for archive in archives}
     return project_table(root) if name and built == {normalised(str(name))} else {}
 
 
@@ -85,18 +84,6 @@ def _in_pyproject(root: Path, *names: str) -> Mapping[str, Any]:
     for name in names:
         found = found.get(name) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else {}
-
-
-def _receipt(archive: Path) -> Receipt | None:
-    """What an archive is, by the receipt beside it; None where nothing tells."""
-    path = _receipt_path(archive)
-    with contextlib.suppress(ImageError):
-        return read_receipt(path) if path.is_file() else None
-    return None
-
-
-def _receipt_path(archive: Path) -> Path:
-    return archive.with_name(archive.name.removesuffix(SUFFIX) + ".image.json")
 
 
 def publish(
@@ -124,7 +111,8 @@ def publish(
     contents = {document: read(document) for document in receipt.documents}
     ask_for_logins(repositories, sign, ctx)
     base = {layer.digest for one in receipt.platforms for layer in one.layers if layer.kind == "base"}
-    search_layers([layer for one in images_of(item) for layer in one.layers if layer.descriptor.digest not in base], ctx)
+    layers = [layer for one in images_of(item) for layer in one.layers]
+    search_layers([layer for layer in layers if layer.descriptor.digest not in base], ctx)
     started = time.perf_counter()
     follow = follower(sign, item, receipt.documents, root or Path(), ctx, contents.__getitem__)
     deliveries = deliver(item, repositories, tags, ctx, lower=_lower(receipt), follow=follow)
@@ -138,7 +126,7 @@ def publish(
     if path is not None:
         with replacing(path) as stream:
             stream.write(receipt.to_json())
-    beside_it = (_receipt(one) for one in archive.parent.glob(f"*{SUFFIX}"))
+    beside_it = (receipt_beside(one) for one in archive.parent.glob(f"*{ARCHIVE}"))
     several = len({one.name for one in beside_it if one}) > 1
     write_report(receipt, archive.parent, dotenv, ctx.environ, several=several)
     if error := failure(deliveries):
@@ -157,7 +145,8 @@ def given_archives(path: Path, parts: Sequence[str]) -> list[Path]:
     Of a project with several images all that one build left there, as far as `parts` names them and in that order; else
     the only one.
     """
-    receipts = {archive: _receipt(archive) for archive in sorted(path.glob(f"*{SUFFIX}"))} if path.is_dir() else {}
+    archives = sorted(path.glob(f"*{ARCHIVE}")) if path.is_dir() else []
+    receipts = {archive: receipt_beside(archive) for archive in archives}
     builds = {(receipt.name, receipt.version) if receipt else None for receipt in receipts.values()}
     if len(builds) == 1:
         found = [one for part in parts for one, receipt in receipts.items() if receipt and receipt.part == part]
@@ -168,21 +157,21 @@ def given_archives(path: Path, parts: Sequence[str]) -> list[Path]:
 
 def find_archive(directory: Path) -> Path:
     """The only archive in a directory; raises ConfigError where there is none, or which one is not told."""
-    found = sorted(path for path in directory.glob(f"*{SUFFIX}") if path.is_file())
+    found = sorted(path for path in directory.glob(f"*{ARCHIVE}") if path.is_file())
     if len(found) == 1:
         return found[0]
     if not found:
-        raise ConfigError(f"{directory} holds no {SUFFIX}: run `hatch build -t docker` first, or name an archive")
+        raise ConfigError(f"{directory} holds no {ARCHIVE}: run `hatch build -t docker` first, or name an archive")
     names = ", ".join(path.name for path in found[:5])
     raise ConfigError(f"{directory} holds {len(found)} archives ({names}): name the one that is meant")
 
 
 def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None]:
     """The receipt beside an archive, and its path; where there is none, what the archive says of itself."""
-    path = _receipt_path(archive)
+    path = receipt_path(archive)
     if not path.is_file():
         names = [parse_reference(name) for name in archive_names(archive)]
-        words = "-".join(re.findall(r"[a-z0-9]+", archive.name.removesuffix(SUFFIX).lower())) or "image"
+        words = "-".join(re.findall(r"[a-z0-9]+", archive.name.removesuffix(ARCHIVE).lower())) or "image"
         image = names[0].familiar.rpartition(":")[0] if names else words
         return bare_receipt(item, archive.name, image, [name.tag for name in names]), None
     receipt = read_receipt(path)

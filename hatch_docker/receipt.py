@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,10 +12,12 @@ from typing import Any
 from hatch_docker.engines import Built, LeftOut
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.model import Image, Index, images_of
+from hatch_docker.outputs import ARCHIVE, RECEIPT
 from hatch_docker.plan import Plan
 from hatch_docker.progress import megabytes, share
 from hatch_docker.release.attachments import Document
 from hatch_docker.release.deliver import Delivery
+from hatch_docker.release.names import PREFIX
 
 KINDS = ("base", "system", "dependencies", "project", "files")
 CALLED = {"base": "base", "system": "system packages", "dependencies": "dependencies", "project": "your code",
@@ -137,8 +140,7 @@ def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[s
     """What can be told of an archive that has lost its receipt; of its layers, no more than their sizes."""
     images = images_of(item)
     labels: dict[str, str] = (images[0].config_json.get("config") or {}).get("Labels") or {}
-    prefix = "org.opencontainers.image."
-    revision = labels.get(prefix + "revision", "")
+    revision = labels.get(PREFIX + "revision", "")
     platforms = tuple(
         PlatformReceipt(str(one.platform), one.digest, one.size, 0, tuple(
             LayerReceipt(layer.descriptor.digest, layer.diff_id, layer.descriptor.size, None, "", (), True)
@@ -147,7 +149,7 @@ def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[s
         for one in images
     )  # fmt: skip
     return Receipt(
-        schema=1, name=labels.get(prefix + "title", image), version=labels.get(prefix + "version", ""),
+        schema=1, name=labels.get(PREFIX + "title", image), version=labels.get(PREFIX + "version", ""),
         digest=item.digest, references=(), archive=archive, image=image, tags=tuple(tags), repositories=(),
         deliveries=(), revision=revision, dirty=(revision,) if revision.endswith("-dirty") else (), platforms=platforms,
         base={}, python="", wheel=None, sbom=(), provenance=None, timings={},
@@ -170,6 +172,19 @@ def read_receipt(path: Path) -> Receipt:
         raise ImageError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ImageError(f"{path} is no receipt of this version of hatch-docker: build again") from error
+
+
+def receipt_path(archive: Path) -> Path:
+    """Where the receipt of an archive is, or would be: beside it."""
+    return archive.with_name(archive.name.removesuffix(ARCHIVE) + RECEIPT)
+
+
+def receipt_beside(archive: Path) -> Receipt | None:
+    """The receipt of an archive; None where there is no archive, or none that can be read is beside it."""
+    path = receipt_path(archive)
+    with contextlib.suppress(ImageError):
+        return read_receipt(path) if archive.is_file() and path.is_file() else None
+    return None
 
 
 def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
