@@ -11,12 +11,12 @@ from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, SandboxError
 from hatch_docker.oci.model import Image, Layer, digest_of
 from hatch_docker.oci.tree import extract
+from hatch_docker.plan import DEFAULT_PATH
 from hatch_docker.process import ProcessFailed, TimedOut
 from hatch_docker.store import key_of
 from hatch_docker.wheels.sandbox import run_in
 
 RECIPE = 1
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as Docker has it
 _NUMBER = re.compile(r"[0-9]{1,10}")
 
 

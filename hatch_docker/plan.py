@@ -9,8 +9,12 @@ from typing import Any
 DEBIAN_PYTHONS: Mapping[str, str] = {"bookworm": "3.11", "trixie": "3.13"}
 """The Debian suites that a base can be made of, and the Python that each has."""
 
-PROGRAMS = "/opt/venv/bin/"
+VENV = "opt/venv"
+"""Where the virtual environment is in every image, relative to its root."""
+PROGRAMS = f"/{VENV}/bin/"
 """Where the programs of wheels are in every image."""
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH in a container whose image sets none, as Docker has it."""
 DEBUG_PORT = 5678
 """Where a debugger attaches to a variant to debug: debugpy's own port."""
 

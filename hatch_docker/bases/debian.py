@@ -23,7 +23,7 @@ from hatch_docker.errors import BaseImageError
 from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.model import History, Image, Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image, scratch
-from hatch_docker.plan import DEBIAN_PYTHONS, BasePlan
+from hatch_docker.plan import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ TOOLS = (
 ENV: Mapping[str, str] = MappingProxyType(
     {
         "LANG": "C.UTF-8",
-        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PATH": DEFAULT_PATH,
         "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",  # for libraries that bring their own TLS
     }
 )

@@ -26,10 +26,9 @@ Keep = Callable[[str, Entry], bool]
 
 Entries = dict[str, Entry]
 
+MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # into usr
 # The merged /usr, and what base-files' postinst makes. Bookworm's packages still bring directories there.
-_LINKS = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32")} | {
-    "var/run": "run", "var/lock": "run/lock",
-}  # fmt: skip
+_LINKS = {name: f"usr/{name}" for name in MERGED} | {"var/run": "run", "var/lock": "run/lock"}
 
 _DOCUMENTATION = re.compile(
     r"usr/share/(man|info|locale|lintian|linda|bug|gdb|gcc|doc-base|menu|applications|pixmaps|bash-completion|zsh"

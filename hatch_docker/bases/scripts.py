@@ -9,7 +9,7 @@ from pathlib import Path
 from hatch_docker.bases.deb import Deb
 from hatch_docker.bases.debian_layer import USERS
 from hatch_docker.bases.ldcache import Library, write_cache
-from hatch_docker.bases.rootfs import directory, placed, symlink, text_file
+from hatch_docker.bases.rootfs import MERGED, directory, placed, symlink, text_file
 from hatch_docker.errors import BaseImageError
 from hatch_docker.oci.layer import Entry
 
@@ -23,7 +23,6 @@ networks: files
 protocols: files
 services: files
 """
-_MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # into usr
 _BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 _ALTERNATIVE = re.compile(r"--install\s+(/\S+)\s+(\S+)\s+(/\S+)\s+(\d+)")
 
@@ -32,7 +31,7 @@ def root_files(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]
     """What every root needs: merged /usr, users, name service, certificates, time zone, alternatives."""
     users = [f"{name}:x:{uid}:{gid}:{name}:{home}:/sbin/nologin" for name, (uid, gid, home) in USERS.items()]
     groups = [f"{name}:x:{gid}:" for name, gid in _GROUPS.items()]
-    merged = [name for name in _MERGED if any(path.startswith(f"usr/{name}/") for path in entries)]
+    merged = [name for name in MERGED if any(path.startswith(f"usr/{name}/") for path in entries)]
     return [
         *(symlink(name, f"usr/{name}") for name in merged),
         text_file("etc/passwd", "\n".join(users) + "\n"),

@@ -13,9 +13,8 @@ from hatch_docker.doctor import Check, Look, Said
 from hatch_docker.errors import RegistryError
 from hatch_docker.oci.auth import credential_for
 from hatch_docker.oci.model import host_platform
-from hatch_docker.oci.push import ACCEPT
 from hatch_docker.oci.reference import Reference, parse_reference
-from hatch_docker.oci.remote import Remote, refuse
+from hatch_docker.oci.remote import ACCEPT, Remote, refuse
 from hatch_docker.plan import BasePlan, Plan
 from hatch_docker.release.names import normalised
 from hatch_docker.wheels import Target

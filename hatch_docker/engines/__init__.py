@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from hatch_docker.wheels import Pin
 
 
+OURS = "hatch-docker "
+"""What the history (config.md) of a layer of ours begins with, before its kind."""
+
+
 @dataclass(frozen=True, slots=True)
 class LayerNote:
     """What the receipt says of one layer: `kind` is base, system, dependencies, project or files."""

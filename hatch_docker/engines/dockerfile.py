@@ -22,13 +22,13 @@ from typing import Any
 
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.mutate import Settings
-from hatch_docker.plan import BuildPlan
+from hatch_docker.plan import VENV, BuildPlan
+from hatch_docker.wheels.install import SOURCE_DATE
 from hatch_docker.wheels.slim import NONE, Rules
 
 TREE = "/out/tree"      # two directories deep: BuildKit hashes the parent of what is copied
 WHEEL = "/out/wheel"
 LEFT_OUT = "/out/slim"  # what `stage.py` says of it
-VENV = "opt/venv"
 EXPORT = "export"
 COMPILER = ("ca-certificates", "g++", "gcc", "libc6-dev", "make", "patch", "pkgconf", "xz-utils")
 # What apt leaves behind that is no part of a package.
@@ -168,7 +168,7 @@ def _apt(stage: str, packages: Packages, stages: Stages) -> Iterator[str]:
     yield f"FROM base AS {stage}"
     yield from _as_root(stages)
     # A user that a package makes is of no day.
-    variables = "APT_CONFIG=/packages/apt.conf DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH=315532800"
+    variables = f"APT_CONFIG=/packages/apt.conf DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH={SOURCE_DATE}"
     install = "apt-get install --yes --no-install-recommends"
     if packages.given:
         commands, options = [f"{install} /packages/*.deb"], ["--network=none"]

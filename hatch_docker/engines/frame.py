@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Base, base_tree, check_python, open_base
-from hatch_docker.engines import Built, LayerNote, LeftOut, WheelNote
+from hatch_docker.engines import OURS, Built, LayerNote, LeftOut, WheelNote
 from hatch_docker.engines.settings import created_time, image_annotations, image_settings, lost_annotations
 from hatch_docker.errors import BaseImageError, ConfigError, WheelError
 from hatch_docker.oci.compression import Compression
@@ -79,7 +79,7 @@ def finish(
     created = created_time(plan, base, pins)
     image = build_image(
         base.image,
-        [(layer, History(f"hatch-docker {note.kind}", ", ".join(note.contents))) for layer, note in made],
+        [(layer, History(f"{OURS}{note.kind}", ", ".join(note.contents))) for layer, note in made],
         image_settings(plan, base, created),
         created,
         image_annotations(plan, base, created),

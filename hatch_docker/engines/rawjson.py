@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from hatch_docker.process import redact
+from hatch_docker.process import LAST_LINES, redact
 from hatch_docker.progress import Progress, Task
 from hatch_docker.wheels import missing
 
-LAST_LINES = 20
 FIRST_ERRORS = 3
 LONG = 1.0  # seconds that a stage out of a cache may take without a word
 KILLED = re.compile(r"exit (?:code:|status) 137\b|Killed signal terminated program|cannot allocate memory")

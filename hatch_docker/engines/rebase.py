@@ -13,14 +13,15 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.bases import Base, open_base
-from hatch_docker.engines import Built, Engine, LayerNote, LeftOut, WheelNote
+from hatch_docker.engines import OURS, Built, Engine, LayerNote, LeftOut, WheelNote
 from hatch_docker.engines.frame import located
-from hatch_docker.engines.settings import DEFAULT_PATH, VENV, foundations
+from hatch_docker.engines.settings import foundations
 from hatch_docker.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.layout import copy_layer
 from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json, images_of
 from hatch_docker.oci.mutate import Settings, build_image
+from hatch_docker.plan import DEFAULT_PATH, VENV
 from hatch_docker.release.names import PREFIX
 
 if TYPE_CHECKING:
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from hatch_docker.plan import Plan
     from hatch_docker.project import Source
 
-OURS = "hatch-docker "                # what the history of our layers starts with
-DEBIAN = "hatch-docker: debian:"      # and of those of a Debian base
+DEBIAN = "hatch-docker: debian:"  # what the history of the layers of a Debian base begins with
 CHUNK = 1 << 20
 
 

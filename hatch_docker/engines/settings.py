@@ -9,15 +9,12 @@ from datetime import datetime
 from hatch_docker.bases import Base
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.model import DOCKER_MANIFEST
-from hatch_docker.oci.mutate import Settings
+from hatch_docker.oci.mutate import Settings, rfc3339
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.plan import HealthCheck, Plan
-from hatch_docker.release.names import PREFIX, merged, timestamp
+from hatch_docker.plan import DEFAULT_PATH, VENV, HealthCheck, Plan
+from hatch_docker.release.names import PREFIX, merged
 from hatch_docker.wheels import Pin
 from hatch_docker.wheels.install import SOURCE_DATE
-
-VENV = "opt/venv"
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def image_settings(plan: Plan, base: Base, created: int) -> Settings:
@@ -57,7 +54,7 @@ def foundations(base: Base, created: int) -> dict[str, str]:
 
     The name of a registry's base is spelt out, as the specification wants it; a layout has none but its path here.
     """
-    values = {"base.digest": base.digest, "base.name": base.name, "created": timestamp(created)}
+    values = {"base.digest": base.digest, "base.name": base.name, "created": rfc3339(created)}
     if base.plan.kind == "registry":
         reference = parse_reference(base.plan.location)
         values["base.name"] = str(replace(reference, digest="") if reference.tag else reference)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.bases import Base
 from hatch_docker.bases.additions import find_additions, has_apt, knows_archive, write_debs
+from hatch_docker.engines import OURS
 from hatch_docker.engines.dockerfile import COMPILER, Packages
 from hatch_docker.errors import BaseImageError, BuildError, ConfigError
 from hatch_docker.oci.layer import Entry
@@ -195,7 +196,7 @@ def facts_of(entries: Sequence[Entry]) -> dict[str, Any]:
 
 def with_system(base: Base, layer: Layer, fact: Mapping[str, Any], debs: Debs, created: int) -> Base:
     """The base with the layer of `runtime.packages`, which is one of its own from here on."""
-    addition = (layer, History("hatch-docker system", ", ".join(debs.contents)))
+    addition = (layer, History(f"{OURS}system", ", ".join(debs.contents)))
     return replace(
         base, image=build_image(base.image, [addition], Settings(), created, {}),
         directories=base.directories.union(fact["directories"]), symlinks={**base.symlinks, **fact["symlinks"]},

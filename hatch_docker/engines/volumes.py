@@ -13,13 +13,13 @@ from hatch_docker.bases import Base, real_path
 from hatch_docker.context import Context
 from hatch_docker.engines import LayerNote
 from hatch_docker.engines.files import file_entries
-from hatch_docker.engines.settings import VENV, numeric_user
+from hatch_docker.engines.settings import numeric_user
 from hatch_docker.errors import ConfigError, ImageError
 from hatch_docker.layers import layer_by_key
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import WHITEOUT, Entry, safe_path
 from hatch_docker.oci.model import Layer
-from hatch_docker.plan import Plan
+from hatch_docker.plan import VENV, Plan
 from hatch_docker.store import key_of
 from hatch_docker.wheels.install import SOURCE_DATE, parent_entries
 

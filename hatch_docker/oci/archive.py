@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.documents import parse_index, parse_manifest
+from hatch_docker.oci.documents import LARGEST, parse_index, parse_manifest
 from hatch_docker.oci.layout import (
-    DOCUMENT_LIMIT,
     LAYOUT,
     REF_NAME,
     blob_path,
@@ -204,7 +203,7 @@ def read_archive(path: Path, platform: Platform | None = None) -> Image | Index:
         if name not in members:
             raise ImageError(f"the archive {path} has no {name}: not an OCI layout")
         offset, size = members[name]
-        with _Window(path, offset, min(size, DOCUMENT_LIMIT)) as window:
+        with _Window(path, offset, min(size, LARGEST)) as window:
             documents.append(window.read() or b"")
     return read_item(documents[0], documents[1], open_blob, platform, f"the archive {path}")
 
@@ -215,7 +214,7 @@ def archive_names(path: Path) -> list[str]:
     if "index.json" not in members:
         raise ImageError(f"the archive {path} has no index.json: not an OCI layout")
     offset, size = members["index.json"]
-    with _Window(path, offset, min(size, DOCUMENT_LIMIT)) as window:
+    with _Window(path, offset, min(size, LARGEST)) as window:
         children = parse_index(window.read() or b"", f"the archive {path}")
     names = [child.annotations.get(CONTAINERD_NAME, "") for child in children]
     return list(dict.fromkeys(name for name in names if name))

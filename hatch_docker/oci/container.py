@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from hatch_docker.oci.daemon import load
 from hatch_docker.oci.docker_api import Daemon, open_client, reported
 from hatch_docker.oci.model import Image
 from hatch_docker.outputs import scratch
-from hatch_docker.process import ProcessFailed, TimedOut, run
+from hatch_docker.process import LAST_LINES, ProcessFailed, TimedOut, run
 
 # The image's own user; nothing can be written but /tmp, nothing gained, nothing reached.
 _PROGRAM_OPTIONS = (
@@ -82,17 +83,17 @@ def _killed_after(seconds: float, client: Any, container: str) -> Iterator[None]
 
 
 def _listen(client: Any, container: str, log: Callable[[str], None]) -> tuple[int, str]:
-    lines: list[str] = []
+    last: deque[str] = deque(maxlen=LAST_LINES)
     pending = b""
     for piece in client.logs(container, stream=True, follow=True):
         *whole, pending = (pending + piece).split(b"\n")
         for line in whole:
-            lines = [*lines[-19:], line.decode(errors="replace")]
-            log(lines[-1])
+            last.append(line.decode(errors="replace"))
+            log(last[-1])
     if pending:
-        lines.append(pending.decode(errors="replace"))
-        log(lines[-1])
-    return int(client.wait(container)["StatusCode"]), "\n".join(lines[-20:])
+        last.append(pending.decode(errors="replace"))
+        log(last[-1])
+    return int(client.wait(container)["StatusCode"]), "\n".join(last)
 
 
 def _by_program(

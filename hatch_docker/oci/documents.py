@@ -18,6 +18,7 @@ from hatch_docker.oci.model import (
     LAYER_TYPES,
     MANIFEST_TYPES,
     OCI_CONFIG,
+    UNKNOWN,
     Descriptor,
     Image,
     Layer,
@@ -27,8 +28,9 @@ from hatch_docker.oci.model import (
 )
 
 DOCUMENT_LIMIT = 4 << 20  # bytes of a manifest or index: what registries promise to take
-CONFIG_LIMIT = 8 << 20  # bytes
-_LARGEST = 1 << 50  # bytes
+CONFIG_LIMIT = 8 << 20    # bytes of a configuration
+LARGEST = max(DOCUMENT_LIMIT, CONFIG_LIMIT)  # bytes of any of them
+_MOST = 1 << 50           # bytes that a descriptor may speak of
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def _descriptor(value: object, where: str) -> Descriptor:
         raise ImageError(f"{where}.mediaType is missing")
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         raise ImageError(f"{where}.digest is not a sha256 digest")
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _LARGEST:
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MOST:
         raise ImageError(f"{where}.size is not a size in bytes")
     annotations = value.get("annotations") or {}
     if not isinstance(annotations, dict) or not all(isinstance(text, str) for text in annotations.values()):
@@ -130,7 +132,7 @@ def _platform(value: object, where: str) -> Platform | None:
 
 def choose(children: Sequence[Descriptor], platform: Platform, what: str) -> Descriptor:
     """The child of an index for a platform; raises ImageError with the list of what there is."""
-    images = [child for child in children if child.platform != Platform("unknown", "unknown")]
+    images = [child for child in children if child.platform != UNKNOWN]
     for wanted in _fitting(platform):
         for child in images:
             if child.platform is not None and _canonical(child.platform) == wanted:

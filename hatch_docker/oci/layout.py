@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.documents import assemble, choose, media_type_of, parse_index, parse_json, parse_manifest
+from hatch_docker.oci.documents import (
+    LARGEST,
+    assemble,
+    choose,
+    media_type_of,
+    parse_index,
+    parse_json,
+    parse_manifest,
+)
 from hatch_docker.oci.model import (
     INDEX_TYPES,
     OCI_INDEX,
+    UNKNOWN,
     Descriptor,
     Image,
     Index,
@@ -31,10 +40,8 @@ if TYPE_CHECKING:
     from hatch_docker.oci.layer import Writable
 
 CHUNK = 1 << 20
-DOCUMENT_LIMIT = 8 << 20  # bytes of a manifest, an index or a configuration
 LAYOUT = canonical_json({"imageLayoutVersion": "1.0.0"})
 REF_NAME = "org.opencontainers.image.ref.name"
-UNKNOWN = Platform("unknown", "unknown")  # BuildKit's attestations, which are no images
 
 OpenBlob = Callable[[str], BinaryIO]
 """Opens the blob of a digest; raises ImageError where there is none."""
@@ -70,7 +77,7 @@ def copy_layer(layer: Layer, out: Writable) -> None:
     with contextlib.closing(layer.open()) as stream:
         known = getattr(stream, "verified", "") == layer.descriptor.digest
         if known and os.fstat(stream.fileno()).st_size == layer.descriptor.size:
-            shutil.copyfileobj(stream, out, 1 << 20)
+            shutil.copyfileobj(stream, out, CHUNK)
             return
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
@@ -186,7 +193,7 @@ def read_item(
 
 def read_document(descriptor: Descriptor, open_blob: OpenBlob, what: str) -> bytes:
     """A manifest, index or configuration out of a layout, size and digest checked. Raises ImageError."""
-    if descriptor.size > DOCUMENT_LIMIT:
+    if descriptor.size > LARGEST:
         raise ImageError(f"{what}: {descriptor.digest} has {descriptor.size} bytes, too many for a document")
     with contextlib.closing(open_blob(descriptor.digest)) as stream:
         data = stream.read(descriptor.size + 1)

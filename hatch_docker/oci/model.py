@@ -78,6 +78,10 @@ class Platform:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
+UNKNOWN = Platform("unknown", "unknown")
+"""What BuildKit calls the platform of its attestations, which an index lists beside the images and which are none."""
+
+
 def host_platform() -> Platform:
     """The Linux platform of this machine's architecture, under whatever system it runs."""
     names = {"x86_64": "amd64", "aarch64": "arm64"}

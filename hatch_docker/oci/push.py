@@ -17,13 +17,12 @@ from hatch_docker import urls
 from hatch_docker.answers import Response, explain
 from hatch_docker.errors import RegistryError, TransientError
 from hatch_docker.oci.documents import parse_manifest
-from hatch_docker.oci.model import INDEX_TYPES, MANIFEST_TYPES, Descriptor, Image, Index, Opener, images_of
+from hatch_docker.oci.model import Descriptor, Image, Index, Opener, images_of
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.remote import Remote, refuse
+from hatch_docker.oci.remote import ACCEPT, Remote, refuse
 from hatch_docker.progress import Advance, Counted, Task, attempted, nobody
 from hatch_docker.retry import Retryable
 
-ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 UPLOADS = 4  # blobs on their way at a time
 # What a registry says of a manifest whose blobs it does not see yet: docker-registry while somebody else pushes one of
 # them (it reads the half-written link to it), others where one of their machines lags behind.

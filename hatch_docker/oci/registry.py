@@ -31,6 +31,7 @@ from hatch_docker.oci.model import (
     DIGEST,
     INDEX_TYPES,
     MANIFEST_TYPES,
+    UNKNOWN,
     Descriptor,
     Image,
     Index,
@@ -39,7 +40,7 @@ from hatch_docker.oci.model import (
     digest_of,
 )
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.remote import BlobCache, Remote, refuse
+from hatch_docker.oci.remote import ACCEPT, BlobCache, Remote, refuse
 from hatch_docker.progress import Advance, attempted
 from hatch_docker.retry import Retryable
 
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 SMALL = 1_000_000  # bytes of a blob that comes at once
-ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 __all__ = ["BlobCache", "Remote", "fetch_blob", "pull", "pull_index", "pull_item", "resolve"]
 
 
@@ -123,7 +123,7 @@ def pull_index(remote: Remote, reference: Reference, blobs: BlobCache) -> Index:
         raise RegistryError(f"{reference} is an image of one platform, not an index")
     images = []
     for child in parse_index(data, str(reference)):
-        if child.media_type in MANIFEST_TYPES and child.platform != Platform("unknown", "unknown"):
+        if child.media_type in MANIFEST_TYPES and child.platform != UNKNOWN:
             found, manifest = resolve(remote, reference.pinned(child.digest), blobs)
             images.append(_image(remote, reference, found, manifest, blobs))
     return Index(descriptor, data, tuple(images))

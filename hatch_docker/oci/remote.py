@@ -15,11 +15,13 @@ from typing import Any, Protocol
 from hatch_docker import urls
 from hatch_docker.answers import Refused, Response, explain
 from hatch_docker.oci.auth import Credential, authorize, credential_for
+from hatch_docker.oci.model import INDEX_TYPES, MANIFEST_TYPES
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
 from hatch_docker.retry import Retryable
 from hatch_docker.transport import SMALL, Client
 
 INSECURE = "HATCH_DOCKER_INSECURE_REGISTRIES"
+ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))  # what is asked for where a manifest or an index may be
 _HUB_API = "registry-1.docker.io"
 
 

@@ -17,13 +17,12 @@ from typing import BinaryIO
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.layer import Entry, layer_entries
 from hatch_docker.oci.model import Layer
-from hatch_docker.oci.tar import CHUNK
+from hatch_docker.oci.tar import CHUNK, DEPTH_LIMIT
 
 KEPT_LIMIT = 32 << 20     # bytes of files that `listing` brings along
 TREE_LIMIT = 200 << 20    # bytes of memory that a merged tree may take: some 300 000 entries
 ENTRY_COST = 560          # bytes of memory of an entry, beside its names
 STEP_LIMIT = 8_000_000    # names that are looked up while layers are merged; an entry takes as many as it is deep
-DEPTH_LIMIT = 256
 LINKS_LIMIT = 40          # symlinks in one path, as in Linux
 
 

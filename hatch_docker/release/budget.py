@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hatch_docker.answers import Refused
-from hatch_docker.engines import Built
+from hatch_docker.engines import OURS, Built
 from hatch_docker.errors import BuildError, TransientError
 from hatch_docker.oci.model import Image
 from hatch_docker.plan import BudgetPlan, Plan
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from hatch_docker.oci.model import Platform
 
 SHOWN = 8  # rows of a message
-OURS = "hatch-docker "
 
 
 def check_budget(plan: Plan, built: Sequence[Built], ctx: Context) -> None:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from hatch_docker import __version__
+from hatch_docker.oci.mutate import rfc3339
 from hatch_docker.release.bill import Bill, Component
 from hatch_docker.release.licences import Licence
-from hatch_docker.release.names import timestamp
 
 UNKNOWN = "NOASSERTION"  # SPDX's word for what nobody states
 
@@ -26,7 +26,7 @@ def cyclonedx(bill: Bill) -> dict[str, Any]:
         "serialNumber": f"urn:uuid:{document_id(bill)}",
         "version": 1,
         "metadata": {
-            "timestamp": timestamp(bill.created),
+            "timestamp": rfc3339(bill.created),
             "lifecycles": [{"phase": "build"}],
             "tools": {"components": [{"type": "application", "name": "hatch-docker", "version": __version__}]},
             "authors": [{"name": bill.root.supplier or "hatch-docker"}],

@@ -138,11 +138,6 @@ def index_annotations(images: Sequence[Image]) -> dict[str, str]:
     return alike | ({PREFIX + "created": max(times)} if times else {})
 
 
-def timestamp(seconds: int) -> str:
-    """Seconds since the epoch as RFC 3339 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def merged(metadata: Mapping[str, str], user: Mapping[str, str]) -> dict[str, str]:
     """The metadata's values with the user's over them, by key; an empty value of the user removes a key."""
     values = {**metadata, **user}

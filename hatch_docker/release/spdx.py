@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hatch_docker import __version__
+from hatch_docker.oci.mutate import rfc3339
 from hatch_docker.release.bill import Bill, Component
 from hatch_docker.release.cyclonedx import UNKNOWN, document_id, everything
-from hatch_docker.release.names import timestamp
 
 _PURPOSES = {"container": "CONTAINER", "application": "APPLICATION", "operating-system": "OPERATING-SYSTEM"}
 _CHECKSUMS = {"SHA-1": "SHA1", "SHA-256": "SHA256", "SHA-384": "SHA384", "SHA-512": "SHA512", "MD5": "MD5"}
@@ -32,7 +32,7 @@ def spdx_document(bill: Bill) -> dict[str, Any]:
         "name": name,
         "documentNamespace": f"https://spdx.org/spdxdocs/{_plain(name)}-{document_id(bill)}",
         "creationInfo": {
-            "created": timestamp(bill.created),
+            "created": rfc3339(bill.created),
             "creators": [f"Organization: {bill.root.supplier or 'hatch-docker'}", f"Tool: hatch-docker-{__version__}"],
             "comment": "build: " + ("complete" if bill.complete else "the base's own packages are not known"),
         },

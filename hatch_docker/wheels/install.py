@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases import Interpreter
 from hatch_docker.errors import WheelError
+from hatch_docker.plan import VENV
 from hatch_docker.wheels.slim import NONE, Rules
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class VenvTarget:
     """A virtual environment in an image (PEP 405): the base's interpreter, and where it is, without "/"."""
 
     interpreter: Interpreter
-    root: str = "opt/venv"
+    root: str = VENV
 
     @property
     def site_packages(self) -> str:
