@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.context import Context
 from hatch_docker.engines import WheelNote
-from hatch_docker.errors import ConfigError, DaemonError, ImageError
+from hatch_docker.errors import ConfigError, ImageError
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.outputs import ARCHIVE, scratch
@@ -123,12 +123,9 @@ def opened(name: str, ctx: Context) -> Iterator[Existing]:
 def _saved(kind: str, name: str, archive: Path, ctx: Context) -> Existing:
     """The image of a daemon, which gives it away as an archive only."""
     from hatch_docker.oci.archive import read_archive
-    from hatch_docker.oci.daemon import find_daemons, save
+    from hatch_docker.oci.daemon import find_daemon, save
 
-    daemons = find_daemons(ctx.environ, kind)
-    if not daemons:
-        raise DaemonError(f"no {kind.capitalize()} answers: start it, or say where it is (DOCKER_HOST, CONTAINER_HOST)")
-    save(daemons[0], name, archive)
+    save(find_daemon(ctx.environ, kind), name, archive)
     reference = parse_reference(name) if not name.startswith("sha256:") else None
     tags = (reference.tag,) if reference and reference.tag else ()
     return Existing(read_archive(archive), _bare(reference.familiar) if reference else "", tags)

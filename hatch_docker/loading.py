@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.context import Context
-from hatch_docker.errors import ConfigError, DaemonError
+from hatch_docker.errors import ConfigError
 from hatch_docker.oci.archive import archive_names, read_archive
-from hatch_docker.oci.daemon import Loaded, find_daemons, load
-from hatch_docker.oci.docker_api import Daemon
+from hatch_docker.oci.daemon import Loaded, find_daemon, load
 from hatch_docker.oci.model import Platform, images_of
 from hatch_docker.outputs import replacing
 from hatch_docker.publish import receipt_of
@@ -30,7 +29,7 @@ def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform,
     platforms = [image.platform for image in images_of(item)]
     if host not in platforms:
         ctx.progress.warn(f"{archive.name} is for {', '.join(map(str, platforms))}, and this machine is {host}")
-    daemon = _daemon(kind, ctx)
+    daemon = find_daemon(ctx.environ, kind)
     with ctx.progress.task(f"loading the image into {daemon}", part=True):
         loaded = load(daemon, item, names, archive, host=host, log=ctx.progress.detail)
     if path is not None:
@@ -38,11 +37,3 @@ def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform,
         with replacing(path) as stream:
             stream.write(replace(receipt, references=(*pushed, *loaded.references)).to_json())
     return loaded
-
-
-def _daemon(kind: str, ctx: Context) -> Daemon:
-    found = find_daemons(ctx.environ, kind)
-    if not found:
-        who = kind.capitalize() or "Docker or Podman"
-        raise DaemonError(f"no {who} answers: start it, or say where it is (DOCKER_HOST)")
-    return found[0]

@@ -36,8 +36,7 @@ class Loaded:
 
 
 def find_daemons(environ: Mapping[str, str], kind: str = "") -> tuple[Daemon, ...]:
-    """The daemons, or those of a `kind`, that accept a connection: Docker where its own program would look, Podman's
-    socket.
+    """The daemons that accept a connection, or those of a `kind`, Docker's before Podman's.
 
     Looks at DOCKER_HOST, the current Docker context, CONTAINER_HOST and the usual sockets; Podman's program
     counts where no socket answers. Takes a millisecond where nothing is there.
@@ -53,6 +52,15 @@ def find_daemons(environ: Mapping[str, str], kind: str = "") -> tuple[Daemon, ..
     if not found and shutil.which("podman", path=environ.get("PATH", "")):
         found.append(Daemon("podman", ""))
     return tuple(found)
+
+
+def find_daemon(environ: Mapping[str, str], kind: str = "") -> Daemon:
+    """The first of `find_daemons`; raises DaemonError where none answers."""
+    found = find_daemons(environ, kind)
+    if not found:
+        who = kind.capitalize() or "Docker or Podman"
+        raise DaemonError(f"no {who} answers: start it, or say where it is (DOCKER_HOST, CONTAINER_HOST)")
+    return found[0]
 
 
 def docker_directory(environ: Mapping[str, str]) -> Path:
