@@ -54,7 +54,7 @@ def base_entries(
     """
 
     def keep(package: str, entry: Entry) -> bool:
-        if package == "libc-bin" and not (_LIBC_BIN.fullmatch(entry.path)):
+        if package == "libc-bin" and not _LIBC_BIN.fullmatch(entry.path):
             return False
         return wanted_at_run_time(entry.path) and not (slim and _NOT_SLIM.fullmatch(entry.path))
 

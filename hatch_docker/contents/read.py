@@ -21,6 +21,7 @@ from hatch_docker.contents import (
     Contents,
     File,
     LayerContents,
+    Need,
     Package,
     Part,
 )
@@ -172,8 +173,8 @@ class _Owners:
 
 def _interpreter(finds: Mapping[str, Any], shown: Mapping[str, Member], python: str) -> list[Found]:
     """A Python that no package of the system brought, as in Docker's official images."""
-    names = [name for find in finds.values() if find["kind"] == "system" for name in
-             (package["name"] for package in find["packages"])]  # fmt: skip
+    systems = [find for find in finds.values() if find["kind"] == "system"]
+    names = [package["name"] for find in systems for package in find["packages"]]
     if not python or any(_DEBIAN.fullmatch(name) or name == "python3" for name in names):
         return []
     short = ".".join(python.split(".")[:2])
@@ -201,8 +202,7 @@ def _owners(
     for number, one in enumerate(found):
         if one.type == "python":
             directory = one.place.rpartition("/")[0]
-            paths.update({path: number for path in (one.place, f"{directory}/RECORD", f"{directory}/INSTALLER")
-                          if path.startswith(directory)})  # fmt: skip
+            paths |= dict.fromkeys((one.place, f"{directory}/RECORD", f"{directory}/INSTALLER"), number)
         elif one.type == "interpreter":
             match = _INTERPRETER.fullmatch(one.place)
             assert match is not None
@@ -250,7 +250,7 @@ def _kind_of(package: Found) -> str:
 
 
 def _packages(
-    found: Sequence[Found], files: Iterable[File], needs: Sequence[tuple[Any, ...]], kinds: Sequence[str]
+    found: Sequence[Found], files: Iterable[File], needs: Sequence[tuple[Need, ...]], kinds: Sequence[str]
 ) -> tuple[Package, ...]:
     sizes = [0] * len(found)
     counts = [0] * len(found)

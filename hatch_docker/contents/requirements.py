@@ -33,8 +33,7 @@ def needs_of(found: Sequence[Found], python: str, platform: Platform) -> list[tu
     for number, package in enumerate(found):
         if package.type not in ("python", "interpreter"):
             for group in package.asks:
-                target = next((names[kind, name] for name in group for kind in (package.type,)
-                               if (kind, name) in names), number)  # fmt: skip
+                target = next((names[package.type, name] for name in group if (package.type, name) in names), number)
                 if target != number:
                     made[number].setdefault((target, ""), Need(target, ""))
     environment = _environment(python, platform)
@@ -70,8 +69,7 @@ def _python(
     Which extras the image's maker asked the project for, no file says: those whose requirements are here, and that
     nobody else asks for.
     """
-    chosen = {number: package for (kind, _), number in names.items()
-              if kind == "python" and (package := found[number])}  # fmt: skip
+    chosen = {number: found[number] for (kind, _), number in names.items() if kind == "python"}
     extras: dict[int, set[str]] = {number: set() for number in chosen}
     _spread(chosen, names, environment, extras)
     reached = {need.package for _, need in _edges(chosen, names, environment, extras)}

@@ -13,13 +13,11 @@ from hatch_docker.contents.read import read_contents
 from hatch_docker.errors import ConfigError
 from hatch_docker.existing import Existing, opened
 from hatch_docker.oci.archive import child_for
-from hatch_docker.oci.model import Image, Index, Platform
+from hatch_docker.oci.model import Image, Index, Platform, host_platform
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.engines import LeftOut
-
-_TITLE = "title"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +38,9 @@ def open_subject(name: str, platform: str, ctx: Context) -> Iterator[tuple[Exist
 
     An archive may be named by the directory that it is alone in. Raises ConfigError where it has no such platform.
     """
-    from hatch_docker.oci.model import host_platform
-    from hatch_docker.publish import given_archive
+    from hatch_docker.publish import DIST, given_archive
 
-    if Path(name) == Path("dist") or Path(name).is_dir():
+    if Path(name) == DIST or Path(name).is_dir():
         name = _directory(Path(name)) or str(given_archive(Path(name)))
     with opened(name, ctx) as existing:
         if not platform:
@@ -66,7 +63,7 @@ def _directory(path: Path) -> str:
 def read_subject(name: str, existing: Existing, image: Image, *, hashed: bool = False) -> Subject:
     """What is in an image that `open_subject` opened."""
     tag = f":{existing.tags[0]}" if existing.tags else ""
-    title = f"{existing.image}{tag}" if existing.image else existing.label(_TITLE) or name
+    title = f"{existing.image}{tag}" if existing.image else existing.label("title") or name
     platforms = tuple((one.platform, one.digest, one.size) for one in existing.images)
     contents = read_contents(image, hashed=hashed)
     return Subject(title, existing.item.digest, platforms, contents, existing.left_out(image))

@@ -10,15 +10,16 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from packaging.version import Version
+
 from hatch_docker import __version__, urls
 from hatch_docker.doctor import Finding, Look, Said
 from hatch_docker.errors import ConfigError, ProgramError, SandboxError, WheelError
 from hatch_docker.process import run
 from hatch_docker.wheels.sandbox import why_not
-from hatch_docker.wheels.uv import find_uv
+from hatch_docker.wheels.uv import OLDEST, find_uv
 
 PATIENCE = 10.0  # seconds for a program to say its version
-OLDEST_UV = (0, 8, 6)  # pip compile --format pylock.toml
 COSIGNS = (2, 3)
 
 
@@ -59,9 +60,9 @@ def uv(look: Look) -> Said:
     """uv, which resolves where no lock does."""
     path = find_uv(look.ctx.environ)
     said = _version([path, "--version"], look)
-    found = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
-    if found and tuple(map(int, found.groups())) < OLDEST_UV:
-        raise WheelError(f"{said} at {path} is too old: 0.8.6 or newer is needed; install hatch-docker[uv]")
+    found = re.search(r"\d+\.\d+\.\d+", said)
+    if found and Version(found[0]) < Version(OLDEST):
+        raise WheelError(f"{said} at {path} is too old: {OLDEST} or newer is needed; install hatch-docker[uv]")
     yield f"{said}, {path}"
 
 

@@ -87,8 +87,8 @@ def _address(parts: SplitResult, environ: Mapping[str, str], *, direct: bool) ->
     if parts.scheme not in ("tcp", "http", "https"):
         return None
     port = parts.port or DOCKER_PORT
-    shown = f"[{host}]" if ":" in host else host
-    return (host, port) if direct or proxy_for(f"http://{shown}:{port}", environ) is None else None
+    name = f"[{host}]" if ":" in host else host
+    return (host, port) if direct or proxy_for(f"http://{name}:{port}", environ) is None else None
 
 
 def _ssh_address(parts: SplitResult, environ: Mapping[str, str]) -> tuple[str, int] | None:

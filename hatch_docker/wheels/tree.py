@@ -94,7 +94,6 @@ def _listed(place: Path) -> list[str] | None:
     except ProgramError:
         return None
 
-
     @functools.cache
     def left(directory: Path) -> bool:
         return directory != place and (left(directory.parent) or _left(directory))

@@ -24,6 +24,7 @@ from hatch_docker.wheels.index import Indexes
 
 # uv knows these; a newer C library takes the newest below it, and no wheel asks for a newer one today.
 _GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
+OLDEST = "0.8.6"  # pip compile --format pylock.toml
 _NAME = r"([A-Za-z0-9](?:[\w-]|\.(?=\w))*)"
 _LACKING = (
     re.compile(rf"Wheels are required for `{_NAME}"),
@@ -115,7 +116,7 @@ def compile_lock(
     try:
         return tomllib.loads(output)
     except tomllib.TOMLDecodeError as error:
-        raise WheelError(f"{program} gave no pylock.toml ({error}); uv 0.8.6 or newer is needed") from error
+        raise WheelError(f"{program} gave no pylock.toml ({error}); uv {OLDEST} or newer is needed") from error
 
 
 def _check_lines(lines: Sequence[str]) -> None:
@@ -146,7 +147,7 @@ def _explain(output: str, target: Target) -> HatchDockerError:
     lines = [re.sub(r"^(?:error|cause)\b:?|^\W+", "", line.strip()).strip() for line in output.splitlines()]
     text = " ".join(line for line in lines if line)
     if "unexpected argument" in text or "invalid value" in text:
-        return WheelError(f"this uv does not suit hatch-docker (0.8.6 or newer is needed): {text}")
+        return WheelError(f"this uv does not suit hatch-docker ({OLDEST} or newer is needed): {text}")
     if re.search(r"401 Unauthorized|403 Forbidden", text):
         return RegistryError(
             f"the package index refuses uv: {text}; put the user and password into UV_INDEX_<NAME>_USERNAME and "
