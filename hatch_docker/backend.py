@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.builder import DockerBuilder
-from hatch_docker.doors import open_plan
+from hatch_docker.doors import provisional_plan
 from hatch_docker.errors import BuildError, ConfigError, SandboxError
 from hatch_docker.oci.model import host_platform
 from hatch_docker.process import ProcessFailed, run
@@ -215,7 +215,7 @@ def _open_stage(
 
     table = _static(config)
     first = {"name": root.name, "version": "0", **table}
-    plan, ctx = open_plan(_view(root, config, system, first), environ, provisional=True, pinned=pins is None)
+    plan, ctx = provisional_plan(_view(root, config, system, first), environ, pinned=pins is None)
     ctx = ctx if pins is None else replace(ctx, pins=pins)
     base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
     tree, packed = _read(root, table, system, ctx)

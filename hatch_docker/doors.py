@@ -68,21 +68,19 @@ def hatchling_errors() -> Iterator[None]:
         raise ConfigError(f"pyproject.toml: {' '.join(text.split())}") from error
 
 
-def open_plan(
-    builder: BuilderInterface[Any, Any], environ: Mapping[str, str], *, root: Path | None = None, given: bool = False,
-    pinned: bool = True, push: bool = False, provisional: bool = False,
+def provisional_plan(
+    builder: BuilderInterface[Any, Any], environ: Mapping[str, str], *, pinned: bool = True
 ) -> tuple[Plan, Context]:
-    """The plan of a project's image, that of the table itself where there are several; see `open_plans`.
+    """A plan that is good for its base and builder stage alone: what the project needs and runs is not known yet.
 
-    A `provisional` plan is good for its base and builder stage alone: what the project needs and runs is not known
-    yet.
+    It is that of the table itself, where there are several images; see `open_plans`.
     """
     from hatch_docker.config import load_config
 
-    config = load_config(_table(builder), environ, (root or Path(builder.root)) / "pyproject.toml")
-    if provisional:
-        config = replace(config, entrypoint=(), extras=(), dependency_groups=(), lock="none")
-    opening = _Opening(root or Path(builder.root), given, push, tell=not provisional)
+    root = Path(builder.root)
+    config = load_config(_table(builder), environ, root / "pyproject.toml")
+    config = replace(config, entrypoint=(), extras=(), dependency_groups=(), lock="none")
+    opening = _Opening(root, given=False, push=False, tell=False)
     plans, ctx = _open({"": config}, builder, environ, opening, pinned=pinned)
     return plans[0], ctx
 

@@ -18,7 +18,7 @@ import pytest
 from hatch_docker import build_hook
 from hatch_docker.bases import Base, Interpreter
 from hatch_docker.build_hook import passing, project_root, why_not
-from hatch_docker.doors import open_plan
+from hatch_docker.doors import open_plans
 from hatch_docker.engines import Built, WheelNote
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.model import Platform
@@ -147,7 +147,7 @@ def test_the_hook_is_no_part_of_how_the_wheel_is_made(
     with (root / "pyproject.toml").open("a") as stream:
         stream.write(HOOK)
     builder = DockerBuilder(str(root))
-    plan, _ = open_plan(builder, os.environ)
+    (plan,), _ = open_plans(builder, os.environ)
     assert not plan.build.isolated
     out = tmp_path / "out"
     assert open_source(builder, out).wheel().name == "hello-1.0.0-py3-none-any.whl"
@@ -161,7 +161,7 @@ def test_a_given_wheel_is_not_made_again_in_the_builder(tmp_path: Path, monkeypa
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     options = '[tool.hatch-docker.build]\nisolated = "always"\npackages = ["libpq-dev"]'
     builder = DockerBuilder(str(write_project("c-extension", tmp_path / "p", options=options)))
-    plan, _ = open_plan(builder, os.environ, given=True)
+    (plan,), _ = open_plans(builder, os.environ, given=True)
     assert not plan.build.isolated
     assert plan.build.packages == ("libpq-dev",)  # for dependencies that are built
     source = given_source(tmp_path, tmp_path / "x.whl")

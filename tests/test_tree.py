@@ -108,12 +108,6 @@ def test_any_user_can_extract_and_remove(tmp_path: Path) -> None:
     assert listing([BASE])["sbin/su"].mode == 0o4755
 
 
-def test_keep_chooses_and_brings_parents(tmp_path: Path) -> None:
-    """Only what `keep` names, hard links too, and the directories above."""
-    extract([BASE], tmp_path, keep=lambda path: path in ("etc/passwd-", "bin"))
-    assert disk(tmp_path) == {"etc": "/", "etc/passwd-": "root", "bin": "-> usr/bin"}
-
-
 def test_devices_are_listed_and_not_made(tmp_path: Path) -> None:
     """As any user: no mknod."""
     upper = raw_layer(("dev/null", tarfile.CHRTYPE, ""), ("run/pipe", tarfile.FIFOTYPE, ""))

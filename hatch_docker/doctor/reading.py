@@ -29,14 +29,14 @@ def read(root: Path, environ: Mapping[str, str]) -> Reading | None:
     if not any((root / name).is_file() for name in ("pyproject.toml", "setup.py")):
         return None
     from hatch_docker.backend import open_static
-    from hatch_docker.doors import hatchling_errors, open_plan, open_plans
+    from hatch_docker.doors import hatchling_errors, open_plans, provisional_plan
 
     with hatchling_errors():
         builder, whole = open_static(root)
         if whole:
             plans, ctx = open_plans(builder, environ, every=True)
         else:
-            plan, ctx = open_plan(builder, environ, provisional=True)
+            plan, ctx = provisional_plan(builder, environ)
             plans = (plan,)
     for plan in plans:
         _check_files(plan, root)

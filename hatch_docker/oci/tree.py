@@ -221,23 +221,19 @@ def survey(layers: Sequence[Layer], look: Look | None = None) -> tuple[list[Memb
     return members, sizes
 
 
-def extract(layers: Sequence[Layer], root: Path, *, keep: Callable[[str], bool] | None = None) -> None:
+def extract(layers: Sequence[Layer], root: Path) -> None:
     """Write the merged tree of some layers into the empty directory `root`, as any user.
 
-    `keep` chooses by real path; parent directories always come along. Owners and devices are left out, and
-    so are the set-user-ID and set-group-ID bits; directories can be written and files read by their owner.
-    Raises ImageError, and OSError where the disk refuses.
+    Owners and devices are left out, and so are the set-user-ID and set-group-ID bits; directories can be written
+    and files read by their owner. Raises ImageError, and OSError where the disk refuses.
     """
-    chosen: dict[str, _Node] = {}
-    directories: dict[str, Entry] = {}
-    for node in _merge(layers, None).nodes():
+    nodes = {node.entry.path: node for node in _merge(layers, None).nodes()}
+    for path, node in nodes.items():
         if node.is_directory:
-            directories[node.entry.path] = node.entry
-        if keep is None or keep(node.entry.path):
-            chosen[node.entry.path] = node
-    _make_directories(root, chosen, directories)
+            (root / path).mkdir()
+            (root / path).chmod(node.entry.mode & 0o1777 | stat.S_IRWXU)
     files: dict[tuple[int, int], list[str]] = {}
-    for path, node in chosen.items():
+    for path, node in nodes.items():
         if node.entry.kind == "file":
             files.setdefault(node.source, []).append(path)
     for number, layer in enumerate(layers):
@@ -246,22 +242,9 @@ def extract(layers: Sequence[Layer], root: Path, *, keep: Callable[[str], bool] 
                 paths = files.get((number, ordinal))
                 if paths and stream is not None:
                     _write_file(root, paths, entry, stream)
-    for path, node in chosen.items():
+    for path, node in nodes.items():
         if node.entry.kind == "symlink":
             (root / path).symlink_to(node.entry.target)
-
-
-def _make_directories(root: Path, chosen: dict[str, _Node], directories: dict[str, Entry]) -> None:
-    needed: set[str] = set()
-    for path, node in chosen.items():
-        parent = path if node.is_directory else path.rpartition("/")[0]
-        while parent and parent not in needed:
-            needed.add(parent)
-            parent = parent.rpartition("/")[0]
-    for path, entry in directories.items():
-        if path in needed:
-            (root / path).mkdir()
-            (root / path).chmod(entry.mode & 0o1777 | stat.S_IRWXU)
 
 
 def _write_file(root: Path, paths: list[str], entry: Entry, stream: BinaryIO) -> None:
