@@ -31,16 +31,15 @@ def redact(text: str, secrets: Sequence[str]) -> str:
 
 
 def _spellings(secret: str) -> Iterator[str]:
-    """A secret as it is, line by line, inside of Python's and JSON's quotes, in a URL, and in base64."""
+    """A secret in all ways that a layer is searched for, line by line, and in base64 with its two ends."""
     if not secret:
         return
     import base64
-    import json
-    from urllib.parse import quote
 
-    yield secret
+    from hatch_docker.leaks import spellings
+
+    yield from (needle.decode(errors="replace") for needle in spellings(secret))
     yield from (line.strip() for line in secret.splitlines() if len(line.strip()) >= SHORTEST_LINE)
-    yield from (repr(secret)[1:-1], json.dumps(secret)[1:-1], quote(secret, safe=""), quote(secret))
     yield base64.b64encode(secret.encode(errors="surrogateescape")).decode()
 
 

@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": set(),
     "shape": set(),
     "urls": {"errors"},
-    "process": {"ending", "errors"},
+    "process": {"ending", "errors", "leaks"},
     "faults": {"errors"},
     "outputs": {"errors", "faults"},
     "store": {"errors", "faults", "outputs", "seal"},

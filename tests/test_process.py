@@ -27,6 +27,14 @@ def test_a_secret_is_hidden_however_it_is_written(said: str) -> None:
     assert not any(word in hidden for word in ("first", "second", "100", base64.b64encode(SECRET.encode()).decode()))
 
 
+@pytest.mark.parametrize(("secret", "said"), [
+    ("pass word", "pass+word"), ('"pässword', '\\"pässword'), ("pass\udcffword", "pass\ufffdword"),
+])  # fmt: skip
+def test_a_secret_is_hidden_in_a_form_in_json_and_where_it_is_no_text(secret: str, said: str) -> None:
+    """As browsers send it, in JSON that keeps letters, and of bytes that are no UTF-8."""
+    assert redact(f"a {said} b", [secret]) == "a *** b"
+
+
 def test_a_line_gives_a_terminal_no_orders() -> None:
     told: list[str] = []
     Progress(told.append, 1).warn("a \x1b[2J\x9b1m\r b\tü\udcff")
