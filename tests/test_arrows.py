@@ -56,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "oci": {"oci", "answers", "errors", "outputs", "process", "progress", "retry", "transport", "urls"},
     "layers": {"context", "errors", "leaks", "oci", "progress", "store"},
     "bases": {"bases", "elf", "wheels.compile", "layers", "oci", "plan", *HANDS},
-    "wheels": {"wheels", "bases", "layers", "oci", "plan", "shape", *HANDS},
+    "wheels": {"wheels", "bases", "elf", "layers", "oci", "plan", "shape", *HANDS},
     # the story
     "engines": {"engines", "bases", "wheels", "layers", "oci", "plan", "project", "release.names", *HANDS},
     "native": {"native", "bases", "elf", "engines", "oci", "plan", "release.names", *HANDS},

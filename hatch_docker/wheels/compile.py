@@ -15,13 +15,13 @@ import io
 import os
 import shutil
 import stat
-import struct
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from hatch_docker.bases import Interpreter
+from hatch_docker.elf import read_elf
 from hatch_docker.errors import BaseImageError, ProgramError
 from hatch_docker.oci.model import Opener
 from hatch_docker.outputs import scratch
@@ -257,19 +257,22 @@ def python_command(tree: Path, interpreter: Interpreter) -> list[str]:
     Raises BaseImageError where the interpreter is no ELF program for this machine.
     """
     program = inside(tree, interpreter.path)
-    name = _program_interpreter(program)
-    if name is None:  # static
-        return [str(program)]
     try:
-        loader = inside(tree, name)
+        with program.open("rb") as stream:
+            elf = read_elf(stream)
+        if elf is None or elf.bits != 64:
+            raise BaseImageError(_NOT_RUNNABLE.format(path=program, why="no 64-bit ELF program"))
+        loader = inside(tree, elf.interpreter)
     except OSError as error:
         raise BaseImageError(_NOT_RUNNABLE.format(path=program, why=error.strerror)) from error
+    if not elf.interpreter:  # static
+        return [str(program)]
     multiarch = [path for path in (tree / "usr/lib").glob("*-linux-*") if path.is_dir()]
     places = ["usr/local/lib", "lib", "usr/lib", "lib64", "usr/lib64"]
     libraries = [*(inside(tree, place) for place in places), *sorted(multiarch)]
     search = ":".join(dict.fromkeys(str(path) for path in libraries if path.is_dir()))
     # The host's ld.so.cache would bring the host's libraries in; musl has no cache, and no such option.
-    options = [] if "musl" in name else ["--inhibit-cache"]
+    options = [] if "musl" in elf.interpreter else ["--inhibit-cache"]
     return [str(loader), *options, "--library-path", search, str(program)]
 
 
@@ -293,25 +296,3 @@ def inside(root: Path, path: str) -> Path:
             else:
                 place.append(part)
     return root.joinpath(*place)
-
-
-def _program_interpreter(program: Path) -> str | None:
-    """The loader that a 64-bit little-endian ELF program asks for (PT_INTERP); None for a static one."""
-    try:
-        with program.open("rb") as stream:
-            header = stream.read(64)
-            if header[:6] != b"\x7fELF\x02\x01":
-                raise BaseImageError(_NOT_RUNNABLE.format(path=program, why="no 64-bit ELF program"))
-            (offset,) = struct.unpack_from("<Q", header, 32)
-            size, count = struct.unpack_from("<HH", header, 54)
-            for number in range(count):
-                stream.seek(offset + number * size)
-                kind, _, start, _, _, length = struct.unpack("<IIQQQQ", stream.read(40))
-                if kind == 3:
-                    stream.seek(start)
-                    return stream.read(min(length, 4096)).partition(b"\0")[0].decode()
-    except (struct.error, ValueError) as error:
-        raise BaseImageError(_NOT_RUNNABLE.format(path=program, why="a damaged ELF program")) from error
-    except OSError as error:
-        raise BaseImageError(_NOT_RUNNABLE.format(path=program, why=error.strerror)) from error
-    return None
