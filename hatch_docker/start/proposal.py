@@ -19,6 +19,7 @@ from hatch_docker.release.names import normalised
 from hatch_docker.start.apps import PORT, App, choose_server, command, find_apps, find_programs
 from hatch_docker.start.layout import DATA, importable, tops, wheel_files, wheel_table
 from hatch_docker.start.requirements import Listed, has_script, needed, read_listed, redacted
+from hatch_docker.start.written import inserted, shown
 from hatch_docker.workspace import workspace_members
 
 PYPROJECT, HATCH = "pyproject.toml", "hatch.toml"
@@ -53,13 +54,13 @@ class Proposal:
     def add(self, name: str, table: str, values: Mapping[str, Any]) -> None:
         """Put a table at the end of a file, or into the inline table above it, where there is one."""
         text = self.after[name]
-        lines = [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+        lines = [f"[{table}]", *(f"{key} = {shown(value)}" for key, value in values.items())]
         gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
         self.after[name] = f"{text}{gap}" + "\n".join(lines) + "\n"
         try:
             self.config(name)
         except ConfigError:
-            self.after[name] = _inserted(text, table.split("."), values)
+            self.after[name] = inserted(text, table.split("."), values)
 
     def extend(self, name: str, table: str, values: Mapping[str, Any]) -> bool:
         """Put keys into a table that has a header of its own; whether there is one."""
@@ -69,7 +70,7 @@ class Proposal:
         for key in table.split("."):
             place = place[key]
         place.update(values)
-        lines = "".join(f"{key} = {_toml(value)}\n" for key, value in values.items())
+        lines = "".join(f"{key} = {shown(value)}\n" for key, value in values.items())
         header = rf"^\[{re.escape(table)}\][ \t]*(?:#[^\n]*)?\n"
         for found in (*re.finditer(rf"{header}(?:[^\[\n][^\n]*\n)*", text, re.MULTILINE),
                       *re.finditer(header, text, re.MULTILINE)):
@@ -252,7 +253,7 @@ def _complete_table(proposal: Proposal, modules: Mapping[str, Path]) -> None:
     if not found:
         proposal.notes.append(NO_PROGRAM)
     elif not proposal.extend(PYPROJECT, "tool.hatch-docker", found):
-        lines = "; ".join(f"{key} = {_toml(value)}" for key, value in found.items())
+        lines = "; ".join(f"{key} = {shown(value)}" for key, value in found.items())
         proposal.notes.append(f"[tool.hatch-docker] does not say what runs; add to it: {lines}")
 
 
@@ -331,28 +332,3 @@ def _add_server(proposal: Proposal, server: str, app: App) -> None:
     for lock, renewed in LOCKS.items():
         if (proposal.root / lock).is_file():
             proposal.notes.append(f"{lock} does not know {server} yet: `{renewed}`")
-
-
-def _inserted(text: str, path: Sequence[str], values: Mapping[str, Any]) -> str:
-    import tomlkit
-
-    document = tomlkit.parse(text)
-    place: Any = document
-    for key in path[:-1]:
-        if key not in place:
-            place[key] = {}
-        place = place[key]
-    place[path[-1]] = dict(values)
-    return tomlkit.dumps(document)
-
-
-def _toml(value: Any) -> str:
-    import tomlkit
-
-    if isinstance(value, list) and sum(len(str(item)) + 4 for item in value) > 100:
-        return "[\n" + "".join(f"    {_toml(item)},\n" for item in value) + "]"
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
-    if isinstance(value, list):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return str(tomlkit.item(value).as_string())
