@@ -615,10 +615,18 @@ def variables(item: tuple[str, str], _directory: Path) -> None:
     load_config({}, dict([item]), None)
 
 
-@parses(of_bytes(
-    b'{"vertexes":[{"digest":"sha256:1","name":"[wheel 1/2] RUN x","started":"2024-01-01T00:00:00Z",'
-    b'"completed":"2024-01-01T00:00:01Z","error":"exit code: 1"}]}\n'
-    b'{\n "logs": [\n {"vertex": "sha256:1", "data": "ZXJyb3I6IHg="}\n ]\n}\ntext\n'
+STEP = {"digest": "sha256:1", "name": "[wheel 1/2] RUN x", "started": "2024-01-01T00:00:00Z"}
+LOG = [
+    {"vertexes": [STEP], "logs": [{"vertex": "sha256:1", "data": "ZXJyb3I6IHg="}]},
+    {"vertexes": [{**STEP, "completed": "2024-01-01T00:00:01Z", "cached": True}]},
+    {"vertexes": [{**STEP, "completed": "2024-01-01T00:00:01Z", "error": "exit code: 1"}]},
+]  # fmt: skip
+
+
+@parses((
+    misfit([LOG]).map(lambda value: b"\n".join(json.dumps(one).encode() for one in value or ()))
+    | spoilt([b"".join(json.dumps(one, indent=1).encode() + b"\n" for one in LOG) + b"text\n"]),
+    b"\n".join(json.dumps(one).encode() for one in LOG),
 ))  # fmt: skip
 def buildkit_log(data: bytes, _directory: Path) -> None:
     log = Log(silent())

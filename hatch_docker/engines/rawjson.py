@@ -63,7 +63,7 @@ class Log:
         if line == "}" or len(self._buffer) == 1:
             try:
                 value = json.loads("\n".join(self._buffer))
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
             self._buffer.clear()
             self._take(value)
@@ -103,9 +103,9 @@ class Log:
         return "\n".join([*told, *last])
 
     def _take(self, value: dict[str, Any]) -> None:
-        for log in value.get("logs") or ():
+        for log in _objects(value, "logs"):
             self._hear(str(log.get("vertex")), str(log.get("data") or ""))
-        for vertex in value.get("vertexes") or ():
+        for vertex in _objects(value, "vertexes"):
             digest, name = str(vertex.get("digest")), str(vertex.get("name", ""))
             self._names[digest] = name
             if vertex.get("completed"):
@@ -117,7 +117,7 @@ class Log:
                 self._cached.add(digest)
             if vertex.get("error") and name.startswith(_IMPORT):
                 self._no_cache(name.removeprefix(_IMPORT), str(vertex["error"]))
-            elif vertex.get("error") and "context canceled" not in vertex["error"] and not self.failed:
+            elif vertex.get("error") and "context canceled" not in str(vertex["error"]) and not self.failed:
                 self.failed, self._culprit, self.error = name, digest, str(vertex["error"])
             elif vertex.get("started") and not vertex.get("completed") and not vertex.get("cached"):
                 self._begin(name, digest)
@@ -205,9 +205,14 @@ def _stage(name: str) -> str:
     return f"stage {step['stage']}" if step else name
 
 
+def _objects(value: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    found = value.get(key)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
 def _seconds(vertex: dict[str, Any]) -> float:
     try:
         started, completed = (datetime.fromisoformat(vertex[key]) for key in ("started", "completed"))
+        return (completed - started).total_seconds()
     except (KeyError, ValueError, TypeError):
         return 0.0
-    return (completed - started).total_seconds()
