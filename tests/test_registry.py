@@ -276,6 +276,20 @@ def test_a_401_for_ever_in_a_push(tmp_path: Path) -> None:
         assert not any(repository.manifests for repository in registry.repositories.values())
 
 
+@pytest.mark.parametrize(("method", "part"), STEPS[:-1])
+def test_a_401_for_ever_on_one_step(method: str, part: str, store: Store, tmp_path: Path) -> None:
+    """A6: whatever token comes with it, a step that is refused is asked for twice, and the way out is named."""
+    with FakeRegistry(password=PASSWORD) as registry:
+        challenge = {"www-authenticate": f'Bearer realm="{registry.origin}/token",service="fake"'}
+        registry.fault(method, part, 401, times=99, headers=challenge)
+        world = World(login(tmp_path, registry))
+        with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1") as caught:
+            journey(registry, world, store)
+        assert not isinstance(caught.value, TransientError)
+        assert registry.count(method, part) <= 4  # of two blobs at once
+        assert sum(world.sleeps) == 0
+
+
 @pytest.mark.parametrize("status", [404, 416])
 def test_lost_upload_session(status: int, registry: FakeRegistry, world: World, store: Store) -> None:
     """A7: a session that the registry forgot is replaced by a new one."""

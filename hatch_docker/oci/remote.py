@@ -83,7 +83,7 @@ class Remote:
             return response
         fresh = self._renew(reference, scopes, response, sent.get("authorization"))
         if not replay:
-            raise Retryable("its token had expired", after=0.0, tries=2, lasting=True)
+            raise Retryable(str(refuse(reference, response)), after=0.0, tries=2, lasting=True)
         return self.client.send(method, url, headers={**sent, **fresh}, limit=limit, **body)
 
     def download(self, reference: Reference, url: str, write: Callable[[bytes], object], size: int) -> None:
