@@ -18,10 +18,34 @@ from hatch_docker.progress import megabytes, share
 from hatch_docker.release.attachments import Document
 from hatch_docker.release.deliver import Delivery
 from hatch_docker.release.names import PREFIX
+from hatch_docker.shape import misfit
 
 KINDS = ("base", "system", "dependencies", "project", "files")
 CALLED = {"base": "base", "system": "system packages", "dependencies": "dependencies", "project": "your code",
           "files": "your files"}
+# What is read of the file, as `shape.misfit` reads it: it names files, and goes on to pipelines line by line.
+_LINE = r"[^\x00-\x1f\x7f]*"
+_FILE = r"[^\x00-\x1f\x7f/]*"
+_SECONDS = (int, float)
+_DOCUMENT = {"file": _FILE, "*": _LINE}
+_LAYER = {
+    "size": int, "unpacked_size": (int, lambda value: value is None), "contents": [str], "cached": bool, "*": _LINE,
+}
+_PLATFORM = {
+    "size": int, "unpacked_size": int, "layers": [_LAYER], "left_out?": [{"files": int, "size": int, "*": _LINE}],
+    "*": _LINE,
+}  # fmt: skip
+_DELIVERY = {
+    "tags": [_LINE], "sent": int, "mounted": int, "seconds": _SECONDS, "attached": int, "transient": bool, "error": str,
+    "*": _LINE,
+}  # fmt: skip
+_RECEIPT = {
+    "schema": int, "archive": _FILE, "references": [_LINE], "tags": [_LINE], "repositories": [_LINE],
+    "deliveries": [_DELIVERY], "dirty": [str], "platforms": [_PLATFORM], "base": {"*": _LINE},
+    "wheel": ({"filename": _FILE, "sha256": _LINE}, lambda value: value is None), "sbom": [_DOCUMENT],
+    "provenance": (_DOCUMENT, lambda value: value is None), "timings": {"*": _SECONDS}, "hints?": [str],
+    "part?": "[a-z0-9_-]*", "*": _LINE,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +184,8 @@ def read_receipt(path: Path) -> Receipt:
     """The receipt in a file; raises ImageError for one that another version wrote, or nobody."""
     try:
         value: dict[str, Any] = json.loads(path.read_bytes())
+        if misfit(_RECEIPT, value) is not None:
+            raise ValueError
         value["deliveries"] = [Delivery(**_tuples(delivery)) for delivery in value["deliveries"]]
         value["sbom"] = [Document(**document) for document in value["sbom"]]
         value["provenance"] = Document(**value["provenance"]) if value["provenance"] else None

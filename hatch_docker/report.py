@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from hatch_docker.errors import StoreError
-from hatch_docker.progress import megabytes
+from hatch_docker.progress import megabytes, plain
 from hatch_docker.receipt import Receipt, costs
 from hatch_docker.release.names import normalised
 
@@ -74,13 +75,14 @@ def _others(path: Path, receipt: Receipt) -> str:
     if not receipt.part or not path.is_file():
         return ""
     lines = path.read_text("utf-8").splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith(_prefix(receipt)))
+    own = {f"{_prefix(receipt)}{name.upper()}" for name in values(receipt, path.parent)}
+    return "".join(line for line in lines if line.partition("=")[0] not in own)
 
 
 def markdown(receipt: Receipt) -> str:
     """The summary of a step: what was made, where it is, what each kind of layer costs."""
     title = " ".join(filter(None, [receipt.name, receipt.version, receipt.part]))
-    lines = [f"### {title}", "", f"`{receipt.digest}`", ""]
+    lines = [f"### {_inline(title)}", "", f"`{receipt.digest}`", ""]
     for delivery in receipt.deliveries:
         if delivery.error:
             lines.append(f"- **not pushed** to `{delivery.reference}`")
@@ -96,8 +98,13 @@ def markdown(receipt: Receipt) -> str:
         if platform.left_out:
             kinds = ", ".join(f"{one.kind} {megabytes(one.size)}" for one in platform.left_out)
             lines += ["", f"left out: {kinds}"]
-    lines += ["", *(f"- {hint}" for hint in receipt.hints)] if receipt.hints else []
+    lines += ["", *(f"- {_inline(hint)}" for hint in receipt.hints)] if receipt.hints else []
     return "\n".join(lines) + "\n\n"
+
+
+def _inline(text: str) -> str:
+    """Text as Markdown shows it: names of files in strangers' wheels may be headings, links and HTML."""
+    return re.sub(r"([\\`\[\]<>|])", r"\\\1", " ".join(plain(text).split()))
 
 
 def _append(path: Path, text: str) -> None:

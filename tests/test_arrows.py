@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {"engines", "bases", "wheels", "layers", "oci", "plan", "project", "release.names", *HANDS},
     "native": {"native", "bases", "elf", "engines", "oci", "plan", "release.names", *HANDS},
     "check": {"bases", "wheels.sandbox", "oci", "plan", *HANDS},
-    "receipt": {"engines", "oci", "plan", "release", *HANDS},
+    "receipt": {"engines", "oci", "plan", "release", "shape", *HANDS},
     "report": {"receipt", "release.names", *HANDS},
     "hints": {"engines", "native.layers", "plan", "wheels.install", *HANDS},
     "afterword": {

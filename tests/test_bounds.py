@@ -266,6 +266,78 @@ def read_metadata(path: str) -> None:
         reader(name)(name, data)
 
 
+def sections(path: Path) -> None:
+    """A library of 60 000 sections, 60 000 segments and 8 MB of names."""
+    count, names = 60_000, b".debug_x" * (1 << 20)
+    segments = struct.pack("<IIQQQQQQ", 1, 4, 0, 0, 0, 64, 64, 4096) * count
+    start = 64 + len(segments)
+    header = struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, start + len(names), 0, 64, 56, count, 64, count, 1)
+    rows = bytes(64) + struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, start, len(names), 0, 0, 1, 0)
+    rows += struct.pack("<IIQQQQIIQQ", 0, 1, 0, 0, start, 1, 0, 0, 1, 0) * (count - 2)
+    path.write_bytes(b"\x7fELF\2\1\1" + bytes(9) + header + segments + names + rows)
+
+
+def read_sections(path: str) -> None:
+    from hatch_docker.wheels.strip import strip_bytes
+
+    strip_bytes(Path(path).read_bytes())
+
+
+def importing_tests(path: Path) -> None:
+    """20 000 packages with tests, each of which imports the next one's; and 20 000 whose tests nobody does."""
+    imported = [f"p/s{n}/{name}" for n in range(20_000) for name in ("m.py", "tests/t.py")]
+    path.write_text("\n".join([*imported, *(f"q{n}/tests/{n}.txt" for n in range(20_000)), "p/__init__.py", "p/m.py"]))
+
+
+def read_names(path: str) -> None:
+    from hatch_docker.wheels.slim import Rules, choose
+
+    def read(name: str) -> bytes:
+        number = name.split("/")[1][1:]
+        following = {"p/m.py": 0}.get(name, int(number) + 1 if "tests" in name else None)
+        return b"" if following is None else b"import p.s%d.tests\n" % following
+
+    choose(Path(path).read_text().split("\n"), read, Rules(("tests",)))
+
+
+def extras(path: Path) -> None:
+    """50 000 extras, each of which asks for the next one of the same distribution."""
+    path.write_text("a[e0]\n" + "\n".join(f"a[e{n + 1}]; extra == 'e{n}'" for n in range(20_000)))
+
+
+def read_extras(path: str) -> None:
+    from types import SimpleNamespace
+    from typing import Any, cast
+
+    from hatch_docker.contents.requirements import Found, needs_of
+    from hatch_docker.oci.model import Platform
+    from hatch_docker.release.bill import _needs
+    from hatch_docker.wheels import Target
+
+    lines, platform = tuple(Path(path).read_text().split("\n")), Platform("linux", "amd64")
+    needs_of([Found("python", "a", "1", "a/METADATA", lines, own=True)], "3.13.5", platform)
+    plan = cast("Any", SimpleNamespace(name="p", lock=SimpleNamespace(requirements=("a[e0]",))))
+    _needs({"a": ("x", {"requires": lines})}, plan, Target("3.13.5", platform, ("glibc", "2.36")))
+
+
+def chain(path: Path) -> None:
+    """30 000 packages of Debian, each of which needs the next one, and as many that need one another and the first."""
+    text = "Package: p{0}\nVersion: 1\nDepends: p{1}{2}\n\n"
+    path.write_text("".join(
+        text.format(n, *((n + 1, "") if n < 10_000 else (n ^ 1, ", p0"))) for n in range(20_000)
+    ))  # fmt: skip
+
+
+def read_chain(path: str) -> None:
+    from hatch_docker.contents.read import read_contents
+    from hatch_docker.contents.why import why
+    from tests.fakes.bases import file, layer_of
+    from tests.test_contents import others
+
+    contents = read_contents(others(layer_of([file("var/lib/dpkg/status", Path(path).read_text())])))
+    assert [len(one.chains) for one in why(contents, "p9999")] == [1]
+
+
 def challenge(path: Path) -> None:
     path.write_text('Bearer realm="' + "a\\" * 20_000 + " , =" * 20_000)
 
@@ -307,6 +379,10 @@ CASES: dict[str, tuple[Make, Callable[[str], None], str, float]] = {
     "a wheel with a large directory": (wheel_directory, read_wheel, "directory has more than", 2),
     "a wheel with a large RECORD": (wheel_record, read_wheel, "RECORD", 3),
     "metadata without end": (metadata, read_metadata, "", 20),
+    "an ELF file of many sections": (sections, read_sections, "", 2),
+    "tests that import tests": (importing_tests, read_names, "", 5),
+    "extras that ask for extras": (extras, read_extras, "", 10),
+    "packages that need packages": (chain, read_chain, "", 20),
     "headers without end": (challenge, read_challenge, "", 1),
 }  # fmt: skip
 

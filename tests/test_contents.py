@@ -138,6 +138,15 @@ def test_who_owns_a_file() -> None:
     assert contents.permissions.user == 7
 
 
+def test_a_record_that_csv_does_not_take() -> None:
+    """Its rows count up to the one that is none."""
+    wheel = dist("alpha", "1", {"alpha.py": 10})
+    record = f'alpha.py,,\n"{"x" * 200_000}",,\nbeta.py,,\n'
+    strange = [file(one.path, record) if one.path.endswith("RECORD") else one for one in wheel]
+    contents = read_contents(others(layer_of([*strange, file(f"{SITE}/beta.py", b"1")])))
+    assert package(contents, "alpha").size == 10 + the_file(contents, metadata("alpha", "1").path).size + len(record)
+
+
 def test_what_later_layers_take_away_still_weighs() -> None:
     """A removed file, a replaced one and an emptied directory: in the image, not in its file system."""
     lower = layer_of([file("a", bytes(1000)), file("b", bytes(2000)), file("d/x", bytes(3000)), file("kept", b"1")])

@@ -112,10 +112,13 @@ def test_no_keyring(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "provider"),
-    [("//ann@", ""), ("//ann@", "disabled"), ("//", "subprocess"), (f"//ann:{MARK}@", "subprocess")],
+    [
+        ("//ann@", ""), ("//ann@", "disabled"), ("//", "subprocess"), (f"//ann:{MARK}@", "subprocess"),
+        ("//--keyring-path=evil@", "subprocess"),
+    ],
 )
 def test_nobody_asks_without_need(url: str, provider: str, tmp_path: Path) -> None:
-    """Not without the user's word, not without a user name, and not where there is a password."""
+    """Not without the user's word, not without a user name (an option is none), and not where there is a password."""
     index = FakeIndex().add("gadget", make_wheel("gadget", "1.0"))
     with index.serving():
         keyring(tmp_path, "*) echo x;;")

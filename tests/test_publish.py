@@ -213,6 +213,20 @@ def test_a_receipt_of_another_image_is_not_believed(tmp_path: Path) -> None:
         receipt_of(path, small_image())
 
 
+@pytest.mark.parametrize("wrong", [
+    {"part": "x<<y\ndigest=evil\ny"}, {"part": "../x"}, {"name": "a\nb"}, {"version": 5}, {"archive": "../x.oci.tar"},
+    {"tags": ["a\nb"]}, {"references": "x"}, {"dirty": [1]}, {"timings": {"build": "1"}}, {"wheel": {"filename": "x"}},
+    {"sbom": [{"file": "../../x", "format": "spdx", "media_type": "", "digest": "", "subject": ""}]},
+])  # fmt: skip
+def test_a_receipt_is_no_way_into_files_and_pipelines(wrong: dict[str, object], tmp_path: Path) -> None:
+    """It may come with an archive that somebody else built: its words name files, and are outputs of a job."""
+    path = with_receipt(archive(tmp_path), small_image())
+    read_receipt(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **wrong}))
+    with pytest.raises(ImageError, match="no receipt of this version"):
+        read_receipt(path)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"platforms": 3}', "[" * 100_000])
 def test_a_receipt_of_another_version_is_told(text: str, tmp_path: Path) -> None:
     path = tmp_path / "x.image.json"

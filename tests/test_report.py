@@ -82,6 +82,25 @@ def test_the_step_summary_is_markdown(tmp_path: Path) -> None:
     assert "| linux/amd64 | unpacked | compressed | |\n|---|--:|--:|---|\n| base | 50.00 MB | 20.00 MB |" in text
 
 
+def test_names_of_strangers_are_text_in_the_summary(tmp_path: Path) -> None:
+    """Hints name files of wheels, which may be called anything."""
+    path = tmp_path / "summary"
+    hint = "lib\n# passed\n<img src=x>[a](https://evil.example)`|\x1b[2J.so is there 2 times"
+    write_report(replace(RECEIPT, hints=(hint,)), Path("/dist"), None, {"GITHUB_STEP_SUMMARY": str(path)})
+    line = r"- lib # passed \<img src=x\>\[a\](https://evil.example)\`\|\\x1b\[2J.so is there 2 times"
+    assert path.read_text().splitlines()[-2] == line
+
+
+def test_an_image_keeps_the_variables_of_one_with_a_longer_name(tmp_path: Path) -> None:
+    path = tmp_path / "image.env"
+    for part in ("web-admin", "web"):
+        write_report(replace(RECEIPT, part=part), Path("/dist"), path, {})
+    lines = path.read_text().splitlines()
+    assert {"IMAGE_WEB_NAME=app", "IMAGE_WEB_ADMIN_NAME=app"} <= {*lines}
+    write_report(replace(RECEIPT, part="web"), Path("/dist"), path, {})
+    assert sorted(path.read_text().splitlines()) == sorted(lines)
+
+
 def test_without_a_pipeline_nothing_is_written(tmp_path: Path) -> None:
     write_report(RECEIPT, tmp_path, None, {"GITHUB_OUTPUT": "", "GITHUB_STEP_SUMMARY": ""})
     assert list(tmp_path.iterdir()) == []

@@ -13,7 +13,7 @@ import pytest
 from hatch_docker.config import load_config
 from hatch_docker.context import Context
 from hatch_docker.defaults import make_plan
-from hatch_docker.errors import ConfigError, ProgramError, SignatureError
+from hatch_docker.errors import ConfigError, ImageError, ProgramError, SignatureError
 from hatch_docker.oci.model import OCI_MANIFEST, Platform, canonical_json
 from hatch_docker.oci.push import Target, push
 from hatch_docker.oci.reference import parse_reference
@@ -146,6 +146,16 @@ def test_what_is_signed_is_listed_and_not_signed_again(
     (tmp_path / "k.key").write_text("ANOTHER KEY")
     sign_item(who, IMAGE, documents(), read)
     assert len(program.calls) > calls
+
+
+@pytest.mark.parametrize("manifest", [b"{}", b'{"config": 1, "layers": []}', b'{"config": {}}'])
+def test_what_others_put_under_cosigns_tag_is_told(
+    manifest: bytes, registry: FakeRegistry, program: FakeCosign, tmp_path: Path
+) -> None:
+    (tmp_path / "k.key").write_text("KEY")
+    registry.put_manifest("app", fallback_tag(IMAGE.digest) + ".att", OCI_MANIFEST, manifest)
+    with pytest.raises(ImageError, match=rf"app:sha256-{IMAGE.digest[7:]}\.att"):
+        sign_item(signer(registry, world(tmp_path), SignPlan("k.key", False), tmp_path), IMAGE, documents(), read)
 
 
 def test_what_this_key_has_attested_is_not_attested_twice(

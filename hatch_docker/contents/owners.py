@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import posixpath
 import re
@@ -70,11 +71,16 @@ class Reading:
 def _recorded(path: str, text: str) -> Iterator[str]:
     """The paths of a RECORD, from the root: relative ones are to the directory of its .dist-info."""
     site = path.rpartition("/")[0].rpartition("/")[0]
-    quoted = '"' in text
-    for row in csv.reader(text.splitlines(), strict=False) if quoted else (line.split(",", 1) for line in _lines(text)):
+    for row in _quoted(text) if '"' in text else (line.split(",", 1) for line in _lines(text)):
         if row and 0 < len(row[0]) <= PATH_LIMIT:
             name = row[0] if row[0].startswith("/") else f"{site}/{row[0]}"
             yield (posixpath.normpath(name) if "." in name.split("/") or ".." in name.split("/") else name).lstrip("/")
+
+
+def _quoted(text: str) -> Iterator[list[str]]:
+    """The rows of a CSV file, up to one that is none: csv takes no field of more than 128 KiB."""
+    with contextlib.suppress(csv.Error):
+        yield from csv.reader(text.splitlines(), strict=False)
 
 
 def _lines(text: str) -> Iterator[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hatch_docker.contents import Need
 from hatch_docker.oci.model import Platform
-from hatch_docker.release.asked import Asked, asked
+from hatch_docker.release.asked import Lines, spread
 from hatch_docker.release.names import normalised
 from hatch_docker.wheels import MACHINES, Target
 
@@ -69,55 +69,29 @@ def _python(
     Which extras the image's maker asked the project for, no file says: those whose requirements are here, and that
     nobody else asks for.
     """
-    chosen = {number: found[number] for (kind, _), number in names.items() if kind == "python"}
+    chosen = {number: Lines(found[number].asks, environment) for (kind, _), number in names.items() if kind == "python"}
     extras: dict[int, set[str]] = {number: set() for number in chosen}
-    _spread(chosen, names, environment, extras)
-    reached = {need.package for _, need in _edges(chosen, names, environment, extras)}
-    for number, package in chosen.items():
-        if number in reached or not package.own:
+
+    def find(name: str) -> int | None:
+        return names.get(("python", name))
+
+    spread(chosen, extras, find)
+    reached: set[int | None] = {None, *(need.package for _, need in _edges(chosen, extras, find))}
+    for number, lines in chosen.items():
+        if number in reached or not found[number].own:
             continue
-        for extra in sorted(_offered(package)):
-            wanted = {target for target, one in _targets(package, names, environment, {extra}) if one.extra}
-            if wanted and wanted - reached and wanted <= set(chosen):
+        for extra in lines.by_extra:
+            if {find(one.name) for one in lines.by(extra)} - reached:
                 extras[number].add(extra)
-    _spread(chosen, names, environment, extras)
-    yield from _edges(chosen, names, environment, extras)
-
-
-def _offered(package: Found) -> set[str]:
-    """The extras that some requirement of a package is for."""
-    words = (line.partition(";")[2].replace('"', "'").split("extra ==")[1:] for line in package.asks)
-    return {normalised(word.split("'")[1]) for parts in words for word in parts if word.count("'") > 1}
-
-
-def _spread(
-    chosen: Mapping[int, Found], names: Mapping[tuple[str, str], int], environment: Mapping[str, Any],
-    extras: dict[int, set[str]],
-) -> None:
-    """Add the extras that each package is asked for with, until nothing changes."""
-    waiting = list(chosen)
-    while waiting:
-        number = waiting.pop()
-        for target, one in _targets(chosen[number], names, environment, extras[number]):
-            if not one.extras <= extras[target]:
-                extras[target] |= one.extras
-                waiting.append(target)
-
-
-def _targets(
-    package: Found, names: Mapping[tuple[str, str], int], environment: Mapping[str, Any], extras: Iterable[str]
-) -> Iterator[tuple[int, Asked]]:
-    for one in asked(package.asks, set(extras), environment):
-        target = names.get(("python", one.name))
-        if target is not None:
-            yield target, one
+    spread(chosen, extras, find)
+    yield from _edges(chosen, extras, find)
 
 
 def _edges(
-    chosen: Mapping[int, Found], names: Mapping[tuple[str, str], int], environment: Mapping[str, Any],
-    extras: Mapping[int, set[str]],
+    chosen: Mapping[int, Lines], extras: Mapping[int, set[str]], find: Callable[[str], int | None]
 ) -> Iterator[tuple[int, Need]]:
-    for number, package in chosen.items():
-        for target, one in _targets(package, names, environment, extras[number]):
-            if target != number:
+    for number, lines in chosen.items():
+        for one in lines.hold(extras[number]):
+            target = find(one.name)
+            if target is not None and target != number:
                 yield number, Need(target, " ".join(one.line.split()), one.extra)

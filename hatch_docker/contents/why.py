@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hatch_docker.contents import PROJECT, Contents, Need
 from hatch_docker.contents.document import SCHEMA, package
@@ -14,6 +14,8 @@ from hatch_docker.contents.told import SHOWN, TYPES, by_size
 from hatch_docker.errors import ConfigError
 from hatch_docker.progress import counted, megabytes
 from hatch_docker.release.names import normalised
+
+LONGEST = 1_000_000  # packages of all chains together; more are nobody's to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,14 @@ def _why(contents: Contents, number: int) -> Why:
     roots = _roots(contents)
     without = _paths(contents, roots, number)
     whole = _paths(contents, roots, -1)
-    chains = [
-        (*without[other], (other, need)) for other, need in contents.requirers(number) if other in without
-    ]
+    asking = [(other, need) for other, need in contents.requirers(number) if other in without]
+    chains: list[tuple[tuple[int, Need], ...]] = []
+    room = LONGEST
+    for other, need in sorted(asking, key=lambda one: without[one[0]].length):
+        room -= without[other].length
+        if room < 0:
+            break
+        chains.append((*_way(without, other), (other, need)))
     chains.sort(key=lambda chain: (len(chain), [contents.packages[one].name for one, _ in chain], chain[-1][1].line))
     exclusive = [one for one in whole if one not in without and one != number]
     exclusive.sort(key=lambda one: (-contents.packages[one].size, contents.packages[one].name))
@@ -66,21 +73,42 @@ def _roots(contents: Contents) -> list[int]:
     for number in range(len(packages)):
         if number not in reached:
             roots.append(number)
-            reached |= set(_paths(contents, [number], -1))
+            waiting = [number]
+            while waiting:
+                if (one := waiting.pop()) not in reached:
+                    reached.add(one)
+                    waiting += [need.package for need in packages[one].needs]
     return roots
 
 
-def _paths(contents: Contents, roots: Iterable[int], avoided: int) -> dict[int, tuple[tuple[int, Need], ...]]:
-    """The shortest chain of needs from a root to each package that can be reached without one."""
-    found: dict[int, tuple[tuple[int, Need], ...]] = {root: () for root in roots if root != avoided}
+class _Step(NamedTuple):
+    """How a package is reached first: by whom and by which need, after how many needs; a root by none."""
+
+    before: int
+    need: Need | None
+    length: int
+
+
+def _paths(contents: Contents, roots: Iterable[int], avoided: int) -> dict[int, _Step]:
+    """The last step of the shortest way from a root to each package that can be reached without one."""
+    found = {root: _Step(-1, None, 0) for root in roots if root != avoided}
     waiting = deque(found)
     while waiting:
         number = waiting.popleft()
         for need in contents.packages[number].needs:
             if need.package not in found and need.package != avoided:
-                found[need.package] = (*found[number], (number, need))
+                found[need.package] = _Step(number, need, found[number].length + 1)
                 waiting.append(need.package)
     return found
+
+
+def _way(found: Mapping[int, _Step], number: int) -> tuple[tuple[int, Need], ...]:
+    """The needs that lead from a root to a package."""
+    steps = []
+    while (step := found[number]).need is not None:
+        steps.append((step.before, step.need))
+        number = step.before
+    return tuple(reversed(steps))
 
 
 def told(contents: Contents, reasons: Sequence[Why], *, every: bool) -> Iterator[str]:

@@ -7,6 +7,7 @@ tree that is known is not built, and nothing but new trees is ever copied.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -277,7 +278,9 @@ def _more_needed(output: str, parts: Sequence[Part]) -> _MoreNeeded | None:
     job = jobs.get(stage[1]) if stage else next(iter(jobs.values())) if len(jobs) == 1 else None
     if found is None or job is None:
         return None
-    return _MoreNeeded(job, [str(line) for line in json.loads(found[1])])
+    with contextlib.suppress(ValueError):  # anybody may print such a line
+        return _MoreNeeded(job, [str(line) for line in json.loads(found[1])])
+    return None
 
 
 def _take(part: Part, key: str, site: _Site, out: Path) -> Layer:

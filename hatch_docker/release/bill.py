@@ -8,7 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.release.asked import asked
+from hatch_docker.release.asked import Lines, spread
 from hatch_docker.release.inventory import RELEASES
 from hatch_docker.release.licences import NO_LICENCE, Licence
 from hatch_docker.release.names import normalised
@@ -219,22 +219,13 @@ def _needs(
     installed: Mapping[str, tuple[str, Mapping[str, Any]]], plan: Plan, target: Target
 ) -> dict[str, set[str]]:
     """What each distribution asks for on this target, with the extras that somebody asks it for."""
-    project = normalised(plan.name)
-    extras: dict[str, set[str]] = {name: set() for name in installed}
-    lines = {name: list(find["requires"]) for name, (_, find) in installed.items()}
-    # Expanded already, with the extras and the dependency groups of the plan.
-    lines[project] = list(plan.lock.requirements)
-    needs: dict[str, set[str]] = {}
     environment = {**target.marker_environment()}
-    waiting = list(lines)
-    while waiting:
-        name = waiting.pop()
-        for one in asked(lines[name], extras.get(name, set()), environment):
-            needs.setdefault(name, set()).add(one.name)
-            if one.name in extras and not one.extras <= extras[one.name]:
-                extras[one.name] |= one.extras
-                waiting.append(one.name)
-    return needs
+    extras: dict[str, set[str]] = {name: set() for name in installed}
+    lines = {name: Lines(find["requires"], environment) for name, (_, find) in installed.items()}
+    # Expanded already, with the extras and the dependency groups of the plan.
+    lines[normalised(plan.name)] = Lines(plan.lock.requirements, environment)
+    spread(lines, extras, lambda name: name if name in extras else None)
+    return {name: {one.name for one in found.hold(extras.get(name, set()))} for name, found in lines.items()}
 
 
 def _inside(

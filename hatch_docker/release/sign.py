@@ -139,7 +139,10 @@ def _as_referrer(target: Target, subject: Descriptor, tag: str) -> bytes | None:
     data = target.remote.client.retry(f"{target.name.name}: look for the signature", attempt)
     if not data:
         return None
-    value = parse_json(data, f"what cosign wrote to {target.name.name}")
+    what = f"{target.name.name}:{fallback_tag(subject.digest)}{tag}"
+    value = parse_json(data, what)
+    if not isinstance(value.get("config"), dict) or not isinstance(value.get("layers"), list):
+        raise ImageError(f"{what} is nothing that cosign wrote; delete that tag")
     # As cosign itself writes it in the mode of OCI 1.1, where the type is the configuration's.
     config = {**value["config"], "mediaType": _TAGS[tag]}
     return canonical_json(

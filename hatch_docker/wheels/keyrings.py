@@ -32,7 +32,7 @@ def with_keyring(indexes: Indexes, ctx: Context) -> Indexes:
 
     def filled(index: Index) -> Index:
         user, password = index.login or ("", "")
-        if not user or password or not index.url.startswith("http"):
+        if not user or user.startswith("-") or password or not index.url.startswith("http"):
             return index
         key = (index.url, user, ctx.environ.get("PATH", ""))
         if key not in _known:

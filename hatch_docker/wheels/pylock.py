@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel
 
 
+FILE = r"[^\x00-\x20\x7f/\\]+"  # the name of a file that is put into directories of ours
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Where a table was read. `name` is for messages, relative paths in the table start at `directory`; the
@@ -110,6 +113,8 @@ def _pin(
     else:
         filename = choice.filename
     place = f"{source.name}: {package.name} {package.version or ''}".rstrip()
+    if not re.fullmatch(FILE, filename):
+        raise WheelError(f"{place}: {filename[:100]!r} is not the name of a file; lock the project again")
     sha256 = choice.hashes.get("sha256", "").lower()
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise WheelError(f"{place} has no sha256 hash for {filename}; lock the project again with hashes")

@@ -123,16 +123,26 @@ def _language(path: str) -> str:
 
 def _tests(names: dict[str, str], read: Callable[[str], bytes]) -> frozenset[str]:
     """The directories of tests that nothing imports but they themselves, and each other."""
-    code = [path for path in names if path.endswith(MODULES)]
-    others = [path for path in code if not _test_root(path)]
-    roots = {root for path in names if (root := _test_root(path))}
-    gone = {root for root in roots if any(path.startswith(f"{posixpath.dirname(root)}/") for path in others)}
+    places: dict[str, list[str]] = {}  # what is in each of them, and what in none: ""
+    for path in names:
+        places.setdefault(_test_root(path), []).append(path)
+    others = [path for path in places.pop("", ()) if path.endswith(MODULES)]
+    packages = {posixpath.dirname(root) for root in places}
+    packages = {above for path in others for above in _above(path) if above in packages}
+    gone = {root for root in places if posixpath.dirname(root) in packages}
     while others and gone:
-        used = {name for path in others if path.endswith(".py") for name in _imported(path, read(names[path]))}
-        back = {root for root in gone if any(f"{name}.".startswith(f"{root.replace('/', '.')}.") for name in used)}
+        used = (name for path in others if path.endswith(".py") for name in _imported(path, read(names[path])))
+        back = gone & {_test_root(f"{name}.".replace(".", "/")) for name in used}
         gone -= back
-        others = [path for path in code if _test_root(path) in back]
+        others = [path for root in back for path in places[root] if path.endswith(MODULES)]
     return frozenset(gone)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The directories that a path is in."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        yield path
 
 
 def _test_root(path: str) -> str:

@@ -22,7 +22,8 @@ _SYMBOLS = (2, 18)        # SHT_SYMTAB, SHT_SYMTAB_SHNDX
 _NULL, _NOBITS, _ALLOC, _LOAD, _INTERP = 0, 8, 2, 1, 3
 _TYPE, _SEGMENTS, _SECTIONS, _HEADER, _SHSTRNDX = 0, 4, 5, 7, 12  # fields after e_ident
 _ALIGN_LIMIT = 1 << 21    # bytes; the largest pages that segments are aligned to
-_ROWS = 0xFF00            # sections from which their number is written elsewhere
+_ROWS = 1 << 10           # segments or sections; libraries have some 40, and each is held against all others
+_NAMES = 1 << 16          # bytes of the names of sections
 # By e_ident[EI_CLASS]: the ELF header after e_ident, a segment, a section, and where p_type, p_offset, p_filesz and
 # p_align are in a segment.
 _LAYOUTS = {
@@ -59,7 +60,7 @@ class _Elf:
         self.segments = self._table(stream, self.segment, self.fields[_SEGMENTS], *self.fields[8:10])
         self.sections = self._table(stream, self.section, self.fields[_SECTIONS], *self.fields[10:12])
         row = self.sections[self.fields[_SHSTRNDX]] if self.fields[_SHSTRNDX] < len(self.sections) else None
-        if row is None or row[4] + row[5] > size:
+        if row is None or row[4] + row[5] > size or row[5] > _NAMES:
             raise ValueError("sections have no names")
         stream.seek(row[4])
         names = stream.read(row[5])
