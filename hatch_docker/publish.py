@@ -161,7 +161,7 @@ def find_archive(directory: Path) -> Path:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise ConfigError(f"{directory} holds no {ARCHIVE}: run `hatch build -t docker` first, or name an archive")
+        raise ConfigError(f"{directory} holds no {ARCHIVE}: build it first (`hatch-docker build`), or name an archive")
     names = ", ".join(path.name for path in found[:5])
     raise ConfigError(f"{directory} holds {len(found)} archives ({names}): name the one that is meant")
 

@@ -191,6 +191,19 @@ def test_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
     assert found["project"][0][0] == "ok"
 
 
+def test_a_dist_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build would end there; root may write anywhere but on a read-only disk, so the kernel's answer is played."""
+    root = write(tmp_path / "p")
+    for place in (root, root / "dist"):
+        place.mkdir(exist_ok=True)
+        with monkeypatch.context() as patch:
+            patch.setattr("os.access", lambda path, mode, place=place: path != place)
+            problems = [text for state, text in quickly(root, tmp_path / "cache")["disk"] if state == "problem"]
+        assert problems == [
+            f"{place} cannot be written, where an image goes: change that, or name another directory (`-o`)"
+        ]
+
+
 def test_nowhere_for_temporary_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

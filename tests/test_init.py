@@ -88,6 +88,16 @@ ports = [8000]
     ]
 
 
+@pytest.mark.parametrize(
+    ("directory", "name"),
+    [("My Shop", "my-shop"), ("Größe und Maß", "grosse-und-mass"), ("店", "app"), ("_x.1", "x-1")],
+)
+def test_a_project_is_named_like_its_directory(directory: str, name: str, tmp_path: Path) -> None:
+    """In the letters that names of projects have."""
+    proposal = proposed(tmp_path / directory, {"main.py": FASTAPI})
+    assert proposal.config("pyproject.toml")["project"]["name"] == name
+
+
 def test_a_project_is_not_named_like_what_it_needs(tmp_path: Path) -> None:
     """It would depend on itself, and on nothing else."""
     root = tmp_path / "fastapi"

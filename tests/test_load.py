@@ -102,7 +102,7 @@ def test_where_nobody_answers(dist: Path, monkeypatch: pytest.MonkeyPatch, capsy
 @pytest.mark.parametrize(("arguments", "says"), [
     (["missing.oci.tar"], "cannot read the archive missing.oci.tar: No such file or directory"),
     (["README"], "cannot read the archive README: a tar"),
-    (["empty"], "empty holds no .oci.tar: run `hatch build -t docker` first, or name an archive"),
+    (["empty"], "empty holds no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
     ([], "dist holds no .oci.tar"),
 ])  # fmt: skip
 def test_what_is_no_archive(

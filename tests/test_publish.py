@@ -126,7 +126,7 @@ def test_a_failure_that_may_pass_has_its_status(
 
 
 def test_a_directory_with_one_archive_will_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="run `hatch build -t docker` first"):
+    with pytest.raises(ConfigError, match=r"build it first \(`hatch-docker build`\)"):
         find_archive(tmp_path)
     one = archive(tmp_path)
     assert find_archive(tmp_path) == one

@@ -113,6 +113,12 @@ def disk(look: Look) -> Said:
             )
         else:
             yield text
+    output = next(path for path in (look.root / "dist", look.root) if path.exists())
+    if look.plans and not os.access(output, os.W_OK | os.X_OK):
+        yield Finding(
+            "problem", "disk",
+            f"{output} cannot be written, where an image goes: change that, or name another directory (`-o`)",
+        )
 
 
 def _gigabytes(size: int) -> str:

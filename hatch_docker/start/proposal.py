@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,7 +162,8 @@ def _make_package(
     lines = list(listed.lines) if listed else []
     if "project" not in config:
         version = _python(proposal.root)
-        name = re.sub(r"[^a-z0-9]+", "-", proposal.root.resolve().name.lower()).strip("-") or "app"
+        letters = unicodedata.normalize("NFKD", proposal.root.resolve().name.casefold()).encode("ascii", "ignore")
+        name = re.sub(r"[^a-z0-9]+", "-", letters.decode()).strip("-") or "app"
         if name in needed(proposal.root, {}):  # whoever tries FastAPI in a directory fastapi
             name += "-app"
         proposal.add(PYPROJECT, "project", {
