@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.leaks import PIECE
+from hatch_docker.leaks import PIECE, mark
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
 from hatch_docker.progress import some
 from hatch_docker.store import key_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hatch_docker.oci.layer import Entry
 
 KIND = "layer"
-SEARCHED = "layer-searched"  # the names of the secrets that were looked for in a layer, by its digest
+SEARCHED = "layer-searched"  # what was looked for in a layer, by its digest and the key of the marks
 
 
 def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | None:
@@ -56,19 +56,20 @@ def layer_by_key(
 
 
 def search_layers(layers: Iterable[Layer], ctx: Context, new: Collection[str] = ()) -> None:
-    """Raise SecretError where a secret is in a layer that was made when nobody looked for it.
+    """Raise SecretError where a secret is in a layer that was made when nobody looked for that value.
 
     `new` are the digests of those that were made just now, and searched as they were.
     """
-    names = ctx.secrets.names
+    sought = ctx.secrets.sought
     for layer in layers:
         digest = layer.descriptor.digest
-        searched = set(ctx.store.recall(SEARCHED, digest) or ())
-        if names <= searched or (ctx.lazy and not ctx.store.has(digest)):
+        key = key_of(digest, mark())
+        searched = set(ctx.store.recall(SEARCHED, key) or ())
+        if sought <= searched or (ctx.lazy and not ctx.store.has(digest)):
             continue  # who wants what is not here makes it anew
         if digest not in new:
             _search(layer, ctx)
-        ctx.store.remember(SEARCHED, digest, sorted(names | searched))
+        ctx.store.remember(SEARCHED, key, sorted(sought | searched))
 
 
 def _search(layer: Layer, ctx: Context) -> None:

@@ -1,13 +1,18 @@
 """The secrets of a build, looked for in what it makes: exact values, however they are usually written.
 
 Layers are searched as they are written, so that one with a secret in it is never kept. One that is known is searched
-again where there is more to look for than then, as far as the names of secrets tell: their values no cache may hold.
-Documents are searched before they are written. What is looked for is in memory alone.
+again where there is something else to look for than then, another value of the same secret too. What is looked for is
+in memory alone: a cache may hold no value, and of what was looked for it gets marks that say nothing without a key
+which no cache has. Documents are searched before they are written.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
+import hmac
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +23,7 @@ from hatch_docker.errors import HatchDockerError, SecretError
 LEAST = 6  # characters: a shorter word is in any file by chance
 PIECE = 1 << 18  # bytes
 LEAST_ENCODED = 8  # characters of what a secret is encoded to
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # random, another one each time that the machine starts
 
 Feed = Callable[[bytes], None]
 Named = Iterable[tuple[str, str]]
@@ -28,19 +34,19 @@ class Secrets:
     """What a build knows that nobody else may: values, by what they are; and where more are found once it matters.
 
     `sources` are asked when something is searched that is new, at most once: they may read files or run programs.
-    `names` are those of values and sources alike, for who remembers what was looked for.
+    `sought` is what a build looks for, values by name and mark, sources by name: for who remembers that it did.
     """
 
     known: dict[str, str] = field(default_factory=dict, repr=False)
     sources: dict[str, Callable[[], Named]] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)
+    sought: set[str] = field(default_factory=set)
     needles: dict[bytes, str] = field(default_factory=dict, repr=False)
     guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, what: str, value: str) -> None:
         """Note a value; `what` is how an error calls it."""
         if value:
-            self.names.add(what)
+            self.sought.add(f"{what} {mark(value.encode(errors='surrogateescape'))}")
         self._note(what, value)
 
     def _note(self, what: str, value: str) -> None:
@@ -50,8 +56,8 @@ class Secrets:
             self.needles.update((needle, what) for needle in spellings(value))
 
     def later(self, name: str, source: Callable[[], Named]) -> None:
-        """Note where more values can be had; a source that fails has none."""
-        self.names.add(name)
+        """Note where more values can be had; a source that fails has none. Another name is another source."""
+        self.sought.add(name)
         self.sources.setdefault(name, source)
 
     def watch(self) -> Callable[[str], Feed] | None:
@@ -89,6 +95,19 @@ class Secrets:
                 with contextlib.suppress(HatchDockerError):
                     for what, value in source():
                         self._note(what, value)
+
+
+def mark(value: bytes = b"") -> str:
+    """What tells a value from others until the machine starts anew, and nothing to who has the mark alone."""
+    return hmac.new(_key(), value, hashlib.sha256).hexdigest()[:16]
+
+
+@functools.cache
+def _key() -> bytes:
+    try:
+        return BOOT.read_bytes()
+    except OSError:
+        return os.urandom(16)  # then each build searches
 
 
 class _Search:

@@ -76,8 +76,7 @@ def test_what_the_keyring_has(told: str, service: str, tmp_path: Path) -> None:
         ctx.store.blob_path(f"sha256:{pins[0].sha256}").unlink()
         fetch(pins, ctx, root=tmp_path)
         assert asked(tmp_path)[before:] == ours
-        assert f"the login of the index {index.url}" in ctx.secrets.names
-        assert PASSWORD in ctx.secrets.known
+        assert ctx.secrets.known[PASSWORD] == f"the login of the index {index.url}"
         kept = [path for path in ctx.store.root.rglob("*") if path.is_file()]
         assert not [path for path in kept if MARK.encode() in path.read_bytes()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from hatch_docker.leaks import Secrets
 from hatch_docker.oci.layer import Compression, Entry, layer_entries
 from hatch_docker.project import Source
 from hatch_docker.release.attachments import check_made, make_documents
+from hatch_docker.release.deliver import ask_for_logins
 from hatch_docker.wheels.logins import logins
 from tests.fakes.bases import context, directory, file, link
 from tests.fakes.index import make_wheel
@@ -127,7 +129,7 @@ def test_a_layer_with_a_secret_is_not_kept(entry: Entry, tmp_path: Path, monkeyp
 
 
 def test_a_layer_that_was_made_before_anybody_looked(tmp_path: Path) -> None:
-    """It is searched once for what there is to look for now, by its names; no value, nor a trace of one, is kept."""
+    """It is searched once for what there is to look for now; no value is kept."""
     layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
     opened: list[bool] = []
 
@@ -149,6 +151,45 @@ def test_a_layer_that_was_made_before_anybody_looked(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     ctx.secrets.later("three", lambda: [("the login", VALUE)])
     search_layers([layer], ctx, {layer.descriptor.digest})  # made in this build, and searched as it was
+
+
+def test_another_value_of_the_same_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that is known is searched for it; what tells two values apart is no use to who has the cache alone."""
+    layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
+    opened: list[bool] = []
+
+    def open_it() -> BinaryIO:
+        opened.append(True)
+        return layer.open()
+
+    def search(value: str) -> int:
+        ctx, before = context(tmp_path), len(opened)
+        ctx.secrets.add("the value of TOKEN", value)
+        search_layers([replace(layer, open=open_it)], ctx)
+        return len(opened) - before
+
+    assert [search(value) for value in ("word-one", "word-one", "word-two", "word-one")] == [1, 0, 1, 0]
+    with pytest.raises(SecretError, match=r"^the value of TOKEN is in /srv/app\.py of the image"):
+        search(VALUE)
+    hashed = hashlib.sha256(b"word-one").hexdigest().encode()
+    assert not any(trace in path.read_bytes() for path in kept(tmp_path) for trace in (b"word-one", hashed[:16]))
+    monkeypatch.setattr("hatch_docker.leaks._key", lambda: b"of another start of the machine")
+    assert [search("word-one") for _ in range(2)] == [1, 0]
+
+
+def test_who_logged_in_again_has_another_password_to_look_for(tmp_path: Path) -> None:
+    layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
+
+    def search(password: str) -> None:
+        entry = {"auth": base64.b64encode(f"me:{password}".encode()).decode()}
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {"registry.example": entry}}))
+        ctx = context(tmp_path, DOCKER_CONFIG=str(tmp_path))
+        ask_for_logins(["registry.example/app"], None, ctx)
+        search_layers([layer], ctx)
+
+    search("word-one")
+    with pytest.raises(SecretError, match=r"^the password of registry\.example is in /srv/app\.py of the image"):
+        search(VALUE)
 
 
 def test_nothing_of_ours_is_setuid(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases import Base, base_tree, check_python, open_base
 from hatch_docker.engines import OURS, Built, LayerNote, LeftOut, WheelNote
 from hatch_docker.engines.settings import created_time, image_annotations, image_settings, lost_annotations
-from hatch_docker.errors import BaseImageError, ConfigError, WheelError
+from hatch_docker.errors import BaseImageError, ConfigError, HatchDockerError, WheelError
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.mutate import build_image
 from hatch_docker.plan import PROGRAMS, BasePlan, BuildPlan, Plan
 from hatch_docker.project import Source
 from hatch_docker.wheels import Pin, Target
+from hatch_docker.wheels.logins import logins
 from hatch_docker.wheels.secrets import secret_part
 from hatch_docker.wheels.slim import NONE, SYMBOLS, Rules
 
@@ -32,18 +34,14 @@ def open_target(
     """The base of a plan and what wheels must fit on it; raises BaseImageError where it is not for the project."""
     for name in plan.build.secrets:
         ctx.secrets.add(f"the value of {name} (build.secrets)", ctx.environ.get(name, ""))
-    ctx.secrets.later("logins", lambda: _logins(plan, source, ctx))
+    with contextlib.suppress(HatchDockerError):  # who needs the configuration says what is wrong with it
+        for what, value in logins(plan, source.root, ctx.environ):
+            ctx.secrets.add(what, value)
     base = open_base(located(plan.base, source.root), platform, ctx, compression=compression)
     check_python(base, plan.requires_python)
     if plan.python and base.interpreter.short != plan.python:
         raise BaseImageError(f"base {base.name} has Python {base.interpreter.version}, not {plan.python} as asked for")
     return base, Target(base.interpreter.version, platform, base.libc)
-
-
-def _logins(plan: Plan, source: Source, ctx: Context) -> Iterable[tuple[str, str]]:
-    from hatch_docker.wheels.logins import logins
-
-    return logins(plan, source.root, ctx.environ)
 
 
 def located(plan: BasePlan, root: Path) -> BasePlan:

@@ -141,7 +141,7 @@ def check_made(item: Image | Index, built: Sequence[Built], documents: Sequence[
     texts = {f"the manifest {item.digest}": item.index if isinstance(item, Index) else item.manifest}
     for image in images_of(item):
         texts |= {f"the manifest {image.digest}": image.manifest, f"the configuration of {image.digest}": image.config}
-    key = key_of(item.digest, [document.digest for document in documents], sorted(ctx.secrets.names))
+    key = key_of(item.digest, [document.digest for document in documents], sorted(ctx.secrets.sought))
     new = ctx.store.recall("searched", key) is None
     if new:
         for one in built:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -78,24 +79,29 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
 
 def ask_for_logins(repositories: Sequence[str], sign: SignPlan | None, ctx: Context) -> None:
     """Let what is pushed be searched for what a push is let in with, and signs with."""
+    from hatch_docker.leaks import mark
     from hatch_docker.oci.auth import login_files
 
-    # Who logged in after the image was made and searched has a file more.
-    files = [str(path) for path in login_files(ctx.environ) if path.is_file()]
-    key = f" and signing with {sign.key or 'an identity'}" if sign else ""
-    ctx.secrets.later(f"pushing to {', '.join(repositories)}{key} by {files}", lambda: _logins(repositories, sign, ctx))
+    if sign is not None:
+        from hatch_docker.release.cosign import signing_secrets
+
+        for what, value in signing_secrets(sign, ctx.environ):
+            ctx.secrets.add(what, value)
+    # Who logged in after the image was made and searched has a file more, or another password in it.
+    files = []
+    for path in login_files(ctx.environ):
+        with contextlib.suppress(OSError):
+            files.append(f"{path} {mark(path.read_bytes())}")
+    ctx.secrets.later(f"pushing to {', '.join(repositories)} by {files}", lambda: _logins(repositories, ctx))
 
 
-def _logins(repositories: Sequence[str], sign: SignPlan | None, ctx: Context) -> Iterator[tuple[str, str]]:
+def _logins(repositories: Sequence[str], ctx: Context) -> Iterator[tuple[str, str]]:
     from hatch_docker.oci.auth import credential_for
     from hatch_docker.oci.reference import parse_reference
-    from hatch_docker.release.cosign import signing_secrets
 
     for name in map(parse_reference, repositories):
         if credential := credential_for(name.registry, ctx.environ, name.repository):
             yield f"the password of {name.registry}", credential.password or credential.identity_token
-    if sign is not None:
-        yield from signing_secrets(sign, ctx.environ)
 
 
 def deliver(
