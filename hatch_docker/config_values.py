@@ -58,10 +58,10 @@ MIRROR = (
 )
 LANGUAGE = ('must be a language by its code of two or three letters, such as "de"', r"^[a-z]{2,3}$")
 BUILDER = ('must be the name of a builder, such as "default" or "podman"', r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
-SIZE = ('must be a size such as "50MB" or "1.5GiB"', r"^[0-9]{1,9}(?:\.[0-9]{1,3})?(?:B|kB|MB|GB|KiB|MiB|GiB)$")
+SIZE = ('must be a size such as "50MB" or "1.5GiB"', r"^[0-9]{1,9}(?:\.[0-9]{1,3})? ?(?:B|kB|MB|GB|KiB|MiB|GiB)$")
 GROWTH = (
     'must be a share such as "5%" or a size such as "2MB"',
-    r"^[0-9]{1,9}(?:\.[0-9]{1,3})?(?:%|B|kB|MB|GB|KiB|MiB|GiB)$",
+    r"^[0-9]{1,9}(?:\.[0-9]{1,3})? ?(?:%|B|kB|MB|GB|KiB|MiB|GiB)$",
 )
 MODE = ('must be a string of octal digits, such as "0644"', r"^0?[0-7]{3}$")
 PORT_SCHEMA: dict[str, object] = {

@@ -25,6 +25,7 @@ from tests.test_rebase import opened, python_base, source
 
 @pytest.mark.parametrize(("text", "size"), [
     ("50MB", 50_000_000), ("1.5GiB", 3 << 29), ("12kB", 12_000), ("7B", 7), ("0.5KiB", 512),
+    ("18.93 MB", 18_930_000),  # as a build tells it
 ])  # fmt: skip
 def test_sizes_are_read(text: str, size: int) -> None:
     assert load_config({"max-size": text}, {}, None).max_size == size
@@ -32,7 +33,12 @@ def test_sizes_are_read(text: str, size: int) -> None:
     assert growth == BudgetPlan(None, size, None)
 
 
-@pytest.mark.parametrize("text", ["50", "50mb", "-1MB", "5 %", "a", ""])
+def test_a_share_is_read() -> None:
+    for text in ("5%", "5 %"):
+        assert plan_of({"max-growth": text, "image": "registry.example/x"}).budget == BudgetPlan(None, None, 0.05)
+
+
+@pytest.mark.parametrize("text", ["50", "50mb", "-1MB", "5  MB", " 5MB", "a", ""])
 def test_what_is_no_size(text: str) -> None:
     for option in ("max-size", "max-growth"):
         with pytest.raises(ConfigError, match="must be a s"):

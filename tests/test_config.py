@@ -159,7 +159,7 @@ def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
     pyproject = tmp_path / "pyproject.toml"
     pyproject.write_text(
         '[project]\nname = "x"\n\n[tool.hatch-docker]\nentrypiont = ["a"]\ntags = [\n  "{version}",\n'
-        '  "bad tag",\n]\nenv.PORT = 8000\nlabels.org.example = "x"\nmax-size = "1 MB"\n\n[tool.other]\n\n'
+        '  "bad tag",\n]\nenv.PORT = 8000\nlabels.org.example = "x"\nmax-size = "1 mb"\n\n[tool.other]\n\n'
         '[tool.hatch-docker.build]\ncompiler = "gcc"\n\n[[tool.hatch-docker.files]]\nsource = "a"\n'
     )
     with pytest.raises(ConfigError) as caught:
@@ -169,7 +169,7 @@ def test_all_problems_at_once_with_their_lines(tmp_path: Path) -> None:
         'pyproject.toml:8: tool.hatch-docker.tags[1]: must be a tag such as "{version}" or "stable-1"',
         'pyproject.toml:10: tool.hatch-docker.env.PORT: must be a string: "8000"',
         "pyproject.toml:11: tool.hatch-docker.labels.org: must be a string; a name that contains dots needs quotes",
-        'pyproject.toml:12: tool.hatch-docker.max-size: must be a size such as "50MB" or "1.5GiB", not "1 MB"',
+        'pyproject.toml:12: tool.hatch-docker.max-size: must be a size such as "50MB" or "1.5GiB", not "1 mb"',
         "pyproject.toml:17: tool.hatch-docker.build.compiler: unknown option",
         "pyproject.toml:19: tool.hatch-docker.files[0].target: is missing",
         'HATCH_DOCKER_PORTS[1]: must be a port from 1 to 65535, such as 8000 or "53/udp"',
