@@ -28,10 +28,19 @@ if TYPE_CHECKING:
     from hatch_docker.project import Source
 
 
+def _one_stream() -> bool:
+    """Whether who reads standard output reads standard error with it: on a terminal, or in a log of both."""
+    try:
+        return os.path.samestat(*(os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr)))
+    except (OSError, ValueError, AttributeError):  # closed, replaced, or never there
+        return False
+
+
 class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     """Builds the image of a project; configured by [tool.hatch-docker]."""
 
     PLUGIN_NAME = "docker"
+    alone = False                         # whether no hatchling tells what was made
     programs: tuple[str, ...] = ()        # scripts that are no entry points, where another backend was asked for them
 
     def get_version_api(self) -> dict[str, Callable[..., str]]:
@@ -70,7 +79,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         while artifact := guarded(self.app, lambda: next(artifacts, None)):
             for one in artifact.split("\n"):  # one an image
                 # hatchling tells people, on standard error; a pipeline reads the last lines of standard output.
-                if self.app.verbosity < 0 or not (sys.stdout and sys.stdout.isatty()):
+                if self.alone or self.app.verbosity < 0 or not _one_stream():
                     guarded(self.app, functools.partial(self.app.display, self._shown(one)))
                 yield one
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -47,9 +46,8 @@ def run(options: argparse.Namespace) -> None:
     if verb == "build":
         verb = "push" if options.push else "image"
     builder = open_project(root, os.environ)
-    for artifact in builder.build(directory=str(given or builder.config.directory), versions=[verb]):
-        if sys.stdout.isatty() and builder.app.verbosity >= 0:  # elsewhere the target has said it already
-            print(artifact if verb == "push" else os.path.relpath(artifact))
+    builder.alone = True
+    list(builder.build(directory=str(given or builder.config.directory), versions=[verb]))
 
 
 def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoReturn:

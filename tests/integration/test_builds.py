@@ -270,3 +270,19 @@ def test_the_last_line_of_standard_output_is_the_archive(tmp_path: Path, cache: 
     )
     assert done.stdout == "dist/hello-1.0.0.oci.tar\n"
     assert "your code" in done.stderr
+
+
+@pytest.mark.parametrize("door", [("hatchling", "build", "-t", "docker"), ("hatch_docker", "build")])
+@pytest.mark.parametrize("quiet", ["0", "1"])
+def test_a_log_of_all_that_is_said_has_it_once(door: tuple[str, ...], quiet: str, tmp_path: Path, cache: Path) -> None:
+    """Where one file has standard output and standard error, as in a pipeline; the last line it is there, too."""
+    project = write_project("hello", tmp_path / "p")
+    done = subprocess.run(
+        [sys.executable, "-m", *door], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", "HATCH_QUIET": quiet},
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "dist/hello-1.0.0.oci.tar"
+    assert lines.count(lines[-1]) == 1
+    assert (len(lines) == 1) == (quiet == "1")
