@@ -94,7 +94,7 @@ def pause(number: int) -> float:
     return min(FIRST_PAUSE * 2.0 ** (number - 1) * spread, LONGEST_PAUSE)
 
 
-def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds a `Retry-After` header asks for (RFC 9110 §10.2.3); None where it says nothing.
 
     A date is taken relative to the peer's own `Date`, since our clock may be wrong.
@@ -111,5 +111,5 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
     try:
         start = parsedate_to_datetime(headers.get("date", "")).timestamp()
     except (ValueError, TypeError, OverflowError):
-        start = time.time() if now is None else now
+        start = time.time()
     return max(0.0, until - start)

@@ -90,12 +90,12 @@ class Client:
 
     def request(
         self, method: str, url: str, *, headers: Mapping[str, str] = _NONE, body: Body = None,
-        body_size: int | None = None, expect: Iterable[int] = (200,), limit: int = SMALL,
+        expect: Iterable[int] = (200,), limit: int = SMALL,
     ) -> Response:
         """A small answer with an expected status; raises RegistryError for another status."""
 
         def attempt() -> Response:
-            response = self.send(method, url, headers=headers, body=body, body_size=body_size, limit=limit)
+            response = self.send(method, url, headers=headers, body=body, limit=limit)
             return expecting(expect, response)
 
         return self.retry(f"{method} {urls.shown(url)}", attempt)
@@ -298,7 +298,7 @@ def _fetch(
     return client.retry(f"GET {urls.shown(url)}", attempt, size=size or 0)
 
 
-def read(client: Client, url: str, *, limit: int, headers: Mapping[str, str] = _NONE) -> bytes | None:
+def read(client: Client, url: str, *, limit: int) -> bytes | None:
     """A document of at most `limit` bytes, or None where there is none (404, or no such file)."""
     local = _local(url)
     if local:
@@ -308,7 +308,7 @@ def read(client: Client, url: str, *, limit: int, headers: Mapping[str, str] = _
         _copy(local, data.extend, None, limit)
         return bytes(data)
     bare, credentials = urls.with_credentials(url, client.environ)
-    response = client.request("GET", bare, headers={**credentials, **headers}, expect=(200, 404), limit=limit)
+    response = client.request("GET", bare, headers=credentials, expect=(200, 404), limit=limit)
     return response.body if response.status == 200 else None
 
 

@@ -70,11 +70,11 @@ def member_places(root: Path, config: Config) -> dict[str, Path]:
     return {name: path for name, path in found.items() if name not in elsewhere and path != root.resolve()}
 
 
-def workspace_lock(root: Path, name: str = "uv.lock") -> str:
-    """The lock of the workspace that a project is a member of, relative to the project, "" without one."""
+def workspace_lock(root: Path) -> str:
+    """uv's lock of the workspace that a project is a member of, relative to the project, "" without one."""
     for place in _workspaces(root):
-        if (place / name).is_file():
-            return os.path.relpath(place / name, root)
+        if (place / "uv.lock").is_file():
+            return os.path.relpath(place / "uv.lock", root)
     return ""
 
 

@@ -197,10 +197,10 @@ def directory(path: str, mode: int = 0o755, owner: int = 0) -> Entry:
     return Entry(path, "directory", mode, MTIME, uid=owner, gid=owner)
 
 
-def text_file(path: str, text: str | bytes, mode: int = 0o644) -> Entry:
-    """A file that we make."""
+def text_file(path: str, text: str | bytes) -> Entry:
+    """A file that we make, which all may read."""
     data = text.encode() if isinstance(text, str) else text
-    return Entry(path, "file", mode, MTIME, size=len(data), content=data)
+    return Entry(path, "file", 0o644, MTIME, size=len(data), content=data)
 
 
 def symlink(path: str, target: str) -> Entry:

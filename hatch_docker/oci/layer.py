@@ -212,7 +212,7 @@ class _Hashed:
 
 
 def layer_entries(
-    layer: Layer, *, limit: int = LAYER_LIMIT, measured: Callable[[int], object] | None = None
+    layer: Layer, *, measured: Callable[[int], object] | None = None
 ) -> Iterator[tuple[Entry, BinaryIO | None]]:
     """As `read_entries`, of a Layer; after the last entry its diff-id is checked (ImageError).
 
@@ -221,7 +221,7 @@ def layer_entries(
     if layer.descriptor.media_type not in LAYER_TYPES:
         raise ImageError(f"{layer.descriptor.media_type!r} is not the media type of a layer that can be read")
     with contextlib.closing(layer.open()) as stream:
-        plain = Decompressed(stream, limit)
+        plain = Decompressed(stream, LAYER_LIMIT)
         hashed = _Hashed(plain)
         for entry, content in read_tar(hashed):
             seen = _whiteout(entry)
