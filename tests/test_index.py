@@ -99,10 +99,14 @@ def test_password_is_in_no_text(home: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_custom_ca_reaches_uv(home: dict[str, str], tmp_path: Path) -> None:
-    """A CA bundle given to us or to pip is uv's too, unless uv has its own."""
+    """A CA bundle given to us is uv's too, before its own; one given to pip is where uv has none."""
     write(tmp_path / "ca.pem", "")
     found = read_indexes(tmp_path / "project", home)
-    assert found.uv_environment(home | {"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")})["SSL_CERT_FILE"]
+    ours = {"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")}
+    assert found.uv_environment(home | ours)["SSL_CERT_FILE"] == ours["HATCH_DOCKER_CA_BUNDLE"]
+    write(tmp_path / "own.pem", "")
+    for own in ("", str(tmp_path / "own.pem")):
+        assert found.uv_environment(home | ours | {"SSL_CERT_FILE": own})["SSL_CERT_FILE"] == str(tmp_path / "ca.pem")
     both = home | {"REQUESTS_CA_BUNDLE": str(tmp_path / "ca.pem"), "SSL_CERT_FILE": "/own"}
     assert found.uv_environment(both)["SSL_CERT_FILE"] == "/own"
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import ssl
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from hatch_docker.context import Context
 from hatch_docker.errors import HatchDockerError, RegistryError, TransientError, WheelError
@@ -210,6 +212,30 @@ def test_wrong_password(ctx: Context, index: FakeIndex, root: Path) -> None:
     with pytest.raises(RegistryError, match="401") as caught:
         pin(resolving("app"), root, AMD64, using(ctx, index, UV_DEFAULT_INDEX=bad))
     assert "pass-mark" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "passing"), [(410, False), (429, True), (503, True)])
+def test_a_refusal_is_final_and_an_overload_passes(
+    ctx: Context, index: FakeIndex, root: Path, status: int, passing: bool
+) -> None:
+    """As with every other server: exit status 75 is for what a later try may mend."""
+    index.faults.append(["/app", status, 100])
+    with pytest.raises(RegistryError, match=str(status)) as caught:
+        pin(resolving("app"), root, AMD64, using(ctx, index, UV_HTTP_RETRIES="0"))
+    assert isinstance(caught.value, TransientError) == passing
+
+
+def test_a_certificate_that_nobody_knows_does_not_pass(ctx: Context, root: Path) -> None:
+    """To wait does not help: the error says what does."""
+    authority = trustme.CA()
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(secure)
+    with FakeIndex().add("app", make_wheel("app", "1.0")).serving(secure) as index, pytest.raises(
+        RegistryError, match="private CA set HATCH_DOCKER_CA_BUNDLE"
+    ) as caught:
+        url = index.url.replace("http:", "https:")
+        pin(resolving("app"), root, AMD64, using(ctx, index, UV_DEFAULT_INDEX=url, UV_HTTP_RETRIES="0"))
+    assert not isinstance(caught.value, TransientError)
 
 
 def test_html_index_and_find_links(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:

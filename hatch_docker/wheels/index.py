@@ -109,7 +109,7 @@ class Indexes:
         env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "VIRTUAL_ENV"))}
         env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
         bundle = next((environ[name] for name in urls.BUNDLES if environ.get(name)), self.certificates)
-        if bundle and "SSL_CERT_FILE" not in environ and _there(Path(bundle)):
+        if bundle and _there(Path(bundle)):
             env["SSL_CERT_FILE"] = bundle
         named = bundle or env.keys() & set(_TRUST)
         if not named and any(_there(Path(path)) for path in urls.WELL_KNOWN):

@@ -26,6 +26,7 @@ from hatch_docker.wheels.index import Indexes
 _GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
 OLDEST = "0.8.6"  # pip compile --format pylock.toml
 _NAME = r"([A-Za-z0-9](?:[\w-]|\.(?=\w))*)"
+_REFUSED = re.compile(r"HTTP status client error \(4(?!08|29|99)\d\d ")  # what may pass is in `retry.RETRYABLE`
 _LACKING = (
     re.compile(rf"Wheels are required for `{_NAME}"),
     re.compile(rf"{_NAME}(?:[=<>!~]=?\S+)? ha(?:s|ve) no (?:usable wheels|wheels with a matching)"),
@@ -85,7 +86,7 @@ def compile_lock(
 
     `metadata` gives, for the packages that may come as sdists, their `requires-dist` and `provides-extra`.
     With `every_file` the lines are pins, taken without their dependencies, and the answer lists all files of
-    each. Raises MissingWheelError, TransientError, or WheelError with uv's explanation.
+    each. Raises MissingWheelError, RegistryError, TransientError, or WheelError with uv's explanation.
     """
     if is_offline(ctx.environ):
         raise OfflineError(f"what {', '.join(lines)[:200]} needs is not in the cache, and {OFFLINE} is set")
@@ -153,6 +154,11 @@ def _explain(output: str, target: Target) -> HatchDockerError:
             f"the package index refuses uv: {text}; put the user and password into UV_INDEX_<NAME>_USERNAME and "
             "_PASSWORD, the index's URL or ~/.netrc"
         )
+    if "invalid peer certificate" in text:
+        hint = "for a private CA set HATCH_DOCKER_CA_BUNDLE"
+        return RegistryError(f"uv does not trust the package index: {text}; {hint}")
+    if _REFUSED.search(text):
+        return RegistryError(f"the package index refuses uv: {text}")
     if re.search(r"Request failed|[Ff]ailed to fetch|error sending request", text):
         return TransientError(f"the package index does not answer uv: {text}")
     names = tuple(sorted({name for pattern in _LACKING for name in pattern.findall(text)}))
