@@ -43,13 +43,14 @@ def verify(
     expected = read_archive(archive)
     validate(expected)
     images = images_of(expected)
-    created = images[0].config_json["created"]
-    variables = {
-        "SOURCE_DATE_EPOCH": str(int(datetime.fromisoformat(created).timestamp())),
-        "HATCH_DOCKER_PLATFORMS": ",".join(str(image.platform) for image in images),
-    }
+    times = {image.config_json["created"] for image in images}
+    created = max(times)
+    variables = {**environ, "HATCH_DOCKER_PLATFORMS": ",".join(str(image.platform) for image in images)}
+    variables.pop("SOURCE_DATE_EPOCH", "")
+    if len(times) == 1:  # else they are the times of each platform's wheels: nothing told that of the sources
+        variables["SOURCE_DATE_EPOCH"] = str(int(datetime.fromisoformat(created).timestamp()))
     with _empty_cache(environ, keep_downloads=keep_downloads) as cache:
-        made = rebuild({**environ, **variables, CACHE_DIR: str(cache)})
+        made = rebuild({**variables, CACHE_DIR: str(cache)})
         if made.digest != expected.digest:
             lines = "".join(f"\n  {line}" for line in differences(expected, made))
             raise BuildError(f"{archive.name} is {expected.digest}, and the rebuild is {made.digest}:{lines}")

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,10 @@ import pytest
 
 from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import Compression, layer_entries, make_layer, write_layer
-from hatch_docker.oci.model import Descriptor, Image, Layer, canonical_json, digest_of, host_platform
+from hatch_docker.oci.model import Descriptor, Image, Index, Layer, canonical_json, digest_of, host_platform
+from hatch_docker.oci.mutate import Settings, build_image, make_index
+from hatch_docker.verify import verify
+from tests.fakes.bases import python_image
 from tests.integration.builds import build, install_elsewhere
 from tests.integration.test_builds import other_python
 from tests.integration.test_locking import command, done
@@ -74,6 +78,27 @@ def test_a_rebuild_elsewhere_by_another_python_is_the_same(tmp_path: Path, cache
     assert "taken from before: nothing" in found.stdout
     assert list((tmp_path / "cache/v1/tmp").iterdir()) == []
     assert list((tmp_path / "cache/v1/blobs").iterdir()) == []  # it left nothing, and had nothing
+
+
+@pytest.mark.parametrize("hours", [(1, 1), (1, 2)], ids=["one time", "a time each"])
+def test_the_time_of_an_index(hours: tuple[int, int], tmp_path: Path) -> None:
+    """Where no commit gave one, each platform has that of its own wheels: a rebuild is not told any then."""
+    index = make_index([
+        build_image(python_image(name), [], Settings(), 3600 * hour, {})
+        for name, hour in zip(("amd64", "arm64"), hours, strict=True)
+    ], {})  # fmt: skip
+    with (tmp_path / "x.oci.tar").open("wb") as out:
+        write_archive(index, ["x:1"], out, host=host_platform())
+    told: list[Mapping[str, str]] = []
+
+    def rebuild(variables: Mapping[str, str]) -> Index:
+        told.append(variables)
+        return index
+
+    environ = {"SOURCE_DATE_EPOCH": "17", "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}
+    assert verify(tmp_path / "x.oci.tar", rebuild, environ).created == f"1970-01-01T0{hours[1]}:00:00Z"
+    assert told[0].get("SOURCE_DATE_EPOCH") == ("3600" if hours == (1, 1) else None)
+    assert told[0]["HATCH_DOCKER_PLATFORMS"] == "linux/amd64,linux/arm64"
 
 
 def test_one_changed_byte_of_a_wheel_is_named(tmp_path: Path, cache: Path) -> None:
