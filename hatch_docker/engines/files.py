@@ -5,25 +5,29 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from hatch_docker.bases import Base, real_path
 from hatch_docker.context import Context
-from hatch_docker.errors import ConfigError
+from hatch_docker.errors import ConfigError, ImageError
 from hatch_docker.layers import layer_by_key
-from hatch_docker.oci.compression import LAYER_LIMIT
-from hatch_docker.oci.layer import Compression, Entry
+from hatch_docker.oci.compression import LAYER_LIMIT, RATIO_GRACE, RATIO_LIMIT
+from hatch_docker.oci.layer import WHITEOUT, Compression, Entry, safe_path
 from hatch_docker.oci.model import Layer
-from hatch_docker.plan import FilePlan
+from hatch_docker.outputs import is_cache, is_output
+from hatch_docker.plan import VENV, FilePlan
+from hatch_docker.project import DIST
 from hatch_docker.store import file_digest, key_of
 from hatch_docker.wheels.install import SOURCE_DATE, parent_entries
 from hatch_docker.wheels.secrets import looks_secret, secret_part
 
 OPTION = "tool.hatch-docker.files"
+HIDDEN = ("proc/", "sys/", "dev/", "etc/hosts/", "etc/hostname/", "etc/resolv.conf/")
 
 
 def make_files(
@@ -36,6 +40,10 @@ def make_files(
     """
     entries = file_entries(plans, root, base)
     _check_size(entries)
+    missing = {path: f"/{path}" for path in _directories(entries) if path not in base.directories}
+    check_ways(missing, entries, base, OPTION, ctx)
+    if hidden := next((path for path in sorted(entries) if f"{path}/".startswith(HIDDEN)), ""):
+        ctx.progress.warn(f"{OPTION}: no container sees /{hidden}, as runtimes mount something of their own there")
     files = {path: entry.content for path, entry in entries.items() if isinstance(entry.content, Path)}
     with _readable():
         digests = {path: file_digest(file) for path, file in files.items()}
@@ -43,16 +51,99 @@ def make_files(
         entries.setdefault(entry.path, entry)
     ordered = [entries[path] for path in sorted(entries)]
     key = key_of("files", 1, [[one.path, one.kind, one.mode, one.target, digests.get(one.path, "")] for one in ordered])
-    return layer_by_key(
+    layer, cached = layer_by_key(
         key, compression, ctx, lambda: [_watched(one, digests.get(one.path, "")) for one in ordered],
         title="layer of your files",
     )  # fmt: skip
+    _check_ratio(layer, entries)
+    return layer, cached
 
 
 def file_entries(plans: Sequence[FilePlan], root: Path, base: Base) -> dict[str, Entry]:
-    """What some files become, by their paths; without the directories above them. Raises ConfigError as make_files."""
+    """What some files become, by their paths; without the directories above them. Raises ConfigError as make_files.
+
+    Of two files with one path, the last is it.
+    """
+    entries: dict[str, Entry] = {}
     with _readable():
-        return {entry.path: entry for plan in plans for entry in _entries(plan, root, base)}
+        for plan in plans:
+            for entry in _entries(plan, root, base):
+                there = entries.get(entry.path)
+                directory = real_path(base.symlinks, entry.path) in base.directories or is_directory(there)
+                if (there or directory) and directory != is_directory(entry):
+                    raise ConfigError(f"{OPTION}: /{entry.path} would be a file and a directory; choose another target")
+                entries[entry.path] = entry
+    return entries
+
+
+def is_directory(entry: Entry | None) -> bool:
+    """Whether it is there, and a directory."""
+    return entry is not None and entry.kind == "directory"
+
+
+def located(path: str, base: Base, option: str) -> str:
+    """Where an absolute path of the user's is, relative to the root, once the base's links above it are followed."""
+    try:
+        parent, _, name = safe_path(path.lstrip("/")).rpartition("/")
+    except ImageError as error:
+        raise ConfigError(f"{option}: {path[:60]!r}: {str(error).rpartition(': ')[2]}; choose another") from error
+    if any(part.startswith(WHITEOUT) for part in path.split("/")):
+        raise ConfigError(f"{option}: {path}: no layer can hold a name that starts with {WHITEOUT}; choose another")
+    parent = real_path(base.symlinks, parent) if parent else ""
+    return f"{parent}/{name}" if parent else name
+
+
+def check_ways(
+    missing: Mapping[str, str], files: Mapping[str, Entry], base: Base, option: str, ctx: Context
+) -> None:
+    """Raise ConfigError where a directory to be made, or one above it, is something else in `files` or the base.
+
+    `missing` has what the user calls each.
+    """
+    ways = {path: [path, *(one.path for one in parent_entries([path], base.directories))] for path in missing}
+    # What the base has of a way, if anything, is its first part.
+    in_base = _files_of(base, {min(way, key=len) for way in ways.values()}, ctx)
+    for path, way in ways.items():
+        for one in way:
+            brought = one in files and not is_directory(files[one])
+            if brought or one in in_base:
+                whose = "`files`" if brought else f"base {base.name}"
+                raise ConfigError(
+                    f"{option}: {missing[path]} cannot be a directory: /{one} of {whose} is none; choose another path"
+                )
+
+
+def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
+    """Those of some paths that the base has, none of which is a directory there; looked up once."""
+    wanted = sorted(paths)
+    if not wanted:
+        return frozenset()
+    key = key_of("base files", 1, [layer.diff_id for layer in base.image.layers], wanted)
+    known = ctx.store.recall("base", key)
+    if known is None:
+        from hatch_docker.oci.tree import listing
+
+        tree = listing(base.image.layers)
+        known = [path for path in wanted if path in tree]
+        ctx.store.remember("base", key, known)
+    return frozenset(known)
+
+
+def _directories(entries: Mapping[str, Entry]) -> set[str]:
+    """The directories that some entries are, or are in."""
+    above = {one.path for one in parent_entries(entries)}
+    return above | {path for path, entry in entries.items() if is_directory(entry)}
+
+
+def _check_ratio(layer: Layer, entries: Mapping[str, Entry]) -> None:
+    """Refuse a layer that would be taken for a bomb where it is read, with what is largest in it."""
+    size = layer.unpacked_size or 0
+    if size > RATIO_GRACE and size > RATIO_LIMIT * layer.descriptor.size:
+        large = max(entries.values(), key=lambda entry: entry.size)
+        raise ConfigError(
+            f"{OPTION}: nearly nothing is left of /{large.path} once it is compressed, as of a bomb, which no build "
+            "takes for a layer; let the program make it, in a volume"
+        )
 
 
 @contextlib.contextmanager
@@ -111,23 +202,21 @@ def _entries(plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:
     if source.is_file():
         yield _file(source, target, plan)
     elif source.is_dir():
-        yield from _directory(source, target, plan, base.directories)
+        yield from _directory(source, target, plan, root, base)
     elif source.exists():
         raise ConfigError(f"{OPTION}: {plan.source} is neither a file nor a directory")
     else:
-        raise ConfigError(f"{OPTION}: there is no {plan.source} in {root.name}/")
+        pattern = "; a pattern is not filled in, name a directory" if re.search(r"[*?[]", plan.source) else ""
+        raise ConfigError(f"{OPTION}: there is no {plan.source} in {root.name}/{pattern}")
 
 
 def _target(plan: FilePlan, source: Path, base: Base) -> str:
     """Where the file goes, with the base's symbolic links followed: /bin/x is usr/bin/x on a merged /usr."""
-    parent, _, name = plan.target.strip("/").rpartition("/")
-    parent = real_path(base.symlinks, parent) if parent else ""
-    path = f"{parent}/{name}" if parent else name
+    path = located(plan.target, base, OPTION)
     if source.is_dir():
         return real_path(base.symlinks, path)
-    if path in base.directories or plan.target.endswith("/"):
-        file = f"{plan.target.rstrip('/')}/{source.name}"
-        raise ConfigError(f"{OPTION}: {plan.target} is a directory; name the file: {file}")
+    if path in base.directories or f"{VENV}/".startswith(f"{path}/"):
+        raise ConfigError(f"{OPTION}: {plan.target} is a directory; name the file: {plan.target}/{source.name}")
     return path
 
 
@@ -142,8 +231,8 @@ def _file(source: Path, target: str, plan: FilePlan) -> Entry:
     return Entry(target, "file", mode, SOURCE_DATE, size=status.st_size, content=source)
 
 
-def _directory(source: Path, target: str, plan: FilePlan, present: frozenset[str]) -> Iterator[Entry]:
-    if target not in present:
+def _directory(source: Path, target: str, plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:
+    if target not in base.directories:
         yield Entry(target, "directory", 0o755, SOURCE_DATE)
     try:
         children = sorted(source.iterdir())
@@ -153,14 +242,17 @@ def _directory(source: Path, target: str, plan: FilePlan, present: frozenset[str
         path = f"{target}/{child.name}"
         if os.fsencode(child.name) != child.name.encode(errors="replace"):
             raise ConfigError(f"{OPTION}: {plan.source} holds {child.name!r}, which is not UTF-8; rename it")
-        if child.name in ("__pycache__", ".git"):
+        if child.name.startswith(WHITEOUT):
+            raise ConfigError(f"{OPTION}: {plan.source} holds {child.name}, a name that no layer can hold; rename it")
+        # What builds write there would be another image's, and make another one of each.
+        if child.name in ("__pycache__", ".git") or child == root / DIST or is_output(child) or is_cache(child):
             continue
         if looks_secret(child.name):
             raise ConfigError(f"{OPTION}: {plan.source} holds {child.name}, which looks like a secret; move it away")
         if child.is_symlink():
             yield Entry(path, "symlink", 0o777, SOURCE_DATE, target=_link(child, source, plan))
         elif child.is_dir():
-            yield from _directory(child, path, plan, present)
+            yield from _directory(child, real_path(base.symlinks, path), plan, root, base)
         elif child.is_file():
             yield _file(child, path, plan)
         else:

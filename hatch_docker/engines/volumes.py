@@ -6,18 +6,17 @@ make where there is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from hatch_docker.bases import Base, real_path
 from hatch_docker.context import Context
 from hatch_docker.engines import LayerNote
-from hatch_docker.engines.files import file_entries
+from hatch_docker.engines.files import check_ways, file_entries, is_directory, located
 from hatch_docker.engines.settings import numeric_user
-from hatch_docker.errors import ConfigError, ImageError
 from hatch_docker.layers import layer_by_key
 from hatch_docker.oci.compression import Compression
-from hatch_docker.oci.layer import WHITEOUT, Entry, safe_path
+from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.plan import VENV, Plan
 from hatch_docker.store import key_of
@@ -60,7 +59,7 @@ def _missing(plan: Plan, files: Mapping[str, Entry], base: Base, ctx: Context) -
     """The directories to be made, relative to the root, and what the user calls them."""
     missing: dict[str, str] = {}
     for volume in plan.config.volumes:
-        path = _located(volume, base)
+        path = located(volume, base, OPTION)
         if path in base.symlinks:
             ctx.progress.warn(
                 f"{OPTION}: {volume} is a link to {base.symlinks[path]} in base {base.name}, and stays as it is; "
@@ -71,53 +70,7 @@ def _missing(plan: Plan, files: Mapping[str, Entry], base: Base, ctx: Context) -
                 f"{OPTION}: {volume} is where the code is, which belongs to root, and stays as it is; "
                 "name a directory elsewhere, such as /data"
             )
-        elif not (path in base.directories or f"{VENV}/".startswith(f"{path}/") or _is_directory(files.get(path))):
+        elif not (path in base.directories or f"{VENV}/".startswith(f"{path}/") or is_directory(files.get(path))):
             missing.setdefault(path, volume)
-    _check_files(missing, files, base, ctx)
+    check_ways(missing, files, base, OPTION, ctx)
     return missing
-
-
-def _located(volume: str, base: Base) -> str:
-    """Where the directory is, once the base's symbolic links above it are followed."""
-    try:
-        parent, _, name = safe_path(volume.lstrip("/")).rpartition("/")
-    except ImageError as error:
-        raise ConfigError(f"{OPTION}: {volume[:60]!r}: {str(error).rpartition(': ')[2]}; choose another") from error
-    if any(part.startswith(WHITEOUT) for part in volume.split("/")):
-        raise ConfigError(f"{OPTION}: {volume}: no layer can hold a name that starts with {WHITEOUT}; choose another")
-    parent = real_path(base.symlinks, parent) if parent else ""
-    return f"{parent}/{name}" if parent else name
-
-
-def _is_directory(entry: Entry | None) -> bool:
-    return entry is not None and entry.kind == "directory"
-
-
-def _check_files(missing: Mapping[str, str], files: Mapping[str, Entry], base: Base, ctx: Context) -> None:
-    """Raise ConfigError where a directory, or one above it, is something else already."""
-    ways = {path: [path, *(one.path for one in parent_entries([path], base.directories))] for path in missing}
-    in_base = _files_of(base, {one for way in ways.values() for one in way}, ctx)
-    for path, way in ways.items():
-        for one in way:
-            brought = one in files and not _is_directory(files[one])
-            if brought or one in in_base:
-                whose = "`files`" if brought else f"base {base.name}"
-                raise ConfigError(
-                    f"{OPTION}: {missing[path]} cannot be a directory: /{one} of {whose} is none; choose another path"
-                )
-
-
-def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
-    """Those of some paths that the base has, none of which is a directory there; looked up once."""
-    wanted = sorted(paths)
-    if not wanted:
-        return frozenset()
-    key = key_of("base files", 1, [layer.diff_id for layer in base.image.layers], wanted)
-    known = ctx.store.recall("base", key)
-    if known is None:
-        from hatch_docker.oci.tree import listing
-
-        tree = listing(base.image.layers)
-        known = [path for path in wanted if path in tree]
-        ctx.store.remember("base", key, known)
-    return frozenset(known)
