@@ -136,7 +136,7 @@ def how_to_run(
     program = daemon or _program(environ)
     name = plan.references[0]
     if not daemon and receipt.pushed and not receipt.archive:
-        name = f"{plan.repositories[0]}:{plan.tags[0]}"
+        name = f"{receipt.pushed[0].partition('@')[0]}:{plan.tags[0]}"
     lines = [shlex.join(run_command(plan, program, name, host))]
     if not daemon and receipt.archive:
         lines.insert(0, shlex.join([program, "load", "-i", _shown(archive)]))

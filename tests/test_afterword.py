@@ -15,6 +15,7 @@ from hatch_docker.engines.site import remember_files
 from hatch_docker.oci.model import Platform
 from hatch_docker.progress import silent
 from hatch_docker.receipt import LayerReceipt, Receipt
+from hatch_docker.release.deliver import Delivery
 from hatch_docker.wheels.install import VenvTarget
 from tests.fakes.installed import plan
 from tests.test_report import DIGEST, RECEIPT
@@ -158,10 +159,10 @@ def test_how_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert how_to_run(BEFORE, foreign, archive, "docker", AMD64, {})[1:] == [
         f"  docker run --rm --platform linux/arm64 {name}"
     ]
-    pushed = replace(planned, repositories=("one.example/app",), tags=("1.0",))
-    assert how_to_run(replace(BEFORE, archive=""), pushed, archive, "", AMD64, {})[1:] == [
-        "  docker run --rm one.example/app:1.0"
-    ]
+    planned = replace(planned, tags=("1.0",))
+    deliveries = (Delivery(f"one/app@{DIGEST}", (), error="is down"), Delivery(f"two/app@{DIGEST}", ()))
+    pushed = replace(BEFORE, archive="", deliveries=deliveries)
+    assert how_to_run(pushed, planned, archive, "", AMD64, {})[1:] == ["  docker run --rm two/app:1.0"]
     program = tmp_path / "bin" / "podman"
     program.parent.mkdir()
     program.write_text("")
