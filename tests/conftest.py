@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from hatch_docker.context import Context
+from hatch_docker.progress import Progress
+from hatch_docker.retry import Policy
 from hatch_docker.store import Store, open_store
+from hatch_docker.transport import Client
+from tests.fakes.index import FakeIndex
 from tests.fakes.overheard import Overheard, secrets_in
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.world import World
@@ -20,6 +27,10 @@ from tests.fakes.world import World
 # A shell ignores SIGINT for what it starts in the background: for us, perhaps, and then for all that we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 # The tests' own uv trusts whom the system trusts, as pip does.
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")
@@ -77,6 +88,16 @@ def need_docker() -> str:
     return program
 
 
+def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, str] = {}) -> str:
+    """What a program that must succeed prints, under the umask that most users have."""
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **variables}, umask=0o022,
+        timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
     with FakeRegistry() as made:
@@ -91,3 +112,52 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    """What the user reads."""
+    return []
+
+
+@pytest.fixture
+def ctx(tmp_path: Path, lines: list[str]) -> Context:
+    """A context with its own home, cache and uv cache; what is said is kept at the highest verbosity."""
+    home = tmp_path / "home"
+    environ = {
+        "PATH": os.environ["PATH"], "HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CONFIG_DIRS": str(home),
+        "UV_CACHE_DIR": str(tmp_path / "uv-cache"), "PIP_CONFIG_FILE": "/dev/null",
+    }
+    progress = Progress(lines.append, 2)
+    client = Client(environ, progress, Policy(sleep=lambda _seconds: None))
+    return Context(open_store(tmp_path / "store"), progress, lambda: client, environ)
+
+
+@pytest.fixture
+def index() -> Iterator[FakeIndex]:
+    with FakeIndex().serving() as serving:
+        yield serving
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache of commands that run in this process."""
+    monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The directory of a project."""
+    (tmp_path / "project").mkdir()
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that finds registry.example on this machine: a registry that is not loopback by its name."""
+    resolver = socket.getaddrinfo
+
+    def found(host: str, *arguments: object, **named: object) -> object:
+        return resolver("127.0.0.1" if host == "registry.example" else host, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)

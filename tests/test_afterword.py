@@ -18,7 +18,7 @@ from hatch_docker.receipt import LayerReceipt, Receipt
 from hatch_docker.release.deliver import Delivery
 from hatch_docker.wheels.install import VenvTarget
 from tests.fakes.installed import plan
-from tests.test_report import DIGEST, RECEIPT
+from tests.fakes.receipts import DIGEST, RECEIPT
 
 AMD64 = Platform("linux", "amd64")
 DEPENDENCIES = LayerReceipt("sha256:5", "sha256:6", 9, 9, "dependencies", ("numpy 2.3.5", "six 1.17.0"), True)

@@ -16,8 +16,8 @@ from hatch_docker.progress import silent
 from hatch_docker.store import open_store
 from hatch_docker.transport import Client
 from hatch_docker.urls import basic
+from tests.fakes.debian import PLAN, write_apt
 from tests.fakes.registry import FakeRegistry
-from tests.test_apt import PLAN, write
 
 CONF = """\
 // how the host reaches out
@@ -40,7 +40,7 @@ machine http://plain.example/debian
 
 def test_settings(tmp_path: Path) -> None:
     """apt.conf(5): one-line names and groups, comments of three sorts, the last value of a name counts."""
-    found = settings(write(tmp_path, {"apt.conf.d/01x": CONF, "apt.conf": 'acquire::http::timeout "20";'}))
+    found = settings(write_apt(tmp_path, {"apt.conf.d/01x": CONF, "apt.conf": 'acquire::http::timeout "20";'}))
     assert found["acquire::http::proxy"] == "http://user:s3cret@proxy.example:3128"
     assert found["acquire::http::timeout"] == "20"
     assert "acquire::languages" not in found
@@ -56,7 +56,7 @@ def test_settings(tmp_path: Path) -> None:
 )
 def test_proxies(tmp_path: Path, url: str, expected: str) -> None:
     """A host's own proxy goes over that of its scheme; DIRECT is none."""
-    assert proxy(url, settings(write(tmp_path, {"apt.conf": CONF}))) == expected
+    assert proxy(url, settings(write_apt(tmp_path, {"apt.conf": CONF}))) == expected
     assert proxy(url, {}) is None
 
 
@@ -79,7 +79,7 @@ def test_https_by_the_proxy_of_http() -> None:
 def test_logins(tmp_path: Path, url: str, expected: str) -> None:
     """apt_auth.conf(5): a login goes to its own machine, below its path, and over https unless it says otherwise."""
     path = "/debian/" if "plain" in url else "/debian"
-    apt = write(tmp_path, {"auth.conf.d/x.conf": AUTH.replace("plain.example/debian", f"plain.example{path}")})
+    apt = write_apt(tmp_path, {"auth.conf.d/x.conf": AUTH.replace("plain.example/debian", f"plain.example{path}")})
     assert with_login(url, apt) == expected
     assert set(passwords(apt).values()) == {"s3cret", "p@ss/word"}
 
@@ -87,7 +87,7 @@ def test_logins(tmp_path: Path, url: str, expected: str) -> None:
 def test_a_mirror_behind_apts_proxy(tmp_path: Path) -> None:
     """The host's mirror is asked through apt's proxy, with apt's login, neither of which is shown."""
     with FakeRegistry() as server:
-        apt = write(tmp_path / "apt", {
+        apt = write_apt(tmp_path / "apt", {
             "sources.list": "deb http://mirror.example/v2 trixie main\n",
             "apt.conf.d/proxy": f'Acquire::http::Proxy "http://user:s3cret@{server.host}/";\n',
             "auth.conf": "machine http://mirror.example login me password hidden\n",
@@ -105,7 +105,7 @@ def test_a_mirror_behind_apts_proxy(tmp_path: Path) -> None:
 
 def test_another_mirror_is_not_apts(tmp_path: Path) -> None:
     """Whoever names a mirror of their own has the proxies of their environment, not the host's."""
-    apt = write(tmp_path, {"apt.conf": CONF, "auth.conf": AUTH})
+    apt = write_apt(tmp_path, {"apt.conf": CONF, "auth.conf": AUTH})
     found = find_mirrors(PLAN, {"HATCH_DOCKER_DEBIAN_MIRROR": "https://mirror.example/debian"}, apt=apt)
     assert (found.apt, found.main) == ({}, "https://mirror.example/debian")
 
@@ -113,6 +113,6 @@ def test_another_mirror_is_not_apts(tmp_path: Path) -> None:
 @given(st.text(st.sampled_from('ab:"{};/*# \n\\'), max_size=60))
 def test_settings_of_anything(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """No text makes the reader fail."""
-    apt = write(tmp_path_factory.mktemp("apt"), {"apt.conf": text, "auth.conf": f"machine {text}"})
+    apt = write_apt(tmp_path_factory.mktemp("apt"), {"apt.conf": text, "auth.conf": f"machine {text}"})
     assert all(name == name.lower() for name in settings(apt))
     with_login("https://a/b", apt)

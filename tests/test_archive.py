@@ -7,24 +7,15 @@ import hashlib
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.bases import snapshot
 from hatch_docker.bases.archive import KEYRING, RELEASE_LIMIT, read_release, read_universe, verify
-from hatch_docker.bases.resolve import Package
-from hatch_docker.bases.snapshot import Archive, Step, fetch_debs, pin, with_snapshot
-from hatch_docker.context import Context
 from hatch_docker.errors import BaseImageError, HatchDockerError, RegistryError
-from hatch_docker.plan import BasePlan
-from hatch_docker.progress import Progress
-from hatch_docker.retry import Policy
-from hatch_docker.store import open_store
-from hatch_docker.transport import Client
 from tests.conftest import need
-from tests.fakes.debian import FakeArchive, serving
+from tests.fakes.debian import FakeArchive, archive_of, context_and_lines, fetched, serving
 
 
 @pytest.fixture
@@ -33,30 +24,6 @@ def fake(tmp_path: Path) -> FakeArchive:
     found.add("tool", "1.0", {"usr/bin/tool": b"one"}, Depends="lib (>= 1)")
     found.add("lib", "1.0", {"usr/lib/lib.so": b"lib"})
     return found
-
-
-def context(tmp_path: Path, environ: Mapping[str, str] = {}) -> tuple[Context, list[str]]:
-    """A context whose lines are kept, and that waits for nothing."""
-    lines: list[str] = []
-    progress = Progress(lines.append, 1)
-    client = Client(environ, progress, Policy(sleep=lambda _: None))
-    return Context(open_store(tmp_path / "cache"), progress, lambda: client, environ), lines
-
-
-def archive_of(fake: FakeArchive, ctx: Context, url: str = "") -> Archive:
-    plan = BasePlan("debian", "debian:trixie", "trixie", mirror=url or fake.url)
-    return Archive(plan, fake.suite, fake.architecture, ctx, fake.keyring)
-
-
-def fetched(archive: Archive, *names: str) -> dict[str, tuple[Package, bytes]]:
-    """The packages that names need, with their .debs, as a base would get them."""
-
-    def use(indexes: tuple[snapshot.Index, ...]) -> dict[str, tuple[Package, bytes]]:
-        (found,) = pin(archive, indexes, [Step(names)])
-        paths = fetch_debs(archive, found)
-        return {package.name: (package, paths[package.name].read_bytes()) for package in found}
-
-    return with_snapshot(archive, use)
 
 
 def test_signed_text_only(fake: FakeArchive) -> None:
@@ -157,7 +124,7 @@ def test_highest_version_of_all_suites(fake: FakeArchive, tmp_path: Path) -> Non
     """A fix of -security beats the suite, and comes from the archive that has it; 1.0-10 is above 1.0-9."""
     fake.add("lib", "1.0-9", {"x": b"updates"}, where="-updates")
     fake.add("lib", "1.0-10", {"x": b"security"}, where="-security")
-    ctx, _ = context(tmp_path)
+    ctx, _ = context_and_lines(tmp_path)
     found = fetched(archive_of(fake.write(), ctx), "tool")
     assert found["lib"][0].version == "1.0-10"
     assert found["lib"][0].archive == "security"
@@ -170,7 +137,7 @@ def test_over_http(fake: FakeArchive, tmp_path: Path, by_hash: bool) -> None:
     """A plain http mirror does, with and without by-hash; a second build asks it for nothing."""
     fake.by_hash = by_hash
     fake.write()
-    ctx, _ = context(tmp_path)
+    ctx, _ = context_and_lines(tmp_path)
     with serving(fake.root) as (url, requests):
         archive = archive_of(fake, ctx, f"{url}/debian")
         first = fetched(archive, "tool")
@@ -186,7 +153,7 @@ def test_over_http(fake: FakeArchive, tmp_path: Path, by_hash: bool) -> None:
 def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day later the mirror is asked again; when it is gone, yesterday's packages are used with a warning."""
     fake.write()
-    ctx, lines = context(tmp_path)
+    ctx, lines = context_and_lines(tmp_path)
     with serving(fake.root) as (url, requests):
         archive = archive_of(fake, ctx, f"{url}/debian")
         first = fetched(archive, "tool")
@@ -206,12 +173,12 @@ def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pyte
 def test_refresh(fake: FakeArchive, tmp_path: Path) -> None:
     """HATCH_DOCKER_REFRESH=1 sees today's fix at once, others tomorrow."""
     fake.write()
-    ctx, _ = context(tmp_path)
+    ctx, _ = context_and_lines(tmp_path)
     assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.0"
     fake.add("lib", "1.1", {"x": b"fixed"}, where="-security")
     fake.write()
     assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.0"
-    ctx, _ = context(tmp_path, {"HATCH_DOCKER_REFRESH": "1"})
+    ctx, _ = context_and_lines(tmp_path, {"HATCH_DOCKER_REFRESH": "1"})
     assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
 
 
@@ -220,7 +187,7 @@ def test_an_older_release_is_not_believed(fake: FakeArchive, tmp_path: Path) -> 
     fake.add("lib", "1.1", {"x": b"fixed"}, where="-security")
     fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
     fake.write()
-    ctx, lines = context(tmp_path, {"HATCH_DOCKER_REFRESH": "1"})
+    ctx, lines = context_and_lines(tmp_path, {"HATCH_DOCKER_REFRESH": "1"})
     assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
     fake.packages["-security"] = []
     fake.date = "Sat, 01 Nov 2025 00:00:00 UTC"
@@ -232,7 +199,7 @@ def test_an_older_release_is_not_believed(fake: FakeArchive, tmp_path: Path) -> 
 def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
     """A .deb that left the mirror is taken from the store; where it is not there, its successor is asked for."""
     fake.write()
-    ctx, _ = context(tmp_path)
+    ctx, _ = context_and_lines(tmp_path)
     fetched(archive_of(fake, ctx), "lib")
     for old in (fake.root / "debian/pool").rglob("*_1.0_*.deb"):
         old.unlink()
@@ -245,12 +212,12 @@ def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
 
 def test_missing_suites(fake: FakeArchive, tmp_path: Path) -> None:
     """Without -updates there is a warning; without -security an error that names the way to one."""
-    ctx, lines = context(tmp_path)
+    ctx, lines = context_and_lines(tmp_path)
     fake.write(["", "-security"])
     assert fetched(archive_of(fake, ctx), "lib")
     assert any("trixie-updates/InRelease does not exist" in line for line in lines)
     (fake.root / "debian-security/dists/trixie-security/InRelease").unlink()
-    ctx, _ = context(tmp_path / "other")
+    ctx, _ = context_and_lines(tmp_path / "other")
     with pytest.raises(BaseImageError, match=r"security-mirror` or HATCH_DOCKER_DEBIAN_SECURITY_MIRROR"):
         fetched(archive_of(fake, ctx), "lib")
 
@@ -284,7 +251,7 @@ def test_lying_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
         )
         (place / "InRelease").write_bytes(fake.sign(text.encode()))
         (place / "main/binary-amd64/Packages.xz").write_bytes(data)
-    ctx, _ = context(tmp_path)
+    ctx, _ = context_and_lines(tmp_path)
     url = "http://127.0.0.1:9/debian" if what == "down" else ""
     with pytest.raises(HatchDockerError) as error:
         fetched(archive_of(fake, ctx, url), "tool")
@@ -297,12 +264,12 @@ def test_lying_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
 def test_passwords_of_mirrors(fake: FakeArchive, tmp_path: Path) -> None:
     """The password in a mirror's URL is neither said nor kept."""
     fake.write()
-    ctx, lines = context(tmp_path)
+    ctx, lines = context_and_lines(tmp_path)
     with serving(fake.root) as (url, _):
         secret = url.replace("http://", "http://me:swordfish@")
         fetched(archive_of(fake, ctx, f"{secret}/debian"), "tool")
         with pytest.raises(HatchDockerError) as error:
-            fetched(archive_of(fake, context(tmp_path / "2")[0], f"{secret}/nowhere"), "tool")
+            fetched(archive_of(fake, context_and_lines(tmp_path / "2")[0], f"{secret}/nowhere"), "tool")
     kept = [path.read_bytes() for path in (ctx.store.root / "facts").rglob("*") if path.is_file()]
     assert kept
     assert not any(b"swordfish" in data or b"127.0.0.1" in data for data in kept)

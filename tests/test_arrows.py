@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "hatch_docker"
+from tests.modules import PACKAGE, modules
 
 # What a module, or every module of a package, may import of ours. A package includes its modules.
 HANDS = {
@@ -129,15 +129,6 @@ HEAVY = ("pydantic", "pydantic_core", "urllib3", "docker", "rich", "packaging", 
 HOOKS_BUDGET = 5000  # microseconds for our own modules
 
 
-def modules() -> dict[str, Path]:
-    """Every module of the package by its name below hatch_docker."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
-        found[name.removesuffix(".__init__")] = path
-    return found
-
-
 def imports(path: Path) -> Iterator[str]:
     """What a module imports anywhere: at its top, in functions, for type checkers; `from a import b` as a.b."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -205,6 +196,18 @@ def test_the_environment_is_read_at_the_doors() -> None:
     # pep517 is a program of its own, in the builder.
     readers = {name for name in readers if name.partition(".")[0] != "verbs"}
     assert readers <= {"builder", "build_hook", "publisher", "wheels.pep517"}
+
+
+def test_no_module_of_tests_stands_on_another() -> None:
+    """What several need lies beside them under a name of its own: a fake, a fixture of a conftest."""
+    tests = Path(__file__).parent
+    wrong = [
+        f"{path.relative_to(tests)} imports {imported}"
+        for path in sorted(tests.rglob("*.py"))
+        for imported in sorted(imports(path))
+        if re.match(r"tests\.([a-z]+\.)?test_", imported)
+    ]
+    assert wrong == []
 
 
 def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:

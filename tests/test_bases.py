@@ -8,57 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import (
-    Base,
-    Interpreter,
-    base_of,
-    base_tree,
-    check_python,
-    compiler_tree,
-    open_base,
-    real_path,
-)
+from hatch_docker.bases import Base, Interpreter, base_of, base_tree, check_python, compiler_tree, open_base, real_path
 from hatch_docker.context import Context
 from hatch_docker.errors import BaseImageError, HatchDockerError, RegistryError
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.layout import write_layout
-from hatch_docker.oci.model import (
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
-    Image,
-    Index,
-    Platform,
-    canonical_json,
-    digest_of,
-    host_platform,
-)
+from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.plan import BasePlan
-from tests.fakes.bases import context, python_image
+from tests.fakes.bases import BOTH, context, index_of, publish, python_image
 from tests.fakes.registry import FakeRegistry
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64")
 GZIP = Compression()
-
-
-def index_of(*images: Image) -> Index:
-    data = canonical_json({
-        "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.descriptor.to_json() for image in images],
-    })  # fmt: skip
-    return Index(Descriptor(OCI_INDEX, digest_of(data), len(data)), data, images)
-
-
-def publish(registry: FakeRegistry, item: Image | Index, tag: str = "3.13") -> None:
-    for image in item.images if isinstance(item, Index) else (item,):
-        registry.put_blob("python", image.config)
-        for layer in image.layers:
-            with layer.open() as stream:
-                registry.put_blob("python", stream.read())
-        registry.put_manifest("python", "" if isinstance(item, Index) else tag, OCI_MANIFEST, image.manifest)
-    if isinstance(item, Index):
-        registry.put_manifest("python", tag, OCI_INDEX, item.index)
 
 
 def registry_plan(location: str) -> BasePlan:
@@ -67,9 +30,6 @@ def registry_plan(location: str) -> BasePlan:
 
 def pull(location: str, ctx: Context, platform: Platform = AMD64) -> Base:
     return open_base(registry_plan(location), platform, ctx, compression=GZIP)
-
-
-BOTH = index_of(python_image("amd64"), python_image("arm64"))
 
 
 def test_child_of_an_index(tmp_path: Path) -> None:

@@ -332,7 +332,7 @@ def read_chain(path: str) -> None:
     from hatch_docker.contents.read import read_contents
     from hatch_docker.contents.why import why
     from tests.fakes.bases import file, layer_of
-    from tests.test_contents import others
+    from tests.fakes.contents import others
 
     contents = read_contents(others(layer_of([file("var/lib/dpkg/status", Path(path).read_text())])))
     assert [len(one.chains) for one in why(contents, "p9999")] == [1]

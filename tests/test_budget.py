@@ -16,11 +16,10 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.plan import BasePlan, BudgetPlan, Plan
 from hatch_docker.release.budget import check_budget
-from tests.fakes.bases import context, layer_of
+from tests.fakes.bases import context, layer_of, opened, publish, python_base
+from tests.fakes.plans import plan as plan_of
+from tests.fakes.plans import source
 from tests.fakes.registry import FakeRegistry
-from tests.test_bases import publish
-from tests.test_defaults import plan as plan_of
-from tests.test_rebase import opened, python_base, source
 
 
 @pytest.mark.parametrize(("text", "size"), [

@@ -29,8 +29,8 @@ from hatch_docker.project import given_source, open_source
 from hatch_docker.receipt import make_receipt
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.given import check_given
+from tests.fakes.plans import plan
 from tests.projects import write_project
-from tests.test_defaults import plan
 
 TRIXIE = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
 ALPINE = Target("3.13.5", Platform("linux", "amd64"), ("musl", "1.2"))

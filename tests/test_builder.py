@@ -7,16 +7,13 @@ root with its compiler is in integration/test_builder_stage.py.
 from __future__ import annotations
 
 import contextlib
-import gzip
-import io
 import os
 import socket
 import sys
-import tarfile
 import tempfile
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +31,7 @@ from hatch_docker.transport import make_client
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.builder import Builder, make_builder, metadata_of, wheel_of
 from hatch_docker.wheels.sdist import read_sdist
+from tests.fakes.index import write_sdist
 from tests.fakes.trees import need_sandbox, python_root
 
 VERSION = ".".join(str(part) for part in sys.version_info[:3])
@@ -70,12 +68,6 @@ def short() -> Iterator[Path]:
 
 
 @pytest.fixture
-def lines() -> list[str]:
-    """What the user would read with -v."""
-    return []
-
-
-@pytest.fixture
 def ctx(tmp_path: Path, lines: list[str]) -> Context:
     progress = Progress(lines.append, 1)
     environ = {"PATH": os.environ["PATH"], "TOKEN": "hunter2", "OTHER": "also-secret"}
@@ -100,29 +92,9 @@ def planned(builder: Builder, **options: object) -> Builder:
     return Builder(builder.root, plan, builder.base, builder.target, builder.ctx, builder.project)
 
 
-def make_sdist(
-    path: Path, files: Mapping[str, str], *, mtime: int = 0, links: Mapping[str, str] | None = None
-) -> Path:
-    """An sdist demo-1.0.tar.gz in the directory `path`."""
-    plain = io.BytesIO()
-    with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for name, text in files.items():
-            member = tarfile.TarInfo(f"demo-1.0/{name}")
-            member.size, member.mtime = len(text.encode()), mtime
-            tar.addfile(member, io.BytesIO(text.encode()))
-        for name, target in (links or {}).items():
-            member = tarfile.TarInfo(f"demo-1.0/{name}")
-            member.type, member.linkname = tarfile.SYMTYPE, target
-            tar.addfile(member)
-    path.mkdir(exist_ok=True)
-    sdist = path / "demo-1.0.tar.gz"
-    sdist.write_bytes(gzip.compress(plain.getvalue(), mtime=mtime))
-    return sdist
-
-
 def build(builder: Builder, directory: Path, backend: str = BACKEND, **options: object) -> Path:
     files = {"pyproject.toml": PYPROJECT, "backend.py": backend}
-    return wheel_of(read_sdist(make_sdist(directory, files, **options)), builder)  # type: ignore[arg-type]
+    return wheel_of(read_sdist(write_sdist(directory, files, **options)), builder)  # type: ignore[arg-type]
 
 
 def said(wheel: Path) -> str:
@@ -300,7 +272,7 @@ def test_links_of_an_sdist_stay_in_the_sandbox(builder: Builder, tmp_path: Path)
 def test_in_tree_backends_are_in_the_tree(builder: Builder, tmp_path: Path) -> None:
     """A backend-path whose backend comes from elsewhere is refused (PEP 517)."""
     pyproject = PYPROJECT.replace('"backend"', '"json"')
-    sdist = make_sdist(tmp_path / "a", {"pyproject.toml": pyproject})
+    sdist = write_sdist(tmp_path / "a", {"pyproject.toml": pyproject})
     with pytest.raises(BuildError, match="not in backend-path"):
         wheel_of(read_sdist(sdist), builder)
 
@@ -311,7 +283,7 @@ def test_in_tree_backends_are_in_the_tree(builder: Builder, tmp_path: Path) -> N
 def test_a_wrong_build_system_is_named(tmp_path: Path, text: str) -> None:
     """One line that names the sdist and the table."""
     with pytest.raises(WheelError, match=r"^demo-1\.0\.tar\.gz: \[build-system\] of its pyproject\.toml"):
-        read_sdist(make_sdist(tmp_path / "a", {"pyproject.toml": text}))
+        read_sdist(write_sdist(tmp_path / "a", {"pyproject.toml": text}))
 
 
 def test_what_is_no_sdist_is_named(tmp_path: Path) -> None:
@@ -327,13 +299,13 @@ def test_what_is_no_sdist_is_named(tmp_path: Path) -> None:
 def test_an_sdist_without_a_table_is_built_by_setuptools(tmp_path: Path) -> None:
     """PEP 517's default, with or without a pyproject.toml."""
     for files in ({"setup.py": ""}, {"pyproject.toml": "[project]\nname = 'demo'"}):
-        sdist = read_sdist(make_sdist(tmp_path / "a", files))
+        sdist = read_sdist(write_sdist(tmp_path / "a", files))
         assert (sdist.requires, sdist.backend) == (("setuptools",), "setuptools.build_meta:__legacy__")
 
 
 def test_bases_without_a_compiler_are_named(tmp_path: Path, ctx: Context) -> None:
     """Another distribution, another architecture: said before anything is fetched, with what to use."""
-    sdist = read_sdist(make_sdist(tmp_path / "a", {"setup.py": ""}))
+    sdist = read_sdist(write_sdist(tmp_path / "a", {"setup.py": ""}))
     plan = BuildPlan(isolated=True)
     with pytest.raises(BuildError, match="not Debian; use debian:<suite>"):
         make_builder(sdist, plan, make_base(suite=""), TARGET, ctx, tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 from dataclasses import replace
@@ -11,39 +10,17 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from hatch_docker.context import Context, open_context
-from hatch_docker.engines.buildx import Buildx, Order, find_builder, load_handed
+from hatch_docker.engines.buildx import Buildx, find_builder, load_handed
 from hatch_docker.engines.dockerfile import Group
-from hatch_docker.engines.podman import Podman, PodmanLog
-from hatch_docker.engines.rawjson import Log
+from hatch_docker.engines.podman import Podman
 from hatch_docker.engines.recipe import Handed, Job, Part, proxies_of
 from hatch_docker.errors import BuildError, DaemonError, LostError
-from hatch_docker.oci.model import Platform
-from hatch_docker.plan import BuildPlan, CachePlan
-from hatch_docker.progress import Progress, silent
-from hatch_docker.screen import Screen
+from hatch_docker.plan import BuildPlan
 from tests.fakes.bases import python_image
+from tests.fakes.builders import DONE, INSPECT, STEP, UNPULLED, docker, order, said, shims
 
 if TYPE_CHECKING:
     from hatch_docker.wheels.sdist import Sdist
-
-INSPECT = "Name: default\nDriver: docker\n"
-
-
-def shims(directory: Path, **programs: str) -> Context:
-    """A machine whose PATH has these programs, each a shell script."""
-    place = directory / "bin"
-    place.mkdir()
-    for name, script in programs.items():
-        path = place / name
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-    return open_context({"PATH": str(place), "HATCH_DOCKER_CACHE_DIR": str(directory / "cache")}, silent())
-
-
-def docker(version: str = "buildx v0.13.1 0", inspect: str = INSPECT, *, fails: bool = False) -> str:
-    ending = ">&2; exit 1" if fails else ""
-    return f"case \"$2\" in version) echo '{version}';; inspect) echo '{inspect}' {ending};; esac"
 
 
 @pytest.mark.parametrize(
@@ -150,10 +127,6 @@ WAIT = {"digest": "sha256:5", "name": "[internal] waiting for connection"}
 EXPORT = {"digest": "sha256:5", "name": "exporting cache to registry"}
 PULL = {"digest": "sha256:5", "name": "[internal] load metadata for registry.example/py:3@sha256:0", "error": "401"}
 GONE = {"digest": "sha256:5", "name": "[internal] load metadata for docker.io/hatch-docker/base:0", "error": "no"}
-UNPULLED = (
-    "the builder cannot pull the base registry.example/py:3@sha256:0 (401); log in for it (docker login, podman "
-    "login), have it reach and trust that registry, or take it along: `skopeo copy docker://registry.example/py:3 oci:"
-)
 NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch to a different driver, and try again."
 
 
@@ -183,10 +156,6 @@ def test_what_fails_before_any_step_is_one_line(said: str, message: str, tmp_pat
         Buildx(str(tmp_path / "bin/docker"), "far", "kubernetes").build(order(tmp_path), ctx)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def order(path: Path) -> Order:
-    return Order(path, path, path / "out", Platform("linux", "amd64"), (), CachePlan(), path, ())
 
 
 @pytest.mark.parametrize(
@@ -242,170 +211,6 @@ def test_an_image_that_cannot_be_loaded_is_one_line(program: str, tmp_path: Path
     assert str(error.value).startswith(f"{program} cannot build: no space left on device; ")
 
 
-def log_of(*values: dict[str, object], indent: int | None = None) -> tuple[Log, list[str]]:
-    told: list[str] = []
-    log = Log(Progress(told.append))
-    for value in values:
-        for line in json.dumps(value, indent=indent).splitlines():
-            log.feed(line)
-    return log, told
-
-
-STEP = {"digest": "sha256:1", "name": "[install-numpy 2/2] RUN --network=none python"}
-DONE = {**STEP, "started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:02.123456789Z"}
-
-
-@pytest.mark.parametrize("indent", [None, 2])
-def test_a_stage_is_told_with_its_time_once(indent: int | None) -> None:
-    """Whether an object is one line, as with a newer buildx, or many."""
-    log, told = log_of({"vertexes": [STEP]}, {"vertexes": [DONE]}, {"vertexes": [DONE]}, indent=indent)
-    assert told == ["  install-numpy  1.6 s"]
-    assert not log.failed
-
-
-def test_a_stage_is_on_the_screen_while_it_runs() -> None:
-    """Of a terminal; what still runs when the build ends, however it ends, goes as well."""
-    told: list[str] = []
-    screen = Screen(told.append)
-    log = Log(Progress(told.append, 0, screen))
-    begun = {**STEP, "started": DONE["started"]}
-    other = {**begun, "digest": "sha256:2", "name": "[build-project 1/1] RUN cc"}
-    log.feed(json.dumps({"vertexes": [begun, other]}))
-    assert [task.title for task in screen.tasks] == ["stage install-numpy", "stage build-project"]
-    log.feed(json.dumps({"vertexes": [DONE]}))
-    assert [task.title for task in screen.tasks] == ["stage build-project"]
-    assert told == ["   1.6 s    stage install-numpy"]
-    log.close()
-    assert not screen.tasks
-
-
-def test_a_stage_that_was_there_is_a_detail() -> None:
-    assert log_of({"vertexes": [{**DONE, "started": DONE["completed"], "cached": True}]})[1] == []
-
-
-def test_a_stage_that_a_cache_sent_did_not_run() -> None:
-    """Its layers are fetched and unpacked, each of which starts and completes; the line says what took the time."""
-    fetched = {**STEP, "started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:09Z"}
-    whole = {**fetched, "completed": "2026-01-01T00:00:10Z", "cached": True}
-    begun = {**STEP, "started": "2026-01-01T00:00:00.5Z", "cached": True}
-    _, told = log_of({"vertexes": [begun]}, {"vertexes": [fetched]}, {"vertexes": [whole]})
-    assert told == ["  install-numpy  cached, fetched in 9.5 s"]
-
-
-def test_a_cache_that_cannot_be_read_is_no_failure() -> None:
-    """It is told, and what fails afterwards is what failed."""
-    name = "importing cache manifest from registry.example/app:cache"
-    missing = {"digest": "sha256:7", "name": name, "error": "failed: registry.example/app:cache: not found"}
-    refused = {"digest": "sha256:8", "name": name, "error": "failed to do request: connection refused"}
-    log, told = log_of({"vertexes": [missing]}, {"vertexes": [refused]}, {"vertexes": [refused]})
-    assert told == [
-        "  nothing in the cache registry.example/app:cache yet",
-        "warning: the cache registry.example/app:cache is not used: failed to do request: connection refused",
-    ]
-    assert not log.failed
-
-
-PODMAN = """\
-[1/3] STEP 1/1: FROM hatch-docker/base:1 AS base
---> 9e413c5e1f0a
-[2/3] STEP 1/2: FROM 9e413c5e1f0a AS install-numpy
-[2/3] STEP 2/2: RUN --network=none ["/usr/bin/python3.13"]
-compiling
-no line end--> 054a2550d44e
-[3/3] STEP 1/3: FROM 9e413c5e1f0a AS build-project
-[3/3] STEP 2/3: RUN --network=none ["true"]
---> Using cache b3a537b910633de6de75cdf968ff8893ef6ae09565a72ac48ba1e7dda15acf01
---> b3a537b91063
-[3/3] STEP 3/3: RUN --network=none ["cc"]
-x.c:1: error: no luck
-"""
-
-
-def test_podman_s_stages_are_told_with_their_times() -> None:
-    told: list[str] = []
-    ticks = iter(range(100))
-    log = PodmanLog(Progress(told.append), lambda: next(ticks))
-    for line in PODMAN.splitlines():
-        log.feed(line)
-    assert told == ["  install-numpy  1.0 s"]
-    last = 'Error: building at STEP "RUN --network=none": while running runtime: exit status 3'
-    log.feed(last)
-    assert log.explain(last, 1) == "stage build-project failed (exit status 3):\nx.c:1: error: no luck"
-
-
-def test_podman_without_memory_is_suspected_and_one_that_was_killed_is_named() -> None:
-    log = PodmanLog(silent())
-    for line in (*PODMAN.splitlines()[:-1], 'Error: building at STEP "RUN cc": while running runtime: exit status 137'):
-        log.feed(line)
-    said = "stage build-project failed (exit status 137); something killed it, perhaps for want of memory"
-    assert log.explain("while running runtime: exit status 137", 1) == said
-    log = PodmanLog(silent())
-    for line in (*PODMAN.splitlines()[:-1], "compiling"):
-        log.feed(line)
-    assert log.explain("compiling", -9).startswith("stage build-project failed (podman ended with status -9):\n")
-    log = PodmanLog(silent())
-    for line in ("STEP 1/1: FROM registry.example/py:3@sha256:0 AS base", "Trying to pull it...", "Error: 401"):
-        log.feed(line)
-    assert log.explain("Error: 401", 125).startswith(UNPULLED)
-    assert PodmanLog(silent()).explain("Error: no space", 125) == "podman build failed (status 125):\nError: no space"
-
-
-@pytest.mark.parametrize("indent", [None, 2])
-def test_a_failed_step_shows_its_last_20_lines(indent: int | None) -> None:
-    """And nobody else's, nor the steps that were cancelled because of it."""
-    lines = "".join(f"line {number}\n" for number in range(30))
-    log, _ = log_of(
-        {"logs": [{"vertex": "sha256:1", "stream": 2, "data": base64.b64encode(lines.encode()).decode()}]},
-        {"logs": [{"vertex": "sha256:2", "stream": 1, "data": base64.b64encode(b"other").decode()}]},
-        {"vertexes": [{"digest": "sha256:2", "name": "x", "error": "context canceled"}]},
-        {"vertexes": [{**STEP, "error": 'process "python" did not complete successfully: exit code: 1'}]},
-        indent=indent,
-    )
-    told = log.explain().splitlines()
-    assert told[0] == "stage install-numpy failed (exit status 1):"
-    assert told[1:] == [f"line {number}" for number in range(10, 30)]
-
-
-SECRET = "s3cret-0123456789"
-
-
-def said(text: str, vertex: str = "sha256:1") -> dict[str, object]:
-    """A piece of what a step says."""
-    return {"logs": [{"vertex": vertex, "stream": 1, "data": base64.b64encode(text.encode()).decode()}]}
-
-
-def test_secrets_are_hidden_wherever_a_step_says_them() -> None:
-    """Also in two pieces, in what failed, and in a last line without an end."""
-    told: list[str] = []
-    log = Log(Progress(told.append, 1), [SECRET])
-    error = {**STEP, "error": f'process "{SECRET}" did not complete successfully: exit code: 1'}
-    for value in (
-        {"vertexes": [{**STEP, "started": DONE["started"]}]}, said(f"a {SECRET[:7]}"), said(f"{SECRET[7:]} b\nc"),
-        said(f"error: {SECRET}"), {"vertexes": [error]},
-    ):  # fmt: skip
-        log.feed(json.dumps(value))
-    log.feed(f"ERROR: {SECRET}")
-    assert log.explain().splitlines() == ["stage install-numpy failed (exit status 1):", "a *** b", "cerror: ***"]
-    assert SECRET not in "\n".join([*told, *log.other])
-    assert "a *** b" in told
-
-
-def test_a_letter_in_two_pieces_stays_one() -> None:
-    log, _ = log_of({"vertexes": [{**STEP, "error": "exit code: 1"}]})
-    for piece in ("ő".encode()[:1], "ő".encode()[1:] + b"\n"):
-        log.feed(json.dumps({"logs": [{"vertex": "sha256:1", "data": base64.b64encode(piece).decode()}]}))
-    assert log.explain().endswith("\nő")
-
-
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [("", "exit code: 137"), ("g++: fatal error: Killed signal terminated program cc1plus\n", "exit code: 1")],
-)
-def test_a_builder_without_memory_is_suspected(text: str, error: str) -> None:
-    log, _ = log_of(said(text), {"vertexes": [{**STEP, "error": f"did not complete successfully: {error}"}]})
-    assert "; something killed it, perhaps for want of memory" in log.explain()
-
-
 def test_a_lost_builder_shows_what_it_said_last(tmp_path: Path) -> None:
     """Of the step that spoke last; the status is that of what may pass."""
     other = {"digest": "sha256:2", "name": "[install-other 2/2] RUN x", "started": DONE["started"]}
@@ -443,12 +248,6 @@ def test_a_program_that_is_killed_may_be_tried_again(ending: str, status: int, m
     assert "build again" in str(error.value)
 
 
-def test_a_podman_that_is_killed_may_be_tried_again(tmp_path: Path) -> None:
-    ctx = shims(tmp_path, podman="echo 'STEP 1/1: RUN cc'; echo compiling; kill -9 $$")
-    with pytest.raises(LostError, match=r"failed \(podman ended with status -9\):\ncompiling$"):
-        Podman(str(tmp_path / "bin/podman")).build(order(tmp_path), ctx)
-
-
 def test_a_connection_that_a_step_lost_is_the_step_s_failure(tmp_path: Path) -> None:
     """BuildKit says its last lines once more below the objects."""
     begun = {"digest": "sha256:2", "name": "[install-other 2/2] RUN x", "started": DONE["started"]}
@@ -459,18 +258,3 @@ def test_a_connection_that_a_step_lost_is_the_step_s_failure(tmp_path: Path) -> 
     with pytest.raises(BuildError) as error:
         Buildx(str(tmp_path / "bin/docker"), "far", "remote").build(order(tmp_path), ctx)
     assert str(error.value) == "stage install-numpy failed (exit status 1):\nconnection reset by peer"
-
-
-def test_a_stage_that_was_cancelled_is_not_told_as_done() -> None:
-    assert log_of({"vertexes": [{**DONE, "error": "context canceled"}]})[1] == []
-
-
-def test_another_machines_programs_are_no_riddle() -> None:
-    log, _ = log_of({"vertexes": [{**STEP, "error": "runc run failed: exec format error"}]})
-    assert "cannot run that platform's programs" in log.explain()
-
-
-def test_plain_text_between_the_objects_is_kept() -> None:
-    log, _ = log_of({"vertexes": [STEP]})
-    log.feed("ERROR: Cannot connect to the Docker daemon")
-    assert list(log.other) == ["ERROR: Cannot connect to the Docker daemon"]

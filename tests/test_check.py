@@ -73,11 +73,6 @@ def base() -> Iterator[Base]:
 
 
 @pytest.fixture
-def lines() -> list[str]:
-    return []
-
-
-@pytest.fixture
 def ctx(tmp_path: Path, lines: list[str]) -> Context:
     progress = Progress(lines.append, 1)
     environ = {"PATH": os.environ["PATH"], "TOKEN": "hunter2"}

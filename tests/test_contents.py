@@ -9,11 +9,9 @@ import resource
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,48 +19,17 @@ from hatch_docker.cli import main
 from hatch_docker.contents import Contents, File, Package
 from hatch_docker.contents.read import read_contents
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.layout import write_layout
-from hatch_docker.oci.model import OCI_LAYER, Descriptor, Image, Layer, canonical_json, digest_of
+from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer, digest_of
 from hatch_docker.oci.mutate import make_index
-from hatch_docker.oci.validate import validate
 from tests.conftest import need, need_docker
 from tests.fakes.bases import context, directory, file, image_of, layer_of, link
-from tests.fakes.images import AMD64
+from tests.fakes.contents import EVIL, NAME, archived, configured, dist, others
 from tests.fakes.installed import SITE, installed, metadata
 from tests.fakes.registry import FakeRegistry
 
-NAME = "registry.example/hatch-docker-tests/inspect"
-EVIL = "<script>alert(1)</script>\"'&\x1b[2J\u202e"
-
-
-def configured(image: Image, **changes: Any) -> Image:
-    """The image with another configuration."""
-    config = canonical_json({**image.config_json, **changes})
-    value = image.manifest_json
-    value["config"] = {**value["config"], "digest": digest_of(config), "size": len(config)}
-    manifest = canonical_json(value)
-    made = Image(Descriptor(image.descriptor.media_type, digest_of(manifest), len(manifest), image.descriptor.platform),
-                 manifest, config, image.layers)  # fmt: skip
-    validate(made)
-    return made
-
-
-def others(*layers: Layer, commands: Iterable[str] = (), **config: Any) -> Image:
-    """An image that somebody else made of some layers."""
-    history = [{"created_by": command} for command in commands]
-    return configured(image_of(*layers), config=config, **({"history": history} if history else {}))
-
-
-def dist(name: str, version: str, files: dict[str, int], *lines: str, site: str = SITE) -> list[Entry]:
-    """An installed distribution as pip leaves it: modules of some sizes, METADATA and RECORD."""
-    info = f"{name.replace('-', '_')}-{version}.dist-info"
-    record = "".join(f"{path},,\n" for path in [*files, f"{info}/METADATA", f"{info}/RECORD"])
-    return [
-        *(file(f"{site}/{path}", bytes(size)) for path, size in files.items() if not path.startswith("..")),
-        metadata(name, version, *lines, site=site), file(f"{site}/{info}/RECORD", record),
-    ]  # fmt: skip
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def package(contents: Contents, name: str) -> Package:
@@ -73,19 +40,6 @@ def package(contents: Contents, name: str) -> Package:
 def the_file(contents: Contents, path: str) -> File:
     (found,) = (one for one in contents.files if one.path == path and one.shown)
     return found
-
-
-def archived(item: Any, directory: Path, name: str = "app") -> Path:
-    directory.mkdir(exist_ok=True)
-    path = directory / f"{name}.oci.tar"
-    with path.open("wb") as stream:
-        write_archive(item, [f"{NAME}:1.0"], stream, host=AMD64)
-    return path
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

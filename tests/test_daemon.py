@@ -26,7 +26,8 @@ from hatch_docker.oci.docker_api import Daemon, open_api, ssh_command
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from tests.conftest import need, need_docker
-from tests.test_mutate import AMD64, layer
+from tests.fakes.built import layer
+from tests.fakes.images import AMD64
 
 NAME = "registry.example/hatch-docker-tests/daemon"
 NAMES = (f"{NAME}:1", f"{NAME}:latest")

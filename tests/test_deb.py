@@ -174,7 +174,7 @@ def test_wrong_md5sums(tmp_path: Path) -> None:
 
 
 @given(place=st.integers(0, 2000), value=st.integers(0, 255))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_damage_never_escapes(tmp_path_factory: pytest.TempPathFactory, place: int, value: int) -> None:
     """A flipped byte gives the package, or our own error."""
     deb = bytearray(make_deb("tool", files={"usr/bin/tool": b"program", "usr/x": ("symlink", "y")}))

@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hatch_docker.config import load_config
-from hatch_docker.defaults import make_plan
 from hatch_docker.errors import ConfigError
-from hatch_docker.oci.model import Platform
 from hatch_docker.plan import Plan, plan_json
-from hatch_docker.project import Project
-from hatch_docker.revision import Revision
-
-HOST = Platform("linux", "amd64")
-
-
-def project(**facts: Any) -> Project:
-    values: dict[str, Any] = {
-        "root": Path("/nowhere"), "name": "My.App", "file_name": "my_app", "version": "1.2.3",
-        "description": "An app.", "requires_python": ">=3.11", "licence": "MIT", "authors": ("A <a@b.example>",),
-        "urls": {"Home Page": "https://x.example", "Source": "https://s.example"}, "scripts": ("serve",),
-        "dependencies": ("b>=1", "a"), "extras": {"fast": ("c",)}, "groups": {"prod": ("d",)}, "locks": (),
-        "hooks": (), "revision": Revision("0123456789abcdef", "main", 1_700_000_000), "source_date": 1_700_000_000,
-        **facts,
-    }  # fmt: skip
-    return Project(**values)
-
-
-def plan(table: dict[str, Any] | None = None, **facts: Any) -> Plan:
-    return make_plan(project(**facts), load_config(table or {}, {}, None), HOST)
+from tests.fakes.plans import plan
 
 
 def reasons(made: Plan) -> dict[str, str]:

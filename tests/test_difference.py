@@ -46,7 +46,7 @@ def test_the_same_image_differs_in_nothing() -> None:
 
 
 @given(st.integers(0, len(TEXT) - 1), st.integers(1, 255))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_changed_byte_is_named(at: int, change: int) -> None:
     """The layer, the file, and which byte, counted from 0."""
     data = bytearray(TEXT)

@@ -15,10 +15,10 @@ import pytest
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.tree import extract, listing
-from tests.conftest import need
+from tests.conftest import need, run
 from tests.fakes.bases import image_of
-from tests.integration.test_engines_read import run, tree
-from tests.test_tree import raw_layer
+from tests.fakes.images import raw_layer
+from tests.fakes.trees import tree
 
 REG, SYM, LNK, DIR = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
 OUT = "../" * 12

@@ -17,12 +17,7 @@ from hatch_docker.transport import Client
 from hatch_docker.wheels import Pin
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import read_indexes
-from tests.fakes.index import FakeIndex, make_wheel
-
-
-@pytest.fixture
-def lines() -> list[str]:
-    return []
+from tests.fakes.index import FakeIndex, make_wheel, pins_of
 
 
 @pytest.fixture
@@ -36,14 +31,6 @@ def ctx(tmp_path: Path, lines: list[str]) -> Context:
 def offer(index: FakeIndex, count: int = 3) -> None:
     for number in range(count):
         index.add(f"p{number}", make_wheel(f"p{number}", "1.0", files={f"p{number}.py": b"x" * 100_000 * number}))
-
-
-def pins_of(index: FakeIndex) -> list[Pin]:
-    return [
-        Pin(name, "1.0", file, f"http://127.0.0.1:{index.port}/files/{name}/{file}",
-            hashlib.sha256(data).hexdigest(), len(data), None)
-        for name, files in index.files.items() for file, data in files.items()
-    ]
 
 
 def test_each_file_once_and_in_order(ctx: Context, tmp_path: Path) -> None:

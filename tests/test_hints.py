@@ -17,8 +17,11 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.wheels import Pin
 from hatch_docker.wheels.compile import bytecode_path
 from hatch_docker.wheels.install import VenvTarget
-from tests.test_native import SITE, built, context, file, make_elf, plan, record
-from tests.test_report import RECEIPT
+from tests.fakes.bases import context, file
+from tests.fakes.elf import make_elf
+from tests.fakes.installed import SITE
+from tests.fakes.libraries import built, plan, record
+from tests.fakes.receipts import RECEIPT
 
 BIG = bytes(1_500_000)
 

@@ -16,8 +16,8 @@ from hatch_docker.config_images import wanted
 from hatch_docker.defaults import make_plan
 from hatch_docker.doors import open_plans
 from hatch_docker.errors import ConfigError
+from tests.fakes.plans import HOST, project
 from tests.projects import write_project
-from tests.test_defaults import HOST, project
 
 TABLE = """
 image = "registry.example/app"

@@ -82,7 +82,7 @@ def test_what_the_keyring_has(told: str, service: str, tmp_path: Path) -> None:
 
 
 def fetched(index: FakeIndex, ctx: Context, root: Path) -> None:
-    from tests.test_fetch import pins_of
+    from tests.fakes.index import pins_of
 
     fetch(pins_of(index), ctx, root=root)
 

@@ -19,31 +19,10 @@ from hypothesis import strategies as st
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.compression import RATIO_GRACE, Decompressed
-from hatch_docker.oci.layer import (
-    Compression,
-    Entry,
-    layer_entries,
-    make_layer,
-    read_entries,
-    safe_path,
-    write_layer,
-)
+from hatch_docker.oci.layer import Compression, Entry, layer_entries, make_layer, read_entries, safe_path, write_layer
 from hatch_docker.oci.model import OCI_LAYER
 from hatch_docker.oci.tar import pack_header, read_tar
-
-TIME = 315532800
-
-
-def file(path: str, content: bytes | Path | Callable[[], io.BytesIO] = b"", **more: object) -> Entry:
-    return Entry(path, "file", 0o644, TIME, content=content, **more)  # type: ignore[arg-type]
-
-
-def directory(path: str, mode: int = 0o755) -> Entry:
-    return Entry(path, "directory", mode, TIME)
-
-
-def symlink(path: str, target: str) -> Entry:
-    return Entry(path, "symlink", 0o777, TIME, target=target)
+from tests.fakes.entries import TIME, directory, file, symlink
 
 
 def written(entries: list[Entry], compression: str = "none") -> bytes:
@@ -337,7 +316,7 @@ def test_another_process_writes_the_same_layer() -> None:
 NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=60)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(NAMES, min_size=1, max_size=5), min_size=1, max_size=5), st.integers(0, 2**40))
 @example([["..."], ["a", "...", "b"]], 0)
 def test_any_name_and_time_survive(paths: list[list[str]], mtime: int) -> None:
@@ -357,7 +336,7 @@ def test_any_name_and_time_survive(paths: list[list[str]], mtime: int) -> None:
         assert {member.name: member.linkname for member in tar} == {path: path for path in entries}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(0, 3583), st.integers(0, 255)), max_size=8))
 def test_any_damage_is_an_image_error(changes: list[tuple[int, int]]) -> None:
     """A reader of strangers' tars fails in one way only."""

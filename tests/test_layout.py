@@ -17,7 +17,8 @@ from hatch_docker.oci.layout import blob_path, read_layout, write_layout
 from hatch_docker.oci.model import Image, Index, Platform, canonical_json, digest_of
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from hatch_docker.oci.validate import validate
-from tests.test_mutate import AMD64, docker_image, image
+from tests.fakes.built import docker_image, image
+from tests.fakes.images import AMD64
 
 ARM64 = Platform("linux", "arm64")
 NAMES = ("registry.example/team/app:1.0", "app:latest", "app:latest")

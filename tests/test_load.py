@@ -18,12 +18,9 @@ from hatch_docker.receipt import bare_receipt, read_receipt
 from tests.conftest import need, need_docker
 from tests.fakes.images import AMD64, small_image, small_layer
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 NAME = "registry.example/hatch-docker-tests/load"
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """poetry.lock and pdm.lock: what the project reaches in them for a target, by hash."""
 
-# ruff: noqa: F811 - fixtures of test_lock are used by name
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,108 +13,12 @@ from hatch_docker.plan import LockPlan
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.lock import pin
 from tests.fakes.index import FakeIndex, make_wheel
-from tests.test_lock import AMD64, ctx, lines, names, root, using  # noqa: F401
+from tests.fakes.locks import AMD64, PDM, POETRY, names, using
 
 WHEELS = {
     ("app", "1.0"), ("tool", "1.0"), ("tool", "2.0"), ("deep-dep", "3.0"), ("fast_path", "1.5"), ("wide", "0.1"),
 }
 
-POETRY = """
-[[package]]
-name = "app"
-version = "1.0"
-optional = false
-groups = ["main"]
-files = [{file = "app-1.0-py3-none-any.whl", hash = "sha256:@app-1.0@"}]
-
-[package.dependencies]
-Deep_Dep = ">=2,<4"
-fast-path = {version = "^1.5", optional = true, markers = "extra == \\"fast\\""}
-colorama = {version = "*", markers = "platform_system == \\"Windows\\""}
-wide = [
-  {version = ">=0.1", markers = "python_version >= \\"3.9\\""},
-  {version = "<0.1", markers = "python_version < \\"3.9\\""},
-]
-
-[package.extras]
-fast = ["fast-path (>=1.5)"]
-
-[[package]]
-name = "deep-dep"
-version = "3.0"
-files = [{file = "deep_dep-3.0-py3-none-any.whl", hash = "sha256:@deep_dep-3.0@"}]
-
-[[package]]
-name = "fast-path"
-version = "1.5"
-optional = true
-files = [{file = "fast_path-1.5-py3-none-any.whl", hash = "sha256:@fast_path-1.5@"}]
-
-[[package]]
-name = "tool"
-version = "1.0"
-markers = "python_version < \\"3.12\\""
-files = [{file = "tool-1.0-py3-none-any.whl", hash = "sha256:@tool-1.0@"}]
-
-[[package]]
-name = "tool"
-version = "2.0"
-markers = {main = "python_version >= \\"3.12\\"", dev = "python_version >= \\"3.12\\""}
-files = [{file = "tool-2.0-py3-none-any.whl", hash = "sha256:@tool-2.0@"}]
-
-[[package]]
-name = "wide"
-version = "0.1"
-files = [{file = "wide-0.1-py3-none-any.whl", hash = "sha256:@wide-0.1@"}]
-
-[metadata]
-lock-version = "2.1"
-"""
-
-PDM = """
-[metadata]
-lock_version = "4.5.0"
-
-[[package]]
-name = "app"
-version = "1.0"
-dependencies = ["Deep.Dep<4,>=2", "colorama; platform_system == 'Windows'", "wide>=0.1; python_version >= '3.9'"]
-files = [{file = "app-1.0-py3-none-any.whl", hash = "sha256:@app-1.0@"}]
-
-[[package]]
-name = "app"
-version = "1.0"
-extras = ["fast"]
-dependencies = ["app==1.0", "fast-path>=1.5"]
-files = [{file = "app-1.0-py3-none-any.whl", hash = "sha256:@app-1.0@"}]
-
-[[package]]
-name = "deep-dep"
-version = "3.0"
-files = [{file = "deep_dep-3.0-py3-none-any.whl", hash = "sha256:@deep_dep-3.0@"}]
-
-[[package]]
-name = "fast-path"
-version = "1.5"
-files = [{url = "http://127.0.0.1/fast_path-1.5-py3-none-any.whl", hash = "sha256:@fast_path-1.5@"}]
-
-[[package]]
-name = "tool"
-version = "1.0"
-marker = "python_version < '3.12'"
-files = [{file = "tool-1.0-py3-none-any.whl", hash = "sha256:@tool-1.0@"}]
-
-[[package]]
-name = "tool"
-version = "2.0"
-marker = "python_version >= '3.12'"
-files = [{file = "tool-2.0-py3-none-any.whl", hash = "sha256:@tool-2.0@"}]
-
-[[package]]
-name = "wide"
-version = "0.1"
-files = [{file = "wide-0.1-py3-none-any.whl", hash = "sha256:@wide-0.1@"}]
-"""
 
 TEXTS = {"poetry": POETRY, "pdm": PDM}
 

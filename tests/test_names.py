@@ -14,7 +14,7 @@ from hatch_docker.oci.reference import check_tag, parse_reference
 from hatch_docker.release.names import PREFIX, index_annotations, repositories_of, tag_from, tags_of
 from hatch_docker.revision import Revision
 from tests.fakes.images import AMD64, ARM64
-from tests.test_defaults import project
+from tests.fakes.plans import project
 
 DIRTY = Revision("0123456789abcdef", "main", 1_700_000_000, ("a.py",))
 

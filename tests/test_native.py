@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import subprocess
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,31 +13,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.bases import base_of
 from hatch_docker.bases.archive import KEYRING
 from hatch_docker.bases.libraries import Provider, find_providers, is_searched, policy_names
 from hatch_docker.bases.snapshot import Archive
 from hatch_docker.config import load_config
 from hatch_docker.context import Context
 from hatch_docker.elf import Elf, read_elf
-from hatch_docker.engines import Built, LayerNote
+from hatch_docker.engines import LayerNote
 from hatch_docker.errors import BuildError
 from hatch_docker.native.check import check_native
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import History, Layer
-from hatch_docker.oci.mutate import Settings, build_image
-from hatch_docker.oci.validate import validate
-from hatch_docker.plan import BasePlan, Plan
+from hatch_docker.oci.model import Layer
+from hatch_docker.plan import BasePlan
 from hatch_docker.wheels import Pin
 from tests.conftest import need
-from tests.fakes.bases import context, directory, file, image_of, layer_of, link, python_image
+from tests.fakes.bases import context, directory, file, image_of, layer_of, link
 from tests.fakes.debian import FakeArchive, serving
 from tests.fakes.elf import make_elf
-from tests.test_defaults import plan as plan_of
-
-SITE = "opt/venv/lib/python3.13/site-packages"
-LIB = "usr/lib/x86_64-linux-gnu"
-
+from tests.fakes.installed import SITE
+from tests.fakes.libraries import LIB, built, plan, record, so
+from tests.fakes.plans import plan as plan_of
 
 # what a file says of itself
 
@@ -78,7 +72,7 @@ def test_either_width_and_order(bits: int, order: str) -> None:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=300), st.integers(0, 400), st.binary(min_size=1, max_size=8))
 def test_whatever_bytes_there_are(junk: bytes, place: int, patch: bytes) -> None:
     read_elf(io.BytesIO(junk))
@@ -88,35 +82,6 @@ def test_whatever_bytes_there_are(junk: bytes, place: int, patch: bytes) -> None
 
 
 # what the loader would miss
-
-def so(path: str, *needed: str, soname: str = "", **more: Any) -> Entry:
-    """A library of a wheel, below site-packages."""
-    return file(f"{SITE}/{path}", make_elf(soname, needed, **more), 0o755)
-
-
-def record(name: str, version: str, *entries: Entry) -> list[Entry]:
-    """The entries of a wheel, with the RECORD that names them."""
-    rows = "".join(f"{entry.path.removeprefix(SITE + '/')},,\n" for entry in entries)
-    return [*entries, file(f"{SITE}/{name}-{version}.dist-info/RECORD", rows)]
-
-
-def built(
-    ctx: Context, dependencies: Iterable[Entry], own: Iterable[Entry] = (), *, system: Iterable[Entry] = (),
-    env: dict[str, str] | None = None, pins: tuple[Pin, ...] = (), libc: str = "glibc", suite: str = "",
-) -> Built:
-    """An image on a base like python:slim; nobody knows its suite unless it is said."""
-    python = python_image()
-    base = base_of(BasePlan("registry", "python:x", "python:x"), image_of(*python.layers, layer_of(system)), ctx)
-    base = replace(base, suite=suite, libc=(libc, base.libc[1]))
-    layers = [(layer_of(entries), History("test")) for entries in (dependencies, own)]
-    image = build_image(base.image, layers, Settings(env=env or {}), 0, {})
-    validate(image)
-    notes = [LayerNote("base", (), True)] * 3 + [LayerNote(kind, (), False) for kind in ("dependencies", "project")]
-    return Built(image, base, tuple(notes), None, pins)
-
-
-def plan(value: str = "auto", **changes: Any) -> Plan:
-    return replace(plan_of({"native-libraries": value}), **changes)
 
 
 def said(tmp_path: Path, *arguments: Any, value: str = "warn", **options: Any) -> list[str]:

@@ -24,8 +24,9 @@ from hatch_docker.oci.model import Image
 from hatch_docker.receipt import bare_receipt
 from tests.conftest import need
 from tests.fakes.bases import file, layer_of
-from tests.test_contents import EVIL, archived, configured, dist, others
-from tests.test_why import ours
+from tests.fakes.contents import EVIL, archived, configured, dist, others, ours
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 ROOT = Path(__file__).parent.parent
 MODULES = {f"core/{name}.py": 3000 * (9 - number) for number, name in enumerate("abcdefgh")}
@@ -52,11 +53,6 @@ def written(image: Image, directory: Path, receipt: dict[str, Any] | None = None
     path = directory / "page.html"
     assert main(["inspect", str(archive), "--html", str(path)]) == 0
     return path
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")

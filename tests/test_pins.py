@@ -28,12 +28,11 @@ from hatch_docker.plan import BasePlan, LockPlan
 from hatch_docker.project import open_source
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.lock import pin
-from tests.fakes.bases import context, python_image
+from tests.fakes.bases import BOTH, context, index_of, publish, python_image
 from tests.fakes.debian import FakeArchive, serving
 from tests.fakes.index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.projects import write_project
-from tests.test_bases import BOTH, index_of, publish
 
 AMD64 = Platform("linux", "amd64")
 TARGET = Target("3.13.5", AMD64, ("glibc", "2.41"))
@@ -119,7 +118,7 @@ def test_a_file_that_is_not_ours_is_refused_by_its_field(old: str, new: str, pla
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_stands_in_the_file_is_read_or_refused(source: random.Random) -> None:
     """Bytes changed, lost and doubled: pins that can be looked up, or one line."""
     data = bytearray(file_of(ENTRIES))

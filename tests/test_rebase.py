@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.bases import Base, open_base
+from hatch_docker.bases import Base
 from hatch_docker.context import Context
 from hatch_docker.engines import LayerNote, WheelNote
 from hatch_docker.engines.frame import finish
@@ -21,38 +20,18 @@ from hatch_docker.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.existing import Existing, open_existing
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression
-from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json, digest_of
+from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
 from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan import BasePlan, Plan
-from hatch_docker.project import Source, given_source
-from tests.fakes.bases import GLIBC, context, debian_layer, directory, file, image_of, layer_of, program, python_layer
+from tests.fakes.bases import context, file, layer_of, opened, publish, python_base
 from tests.fakes.debian import FakeArchive
+from tests.fakes.plans import plan as plan_of
+from tests.fakes.plans import source
 from tests.fakes.registry import FakeRegistry
-from tests.test_bases import publish
-from tests.test_defaults import plan as plan_of
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
 GZIP = Compression()
-
-
-def python_base(version: str = "3.13.5", *, path: str = "/usr/local/bin:/usr/bin:/bin", extra: str = "",
-                architecture: str = "amd64", prefix: str = "usr/local", glibc: str = "2.41", **config: Any) -> Image:
-    """An image like python:3.13-slim, with its variables."""
-    system = debian_layer(architecture)
-    if glibc != "2.41":
-        text = program(architecture) + GLIBC.replace(b"2.41", glibc.encode())
-        system = layer_of([directory("usr"), directory("usr/lib"), file("usr/lib/libc.so.6", text, 0o755)])
-    image = image_of(system, python_layer(architecture, version, prefix), *([layer_of([file(extra)])] if extra else []),
-                     architecture=architecture)  # fmt: skip
-    value = json.loads(image.config)
-    value["config"] = {"Env": [f"PATH={path}", f"PYTHON_VERSION={version}"], "Cmd": ["python3"], **config}
-    data = canonical_json(value)
-    manifest = json.loads(image.manifest)
-    manifest["config"] |= {"digest": digest_of(data), "size": len(data)}
-    document = canonical_json(manifest)
-    descriptor = replace(image.descriptor, digest=digest_of(document), size=len(document))
-    return Image(descriptor, document, data, image.layers)
 
 
 def a_plan(base: str, **table: Any) -> Plan:
@@ -66,14 +45,6 @@ def built(plan: Plan, base: Base, ctx: Context, *layers: Layer) -> Image:
     own = layer_of([file("opt/venv/x.py", "x")])
     made = [*notes, (own, LayerNote("project", ("my_app 1.2.3",), cached=False))]
     return finish(plan, base, (), made, [WheelNote("x", "y")], source(), GZIP, ctx).image
-
-
-def source() -> Source:
-    return given_source(Path("/nowhere"), Path("/nowhere/x.whl"))
-
-
-def opened(name: str, ctx: Context, platform: Platform = AMD64) -> Base:
-    return open_base(BasePlan("registry", name, name), platform, ctx, compression=GZIP)
 
 
 WHEEL = layer_of([file("opt/venv/numpy.py", "numpy")])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from hatch_docker.store import Store, open_store
 from tests.fakes.images import AMD64, small_image, small_layer
 from tests.fakes.overheard import MARK
 from tests.fakes.registry import FakeRegistry, Handler
-from tests.fakes.world import PASSWORD, World, login, name
+from tests.fakes.world import PASSWORD, World, login, login_away, name, secure
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
 
@@ -147,39 +145,13 @@ def test_ten_redirects(registry: FakeRegistry, world: World, store: Store) -> No
 
 
 @pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A resolver that finds registry.example on this machine: a registry that is not loopback by its name."""
-    resolver = socket.getaddrinfo
-
-    def found(host: str, *arguments: object, **named: object) -> object:
-        return resolver("127.0.0.1" if host == "registry.example" else host, *arguments, **named)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(socket, "getaddrinfo", found)
-
-
-@pytest.fixture
 def authority() -> trustme.CA:
     return trustme.CA()
-
-
-def secure(registry: FakeRegistry, authority: trustme.CA) -> None:
-    """Let it speak TLS under a name that is not this machine's, before it serves."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("registry.example").configure_cert(context)
-    registry.server.socket = context.wrap_socket(registry.server.socket, server_side=True)
 
 
 def public(registry: FakeRegistry) -> str:
     """The name of an image in it, by the name that is not this machine's."""
     return f"registry.example:{registry.server.server_address[1]}/team/app:1"
-
-
-def login_away(directory: Path, registry: FakeRegistry) -> dict[str, str]:
-    """An environment that knows the password under that name."""
-    environ = login(directory, registry)
-    path = directory / "config.json"
-    path.write_text(path.read_text().replace("127.0.0.1", "registry.example"))
-    return environ
 
 
 @pytest.mark.usefixtures("away")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from threading import Barrier
@@ -27,13 +26,6 @@ pytestmark = pytest.mark.usefixtures("secrets_stay")
 SBOM = "application/vnd.cyclonedx+json"
 IMAGE = small_image()
 SUBJECT = IMAGE.descriptor
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    """A registry without the API, as most were for years."""
-    with FakeRegistry() as made:
-        yield made
 
 
 class Clock:

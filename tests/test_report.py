@@ -8,26 +8,9 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.errors import StoreError
-from hatch_docker.receipt import LayerReceipt, PlatformReceipt, Receipt
-from hatch_docker.release.deliver import Delivery
 from hatch_docker.report import write_report
+from tests.fakes.receipts import DIGEST, ONE, RECEIPT, TWO
 from tests.outputs import read_outputs
-
-DIGEST = "sha256:" + "0" * 64
-LAYERS = (
-    LayerReceipt("sha256:1", "sha256:2", 20_000_000, 50_000_000, "base", (), True),
-    LayerReceipt("sha256:3", "sha256:4", 1_000, 2_000, "project", ("app 1.0",), False),
-)
-ONE, TWO = (
-    Delivery(f"{host}.example/app@{DIGEST}", ("1.0", "latest"), sent) for host, sent in (("one", 1_234_567), ("two", 0))
-)
-RECEIPT = Receipt(
-    schema=1, name="app", version="1.0", digest=DIGEST, references=(ONE.reference, TWO.reference),
-    archive="app-1.0.oci.tar", image="app", tags=("1.0", "latest"), repositories=("one.example/app", "two.example/app"),
-    deliveries=(ONE, TWO), revision="", dirty=(),
-    platforms=(PlatformReceipt("linux/amd64", DIGEST, 20_001_000, 50_002_000, LAYERS),),
-    base={"name": "debian:trixie", "digest": DIGEST}, python="3.13.5", wheel=None, sbom=(), provenance=None, timings={},
-)  # fmt: skip
 
 
 def test_github_s_outputs_are_appended(tmp_path: Path) -> None:

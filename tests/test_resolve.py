@@ -9,15 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.bases.resolve import (
-    Package,
-    Relation,
-    Universe,
-    parse_relations,
-    provides,
-    resolve,
-    version_key,
-)
+from hatch_docker.bases.resolve import Package, Relation, Universe, parse_relations, provides, resolve, version_key
 from hatch_docker.errors import BaseImageError
 from tests.conftest import need
 
@@ -48,7 +40,7 @@ def test_order_of_versions() -> None:
 
 
 @given(*[st.from_regex(r"(?:[01]:)?[0-9][0-9a-z.+~]{0,6}(?:-[0-9a-z.+~]{1,4})?", fullmatch=True)] * 2)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_order_is_dpkgs(one: str, other: str) -> None:
     """dpkg --compare-versions says the same."""
     dpkg = need("dpkg")

@@ -18,7 +18,7 @@ from hatch_docker.plan import BasePlan
 from hatch_docker.project import read_project
 from hatch_docker.release.names import PREFIX
 from tests.fakes.images import AMD64
-from tests.test_defaults import plan
+from tests.fakes.plans import plan
 
 DIGEST = "sha256:" + "1" * 64
 

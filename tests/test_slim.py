@@ -27,27 +27,15 @@ from hatch_docker.wheels.install import wheel_entries, wheel_files
 from hatch_docker.wheels.slim import KINDS, NONE, Rules, choose, is_stripped
 from hatch_docker.wheels.strip import LEAST, strip_bytes
 from tests.conftest import need
-from tests.test_defaults import project
-from tests.test_install import SITE, VENV, Wheel, read
-
-CODE = "\n".join(f"static int f{n}(int a) {{ return a * {n}; }}" for n in range(2000))
-SUM = " + ".join(f"f{n}(a)" for n in range(2000))
-SOURCE = f"{CODE}\nstatic int kept = 41; static char zero[70000];\nint answer(int a) {{ return kept + zero[a] + a; }}\n"
-SOURCE += f"int sum(int a) {{ return {SUM}; }}\n"
-
-
-def make_library(directory: Path, *options: str) -> bytes:
-    """A shared library with symbols and debug information, by a real compiler."""
-    compiler = need("gcc")
-    (directory / "library.c").write_text(SOURCE)
-    command = [compiler, "-g", "-O0", "-shared", "-fPIC", *options, "-o", "library.so", "library.c"]
-    subprocess.run(command, cwd=directory, check=True)
-    return (directory / "library.so").read_bytes()
+from tests.fakes.elf import compile_library
+from tests.fakes.installed import SITE
+from tests.fakes.plans import project
+from tests.fakes.wheels import VENV, Wheel, read
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return make_library(tmp_path_factory.mktemp("library"))
+    return compile_library(tmp_path_factory.mktemp("library"))
 
 
 def segments(data: bytes) -> list[tuple[int, ...]]:
@@ -121,7 +109,7 @@ def test_what_carries_something_behind_itself_stays(library: bytes) -> None:
     assert strip_bytes(library[:-100]) == library[:-100]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_whatever_is_broken_is_left_alone_or_loaded_as_before(library: bytes, data: st.DataObject) -> None:
     """Headers with any bytes changed: no exception, and never another segment."""

@@ -14,17 +14,11 @@ from hatch_docker.bases import Interpreter
 from hatch_docker.engines.trees import tree_entries
 from hatch_docker.oci.layer import Entry
 from hatch_docker.wheels.compile import DRIVER, compile_sources
-from hatch_docker.wheels.install import (
-    VenvTarget,
-    bytecode_entries,
-    python_sources,
-    venv_entries,
-    wheel_entries,
-)
+from hatch_docker.wheels.install import VenvTarget, bytecode_entries, python_sources, venv_entries, wheel_entries
 from hatch_docker.wheels.slim import KINDS, NONE, Rules
 from hatch_docker.wheels.strip import strip_bytes
-from tests.test_install import Wheel
-from tests.test_slim import make_library
+from tests.fakes.elf import compile_library
+from tests.fakes.wheels import Wheel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs of Linux images run on Linux")
 
@@ -97,7 +91,7 @@ def test_a_stage_installs_what_the_embedded_engine_installs(tmp_path: Path) -> N
 def test_a_stage_leaves_out_what_the_embedded_engine_leaves_out(tmp_path: Path) -> None:
     """The same files, the same RECORD, and the same count of them."""
     (tmp_path / "wheels").mkdir()
-    library = make_library(tmp_path)
+    library = compile_library(tmp_path)
     files = {
         **RICH, "demo/_native.so": library, "demo/kept.so": library, "demo/__init__.pyi": b"", "demo/de.py": b"",
         "demo/locale/de/LC_MESSAGES/d.mo": b"de", "demo/locale/fr/LC_MESSAGES/d.mo": b"fr",

@@ -20,11 +20,6 @@ from hatch_docker.prune import prune, prune_now_and_then
 from hatch_docker.store import DamagedBlobError, Store, key_of, open_store
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "cache")
-
-
 def test_a_blob_comes_back_as_it_went_in(store: Store) -> None:
     digest = store.put(b"bytes")
     path = store.get(digest)

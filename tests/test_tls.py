@@ -27,8 +27,7 @@ from hatch_docker.store import open_store
 from tests.fakes.images import AMD64, small_image, small_layer
 from tests.fakes.proxy import SINGLE, STEPS
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.world import PASSWORD, World
-from tests.test_redirects import away, login_away, secure  # noqa: F401 - a fixture
+from tests.fakes.world import PASSWORD, World, login_away, secure
 
 pytestmark = pytest.mark.usefixtures("secrets_stay", "away")
 

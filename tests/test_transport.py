@@ -14,7 +14,7 @@ from hatch_docker.errors import ConfigError, RegistryError, TransientError
 from hatch_docker.oci.model import digest_of
 from hatch_docker.progress import Progress
 from hatch_docker.retry import Policy, retry_after
-from hatch_docker.store import Store, open_store
+from hatch_docker.store import Store
 from hatch_docker.transport import Client, fetch, make_client, read
 from tests.fakes.registry import FakeRegistry
 
@@ -29,11 +29,6 @@ def server() -> Iterator[FakeRegistry]:
     with FakeRegistry() as made:
         made.put_blob("files", DATA)
         yield made
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(tmp_path / "cache")
 
 
 class World:

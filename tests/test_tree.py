@@ -10,30 +10,17 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.layer import Compression, Entry, LayerFacts, make_layer, write_layer
-from hatch_docker.oci.model import Layer, digest_of
+from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
+from hatch_docker.oci.model import Layer
 from hatch_docker.oci.tree import KEPT_LIMIT, extract, listing
-from tests.test_layer import directory, file, symlink
+from tests.fakes.entries import directory, file, symlink
+from tests.fakes.images import raw_layer
 
 
 def layer(*entries: Entry) -> Layer:
     out = io.BytesIO()
     facts = write_layer(entries, out, Compression("gzip"))
     return make_layer(facts, Compression("gzip"), lambda: io.BytesIO(out.getvalue()))
-
-
-def raw_layer(*members: tuple[str, bytes, str]) -> Layer:
-    """A layer as an attacker writes it: name, tar type, link name."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, kind, link in members:
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname, info.mode = kind, link, 0o755
-            info.size = 4 if kind == tarfile.REGTYPE else 0
-            tar.addfile(info, io.BytesIO(b"evil"))
-    data = out.getvalue()
-    facts = LayerFacts(digest_of(data), len(data), digest_of(data), len(data))
-    return make_layer(facts, Compression("none"), lambda: io.BytesIO(data))
 
 
 BASE = layer(

@@ -9,7 +9,7 @@ from itertools import product
 
 import pytest
 
-from tests.test_arrows import PACKAGE, modules
+from tests.modules import PACKAGE, modules
 
 PAGE = PACKAGE.parent / "docs" / "troubleshooting.md"
 HOLE = "\N{HORIZONTAL ELLIPSIS}"  # what a message fills in

@@ -26,8 +26,8 @@ from hatch_docker.oci.model import (
 )
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from hatch_docker.oci.validate import validate
-from tests.test_mutate import AMD64, docker_image, image
-from tests.test_tree import raw_layer
+from tests.fakes.built import docker_image, image
+from tests.fakes.images import AMD64, raw_layer
 
 Change = Callable[[dict[str, Any]], object]
 

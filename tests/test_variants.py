@@ -18,8 +18,8 @@ from hatch_docker.variants import debugged
 from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.lock import pin
 from tests.fakes.bases import context, python_image
-from tests.test_defaults import plan as plan_of
-from tests.test_report import RECEIPT
+from tests.fakes.plans import plan as plan_of
+from tests.fakes.receipts import RECEIPT
 
 LISTEN = ("-X", "frozen_modules=off", "-m", "debugpy", "--listen", "0.0.0.0:5678")
 

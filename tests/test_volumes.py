@@ -16,7 +16,7 @@ from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Layer
 from hatch_docker.plan import BasePlan
 from tests.fakes.bases import context, debian_layer, directory, file, image_of, layer_of, link, python_layer
-from tests.test_defaults import plan
+from tests.fakes.plans import plan
 
 EXTRA = layer_of([
     directory("var"), directory("var/lib", 0o1777), directory("run"), link("var/run", "../run"),

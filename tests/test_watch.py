@@ -16,8 +16,8 @@ from hatch_docker.cli import main
 from hatch_docker.inputs import ALWAYS, Inputs, changed
 from hatch_docker.plan import FilePlan, MemberPlan
 from hatch_docker.watch import Watched, watch
+from tests.fakes.plans import plan
 from tests.projects import write_project
-from tests.test_defaults import plan
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the paths are those of Linux")
 

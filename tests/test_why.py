@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,70 +12,10 @@ from hatch_docker.cli import main
 from hatch_docker.contents import Contents
 from hatch_docker.contents.read import read_contents
 from hatch_docker.contents.why import told, why
-from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import Image, Layer
 from hatch_docker.progress import megabytes
-from tests.fakes.bases import directory, file, layer_of, link
+from tests.fakes.bases import file, layer_of, link
+from tests.fakes.contents import EVIL, PROJECT, WHEELS, archived, dist, others, ours
 from tests.fakes.installed import SITE, metadata, system_layer
-from tests.test_contents import EVIL, archived, configured, dist, others
-
-STATUS = """\
-Package: libc6
-Version: 2
-Architecture: amd64
-Depends: libgcc-s1
-
-Package: libgcc-s1
-Version: 14
-Architecture: amd64
-Depends: libc6, gcc-base | other
-
-Package: gcc-base
-Version: 14
-Architecture: amd64
-
-Package: zlib
-Version: 1
-Architecture: amd64
-Depends: libc-any
-Provides: z
-
-Package: python-min
-Version: 3
-Architecture: amd64
-Depends: zlib, libc6
-
-Package: libx
-Version: 1
-Architecture: amd64
-Provides: libc-any
-"""
-WHEELS = (
-    dist("web", "2", {"web.py": 100}, "Requires-Dist: core>=1", "Requires-Dist: fast; extra == 'speed'")
-    + dist("core", "1", {"core.py": 200}, "Requires-Dist: leaf; python_version >= '3.8'",
-           "Requires-Dist: absent; python_version < '3'")
-    + dist("leaf", "1", {"leaf.py": 300}, "Requires-Dist: Deep_One")
-    + dist("deep-one", "1", {"deep.py": 400})
-    + dist("fast", "9", {"fast.py": 500})
-    + dist("queue", "1", {"queue.py": 600}, "Requires-Dist: leaf")
-    + dist("loose", "1", {"loose.py": 700})
-)  # fmt: skip
-PROJECT = dist("my_app", "1", {"app.py": 50}, "Requires-Dist: web[speed]", "Requires-Dist: queue; extra == 'jobs'",
-               "Requires-Dist: ghost; extra == 'haunted'")  # fmt: skip
-
-
-def made(*layers: tuple[str, str, Layer], **config: Any) -> Image:
-    """An image of ours."""
-    history = [{"created_by": maker, "comment": comment} for maker, comment, _ in layers]
-    return configured(others(*(layer for _, _, layer in layers), **config), history=history)
-
-
-def ours(wheels: list[Entry] = WHEELS, project: list[Entry] = PROJECT, **config: Any) -> Image:
-    base = layer_of([file("var/lib/dpkg/status", STATUS), directory("tmp", 0o1777)])
-    return made(
-        ("hatch-docker: debian:trixie", "", base), ("hatch-docker dependencies", "web 2", layer_of(wheels)),
-        ("hatch-docker project", "my_app 1", layer_of(project)), **config,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

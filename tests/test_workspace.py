@@ -17,8 +17,8 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.plan import Plan
 from hatch_docker.wheels import Target
 from hatch_docker.workspace import is_member, member_places, workspace_lock
+from tests.fakes.plans import project
 from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member
-from tests.test_defaults import project
 
 TARGET = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
 

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from hatch_docker.bases import Base, open_base
 from hatch_docker.context import Context
 from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
 from hatch_docker.oci.model import (
     OCI_CONFIG,
+    OCI_INDEX,
     OCI_MANIFEST,
     Descriptor,
     Image,
+    Index,
     Layer,
     Platform,
     canonical_json,
     digest_of,
 )
+from hatch_docker.plan import BasePlan
 from hatch_docker.progress import Progress
 from hatch_docker.store import open_store
 from hatch_docker.transport import make_client
+from tests.fakes.images import AMD64
+from tests.fakes.registry import FakeRegistry
 
 MACHINES = {"amd64": 62, "arm64": 183}
 PASSWD = "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534::/:/sbin/nologin\napp:x:1000:1001::/srv:\n"
@@ -102,3 +111,47 @@ def context(root: Path, lines: list[str] | None = None, **environ: str) -> Conte
     """A context with a store of its own; what the user reads goes to `lines`."""
     progress = Progress((lines if lines is not None else []).append, 1)
     return Context(open_store(root), progress, lambda: make_client(environ, progress), environ)
+
+
+def index_of(*images: Image) -> Index:
+    data = canonical_json({
+        "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.descriptor.to_json() for image in images],
+    })  # fmt: skip
+    return Index(Descriptor(OCI_INDEX, digest_of(data), len(data)), data, images)
+
+
+def publish(registry: FakeRegistry, item: Image | Index, tag: str = "3.13") -> None:
+    for image in item.images if isinstance(item, Index) else (item,):
+        registry.put_blob("python", image.config)
+        for layer in image.layers:
+            with layer.open() as stream:
+                registry.put_blob("python", stream.read())
+        registry.put_manifest("python", "" if isinstance(item, Index) else tag, OCI_MANIFEST, image.manifest)
+    if isinstance(item, Index):
+        registry.put_manifest("python", tag, OCI_INDEX, item.index)
+
+
+BOTH = index_of(python_image("amd64"), python_image("arm64"))
+
+
+def python_base(version: str = "3.13.5", *, path: str = "/usr/local/bin:/usr/bin:/bin", extra: str = "",
+                architecture: str = "amd64", prefix: str = "usr/local", glibc: str = "2.41", **config: Any) -> Image:
+    """An image like python:3.13-slim, with its variables."""
+    system = debian_layer(architecture)
+    if glibc != "2.41":
+        text = program(architecture) + GLIBC.replace(b"2.41", glibc.encode())
+        system = layer_of([directory("usr"), directory("usr/lib"), file("usr/lib/libc.so.6", text, 0o755)])
+    image = image_of(system, python_layer(architecture, version, prefix), *([layer_of([file(extra)])] if extra else []),
+                     architecture=architecture)  # fmt: skip
+    value = json.loads(image.config)
+    value["config"] = {"Env": [f"PATH={path}", f"PYTHON_VERSION={version}"], "Cmd": ["python3"], **config}
+    data = canonical_json(value)
+    manifest = json.loads(image.manifest)
+    manifest["config"] |= {"digest": digest_of(data), "size": len(data)}
+    document = canonical_json(manifest)
+    descriptor = replace(image.descriptor, digest=digest_of(document), size=len(document))
+    return Image(descriptor, document, data, image.layers)
+
+
+def opened(name: str, ctx: Context, platform: Platform = AMD64) -> Base:
+    return open_base(BasePlan("registry", name, name), platform, ctx, compression=Compression())

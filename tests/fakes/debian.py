@@ -18,6 +18,15 @@ from typing import Any
 
 import pysequoia
 
+from hatch_docker.bases import snapshot
+from hatch_docker.bases.resolve import Package
+from hatch_docker.bases.snapshot import Archive, Step, fetch_debs, pin, with_snapshot
+from hatch_docker.context import Context
+from hatch_docker.plan import BasePlan
+from hatch_docker.progress import Progress
+from hatch_docker.retry import Policy
+from hatch_docker.store import open_store
+from hatch_docker.transport import Client
 from tests.fakes.elf import make_elf
 
 Content = bytes | tuple[str, str] | None
@@ -243,3 +252,37 @@ def serving(directory: Path) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def context_and_lines(tmp_path: Path, environ: Mapping[str, str] = {}) -> tuple[Context, list[str]]:
+    """A context whose lines are kept, and that waits for nothing."""
+    lines: list[str] = []
+    progress = Progress(lines.append, 1)
+    client = Client(environ, progress, Policy(sleep=lambda _: None))
+    return Context(open_store(tmp_path / "cache"), progress, lambda: client, environ), lines
+
+
+def archive_of(fake: FakeArchive, ctx: Context, url: str = "") -> Archive:
+    plan = BasePlan("debian", "debian:trixie", "trixie", mirror=url or fake.url)
+    return Archive(plan, fake.suite, fake.architecture, ctx, fake.keyring)
+
+
+def fetched(archive: Archive, *names: str) -> dict[str, tuple[Package, bytes]]:
+    """The packages that names need, with their .debs, as a base would get them."""
+
+    def use(indexes: tuple[snapshot.Index, ...]) -> dict[str, tuple[Package, bytes]]:
+        (found,) = pin(archive, indexes, [Step(names)])
+        paths = fetch_debs(archive, found)
+        return {package.name: (package, paths[package.name].read_bytes()) for package in found}
+
+    return with_snapshot(archive, use)
+
+
+PLAN = BasePlan("debian", "debian:trixie", "trixie")
+
+
+def write_apt(apt: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (apt / name).parent.mkdir(parents=True, exist_ok=True)
+        (apt / name).write_text(text)
+    return apt

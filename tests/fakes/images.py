@@ -7,6 +7,7 @@ import io
 import tarfile
 from functools import partial
 
+from hatch_docker.oci.layer import Compression, LayerFacts, make_layer
 from hatch_docker.oci.model import (
     OCI_CONFIG,
     OCI_INDEX,
@@ -67,3 +68,17 @@ def small_index(*images: Image) -> Index:
         {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.descriptor.to_json() for image in images]}
     )
     return Index(Descriptor(OCI_INDEX, digest_of(data), len(data)), data, images)
+
+
+def raw_layer(*members: tuple[str, bytes, str]) -> Layer:
+    """A layer as an attacker writes it: name, tar type, link name."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for name, kind, link in members:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.mode = kind, link, 0o755
+            info.size = 4 if kind == tarfile.REGTYPE else 0
+            tar.addfile(info, io.BytesIO(b"evil"))
+    data = out.getvalue()
+    facts = LayerFacts(digest_of(data), len(data), digest_of(data), len(data))
+    return make_layer(facts, Compression("none"), lambda: io.BytesIO(data))

@@ -15,9 +15,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from hatch_docker.wheels import Pin
 
 UPLOADED = "2024-05-06T07:08:09.123456Z"
 UPLOADED_SECONDS = 1714979289
+
+# A setup.py that leaves a mark where it is run.
+EVIL = "import pathlib; pathlib.Path({mark!r}).touch(); import setuptools; setuptools.setup(name='gamma')"
 
 
 def make_wheel(
@@ -61,6 +67,68 @@ def make_sdist(
             entry.size = len(text)
             tar.addfile(entry, io.BytesIO(text.encode()))
     return f"{module}-{version}.tar.gz", buffer.getvalue()
+
+
+def write_sdist(
+    path: Path, files: Mapping[str, str], *, mtime: int = 0, links: Mapping[str, str] | None = None
+) -> Path:
+    """An sdist demo-1.0.tar.gz in the directory `path`."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(f"demo-1.0/{name}")
+            member.size, member.mtime = len(text.encode()), mtime
+            tar.addfile(member, io.BytesIO(text.encode()))
+        for name, target in (links or {}).items():
+            member = tarfile.TarInfo(f"demo-1.0/{name}")
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
+    path.mkdir(exist_ok=True)
+    sdist = path / "demo-1.0.tar.gz"
+    sdist.write_bytes(gzip.compress(plain.getvalue(), mtime=mtime))
+    return sdist
+
+
+# A backend that stands in its own sdist; what the package needs is known only to who runs it.
+BACKEND = """
+import base64, hashlib, zipfile
+
+FILES = {
+    "only_source.py": "VALUE = 42\\n",
+    "only_source-1.0.dist-info/METADATA":
+        "Metadata-Version: 2.1\\nName: only-source\\nVersion: 1.0\\nRequires-Dist: needed-by-it\\n",
+    "only_source-1.0.dist-info/WHEEL":
+        "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+}
+
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    record = ""
+    with zipfile.ZipFile(directory + "/only_source-1.0-py3-none-any.whl", "w") as wheel:
+        for name, text in FILES.items():
+            wheel.writestr(zipfile.ZipInfo(name), text)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
+            record += f"{name},sha256={digest},{len(text)}\\n"
+        record += "only_source-1.0.dist-info/RECORD,,\\n"
+        wheel.writestr(zipfile.ZipInfo("only_source-1.0.dist-info/RECORD"), record)
+    return "only_source-1.0-py3-none-any.whl"
+"""
+
+
+def only_source(name: str = "only_source", change: str = "") -> tuple[str, bytes]:
+    """An sdist with that backend and some change of it, its metadata as old as to be no promise."""
+    buffer = io.BytesIO()
+    backend = (BACKEND + change).replace("only_source", name).replace("only-source", name.replace("_", "-"))
+    files = {
+        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n",
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": backend,
+    }
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(f"{name}-1.0/{path}")
+            entry.size = len(text.encode())
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return f"{name}-1.0.tar.gz", buffer.getvalue()
 
 
 @dataclass
@@ -203,3 +271,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body[: len(body) // 2] if cut else body)
         self.close_connection = cut
+
+
+def pins_of(index: FakeIndex) -> list[Pin]:
+    return [
+        Pin(name, "1.0", file, f"http://127.0.0.1:{index.port}/files/{name}/{file}",
+            hashlib.sha256(data).hexdigest(), len(data), None)
+        for name, files in index.files.items() for file, data in files.items()
+    ]

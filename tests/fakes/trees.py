@@ -65,3 +65,12 @@ def _libraries(program: Path, root: Path) -> None:
         if word.startswith("/") and not word.endswith(":") and not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(word, copy)
+
+
+def tree(root: Path) -> dict[str, tuple[str, int]]:
+    """What is below a directory, by its path: kind or contents, and mode."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        kind = f"link {path.readlink()}" if path.is_symlink() else "dir" if path.is_dir() else path.read_text()
+        found[str(path.relative_to(root))] = (kind, 0 if path.is_symlink() else path.stat().st_mode & 0o1777)
+    return found

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
+
+import trustme
 
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.registry import Remote
@@ -38,3 +41,18 @@ def login(directory: Path, *registries: FakeRegistry, password: str = PASSWORD) 
     auth = {"auth": base64.b64encode(f"user:{password}".encode()).decode()}
     (directory / "config.json").write_text(json.dumps({"auths": {registry.host: auth for registry in registries}}))
     return {"DOCKER_CONFIG": str(directory)}
+
+
+def secure(registry: FakeRegistry, authority: trustme.CA) -> None:
+    """Let it speak TLS under a name that is not this machine's, before it serves."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("registry.example").configure_cert(context)
+    registry.server.socket = context.wrap_socket(registry.server.socket, server_side=True)
+
+
+def login_away(directory: Path, registry: FakeRegistry) -> dict[str, str]:
+    """An environment that knows the password under that name."""
+    environ = login(directory, registry)
+    path = directory / "config.json"
+    path.write_text(path.read_text().replace("127.0.0.1", "registry.example"))
+    return environ

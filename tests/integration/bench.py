@@ -13,9 +13,10 @@ from pathlib import Path
 
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Image, host_platform
+from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.oci.remote import Remote
+from hatch_docker.oci.registry import Remote
 from hatch_docker.oci.validate import validate
 from hatch_docker.progress import silent
 from hatch_docker.transport import make_client
@@ -124,3 +125,11 @@ def push_image(image: Image, name: str) -> None:
     """Push an image as a build would."""
     progress = silent()
     push(Remote(make_client(os.environ, progress), os.environ), image, [parse_reference(name)])
+
+
+def pushed(registry: FakeRegistry, bases: tuple[Image, Image], name: str) -> str:
+    """The digest of an index of both bases in a registry."""
+    environ = {"PATH": os.environ["PATH"]}
+    index = make_index(bases, {})
+    reference = parse_reference(f"{registry.host}/{name}")
+    return push(Remote(make_client(environ, silent()), environ), index, [reference]).digest

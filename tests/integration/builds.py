@@ -7,15 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.validate import validate
 from tests.conftest import need
+from tests.projects import BUILD_SYSTEM, KINDS
 
 
 @dataclass(frozen=True)
@@ -99,3 +102,59 @@ def build(project: Path, cache: Path, **options: Any) -> Outcome:
     outcome = run_build(project, cache, **options)
     assert outcome.status == 0, outcome.output
     return outcome
+
+
+def paths(image: Image, *, above_base: bool = False) -> list[str]:
+    """The path of every entry, base first."""
+    layers = image.layers[1:] if above_base else image.layers
+    return [entry.path for layer in layers for entry, _ in layer_entries(layer)]
+
+
+def check_option(kind: str) -> str:
+    """A check that runs the project's own command."""
+    command = ", ".join(f'"{word}"' for word in KINDS[kind].command)
+    return f"[tool.hatch-docker.check]\ncommand = [{command}]"
+
+
+def command(project: Path, cache: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`hatch-docker ARGUMENTS` in a project's directory."""
+    return subprocess.run(
+        [sys.executable, "-m", "hatch_docker", *arguments], cwd=project, text=True, timeout=600, check=False,
+        env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), **variables},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def done(project: Path, cache: Path, *arguments: str, **variables: str) -> str:
+    """What a command that must succeed said."""
+    found = command(project, cache, *arguments, **variables)
+    assert found.returncode == 0, found.stdout
+    return found.stdout
+
+
+def lock_of(project: Path) -> dict[str, Any]:
+    return tomllib.loads((project / "hatch-docker.lock").read_text("utf-8"))
+
+
+def uv(*arguments: str, cwd: Path) -> None:
+    program = os.environ.get("UV") or shutil.which("uv") or str(Path(sys.executable).parent / "uv")
+    subprocess.run([program, *arguments], cwd=cwd, check=True, capture_output=True)
+
+
+def edit(project: Path, old: str, new: str) -> None:
+    path = project / "pyproject.toml"
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+def write_program(directory: Path, name: str, code: str, options: str, *, dependencies: Sequence[str] = ()) -> Path:
+    """A project of one module, whose `main` is its command; the options are those behind its base."""
+    directory.mkdir(exist_ok=True)
+    (directory / f"{name}.py").write_text(code)
+    (directory / "pyproject.toml").write_text(
+        f'{BUILD_SYSTEM}[project]\nname = "{name}"\nversion = "1.0"\nrequires-python = ">=3.11"\n'
+        f'dependencies = {list(dependencies)}\nscripts.{name} = "{name}:main"\n'
+        f'[tool.hatch-docker]\nbase = "debian:trixie"\n{options}'
+    )
+    return directory

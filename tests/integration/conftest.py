@@ -1,14 +1,27 @@
-"""What whole builds share: one cache for the session, so that each base is made once."""
+"""What whole builds share: one cache for the session, so that each base is made once; registries, engines, an index."""
 
 from __future__ import annotations
 
 import os
+import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from hatch_docker.oci.registry import Remote
+from hatch_docker.progress import Progress
+from hatch_docker.transport import make_client
+from tests.conftest import need, need_docker
+from tests.fakes.registry import FakeRegistry
+from tests.integration.bench import serve_base
+from tests.integration.builds import build
+from tests.integration.servers import Server, docker_registry
+from tests.projects import write_project
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +38,72 @@ def elsewhere() -> Iterator[Path]:
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def docker() -> Iterator[str]:
+    program = need_docker()
+    yield program
+    # The daemon is its user's: only what is beyond a bound goes.
+    subprocess.run([program, "builder", "prune", "-af", "--keep-storage=2GB"], capture_output=True, check=False)
+
+
+@pytest.fixture
+def podman(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Variables that give Podman a storage of the test's own, and what it needs without systemd."""
+    need("podman"), need("runc")
+    processes = "{}:{}".format(*resource.getrlimit(resource.RLIMIT_NPROC))
+    places = f'graphroot = "{tmp_path}/graph"\nrootless_storage_path = "{tmp_path}/graph"\n'
+    driver = "overlay" if os.geteuid() == 0 else "vfs"
+    (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "{driver}"\n{places}runroot = "{tmp_path}/run"\n')
+    (tmp_path / "containers.conf").write_text(
+        f'[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc={processes}"]\nnetns = "host"\n'
+        '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
+    )
+    variables = {
+        "CONTAINERS_STORAGE_CONF": str(tmp_path / "storage.conf"), "CONTAINERS_CONF": str(tmp_path / "containers.conf"),
+    }
+    yield variables
+    subprocess.run(["podman", "rmi", "-af"], capture_output=True, check=False, env={**os.environ, **variables})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with docker_registry(tmp_path_factory.mktemp("registry")) as started:
+        yield started
+
+
+@pytest.fixture
+def remote() -> Remote:
+    lines: list[str] = []
+    return Remote(make_client({}, Progress(lines.append)), {})
+
+
+@pytest.fixture(scope="session")
+def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a wheel of this project, for the environments that frontends make."""
+    directory = tmp_path_factory.mktemp("links")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
+    subprocess.run(command, cwd=Path(__file__).parent.parent.parent, check=True, capture_output=True)
+    return directory
+
+
+@pytest.fixture
+def skopeo(tmp_path: Path) -> list[str]:
+    """skopeo, which reads no login of the user's: without a login session it may not."""
+    path = tmp_path / "auth.json"
+    path.write_text("{}")
+    return ["env", f"REGISTRY_AUTH_FILE={path}", need("skopeo")]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[str]:
+    """The name of a base in a registry."""
+    with FakeRegistry() as registry:
+        yield serve_base(registry, cache, tmp_path_factory.mktemp("base") / "p")
+
+
+@pytest.fixture(scope="module")
+def made_before(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The base is there, so that no line tells of its making."""
+    build(write_project("hello", tmp_path_factory.mktemp("first")), cache)

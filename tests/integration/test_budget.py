@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import build, run_build
-from tests.integration.test_locking import edit
+from tests.integration.builds import build, edit, run_build
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network

@@ -15,9 +15,7 @@ import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from tests.conftest import need
-from tests.integration.builds import Outcome
-from tests.integration.test_builds import check_option
-from tests.integration.test_engines_agree import docker  # noqa: F401 - a fixture
+from tests.integration.builds import Outcome, check_option
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -41,15 +39,6 @@ HATCHLING = [PYTHON, "-m", "hatchling", "build", "-t", "wheel"]
 BUILD = [PYTHON, "-m", "build", "--no-isolation"]
 UV_BUILD = [PYTHON, "-m", "uv", "build", "--no-build-isolation", "--python", PYTHON]
 HERE = {"hatchling": HATCHLING, "build": BUILD, "build-wheel": [*BUILD, "--wheel"], "uv": UV_BUILD}
-
-
-@pytest.fixture(scope="session")
-def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with a wheel of this project, for the environments that frontends make."""
-    directory = tmp_path_factory.mktemp("links")
-    command = [PYTHON, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    return directory
 
 
 def write(kind: str, directory: Path, *, options: str = "", base: str = "debian:trixie", hook: str = HOOK) -> Path:
@@ -111,7 +100,7 @@ def test_wheel_and_target_give_one_digest(tmp_path: Path, cache: Path) -> None:
     ids=["hatch", "build", "uv"],
 )
 def test_docker_makes_the_image_of_that_wheel_too(
-    kind: str, command: Sequence[str], docker: str, tmp_path: Path, cache: Path  # noqa: F811
+    kind: str, command: Sequence[str], docker: str, tmp_path: Path, cache: Path
 ) -> None:
     """The hook's wheel is installed in a stage, never built in one: the same hash, the same digest."""
     base = f"debian:{own_suite()}" if kind == "c-extension" else "debian:trixie"
@@ -191,7 +180,7 @@ def test_no_image_in_the_builder_stage(tmp_path: Path, cache: Path) -> None:
 @pytest.mark.engine
 @pytest.mark.parametrize("engine", ["embedded", "buildkit"])
 def test_a_hook_that_is_always_on_makes_no_image_within_the_image_s_build(
-    engine: str, docker: str, tmp_path: Path, cache: Path, links: Path  # noqa: F811
+    engine: str, docker: str, tmp_path: Path, cache: Path, links: Path
 ) -> None:
     """The builder stage gets hatch-docker, as the hook's table asks, whose hook says there why it does nothing."""
     project = write("c-extension", tmp_path / "p", hook=HOOK.replace("enable-by-default = false", ""))

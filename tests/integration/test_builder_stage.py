@@ -18,8 +18,8 @@ from hatch_docker.plan import BasePlan, BuildPlan
 from hatch_docker.progress import Progress
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.builder import build_wheel
+from tests.fakes.index import write_sdist
 from tests.fakes.trees import need_sandbox
-from tests.test_builder import make_sdist
 
 pytestmark = pytest.mark.network
 
@@ -85,7 +85,7 @@ def build(
     )  # fmt: skip
     plan = BuildPlan(isolated=True, **{"network": False, **options})  # type: ignore[arg-type]
     target = Target(python, PLATFORM, base.libc)
-    return build_wheel(make_sdist(directory, files), plan, base, target, ctx, root=directory)
+    return build_wheel(write_sdist(directory, files), plan, base, target, ctx, root=directory)
 
 
 def test_a_c_and_a_cpp_extension_with_a_system_library(ctx: Context, tmp_path: Path) -> None:

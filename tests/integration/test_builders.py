@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.oci.model import Index
-from tests.conftest import missing, need
+from tests.conftest import missing, need, run
 from tests.fakes.buildkitd import buildkitd, network, relay
 from tests.integration.builds import Outcome, build, run_build
-from tests.integration.test_docker_registry import Server, remote, server  # noqa: F401 - fixtures
-from tests.integration.test_engines_agree import BUILDKIT, PLAIN, docker, edit, podman, project, run  # noqa: F401
+from tests.integration.engines import BUILDKIT, PLAIN, edit_module, project
+from tests.integration.servers import Server
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
@@ -130,7 +130,7 @@ def test_the_registry_s_cache_spares_an_empty_builder_what_another_built(
     assert ran(second) == []
     assert {"install-packages", "environment-project", "build-project", "install-project"} <= set(cached(second))
     assert second.digest == json.loads((tmp_path / "dist" / "c_extension-1.0.0.image.json").read_bytes())["digest"]
-    edit(made)
+    edit_module(made)
     edited = build(made, other, variables={**two.variables, **shared})
     assert ran(edited) == ["build-project", "install-project"]
 
@@ -145,7 +145,7 @@ def test_an_emptied_builder_takes_from_a_directory_what_was_not_edited(
     first = build(made, cache, variables={**far.variables, **to})
     assert "install-project" in ran(first)
     far.prune()
-    edit(made)
+    edit_module(made)
     edited = build(made, cache, variables={**far.variables, **to, "HATCH_DOCKER_CACHE_FROM": "type=local,src=kept"})
     assert ran(edited) == ["install-project"]
     assert "install-packages" in cached(edited)
@@ -153,7 +153,7 @@ def test_an_emptied_builder_takes_from_a_directory_what_was_not_edited(
     assert ran(unknown) == []
 
 
-def test_two_platforms_are_one_index_without_emulation(docker: str, tmp_path: Path, cache: Path) -> None:  # noqa: F811
+def test_two_platforms_are_one_index_without_emulation(docker: str, tmp_path: Path, cache: Path) -> None:
     """The embedded engine's, digest and all: wheels are installed by the same base for the builder's own platform."""
     made = project("hello", tmp_path / "p")
     depend(made, "markupsafe")
@@ -170,7 +170,7 @@ def test_two_platforms_are_one_index_without_emulation(docker: str, tmp_path: Pa
 
 
 def test_what_has_to_be_compiled_is_refused_for_a_platform_that_the_builder_has_not(
-    docker: str, tmp_path: Path, cache: Path  # noqa: F811
+    docker: str, tmp_path: Path, cache: Path
 ) -> None:
     made = project("c-extension", tmp_path / "p")
     refused = run_build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_PLATFORMS": "linux/arm64"})
@@ -180,7 +180,7 @@ def test_what_has_to_be_compiled_is_refused_for_a_platform_that_the_builder_has_
 
 
 def test_podman_shares_its_steps_through_a_registry(
-    podman: dict[str, str], server: Server, tmp_path: Path, cache: Path  # noqa: F811
+    podman: dict[str, str], server: Server, tmp_path: Path, cache: Path
 ) -> None:
     """In a repository of their own; stages are told with their times, as with buildx."""
     registries = f'[[registry]]\nlocation = "{server.host}"\ninsecure = true\n'

@@ -11,25 +11,13 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.model import Image, Index
-from tests.integration.builds import Outcome, build, install_elsewhere, other_python, run_build
+from hatch_docker.oci.model import Index
+from tests.integration.builds import Outcome, build, check_option, install_elsewhere, other_python, paths, run_build
 from tests.projects import KINDS, write_project
 
 pytestmark = pytest.mark.network
 
 EXAMPLE = Path(__file__).parent.parent.parent / "example_project"
-
-
-def paths(image: Image, *, above_base: bool = False) -> list[str]:
-    """The path of every entry, base first."""
-    layers = image.layers[1:] if above_base else image.layers
-    return [entry.path for layer in layers for entry, _ in layer_entries(layer)]
-
-
-def check_option(kind: str) -> str:
-    """A check that runs the project's own command."""
-    command = ", ".join(f'"{word}"' for word in KINDS[kind].command)
-    return f"[tool.hatch-docker.check]\ncommand = [{command}]"
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -15,7 +15,7 @@ import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
-from tests.conftest import need, need_docker
+from tests.conftest import need, need_docker, run
 from tests.integration.builds import Outcome, build
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
@@ -44,12 +44,6 @@ def example(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Outcome:
     return build(project, cache, variables={
         "HATCH_DOCKER_IMAGE": NAME, "HATCH_DOCKER_TAGS": "tested", "HATCH_DOCKER_VOLUMES": "/data,/var/lib/app/store",
     })  # fmt: skip
-
-
-def run(*command: str | Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture

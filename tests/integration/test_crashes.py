@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from pathlib import Path
@@ -149,18 +149,6 @@ def test_sixteen_builds_at_once_fetch_everything_once(
     fetched = Counter(one.path for one in registry.requests if one.method == "GET" and "/blobs/" in one.path)
     assert set(fetched.values()) == {1}, fetched
     assert len(fetched) == 2  # the configuration and the layer
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as serving:
-        yield serving
-
-
-@pytest.fixture
-def index() -> Iterator[FakeIndex]:
-    with FakeIndex().serving() as serving:
-        yield serving
 
 
 # Somebody, or a disk, damages the cache.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,28 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import need_docker
-from tests.integration.builds import build
+from tests.conftest import need_docker, run
+from tests.integration.builds import build, write_program
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 NAME = "hatch-docker-tested/debugged"
-PYPROJECT = f"""
-[build-system]
-requires = ["hatchling>=1.27"]
-build-backend = "hatchling.build"
-[project]
-name = "debugged"
-version = "1.0"
-requires-python = ">=3.11"
-[project.scripts]
-debugged = "debugged:main"
-[tool.hatch-docker]
-base = "debian:trixie"
-image = "{NAME}"
-debug = true
-debug-shell = true
-"""
 MODULE = """
 import time
 def main():
@@ -50,23 +33,18 @@ LINE = 7  # time.sleep
 def container(tmp_path: Path, cache: Path) -> Iterator[tuple[str, int]]:
     """A container of the variant with a read-only root: its name, and the port of the debugger on this machine."""
     docker = need_docker()
-    (tmp_path / "debugged").mkdir()
-    (tmp_path / "debugged/__init__.py").write_text(MODULE)
-    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
-    made = build(tmp_path, cache, variables={"HATCH_DOCKER_LOAD": "always"})
+    options = f'image = "{NAME}"\ndebug = true\ndebug-shell = true\n'
+    project = write_program(tmp_path / "p", "debugged", MODULE, options)
+    made = build(project, cache, variables={"HATCH_DOCKER_LOAD": "always"})
     assert made.archive.name == "debugged-1.0.debug.oci.tar"
     assert f"docker run --rm -p 127.0.0.1:5678:5678 {NAME}:1.0-debug" in made.output
     command = [docker, "run", "--detach", "--read-only", "-p", "127.0.0.1::5678", f"{NAME}:1.0-debug"]
-    name = run(*command)
+    name = run(*command).strip()
     try:
         yield name, int(run(docker, "port", name, "5678").rpartition(":")[2])
     finally:
         run(docker, "rm", "--force", name)
         run(docker, "rmi", f"{NAME}:1.0-debug", f"{NAME}:latest-debug")
-
-
-def run(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 class Client:
@@ -125,7 +103,7 @@ def stop_it(client: Client) -> None:
     """At a breakpoint, whose frame tells what the program computed."""
     client.send("attach", justMyCode=False)
     client.until("event", "initialized")
-    path = "/opt/venv/lib/python3.13/site-packages/debugged/__init__.py"
+    path = "/opt/venv/lib/python3.13/site-packages/debugged.py"
     (point,) = client.ask("setBreakpoints", source={"path": path}, breakpoints=[{"line": LINE}])["breakpoints"]
     assert point["verified"]
     client.ask("configurationDone")

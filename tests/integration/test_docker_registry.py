@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,26 +14,12 @@ import pytest
 from hatch_docker.errors import RegistryError
 from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote, pull, pull_index
-from hatch_docker.progress import Progress
 from hatch_docker.store import open_store
-from hatch_docker.transport import make_client
 from tests.conftest import need
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
-from tests.integration.servers import Server, docker_registry
+from tests.integration.servers import Server
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with docker_registry(tmp_path_factory.mktemp("registry")) as started:
-        yield started
-
-
-@pytest.fixture
-def remote() -> Remote:
-    lines: list[str] = []
-    return Remote(make_client({}, Progress(lines.append)), {})
 
 
 def test_image_survives_the_journey(server: Server, remote: Remote, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from hatch_docker.oci.tree import extract
-from tests.conftest import need, need_docker
+from tests.conftest import need, need_docker, run
+from tests.fakes.trees import tree
 
 pytestmark = pytest.mark.engine
 
@@ -49,12 +50,6 @@ def made(compression: str, platform: Platform = AMD64) -> Image:
     return build_image(scratch(platform), layers, settings, 1_700_000_000, {"org.example.note": "1"})
 
 
-def run(*command: str | Path) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, umask=0o022)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(params=["gzip", "zstd", "none"])
 def image(request: pytest.FixtureRequest) -> Image:
     return made(request.param)
@@ -76,14 +71,6 @@ def test_skopeo_reads_both_faces(image: Image, archive: Path) -> None:
     assert config["rootfs"]["diff_ids"] == [layer.diff_id for layer in image.layers]
     run(skopeo, "copy", "--insecure-policy", f"oci-archive:{archive}", f"dir:{archive.parent / 'copy'}")
     run(skopeo, "copy", "--insecure-policy", f"docker-archive:{archive}", f"dir:{archive.parent / 'copy2'}")
-
-
-def tree(root: Path) -> dict[str, tuple[str, int]]:
-    found = {}
-    for path in sorted(root.rglob("*")):
-        kind = f"link {path.readlink()}" if path.is_symlink() else "dir" if path.is_dir() else path.read_text()
-        found[str(path.relative_to(root))] = (kind, 0 if path.is_symlink() else path.stat().st_mode & 0o1777)
-    return found
 
 
 def test_umoci_unpacks_the_tree_that_we_unpack(tmp_path: Path) -> None:
@@ -171,4 +158,3 @@ def test_documents_pass_the_specifications_schemas(tmp_path: Path) -> None:
     check("image-layout-schema.json", (tmp_path / "oci-layout").read_bytes())
     with pytest.raises(jsonschema.ValidationError):
         check("image-manifest-schema.json", b"{}")
-

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,53 +14,13 @@ from hatch_docker.oci.layout import write_layout
 from tests.fakes.bases import python_image
 from tests.fakes.debian import FakeArchive
 from tests.fakes.index import FakeIndex, make_sdist, make_wheel
-from tests.integration.builds import Outcome, build, run_build
+from tests.integration.builds import Outcome, edit, run_build
+from tests.integration.failures import OLD, lock, project, require, told, without_privileges
 from tests.projects import write_project
 
-pytestmark = pytest.mark.network
+pytestmark = [pytest.mark.network, pytest.mark.usefixtures("made_before")]
 
-PACKAGE = '[tool.hatch.build.targets.wheel]\npackages = ["hello"]\n'
 FILES = '[[tool.hatch-docker.files]]\nsource = "data"\ntarget = "/srv"\n'
-OLD = {"hello-1.0.0.oci.tar": b"an image of before", "hello-1.0.0.image.json": b"its receipt"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _made_before(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The base is there, so that no line tells of its making."""
-    build(write_project("hello", tmp_path_factory.mktemp("first")), cache)
-
-
-def project(directory: Path, *, options: str = "", base: str = "debian:trixie") -> Path:
-    """The hello project, with a package and the output of an earlier build."""
-    made = write_project("hello", directory / "p", options=f"{options}\n{PACKAGE}", base=base)
-    (made / "hello").mkdir()
-    (made / "hello.py").rename(made / "hello/__init__.py")
-    (made / "dist").mkdir()
-    for name, data in OLD.items():
-        (made / "dist" / name).write_bytes(data)
-    return made
-
-
-def edit(made: Path, old: str, new: str) -> None:
-    text = (made / "pyproject.toml").read_text()
-    assert old in text
-    (made / "pyproject.toml").write_text(text.replace(old, new))
-
-
-def require(made: Path, *requirements: str) -> None:
-    edit(made, "requires-python", f"dependencies = {list(requirements)}\nrequires-python")
-
-
-def told(outcome: Outcome, *parts: str, status: int = 1, steps: int = 0) -> str:
-    """The one line of a failure, after some lines of progress; it has the parts, and dist/ is as it was."""
-    assert outcome.status == status, outcome.output
-    assert "Traceback" not in outcome.output
-    lines = outcome.output.splitlines()
-    assert len(lines) == steps + 1, outcome.output
-    for part in parts:
-        assert part in lines[-1], lines[-1]
-    assert {path.name: path.read_bytes() for path in outcome.directory.iterdir()} == OLD
-    return lines[-1]
 
 
 # What is wrong in pyproject.toml: what is replaced there, the options, and what the line tells.
@@ -218,13 +177,6 @@ def test_a_link_to_no_lock_is_not_the_lack_of_a_lock(tmp_path: Path, cache: Path
     told(run_build(made, cache), "pylock.toml", "No such file")
 
 
-def without_privileges() -> None:
-    """Root becomes a user to whom permissions apply: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH go (capabilities(7))."""
-    library = ctypes.CDLL(None)
-    for capability in (1, 2):
-        library.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-
-
 @pytest.mark.parametrize("where", ["hello/secret.txt", "data/secret.txt", "data", "pylock.toml", "pyproject.toml"])
 def test_a_file_that_may_not_be_read_is_named(where: str, tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path, options=FILES)
@@ -317,26 +269,8 @@ def test_a_mirror_that_lies_is_not_believed(tmp_path: Path) -> None:
 # Dependencies.
 
 
-@pytest.fixture
-def index() -> Iterator[FakeIndex]:
-    with FakeIndex().serving() as serving:
-        yield serving
-
-
 def using(index: FakeIndex, **variables: str) -> dict[str, str]:
     return {"UV_DEFAULT_INDEX": index.url, "no_proxy": "*", "NO_PROXY": "*", **variables}
-
-
-def lock(made: Path, index: FakeIndex, filename: str, *, sha256: str = "") -> None:
-    """A pylock.toml that names one wheel of the index."""
-    name, version = filename.split("-")[:2]
-    require(made, name)
-    url = f"{index.url.removesuffix('/simple')}/files/{name}/{filename}"
-    digest = sha256 or index.sha256(filename)
-    (made / "pylock.toml").write_text(
-        f'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "{name}"\nversion = "{version}"\n'
-        f'[[packages.wheels]]\nname = "{filename}"\nurl = "{url}"\nhashes = {{sha256 = "{digest}"}}\n'
-    )
 
 
 def test_a_package_that_nobody_has_is_named(index: FakeIndex, tmp_path: Path, cache: Path) -> None:

@@ -13,19 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import missing, need
-from tests.fakes.registry import FakeRegistry
-from tests.integration.bench import Bench, serve_base
+from tests.integration.bench import Bench
 from tests.integration.builds import Outcome, build, run_build
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[str]:
-    """The name of a base in a registry."""
-    with FakeRegistry() as registry:
-        yield serve_base(registry, cache, tmp_path_factory.mktemp("base") / "p")
 
 
 @contextlib.contextmanager

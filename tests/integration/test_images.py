@@ -14,8 +14,7 @@ import pytest
 from hatch_docker.oci.archive import archive_names, read_archive
 from hatch_docker.oci.validate import validate
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import build, run_build
-from tests.integration.test_locking import command, done, lock_of
+from tests.integration.builds import build, command, done, lock_of, run_build
 from tests.outputs import read_outputs
 from tests.projects import write_project
 

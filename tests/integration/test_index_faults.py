@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.index import FakeIndex, make_wheel
 from tests.integration.builds import build, run_build
-from tests.integration.test_errors import lock
+from tests.integration.failures import lock
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
-
-
-@pytest.fixture
-def index() -> Iterator[FakeIndex]:
-    with FakeIndex().serving() as serving:
-        yield serving
 
 
 def locked(index: FakeIndex, directory: Path) -> tuple[Path, str]:

@@ -8,7 +8,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -113,12 +113,6 @@ def pushed(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
     program = ("hatch_docker", "push", "--registry", registry.host)
     bench = Bench(project, cache, tmp_path / "tmp", digest)
     return Scene(bench, program, sound, done, registry.repositories.clear)
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as serving:
-        yield serving
 
 
 def kill(scene: Scene, moment: float) -> bool:

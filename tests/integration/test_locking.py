@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image
 from tests.fakes.index import FakeIndex, make_wheel
-from tests.integration.builds import build, run_build
+from tests.integration.builds import build, command, done, edit, lock_of, run_build
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
-
-
-def command(project: Path, cache: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`hatch-docker ARGUMENTS` in a project's directory."""
-    return subprocess.run(
-        [sys.executable, "-m", "hatch_docker", *arguments], cwd=project, text=True, timeout=600, check=False,
-        env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), **variables},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def done(project: Path, cache: Path, *arguments: str, **variables: str) -> str:
-    """What a command that must succeed said."""
-    found = command(project, cache, *arguments, **variables)
-    assert found.returncode == 0, found.stdout
-    return found.stdout
-
-
-def lock_of(project: Path) -> dict[str, Any]:
-    return tomllib.loads((project / "hatch-docker.lock").read_text("utf-8"))
-
-
-def edit(project: Path, old: str, new: str) -> None:
-    path = project / "pyproject.toml"
-    text = path.read_text("utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), "utf-8")
 
 
 @pytest.fixture

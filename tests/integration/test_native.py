@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need_docker
-from tests.integration.builds import build, run_build
-from tests.integration.test_builds import check_option
+from tests.integration.builds import build, check_option, run_build
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]

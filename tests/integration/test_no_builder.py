@@ -15,11 +15,11 @@ import pytest
 
 from tests.conftest import need
 from tests.integration.builds import Outcome, run_build
+from tests.integration.engines import BUILDKIT
+from tests.integration.failures import project, told, without_privileges
 from tests.integration.servers import free_port
-from tests.integration.test_engines_agree import BUILDKIT, docker  # noqa: F401 - a fixture
-from tests.integration.test_errors import _made_before, project, told, without_privileges  # noqa: F401 - a fixture
 
-pytestmark = [pytest.mark.network, pytest.mark.engine]
+pytestmark = [pytest.mark.network, pytest.mark.engine, pytest.mark.usefixtures("made_before")]
 
 WAY_OUT = 'set engine = "embedded", which needs neither Docker nor Podman'
 
@@ -88,12 +88,12 @@ def test_a_host_that_takes_no_connection(scheme: str, tmp_path: Path, cache: Pat
             variables={"DOCKER_HOST": url})  # fmt: skip
 
 
-def test_a_builder_that_nobody_made(docker: str, tmp_path: Path, cache: Path) -> None:  # noqa: F811
+def test_a_builder_that_nobody_made(docker: str, tmp_path: Path, cache: Path) -> None:
     refused(tmp_path, cache, "buildx has no builder 'nobody-made-it'; `docker buildx ls` lists them", WAY_OUT,
             variables={"HATCH_DOCKER_BUILDER": "nobody-made-it"})  # fmt: skip
 
 
-def test_a_store_that_cannot_export_a_cache(docker: str, tmp_path: Path, cache: Path) -> None:  # noqa: F811
+def test_a_store_that_cannot_export_a_cache(docker: str, tmp_path: Path, cache: Path) -> None:
     """Docker's default one; what can do it finds that nobody takes the cache."""
     target = f"type=registry,ref=127.0.0.1:{free_port()}/app:cache"
     line = refused(tmp_path, cache, "cache.to", variables={"HATCH_DOCKER_CACHE_TO": target}, steps=1)

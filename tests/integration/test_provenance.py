@@ -12,8 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import run_build
-from tests.integration.test_locking import done
+from tests.integration.builds import done, run_build
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Image, Index, Platform
 from hatch_docker.oci.tree import extract
-from tests.conftest import need, need_docker
+from tests.conftest import need, need_docker, run
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import Outcome, build, run_build
 from tests.integration.servers import Server, docker_registry
@@ -42,12 +42,6 @@ def project(directory: Path, *registries: str, options: str = "", kind: str = "h
     return write_project(kind, directory, options=f"registries = {json.dumps(registries)}\n{options}")
 
 
-def run(*command: str | Path, environ: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environ)
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-    return done.stdout
-
-
 def deliveries(outcome: Outcome) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = outcome.receipt["deliveries"]
     return found
@@ -60,14 +54,6 @@ def sent(outcome: Outcome) -> int:
 @pytest.fixture
 def docker() -> list[str]:
     return [need_docker()]
-
-
-@pytest.fixture
-def skopeo(tmp_path: Path) -> list[str]:
-    """skopeo, which reads no login of the user's: without a login session it may not."""
-    path = tmp_path / "auth.json"
-    path.write_text("{}")
-    return ["env", f"REGISTRY_AUTH_FILE={path}", need("skopeo")]
 
 
 def test_pushed_to_two_registries_pulled_by_digest_and_run(
@@ -151,7 +137,7 @@ def test_the_other_platform_s_image_runs_on_its_machine(tmp_path: Path, cache: P
     (entrypoint,) = image.config_json["config"]["Entrypoint"]
     python = ["/qemu", "-0", "/opt/venv/bin/python", "/opt/venv/bin/python"]
     command = ["unshare", "--map-root-user", "chroot", root, *python, f"/opt/venv/bin/{entrypoint}"]
-    said = run(*command, environ={"PATH": os.environ["PATH"]})
+    said = run("env", "-i", f"PATH={os.environ['PATH']}", *command)
     assert re.fullmatch(r"aarch64 /opt/venv/\S+/_speedups\.\S+aarch64\S+\.so\n", said), said
 
 

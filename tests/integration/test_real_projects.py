@@ -9,63 +9,7 @@ import pytest
 
 from benchmarks.backends import PAGE, RESULTS, SUBJECTS, Subject, measure, rendered
 from tests.conftest import need_docker
-from tests.integration.test_backends import make, says, write
-
-RUST = {
-    "pyproject.toml": """
-[build-system]
-requires = ["maturin>=1,<2"]
-build-backend = "maturin"
-[project]
-name = "rust-demo"
-dynamic = ["version"]
-[tool.maturin]
-bindings = "bin"
-[tool.hatch-docker]
-build.packages = ["cargo"]
-""",
-    "Cargo.toml": '[package]\nname = "rust-demo"\nversion = "0.5.0"\nedition = "2021"\n',
-    "src/main.rs": "mod target;\nfn main() { println!(\"{}\", target::answer()); }\n",
-    "src/target/mod.rs": "pub fn answer() -> i32 { 42 }\n",
-}
-FORTRAN = {
-    "pyproject.toml": """
-[build-system]
-requires = ["meson-python"]
-build-backend = "mesonpy"
-[project]
-name = "fortran-demo"
-version = "1.0"
-scripts.fortran-demo = "fortran_demo:main"
-[tool.hatch-docker]
-build.packages = ["gfortran"]
-runtime.packages = ["libgfortran5"]
-""",
-    "meson.build": """
-project('fortran-demo', 'c', 'fortran')
-py = import('python').find_installation(pure: false)
-py.extension_module('_f', '_f.c', 'answer.f90', subdir: 'fortran_demo', install: true, link_language: 'fortran')
-py.install_sources('fortran_demo/__init__.py', subdir: 'fortran_demo')
-""",
-    "fortran_demo/__init__.py": "def main():\n    from fortran_demo._f import answer\n    print(answer())\n",
-    "_f.c": """
-#include <Python.h>
-void answer(int *value);
-static PyObject *call(PyObject *s, PyObject *a) { int value; answer(&value); return PyLong_FromLong(value); }
-static PyMethodDef methods[] = {{"answer", call, METH_NOARGS, ""}, {0}};
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_f", 0, -1, methods};
-PyMODINIT_FUNC PyInit__f(void) { return PyModule_Create(&module); }
-""",
-    "answer.f90": """
-subroutine answer(value) bind(c, name="answer")
-  use iso_c_binding
-  integer(c_int), intent(out) :: value
-  character(len=8) :: text
-  write(text, '(i0)') 42
-  read(text, *) value
-end subroutine
-""",
-}
+from tests.integration.backends import FORTRAN, RUST, make, says, write
 
 
 @pytest.mark.long

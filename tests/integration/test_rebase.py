@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,11 @@ from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.validate import validate
 from tests.fakes.bases import layer_of
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import build
-from tests.integration.test_locking import command, done
-from tests.integration.test_sources import pushed
+from tests.integration.bench import pushed
+from tests.integration.builds import build, command, done
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,7 @@ import pytest
 
 from tests.conftest import need
 from tests.integration.bench import Bench, make_bench
-from tests.integration.builds import build, install_elsewhere, other_python
-from tests.integration.test_locking import done
+from tests.integration.builds import build, done, install_elsewhere, other_python
 
 pytestmark = [pytest.mark.network, pytest.mark.long]
 

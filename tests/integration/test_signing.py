@@ -9,7 +9,6 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,12 +41,6 @@ KINDS = {
     "application/vnd.cyclonedx+json", "application/spdx+json", "application/vnd.in-toto+json",
     "application/vnd.dev.cosign.artifact.sig.v1+json", "application/vnd.dsse.envelope.v1+json",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with docker_registry(tmp_path_factory.mktemp("registry")) as made:
-        yield made
 
 
 @dataclass(frozen=True)
@@ -88,14 +81,6 @@ def new_pair(directory: Path, name: str) -> None:
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
-
-
-@pytest.fixture
-def skopeo(tmp_path: Path) -> list[str]:
-    """skopeo, which reads no login of the user's: without a login session it may not."""
-    path = tmp_path / "auth.json"
-    path.write_text("{}")
-    return ["env", f"REGISTRY_AUTH_FILE={path}", need("skopeo")]
 
 
 def cosign_verify(key: Path, name: str) -> int:

@@ -9,27 +9,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import need_docker
-from tests.integration.builds import build
-from tests.integration.test_builds import paths
+from tests.integration.builds import build, paths, write_program
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 # greenlet brings tests, headers and a library with symbols; humanize translations; both py.typed or stubs.
-PYPROJECT = """
-[build-system]
-requires = ["hatchling>=1.27"]
-build-backend = "hatchling.build"
-[project]
-name = "slimmed"
-version = "1.0"
-requires-python = ">=3.11"
-dependencies = ["greenlet", "humanize"]
-[project.scripts]
-slimmed = "slimmed:main"
-[tool.hatch-docker]
-base = "debian:trixie"
-check.command = ["slimmed"]
-"""
 SLIM = """
 [tool.hatch-docker.slim]
 leave-out = ["tests", "stubs", "headers", "symbols", "locales"]
@@ -58,14 +42,12 @@ def main():
 def test_both_engines_leave_out_the_same_and_the_rest_works(tmp_path: Path, cache: Path) -> None:
     """The check of each build runs in its image; an unchanged build tells the same; SBOM and packages stay complete."""
     need_docker()
-    (tmp_path / "slimmed").mkdir()
-    (tmp_path / "slimmed/__init__.py").write_text(MODULE)
-    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
-    whole = build(tmp_path, cache)
+    check = 'check.command = ["slimmed"]\n'
+    whole = build(write_program(tmp_path, "slimmed", MODULE, check, dependencies=["greenlet", "humanize"]), cache)
     packages = components(whole.directory)
     (before,) = whole.receipt["platforms"]
     assert before["left_out"] == []
-    (tmp_path / "pyproject.toml").write_text(PYPROJECT + SLIM)
+    write_program(tmp_path, "slimmed", MODULE, check + SLIM, dependencies=["greenlet", "humanize"])
     made = build(tmp_path, cache)
     (after,) = made.receipt["platforms"]
     left = {row["kind"]: row for row in after["left_out"]}

@@ -19,31 +19,19 @@ from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
 from hatch_docker.progress import silent
 from hatch_docker.transport import make_client
-from tests.conftest import need
+from tests.conftest import need, run
 from tests.fakes.bases import file, image_of, layer_of
 from tests.fakes.slim import PATH, slim_image
-from tests.integration.builds import Outcome, build, run_build
-from tests.integration.test_docker_registry import Server, remote, server  # noqa: F401 - fixtures
-from tests.integration.test_engines_agree import (  # noqa: F401 - a fixture
-    BUILDKIT,
-    NAME,
-    PLAIN,
-    SIX,
-    assert_same,
-    check_agreement,
-    docker,
-    podman,
-    project,
-    run,
-)
-from tests.integration.test_locking import command, done, lock_of
+from tests.integration.builds import Outcome, build, command, done, lock_of, run_build
+from tests.integration.engines import BUILDKIT, NAME, PLAIN, SIX, assert_same, check_agreement, project
+from tests.integration.servers import Server
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 
 @pytest.fixture(scope="module")
 def slim(
-    docker: str, server: Server, cache: Path, tmp_path_factory: pytest.TempPathFactory  # noqa: F811
+    docker: str, server: Server, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The reference of such a base in a registry of this machine; Docker has it, so that it loads less each time."""
     image = slim_image(cache, tmp_path_factory.mktemp("slim"))
@@ -57,13 +45,13 @@ def slim(
 
 @pytest.mark.parametrize("kind", SIX)
 def test_both_engines_make_the_same_image_on_it(
-    kind: str, docker: str, slim: str, tmp_path: Path, cache: Path  # noqa: F811
+    kind: str, docker: str, slim: str, tmp_path: Path, cache: Path
 ) -> None:
     """The same digest, compiled code included: one compiles in a Debian root, the other in the base itself."""
     check_agreement(kind, slim, docker, tmp_path, cache)
 
 
-def saved(docker: str, name: str, work: Path) -> Image:  # noqa: F811
+def saved(docker: str, name: str, work: Path) -> Image:
     """An image that Docker has."""
     run(docker, "save", "--output", work / "saved.tar", name)
     image = read_archive(work / "saved.tar", Platform("linux", "amd64"))
@@ -72,7 +60,7 @@ def saved(docker: str, name: str, work: Path) -> Image:  # noqa: F811
 
 
 def test_runtime_packages_are_installed_with_their_scripts(
-    docker: str, slim: str, tmp_path: Path, cache: Path  # noqa: F811
+    docker: str, slim: str, tmp_path: Path, cache: Path
 ) -> None:
     """By the base's own apt, out of Debian's archive as this machine knows it: a layer of them and nothing more.
 
@@ -134,7 +122,7 @@ packages = ["libpq5"]
 
 
 def test_psycopg_is_built_from_source_and_asks_for_its_server(
-    docker: str, slim: str, tmp_path: Path, cache: Path  # noqa: F811
+    docker: str, slim: str, tmp_path: Path, cache: Path
 ) -> None:
     """On `debian:` and, by BuildKit, on a base from a registry: the library is there, a compiler is not.
 
@@ -156,7 +144,7 @@ def test_psycopg_is_built_from_source_and_asks_for_its_server(
     assert_connects(docker, slimmer)
 
 
-def assert_connects(docker: str, outcome: Outcome) -> None:  # noqa: F811
+def assert_connects(docker: str, outcome: Outcome) -> None:
     """As far as there is no server."""
     run(docker, "load", "--quiet", "--input", outcome.archive)
     name = f"{NAME}:1.0.0"
@@ -191,7 +179,7 @@ def test_a_lock_pins_the_packages(slim: str, tmp_path: Path, cache: Path) -> Non
 
 
 def test_a_base_of_another_distribution_asks_its_own_archives(
-    docker: str, slim: str, server: Server, cache: Path, tmp_path: Path  # noqa: F811
+    docker: str, slim: str, server: Server, cache: Path, tmp_path: Path
 ) -> None:
     """Whatever it names: here a directory of its own with one package, whose script makes a user."""
     control = "Package: demo\nVersion: 1.0\nArchitecture: all\nMaintainer: A <a@b.example>\nDescription: demo\n"
@@ -227,7 +215,7 @@ def test_a_base_of_another_distribution_asks_its_own_archives(
 
 
 def test_podman_installs_the_same_packages_on_a_layout(
-    docker: str, podman: dict[str, str], tmp_path: Path, cache: Path  # noqa: F811
+    docker: str, podman: dict[str, str], tmp_path: Path, cache: Path
 ) -> None:
     """Its layer is Docker's, to the digest: nothing hangs on the day, the builder or its store."""
     made = project("hello", tmp_path / "p", options='[tool.hatch-docker.runtime]\npackages = ["netcat-openbsd"]\n')

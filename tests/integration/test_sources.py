@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import os
 import re
-import shutil
-import subprocess
-import sys
-import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,47 +11,13 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Image
 from hatch_docker.oci.mutate import make_index
-from hatch_docker.oci.push import push
-from hatch_docker.oci.reference import parse_reference
-from hatch_docker.oci.registry import Remote
-from hatch_docker.progress import silent
-from hatch_docker.transport import make_client
-from tests.fakes.index import FakeIndex, make_wheel
+from tests.fakes.index import FakeIndex, make_wheel, only_source
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import Outcome, build, run_build
+from tests.integration.bench import pushed
+from tests.integration.builds import Outcome, build, run_build, uv
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
-
-# A backend that stands in its own sdist; what the package needs is known only to who runs it.
-BACKEND = """
-import base64, hashlib, zipfile
-
-FILES = {
-    "only_source.py": "VALUE = 42\\n",
-    "only_source-1.0.dist-info/METADATA":
-        "Metadata-Version: 2.1\\nName: only-source\\nVersion: 1.0\\nRequires-Dist: needed-by-it\\n",
-    "only_source-1.0.dist-info/WHEEL":
-        "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
-}
-
-def build_wheel(directory, config_settings=None, metadata_directory=None):
-    record = ""
-    with zipfile.ZipFile(directory + "/only_source-1.0-py3-none-any.whl", "w") as wheel:
-        for name, text in FILES.items():
-            wheel.writestr(zipfile.ZipInfo(name), text)
-            digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
-            record += f"{name},sha256={digest},{len(text)}\\n"
-        record += "only_source-1.0.dist-info/RECORD,,\\n"
-        wheel.writestr(zipfile.ZipInfo("only_source-1.0.dist-info/RECORD"), record)
-    return "only_source-1.0-py3-none-any.whl"
-"""
-
-
-@pytest.fixture
-def registry() -> Iterator[FakeRegistry]:
-    with FakeRegistry() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -72,14 +31,6 @@ def bases(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Image,
         image = build(project, cache, variables={"HATCH_DOCKER_PLATFORMS": platform}).image()
         found.append(image)
     return found[0], found[1]
-
-
-def pushed(registry: FakeRegistry, bases: tuple[Image, Image], name: str) -> str:
-    """The digest of an index of both bases in a registry."""
-    environ = {"PATH": os.environ["PATH"]}
-    index = make_index(bases, {})
-    reference = parse_reference(f"{registry.host}/{name}")
-    return push(Remote(make_client(environ, silent()), environ), index, [reference]).digest
 
 
 def wheels_above(outcome: Outcome) -> list[str]:
@@ -136,11 +87,6 @@ def test_no_registry_is_no_dead_end(tmp_path: Path, cache: Path) -> None:
     assert "debian:trixie" in outcome.output
 
 
-def uv(*arguments: str, cwd: Path) -> None:
-    program = os.environ.get("UV") or shutil.which("uv") or str(Path(sys.executable).parent / "uv")
-    subprocess.run([program, *arguments], cwd=cwd, check=True, capture_output=True)
-
-
 EXPORTED = ("--no-emit-project", "--all-extras")
 LOCKS = {
     "pylock.toml": ("export", "-q", "--format", "pylock.toml", *EXPORTED, "-o", "pylock.toml"),
@@ -170,23 +116,6 @@ def test_every_lock_decides_the_versions(name: str, tmp_path: Path, cache: Path)
     assert any(item.startswith("colorama ") for item in contents)
     assert outcome.image().config_json["created"] == "2023-11-14T22:13:20Z"
     assert read_archive(outcome.archive).digest == outcome.digest
-
-
-def only_source(name: str = "only_source", change: str = "") -> tuple[str, bytes]:
-    """An sdist with the backend above and some change of it, its metadata as old as to be no promise."""
-    buffer = io.BytesIO()
-    backend = (BACKEND + change).replace("only_source", name).replace("only-source", name.replace("_", "-"))
-    files = {
-        "PKG-INFO": f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.0\n",
-        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
-        "backend.py": backend,
-    }
-    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for path, text in files.items():
-            entry = tarfile.TarInfo(f"{name}-1.0/{path}")
-            entry.size = len(text.encode())
-            tar.addfile(entry, io.BytesIO(text.encode()))
-    return f"{name}-1.0.tar.gz", buffer.getvalue()
 
 
 def test_a_dependency_without_a_wheel_is_built_and_asked_in_the_builder(tmp_path: Path, cache: Path) -> None:

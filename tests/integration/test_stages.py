@@ -14,11 +14,10 @@ import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.urls import WELL_KNOWN
-from tests.conftest import need
-from tests.fakes.index import FakeIndex, make_wheel
+from tests.conftest import need, run
+from tests.fakes.index import FakeIndex, make_wheel, only_source
 from tests.integration.builds import Outcome, build, run_build
-from tests.integration.test_engines_agree import BUILDKIT, PLAIN, docker, edit, project, run  # noqa: F401 - a fixture
-from tests.integration.test_sources import only_source
+from tests.integration.engines import BUILDKIT, PLAIN, edit_module, project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
@@ -77,7 +76,7 @@ def found_by(outcome: Outcome) -> str:
 
 
 def test_both_engines_lend_the_ssh_agent_and_pass_arguments(
-    docker: str, agent: dict[str, str], tmp_path: Path, cache: Path  # noqa: F811
+    docker: str, agent: dict[str, str], tmp_path: Path, cache: Path
 ) -> None:
     """Whatever the values hold, and trust what this machine trusts; without an agent the error says so."""
     made = project("c-extension", tmp_path / "p", options=OPTIONS)
@@ -104,7 +103,7 @@ def test_both_engines_lend_the_ssh_agent_and_pass_arguments(
 
 
 def test_the_written_dockerfile_takes_what_was_lent(
-    docker: str, agent: dict[str, str], tmp_path: Path, cache: Path  # noqa: F811
+    docker: str, agent: dict[str, str], tmp_path: Path, cache: Path
 ) -> None:
     """As its first lines say, with an argument set anew."""
     made = project("c-extension", tmp_path / "p", options=OPTIONS + 'secrets = ["TOKEN"]\n')
@@ -147,7 +146,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 
 
 def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(
-    docker: str, tmp_path: Path, cache: Path  # noqa: F811
+    docker: str, tmp_path: Path, cache: Path
 ) -> None:
     """Both ask for a build requirement that no file names, and what they need shows when they are built."""
     made = project("hello", tmp_path / "p")
@@ -170,7 +169,7 @@ def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(
 
 @pytest.mark.parametrize("engine", ["embedded", "buildkit"])
 def test_an_sdist_that_gives_another_package_is_refused(
-    engine: str, docker: str, tmp_path: Path, cache: Path  # noqa: F811
+    engine: str, docker: str, tmp_path: Path, cache: Path
 ) -> None:
     made = project("hello", tmp_path / "p")
     text = (made / "pyproject.toml").read_text()
@@ -184,7 +183,7 @@ def test_an_sdist_that_gives_another_package_is_refused(
     assert "building one_more-1.0.tar.gz gave other-1.0-py3-none-any.whl, which is another package" in failed.output
 
 
-def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cache: Path) -> None:  # noqa: F811
+def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cache: Path) -> None:
     made = project("c-extension", tmp_path / "p")
     # All to one stream: BuildKit keeps no order between the two.
     talk = (
@@ -199,7 +198,7 @@ def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cach
 
 
 def test_a_step_that_is_killed_is_suspected_of_too_little_memory(
-    docker: str, tmp_path: Path, cache: Path  # noqa: F811
+    docker: str, tmp_path: Path, cache: Path
 ) -> None:
     """Its status is that of SIGKILL, which the kernel's own judge sends."""
     made = project("c-extension", tmp_path / "p")
@@ -210,7 +209,7 @@ def test_a_step_that_is_killed_is_suspected_of_too_little_memory(
     assert failed.output.endswith(said)
 
 
-def steps(docker: str, dockerfile: Path) -> dict[str, bool]:  # noqa: F811
+def steps(docker: str, dockerfile: Path) -> dict[str, bool]:
     """The steps of a build by `stage: instruction`, and whether BuildKit took each from its cache."""
     command = [
         docker, "buildx", "build", "--progress=rawjson", "--output=type=cacheonly", f"--file={dockerfile}",
@@ -231,7 +230,7 @@ def steps(docker: str, dockerfile: Path) -> dict[str, bool]:  # noqa: F811
 
 
 def test_an_edit_and_a_version_bump_rerun_the_wheel_and_its_install_alone(
-    docker: str, tmp_path: Path, cache: Path  # noqa: F811
+    docker: str, tmp_path: Path, cache: Path
 ) -> None:
     """As BuildKit itself tells, in a build that asks for every stage: what is compiled with and depended on stays."""
     made = project("c-extension", tmp_path / "p")
@@ -247,7 +246,7 @@ def test_an_edit_and_a_version_bump_rerun_the_wheel_and_its_install_alone(
     assert {"build-project: RUN", "install-project: RUN"} <= run_first
     assert not again()[1]
     wheel = {"sdist-project: COPY", "build-project: RUN", "install-project: RUN", "runtime: COPY"}
-    for change in (edit, bump):
+    for change in (edit_module, bump):
         change(made)
         kept, rerun = again()
         assert rerun <= wheel

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -29,15 +28,9 @@ from tests.fakes.images import AMD64, small_image, small_layer
 from tests.fakes.proxy import ANSWERS, SINGLE, STEPS, FaultProxy
 from tests.fakes.registry import Handler
 from tests.fakes.world import PASSWORD, World, login, name
-from tests.integration.servers import Server, docker_registry
+from tests.integration.servers import Server
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("secrets_stay")]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with docker_registry(tmp_path_factory.mktemp("registry")) as started:
-        yield started
 
 
 def image(*words: object) -> Image:

@@ -20,9 +20,7 @@ from hatch_docker.oci.model import Descriptor, Image, Index, Layer, canonical_js
 from hatch_docker.oci.mutate import Settings, build_image, make_index
 from hatch_docker.verify import verify
 from tests.fakes.bases import python_image
-from tests.integration.builds import build, install_elsewhere
-from tests.integration.test_builds import other_python
-from tests.integration.test_locking import command, done
+from tests.integration.builds import build, command, done, install_elsewhere, other_python
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network

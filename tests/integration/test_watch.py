@@ -13,26 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need_docker
+from tests.integration.builds import edit, write_program
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 NAME = "hatch-docker-tested/watched"
-PYPROJECT = f"""
-[build-system]
-requires = ["hatchling>=1.27"]
-build-backend = "hatchling.build"
-[project]
-name = "watched"
-version = "1.0"
-requires-python = ">=3.11"
-[project.scripts]
-watched = "watched:main"
-[tool.hatch.build]
-directory = "out"
-[tool.hatch-docker]
-base = "debian:trixie"
-image = "{NAME}"
-"""
 MODULE = """
 import time
 def main():
@@ -51,10 +36,8 @@ def until(true: Callable[[], object], log: Path) -> None:
 
 def test_an_edit_runs_in_a_new_container_and_an_error_ends_nothing(tmp_path: Path, cache: Path) -> None:
     docker = need_docker()
-    project, log = tmp_path / "p", tmp_path / "log"
-    project.mkdir()
-    (project / "watched.py").write_text(MODULE)
-    (project / "pyproject.toml").write_text(PYPROJECT)
+    options = f'image = "{NAME}"\n[tool.hatch.build]\ndirectory = "out"\n'
+    project, log = write_program(tmp_path / "p", "watched", MODULE, options), tmp_path / "log"
     command = [sys.executable, "-m", "hatch_docker", "build", "--watch", "--run", str(project)]
     environment = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "always"}
     with log.open("wb") as stream, subprocess.Popen(
@@ -66,9 +49,9 @@ def test_an_edit_runs_in_a_new_container_and_an_error_ends_nothing(tmp_path: Pat
             (project / "watched.py").write_text(MODULE.replace("one", "two"))
             until(lambda: "it says two" in log.read_text(), log)
             assert image(docker) != first
-            (project / "pyproject.toml").write_text(PYPROJECT.replace('version = "1.0"', "version ="))
+            edit(project, 'version = "1.0"', "version =")
             until(lambda: "not built; watching 2 files" in log.read_text(), log)
-            (project / "pyproject.toml").write_text(PYPROJECT)
+            edit(project, "version =\n", 'version = "1.0"\n')
             until(lambda: log.read_text().rstrip().rpartition("changed: ")[2].count("watching 2 files"), log)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does on Ctrl-C
             assert process.wait(60) == 130

@@ -18,10 +18,7 @@ from hatch_docker.oci.model import Image
 from hatch_docker.oci.validate import validate
 from tests.conftest import need
 from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member
-from tests.integration.builds import build
-from tests.integration.test_build_hook import PYTHON, links  # noqa: F401 - a fixture
-from tests.integration.test_locking import command, done, lock_of
-from tests.integration.test_sources import uv
+from tests.integration.builds import build, command, done, lock_of, uv
 from tests.outputs import read_outputs
 from tests.projects import write_project
 
@@ -140,7 +137,7 @@ def test_a_version_that_does_not_fit_is_told(tmp_path: Path, cache: Path) -> Non
 HATCH = '[tool.hatch.envs.default.workspace]\nmembers = ["packages/*"]\n'
 
 
-def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, links: Path) -> None:  # noqa: F811
+def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, links: Path) -> None:
     """`hatch build --all -t docker`: those with a program have one, in one dist/, with the same layers of what they
     share; of the others it is told that they have none."""
     app = workspace(tmp_path / "w", HATCH)
@@ -150,8 +147,8 @@ def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, lin
         "PIP_FIND_LINKS": str(links), "UV_FIND_LINKS": str(links), "HATCH_DATA_DIR": str(tmp_path / "data"),
     }  # fmt: skip
     found = subprocess.run(
-        [PYTHON, "-m", "hatch", "build", "--all", "-t", "docker"], cwd=app.parent.parent, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False,
+        [sys.executable, "-m", "hatch", "build", "--all", "-t", "docker"], cwd=app.parent.parent, env=environment,
+        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False,
     )
     assert found.returncode == 0, found.stdout
     dist = tmp_path / "w/dist"

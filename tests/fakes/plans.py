@@ -1,0 +1,35 @@
+"""A project that is nowhere, and the plan that its options give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.config import load_config
+from hatch_docker.defaults import make_plan
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan import Plan
+from hatch_docker.project import Project, Source, given_source
+from hatch_docker.revision import Revision
+
+HOST = Platform("linux", "amd64")
+
+
+def project(**facts: Any) -> Project:
+    values: dict[str, Any] = {
+        "root": Path("/nowhere"), "name": "My.App", "file_name": "my_app", "version": "1.2.3",
+        "description": "An app.", "requires_python": ">=3.11", "licence": "MIT", "authors": ("A <a@b.example>",),
+        "urls": {"Home Page": "https://x.example", "Source": "https://s.example"}, "scripts": ("serve",),
+        "dependencies": ("b>=1", "a"), "extras": {"fast": ("c",)}, "groups": {"prod": ("d",)}, "locks": (),
+        "hooks": (), "revision": Revision("0123456789abcdef", "main", 1_700_000_000), "source_date": 1_700_000_000,
+        **facts,
+    }  # fmt: skip
+    return Project(**values)
+
+
+def plan(table: dict[str, Any] | None = None, **facts: Any) -> Plan:
+    return make_plan(project(**facts), load_config(table or {}, {}, None), HOST)
+
+
+def source() -> Source:
+    return given_source(Path("/nowhere"), Path("/nowhere/x.whl"))

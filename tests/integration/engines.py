@@ -1,0 +1,168 @@
+"""Projects that no cache has seen, and how what different builders make of them is compared."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.model import Image
+from tests.conftest import run
+from tests.integration.builds import Outcome, build, check_option
+from tests.projects import KINDS, write_project
+
+SIX = ("hello", "c-extension", "scripts-and-data", "extras-and-groups", "namespace", "vcs-version")
+NAME = "hatch-docker/tested"  # no image of whoever runs the tests
+OPTIONS = {
+    "extras-and-groups": 'extras = ["all"]\ndependency-groups = ["production"]',
+    "c-extension": 'volumes = ["/data", "/data/cache", "/var/lib/app/store", "/var/run/app", "/var/tmp"]',
+}
+# A daemon's bridge is not there on every machine, and no build here asks for the network.
+PLAIN = {"HATCH_DOCKER_BUILD_NETWORK": "false"}
+BUILDKIT = {**PLAIN, "HATCH_DOCKER_ENGINE": "buildkit"}
+
+DIFFERENT: Mapping[str, str] = {
+    "opt": "COPY makes the directories above a tree, which the embedded engine leaves to whoever unpacks it",
+    "w $y": "WORKDIR makes its directory, which a runtime makes when a container starts",
+}
+"""Paths that only the image of `docker build` has, and why. Of the configuration nothing but Podman's label."""
+
+
+def project(kind: str, directory: Path, **options: str) -> Path:
+    """A project that no cache has seen."""
+    made = write_project(kind, directory, options=options.get("options", OPTIONS.get(kind, "")))
+    edit_module(made)
+    return made
+
+
+def edit_module(made: Path) -> None:
+    """Change a module to what it never was before."""
+    module = next(path for path in sorted(made.rglob("*.py")) if path.name != "hatch_build.py")
+    module.write_text(f"{module.read_text()}\n# {secrets.token_hex()}\n")
+
+
+def materials(outcome: Outcome) -> list[str]:
+    """What the provenance says that an image, and the wheels in it, were made of."""
+    statement = json.loads((outcome.directory / outcome.receipt["provenance"]["file"]).read_bytes())
+    found = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
+    return [one.get("uri", one.get("name")) for one in found if one["digest"]]
+
+
+def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path) -> None:
+    """Build a project that no cache has seen with both engines, and compare everything."""
+    options = f'image = "{NAME}"\n{OPTIONS.get(kind, "")}\n{check_option(kind)}'
+    made = project(kind, work / "p", options=options)
+    plain = {"SOURCE_DATE_EPOCH": "1700000000", "HATCH_DOCKER_BASE": base}
+    one = build(made, cache, variables={**PLAIN, **plain, "HATCH_DOCKER_TAGS": "embedded"})
+    one.directory.rename(work / "embedded")
+    one = replace(one, directory=work / "embedded")
+    other = build(made, cache, variables={**BUILDKIT, **plain, "HATCH_DOCKER_TAGS": "buildkit"})
+    assert "install-project" in other.output, "it came from a cache: nothing was compared"
+    assert other.digest == one.digest
+    (there,), (here,) = other.receipt["platforms"], one.receipt["platforms"]
+    assert [layer["contents"] for layer in there["layers"]] == [layer["contents"] for layer in here["layers"]]
+    assert abs(there["unpacked_size"] - here["unpacked_size"]) <= 0.03 * here["unpacked_size"]
+    assert other.receipt["wheel"] == one.receipt["wheel"]
+    if base.startswith("debian:"):  # else that base's own apt brings the compiler, and not all of it is new
+        assert materials(other) == materials(one)
+        assert kind != "c-extension" or any("/gcc@" in uri for uri in materials(one))
+    found, expected = behaviours(docker, {"buildkit": other, "embedded": one})
+    assert found == expected
+    assert (found.status, found.user, found.group) == (0, 65532, 65532 if base.startswith("debian:") else 0)
+    if kind not in ("extras-and-groups", "vcs-version"):  # there it depends on the options, and on the edit
+        assert found.output == KINDS[kind].says
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a container does: its program's output and status, its user and group, variables, directory and Python."""
+
+    output: str
+    status: int
+    user: int
+    group: int
+    variables: Mapping[str, str]
+    directory: str
+    python: str
+    path: Sequence[str]
+
+
+REPORT = """
+import json, os, sys
+env = {name: os.environ[name] for name in sorted(os.environ) if name != "HOSTNAME"}
+print(json.dumps([os.getuid(), os.getgid(), env, os.getcwd(), sys.version, sys.path]))
+"""
+
+
+def behaviours(docker: str, outcomes: Mapping[str, Outcome]) -> list[Behaviour]:
+    """What containers of some builds' images, by their tags, do in Docker: read-only and without capabilities."""
+    start = [docker, "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL"]
+    names = [f"{NAME}:{tag}" for tag in outcomes]
+    found = []
+    try:
+        for name, outcome in zip(names, outcomes.values(), strict=True):
+            run(docker, "load", "--quiet", "--input", outcome.archive)
+            done = subprocess.run([*start, name], capture_output=True, text=True, check=False)
+            report = json.loads(run(*start, "--entrypoint=python", name, "-c", REPORT))
+            found.append(Behaviour(done.stdout, done.returncode, *report))
+    finally:
+        run(docker, "rmi", "--force", *names)
+    return found
+
+
+def stages(outcome: Outcome) -> list[str]:
+    """The stages that a build had to run."""
+    return re.findall(r"^  ((?:install|build|environment)-\S+) ", outcome.output, re.MULTILINE)
+
+
+def ejected(made: Path, cache: Path) -> tuple[Outcome, Path]:
+    """The image by the embedded engine, and the Dockerfile that was written."""
+    outcome = build(made, cache, verb="docker:image,dockerfile", variables={**PLAIN, "HATCH_DOCKER_IMAGE": NAME})
+    (dockerfile,) = outcome.directory.glob("*.Dockerfile")
+    return outcome, dockerfile
+
+
+def tree(image: Image) -> dict[str, tuple[object, ...]]:
+    """Every path: type, mode, owner, target and content; of the upper layer where two have it."""
+    found: dict[str, tuple[object, ...]] = {}
+    for layer in image.layers:
+        gone = [entry for entry, _ in layer_entries(layer) if entry.kind in ("whiteout", "opaque")]
+        for path in list(found):
+            if any(path == one.path or path.startswith(f"{one.path}/") for one in gone):
+                del found[path]
+        for entry, stream in layer_entries(layer):
+            if entry in gone:
+                continue
+            content = hashlib.sha256(stream.read()).hexdigest() if stream is not None else ""
+            mode = entry.mode if entry.kind != "symlink" else 0
+            found[entry.path] = (entry.kind, mode, entry.uid, entry.gid, entry.target, content)
+    return found
+
+
+def settled(image: Image) -> dict[str, Any]:
+    """The configuration, empty values left out as they mean the same."""
+    config = {key: value for key, value in image.config_json["config"].items() if value}
+    config.pop("ArgsEscaped", None)  # for Windows
+    config["Labels"].pop("io.buildah.version", None)  # Podman signs what it builds
+    return {**config, "Env": sorted(config["Env"])}
+
+
+def assert_same(by_hand: Image, ours: Image) -> None:
+    here, there = tree(ours), tree(by_hand)
+    extra = set(there) - set(here)
+    assert extra <= set(DIFFERENT)
+    assert {path: there.get(path) for path in here} == here
+    assert settled(by_hand) == settled(ours)
+    assert abs(size(by_hand) - size(ours)) <= 0.03 * size(ours)
+
+
+def size(image: Image) -> int:
+    """The bytes of all files of all layers."""
+    return sum(entry.size for layer in image.layers for entry, _ in layer_entries(layer))

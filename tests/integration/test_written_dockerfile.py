@@ -1,0 +1,229 @@
+"""Whoever builds the written Dockerfile by hand has our image, whatever the options hold.
+
+What `docker build` and `podman build` make of it agrees in every file, mode, owner and setting; what differs there,
+and why, is DIFFERENT.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.engines.dockerfile import pair, quoted, words
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.model import Image, Platform
+from hatch_docker.wheels.secrets import secret_part
+from tests.conftest import need, run
+from tests.integration.builds import build
+from tests.integration.engines import BUILDKIT, OPTIONS, PLAIN, assert_same, ejected, project, stages
+from tests.projects import KINDS
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+WILD = r"""
+env = { A = "q\"u'o$te $HOME ${X:-y} \\ # ő", "W#1" = "" }
+labels."org.example.$x" = "a \\\" b\t c"
+volumes = ["/da ta$x", "/etc/hello", "/etc/hello/own", "/srv/seed"]
+workdir = "/w $y"
+cmd = ["a b", "$HOME", "\u2028\n\"x"]
+ports = [80]
+stop-signal = "SIGINT"
+user = "1000:1001"
+[tool.hatch-docker.healthcheck]
+command = ["hello", "$x"]
+interval = "1500ms"
+retries = 2
+"""
+
+# Directories of the base among the targets: /tmp and /root have modes that no builder makes of itself.
+FILES = """
+[[tool.hatch-docker.files]]
+source = "conf"
+target = "/etc/hello"
+[[tool.hatch-docker.files]]
+source = "conf/run"
+target = "/bin/run"
+mode = "0755"
+[[tool.hatch-docker.files]]
+source = "conf/a.toml"
+target = "/srv/seed/a.toml"
+[[tool.hatch-docker.files]]
+source = "conf"
+target = "/tmp"
+[[tool.hatch-docker.files]]
+source = "conf/a.toml"
+target = "/root/a b.toml"
+mode = "0600"
+"""
+
+
+def add_files(made: Path) -> None:
+    """What FILES names: a link, a name that is a pattern, an empty directory and a program among them."""
+    (made / "conf" / "[a-c]*$x").mkdir(parents=True)
+    (made / "conf" / "a.toml").write_text("x = 1\n")
+    (made / "conf" / "run").write_text("#!/opt/venv/bin/python\n")
+    (made / "conf" / "link").symlink_to("a.toml")
+
+
+# What hadolint can read: it takes the quote of \\" for an end, as no builder does, and warns of odd names of labels.
+WORDS = """
+env = { A = "q\\"u'o$te $HOME ${X:-y} \\\\ # ő" }
+labels."org.example.x" = "a $b"
+volumes = ["/da ta$x"]
+workdir = "/w $y"
+cmd = ["a b", "$HOME", "\\u2028\\n\\"x"]
+ports = [80]
+user = "0:1001"
+[tool.hatch-docker.healthcheck]
+command = ["hello", "$x"]
+interval = "1m30s"
+start-period = "5s"
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [("hello", WILD + FILES), ("c-extension", ""), ("extras-and-groups", "")]
+)
+def test_docker_builds_the_written_dockerfile(
+    kind: str, options: str, docker: str, tmp_path: Path, cache: Path
+) -> None:
+    """As its first lines say, with every option that a Dockerfile can hold; hadolint finds nothing."""
+    made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
+    add_files(made)
+    outcome, dockerfile = ejected(made, cache)
+    for line in re.findall(r"^# (docker (?:load|build) .*)$", dockerfile.read_text(), re.MULTILINE):
+        run(*line.split(), cwd=outcome.directory)
+    name = re.findall(r"--tag (\S+)", dockerfile.read_text())[0]
+    try:
+        run(docker, "save", "--output", tmp_path / "saved.tar", name)
+    finally:
+        run(docker, "rmi", name)
+    saved = read_archive(tmp_path / "saved.tar", Platform("linux", "amd64"))
+    assert isinstance(saved, Image)
+    assert_same(saved, outcome.image())
+
+
+def test_podman_builds_the_written_dockerfile(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
+    """The very same file."""
+    made = project("c-extension", tmp_path / "p", options=OPTIONS["c-extension"] + FILES)
+    add_files(made)
+    outcome, dockerfile = ejected(made, cache)
+    for line in re.findall(r"^# docker ((?:load|build) .*)$", dockerfile.read_text(), re.MULTILINE):
+        run("podman", *line.split(), cwd=outcome.directory, variables=podman)
+    name = re.findall(r"--tag (\S+)", dockerfile.read_text())[0]
+    run("podman", "save", "--format", "oci-archive", "--output", tmp_path / "saved.tar", name, variables=podman)
+    saved = read_archive(tmp_path / "saved.tar", Platform("linux", "amd64"))
+    assert isinstance(saved, Image)
+    assert_same(saved, outcome.image())
+
+
+LENT = """
+[tool.hatch-docker.build]
+ssh = true
+network = true
+secrets = ["TOKEN"]
+args = { EDITION = "a $b \\"c\\"" }
+env = { LINES = "1\\n2", FLAGS = "-D'x' #" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"), [*((kind, "") for kind in KINDS), ("c-extension", LENT), ("hello", WORDS)]
+)
+def test_hadolint_finds_nothing(kind: str, options: str, tmp_path: Path, cache: Path) -> None:
+    """Not even at `info`."""
+    program = need("hadolint")
+    made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
+    variables = {} if options == LENT else PLAIN
+    outcome = build(made, cache, verb="docker:dockerfile", variables={**variables, "TOKEN": "s3cret"})
+    (dockerfile,) = outcome.directory.glob("*.Dockerfile")
+    assert run(program, "--no-color", "--failure-threshold", "info", dockerfile) == ""
+
+
+NAMED = '[tool.hatch.build.targets.sdist.force-include]\n".npmrc" = ".npmrc"\n'
+PRIVATE = (".env", "deploy/.env.prod", ".netrc", ".pypirc", "vcs_version/id_rsa", ".git/notes", "kept.local")
+
+
+def test_what_hatch_leaves_out_and_secrets_are_in_no_context(docker: str, tmp_path: Path, cache: Path) -> None:
+    """Also where the wheel is built in a stage, which still knows the version that git told."""
+    made = project("vcs-version", tmp_path / "p", options=f'[tool.hatch-docker.build]\nisolated = "always"\n{NAMED}')
+    (made / ".npmrc").write_text("loglevel=silent")
+    (made / ".gitignore").write_text("*.local\n")
+    for name in PRIVATE:
+        (made / name).parent.mkdir(exist_ok=True)
+        (made / name).write_text("for nobody else")
+    outcome = build(made, cache, verb="docker:image,dockerfile", variables=BUILDKIT)
+    assert "build-project" in stages(outcome)
+    told = "as people keep secrets in such files (force-include of the sdist takes one along): "
+    assert f"{told}.env, .netrc, .pypirc, deploy/.env.prod, vcs_version/id_rsa\n" in outcome.output
+    (dockerfile,) = outcome.directory.glob("*.Dockerfile")
+    context = dockerfile.with_suffix(".context")
+    assert not [path for path in context.rglob("*") if secret_part(path.relative_to(context).as_posix())]
+    (sdist,) = context.glob("build/project/sdist/*.tar.gz")
+    with tarfile.open(sdist) as tar:
+        names = [name.partition("/")[2] for name in tar.getnames()]
+    assert {"vcs_version/__init__.py", ".npmrc"} <= set(names)
+    assert not set(names) & set(PRIVATE)
+    assert outcome.receipt["wheel"]["filename"].startswith(f"{sdist.name.removesuffix('.tar.gz')}-py3-")
+
+
+# What an option may hold.
+TEXT = st.text(st.characters(exclude_characters="\n\0", exclude_categories=["Cs"]))
+
+
+def read_back(docker: str, work: Path, *lines: str) -> Any:
+    """The configuration of the image that a real build of some instructions gives."""
+    (work / "Dockerfile").write_text("\n".join(["FROM scratch", "COPY Dockerfile /", *lines]) + "\n", newline="")
+    name = "hatch-docker/quoting:test"
+    run(docker, "build", "--quiet", "--tag", name, work)
+    try:
+        return json.loads(run(docker, "image", "inspect", name))[0]["Config"]
+    finally:
+        run(docker, "rmi", name)
+
+
+def check_values(docker: str, work: Path, texts: Sequence[str]) -> None:
+    """Each text is a variable, a label, a volume, a word of a command and an argument, and comes back as it was."""
+
+    def pairs(letter: str) -> list[str]:
+        return [pair(f"{letter}{number}", text) for number, text in enumerate(texts)]
+
+    # Variables last, and arguments apart: BuildKit takes minutes to look for 1000 of them in each later word.
+    found = read_back(
+        docker, work, f"VOLUME {words(*(quoted(f'/{text}') for text in texts))}", f"CMD {words(*texts)}",
+        "LABEL " + " \\\n    ".join(pairs("l")), "ENV " + " \\\n    ".join(pairs("E")),
+    )  # fmt: skip
+    assert [item for item in found["Env"] if item.startswith("E")] == [f"E{n}={text}" for n, text in enumerate(texts)]
+    assert {key: value for key, value in found["Labels"].items() if key.startswith("l")} == {
+        f"l{n}": text for n, text in enumerate(texts)
+    }
+    assert set(found["Volumes"]) == {f"/{text}" for text in texts}
+    assert found["Cmd"] == list(texts)
+    taken = "ENV " + " ".join(f'E{number}="$A{number}"' for number in range(len(texts)))
+    found = read_back(docker, work, *(f"ARG {one}" for one in pairs("A")), taken)
+    assert [item for item in found["Env"] if item.startswith("E")] == [f"E{n}={text}" for n, text in enumerate(texts)]
+
+
+def test_any_value_arrives_as_it_is(docker: str, tmp_path: Path) -> None:
+    """Five hundred wild texts through real builds, read back."""
+    alphabet = "\"'\\$`{}()#%<>|&;*?![]~^=: \t\r\x01\x7f\u0085\u2028őa0-+/@," + "EOF"
+    generator = random.Random(1)
+    texts = ["".join(generator.choices(alphabet, k=generator.randrange(1, 30))) for _ in range(500)]
+    check_values(docker, tmp_path, texts)
+
+
+@pytest.mark.long
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(TEXT, min_size=10, max_size=20))
+def test_whatever_unicode_has_arrives_as_it_is(docker: str, tmp_path: Path, texts: list[str]) -> None:
+    """More than a thousand texts of hypothesis's, which looks for the shortest that does not."""
+    check_values(docker, tmp_path, texts)

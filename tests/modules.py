@@ -1,0 +1,16 @@
+"""The modules of the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "hatch_docker"
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name below hatch_docker."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found

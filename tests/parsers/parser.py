@@ -1,0 +1,65 @@
+"""How a parser of what strangers write is registered, with sound documents and damaged ones; test_fuzz judges it."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.fakes.damage import misfit, spoilt, spoilt_text
+
+Parse = Callable[[Any, Path], object]
+Documents = tuple[st.SearchStrategy[Any], Any]
+"""Damaged documents, and a sound one."""
+
+PARSERS: dict[str, tuple[Parse, st.SearchStrategy[Any], Any]] = {}
+
+
+def parses(documents: Documents) -> Callable[[Parse], Parse]:
+    """Register a function that lets a parser read a document; it may use a directory."""
+
+    def register(parse: Parse) -> Parse:
+        PARSERS[parse.__name__] = (parse, *documents)
+        return parse
+
+    return register
+
+
+def of_bytes(*documents: bytes) -> Documents:
+    return spoilt(documents), documents[0]
+
+
+def of_text(*documents: str) -> Documents:
+    return spoilt_text(documents), documents[0]
+
+
+def of_json(*values: Any) -> Documents:
+    """Documents in which values or bytes are others."""
+    texts = [json.dumps(value).encode() for value in values]
+    return misfit(values).map(lambda value: json.dumps(value).encode()) | spoilt(texts), texts[0]
+
+
+def of_toml(text: str) -> Documents:
+    data = text.encode()
+    tables = misfit([tomllib.loads(text)]).map(lambda value: toml(value).encode(errors="replace"))
+    return tables | spoilt([data]), data
+
+
+def toml(value: Any, top: bool = True) -> str:
+    """A value as TOML writes it inline; what TOML cannot say is left out."""
+    if isinstance(value, dict):
+        rows = [f"{toml(name, False)} = {toml(one, False)}" for name, one in value.items() if one is not None]
+        return "\n".join(rows) if top else "{" + ", ".join(rows) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(toml(one, False) for one in value if one is not None) + "]"
+    return json.dumps(value, default=str, ensure_ascii=isinstance(value, str) and value.isascii())
+
+
+def written(directory: Path, name: str, data: bytes) -> Path:
+    path = directory / name
+    path.write_bytes(data)
+    return path

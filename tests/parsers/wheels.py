@@ -1,0 +1,60 @@
+"""Wheels, and the documents in them."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from hatch_docker.bases import Interpreter
+from hatch_docker.wheels.given import check_given
+from hatch_docker.wheels.install import VenvTarget, wheel_entries
+from tests.fakes.damage import spoilt
+from tests.fakes.locks import AMD64 as TARGET
+from tests.parsers.parser import PARSERS, of_bytes, parses, written
+
+VENV = VenvTarget(Interpreter("/usr/bin/python3.13", "3.13.5"))
+INFO = "gadget-1.0.dist-info"
+TEXTS: dict[str, bytes] = {
+    "METADATA": b"Metadata-Version: 2.3\nName: gadget\nVersion: 1.0\nRequires-Dist: a>1\n\nText\n",
+    "WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    "entry_points.txt": b"[console_scripts]\nserve = gadget.web:app.main [fast]\n[gui_scripts]\nshow = gadget:show\n",
+}
+
+
+def record_of(files: Mapping[str, bytes]) -> bytes:
+    rows = [(path, base64.urlsafe_b64encode(hashlib.sha256(data).digest()), len(data)) for path, data in files.items()]
+    return "".join(f"{path},sha256={digest.decode().rstrip('=')},{size}\n" for path, digest, size in rows).encode()
+
+
+def wheel_of(name: str = "", data: bytes = b"") -> bytes:
+    """A wheel, one of whose documents is another; RECORD knows of it, unless it is RECORD."""
+    files = {"gadget/__init__.py": b"x = 1\n", "gadget-1.0.data/scripts/tool": b"#!python\n"}
+    files |= {f"{INFO}/{text}": TEXTS[text] for text in TEXTS} | ({f"{INFO}/{name}": data} if name in TEXTS else {})
+    files[f"{INFO}/RECORD"] = data if name == "RECORD" else record_of(files)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as made:
+        for path, content in files.items():
+            made.writestr(zipfile.ZipInfo(path), content)
+    return out.getvalue()
+
+
+@parses(of_bytes(wheel_of()))
+def wheel(data: bytes, directory: Path) -> None:
+    path = written(directory, "gadget-1.0-cp313-cp313-linux_x86_64.whl", data)
+    check_given(path, TARGET)
+    for entry in wheel_entries(path, VENV, warn=lambda _line: None):
+        if callable(entry.content):
+            with entry.content() as stream:
+                while stream.read(1 << 16):
+                    pass
+
+
+with zipfile.ZipFile(io.BytesIO(wheel_of())) as _sound:
+    for _name in (*TEXTS, "RECORD"):
+        _damaged = spoilt([_sound.read(f"{INFO}/{_name}")]).map(functools.partial(wheel_of, _name))
+        PARSERS[f"wheel_{_name}"] = (wheel, _damaged, wheel_of())

@@ -1,0 +1,55 @@
+"""What the user writes, and what BuildKit says."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from hatch_docker.config import load_config
+from hatch_docker.engines.rawjson import Log
+from hatch_docker.progress import silent
+from tests.fakes.damage import misfit, spoilt, spoilt_text
+from tests.fakes.options import EVERYTHING
+from tests.parsers.parser import parses
+
+OPTIONS = tomllib.loads(EVERYTHING)["tool"]["hatch-docker"]
+
+
+@parses((misfit([OPTIONS]), OPTIONS))
+def config(value: Any, _directory: Path) -> None:
+    load_config(value, {}, None)
+
+
+NAMES = st.sampled_from([
+    f"HATCH_DOCKER_{name}" for name in ("TAGS", "ENTRYPOINT", "ENV", "FILES", "CHECK_TIMEOUT", "PORTS", "IMAGE")
+])
+VALUES = ('["a", "b"]', "a,b", "A=1,B=2", '{"a": {"b": 1}}', "serve --port '80'", "1m")
+
+
+@parses((st.tuples(NAMES, spoilt_text(VALUES)), ("HATCH_DOCKER_TAGS", "a,b")))
+def variables(item: tuple[str, str], _directory: Path) -> None:
+    load_config({}, dict([item]), None)
+
+
+STEP = {"digest": "sha256:1", "name": "[wheel 1/2] RUN x", "started": "2024-01-01T00:00:00Z"}
+LOG = [
+    {"vertexes": [STEP], "logs": [{"vertex": "sha256:1", "data": "ZXJyb3I6IHg="}]},
+    {"vertexes": [{**STEP, "completed": "2024-01-01T00:00:01Z", "cached": True}]},
+    {"vertexes": [{**STEP, "completed": "2024-01-01T00:00:01Z", "error": "exit code: 1"}]},
+]  # fmt: skip
+
+
+@parses((
+    misfit([LOG]).map(lambda value: b"\n".join(json.dumps(one).encode() for one in value or ()))
+    | spoilt([b"".join(json.dumps(one, indent=1).encode() + b"\n" for one in LOG) + b"text\n"]),
+    b"\n".join(json.dumps(one).encode() for one in LOG),
+))  # fmt: skip
+def buildkit_log(data: bytes, _directory: Path) -> None:
+    log = Log(silent())
+    for line in data.decode(errors="replace").split("\n"):
+        log.feed(line)
+    log.explain()
