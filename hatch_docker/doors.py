@@ -79,7 +79,9 @@ def provisional_plan(
 
     root = Path(builder.root)
     config = load_config(_table(builder), environ, root / "pyproject.toml")
-    config = replace(config, entrypoint=(), extras=(), dependency_groups=(), lock="none")
+    config = replace(
+        config, entrypoint=(), extras=(), dependency_groups=(), lock="none", debug=False, debug_shell=False
+    )
     opening = _Opening(root, given=False, push=False, tell=False)
     plans, ctx = _open({"": config}, builder, environ, opening, pinned=pinned)
     return plans[0], ctx

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from hatch_docker.afterword import how_to_run
+from hatch_docker.backend import open_static
 from hatch_docker.bases import base_of
+from hatch_docker.doors import provisional_plan
 from hatch_docker.engines.frame import check_entrypoint
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.model import Platform
@@ -72,6 +74,18 @@ def test_a_shell_is_busybox_on_a_base_without_one() -> None:
         plan(**{"debug": False, "debug-shell": True})
     with pytest.raises(ConfigError, match=r"debug-shell: is for \"debian:\" bases, which have none, and base is"):
         plan(**{"base": "python:3.13-slim", "debug-shell": True})
+
+
+def test_what_makes_the_wheel_is_no_variant(tmp_path: Path) -> None:
+    """Before a project of another backend is built nobody knows what it runs, and its compiler needs no debugger."""
+    (tmp_path / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "app"\nversion = "1"\n[project.scripts]\napp = "app:main"\n'
+        '[tool.hatch-docker]\nbase = "debian:trixie"\ndebug = true\ndebug-shell = true\n'
+    )
+    first, _ = provisional_plan(open_static(tmp_path)[0], {"HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")})
+    assert not first.debug
+    assert "busybox-static" not in (*first.base.packages, *first.build.packages)
 
 
 def test_debugpy_is_resolved_apart_unless_the_lock_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,12 @@ def test_names_that_are_orders_to_a_terminal(
     assert capsys.readouterr().out == "changed: \\x1b]52;c;aGk=\\x07.py False\n"
 
 
-@pytest.mark.parametrize("options", [["--push", "--watch"], ["--run"]])
-def test_options_that_do_not_go_together(options: list[str], project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(["--push", "--watch"], "--push does not go with --watch"), (["--run"], "--run goes with --watch")],
+)
+def test_options_that_do_not_go_together(
+    options: list[str], told: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["build", *options, str(project)]) == 1
-    assert "do not go together" in capsys.readouterr().err
+    assert told in capsys.readouterr().err

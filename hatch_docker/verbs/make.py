@@ -56,9 +56,10 @@ def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoRe
     from hatch_docker.progress import plain
     from hatch_docker.watch import Watched, build_command, watch
 
-    if options.push or not options.watch:
-        wrong = "--push and --watch" if options.push else "--run without --watch"
-        raise ConfigError(f"{wrong}: do not go together; what is watched is built and loaded here, and never pushed")
+    if not options.watch:
+        raise ConfigError("--run goes with --watch; what a build made is run as its last lines say")
+    if options.push:
+        raise ConfigError("--push does not go with --watch: what is watched is built and loaded here, and never pushed")
     environ = {**os.environ, "HATCH_DOCKER_PUSH": "false"}
     os.environ["HATCH_QUIET"] = "99"  # what is read here between builds, the next build tells
     command = build_command(*(("--output", str(output)) if output else ()), str(root))

@@ -16,6 +16,7 @@ from hatch_docker.oci.layer import Compression, Entry, Layer, make_layer, write_
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
+from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.tree import extract
 from tests.conftest import need, need_docker, run
 from tests.fakes.trees import tree
@@ -71,6 +72,17 @@ def test_skopeo_reads_both_faces(image: Image, archive: Path) -> None:
     assert config["rootfs"]["diff_ids"] == [layer.diff_id for layer in image.layers]
     run(skopeo, "copy", "--insecure-policy", f"oci-archive:{archive}", f"dir:{archive.parent / 'copy'}")
     run(skopeo, "copy", "--insecure-policy", f"docker-archive:{archive}", f"dir:{archive.parent / 'copy2'}")
+
+
+def test_skopeo_is_told_which_of_several_names(image: Image, tmp_path: Path) -> None:
+    """In full, as docs/quickstart.md says; without one it asks to choose."""
+    skopeo, archive = need("skopeo"), tmp_path / "image.oci.tar"
+    with archive.open("wb") as out:
+        write_archive(image, [f"{NAME}:1", f"{NAME}:latest"], out, host=AMD64)
+    full = parse_reference(f"{NAME}:1")
+    assert json.loads(run(skopeo, "inspect", f"oci-archive:{archive}:{full}"))["Digest"] == image.digest
+    with pytest.raises(AssertionError, match="more than one image"):
+        run(skopeo, "inspect", f"oci-archive:{archive}")
 
 
 def test_umoci_unpacks_the_tree_that_we_unpack(tmp_path: Path) -> None:
