@@ -9,7 +9,7 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from hatch_docker.ending import at_leave, leaving
 from hatch_docker.errors import ProgramError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import threading
 
 LAST_LINES = 20
+LONGEST_LINE = 16 << 20  # bytes; of BuildKit's log a line may have many others in it
+KEPT_LINE = 1 << 16      # characters of one of the last lines
 PATIENCE = 5.0     # seconds that a program gets to end by itself, when nothing is asked of it any more
 SHORTEST_LINE = 6  # characters of a line of a secret that is hidden by itself
 
@@ -221,6 +223,14 @@ def leave_behind(command: Sequence[str], *, env: Mapping[str, str]) -> None:
         )  # fmt: skip
 
 
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a stream; of one that is longer than any is, such as a stranger's build may print, the start."""
+    while line := stream.readline(LONGEST_LINE):
+        yield line
+        while len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            line = stream.readline(LONGEST_LINE)
+
+
 def _listen(
     process: subprocess.Popen[bytes], secrets: Sequence[str], last: deque[str], log: Callable[[str], None] | None
 ) -> threading.Thread:
@@ -230,9 +240,9 @@ def _listen(
         stream = process.stderr or process.stdout  # one of both, where they are merged
         assert stream is not None
         with stream:
-            for raw in stream:
+            for raw in _lines(stream):
                 line = redact(raw.decode(errors="replace").rstrip("\n"), secrets)
-                last.append(line)
+                last.append(line[:KEPT_LINE])
                 if log is not None:
                     log(line)
 

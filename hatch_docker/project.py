@@ -150,7 +150,7 @@ def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str
     directory = directory / "pinned"
     directory.mkdir(exist_ok=True)
     try:
-        output = run([sys.executable, "-m", "hatch_docker.remake", str(root), str(directory)], env=env, cwd=root)
+        output = run([sys.executable, "-P", "-m", "hatch_docker.remake", str(root), str(directory)], env=env, cwd=root)
     except ProcessFailed as error:
         raise BuildError(
             f"the project's wheel cannot be made by the build requirements that are locked:\n{error.output}"

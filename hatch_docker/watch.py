@@ -230,5 +230,5 @@ def _receipt(plan: Plan, directory: Path) -> Receipt | None:
 
 
 def build_command(*arguments: str) -> list[str]:
-    """A build as a program of its own."""
-    return [sys.executable, "-m", "hatch_docker", "build", *arguments]
+    """A build as a program of its own, which imports nothing that lies in the directory it is started in."""
+    return [sys.executable, "-P", "-m", "hatch_docker", "build", *arguments]

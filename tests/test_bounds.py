@@ -13,6 +13,7 @@ import io
 import json
 import lzma
 import struct
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -354,6 +355,27 @@ def read_challenge(path: str) -> None:
         parse_reference("a" + "-" * 500)
 
 
+def one_line(path: Path) -> None:
+    path.write_text("import sys\nfor _ in range(200):\n    sys.stderr.write('x' * (1 << 20))\nsys.exit('end')\n")
+
+
+def read_line(path: str) -> None:
+    from hatch_docker.process import run
+
+    run([sys.executable, path], log=lambda _line: None)
+
+
+def words(path: Path) -> None:
+    """What CMake says of a library that it does not find, over and over."""
+    path.write_text("\n".join(["CMake Error " * 20_000, *["  Could not find a " * 20_000] * 5]))
+
+
+def read_words(path: str) -> None:
+    from hatch_docker.wheels.missing import hint
+
+    hint(Path(path).read_text(), network=True)
+
+
 Make = Callable[[Path], None]
 # What is written, what reads it, what it says, and how many seconds of CPU it may take.
 CASES: dict[str, tuple[Make, Callable[[str], None], str, float]] = {
@@ -383,6 +405,8 @@ CASES: dict[str, tuple[Make, Callable[[str], None], str, float]] = {
     "tests that import tests": (importing_tests, read_names, "", 5),
     "extras that ask for extras": (extras, read_extras, "", 10),
     "packages that need packages": (chain, read_chain, "", 20),
+    "a program's line of 200 MB": (one_line, read_line, "failed with status 1", 5),
+    "a failure's words without end": (words, read_words, "", 2),
     "headers without end": (challenge, read_challenge, "", 1),
 }  # fmt: skip
 

@@ -94,6 +94,7 @@ def test_the_file_says_what_it_is_and_is_the_same_for_the_same_answers() -> None
     ("size = 7", "size = -7", "packages[0].size"),
     ("https://x.example", "ftp://x.example", "files[0].url"),
     ("a-1.0-py3", "../a-1.0-py3", "files[0].file"),
+    ('name = "a"', 'name = "../a"', "files[0].name"),
     ('suite = "trixie"', "suite = 3", "suite"),
     ('for = "runtime"', 'for = "ever"', "for"),
     ('asked = ["libpq5"]', 'asked = "libpq5"', "asked"),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -136,6 +138,41 @@ def test_the_users_keyring_stays_outside() -> None:
             cwd=Path(hatch_docker.__file__).parents[1], capture_output=True, text=True, check=True,
         )
     assert done.stdout.split()[1:] == ["-1"]
+
+
+CALL = """
+import socket
+for name in ("\\0hatch-docker-test-outside", "\\0inside"):
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        try:
+            if name == "\\0inside":
+                server.bind(name)
+                server.listen()
+            client.connect(name)
+            print("connected")
+        except OSError as error:
+            print(error.strerror)
+"""
+
+
+def landlock() -> int:
+    """Which version of Landlock the kernel has; scopes are of 6, in Linux 6.12."""
+    return int(ctypes.CDLL(None).syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), 1))
+
+
+@pytest.mark.skipif(sys.platform != "linux" or landlock() < 6, reason="the kernel has no scopes of Landlock")
+def test_sockets_without_a_file_are_out_of_reach() -> None:
+    """With the machine's network a command would reach a desktop's and a bus's, which let in whoever is this user."""
+    need_sandbox()
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as server:
+        server.bind("\0hatch-docker-test-outside")
+        server.listen()
+        Path(directory).chmod(0o755)
+        python = python_root(Path(directory)) / "usr/bin"
+        said = run_in(
+            Path(directory), [f"/usr/bin/{next(python.iterdir()).name}", "-I", "-S", "-c", CALL], env=ENV, network=True
+        )
+    assert said.splitlines() == ["Operation not permitted", "connected"]
 
 
 def test_several_roots_are_one(root: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ import pytest
 from hatch_docker.cli import main
 from hatch_docker.inputs import ALWAYS, Inputs, changed
 from hatch_docker.plan import FilePlan, MemberPlan
-from hatch_docker.watch import Watched, watch
+from hatch_docker.watch import Watched, build_command, watch
 from tests.fakes.plans import plan
 from tests.projects import write_project
 
@@ -188,6 +189,14 @@ def test_names_that_are_orders_to_a_terminal(
     with pytest.raises(SystemExit):
         main(["build", "--watch", str(project)])
     assert capsys.readouterr().out == "changed: \\x1b]52;c;aGk=\\x07.py False\n"
+
+
+def test_a_build_imports_nothing_of_the_directory_that_it_is_started_in(tmp_path: Path) -> None:
+    """A project may have modules that are called like those of the standard library."""
+    for name in ("argparse", "json", "hatch_docker"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(77)")
+    done = subprocess.run(build_command("--help"), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "--watch" in done.stdout) == (0, True), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+LONGEST = 1000  # characters of a line that are looked at
 # What is said, and the Debian package that has it; "{}" is for what was named, whose package nobody knows here.
 _WORDS = (
     (r"fatal error: (\S+): No such file", "{}"),
@@ -24,6 +25,7 @@ _WHERE = "[tool.hatch-docker.build] packages"
 
 def hint(output: str, *, network: bool) -> str:
     """What to try next after a build that said this, "" where that is not to be told; it may use the `network`."""
+    output = "\n".join(line[:LONGEST] for line in output.splitlines())
     for pattern, words in _WORDS:
         if match := re.search(pattern, output):
             named = next(filter(None, match.groups()), "")
