@@ -183,10 +183,12 @@ def _check_names(plans: Sequence[Plan]) -> None:
             f"tool.hatch-docker.debug: there would be two images called {twice!r}; build one: HATCH_DOCKER_IMAGES=..."
         )
     for plan in plans:
-        for name in plan.references:
+        pushed = (f"{repository}:{tag}" for repository in plan.repositories for tag in plan.tags)
+        for name in (*plan.references, *pushed):
             if taken.setdefault(name, plan.part) != plan.part:
                 raise ConfigError(
-                    f"tool.hatch-docker.images.{plan.part}: {name} is another image's name too; set `image` or `tags`"
+                    f"tool.hatch-docker.images.{plan.part}: {name} is another image's name too; set `image`, "
+                    "`registries` or `tags`"
                 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -166,8 +167,13 @@ def test_some_of_the_images_may_be_chosen() -> None:
         chosen("wroker")
 
 
-def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
-    root = write_project("hello", tmp_path, options='image = "x"\n[tool.hatch-docker.images.worker]\nimage = "x"')
+@pytest.mark.parametrize(("table", "own", "name"), [
+    ('image = "x"', 'image = "x"', "x"),
+    ('registries = ["r.example/x"]', 'registries = ["r.example/x"]', "r.example/x"),
+])  # fmt: skip
+def test_two_images_of_one_name_are_refused(table: str, own: str, name: str, tmp_path: Path) -> None:
+    """The one that comes later would take its tags, in the daemon or in the registry."""
+    root = write_project("hello", tmp_path, options=f"{table}\n[tool.hatch-docker.images.worker]\n{own}")
     builder: Any = DockerBuilder(str(root))
-    with pytest.raises(ConfigError, match=r"images\.worker: x:1\.0\.0 is another image's name too"):
+    with pytest.raises(ConfigError, match=rf"images\.worker: {re.escape(name)}:1\.0\.0 is another image's name too"):
         open_plans(builder, {"HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")})
