@@ -77,6 +77,7 @@ def test_an_extra_asked_for_later_is_followed(ctx: Context, index: FakeIndex, ro
         ("pdm", "[[package]]", "[package]", "app", "pdm.lock is not valid TOML|is not a lock of pdm"),
         ("poetry", 'version = "3.0"', "", "app", "poetry.lock is not a lock of poetry"),
         ("pdm", '"Deep.Dep<4,>=2"', '"Deep.Dep<<4"', "app", "is not a valid requirement"),
+        ("pdm", 'version = "1.0"', f'version = "{"9" * 5000}"', "app>=1", "cannot resolve the dependencies for"),
         ("pdm", "marker = \"python_version < '3.12'\"", 'marker = "python"', "tool", "marker that is not valid"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -89,12 +90,18 @@ def _choose(
         holding = [one for one in entries if not one.marker or _holds(Marker(one.marker), extras, target)]
     except InvalidMarker as error:
         raise WheelError(f"{place}: {asked.name} has a marker that is not valid: {error}") from error
-    fitting = [one for one in holding if asked.specifier.contains(one.version, prereleases=True)]
+    fitting = [one for one in holding if _admits(asked, one.version)]
     chosen = fitting or holding
     if len({one.version for one in chosen}) > 1:
         versions = ", ".join(sorted({one.version for one in chosen}))
         raise WheelError(f"{place} has {asked.name} {versions}, and does not say which is for {target}; lock it again")
     return chosen
+
+
+def _admits(asked: Requirement, version: str) -> bool:
+    with contextlib.suppress(ValueError):  # of numbers with 5000 digits
+        return asked.specifier.contains(version, prereleases=True)
+    return False
 
 
 def _holds(marker: Any, extras: Sequence[str], target: Target) -> bool:
