@@ -242,12 +242,14 @@ def test_a_layer_of_another_type_is_refused() -> None:
 
 def test_bombs_stop_early() -> None:
     """A megabyte that unpacks to a gigabyte stops at 64 MiB, one over the cap at the cap."""
-    zeros = gzip.compress(bytes(RATIO_GRACE + (1 << 20)), 9)
+    zeros = gzip.compress(pack_header(file("srv/zeros"), RATIO_GRACE + 512) + bytes(RATIO_GRACE + (1 << 20)), 9)
     stream = Decompressed(io.BytesIO(zeros))
     with pytest.raises(ImageError, match="bomb"):
         while stream.read(1 << 20):
             pass
     assert stream.size <= RATIO_GRACE + (1 << 20)
+    with pytest.raises(ImageError, match=r"^srv/zeros: it unpacks to more than 200 times its size: refused as a bomb"):
+        list(read_entries(io.BytesIO(zeros), OCI_LAYER))
     with pytest.raises(ImageError, match="more than 1000 bytes"):
         list(read_entries(io.BytesIO(written([file("f", b"x" * 5000)], "gzip")), OCI_LAYER, limit=1000))
 

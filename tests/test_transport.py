@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ssl
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hatch_docker.progress import Progress
 from hatch_docker.retry import Policy, retry_after
 from hatch_docker.store import Store
 from hatch_docker.transport import Client, fetch, make_client, read
-from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry import FakeRegistry, Handler
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
 
@@ -65,7 +67,7 @@ def test_fetch_without_a_digest(server: FakeRegistry, store: Store, world: World
 
 
 def test_many_at_once(server: FakeRegistry, store: Store, world: World) -> None:
-    """Eight threads that want one file cause one download; no more than four transfers run at a time."""
+    """Eight threads that want one file cause one download."""
     digest = digest_of(DATA)
     work = [threading.Thread(target=fetch, args=(store, world.client, url(server)), kwargs={"digest": digest})
             for _ in range(8)]
@@ -75,6 +77,31 @@ def test_many_at_once(server: FakeRegistry, store: Store, world: World) -> None:
         thread.join()
     assert store.get(digest)
     assert server.count("GET", "") == 1
+
+
+def test_four_at_a_time(server: FakeRegistry, store: Store, world: World) -> None:
+    """Of eight files that threads want at once four are on their way, and no more."""
+    guard, four, running, most = threading.Lock(), threading.Barrier(4), 0, 0
+
+    def slowly(handler: Handler) -> None:
+        nonlocal running, most
+        with guard:
+            running += 1
+            most = max(most, running)
+        four.wait(60)
+        time.sleep(0.05)
+        with guard:
+            running -= 1
+        handler.route()
+
+    files = [b"%d" % number for number in range(8)]
+    for data in files:
+        server.put_blob("files", data)
+    server.fault("GET", "/blobs/", slowly, times=8)
+    with ThreadPoolExecutor(8) as pool:
+        done = pool.map(lambda data: fetch(store, world.client, url(server, data=data), digest=digest_of(data)), files)
+        assert list(done) == [digest_of(data) for data in files]
+    assert most == 4
 
 
 def test_wrong_bytes(server: FakeRegistry, store: Store, world: World) -> None:

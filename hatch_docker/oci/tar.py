@@ -181,7 +181,10 @@ class _Content:
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:
             return b"".join(iter(lambda: self.read(CHUNK), b""))
-        data = self._stream.read(min(size, self.left)) if self.left else b""
+        try:
+            data = self._stream.read(min(size, self.left)) if self.left else b""
+        except ImageError as error:
+            raise ImageError(f"{self._path}: {error}") from error
         if not data and self.left and size:
             raise ImageError(f"a tar ends inside of {self._path}")
         self.left -= len(data)

@@ -272,7 +272,11 @@ def _members(archive: zipfile.ZipFile, size: int) -> dict[str, zipfile.ZipInfo]:
         members[path] = info
         total += info.file_size
     if total > LIMIT or total > max(GRACE, RATIO * size):
-        raise BadWheelError(f"it unpacks to {total} bytes from {size}")
+        largest = max(members, key=lambda path: members[path].file_size)
+        raise BadWheelError(
+            f"it unpacks to {total} bytes from {size}, as a bomb does, {members[largest].file_size} of them {largest}; "
+            "let the program make what is that empty"
+        )
     return dict(sorted(members.items()))
 
 
