@@ -43,7 +43,13 @@ USER = (
     'must be a number such as "65532", "uid:gid", or a name that the base knows',
     f"^{_ID}(?::{_ID})?$",
 )
-SIGNAL = ('must be a signal such as "SIGINT"', r"^(?:SIG[A-Z0-9]+(?:[+-][0-9]+)?|[1-9][0-9]?)$")
+_SIGNAL = (
+    "ABRT|ALRM|BUS|CHLD|CONT|FPE|HUP|ILL|INT|IO|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN|"
+    r"TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?"
+)
+SIGNAL = (
+    'must be a signal of Linux such as "SIGINT", or its number', f"^(?:SIG(?:{_SIGNAL})|[1-9]|[1-5][0-9]|6[0-4])$"
+)
 VARIABLE = ("must be the name of an environment variable, without = and spaces", r"^[^=\x00-\x20\x7f]+$")
 ARGUMENT = ("must be a name made of letters, digits and _, not starting with a digit", r"^[A-Za-z_][A-Za-z0-9_]*$")
 KEY = ("must be a name such as org.example.team, without = and spaces", r"^[^=\x00-\x20\x7f]+$")

@@ -274,7 +274,7 @@ def _check_build(build: BuildConfig) -> None:
                 raise ConfigError(f"{table}.args: {name} is one of build.{other} too; leave it in one of them")
     if build.ssh and not build.network:
         raise ConfigError(f"{table}.ssh: the agent's keys are for other machines, and network = false hides them")
-    for name in ("args", "ssh"):
+    for name in ("args", "env", "ssh"):
         if build.isolated == "never" and getattr(build, name):
             raise ConfigError(f'{table}.{name}: is for the builder stage, and isolated = "never" does without it')
 

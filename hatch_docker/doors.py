@@ -144,7 +144,7 @@ def _open(
     plans = []
     for part, config in configs.items():
         if opening.given:
-            config = replace(config, build=replace(config.build, isolated="never", args={}, ssh=False))
+            config = replace(config, build=replace(config.build, isolated="never", args={}, env={}, ssh=False))
         if opening.push:
             config = replace(config, push=True, load="never")
         plan = replace(make_plan(project, config, host_platform(), part), archive=not opening.push)

@@ -136,7 +136,7 @@ def read_pins(path: Path, name: str, store: Store) -> Pins:
         with path.open("rb") as stream:
             data = stream.read(LIMIT)
     except OSError as error:
-        raise ConfigError(f"cannot read {name}: {error.strerror}") from error
+        raise ConfigError(f"tool.hatch-docker.pins: cannot read {name}: {error.strerror}") from error
     digest = hashlib.sha256(data).hexdigest()
     known = store.recall(FACT, digest)
     if known is None:

@@ -130,6 +130,8 @@ def test_without_a_readable_file_only_the_line_is_missing(tmp_path: Path, name: 
         ({"ports": ["80/http"]}, "tool.hatch-docker.ports[0]: must be a port"),
         ({"ports": 8000}, "tool.hatch-docker.ports: must be a list, not 8000"),
         ({"stop-signal": "TERM"}, "tool.hatch-docker.stop-signal: must be a signal"),
+        ({"stop-signal": "SIGTREM"}, "tool.hatch-docker.stop-signal: must be a signal"),
+        ({"stop-signal": "65"}, "tool.hatch-docker.stop-signal: must be a signal"),
         ({"healthcheck": {"command": []}}, "tool.hatch-docker.healthcheck.command: must not be empty"),
         ({"healthcheck": {}}, "tool.hatch-docker.healthcheck.command: is missing"),
         ({"healthcheck": {"command": ["a"], "interval": 30}}, "interval: must be a string, not 30"),

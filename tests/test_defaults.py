@@ -70,6 +70,7 @@ def test_a_debian_suite_brings_its_python() -> None:
         ({"build": {"args": {"A": "1"}, "secrets": ["A"]}}, {}, r"A is one of build\.secrets too"),
         ({"build": {"args": {"A": "1"}, "isolated": "never"}}, {}, r"build\.args: is for the builder stage"),
         ({"build": {"ssh": True, "isolated": "never"}}, {}, r"build\.ssh: is for the builder stage"),
+        ({"build": {"env": {"A": "1"}, "isolated": "never"}}, {}, r"build\.env: is for the builder stage"),
         ({"build": {"ssh": True, "network": False}}, {}, "network = false hides them"),
         ({"tags": ["{branch}"]}, {"revision": None}, "no branch is checked out"),
         ({"tags": ["{date}"]}, {"source_date": None}, "SOURCE_DATE_EPOCH is not set"),

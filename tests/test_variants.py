@@ -12,7 +12,7 @@ from hatch_docker.afterword import how_to_run
 from hatch_docker.backend import open_static
 from hatch_docker.bases import base_of
 from hatch_docker.doors import provisional_plan
-from hatch_docker.engines.frame import check_entrypoint
+from hatch_docker.engines.frame import check_commands
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import BasePlan, Plan
@@ -111,9 +111,9 @@ def test_debugpy_is_resolved_apart_unless_the_lock_has_it(tmp_path: Path, monkey
 def test_a_program_that_is_not_there_is_told_as_ever(tmp_path: Path) -> None:
     ctx = context(tmp_path, [])
     base = base_of(BasePlan("registry", "python:x", "python:x"), python_image(), ctx)
-    check_entrypoint(plan(), base, frozenset({"serve"}), ctx)
+    check_commands(plan(), base, frozenset({"serve"}), ctx)
     with pytest.raises(ConfigError, match=r"entrypoint: 'serve' is no program of the image; the wheels bring: other"):
-        check_entrypoint(plan(), base, frozenset({"other"}), ctx)
+        check_commands(plan(), base, frozenset({"other"}), ctx)
 
 
 def test_the_debuggers_port_is_published_to_this_machine_alone(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.dockerfile import Group, render_export
 from hatch_docker.engines.frame import (
     OWN_LAYER,
-    check_entrypoint,
+    check_commands,
     check_secrets,
     finish,
     foreign,
@@ -96,7 +96,7 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
         created = created_time(replace(plan, created=None), base, ())
         base = replace(with_system(base, layer, facts.pop(0), debs, created), cached=base.cached and cached)
     check_owners({title: files for one in facts for title, files in one["files"].items()})
-    check_entrypoint(plan, base, frozenset(name for one in facts for name in one["programs"]), ctx)
+    check_commands(plan, base, frozenset(name for one in facts for name in one["programs"]), ctx)
     made = [
         (layer, LayerNote(part.group.kind, part.group.contents, cached))
         for part, (layer, cached) in zip(site.parts[len(system):], layers, strict=True)

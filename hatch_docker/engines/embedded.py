@@ -15,7 +15,7 @@ from hatch_docker.bases import Base
 from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.frame import (
     OWN_LAYER,
-    check_entrypoint,
+    check_commands,
     check_secrets,
     finish,
     foreign,
@@ -89,7 +89,7 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
     site = Site(base, VenvTarget(base.interpreter), compression, ctx)
     layers = _layers(groups, pins, site, source, ctx)
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
-    check_entrypoint(plan, base, programs, ctx)
+    check_commands(plan, base, programs, ctx)
     made = [
         (layer, LayerNote(group.kind, _titles(group), cached))
         for group, (layer, cached) in zip(groups, layers, strict=True)

@@ -25,6 +25,7 @@ from hatch_docker.wheels.slim import NONE, SYMBOLS, Rules
 if TYPE_CHECKING:
     from hatch_docker.context import Context
 
+PLACES = ("/opt/venv/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 
 
@@ -142,18 +143,30 @@ def check_secrets(wheel: Path) -> None:
             )
 
 
-def check_entrypoint(plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> None:
-    """Raise ConfigError where the first word of entrypoint (or cmd) is no program of the image."""
+def check_commands(plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> None:
+    """Raise ConfigError where the first word of entrypoint (or cmd), or of the health check, is no program there."""
     words = plan.config.entrypoint or plan.config.cmd
     option = "entrypoint" if plan.config.entrypoint else "cmd"
     if plan.debug:  # what the debugger runs
         words = tuple(word.removeprefix(PROGRAMS) for word in words if word.startswith(PROGRAMS))[:1]
-    if not words or words[0].startswith("/") or words[0] in programs or words[0] in ("python", "python3"):
-        return
-    directories = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin")
-    if "/" not in words[0] and any((base_tree(base, ctx) / path / words[0]).exists() for path in directories):
-        return
-    known = ", ".join(sorted(programs)) or "none"
-    raise ConfigError(
-        f"tool.hatch-docker.{option}: {words[0]!r} is no program of the image; the wheels bring: {known}"
-    )
+    commands = {option: words}
+    if plan.config.healthcheck:
+        commands["healthcheck.command"] = plan.config.healthcheck.command
+    for option, words in commands.items():
+        if words and not _is_program(words[0], plan, base, programs, ctx):
+            known = ", ".join(sorted(programs)) or "none"
+            raise ConfigError(
+                f"tool.hatch-docker.{option}: {words[0]!r} is no program of the image; the wheels bring: {known}"
+            )
+
+
+def _is_program(word: str, plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> bool:
+    """Whether a word is the path of something, or found in the image: in wheels, `files` or the base."""
+    if word.startswith("/") or word in programs or word in ("python", "python3"):
+        return True
+    if not word.strip(".") or "/" in word:
+        return False
+    if any(one.target in (place, f"{place}/{word}") for one in plan.files for place in PLACES):
+        return True
+    # A link of the base leads to what is there, and not to what this machine has by that name.
+    return any((path := base_tree(base, ctx) / place[1:] / word).is_symlink() or path.is_file() for place in PLACES)

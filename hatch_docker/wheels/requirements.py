@@ -54,7 +54,7 @@ def _lines(path: Path, progress: Progress, parents: tuple[Path, ...]) -> Iterato
         real = path.resolve()
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a link that leads in circles
-        raise WheelError(f"cannot read {path}: {error}") from error
+        raise WheelError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if real in parents:
         raise WheelError(f"{path.name} includes itself")
     joined, start = "", 0
