@@ -199,10 +199,10 @@ def _wheel_builder(builder: BuilderInterface[Any, Any]) -> BuilderInterface[Any,
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     from hatch_docker.outputs import is_cache, is_output
+    from hatch_docker.progress import plain
     from hatch_docker.wheels.secrets import secret_part
 
-    files = builder.recurse_included_files
-    root = Path(builder.root)
+    files, root = builder.recurse_included_files, Path(builder.root)
     kept_back: list[str] = []
 
     def included() -> Iterator[IncludedFile]:
@@ -237,7 +237,7 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     if kept_back:
         names = ", ".join([*kept_back[:5], *(["..."] if kept_back[5:] else [])])
         why = "as people keep secrets in such files (force-include of the sdist takes one along)"
-        builder.app.display_info(f"kept back from the build, {why}: {names}")
+        builder.app.display_info(plain(f"kept back from the build, {why}: {names}"))
     return Path(artifact)
 
 

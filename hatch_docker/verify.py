@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hatch_docker.context import CACHE_DIR, open_context
-from hatch_docker.errors import BuildError
+from hatch_docker.errors import BuildError, ImageError
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.outputs import unfinished_tree
 from hatch_docker.progress import silent
@@ -43,12 +43,15 @@ def verify(
     expected = read_archive(archive)
     validate(expected)
     images = images_of(expected)
-    times = {image.config_json["created"] for image in images}
+    times = {str(image.config_json.get("created")) for image in images}
     created = max(times)
     variables = {**environ, "HATCH_DOCKER_PLATFORMS": ",".join(str(image.platform) for image in images)}
     variables.pop("SOURCE_DATE_EPOCH", "")
     if len(times) == 1:  # else they are the times of each platform's wheels: nothing told that of the sources
-        variables["SOURCE_DATE_EPOCH"] = str(int(datetime.fromisoformat(created).timestamp()))
+        try:
+            variables["SOURCE_DATE_EPOCH"] = str(int(datetime.fromisoformat(created).timestamp()))
+        except ValueError:
+            raise ImageError(f"{archive} says of no time that it was made then: {created[:40]!r}") from None
     with _empty_cache(environ, keep_downloads=keep_downloads) as cache:
         made = rebuild({**variables, CACHE_DIR: str(cache)})
         if made.digest != expected.digest:

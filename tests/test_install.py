@@ -135,6 +135,17 @@ def test_parents_are_made_but_those_that_are_there() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("wheel", [
+    Wheel(files={"demo/.wh.other.py": b""}), Wheel(files={".wh..wh..opq": b""}), Wheel(files={".wh.other/x.py": b""}),
+    Wheel(files={"demo-1.0.data/data/lib/.wh.python3.13": b""}),
+    Wheel(scripts="[console_scripts]\n.wh.sh = demo:main\n"),
+])  # fmt: skip
+def test_a_wheel_removes_nothing_of_others(wheel: Wheel, tmp_path: Path) -> None:
+    """In a layer such a name is no file: it takes away what lower layers have (layer.md, Whiteouts)."""
+    with pytest.raises(WheelError, match="which would remove what other layers have"):
+        wheel_entries(wheel.write(tmp_path / "demo-1.0-py3-none-any.whl"), VENV)
+
+
 def test_two_owners_of_a_path_are_named() -> None:
     """Which of two wheels wins must not be an accident; the same contents twice are no harm."""
     same = {"site/google/__init__.py": "sha256=a"}

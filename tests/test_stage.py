@@ -125,6 +125,7 @@ def test_times_tell_nothing_of_the_build(tmp_path: Path) -> None:
     [
         (Wheel(files={"../evil.py": b""}), "not in the environment"),
         (Wheel(files={"/evil.py": b""}), "not in the environment"),
+        (Wheel(files={"demo/.wh.other.py": b""}), "would remove what other layers have"),
         (Wheel(files={"demo.py": b"x"}, unrecorded={"demo.py"}), "not as RECORD says"),
         (Wheel(records={"demo/__init__.py": "demo/__init__.py,sha256=AAAA,3"}), "not as RECORD says"),
         (Wheel(files={f"{DATA}/scripts/python": b"evil"}), "with different contents"),

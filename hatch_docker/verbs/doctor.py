@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from typing import TYPE_CHECKING
 
@@ -35,6 +34,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; its status is 1 where there is a problem."""
     from hatch_docker.doctor.visit import visit
     from hatch_docker.progress import plain
+    from hatch_docker.verbs.inspect import as_json
 
     root = root_of(options)
     os.environ |= {"HATCH_QUIET": "9", "HATCH_VERBOSE": "0"}  # what a build would tell on its way is no finding
@@ -49,5 +49,5 @@ def run(options: argparse.Namespace) -> int:
     works = all(one.state != "problem" for one in found)
     if options.json:
         lines = [{"state": one.state, "topic": one.topic, "text": one.text} for one in found]
-        print(json.dumps({"schema": 1, "works": works, "findings": lines}, indent=2, ensure_ascii=False))
+        print(as_json({"schema": 1, "works": works, "findings": lines}))
     return 0 if works else 1

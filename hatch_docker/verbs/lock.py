@@ -29,6 +29,7 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.context import REFRESH
     from hatch_docker.lock import check, lock, open_lock
     from hatch_docker.members import with_members
+    from hatch_docker.progress import plain
 
     verbosity(options)
     root = root_of(options)
@@ -51,5 +52,5 @@ def run(options: argparse.Namespace) -> None:
     ):
         done = lock(was, plans, source, ctx)
     for line in done.changes:
-        print(line)
+        print(plain(line))
     print(f"{was.path.name}: {'written' if done.written else 'nothing changes'}")

@@ -59,6 +59,8 @@ class Site:
         """A file at a path in the image; the same file of two wheels must be the same."""
         if path != posixpath.normpath(path) or not path.startswith(f"{self.root}/") or "\0" in path:
             raise SystemExit(f"a wheel names the path {path!r}, which is not in the environment")
+        if "/.wh." in path:
+            raise SystemExit(f"a wheel brings {path!r}, which would remove what other layers have")
         target = self.out / path
         if target.exists():
             if target.read_bytes() != data:

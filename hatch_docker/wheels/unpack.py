@@ -23,7 +23,7 @@ from installer.records import Hash, InvalidRecordEntry, RecordEntry
 from installer.utils import Scheme
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.layer import Entry, safe_path
+from hatch_docker.oci.layer import WHITEOUT, Entry, safe_path
 from hatch_docker.wheels.given import ZIP_ERRORS
 from hatch_docker.wheels.install import SOURCE_DATE
 from hatch_docker.wheels.slim import NONE, SYMBOLS, Rules, count, is_stripped
@@ -160,6 +160,8 @@ class _Destination(WheelDestination):
     def _add(self, path: str, content: bytes | Member | Stripped, mode: int) -> RecordEntry:
         if path in self.entries:
             raise BadWheelError(f"it brings /{path} twice")
+        if f"/{WHITEOUT}" in path:
+            raise BadWheelError(f"it brings /{path}, which would remove what other layers have")
         if self._reserved.fullmatch(path):
             raise BadWheelError(f"it would overwrite /{path}, which is the environment's own")
         if isinstance(content, bytes):

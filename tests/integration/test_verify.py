@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.errors import ImageError
 from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import Compression, layer_entries, make_layer, write_layer
 from hatch_docker.oci.model import Descriptor, Image, Index, Layer, canonical_json, digest_of, host_platform
@@ -97,6 +98,19 @@ def test_the_time_of_an_index(hours: tuple[int, int], tmp_path: Path) -> None:
     assert verify(tmp_path / "x.oci.tar", rebuild, environ).created == f"1970-01-01T0{hours[1]}:00:00Z"
     assert told[0].get("SOURCE_DATE_EPOCH") == ("3600" if hours == (1, 1) else None)
     assert told[0]["HATCH_DOCKER_PLATFORMS"] == "linux/amd64,linux/arm64"
+
+
+def test_an_archive_of_no_time_is_told(tmp_path: Path) -> None:
+    image = build_image(python_image("amd64"), [], Settings(), 0, {})
+    config = canonical_json({**image.config_json, "created": "yesterday"})
+    value = {**image.manifest_json}
+    value["config"] = {**value["config"], "digest": digest_of(config), "size": len(config)}
+    manifest = canonical_json(value)
+    other = replace(image.descriptor, digest=digest_of(manifest), size=len(manifest))
+    with (tmp_path / "x.oci.tar").open("wb") as out:
+        write_archive(Image(other, manifest, config, image.layers), ["x:1"], out, host=host_platform())
+    with pytest.raises(ImageError, match=r"x\.oci\.tar says of no time that it was made then: 'yesterday'"):
+        verify(tmp_path / "x.oci.tar", lambda _variables: image, {})
 
 
 def test_one_changed_byte_of_a_wheel_is_named(tmp_path: Path, cache: Path) -> None:
