@@ -12,6 +12,7 @@ import pytest
 
 from hatch_docker.errors import StoreError
 from hatch_docker.faults import reason, told_faults
+from hatch_docker.outputs import replacing
 from hatch_docker.store import open_store
 
 
@@ -31,6 +32,21 @@ def test_a_full_cache_names_the_ways_out(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(StoreError, match=r"v1: Disk quota.*hatch-docker clean --all.*HATCH_DOCKER_CACHE_DIR"):
         store.put(b"x")
+
+
+def test_an_output_reaches_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it does not, what was there before stays."""
+
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = tmp_path / "out"
+    path.write_bytes(b"first")
+    monkeypatch.setattr("os.fsync", broken)
+    with pytest.raises(StoreError, match="cannot write .*/out: Input/output error"), replacing(path) as stream:
+        stream.write(b"second")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_nobodys_mistake_is_one_line_and_a_bug_is_not() -> None:

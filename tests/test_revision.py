@@ -14,7 +14,8 @@ from tests.projects import write_project
 
 
 def git(directory: Path, *arguments: str) -> None:
-    subprocess.run([need("git"), *arguments], cwd=directory, check=True, capture_output=True)
+    who = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    subprocess.run([need("git"), *who, *arguments], cwd=directory, check=True, capture_output=True)
 
 
 def revision(root: Path, environ: Mapping[str, str] = {}, outputs: tuple[str, ...] = ()) -> Revision:
