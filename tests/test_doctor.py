@@ -226,7 +226,7 @@ def test_certificates(tmp_path: Path) -> None:
     assert (state, "HATCH_DOCKER_CA_BUNDLE names" in text) == ("problem", True)
     (tmp_path / "no.pem").write_text("nothing")
     ((state, text),) = quickly(root, tmp_path / "cache", **bundle)["certificates"]
-    assert (state, "holds no certificates" in text) == ("problem", True)
+    assert (state, "; name a PEM file that does" in text) == ("problem", True)
 
 
 def test_mirrors(tmp_path: Path) -> None:
@@ -238,7 +238,8 @@ def test_mirrors(tmp_path: Path) -> None:
     dead = f"http://user:{SECRET}@127.0.0.1:1/debian"
     ((state, text),) = look(root, tmp_path / "cache", HATCH_DOCKER_DEBIAN_MIRROR=dead)["debian"]
     assert state == "problem"
-    assert text.startswith("GET http://127.0.0.1:1/debian") and "gave up after 1 try" in text
+    assert text.startswith("by HATCH_DOCKER_DEBIAN_MIRROR: GET http://127.0.0.1:1/debian")
+    assert text.endswith("gave up after 1 try; see that it is the right address")
 
 
 def test_indexes(tmp_path: Path) -> None:
@@ -255,6 +256,12 @@ def test_indexes(tmp_path: Path) -> None:
         (tmp_path / ".netrc").chmod(0o600)
         ((state, text),) = look(root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url)["index"]
         assert (state, text) == ("ok", f"{index.url} answers, by uv's configuration, with the login in netrc")
+
+
+def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
+    table = 'base = "debian:trixie"\nregistries = ["127.0.0.1:1/team/app"]\npush = true\n'
+    ((state, text),) = look(write(tmp_path / "p", table), tmp_path / "cache")["registry"]
+    assert (state, text.endswith("(Connection refused); see that it is the right address")) == ("problem", True)
 
 
 def pushing(root: Path, registry: FakeRegistry) -> Path:

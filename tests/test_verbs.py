@@ -13,6 +13,7 @@ from hatch_docker.cli import _parsed, _parser, main
 from hatch_docker.verbs import verbosity
 
 _, COMMANDS = _parser()
+CLEAN = "hatch-docker clean: error: argument --max-{}: must be a number of 0 or more, not {}"
 OF_PROJECTS = {"build", "plan", "dockerfile", "lock", "rebase", "verify", "init", "doctor"}
 OF_IMAGES = {"inspect", "why", "diff"}
 SPEAKING = {"build", "plan", "dockerfile", "lock", "load", "rebase", "push", "verify"}
@@ -48,10 +49,13 @@ def test_help(name: str) -> None:
         (["-v", "build"], "hatch-docker build: error: -v comes after the command: hatch-docker build -v"),
         (["--verson"], "hatch-docker: error: there is no option --verson; did you mean --version?"),
         ([], "`hatch-docker COMMAND --help` says more of one."),
+        (["clean", "--max-age", "-1"], CLEAN.format("age", "-1")),
+        (["clean", "--max-size", "nan"], CLEAN.format("size", "nan")),
+        (["clean", "--max-size", "2GB"], CLEAN.format("size", "2GB")),
         (["clean", "now"], "hatch-docker clean: error: now is one too many"),
     ],
 )
-def test_a_mistyped_word_leads_to_the_one_that_was_meant(
+def test_a_wrong_word_leads_to_the_right_one(
     words: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:

@@ -24,6 +24,7 @@ from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.model import History, Image, Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.plan import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
+from hatch_docker.progress import counted
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def builder_root(
             from hatch_docker.bases.debian_files import unpack_builder
 
             debs = open_debs(archive, found)
-            with ctx.progress.task(f"unpacking {len(debs)} packages of {archive.name}"):
+            with ctx.progress.task(f"unpacking {counted(len(debs), 'package')} of {archive.name}"):
                 unpack_builder(debs, place, interpreter)
 
         return ctx.store.tree("builder", key, make), found

@@ -20,7 +20,7 @@ from hatch_docker.bases.memory import LIFETIME, SNAPSHOT, snapshot_key
 from hatch_docker.bases.resolve import Package, Universe, resolve
 from hatch_docker.errors import RegistryError, TransientError
 from hatch_docker.pins import NotPinnedError
-from hatch_docker.progress import Advance, nobody
+from hatch_docker.progress import Advance, counted, nobody
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]
     advance: Advance = nobody
     with contextlib.ExitStack() as stack:
         if missing:
-            title = f"downloading {len(missing)} packages of {archive.name}"
+            title = f"downloading {counted(len(missing), 'package')} of {archive.name}"
             size = sum(package.size for package in missing)
             advance = stack.enter_context(archive.ctx.progress.task(title, size)).advance
         pool = stack.enter_context(ThreadPoolExecutor(TRANSFERS))

@@ -126,7 +126,9 @@ def certificates(look: Look) -> Said:
         )
     except (ssl.SSLError, OSError) as error:
         reason = getattr(error, "reason", None) or error.strerror or error
-        raise ConfigError(f"{name or 'the system'} names {path}, which holds no certificates ({reason})") from error
+        raise ConfigError(
+            f"{name or 'the system'} names {path}, which holds no certificates ({reason}); name a PEM file that does"
+        ) from error
     count = f"{len(context.get_ca_certs())} authorities in {path}" if Path(path).is_file() else path or "the system's"
     yield f"{count}, by {name}" if name else count
 

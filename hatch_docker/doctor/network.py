@@ -10,7 +10,7 @@ from functools import partial
 from hatch_docker import urls
 from hatch_docker.answers import explain
 from hatch_docker.doctor import Check, Look, Said
-from hatch_docker.errors import RegistryError
+from hatch_docker.errors import RegistryError, TransientError
 from hatch_docker.oci.auth import credential_for
 from hatch_docker.oci.model import host_platform
 from hatch_docker.oci.reference import Reference, parse_reference
@@ -31,7 +31,10 @@ def debian(look: Look) -> Said:
     bases = {plan.base for plan in look.plans if plan.base.kind == "debian"}
     mirrors = find_mirrors(next(iter(bases), BasePlan("debian", "", "")), look.ctx.environ)
     for suite in look.suites:
-        releases = fetch_releases(mirrors, suite, look.ctx)
+        try:
+            releases = fetch_releases(mirrors, suite, look.ctx)
+        except RegistryError as error:
+            raise RegistryError(f"by {mirrors.origin}: {error}; see that it is the right address") from error
         names = ", ".join(release.suite for release in releases)
         yield f"{urls.shown(mirrors.main)}, by {mirrors.origin}: {names} signed by Debian"
 
@@ -161,4 +164,6 @@ def _named(reference: Reference, login: str, way_out: str = "") -> Iterator[None
     try:
         yield
     except RegistryError as error:
+        if not way_out and isinstance(error, TransientError):
+            way_out = "; see that it is the right address"
         raise RegistryError(f"{reference.name}{login}: {error}{way_out}") from error

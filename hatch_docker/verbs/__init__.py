@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from pathlib import Path
 from typing import TypeAlias
@@ -21,6 +22,17 @@ def declare(commands: Verbs, name: str, what: str, *, speaks: bool = False) -> a
         made.add_argument("-v", "--verbose", action="count", default=0, help="tell every guess and its reason")
         made.add_argument("-q", "--quiet", action="count", default=0, help="tell the result alone")
     return made
+
+
+def amount(text: str) -> float:
+    """An option's number, which is not negative and has an end; raises what argparse tells as a sentence."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of 0 or more, not {text}")
+    return value
 
 
 def root_of(options: argparse.Namespace) -> Path:

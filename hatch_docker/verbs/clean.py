@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from hatch_docker.prune import MAX_AGE, MAX_BYTES
-from hatch_docker.verbs import declare
+from hatch_docker.verbs import amount, declare
 
 if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
@@ -18,8 +18,8 @@ DAY = 24 * 3600
 def add(commands: Verbs) -> None:
     """Declare the command."""
     clean = declare(commands, "clean", "bound the cache by age and size, or empty it")
-    clean.add_argument("--max-age", type=float, default=MAX_AGE / DAY, metavar="DAYS", help="default: %(default)s")
-    clean.add_argument("--max-size", type=float, default=MAX_BYTES / 1e9, metavar="GB", help="default: %(default)s")
+    clean.add_argument("--max-age", type=amount, default=MAX_AGE / DAY, metavar="DAYS", help="default: %(default)s")
+    clean.add_argument("--max-size", type=amount, default=MAX_BYTES / 1e9, metavar="GB", help="default: %(default)s")
     clean.add_argument("--all", action="store_true", help="remove everything that no build has used just now")
     clean.set_defaults(run=run)
 

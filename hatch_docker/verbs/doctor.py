@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from hatch_docker.verbs import PROJECT, declare, root_of
+from hatch_docker.verbs import PROJECT, amount, declare, root_of
 
 if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
@@ -24,7 +24,7 @@ def add(commands: Verbs) -> None:
     doctor.add_argument("--deep", action="store_true", help="read all of the cache, however long that takes")
     doctor.add_argument("--json", action="store_true", help="for programs, see docs/troubleshooting.md")
     doctor.add_argument(
-        "--patience", type=float, default=PATIENCE, metavar="SECONDS",
+        "--patience", type=amount, default=PATIENCE, metavar="SECONDS",
         help="how long who does not answer is waited for; default: %(default)g",
     )
     doctor.set_defaults(run=run)
