@@ -43,7 +43,7 @@ def test_an_output_reaches_the_disk_before_it_has_its_name(tmp_path: Path, monke
     path = tmp_path / "out"
     path.write_bytes(b"first")
     monkeypatch.setattr("os.fsync", broken)
-    with pytest.raises(StoreError, match="cannot write .*/out: Input/output error"), replacing(path) as stream:
+    with pytest.raises(StoreError, match=r"cannot write .*/out: Input/output error"), replacing(path) as stream:
         stream.write(b"second")
     assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]
