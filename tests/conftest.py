@@ -19,10 +19,13 @@ from hatch_docker.progress import Progress
 from hatch_docker.retry import Policy
 from hatch_docker.store import Store, open_store
 from hatch_docker.transport import Client
-from tests.fakes.index import FakeIndex
-from tests.fakes.overheard import Overheard, secrets_in
-from tests.fakes.registry import FakeRegistry
-from tests.fakes.world import World
+
+pytest.register_assert_rewrite("tests.fakes", "tests.integration", "tests.parsers")  # they say what they compared, too
+
+from tests.fakes.index import FakeIndex  # noqa: E402
+from tests.fakes.overheard import Overheard, secrets_in  # noqa: E402
+from tests.fakes.registry import FakeRegistry  # noqa: E402
+from tests.fakes.world import World  # noqa: E402
 
 # A shell ignores SIGINT for what it starts in the background: for us, perhaps, and then for all that we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -31,6 +34,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
+
+# The trees that tests make are for every user, whatever those of this one are.
+os.umask(0o022)
 
 # The tests' own uv trusts whom the system trusts, as pip does.
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")
@@ -89,11 +95,10 @@ def need_docker() -> str:
 
 
 def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, str] = {}) -> str:
-    """What a program that must succeed prints, under the umask that most users have."""
+    """What a program that must succeed prints."""
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **variables}, umask=0o022,
-        timeout=600,
-    )  # fmt: skip
+        command, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **variables}, timeout=600
+    )
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
 

@@ -6,7 +6,6 @@ import dataclasses
 import io
 import json
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from hatch_docker.oci.validate import validate
 from tests.fakes.built import docker_image, image
 from tests.fakes.images import AMD64
+from tests.fakes.measured import quickest
 
 ARM64 = Platform("linux", "arm64")
 NAMES = ("registry.example/team/app:1.0", "app:latest", "app:latest")
@@ -89,9 +89,7 @@ def test_unchanged_archive_is_recognised(tmp_path: Path) -> None:
     """By its headers and documents; another name, image or length is not the same."""
     path = archive(GOOD, tmp_path / "a.tar")
     assert archive_matches(path, GOOD, NAMES, host=AMD64)
-    start = time.perf_counter()
-    assert archive_matches(path, GOOD, NAMES, host=AMD64)
-    assert time.perf_counter() - start < 0.05
+    assert quickest(lambda: archive_matches(path, GOOD, NAMES, host=AMD64)) < 0.05
     assert not archive_matches(path, GOOD, NAMES[:1], host=AMD64)
     assert not archive_matches(path, image(user="1"), NAMES, host=AMD64)
     assert not archive_matches(path, BOTH, NAMES, host=AMD64)

