@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 import threading
 import time
@@ -218,6 +220,39 @@ def test_proxy_is_used(server: FakeRegistry) -> None:
     assert read(client, "http://registry.example/v2/", limit=10) == b"{}"
     assert server.requests[0].path == "http://registry.example/v2/"
     assert server.requests[0].headers["proxy-authorization"] == urls.basic("user", "s3cret")
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """The URL of a proxy that says the same to whoever wants through."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # closed when the test ends
+                while True:
+                    connection, _ = server.accept()
+                    connection.recv(1 << 16)
+                    connection.sendall(answer)
+                    connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://user:s3cret@127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(("answer", "said", "sleeps"), [
+    (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", r"registry\.example: the proxy refuses \(.*407", 0),
+    (b"HTTP/1.1 403 Forbidden\r\n\r\n", r"registry\.example: the proxy refuses \(.*403", 0),
+    (b"HTTP/1.1 503 Busy\r\n\r\n", r"the proxy does not answer \(.*503.*gave up after 6 tries", 5),
+    (b"", r"gave up after 6 tries", 5),
+])  # fmt: skip
+def test_a_proxy_that_lets_nobody_through(answer: bytes, said: str, sleeps: int) -> None:
+    """A3, B7: what may pass is tried again, a refusal is not; its password is told nobody."""
+    with answering(answer) as proxy:
+        world = World({"https_proxy": proxy})
+        with pytest.raises(RegistryError, match=said) as caught:
+            read(world.client, "https://registry.example/v2/", limit=10)
+        assert isinstance(caught.value, TransientError) == bool(sleeps)
+        assert len(world.sleeps) == sleeps
 
 
 def test_unknown_certificate(tmp_path: Path, server: FakeRegistry) -> None:
