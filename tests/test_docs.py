@@ -285,7 +285,7 @@ def test_options_are_known(page: Path) -> None:
     known = {option.name for option in all_options()}
     tables = {name.partition(".")[0] for name in known if "." in name}
     named = {text.partition(" = ")[0] for text in inline(page)}
-    dotted = {name for name in named if re.fullmatch(rf"({'|'.join(tables)})\.[a-z-]+", name)}
+    dotted = {name for name in named if re.fullmatch(rf"({'|'.join(tables)})\.(?!py$)[a-z-]+", name)}
     assert not dotted - known
 
 
@@ -314,11 +314,13 @@ def test_the_commands_are_all_on_their_page() -> None:
 
 
 def test_the_map_of_the_house_is_whole() -> None:
-    """CONTRIBUTING names each directory of code, and no file that is not there."""
+    """CONTRIBUTING names each directory of code and each module beside them, and no file that is not there."""
     page = ROOT / "CONTRIBUTING.md"
     named = set(inline(page))
     code = [path for top in ("hatch_docker", "tests") for path in (ROOT / top).iterdir() if list(path.glob("*.py"))]
     assert [path.name for path in code if f"{path.relative_to(ROOT)}/" not in named] == []
+    modules = {path.name for path in (ROOT / "hatch_docker").glob("[!_]*.py") if not path.name.startswith("config")}
+    assert modules - {name.rpartition("/")[2] for name in named} == set()
     for name in named:
         if re.fullmatch(r"[\w/*.-]+(\.(py|md|yml)|/)", name):
             where = (ROOT, ROOT / "hatch_docker", ROOT / "hatch_docker/engines")
