@@ -18,12 +18,12 @@ from hatch_docker.outputs import ARCHIVE, scratch
 from hatch_docker.plan import Plan
 from hatch_docker.receipt import Receipt, receipt_beside
 from hatch_docker.release.names import PREFIX
+from hatch_docker.revision import DIRTY
 
 if TYPE_CHECKING:
     from hatch_docker.engines import LeftOut
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")  # of a name that is a file's, not a tag's
-DIRTY = "-dirty"
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")  # a label may say anything, and names files here
 
 

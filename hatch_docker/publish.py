@@ -6,7 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from hatch_docker.plan import SignPlan
 from hatch_docker.receipt import Receipt, bare_receipt, read_receipt, receipt_beside, receipt_path
 from hatch_docker.release.attachments import beside, follower
 from hatch_docker.release.deliver import NOTHING, Lower, ask_for_logins, check_destinations, deliver, failure
-from hatch_docker.release.names import normalised, repositories_of
+from hatch_docker.release.names import normalised, repositories_of, tags_of
 from hatch_docker.report import write_report
+from hatch_docker.revision import DIRTY, Revision, read_revision
 
 DIST = Path("dist")
 
@@ -50,9 +51,10 @@ def push_archives(
         # A command line says what it means; templates of the table were filled in when the image was built.
         registries = configs[""].registries if options.get("registries") else config.registries
         tags = config.tags if environ.get(f"{PREFIX}TAGS") else ()
+        move = config.prereleases_move_tags or bool(options.get("tags"))
         dotenv = root / config.dotenv if config.dotenv else None
         done = publish(
-            archive, ctx, registries=registries, tags=tags, allow_dirty=config.allow_dirty, dotenv=dotenv,
+            archive, ctx, registries=registries, tags=tags, move=move, allow_dirty=config.allow_dirty, dotenv=dotenv,
             sign=sign_plan(config), root=root,
         )  # fmt: skip
         names += done.pushed
@@ -87,20 +89,22 @@ def _in_pyproject(root: Path, *names: str) -> Mapping[str, Any]:
 
 
 def publish(
-    archive: Path, ctx: Context, *, registries: Sequence[str] = (), tags: Sequence[str] = (), allow_dirty: bool = False,
-    dotenv: Path | None = None, sign: SignPlan | None = None, root: Path | None = None,
+    archive: Path, ctx: Context, *, registries: Sequence[str] = (), tags: Sequence[str] = (), move: bool = True,
+    allow_dirty: bool = False, dotenv: Path | None = None, sign: SignPlan | None = None, root: Path | None = None,
 ) -> Receipt:
     """Push an archive to the repositories and under the tags of its receipt, or to `registries` and under `tags`.
 
-    The documents of the receipt go with it, and are signed as it is where `sign` says who does; `root` is the project,
-    which a key's path is relative to. The receipt then says what became of it. Raises ImageError for what is no image
-    of ours, ConfigError where it is not told where to push, or may not be, or a document is not what was made with it,
-    SecretError where a login of the push is in a layer; RegistryError or TransientError once the receipt is written.
+    `tags` may be templates; without `move` a pre-release leaves those that people follow. The documents of the receipt
+    go with it, and are signed as it is where `sign` says who does; `root` is the project, which a key's path is
+    relative to. The receipt then says what became of it. Raises ImageError for what is no image of ours, ConfigError
+    where it is not told where to push, or may not be, or a document is not what was made with it, SecretError where a
+    login of the push is in a layer; RegistryError or TransientError once the receipt is written.
     """
     item = read_archive(archive)
     receipt, path = receipt_of(archive, item)
     repositories = repositories_of(receipt.image, registries) if registries else receipt.repositories
-    if not (tags := tags or receipt.tags):
+    tags = _filled(tags, receipt, root or Path(), ctx, move=move) if tags else receipt.tags
+    if not tags:
         raise ConfigError(f"{archive.name} does not say how its image is tagged: set HATCH_DOCKER_TAGS, or --tag")
     check_destinations(repositories, receipt.image, receipt.dirty, allow_dirty=allow_dirty)
     if sign is not None:
@@ -132,6 +136,42 @@ def publish(
     if error := failure(deliveries):
         raise error
     return receipt
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What tags are made of, of an image that was built."""
+
+    version: str
+    revision: Revision | None
+    source_date: int | None
+
+
+def _filled(templates: Sequence[str], receipt: Receipt, root: Path, ctx: Context, *, move: bool) -> Sequence[str]:
+    """The tags that templates make, as they would in the build of the image.
+
+    Its branch and date are those of the project in `root`, as long as that has the image's commit checked out.
+    """
+    from packaging.version import InvalidVersion
+
+    fields = "{" in "".join(templates)
+    if move and not fields:
+        return templates
+    commit = receipt.revision.removesuffix(DIRTY)
+    there = read_revision(root, ctx.environ) if fields and commit else None
+    same = there if there and there.commit == commit else None
+    revision = replace(same or Revision(commit, "", 0), dirty=receipt.dirty) if commit else None
+    said = ctx.environ.get("SOURCE_DATE_EPOCH", "")
+    date = int(said) if re.fullmatch(r"\d{1,11}", said) else same.time if same else None
+    try:
+        tags, notes = tags_of(templates, _Made(receipt.version, revision, date), move=move)
+    except InvalidVersion as error:
+        if not fields:
+            return templates
+        raise ConfigError(f"{receipt.archive} does not say its version, which tags are made of: name them") from error
+    for note in notes:
+        ctx.progress.info(note)
+    return tags
 
 
 def given_archive(path: Path) -> Path:

@@ -18,6 +18,7 @@ from hatch_docker.progress import megabytes, share
 from hatch_docker.release.attachments import Document
 from hatch_docker.release.deliver import Delivery
 from hatch_docker.release.names import PREFIX
+from hatch_docker.revision import DIRTY
 from hatch_docker.shape import misfit
 
 KINDS = ("base", "system", "dependencies", "project", "files")
@@ -175,7 +176,7 @@ def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[s
     return Receipt(
         schema=1, name=labels.get(PREFIX + "title", image), version=labels.get(PREFIX + "version", ""),
         digest=item.digest, references=(), archive=archive, image=image, tags=tuple(tags), repositories=(),
-        deliveries=(), revision=revision, dirty=(revision,) if revision.endswith("-dirty") else (), platforms=platforms,
+        deliveries=(), revision=revision, dirty=(revision,) if revision.endswith(DIRTY) else (), platforms=platforms,
         base={}, python="", wheel=None, sbom=(), provenance=None, timings={},
     )  # fmt: skip
 

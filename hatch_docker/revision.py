@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hatch_docker.errors import HatchDockerError
 
+DIRTY = "-dirty"  # behind a commit that does not have all that is in an image
 _HEAD = re.compile(r"(?:^|, )HEAD -> refs/heads/(\S+?)(?:, |$)")  # in a shallow clone "grafted" stands before it
 # Who says which branch a pipeline works on: it checks out a commit, and then git does not know.
 _BRANCHES = (
@@ -33,7 +34,7 @@ class Revision:
     @property
     def mark(self) -> str:
         """What follows the commit where it is not the whole truth."""
-        return "-dirty" if self.dirty else ""
+        return DIRTY if self.dirty else ""
 
 
 def read_revision(

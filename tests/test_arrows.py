@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "project": {"errors", "outputs", "process", "progress", "release.licences", "revision", "wheels.secrets"},
     "revision": {"errors", "process"},
     "release": {
-        "layers", "release", "__init__", "answers", "engines", "errors", "oci", "plan", "project", "wheels", *HANDS,
+        "layers", "release", "__init__", "answers", "engines", "errors", "oci", "plan", "project", "revision", "wheels",
+        *HANDS,
     },
     "needs": {"errors", "project", "release.names"},
     "workspace": {"errors", "project", "release.names"},
@@ -61,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {"engines", "bases", "wheels", "layers", "oci", "plan", "project", "release.names", *HANDS},
     "native": {"native", "bases", "elf", "engines", "oci", "plan", "release.names", *HANDS},
     "check": {"bases", "wheels.sandbox", "oci", "plan", *HANDS},
-    "receipt": {"engines", "oci", "plan", "release", "shape", *HANDS},
+    "receipt": {"engines", "oci", "plan", "release", "revision", "shape", *HANDS},
     "report": {"receipt", "release.names", *HANDS},
     "hints": {"engines", "native.layers", "plan", "wheels.install", *HANDS},
     "afterword": {
@@ -72,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "afterword", "check", "engines", "hints", "native", "oci", "plan", "project", "receipt", "release", "report",
         "workspace", *HANDS,
     },
-    "publish": {"config", "defaults", "layers", "oci", "plan", "receipt", "release", "report", *HANDS},
+    "publish": {"config", "defaults", "layers", "oci", "plan", "receipt", "release", "report", "revision", *HANDS},
     "loading": {"oci", "publish", *HANDS},
     "contents": {"contents", "engines", "existing", "oci", "publish", "receipt", "release", "wheels", *HANDS},
     "doctor": {
@@ -92,7 +93,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inputs": {"backend", "builder", "plan", "project", "wheels.tree", *HANDS},
     "watch": {"afterword", "backend", "doors", "inputs", "oci", "pipeline", "plan", "receipt", *HANDS},
     "verify": {"oci", *HANDS},
-    "existing": {"engines", "oci", "plan", "receipt", "release.names", *HANDS},
+    "existing": {"engines", "oci", "plan", "receipt", "release.names", "revision", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {"__init__", "doors", "ending", "errors", "faults", "progress", "verbs"},
     "start": {"start", "backend", "bases.apt", "config", "plan", "release.names", "workspace", *HANDS},

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,38 @@ def test_the_command_line_over_the_variables_over_the_receipt(
     assert tags(registry, "team/app") == {"7"}
     assert main(["push", str(path), "--registry", f"{registry.host}/other", "--tag", "8", "--tag", "9"]) == 0
     assert (tags(registry, "team/app"), tags(registry, "other")) == ({"7"}, {"8", "9"})
+
+
+def test_templates_are_filled_in_of_what_was_built(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipeline's variable holds for build and push: a pre-release leaves what people follow, unless asked otherwise.
+
+    Of another commit than the image's, the project tells neither branch nor date.
+    """
+    path, item = archive(tmp_path / "dist"), small_image()
+    with_receipt(path, item, repositories=[f"{registry.host}/x"], version="2.0rc1", revision="0" * 40)
+    monkeypatch.setenv("HATCH_DOCKER_TAGS", "{version}-amd64,g{revision},latest,{major}")
+    assert main(["push", str(path)]) == 0
+    assert tags(registry, "x") == {"2.0rc1-amd64", "g000000000000"}
+    assert "2.0rc1 is a pre-release: not tagged" in capsys.readouterr().err
+    assert main(["push", str(path), "--tag", "latest", "--tag", "v{major}"]) == 0
+    assert tags(registry, "x") == {"2.0rc1-amd64", "g000000000000", "latest", "v2"}
+    monkeypatch.chdir(tmp_path)
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (["init", "-q", "-b", "main"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *command], check=True, env={**os.environ, "GIT_COMMITTER_DATE": "2024-02-29T12:00Z"})
+    monkeypatch.setenv("HATCH_DOCKER_TAGS", "{branch}-{date}")
+    assert main(["push", str(path)]) == 1
+    assert "{branch} is not known" in capsys.readouterr().err
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    with_receipt(path, item, repositories=[f"{registry.host}/y"], version="2.0", revision=head)
+    assert main(["push", str(path)]) == 0
+    assert tags(registry, "y") == {"main-20240229"}
+    with_receipt(path, item, repositories=[f"{registry.host}/y"], version="")
+    monkeypatch.setenv("HATCH_DOCKER_TAGS", "{version}")
+    assert main(["push", str(path)]) == 1
+    assert "app-1.0.oci.tar does not say its version, which tags are made of: name them" in capsys.readouterr().err
 
 
 def test_without_a_receipt_the_archive_has_its_names(registry: FakeRegistry, tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.model import Image
 from hatch_docker.project import Project
+from hatch_docker.revision import Revision
 
 PREFIX = "org.opencontainers.image."
 # Which well-known project URLs (PEP 753 labels, normalised) fill which annotation.
@@ -41,7 +43,18 @@ def repositories_of(image: str, registries: Sequence[str]) -> tuple[str, ...]:
     return (f"docker.io/{image}",) if slash else ()
 
 
-def tags_of(templates: Sequence[str], project: Project, *, move: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+class Named(Protocol):
+    """What tags are made of: a project, or what is known of an image that was built of one."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def revision(self) -> Revision | None: ...
+    @property
+    def source_date(self) -> int | None: ...
+
+
+def tags_of(templates: Sequence[str], project: Named, *, move: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The tags that some templates make, and what the user should be told of them.
 
     A pre-release leaves the tags that people follow where they are, unless it shall `move` them; where no other
@@ -73,7 +86,7 @@ def _followed(template: str) -> bool:
     return template == "latest" or bool(fields and fields <= {"major", "minor"})
 
 
-def tag_from(template: str, project: Project) -> tuple[str, str]:
+def tag_from(template: str, project: Named) -> tuple[str, str]:
     """Fill a tag template and make it fit the tag grammar (distribution-spec, Pulling manifests).
 
     Placeholders: {version} {major} {minor} {revision} {branch} {date}. Characters that a tag cannot have, such as
