@@ -232,9 +232,13 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a machine-wide lock: look again after taking it, another build may have done the work."""
-        with (self.root / "locks" / f"{key_of(name)[:32]}.lock").open("ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
+        """Hold a machine-wide lock: look again after taking it, another build may have done the work. Raises StoreError."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stream = stack.enter_context((self.root / "locks" / f"{key_of(name)[:32]}.lock").open("ab"))
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            except OSError as error:
+                raise _unwritable(self.root, error) from error
             yield
 
 
@@ -296,10 +300,10 @@ def _remove_links(directory: Path) -> None:
 
 
 def _unwritable(root: Path, error: OSError) -> StoreError:
-    message = f"cannot write to the cache {root}: {reason(error, root)}"
-    if error.errno in FULL:
-        message += "; `hatch-docker clean --all` empties it, HATCH_DOCKER_CACHE_DIR names another"
-    return StoreError(message)
+    empties = "`hatch-docker clean --all` empties it, " if error.errno in FULL else ""
+    return StoreError(
+        f"cannot write to the cache {root}: {reason(error, root)}; {empties}HATCH_DOCKER_CACHE_DIR names another"
+    )
 
 
 def default_root() -> Path:

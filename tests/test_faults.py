@@ -23,15 +23,24 @@ def test_of_a_full_disk_it_is_told_what_is_free(tmp_path: Path) -> None:
     assert reason(OSError(errno.EACCES, "Permission denied"), tmp_path) == "Permission denied"
 
 
-def test_a_full_cache_names_the_ways_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "said"), [
+    (errno.EDQUOT, r"v1: Disk quota.*hatch-docker clean --all.*HATCH_DOCKER_CACHE_DIR"),
+    (errno.EROFS, r"v1: Read-only file system; HATCH_DOCKER_CACHE_DIR names another$"),
+])  # fmt: skip
+def test_a_cache_that_cannot_be_written_names_the_ways_out(
+    number: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = open_store(tmp_path)
 
-    def full(_descriptor: int) -> None:
-        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+    def failing(_descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(StoreError, match=r"v1: Disk quota.*hatch-docker clean --all.*HATCH_DOCKER_CACHE_DIR"):
+    monkeypatch.setattr("os.fsync", failing)
+    with pytest.raises(StoreError, match=said):
         store.put(b"x")
+    monkeypatch.setattr("fcntl.flock", lambda _stream, _how: failing(0))
+    with pytest.raises(StoreError, match=said), store.lock("x"):
+        raise AssertionError("it is not held")
 
 
 def test_an_output_reaches_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
