@@ -232,7 +232,10 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a machine-wide lock: look again after taking it, another build may have done the work. Raises StoreError."""
+        """Hold a machine-wide lock: look again after taking it, another build may have done the work.
+
+        Raises StoreError where there is no lock to be had.
+        """
         with contextlib.ExitStack() as stack:
             try:
                 stream = stack.enter_context((self.root / "locks" / f"{key_of(name)[:32]}.lock").open("ab"))
