@@ -102,7 +102,7 @@ def table(figures: Mapping[str, Figures]) -> str:
         cells = []
         for _, value, text in shown:
             ratio = multiple(value(row), value(figures[UNIT]))
-            best = row in same and value(row) == min(value(other) for other in same)
+            best = row in same and text(value(row)) == text(min(value(other) for other in same))
             cells.append(f"{f'**{ratio}**' if best else ratio} ({text(value(row))})")
         cells[2:2] = [f"{100 * (row.code or 0) / row.unpacked:.2g} %"] if counted else []
         lines.append(f"| {TITLES[name]} | {' | '.join(cells)} |")

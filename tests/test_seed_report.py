@@ -71,6 +71,8 @@ def test_the_best_of_a_column_is_bold_whosever_it_is() -> None:
     assert "| **0.11** (1.00 s) |" in rows[TITLES["naive"]]
     assert "| **" in rows[TITLES["uninstall"]]  # its C edit
     assert not any("| **" in rows[TITLES[name]] for name in ON_OTHER)
+    near = {name: replace(row, unpacked=211_000_000 + at) for at, (name, row) in enumerate(FIGURES.items())}
+    assert table(near).count("| **1.0** (211 MB) |") == len(FIGURES) - len(ON_OTHER)  # no nearer than it is written
 
 
 def test_a_column_is_there_where_every_row_has_it() -> None:
