@@ -125,8 +125,8 @@ def _saved(kind: str, name: str, archive: Path, ctx: Context) -> Existing:
     from hatch_docker.oci.archive import read_archive
     from hatch_docker.oci.daemon import find_daemon, save
 
-    save(find_daemon(ctx.environ, kind), name, archive)
     reference = parse_reference(name) if not name.startswith("sha256:") else None
+    save(find_daemon(ctx.environ, kind), name, archive)
     tags = (reference.tag,) if reference and reference.tag else ()
     return Existing(read_archive(archive), _bare(reference.familiar) if reference else "", tags)
 

@@ -245,7 +245,9 @@ def test_every_place_an_image_is_in(
         name = f"{registry.host}/team/app:1"
         push(Remote(ctx.client, {}), image, [parse_reference(name)])
         for arguments in ([], ["dist/app.oci.tar"], ["oci:layout"], ["layout"], [name]):
-            assert image.digest in told(capsys, *arguments)
+            text = told(capsys, *arguments)
+            assert image.digest in text
+            assert "system    none that it names" in text.splitlines()
 
 
 def test_several_platforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,6 +268,8 @@ def test_several_platforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ("dist", "dist holds no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
     ("oci:missing", "missing is no OCI layout: cannot read missing/index.json: No such file or directory"),
     ("docker:x", "no Docker answers: start it, or say where it is"),
+    ("docker:", "'' is not an image reference: "),
+    ("podman:A b", "'A b' is not an image reference: "),
     ("Not A Name", "Not A Name is neither an archive nor an image in a registry"),
 ])  # fmt: skip
 def test_what_is_no_image(

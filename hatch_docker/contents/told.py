@@ -67,7 +67,8 @@ def _settings(contents: Contents) -> Iterator[str]:
     yield from _rows("env", [shlex.quote(line) for line in settings.get("Env") or ()])
     labels = (f"{name.removeprefix(PREFIX)} {_cut(value, WIDTH)}" for name, value in sorted(contents.labels.items()))
     yield from _rows("labels", list(labels))
-    yield _row("system", ", ".join(filter(None, [contents.system, contents.python and f"Python {contents.python}"])))
+    system = filter(None, [contents.system, contents.python and f"Python {contents.python}"])
+    yield _row("system", ", ".join(system) or "none that it names")
 
 
 def _row(title: str, text: str) -> str:
