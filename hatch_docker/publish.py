@@ -29,20 +29,27 @@ DIST = Path("dist")
 
 
 def push_archives(
-    archives: Iterable[Path], root: Path, table: Mapping[str, Any], options: Mapping[str, str], ctx: Context
+    archives: Iterable[Path], root: Path, table: Mapping[str, Any], options: Mapping[str, str],
+    typed: Mapping[str, str], ctx: Context,
 ) -> list[str]:
     """Push some archives, or those of a directory (see `given_archives`); returns their names by digest.
 
     `table` is [tool.hatch-docker] of the project in `root`, where there is one; `options` are those of a command
-    line, and count for more than the environment's variables.
+    line, which has them as `typed`, and count for more than the environment's variables.
     """
     from hatch_docker.config import PREFIX, load_configs
     from hatch_docker.config_images import wanted
     from hatch_docker.defaults import sign_plan
 
-    given = {PREFIX + name.upper().replace("-", "_"): value for name, value in options.items() if value}
-    environ = {**ctx.environ, **given}
-    configs = load_configs(table, environ, root / "pyproject.toml")
+    variables = {name: PREFIX + name.upper().replace("-", "_") for name, value in options.items() if value}
+    environ = {**ctx.environ, **{variable: options[name] for name, variable in variables.items()}}
+    try:
+        configs = load_configs(table, environ, root / "pyproject.toml")
+    except ConfigError as error:
+        text = str(error)
+        for name, variable in variables.items():
+            text = text.replace(variable, typed[name])
+        raise ConfigError(text) from error
     parts = [part for part, _config in wanted(configs, environ)] if len(configs) > 1 else []
     names: list[str] = []
     for archive in [one for path in archives for one in given_archives(path, parts)]:

@@ -15,6 +15,7 @@ from hatch.publish.plugin.interface import PublisherInterface
 from hatch_docker.doors import guarded
 
 OPTIONS = ("registries", "tags", "allow-dirty", "dotenv")
+TYPED = {name: f"-o {name}" for name in OPTIONS}
 HATCH_OPTIONS = frozenset({"no_prompt", "initialize_auth"})  # hatch adds them for its own publisher
 
 
@@ -42,4 +43,4 @@ class DockerPublisher(PublisherInterface):
             raise ConfigError(f"hatch publish -p docker: unknown option {unknown[0]}; `-o` takes {known}")
         ctx = open_context(os.environ, open_progress(self.app.display_warning, self.app.verbosity, os.environ))
         archives = [root / name for name in artifacts] or [root / "dist"]
-        return push_archives(archives, root, project_table(root), options, ctx)
+        return push_archives(archives, root, project_table(root), options, TYPED, ctx)

@@ -77,6 +77,18 @@ def test_the_command_line_over_the_variables_over_the_receipt(
     assert (tags(registry, "team/app"), tags(registry, "other")) == ({"7"}, {"8", "9"})
 
 
+@pytest.mark.parametrize(("option", "value", "told"), [
+    ("--tag", "a/b", '--tag[0]: must be a tag such as "{version}" or "stable-1"'),
+    ("--registry", "https://r.example", "--registry[0]: must be a registry such as registry.example"),
+])  # fmt: skip
+def test_what_was_typed_is_what_is_complained_of(
+    option: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The option, not the variable that it stands above."""
+    assert main(["push", str(archive(tmp_path)), option, value]) == 1
+    assert f"hatch-docker: {told}" in capsys.readouterr().err
+
+
 def test_templates_are_filled_in_of_what_was_built(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

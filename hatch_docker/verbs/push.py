@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from hatch_docker.verbs import Verbs
 
 
+TYPED = {"registries": "--registry", "tags": "--tag", "allow-dirty": "--allow-dirty"}
+
+
 def add(commands: Verbs) -> None:
     """Declare the command."""
     push = declare(commands, "push", "push an archive that was built; builds nothing", speaks=True)
@@ -36,5 +39,5 @@ def run(options: argparse.Namespace) -> None:
     progress = open_progress(lambda line: print(line, file=sys.stderr), told, os.environ)
     ctx = open_context(os.environ, progress)
     for archive in options.archives or [Path("dist")]:
-        for name in push_archives([archive], Path(), own_table(Path(), archive), given, ctx):
+        for name in push_archives([archive], Path(), own_table(Path(), archive), given, TYPED, ctx):
             print(name)
