@@ -134,6 +134,22 @@ def test_what_was_told_is_read_before_the_error(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().splitlines()[-1].startswith("hatch-docker: nothing is written")
 
 
+@pytest.mark.parametrize("given", [
+    "", "--identity me", "--issuer https://x.example", "--key k --identity me", "--key k --issuer https://x.example",
+    "--key k --identity me --issuer https://x.example",
+])  # fmt: skip
+def test_whose_signature_it_must_be_is_said_in_one_way(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What would not be looked at is no condition: it is refused before anybody is asked."""
+    assert main(["verify-signature", "registry.invalid/x:1", *given.split()]) == 1
+    assert "say whose signature it must be" in capsys.readouterr().err
+
+
+def test_a_lock_is_not_checked_and_upgraded_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["lock", "--check", "--upgrade"])
+    assert "--upgrade: not allowed with argument --check" in capsys.readouterr().err
+
+
 def test_words_add_up_to_hatchs_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     """What hatchling starts is told as much; a variable that is no number counts as none."""
     monkeypatch.setenv("HATCH_VERBOSE", "1")

@@ -18,8 +18,9 @@ def add(commands: Verbs) -> None:
     """Declare the command."""
     lock = declare(commands, "lock", "pin what builds would ask registries, mirrors and indexes for", speaks=True)
     lock.add_argument("project", nargs="?", default=".", metavar="PROJECT", help=PROJECT)
-    lock.add_argument("--upgrade", action="store_true", help="take the newest of everything")
-    lock.add_argument("--check", action="store_true", help="only tell whether the lock does, by the exit status")
+    how = lock.add_mutually_exclusive_group()
+    how.add_argument("--upgrade", action="store_true", help="take the newest of everything")
+    how.add_argument("--check", action="store_true", help="only tell whether the lock does, by the exit status")
     lock.set_defaults(run=run)
 
 

@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.release.cosign import Cosign
     from hatch_docker.release.sign import Trust, verify_image
 
-    if bool(options.key) == bool(options.identity and options.issuer):
+    if bool(options.key) == bool(options.identity) or bool(options.identity) != bool(options.issuer):
         raise ConfigError("verify-signature: say whose signature it must be, with --key, or --identity and --issuer")
     ctx = open_context(os.environ, silent())
     reference = parse_reference(options.reference)
