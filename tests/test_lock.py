@@ -15,7 +15,9 @@ from hatch_docker.errors import HatchDockerError, RegistryError, TransientError,
 from hatch_docker.transport import Client
 from hatch_docker.wheels import Pin
 from hatch_docker.wheels.fetch import fetch
+from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.lock import pin
+from hatch_docker.wheels.uv import MissingWheelError, _explain, compile_lock
 from tests.fakes.index import EVIL, UPLOADED_SECONDS, FakeIndex, make_sdist, make_wheel
 from tests.fakes.locks import AMD64, ARM64, FOREIGN, HOST, OLD, names, resolving, using
 
@@ -175,6 +177,48 @@ def test_a_certificate_that_nobody_knows_does_not_pass(ctx: Context, root: Path)
         url = index.url.replace("http:", "https:")
         pin(resolving("app"), root, AMD64, using(ctx, index, UV_DEFAULT_INDEX=url, UV_HTTP_RETRIES="0"))
     assert not isinstance(caught.value, TransientError)
+
+
+BACKEND = """
+open({mark!r}, "w").close()
+def build_wheel(directory, settings=None, metadata=None):
+    raise SystemExit(1)
+"""
+
+
+@pytest.mark.parametrize("address", ["URL/evil.tar.gz", "file:///nowhere/evil", "git+file:///nowhere/evil"])
+def test_what_strangers_name_by_an_address_is_never_built_here(
+    ctx: Context, index: FakeIndex, root: Path, address: str
+) -> None:
+    """An sdist's build requirements are a stranger's; uv would fetch these by git, and build them on this machine."""
+    line = f"evil @ {address.replace('URL', index.url)}"
+    with pytest.raises(WheelError, match=r"evil is at .*, which is no wheel"):
+        pin(resolving(line), root, AMD64, using(ctx, index))
+
+
+def test_what_a_stranger_s_file_says_allows_nothing() -> None:
+    """uv shows the line of a pyproject.toml that it cannot read; only its own words say what has no wheel."""
+    said = "error: Failed to build `x @ https://e/x.tar.gz`\n  cause: 2 | name = Wheels are required for `evil`"
+    assert not isinstance(_explain(said, AMD64), MissingWheelError)
+    mine = _explain("  \u00d7 No solution found when resolving dependencies:\n  evil has no usable wheels", AMD64)
+    assert isinstance(mine, MissingWheelError)
+    assert mine.names == ("evil",)
+
+
+def test_uv_runs_no_build_even_where_it_would(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
+    """Whatever leads it there: a build that it starts finds no Python."""
+    mark, source = tmp_path / "mark", tmp_path / "evil"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (source / "backend.py").write_text(BACKEND.format(mark=str(mark)))
+    (root / "constraints.txt").write_text(f"evil @ {source.as_uri()}\n")
+    index.add("evil", make_wheel("evil", "1.0"))
+    here = using(ctx, index, UV_CONSTRAINT=str(root / "constraints.txt"))
+    with pytest.raises(WheelError, match="cannot resolve the dependencies"):
+        compile_lock(["evil"], AMD64, root, read_indexes(root, here.environ), here, metadata={"evil": {}})
+    assert not mark.exists()
 
 
 def test_html_index_and_find_links(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:

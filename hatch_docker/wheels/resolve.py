@@ -49,6 +49,10 @@ def resolve(
     Raises WheelError where there is no solution, or where only running a package's code would tell what it
     needs and `metadata` is not given.
     """
+    from packaging.requirements import Requirement
+
+    # A wheel at an address may name others, whose builds uv would run where nothing else keeps it from that (uv.py).
+    unsafe = indexes.keyring and any(Requirement(line).url for line in lines)
     needs: dict[str, _Needs] = {}
     missing: MissingWheelError | None = None
     for _round in range(ROUNDS):
@@ -58,7 +62,7 @@ def resolve(
             )
         except WheelError as error:
             lacking = set(error.names) - set(needs) if isinstance(error, MissingWheelError) else set()
-            if isinstance(error, MissingWheelError) and lacking and builds_here(target):
+            if isinstance(error, MissingWheelError) and lacking and builds_here(target) and not unsafe:
                 needs |= dict.fromkeys(lacking, _Needs())
                 missing = error
                 continue
@@ -68,6 +72,8 @@ def resolve(
             raise
         missing = None
         pins = pins_of(table, Source("uv's resolution", root, root), target)
+        if strange := [pin for pin in pins if not pin.is_wheel and pin.name not in needs]:
+            raise WheelError(f"{strange[0].name} is an sdist that another one names by an address: lock the project")
         unread = [pin for pin in pins if not pin.is_wheel and needs[pin.name].version != pin.version]
         if not unread:
             return pins

@@ -13,12 +13,14 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hatch_docker.context import Context
 from hatch_docker.errors import HatchDockerError, OfflineError, RegistryError, TransientError, WheelError
 from hatch_docker.outputs import scratch
 from hatch_docker.process import ProcessFailed, run
 from hatch_docker.transport import OFFLINE, is_offline
+from hatch_docker.urls import shown
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.index import Indexes
 
@@ -27,6 +29,10 @@ _GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
 OLDEST = "0.8.6"  # pip compile --format pylock.toml
 _NAME = r"([A-Za-z0-9](?:[\w-]|\.(?=\w))*)"
 _REFUSED = re.compile(r"HTTP status client error \(4(?!08|29|99)\d\d ")  # what may pass is in `retry.RETRYABLE`
+_SCHEMES = ("http", "https", "file")
+# uv is told to build nothing. Where it would all the same, what it runs is a Python that finds no library; the one
+# that we name it asks with -I. keyring, which it may have to ask, is a program in Python as well.
+_NO_BUILD = {"PYTHONHOME": "/nonexistent"}
 _LACKING = (
     re.compile(rf"Wheels are required for `{_NAME}"),
     re.compile(rf"{_NAME}(?:[=<>!~]=?\S+)? ha(?:s|ve) no (?:usable wheels|wheels with a matching)"),
@@ -109,9 +115,9 @@ def compile_lock(
             command += ["--config-file", str(config)]
         try:
             output = run(
-                command, env=indexes.uv_environment(ctx.environ), cwd=root, secrets=indexes.secrets,
-                stdin="".join(f"{line}\n" for line in lines).encode(), log=ctx.progress.detail,
-            )
+                command, env=indexes.uv_environment(ctx.environ) | ({} if indexes.keyring else _NO_BUILD), cwd=root,
+                secrets=indexes.secrets, stdin="".join(f"{line}\n" for line in lines).encode(), log=ctx.progress.detail,
+            )  # fmt: skip
         except ProcessFailed as error:
             raise _explain(error.output, target) from error
     try:
@@ -126,9 +132,14 @@ def _check_lines(lines: Sequence[str]) -> None:
 
     for line in lines:
         try:
-            Requirement(line)
-        except InvalidRequirement:
+            url = urlsplit(Requirement(line).url or "file:///.whl")
+        except (InvalidRequirement, ValueError):
             raise WheelError(f"{line[:100]!r} is not a requirement (PEP 508); correct whoever asks for it") from None
+        if url.scheme not in _SCHEMES or not url.path.endswith(".whl"):
+            raise WheelError(
+                f"{line.partition('@')[0].strip()[:100]} is at {shown(url.geturl())[:200]}, which is no wheel: publish "
+                "it to an index, or lock the address of an archive with its hash"
+            )
         if "\n" in line or "\r" in line:
             raise WheelError(f"{line[:100]!r} is more than one line; correct whoever asks for it")
 
@@ -161,7 +172,9 @@ def _explain(output: str, target: Target) -> HatchDockerError:
         return RegistryError(f"the package index refuses uv: {text}")
     if re.search(r"Request failed|[Ff]ailed to fetch|error sending request", text):
         return TransientError(f"the package index does not answer uv: {text}")
-    names = tuple(sorted({name for pattern in _LACKING for name in pattern.findall(text)}))
+    # Of other errors parts are a stranger's, such as a line of a pyproject.toml that is none.
+    patterns = _LACKING if text.startswith("No solution found") else ()
+    names = tuple(sorted({name for pattern in patterns for name in pattern.findall(text)}))
     sentence = text.partition(" hint: ")[0].rstrip(".")
     message = f"cannot resolve the dependencies for {target}: {sentence}"
     return MissingWheelError(message, names) if names else WheelError(message)
