@@ -79,7 +79,8 @@ class Screen:
             self._rates.pop(task, None)
             if self._live is not None and not self.tasks:
                 live, self._live = self._live, None
-                live.stop()
+                with live.console:
+                    live.stop()
                 atexit.unregister(self._leave)
 
     def _show_later(self) -> None:
@@ -91,21 +92,27 @@ class Screen:
                 import rich.table  # noqa: F401
         with self._printing, self._guard:
             self._waiting = False
-            if self.tasks:
-                self._live = self._start()
+            live = self._live = self._start() if self.tasks else None
+        while live is not None:
+            time.sleep(1 / PER_SECOND)
+            with self._printing:
+                if self._live is not live:
+                    return
+                with live.console:
+                    live.refresh()
 
     def _start(self) -> Live:
-        from rich.console import Console
         from rich.live import Live
 
         atexit.register(self._leave)
-        console = Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+        console = _console()
         live = Live(
-            console=console, get_renderable=lambda: self.rows(console), refresh_per_second=PER_SECOND, transient=True,
+            console=console, get_renderable=lambda: self.rows(console), auto_refresh=False, transient=True,
             # What a library prints goes above, too, but not what a pipe is to get.
             redirect_stdout=sys.stdout.isatty(), redirect_stderr=True,
         )
-        live.start()
+        with console:
+            live.start()
         return live
 
     def _leave(self) -> None:
@@ -178,6 +185,30 @@ def _spinner(console: Console) -> str:
 
 def _is_unicode(console: Console) -> bool:
     return console.encoding.startswith("utf")
+
+
+def _console() -> Console:
+    """A console that one thread at a time prints with.
+
+    rich reckons where the rows begin, and writes what goes there, one after the other: two threads would write to the
+    same place. Whoever calls its `Live` has the console first, as whoever prints has: locks are taken in this order.
+    """
+    from rich.console import Console
+
+    guard = threading.RLock()
+
+    class Whole(Console):
+        def __enter__(self) -> Console:
+            guard.acquire()
+            return super().__enter__()
+
+        def __exit__(self, *error: object) -> None:
+            try:
+                super().__exit__(*error)
+            finally:
+                guard.release()
+
+    return Whole(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
 
 def _shown(title: str, console: Console) -> str:
