@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from hatch_docker.errors import SecretError
 from hatch_docker.leaks import PIECE, mark
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
 from hatch_docker.progress import some
@@ -56,7 +57,7 @@ def layer_by_key(
 
 
 def search_layers(layers: Iterable[Layer], ctx: Context, new: Collection[str] = ()) -> None:
-    """Raise SecretError where a secret is in a layer that was made when nobody looked for that value.
+    """Raise SecretError where a secret is in a layer that was made when nobody looked for that value; it is not kept.
 
     `new` are the digests of those that were made just now, and searched as they were.
     """
@@ -68,7 +69,11 @@ def search_layers(layers: Iterable[Layer], ctx: Context, new: Collection[str] = 
         if sought <= searched or (ctx.lazy and not ctx.store.has(digest)):
             continue  # who wants what is not here makes it anew
         if digest not in new:
-            _search(layer, ctx)
+            try:
+                _search(layer, ctx)
+            except SecretError:
+                ctx.store.blob_path(digest).unlink(missing_ok=True)
+                raise
         ctx.store.remember(SEARCHED, key, sorted(sought | searched))
 
 

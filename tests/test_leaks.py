@@ -129,7 +129,7 @@ def test_a_layer_with_a_secret_is_not_kept(entry: Entry, tmp_path: Path, monkeyp
 
 
 def test_a_layer_that_was_made_before_anybody_looked(tmp_path: Path) -> None:
-    """It is searched once for what there is to look for now; no value is kept."""
+    """It is searched once for what there is to look for now; no value is kept, nor a layer that has one."""
     layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
     opened: list[bool] = []
 
@@ -144,11 +144,11 @@ def test_a_layer_that_was_made_before_anybody_looked(tmp_path: Path) -> None:
         return len(opened) - before
 
     assert [search("one", "another-word") for _ in range(2)] == [1, 0]
-    for _ in range(2):
-        with pytest.raises(SecretError, match=r"^the login is in /srv/app\.py of the image"):
-            search("two", VALUE)
+    with pytest.raises(SecretError, match=r"^the login is in /srv/app\.py of the image"):
+        search("two", VALUE)
     assert not any(b"another-word" in path.read_bytes() for path in kept(tmp_path))
     ctx = context(tmp_path)
+    assert not ctx.store.has(layer.descriptor.digest)
     ctx.secrets.later("three", lambda: [("the login", VALUE)])
     search_layers([layer], ctx, {layer.descriptor.digest})  # made in this build, and searched as it was
 
@@ -169,12 +169,12 @@ def test_another_value_of_the_same_secret(tmp_path: Path, monkeypatch: pytest.Mo
         return len(opened) - before
 
     assert [search(value) for value in ("word-one", "word-one", "word-two", "word-one")] == [1, 0, 1, 0]
-    with pytest.raises(SecretError, match=r"^the value of TOKEN is in /srv/app\.py of the image"):
-        search(VALUE)
     hashed = hashlib.sha256(b"word-one").hexdigest().encode()
     assert not any(trace in path.read_bytes() for path in kept(tmp_path) for trace in (b"word-one", hashed[:16]))
     monkeypatch.setattr("hatch_docker.leaks._key", lambda: b"of another start of the machine")
     assert [search("word-one") for _ in range(2)] == [1, 0]
+    with pytest.raises(SecretError, match=r"^the value of TOKEN is in /srv/app\.py of the image"):
+        search(VALUE)
 
 
 def test_who_logged_in_again_has_another_password_to_look_for(tmp_path: Path) -> None:
