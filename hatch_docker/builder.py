@@ -19,7 +19,7 @@ from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.plugin.manager import PluginManager
 from hatchling.utils.fs import locate_file
 
-from hatch_docker.doors import guarded, made_already, make_image, open_plans
+from hatch_docker.doors import about_image, guarded, made_already, make_image, open_plans
 from hatch_docker.outputs import scratch
 
 if TYPE_CHECKING:
@@ -165,7 +165,11 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             scratch() as temporary,
             with_members(self.source(temporary), plans, self.metadata.config, ctx) as source,
         ):
-            return [write_dockerfile(plan, source, directory, ctx) for plan in plans]
+            paths = []
+            for plan in plans:
+                with about_image(plan.part):
+                    paths.append(write_dockerfile(plan, source, directory, ctx))
+            return paths
 
     def _plan_files(self, directory: Path) -> list[Path]:
         from hatch_docker.outputs import replacing

@@ -47,6 +47,17 @@ def guarded(app: Any, work: Callable[[], Result]) -> Result:
 
 
 @contextlib.contextmanager
+def about_image(part: str) -> Iterator[None]:
+    """Have a failure say which of a project's images it is about; "" is that of the table itself."""
+    try:
+        yield
+    except HatchDockerError as error:
+        if part:
+            error.args = (f"image {part!r}: {error}",)
+        raise
+
+
+@contextlib.contextmanager
 def hatchling_errors() -> Iterator[None]:
     """Turn what hatchling finds wrong in a project's metadata or files into a ConfigError.
 
@@ -147,7 +158,8 @@ def _open(
             config = replace(config, build=replace(config.build, isolated="never", args={}, env={}, ssh=False))
         if opening.push:
             config = replace(config, push=True, load="never")
-        plan = replace(make_plan(project, config, host_platform(), part), archive=not opening.push)
+        with about_image(part):
+            plan = replace(make_plan(project, config, host_platform(), part), archive=not opening.push)
         plans.append(plan)
         title = f"{part}: " if part else ""
         for guess in plan.guesses if opening.tell else ():
@@ -214,7 +226,7 @@ def make_image(
     from hatch_docker.pipeline import run
     from hatch_docker.prune import prune_now_and_then
 
-    with _whole(source, plan, builder, ctx) as whole:
+    with about_image(plan.part), _whole(source, plan, builder, ctx) as whole:
         receipt = run(plan, whole, choose(plan.engine), directory, host_platform(), ctx)
     prune_now_and_then(ctx.store)
     _made.setdefault(builder.metadata, {})[plan.part] = receipt

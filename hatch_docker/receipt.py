@@ -267,7 +267,8 @@ def summary(receipt: Receipt, *, short: bool = False) -> list[str]:
     """
     lines = []
     for platform in receipt.platforms:
-        lines.append(f"{platform.platform}  {platform.digest[:19] if short else platform.digest}")
+        title = f"{receipt.part}: " if receipt.part else ""
+        lines.append(f"{title}{platform.platform}  {platform.digest[:19] if short else platform.digest}")
         for cost in costs(platform):
             part = share(cost.unpacked, platform.unpacked_size)
             unpacked, stored = (f"{megabytes(size):>10}" for size in (cost.unpacked, cost.stored))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,7 @@ def test_each_image_has_its_files_and_names_and_they_share_layers(tmp_path: Path
     for archive, name in zip(archives, ("extras-and-groups", "extras-and-groups-worker"), strict=True):
         validate(read_archive(archive))
         assert archive_names(archive) == [f"docker.io/library/{name}:1.0.0", f"docker.io/library/{name}:latest"]
+    assert re.findall(r"^(.*)linux/amd64  sha256:", outcome.output, re.MULTILINE) == ["", "worker: "]
     web, worker = receipt(project), receipt(project, ".worker")
     assert (web["part"], worker["part"]) == ("", "worker")
     assert web["wheel"] == worker["wheel"]
@@ -60,6 +62,22 @@ def test_each_image_has_its_files_and_names_and_they_share_layers(tmp_path: Path
     assert (outputs["digest"], outputs["worker-digest"]) == (web["digest"], worker["digest"])
     variables = dict(line.split("=", 1) for line in (project / "build.env").read_text().splitlines())
     assert (variables["IMAGE_DIGEST"], variables["IMAGE_WORKER_DIGEST"]) == (web["digest"], worker["digest"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "words"),
+    [
+        ("docker:plan", 'python = "3.11"', "python = '3.11' does not fit base"),
+        ("docker:dockerfile", 'volumes = ["/etc/passwd"]', "tool.hatch-docker.volumes: /etc/passwd cannot be"),
+        ("docker", 'user = "nobody-else"', "tool.hatch-docker.user: 'nobody-else' is no user of base"),
+    ],
+)
+def test_a_mistake_says_whose_it_is(verb: str, option: str, words: str, tmp_path: Path, cache: Path) -> None:
+    options = f'[tool.hatch-docker.images.worker]\n{option}\n'
+    made = write_project("hello", tmp_path / "p", options=options)
+    wrong = run_build(made, cache, verb=verb)
+    assert wrong.status == 1
+    assert f"image 'worker': {words}" in wrong.output
 
 
 def test_the_other_verbs_know_them_too(tmp_path: Path, cache: Path) -> None:
