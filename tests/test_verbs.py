@@ -157,3 +157,29 @@ def test_words_add_up_to_hatchs_variables(monkeypatch: pytest.MonkeyPatch) -> No
     assert verbosity(_parsed(["push", "-v"])) == 2
     assert (os.environ["HATCH_VERBOSE"], os.environ["HATCH_QUIET"]) == ("2", "0")
     assert verbosity(_parsed(["build", "-qqq"])) == -1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["push", "--registry", "a.example", "--registry", "No"], "hatch-docker: --registry[1]: must be a registry "),
+        (["push", "--tag", "a b"], "hatch-docker: --tag[0]: must be a tag such as "),
+        (["rebase", "--base", "no:"], "hatch-docker: --base: must be a reference such as "),
+    ],
+)
+def test_what_was_typed_is_told_by_its_option(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the variable that it becomes on the way."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "a"\nversion = "1"\n[tool.hatch-docker]\nentrypoint = ["python"]\n'
+    )
+    for variable in ("HATCH_VERBOSE", "HATCH_QUIET"):
+        monkeypatch.setenv(variable, "")
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "a-1.oci.tar").write_bytes(b"")
+    assert main(words) == 1
+    assert capsys.readouterr().err.startswith(told)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.doors import archives_of, rebase_image
+from hatch_docker.errors import ConfigError
 from hatch_docker.verbs import PROJECT, declare, root_of, verbosity
 
 if TYPE_CHECKING:
@@ -32,8 +33,13 @@ def run(options: argparse.Namespace) -> None:
     verbosity(options)
     given = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
     given |= {"HATCH_DOCKER_PUSH": "1"} if options.push else {}
-    builder = open_project(root_of(options), {**os.environ, **given})
-    directory = options.output or Path(builder.config.directory)
-    for image in [options.image] if options.image else archives_of(builder, os.environ):
-        receipt = rebase_image(builder, str(image), directory, {**os.environ, **given})
-        print(*(receipt.pushed or [os.path.relpath(directory / receipt.archive)]), sep="\n")
+    try:
+        builder = open_project(root_of(options), {**os.environ, **given})
+        directory = options.output or Path(builder.config.directory)
+        for image in [options.image] if options.image else archives_of(builder, os.environ):
+            receipt = rebase_image(builder, str(image), directory, {**os.environ, **given})
+            print(*(receipt.pushed or [os.path.relpath(directory / receipt.archive)]), sep="\n")
+    except ConfigError as error:
+        if not options.base:
+            raise
+        raise ConfigError(str(error).replace("HATCH_DOCKER_BASE:", "--base:")) from error
