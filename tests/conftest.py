@@ -38,6 +38,14 @@ settings.load_profile("unhurried")
 # The trees that tests make are for every user, whatever those of this one are.
 os.umask(0o022)
 
+# Commits are not signed and run no hook, however whoever runs the tests has set up git; help is as wide as everywhere.
+GIT = {"commit.gpgsign": "false", "tag.gpgsign": "false", "core.hooksPath": os.devnull, "core.autocrlf": "false"}
+for number, (key, value) in enumerate(GIT.items(), int(os.environ.get("GIT_CONFIG_COUNT", "0"))):
+    os.environ |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    os.environ["GIT_CONFIG_COUNT"] = str(number + 1)
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 # The tests' own uv trusts whom the system trusts, as pip does.
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")
 
