@@ -187,11 +187,11 @@ def test_what_each_driver_is_told(driver: str, expected: str, tmp_path: Path) ->
 
 def test_a_build_s_proxies_are_this_machine_s_but_those_on_it(tmp_path: Path) -> None:
     """For stages with a network alone, without logins, and none that a stage could not reach."""
-    environ = {"http_proxy": "http://proxy:1", "HTTPS_PROXY": "127.0.0.1:3128", "no_proxy": "a,b"}
+    environ = {"http_proxy": "http://proxy:1", "HTTPS_PROXY": "127.0.0.1:3128", "no_proxy": "a,b", "HTTP_PROXY": "["}
     environ |= {"https_proxy": "http://me:secret@proxy:1"}
     job = Job(cast("Sdist", None), BuildPlan(True, network=True), (), ())
     part = Part(Group("x", "project", ()), job=job)
-    assert proxies_of([part], environ) == {"http_proxy": "http://proxy:1", "no_proxy": "a,b"}
+    assert proxies_of([part], environ) == {"http_proxy": "http://proxy:1", "no_proxy": "a,b", "HTTP_PROXY": "["}
     assert proxies_of([replace(part, job=replace(job, plan=BuildPlan(True, network=False)))], environ) == {}
 
 

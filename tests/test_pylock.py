@@ -85,6 +85,8 @@ def test_relative_files_move_with_the_project(ctx: Context, root: Path, tmp_path
         ('[[packages]]\nname = "app"\nvcs = {type = "git", url = "x", commit-id = "1"}\n', AMD64, "git repository"),
         (package("app", "app-1.0-py3-none-any.whl").replace("sha256", "sha512"), AMD64, "no sha256"),
         (package("app", "app-1.0-py3-none-any./../x.whl"), AMD64, "is not the name of a file|not a valid lock"),
+        (f'[[packages]]\nname = "app"\narchive = {{url = "https://[/x", hashes = {{sha256 = "{"a" * 64}"}}}}\n', AMD64,
+         r"pylock\.toml: app: Invalid IPv6 URL; lock the project again"),
         ('[[packages]]\nname = "App"\n', AMD64, "not a valid lock"),
         (package("other", "other-1.0-py3-none-any.whl"), AMD64, "stale: .*'app>=1'.*does not have app"),
         (package("app", "app-0.9-py3-none-any.whl", version="0.9"), AMD64, "stale: .*has app 0.9"),

@@ -107,15 +107,20 @@ def lent_to(parts: Sequence[Part]) -> tuple[tuple[str, ...], bool]:
 
 def proxies_of(parts: Sequence[Part], environ: Mapping[str, str]) -> dict[str, str]:
     """The proxies for the stages of some parts, as variables; one on this machine itself is out of their reach."""
-    from hatch_docker.urls import is_loopback
     from hatch_docker.wheels.variables import proxies
 
     if not any(part.debs or (part.job and part.job.plan.network) for part in parts):
         return {}
-    return {
-        name: value for name, value in proxies(environ).items()
-        if not is_loopback(urlsplit(value if "://" in value else f"//{value}").hostname or "")
-    }  # fmt: skip
+    return {name: value for name, value in proxies(environ).items() if not _is_here(value)}
+
+
+def _is_here(proxy: str) -> bool:
+    from hatch_docker.urls import is_loopback
+
+    try:
+        return is_loopback(urlsplit(proxy if "://" in proxy else f"//{proxy}").hostname or "")
+    except ValueError:  # it is no URL, which the stages' programs will say
+        return False
 
 
 def stage_base(

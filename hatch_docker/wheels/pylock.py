@@ -80,7 +80,10 @@ def pins_of(
                     "an image: lock a release, or the URL of an archive with its hash"
                 )
             else:
-                pins.append(_pin(package, choice, source, target))
+                try:
+                    pins.append(_pin(package, choice, source, target))
+                except ValueError as error:  # of an address that is none
+                    raise WheelError(f"{source.name}: {package.name}: {error}; lock the project again") from error
     except PylockSelectError as error:
         raise _explain(str(error), lock.packages, source, target) from error
     return tuple(sorted(pins, key=lambda pin: pin.name))

@@ -110,4 +110,5 @@ def test_a_write_that_fails_anywhere(name: str, times: int, base: str, tmp_path:
             for path in (project / "dist").glob("*.json"):
                 json.loads(path.read_bytes())  # what was finished before is whole, as the archive is
     print(f"{failed} of {times} failed")
+    assert times == 1 or failed > times / 2
     build(project, bench.cache)
