@@ -1,4 +1,4 @@
-"""Run a program: stream what it says, hide secrets, raise with its last lines. The only use of subprocess."""
+"""Run a program: stream what it says, hide secrets, raise with its last lines. Only the stage's script does without."""
 
 from __future__ import annotations
 
