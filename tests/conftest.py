@@ -46,6 +46,11 @@ for number, (key, value) in enumerate(GIT.items(), int(os.environ.get("GIT_CONFI
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
+# Builds tell a pipeline what they made, and ask it when and of what: not the one that runs the tests.
+PIPELINES = ("ACTIONS_", "BUILDKITE", "CI_", "GITHUB_", "GITLAB_", "SOURCE_DATE_EPOCH")
+for name in [name for name in os.environ if name.startswith(PIPELINES)]:
+    del os.environ[name]
+
 # The tests' own uv trusts whom the system trusts, as pip does.
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")
 
