@@ -85,10 +85,20 @@ def push(
 
 
 def put_tags(target: Target, item: Image | Index, tags: Sequence[str]) -> int:
-    """Let some tags mean an image or index that the repository has; returns the bytes sent."""
+    """Let some tags mean an image or index that the repository has; returns the bytes sent.
+
+    Raises RegistryError or TransientError, which say which of them do.
+    """
     document = item.index if isinstance(item, Index) else item.manifest
     missing = [tag for tag in dict.fromkeys(tags) if not has_manifest(target, tag, item.digest)]
-    return sum(put_manifest(target, tag, item.descriptor, document) for tag in missing)
+    for number, tag in enumerate(missing):
+        try:
+            put_manifest(target, tag, item.descriptor, document)
+        except RegistryError as error:
+            there = ", ".join(one for one in dict.fromkeys(tags) if one not in missing[number:])
+            told = f"tagged {there}" if there else "and not tagged"
+            raise error.saying(f"{error}; the image is there, {told}") from error
+    return len(missing) * len(document)
 
 
 def has_manifest(target: Target, name: str, digest: str) -> bool:

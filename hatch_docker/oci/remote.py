@@ -136,6 +136,10 @@ def refuse(reference: Reference, response: Response) -> Refused:
         text += f"; {_login(reference.registry)} as a user who may do this"
     elif response.status == 404:
         text += "; no such image, or it is not yours to see: check the name"
+    elif response.status == 405:
+        text += "; it takes no pushes, as one that only mirrors another does"
+    elif response.status == 413:
+        text += "; it, or a proxy before it, limits what may be sent at once (nginx: client_max_body_size)"
     elif response.status == 400 and b"HTTPS" in response.body:
         text += "; it wants https, and a registry on this machine is spoken to in http"
     return Refused(text, response)
