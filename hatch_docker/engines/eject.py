@@ -88,7 +88,8 @@ def _head(plan: Plan, title: str, handed: dict[str, Handed], parts: Sequence[Par
     """How to build it, as comments: run in the directory that holds the Dockerfile."""
     secrets, ssh = lent_to(parts)
     lent = "".join(f" --secret id={name},env={name}" for name in secrets) + (" --ssh default" if ssh else "")
-    lines = ["Written by hatch-docker. To build it here, with docker (BuildKit) or podman:", ""]
+    podman = "podman (and --format docker, or the health check is lost)" if plan.config.healthcheck else "podman"
+    lines = [f"Written by hatch-docker. To build it here, with docker (BuildKit) or {podman}:", ""]
     lines += [f"docker load --input {title}.context/images/{name}.tar" for name in handed]
     lines += [f"docker build --file {title}.Dockerfile --tag {plan.references[0]}{lent} {title}.context"]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n"

@@ -146,6 +146,7 @@ def test_hadolint_finds_nothing(kind: str, options: str, tmp_path: Path, cache: 
     variables = {} if options == LENT else PLAIN
     outcome = build(made, cache, verb="docker:dockerfile", variables={**variables, "TOKEN": "s3cret"})
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
+    assert ("podman (and --format docker" in dockerfile.read_text()) == ("healthcheck" in options)  # OCI has none
     assert run(program, "--no-color", "--failure-threshold", "info", dockerfile) == ""
 
 
