@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import subprocess
@@ -27,9 +28,15 @@ SHORTEST_LINE = 6  # characters of a line of a secret that is hidden by itself
 
 def redact(text: str, secrets: Sequence[str]) -> str:
     """`text` with every secret value replaced by `***`, in whatever way programs usually write it."""
-    for word in sorted({word for secret in secrets for word in _spellings(secret)}, key=len, reverse=True):
+    for word in _hidden(tuple(secrets)):
         text = text.replace(word, "***")
     return text
+
+
+@functools.lru_cache(16)
+def _hidden(secrets: tuple[str, ...]) -> list[str]:
+    """What of some secrets is hidden, the longest first: asked for with every line."""
+    return sorted({word for secret in secrets for word in _spellings(secret)}, key=len, reverse=True)
 
 
 def _spellings(secret: str) -> Iterator[str]:
