@@ -208,3 +208,8 @@ def test_options_that_do_not_go_together(
 ) -> None:
     assert main(["build", *options, str(project)]) == 1
     assert told in capsys.readouterr().err
+
+
+def test_where_there_is_no_project_nothing_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "--watch", str(tmp_path)]) == 1
+    assert "there is no pyproject.toml and no setup.py" in capsys.readouterr().err

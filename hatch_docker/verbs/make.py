@@ -52,6 +52,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoReturn:
     """Build again and again; raises ConfigError for options that do not go together."""
+    from hatch_docker.backend import read_pyproject
     from hatch_docker.errors import ConfigError
     from hatch_docker.progress import plain
     from hatch_docker.watch import Watched, build_command, watch
@@ -60,6 +61,8 @@ def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoRe
         raise ConfigError("--run goes with --watch; what a build made is run as its last lines say")
     if options.push:
         raise ConfigError("--push does not go with --watch: what is watched is built and loaded here, and never pushed")
+    if not (root / "pyproject.toml").is_file():
+        read_pyproject(root)  # of a directory without a project no change is waited for
     environ = {**os.environ, "HATCH_DOCKER_PUSH": "false"}
     os.environ["HATCH_QUIET"] = "99"  # what is read here between builds, the next build tells
     command = build_command(*(("--output", str(output)) if output else ()), str(root))
