@@ -22,7 +22,10 @@ _URLS = {
 # Why a placeholder may be empty.
 _UNKNOWN = {
     "revision": "no commit is checked out",
-    "branch": "no branch is checked out, and no variable of a pipeline names one",
+    "branch": (
+        "no branch is checked out, and no variable of a pipeline names one; where a tag of git is built, name the "
+        "image's tags in HATCH_DOCKER_TAGS"
+    ),
     "date": "there is no commit, and SOURCE_DATE_EPOCH is not set",
 }
 
