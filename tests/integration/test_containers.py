@@ -15,6 +15,7 @@ import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
+from hatch_docker.oci.tree import listing
 from tests.conftest import need, need_docker, run
 from tests.integration.builds import Outcome, build
 
@@ -168,6 +169,21 @@ def test_nothing_that_built_it_is_in_it(example: Outcome) -> None:
                 assert allowed, entry.path
     assert "opt/venv/bin/mandelbrot-tiles" in seen
     assert "var/lib/dpkg/status.d" in seen
+    assert not [path for path in seen if path.startswith(("var/lib/apt", "var/cache/apt", "etc/shadow", "etc/gshadow"))]
+
+
+def test_its_users_are_one_each_and_nobody_logs_in(example: Outcome) -> None:
+    """As CIS and dockle ask: no id twice, no password, no shell to log in to; and the user is a number."""
+    image = example.image()
+    files = listing(image.layers, lambda path, stream: stream.read() if path in ("etc/passwd", "etc/group") else None)
+    for path, shell in (("etc/passwd", 6), ("etc/group", None)):
+        content = files[path].content
+        assert isinstance(content, bytes)
+        rows = [line.split(":") for line in content.decode().splitlines()]
+        assert len(rows) == len({row[0] for row in rows}) == len({row[2] for row in rows}) > 2
+        assert {row[1] for row in rows} == {"x"}
+        assert shell is None or {row[shell] for row in rows} == {"/sbin/nologin"}
+    assert image.config_json["config"]["User"] == "65532"
 
 
 def test_the_code_is_roots_and_a_wheels_layer_never_touches_the_base(example: Outcome) -> None:
