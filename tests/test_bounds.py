@@ -400,6 +400,7 @@ CASES: dict[str, tuple[Make, Callable[[str], None], str, float]] = {
     "a wheel that is a bomb": (wheel_bomb, read_wheel, "it unpacks to", 2),
     "a wheel with a large directory": (wheel_directory, read_wheel, "directory has more than", 2),
     "a wheel with a large RECORD": (wheel_record, read_wheel, "RECORD", 3),
+    "a wheel of many files": (wheel_small_files, read_wheel, "", 20),
     "metadata without end": (metadata, read_metadata, "", 20),
     "an ELF file of many sections": (sections, read_sections, "", 2),
     "tests that import tests": (importing_tests, read_names, "", 5),
@@ -412,7 +413,8 @@ CASES: dict[str, tuple[Make, Callable[[str], None], str, float]] = {
 
 
 LONG = {
-    "a million members", "long names", "records of headers", "links through links", "whiteouts", "metadata without end",
+    "a million members", "long names", "records of headers", "links through links", "whiteouts",
+    "a wheel of many files", "metadata without end",
 }
 
 
