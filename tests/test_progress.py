@@ -123,7 +123,8 @@ def test_lines_and_what_programs_print_appear_above_the_tasks_undamaged() -> Non
         print(f"printed {number}")
 
     with progress.task("everything"):
-        time.sleep(0.5)
+        while progress.screen._live is None:
+            time.sleep(0.01)
         threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
