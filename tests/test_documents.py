@@ -17,6 +17,7 @@ from hatch_docker.oci.model import (
     DOCKER_MANIFEST,
     OCI_INDEX,
     OCI_MANIFEST,
+    Descriptor,
     Image,
     Platform,
     canonical_json,
@@ -298,6 +299,16 @@ def test_the_right_child_of_an_index(
             pull(world.remote, name(registry), wanted, store)
     else:
         assert pull(world.remote, name(registry), wanted, store).digest == images[found].digest
+
+
+def test_an_index_of_very_many_images_is_not_asked_for(registry: FakeRegistry, world: World, store: Store) -> None:
+    """Each would be a request, and some of them a large one."""
+    one = Descriptor(OCI_MANIFEST, f"sha256:{'0' * 64}", 1, AMD64).to_json()
+    document = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [one] * 101})
+    registry.put_manifest("team/app", "1", OCI_INDEX, document)
+    with pytest.raises(RegistryError, match="has 101 images, more than 100: name one by its digest"):
+        pull_index(world.remote, name(registry), store)
+    assert registry.count("GET", "0" * 64) == 0
 
 
 def test_attestations_are_no_images(registry: FakeRegistry, world: World, store: Store) -> None:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 SMALL = 1_000_000  # bytes of a blob that comes at once
+IMAGES = 100  # of an index; there are not half as many platforms, and each is asked for
 __all__ = ["BlobCache", "Remote", "fetch_blob", "pull", "pull_index", "pull_item", "resolve"]
 
 
@@ -122,10 +123,13 @@ def pull_index(remote: Remote, reference: Reference, blobs: BlobCache) -> Index:
     if descriptor.media_type not in INDEX_TYPES:
         raise RegistryError(f"{reference} is an image of one platform, not an index")
     images = []
-    for child in parse_index(data, str(reference)):
-        if child.media_type in MANIFEST_TYPES and child.platform != UNKNOWN:
-            found, manifest = resolve(remote, reference.pinned(child.digest), blobs)
-            images.append(_image(remote, reference, found, manifest, blobs))
+    children = [one for one in parse_index(data, str(reference)) if one.media_type in MANIFEST_TYPES]
+    children = [one for one in children if one.platform != UNKNOWN]
+    if len(children) > IMAGES:
+        raise RegistryError(f"{reference} has {len(children)} images, more than {IMAGES}: name one by its digest")
+    for child in children:
+        found, manifest = resolve(remote, reference.pinned(child.digest), blobs)
+        images.append(_image(remote, reference, found, manifest, blobs))
     return Index(descriptor, data, tuple(images))
 
 
