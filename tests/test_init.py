@@ -224,10 +224,13 @@ def test_what_a_web_application_reads_beside_its_modules_goes_along(tmp_path: Pa
 
 
 def test_a_program_without_an_application(tmp_path: Path) -> None:
-    """A module that asks whether it is run; nothing at all: then a comment says what to fill in."""
+    """A module that asks whether it is run, a script; nothing at all: then a comment says what to fill in."""
     proposal = proposed(tmp_path / "one", {"work.py": 'if __name__ == "__main__":\n    print(1)\n', "other.py": ""})
     assert ours(proposal)["entrypoint"] == ["python", "-m", "work"]
-    proposal = proposed(tmp_path / "two", {"work.py": "print(1)\n"})
+    assert ours(proposed(tmp_path / "script", {"work.py": "print(1)\n"}))["entrypoint"] == ["python", "-m", "work"]
+    files = {"main.py": "for one in ():\n    pass\n", "setup_logs.py": "print(1)\n"}
+    assert ours(proposed(tmp_path / "loop", files))["entrypoint"] == ["python", "-m", "main"]
+    proposal = proposed(tmp_path / "two", {"work.py": "def main(): ...\n"})
     assert proposal.after["pyproject.toml"].endswith('# entrypoint = ["python", "-m", "MODULE"]\n')
     assert proposal.notes == ["no program was found: say what runs in the image with entrypoint"]
 

@@ -66,11 +66,16 @@ def find_apps(root: Path, modules: Mapping[str, Path]) -> list[App]:
 
 
 def find_programs(root: Path, modules: Mapping[str, Path]) -> list[str]:
-    """Modules that are made to be run by `python -m`: packages with a __main__, and what asks for its own name."""
+    """Modules to be run by `python -m`: packages with a __main__, what asks for its own name, and at last a script.
+
+    A script calls or loops where others define; it is the only module, or called like a program.
+    """
+    trees = {name: _parsed(root / path) for name, path in modules.items()}
     packages = [name.removesuffix(".__main__") for name in modules if name.endswith(".__main__")]
-    asking = [name for name, path in modules.items() if _asks_for_main(_parsed(root / path))]
-    order = sorted((name for name in asking if not name.endswith("__main__")), key=_rank)
-    return [*sorted(packages, key=lambda name: name.count(".")), *order]
+    asking = [name for name, tree in trees.items() if _asks_for_main(tree) and not name.endswith("__main__")]
+    scripts = [name for name, tree in trees.items() if (name in NAMES or len(trees) == 1) and _acts(tree)]
+    order = [*sorted(asking, key=_rank), *sorted(scripts, key=_rank)]
+    return list(dict.fromkeys([*sorted(packages, key=lambda name: name.count(".")), *order]))
 
 
 def _doubt(app: App) -> tuple[bool, bool, tuple[int, int, str]]:
@@ -160,6 +165,14 @@ def _needs_arguments(function: ast.FunctionDef) -> bool:
 
 def _asks_for_main(tree: ast.Module | None) -> bool:
     return tree is not None and any(_is_main(statement) for statement in tree.body)
+
+
+def _acts(tree: ast.Module | None) -> bool:
+    body = tree.body if tree else []
+    return any(
+        isinstance(one, (ast.For, ast.While)) or (isinstance(one, ast.Expr) and isinstance(one.value, ast.Call))
+        for one in body
+    )
 
 
 def _is_main(statement: ast.stmt) -> bool:
