@@ -135,7 +135,10 @@ class Config:
     )
     cmd: tuple[str, ...] = option(command_of(), "The arguments that `docker run IMAGE ...` replaces.", ())
     env: Mapping[str, str] = option(
-        strings(VARIABLE), "Environment variables of the container. Secrets do not belong here.", {}
+        strings(VARIABLE),
+        "Environment variables of the container, beside `PATH`. Secrets do not belong here.",
+        {},
+        '`{ PYTHONUNBUFFERED = "1" }`',
     )
     labels: Mapping[str, str] = option(
         strings(KEY), "Labels, beside those filled in from the project's metadata.", {}
