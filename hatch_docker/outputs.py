@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -19,6 +20,8 @@ from hatch_docker.errors import StoreError
 from hatch_docker.faults import reason
 
 ARCHIVE, RECEIPT = ".oci.tar", ".image.json"  # how the names of an image's archive and of its receipt end
+DOCUMENTS = (".provenance.json", ".cdx.json", ".spdx.json")
+DOCKERFILE, CONTEXT = ".Dockerfile", ".context"
 TRIES = 100      # to remove a tree that is still being filled
 CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # of CACHEDIR.TAG, bford.info/cachedir
 HOLD_TIME = 5.0  # seconds within which what is unfinished is held by its writer
@@ -117,7 +120,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def is_cache(directory: Path) -> bool:
-    """Whether a directory says that it is some tool's cache, which nothing takes for a part of a project."""
+    """Whether a directory says that it is some tool's cache, or is the context of a Dockerfile that we wrote.
+
+    Nothing takes one for a part of a project.
+    """
+    if directory.suffix == CONTEXT and directory.with_suffix(DOCKERFILE).is_file():
+        return True
     try:
         with (directory / "CACHEDIR.TAG").open("rb") as stream:
             return stream.read(len(CACHE_TAG)) == CACHE_TAG
@@ -126,11 +134,14 @@ def is_cache(directory: Path) -> bool:
 
 
 def is_output(path: Path) -> bool:
-    """Whether a file is an image of ours or its receipt, which lie side by side, also where `-o` put them."""
-    for ending, other in ((ARCHIVE, RECEIPT), (RECEIPT, ARCHIVE)):
-        if path.name.endswith(ending):
-            return path.with_name(path.name.removesuffix(ending) + other).is_file()
-    return False
+    """Whether a file is one that we write of an image, which lie side by side, also where `-o` put them."""
+    found = re.fullmatch(r"(.+?)(?:\.linux-[a-z0-9]+)?(\.(?:\w+\.json|oci\.tar|Dockerfile))", path.name)
+    if found is None:
+        return False
+    stem, ending = found.groups()
+    mates = {RECEIPT: (ARCHIVE, *DOCUMENTS), DOCKERFILE: (CONTEXT,), ARCHIVE: (RECEIPT,)}
+    mates |= dict.fromkeys(DOCUMENTS, (RECEIPT,))
+    return any(path.with_name(stem + mate).exists() for mate in mates.get(ending, ()))
 
 
 def tag_cache(directory: Path) -> None:

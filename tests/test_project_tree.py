@@ -15,12 +15,15 @@ from hatch_docker.wheels.tree import packed_tree, read_tree
 SOURCES = {
     "pyproject.toml", "src/pkg/build/__init__.py", "src/pkg/dist/a.py", "src/target/generated.rs",
     "crates/a/Cargo.toml", "crates/a/src/target/x.rs", "crates/b/Cargo.toml", "crates/b/build/build.rs",
-    "build/__init__.py", "src/pkg/still.image.json",
+    "build/__init__.py", "src/pkg/still.image.json", "src/pkg/lone.cdx.json", "src/pkg/still.Dockerfile",
+    "src/pkg/a.context/x",
 }  # fmt: skip
 LEFT = {
     "dist/old.whl", "target/release/a.so", "crates/a/target/debug/x.o", "src/pkg/__pycache__/a.pyc", ".venv/bin/python",
     "venv/bin/python", "src/pkg.egg-info/PKG-INFO", "node_modules/a/index.js", "kept/CACHEDIR.TAG", "kept/x",
-    "out/pkg-1.oci.tar", "out/pkg-1.image.json",
+    "out/pkg-1.oci.tar", "out/pkg-1.image.json", "out/pkg-1.cdx.json", "out/pkg-1.linux-arm64.spdx.json",
+    "out/pkg-1.provenance.json", "out/pkg-1.Dockerfile", "out/pkg-1.context/build/project/sdist/x",
+    "pushed/pkg-1.image.json", "pushed/pkg-1.provenance.json",
 }  # fmt: skip
 
 
