@@ -312,10 +312,10 @@ def _entrypoint(project: Project, config: Config, guesses: list[Guess]) -> tuple
         return (like[0],)
     if config.cmd:
         return ()
-    have = f"it has {', '.join(scripts)}" if scripts else "it has none"
+    example = '", "'.join(scripts[:1] or ("python", "-m", "MODULE"))
     raise ConfigError(
-        f"tool.hatch-docker.entrypoint: {project.name} needs one, no script is the obvious one ({have}); "
-        'set for example entrypoint = ["python", "-m", "MODULE"], or let `hatch-docker init` look for it'
+        f"tool.hatch-docker.entrypoint: {project.name} needs one, no script is the obvious one (it has "
+        f'{", ".join(scripts) or "none"}); set one, as entrypoint = ["{example}"], or let `hatch-docker init` look'
     )
 
 

@@ -235,6 +235,15 @@ def test_a_program_without_an_application(tmp_path: Path) -> None:
     assert proposal.notes == ["no program was found: say what runs in the image with entrypoint"]
 
 
+def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
+    project = '[project]\nname = "shop"\nversion = "1"\n[project.scripts]\nweb = "shop:a"\nworker = "shop:b"\n'
+    proposal = propose(write(tmp_path, {"pyproject.toml": HATCHLING + project, "shop/__init__.py": ""}), MIRROR)
+    assert proposal.after["pyproject.toml"].endswith('\n# entrypoint = ["web"]\n')
+    assert proposal.notes == [
+        "no script is named like the project: say with entrypoint which one runs (web, worker)"
+    ]
+
+
 def test_django_is_served_by_what_the_project_has(tmp_path: Path) -> None:
     """Its two applications are for two sorts of servers."""
     files = {

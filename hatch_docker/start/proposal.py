@@ -29,6 +29,7 @@ HATCHLING_NEEDED = "hatchling>=1.27"
 LOCKS = {"uv.lock": "uv lock", "poetry.lock": "poetry lock", "pdm.lock": "pdm lock", "pylock.toml": "hatch lock"}
 _ALONE = re.compile(r"(?<!\r)\n")  # an end of a line that is not Windows'
 NO_PROGRAM = "no program was found: say what runs in the image with entrypoint"
+SEVERAL = "no script is named like the project: say with entrypoint which one runs"
 SERVED = "/srv"  # where an application finds what it reads by a path that begins nowhere
 
 
@@ -235,8 +236,18 @@ def _add_table(proposal: Proposal, modules: Mapping[str, Path], environ: Mapping
     load_config(table, {}, None)  # what we write is valid
     proposal.add(PYPROJECT, "tool.hatch-docker", table)
     if script is False and "entrypoint" not in table:
-        proposal.after[PYPROJECT] += '# entrypoint = ["python", "-m", "MODULE"]\n'
-        proposal.notes.append(NO_PROGRAM)
+        scripts = _scripts(config)
+        proposal.after[PYPROJECT] += f"# entrypoint = {shown(scripts[:1] or ['python', '-m', 'MODULE'])}\n"
+        proposal.notes.append(_no_program(scripts))
+
+
+def _scripts(config: Mapping[str, Any]) -> list[str]:
+    scripts = config.get("project", {}).get("scripts", {})
+    return list(scripts) if isinstance(scripts, dict) else []
+
+
+def _no_program(scripts: Sequence[str]) -> str:
+    return f"{SEVERAL} ({', '.join(scripts)})" if scripts else NO_PROGRAM
 
 
 def _has_script(proposal: Proposal, config: Mapping[str, Any]) -> bool | None:
@@ -248,12 +259,12 @@ def _complete_table(proposal: Proposal, modules: Mapping[str, Path]) -> None:
     """What runs, for a table that does not say it, where no script does either."""
     config = proposal.config(PYPROJECT)
     table = config["tool"]["hatch-docker"]
-    told = not isinstance(table, dict) or table.keys() & {"entrypoint", "images"}
+    told = not isinstance(table, dict) or table.keys() & {"entrypoint", "cmd", "images"}
     if told or _has_script(proposal, config) is not False:
         return
     found = {key: value for key, value in _program(proposal, config, modules).items() if key not in table}
     if not found:
-        proposal.notes.append(NO_PROGRAM)
+        proposal.notes.append(_no_program(_scripts(config)))
     elif not proposal.extend(PYPROJECT, "tool.hatch-docker", found):
         lines = "; ".join(f"{key} = {shown(value)}" for key, value in found.items())
         proposal.notes.append(f"[tool.hatch-docker] does not say what runs; add to it: {lines}")
