@@ -27,7 +27,7 @@ from hatch_docker.wheels.install import wheel_entries, wheel_files
 from hatch_docker.wheels.slim import KINDS, NONE, Rules, choose, is_stripped
 from hatch_docker.wheels.strip import LEAST, strip_bytes
 from tests.conftest import need
-from tests.fakes.elf import compile_library
+from tests.fakes.compiled import compile_library
 from tests.fakes.installed import SITE
 from tests.fakes.plans import project
 from tests.fakes.wheels import VENV, Wheel, read

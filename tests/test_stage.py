@@ -17,7 +17,7 @@ from hatch_docker.wheels.compile import DRIVER, compile_sources
 from hatch_docker.wheels.install import VenvTarget, bytecode_entries, python_sources, venv_entries, wheel_entries
 from hatch_docker.wheels.slim import KINDS, NONE, Rules
 from hatch_docker.wheels.strip import strip_bytes
-from tests.fakes.elf import compile_library
+from tests.fakes.compiled import compile_library
 from tests.fakes.wheels import Wheel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs of Linux images run on Linux")

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import struct
-import subprocess
 from collections.abc import Sequence
-from pathlib import Path
-
-from tests.conftest import need
 
 STRINGS, DYNAMIC = 0x200, 0x1000
 
@@ -49,18 +45,3 @@ def make_elf(
     data[DYNAMIC:] = dynamic
     assert len(strings) < DYNAMIC - STRINGS
     return bytes(data) + rest
-
-
-CODE = "\n".join(f"static int f{n}(int a) {{ return a * {n}; }}" for n in range(2000))
-SUM = " + ".join(f"f{n}(a)" for n in range(2000))
-SOURCE = f"{CODE}\nstatic int kept = 41; static char zero[70000];\nint answer(int a) {{ return kept + zero[a] + a; }}\n"
-SOURCE += f"int sum(int a) {{ return {SUM}; }}\n"
-
-
-def compile_library(directory: Path, *options: str) -> bytes:
-    """A shared library with symbols and debug information, by a real compiler."""
-    compiler = need("gcc")
-    (directory / "library.c").write_text(SOURCE)
-    command = [compiler, "-g", "-O0", "-shared", "-fPIC", *options, "-o", "library.so", "library.c"]
-    subprocess.run(command, cwd=directory, check=True)
-    return (directory / "library.so").read_bytes()
