@@ -333,6 +333,15 @@ def test_windows_ends_of_lines_stay(tmp_path: Path) -> None:
     assert after.count(b"\n") == after.count(b"\r\n")
 
 
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    project = HATCHLING + '[project]\nname = "shop"\nversion = "1"\n'
+    write(tmp_path, {"shared/own.toml": project, "p/shop/__init__.py": "", "p/shop/__main__.py": ""})
+    (tmp_path / "p/pyproject.toml").symlink_to("../shared/own.toml")
+    assert init(tmp_path / "p", "--yes").returncode == 0
+    assert (tmp_path / "p/pyproject.toml").is_symlink()
+    assert "[tool.hatch-docker]" in (tmp_path / "shared/own.toml").read_text()
+
+
 def test_what_is_no_pyproject_is_one_line(tmp_path: Path) -> None:
     for number, (text, told) in enumerate([
         (b"[project]\nname = '\xe9'\n", "cannot read .*pyproject.toml: 'utf-8' codec"),
@@ -438,6 +447,16 @@ def test_a_pipeline_is_not_asked(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.splitlines()[-1].startswith("written: pyproject.toml; next: ")
     assert "uvicorn" in (tmp_path / "pyproject.toml").read_text()
+
+
+def test_the_next_command_works_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, {"my shop/main.py": FASTAPI})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HATCH_DOCKER_DEBIAN_MIRROR", MIRROR["HATCH_DOCKER_DEBIAN_MIRROR"])
+    assert main(["init", "--yes", "my shop"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "written: pyproject.toml; next: hatch-docker build 'my shop'"
 
 
 @pytest.mark.parametrize(("answer", "written"), [(b"y\n", True), (b"\n", False), (b"\x04", False)])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import shlex
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError
@@ -37,7 +39,10 @@ def run(options: argparse.Namespace) -> None:
     if not proposal.changed or options.dry_run or not (options.yes or _agreed(proposal)):
         return
     _write(proposal)
-    build = "hatch build -t docker" if proposal.backend == "hatchling.build" and _has_hatch() else "hatch-docker build"
+    here = Path(options.project).resolve() == Path.cwd()
+    hatch = here and proposal.backend == "hatchling.build" and _has_hatch()
+    place = "" if here else f" {shlex.quote(options.project)}"
+    build = "hatch build -t docker" if hatch else f"hatch-docker build{place}"
     print(f"written: {', '.join(proposal.changed)}; next: {build}")
 
 
@@ -63,7 +68,7 @@ def _write(proposal: Proposal) -> None:
     from hatch_docker.outputs import replacing
 
     for name in proposal.changed:
-        with replacing(proposal.root / name) as stream:
+        with replacing((proposal.root / name).resolve()) as stream:  # a link stays one
             stream.write(proposal.after[name].encode())
 
 
