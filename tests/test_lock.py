@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -219,6 +221,31 @@ def test_uv_runs_no_build_even_where_it_would(ctx: Context, index: FakeIndex, ro
     with pytest.raises(WheelError, match="cannot resolve the dependencies"):
         compile_lock(["evil"], AMD64, root, read_indexes(root, here.environ), here, metadata={"evil": {}})
     assert not mark.exists()
+
+
+def test_a_proxy_that_wants_a_password_does_not_pass(ctx: Context, root: Path) -> None:
+    """It will want it the next time, too."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:  # noqa: N802 - the name that the server looks for
+            self.send_error(407)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            environ = {
+                **ctx.environ, "UV_DEFAULT_INDEX": "https://index.invalid/simple", "UV_HTTP_RETRIES": "0",
+                "HTTPS_PROXY": f"http://127.0.0.1:{server.server_port}",
+            }
+            mine = Context(ctx.store, ctx.progress, lambda: Client(environ, ctx.progress, ctx.client.policy), environ)
+            with pytest.raises(RegistryError, match=r"refuses uv.*proxy") as caught:
+                pin(resolving("app"), root, AMD64, mine)
+        finally:
+            server.shutdown()
+    assert not isinstance(caught.value, TransientError)
 
 
 def test_html_index_and_find_links(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ from hatch_docker.wheels.index import Indexes
 _GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
 OLDEST = "0.8.6"  # pip compile --format pylock.toml
 _NAME = r"([A-Za-z0-9](?:[\w-]|\.(?=\w))*)"
-_REFUSED = re.compile(r"HTTP status client error \(4(?!08|29|99)\d\d ")  # what may pass is in `retry.RETRYABLE`
+# What may pass is in `retry.RETRYABLE`.
+_REFUSED = re.compile(r"HTTP status client error \(4(?!08|29|99)\d\d |proxy authorization required")
 _SCHEMES = ("http", "https", "file")
 # uv is told to build nothing. Where it would all the same, what it runs is a Python that finds no library; the one
 # that we name it asks with -I. keyring, which it may have to ask, is a program in Python as well.
