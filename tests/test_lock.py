@@ -227,7 +227,7 @@ def test_a_proxy_that_wants_a_password_does_not_pass(ctx: Context, root: Path) -
     """It will want it the next time, too."""
 
     class Proxy(BaseHTTPRequestHandler):
-        def do_CONNECT(self) -> None:  # noqa: N802 - the name that the server looks for
+        def do_CONNECT(self) -> None:
             self.send_error(407)
 
         def log_message(self, *_arguments: object) -> None:
