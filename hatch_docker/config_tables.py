@@ -87,7 +87,7 @@ class BuildConfig:
         {},
     )
     secrets: tuple[str, ...] = option(
-        list_of(VARIABLE),
+        list_of(ARGUMENT),
         "Environment variables that the build may read, by name. Their values reach no layer, log or receipt.",
         (),
     )

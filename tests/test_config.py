@@ -149,6 +149,7 @@ def test_without_a_readable_file_only_the_line_is_missing(tmp_path: Path, name: 
         ({"build": {"network": "no"}}, 'tool.hatch-docker.build.network: must be true or false, not "no"'),
         ({"build": "x"}, "tool.hatch-docker.build: must be a table"),
         ({"build": {"args": {"a b": "c"}}}, 'build.args."a b": must be a name made of letters, digits and _'),
+        ({"build": {"secrets": ["A,target=/x"]}}, "build.secrets[0]: must be a name made of letters, digits and _"),
         ({"debian": {"mirror": "mirror.example"}}, "debian.mirror: must be the http, https or file URL"),
         ({"packages": ["x"]}, 'unknown option; did you mean "build.packages" or "runtime.packages"?'),
         ({"dependency_groups": []}, 'unknown option; did you mean "dependency-groups"?'),

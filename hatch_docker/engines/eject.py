@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from hatch_docker.engines.buildkit import make_parts
@@ -90,8 +91,9 @@ def _head(plan: Plan, title: str, handed: dict[str, Handed], parts: Sequence[Par
     lent = "".join(f" --secret id={name},env={name}" for name in secrets) + (" --ssh default" if ssh else "")
     podman = "podman (and --format docker, or the health check is lost)" if plan.config.healthcheck else "podman"
     lines = [f"Written by hatch-docker. To build it here, with docker (BuildKit) or {podman}:", ""]
-    lines += [f"docker load --input {title}.context/images/{name}.tar" for name in handed]
-    lines += [f"docker build --file {title}.Dockerfile --tag {plan.references[0]}{lent} {title}.context"]
+    context, file = quote(f"{title}.context"), quote(f"{title}.Dockerfile")  # a version may have an epoch: 1!2.0
+    lines += [f"docker load --input {context}/images/{name}.tar" for name in handed]
+    lines += [f"docker build --file {file} --tag {plan.references[0]}{lent} {context}"]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n"
 
 
