@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.errors import ConfigError
 from hatch_docker.project import Project
 from hatch_docker.release.names import normalised
+from hatch_docker.urls import redacted
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -66,7 +67,8 @@ def _parsed(line: str) -> Requirement:
     try:
         return Requirement(line)
     except InvalidRequirement as error:
-        raise ConfigError(f"pyproject.toml: the dependency {line!r} is not valid: {error}") from error
+        why = str(error).splitlines()[0]
+        raise ConfigError(f"pyproject.toml: the dependency {redacted(line)!r} is not valid: {why}") from None
 
 
 def _both(one: str, other: str) -> str:

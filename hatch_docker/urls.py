@@ -57,6 +57,19 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else host + parts.path
 
 
+def parse(url: str) -> SplitResult:
+    """The parts of a URL of any scheme; raises ValueError, and does not quote what may be a password."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError(f"{shown(url)} is not a URL{_ESCAPE if '@' in url else ''}") from None
+
+
+def redacted(line: str) -> str:
+    """A requirement as it may be shown, even one that is not valid: without a login in its URL."""
+    return re.sub(r"://.*@", "://***@", line, flags=re.DOTALL)
+
+
 def follow(url: str, location: str) -> str:
     """Where a redirect or an upload's `Location` leads; raises RegistryError where we do not go.
 

@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "layers", "release", "__init__", "answers", "engines", "errors", "oci", "plan", "project", "revision", "wheels",
         *HANDS,
     },
-    "needs": {"errors", "project", "release.names"},
+    "needs": {"errors", "project", "release.names", "urls"},
     "workspace": {"errors", "project", "release.names"},
     "defaults": {"config", "errors", "needs", "oci.model", "plan", "project", "release.names", "variants"},
     "variants": {"config", "errors", "plan"},

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from hatch_docker.errors import RegistryError
-from hatch_docker.urls import follow, shown, split
+from hatch_docker.errors import RegistryError, WheelError
+from hatch_docker.urls import follow, parse, redacted, shown, split
+from hatch_docker.wheels.uv import _check_lines
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
 
@@ -23,6 +24,20 @@ def test_a_password_is_not_shown_even_where_it_is_not_escaped(url: str) -> None:
             split(url)
             raise RegistryError("a port of digits")
         assert "hu" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", [
+    "https://user:hu[sh@h.example/x", "https://user:hush@ex\u2100mple/x", "https://user:hu]@[sh@h.example/x",
+])  # fmt: skip
+def test_what_is_no_url_at_all_is_not_quoted(url: str) -> None:
+    """The standard library's errors quote the part in which the password is; a requirement is shown without it."""
+    with pytest.raises(ValueError, match="is not a URL; in a password write") as caught:
+        parse(url)
+    assert "hu" not in str(caught.value)
+    assert "hush" not in redacted(f"app @ {url}; python_version > '3'")
+    with pytest.raises(WheelError) as told:
+        _check_lines([f"app @ {url}"])
+    assert str(told.value).startswith("'app @ https://***@")
 
 
 def test_other_urls_are_shown_as_they_are() -> None:

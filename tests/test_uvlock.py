@@ -50,6 +50,8 @@ def test_uv_lock(
         ({"extras": ("web",)}, FOREIGN, "quick 1.0 has no wheel for"),
         ({"text": UV_LOCK.replace('editable = "."', 'editable = "elsewhere"')}, AMD64, "does not know the project"),
         ({"text": UV_LOCK.replace("version = 1\n", "version = 9\n", 1)}, AMD64, "version 9"),
+        ({"text": UV_LOCK.replace("https://f.example/app", "https://u:hush@ex\u2100mple/app")}, AMD64,
+         r"is not a lock of uv's: \(a malformed URL\) is not a URL; in a password"),
     ],
 )
 def test_bad_uv_lock(ctx: Context, root: Path, lock: dict[str, object], target: Target, message: str) -> None:

@@ -19,8 +19,9 @@ from hatch_docker.errors import BaseImageError, ConfigError
 from hatch_docker.release.names import normalised
 from hatch_docker.start.apps import PORT, App, choose_server, command, find_apps, find_programs
 from hatch_docker.start.layout import DATA, importable, tops, wheel_files, wheel_table
-from hatch_docker.start.requirements import Listed, has_script, needed, read_listed, redacted
+from hatch_docker.start.requirements import Listed, has_script, needed, read_listed
 from hatch_docker.start.written import inserted, shown
+from hatch_docker.urls import redacted
 from hatch_docker.workspace import workspace_members
 
 PYPROJECT, HATCH = "pyproject.toml", "hatch.toml"

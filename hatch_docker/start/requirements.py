@@ -61,11 +61,6 @@ def _requirement(line: str) -> str:
     return line
 
 
-def redacted(line: str) -> str:
-    """A line as it may be shown: without a login in its URL."""
-    return re.sub(r"://[^/@\s]+@", "://***@", line)
-
-
 def needed(root: Path, config: Mapping[str, Any]) -> set[str]:
     """The normalised names of what a project needs, as far as it can be read without running anything."""
     from packaging.requirements import InvalidRequirement, Requirement

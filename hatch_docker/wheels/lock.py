@@ -12,6 +12,7 @@ from hatch_docker.oci.model import digest_of
 from hatch_docker.plan import LockPlan
 from hatch_docker.progress import some
 from hatch_docker.store import key_of
+from hatch_docker.urls import redacted
 from hatch_docker.wheels import Pin, Target
 
 if TYPE_CHECKING:
@@ -190,7 +191,8 @@ def check_covers(
         try:
             requirement = Requirement(line)
         except InvalidRequirement as error:
-            raise ConfigError(f"the project's dependency {line!r} is not valid: {error}") from error
+            why = str(error).splitlines()[0]
+            raise ConfigError(f"the project's dependency {redacted(line)!r} is not valid: {why}") from None
         if not target.holds(requirement.marker):
             continue
         name = canonicalize_name(requirement.name)

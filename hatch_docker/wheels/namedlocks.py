@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.errors import WheelError
 from hatch_docker.shape import ANY, misfit
+from hatch_docker.urls import redacted
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.requirements import HashedLine
 
@@ -126,7 +127,8 @@ def _required(line: str, place: str) -> Requirement:
     try:
         return Requirement(line)
     except InvalidRequirement as error:
-        raise WheelError(f"{place}: {line!r} is not a valid requirement: {str(error).splitlines()[0]}") from error
+        why = str(error).splitlines()[0]
+        raise WheelError(f"{place}: {redacted(line)!r} is not a valid requirement: {why}") from None
 
 
 def _line(package: _Package, place: str) -> HashedLine:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from hatch_docker import urls
 from hatch_docker.errors import WheelError
@@ -112,7 +111,7 @@ def _pin(
     from packaging.pylock import PackageArchive
 
     if isinstance(choice, PackageArchive):
-        filename = re.split(r"[/\\]", urlsplit(choice.url or "").path or choice.path or "")[-1]
+        filename = re.split(r"[/\\]", urls.parse(choice.url or "").path or choice.path or "")[-1]
     else:
         filename = choice.filename
     place = f"{source.name}: {package.name} {package.version or ''}".rstrip()
@@ -145,8 +144,8 @@ def _version_of(filename: str, place: str) -> str:
 
 def _place(url: str | None, path: str | None, directory: Path) -> str:
     """The address of a file without user, password and fragment; a path becomes a file URL."""
-    if url and urlsplit(url).scheme in ("http", "https", "file"):
-        parts = urlsplit(url)
+    if url and urls.parse(url).scheme in ("http", "https", "file"):
+        parts = urls.parse(url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
     if url and "://" in url:
         raise WheelError(f"{urls.shown(url)} is not an http, https or file URL")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hatch_docker.errors import ImageError, WheelError
 from hatch_docker.store import key_of
+from hatch_docker.urls import redacted
 
 LIMIT = 2 << 30         # bytes that an sdist may unpack to
 MEMBERS = 200_000       # files of an sdist
@@ -82,5 +83,5 @@ def _check_requires(requires: Sequence[str], name: str) -> None:
             Requirement(line)
         except InvalidRequirement:
             raise WheelError(
-                f"{name}: [build-system] requires {line[:100]!r}, which is no requirement (PEP 508)"
+                f"{name}: [build-system] requires {redacted(line)[:100]!r}, which is no requirement (PEP 508)"
             ) from None

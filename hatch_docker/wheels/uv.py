@@ -20,7 +20,7 @@ from hatch_docker.errors import HatchDockerError, OfflineError, RegistryError, T
 from hatch_docker.outputs import scratch
 from hatch_docker.process import ProcessFailed, run
 from hatch_docker.transport import OFFLINE, is_offline
-from hatch_docker.urls import shown
+from hatch_docker.urls import redacted, shown
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.index import Indexes
 
@@ -135,14 +135,15 @@ def _check_lines(lines: Sequence[str]) -> None:
         try:
             url = urlsplit(Requirement(line).url or "file:///.whl")
         except (InvalidRequirement, ValueError):
-            raise WheelError(f"{line[:100]!r} is not a requirement (PEP 508); correct whoever asks for it") from None
+            word = redacted(line)[:100]
+            raise WheelError(f"{word!r} is not a requirement (PEP 508); correct whoever asks for it") from None
         if url.scheme not in _SCHEMES or not url.path.endswith(".whl"):
             raise WheelError(
                 f"{line.partition('@')[0].strip()[:100]} is at {shown(url.geturl())[:200]}, which is no wheel: publish "
                 "it to an index, or lock the address of an archive with its hash"
             )
         if "\n" in line or "\r" in line:
-            raise WheelError(f"{line[:100]!r} is more than one line; correct whoever asks for it")
+            raise WheelError(f"{redacted(line)[:100]!r} is more than one line; correct whoever asks for it")
 
 
 def _settings(indexes: Indexes, metadata: Mapping[str, Mapping[str, Sequence[str]]]) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from hatch_docker.errors import WheelError
 from hatch_docker.shape import ANY, misfit
+from hatch_docker.urls import parse
 from hatch_docker.wheels import Target
 from hatch_docker.wheels.pylock import Source
 
@@ -184,7 +185,7 @@ def _file(entry: Table, place: Table, base: Path) -> dict[str, Any]:
     url = entry.get("url") or (None if "path" in entry else place.get("url"))
     path = entry.get("path") or place.get("path")
     if url:
-        value |= {"url": url, "name": entry.get("filename") or unquote(urlsplit(url).path.rpartition("/")[2])}
+        value |= {"url": url, "name": entry.get("filename") or unquote(parse(url).path.rpartition("/")[2])}
     elif path:
         value |= {"path": str(base / path), "name": Path(path).name}
     if "size" in entry:
