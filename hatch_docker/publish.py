@@ -24,6 +24,7 @@ from hatch_docker.release.deliver import NOTHING, Lower, ask_for_logins, check_d
 from hatch_docker.release.names import normalised, repositories_of, tags_of
 from hatch_docker.report import write_report
 from hatch_docker.revision import DIRTY, Revision, read_revision
+from hatch_docker.variants import debug_tags, is_variant
 
 DIST = Path("dist")
 
@@ -58,10 +59,13 @@ def push_archives(
         # A command line says what it means; templates of the table were filled in when the image was built.
         registries = configs[""].registries if options.get("registries") else config.registries
         tags = config.tags if environ.get(f"{PREFIX}TAGS") else ()
-        move = config.prereleases_move_tags or bool(options.get("tags"))
+        if tags and receipt:
+            typed_here = bool(options.get("tags"))
+            tags = _filled(tags, receipt, root, ctx, move=typed_here or config.prereleases_move_tags)
+            tags = debug_tags(tags) if is_variant(receipt.tags) and not typed_here else tags
         dotenv = root / config.dotenv if config.dotenv else None
         done = publish(
-            archive, ctx, registries=registries, tags=tags, move=move, allow_dirty=config.allow_dirty, dotenv=dotenv,
+            archive, ctx, registries=registries, tags=tags, allow_dirty=config.allow_dirty, dotenv=dotenv,
             sign=sign_plan(config), root=root,
         )  # fmt: skip
         names += done.pushed
@@ -96,22 +100,20 @@ def _in_pyproject(root: Path, *names: str) -> Mapping[str, Any]:
 
 
 def publish(
-    archive: Path, ctx: Context, *, registries: Sequence[str] = (), tags: Sequence[str] = (), move: bool = True,
-    allow_dirty: bool = False, dotenv: Path | None = None, sign: SignPlan | None = None, root: Path | None = None,
+    archive: Path, ctx: Context, *, registries: Sequence[str] = (), tags: Sequence[str] = (), allow_dirty: bool = False,
+    dotenv: Path | None = None, sign: SignPlan | None = None, root: Path | None = None,
 ) -> Receipt:
     """Push an archive to the repositories and under the tags of its receipt, or to `registries` and under `tags`.
 
-    `tags` may be templates; without `move` a pre-release leaves those that people follow. The documents of the receipt
-    go with it, and are signed as it is where `sign` says who does; `root` is the project, which a key's path is
-    relative to. The receipt then says what became of it. Raises ImageError for what is no image of ours, ConfigError
-    where it is not told where to push, or may not be, or a document is not what was made with it, SecretError where a
-    login of the push is in a layer; RegistryError or TransientError once the receipt is written.
+    The documents of the receipt go with it, and are signed as it is where `sign` says who does; `root` is the project,
+    which a key's path is relative to. The receipt then says what became of it. Raises ImageError for what is no image
+    of ours, ConfigError where it is not told where to push, or may not be, or a document is not what was made with it,
+    SecretError where a login of the push is in a layer; RegistryError or TransientError once the receipt is written.
     """
     item = read_archive(archive)
     receipt, path = receipt_of(archive, item)
     repositories = repositories_of(receipt.image, registries) if registries else receipt.repositories
-    tags = _filled(tags, receipt, root or Path(), ctx, move=move) if tags else receipt.tags
-    if not tags:
+    if not (tags := tags or receipt.tags):
         raise ConfigError(f"{archive.name} does not say how its image is tagged: set HATCH_DOCKER_TAGS, or --tag")
     check_destinations(repositories, receipt.image, receipt.dirty, allow_dirty=allow_dirty)
     if sign is not None:
@@ -154,7 +156,9 @@ class _Made:
     source_date: int | None
 
 
-def _filled(templates: Sequence[str], receipt: Receipt, root: Path, ctx: Context, *, move: bool) -> Sequence[str]:
+def _filled(
+    templates: tuple[str, ...], receipt: Receipt, root: Path, ctx: Context, *, move: bool
+) -> tuple[str, ...]:
     """The tags that templates make, as they would in the build of the image.
 
     Its branch and date are those of the project in `root`, as long as that has the image's commit checked out.

@@ -51,7 +51,7 @@ def variant(plan: Plan, config: Config) -> Plan:
     return replace(
         plan,
         part=plan.part if plan.part.split("-")[-1] == DEBUG else "-".join(filter(None, (plan.part, DEBUG))),
-        tags=tuple(dict.fromkeys(f"{tag[: _LONGEST_TAG - len(DEBUG) - 1]}-{DEBUG}" for tag in plan.tags)),
+        tags=debug_tags(plan.tags),
         base=base,
         lock=replace(plan.lock, beside=(DEBUGGER,)),
         config=replace(
@@ -64,6 +64,16 @@ def variant(plan: Plan, config: Config) -> Plan:
         debug=True,
         notes=(*plan.notes, f"a variant to debug: whoever reaches its port {DEBUG_PORT} can run anything in it"),
     )
+
+
+def debug_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """The tags of a variant to debug, where the image has `tags`."""
+    return tuple(dict.fromkeys(f"{tag[: _LONGEST_TAG - len(DEBUG) - 1]}-{DEBUG}" for tag in tags))
+
+
+def is_variant(tags: Sequence[str]) -> bool:
+    """Whether an image that was built with some tags is a variant to debug."""
+    return bool(tags) and all(tag.endswith(f"-{DEBUG}") for tag in tags)
 
 
 def debugged(command: Sequence[str]) -> tuple[str, ...]:

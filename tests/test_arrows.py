@@ -73,7 +73,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "afterword", "check", "engines", "hints", "native", "oci", "plan", "project", "receipt", "release", "report",
         "workspace", *HANDS,
     },
-    "publish": {"config", "defaults", "layers", "oci", "plan", "receipt", "release", "report", "revision", *HANDS},
+    "publish": {
+        "config", "defaults", "layers", "oci", "plan", "receipt", "release", "report", "revision", "variants", *HANDS,
+    },
     "loading": {"oci", "publish", *HANDS},
     "contents": {"contents", "engines", "existing", "oci", "publish", "receipt", "release", "wheels", *HANDS},
     "doctor": {

@@ -121,6 +121,21 @@ def test_templates_are_filled_in_of_what_was_built(
     assert "app-1.0.oci.tar does not say its version, which tags are made of: name them" in capsys.readouterr().err
 
 
+def test_a_variant_to_debug_takes_no_tag_of_the_image(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a pipeline's variable says for all that it builds; who names a tag for it gets that."""
+    path = archive(tmp_path / "dist", name="app-1.0.debug")
+    facts = {"repositories": [f"{registry.host}/x"], "version": "1.0", "tags": ["1.0-debug", "latest-debug"]}
+    with_receipt(path, small_image(), **facts)
+    for given in ("{version},latest", "1.0,latest"):
+        monkeypatch.setenv("HATCH_DOCKER_TAGS", given)
+        assert main(["push", str(path)]) == 0
+        assert tags(registry, "x") == {"1.0-debug", "latest-debug"}
+    assert main(["push", str(path), "--tag", "look"]) == 0
+    assert tags(registry, "x") == {"1.0-debug", "latest-debug", "look"}
+
+
 def test_without_a_receipt_the_archive_has_its_names(registry: FakeRegistry, tmp_path: Path) -> None:
     assert main(["push", str(archive(tmp_path)), "--registry", registry.host]) == 0
     assert tags(registry, "team/app") == {"1.0", "latest"}
