@@ -10,7 +10,6 @@ import gzip
 import io
 import json
 import os
-import resource
 import shutil
 import tarfile
 import time
@@ -22,25 +21,18 @@ import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
-from hatch_docker.oci.model import (
-    OCI_CONFIG,
-    OCI_LAYER,
-    OCI_MANIFEST,
-    Descriptor,
-    Image,
-    Layer,
-    canonical_json,
-    digest_of,
-)
+from hatch_docker.oci.model import OCI_CONFIG, OCI_MANIFEST, Descriptor, Image, Layer, canonical_json, digest_of
 from tests.fakes.bases import file, image_of, layer_of
+from tests.fakes.images import raw_layer
 from tests.fakes.index import FakeIndex, make_wheel
 from tests.fakes.trees import need_sandbox
 from tests.integration.builds import Outcome, build, run_build
+from tests.integration.peaks import run_measured
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
 
-MEMORY = 300 << 20  # bytes that judging something may take beyond a build
+MEMORY = 300 << 20  # bytes that a build takes at the most, with whatever it judges
 
 
 def refused(outcome: Outcome, *said: str) -> None:
@@ -207,19 +199,6 @@ def test_a_base_with_a_bad_configuration(what: str, sound: Image, tmp_path: Path
         assert outcome.status == 0, outcome.output
 
 
-def raw_layer(*members: tuple[str, bytes, str]) -> Layer:
-    """A layer as an attacker writes it: name, tar type, link name."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for name, kind, target in members:
-            entry = tarfile.TarInfo(name)
-            entry.type, entry.linkname = kind, target
-            tar.addfile(entry)
-    data = out.getvalue()
-    digest = digest_of(data)
-    return Layer(Descriptor(OCI_LAYER, digest, len(data)), digest, len(data), lambda: io.BytesIO(data))
-
-
 def layers() -> dict[str, tuple[Layer, str]]:
     out = "../" * 12
     return {
@@ -242,11 +221,10 @@ def test_a_base_with_a_bad_layer(what: str, sound: Image, tmp_path: Path, cache:
     """Read as data, within bounds: it says what is wrong and leaves nothing anywhere."""
     layer, said = layers()[what]
     project = on(image_of(*sound.layers, layer), tmp_path / "p")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    outcome = run_build(project, cache)
+    outcome, peak = run_measured(project, cache, "hatchling", "build", "-t", "docker", HATCH_DOCKER_LOAD="never")
     refused(outcome, "base oci:base", said)
     assert not list(tmp_path.rglob("evil"))
-    assert (resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss - before) * 1024 < MEMORY
+    assert peak < MEMORY
 
 
 def test_a_base_whose_python_is_hostile(sound: Image, tmp_path: Path, cache: Path) -> None:

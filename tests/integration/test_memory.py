@@ -7,7 +7,6 @@ import hashlib
 import os
 import random
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,24 +16,12 @@ import pytest
 from tests.conftest import need_docker
 from tests.fakes.index import FakeIndex
 from tests.integration.builds import Outcome
+from tests.integration.peaks import run_measured
 from tests.integration.servers import docker_registry
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
-# A program of Python that says the most memory that it, and any process that it started, had at once: kB.
-MEASURING = """
-import atexit, resource, runpy, sys
-def tell():
-    own = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM:"))
-    with open(said, "w") as out:
-        print(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, file=out)
-
-said, module, *arguments = sys.argv[1:]
-atexit.register(tell)
-sys.argv = [module, *arguments]
-runpy.run_module(module, run_name="__main__", alter_sys=False)
-"""
 HELD = 100 << 20     # bytes of memory that a build and what follows it may take; a build of nothing takes 40
 LARGEST = 300 << 20  # bytes, where the wheel has 2 GB
 
@@ -88,15 +75,10 @@ def lock(project: Path, index: FakeIndex) -> None:
 
 
 def peak_of(project: Path, cache: Path, *command: str) -> int:
-    """The most memory that a program of Python had at once, in bytes, or any program that it started."""
-    said = project.parent / "peak"
-    variables = {"HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "always", "no_proxy": "*"}
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURING, str(said), *command], cwd=project, env={**os.environ, **variables},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800, check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return max(map(int, said.read_text().split())) * 1024
+    """The most memory that a program that must succeed had at once, in bytes."""
+    done, peak = run_measured(project, cache, *command, HATCH_DOCKER_LOAD="always", no_proxy="*")
+    assert done.status == 0, done.output
+    return peak
 
 
 @pytest.mark.parametrize(("large", "small", "modules", "bound"), SIZES)
