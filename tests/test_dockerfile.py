@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -90,15 +89,6 @@ def test_what_a_dockerfile_cannot_say_is_refused() -> None:
         quoted("one\ntwo")
     with pytest.raises(ConfigError, match=r"hold org\.example\.x = .one\\ntwo.: it has a line break"):
         pair("org.example.x", "one\ntwo")
-
-
-@pytest.mark.parametrize("name", ["A,src=/etc/shadow", "A,required=false", 'A"', "$A", "A\u00a0B"])
-def test_the_name_of_a_secret_is_no_other_option(name: str) -> None:
-    group = STAGES.groups[-1]
-    assert group.build
-    stages = replace(STAGES, groups=(replace(group, build=replace(group.build, secrets=(name,))),))
-    with pytest.raises(ConfigError, match="a Dockerfile cannot name the secret"):
-        render_export(stages)
 
 
 def test_the_image_is_copied_together_and_runs_nothing() -> None:

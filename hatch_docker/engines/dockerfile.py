@@ -256,9 +256,6 @@ def _run(
     for target, source in mounts.items():
         stage, _, path = source.partition(":")
         options.append(f"--mount=type=bind,from={stage},source={path},target={target}")
-    for name in secrets:
-        if not re.fullmatch(r"[A-Za-z0-9_.-]+", name):  # a comma begins another option, such as src=FILE
-            raise ConfigError(f"a Dockerfile cannot name the secret {name!r}; give the variable a name of letters")
     # Shown as files: BuildKit before 0.15 and buildah cannot set a variable.
     options += [f"--mount=type=secret,id={name},required=true" for name in secrets]
     options += ["--mount=type=ssh,required=true"] if ssh else []
