@@ -286,6 +286,7 @@ def test_a_table_that_is_there_is_the_user_s(tmp_path: Path) -> None:
     [
         ("[tool.hatch-docker]  # ours\nbase = 'x'\n", "[tool.hatch-docker]  # ours\nbase = 'x'\n+"),
         ("[tool.hatch-docker]\n\n[tool.hatch-docker.env]\n", "[tool.hatch-docker]\n+\n[tool.hatch-docker.env]\n"),
+        ("[tool.hatch-docker]\r\nbase = 'x'\r\n\r\n[tool.x]\r\n", "[tool.hatch-docker]\r\nbase = 'x'\r\n+\r\n[tool.x]"),
         ("[tool.hatch-docker]\nextras = [\n\n]\n", "[tool.hatch-docker]\n+extras = [\n\n]\n"),
         ("[tool.hatch-docker.env]\nA = '1'\n", ""),
         ("[tool.hatch-docker]\nentrypoint = []\n", ""),

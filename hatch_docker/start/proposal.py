@@ -74,8 +74,8 @@ class Proposal:
             place = place[key]
         place.update(values)
         lines = "".join(f"{key} = {shown(value)}\n" for key, value in values.items())
-        header = rf"^\[{re.escape(table)}\][ \t]*(?:#[^\n]*)?\n"
-        for found in (*re.finditer(rf"{header}(?:[^\[\n][^\n]*\n)*", text, re.MULTILINE),
+        header = rf"^\[{re.escape(table)}\][ \t]*(?:#[^\n]*)?\r?\n"
+        for found in (*re.finditer(rf"{header}(?:[^\[\r\n][^\n]*\n)*", text, re.MULTILINE),
                       *re.finditer(header, text, re.MULTILINE)):
             self.after[name] = text[: found.end()] + lines + text[found.end() :]
             with contextlib.suppress(ConfigError):
