@@ -31,12 +31,13 @@ DIST = Path("dist")
 
 def push_archives(
     archives: Iterable[Path], root: Path, table: Mapping[str, Any], options: Mapping[str, str],
-    typed: Mapping[str, str], ctx: Context,
+    typed: Mapping[str, str], taken: dict[str, Path], ctx: Context,
 ) -> list[str]:
     """Push some archives, or those of a directory (see `given_archives`); returns their names by digest.
 
     `table` is [tool.hatch-docker] of the project in `root`, where there is one; `options` are those of a command
-    line, which has them as `typed`, and count for more than the environment's variables.
+    line, which has them as `typed`, and count for more than the environment's variables. `taken` has the names that
+    archives are pushed under: none is another's, too.
     """
     from hatch_docker.config import PREFIX, load_configs
     from hatch_docker.config_images import wanted
@@ -52,7 +53,7 @@ def push_archives(
             text = text.replace(variable, typed[name])
         raise ConfigError(text) from error
     parts = [part for part, _config in wanted(configs, environ)] if len(configs) > 1 else []
-    names: list[str] = []
+    orders = []
     for archive in [one for path in archives for one in given_archives(path, parts)]:
         receipt = receipt_beside(archive)
         config = configs.get(receipt.part if receipt else "", configs[""])
@@ -63,6 +64,11 @@ def push_archives(
             typed_here = bool(options.get("tags"))
             tags = _filled(tags, receipt, root, ctx, move=typed_here or config.prereleases_move_tags)
             tags = debug_tags(tags) if is_variant(receipt.tags) and not typed_here else tags
+        if receipt:
+            _take(archive, receipt, registries, tags, taken)
+        orders.append((archive, config, registries, tags))
+    names: list[str] = []
+    for archive, config, registries, tags in orders:
         dotenv = root / config.dotenv if config.dotenv else None
         done = publish(
             archive, ctx, registries=registries, tags=tags, allow_dirty=config.allow_dirty, dotenv=dotenv,
@@ -70,6 +76,19 @@ def push_archives(
         )  # fmt: skip
         names += done.pushed
     return names
+
+
+def _take(
+    archive: Path, receipt: Receipt, registries: Sequence[str], tags: Sequence[str], taken: dict[str, Path]
+) -> None:
+    """Raise ConfigError where an archive would be pushed under the name of another one."""
+    repositories = repositories_of(receipt.image, registries) if registries else receipt.repositories
+    for name in (f"{repository}:{tag}" for repository in repositories for tag in tags or receipt.tags):
+        if (other := taken.setdefault(name, archive)) != archive:
+            raise ConfigError(
+                f"{archive.name} would be pushed as {name}, and so would {other.name}: name a registry alone, or push "
+                "each by itself"
+            )
 
 
 def own_table(root: Path, path: Path) -> Mapping[str, Any]:

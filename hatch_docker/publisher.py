@@ -43,4 +43,4 @@ class DockerPublisher(PublisherInterface):
             raise ConfigError(f"hatch publish -p docker: unknown option {unknown[0]}; `-o` takes {known}")
         ctx = open_context(os.environ, open_progress(self.app.display_warning, self.app.verbosity, os.environ))
         archives = [root / name for name in artifacts] or [root / "dist"]
-        return push_archives(archives, root, project_table(root), options, TYPED, ctx)
+        return push_archives(archives, root, project_table(root), options, TYPED, {}, ctx)

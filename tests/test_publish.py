@@ -219,6 +219,11 @@ def test_the_images_of_one_build_go_together(
     names = [f"{registry.host}/app@{small_image().digest}", f"{registry.host}/app-worker@{worker.digest}"]
     assert main(["push"]) == 0
     assert capsys.readouterr().out.splitlines() == names
+    assert main(["push", "--registry", f"{registry.host}/one"]) == 1
+    assert f"app-1.0.worker.oci.tar would be pushed as {registry.host}/one:1.0, and so would app-1.0.oci.tar" in (
+        capsys.readouterr().err
+    )
+    assert tags(registry, "one") == set()
     monkeypatch.setenv("HATCH_DOCKER_IMAGES", "worker")
     assert main(["push"]) == 0
     assert capsys.readouterr().out.splitlines() == names[1:]

@@ -38,6 +38,7 @@ def run(options: argparse.Namespace) -> None:
     told = verbosity(options)
     progress = open_progress(lambda line: print(line, file=sys.stderr), told, os.environ)
     ctx = open_context(os.environ, progress)
+    taken: dict[str, Path] = {}
     for archive in options.archives or [Path("dist")]:
-        for name in push_archives([archive], Path(), own_table(Path(), archive), given, TYPED, ctx):
+        for name in push_archives([archive], Path(), own_table(Path(), archive), given, TYPED, taken, ctx):
             print(name)
