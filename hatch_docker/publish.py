@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hatch_docker.context import Context
 from hatch_docker.errors import ConfigError, ImageError
@@ -26,6 +26,9 @@ from hatch_docker.report import write_report
 from hatch_docker.revision import DIRTY, Revision, read_revision
 from hatch_docker.variants import debug_tags, is_variant
 
+if TYPE_CHECKING:
+    from hatch_docker.config import Config
+
 DIST = Path("dist")
 
 
@@ -39,19 +42,13 @@ def push_archives(
     line, which has them as `typed`, and count for more than the environment's variables. `taken` has the names that
     archives are pushed under: none is another's, too.
     """
-    from hatch_docker.config import PREFIX, load_configs
+    from hatch_docker.config import PREFIX
     from hatch_docker.config_images import wanted
     from hatch_docker.defaults import sign_plan
 
-    variables = {name: PREFIX + name.upper().replace("-", "_") for name, value in options.items() if value}
-    environ = {**ctx.environ, **{variable: options[name] for name, variable in variables.items()}}
-    try:
-        configs = load_configs(table, environ, root / "pyproject.toml")
-    except ConfigError as error:
-        text = str(error)
-        for name, variable in variables.items():
-            text = text.replace(variable, typed[name])
-        raise ConfigError(text) from error
+    variables = {PREFIX + name.upper().replace("-", "_"): name for name, value in options.items() if value}
+    environ = {**ctx.environ, **{variable: options[name] for variable, name in variables.items()}}
+    configs = _configs(table, environ, root, {variable: typed[name] for variable, name in variables.items()})
     parts = [part for part, _config in wanted(configs, environ)] if len(configs) > 1 else []
     orders = []
     for archive in [one for path in archives for one in given_archives(path, parts)]:
@@ -76,6 +73,21 @@ def push_archives(
         )  # fmt: skip
         names += done.pushed
     return names
+
+
+def _configs(
+    table: Mapping[str, Any], environ: Mapping[str, str], root: Path, typed: Mapping[str, str]
+) -> Mapping[str, Config]:
+    """The options of each image; what is wrong with a variable is told of what was `typed` in its place."""
+    from hatch_docker.config import load_configs
+
+    try:
+        return load_configs(table, environ, root / "pyproject.toml")
+    except ConfigError as error:
+        text = str(error)
+        for variable, option in typed.items():
+            text = text.replace(variable, option)
+        raise ConfigError(text) from error
 
 
 def _take(
