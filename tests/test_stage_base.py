@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import Base, open_base
+from hatch_docker.bases import Base, base_of, open_base
 from hatch_docker.context import Context
 from hatch_docker.engines.dockerfile import Group
-from hatch_docker.engines.recipe import Job, Part, stage_base
-from hatch_docker.errors import BuildError
+from hatch_docker.engines.recipe import Job, Part, stage_base, stages_of
+from hatch_docker.errors import BaseImageError, BuildError
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layout import write_layout
-from hatch_docker.oci.model import Platform
+from hatch_docker.oci.model import Platform, canonical_json
 from hatch_docker.plan import BasePlan, BuildPlan
 from hatch_docker.wheels.sdist import Sdist
 from tests.fakes.bases import context, python_image
@@ -65,3 +66,13 @@ def test_halves_of_a_base_with_different_pythons_are_refused(tmp_path: Path) -> 
     base, ctx = arm64(tmp_path, "3.13.7")
     with pytest.raises(BuildError, match=r"has Python 3\.13\.7 for linux/arm64 and 3\.13\.5 for linux/amd64"):
         stage_base(base, [WHEELS], ["linux/amd64"], ctx, GZIP)
+
+
+def test_a_base_with_orders_for_whoever_builds_on_it_is_refused(tmp_path: Path) -> None:
+    """Builders of a Dockerfile would follow them, in the midst of ours."""
+    base = base_of(BasePlan("registry", "python:x", "python:x"), python_image(), context(tmp_path, []))
+    assert stages_of(base, [], None, None).python == "/usr/local/bin/python3.13"
+    config = {**base.image.config_json, "config": {"OnBuild": ["COPY requirements.txt /", "RUN pip install"]}}
+    base = replace(base, image=replace(base.image, config=canonical_json(config)))
+    with pytest.raises(BaseImageError, match=r"base python:x has orders .* \(ONBUILD COPY requirements\.txt /\)"):
+        stages_of(base, [], None, None)

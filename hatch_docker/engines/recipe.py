@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from hatch_docker.bases import Base
 from hatch_docker.engines.dockerfile import WHEEL, Group, Stages, unsayable
 from hatch_docker.engines.system import Compiler, Debs, find_compiler, write_packages
-from hatch_docker.errors import BuildError
+from hatch_docker.errors import BaseImageError, BuildError
 from hatch_docker.oci.model import Image, Platform, digest_of, host_platform
 from hatch_docker.plan import BuildPlan
 from hatch_docker.project import Source
@@ -88,8 +88,17 @@ def stages_of(
     base: Base, parts: Sequence[Part], compiler: Compiler | None, handed: Handed | None, *, files: bool = False,
     volumes: bool = False, certificates: bool = False,
 ) -> Stages:
-    """The values that the Dockerfile is rendered from; `handed` is the compiler where it is an image of its own."""
-    user = str((base.image.config_json.get("config") or {}).get("User") or "0").partition(":")[0]
+    """The values that the Dockerfile is rendered from; `handed` is the compiler where it is an image of its own.
+
+    Raises BaseImageError for a base with ONBUILD.
+    """
+    config = base.image.config_json.get("config") or {}
+    if config.get("OnBuild"):
+        raise BaseImageError(
+            f"base {base.name} has orders for whoever builds on it (ONBUILD {str(config['OnBuild'][0])[:60]}), which "
+            'no Dockerfile can leave out; take engine = "embedded", which follows none, or a base without them'
+        )
+    user = str(config.get("User") or "0").partition(":")[0]
     tools = compiler.debs.rendered if compiler and compiler.debs and compiler.debs.packages != () else None
     system = next((part.debs.rendered for part in parts if part.debs), None)
     return Stages(
