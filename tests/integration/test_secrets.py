@@ -290,13 +290,14 @@ def test_the_password_of_a_registry(home: Path, tmp_path: Path, cache: Path) -> 
         outcome = build(project, cache, variables=variables(home))
         assert outcome.receipt["base"]["name"] == name
         assert told(outcome, cache, start) == []
+        tokens = list(registry.tokens)
+        assert tokens
         registry.password = "changed"
         registry.tokens.clear()
         other = write_project("hello", tmp_path / "q", base=f"{registry.host}/private:2")
         refused = run_build(other, cache, variables=variables(home))
         assert refused.status == 1
         assert told(refused, cache, start) == []
-        tokens = list(registry.tokens)
         assert not any(token in outcome.output + refused.output for token in tokens)
 
 
