@@ -145,14 +145,11 @@ def is_output(path: Path) -> bool:
 
 
 def tag_cache(directory: Path) -> None:
-    """Make a directory that says it is a cache, to git too; one that holds more than a layout of images is left."""
-    with contextlib.suppress(OSError):
-        if not (directory / "oci-layout").is_file() and any(directory.iterdir()):
-            return
-    with replacing(directory / "CACHEDIR.TAG") as stream:
-        stream.write(CACHE_TAG + b"\n# A cache of hatch-docker's builds.\n")
+    """Make a directory that says it is a cache, to git too."""
     with replacing(directory / ".gitignore") as stream:
         stream.write(b"*\n")
+    with replacing(directory / "CACHEDIR.TAG") as stream:
+        stream.write(CACHE_TAG + b"\n# A cache of hatch-docker's builds.\n")
 
 
 def check_free(path: Path) -> None:

@@ -274,8 +274,8 @@ def open_store(root: Path) -> Store:
     try:
         if store.root.is_symlink():
             store.root.unlink()
-        if not store.root.exists():  # pipelines keep it in the project's directory, of which it is no part
-            store.root.mkdir(parents=True)
+        store.root.mkdir(parents=True, exist_ok=True)
+        if not (store.root / "CACHEDIR.TAG").exists():  # pipelines keep it in the project, of which it is no part
             tag_cache(store.root)
         _remove_links(store.root)
         for name in ("blobs", "facts", "trees", "locks", "tmp"):
@@ -283,10 +283,7 @@ def open_store(root: Path) -> Store:
         for name in ("facts", "trees", "locks"):
             _remove_links(store.root / name)
         sweep(store.root / "tmp")
-        oldest = time.time() - TMP_LIFETIME
-        for path in (store.root / "tmp").iterdir():
-            if path.lstat().st_mtime < oldest:
-                remove_tree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        _remove_old(store.root / "tmp", time.time() - TMP_LIFETIME)
     except OSError as error:
         raise StoreError(
             f"cannot use the cache {root}: {reason(error, root)}; "
@@ -300,6 +297,14 @@ def _remove_links(directory: Path) -> None:
     for entry in os.scandir(directory):
         if entry.is_symlink():
             Path(entry.path).unlink(missing_ok=True)
+
+
+def _remove_old(directory: Path, oldest: float) -> None:
+    """Remove what nobody has touched since a time; other builds finish and remove what is theirs meanwhile."""
+    for path in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if path.lstat().st_mtime < oldest:
+                remove_tree(path) if path.is_dir() else path.unlink()
 
 
 def _unwritable(root: Path, error: OSError) -> StoreError:

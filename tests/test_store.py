@@ -8,12 +8,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.errors import StoreError
-from hatch_docker.outputs import remove_tree, replacing
+from hatch_docker.outputs import is_cache, remove_tree, replacing
 from hatch_docker.store import DamagedBlobError, Store, key_of, open_store
 
 
@@ -262,6 +263,39 @@ def test_a_cache_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="HATCH_DOCKER_CACHE_DIR"):
         open_store(tmp_path / "file")
+
+
+def test_builds_that_begin_at_once_make_one_cache(tmp_path: Path) -> None:
+    """E3: whoever is first, it is theirs all, and each says that it is one."""
+    for number in range(8):
+        root, start = tmp_path / str(number), threading.Barrier(16)
+
+        def begin(_: int, root: Path = root, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return is_cache(open_store(root).root)
+
+        with ThreadPoolExecutor(16) as pool:
+            assert list(pool.map(begin, range(16))) == [True] * 16
+
+
+def test_a_build_begins_while_others_finish_what_is_theirs(store: Store) -> None:
+    """What is there when a directory is listed may have its name, or be gone, when it is looked at."""
+    ending = threading.Event()
+
+    def work(name: str) -> None:
+        path = store.root / "tmp" / name
+        while not ending.is_set():
+            path.touch()
+            path.unlink()
+
+    with ThreadPoolExecutor(3) as pool:
+        for name in "abc":
+            pool.submit(work, name)
+        try:
+            for _ in range(200):
+                open_store(store.root.parent)
+        finally:
+            ending.set()
 
 
 def test_a_cache_in_a_repository_is_no_part_of_it(tmp_path: Path) -> None:

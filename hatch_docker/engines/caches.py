@@ -39,11 +39,16 @@ def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: C
                 if option == "from" and not (path / "index.json").is_file():
                     ctx.progress.info(f"  nothing in the cache {fields[place]} yet")
                     continue
-                if option == "to":
+                if option == "to" and _is_for_a_cache(path):
                     tag_cache(path)
                 fields = {**fields, place: str(path)}
             options.append(f"--cache-{option}={_joined(fields)}")
     return options
+
+
+def _is_for_a_cache(directory: Path) -> bool:
+    """Whether a directory is not there yet, empty, or a layout of images: anything else may be the project's."""
+    return not directory.is_dir() or (directory / "oci-layout").is_file() or not any(directory.iterdir())
 
 
 def _joined(fields: Mapping[str, str]) -> str:

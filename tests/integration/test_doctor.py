@@ -69,6 +69,7 @@ def test_a_plain_user(tmp_path: Path, elsewhere: Path) -> None:
     project = write_project("hello", elsewhere / "p")
     cache = elsewhere / "cache"
     cache.mkdir()
+    os.chown(project, 65534, 65534)  # where the builds of this user would write
     user = {"user": 65534, "group": 65534, "extra_groups": []}
     variables = {"HOME": str(cache), "TMPDIR": "/tmp", "DOCKER_HOST": "unix:///var/run/docker.sock"}
     python = str(elsewhere / "venv/bin/python")
