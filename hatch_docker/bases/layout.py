@@ -25,7 +25,7 @@ def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
 
     path = Path(plan.location).expanduser()
     if not path.exists():
-        raise BaseImageError(f"base {plan.name}: {path.absolute()} is neither a directory nor a file")
+        raise BaseImageError(f"base {plan.name}: {path.absolute()} is neither a directory nor a file; name a layout")
     try:
         image = read_layout(path, platform) if path.is_dir() else read_archive(path, platform)
         assert not isinstance(image, Index)  # a platform was asked for
