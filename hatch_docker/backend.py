@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.pins import Pins
     from hatch_docker.plan import Plan
-    from hatch_docker.wheels import Target
+    from hatch_docker.wheels.target import Target
     from hatch_docker.wheels.tree import Tree
 
 RECIPE = 2
@@ -211,7 +211,7 @@ def _open_stage(
     from hatch_docker.bases import open_base
     from hatch_docker.engines.frame import located
     from hatch_docker.oci.compression import Compression
-    from hatch_docker.wheels import Target
+    from hatch_docker.wheels.target import Target
 
     table = _static(config)
     first = {"name": root.name, "version": "0", **table}

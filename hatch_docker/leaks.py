@@ -25,6 +25,13 @@ PIECE = 1 << 18  # bytes
 LEAST_ENCODED = 8  # characters of what a secret is encoded to
 BOOT = Path("/proc/sys/kernel/random/boot_id")  # random, another one each time that the machine starts
 
+_SECRET_FILES = frozenset({
+    ".netrc", "_netrc", ".pypirc", ".git-credentials", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", ".npmrc",
+    ".pgpass", ".htpasswd", ".vault-token", "cosign.key",
+})
+_SECRET_DIRECTORIES = frozenset({".git", ".ssh", ".gnupg", ".aws", ".docker", ".kube"})  # all in them is the user's own
+_HARMLESS = (".example", ".sample", ".template", ".dist")  # ends of the names of files for others to copy
+
 Feed = Callable[[bytes], None]
 Named = Iterable[tuple[str, str]]
 
@@ -149,3 +156,31 @@ def spellings(value: str) -> Iterator[bytes]:
             padded = bytes(before) + raw
             yield base64.b64encode(padded)[start:end]
             yield base64.urlsafe_b64encode(padded)[start:end]
+
+
+def looks_secret(name: str) -> bool:
+    """Tell whether people keep secrets in files of this name: `.env`, `id_rsa`, `.netrc`, ..."""
+    name = name.lower()
+    environment = name == ".env" or name.startswith(".env.")
+    return name in _SECRET_FILES or (environment and not name.endswith(_HARMLESS))
+
+
+def secret_part(path: str) -> str:
+    """Return the first part of a path that looks secret or is a directory of secrets (`.git`, `.ssh`); "" if none."""
+    return next((part for part in path.split("/") if part in _SECRET_DIRECTORIES or looks_secret(part)), "")
+
+
+def refused_link(path: str, root: Path) -> str:
+    """Return a description of the target of a project's link that must not enter a wheel; "" for any other path.
+
+    A link may lead to other parts of the repository, not out of it: its author could otherwise take the user's own
+    files. A path outside of `root` is allowed: the project's `force-include` names it on purpose.
+    """
+    real, absolute = os.path.realpath(path), os.path.abspath(path)  # noqa: PTH100 - Path follows links too late
+    if not absolute.startswith(f"{root}{os.sep}") or real == os.path.realpath(root) + absolute.removeprefix(str(root)):
+        return ""
+    top = os.path.realpath(next((parent for parent in (root, *root.parents) if (parent / ".git").exists()), root))
+    if not Path(real).is_relative_to(top):
+        return "a place outside of the project"
+    part = secret_part(os.path.relpath(real, top))
+    return f"{part}, which looks like a secret" if part else ""

@@ -183,8 +183,8 @@ def check(plans: Sequence[Plan], source: Source, ctx: Context) -> None:
 def _check(plan: Plan, platform: Platform, row: Entry, source: Source, ctx: Context) -> None:
     from hatch_docker.engines.frame import foreign
     from hatch_docker.engines.own import own_projects
-    from hatch_docker.wheels import Target
     from hatch_docker.wheels.lock import pin, pin_requirements
+    from hatch_docker.wheels.target import Target
 
     libc = row["libc"].partition(" ")
     target = Target(row["python"], platform, (libc[0], libc[2]))

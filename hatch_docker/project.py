@@ -198,9 +198,9 @@ def _wheel_builder(builder: BuilderInterface[Any, Any]) -> BuilderInterface[Any,
 
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
+    from hatch_docker.leaks import secret_part
     from hatch_docker.outputs import is_cache, is_output
     from hatch_docker.progress import plain
-    from hatch_docker.wheels.secrets import secret_part
 
     files, root = builder.recurse_included_files, Path(builder.root)
     kept_back: list[str] = []
@@ -270,7 +270,7 @@ def _check_code(wheel: Path, core: Any) -> None:
 
 def _checked(file: IncludedFile, root: Path) -> IncludedFile:
     """A file that hatchling is about to read: it would wait at a pipe forever, and stop at a socket."""
-    from hatch_docker.wheels.secrets import refused_link
+    from hatch_docker.leaks import refused_link
 
     shown = file.relative_path or file.path
     try:

@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "context": {"leaks", "outputs", "pins", "progress", "store", "transport"},
     # what the user said, what the project is, and what follows from both
     "config": {"config", "errors"},
-    "project": {"errors", "outputs", "process", "progress", "release.licences", "revision", "wheels.secrets"},
+    "project": {"errors", "outputs", "process", "progress", "release.licences", "revision", "leaks"},
     "revision": {"errors", "process"},
     "release": {
         "layers", "release", "__init__", "answers", "engines", "errors", "oci", "plan", "project", "revision", "wheels",

@@ -313,7 +313,7 @@ def read_extras(path: str) -> None:
     from hatch_docker.contents.requirements import Found, needs_of
     from hatch_docker.oci.model import Platform
     from hatch_docker.release.bill import _needs
-    from hatch_docker.wheels import Target
+    from hatch_docker.wheels.target import Target
 
     lines, platform = tuple(Path(path).read_text().split("\n")), Platform("linux", "amd64")
     needs_of([Found("python", "a", "1", "a/METADATA", lines, own=True)], "3.13.5", platform)

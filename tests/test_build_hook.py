@@ -27,8 +27,8 @@ from hatch_docker.outputs import CACHE_TAG
 from hatch_docker.plan import BasePlan
 from hatch_docker.project import given_source, open_source
 from hatch_docker.receipt import make_receipt
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.given import check_given
+from hatch_docker.wheels.target import Target
 from tests.fakes.plans import plan
 from tests.projects import write_project
 

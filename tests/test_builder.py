@@ -28,9 +28,9 @@ from hatch_docker.plan import BasePlan, BuildPlan
 from hatch_docker.progress import Progress
 from hatch_docker.store import open_store
 from hatch_docker.transport import make_client
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.builder import Builder, make_builder, metadata_of, wheel_of
 from hatch_docker.wheels.sdist import read_sdist
+from hatch_docker.wheels.target import Target
 from tests.fakes.index import write_sdist
 from tests.fakes.trees import need_sandbox, python_root
 

@@ -14,9 +14,9 @@ from hatch_docker.progress import Progress
 from hatch_docker.retry import Policy
 from hatch_docker.store import open_store
 from hatch_docker.transport import Client
-from hatch_docker.wheels import Pin
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import read_indexes
+from hatch_docker.wheels.target import Pin
 from tests.fakes.index import FakeIndex, make_wheel, pins_of
 
 

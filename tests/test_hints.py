@@ -14,9 +14,9 @@ from hatch_docker.engines.site import note_uncompiled, remember_files
 from hatch_docker.hints import find_hints
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Platform
-from hatch_docker.wheels import Pin
 from hatch_docker.wheels.compile import bytecode_path
 from hatch_docker.wheels.install import VenvTarget
+from hatch_docker.wheels.target import Pin
 from tests.fakes.bases import context, file
 from tests.fakes.elf import make_elf
 from tests.fakes.installed import SITE

@@ -16,7 +16,6 @@ from hatch_docker.bases import Interpreter
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import Compression, write_layer
 from hatch_docker.oci.model import Platform
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.compile import Compiled
 from hatch_docker.wheels.install import (
     SOURCE_DATE,
@@ -30,6 +29,7 @@ from hatch_docker.wheels.install import (
     wheel_entries,
     wheel_files,
 )
+from hatch_docker.wheels.target import Target
 from tests.fakes.installed import SITE
 from tests.fakes.wheels import INFO, VENV, Wheel, content, install, read, record_hash, with_file
 

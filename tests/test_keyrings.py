@@ -13,10 +13,10 @@ from hatch_docker.plan import LockPlan
 from hatch_docker.progress import Progress
 from hatch_docker.store import open_store
 from hatch_docker.transport import Client
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.lock import pin
+from hatch_docker.wheels.target import Target
 from hatch_docker.wheels.uv import find_uv
 from tests.fakes.index import FakeIndex, make_wheel
 from tests.fakes.overheard import MARK

@@ -15,10 +15,10 @@ import trustme
 from hatch_docker.context import Context
 from hatch_docker.errors import HatchDockerError, RegistryError, TransientError, WheelError
 from hatch_docker.transport import Client
-from hatch_docker.wheels import Pin
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.lock import pin
+from hatch_docker.wheels.target import Pin
 from hatch_docker.wheels.uv import MissingWheelError, _explain, compile_lock
 from tests.fakes.index import EVIL, UPLOADED_SECONDS, FakeIndex, make_sdist, make_wheel
 from tests.fakes.locks import AMD64, ARM64, FOREIGN, HOST, OLD, names, resolving, using

@@ -10,8 +10,8 @@ import pytest
 from hatch_docker.context import Context
 from hatch_docker.errors import WheelError
 from hatch_docker.plan import LockPlan
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.lock import pin
+from hatch_docker.wheels.target import Target
 from tests.fakes.index import FakeIndex, make_wheel
 from tests.fakes.locks import AMD64, PDM, POETRY, names, using
 

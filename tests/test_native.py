@@ -25,7 +25,7 @@ from hatch_docker.native.check import check_native
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.plan import BasePlan
-from hatch_docker.wheels import Pin
+from hatch_docker.wheels.target import Pin
 from tests.conftest import need
 from tests.fakes.bases import context, directory, file, image_of, layer_of, link
 from tests.fakes.debian import FakeArchive, serving

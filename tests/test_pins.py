@@ -26,8 +26,8 @@ from hatch_docker.pins import Entry, Pins, parse_pins, pins_of, pins_toml, read_
 from hatch_docker.pins_text import changes
 from hatch_docker.plan import BasePlan, LockPlan
 from hatch_docker.project import open_source
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.lock import pin
+from hatch_docker.wheels.target import Target
 from tests.fakes.bases import BOTH, context, index_of, publish, python_image
 from tests.fakes.debian import FakeArchive, serving
 from tests.fakes.index import FakeIndex, make_wheel

@@ -9,9 +9,9 @@ import pytest
 from hatch_docker.context import Context
 from hatch_docker.errors import WheelError
 from hatch_docker.plan import LockPlan
-from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.pylock import misfit
+from hatch_docker.wheels.target import Pin, Target
 from tests.fakes.locks import AMD64, FOREIGN, HOST, OLD
 
 

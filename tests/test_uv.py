@@ -8,7 +8,7 @@ import pytest
 
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.model import Platform
-from hatch_docker.wheels import Target
+from hatch_docker.wheels.target import Target
 from hatch_docker.wheels.uv import find_uv, platform_name
 from tests.fakes.locks import AMD64
 

@@ -15,7 +15,7 @@ from hatch_docker.errors import ConfigError
 from hatch_docker.needs import needs_of
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import Plan
-from hatch_docker.wheels import Target
+from hatch_docker.wheels.target import Target
 from hatch_docker.workspace import is_member, member_places, workspace_lock
 from tests.fakes.plans import project
 from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member

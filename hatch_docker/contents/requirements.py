@@ -10,7 +10,7 @@ from hatch_docker.contents import Need
 from hatch_docker.oci.model import Platform
 from hatch_docker.release.asked import Lines, spread
 from hatch_docker.release.names import normalised
-from hatch_docker.wheels import MACHINES, Target
+from hatch_docker.wheels.target import MACHINES, Target
 
 
 @dataclass(frozen=True, slots=True)

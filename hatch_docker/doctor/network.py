@@ -17,9 +17,9 @@ from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.remote import ACCEPT, Remote, refuse
 from hatch_docker.plan import BasePlan, Plan
 from hatch_docker.release.names import normalised
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.index import Index, Indexes, read_indexes
 from hatch_docker.wheels.keyrings import with_keyring
+from hatch_docker.wheels.target import Target
 from hatch_docker.wheels.uv import compile_lock
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.plan import Plan
     from hatch_docker.project import Source
-    from hatch_docker.wheels import Pin
+    from hatch_docker.wheels.target import Pin
 
 
 OURS = "hatch-docker "

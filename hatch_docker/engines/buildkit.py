@@ -55,17 +55,17 @@ from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.outputs import scratch
 from hatch_docker.store import file_digest, key_of
-from hatch_docker.wheels import note_used
 from hatch_docker.wheels.install import VenvTarget, check_fits, check_made, check_owners, wheel_files
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.slim import KINDS
+from hatch_docker.wheels.target import note_used
 
 if TYPE_CHECKING:
     from hatch_docker.bases import Base
     from hatch_docker.context import Context
     from hatch_docker.plan import Plan
     from hatch_docker.project import Source
-    from hatch_docker.wheels import Pin, Target
+    from hatch_docker.wheels.target import Pin, Target
 
 TREES = "stage tree"
 

@@ -30,8 +30,8 @@ from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.outputs import replacing, unfinished_tree
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
-from hatch_docker.wheels import Pin
 from hatch_docker.wheels.lock import pin
+from hatch_docker.wheels.target import Pin
 
 if TYPE_CHECKING:
     from hatch_docker.bases import Base

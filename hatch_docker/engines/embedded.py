@@ -32,9 +32,9 @@ from hatch_docker.plan import Plan
 from hatch_docker.progress import counted
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest, key_of
-from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.install import VenvTarget, check_fits
 from hatch_docker.wheels.lock import pin
+from hatch_docker.wheels.target import Pin, Target
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context

@@ -12,15 +12,15 @@ from hatch_docker.bases import Base, base_tree, check_python, open_base
 from hatch_docker.engines import OURS, Built, LayerNote, LeftOut, WheelNote
 from hatch_docker.engines.settings import created_time, image_annotations, image_settings, lost_annotations
 from hatch_docker.errors import BaseImageError, ConfigError, HatchDockerError, WheelError
+from hatch_docker.leaks import secret_part
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.mutate import build_image
 from hatch_docker.plan import PROGRAMS, BasePlan, BuildPlan, Plan
 from hatch_docker.project import Source
-from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.logins import logins
-from hatch_docker.wheels.secrets import secret_part
 from hatch_docker.wheels.slim import NONE, SYMBOLS, Rules
+from hatch_docker.wheels.target import Pin, Target
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.errors import BuildError
 from hatch_docker.plan import BuildPlan, Plan
-from hatch_docker.wheels import Pin, Target, note_used
+from hatch_docker.wheels.target import Pin, Target, note_used
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context

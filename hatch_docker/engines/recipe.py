@@ -22,9 +22,9 @@ from hatch_docker.oci.model import Image, Platform, digest_of, host_platform
 from hatch_docker.plan import BuildPlan
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest, key_of
-from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget
 from hatch_docker.wheels.sdist import Sdist
+from hatch_docker.wheels.target import Pin, Target
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context

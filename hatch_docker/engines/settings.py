@@ -13,8 +13,8 @@ from hatch_docker.oci.mutate import Settings, rfc3339
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan import DEFAULT_PATH, VENV, HealthCheck, Plan
 from hatch_docker.release.names import PREFIX, merged
-from hatch_docker.wheels import Pin
 from hatch_docker.wheels.install import SOURCE_DATE
+from hatch_docker.wheels.target import Pin
 
 
 def image_settings(plan: Plan, base: Base, created: int) -> Settings:

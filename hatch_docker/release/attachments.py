@@ -105,7 +105,7 @@ def _sbom(plan: Plan, built: Built, name: str, several: bool, ctx: Context) -> D
 def _with_materials(built: Built, ctx: Context) -> Built:
     """An image on another base with the files that its wheels came in, if it was made here: its layers are the same."""
     from hatch_docker.engines import WheelNote
-    from hatch_docker.wheels import Pin
+    from hatch_docker.wheels.target import Pin
 
     pins, members = ctx.store.recall(MATERIALS, _own_layers(built)) or ((), ())
     return replace(built, pins=tuple(Pin(*row) for row in pins), members=tuple(WheelNote(*row) for row in members))

@@ -13,7 +13,7 @@ from hatch_docker.release.inventory import RELEASES
 from hatch_docker.release.licences import NO_LICENCE, Licence
 from hatch_docker.release.names import normalised
 from hatch_docker.release.purl import purl
-from hatch_docker.wheels import Target
+from hatch_docker.wheels.target import Target
 
 if TYPE_CHECKING:
     from hatch_docker.engines import Built

@@ -28,7 +28,6 @@ from hatch_docker.outputs import remove_tree, unfinished_tree
 from hatch_docker.plan import BuildPlan
 from hatch_docker.process import ProcessFailed
 from hatch_docker.store import file_digest, key_of
-from hatch_docker.wheels import Pin, Target, note_used
 from hatch_docker.wheels.agent import SOCKET, lent
 from hatch_docker.wheels.environment import build_environment
 from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget, check_made
@@ -36,6 +35,7 @@ from hatch_docker.wheels.lock import pin_requirements
 from hatch_docker.wheels.missing import hint
 from hatch_docker.wheels.sandbox import Bind, run_in
 from hatch_docker.wheels.sdist import Sdist, read_sdist
+from hatch_docker.wheels.target import Pin, Target, note_used
 from hatch_docker.wheels.variables import accounts, build_variables, certificates
 
 RECIPE = 1             # raise it when the same sdist shall give another wheel

@@ -11,7 +11,6 @@ from hatch_docker.bases import Interpreter
 from hatch_docker.context import Context
 from hatch_docker.oci.layer import Entry
 from hatch_docker.store import key_of
-from hatch_docker.wheels import Pin
 from hatch_docker.wheels.compile import compile_sources
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.install import (
@@ -21,6 +20,7 @@ from hatch_docker.wheels.install import (
     venv_entries,
     wheel_entries,
 )
+from hatch_docker.wheels.target import Pin
 
 RECIPE = 2
 

@@ -11,9 +11,9 @@ from hatch_docker.context import Context
 from hatch_docker.errors import RegistryError
 from hatch_docker.progress import Advance, nobody
 from hatch_docker.transport import Client
-from hatch_docker.wheels import Pin
 from hatch_docker.wheels.index import Indexes, read_indexes
 from hatch_docker.wheels.keyrings import with_keyring
+from hatch_docker.wheels.target import Pin
 
 PARALLEL = 4
 _NOBODYS = Indexes((), (), False, "", {}, {})

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hatch_docker.errors import WheelError
-from hatch_docker.wheels import Target
+from hatch_docker.wheels.target import Target
 
 PIECE = 1 << 20
 # What zipfile raises for archives that are damaged, encrypted or packed in a way that it does not know.

@@ -18,8 +18,8 @@ from hatch_docker.wheels.slim import NONE, Rules
 
 if TYPE_CHECKING:
     from hatch_docker.oci.layer import Entry
-    from hatch_docker.wheels import Target
     from hatch_docker.wheels.compile import Compiled, Source
+    from hatch_docker.wheels.target import Target
 
 # 1980-01-01, in seconds since the epoch: zip files know nothing older, and nothing of a build is in it.
 SOURCE_DATE = 315532800

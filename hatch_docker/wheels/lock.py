@@ -13,7 +13,7 @@ from hatch_docker.plan import LockPlan
 from hatch_docker.progress import some
 from hatch_docker.store import key_of
 from hatch_docker.urls import redacted
-from hatch_docker.wheels import Pin, Target
+from hatch_docker.wheels.target import Pin, Target
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context

@@ -12,8 +12,8 @@ from packaging.utils import canonicalize_name
 from hatch_docker.errors import WheelError
 from hatch_docker.shape import ANY, misfit
 from hatch_docker.urls import redacted
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.requirements import HashedLine
+from hatch_docker.wheels.target import Target
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

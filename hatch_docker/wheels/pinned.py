@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.lock import moved
+from hatch_docker.wheels.target import Pin, Target
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context

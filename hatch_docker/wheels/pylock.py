@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker import urls
 from hatch_docker.errors import WheelError
-from hatch_docker.wheels import Pin, Target
+from hatch_docker.wheels.target import Pin, Target
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hatch_docker.errors import WheelError
 from hatch_docker.progress import Progress
-from hatch_docker.wheels import Target
+from hatch_docker.wheels.target import Target
 
 # Options about where files are: only the user's own configuration decides that.
 _PLACES = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--trusted-host")

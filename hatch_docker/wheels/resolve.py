@@ -14,10 +14,10 @@ from pathlib import Path
 
 from hatch_docker.context import Context
 from hatch_docker.errors import ImageError, WheelError
-from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import Indexes
 from hatch_docker.wheels.pylock import Source, builds_here, pins_of, ways_out
+from hatch_docker.wheels.target import Pin, Target
 from hatch_docker.wheels.uv import MissingWheelError, compile_lock
 
 SdistMetadata = Callable[[Pin, Path], bytes]

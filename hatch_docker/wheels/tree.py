@@ -17,16 +17,16 @@ from typing import Any
 from hatch_docker.bases import Base
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, ConfigError, ProgramError
+from hatch_docker.leaks import secret_part
 from hatch_docker.outputs import is_cache, is_output, remove_tree
 from hatch_docker.plan import BuildPlan
 from hatch_docker.process import run
 from hatch_docker.store import file_digest, key_of
-from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.builder import Builder, MoreNeededError, in_builder, made_file, make_builder
 from hatch_docker.wheels.lock import pin_requirements
 from hatch_docker.wheels.sandbox import Bind
 from hatch_docker.wheels.sdist import Sdist
-from hatch_docker.wheels.secrets import secret_part
+from hatch_docker.wheels.target import Pin, Target
 
 RECIPE = 1
 # Of a tree outside version control: what tools leave, and what no sdist needs.

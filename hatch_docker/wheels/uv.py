@@ -21,8 +21,8 @@ from hatch_docker.outputs import scratch
 from hatch_docker.process import ProcessFailed, run
 from hatch_docker.transport import OFFLINE, is_offline
 from hatch_docker.urls import redacted, shown
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.index import Indexes
+from hatch_docker.wheels.target import Target
 
 # uv knows these; a newer C library takes the newest below it, and no wheel asks for a newer one today.
 _GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)

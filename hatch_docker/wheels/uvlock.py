@@ -13,8 +13,8 @@ from urllib.parse import unquote
 from hatch_docker.errors import WheelError
 from hatch_docker.shape import ANY, misfit
 from hatch_docker.urls import parse
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.pylock import Source
+from hatch_docker.wheels.target import Target
 
 Table = Mapping[str, Any]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from hatch_docker.wheels import Pin
+from hatch_docker.wheels.target import Pin
 
 UPLOADED = "2024-05-06T07:08:09.123456Z"
 UPLOADED_SECONDS = 1714979289

@@ -17,7 +17,7 @@ from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.plan import BasePlan, Plan
 from hatch_docker.project import Project, Revision
-from hatch_docker.wheels import Pin
+from hatch_docker.wheels.target import Pin
 from tests.fakes.bases import directory, file, image_of, layer_of, python_image
 
 SITE = "opt/venv/lib/python3.13/site-packages"

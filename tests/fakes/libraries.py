@@ -14,7 +14,7 @@ from hatch_docker.oci.model import History
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan import BasePlan, Plan
-from hatch_docker.wheels import Pin
+from hatch_docker.wheels.target import Pin
 from tests.fakes.bases import file, image_of, layer_of, python_image
 from tests.fakes.elf import make_elf
 from tests.fakes.installed import SITE

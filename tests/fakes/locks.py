@@ -6,8 +6,8 @@ from hatch_docker.context import Context
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import LockPlan
 from hatch_docker.transport import Client
-from hatch_docker.wheels import Pin, Target
 from hatch_docker.wheels.pylock import builds_here
+from hatch_docker.wheels.target import Pin, Target
 from tests.fakes.index import FakeIndex
 
 AMD64 = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))

@@ -16,8 +16,8 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.oci.mutate import scratch
 from hatch_docker.plan import BasePlan, BuildPlan
 from hatch_docker.progress import Progress
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.builder import build_wheel
+from hatch_docker.wheels.target import Target
 from tests.fakes.index import write_sdist
 from tests.fakes.trees import need_sandbox
 

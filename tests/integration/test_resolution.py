@@ -16,10 +16,10 @@ from hatch_docker.plan import LockPlan
 from hatch_docker.progress import silent
 from hatch_docker.store import open_store
 from hatch_docker.transport import make_client
-from hatch_docker.wheels import Target
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.pylock import Source, pins_of
+from hatch_docker.wheels.target import Target
 from hatch_docker.wheels.uv import find_uv
 from tests.fakes.measured import quickest
 

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hatch_docker.engines.dockerfile import pair, quoted, words
+from hatch_docker.leaks import secret_part
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Image, Platform
-from hatch_docker.wheels.secrets import secret_part
 from tests.conftest import need, run
 from tests.integration.builds import build
 from tests.integration.engines import BUILDKIT, OPTIONS, PLAIN, assert_same, ejected, project, stages
