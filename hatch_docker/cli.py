@@ -16,7 +16,6 @@ from hatch_docker.errors import HatchDockerError
 from hatch_docker.faults import told_faults
 from hatch_docker.progress import plain
 from hatch_docker.verbs import (
-    Verbs,
     clean,
     diff,
     doctor,
@@ -32,6 +31,7 @@ from hatch_docker.verbs import (
     verify_signature,
     why,
 )
+from hatch_docker.verbs.common import Verbs
 
 # As `--help` lists them.
 VERBS = (init, make, inspect, why, diff, lock, load, rebase, push, verify, verify_signature, doctor, clean, schema)

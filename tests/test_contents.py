@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.cli import main
-from hatch_docker.contents import Contents, File, Package
+from hatch_docker.contents.model import Contents, File, Package
 from hatch_docker.contents.read import read_contents
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.layer import Entry

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.cli import _parsed, _parser, main
-from hatch_docker.verbs import verbosity
+from hatch_docker.verbs.common import verbosity
 
 _, COMMANDS = _parser()
 CLEAN = "hatch-docker clean: error: argument --max-{}: must be a number of 0 or more, not {}"

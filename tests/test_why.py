@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.cli import main
-from hatch_docker.contents import Contents
+from hatch_docker.contents.model import Contents
 from hatch_docker.contents.read import read_contents
 from hatch_docker.contents.why import told, why
 from hatch_docker.progress import megabytes

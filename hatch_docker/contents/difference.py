@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hatch_docker.contents import TITLES, Contents, File
 from hatch_docker.contents.document import SCHEMA, settings
+from hatch_docker.contents.model import TITLES, Contents, File
 from hatch_docker.contents.subject import Subject
 from hatch_docker.contents.told import SHOWN, compressed
 from hatch_docker.progress import megabytes

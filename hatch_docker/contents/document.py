@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from hatch_docker.contents import Contents, File, Package
+from hatch_docker.contents.model import Contents, File, Package
 from hatch_docker.contents.subject import Subject
 from hatch_docker.contents.told import by_size
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hatch_docker.contents import Permissions
+from hatch_docker.contents.model import Permissions
 from hatch_docker.contents.owners import USERS, Reading
 from hatch_docker.oci.model import Image
 from hatch_docker.oci.tree import Member

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
-from hatch_docker.contents import (
+from hatch_docker.contents.model import (
     BASE,
     DEPENDENCIES,
     HEADERS,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hatch_docker.contents import Need
+from hatch_docker.contents.model import Need
 from hatch_docker.oci.model import Platform
 from hatch_docker.release.asked import Lines, spread
 from hatch_docker.release.names import normalised

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.contents import Contents
+from hatch_docker.contents.model import Contents
 from hatch_docker.contents.read import read_contents
 from hatch_docker.errors import ConfigError
 from hatch_docker.existing import Existing, opened

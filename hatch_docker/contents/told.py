@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from hatch_docker.contents import TITLES, Contents, Package
+from hatch_docker.contents.model import TITLES, Contents, Package
 from hatch_docker.contents.subject import Subject
 from hatch_docker.oci.model import LAYER_TYPES
 from hatch_docker.progress import counted, megabytes, share

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hatch_docker.contents import PROJECT, Contents, Need
 from hatch_docker.contents.document import SCHEMA, package
+from hatch_docker.contents.model import PROJECT, Contents, Need
 from hatch_docker.contents.told import SHOWN, TYPES, by_size
 from hatch_docker.errors import ConfigError
 from hatch_docker.progress import counted, megabytes

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hatch_docker.doctor import Finding, Look, Said
+from hatch_docker.doctor.check import Finding, Look, Said
 from hatch_docker.outputs import scratch
 from hatch_docker.progress import megabytes
 from hatch_docker.prune import MAX_BYTES, entries

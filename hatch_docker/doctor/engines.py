@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from hatch_docker.doctor import Finding, Look, Said
+from hatch_docker.doctor.check import Finding, Look, Said
 from hatch_docker.doctor.machine import PATIENCE
 from hatch_docker.errors import DaemonError
 from hatch_docker.oci.daemon import docker_daemon, find_daemons

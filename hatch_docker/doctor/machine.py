@@ -13,7 +13,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from hatch_docker import __version__, urls
-from hatch_docker.doctor import Finding, Look, Said
+from hatch_docker.doctor.check import Finding, Look, Said
 from hatch_docker.errors import ConfigError, ProgramError, SandboxError, WheelError
 from hatch_docker.process import run
 from hatch_docker.wheels.sandbox import why_not

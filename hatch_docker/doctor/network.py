@@ -9,7 +9,7 @@ from functools import partial
 
 from hatch_docker import urls
 from hatch_docker.answers import explain
-from hatch_docker.doctor import Check, Look, Said
+from hatch_docker.doctor.check import Check, Look, Said
 from hatch_docker.errors import RegistryError, TransientError
 from hatch_docker.oci.auth import credential_for
 from hatch_docker.oci.model import host_platform

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.doctor import Finding
+from hatch_docker.doctor.check import Finding
 from hatch_docker.errors import ConfigError
 
 if TYPE_CHECKING:

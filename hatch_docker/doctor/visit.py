@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from hatch_docker.context import CACHE_DIR, Context, cache_root, open_context
-from hatch_docker.doctor import Check, Finding, Look, cache, engines, machine, network
+from hatch_docker.doctor import cache, engines, machine, network
+from hatch_docker.doctor.check import Check, Finding, Look
 from hatch_docker.doctor.reading import Reading, read, told
 from hatch_docker.errors import HatchDockerError, StoreError
 from hatch_docker.outputs import scratch

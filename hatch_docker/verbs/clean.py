@@ -7,10 +7,10 @@ import os
 from typing import TYPE_CHECKING
 
 from hatch_docker.prune import MAX_AGE, MAX_BYTES
-from hatch_docker.verbs import amount, declare
+from hatch_docker.verbs.common import amount, declare
 
 if TYPE_CHECKING:
-    from hatch_docker.verbs import Verbs
+    from hatch_docker.verbs.common import Verbs
 
 DAY = 24 * 3600
 

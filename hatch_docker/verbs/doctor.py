@@ -6,10 +6,10 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from hatch_docker.verbs import PROJECT, amount, declare, root_of
+from hatch_docker.verbs.common import PROJECT, amount, declare, root_of
 
 if TYPE_CHECKING:
-    from hatch_docker.verbs import Verbs
+    from hatch_docker.verbs.common import Verbs
 
 PATIENCE = 15.0  # seconds; longer than a host is given to take a connection
 MARKS = {"ok": "ok", "unneeded": "--", "problem": "!!"}

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.verbs import PROJECT, declare, root_of
+from hatch_docker.verbs.common import PROJECT, declare, root_of
 
 if TYPE_CHECKING:
     from hatch_docker.start.proposal import Proposal
-    from hatch_docker.verbs import Verbs
+    from hatch_docker.verbs.common import Verbs
 
 
 def add(commands: Verbs) -> None:

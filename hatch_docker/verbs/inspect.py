@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.verbs import declare
+from hatch_docker.verbs.common import declare
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
-    from hatch_docker.verbs import Verbs
+    from hatch_docker.verbs.common import Verbs
 
 IMAGE = (
     "an archive (default: the only one in dist/), oci:DIRECTORY (a layout), docker:NAME or podman:NAME (a daemon's), "

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.doors import open_plans
 from hatch_docker.outputs import scratch
-from hatch_docker.verbs import PROJECT, declare, root_of, verbosity
+from hatch_docker.verbs.common import PROJECT, declare, root_of, verbosity
 
 if TYPE_CHECKING:
-    from hatch_docker.verbs import Verbs
+    from hatch_docker.verbs.common import Verbs
 
 
 def add(commands: Verbs) -> None:

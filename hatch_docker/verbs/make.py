@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from hatch_docker.verbs import PROJECT, declare, root_of, verbosity
+from hatch_docker.verbs.common import PROJECT, declare, root_of, verbosity
 
 if TYPE_CHECKING:
-    from hatch_docker.verbs import Verbs
+    from hatch_docker.verbs.common import Verbs
 
 VERBS = {
     "build": "make the image, as `hatch build -t docker` does",

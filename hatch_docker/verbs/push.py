@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.verbs import declare, verbosity
+from hatch_docker.verbs.common import declare, verbosity
 
 if TYPE_CHECKING:
-    from hatch_docker.verbs import Verbs
+    from hatch_docker.verbs.common import Verbs
 
 
 TYPED = {"registries": "--registry", "tags": "--tag", "allow-dirty": "--allow-dirty"}

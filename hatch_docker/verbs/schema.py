@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from hatch_docker.verbs import declare
+from hatch_docker.verbs.common import declare
 
 if TYPE_CHECKING:
-    from hatch_docker.verbs import Verbs
+    from hatch_docker.verbs.common import Verbs
 
 
 def add(commands: Verbs) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.doors import archives_of, rebuild
 from hatch_docker.errors import ConfigError
-from hatch_docker.verbs import PROJECT, declare, root_of, verbosity
+from hatch_docker.verbs.common import PROJECT, declare, root_of, verbosity
 
 if TYPE_CHECKING:
     from hatch_docker.oci.model import Image, Index
-    from hatch_docker.verbs import Verbs
+    from hatch_docker.verbs.common import Verbs
 
 
 def add(commands: Verbs) -> None:

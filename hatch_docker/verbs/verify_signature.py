@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.verbs import declare
+from hatch_docker.verbs.common import declare
 
 if TYPE_CHECKING:
-    from hatch_docker.verbs import Verbs
+    from hatch_docker.verbs.common import Verbs
 
 
 def add(commands: Verbs) -> None:

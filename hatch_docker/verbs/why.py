@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from hatch_docker.verbs import declare
+from hatch_docker.verbs.common import declare
 from hatch_docker.verbs.inspect import IMAGE, as_json, open_quietly
 
 if TYPE_CHECKING:
-    from hatch_docker.verbs import Verbs
+    from hatch_docker.verbs.common import Verbs
 
 
 def add(commands: Verbs) -> None:

@@ -10,7 +10,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.contents import HEADERS, REMOVED, TITLES, Contents, File
+from hatch_docker.contents.model import HEADERS, REMOVED, TITLES, Contents, File
 from hatch_docker.contents.page.directories import Found, in_one_place, sorted_nodes
 from hatch_docker.contents.page.tables import (
     files_table,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from hatch_docker.contents import TITLES, Contents
+from hatch_docker.contents.model import TITLES, Contents
 from hatch_docker.contents.told import TYPES, by_size, compressed
 from hatch_docker.progress import counted, plain, share, some
 from hatch_docker.receipt import left_out_lines
