@@ -1,4 +1,4 @@
-"""Push what was built: an archive, with its receipt where there is one. Nothing is built again."""
+"""Archives pushed to registries, or loaded into Docker or Podman, with their receipts. Nothing is built again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hatch_docker.context import Context
 from hatch_docker.errors import ConfigError, ImageError
 from hatch_docker.layers import search_layers
 from hatch_docker.oci.archive import archive_names, read_archive
-from hatch_docker.oci.model import Image, Index, images_of
+from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.outputs import ARCHIVE, replacing
 from hatch_docker.plan import SignPlan
@@ -28,6 +28,7 @@ from hatch_docker.variants import debug_tags, is_variant
 
 if TYPE_CHECKING:
     from hatch_docker.config import Config
+    from hatch_docker.oci.daemon import Loaded
 
 DIST = Path("dist")
 
@@ -273,3 +274,29 @@ def _lower(receipt: Receipt) -> Lower:
     layers = (layer for platform in receipt.platforms for layer in platform.layers)
     digests = frozenset(layer.digest for layer in layers if layer.kind == "base")
     return Lower(str(parse_reference(name)), digests)
+
+
+def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform, ctx: Context) -> Loaded:
+    """Load an archive into the first daemon that answers, or the one of a `kind`, as `names` or those it has itself.
+
+    The receipt beside it then says so. Raises ConfigError for an archive without names, ImageError for what is no
+    archive, DaemonError where nobody answers.
+    """
+    from hatch_docker.oci.daemon import find_daemon, load
+
+    item = read_archive(archive)
+    receipt, path = receipt_of(archive, item)
+    names = names or archive_names(archive)
+    if not names:
+        raise ConfigError(f"{archive} does not say what its image is called: name it with --tag NAME:TAG")
+    platforms = [image.platform for image in images_of(item)]
+    if host not in platforms:
+        ctx.progress.warn(f"{archive.name} is for {', '.join(map(str, platforms))}, and this machine is {host}")
+    daemon = find_daemon(ctx.environ, kind)
+    with ctx.progress.task(f"loading the image into {daemon}", part=True):
+        loaded = load(daemon, item, names, archive, host=host, log=ctx.progress.detail)
+    if path is not None:
+        pushed = [name for name in receipt.references if "@" in name]
+        with replacing(path) as stream:
+            stream.write(replace(receipt, references=(*pushed, *loaded.references)).to_json())
+    return loaded

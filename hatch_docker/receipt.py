@@ -15,8 +15,8 @@ from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.outputs import ARCHIVE, RECEIPT
 from hatch_docker.plan import Plan
 from hatch_docker.progress import megabytes, share
-from hatch_docker.release.attachments import Document
 from hatch_docker.release.deliver import Delivery
+from hatch_docker.release.model import Document
 from hatch_docker.release.names import PREFIX
 from hatch_docker.revision import DIRTY
 from hatch_docker.shape import misfit

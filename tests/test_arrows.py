@@ -76,7 +76,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "publish": {
         "config", "defaults", "layers", "oci", "plan", "receipt", "release", "report", "revision", "variants", *HANDS,
     },
-    "loading": {"oci", "publish", *HANDS},
     "contents": {"contents", "engines", "existing", "oci", "publish", "receipt", "release", "wheels", *HANDS},
     "doctor": {
         "doctor", "__init__", "answers", "backend", "bases", "doors", "engines", "oci", "plan", "prune", "release",
@@ -92,15 +91,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lock": {"bases", "config", "engines", "oci", "plan", "pins_text", "project", "wheels", *HANDS},
     "builder": {"doors", "engines.eject", "members", "plan", "project", "workspace", *HANDS},
     "build_hook": {"doors", "plan", "project", *HANDS},
-    "inputs": {"backend", "builder", "plan", "project", "wheels.tree", *HANDS},
-    "watch": {"afterword", "backend", "doors", "inputs", "oci", "pipeline", "plan", "receipt", *HANDS},
+    "watch": {
+        "afterword", "backend", "builder", "doors", "oci", "pipeline", "plan", "project", "receipt", "wheels.tree",
+        *HANDS,
+    },
     "verify": {"oci", *HANDS},
     "existing": {"engines", "oci", "plan", "receipt", "release.names", "revision", *HANDS},
     "remake": {"builder", "doors", "errors", "project"},
     "cli": {"__init__", "doors", "ending", "errors", "faults", "progress", "verbs"},
     "start": {"start", "backend", "bases.apt", "config", "plan", "release.names", "workspace", *HANDS},
     "verbs": {
-        "verbs", "backend", "config", "contents", "doctor", "doors", "loading", "lock", "members", "oci", "plan",
+        "verbs", "backend", "config", "contents", "doctor", "doors", "lock", "members", "oci", "plan",
         "project", "prune", "publish", "release", "start", "verify", "watch", *HANDS,
     },
     "backend": {"bases", "builder", "doors", "engines.frame", "oci", "plan", "project", "wheels", "workspace", *HANDS},

@@ -21,9 +21,10 @@ from hatch_docker.oci.referrers import fallback_tag, referrers
 from hatch_docker.oci.remote import Remote
 from hatch_docker.plan import SignPlan
 from hatch_docker.progress import silent
-from hatch_docker.release.attachments import Document, follower
+from hatch_docker.release.attachments import follower
 from hatch_docker.release.cosign import Cosign, check_signing
 from hatch_docker.release.deliver import deliver
+from hatch_docker.release.model import Document
 from hatch_docker.release.sign import Signer, Trust, sign_item, verify_image
 from hatch_docker.transport import make_client
 from tests.fakes.bases import context

@@ -14,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.cli import main
-from hatch_docker.inputs import ALWAYS, Inputs, changed
 from hatch_docker.plan import FilePlan, MemberPlan
-from hatch_docker.watch import Watched, build_command, watch
+from hatch_docker.watch import ALWAYS, Inputs, Watched, build_command, changed, watch
 from tests.fakes.plans import plan
 from tests.projects import write_project
 

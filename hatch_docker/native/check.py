@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from hatch_docker.bases import Base
 from hatch_docker.engines import Built
 from hatch_docker.errors import BuildError
-from hatch_docker.native import Need
 from hatch_docker.release.names import normalised
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
+    from hatch_docker.native.linking import Need
     from hatch_docker.plan import Plan
 
 RECIPE = 1
@@ -55,11 +55,7 @@ def check_native(plan: Plan, built: Sequence[Built], ctx: Context) -> None:
 
 
 def _needs(one: Built, ctx: Context) -> list[Need]:
-    """What is missing in an image, by its layers and what else the loader asks."""
-    return [Need(**need) for need in _findings(one, ctx)["needs"]]
-
-
-def _findings(one: Built, ctx: Context) -> Mapping[str, Any]:
+    """Return the libraries that an image lacks, as remembered by its layers and by all else that the loader asks."""
     environment = [item.partition("=") for item in (one.image.config_json.get("config") or {}).get("Env") or []]
     variable = next((value for name, _, value in environment if name == "LD_LIBRARY_PATH"), "")
     base, architecture = len(one.base.image.layers), one.image.platform.architecture
@@ -67,15 +63,18 @@ def _findings(one: Built, ctx: Context) -> Mapping[str, Any]:
     diff_ids = [layer.diff_id for layer in one.image.layers]
     key = key_of(RECIPE, diff_ids, base, variable, architecture, musl, interpreter)
     known: Mapping[str, Any] | None = ctx.store.recall(KIND, key)
+    if known is not None and not known["needs"]:
+        return []  # without the imports that follow: an unchanged build ends here
+    from hatch_docker.native.linking import Need, find_needs, make_loader
+
     if known is None:
         from hatch_docker.native.layers import read_files
-        from hatch_docker.native.linking import find_needs, make_loader
 
         files = read_files(one.image.layers, base, ctx)
         loader = make_loader(files, architecture, musl=musl, variable=variable, interpreter=interpreter)
         known = {"needs": [asdict(need) for need in find_needs(loader, architecture, base)]}
         ctx.store.remember(KIND, key, known)
-    return known
+    return [Need(**need) for need in known["needs"]]
 
 
 def _is_own(need: Need, one: Built) -> bool:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from hatch_docker.bases import real_path
 from hatch_docker.errors import BaseImageError
-from hatch_docker.native import Need
 from hatch_docker.native.layers import Code, Files
 
 TRIPLETS = {
@@ -25,6 +24,20 @@ TRIPLETS = {
 # Come with the machine that a container runs on, put there by whoever starts it.
 _DRIVERS = re.compile(r"lib(cuda|cudadebugger|nvidia-.+|nvcuvid|nvoptix|EGL_nvidia|GLX_nvidia)\.so(\..*)?")
 _MUSL_OWN = re.compile(r"lib(c|dl|m|pthread|rt|util|xnet)\..*")  # musl is all of them
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A library that a file needs and the loader does not find. `path` is the file, `owner` its wheel, if it has one.
+
+    `apart` is where the same wheel has it, "" where no wheel does.
+    """
+
+    library: str
+    path: str
+    owner: str
+    layer: int
+    apart: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from hatch_docker.errors import ConfigError, RegistryError, SecretError, Transie
 from hatch_docker.layers import search_layers
 from hatch_docker.oci.model import Descriptor, Image, Index, images_of
 from hatch_docker.outputs import replacing
+from hatch_docker.release.model import Document
 from hatch_docker.store import file_digest, key_of
 
 if TYPE_CHECKING:
@@ -33,17 +34,6 @@ SBOMS: Mapping[str, tuple[str, str]] = {
     "cyclonedx": ("cdx.json", "application/vnd.cyclonedx+json"), "spdx": ("spdx.json", "application/spdx+json"),
 }
 PROVENANCE = ("provenance.json", "application/vnd.in-toto+json")
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A file about an image. `format` is cyclonedx, spdx or slsa; `digest` is its own, `subject` the image's."""
-
-    file: str
-    format: str
-    media_type: str
-    digest: str
-    subject: str
 
 
 def make_documents(

@@ -29,7 +29,7 @@ from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
     from hatch_docker.plan import SignPlan
-    from hatch_docker.release.attachments import Document
+    from hatch_docker.release.model import Document
 
 KIND = "signed"
 # What cosign calls a predicate, by the format of its document.

@@ -29,10 +29,9 @@ def add(commands: Verbs) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.context import open_context
-    from hatch_docker.loading import load_archive
     from hatch_docker.oci.model import host_platform
     from hatch_docker.progress import megabytes, open_progress, plain
-    from hatch_docker.publish import given_archive
+    from hatch_docker.publish import given_archive, load_archive
 
     told = verbosity(options)
     progress = open_progress(lambda line: print(line, file=sys.stderr), told, os.environ)

@@ -21,8 +21,8 @@ from hatch_docker.oci.referrers import referrers
 from hatch_docker.oci.registry import Remote
 from hatch_docker.plan import SignPlan
 from hatch_docker.progress import silent
-from hatch_docker.release.attachments import Document
 from hatch_docker.release.cosign import Cosign
+from hatch_docker.release.model import Document
 from hatch_docker.release.sign import Signer, sign_item
 from hatch_docker.transport import make_client
 from tests.conftest import need
@@ -296,7 +296,7 @@ from hatch_docker.oci.referrers import Artifact, attach
 from hatch_docker.oci.remote import Remote
 from hatch_docker.plan import SignPlan
 from hatch_docker.progress import silent
-from hatch_docker.release.attachments import Document
+from hatch_docker.release.model import Document
 from hatch_docker.release.cosign import Cosign
 from hatch_docker.release.sign import Signer, sign_item
 from hatch_docker.transport import make_client
