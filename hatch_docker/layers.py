@@ -12,6 +12,7 @@ from hatch_docker.leaks import PIECE, mark
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
 from hatch_docker.progress import some
 from hatch_docker.store import key_of
+from hatch_docker.streams import pieces
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -86,7 +87,7 @@ def _search(layer: Layer, ctx: Context) -> None:
     for entry, content in layer_entries(layer):
         feed = watch(entry.path)
         feed(f"{entry.path}\0{entry.target}\0".encode(errors="surrogateescape"))
-        while content is not None and (piece := content.read(PIECE)):
+        for piece in pieces(content, PIECE) if content is not None else ():
             feed(piece)
 
 

@@ -18,7 +18,6 @@ from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.outputs import ARCHIVE, RECEIPT, check_free, remove_leftovers, replacing
 from hatch_docker.plan import Plan
-from hatch_docker.progress import Counted
 from hatch_docker.project import Source
 from hatch_docker.receipt import Receipt, make_receipt, summary
 from hatch_docker.release.attachments import check_made, follower, make_documents, write_documents
@@ -26,6 +25,7 @@ from hatch_docker.release.deliver import Delivery, Lower, ask_for_logins, check_
 from hatch_docker.release.names import index_annotations
 from hatch_docker.report import write_report
 from hatch_docker.store import DamagedBlobError
+from hatch_docker.streams import CountingStream
 
 
 def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
@@ -191,7 +191,7 @@ def write_archive_file(
     layers = {layer.descriptor.digest: layer for one in images_of(item) for layer in one.layers}
     size = sum(layer.descriptor.size for layer in layers.values())
     with ctx.progress.task(f"writing {path.name}", size, part=True) as task, replacing(path) as stream:
-        write_archive(item, references, Counted(stream, task.advance), host=host)
+        write_archive(item, references, CountingStream(stream, task.advance), host=host)
 
 
 def _load(

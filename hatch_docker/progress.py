@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -190,32 +190,6 @@ def attempted(advance: Advance) -> Iterator[Advance]:
     except BaseException:
         advance(-count)
         raise
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """A stream to write to that says how many bytes were written, or one to read."""
-
-    stream: IO[bytes]
-    advance: Advance
-
-    def write(self, data: bytes, /) -> int:
-        """Write some bytes."""
-        count = self.stream.write(data)
-        self.advance(count)
-        return count
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Read some bytes."""
-        data = self.stream.read(size)
-        self.advance(len(data))
-        return data
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.stream.close()
 
 
 def open_progress(write: Callable[[str], None], verbosity: int, environ: Mapping[str, str]) -> Progress:

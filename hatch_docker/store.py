@@ -27,6 +27,7 @@ from hatch_docker.errors import StoreError
 from hatch_docker.faults import FULL, reason
 from hatch_docker.outputs import finish_tree, remove_tree, sweep, tag_cache, unfinished_file, unfinished_tree
 from hatch_docker.seal import seal
+from hatch_docker.streams import HashingWriter
 
 FORMAT = "v1"
 TMP_LIFETIME = 24 * 3600  # seconds after which what is unfinished is nobody's, whether it is held or not
@@ -48,31 +49,19 @@ def file_digest(path: Path) -> str:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-class BlobWriter:
-    """A stream into the store that counts and hashes what passes; `commit` gives it its name."""
+class BlobWriter(HashingWriter):
+    """A stream into the store; `commit` gives the blob its digest as its name."""
 
     def __init__(self, store: Store, stream: IO[bytes], temporary: Path) -> None:
+        super().__init__(stream)
         self._store = store
-        self._stream = stream
+        self._file = stream
         self._temporary = temporary
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        """Append some bytes."""
-        self._hash.update(data)
-        self.size += len(data)
-        return self._stream.write(data)
-
-    @property
-    def digest(self) -> str:
-        """The digest of what was written so far."""
-        return "sha256:" + self._hash.hexdigest()
 
     def commit(self) -> str:
         """Finish the blob and return its digest."""
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        self._file.flush()
+        os.fsync(self._file.fileno())
         _rename(self._temporary, self._store.blob_path(self.digest))
         return self.digest
 

@@ -15,8 +15,8 @@ from tests.modules import PACKAGE, modules
 
 # What a module, or every module of a package, may import of ours. A package includes its modules.
 HANDS = {
-    "context", "errors", "faults", "leaks", "outputs", "pins", "process", "progress", "retry", "store", "transport",
-    "urls",
+    "context", "errors", "faults", "leaks", "outputs", "pins", "process", "progress", "retry", "store", "streams",
+    "transport", "urls",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     # leaves and what every step is handed
@@ -27,11 +27,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "screen": {"progress"},
     "plan": set(),
     "shape": set(),
+    "streams": set(),
     "urls": {"errors"},
     "process": {"ending", "errors", "leaks"},
     "faults": {"errors"},
     "outputs": {"errors", "faults"},
-    "store": {"errors", "faults", "outputs", "seal"},
+    "store": {"errors", "faults", "outputs", "seal", "streams"},
     "prune": {"errors", "outputs", "store"},
     "retry": {"errors", "progress"},
     "pace": set(),
@@ -54,8 +55,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "defaults": {"config", "errors", "needs", "oci.model", "plan", "project", "release.names", "variants"},
     "variants": {"config", "errors", "plan"},
     # the parts of an image
-    "oci": {"oci", "answers", "errors", "outputs", "process", "progress", "retry", "transport", "urls"},
-    "layers": {"context", "errors", "leaks", "oci", "progress", "store"},
+    "oci": {"oci", "answers", "errors", "outputs", "process", "progress", "retry", "streams", "transport", "urls"},
+    "layers": {"context", "errors", "leaks", "oci", "progress", "store", "streams"},
     "bases": {"bases", "elf", "wheels.compile", "layers", "oci", "plan", *HANDS},
     "wheels": {"wheels", "bases", "elf", "layers", "oci", "plan", "shape", *HANDS},
     # the story

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.progress import Counted, Progress, attempted, duration, is_lively, open_progress, silent
+from hatch_docker.progress import Progress, attempted, duration, is_lively, open_progress, silent
 from hatch_docker.retry import Policy, Retryable
 from tests.fakes.terminal import start
 
@@ -305,17 +305,3 @@ def test_a_stream_that_is_closed_is_no_terminal(tmp_path: Path) -> None:
         pass
     assert not is_lively(stream, {"TERM": "xterm"})
     assert not is_lively(None, {"TERM": "xterm"})  # type: ignore[arg-type]
-
-
-def test_what_passes_a_counted_stream_is_told() -> None:
-    """Both ways."""
-    import io
-
-    counts: list[int] = []
-    with Counted(io.BytesIO(b"abcdef"), counts.append) as stream:
-        assert stream.read(4) == b"abcd"
-        assert stream.write(b"xyz") == 3
-    assert counts == [4, 3]
-    assert stream.stream.closed
-
-

@@ -6,12 +6,13 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from hatch_docker.errors import BaseImageError, ImageError
 from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.tar import read_tar
+from hatch_docker.streams import PartReader, drain
 
 MAGIC = b"!<arch>\n"
 CONTROL_LIMIT = 16 << 20  # bytes, unpacked
@@ -106,29 +107,11 @@ def _read(
 ) -> Iterator[tuple[Entry, BinaryIO | None]]:
     compression, offset, size = place
     stream.seek(offset)
-    part = io.BufferedReader(_Part(stream, size), CHUNK)
+    part = io.BufferedReader(PartReader(stream, size), CHUNK)
     try:
         # As many times its size as it likes: a signed index has the hash of it.
         plain = Decompressed(part, limit, ratio=limit, compression=compression)
         yield from read_tar(plain)
-        while plain.read(CHUNK):  # to the end, where the checksum is
-            pass
+        drain(plain)  # the checksum is at the end
     except (ImageError, OSError) as error:
         raise BaseImageError(f"package {name} is damaged: {error}") from error
-
-
-class _Part(io.RawIOBase):
-    """A piece of a file, read from where the file stands."""
-
-    def __init__(self, stream: BinaryIO, size: int) -> None:
-        self._stream = stream
-        self._left = size
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        data = self._stream.read(min(len(buffer), self._left))
-        self._left -= len(data)
-        buffer[: len(data)] = data
-        return len(data)

@@ -17,6 +17,7 @@ from hatch_docker.errors import BaseImageError, ImageError
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Image, Layer
 from hatch_docker.store import key_of
+from hatch_docker.streams import drain
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -143,12 +144,10 @@ def _unpacked_size(layer: Layer) -> int:
 
     if layer.unpacked_size is not None:
         return layer.unpacked_size
-    size = 0
     with layer.open() as stream:
         plain = Decompressed(stream, LAYER_LIMIT)
-        while data := plain.read(CHUNK):
-            size += len(data)
-    return size
+        drain(plain)
+    return plain.size
 
 
 def _find_python(

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.model import Readable
 from hatch_docker.oci.tar import PATH_LIMIT
 from hatch_docker.release.inventory import LIMIT, RELEASES, reader
+from hatch_docker.streams import Readable
 
 READ_LIMIT = 192 << 20  # bytes of lists and databases that are read of one image
 USERS = "etc/passwd"

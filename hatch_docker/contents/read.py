@@ -30,9 +30,9 @@ from hatch_docker.contents.permissions import permissions_of
 from hatch_docker.contents.requirements import Found, needs_of
 from hatch_docker.oci.model import Image
 from hatch_docker.oci.tree import Member, survey
+from hatch_docker.streams import HashingReader, drain
 
 OURS = re.compile(r"hatch-docker (?P<kind>base|system|dependencies|project|files)|hatch-docker: (?P<base>.+)")
-CHUNK = 1 << 20
 _APPLICATION = ("app/", "code/", "srv/", "src/", "home/", "workspace/", "usr/src/", "opt/")
 _INTERPRETER = re.compile(r"(?P<prefix>(?:.*/)?)lib/python(?P<short>3\.\d{1,2})/os\.py")
 _HIDDEN = re.compile(r"(?:home/[^/]+|root)/\.")  # what adduser and tools leave there
@@ -48,9 +48,13 @@ def read_contents(image: Image, *, hashed: bool = False) -> Contents:
     reading = Reading()
 
     def look(path: str, stream: BinaryIO) -> bytes | None:
-        copy = _Hashing(stream) if hashed else None
-        reading.look(path, copy or stream)
-        return copy.digest() if copy else None
+        if not hashed:
+            reading.look(path, stream)
+            return None
+        copy = HashingReader(stream)
+        reading.look(path, copy)
+        drain(copy)
+        return copy.hash.digest()
 
     members, sizes = survey(image.layers, look)
     shown = {member.entry.path: member for member in members if member.shown}
@@ -68,24 +72,6 @@ def read_contents(image: Image, *, hashed: bool = False) -> Contents:
         permissions_of(image, members, reading),
     )  # fmt: skip
     return replace(contents, parts=tuple(_parts(contents)))
-
-
-class _Hashing:
-    """A file's content on its way to whoever looks into it."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._hash = hashlib.sha256()
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._stream.read(size)
-        self._hash.update(data)
-        return data
-
-    def digest(self) -> bytes:
-        while self.read(CHUNK):
-            pass
-        return self._hash.digest()
 
 
 def _history(image: Image) -> list[tuple[str, str]]:

@@ -25,11 +25,12 @@ from hatch_docker.engines.settings import created_time, image_settings
 from hatch_docker.engines.system import find_system
 from hatch_docker.errors import ConfigError, StoreError
 from hatch_docker.oci.archive import write_archive
-from hatch_docker.oci.compression import CHUNK, Compression, Decompressed
+from hatch_docker.oci.compression import Compression, Decompressed
 from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.outputs import replacing, unfinished_tree
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
+from hatch_docker.streams import pieces
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.target import Pin
 
@@ -119,9 +120,7 @@ def _tars(
 
 def _write_tar(layer: Layer, path: Path) -> None:
     with contextlib.closing(layer.open()) as stream, path.open("wb") as out:
-        plain = Decompressed(stream)
-        while data := plain.read(CHUNK):
-            out.write(data)
+        out.writelines(pieces(Decompressed(stream)))
 
 
 def _swap(made: Path, place: Path, work: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import stat
@@ -24,6 +23,7 @@ from hatch_docker.outputs import is_cache, is_output
 from hatch_docker.plan import VENV, FilePlan
 from hatch_docker.project import DIST
 from hatch_docker.store import file_digest, key_of
+from hatch_docker.streams import HashingReader
 from hatch_docker.wheels.install import SOURCE_DATE, parent_entries
 
 OPTION = "tool.hatch-docker.files"
@@ -172,22 +172,19 @@ def _watched(entry: Entry, digest: str) -> Entry:
     return replace(entry, content=lambda: cast("BinaryIO", _Watched(path, digest)))
 
 
-class _Watched:
+class _Watched(HashingReader):
+    """A file of the project; the read at its end fails if its contents are not those of `digest`."""
+
     def __init__(self, path: Path, digest: str) -> None:
+        super().__init__(path.open("rb"))
         self._path = path
         self._digest = digest
-        self._hash = hashlib.sha256()
-        self._stream = path.open("rb")
 
-    def read(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self._hash.update(data)
-        if not data and "sha256:" + self._hash.hexdigest() != self._digest:
+    def read(self, size: int = -1, /) -> bytes:
+        data = super().read(size)
+        if not data and self.digest != self._digest:
             raise ConfigError(f"{OPTION}: {self._path} changed during the build; build again")
         return data
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 def _entries(plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:

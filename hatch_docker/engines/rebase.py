@@ -6,7 +6,6 @@ time) stays, but for what it had from the old base: that follows the new one.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,6 +22,7 @@ from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json,
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.plan import DEFAULT_PATH, VENV
 from hatch_docker.release.names import PREFIX
+from hatch_docker.streams import HashingReader, drain
 
 if TYPE_CHECKING:
     from hatch_docker.bases.facts import Facts
@@ -186,12 +186,11 @@ def _kept(layer: Layer, ctx: Context) -> Layer:
         with ctx.store.writer() as writer:
             copy_layer(layer, writer)
             writer.commit()
-    plain = hashlib.sha256()
     with ctx.store.open(digest) as stream:
         unpacked = Decompressed(stream, LAYER_LIMIT)
-        while data := unpacked.read(CHUNK):
-            plain.update(data)
-    if f"sha256:{plain.hexdigest()}" != layer.diff_id:
+        plain = HashingReader(unpacked)
+        drain(plain)
+    if plain.digest != layer.diff_id:
         raise ImageError(f"the layer {digest} does not unpack to {layer.diff_id}, as its image says")
     return replace(layer, unpacked_size=unpacked.size, open=lambda: ctx.store.open(digest))
 

@@ -22,6 +22,7 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import History, Layer, host_platform
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.store import key_of
+from hatch_docker.streams import pieces
 from hatch_docker.wheels.install import SOURCE_DATE
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def write_changes(context: Path) -> None:
 
 def read_changes(directory: Path, base: Base, ctx: Context) -> list[Entry]:
     """The entries of a layer that `changes.py` wrote, their contents in files beside it."""
-    from hatch_docker.oci.tar import CHUNK, read_tar
+    from hatch_docker.oci.tar import read_tar
 
     made = [directory, directory / "capabilities", directory / "layer.tar"]
     # Foreign code ran where this was made: a link in it must not lead to files of this machine.
@@ -175,8 +176,7 @@ def read_changes(directory: Path, base: Base, ctx: Context) -> list[Entry]:
             if content is not None:
                 place = directory / str(number)
                 with place.open("wb") as out:
-                    while data := content.read(CHUNK):
-                        out.write(data)
+                    out.writelines(pieces(content))
                 entry = replace(entry, content=place)
             entries.append(entry)
     return entries

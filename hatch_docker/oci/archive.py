@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.documents import LARGEST, parse_index, parse_manifest
@@ -28,11 +28,10 @@ from hatch_docker.oci.layout import (
 from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.tar import BLOCK, END, Entry, pack_header, read_tar
+from hatch_docker.streams import PartReader, Writable
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-    from hatch_docker.oci.layer import Writable
 
 OPENED = 3  # layers that are opened, and so hashed, ahead of the one that is written
 CONTAINERD_NAME = "io.containerd.image.name"
@@ -162,26 +161,11 @@ def _file(path: str, size: int) -> bytes:
     return pack_header(Entry(path, "file", 0o644, 0), size)
 
 
-class _Window(io.RawIOBase):
-    """A part of a file."""
-
-    def __init__(self, path: Path, offset: int, size: int) -> None:
-        self._file = path.open("rb", buffering=0)
-        self._file.seek(offset)
-        self._left = size
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        with memoryview(buffer) as view:
-            count = self._file.readinto(view[: self._left]) or 0
-        self._left -= count
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+def _part(path: Path, offset: int, size: int) -> PartReader:
+    """Open a part of a file."""
+    file = path.open("rb", buffering=0)
+    file.seek(offset)
+    return PartReader(file, size, owned=True)
 
 
 def read_archive(path: Path, platform: Platform | None = None) -> Image | Index:
@@ -196,14 +180,14 @@ def read_archive(path: Path, platform: Platform | None = None) -> Image | Index:
         found = members.get(blob_path(digest))
         if found is None:
             raise ImageError(f"the archive {path} has no blob {digest}")
-        return io.BufferedReader(_Window(path, *found))
+        return io.BufferedReader(_part(path, *found))
 
     documents = []
     for name in ("index.json", "oci-layout"):
         if name not in members:
             raise ImageError(f"the archive {path} has no {name}: not an OCI layout")
         offset, size = members[name]
-        with _Window(path, offset, min(size, LARGEST)) as window:
+        with _part(path, offset, min(size, LARGEST)) as window:
             documents.append(window.read() or b"")
     return read_item(documents[0], documents[1], open_blob, platform, f"the archive {path}")
 
@@ -214,7 +198,7 @@ def archive_names(path: Path) -> list[str]:
     if "index.json" not in members:
         raise ImageError(f"the archive {path} has no index.json: not an OCI layout")
     offset, size = members["index.json"]
-    with _Window(path, offset, min(size, LARGEST)) as window:
+    with _part(path, offset, min(size, LARGEST)) as window:
         children = parse_index(window.read() or b"", f"the archive {path}")
     names = [child.annotations.get(CONTAINERD_NAME, "") for child in children]
     return list(dict.fromkeys(name for name in names if name))

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.model import Readable
+from hatch_docker.streams import PartReader, Readable
 
-CHUNK = 1 << 16
 LAYER_LIMIT = 4 << 30  # bytes that a layer may unpack to
 RATIO_LIMIT = 200      # times its compressed size, once RATIO_GRACE bytes came out
 RATIO_GRACE = 64 << 20
@@ -138,7 +137,7 @@ class Decompressed:
     def __init__(
         self, stream: Readable, limit: int = LAYER_LIMIT, *, ratio: int = RATIO_LIMIT, compression: str = ""
     ) -> None:
-        self._source = _Counted(stream)
+        self._source = PartReader(stream)
         self._limit = limit
         self._ratio = ratio
         self.size = 0
@@ -166,7 +165,7 @@ def _compression_of(magic: bytes) -> str:
     return "zstd" if magic == b"\x28\xb5\x2f\xfd" or skippable else "none"
 
 
-def _opened(source: _Counted, compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
+def _opened(source: PartReader, compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
     """What unpacks a stream, and what it raises where the stream is damaged."""
     if compression == "gzip":
         from zlib_ng import gzip_ng, zlib_ng
@@ -187,7 +186,7 @@ def _opened(source: _Counted, compression: str) -> tuple[Any, tuple[type[Excepti
 class _Xz(io.RawIOBase):
     """The xz format within bounds: lzma's own file takes as much memory as a stranger's header asks for."""
 
-    def __init__(self, source: _Counted) -> None:
+    def __init__(self, source: PartReader) -> None:
         self._source = source
         self._start()
 
@@ -218,27 +217,3 @@ class _Xz(io.RawIOBase):
             if data:
                 buffer[: len(data)] = data
                 return len(data)
-
-
-class _Counted(io.RawIOBase):
-    """Counts what is read, and lets the first bytes be seen before."""
-
-    def __init__(self, stream: Readable) -> None:
-        self._stream = stream
-        self._ahead = b""
-        self.size = 0
-
-    def peek(self, size: int) -> bytes:
-        while len(self._ahead) < size and (more := self._stream.read(size - len(self._ahead))):
-            self._ahead += more
-        return self._ahead
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        data = self._ahead[: len(buffer)] or self._stream.read(len(buffer))
-        self._ahead = self._ahead[len(data) :]
-        buffer[: len(data)] = data
-        self.size += len(data)
-        return len(data)

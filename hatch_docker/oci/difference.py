@@ -6,7 +6,7 @@ What hangs on the rest (digests, a wheel's RECORD, .pyc of other sources) is tol
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from typing import Any, BinaryIO
 
 from hatch_docker.oci.compression import LAYER_LIMIT, Decompressed
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.model import Image, Index, Layer, Readable, images_of
+from hatch_docker.oci.model import Image, Index, Layer, images_of
 from hatch_docker.oci.tar import Entry, read_tar
 from hatch_docker.outputs import scratch
+from hatch_docker.streams import CHUNK, HashingReader, drain, pieces, read_fully
 
-CHUNK = 1 << 16
 FILES = 10   # differing files of a layer that are told
 RANGES = 3   # differing ranges of a file that are told
 NEAR = 16    # bytes between two ranges that are told as one
@@ -135,10 +135,9 @@ def _follows(path: str) -> bool:
 def _members(layer: Layer) -> dict[str, _Seen]:
     found = {}
     for entry, content in layer_entries(layer):
-        digest = hashlib.sha256()
-        while content is not None and (data := content.read(CHUNK)):
-            digest.update(data)
-        found[entry.path] = _Seen(entry, digest.hexdigest())
+        hashed = HashingReader(content or io.BytesIO())
+        drain(hashed)
+        found[entry.path] = _Seen(entry, hashed.digest)
     return found
 
 
@@ -160,8 +159,7 @@ def _ranges(one: Layer, other: Layer, paths: list[str]) -> dict[str, list[str]]:
         for entry, content in layer_entries(one):
             if entry.path in kept and content is not None:
                 with kept[entry.path].open("wb") as out:
-                    while data := content.read(CHUNK):
-                        out.write(data)
+                    out.writelines(pieces(content))
         for entry, content in layer_entries(other):
             if entry.path in kept and content is not None and kept[entry.path].exists():
                 with kept[entry.path].open("rb") as stream:
@@ -174,7 +172,7 @@ def _told(one: BinaryIO, other: BinaryIO) -> list[str]:
     ranges: list[tuple[int, int]] = []
     offset = 0
     while True:
-        left, right = one.read(CHUNK), _full(other, CHUNK)
+        left, right = one.read(CHUNK), read_fully(other, CHUNK)
         if left != right:
             for at, pair in enumerate(zip(left, right, strict=False), offset):
                 if pair[0] != pair[1]:
@@ -189,33 +187,13 @@ def _told(one: BinaryIO, other: BinaryIO) -> list[str]:
     return lines + ([f"{len(ranges) - RANGES} more ranges"] if len(ranges) > RANGES else [])
 
 
-def _full(stream: Readable, size: int) -> bytes:
-    data = b""
-    while len(data) < size and (more := stream.read(size - len(data))):
-        data += more
-    return data
-
-
-class _Counted:
-    """Says how far a tar was read."""
-
-    def __init__(self, stream: Decompressed) -> None:
-        self._stream = stream
-        self.position = 0
-
-    def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
-        self.position += len(data)
-        return data
-
-
 def _of_tar(one: Layer, other: Layer) -> str:
     """Where two tars of the same members differ: their order, or what a header says beside the fields."""
     with contextlib.closing(one.open()) as left, contextlib.closing(other.open()) as right:
         streams = Decompressed(left, LAYER_LIMIT), Decompressed(right, LAYER_LIMIT)
         offset = 0
         while True:
-            a, b = (_full(stream, CHUNK) for stream in streams)
+            a, b = (read_fully(stream, CHUNK) for stream in streams)
             if a != b or not a:
                 break
             offset += len(a)
@@ -223,9 +201,9 @@ def _of_tar(one: Layer, other: Layer) -> str:
         offset += next((at for at, pair in pairs if pair[0] != pair[1]), min(len(a), len(b)))
     path = "the end"
     with contextlib.closing(one.open()) as stream:
-        counted = _Counted(Decompressed(stream, LAYER_LIMIT))
+        counted = HashingReader(Decompressed(stream, LAYER_LIMIT))
         for entry, _content in read_tar(counted):
-            if counted.position > offset:
+            if counted.size > offset:
                 path = entry.path
                 break
     return f"the tar at byte {offset}, in the header of {path}: members in another order, or written by another tar"

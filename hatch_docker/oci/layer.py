@@ -7,16 +7,17 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.compression import CHUNK, LAYER_LIMIT, Compression, Decompressed
+from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.model import LAYER_TYPES, OCI_LAYER, Descriptor, Layer, Opener
 from hatch_docker.oci.tar import BLOCK, END, Entry, Kind, pack_header, read_tar, safe_path
+from hatch_docker.streams import CHUNK, HashingReader, HashingWriter, Writable, drain
 
 __all__ = [
-    "Compression", "Entry", "Kind", "LayerFacts", "Writable", "layer_entries", "make_layer",
-    "read_entries", "safe_path", "write_layer",
+    "Compression", "Entry", "Kind", "LayerFacts", "layer_entries", "make_layer", "read_entries", "safe_path",
+    "write_layer",
 ]  # fmt: skip
 
 OPAQUE = ".wh..wh..opq"
@@ -25,12 +26,6 @@ WHITEOUT = ".wh."
 
 Watch = Callable[[str], Callable[[bytes], None]]
 """What is shown a layer's files: a path, then piece by piece what is in it."""
-
-
-class Writable(Protocol):
-    """Where a layer goes: a file, a BlobWriter."""
-
-    def write(self, data: bytes, /) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +50,11 @@ class _Sink:
     """Cuts what is written into equal pieces, hashes them, compresses them, hashes that, passes it on."""
 
     def __init__(self, out: Writable, compression: Compression) -> None:
-        self._out = out
         self._compressor = compression.compressor()
         self._buffer = bytearray()
         self._plain = hashlib.sha256()
-        self._packed = hashlib.sha256()
         self._plain_size = 0
-        self._packed_size = 0
+        self._packed = HashingWriter(out)
 
     def write(self, data: bytes) -> None:
         self._buffer += data
@@ -75,20 +68,14 @@ class _Sink:
     def _piece(self, piece: bytes) -> None:
         self._plain.update(piece)
         self._plain_size += len(piece)
-        self._emit(self._compressor.compress(piece))
-
-    def _emit(self, packed: bytes) -> None:
-        if packed:
-            self._packed.update(packed)
-            self._packed_size += len(packed)
-            self._out.write(packed)
+        self._packed.write(self._compressor.compress(piece))
 
     def finish(self) -> LayerFacts:
         if self._buffer:
             self._piece(bytes(self._buffer))
-        self._emit(self._compressor.flush())
+        self._packed.write(self._compressor.flush())
         return LayerFacts(
-            "sha256:" + self._packed.hexdigest(), self._packed_size,
+            self._packed.digest, self._packed.size,
             "sha256:" + self._plain.hexdigest(), self._plain_size,
         )  # fmt: skip
 
@@ -198,19 +185,6 @@ def _whiteout(entry: Entry) -> Entry | None:
     return Entry(f"{parent}/{removed}" if parent else removed, "whiteout", 0, entry.mtime)
 
 
-class _Hashed:
-    """Hashes a tar on its way."""
-
-    def __init__(self, stream: Decompressed) -> None:
-        self._stream = stream
-        self.hash = hashlib.sha256()
-
-    def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
-        self.hash.update(data)
-        return data
-
-
 def layer_entries(
     layer: Layer, *, measured: Callable[[int], object] | None = None
 ) -> Iterator[tuple[Entry, BinaryIO | None]]:
@@ -222,17 +196,16 @@ def layer_entries(
         raise ImageError(f"{layer.descriptor.media_type!r} is not the media type of a layer that can be read")
     with contextlib.closing(layer.open()) as stream:
         plain = Decompressed(stream, LAYER_LIMIT)
-        hashed = _Hashed(plain)
+        hashed = HashingReader(plain)
         for entry, content in read_tar(hashed):
             seen = _whiteout(entry)
             if seen is not None:
                 yield seen, content
-        while hashed.read(CHUNK):
-            pass
-        if "sha256:" + hashed.hash.hexdigest() != layer.diff_id:
+        drain(hashed)
+        if hashed.digest != layer.diff_id:
             raise ImageError(
-                f"the layer {layer.descriptor.digest} unpacks to sha256:{hashed.hash.hexdigest()}, "
-                f"not to {layer.diff_id} as its image says"
+                f"the layer {layer.descriptor.digest} unpacks to {hashed.digest}, not to "
+                f"{layer.diff_id} as its image says"
             )
         if measured is not None:
             measured(plain.size)

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.documents import (
@@ -35,9 +35,7 @@ from hatch_docker.oci.model import (
     digest_of,
     images_of,
 )
-
-if TYPE_CHECKING:
-    from hatch_docker.oci.layer import Writable
+from hatch_docker.streams import HashingReader, Writable, pieces
 
 CHUNK = 1 << 20
 LAYOUT = canonical_json({"imageLayoutVersion": "1.0.0"})
@@ -73,23 +71,20 @@ def copy_layer(layer: Layer, out: Writable) -> None:
 
     A stream that says it is `verified` was hashed when it was opened, and is not hashed again.
     """
-    digest, size = hashlib.sha256(), 0
     with contextlib.closing(layer.open()) as stream:
         known = getattr(stream, "verified", "") == layer.descriptor.digest
         if known and os.fstat(stream.fileno()).st_size == layer.descriptor.size:
             shutil.copyfileobj(stream, out, CHUNK)
             return
-        while chunk := stream.read(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-            if size > layer.descriptor.size:
+        hashed = HashingReader(stream)
+        for piece in pieces(hashed, CHUNK):
+            if hashed.size > layer.descriptor.size:
                 break
-            out.write(chunk)
-    found = "sha256:" + digest.hexdigest()
-    if (found, size) != (layer.descriptor.digest, layer.descriptor.size):
+            out.write(piece)
+    if (hashed.digest, hashed.size) != (layer.descriptor.digest, layer.descriptor.size):
         raise ImageError(
-            f"the layer {layer.descriptor.digest} of {layer.descriptor.size} bytes turned out to be {found} "
-            f"of {size} bytes: the copy it comes from is damaged; build again"
+            f"the layer {layer.descriptor.digest} of {layer.descriptor.size} bytes turned out to be {hashed.digest} "
+            f"of {hashed.size} bytes: the copy it comes from is damaged; build again"
         )
 
 

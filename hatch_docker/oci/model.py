@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO
 
 from hatch_docker.errors import ImageError
 
@@ -39,13 +39,6 @@ _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 Opener = Callable[[], BinaryIO]
 """Opens the same bytes from the start each time it is called; the caller closes the stream."""
-
-
-class Readable(Protocol):
-    """Bytes that come one after the other, all that unpacking takes: a file, or what reads one and counts or hashes."""
-
-    def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, none at the end."""
 
 
 def digest_of(data: bytes) -> str:

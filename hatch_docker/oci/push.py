@@ -20,8 +20,9 @@ from hatch_docker.oci.documents import parse_manifest
 from hatch_docker.oci.model import Descriptor, Image, Index, Opener, images_of
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.remote import ACCEPT, Remote, refuse
-from hatch_docker.progress import Advance, Counted, Task, attempted, nobody
+from hatch_docker.progress import Advance, Task, attempted, nobody
 from hatch_docker.retry import Retryable
+from hatch_docker.streams import CountingStream
 
 UPLOADS = 4  # blobs on their way at a time
 # What a registry says of a manifest whose blobs it does not see yet: docker-registry while somebody else pushes one of
@@ -157,7 +158,7 @@ def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: A
 
 
 def _counted(opener: Opener, advance: Advance) -> BinaryIO:
-    return cast("BinaryIO", Counted(opener(), advance))
+    return cast("BinaryIO", CountingStream(opener(), advance))
 
 
 def _blobs(images: Sequence[Image]) -> list[tuple[Descriptor, Opener]]:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.model import Opener, Readable
+from hatch_docker.oci.model import Opener
+from hatch_docker.streams import Readable, drain, pieces, read_fully
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-CHUNK = 1 << 16
 DEPTH_LIMIT = 256  # directories; what walks a tree, here or elsewhere, may do so by recursion
 PATH_LIMIT = 4095  # Linux's PATH_MAX, less the final NUL
 EXTENSION_LIMIT = 1 << 20  # bytes of one PAX or GNU header, which is held in memory
@@ -180,7 +180,7 @@ class _Content:
 
     def read(self, size: int = -1, /) -> bytes:
         if size < 0:
-            return b"".join(iter(lambda: self.read(CHUNK), b""))
+            return b"".join(pieces(self))
         try:
             data = self._stream.read(min(size, self.left)) if self.left else b""
         except ImageError as error:
@@ -225,20 +225,16 @@ def read_tar(
         if skip is not None:
             skip(content.left)
             content.left = 0
-        while content.left:
-            content.read(CHUNK)
+        drain(content)
         if size % BLOCK:
             _exactly(stream, -size % BLOCK)
 
 
 def _exactly(stream: Readable, size: int) -> bytes:
     """`size` bytes; nothing at the end of the stream, where some writers leave the trailer out."""
-    data = stream.read(size)
-    while 0 < len(data) < size:
-        more = stream.read(size - len(data))
-        if not more:
-            raise ImageError("a tar ends inside of a block")
-        data += more
+    data = read_fully(stream, size)
+    if 0 < len(data) < size:
+        raise ImageError("a tar ends inside of a block")
     return data
 
 

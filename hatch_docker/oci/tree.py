@@ -17,7 +17,8 @@ from typing import BinaryIO
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.layer import Entry, layer_entries
 from hatch_docker.oci.model import Layer
-from hatch_docker.oci.tar import CHUNK, DEPTH_LIMIT
+from hatch_docker.oci.tar import DEPTH_LIMIT
+from hatch_docker.streams import pieces
 
 KEPT_LIMIT = 32 << 20     # bytes of files that `listing` brings along
 TREE_LIMIT = 200 << 20    # bytes of memory that a merged tree may take: some 300 000 entries
@@ -251,8 +252,8 @@ def _write_file(root: Path, paths: list[str], entry: Entry, stream: BinaryIO) ->
     first = f"{root}/{paths[0]}"
     descriptor = os.open(first, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb", buffering=0) as out:
-        while chunk := stream.read(CHUNK):
-            out.write(chunk)
+        for piece in pieces(stream):
+            out.write(piece)
         os.fchmod(descriptor, entry.mode & 0o1777 | stat.S_IRUSR)
         mtime = min(max(entry.mtime, 0), 0xFFFFFFFF)
         os.utime(descriptor, (mtime, mtime))

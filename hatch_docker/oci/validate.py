@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.compression import CHUNK, Decompressed
+from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.documents import parse_index, parse_json, parse_manifest
 from hatch_docker.oci.model import (
     DOCKER_CONFIG,
@@ -25,10 +24,10 @@ from hatch_docker.oci.model import (
     Image,
     Index,
     Layer,
-    Readable,
     digest_of,
 )
 from hatch_docker.oci.tar import read_tar
+from hatch_docker.streams import HashingReader, drain
 
 _FAMILIES = (("OCI", OCI_MANIFEST, OCI_CONFIG, OCI_LAYER), ("Docker", DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_LAYER))
 
@@ -109,43 +108,24 @@ def _check_config(config: dict[str, Any], layers: Sequence[Layer]) -> None:
         raise ImageError(f"the configuration's history does not tell of {len(layers)} layers")
 
 
-class _Counter:
-    """Counts and hashes bytes on their way."""
-
-    def __init__(self, stream: Readable) -> None:
-        self._stream = stream
-        self.hash = hashlib.sha256()
-        self.size = 0
-
-    def read(self, size: int, /) -> bytes:
-        data = self._stream.read(size)
-        self.hash.update(data)
-        self.size += len(data)
-        return data
-
-
 def _validate_layer(layer: Layer) -> None:
     descriptor = layer.descriptor
     with contextlib.closing(layer.open()) as stream:
-        stored = _Counter(stream)
+        stored = HashingReader(stream)
         unpacked = Decompressed(stored)
-        plain = _Counter(unpacked)
+        plain = HashingReader(unpacked)
         paths: set[str] = set()
         for entry, _content in read_tar(plain):
             if entry.path in paths:
                 raise ImageError(f"the layer {descriptor.digest} has two entries for {entry.path}")
             paths.add(entry.path)
-        while plain.read(CHUNK):
-            pass
-        while stored.read(CHUNK):
-            pass
-    if ("sha256:" + stored.hash.hexdigest(), stored.size) != (descriptor.digest, descriptor.size):
-        raise ImageError(
-            f"the bytes of the layer {descriptor.digest} have the digest sha256:{stored.hash.hexdigest()}"
-        )
+        drain(plain)
+        drain(stored)
+    if (stored.digest, stored.size) != (descriptor.digest, descriptor.size):
+        raise ImageError(f"the bytes of the layer {descriptor.digest} have the digest {stored.digest}")
     if "+" + unpacked.compression != (LAYER_TYPES[descriptor.media_type] or "+none"):
         raise ImageError(f"the layer {descriptor.digest} of {descriptor.media_type} is {unpacked.compression}")
-    if "sha256:" + plain.hash.hexdigest() != layer.diff_id:
+    if plain.digest != layer.diff_id:
         raise ImageError(f"the layer {descriptor.digest} does not unpack to its diff-id {layer.diff_id}")
     if layer.unpacked_size not in (None, plain.size):
         raise ImageError(f"the layer {descriptor.digest} unpacks to {plain.size}, not {layer.unpacked_size} bytes")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hatch_docker.errors import ImageError, WheelError
 from hatch_docker.store import key_of
+from hatch_docker.streams import HashingReader, drain
 from hatch_docker.urls import redacted
 
 LIMIT = 2 << 30         # bytes that an sdist may unpack to
@@ -45,17 +46,15 @@ def read_sdist(path: Path, name: str = "") -> Sdist:
     try:
         with path.open("rb") as stream:
             for entry, content in read_tar(Decompressed(stream, LIMIT)):
-                digest = hashlib.sha256()
+                hashed = HashingReader(content or io.BytesIO())
                 if content is not None and entry.path.count("/") == 1 and entry.path.endswith("/pyproject.toml"):
-                    pyproject = content.read(PYPROJECT)
-                    digest.update(pyproject)
-                while content is not None and (piece := content.read(1 << 20)):
-                    digest.update(piece)
+                    pyproject = hashed.read(PYPROJECT)
+                drain(hashed)
                 names += len(entry.path) + len(entry.target)
                 if len(files) >= MEMBERS or names > NAMES:
                     raise WheelError(f"{name} holds more than {MEMBERS} files, or names of {NAMES >> 20} MB")
                 executable = bool(entry.mode & 0o100)
-                files.append([entry.path, entry.kind, executable, entry.target, digest.hexdigest()])
+                files.append([entry.path, entry.kind, executable, entry.target, hashed.hash.hexdigest()])
     except (OSError, ImageError) as error:
         raise WheelError(f"cannot read the sdist {name}: {error}") from error
     return Sdist(path, name, key_of(sorted(files, key=lambda row: str(row[0]))), *_build_system(pyproject, name))

@@ -15,7 +15,7 @@ import stat
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, Self, cast
+from typing import IO, BinaryIO, cast
 
 from installer.records import Hash, RecordEntry, parse_record_file
 from installer.sources import WheelContentElement, WheelSource
@@ -25,6 +25,7 @@ from packaging.version import Version
 
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import safe_path
+from hatch_docker.streams import HashingReader
 from hatch_docker.wheels.given import ZIP_ERRORS
 from hatch_docker.wheels.slim import LOOKED_AT, Rules, choose, count
 
@@ -84,32 +85,23 @@ class Member:
         return cast("BinaryIO", _Checked(stream, self.hash, self._wheel))
 
 
-class _Checked:
+class _Checked(HashingReader):
+    """A member's contents, compared at their end with what RECORD promises."""
+
     def __init__(self, stream: IO[bytes], promise: Hash, wheel: str) -> None:
-        self._stream = stream
+        super().__init__(stream, promise.name)
         self._promise = promise
-        self._hash = hashlib.new(promise.name)
         self._wheel = wheel
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         try:
-            data = self._stream.read(size)
+            data = super().read(size)
         except ZIP_ERRORS as error:
             raise refusal(self._wheel, f"the archive is damaged ({error})") from error
-        self._hash.update(data)
-        if (size < 0 or (size and not data)) and encoded(self._hash.digest()) != self._promise.value:
-            name = getattr(self._stream, "name", "a file")
+        if (size < 0 or (size and not data)) and encoded(self.hash.digest()) != self._promise.value:
+            name = getattr(self.stream, "name", "a file")
             raise refusal(self._wheel, f"{name} differs from what RECORD says")
         return data
-
-    def close(self) -> None:
-        self._stream.close()
 
 
 def text_hash(algorithm: str, data: bytes) -> str:

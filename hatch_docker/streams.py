@@ -1,0 +1,159 @@
+"""Streams around other streams: hashed, counted, or a part of one; and reading a stream piece by piece."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import sys
+from collections.abc import Callable, Iterator
+from typing import IO, Any, Protocol, Self
+
+CHUNK = 1 << 16
+
+
+class Readable(Protocol):
+    """Anything to read bytes from; `read` returns none at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+class Writable(Protocol):
+    """Anything to write bytes to: a file, a HashingWriter."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+def pieces(stream: Readable, size: int = CHUNK) -> Iterator[bytes]:
+    """Return the rest of a stream in pieces of at most `size` bytes."""
+    return iter(functools.partial(stream.read, size), b"")
+
+
+def drain(stream: Readable) -> None:
+    """Read a stream to its end, for the checks that come there."""
+    while stream.read(CHUNK):
+        pass
+
+
+def read_fully(stream: Readable, size: int) -> bytes:
+    """Return the next `size` bytes; fewer only where the stream ends before."""
+    data = stream.read(size)
+    while len(data) < size and (more := stream.read(size - len(data))):
+        data += more
+    return data
+
+
+class HashingReader:
+    """A stream to read from that hashes and counts the bytes read: `hash`, `size`."""
+
+    def __init__(self, stream: Any, algorithm: str = "sha256") -> None:
+        self.stream = stream
+        self.hash = hashlib.new(algorithm)
+        self.size = 0
+
+    @property
+    def digest(self) -> str:
+        """Digest of the bytes read so far, as "sha256:<hex>"."""
+        return f"{self.hash.name}:{self.hash.hexdigest()}"
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes, all that are left if it is negative."""
+        data: bytes = self.stream.read(size)
+        self.hash.update(data)
+        self.size += len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the stream below."""
+        self.stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+class HashingWriter:
+    """A stream to write to that hashes and counts the bytes written: `size`."""
+
+    def __init__(self, stream: Writable) -> None:
+        self._stream = stream
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def digest(self) -> str:
+        """Digest of the bytes written so far, as "sha256:<hex>"."""
+        return "sha256:" + self._hash.hexdigest()
+
+    def write(self, data: bytes, /) -> int:
+        """Write all of `data` and return its length."""
+        self._hash.update(data)
+        self.size += len(data)
+        self._stream.write(data)
+        return len(data)
+
+
+class CountingStream:
+    """A stream to read from or to write to that reports the number of bytes of each call to `advance`."""
+
+    def __init__(self, stream: IO[bytes], advance: Callable[[int], object]) -> None:
+        self._stream = stream
+        self._advance = advance
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes, all that are left if it is negative."""
+        data = self._stream.read(size)
+        self._advance(len(data))
+        return data
+
+    def write(self, data: bytes, /) -> int:
+        """Write `data` and return how many bytes were written."""
+        count = self._stream.write(data)
+        self._advance(count)
+        return count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stream.close()
+
+
+class PartReader(io.RawIOBase):
+    """The next `limit` bytes of a stream as a file; `size` is the number of bytes read so far.
+
+    Closing it closes the stream below only if it is `owned`.
+    """
+
+    def __init__(self, stream: Readable, limit: int = sys.maxsize, *, owned: bool = False) -> None:
+        self._stream = stream
+        self._limit = limit
+        self._owned = owned
+        self._ahead = b""
+        self.size = 0
+
+    def peek(self, size: int) -> bytes:
+        """Return the next `size` bytes without reading them; fewer at the end. Only before the first read."""
+        self._ahead = read_fully(self._stream, min(size, self._limit))
+        return self._ahead
+
+    def readable(self) -> bool:
+        """Return True: it can be read from."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill a buffer and return the number of bytes, 0 at the end."""
+        wanted = min(len(buffer), self._limit - self.size)
+        data = self._ahead[:wanted] or self._stream.read(wanted)
+        self._ahead = self._ahead[len(data) :]
+        buffer[: len(data)] = data
+        self.size += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        """Close it, and the stream below if it is owned."""
+        if self._owned:
+            self._stream.close()  # type: ignore[attr-defined]
+        super().close()
