@@ -1,4 +1,4 @@
-"""`hatch-docker`, the same as `python -m hatch_docker`: what stands beside the hatch target."""
+"""The `hatch-docker` command line, which `python -m hatch_docker` runs as well."""
 
 from __future__ import annotations
 
@@ -31,67 +31,70 @@ from hatch_docker.verbs import (
     verify_signature,
     why,
 )
-from hatch_docker.verbs.common import Verbs
+from hatch_docker.verbs.common import Commands
 
-# As `--help` lists them.
-VERBS = (init, make, inspect, why, diff, lock, load, rebase, push, verify, verify_signature, doctor, clean, schema)
+# In the order of `--help`.
+COMMANDS = (init, make, inspect, why, diff, lock, load, rebase, push, verify, verify_signature, doctor, clean, schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status; a HatchDockerError is one line on standard error.
 
-    Raises SystemExit, with status 2, where a word is no command or option.
+    Raises SystemExit with status 2 for a command or an option that does not exist.
     """
-    options = _parsed(sys.argv[1:] if arguments is None else arguments)
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         with stoppable(), hatchling_errors(), told_faults():
             status: int | None = options.run(options)
     except HatchDockerError as error:
-        with contextlib.suppress(OSError):  # what was told before the error is read before it
+        with contextlib.suppress(OSError):  # in one file, the output stands before the error
             sys.stdout.flush()
         sys.stderr.write(plain(f"hatch-docker: {error}\n"))
         return error.exit_status
     return status or 0
 
 
-def _parsed(words: Sequence[str]) -> argparse.Namespace:
-    """The options of a command; of a word that there is not, the one that is alike is told."""
-    parser, commands = _parser()
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a command; an error names the command or option that is most like the wrong word."""
+    parser, commands = make_parser()
     if not words:
         parser.print_help(sys.stderr)
         raise SystemExit(2)
     if words[0].startswith("-") and not set(words) & {"-h", "--help", "--version", *commands.choices}:
         _refuse(parser, words[0])
     if not words[0].startswith("-") and words[0] not in commands.choices:
-        meant = _meant(words[0], commands.choices)
-        parser.error(f"there is no command {words[0]}{meant} (`hatch-docker --help` lists all)")
-    options, left = parser.parse_known_args(words)
-    if left:
-        _refuse(options.command, left[0].partition("=")[0])
+        hint = _did_you_mean(words[0], commands.choices)
+        parser.error(f"unknown command: {words[0]}{hint} (`hatch-docker --help` lists all commands)")
+    options, rest = parser.parse_known_args(words)
+    if rest:
+        _refuse(options.command, rest[0].partition("=")[0])
     return options
 
 
 def _refuse(command: argparse.ArgumentParser, word: str) -> NoReturn:
     known = re.findall(r"(?<!\S)--?[\w-]+", command.format_help())
     if not word.startswith("-"):
-        command.error(f"{word} is one too many")
+        command.error(f"unexpected argument: {word}")
     if word in known:
-        command.error(f"{word} comes after the command: {command.prog} {word}")
-    command.error(f"there is no option {word}{_meant(word, known)}")
+        command.error(f"{word} must come after the command: {command.prog} {word}")
+    command.error(f"unknown option: {word}{_did_you_mean(word, known)}")
 
 
-def _meant(word: str, known: Iterable[str]) -> str:
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
     import difflib
 
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {close[0]}?" if close else ""
+    matches = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {matches[0]}?" if matches else ""
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Verbs]:
-    parser = argparse.ArgumentParser("hatch-docker", description="Images of Python projects: `hatch build -t docker`.",
-                                     epilog="`hatch-docker COMMAND --help` says more of one.")
+def make_parser() -> tuple[argparse.ArgumentParser, Commands]:
+    """Return the parser and its commands by name."""
+    parser = argparse.ArgumentParser(
+        "hatch-docker", description="Build container images of Python projects, as `hatch build -t docker` does.",
+        epilog="`hatch-docker COMMAND --help` describes one command.",
+    )
     parser.add_argument("--version", action="version", version=f"hatch-docker {__version__}")
     commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
-    for verb in VERBS:
-        verb.add(commands)
+    for command in COMMANDS:
+        command.add(commands)
     return parser, commands

@@ -26,7 +26,7 @@ if not Path(__file__).parent.parent.joinpath("docs").is_dir():
 
 from hatch_docker.backend import open_project
 from hatch_docker.builder import DockerBuilder
-from hatch_docker.cli import _parsed, _parser
+from hatch_docker.cli import make_parser, parse
 from hatch_docker.config import load_config
 from hatch_docker.config_environ import OTHER_VARIABLES
 from hatch_docker.config_options import all_options
@@ -135,7 +135,7 @@ def check_command(command: list[str]) -> None:
     program, *arguments = words
     if program == "hatch-docker":
         try:
-            _parsed(arguments)
+            parse(arguments)
         except SystemExit as end:
             assert not end.code, command
     elif program == "hatch":
@@ -303,7 +303,7 @@ def test_the_navigation_has_every_page_once() -> None:
 
 def test_the_commands_are_all_on_their_page() -> None:
     """Each with its arguments and options, but for those that many have."""
-    _, commands = _parser()
+    _, commands = make_parser()
     rows = re.findall(r"^\| `([\w-]+)(.*?)` (.*)$", (DOCS / "commands.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(name for name, _, _ in rows) == sorted(commands.choices)
     for name, arguments, row in rows:

@@ -86,7 +86,7 @@ def test_no_project_and_no_directory(tmp_path: Path, capsys: pytest.CaptureFixtu
     """Without a project there is a look at what most need; a directory that is not there is a mistake."""
     assert quickly(tmp_path, tmp_path / "cache")["project"][0][0] == "unneeded"
     assert main(["doctor", str(tmp_path / "absent")]) == 1
-    assert "name the project's" in capsys.readouterr().err
+    assert "name the project's directory" in capsys.readouterr().err
 
 
 def test_what_the_table_names_and_is_not_there(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_a_build_imports_nothing_of_the_directory_that_it_is_started_in(tmp_path
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [(["--push", "--watch"], "--push does not go with --watch"), (["--run"], "--run goes with --watch")],
+    [(["--push", "--watch"], "--push and --watch exclude each other"), (["--run"], "--run needs --watch")],
 )
 def test_options_that_do_not_go_together(
     options: list[str], told: str, project: Path, capsys: pytest.CaptureFixture[str]

@@ -1,50 +1,48 @@
-"""`hatch-docker diff`: what is different in one image from another."""
+"""`hatch-docker diff`: what differs between two images."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from hatch_docker.verbs.common import declare
-from hatch_docker.verbs.inspect import IMAGE, as_json, open_quietly
+from hatch_docker.verbs.common import (
+    IMAGE,
+    Commands,
+    add_image_options,
+    declare,
+    print_json,
+    print_lines,
+    stderr_context,
+)
 
-if TYPE_CHECKING:
-    from hatch_docker.verbs.common import Verbs
 
-
-def add(commands: Verbs) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
-    diff = declare(commands, "diff", "tell what is different in one image from another")
+    diff = declare(commands, "diff", "show what differs between two images", run)
     diff.add_argument("old", metavar="A", help=IMAGE)
-    diff.add_argument("new", metavar="B", help="another, named in the same ways")
-    diff.add_argument("--platform", default="", help="of images for several; default: this machine's")
-    diff.add_argument("--json", action="store_true", help="for programs, see docs/inspect.md")
-    diff.add_argument("--files", action="store_true", help="every file, those of changed packages too")
-    diff.add_argument("--exit-code", action="store_true", help="end with status 1 where the images differ")
-    diff.set_defaults(run=run)
+    diff.add_argument("new", metavar="B", help="the other image, named in the same ways")
+    add_image_options(diff)
+    diff.add_argument("--files", action="store_true", help="list every file, those of changed packages too")
+    diff.add_argument("--exit-code", action="store_true", help="exit with status 1 if the images differ")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command; the status is 1 where the images differ and that was asked for."""
+    """Run the command; return 1 if the images differ and --exit-code is given."""
     from hatch_docker.contents.difference import compare, document, told
     from hatch_docker.contents.subject import open_subject, read_subject
     from hatch_docker.oci.difference import differences
-    from hatch_docker.progress import plain
 
-    ctx = open_quietly()
+    ctx = stderr_context()
     with (
-        open_subject(options.old, options.platform, ctx) as (old, left),
-        open_subject(options.new, options.platform, ctx) as (new, right),
+        open_subject(options.old, options.platform, ctx) as (old, old_image),
+        open_subject(options.new, options.platform, ctx) as (new, new_image),
     ):
-        one = read_subject(options.old, old, left, hashed=True)
-        other = read_subject(options.new, new, right, hashed=True)
+        one = read_subject(options.old, old, old_image, hashed=True)
+        other = read_subject(options.new, new, new_image, hashed=True)
         found = compare(one.contents, other.contents)
         if options.json:
-            print(as_json(document(one, other, found)))
+            print_json(document(one, other, found))
         else:
-            for line in told(one, other, found, files=options.files):
-                print(plain(line))
-            # What nobody sees who runs it: times, the order of members, compression.
-            for line in () if found else differences(left, right):
-                print(plain(f"  but {line}"))
-    return int(options.exit_code and left.digest != right.digest)
+            print_lines(told(one, other, found, files=options.files))
+            if not found:  # times, the order of members, compression: nothing that a user of the image sees
+                print_lines(f"  but {line}" for line in differences(old_image, new_image))
+    return int(options.exit_code and old_image.digest != new_image.digest)

@@ -1,53 +1,54 @@
-"""`hatch-docker doctor`: whether a project's image can be built here, in a line a thing, with what to do."""
+"""`hatch-docker doctor`: check whether a project's image can be built here, a line for each check."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
-from typing import TYPE_CHECKING
 
-from hatch_docker.verbs.common import PROJECT, amount, declare, root_of
+from hatch_docker.verbs.common import (
+    Commands,
+    add_json,
+    add_project,
+    declare,
+    non_negative,
+    print_json,
+    print_lines,
+    project_root,
+)
 
-if TYPE_CHECKING:
-    from hatch_docker.verbs.common import Verbs
-
-PATIENCE = 15.0  # seconds; longer than a host is given to take a connection
+PATIENCE = 15.0  # seconds; longer than the HTTP client waits for a connection
 MARKS = {"ok": "ok", "unneeded": "--", "problem": "!!"}
 TOPIC = 12  # columns
 
 
-def add(commands: Verbs) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
-    doctor = declare(commands, "doctor", "tell whether a build can work here, and what to do")
-    doctor.add_argument("project", nargs="?", default=".", metavar="PROJECT", help=PROJECT)
+    doctor = declare(commands, "doctor", "check whether a build can work here, and say what to do if not", run)
+    add_project(doctor)
     doctor.add_argument("--offline", action="store_true", help="ask no mirror, index, registry or builder")
-    doctor.add_argument("--deep", action="store_true", help="read all of the cache, however long that takes")
-    doctor.add_argument("--json", action="store_true", help="for programs, see docs/troubleshooting.md")
+    doctor.add_argument("--deep", action="store_true", help="read the whole cache, however long that takes")
+    add_json(doctor, "docs/troubleshooting.md")
     doctor.add_argument(
-        "--patience", type=amount, default=PATIENCE, metavar="SECONDS",
-        help="how long who does not answer is waited for; default: %(default)g",
+        "--patience", type=non_negative, default=PATIENCE, metavar="SECONDS",
+        help="how long to wait for an answer; default: %(default)g",
     )
-    doctor.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the command; its status is 1 where there is a problem."""
+    """Run the command; return 1 if there is a problem."""
     from hatch_docker.doctor.visit import visit
-    from hatch_docker.progress import plain
-    from hatch_docker.verbs.inspect import as_json
 
-    root = root_of(options)
-    os.environ |= {"HATCH_QUIET": "9", "HATCH_VERBOSE": "0"}  # what a build would tell on its way is no finding
-    found = []
-    for one in visit(root, os.environ, offline=options.offline, deep=options.deep, patience=options.patience):
-        found.append(one)
+    root = project_root(options)
+    os.environ |= {"HATCH_QUIET": "9", "HATCH_VERBOSE": "0"}  # the messages of a build are not findings
+    findings = []
+    for finding in visit(root, os.environ, offline=options.offline, deep=options.deep, patience=options.patience):
+        findings.append(finding)
         if not options.json:
-            first, *rest = plain(one.text).splitlines() or [""]
-            print(f"{MARKS[one.state]}  {one.topic:{TOPIC}}  {first}")
-            for line in rest:
-                print(f"{'':{TOPIC + 6}}{line}")
-    works = all(one.state != "problem" for one in found)
+            first, *rest = finding.text.splitlines() or [""]
+            print_lines([f"{MARKS[finding.state]}  {finding.topic:{TOPIC}}  {first}"])
+            print_lines(f"{'':{TOPIC + 6}}{line}" for line in rest)
+    works = all(finding.state != "problem" for finding in findings)
     if options.json:
-        lines = [{"state": one.state, "topic": one.topic, "text": one.text} for one in found]
-        print(as_json({"schema": 1, "works": works, "findings": lines}))
+        print_json({"schema": 1, "works": works, "findings": [dataclasses.asdict(finding) for finding in findings]})
     return 0 if works else 1

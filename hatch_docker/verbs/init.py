@@ -1,4 +1,4 @@
-"""`hatch-docker init`: the few lines that a project needs, shown first."""
+"""`hatch-docker init`: show the lines that a project needs, and write them on request."""
 
 from __future__ import annotations
 
@@ -12,38 +12,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.verbs.common import PROJECT, declare, root_of
+from hatch_docker.verbs.common import Commands, add_project, declare, print_lines, project_root
 
 if TYPE_CHECKING:
     from hatch_docker.start.proposal import Proposal
-    from hatch_docker.verbs.common import Verbs
 
 
-def add(commands: Verbs) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
-    init = declare(commands, "init", "write the few lines that a project needs, shown first")
-    init.add_argument("project", nargs="?", default=".", metavar="PROJECT", help=PROJECT)
+    init = declare(commands, "init", "show the few lines that a project needs, ask, and write them", run)
+    add_project(init)
     init.add_argument("--dry-run", action="store_true", help="show the lines, and write nothing")
     init.add_argument("-y", "--yes", action="store_true", help="write them without asking")
-    init.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from hatch_docker.progress import plain
+    import shutil
+
     from hatch_docker.start.proposal import propose
 
-    proposal = propose(root_of(options), os.environ)
-    for line in (*_diff(proposal), *proposal.guesses, *(f"note: {note}" for note in proposal.notes)):
-        print(plain(line))
-    if not proposal.changed or options.dry_run or not (options.yes or _agreed(proposal)):
+    proposal = propose(project_root(options), os.environ)
+    print_lines([*_diff(proposal), *proposal.guesses, *(f"note: {note}" for note in proposal.notes)])
+    if not proposal.changed or options.dry_run or not (options.yes or _is_confirmed(proposal)):
         return
     _write(proposal)
     here = Path(options.project).resolve() == Path.cwd()
-    hatch = here and proposal.backend == "hatchling.build" and _has_hatch()
+    hatch = here and proposal.backend == "hatchling.build" and shutil.which("hatch")
     place = "" if here else f" {shlex.quote(options.project)}"
     build = "hatch build -t docker" if hatch else f"hatch-docker build{place}"
-    print(f"written: {', '.join(proposal.changed)}; next: {build}")
+    print_lines([f"written: {', '.join(proposal.changed)}; next: {build}"])
 
 
 def _diff(proposal: Proposal) -> Iterator[str]:
@@ -54,10 +52,10 @@ def _diff(proposal: Proposal) -> Iterator[str]:
         yield ""
 
 
-def _agreed(proposal: Proposal) -> bool:
-    """Whether the user says yes; nobody is asked where nobody can answer."""
+def _is_confirmed(proposal: Proposal) -> bool:
+    """Ask the user and return whether they agree; raise ConfigError if there is no terminal to ask on."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise ConfigError(f"nothing is written to {', '.join(proposal.changed)}: nobody can be asked here; add --yes")
+        raise ConfigError(f"nothing is written to {', '.join(proposal.changed)}: no terminal to ask on; add --yes")
     try:
         return input("write this? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -68,11 +66,5 @@ def _write(proposal: Proposal) -> None:
     from hatch_docker.outputs import replacing
 
     for name in proposal.changed:
-        with replacing((proposal.root / name).resolve()) as stream:  # a link stays one
+        with replacing((proposal.root / name).resolve()) as stream:  # a symlink stays one
             stream.write(proposal.after[name].encode())
-
-
-def _has_hatch() -> bool:
-    import shutil
-
-    return shutil.which("hatch") is not None

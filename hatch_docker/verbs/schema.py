@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from hatch_docker.verbs.common import declare
-
-if TYPE_CHECKING:
-    from hatch_docker.verbs.common import Verbs
+from hatch_docker.verbs.common import Commands, declare
 
 
-def add(commands: Verbs) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
-    schema = declare(commands, "schema", "print the JSON Schema of [tool.hatch-docker]")
-    schema.add_argument("--pyproject", action="store_true", help="of a whole pyproject.toml, for editors that want one")
-    schema.set_defaults(run=run)
+    schema = declare(commands, "schema", "print the JSON Schema of [tool.hatch-docker]", run)
+    schema.add_argument("--pyproject", action="store_true", help="of a whole pyproject.toml, for editors that need one")
 
 
 def run(options: argparse.Namespace) -> None:

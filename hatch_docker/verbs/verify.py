@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.doors import archives_of, rebuild
 from hatch_docker.errors import ConfigError
-from hatch_docker.verbs.common import PROJECT, declare, root_of, verbosity
+from hatch_docker.verbs.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 
 if TYPE_CHECKING:
     from hatch_docker.oci.model import Image, Index
-    from hatch_docker.verbs.common import Verbs
 
 
-def add(commands: Verbs) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
-    verify = declare(commands, "verify", "rebuild an image from the lock and compare the digests", speaks=True)
+    summary = "rebuild an image from the lock and compare the digests"
+    verify = declare(commands, "verify", summary, run, verbosity=True)
     verify.add_argument("archive", nargs="?", type=Path, metavar="ARCHIVE", help="default: the one in dist/")
-    verify.add_argument("--project", default=".", metavar="DIRECTORY", help=PROJECT)
-    verify.add_argument("--keep-downloads", action="store_true", help="take downloads from the cache, by hash")
-    verify.set_defaults(run=run)
+    add_project(verify, option=True)
+    verify.add_argument("--keep-downloads", action="store_true", help="take downloads from the cache, by their hashes")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -31,18 +30,19 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.backend import open_project
     from hatch_docker.verify import verify
 
-    verbosity(options)
-    root = root_of(options)
-    builder = open_project(root, os.environ)
-    archives = [options.archive] if options.archive else archives_of(builder, os.environ)
+    set_verbosity(options)
+    root = project_root(options)
+    archives = [options.archive] if options.archive else archives_of(open_project(root, os.environ), os.environ)
     for archive in archives:
         if not archive.is_file():
             raise ConfigError(f"there is no archive {archive}: build it, or name another")
 
-        def remade(variables: Mapping[str, str], archive: Path = archive) -> Image | Index:
-            again = open_project(root, variables)
-            return rebuild(again, again.source, archive, variables)
+        def build_again(environ: Mapping[str, str], archive: Path = archive) -> Image | Index:
+            builder = open_project(root, environ)
+            return rebuild(builder, builder.source, archive, environ)
 
-        done = verify(archive, remade, os.environ, keep_downloads=options.keep_downloads)
-        print(f"{archive}: yes, {done.digest}")
-        print(f"  rebuilt as of {done.created} from the lock; taken from before: {done.reused}")
+        verified = verify(archive, build_again, os.environ, keep_downloads=options.keep_downloads)
+        print_lines([
+            f"{archive}: yes, {verified.digest}",
+            f"  rebuilt as of {verified.created} from the lock; taken from before: {verified.reused}",
+        ])

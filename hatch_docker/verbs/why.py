@@ -1,39 +1,38 @@
-"""`hatch-docker why`: who asks for a package, and what it costs."""
+"""`hatch-docker why`: show what requires a package of an image, and how much space it takes."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
-from hatch_docker.verbs.common import declare
-from hatch_docker.verbs.inspect import IMAGE, as_json, open_quietly
+from hatch_docker.verbs.common import (
+    IMAGE,
+    Commands,
+    add_image_options,
+    declare,
+    print_json,
+    print_lines,
+    stderr_context,
+)
 
-if TYPE_CHECKING:
-    from hatch_docker.verbs.common import Verbs
 
-
-def add(commands: Verbs) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
-    why = declare(commands, "why", "tell who asks for a package in an image, and what it costs")
+    why = declare(commands, "why", "show what requires a package of an image, and how much space it takes", run)
     why.add_argument("package", metavar="PACKAGE", help="of Python or of the system")
     why.add_argument("image", nargs="?", default="dist", metavar="IMAGE", help=IMAGE)
-    why.add_argument("--platform", default="", help="of an image for several; default: this machine's")
-    why.add_argument("--json", action="store_true", help="for programs, see docs/inspect.md")
-    why.add_argument("--all", action="store_true", help="every chain and package, not only the first")
-    why.set_defaults(run=run)
+    add_image_options(why)
+    why.add_argument("--all", action="store_true", help="show every chain and package, not only the first")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.contents.subject import open_subject, read_subject
     from hatch_docker.contents.why import document, told, why
-    from hatch_docker.progress import plain
 
-    with open_subject(options.image, options.platform, open_quietly()) as (existing, image):
+    with open_subject(options.image, options.platform, stderr_context()) as (existing, image):
         contents = read_subject(options.image, existing, image).contents
         reasons = why(contents, options.package)
     if options.json:
-        print(as_json(document(contents, reasons)))
-        return
-    for line in told(contents, reasons, every=options.all):
-        print(plain(line))
+        print_json(document(contents, reasons))
+    else:
+        print_lines(told(contents, reasons, every=options.all))
