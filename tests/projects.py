@@ -42,7 +42,7 @@ def write_project(kind: str, directory: Path, *, base: str = "debian:trixie", op
     with (directory / "pyproject.toml").open("a", encoding="utf-8") as stream:
         stream.write(table)
     if chosen.tag:
-        _commit(directory, chosen.tag)
+        commit(directory, chosen.tag)
     return directory
 
 
@@ -50,7 +50,7 @@ def _dedent(text: str) -> str:
     return dedent(text).lstrip("\n")
 
 
-def _commit(directory: Path, tag: str) -> None:
+def commit(directory: Path, tag: str) -> None:
     """One commit of everything, with a tag; the same object ids wherever it is made."""
     day = "2024-02-29T12:00:00+00:00"
     environment = {
