@@ -14,7 +14,7 @@ from hatch_docker.errors import ImageError
 from hatch_docker.outputs import RECEIPT
 from hatch_docker.plan import DEBUG_PORT
 from hatch_docker.progress import counted, some
-from hatch_docker.receipt import CALLED, KINDS, PlatformReceipt, Receipt, read_receipt
+from hatch_docker.receipt import KINDS, TITLES, PlatformReceipt, Receipt, read_receipt
 from hatch_docker.wheels.slim import NONE, Rules
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from hatch_docker.plan import Plan
 
 
-def receipt_before(path: Path, plan: Plan) -> Receipt | None:
+def previous_receipt(path: Path, plan: Plan) -> Receipt | None:
     """What the build before made: the receipt that a build will write to `path`, else the newest of another version."""
     ending = f".{plan.part}{RECEIPT}" if plan.part else RECEIPT
     others = [path] if path.is_file() else sorted(path.parent.glob(f"{plan.name}-*{ending}"), key=_time, reverse=True)
@@ -56,7 +56,7 @@ def changes(before: Receipt, after: Receipt, ctx: Context, rules: Rules = NONE) 
     if text := _packages(dict.fromkeys(known, ""), {platform.platform: "" for platform in after.platforms}):
         lines.append(f"{'platforms':<16}  {text}")
     for then, now in pairs:
-        found = ((CALLED[kind], _change(kind, then, now, before, after, ctx, rules)) for kind in KINDS)
+        found = ((TITLES[kind], _change(kind, then, now, before, after, ctx, rules)) for kind in KINDS)
         lines += [f"{title:<16}  {text}" for title, text in found if text]
     if not lines:
         first, second = (receipt.revision[:12] for receipt in (before, after))
@@ -113,7 +113,7 @@ def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     from hatch_docker.wheels.install import VenvTarget
 
     found = [
-        known_files(VenvTarget(Interpreter("", receipt.python)), f"sha256:{receipt.wheel['sha256']}", ctx, rules)
+        known_files(VenvTarget(Interpreter("", receipt.python)), f"sha256:{receipt.wheel.sha256}", ctx, rules)
         for receipt in (before, after)
         if receipt.wheel
     ]

@@ -54,7 +54,7 @@ class DockerBuildHook(BuildHookInterface[BuilderConfig]):
             )
         builder = self.build_config.builder
         done, digest = list(made_already(builder).values()), file_digest(wheel).removeprefix("sha256:")
-        if done and all(receipt.wheel and receipt.wheel["sha256"] == digest for receipt in done):
+        if done and all(receipt.wheel and receipt.wheel.sha256 == digest for receipt in done):
             # by the target, in `hatch build -t docker -t wheel`
             return [wheel.parent / receipt.archive for receipt in done]
         plans, ctx = open_plans(builder, os.environ, root=root, given=True)

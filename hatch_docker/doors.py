@@ -254,7 +254,7 @@ def rebuild(
     from hatch_docker.engines import choose
     from hatch_docker.existing import plan_of
     from hatch_docker.pins import NAME, RELOCK
-    from hatch_docker.pipeline import item_of
+    from hatch_docker.pipeline import image_or_index
 
     plans, ctx = open_plans(builder, environ, every=True)
     plan = plan_of(str(archive), plans)
@@ -264,7 +264,7 @@ def rebuild(
         scratch() as temporary,
         _whole(source(temporary), plan, builder, ctx) as whole,
     ):
-        return item_of(choose(plan.engine)(plan, whole, ctx))
+        return image_or_index(choose(plan.engine)(plan, whole, ctx))
 
 
 def rebase_image(

@@ -83,8 +83,8 @@ def open_existing(name: str, ctx: Context) -> Existing:
         image = _bare(names[0].familiar) if names else ""
         receipt = receipt_beside(path)
         receipt = receipt if receipt and receipt.digest == item.digest else None
-        note = WheelNote(receipt.wheel["filename"], receipt.wheel["sha256"]) if receipt and receipt.wheel else None
-        return Existing(item, image, tuple(one.tag for one in names), wheel=note, receipt=receipt)
+        wheel = receipt.wheel if receipt else None
+        return Existing(item, image, tuple(one.tag for one in names), wheel=wheel, receipt=receipt)
     if name.endswith(ENDINGS) or name.startswith((".", "/")):
         raise ConfigError(f"there is no archive {name}: build it, or name another")
     from hatch_docker.oci.registry import Remote, pull_item

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from hatch_docker.afterword import last_lines, receipt_before
+from hatch_docker.afterword import last_lines, previous_receipt
 from hatch_docker.context import Context
 from hatch_docker.engines import Built, Engine
 from hatch_docker.errors import DaemonError
@@ -19,11 +19,18 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.outputs import ARCHIVE, RECEIPT, check_free, remove_leftovers, replacing
 from hatch_docker.plan import Plan
 from hatch_docker.project import Source
-from hatch_docker.receipt import Receipt, make_receipt, summary
-from hatch_docker.release.attachments import check_made, follower, make_documents, write_documents
-from hatch_docker.release.deliver import Delivery, Lower, ask_for_logins, check_destinations, deliver, failure
+from hatch_docker.receipt import Receipt, make_receipt, size_table
+from hatch_docker.release.attachments import attach_and_sign, check_secrets, make_documents, write_documents
+from hatch_docker.release.deliver import (
+    MountSource,
+    PushResult,
+    add_push_secrets,
+    check_destinations,
+    push_error,
+    push_to_all,
+)
 from hatch_docker.release.names import index_annotations
-from hatch_docker.report import write_report
+from hatch_docker.report import write_ci_outputs
 from hatch_docker.store import DamagedBlobError
 from hatch_docker.streams import CountingStream
 
@@ -40,13 +47,13 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
             from hatch_docker.release.cosign import check_signing
 
             check_signing(plan.sign, source.root, ctx.environ)
-        ask_for_logins(plan.repositories, plan.sign, ctx)
+        add_push_secrets(plan.repositories, plan.sign, ctx)
     timings: dict[str, float] = {}
     for path in outputs(plan, directory):
         check_free(path)
         remove_leftovers(path)
     told: set[str] = set()
-    before = receipt_before(outputs(plan, directory)[1], plan) if ctx.progress.verbosity >= 0 else None
+    before = previous_receipt(outputs(plan, directory)[1], plan) if ctx.progress.verbosity >= 0 else None
     ctx = replace(ctx, lazy=not plan.archive and plan.load == "never", used={})
     while True:
         try:
@@ -64,12 +71,12 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
             ctx.progress.warn(str(damaged))
     if ctx.progress.verbosity >= 0:
         for line in (
-            *summary(receipt, short=ctx.progress.screen is not None),
+            *size_table(receipt, short=ctx.progress.screen is not None),
             *last_lines(before, receipt, plan, outputs(plan, directory)[0], daemon, host, ctx),
         ):
             ctx.progress.info(line)
     _report(receipt, plan, source, directory, ctx)
-    if error := failure(receipt.deliveries):
+    if error := push_error(receipt.deliveries):
         raise error
     return receipt
 
@@ -81,7 +88,7 @@ def _run(
     """What was made, and the daemon that has it: "docker", "podman" or ""."""
     with _timed(timings, "build"):
         built = engine(plan, source, ctx)
-    item = item_of(built)
+    item = image_or_index(built)
 
     if plan.native_libraries != "off":
         with _timed(timings, "libraries"):
@@ -102,7 +109,7 @@ def _run(
 
     with _timed(timings, "documents"):
         documents = make_documents(plan, item, built, source, ctx)
-        check_made(item, built, documents, ctx)
+        check_secrets(item, built, documents, ctx)
 
     archive, facts = outputs(plan, directory)
     if plan.archive:
@@ -112,16 +119,16 @@ def _run(
 
     loaded: tuple[str, ...] = ()
     daemon = ""
-    deliveries: tuple[Delivery, ...] = ()
+    deliveries: tuple[PushResult, ...] = ()
     try:
         if plan.load != "never":
             with _timed(timings, "load"):
                 loaded, daemon = _load(plan, item, archive, host, ctx)
         if plan.push:
             with _timed(timings, "push"):
-                follow = follower(plan.sign, item, documents, source.root, ctx)
-                deliveries = deliver(
-                    item, plan.repositories, plan.tags, ctx, lower=_lower(built), follow=follow
+                on_pushed = attach_and_sign(plan.sign, item, documents, source.root, ctx)
+                deliveries = push_to_all(
+                    item, plan.repositories, plan.tags, ctx, mount=_mount_source(built), on_pushed=on_pushed
                 )
     finally:  # the archive is there in any case, and the receipt is its own
         receipt = make_receipt(
@@ -129,8 +136,7 @@ def _run(
             deliveries=deliveries, timings=timings, hints=hints,
         )  # fmt: skip
         ctx.secrets.check("the receipt", receipt.to_json())
-        with replacing(facts) as stream:
-            stream.write(receipt.to_json())
+        receipt.write(facts)
     return receipt, daemon
 
 
@@ -140,18 +146,18 @@ def _report(receipt: Receipt, plan: Plan, source: Source, directory: Path, ctx: 
         from hatch_docker.workspace import is_member
 
         several = is_member(source.root)
-    write_report(
+    write_ci_outputs(
         receipt, directory, source.root / plan.dotenv if plan.dotenv else None, ctx.environ, several=several
     )
 
 
-def _lower(built: Sequence[Built]) -> Lower:
+def _mount_source(built: Sequence[Built]) -> MountSource:
     """The layers of the base: where it came from, its registry need not be sent them."""
     layers = (layer.descriptor.digest for one in built for layer in one.base.image.layers)
-    return Lower(built[0].base.source, frozenset(layers))
+    return MountSource(built[0].base.source, frozenset(layers))
 
 
-def item_of(built: Sequence[Built]) -> Image | Index:
+def image_or_index(built: Sequence[Built]) -> Image | Index:
     """What an engine built as one thing: an image, or the index of several."""
     images = [one.image for one in built]
     return images[0] if len(images) == 1 else make_index(images, index_annotations(images))

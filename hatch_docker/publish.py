@@ -16,13 +16,20 @@ from hatch_docker.layers import search_layers
 from hatch_docker.oci.archive import archive_names, read_archive
 from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.outputs import ARCHIVE, replacing
+from hatch_docker.outputs import ARCHIVE
 from hatch_docker.plan import SignPlan
 from hatch_docker.receipt import Receipt, bare_receipt, read_receipt, receipt_beside, receipt_path
-from hatch_docker.release.attachments import beside, follower
-from hatch_docker.release.deliver import NOTHING, Lower, ask_for_logins, check_destinations, deliver, failure
+from hatch_docker.release.attachments import attach_and_sign, document_reader
+from hatch_docker.release.deliver import (
+    NO_MOUNT,
+    MountSource,
+    add_push_secrets,
+    check_destinations,
+    push_error,
+    push_to_all,
+)
 from hatch_docker.release.names import normalised, repositories_of, tags_of
-from hatch_docker.report import write_report
+from hatch_docker.report import write_ci_outputs
 from hatch_docker.revision import DIRTY, Revision, read_revision
 from hatch_docker.variants import debug_tags, is_variant
 
@@ -152,15 +159,15 @@ def publish(
         from hatch_docker.release.cosign import check_signing
 
         check_signing(sign, root or Path(), ctx.environ)
-    read = beside(archive.parent)
+    read = document_reader(archive.parent)
     contents = {document: read(document) for document in receipt.documents}
-    ask_for_logins(repositories, sign, ctx)
+    add_push_secrets(repositories, sign, ctx)
     base = {layer.digest for one in receipt.platforms for layer in one.layers if layer.kind == "base"}
     layers = [layer for one in images_of(item) for layer in one.layers]
     search_layers([layer for layer in layers if layer.descriptor.digest not in base], ctx)
     started = time.perf_counter()
-    follow = follower(sign, item, receipt.documents, root or Path(), ctx, contents.__getitem__)
-    deliveries = deliver(item, repositories, tags, ctx, lower=_lower(receipt), follow=follow)
+    on_pushed = attach_and_sign(sign, item, receipt.documents, root or Path(), ctx, contents.__getitem__)
+    deliveries = push_to_all(item, repositories, tags, ctx, mount=_mount_source(receipt), on_pushed=on_pushed)
     loaded = [name for name in receipt.references if "@" not in name]
     receipt = replace(
         receipt,
@@ -169,12 +176,11 @@ def publish(
         timings={**receipt.timings, "push": round(time.perf_counter() - started, 3)},
     )
     if path is not None:
-        with replacing(path) as stream:
-            stream.write(receipt.to_json())
+        receipt.write(path)
     beside_it = (receipt_beside(one) for one in archive.parent.glob(f"*{ARCHIVE}"))
     several = len({one.name for one in beside_it if one}) > 1
-    write_report(receipt, archive.parent, dotenv, ctx.environ, several=several)
-    if error := failure(deliveries):
+    write_ci_outputs(receipt, archive.parent, dotenv, ctx.environ, several=several)
+    if error := push_error(deliveries):
         raise error
     return receipt
 
@@ -266,14 +272,14 @@ def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None
     return receipt, path
 
 
-def _lower(receipt: Receipt) -> Lower:
+def _mount_source(receipt: Receipt) -> MountSource:
     """The layers of a base that came from a registry, which has them."""
     name = receipt.base.get("name", "")
     if not name or name.startswith(("debian:", "oci:")):
-        return NOTHING
+        return NO_MOUNT
     layers = (layer for platform in receipt.platforms for layer in platform.layers)
     digests = frozenset(layer.digest for layer in layers if layer.kind == "base")
-    return Lower(str(parse_reference(name)), digests)
+    return MountSource(str(parse_reference(name)), digests)
 
 
 def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform, ctx: Context) -> Loaded:
@@ -297,6 +303,5 @@ def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform,
         loaded = load(daemon, item, names, archive, host=host, log=ctx.progress.detail)
     if path is not None:
         pushed = [name for name in receipt.references if "@" in name]
-        with replacing(path) as stream:
-            stream.write(replace(receipt, references=(*pushed, *loaded.references)).to_json())
+        replace(receipt, references=(*pushed, *loaded.references)).write(path)
     return loaded

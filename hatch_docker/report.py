@@ -13,7 +13,7 @@ from hatch_docker.receipt import Receipt, costs
 from hatch_docker.release.names import normalised
 
 
-def write_report(
+def write_ci_outputs(
     receipt: Receipt, directory: Path, dotenv: Path | None, environ: Mapping[str, str], *, several: bool = False
 ) -> None:
     """Tell the pipeline what was made, in the files that it names; without any, nothing is done.

@@ -8,21 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.afterword import changes, how_to_run, receipt_before
+from hatch_docker.afterword import changes, how_to_run, previous_receipt
 from hatch_docker.bases import Interpreter
 from hatch_docker.context import Context, open_context
+from hatch_docker.engines import WheelNote
 from hatch_docker.engines.site import remember_files
 from hatch_docker.oci.model import Platform
 from hatch_docker.progress import silent
 from hatch_docker.receipt import LayerReceipt, Receipt
-from hatch_docker.release.deliver import Delivery
+from hatch_docker.release.deliver import PushResult
 from hatch_docker.wheels.install import VenvTarget
 from tests.fakes.installed import plan
 from tests.fakes.receipts import DIGEST, RECEIPT
 
 AMD64 = Platform("linux", "amd64")
 DEPENDENCIES = LayerReceipt("sha256:5", "sha256:6", 9, 9, "dependencies", ("numpy 2.3.5", "six 1.17.0"), True)
-BEFORE = replace(RECEIPT, wheel={"filename": "app-1.0-py3-none-any.whl", "sha256": "0" * 64})
+BEFORE = replace(RECEIPT, wheel=WheelNote("app-1.0-py3-none-any.whl", "0" * 64))
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_the_base_is_told_by_its_packages_else_by_its_digest(ctx: Context) -> No
 
 def test_files_of_ours_are_named_where_the_cache_knows_both_wheels(ctx: Context) -> None:
     own = replace(BEFORE.platforms[0].layers[1], digest="sha256:7")
-    after = made(own, wheel={"filename": "app-1.0-py3-none-any.whl", "sha256": "1" * 64})
+    after = made(own, wheel=WheelNote("app-1.0-py3-none-any.whl", "1" * 64))
     assert changes(BEFORE, after, ctx)[1:] == ["  your code         changed"]
     venv = VenvTarget(Interpreter("", "3.13.5"))
     place = f"{venv.site_packages}/"
@@ -94,7 +95,7 @@ def test_files_of_ours_are_named_where_the_cache_knows_both_wheels(ctx: Context)
 def test_files_of_ours_are_the_same_for_another_python(ctx: Context) -> None:
     """Their directory is another, and so are the .pyc."""
     own = replace(BEFORE.platforms[0].layers[1], digest="sha256:7")
-    after = made(own, wheel={"filename": "app-1.0-py3-none-any.whl", "sha256": "1" * 64}, python="3.11.2")
+    after = made(own, wheel=WheelNote("app-1.0-py3-none-any.whl", "1" * 64), python="3.11.2")
     for digit, python in (("0", "3.13.5"), ("1", "3.11.2")):
         venv = VenvTarget(Interpreter("", python))
         remember_files(venv, f"sha256:{digit * 64}", {f"{venv.site_packages}/app.py": "sha256=a"}, ctx)
@@ -123,21 +124,21 @@ def test_the_receipt_before_is_the_file_that_goes_else_another_version_s(tmp_pat
     """Of the same project and the same image of it; what cannot be read is none."""
     planned = replace(plan(), name="app", version="2.0")
     target = tmp_path / "app-2.0.image.json"
-    assert receipt_before(target, planned) is None
+    assert previous_receipt(target, planned) is None
     for version, age in (("0.9", 200), ("1.0", 100)):
         path = tmp_path / f"app-{version}.image.json"
         path.write_bytes(replace(BEFORE, version=version).to_json())
         os.utime(path, (path.stat().st_mtime - age,) * 2)
     (tmp_path / "app-1.1.worker.image.json").write_bytes(replace(BEFORE, version="1.1", part="worker").to_json())
     (tmp_path / "app-1.2.image.json").write_text("{")
-    found = receipt_before(target, planned)
+    found = previous_receipt(target, planned)
     assert found is not None
     assert found.version == "1.0"
-    worker = receipt_before(tmp_path / "app-2.0.worker.image.json", replace(planned, part="worker"))
+    worker = previous_receipt(tmp_path / "app-2.0.worker.image.json", replace(planned, part="worker"))
     assert worker is not None
     assert worker.version == "1.1"
     target.write_bytes(replace(BEFORE, version="2.0").to_json())
-    found = receipt_before(target, planned)
+    found = previous_receipt(target, planned)
     assert found is not None
     assert found.version == "2.0"
 
@@ -160,7 +161,7 @@ def test_how_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"  docker run --rm --platform linux/arm64 {name}"
     ]
     planned = replace(planned, tags=("1.0",))
-    deliveries = (Delivery(f"one/app@{DIGEST}", (), error="is down"), Delivery(f"two/app@{DIGEST}", ()))
+    deliveries = (PushResult(f"one/app@{DIGEST}", (), error="is down"), PushResult(f"two/app@{DIGEST}", ()))
     pushed = replace(BEFORE, archive="", deliveries=deliveries)
     assert how_to_run(pushed, planned, archive, "", AMD64, {})[1:] == ["  docker run --rm two/app:1.0"]
     program = tmp_path / "bin" / "podman"

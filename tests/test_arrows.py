@@ -15,8 +15,8 @@ from tests.modules import PACKAGE, modules
 
 # What a module, or every module of a package, may import of ours. A package includes its modules.
 HANDS = {
-    "context", "errors", "faults", "leaks", "outputs", "pins", "process", "progress", "retry", "store", "streams",
-    "transport", "urls",
+    "context", "errors", "faults", "leaks", "outputs", "pins", "process", "progress", "records", "retry", "store",
+    "streams", "transport", "urls",
 }  # fmt: skip
 MAY_IMPORT: dict[str, set[str]] = {
     # leaves and what every step is handed
@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": set(),
     "shape": set(),
     "streams": set(),
+    "records": {"shape"},
     "urls": {"errors"},
     "process": {"ending", "errors", "leaks"},
     "faults": {"errors"},
@@ -63,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {"engines", "bases", "wheels", "layers", "oci", "plan", "project", "release.names", *HANDS},
     "native": {"native", "bases", "elf", "engines", "oci", "plan", "release.names", *HANDS},
     "check": {"bases", "wheels.sandbox", "oci", "plan", *HANDS},
-    "receipt": {"engines", "oci", "plan", "release", "revision", "shape", *HANDS},
+    "receipt": {"records", "engines", "oci", "plan", "release", "revision", "shape", *HANDS},
     "report": {"receipt", "release.names", *HANDS},
     "hints": {"engines", "native.layers", "plan", "wheels.install", *HANDS},
     "afterword": {

@@ -22,11 +22,11 @@ from hatch_docker.project import Source
 from hatch_docker.release import inventory
 from hatch_docker.release.attachments import (
     Document,
+    attach_and_sign,
     attach_documents,
-    beside,
-    follower,
+    document_reader,
     make_documents,
-    stored,
+    read_stored,
     write_documents,
 )
 from hatch_docker.store import file_digest
@@ -64,8 +64,8 @@ def test_what_is_made(tmp_path: Path) -> None:
     assert (cdx.file, statement.file) == ("my_app-1.2.3.cdx.json", "my_app-1.2.3.provenance.json")
     assert cdx.subject == statement.subject
     ctx = context(tmp_path / "cache")
-    assert json.loads(stored(cdx, ctx))["bomFormat"] == "CycloneDX"
-    (_wheel, product) = json.loads(stored(statement, ctx))["predicate"]["runDetails"]["byproducts"]
+    assert json.loads(read_stored(cdx, ctx))["bomFormat"] == "CycloneDX"
+    (_wheel, product) = json.loads(read_stored(statement, ctx))["predicate"]["runDetails"]["byproducts"]
     assert f"sha256:{product['digest']['sha256']}" == cdx.digest
     assert [one.format for one in documents_of(tmp_path, table=BOTH)] == ["cyclonedx", "spdx", "slsa"]
     assert documents_of(tmp_path, table={"sbom": [], "provenance": False}) == ()
@@ -88,7 +88,7 @@ def test_the_lock_is_a_material(tmp_path: Path) -> None:
     (tmp_path / "uv.lock").write_text("version = 1\n")
     (tmp_path / "hatch-docker.lock").write_text("version = 1\n")
     *_, statement = documents_of(tmp_path, locks=("uv.lock",), pins="hatch-docker.lock")
-    value = json.loads(stored(statement, context(tmp_path / "cache")))
+    value = json.loads(read_stored(statement, context(tmp_path / "cache")))
     found = value["predicate"]["buildDefinition"]["resolvedDependencies"]
     digest = file_digest(tmp_path / "uv.lock").removeprefix("sha256:")
     for name in ("uv.lock", "hatch-docker.lock"):
@@ -122,18 +122,18 @@ def test_documents_go_with_the_image(registry: FakeRegistry, tmp_path: Path) -> 
     validate(built.image)
     documents = make_documents(plan, built.image, [built], source(tmp_path), ctx)
     to = pushed(registry, built.image, tmp_path)
-    follow = follower(None, built.image, documents, tmp_path, ctx)
-    sent = sum(len(stored(document, ctx)) for document in documents)
-    first = follow(to)
+    on_pushed = attach_and_sign(None, built.image, documents, tmp_path, ctx)
+    sent = sum(len(read_stored(document, ctx)) for document in documents)
+    first = on_pushed(to)
     assert len(first) == 3
     assert sent < sum(first) < sent + 3000
-    assert follow(to) == []
+    assert on_pushed(to) == []
     found = referrers(to, built.image.digest)
     assert [one.artifact_type for one in found] == [document.media_type for document in documents]
     created = {"org.opencontainers.image.created": "2023-11-14T22:13:20Z"}
     assert all(one.descriptor.annotations == created for one in found)
     for document in documents:
-        assert registry.repository("team/app").blobs[document.digest] == stored(document, ctx)
+        assert registry.repository("team/app").blobs[document.digest] == read_stored(document, ctx)
     manifest = json.loads(registry.repository("team/app").manifests[found[0].descriptor.digest][1])
     assert manifest["layers"][0]["annotations"] == {"org.opencontainers.image.title": documents[0].file}
 
@@ -168,7 +168,7 @@ def test_a_registry_that_takes_none(registry: FakeRegistry, tmp_path: Path) -> N
     to = pushed(registry, built.image, tmp_path)
     registry.fault("PUT", "/manifests/sha256:", 415)
     with pytest.raises(RegistryError, match=r"415 .*; where nothing can be attached, set sbom = \[\] and provenance"):
-        follower(None, built.image, documents, tmp_path, ctx)(to)
+        attach_and_sign(None, built.image, documents, tmp_path, ctx)(to)
 
 
 def test_on_another_base_the_wheels_have_their_hashes(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_on_another_base_the_wheels_have_their_hashes(tmp_path: Path) -> None:
         plan, built = installed(ctx, table={"provenance": False})
         moved = replace(built, pins=(), origin=f"sha256:{'9' * 64}")
         (document,) = make_documents(plan, moved.image, [moved], source(tmp_path), ctx)
-        (found,) = [one for one in json.loads(stored(document, ctx))["components"] if one["name"] == "alpha"]
+        (found,) = [one for one in json.loads(read_stored(document, ctx))["components"] if one["name"] == "alpha"]
         return found
 
     documents_of(tmp_path)
@@ -205,8 +205,8 @@ def test_documents_beside_an_archive(tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
     documents = documents_of(tmp_path)
     write_documents(documents, tmp_path, ctx)
-    read = beside(tmp_path)
-    assert [read(document) for document in documents] == [stored(document, ctx) for document in documents]
+    read = document_reader(tmp_path)
+    assert [read(document) for document in documents] == [read_stored(document, ctx) for document in documents]
     (tmp_path / documents[0].file).write_text("{}")
     with pytest.raises(ConfigError, match=r"cdx\.json is not what was made with the image; build again"):
         read(documents[0])

@@ -18,8 +18,8 @@ from hatch_docker.layers import layer_by_key, search_layers
 from hatch_docker.leaks import Secrets
 from hatch_docker.oci.layer import Compression, Entry, layer_entries
 from hatch_docker.project import Source
-from hatch_docker.release.attachments import check_made, make_documents
-from hatch_docker.release.deliver import ask_for_logins
+from hatch_docker.release.attachments import check_secrets, make_documents
+from hatch_docker.release.deliver import add_push_secrets
 from hatch_docker.wheels.logins import logins
 from tests.fakes.bases import context, directory, file, link
 from tests.fakes.index import make_wheel
@@ -184,7 +184,7 @@ def test_who_logged_in_again_has_another_password_to_look_for(tmp_path: Path) ->
         entry = {"auth": base64.b64encode(f"me:{password}".encode()).decode()}
         (tmp_path / "config.json").write_text(json.dumps({"auths": {"registry.example": entry}}))
         ctx = context(tmp_path, DOCKER_CONFIG=str(tmp_path))
-        ask_for_logins(["registry.example/app"], None, ctx)
+        add_push_secrets(["registry.example/app"], None, ctx)
         search_layers([layer], ctx)
 
     search("word-one")
@@ -207,7 +207,7 @@ def test_documents(tmp_path: Path) -> None:
     def check(word: str) -> None:
         ctx = context(tmp_path / "cache")
         ctx.secrets.later("source", lambda: [("the login", word)])
-        check_made(built.image, [built], make_documents(made, built.image, [built], source, ctx), ctx)
+        check_secrets(built.image, [built], make_documents(made, built.image, [built], source, ctx), ctx)
 
     source = Source(tmp_path, Path, Path)
     with pytest.raises(SecretError, match=r"^the login is in my_app-1\.2\.3\.cdx\.json"):
@@ -228,7 +228,7 @@ def test_documents(tmp_path: Path) -> None:
         ctx.secrets.check("the manifest", b"hatch-docker")
     ctx.secrets.add("the value of TOKEN", json.loads(built.image.config)["rootfs"]["diff_ids"][0])
     with pytest.raises(SecretError, match="the value of TOKEN is in the configuration of sha256:"):
-        check_made(built.image, [built], (), ctx)
+        check_secrets(built.image, [built], (), ctx)
 
 
 def test_a_wheel_is_searched_before_it_is_kept(tmp_path: Path) -> None:

@@ -279,7 +279,7 @@ def test_a_receipt_is_no_way_into_files_and_pipelines(wrong: dict[str, object], 
     path = with_receipt(archive(tmp_path), small_image())
     read_receipt(path)
     path.write_text(json.dumps({**json.loads(path.read_text()), **wrong}))
-    with pytest.raises(ImageError, match="no receipt of this version"):
+    with pytest.raises(ImageError, match="not a receipt of this version"):
         read_receipt(path)
 
 
@@ -287,7 +287,7 @@ def test_a_receipt_is_no_way_into_files_and_pipelines(wrong: dict[str, object], 
 def test_a_receipt_of_another_version_is_told(text: str, tmp_path: Path) -> None:
     path = tmp_path / "x.image.json"
     path.write_text(text)
-    with pytest.raises(ImageError, match="no receipt of this version of hatch-docker: build again"):
+    with pytest.raises(ImageError, match="not a receipt of this version of hatch-docker: build again"):
         read_receipt(path)
 
 

@@ -21,9 +21,9 @@ from hatch_docker.oci.referrers import fallback_tag, referrers
 from hatch_docker.oci.remote import Remote
 from hatch_docker.plan import SignPlan
 from hatch_docker.progress import silent
-from hatch_docker.release.attachments import follower
+from hatch_docker.release.attachments import attach_and_sign
 from hatch_docker.release.cosign import Cosign, check_signing
-from hatch_docker.release.deliver import deliver
+from hatch_docker.release.deliver import push_to_all
 from hatch_docker.release.model import Document
 from hatch_docker.release.sign import Signer, Trust, sign_item, verify_image
 from hatch_docker.transport import make_client
@@ -254,8 +254,8 @@ def test_what_may_pass_is_no_verdict(reason: str, registry: FakeRegistry, progra
         (tmp_path / name).write_text("KEY")
     (program.directory / "refuse").write_text(f"Error: {reason}\n")
     plan = SignPlan("k.key", False)
-    follow = follower(plan, IMAGE, (), tmp_path, world(tmp_path), read)
-    (done,) = deliver(IMAGE, [f"{registry.host}/app"], ["1"], world(tmp_path), follow=follow)
+    on_pushed = attach_and_sign(plan, IMAGE, (), tmp_path, world(tmp_path), read)
+    (done,) = push_to_all(IMAGE, [f"{registry.host}/app"], ["1"], world(tmp_path), on_pushed=on_pushed)
     assert (done.transient, done.error) == (True, f"cosign sign: {reason}")
     name = parse_reference(f"{registry.host}/app@{IMAGE.digest}")
     with pytest.raises(ProgramError) as caught:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hatch_docker.bases import Base
 from hatch_docker.oci.model import Image
+from hatch_docker.records import FileName, Line
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
@@ -32,15 +33,15 @@ class LayerNote:
 class WheelNote:
     """The project's wheel that is in the image; `sha256` is hexadecimal, of the file."""
 
-    filename: str
-    sha256: str
+    filename: FileName
+    sha256: Line
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
     """What wheels have and the image has not: its kind (`wheels.slim`), how many files it is of, and bytes."""
 
-    kind: str
+    kind: Line
     files: int
     size: int
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hatch_docker.plan import Plan, SignPlan
     from hatch_docker.project import Source
     from hatch_docker.release.bill import Bill
-    from hatch_docker.release.deliver import Follow
+    from hatch_docker.release.deliver import OnPushed
 
 RECIPE = 3  # raise it when the same image shall get other documents
 KIND = "sbom"
@@ -122,7 +122,7 @@ def _written(name: str, bill: Bill) -> dict[str, Any]:
     return cyclonedx(bill)
 
 
-def check_made(item: Image | Index, built: Sequence[Built], documents: Sequence[Document], ctx: Context) -> None:
+def check_secrets(item: Image | Index, built: Sequence[Built], documents: Sequence[Document], ctx: Context) -> None:
     """Raise SecretError where a secret of the build is in a layer, a manifest, a configuration or a document.
 
     Each is searched for all that a build may use when it is new, or there is more to look for than before, and
@@ -139,7 +139,7 @@ def check_made(item: Image | Index, built: Sequence[Built], documents: Sequence[
             made = {layer.descriptor.digest for layer, note in own if not note.cached}
             search_layers([layer for layer, _ in own], ctx, made)
         ctx.secrets.ask()
-        texts |= {document.file: stored(document, ctx) for document in documents}
+        texts |= {document.file: read_stored(document, ctx) for document in documents}
     try:
         for where, data in texts.items():
             ctx.secrets.check(where, data)
@@ -158,16 +158,16 @@ def write_documents(documents: Sequence[Document], directory: Path, ctx: Context
         if path.is_file() and file_digest(path) == document.digest:
             continue
         with replacing(path) as stream:
-            stream.write(stored(document, ctx))
+            stream.write(read_stored(document, ctx))
 
 
-def stored(document: Document, ctx: Context) -> bytes:
+def read_stored(document: Document, ctx: Context) -> bytes:
     """The bytes of a document that was made in this build."""
     with ctx.store.open(document.digest) as stream:
         return stream.read()
 
 
-def beside(directory: Path) -> Callable[[Document], bytes]:
+def document_reader(directory: Path) -> Callable[[Document], bytes]:
     """What reads the documents beside an archive; it raises ConfigError where they are not what was made with it."""
 
     def read(document: Document) -> bytes:
@@ -191,7 +191,7 @@ def attach_documents(
     Returns the bytes sent for each that is new. Raises RegistryError or TransientError.
     """
     from hatch_docker.oci.referrers import Artifact, attach
-    from hatch_docker.release.deliver import side_by_side
+    from hatch_docker.release.deliver import run_concurrently
 
     subjects = {one.digest: one.descriptor for one in (item, *images_of(item))}
     work: list[tuple[Descriptor, list[Artifact]]] = []
@@ -200,18 +200,18 @@ def attach_documents(
         artifacts = [Artifact(one.media_type, read(one), _created(item), _notes(one)) for one in own]
         work += [(_bare(subject), artifacts)] if artifacts else []
     # Side by side: each may have to wait until its list is settled.
-    done = side_by_side([partial(attach, target, *pair) for pair in work])
+    done = run_concurrently([partial(attach, target, *pair) for pair in work])
     return [sent for one in done for sent in one.values()]
 
 
-def follower(
+def attach_and_sign(
     sign: SignPlan | None, item: Image | Index, documents: Sequence[Document], root: Path, ctx: Context,
     read: Callable[[Document], bytes] | None = None,
-) -> Follow:
+) -> OnPushed:
     """What brings the documents into a repository that has the image, and signs it and them."""
-    reader = read or (lambda document: stored(document, ctx))
+    reader = read or (lambda document: read_stored(document, ctx))
 
-    def follow(target: Target) -> list[int]:
+    def on_pushed(target: Target) -> list[int]:
         try:
             attached = attach_documents(target, item, documents, reader)
         except TransientError:
@@ -226,7 +226,7 @@ def follower(
             sign_item(Signer(Cosign(root, ctx), sign, target), item, documents, reader)
         return attached
 
-    return follow
+    return on_pushed
 
 
 def _bare(descriptor: Descriptor) -> Descriptor:

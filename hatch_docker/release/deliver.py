@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hatch_docker.errors import ConfigError, HatchDockerError, RegistryError, TransientError
 from hatch_docker.progress import counted, megabytes, some
+from hatch_docker.records import Line
 from hatch_docker.store import DamagedBlobError, key_of
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ KIND = "pushed"  # which repository of a registry got a blob, by registry and di
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class PushResult:
     """What became of one repository. `sent` is in bytes, without what cosign sent; `mounted` counts blobs, `seconds`
     is what it took.
 
@@ -35,8 +36,8 @@ class Delivery:
     with all that goes with it; `transient` errors may pass.
     """
 
-    reference: str                            # registry/repository@digest
-    tags: tuple[str, ...]
+    reference: Line                           # registry/repository@digest
+    tags: tuple[Line, ...]
     sent: int = 0
     mounted: int = 0
     seconds: float = 0.0
@@ -46,19 +47,19 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Lower:
+class MountSource:
     """Blobs that a repository is known to have: those of the base. `reference` may be empty, if none is known."""
 
     reference: str = ""
     digests: frozenset[str] = frozenset()
 
 
-NOTHING = Lower()
-Follow = Callable[["Target"], Sequence[int]]
+NO_MOUNT = MountSource()
+OnPushed = Callable[["Target"], Sequence[int]]
 """Brings what goes with an image into a repository that has it by then; returns the bytes sent for all that is new."""
 
 
-def alone(_target: Target) -> Sequence[int]:
+def nothing_attached(_target: Target) -> Sequence[int]:
     """Nothing goes with the image."""
     return ()
 
@@ -77,7 +78,7 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
         )
 
 
-def ask_for_logins(repositories: Sequence[str], sign: SignPlan | None, ctx: Context) -> None:
+def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Context) -> None:
     """Let what is pushed be searched for what a push is let in with, and signs with."""
     from hatch_docker.leaks import mark
     from hatch_docker.oci.auth import login_files
@@ -104,10 +105,10 @@ def _logins(repositories: Sequence[str], ctx: Context) -> Iterator[tuple[str, st
             yield f"the password of {name.registry}", credential.password or credential.identity_token
 
 
-def deliver(
-    item: Image | Index, repositories: Sequence[str], tags: Sequence[str], ctx: Context, *, lower: Lower = NOTHING,
-    follow: Follow = alone,
-) -> tuple[Delivery, ...]:
+def push_to_all(
+    item: Image | Index, repositories: Sequence[str], tags: Sequence[str], ctx: Context, *,
+    mount: MountSource = NO_MOUNT, on_pushed: OnPushed = nothing_attached,
+) -> tuple[PushResult, ...]:
     """Push an image to some repositories under some tags: registries side by side, those of one in their order.
 
     A registry is sent a blob once; its other repositories mount it. `follow` brings along what goes with the image.
@@ -122,15 +123,15 @@ def deliver(
     for references in names:
         groups.setdefault(references[0].registry, []).append(references)
     ctx.progress.info(f"pushing to {', '.join(repositories)}")
-    work = [partial(_to_registry, remote, item, group, ctx, lower, follow) for group in groups.values()]
-    done = {delivery.reference: delivery for one in side_by_side(work) for delivery in one}
+    work = [partial(_to_registry, remote, item, group, ctx, mount, on_pushed) for group in groups.values()]
+    done = {delivery.reference: delivery for one in run_concurrently(work) for delivery in one}
     deliveries = tuple(done[str(references[0].pinned(item.digest))] for references in names)
     for delivery in deliveries:
         ctx.progress.info(_line(delivery))
     return deliveries
 
 
-def side_by_side(work: Sequence[Callable[[], Result]]) -> list[Result]:
+def run_concurrently(work: Sequence[Callable[[], Result]]) -> list[Result]:
     """What each piece of work returns, in this order; all are done at once, and the first failure is raised."""
     if len(work) < 2:
         return [one() for one in work]  # a push that sends nothing takes less time than the import of the pool
@@ -140,7 +141,7 @@ def side_by_side(work: Sequence[Callable[[], Result]]) -> list[Result]:
         return list(pool.map(lambda one: one(), work))
 
 
-def failure(deliveries: Iterable[Delivery]) -> HatchDockerError | None:
+def push_error(deliveries: Iterable[PushResult]) -> HatchDockerError | None:
     """The error for what failed, with what did not; transient only where nothing else went wrong."""
     failed = [delivery for delivery in deliveries if delivery.error]
     if not failed:
@@ -152,31 +153,31 @@ def failure(deliveries: Iterable[Delivery]) -> HatchDockerError | None:
 
 
 def _to_registry(
-    remote: Remote, item: Image | Index, group: Sequence[Sequence[Reference]], ctx: Context, lower: Lower,
-    follow: Follow,
-) -> list[Delivery]:
+    remote: Remote, item: Image | Index, group: Sequence[Sequence[Reference]], ctx: Context, mount: MountSource,
+    on_pushed: OnPushed,
+) -> list[PushResult]:
     """The repositories of one registry, one after the other: each may mount what the one before it has got."""
     whole: list[str] = []
     deliveries = []
     for references in group:
-        find = _finder(references[0].registry, whole, ctx, lower)
-        delivery = _to_repository(remote, item, references, ctx, find, follow)
+        find = _finder(references[0].registry, whole, ctx, mount)
+        delivery = _to_repository(remote, item, references, ctx, find, on_pushed)
         if not delivery.error:
             whole.append(references[0].repository)
         deliveries.append(delivery)
     return deliveries
 
 
-def _finder(registry: str, whole: Sequence[str], ctx: Context, lower: Lower) -> Find:
+def _finder(registry: str, whole: Sequence[str], ctx: Context, mount: MountSource) -> Find:
     """Who has a blob: a repository that has the whole image, the base's, or one that an earlier build pushed to."""
     from hatch_docker.oci.reference import parse_reference
 
-    base = parse_reference(lower.reference) if lower.reference else None
+    base = parse_reference(mount.reference) if mount.reference else None
 
     def find(digest: str) -> str:
         if whole:
             return whole[0]
-        if base and base.registry == registry and digest in lower.digests:
+        if base and base.registry == registry and digest in mount.digests:
             return base.repository
         return str(ctx.store.recall(KIND, key_of(registry, digest)) or "")
 
@@ -184,8 +185,8 @@ def _finder(registry: str, whole: Sequence[str], ctx: Context, lower: Lower) -> 
 
 
 def _to_repository(
-    remote: Remote, item: Image | Index, references: Sequence[Reference], ctx: Context, find: Find, follow: Follow
-) -> Delivery:
+    remote: Remote, item: Image | Index, references: Sequence[Reference], ctx: Context, find: Find, on_pushed: OnPushed
+) -> PushResult:
     from hatch_docker.oci.push import Target, push, put_tags
 
     started = time.perf_counter()
@@ -196,21 +197,21 @@ def _to_repository(
         # The tags last: who pulls by one finds all that goes with the image.
         with ctx.progress.task(f"pushing to {first.name}", part=True) as task:
             pushed = push(remote, item, [first.pinned(item.digest)], find=find, task=task)
-            attached = follow(target)
+            attached = on_pushed(target)
             tagged = put_tags(target, item, tags)
     except DamagedBlobError:
         raise  # it is made anew, and then pushed
     except HatchDockerError as error:
         took = time.perf_counter() - started
         transient = error.exit_status == TransientError.exit_status
-        return Delivery(name, tags, seconds=round(took, 3), error=str(error), transient=transient)
+        return PushResult(name, tags, seconds=round(took, 3), error=str(error), transient=transient)
     for digest in pushed.arrived:
         ctx.store.remember(KIND, key_of(first.registry, digest), first.repository)
     sent = pushed.sent + sum(attached) + tagged
-    return Delivery(name, tags, sent, pushed.mounted, round(time.perf_counter() - started, 3), len(attached))
+    return PushResult(name, tags, sent, pushed.mounted, round(time.perf_counter() - started, 3), len(attached))
 
 
-def _line(delivery: Delivery) -> str:
+def _line(delivery: PushResult) -> str:
     name = delivery.reference.partition("@")[0]
     if delivery.error:
         return f"{name}: not pushed"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hatch_docker.records import FileName, Line
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
     """A file about an image. `format` is cyclonedx, spdx or slsa; `digest` is its own, `subject` the image's."""
 
-    file: str
-    format: str
-    media_type: str
-    digest: str
-    subject: str
+    file: FileName
+    format: Line
+    media_type: Line
+    digest: Line
+    subject: Line

@@ -24,7 +24,7 @@ from hatch_docker.oci.referrers import attach_manifests, fallback_tag, referrers
 from hatch_docker.oci.remote import ACCEPT, refuse
 from hatch_docker.outputs import scratch
 from hatch_docker.release.cosign import Cosign, Refused, check_key, key_identity, key_secrets
-from hatch_docker.release.deliver import side_by_side
+from hatch_docker.release.deliver import run_concurrently
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def sign_item(
         subject = Descriptor(one.descriptor.media_type, one.digest, one.descriptor.size)
         own = [document for document in documents if document.subject == one.digest]
         work.append(partial(_sign_one, signer, subject, {document.format: read(document) for document in own}))
-    side_by_side(work)
+    run_concurrently(work)
 
 
 def _sign_one(signer: Signer, subject: Descriptor, documents: Mapping[str, bytes]) -> None:

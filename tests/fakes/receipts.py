@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hatch_docker.receipt import LayerReceipt, PlatformReceipt, Receipt
-from hatch_docker.release.deliver import Delivery
+from hatch_docker.release.deliver import PushResult
 
 DIGEST = "sha256:" + "0" * 64
 LAYERS = (
@@ -11,7 +11,8 @@ LAYERS = (
     LayerReceipt("sha256:3", "sha256:4", 1_000, 2_000, "project", ("app 1.0",), False),
 )
 ONE, TWO = (
-    Delivery(f"{host}.example/app@{DIGEST}", ("1.0", "latest"), sent) for host, sent in (("one", 1_234_567), ("two", 0))
+    PushResult(f"{host}.example/app@{DIGEST}", ("1.0", "latest"), sent)
+    for host, sent in (("one", 1_234_567), ("two", 0))
 )
 RECEIPT = Receipt(
     schema=1, name="app", version="1.0", digest=DIGEST, references=(ONE.reference, TWO.reference),
