@@ -108,7 +108,7 @@ def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     """Which files of the project's wheel are others, as far as the cache still knows both wheels."""
-    from hatch_docker.bases import Interpreter
+    from hatch_docker.bases.model import Interpreter
     from hatch_docker.engines.site import known_files
     from hatch_docker.wheels.install import VenvTarget
 

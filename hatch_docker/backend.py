@@ -26,7 +26,7 @@ from hatch_docker.store import key_of
 from hatch_docker.workspace import workspace_members
 
 if TYPE_CHECKING:
-    from hatch_docker.bases import Base
+    from hatch_docker.bases.model import Base
     from hatch_docker.context import Context
     from hatch_docker.pins import Pins
     from hatch_docker.plan import Plan
@@ -208,7 +208,7 @@ def _open_stage(
     root: Path, config: Mapping[str, Any], system: System, environ: Mapping[str, str], pins: Pins | None
 ) -> _Stage:
     """The builder stage before the project's needs are known: on its base, of this machine's architecture."""
-    from hatch_docker.bases import open_base
+    from hatch_docker.bases.open import open_base
     from hatch_docker.engines.frame import located
     from hatch_docker.oci.compression import Compression
     from hatch_docker.wheels.target import Target

@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hatch_docker.bases import Base, base_tree
+from hatch_docker.bases.image import base_tree
+from hatch_docker.bases.model import Base
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, SandboxError
 from hatch_docker.oci.model import Image, Layer, digest_of

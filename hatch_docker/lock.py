@@ -19,7 +19,7 @@ from hatch_docker.plan import DEBIAN_PYTHONS, BasePlan, BuildPlan, Plan
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
-    from hatch_docker.bases import Base
+    from hatch_docker.bases.model import Base
     from hatch_docker.context import Context
     from hatch_docker.project import Source
 
@@ -106,7 +106,7 @@ def _platforms(plan: Plan, old: Entries) -> list[Platform]:
 
 def _ask(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Base:
     """Have everything asked that a build for one platform asks; what only that platform's machine can do is left."""
-    from hatch_docker.bases.sibling import compiler_base
+    from hatch_docker.bases.open import compiler_base
     from hatch_docker.engines.embedded import gather
     from hatch_docker.engines.frame import open_target
     from hatch_docker.engines.system import find_system
@@ -191,8 +191,8 @@ def _check(plan: Plan, platform: Platform, row: Entry, source: Source, ctx: Cont
     if plan.base.kind == "debian":
         _check_packages(plan.base, plan.base.location, platform, None, ctx)
     elif plan.base.packages and row.get("suite") in DEBIAN_PYTHONS:
-        from hatch_docker.bases.snapshot import Archive
-        from hatch_docker.bases.snapshot import pin as pin_packages
+        from hatch_docker.bases.suite import Archive
+        from hatch_docker.bases.suite import pin as pin_packages
         from hatch_docker.engines.system import system_step
 
         archive = Archive(plan.base, row["suite"], platform.architecture, ctx)
@@ -215,7 +215,7 @@ def _check_packages(
 ) -> None:
     """Ask for the packages of a base, or of the builder that a build needs."""
     from hatch_docker.bases.debian import base_steps, builder_step
-    from hatch_docker.bases.snapshot import Archive, pin
+    from hatch_docker.bases.suite import Archive, pin
 
     steps = base_steps(plan, suite) if build is None else (builder_step(suite, build.packages),)
     pin(Archive(plan, suite, platform.architecture, ctx), (), steps)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import Base, Interpreter
 from hatch_docker.bases.additions import has_apt, installed, knows_archive, needed
+from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.bases.resolve import Package
 from hatch_docker.errors import BaseImageError
 from hatch_docker.plan import BasePlan

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.afterword import changes, how_to_run, previous_receipt
-from hatch_docker.bases import Interpreter
+from hatch_docker.bases.model import Interpreter
 from hatch_docker.context import Context, open_context
 from hatch_docker.engines import WheelNote
 from hatch_docker.engines.site import remember_files

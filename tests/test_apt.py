@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker.bases.apt import Mirrors, find_mirrors, parse_fields, read_sources
+from hatch_docker.bases.apt import Mirrors, find_mirrors, parse_fields, read_entries
 from hatch_docker.errors import BaseImageError
 from hatch_docker.plan import BasePlan
 from tests.fakes.debian import PLAN, write_apt
@@ -152,4 +152,4 @@ def test_sources_of_garbage(tmp_path: Path) -> None:
     (tmp_path / "sources.list").write_bytes(b"\xff\xfe\0deb\n")
     (tmp_path / "sources.list.d/b.list").mkdir()
     (tmp_path / "sources.list.d/c.sources").symlink_to("nowhere")
-    assert read_sources(tmp_path) == []
+    assert read_entries(tmp_path) == []

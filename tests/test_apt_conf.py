@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hatch_docker import transport
-from hatch_docker.bases.apt import find_mirrors
-from hatch_docker.bases.apt_conf import passwords, proxy, settings, with_login
+from hatch_docker.bases.apt import find_mirrors, proxy_of, read_passwords, read_settings, with_login
 from hatch_docker.context import Context
 from hatch_docker.progress import silent
 from hatch_docker.store import open_store
@@ -40,7 +39,7 @@ machine http://plain.example/debian
 
 def test_settings(tmp_path: Path) -> None:
     """apt.conf(5): one-line names and groups, comments of three sorts, the last value of a name counts."""
-    found = settings(write_apt(tmp_path, {"apt.conf.d/01x": CONF, "apt.conf": 'acquire::http::timeout "20";'}))
+    found = read_settings(write_apt(tmp_path, {"apt.conf.d/01x": CONF, "apt.conf": 'acquire::http::timeout "20";'}))
     assert found["acquire::http::proxy"] == "http://user:s3cret@proxy.example:3128"
     assert found["acquire::http::timeout"] == "20"
     assert "acquire::languages" not in found
@@ -56,13 +55,13 @@ def test_settings(tmp_path: Path) -> None:
 )
 def test_proxies(tmp_path: Path, url: str, expected: str) -> None:
     """A host's own proxy goes over that of its scheme; DIRECT is none."""
-    assert proxy(url, settings(write_apt(tmp_path, {"apt.conf": CONF}))) == expected
-    assert proxy(url, {}) is None
+    assert proxy_of(url, read_settings(write_apt(tmp_path, {"apt.conf": CONF}))) == expected
+    assert proxy_of(url, {}) is None
 
 
 def test_https_by_the_proxy_of_http() -> None:
     """What is said of http holds for https, where that has nothing of its own."""
-    assert proxy("https://m.example/", {"acquire::http::proxy": "http://p.example"}) == "http://p.example"
+    assert proxy_of("https://m.example/", {"acquire::http::proxy": "http://p.example"}) == "http://p.example"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +80,7 @@ def test_logins(tmp_path: Path, url: str, expected: str) -> None:
     path = "/debian/" if "plain" in url else "/debian"
     apt = write_apt(tmp_path, {"auth.conf.d/x.conf": AUTH.replace("plain.example/debian", f"plain.example{path}")})
     assert with_login(url, apt) == expected
-    assert set(passwords(apt).values()) == {"s3cret", "p@ss/word"}
+    assert set(read_passwords(apt).values()) == {"s3cret", "p@ss/word"}
 
 
 def test_a_mirror_behind_apts_proxy(tmp_path: Path) -> None:
@@ -114,5 +113,5 @@ def test_another_mirror_is_not_apts(tmp_path: Path) -> None:
 def test_settings_of_anything(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """No text makes the reader fail."""
     apt = write_apt(tmp_path_factory.mktemp("apt"), {"apt.conf": text, "auth.conf": f"machine {text}"})
-    assert all(name == name.lower() for name in settings(apt))
+    assert all(name == name.lower() for name in read_settings(apt))
     with_login("https://a/b", apt)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.bases import snapshot
-from hatch_docker.bases.archive import KEYRING, RELEASE_LIMIT, read_release, read_universe, verify
+from hatch_docker.bases.archive import KEYRING, RELEASE_LIMIT, read_package_index, read_release, verify
 from hatch_docker.errors import BaseImageError, HatchDockerError, RegistryError
 from tests.conftest import need
 from tests.fakes.debian import FakeArchive, archive_of, context_and_lines, fetched, serving
@@ -159,10 +159,10 @@ def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pyte
         first = fetched(archive, "tool")
         requests.clear()
         now = time.time()
-        monkeypatch.setattr(snapshot.time, "time", lambda: now + snapshot.LIFETIME + 1)
+        monkeypatch.setattr("time.time", lambda: now + snapshot.LIFETIME + 1)
         assert fetched(archive, "tool") == first
         assert len(requests) == 3  # the three releases, unchanged: nothing else
-        monkeypatch.setattr(snapshot.time, "time", lambda: now + 3 * snapshot.LIFETIME)
+        monkeypatch.setattr("time.time", lambda: now + 3 * snapshot.LIFETIME)
     lines.clear()
     assert fetched(archive, "tool") == first
     assert any(
@@ -284,7 +284,7 @@ def test_passwords_of_mirrors(fake: FakeArchive, tmp_path: Path) -> None:
 )  # fmt: skip
 def test_malformed_stanzas(stanza: str) -> None:
     """A broken entry is an error for who wants that package, and for nobody else."""
-    found = read_universe([("main", (stanza + "\n\nPackage: y\n").encode())])
+    found = read_package_index([("main", (stanza + "\n\nPackage: y\n").encode())])
     with pytest.raises(BaseImageError, match="entry of package 'x'"):
         found.get("x")
     assert found.get("z") is None

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import Base, Interpreter, base_of, base_tree, check_python, compiler_tree, open_base, real_path
+from hatch_docker.bases.image import base_of, base_tree, check_python
+from hatch_docker.bases.model import Base, Interpreter, real_path
+from hatch_docker.bases.open import compiler_tree, open_base
 from hatch_docker.context import Context
 from hatch_docker.errors import BaseImageError, HatchDockerError, RegistryError
 from hatch_docker.oci.archive import write_archive

@@ -242,7 +242,7 @@ def wheel_small_files(path: Path) -> None:
 
 
 def read_wheel(path: str) -> None:
-    from hatch_docker.bases import Interpreter
+    from hatch_docker.bases.model import Interpreter
     from hatch_docker.wheels.install import VenvTarget, wheel_entries
 
     venv = VenvTarget(Interpreter("/usr/bin/python3.13", "3.13.5"))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker import build_hook
-from hatch_docker.bases import Base, Interpreter
+from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.build_hook import passing, project_root, why_not
 from hatch_docker.doors import open_plans
 from hatch_docker.engines import Built, WheelNote

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import Base, Interpreter
+from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, ConfigError, WheelError
 from hatch_docker.oci.model import Platform

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import Base, Interpreter
+from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.engines.system import Debs, facts_of, read_changes, with_system
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.layer import Entry

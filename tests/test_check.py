@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from docker import APIClient
 
-from hatch_docker.bases import Base, Interpreter
+from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.check import find_user, run_check
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import Base
 from hatch_docker.bases.debian import IGNORED, builder_root, make_debian_base, upstream
 from hatch_docker.bases.ldcache import Library, conf_directories, find_libraries, write_cache
+from hatch_docker.bases.model import Base
 from hatch_docker.context import Context
 from hatch_docker.errors import BaseImageError, RegistryError, StoreError
 from hatch_docker.oci.layer import Compression, Entry, layer_entries

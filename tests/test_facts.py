@@ -8,8 +8,8 @@ from typing import BinaryIO
 
 import pytest
 
-from hatch_docker.bases import Interpreter
 from hatch_docker.bases.facts import Facts, read_facts
+from hatch_docker.bases.model import Interpreter
 from hatch_docker.errors import BaseImageError
 from hatch_docker.oci.model import Image, Layer
 from tests.fakes.bases import (

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import Base, base_of
+from hatch_docker.bases.image import base_of
+from hatch_docker.bases.model import Base
 from hatch_docker.engines.files import make_files
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.compression import Compression

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import base_of
+from hatch_docker.bases.image import base_of
 from hatch_docker.engines.frame import check_commands
 from hatch_docker.errors import ConfigError
 from hatch_docker.plan import BasePlan

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hatch_docker.bases.archive import KEYRING
 from hatch_docker.bases.libraries import Provider, find_providers, is_searched, policy_names
-from hatch_docker.bases.snapshot import Archive
+from hatch_docker.bases.suite import Archive
 from hatch_docker.config import load_config
 from hatch_docker.context import Context
 from hatch_docker.elf import Elf, read_elf

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.bases import Base, open_base
 from hatch_docker.bases.debian import make_debian_base
+from hatch_docker.bases.model import Base
+from hatch_docker.bases.open import open_base
 from hatch_docker.builder import DockerBuilder
 from hatch_docker.context import Context
 from hatch_docker.errors import BaseImageError, ConfigError, RegistryError

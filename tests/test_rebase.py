@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.bases import Base
+from hatch_docker.bases.model import Base
 from hatch_docker.context import Context
 from hatch_docker.engines import LayerNote, WheelNote
 from hatch_docker.engines.frame import finish

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.bases.resolve import Package, Relation, Universe, parse_relations, provides, resolve, version_key
+from hatch_docker.bases.resolve import Package, PackageIndex, Relation, parse_relations, provides, resolve, version_key
 from hatch_docker.errors import BaseImageError
 from tests.conftest import need
 
@@ -21,12 +21,12 @@ def package(name: str, version: str = "1.0", **fields: str) -> Package:
     return Package(name, version, "amd64", f"pool/{name}.deb", 1, "sha256:" + "0" * 64, **fields)
 
 
-def universe(*packages: Package) -> Universe:
+def universe(*packages: Package) -> PackageIndex:
     providers: dict[str, list[str]] = {}
     for item in packages:
         for given_name, *_ in parse_relations(item.provides):
             providers.setdefault(given_name.name, []).append(item.name)
-    return Universe({item.name: item for item in packages}, lambda: providers)
+    return PackageIndex({item.name: item for item in packages}, lambda: providers)
 
 
 def names(found: list[Package]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.bases import Base, Interpreter
+from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.builder import DockerBuilder
 from hatch_docker.engines.settings import image_annotations, image_settings, lost_annotations
 from hatch_docker.errors import ConfigError

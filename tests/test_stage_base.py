@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import Base, base_of, open_base
+from hatch_docker.bases.image import base_of
+from hatch_docker.bases.model import Base
+from hatch_docker.bases.open import open_base
 from hatch_docker.context import Context
 from hatch_docker.engines.dockerfile import Group
 from hatch_docker.engines.recipe import Job, Part, stage_base, stages_of

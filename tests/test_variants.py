@@ -10,7 +10,7 @@ import pytest
 
 from hatch_docker.afterword import how_to_run
 from hatch_docker.backend import open_static
-from hatch_docker.bases import base_of
+from hatch_docker.bases.image import base_of
 from hatch_docker.doors import provisional_plan
 from hatch_docker.engines.frame import check_commands
 from hatch_docker.errors import ConfigError

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.bases import Base, base_of
+from hatch_docker.bases.image import base_of
+from hatch_docker.bases.model import Base
 from hatch_docker.engines import LayerNote
 from hatch_docker.engines.volumes import make_volumes, owner
 from hatch_docker.errors import ConfigError

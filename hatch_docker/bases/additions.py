@@ -12,17 +12,17 @@ from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from hatch_docker.bases import Base
 from hatch_docker.bases.apt import parse_fields
 from hatch_docker.bases.archive import package_of
+from hatch_docker.bases.model import Base
 from hatch_docker.bases.resolve import Package, Relation, is_met, parse_relations, version_key
-from hatch_docker.bases.snapshot import Archive, Step, fetch_debs, pin, with_snapshot
+from hatch_docker.bases.suite import Archive, Step, fetch_debs, pin, with_snapshot
 from hatch_docker.errors import BaseImageError
 from hatch_docker.plan import DEBIAN_PYTHONS
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
-    from hatch_docker.bases.archive import Index
+    from hatch_docker.bases.archive import IndexFile
     from hatch_docker.context import Context
 
 RECIPE = 1
@@ -80,7 +80,7 @@ def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:
     """
     archive = Archive(base.plan, base.suite, base.platform.architecture, ctx)
 
-    def found(indexes: Sequence[Index]) -> tuple[Package, ...]:
+    def found(indexes: Sequence[IndexFile]) -> tuple[Package, ...]:
         (offered,) = pin(archive, indexes, [step])
         diff_ids = [layer.diff_id for layer in base.image.layers]
         key = key_of("additions", RECIPE, diff_ids, step.names, [one.digest for one in offered])
@@ -172,8 +172,8 @@ def _disturbed(
     offers: Mapping[str, Package],
 ) -> dict[str, Package]:
     """What was there and goes neither with what is added nor with what was replaced, as it is newly offered."""
-    enemies = [enemy for package in level for enemy, *_ in parse_relations(package.conflicts)]
-    found = {enemy.name for enemy in enemies if enemy.name in have and enemy.holds(have[enemy.name].version)}
+    conflicts = [conflict for package in level for conflict, *_ in parse_relations(package.conflicts)]
+    found = {item.name for item in conflicts if item.name in have and item.holds(have[item.name].version)}
     for package in have.values():
         if any(name in package.depends for name in replaced):  # seldom: most depend on any version
             found |= {package.name for group in parse_relations(package.depends) if not is_met(have, group)}

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from hatch_docker.bases.apt_conf import proxy, read, settings, with_login
 from hatch_docker.errors import BaseImageError
 from hatch_docker.plan import BasePlan
 from hatch_docker.urls import shown
@@ -32,10 +31,11 @@ _NAMES = ("buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid",
           "oldoldstable", "oldstable", "stable", "testing", "unstable")  # fmt: skip
 _SUITE = re.compile(rf"({'|'.join(_NAMES)})(-updates|-security|/updates|-backports|-proposed-updates)?/?")
 _ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<components>.*)")
+_TOKEN = re.compile(r'(?://|#)[^\n]*|/\*.*?\*/|"(?:[^"\\\n]|\\.)*"|[{};]|[^\s{};"]+', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class AptEntry:
     """One `deb` entry of apt's configuration: a URI and a suite there."""
 
     uri: str
@@ -61,7 +61,7 @@ class Mirrors:
 
     def client(self, ctx: Context) -> Client:
         """The HTTP client of a build, by the proxies of apt where apt named the mirrors."""
-        return ctx.client.through(functools.partial(proxy, found=self.apt)) if self.apt else ctx.client
+        return ctx.client.through(functools.partial(proxy_of, found=self.apt)) if self.apt else ctx.client
 
     def root(self, archive: str) -> str:
         """The root of "main" or "security"."""
@@ -108,7 +108,7 @@ def _root(mirror: str, origin: str) -> str:
 
 
 def _of_host(apt: Path) -> Mirrors:
-    sources = [source for source in read_sources(apt) if _is_debian(source)]
+    sources = [source for source in read_entries(apt) if _is_debian(source)]
     main = [source for source in sources if not _is_security(source.suite)]
     if not main:
         raise BaseImageError(
@@ -120,7 +120,7 @@ def _of_host(apt: Path) -> Mirrors:
     security = [source for source in sources if _is_security(source.suite)]
     second = min(security, key=_doubt) if security else None
     checked = first.check_valid_until and (second is None or second.check_valid_until)
-    conf = settings(apt)
+    conf = read_settings(apt)
     roots = [root, _root(second.uri, str(apt)) if second else f"{root}-security"]
     return Mirrors(
         with_login(roots[0], apt),
@@ -135,7 +135,7 @@ def _is_security(suite: str) -> bool:
     return suite.rstrip("/").endswith(("-security", "/updates"))
 
 
-def _is_debian(source: Source) -> bool:
+def _is_debian(source: AptEntry) -> bool:
     return (
         "main" in source.components
         and _SUITE.fullmatch(source.suite) is not None
@@ -143,7 +143,7 @@ def _is_debian(source: Source) -> bool:
     )
 
 
-def _doubt(source: Source) -> int:
+def _doubt(source: AptEntry) -> int:
     """How little speaks for an archive being Debian's own: others name their suites after Debian's too."""
     if "debian-archive-" in source.signed_by:
         return 0
@@ -151,37 +151,37 @@ def _doubt(source: Source) -> int:
     return 1 if last in ("debian", "debian-security") else 2
 
 
-def read_sources(apt: Path = APT) -> list[Source]:
+def read_entries(apt: Path = APT) -> list[AptEntry]:
     """All enabled `deb` entries under `apt`, in apt's order; lines that apt would refuse are skipped."""
-    found: list[Source] = []
+    found: list[AptEntry] = []
     directory = apt / "sources.list.d"
     extra = sorted(directory.iterdir()) if directory.is_dir() else []
     for path in (apt / "sources.list", *extra):
-        text = read(path) if path.suffix in (".list", ".sources") else ""
+        text = _read_text(path) if path.suffix in (".list", ".sources") else ""
         found += _deb822(text) if path.suffix == ".sources" else _one_line(text)
     return found
 
 
-def _one_line(text: str) -> Iterator[Source]:
+def _one_line(text: str) -> Iterator[AptEntry]:
     for line in text.splitlines():
         match = _ONE_LINE.fullmatch(line.partition("#")[0].strip())
         if match is None:
             continue
         options = dict(re.findall(r"([a-z-]+)\+?=(\S+)", (match["options"] or "").lower()))
-        yield Source(
+        yield AptEntry(
             match["uri"], match["suite"], tuple(match["components"].split()), options.get("signed-by", ""),
             not _says_no(options.get("check-valid-until", "")),
         )  # fmt: skip
 
 
-def _deb822(text: str) -> Iterator[Source]:
+def _deb822(text: str) -> Iterator[AptEntry]:
     for stanza in re.split(r"\n[ \t]*\n", text):
         fields = parse_fields(stanza)
         if "deb" not in fields.get("types", "").split() or _says_no(fields.get("enabled", "")):
             continue
         for uri in fields.get("uris", "").split():
             for suite in fields.get("suites", "").split():
-                yield Source(
+                yield AptEntry(
                     uri, suite, tuple(fields.get("components", "").split()), fields.get("signed-by", ""),
                     not _says_no(fields.get("check-valid-until", "")),
                 )  # fmt: skip
@@ -208,3 +208,90 @@ def parse_fields(stanza: str) -> dict[str, str]:
 def _says_no(value: str) -> bool:
     return value.strip().lower() in ("no", "false", "0", "off", "without", "disable")
 
+
+def read_settings(apt: Path) -> dict[str, str]:
+    """Every setting of apt.conf.d and apt.conf by its full name in lower case; of several values the last."""
+    directory = apt / "apt.conf.d"
+    extra = sorted(directory.iterdir()) if directory.is_dir() else []
+    found: dict[str, str] = {}
+    for path in (*extra, apt / "apt.conf"):
+        found |= _parse_settings(_read_text(path))
+    return found
+
+
+def _parse_settings(text: str) -> Iterator[tuple[str, str]]:
+    """The settings of one file: `Name "value";` and `Name { ... };`; what apt would refuse gives nothing."""
+    groups: list[str] = []
+    words: list[str] = []
+    for mark in _TOKEN.findall(text):
+        if mark.startswith(("//", "/*", "#")):
+            continue
+        if mark == "{":
+            groups.append(words[0].lower() if words else "")
+        elif mark in "};":
+            if len(words) > 1:
+                yield "::".join(filter(None, [*groups, words[0].lower()])), words[1]
+            if mark == "}" and groups:
+                groups.pop()
+        else:
+            words.append(mark.strip('"'))
+            continue
+        words = []
+
+
+def _read_text(path: Path) -> str:
+    """The text of a file, empty where it is absent or for root alone."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def proxy_of(url: str, found: Mapping[str, str]) -> str | None:
+    """The proxy that apt's settings have for a URL, "" for none at all; None where they say nothing of it.
+
+    That of the very host goes first; what is said of http holds for https too, as in apt.
+    """
+    parts = urlsplit(url)
+    for scheme in dict.fromkeys((parts.scheme, "http")):
+        for name in (f"acquire::{scheme}::proxy::{parts.hostname}", f"acquire::{scheme}::proxy"):
+            value = found.get(name, "")
+            if value:
+                return "" if value.upper() == "DIRECT" else value
+    return None
+
+
+def with_login(url: str, apt: Path) -> str:
+    """The URL with the login that auth.conf has for it, if any; one in the URL itself stays.
+
+    A `machine` may have a scheme and a path; without a scheme it is for https alone.
+    """
+    parts = urlsplit(url)
+    if parts.username is not None or not parts.hostname:
+        return url
+    for machine, user, password in _entries(apt):
+        scheme, _, rest = machine.rpartition("://")
+        host, slash, path = rest.partition("/")
+        if host not in (parts.hostname, parts.netloc) or (scheme or "https") != parts.scheme:
+            continue
+        if f"{parts.path}/".startswith(slash + path):
+            login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+            return parts._replace(netloc=f"{login}@{parts.netloc}").geturl()
+    return url
+
+
+def read_passwords(apt: Path) -> dict[str, str]:
+    """Every password in auth.conf by its machine."""
+    return {machine: password for machine, _user, password in _entries(apt)}
+
+
+def _entries(apt: Path) -> Iterator[tuple[str, str, str]]:
+    directory = apt / "auth.conf.d"
+    extra = sorted(directory.glob("*.conf")) if directory.is_dir() else []
+    for path in (apt / "auth.conf", *extra):
+        text = re.sub(r"^[ \t]*#[^\n]*", "", _read_text(path), flags=re.MULTILINE)
+        for entry in re.split(r"(?:^|\s)machine\s+", text)[1:]:
+            words = entry.split()
+            pairs = dict(zip(words[1::2], words[2::2], strict=False))
+            if words and "login" in pairs:
+                yield words[0], pairs["login"], pairs.get("password", "")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases.apt import SECURITY_VARIABLE, WAYS_OUT, Mirrors, parse_fields
-from hatch_docker.bases.resolve import Package, Universe, version_key
+from hatch_docker.bases.resolve import Package, PackageIndex, version_key
 from hatch_docker.errors import BaseImageError, ImageError
 from hatch_docker.urls import shown
 
@@ -31,7 +31,7 @@ FRAME = (b"-----BEGIN PGP SIGNED MESSAGE-----", b"-----END PGP SIGNATURE-----") 
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class IndexFile:
     """One Packages file as a signed release names it. `path` is relative to the root of its archive."""
 
     archive: str                               # "main" or "security", see Mirrors.root
@@ -51,7 +51,7 @@ class Release:
     by_hash: bool
     date: float = 0.0                          # when it was signed, in seconds since the epoch
 
-    def index(self, architecture: str) -> Index:
+    def index(self, architecture: str) -> IndexFile:
         """The Packages file of component main; raises BaseImageError without one for the architecture."""
         name = f"main/binary-{architecture}/Packages.xz"
         if name not in self.files:
@@ -59,7 +59,7 @@ class Release:
         digest, size = self.files[name]
         if self.by_hash:  # stays there for a while when the mirror is updated under our feet
             name = f"{name.rpartition('/')[0]}/by-hash/SHA256/{digest.removeprefix('sha256:')}"
-        return Index(self.archive, f"dists/{self.suite}/{name}", digest, size)
+        return IndexFile(self.archive, f"dists/{self.suite}/{name}", digest, size)
 
 
 def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
@@ -168,7 +168,7 @@ def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, key
     raise BaseImageError(f"{message}; {WAYS_OUT} names another")
 
 
-def fetch_universe(indexes: Sequence[Index], mirrors: Mirrors, ctx: Context, task: Task) -> Universe:
+def fetch_package_index(indexes: Sequence[IndexFile], mirrors: Mirrors, ctx: Context, task: Task) -> PackageIndex:
     """The packages of some index files, of each name the highest version; `task` is what it is a part of.
 
     Raises RegistryError where a mirror has an index no longer.
@@ -178,10 +178,10 @@ def fetch_universe(indexes: Sequence[Index], mirrors: Mirrors, ctx: Context, tas
     with ThreadPoolExecutor(len(indexes)) as pool:
         task.expect(sum(index.size for index in indexes if not ctx.store.has(index.digest)))
         texts = list(pool.map(lambda index: _fetch_index(index, mirrors, ctx, task.advance), indexes))
-    return read_universe([(index.archive, text) for index, text in zip(indexes, texts, strict=True)])
+    return read_package_index([(index.archive, text) for index, text in zip(indexes, texts, strict=True)])
 
 
-def _fetch_index(index: Index, mirrors: Mirrors, ctx: Context, advance: Callable[[int], None]) -> bytes:
+def _fetch_index(index: IndexFile, mirrors: Mirrors, ctx: Context, advance: Callable[[int], None]) -> bytes:
     from hatch_docker import transport
 
     url = f"{mirrors.root(index.archive)}/{index.path}"
@@ -202,7 +202,7 @@ def _unpack(path: Path, where: str) -> bytes:
         raise BaseImageError(f"{where} cannot be read: {error}") from error
 
 
-def read_universe(indexes: Sequence[tuple[str, bytes]]) -> Universe:
+def read_package_index(indexes: Sequence[tuple[str, bytes]]) -> PackageIndex:
     """The packages of some Packages files, each with the name of its archive.
 
     A stanza is parsed when its package is asked for: parsing all 69 000 takes seconds.
@@ -214,7 +214,7 @@ def read_universe(indexes: Sequence[tuple[str, bytes]]) -> Universe:
             if stanza.startswith(b"Package: "):
                 name = stanza[9 : (stanza + b"\n").index(b"\n")].decode(errors="replace").strip()
                 stanzas.setdefault(name, []).append((archive, stanza))
-    return Universe(_Packages(stanzas), lambda: _providers(stanzas))
+    return PackageIndex(_Packages(stanzas), lambda: _providers(stanzas))
 
 
 def _providers(stanzas: Mapping[str, list[tuple[str, bytes]]]) -> dict[str, list[str]]:

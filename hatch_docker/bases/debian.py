@@ -13,12 +13,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases import Base, Interpreter, base_tree
-from hatch_docker.bases.archive import KEYRING, Index
+from hatch_docker.bases.archive import KEYRING, IndexFile
 from hatch_docker.bases.debian_layer import USERS, Assemble, Contents, Made, is_made, layer_of, made_once
+from hatch_docker.bases.image import base_tree
+from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.bases.resolve import Package
-from hatch_docker.bases.sibling import runnable_platform
-from hatch_docker.bases.snapshot import Archive, Step, fetch_debs, pin, with_snapshot
+from hatch_docker.bases.suite import Archive, Step, fetch_debs, pin, with_snapshot
 from hatch_docker.errors import BaseImageError
 from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.model import History, Image, Layer, Platform
@@ -90,7 +90,7 @@ def builder_step(suite: str, packages: Sequence[str]) -> Step:
     return Step((*TOOLS, f"python{DEBIAN_PYTHONS[suite]}-dev", *packages), IGNORED - {"awk", "mawk"}, "builder")
 
 
-def _base(archive: Archive, platform: Platform, compression: Compression, indexes: Sequence[Index]) -> Base:
+def _base(archive: Archive, platform: Platform, compression: Compression, indexes: Sequence[IndexFile]) -> Base:
     plan = archive.plan
     python = DEBIAN_PYTHONS[archive.suite]
     steps = [step for step in pin(archive, indexes, base_steps(plan, archive.suite)) if step]
@@ -186,7 +186,7 @@ def builder_root(
     python = DEBIAN_PYTHONS[suite]
     step = builder_step(suite, packages)
 
-    def unpacked(indexes: Sequence[Index]) -> tuple[Path, Sequence[Package]]:
+    def unpacked(indexes: Sequence[IndexFile]) -> tuple[Path, Sequence[Package]]:
         (found,) = pin(archive, indexes, [step])
         key = key_of("builder root", RECIPE, _ids(found))
         version = next(package.version for package in found if package.name == f"python{python}")

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hatch_docker.bases import Interpreter, real_path
 from hatch_docker.bases.deb import Deb
 from hatch_docker.bases.debian_layer import Contents, Made
 from hatch_docker.bases.ldcache import conf_directories, find_libraries
+from hatch_docker.bases.model import Interpreter, real_path
 from hatch_docker.bases.rootfs import (
-    MTIME,
     Entries,
     text_file,
     unpack,
@@ -21,7 +20,8 @@ from hatch_docker.bases.rootfs import (
     write_into,
 )
 from hatch_docker.bases.scripts import alternatives, check_free, loader_cache, loader_files, root_files, status
-from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.model import SOURCE_DATE
+from hatch_docker.oci.tar import Entry
 from hatch_docker.wheels.compile import compile_sources
 
 _LIBC_BIN = re.compile(
@@ -114,7 +114,7 @@ def system_entries(debs: Sequence[Deb], place: Path, below: Made, *, shell: bool
     taken = frozenset(below.directories)
     entries |= _by_path(alternatives(debs, entries))
     if shell:
-        entries.setdefault("usr/bin/sh", Entry("usr/bin/sh", "symlink", 0o777, MTIME, target="busybox"))
+        entries.setdefault("usr/bin/sh", Entry("usr/bin/sh", "symlink", 0o777, SOURCE_DATE, target="busybox"))
     entries = _without_empty_documentation(with_parents(entries))
     entries = {path: entry for path, entry in entries.items() if entry.kind != "directory" or path not in taken}
     for path, entry in entries.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.errors import BaseImageError
 from hatch_docker.oci.layer import Compression, LayerFacts, make_layer, write_layer
-from hatch_docker.oci.model import Layer
+from hatch_docker.oci.model import SOURCE_DATE, Layer
 
 if TYPE_CHECKING:
     from hatch_docker.bases.ldcache import Library
@@ -90,7 +90,7 @@ def _known(store: Store, key: str) -> Made | None:
 
 
 def _make(store: Store, key: str, compression: Compression, assemble: Assemble) -> Made:
-    from hatch_docker.bases.rootfs import MTIME, workspace
+    from hatch_docker.bases.rootfs import workspace
     from hatch_docker.layers import plain
 
     with workspace(store) as place:
@@ -101,7 +101,7 @@ def _make(store: Store, key: str, compression: Compression, assemble: Assemble) 
             writer.commit()
     made = Made(
         facts,
-        max((entry.mtime for entry in entries.values()), default=MTIME),
+        max((entry.mtime for entry in entries.values()), default=SOURCE_DATE),
         tuple(sorted(path for path, entry in entries.items() if entry.kind == "directory")),
         {path: entry.target for path, entry in sorted(entries.items()) if entry.kind == "symlink"},
         tuple(contents.libraries),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from hatch_docker.bases import Interpreter, real_path
+from hatch_docker.bases.model import Interpreter, real_path
 from hatch_docker.elf import MACHINES
 from hatch_docker.errors import BaseImageError, ImageError
 from hatch_docker.oci.layer import Entry

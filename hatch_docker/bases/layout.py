@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases import Base, base_of, check_pinned
+from hatch_docker.bases.image import base_of, check_pinned
+from hatch_docker.bases.model import Base
 from hatch_docker.errors import BaseImageError, ImageError
 from hatch_docker.oci.model import Index, Platform
 

@@ -6,15 +6,18 @@ glibc's, sysdeps/generic/dl-cache.h: "glibc-ld.so.cache1.1", without hardware ca
 
 from __future__ import annotations
 
+import contextlib
 import io
-import posixpath
 import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hatch_docker.bases.model import follow_links
+from hatch_docker.bases.rootfs import MERGED
 from hatch_docker.elf import read_elf
+from hatch_docker.errors import BaseImageError
 from hatch_docker.oci.layer import Entry
 
 MAGIC = b"glibc-ld.so.cache1.1"
@@ -68,14 +71,17 @@ def find_libraries(entries: Mapping[str, Entry], directories: Iterable[str]) -> 
 
 
 def _followed(entries: Mapping[str, Entry], path: str) -> Entry | None:
-    """The file that a path leads to, over links to files (those to directories are the merged /usr's)."""
-    for _ in range(8):
-        entry = entries.get(path)
-        if entry is None or entry.kind in ("file", "directory"):
-            return entry if entry is not None and entry.kind == "file" else None
-        path = posixpath.normpath(posixpath.join("/", posixpath.dirname(path), entry.target)).lstrip("/")
-        path = entry.target if entry.kind == "hardlink" else path
-        path = f"usr/{path}" if path.startswith("lib") else path
+    """Return the file that a path leads to, or None; the entries may lack the links of a merged /usr."""
+
+    def readlink(place: str) -> str | None:
+        entry = entries.get(place)
+        if entry is not None and entry.kind in ("symlink", "hardlink"):
+            return entry.target if entry.kind == "symlink" else f"/{entry.target}"
+        return f"usr/{place}" if place in MERGED else None
+
+    with contextlib.suppress(BaseImageError):  # a loop of links
+        entry = entries.get(follow_links(path, readlink))
+        return entry if entry is not None and entry.kind == "file" else None
     return None
 
 

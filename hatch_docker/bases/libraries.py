@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.bases.archive import Index, Release, fetch_releases, fetch_universe
-from hatch_docker.bases.memory import LIFETIME
-from hatch_docker.bases.snapshot import Archive, current_indexes, fetch_debs
+from hatch_docker.bases.archive import IndexFile, Release, fetch_package_index, fetch_releases
+from hatch_docker.bases.snapshot import is_young
+from hatch_docker.bases.suite import Archive, current_indexes, fetch_debs
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.store import key_of
 
@@ -61,18 +61,15 @@ def find_providers(libraries: Sequence[str], archive: Archive) -> dict[str, Prov
 
 def _holds(fact: Mapping[str, Any], now: float) -> bool:
     """Whether what is remembered of a library is as good as a new answer."""
-    if fact["found"] and fact["found"]["seen"]:
-        return True
-    asked: float = fact["time"]
-    return 0 <= now - asked < LIFETIME
+    return bool(fact["found"] and fact["found"]["seen"]) or is_young(fact, now)
 
 
 def _find(libraries: Sequence[str], archive: Archive, found: dict[str, Provider]) -> None:
     """Add to `found`, the better answer last. Raises a HatchDockerError where a mirror keeps something from us."""
     with archive.ctx.progress.task(f"looking for {', '.join(libraries)} in {archive.name}", part=True) as task:
-        universe = fetch_universe(current_indexes(archive), archive.mirrors(), archive.ctx, task)
+        index = fetch_package_index(current_indexes(archive), archive.mirrors(), archive.ctx, task)
     for library in libraries:
-        for package in map(universe.get, policy_names(library)):
+        for package in map(index.get, policy_names(library)):
             if package is not None and not (library in found and found[library].seen):
                 seen = package.size <= LARGEST and _is_in(library, package, archive)
                 if seen or library not in found:
@@ -141,16 +138,16 @@ def _listed(libraries: Sequence[str], archive: Archive) -> dict[str, str]:
     return {library: package.rpartition("/")[2] for library, package in best.items()}
 
 
-def _contents(release: Release, architecture: str) -> Index | None:
+def _contents(release: Release, architecture: str) -> IndexFile | None:
     name = f"main/Contents-{architecture}.gz"
     if name not in release.files:
         return None
     digest, size = release.files[name]
     place = f"main/by-hash/SHA256/{digest.removeprefix('sha256:')}" if release.by_hash else name
-    return Index(release.archive, f"dists/{release.suite}/{place}", digest, size)
+    return IndexFile(release.archive, f"dists/{release.suite}/{place}", digest, size)
 
 
-def _pieces(index: Index, archive: Archive) -> Iterator[bytes]:
+def _pieces(index: IndexFile, archive: Archive) -> Iterator[bytes]:
     """The lines of a list of files, many at once."""
     from hatch_docker.oci.compression import Decompressed
 

@@ -6,7 +6,8 @@ import time
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.bases import Base, Interpreter
+from hatch_docker.bases.model import Base, Interpreter
+from hatch_docker.bases.snapshot import is_young, recall_snapshot
 from hatch_docker.oci.model import Descriptor, Image, Layer, Platform
 from hatch_docker.plan import BasePlan
 from hatch_docker.store import key_of
@@ -15,15 +16,8 @@ if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.oci.compression import Compression
 
-LIFETIME = 24 * 3600  # seconds that a snapshot of the archive is used before the mirror is asked again
-RECIPE = 3            # raise it when a remembered base or snapshot reads otherwise
-SNAPSHOT = "debian-snapshot"
+RECIPE = 3  # raise it when a remembered base reads otherwise
 KIND = "debian-base"
-
-
-def snapshot_key(suite: str, architecture: str) -> str:
-    """What the indexes of a suite are remembered under."""
-    return key_of("snapshot", RECIPE, suite, architecture)
 
 
 def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> Base | None:
@@ -54,11 +48,8 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
 
 def _young_snapshot(plan: BasePlan, platform: Platform, ctx: Context) -> float | None:
     """When the mirror was asked last, if that will do."""
-    snapshot = ctx.store.recall(SNAPSHOT, snapshot_key(plan.location, platform.architecture))
-    if snapshot is None or ctx.refresh:
-        return None
-    asked: float = snapshot["time"]
-    return asked if 0 <= time.time() - asked < LIFETIME else None
+    snapshot = recall_snapshot(ctx.store, plan.location, platform.architecture)
+    return snapshot["time"] if snapshot and not ctx.refresh and is_young(snapshot, time.time()) else None
 
 
 def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
@@ -68,7 +59,7 @@ def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
             return
         made_of: object = ctx.pins.digest
     else:
-        snapshot = ctx.store.recall(SNAPSHOT, snapshot_key(base.plan.location, base.platform.architecture))
+        snapshot = recall_snapshot(ctx.store, base.plan.location, base.platform.architecture)
         if snapshot is None:
             return
         made_of = snapshot["time"]

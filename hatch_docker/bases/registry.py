@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases import Base, base_of, check_pinned
+from hatch_docker.bases.image import base_of, check_pinned
+from hatch_docker.bases.model import Base
 from hatch_docker.errors import BaseImageError, ImageError, RegistryError, TransientError
 from hatch_docker.oci.model import DIGEST, Platform
 from hatch_docker.store import key_of

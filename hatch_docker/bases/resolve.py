@@ -74,7 +74,7 @@ class Relation:
         return f"{self.name} ({self.operator} {self.version})" if self.operator else self.name
 
 
-class Universe:
+class PackageIndex:
     """The packages of some archives: of each name the highest version, and who provides a virtual name."""
 
     def __init__(
@@ -153,7 +153,7 @@ def _relation(part: str, field_text: str) -> Relation:
 
 
 def resolve(
-    universe: Universe, wanted: Iterable[str], *,
+    index: PackageIndex, wanted: Iterable[str], *,
     installed: Iterable[Package] = (), ignored: Collection[str] = (), where: str,
 ) -> list[Package]:  # fmt: skip
     """The packages that `wanted` names and all they need beyond those `installed`, sorted by name.
@@ -165,7 +165,7 @@ def resolve(
     before = frozenset(chosen)
     names = sorted(set(wanted))  # their order must not decide which alternative is taken
     for name in names:
-        package = _named(universe, name, where)
+        package = _named(index, name, where)
         chosen.setdefault(package.name, package)
     satisfied = frozenset(ignored).difference(names)
     queue = deque(package for name, package in chosen.items() if name not in before)
@@ -174,7 +174,7 @@ def resolve(
         for group in parse_relations(package.depends):
             if any(option.name in satisfied for option in group) or is_met(chosen, group):
                 continue
-            found = _best(universe, group)
+            found = _best(index, group)
             if found is None:
                 needed = " | ".join(map(str, group))
                 raise BaseImageError(
@@ -186,28 +186,28 @@ def resolve(
     return [chosen[name] for name in sorted(chosen) if name not in before]
 
 
-def _named(universe: Universe, name: str, where: str) -> Package:
-    package = universe.get(name)
+def _named(index: PackageIndex, name: str, where: str) -> Package:
+    package = index.get(name)
     if package is not None:
         return package
-    providers = universe.providers(name)
+    providers = index.providers(name)
     if len(providers) == 1:
         return providers[0]
     if providers:
         names = ", ".join(package.name for package in providers[:5])
         raise BaseImageError(f"{name} is a virtual package of {where}; name one that provides it: {names}")
-    similar = universe.similar(name)
+    similar = index.similar(name)
     hint = f"did you mean {' or '.join(similar)}?" if similar else "`apt search` on Debian finds names"
     raise BaseImageError(f"{where} has no package {name!r}; {hint}")
 
 
-def _best(universe: Universe, group: Sequence[Relation]) -> Package | None:
+def _best(index: PackageIndex, group: Sequence[Relation]) -> Package | None:
     """The first alternative that exists: their order is the packager's preference; real before virtual."""
     for option in group:
-        package = universe.get(option.name)
+        package = index.get(option.name)
         if package is not None and option.holds(package.version):
             return package
-        for provider in universe.providers(option.name):
+        for provider in index.providers(option.name):
             if provides(provider, option):
                 return provider
     return None
@@ -232,13 +232,11 @@ def provides(package: Package, wanted: Relation) -> bool:
 
 def _check_conflicts(chosen: Mapping[str, Package]) -> None:
     for package in chosen.values():
-        for enemy, *_ in parse_relations(package.conflicts):
-            other = chosen.get(enemy.name)
-            rivals = [other] if other is not None and enemy.holds(other.version) else []
-            rivals += [rival for rival in chosen.values() if provides(rival, enemy)]
-            for rival in rivals:
-                if rival.name != package.name:
+        for conflict, *_ in parse_relations(package.conflicts):
+            for other in chosen.values():
+                named = other.name == conflict.name and conflict.holds(other.version)
+                if other.name != package.name and (named or provides(other, conflict)):
                     raise BaseImageError(
-                        f"packages {package.name} {package.version} and {rival.name} {rival.version} "
+                        f"packages {package.name} {package.version} and {other.name} {other.version} "
                         "exclude each other; leave one of them out of `packages`"
                     )

@@ -14,11 +14,11 @@ from typing import BinaryIO
 
 from hatch_docker.bases.deb import Deb
 from hatch_docker.errors import BaseImageError, StoreError
-from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.model import SOURCE_DATE
+from hatch_docker.oci.tar import Entry, parent_entries
 from hatch_docker.outputs import unfinished_tree
 from hatch_docker.store import Store
 
-MTIME = 315532800  # 1980-01-01, of what no package dates: zip archives know nothing earlier
 CHUNK = 1 << 18
 
 Keep = Callable[[str, Entry], bool]
@@ -100,7 +100,7 @@ def _unpack_one(deb: Deb, tree: Path, keep: Keep) -> list[Entry]:
             entry = replace(entry, content=place)
         elif entry.kind == "directory":
             (tree / entry.path).mkdir(parents=True, exist_ok=True)
-            entry = replace(entry, mtime=MTIME)
+            entry = replace(entry, mtime=SOURCE_DATE)
         members.append(entry)
     return members
 
@@ -166,12 +166,8 @@ def write_into(tree: Path, entries: Iterable[Entry]) -> None:
 
 
 def with_parents(entries: Entries) -> Entries:
-    """The entries, and the directories above them that no package brought."""
-    result = dict(entries)
-    for path in entries:
-        for parent in parents(path):
-            result.setdefault(parent, directory(parent))
-    return result
+    """Return the entries and the directories above them that no package has."""
+    return entries | {entry.path: entry for entry in parent_entries(entries, entries)}
 
 
 @contextlib.contextmanager
@@ -185,24 +181,17 @@ def workspace(store: Store) -> Iterator[Path]:
         raise StoreError(f"cannot unpack packages in the cache {store.root}: {why}") from error
 
 
-def parents(path: str) -> Iterator[str]:
-    """The directories above a path, the nearest first."""
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
-
-
 def directory(path: str, mode: int = 0o755, owner: int = 0) -> Entry:
     """A directory that we make."""
-    return Entry(path, "directory", mode, MTIME, uid=owner, gid=owner)
+    return Entry(path, "directory", mode, SOURCE_DATE, uid=owner, gid=owner)
 
 
 def text_file(path: str, text: str | bytes) -> Entry:
     """A file that we make, which all may read."""
     data = text.encode() if isinstance(text, str) else text
-    return Entry(path, "file", 0o644, MTIME, size=len(data), content=data)
+    return Entry(path, "file", 0o644, SOURCE_DATE, size=len(data), content=data)
 
 
 def symlink(path: str, target: str) -> Entry:
     """A symbolic link that we make."""
-    return Entry(path, "symlink", 0o777, MTIME, target)
+    return Entry(path, "symlink", 0o777, SOURCE_DATE, target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from hatch_docker.bases import Base
+from hatch_docker.bases.model import Base
 from hatch_docker.oci.model import Image
 from hatch_docker.records import FileName, Line
 

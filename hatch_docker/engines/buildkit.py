@@ -61,7 +61,7 @@ from hatch_docker.wheels.slim import KINDS
 from hatch_docker.wheels.target import note_used
 
 if TYPE_CHECKING:
-    from hatch_docker.bases import Base
+    from hatch_docker.bases.model import Base
     from hatch_docker.context import Context
     from hatch_docker.plan import Plan
     from hatch_docker.project import Source

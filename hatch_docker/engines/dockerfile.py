@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.oci.model import SOURCE_DATE
 from hatch_docker.oci.mutate import Settings
 from hatch_docker.plan import VENV, BuildPlan
-from hatch_docker.wheels.install import SOURCE_DATE
 from hatch_docker.wheels.slim import NONE, Rules
 
 TREE = "/out/tree"      # two directories deep: BuildKit hashes the parent of what is copied

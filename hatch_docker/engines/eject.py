@@ -35,7 +35,7 @@ from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.target import Pin
 
 if TYPE_CHECKING:
-    from hatch_docker.bases import Base
+    from hatch_docker.bases.model import Base
     from hatch_docker.context import Context
 
 IGNORED = "# Loaded into the daemon before, never sent to it with the context.\nimages\n"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases import Base
+from hatch_docker.bases.model import Base
 from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.frame import (
     OWN_LAYER,

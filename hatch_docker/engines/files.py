@@ -11,20 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from hatch_docker.bases import Base, real_path
+from hatch_docker.bases.model import Base, real_path
 from hatch_docker.context import Context
 from hatch_docker.errors import ConfigError, ImageError
 from hatch_docker.layers import layer_by_key
 from hatch_docker.leaks import looks_secret, secret_part
 from hatch_docker.oci.compression import LAYER_LIMIT, RATIO_GRACE, RATIO_LIMIT
 from hatch_docker.oci.layer import WHITEOUT, Compression, Entry, safe_path
-from hatch_docker.oci.model import Layer
+from hatch_docker.oci.model import SOURCE_DATE, Layer
+from hatch_docker.oci.tar import parent_entries
 from hatch_docker.outputs import is_cache, is_output
 from hatch_docker.plan import VENV, FilePlan
 from hatch_docker.project import DIST
 from hatch_docker.store import file_digest, key_of
 from hatch_docker.streams import HashingReader
-from hatch_docker.wheels.install import SOURCE_DATE, parent_entries
 
 OPTION = "tool.hatch-docker.files"
 HIDDEN = ("proc/", "sys/", "dev/", "etc/hosts/", "etc/hostname/", "etc/resolv.conf/")

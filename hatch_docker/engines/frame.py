@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases import Base, base_tree, check_python, open_base
+from hatch_docker.bases.image import base_tree, check_python
+from hatch_docker.bases.model import Base
+from hatch_docker.bases.open import open_base
 from hatch_docker.engines import OURS, Built, LayerNote, LeftOut, WheelNote
 from hatch_docker.engines.settings import created_time, image_annotations, image_settings, lost_annotations
 from hatch_docker.errors import BaseImageError, ConfigError, HatchDockerError, WheelError

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.bases import Base, open_base
+from hatch_docker.bases.model import Base
+from hatch_docker.bases.open import open_base
 from hatch_docker.engines import OURS, Built, Engine, LayerNote, LeftOut, WheelNote
 from hatch_docker.engines.frame import located
 from hatch_docker.engines.settings import foundations

@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from hatch_docker.bases import Base
+from hatch_docker.bases.model import Base
 from hatch_docker.engines.dockerfile import WHEEL, Group, Stages, unsayable
 from hatch_docker.engines.system import Compiler, Debs, find_compiler, write_packages
 from hatch_docker.errors import BaseImageError, BuildError
-from hatch_docker.oci.model import Image, Platform, digest_of, host_platform
+from hatch_docker.oci.model import SOURCE_DATE, Image, Platform, digest_of, host_platform
 from hatch_docker.plan import BuildPlan
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest, key_of
-from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget
+from hatch_docker.wheels.install import VenvTarget
 from hatch_docker.wheels.sdist import Sdist
 from hatch_docker.wheels.target import Pin, Target
 
@@ -72,7 +72,7 @@ class Part:
             ]  # fmt: skip
         if self.group.rules.leave_out:
             inputs.append(list(self.group.rules))
-        made = (interpreter.version, base.maker)
+        made = (interpreter.version, base.interpreter_trust_key)
         return key_of("stage", RECIPE, *made, VenvTarget(interpreter).root, home, inputs)
 
 
@@ -140,7 +140,7 @@ def stage_base(
     Wheels are installed and compiled by the same base for the builder's own platform, where that is another one: no
     emulation is needed. What has to be compiled needs it. Raises BuildError where that is not to be had.
     """
-    from hatch_docker.bases.sibling import sibling_base
+    from hatch_docker.bases.open import sibling_base
 
     own = Platform(*(platforms[0].split("/") if platforms else str(host_platform()).split("/"))[:2])
     if base.platform.architecture == own.architecture:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from hatch_docker.bases import Base
+from hatch_docker.bases.model import Base
 from hatch_docker.errors import ConfigError
-from hatch_docker.oci.model import DOCKER_MANIFEST
+from hatch_docker.oci.model import DOCKER_MANIFEST, SOURCE_DATE
 from hatch_docker.oci.mutate import Settings, rfc3339
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan import DEFAULT_PATH, VENV, HealthCheck, Plan
 from hatch_docker.release.names import PREFIX, merged
-from hatch_docker.wheels.install import SOURCE_DATE
 from hatch_docker.wheels.target import Pin
 
 

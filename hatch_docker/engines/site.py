@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases import Base, Interpreter, compiler_tree
+from hatch_docker.bases.model import Base, Interpreter
+from hatch_docker.bases.open import compiler_tree
 from hatch_docker.errors import WheelError
 from hatch_docker.layers import layer_by_key, making, recall_layer
 from hatch_docker.oci.model import Layer
@@ -81,13 +82,14 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
 
     def make() -> list[Entry]:
         from hatch_docker.wheels.compile import compile_sources
+        from hatch_docker.wheels.sandbox import run_at
 
         everything = {entry.path: entry for entry in install.venv_entries(site.venv)} if venv else {}
         for group in entries:
             everything |= {entry.path: entry for entry in group}
         if compiler is not None:
             units = [install.python_sources(group, site.venv) for group in entries]
-            compiled = compile_sources(units, *compiler, enclosed=bool(site.base.maker))
+            compiled = compile_sources(units, *compiler, sandbox=run_at if site.base.interpreter_trust_key else None)
             for wheel, group in zip(wheels, entries, strict=True):
                 note_uncompiled(site.venv, wheel.digest, group, compiled, site.ctx, wheel.rules)
                 everything |= {entry.path: entry for entry in install.bytecode_entries(group, compiled, site.venv)}
@@ -101,7 +103,7 @@ def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
     from hatch_docker.wheels.sandbox import why_not
 
     compiler = compiler_tree(site.base, site.ctx, compression=site.compression)
-    if compiler is not None and site.base.maker and (reason := why_not(site.ctx.environ)):
+    if compiler is not None and site.base.interpreter_trust_key and (reason := why_not(site.ctx.environ)):
         site.ctx.progress.warn(
             f"no .pyc, so the image will start more slowly: the Python of {site.base.name} runs in the sandbox only; "
             f"{reason}"
@@ -113,7 +115,7 @@ def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
 def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
     interpreter = site.base.interpreter
     home = interpreter.path if venv else ""
-    made = (interpreter.version, site.base.maker)
+    made = (interpreter.version, site.base.interpreter_trust_key)
     return key_of("wheels", RECIPE, *made, site.venv.root, home, [wheel.identity for wheel in wheels])
 
 

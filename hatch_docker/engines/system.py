@@ -13,21 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.bases import Base
 from hatch_docker.bases.additions import find_additions, has_apt, knows_archive, write_debs
+from hatch_docker.bases.model import Base
 from hatch_docker.engines import OURS
 from hatch_docker.engines.dockerfile import COMPILER, Packages
 from hatch_docker.errors import BaseImageError, BuildError, ConfigError
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import History, Layer, host_platform
+from hatch_docker.oci.model import SOURCE_DATE, History, Layer, host_platform
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.store import key_of
 from hatch_docker.streams import pieces
-from hatch_docker.wheels.install import SOURCE_DATE
 
 if TYPE_CHECKING:
     from hatch_docker.bases.resolve import Package
-    from hatch_docker.bases.snapshot import Step
+    from hatch_docker.bases.suite import Step
     from hatch_docker.context import Context
 
 RECIPE = 1  # raise it when the same packages shall give another layer
@@ -112,7 +111,7 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
 
 def system_step(packages: Sequence[str]) -> Step:
     """What `runtime.packages` on a base of somebody else's are asked of the archive as."""
-    from hatch_docker.bases.snapshot import Step
+    from hatch_docker.bases.suite import Step
 
     return Step(tuple(packages), purpose="system")
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hatch_docker.oci.layer import Entry
-from hatch_docker.wheels.install import SOURCE_DATE
+from hatch_docker.oci.model import SOURCE_DATE
 
 
 def tree_entries(root: Path, top: str = "") -> list[Entry]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hatch_docker.bases import Base, real_path
+from hatch_docker.bases.model import Base, real_path
 from hatch_docker.context import Context
 from hatch_docker.engines import LayerNote
 from hatch_docker.engines.files import check_ways, file_entries, is_directory, located
@@ -17,10 +17,10 @@ from hatch_docker.engines.settings import numeric_user
 from hatch_docker.layers import layer_by_key
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import Layer
+from hatch_docker.oci.model import SOURCE_DATE, Layer
+from hatch_docker.oci.tar import parent_entries
 from hatch_docker.plan import VENV, Plan
 from hatch_docker.store import key_of
-from hatch_docker.wheels.install import SOURCE_DATE, parent_entries
 
 OPTION = "tool.hatch-docker.volumes"
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.bases import Base
+from hatch_docker.bases.model import Base
 from hatch_docker.engines import Built
 from hatch_docker.errors import BuildError
 from hatch_docker.release.names import normalised
@@ -92,7 +92,7 @@ def _packages(libraries: Sequence[str], base: Base, ctx: Context) -> dict[str, s
     if not libraries or base.suite not in DEBIAN_PYTHONS:
         return {}
     from hatch_docker.bases.libraries import find_providers
-    from hatch_docker.bases.snapshot import Archive
+    from hatch_docker.bases.suite import Archive
 
     found = find_providers(libraries, Archive(base.plan, base.suite, base.platform.architecture, ctx))
     return {

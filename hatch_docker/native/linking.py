@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hatch_docker.bases import real_path
+from hatch_docker.bases.model import real_path
 from hatch_docker.errors import BaseImageError
 from hatch_docker.native.layers import Code, Files
 

@@ -7,13 +7,13 @@ thousands of small files of a wheel. The format: POSIX.1-2017, pax, and GNU's lo
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.model import Opener
+from hatch_docker.oci.model import SOURCE_DATE, Opener, parents
 from hatch_docker.streams import Readable, drain, pieces, read_fully
 
 BLOCK = 512
@@ -85,6 +85,16 @@ def safe_path(name: str, *, backslash: bool = True) -> str:
     if len(parts) > DEPTH_LIMIT:
         raise _unsafe(name, f"it is more than {DEPTH_LIMIT} directories deep")
     return "/".join(parts)
+
+
+def parent_entries(paths: Iterable[str], present: Collection[str] = frozenset()) -> list[Entry]:
+    """Return directory entries, 0755 and root's, for every directory that `paths` are in and that is not `present`.
+
+    Synthesized, never copied from a disk: times of directories would make equal layers differ. `present`
+    are those that the base brought, which no layer of ours may write again.
+    """
+    missing = {parent for path in paths for parent in parents(path) if parent not in present}
+    return [Entry(path, "directory", 0o755, SOURCE_DATE) for path in sorted(missing)]
 
 
 def _unsafe(name: str, why: str) -> ImageError:

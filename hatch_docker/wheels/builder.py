@@ -21,16 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.bases import Base, base_tree
+from hatch_docker.bases.image import base_tree
+from hatch_docker.bases.model import Base
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, WheelError
+from hatch_docker.oci.model import SOURCE_DATE
 from hatch_docker.outputs import remove_tree, unfinished_tree
 from hatch_docker.plan import BuildPlan
 from hatch_docker.process import ProcessFailed
 from hatch_docker.store import file_digest, key_of
 from hatch_docker.wheels.agent import SOCKET, lent
 from hatch_docker.wheels.environment import build_environment
-from hatch_docker.wheels.install import SOURCE_DATE, VenvTarget, check_made
+from hatch_docker.wheels.install import VenvTarget, check_made
 from hatch_docker.wheels.lock import pin_requirements
 from hatch_docker.wheels.missing import hint
 from hatch_docker.wheels.sandbox import Bind, run_in
@@ -73,7 +75,7 @@ class Builder:
         """A key of all that decides a wheel here."""
         interpreter = self.base.interpreter
         return key_of(
-            RECIPE, self.root.name, interpreter.path, interpreter.version, self.base.maker,
+            RECIPE, self.root.name, interpreter.path, interpreter.version, self.base.interpreter_trust_key,
             dict(self.plan.env), dict(self.plan.args), sorted(self.plan.secrets), self.plan.network, self.plan.ssh,
         )
 
@@ -225,7 +227,8 @@ def in_builder(
     ctx = builder.ctx
     env = build_variables(builder.plan, ctx.environ)
     environment = build_environment(
-        pins, builder.venv, builder.project, ctx, compiler=builder.python_tree, maker=builder.base.maker
+        pins, builder.venv, builder.project, ctx, compiler=builder.python_tree,
+        trust_key=builder.base.interpreter_trust_key,
     )
     with ctx.progress.task(f"building {name} in the builder"), unfinished_tree(ctx.store.root / "tmp") as work:
         for path in ("build/src", "build/home", "out"):

@@ -18,9 +18,9 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
-from hatch_docker.bases import Interpreter
+from hatch_docker.bases.model import Interpreter, follow_links
 from hatch_docker.elf import read_elf
 from hatch_docker.errors import BaseImageError, ProgramError
 from hatch_docker.oci.model import Opener
@@ -97,8 +97,16 @@ def main(limit):
 main(int(sys.argv[1]))
 """
 
-Source = tuple[str, bytes | Path | Opener]
+SourceFile = tuple[str, bytes | Path | Opener]
 """A path in the image, relative to the root ("usr/lib/python3.13/os.py"), and the contents."""
+
+
+class Sandbox(Protocol):
+    """Runs a command of the tree `root` in a sandbox; `directory` of this machine is `cwd` there, writable."""
+
+    def __call__(
+        self, root: Path, command: Sequence[str], *, env: Mapping[str, str], directory: Path, cwd: str
+    ) -> None: ...
 
 
 class Compiled(Mapping[str, bytes]):
@@ -144,8 +152,8 @@ def bytecode_path(source: str, interpreter: Interpreter) -> str:
 
 
 def compile_sources(
-    units: Sequence[Sequence[Source]], tree: Path, interpreter: Interpreter, *, workers: int = 0,
-    enclosed: bool = False,
+    units: Sequence[Sequence[SourceFile]], tree: Path, interpreter: Interpreter, *, workers: int = 0,
+    sandbox: Sandbox | None = None,
 ) -> Compiled:
     """The .pyc of some units of sources: its path in the image -> its bytes.
 
@@ -163,7 +171,10 @@ def compile_sources(
     workers = workers or len(os.sched_getaffinity(0))
     with scratch() as directory:
         try:
-            (_run_enclosed if enclosed else _run)(sources, directory, tree, interpreter, str(workers))
+            if sandbox is None:
+                _run(sources, directory, tree, interpreter, str(workers))
+            else:
+                _run_in_sandbox(sandbox, sources, directory, tree, interpreter, str(workers))
         except ProgramError as error:
             why = str(error).strip().splitlines()[-1]
             raise BaseImageError(_NOT_RUNNABLE.format(path=interpreter.path, why=why)) from error
@@ -187,17 +198,15 @@ def _run(jobs: _Jobs, directory: Path, tree: Path, interpreter: Interpreter, wor
     )
 
 
-def _run_enclosed(jobs: _Jobs, directory: Path, tree: Path, interpreter: Interpreter, workers: str) -> None:
-    """The same in the sandbox, which has no standard input: the driver opens the jobs in its place."""
-    from hatch_docker.wheels.sandbox import Bind, run_in
-
+def _run_in_sandbox(
+    sandbox: Sandbox, jobs: _Jobs, directory: Path, tree: Path, interpreter: Interpreter, workers: str
+) -> None:
+    """Compile in a sandbox, which has no standard input: the driver reads the jobs from a file."""
     (directory / "jobs").write_bytes(_write_jobs(jobs, directory / "sources", b"/spool/sources"))
     driver = 'import posix; posix.dup2(posix.open("jobs", posix.O_RDONLY), 0)\n' + DRIVER
     libraries = interpreter.path.rpartition("/bin/")[0] + "/lib"
-    run_in(
-        tree, [interpreter.path, *_OPTIONS, driver, workers], cwd="/spool", merge=True,
-        env={**_ENVIRONMENT, "LD_LIBRARY_PATH": libraries}, binds=[Bind(directory, "/spool", writable=True)],
-    )
+    command = [interpreter.path, *_OPTIONS, driver, workers]
+    sandbox(tree, command, env={**_ENVIRONMENT, "LD_LIBRARY_PATH": libraries}, directory=directory, cwd="/spool")
 
 
 def _made(path: Path) -> bytes | None:
@@ -218,7 +227,7 @@ def _made(path: Path) -> bytes | None:
 _Jobs = Sequence[tuple[int, str, bytes | Path | Opener]]
 
 
-def _path(source: Source) -> str:
+def _path(source: SourceFile) -> str:
     return source[0]
 
 
@@ -277,22 +286,13 @@ def python_command(tree: Path, interpreter: Interpreter) -> list[str]:
 
 
 def inside(root: Path, path: str) -> Path:
-    """The file that `path` means in a tree seen as a root directory: links are followed within it."""
-    parts = [part for part in reversed(path.split("/")) if part]
-    place: list[str] = []
-    for _ in range(4096):  # a loop of links never ends
-        if not parts:
-            break
-        part = parts.pop()
-        if part == "..":
-            del place[-1:]
-        elif part != ".":
-            here = root.joinpath(*place, part)
-            if here.is_symlink():
-                target = str(here.readlink())
-                if target.startswith("/"):
-                    place = []
-                parts += [piece for piece in reversed(target.split("/")) if piece]
-            else:
-                place.append(part)
-    return root.joinpath(*place)
+    """Return the file that `path` names if `root` is the root directory: links are followed within it.
+
+    Raises BaseImageError for a loop of links.
+    """
+
+    def readlink(place: str) -> str | None:
+        file = root / place
+        return str(file.readlink()) if file.is_symlink() else None
+
+    return root / follow_links(path, readlink)

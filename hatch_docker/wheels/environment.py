@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hatch_docker.bases import Interpreter
+from hatch_docker.bases.model import Interpreter
 from hatch_docker.context import Context
 from hatch_docker.oci.layer import Entry
 from hatch_docker.store import key_of
@@ -20,19 +20,21 @@ from hatch_docker.wheels.install import (
     venv_entries,
     wheel_entries,
 )
+from hatch_docker.wheels.sandbox import run_at
 from hatch_docker.wheels.target import Pin
 
 RECIPE = 2
 
 
 def build_environment(
-    pins: Sequence[Pin], venv: VenvTarget, project: Path, ctx: Context, *, compiler: Callable[[], Path], maker: str = ""
+    pins: Sequence[Pin], venv: VenvTarget, project: Path, ctx: Context, *, compiler: Callable[[], Path],
+    trust_key: str = "",
 ) -> Path:
     """The tree that holds `venv` with the pinned wheels; made once for the same wheels and interpreter.
 
     Nothing of the wheels is run, but their modules are compiled by the interpreter in `compiler`'s tree: they
-    are imported in every build, and half of a small build is their import. `maker` is the base's where the
-    interpreter is (`Base.maker`): then it compiles in the sandbox, and for that base only. Raises what `fetch`,
+    are imported in every build, and half of a small build is their import. `trust_key` is `Base.interpreter_trust_key`
+    if the interpreter is the base's: then it compiles in the sandbox, and for that base only. Raises what `fetch`,
     `wheel_entries` and `compile_sources` raise.
     """
 
@@ -42,12 +44,12 @@ def build_environment(
             wheel_entries(wheel, venv, filename=pin.filename) for pin, wheel in zip(pins, wheels, strict=True)
         ]
         sources = [python_sources(entries, venv) for entries in installed]
-        compiled = compile_sources(sources, compiler(), venv.interpreter, enclosed=bool(maker))
+        compiled = compile_sources(sources, compiler(), venv.interpreter, sandbox=run_at if trust_key else None)
         for entries in (venv_entries(venv), *installed):
             write_entries([*entries, *bytecode_entries(entries, compiled, venv)], directory)
 
     interpreter = venv.interpreter
-    key = key_of(RECIPE, venv.root, interpreter.path, interpreter.version, maker, [pin.sha256 for pin in pins])
+    key = key_of(RECIPE, venv.root, interpreter.path, interpreter.version, trust_key, [pin.sha256 for pin in pins])
     return ctx.store.tree("build-env", key, make)
 
 

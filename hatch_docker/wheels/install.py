@@ -6,23 +6,21 @@ is the same layer in every image, and a pure one on every architecture. Only `ve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases import Interpreter
+from hatch_docker.bases.model import Interpreter
 from hatch_docker.errors import WheelError
+from hatch_docker.oci.model import SOURCE_DATE, parents
 from hatch_docker.plan import VENV
 from hatch_docker.wheels.slim import NONE, Rules
 
 if TYPE_CHECKING:
     from hatch_docker.oci.layer import Entry
-    from hatch_docker.wheels.compile import Compiled, Source
+    from hatch_docker.wheels.compile import Compiled, SourceFile
     from hatch_docker.wheels.target import Target
-
-# 1980-01-01, in seconds since the epoch: zip files know nothing older, and nothing of a build is in it.
-SOURCE_DATE = 315532800
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class VenvTarget:
 
 def venv_entries(venv: VenvTarget) -> list[Entry]:
     """The environment's own files: pyvenv.cfg, the links to the interpreter, directories from the root down."""
-    from hatch_docker.oci.tar import Entry
+    from hatch_docker.oci.tar import Entry, parent_entries
 
     interpreter = venv.interpreter
     settings = (
@@ -63,30 +61,7 @@ def venv_entries(venv: VenvTarget) -> list[Entry]:
         Entry(f"{venv.root}/{path}", "symlink", 0o777, SOURCE_DATE, target=to) for path, to in links.items()
     ]
     paths = [*(entry.path for entry in entries), f"{venv.site_packages}/."]
-    return [*parent_entries(paths, above(venv.root)), *entries]
-
-
-def above(path: str) -> frozenset[str]:
-    """The directories that `path` is in: "opt/venv" -> {"opt"}."""
-    parts = path.split("/")
-    return frozenset("/".join(parts[:count]) for count in range(1, len(parts)))
-
-
-def parent_entries(paths: Iterable[str], present: Collection[str] = frozenset()) -> list[Entry]:
-    """Directory entries, 0755 and root's, for every directory that `paths` are in and that is not `present`.
-
-    Synthesized, never copied from a disk: times of directories would make equal layers differ. `present`
-    are those that the base brought, which no layer of ours may write again.
-    """
-    from hatch_docker.oci.tar import Entry
-
-    directories: set[str] = set()
-    for path in paths:
-        parent = path.rpartition("/")[0]
-        while parent and parent not in directories and parent not in present:
-            directories.add(parent)
-            parent = parent.rpartition("/")[0]
-    return [Entry(path, "directory", 0o755, SOURCE_DATE) for path in sorted(directories)]
+    return [*parent_entries(paths, set(parents(venv.root))), *entries]
 
 
 def wheel_entries(
@@ -102,13 +77,14 @@ def wheel_entries(
     sound wheel: names that leave their directory, files that differ from RECORD or are not in it, links,
     setuid bits, archives that unpack to far more than they hold, files of the environment itself.
     """
+    from hatch_docker.oci.tar import parent_entries
     from hatch_docker.wheels.unpack import unpack
 
     entries = unpack(wheel, venv, filename or wheel.name, warn, rules, tally)
-    return [*parent_entries((entry.path for entry in entries), above(venv.root)), *entries]
+    return [*parent_entries((entry.path for entry in entries), set(parents(venv.root))), *entries]
 
 
-def python_sources(entries: Iterable[Entry], venv: VenvTarget) -> list[Source]:
+def python_sources(entries: Iterable[Entry], venv: VenvTarget) -> list[SourceFile]:
     """The modules among a wheel's entries: one unit for `compile_sources`.
 
     Those of packages' tests are left out: they are not imported in a service, and with numpy the .pyc of its
@@ -169,7 +145,7 @@ def check_owners(wheels: Mapping[str, Mapping[str, str]]) -> None:
                 )
     directories = {path.rpartition("/")[0]: name for path, (name, _) in owners.items()}
     for directory, name in directories.items():
-        for parent in (*above(directory), directory):
+        for parent in (directory, *parents(directory)):
             if parent in owners:
                 raise WheelError(f"/{parent} is a file in {owners[parent][0]} and a directory in {name}")
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from hatch_docker.bases import apt_conf
-from hatch_docker.bases.apt import APT
+from hatch_docker.bases.apt import APT, read_passwords, read_settings
 from hatch_docker.plan import Plan
 from hatch_docker.urls import netrc_passwords
 from hatch_docker.wheels.index import read_indexes
@@ -19,9 +18,9 @@ def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple
         yield f"the password of {host} in netrc", password
     for mirror in (plan.base.mirror, plan.base.security_mirror):
         yield "the password of debian.mirror", _password(mirror)
-    for machine, password in apt_conf.passwords(APT).items():
+    for machine, password in read_passwords(APT).items():
         yield f"the password of {machine} in apt's auth.conf", password
-    for name, value in apt_conf.settings(APT).items():
+    for name, value in read_settings(APT).items():
         if "::proxy" in name:
             yield f"the password in apt's {name}", _password(value)
     for name, value in environ.items():

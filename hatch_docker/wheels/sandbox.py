@@ -76,6 +76,11 @@ def run_in(
     return _enter(spec, environ, log, secrets, timeout)
 
 
+def run_at(root: Path, command: Sequence[str], *, env: Mapping[str, str], directory: Path, cwd: str) -> None:
+    """Run a command whose working directory `cwd` is `directory` of the host, writable; raises what `run_in` does."""
+    run_in(root, command, env=env, binds=[Bind(directory, cwd, writable=True)], cwd=cwd, merge=True)
+
+
 def why_not(environ: Mapping[str, str]) -> str | None:
     """The reason why there is no sandbox on this machine, and the ways out; None where there is one."""
     spec = {

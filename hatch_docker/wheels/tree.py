@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.bases import Base
+from hatch_docker.bases.model import Base
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, ConfigError, ProgramError
 from hatch_docker.leaks import secret_part

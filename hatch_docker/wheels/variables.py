@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hatch_docker.errors import ConfigError
+from hatch_docker.oci.model import SOURCE_DATE
 from hatch_docker.plan import BuildPlan
 from hatch_docker.wheels.agent import SOCKET, VARIABLE
-from hatch_docker.wheels.install import SOURCE_DATE
 from hatch_docker.wheels.sandbox import BUILD_USER
 
 GUARD = "HATCH_DOCKER_BUILDER_STAGE"

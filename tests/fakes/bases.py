@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.bases import Base, open_base
+from hatch_docker.bases.model import Base
+from hatch_docker.bases.open import open_base
 from hatch_docker.context import Context
 from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
 from hatch_docker.oci.model import (

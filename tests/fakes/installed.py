@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.bases import base_of
+from hatch_docker.bases.image import base_of
 from hatch_docker.config import load_config
 from hatch_docker.context import Context
 from hatch_docker.defaults import make_plan

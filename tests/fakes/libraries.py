@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from hatch_docker.bases import base_of
+from hatch_docker.bases.image import base_of
 from hatch_docker.context import Context
 from hatch_docker.engines import Built, LayerNote
 from hatch_docker.oci.layer import Entry

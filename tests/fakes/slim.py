@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hatch_docker.bases.apt import find_mirrors
 from hatch_docker.bases.debian import builder_step, open_debs
-from hatch_docker.bases.snapshot import Archive, pin, with_snapshot
+from hatch_docker.bases.suite import Archive, pin, with_snapshot
 from hatch_docker.context import open_context
 from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.model import Image, Platform, host_platform

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hatch_docker.bases import Interpreter
+from hatch_docker.bases.model import Interpreter
 from hatch_docker.oci.layer import Entry
 from hatch_docker.wheels.install import VenvTarget, wheel_entries
 

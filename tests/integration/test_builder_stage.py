@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import Base, Interpreter
+from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.context import Context, open_context
 from hatch_docker.errors import BuildError
 from hatch_docker.oci.model import Platform

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases import Base, base_tree
 from hatch_docker.bases.debian import builder_root, make_debian_base
+from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.ldcache import MAGIC
+from hatch_docker.bases.model import Base
 from hatch_docker.context import Context, open_context
 from hatch_docker.oci.layer import Compression, layer_entries
 from hatch_docker.oci.model import Platform, host_platform

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from hatch_docker.bases import Interpreter
 from hatch_docker.bases.additions import _read_status
 from hatch_docker.bases.apt import find_mirrors
-from hatch_docker.bases.archive import read_release, read_universe
+from hatch_docker.bases.archive import read_package_index, read_release
 from hatch_docker.bases.facts import read_facts
 from hatch_docker.bases.ldcache import find_libraries, write_cache
+from hatch_docker.bases.model import Interpreter
 from hatch_docker.bases.resolve import resolve, version_key
 from hatch_docker.oci.layer import Entry
 from hatch_docker.plan import BasePlan
@@ -60,7 +60,7 @@ Size: 10
 SHA256: {"b" * 64}
 """.encode()))  # fmt: skip
 def packages(data: bytes, _directory: Path) -> None:
-    resolve(read_universe([("main", data)]), ["tool"], where="it")
+    resolve(read_package_index([("main", data)]), ["tool"], where="it")
 
 
 @parses(of_text("1:1.0~rc1-2+b1", "0", "1.0-1-1"))

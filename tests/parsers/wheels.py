@@ -10,7 +10,7 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from hatch_docker.bases import Interpreter
+from hatch_docker.bases.model import Interpreter
 from hatch_docker.wheels.given import check_given
 from hatch_docker.wheels.install import VenvTarget, wheel_entries
 from tests.fakes.damage import spoilt

@@ -1,0 +1,81 @@
+"""The base of a plan, from Debian's archive, a registry or an OCI layout, and the base that compiles for it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.bases.model import Base, Interpreter, runnable_platform
+from hatch_docker.errors import BaseImageError, ImageError, RegistryError
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan import BasePlan
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.oci.layer import Compression
+
+
+def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: Compression) -> Base:
+    """Return the base of a plan for one platform; `compression` is that of layers which have to be made.
+
+    Raises BaseImageError if the base is not available or has no Python, RegistryError if a registry or a mirror
+    refuses.
+    """
+    if plan.kind == "debian":
+        from hatch_docker.bases.memory import recall_base, remember_base
+
+        known = recall_base(plan, platform, compression, ctx)
+        if known is not None:
+            return known
+        from hatch_docker.bases.debian import make_debian_base
+
+        base = make_debian_base(plan, platform, ctx, compression=compression)
+        remember_base(base, compression, ctx)
+        return base
+    if plan.kind == "registry":
+        from hatch_docker.bases.registry import pull_base
+
+        return pull_base(plan, platform, ctx)
+    from hatch_docker.bases.layout import read_base
+
+    return read_base(plan, platform, ctx)
+
+
+def compiler_tree(base: Base, ctx: Context, *, compression: Compression) -> tuple[Path, Interpreter] | None:
+    """Return a directory with a Python that runs on this machine and compiles for `base`, and that interpreter.
+
+    Returns None, with a warning, if there is none: then the image gets no .pyc.
+    """
+    from hatch_docker.bases.image import base_tree
+
+    found = compiler_base(base, ctx, compression)
+    return None if found is None else (base_tree(found, ctx), found.interpreter)
+
+
+def compiler_base(base: Base, ctx: Context, compression: Compression) -> Base | None:
+    """Return the base whose interpreter runs here and compiles for `base`; None, with a warning, if there is none.
+
+    It is `base` itself if its architecture is this machine's, else the same base for this machine.
+    """
+    host = runnable_platform()
+    if host is not None and base.platform.architecture == host.architecture:
+        return base
+    try:
+        if host is None:
+            raise BaseImageError("programs of a Linux image do not run on this machine")
+        return sibling_base(base, host, ctx, compression)
+    except (BaseImageError, ImageError, RegistryError) as error:
+        ctx.progress.warn(f"no .pyc for {base.platform}, so the image will start more slowly: {error}")
+        return None
+
+
+def sibling_base(base: Base, platform: Platform, ctx: Context, compression: Compression) -> Base:
+    """Return the same base for another platform; raises BaseImageError if it has another Python there."""
+    plan = replace(base.plan, packages=())  # its Python is enough to compile with
+    if plan.kind == "registry" and base.source:
+        plan = replace(plan, location=base.source)
+    sibling = open_base(plan, platform, ctx, compression=compression)
+    if sibling.interpreter.short != base.interpreter.short:
+        raise BaseImageError(f"{base.name} for {platform} has Python {sibling.interpreter.version}")
+    return sibling

@@ -1,0 +1,245 @@
+"""What a suite of Debian holds for a while: the signed indexes, the packages that names resolve to, their .debs.
+
+A snapshot is asked for once a day and shared by all projects, so that their bases are the same layers; an
+unchanged build needs neither the network nor the Packages files. Nothing remembered names a mirror. A project with a
+lock has its packages from there, whatever the suite holds by now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hatch_docker.bases.apt import Mirrors, find_mirrors
+from hatch_docker.bases.archive import KEYRING, IndexFile, Release, fetch_package_index, fetch_releases
+from hatch_docker.bases.resolve import Package, PackageIndex, resolve
+from hatch_docker.bases.snapshot import is_young, recall_snapshot, remember_snapshot, snapshot_key
+from hatch_docker.errors import RegistryError, TransientError
+from hatch_docker.pins import NotPinnedError
+from hatch_docker.progress import Advance, counted, nobody
+from hatch_docker.store import key_of
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.plan import BasePlan
+
+TRANSFERS = 4
+RECIPE = 1            # of what is remembered here
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A suite for one Debian architecture, as a plan wants it fetched. `keyring` holds the keys to trust."""
+
+    plan: BasePlan
+    suite: str
+    architecture: str
+    ctx: Context
+    keyring: Path = KEYRING
+
+    @property
+    def name(self) -> str:
+        """How messages call it: "debian:trixie (amd64)"."""
+        return f"debian:{self.suite} ({self.architecture})"
+
+    def mirrors(self) -> Mirrors:
+        """Looked for when something has to be fetched, not before. Raises BaseImageError without one."""
+        return find_mirrors(self.plan, self.ctx.environ)
+
+
+def with_snapshot(archive: Archive, use: Callable[[tuple[IndexFile, ...]], Result]) -> Result:
+    """Call `use` with the archive's indexes; once more with new ones where the mirror lost what old ones name.
+
+    A superseded .deb leaves the mirrors soon after its successor appears. Raises BaseImageError and
+    RegistryError, also those of `use`.
+    """
+    if archive.ctx.pins is not None:
+        try:
+            return use(())
+        except NotPinnedError:
+            pass  # a lock is being written, and lacks an answer
+    indexes, fresh = _indexes(archive, now=False)
+    try:
+        return use(indexes)
+    except TransientError:
+        raise
+    except RegistryError:
+        if fresh:
+            raise
+        return use(_indexes(archive, now=True)[0])
+
+
+def current_indexes(archive: Archive) -> tuple[IndexFile, ...]:
+    """The archive's indexes, asked for once a day, whatever a lock pins. Raises BaseImageError and RegistryError."""
+    return _indexes(archive, now=False)[0]
+
+
+def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[IndexFile, ...], bool]:
+    """The indexes of a suite, and whether the mirror was asked just now."""
+    ctx = archive.ctx
+    key = snapshot_key(archive.suite, archive.architecture)
+    now = now or ctx.refresh
+    start = time.time()
+    with ctx.store.lock(f"debian-snapshot-{key}"):
+        known = recall_snapshot(ctx.store, archive.suite, archive.architecture)
+        asked = known["time"] if known else 0.0
+        # A build that waited for another one's answer takes it.
+        if known and (start <= asked or (not now and is_young(known, start))):
+            return tuple(IndexFile(*row) for row in known["indexes"]), False
+        try:
+            releases = fetch_releases(archive.mirrors(), archive.suite, ctx, keyring=archive.keyring)
+            _check_order(releases, known or {})
+        except RegistryError as error:
+            if not known:
+                raise
+            ctx.progress.warn(f"{error}; going on with {archive.name} as of {_date(asked)}")
+            return tuple(IndexFile(*row) for row in known["indexes"]), False
+        indexes = tuple(release.index(archive.architecture) for release in releases)
+        fact = {
+            "time": time.time(), "indexes": [astuple(file) for file in indexes],
+            "dates": {release.suite: release.date for release in releases},
+        }  # fmt: skip
+        remember_snapshot(ctx.store, archive.suite, archive.architecture, fact)
+        return indexes, True
+
+
+def _check_order(releases: Sequence[Release], known: Mapping[str, Any]) -> None:
+    """Raise RegistryError for a release that is older than the one before: signed as it is, it holds fixes back."""
+    for release in releases:
+        if release.date < known.get("dates", {}).get(release.suite, 0.0):
+            raise RegistryError(f"{release.where} is older than what a mirror had before: this one lags behind")
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Names of packages; what `ignored` names counts as installed, for them and what they need.
+
+    `purpose` is "base", "runtime", "system" (`runtime.packages` on another's base) or "builder".
+    """
+
+    names: tuple[str, ...]
+    ignored: frozenset[str] = frozenset()
+    purpose: str = "base"
+
+
+def pin(archive: Archive, indexes: Sequence[IndexFile], steps: Sequence[Step]) -> list[tuple[Package, ...]]:
+    """What each step needs beyond the steps before it, sorted by name.
+
+    Taken from the project's lock where it has one, else remembered by the digests of the indexes. Raises
+    BaseImageError where names cannot be resolved, ConfigError for a lock that is out of date.
+    """
+    store, pins = archive.ctx.store, archive.ctx.pins
+    index: PackageIndex | None = None
+    found: list[tuple[Package, ...]] = []
+    for count, step in enumerate(steps, 1):
+        if pins is not None:
+            entry = pins.find("debian", _question(archive, step))
+            if entry is not None:
+                found.append(tuple(_package(row) for row in entry["packages"]))
+                continue
+            if not indexes:
+                raise NotPinnedError
+        inputs = [[sorted(set(item.names)), sorted(item.ignored)] for item in steps[:count]]
+        key = key_of("resolution", RECIPE, [file.digest for file in indexes], inputs)
+        known = store.recall("debian-resolution", key)
+        if known is None:
+            if index is None:
+                with archive.ctx.progress.task(f"reading the packages of {archive.name}") as task:
+                    index = fetch_package_index(indexes, archive.mirrors(), archive.ctx, task)
+            names = [package.name for earlier in found for package in earlier]
+            installed = [package for package in map(index.get, names) if package is not None]
+            packages = resolve(
+                index, step.names, installed=installed, ignored=step.ignored, where=archive.name
+            )
+            known = [astuple(package)[:7] for package in packages]
+            store.remember("debian-resolution", key, known)
+        found.append(tuple(Package(*row) for row in known))
+        if pins is not None:
+            rows = [_row(package) for package in found[-1]]
+            pins.note("debian", {**_question(archive, step), "as-of": _as_of(archive), "packages": rows})
+    return found
+
+
+def _question(archive: Archive, step: Step) -> dict[str, Any]:
+    """What a lock calls a step."""
+    slim = {"slim": archive.plan.slim} if step.purpose in ("base", "runtime") else {}
+    return {
+        "for": step.purpose, "suite": archive.suite, "architecture": archive.architecture, **slim,
+        "asked": sorted(set(step.names)),
+    }  # fmt: skip
+
+
+def _row(package: Package) -> dict[str, Any]:
+    return {
+        "name": package.name, "version": package.version, "architecture": package.architecture,
+        "archive": package.archive, "path": package.filename, "size": package.size,
+        "sha256": package.digest.removeprefix("sha256:"),
+    }  # fmt: skip
+
+
+def _package(row: Mapping[str, Any]) -> Package:
+    return Package(
+        row["name"], row["version"], row["architecture"], row["path"], row["size"], f"sha256:{row['sha256']}",
+        row["archive"],
+    )  # fmt: skip
+
+
+def _as_of(archive: Archive) -> str:
+    """When the newest release of the snapshot in use was signed: the day to look for in an archive of all versions."""
+    known = recall_snapshot(archive.ctx.store, archive.suite, archive.architecture)
+    assert known is not None  # the indexes came from it
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(known["dates"].values())))
+
+
+def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]:
+    """The .deb of each package, by its name, verified in the store. Raises RegistryError."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hatch_docker import transport
+
+    store = archive.ctx.store
+    missing = [package for package in packages if not store.has(package.digest)]
+    mirrors = archive.mirrors() if missing else None
+
+    def fetch(package: Package) -> Path:
+        if store.get(package.digest) is None:
+            found = mirrors or archive.mirrors()
+            url = f"{found.root(package.archive)}/{package.filename}"
+            try:
+                client = found.client(archive.ctx)
+                transport.fetch(store, client, url, digest=package.digest, size=package.size, advance=advance)
+            except TransientError:
+                raise
+            except RegistryError as error:
+                raise _gone(archive, package, error) from error
+        return store.blob_path(package.digest)
+
+    advance: Advance = nobody
+    with contextlib.ExitStack() as stack:
+        if missing:
+            title = f"downloading {counted(len(missing), 'package')} of {archive.name}"
+            size = sum(package.size for package in missing)
+            advance = stack.enter_context(archive.ctx.progress.task(title, size)).advance
+        pool = stack.enter_context(ThreadPoolExecutor(TRANSFERS))
+        return dict(zip((package.name for package in packages), pool.map(fetch, packages), strict=True))
+
+
+def _gone(archive: Archive, package: Package, error: RegistryError) -> RegistryError:
+    """The error of a .deb that cannot be had, with the ways out where a lock pins it."""
+    if archive.ctx.pins is None:
+        return error
+    return RegistryError(
+        f"{error}; {archive.ctx.pins.name} pins {package.name} {package.version}, and mirrors drop what a newer "
+        "version supersedes: `hatch-docker lock --upgrade` takes the newer one, or [tool.hatch-docker.debian] mirror "
+        "names a snapshot archive, which keeps every version"
+    )
