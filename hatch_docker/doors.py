@@ -221,13 +221,13 @@ def make_image(
     builder: BuilderInterface[Any, Any], plan: Plan, source: Source, directory: Path, ctx: Context
 ) -> Receipt:
     """Make the image of a plan, with everything that follows from it in `directory`."""
-    from hatch_docker.engines import choose
+    from hatch_docker.engines.select import select_engine
     from hatch_docker.oci.model import host_platform
     from hatch_docker.pipeline import run
     from hatch_docker.prune import prune_now_and_then
 
     with about_image(plan.part), _whole(source, plan, builder, ctx) as whole:
-        receipt = run(plan, whole, choose(plan.engine), directory, host_platform(), ctx)
+        receipt = run(plan, whole, select_engine(plan.engine), directory, host_platform(), ctx)
     prune_now_and_then(ctx.store)
     _made.setdefault(builder.metadata, {})[plan.part] = receipt
     return receipt
@@ -251,7 +251,7 @@ def rebuild(
 
     `source` gives what makes the project's artifacts in a directory. Raises ConfigError for a project without a lock.
     """
-    from hatch_docker.engines import choose
+    from hatch_docker.engines.select import select_engine
     from hatch_docker.existing import plan_of
     from hatch_docker.pins import NAME, RELOCK
     from hatch_docker.pipeline import image_or_index
@@ -264,7 +264,7 @@ def rebuild(
         scratch() as temporary,
         _whole(source(temporary), plan, builder, ctx) as whole,
     ):
-        return image_or_index(choose(plan.engine)(plan, whole, ctx))
+        return image_or_index(select_engine(plan.engine)(plan, whole, ctx))
 
 
 def rebase_image(

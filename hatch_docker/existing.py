@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.context import Context
-from hatch_docker.engines import WheelNote
+from hatch_docker.engines.model import WheelInfo
 from hatch_docker.errors import ConfigError, ImageError
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.oci.reference import parse_reference
@@ -21,7 +21,7 @@ from hatch_docker.release.names import PREFIX
 from hatch_docker.revision import DIRTY
 
 if TYPE_CHECKING:
-    from hatch_docker.engines import LeftOut
+    from hatch_docker.engines.model import Excluded
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")  # of a name that is a file's, not a tag's
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")  # a label may say anything, and names files here
@@ -36,7 +36,7 @@ class Existing:
     image: str = ""
     tags: tuple[str, ...] = ()
     repository: str = ""
-    wheel: WheelNote | None = None
+    wheel: WheelInfo | None = None
     receipt: Receipt | None = None
 
     @property
@@ -49,7 +49,7 @@ class Existing:
         labels = (self.images[0].config_json.get("config") or {}).get("Labels") or {}
         return str(labels.get(PREFIX + name, ""))
 
-    def left_out(self, image: Image) -> tuple[LeftOut, ...]:
+    def left_out(self, image: Image) -> tuple[Excluded, ...]:
         """What the wheels of an image have and it has not, as far as the receipt is at hand."""
         platforms = self.receipt.platforms if self.receipt else ()
         return next((one.left_out for one in platforms if one.digest == image.digest), ())

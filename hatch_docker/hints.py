@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from hatch_docker.engines import Built
+from hatch_docker.engines.model import BuiltImage
 from hatch_docker.progress import megabytes, some
 from hatch_docker.store import key_of
 
@@ -23,7 +23,7 @@ _CUDA = re.compile(r"nvidia-.+|(pytorch-)?triton|cuda-(bindings|toolkit|pathfind
 _BUNDLED = re.compile(r".*\.libs/(?P<name>lib[^/]+?)(?:-[0-9a-f]{8})*\.so[.0-9]*")  # as auditwheel names it
 
 
-def find_hints(plan: Plan, built: Sequence[Built], ctx: Context) -> tuple[str, ...]:
+def find_hints(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple[str, ...]:
     """What a user may want to know of some images; what takes a look at files is remembered by the layers."""
     lines = [line for one in built for line in (*_own(plan, one, ctx), *_cuda(one))]
     if plan.native_libraries != "off":
@@ -31,7 +31,7 @@ def find_hints(plan: Plan, built: Sequence[Built], ctx: Context) -> tuple[str, .
     return tuple(dict.fromkeys(lines))
 
 
-def _own(plan: Plan, one: Built, ctx: Context) -> Iterator[str]:
+def _own(plan: Plan, one: BuiltImage, ctx: Context) -> Iterator[str]:
     """A wheel of the project with its metadata alone, as a backend makes it that finds no code; or with bad code."""
     from hatch_docker.engines.frame import rules_of
     from hatch_docker.engines.site import known_files, uncompiled
@@ -47,7 +47,7 @@ def _own(plan: Plan, one: Built, ctx: Context) -> Iterator[str]:
         yield f"Python {venv.interpreter.short} does not accept {some(bad, SHOWN)}: an import fails with a SyntaxError"
 
 
-def _cuda(one: Built) -> Iterator[str]:
+def _cuda(one: BuiltImage) -> Iterator[str]:
     """Packages for GPUs in an image that does not ask for one; those that have a layer to themselves count."""
     environment = (one.image.config_json.get("config") or {}).get("Env") or []
     if any(item.startswith("NVIDIA_") for item in environment):
@@ -73,7 +73,7 @@ def _is_cuda(title: str) -> bool:
     return _CUDA.fullmatch(name) is not None or re.search(r"\+cu\d+", version) is not None
 
 
-def _duplicates(one: Built, ctx: Context) -> list[str]:
+def _duplicates(one: BuiltImage, ctx: Context) -> list[str]:
     """Libraries that several wheels bring, each for itself."""
     base = len(one.base.image.layers)
     key = key_of(RECIPE, [layer.diff_id for layer in one.image.layers], base)

@@ -181,7 +181,7 @@ def check(plans: Sequence[Plan], source: Source, ctx: Context) -> None:
 
 
 def _check(plan: Plan, platform: Platform, row: Entry, source: Source, ctx: Context) -> None:
-    from hatch_docker.engines.frame import foreign
+    from hatch_docker.engines.frame import dependency_build_plan
     from hatch_docker.engines.own import own_projects
     from hatch_docker.wheels.lock import pin, pin_requirements
     from hatch_docker.wheels.target import Target
@@ -200,7 +200,7 @@ def _check(plan: Plan, platform: Platform, row: Entry, source: Source, ctx: Cont
     if plan.lock.kind == "resolve":
         suite = row.get("suite") or plan.base.location
         if any(not one.is_wheel for one in pin(plan.lock, source.root, target, ctx)):
-            _check_packages(plan.base, suite, platform, foreign(plan.build), ctx)
+            _check_packages(plan.base, suite, platform, dependency_build_plan(plan.build), ctx)
     # A pure wheel for another architecture comes out of this one's builder, whose packages are checked for itself.
     here = platform.architecture == host_platform().architecture
     if plan.build.isolated and here:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hatch_docker.afterword import last_lines, previous_receipt
 from hatch_docker.context import Context
-from hatch_docker.engines import Built, Engine
+from hatch_docker.engines.model import BuiltImage, Engine
 from hatch_docker.errors import DaemonError
 from hatch_docker.hints import find_hints
 from hatch_docker.oci.model import Image, Index, Platform, images_of
@@ -151,13 +151,13 @@ def _report(receipt: Receipt, plan: Plan, source: Source, directory: Path, ctx: 
     )
 
 
-def _mount_source(built: Sequence[Built]) -> MountSource:
+def _mount_source(built: Sequence[BuiltImage]) -> MountSource:
     """The layers of the base: where it came from, its registry need not be sent them."""
     layers = (layer.descriptor.digest for one in built for layer in one.base.image.layers)
     return MountSource(built[0].base.source, frozenset(layers))
 
 
-def image_or_index(built: Sequence[Built]) -> Image | Index:
+def image_or_index(built: Sequence[BuiltImage]) -> Image | Index:
     """What an engine built as one thing: an image, or the index of several."""
     images = [one.image for one in built]
     return images[0] if len(images) == 1 else make_index(images, index_annotations(images))
@@ -175,7 +175,7 @@ def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
     timings[step] = time.perf_counter() - started
 
 
-def _check(plan: Plan, built: Sequence[Built], host: Platform, ctx: Context) -> None:
+def _check(plan: Plan, built: Sequence[BuiltImage], host: Platform, ctx: Context) -> None:
     from hatch_docker.check import run_check
 
     assert plan.check is not None

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
-from hatch_docker.engines import Built, LeftOut, WheelNote
+from hatch_docker.engines.model import BuiltImage, Excluded, WheelInfo
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.outputs import ARCHIVE, RECEIPT, replacing
@@ -51,7 +51,7 @@ class PlatformReceipt:
     size: int
     unpacked_size: int
     layers: tuple[LayerReceipt, ...]
-    left_out: tuple[LeftOut, ...] = ()
+    left_out: tuple[Excluded, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Receipt:
     platforms: tuple[PlatformReceipt, ...]
     base: Mapping[str, Line]                    # "name" and "digest"
     python: Line
-    wheel: WheelNote | None                     # the project's own; None if each platform has another
+    wheel: WheelInfo | None                     # the project's own; None if each platform has another
     sbom: tuple[Document, ...]
     provenance: Document | None
     timings: Mapping[str, float]                # seconds by step
@@ -112,7 +112,7 @@ class Receipt:
 
 
 def make_receipt(
-    plan: Plan, item: Image | Index, built: Sequence[Built], *,
+    plan: Plan, item: Image | Index, built: Sequence[BuiltImage], *,
     archive: str, documents: Sequence[Document], loaded: Sequence[str], deliveries: Sequence[PushResult],
     timings: Mapping[str, float], hints: Sequence[str] = (),
 ) -> Receipt:
@@ -145,7 +145,7 @@ def make_receipt(
     )
 
 
-def _platform(built: Built) -> PlatformReceipt:
+def _platform(built: BuiltImage) -> PlatformReceipt:
     image = built.image
     layers = tuple(
         LayerReceipt(
@@ -241,7 +241,7 @@ def size_table(receipt: Receipt, *, short: bool = False) -> list[str]:
     return lines
 
 
-def left_out_lines(left_out: Sequence[LeftOut]) -> list[str]:
+def left_out_lines(left_out: Sequence[Excluded]) -> list[str]:
     """Return a line with the sizes of what was left out of wheels, in MB; no line if nothing was."""
     if not left_out:
         return []

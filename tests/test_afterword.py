@@ -11,7 +11,7 @@ import pytest
 from hatch_docker.afterword import changes, how_to_run, previous_receipt
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.context import Context, open_context
-from hatch_docker.engines import WheelNote
+from hatch_docker.engines.model import WheelInfo
 from hatch_docker.engines.site import remember_files
 from hatch_docker.oci.model import Platform
 from hatch_docker.progress import silent
@@ -23,7 +23,7 @@ from tests.fakes.receipts import DIGEST, RECEIPT
 
 AMD64 = Platform("linux", "amd64")
 DEPENDENCIES = LayerReceipt("sha256:5", "sha256:6", 9, 9, "dependencies", ("numpy 2.3.5", "six 1.17.0"), True)
-BEFORE = replace(RECEIPT, wheel=WheelNote("app-1.0-py3-none-any.whl", "0" * 64))
+BEFORE = replace(RECEIPT, wheel=WheelInfo("app-1.0-py3-none-any.whl", "0" * 64))
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_the_base_is_told_by_its_packages_else_by_its_digest(ctx: Context) -> No
 
 def test_files_of_ours_are_named_where_the_cache_knows_both_wheels(ctx: Context) -> None:
     own = replace(BEFORE.platforms[0].layers[1], digest="sha256:7")
-    after = made(own, wheel=WheelNote("app-1.0-py3-none-any.whl", "1" * 64))
+    after = made(own, wheel=WheelInfo("app-1.0-py3-none-any.whl", "1" * 64))
     assert changes(BEFORE, after, ctx)[1:] == ["  your code         changed"]
     venv = VenvTarget(Interpreter("", "3.13.5"))
     place = f"{venv.site_packages}/"
@@ -95,7 +95,7 @@ def test_files_of_ours_are_named_where_the_cache_knows_both_wheels(ctx: Context)
 def test_files_of_ours_are_the_same_for_another_python(ctx: Context) -> None:
     """Their directory is another, and so are the .pyc."""
     own = replace(BEFORE.platforms[0].layers[1], digest="sha256:7")
-    after = made(own, wheel=WheelNote("app-1.0-py3-none-any.whl", "1" * 64), python="3.11.2")
+    after = made(own, wheel=WheelInfo("app-1.0-py3-none-any.whl", "1" * 64), python="3.11.2")
     for digit, python in (("0", "3.13.5"), ("1", "3.11.2")):
         venv = VenvTarget(Interpreter("", python))
         remember_files(venv, f"sha256:{digit * 64}", {f"{venv.site_packages}/app.py": "sha256=a"}, ctx)

@@ -14,7 +14,7 @@ from in_toto_attestation.v1 import statement_pb2
 from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
 from in_toto_attestation.v1.statement import Statement
 
-from hatch_docker.engines import Built
+from hatch_docker.engines.model import BuiltImage
 from hatch_docker.oci.mutate import make_index
 from hatch_docker.plan import BasePlan, Plan
 from hatch_docker.release.attest import provenance
@@ -25,11 +25,11 @@ from tests.fakes.installed import CREATED, installed
 HOME = "/home/zoe"
 
 
-def made(tmp_path: Path, table: dict[str, Any] | None = None, **facts: Any) -> tuple[Plan, Built]:
+def made(tmp_path: Path, table: dict[str, Any] | None = None, **facts: Any) -> tuple[Plan, BuiltImage]:
     return installed(context(tmp_path / "cache"), table=table, **facts)
 
 
-def stated(plan: Plan, built: Built, **more: Any) -> dict[str, Any]:
+def stated(plan: Plan, built: BuiltImage, **more: Any) -> dict[str, Any]:
     """The statement about one image, found valid by the specifications' own schemas."""
     value = provenance(plan, built.image, [built], **{"locks": {}, "used": {}, "documents": {}, **more})
     check(value)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.config import load_config
-from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.frame import finish
+from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.errors import BuildError, ConfigError, RegistryError, TransientError
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry
@@ -62,10 +62,10 @@ def blob(name: str, size: int) -> Layer:
     return layer_of([Entry(name, "file", 0o644, 0, size=len(data), content=data)])
 
 
-def made(plan: Plan, ctx: object, *layers: tuple[Layer, str, tuple[str, ...]]) -> Built:
+def made(plan: Plan, ctx: object, *layers: tuple[Layer, str, tuple[str, ...]]) -> BuiltImage:
     base = opened(plan.base.name, ctx)  # type: ignore[arg-type]
-    notes = [(layer, LayerNote(kind, contents, cached=False)) for layer, kind, contents in layers]
-    return finish(plan, base, (), notes, [WheelNote("x", "y")], source(), Compression(), ctx)  # type: ignore[arg-type]
+    notes = [(layer, LayerInfo(kind, contents, cached=False)) for layer, kind, contents in layers]
+    return finish(plan, base, (), notes, [WheelInfo("x", "y")], source(), Compression(), ctx)  # type: ignore[arg-type]
 
 
 def project(size: int = 3200) -> tuple[Layer, str, tuple[str, ...]]:

@@ -19,7 +19,7 @@ from hatch_docker import build_hook
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.build_hook import passing, project_root, why_not
 from hatch_docker.doors import open_plans
-from hatch_docker.engines import Built, WheelNote
+from hatch_docker.engines.model import BuiltImage, WheelInfo
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.model import Platform
 from hatch_docker.oci.mutate import make_index, scratch
@@ -226,14 +226,14 @@ def test_a_wheel_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_the_receipt_names_the_wheel_where_all_platforms_have_the_same() -> None:
-    one, other = WheelNote("a.whl", "11"), WheelNote("b.whl", "22")
+    one, other = WheelInfo("a.whl", "11"), WheelInfo("b.whl", "22")
 
-    def receipt(*wheels: WheelNote | None) -> Mapping[str, str] | None:
+    def receipt(*wheels: WheelInfo | None) -> Mapping[str, str] | None:
         base = Base(
             BasePlan("debian", "debian:trixie", "trixie"), "debian:trixie", "", scratch(TRIXIE.platform),
             Interpreter("/usr/bin/python3.13", "3.13.5"), TRIXIE.libc, {}, frozenset(),
         )  # fmt: skip
-        built = [Built(base.image, base, (), wheel) for wheel in wheels]
+        built = [BuiltImage(base.image, base, (), wheel) for wheel in wheels]
         item = make_index([scratch(Platform("linux", name)) for name in ("amd64", "arm64")], {})
         return make_receipt(plan(), item, built, archive="", documents=(), loaded=(), deliveries=(), timings={}).wheel
 

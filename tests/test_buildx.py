@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from hatch_docker.engines.buildx import Buildx, find_builder, load_handed
+from hatch_docker.engines.build_request import PreloadedImage, load_image
+from hatch_docker.engines.builders import find_builder
+from hatch_docker.engines.buildx import Buildx
 from hatch_docker.engines.dockerfile import Group
 from hatch_docker.engines.podman import Podman
-from hatch_docker.engines.recipe import Handed, Job, Part, proxies_of
+from hatch_docker.engines.recipe import CopyStep, Job, proxies_of
 from hatch_docker.errors import BuildError, DaemonError, LostError
 from hatch_docker.plan import BuildPlan
 from tests.fakes.bases import python_image
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
             "", "may not talk to Docker",
         ),
         (
-            {"docker": docker(inspect=INSPECT + "Error: dial tcp: lookup far.example: no such host")},
+            {"docker": docker(inspect=INSPECT + "Error: dial tcp: lookup remote.example: no such host")},
             "", "no Docker daemon answers",
         ),
     ],
@@ -92,7 +94,7 @@ def test_docker_comes_first_and_podman_where_it_is_alone(tmp_path: Path) -> None
 def test_the_driver_of_a_named_builder_is_known(tmp_path: Path) -> None:
     found = find_builder("far", shims(tmp_path, docker=docker(inspect="Name: far\nDriver: remote\n")))
     assert isinstance(found, Buildx)
-    assert (found.name, found.driver, found.version, found.far) == ("far", "remote", (0, 13), True)
+    assert (found.name, found.driver, found.version, found.remote) == ("far", "remote", (0, 13), True)
     assert found.platforms == ()
 
 
@@ -109,17 +111,17 @@ def test_what_a_builder_runs_is_known(tmp_path: Path) -> None:
     inspect = f"{INSPECT}\nNodes:\nName: a\nPlatforms:  linux/amd64*, linux/amd64/v2\nName: b\nPlatforms: linux/arm64\n"
     found = find_builder("", shims(tmp_path, docker=docker(inspect=inspect)))
     assert found.platforms == ("linux/amd64", "linux/amd64/v2", "linux/arm64")
-    assert not found.far
+    assert not found.remote
 
 
 @pytest.mark.parametrize(
-    ("driver", "far"),
+    ("driver", "remote"),
     [("docker", False), ("docker-container", True), ("remote", True), ("kubernetes", True), ("cloud", True)],
 )
-def test_images_are_sent_to_every_driver_but_the_daemon_s_own(driver: str, far: bool, tmp_path: Path) -> None:
+def test_images_are_sent_to_every_driver_but_the_daemon_s_own(driver: str, remote: bool, tmp_path: Path) -> None:
     """As layouts: no driver but `docker` has a store that an image could be loaded into."""
     found = find_builder("some", shims(tmp_path, docker=docker(inspect=f"Name: some\nDriver: {driver}\n")))
-    assert found.far is far
+    assert found.remote is remote
 
 
 BOOT = {"digest": "sha256:5", "name": "[internal] booting buildkit"}
@@ -171,16 +173,16 @@ def test_what_each_driver_is_told(driver: str, expected: str, tmp_path: Path) ->
     """A daemon's builder is named by its context, or Docker refuses. An image goes to the others as a layout."""
     ctx = shims(tmp_path, docker=f'echo "$*" >> {tmp_path}/said')
     image = python_image()
-    handed = Handed("hatch-docker/base:1", image)
+    handed = PreloadedImage("hatch-docker/base:1", image)
     found = Buildx(str(tmp_path / "bin/docker"), "far", driver)
-    found.build(replace(order(tmp_path), handed=(handed,), proxies={"http_proxy": "http://proxy:1"}), ctx)
+    found.build(replace(order(tmp_path), images=(handed,), proxies={"http_proxy": "http://proxy:1"}), ctx)
     *loading, command = (tmp_path / "said").read_text().splitlines()
     options = command.split()
     assert [one for one in options if one in expected.split()] == expected.split()
     assert {"--progress=rawjson", "--provenance=false", "--build-arg=http_proxy=http://proxy:1"} <= set(options)
     layouts = [one for one in options if one.startswith("--build-context=hatch-docker/base:1=oci-layout:///")]
-    assert [one.rpartition("@")[2] for one in layouts] == ([image.digest] if found.far else [])
-    assert loading == ([] if found.far else [
+    assert [one.rpartition("@")[2] for one in layouts] == ([image.digest] if found.remote else [])
+    assert loading == ([] if found.remote else [
         "--context far image inspect --format {{.Id}} hatch-docker/base:1",
     ])  # fmt: skip
 
@@ -190,9 +192,9 @@ def test_a_build_s_proxies_are_this_machine_s_but_those_on_it(tmp_path: Path) ->
     environ = {"http_proxy": "http://proxy:1", "HTTPS_PROXY": "127.0.0.1:3128", "no_proxy": "a,b", "HTTP_PROXY": "["}
     environ |= {"https_proxy": "http://me:secret@proxy:1"}
     job = Job(cast("Sdist", None), BuildPlan(True, network=True), (), ())
-    part = Part(Group("x", "project", ()), job=job)
-    assert proxies_of([part], environ) == {"http_proxy": "http://proxy:1", "no_proxy": "a,b", "HTTP_PROXY": "["}
-    assert proxies_of([replace(part, job=replace(job, plan=BuildPlan(True, network=False)))], environ) == {}
+    step = CopyStep(Group("x", "project", ()), job=job)
+    assert proxies_of([step], environ) == {"http_proxy": "http://proxy:1", "no_proxy": "a,b", "HTTP_PROXY": "["}
+    assert proxies_of([replace(step, job=replace(job, plan=BuildPlan(True, network=False)))], environ) == {}
 
 
 def test_a_login_that_a_cache_needs_is_hidden_where_buildx_says_it(tmp_path: Path) -> None:
@@ -207,7 +209,7 @@ def test_an_image_that_cannot_be_loaded_is_one_line(program: str, tmp_path: Path
     """It names the program that refused it."""
     ctx = shims(tmp_path, **{program: "echo 'no space left on device' >&2; exit 1"})
     with pytest.raises(DaemonError) as error:
-        load_handed([str(tmp_path / "bin" / program)], Handed("hatch-docker/base:1", python_image()), ctx)
+        load_image([str(tmp_path / "bin" / program)], PreloadedImage("hatch-docker/base:1", python_image()), ctx)
     assert str(error.value).startswith(f"{program} cannot build: no space left on device; ")
 
 

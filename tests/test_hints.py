@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hatch_docker.afterword import last_lines
-from hatch_docker.engines import Built, LayerNote, WheelNote
+from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.site import note_uncompiled, remember_files
 from hatch_docker.hints import find_hints
 from hatch_docker.oci.layer import Entry
@@ -34,11 +34,11 @@ def pin(name: str) -> Pin:
     return Pin(name, "1", f"{name}-1-py3-none-any.whl", "", "0" * 64, None, None)
 
 
-def with_gpu_packages(ctx: Any, title: str, *pins: str, env: dict[str, str] | None = None) -> Built:
+def with_gpu_packages(ctx: Any, title: str, *pins: str, env: dict[str, str] | None = None) -> BuiltImage:
     """An image whose dependencies' layer is of one package."""
     one = built(ctx, [file(f"{SITE}/x.bin", BIG)], env=env, pins=tuple(map(pin, pins)))
     *below, _, own = one.notes
-    return replace(one, notes=(*below, LayerNote("dependencies", (title,), True), own))
+    return replace(one, notes=(*below, LayerInfo("dependencies", (title,), True), own))
 
 
 def test_one_library_in_several_wheels_is_told_with_each_ones_size(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_an_image_that_asks_for_a_gpu_is_meant_to_be_so(tmp_path: Path) -> None:
 def test_a_wheel_without_code_is_pointed_out(files: list[str], told: bool, tmp_path: Path) -> None:
     """What a backend does not find, it leaves out without a word; a wheel that nobody remembers is not guessed at."""
     ctx = context(tmp_path, [])
-    one = replace(built(ctx, []), wheel=WheelNote("a-1-py3-none-any.whl", "0" * 64))
+    one = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
     venv = VenvTarget(one.base.interpreter)
     if files:
         remember_files(venv, f"sha256:{'0' * 64}", {f"{venv.root}/{name}": "0" for name in files}, ctx)
@@ -120,7 +120,7 @@ def test_a_wheel_without_code_is_pointed_out(files: list[str], told: bool, tmp_p
 def test_code_that_the_bases_python_does_not_accept_is_pointed_out(tmp_path: Path) -> None:
     """Modules without a .pyc; tests never have one, and a dependency's templates are nobody's mistake."""
     ctx = context(tmp_path, [])
-    one = replace(built(ctx, []), wheel=WheelNote("a-1-py3-none-any.whl", "0" * 64))
+    one = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
     venv = VenvTarget(one.base.interpreter)
     entries = [file(f"{venv.site_packages}/{name}", b"") for name in ("a/b.py", "a/c.py", "a/tests/d.py")]
     made = {bytecode_path(f"{venv.site_packages}/a/c.py", one.base.interpreter)}

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
+from hatch_docker.engines.frame import logins
 from hatch_docker.errors import RegistryError, SecretError
 from hatch_docker.layers import layer_by_key, search_layers
 from hatch_docker.leaks import Secrets
@@ -20,7 +21,6 @@ from hatch_docker.oci.layer import Compression, Entry, layer_entries
 from hatch_docker.project import Source
 from hatch_docker.release.attachments import check_secrets, make_documents
 from hatch_docker.release.deliver import add_push_secrets
-from hatch_docker.wheels.logins import logins
 from tests.fakes.bases import context, directory, file, link
 from tests.fakes.index import make_wheel
 from tests.fakes.installed import installed, plan

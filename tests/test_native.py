@@ -19,7 +19,7 @@ from hatch_docker.bases.suite import Archive
 from hatch_docker.config import load_config
 from hatch_docker.context import Context
 from hatch_docker.elf import Elf, read_elf
-from hatch_docker.engines import LayerNote
+from hatch_docker.engines.model import LayerInfo
 from hatch_docker.errors import BuildError
 from hatch_docker.native.check import check_native
 from hatch_docker.oci.layer import Entry
@@ -187,7 +187,7 @@ def test_what_a_layer_removes_is_missing(tmp_path: Path) -> None:
     whole = built(ctx, wheel, system=LIBPQ)
     layers = [*whole.image.layers[:3], layer_of_whiteout(gone.path), *whole.image.layers[3:]]
     image = image_of(*layers)
-    notes = (*whole.notes[:3], LayerNote("dependencies", (), True), *whole.notes[3:])
+    notes = (*whole.notes[:3], LayerInfo("dependencies", (), True), *whole.notes[3:])
     check_native(plan("warn"), [replace(whole, image=image, notes=notes)], ctx)
     assert [line for line in lines if line.startswith("warning: libpq.so.5")]
 

@@ -13,8 +13,8 @@ import pytest
 
 from hatch_docker.bases.model import Base
 from hatch_docker.context import Context
-from hatch_docker.engines import LayerNote, WheelNote
 from hatch_docker.engines.frame import finish
+from hatch_docker.engines.model import LayerInfo, WheelInfo
 from hatch_docker.engines.rebase import rebase
 from hatch_docker.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.existing import Existing, open_existing
@@ -41,10 +41,10 @@ def a_plan(base: str, **table: Any) -> Plan:
 
 def built(plan: Plan, base: Base, ctx: Context, *layers: Layer) -> Image:
     """What a build on a base gives; without other layers, one of a wheel."""
-    notes = [(layer, LayerNote("dependencies", ("numpy 2.4.0",), cached=False)) for layer in layers]
+    notes = [(layer, LayerInfo("dependencies", ("numpy 2.4.0",), cached=False)) for layer in layers]
     own = layer_of([file("opt/venv/x.py", "x")])
-    made = [*notes, (own, LayerNote("project", ("my_app 1.2.3",), cached=False))]
-    return finish(plan, base, (), made, [WheelNote("x", "y")], source(), GZIP, ctx).image
+    made = [*notes, (own, LayerInfo("project", ("my_app 1.2.3",), cached=False))]
+    return finish(plan, base, (), made, [WheelInfo("x", "y")], source(), GZIP, ctx).image
 
 
 WHEEL = layer_of([file("opt/venv/numpy.py", "numpy")])

@@ -15,7 +15,7 @@ from packageurl import PackageURL
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from hatch_docker.engines import WheelNote
+from hatch_docker.engines.model import WheelInfo
 from hatch_docker.oci.layer import Entry
 from hatch_docker.plan import BasePlan
 from hatch_docker.release.bill import Bill, Component, make_bill
@@ -138,7 +138,7 @@ def test_members_of_a_workspace(tmp_path: Path) -> None:
     """Their wheels were made with the project's own, and have hashes as it has."""
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx)
-    built = replace(built, pins=(), members=(WheelNote("alpha-1.0-py3-none-any.whl", "f" * 64),))
+    built = replace(built, pins=(), members=(WheelInfo("alpha-1.0-py3-none-any.whl", "f" * 64),))
     bill = make_bill(plan, built, read_inventory(built.image.layers, ctx))
     check(bill)
     assert components(bill)["alpha"].hashes == {"SHA-256": "f" * 64}

@@ -10,7 +10,7 @@ import pytest
 
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.builder import DockerBuilder
-from hatch_docker.engines.settings import image_annotations, image_settings, lost_annotations
+from hatch_docker.engines.frame import image_annotations, image_settings, lost_annotations
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.model import DOCKER_MANIFEST
 from hatch_docker.oci.mutate import scratch

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.bases.model import Interpreter
-from hatch_docker.engines.trees import tree_entries
+from hatch_docker.engines.recipe import tree_entries
 from hatch_docker.oci.layer import Entry
 from hatch_docker.wheels.compile import DRIVER, compile_sources
 from hatch_docker.wheels.install import VenvTarget, bytecode_entries, python_sources, venv_entries, wheel_entries

@@ -12,7 +12,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.context import Context
 from hatch_docker.engines.dockerfile import Group
-from hatch_docker.engines.recipe import Job, Part, stage_base, stages_of
+from hatch_docker.engines.recipe import CopyStep, Job, stage_base, stages_of
 from hatch_docker.errors import BaseImageError, BuildError
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layout import write_layout
@@ -24,8 +24,8 @@ from tests.fakes.images import small_index
 
 GZIP = Compression()
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
-WHEELS = Part(Group("packages", "dependencies", ("numpy 2.4.0",)))
-COMPILED = Part(
+WHEELS = CopyStep(Group("packages", "dependencies", ("numpy 2.4.0",)))
+COMPILED = CopyStep(
     Group("project", "project", ("app 1.0",)),
     job=Job(Sdist(Path("app-1.0.tar.gz"), "app-1.0.tar.gz", "", (), "", ()), BuildPlan(True), (), ()),
 )
@@ -40,7 +40,7 @@ def arm64(directory: Path, version: str = "3.13.5") -> tuple[Base, Context]:
 
 
 @pytest.mark.parametrize(
-    ("parts", "platforms", "expected"),
+    ("steps", "platforms", "expected"),
     [
         ([WHEELS], ["linux/amd64", "linux/386"], AMD64),
         ([WHEELS], ["linux/amd64", "linux/arm64"], AMD64),               # no emulation, even where it is to be had
@@ -50,10 +50,10 @@ def arm64(directory: Path, version: str = "3.13.5") -> tuple[Base, Context]:
     ],
 )
 def test_wheels_are_installed_without_emulation_and_code_is_compiled_with_it(
-    parts: list[Part], platforms: list[str], expected: Platform, tmp_path: Path
+    steps: list[CopyStep], platforms: list[str], expected: Platform, tmp_path: Path
 ) -> None:
     base, ctx = arm64(tmp_path)
-    assert stage_base(base, parts, platforms, ctx, GZIP).platform == expected
+    assert stage_base(base, steps, platforms, ctx, GZIP).platform == expected
 
 
 def test_what_cannot_be_compiled_there_is_one_line_with_ways_out(tmp_path: Path) -> None:

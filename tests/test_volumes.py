@@ -9,8 +9,8 @@ import pytest
 
 from hatch_docker.bases.image import base_of
 from hatch_docker.bases.model import Base
-from hatch_docker.engines import LayerNote
-from hatch_docker.engines.volumes import make_volumes, owner
+from hatch_docker.engines.files import make_volumes, owner
+from hatch_docker.engines.model import LayerInfo
 from hatch_docker.errors import ConfigError
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import layer_entries
@@ -27,7 +27,7 @@ EXTRA = layer_of([
 
 def make(
     tmp_path: Path, volumes: list[str], lines: list[str] | None = None, **table: Any
-) -> tuple[Layer, LayerNote] | None:
+) -> tuple[Layer, LayerInfo] | None:
     ctx = context(tmp_path / "store", lines)
     made = plan({"volumes": volumes, **table})
     return make_volumes(made, tmp_path, base(tmp_path), Compression(), ctx)
@@ -38,7 +38,7 @@ def base(tmp_path: Path) -> Base:
     return base_of(BasePlan("registry", "test", "test"), image, context(tmp_path / "store"))
 
 
-def listed(made: tuple[Layer, LayerNote] | None) -> dict[str, tuple[str, int, int, int]]:
+def listed(made: tuple[Layer, LayerInfo] | None) -> dict[str, tuple[str, int, int, int]]:
     assert made is not None
     found = [entry for entry, _ in layer_entries(made[0])]
     return {one.path: (one.kind, one.mode, one.uid, one.gid) for one in found}
@@ -51,7 +51,7 @@ def test_a_volume_is_the_users_and_what_is_above_it_root_s(tmp_path: Path) -> No
     mine, roots = ("directory", 0o755, 65532, 0), ("directory", 0o755, 0, 0)
     assert listed(made) == {"data": mine, "var/lib/app": roots, "var/lib/app/store": mine, "run/app": mine}
     assert made is not None
-    assert made[1] == LayerNote("files", ("/data", "/var/lib/app/store", "/var/run/app"), False)
+    assert made[1] == LayerInfo("files", ("/data", "/var/lib/app/store", "/var/run/app"), False)
 
 
 def test_one_within_another_leaves_both_to_the_user(tmp_path: Path) -> None:

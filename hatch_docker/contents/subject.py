@@ -17,7 +17,7 @@ from hatch_docker.oci.model import Image, Index, Platform, host_platform
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
-    from hatch_docker.engines import LeftOut
+    from hatch_docker.engines.model import Excluded
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Subject:
     digest: str
     platforms: tuple[tuple[Platform, str, int], ...]
     contents: Contents
-    left_out: tuple[LeftOut, ...] = ()           # as the receipt says, where it is at hand
+    left_out: tuple[Excluded, ...] = ()           # as the receipt says, where it is at hand
 
 
 @contextlib.contextmanager

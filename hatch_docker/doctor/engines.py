@@ -46,7 +46,8 @@ def needs_daemon(look: Look) -> bool:
 
 def builder(look: Look) -> Said:
     """Who carries out what engine = "buildkit" says."""
-    from hatch_docker.engines.buildx import Buildx, find_builder
+    from hatch_docker.engines.builders import find_builder
+    from hatch_docker.engines.buildx import Buildx
 
     names = {plan.builder for plan in look.plans if plan.engine == "buildkit"} or {""}
     for name in sorted(names):

@@ -219,7 +219,7 @@ def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
     yield ""
     yield f"FROM environment-{name} AS build-{name}"
     for key, value in build.args.items():
-        if key not in unsayable(build):
+        if key not in multiline_variables(build):
             yield f"ARG {pair(key, value)}"
     yield "ENV " + " \\\n    ".join(pair(key, value) for key, value in build_env(build).items())
     mounts = {"/tools": "tools:/in/tools", "/sdist": f"sdist-{name}:/in/sdist"}
@@ -267,10 +267,10 @@ def build_env(build: BuildPlan) -> dict[str, str]:
     from hatch_docker.wheels.variables import fixed_env
 
     env = fixed_env(build)
-    return {name: env[name] for name in env if name not in build.args and name not in unsayable(build)}
+    return {name: env[name] for name in env if name not in build.args and name not in multiline_variables(build)}
 
 
-def unsayable(build: BuildPlan) -> dict[str, str]:
+def multiline_variables(build: BuildPlan) -> dict[str, str]:
     """Variables of a build that a Dockerfile cannot hold; they go beside the sdist."""
     return {name: value for name, value in {**build.args, **build.env}.items() if "\n" in value}
 

@@ -8,20 +8,19 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from hatch_docker.engines.buildkit import make_parts
+from hatch_docker.engines.build_request import PreloadedImage
+from hatch_docker.engines.buildkit import make_steps
 from hatch_docker.engines.dockerfile import Group, render
-from hatch_docker.engines.frame import open_target
+from hatch_docker.engines.frame import created_time, image_settings, open_target
 from hatch_docker.engines.recipe import (
-    Handed,
-    Part,
+    CopyStep,
     base_name,
     compiler_image,
     compiler_of,
-    lent_to,
+    secrets_and_ssh,
     stages_of,
     write_context,
 )
-from hatch_docker.engines.settings import created_time, image_settings
 from hatch_docker.engines.system import find_system
 from hatch_docker.errors import ConfigError, StoreError
 from hatch_docker.oci.archive import write_archive
@@ -55,28 +54,28 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
     compression = Compression(plan.compression)
     base, target = open_target(plan, Platform.parse(plan.platforms[0]), compression, source, ctx)
     pins = pin(plan.lock, source.root, target, ctx)
-    parts = make_parts(plan, pins, target, source, ctx)
+    steps = make_steps(plan, pins, target, source, ctx)
     if debs := find_system(base, ctx):
-        parts.insert(0, Part(Group("system", "system", debs.contents), debs=debs))
-    compiler = compiler_of(base, parts, ctx)
+        steps.insert(0, CopyStep(Group("system", "system", debs.contents), debs=debs))
+    compiler = compiler_of(base, steps, ctx)
     builder = compiler_image(compiler.tree, base, ctx) if compiler and compiler.tree else None
-    handed = {"base": Handed(base_name(base), base.image)} if base.plan.kind != "registry" else {}
-    handed |= {"builder": builder} if builder else {}
+    images = {"base": PreloadedImage(base_name(base), base.image)} if base.plan.kind != "registry" else {}
+    images |= {"builder": builder} if builder else {}
     title = plan.stem
     tars = dict(_tars(plan, source, base, compression, ctx))
-    stages = stages_of(base, parts, compiler, builder, files="files" in tars, volumes="volumes" in tars)
+    stages = stages_of(base, steps, compiler, builder, files="files" in tars, volumes="volumes" in tars)
     settings = image_settings(plan, base, created_time(plan, base, pins))
-    text = _head(plan, title, handed, parts) + render(stages, settings)
+    text = _head(plan, title, images, steps) + render(stages, settings)
 
     directory.mkdir(parents=True, exist_ok=True)
     with unfinished_tree(directory, f".{title}.") as work:
         context = work / "context"
-        write_context(parts, base, compiler, context, source, ctx)
+        write_context(steps, base, compiler, context, source, ctx)
         (context / "requirements.txt").write_text(requirements(pins), encoding="utf-8")
         (context / ".dockerignore").write_text(IGNORED, encoding="utf-8")
         for name, layer in tars.items():
             _write_tar(layer, context / f"{name}.tar")
-        for name, image in handed.items():
+        for name, image in images.items():
             with replacing(context / "images" / f"{name}.tar") as stream:
                 write_archive(image.image, [image.name], stream, host=base.platform)
         _swap(context, directory / f"{title}.context", work)
@@ -86,14 +85,14 @@ def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) 
     return path
 
 
-def _head(plan: Plan, title: str, handed: dict[str, Handed], parts: Sequence[Part]) -> str:
+def _head(plan: Plan, title: str, images: dict[str, PreloadedImage], steps: Sequence[CopyStep]) -> str:
     """How to build it, as comments: run in the directory that holds the Dockerfile."""
-    secrets, ssh = lent_to(parts)
+    secrets, ssh = secrets_and_ssh(steps)
     lent = "".join(f" --secret id={name},env={name}" for name in secrets) + (" --ssh default" if ssh else "")
     podman = "podman (and --format docker, or the health check is lost)" if plan.config.healthcheck else "podman"
     lines = [f"Written by hatch-docker. To build it here, with docker (BuildKit) or {podman}:", ""]
     context, file = quote(f"{title}.context"), quote(f"{title}.Dockerfile")  # a version may have an epoch: 1!2.0
-    lines += [f"docker load --input {context}/images/{name}.tar" for name in handed]
+    lines += [f"docker load --input {context}/images/{name}.tar" for name in images]
     lines += [f"docker build --file {file} --tag {plan.references[0]}{lent} {context}"]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n"
 
@@ -112,7 +111,7 @@ def _tars(
 
         yield "files", make_files(plan.files, source.root, base, compression, ctx)[0]
     if plan.config.volumes:
-        from hatch_docker.engines.volumes import make_volumes
+        from hatch_docker.engines.files import make_volumes
 
         if made := make_volumes(plan, source.root, base, compression, ctx):
             yield "volumes", made[0]

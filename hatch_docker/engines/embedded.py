@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base
-from hatch_docker.engines import Built, LayerNote, WheelNote
 from hatch_docker.engines.frame import (
     OWN_LAYER,
     check_commands,
     check_secrets,
+    dependency_build_plan,
     finish,
-    foreign,
     open_target,
     rules_of,
     size_of,
 )
+from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.own import PURE, OwnProject, own_projects, own_wheel
 from hatch_docker.engines.site import Site, Wheel, check_wheels, left_out, make_wheels, recall_wheels
 from hatch_docker.errors import BuildError
@@ -51,7 +51,7 @@ class Group:
     venv: bool = False
 
 
-def build(plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]:
+def build(plan: Plan, source: Source, ctx: Context) -> tuple[BuiltImage, ...]:
     """Make one image a platform of the plan; raises a HatchDockerError that says what the user can do."""
     return tuple(_build_one(plan, Platform.parse(platform), source, ctx) for platform in plan.platforms)
 
@@ -73,7 +73,7 @@ def gather(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Gath
         """Of an sdist that only its build can tell: built in the builder stage, where it is needed anyway."""
         from hatch_docker.wheels.builder import build_wheel, metadata_of
 
-        build = foreign(plan.build)
+        build = dependency_build_plan(plan.build)
         return metadata_of(build_wheel(sdist, build, base, target, ctx, filename=one.filename, root=source.root))
 
     pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
@@ -82,7 +82,7 @@ def gather(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Gath
     return Gathered(base, pins, tuple(groups))
 
 
-def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Built:
+def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> BuiltImage:
     compression = Compression(plan.compression)
     gathered = gather(plan, platform, source, ctx)
     base, pins, groups = gathered.base, gathered.pins, gathered.groups
@@ -91,11 +91,11 @@ def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> 
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
     check_commands(plan, base, programs, ctx)
     made = [
-        (layer, LayerNote(group.kind, _titles(group), cached))
+        (layer, LayerInfo(group.kind, _titles(group), cached))
         for group, (layer, cached) in zip(groups, layers, strict=True)
     ]
     own = [wheel for group in groups if group.kind == "project" for wheel in group.wheels]
-    notes = [WheelNote(wheel.filename, wheel.digest.removeprefix("sha256:")) for wheel in own]
+    notes = [WheelInfo(wheel.filename, wheel.digest.removeprefix("sha256:")) for wheel in own]
     tallies = [left_out(site, wheel) for group in groups for wheel in group.wheels]
     return finish(plan, base, pins, made, notes, source, compression, ctx, tallies)
 
@@ -145,7 +145,8 @@ def _from_sdist(one: Pin, plan: Plan, base: Base, target: Target, source: Source
     from hatch_docker.wheels.fetch import fetch
 
     (sdist,) = fetch([one], ctx, root=source.root)
-    path = build_wheel(sdist, foreign(plan.build), base, target, ctx, filename=one.filename, root=source.root)
+    build = dependency_build_plan(plan.build)
+    path = build_wheel(sdist, build, base, target, ctx, filename=one.filename, root=source.root)
     rules = rules_of(plan, "dependencies")
     return Wheel(f"{one.name} {one.version}", path.name, file_digest(path), lambda: path, rules)
 

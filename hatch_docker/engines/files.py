@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 
 from hatch_docker.bases.model import Base, real_path
 from hatch_docker.context import Context
+from hatch_docker.engines.model import LayerInfo
 from hatch_docker.errors import ConfigError, ImageError
 from hatch_docker.layers import layer_by_key
 from hatch_docker.leaks import looks_secret, secret_part
@@ -21,12 +22,13 @@ from hatch_docker.oci.layer import WHITEOUT, Compression, Entry, safe_path
 from hatch_docker.oci.model import SOURCE_DATE, Layer
 from hatch_docker.oci.tar import parent_entries
 from hatch_docker.outputs import is_cache, is_output
-from hatch_docker.plan import VENV, FilePlan
+from hatch_docker.plan import VENV, FilePlan, Plan
 from hatch_docker.project import DIST
 from hatch_docker.store import file_digest, key_of
 from hatch_docker.streams import HashingReader
 
 OPTION = "tool.hatch-docker.files"
+VOLUMES = "tool.hatch-docker.volumes"
 HIDDEN = ("proc/", "sys/", "dev/", "etc/hosts/", "etc/hostname/", "etc/resolv.conf/")
 
 
@@ -262,3 +264,67 @@ def _link(link: Path, top: Path, plan: FilePlan) -> str:
     if os.path.isabs(target) or not Path(end).is_relative_to(top):  # noqa: PTH117
         raise ConfigError(f"{OPTION}: {link.name} in {plan.source} is a link out of what is copied: {target}")
     return target
+
+
+def make_volumes(
+    plan: Plan, root: Path, base: Base, compression: Compression, ctx: Context
+) -> tuple[Layer, LayerInfo] | None:
+    """The layer of those directories that are in no other, and its note; None where all are there already.
+
+    Each is 0755 and belongs to the image's user, missing ones above it to root. What the base or `files` brought stays
+    as it is. Raises ConfigError where one of them has a file in the way.
+    """
+    files = file_entries(plan.files, root, base)
+    missing = _missing_volumes(plan, files, base, ctx)
+    if not missing:
+        return None
+    uid, gid = owner(plan.config.user, base)
+    there = {one.path for one in (*files.values(), *parent_entries(files)) if one.kind == "directory"}
+    entries = {one.path: one for one in parent_entries(missing, base.directories | there)}
+    entries |= {path: Entry(path, "directory", 0o755, SOURCE_DATE, uid=uid, gid=gid) for path in missing}
+    ordered = [entries[path] for path in sorted(entries)]
+    key = key_of("volumes", 1, [[one.path, one.mode, one.uid, one.gid] for one in ordered])
+    layer, cached = layer_by_key(key, compression, ctx, lambda: ordered)
+    return layer, LayerInfo("files", tuple(missing.values()), cached)
+
+
+def owner(user: str, base: Base) -> tuple[int, int]:
+    """The numbers of a user and its group: where only the user is given the base's passwd has it, else 0 is it."""
+    name, _, group = numeric_user(user, base).partition(":")
+    uid = int(name)
+    groups = (gid for _, (number, gid) in sorted(base.users.items()) if number == uid)
+    return uid, int(group) if group else next(groups, 0)
+
+
+def _missing_volumes(plan: Plan, files: Mapping[str, Entry], base: Base, ctx: Context) -> dict[str, str]:
+    """The directories to be made, relative to the root, and what the user calls them."""
+    missing: dict[str, str] = {}
+    for volume in plan.config.volumes:
+        path = located(volume, base, VOLUMES)
+        if path in base.symlinks:
+            ctx.progress.warn(
+                f"{VOLUMES}: {volume} is a link to {base.symlinks[path]} in base {base.name}, and stays as it is; "
+                f"name the directory: /{real_path(base.symlinks, path)}"
+            )
+        elif f"{path}/".startswith(f"{VENV}/"):
+            ctx.progress.warn(
+                f"{VOLUMES}: {volume} is where the code is, which belongs to root, and stays as it is; "
+                "name a directory elsewhere, such as /data"
+            )
+        elif not (path in base.directories or f"{VENV}/".startswith(f"{path}/") or is_directory(files.get(path))):
+            missing.setdefault(path, volume)
+    check_ways(missing, files, base, VOLUMES, ctx)
+    return missing
+
+
+def numeric_user(user: str, base: Base) -> str:
+    """The user as numbers, so that a cluster can see it is not root; raises ConfigError for an unknown name."""
+    name, colon, group = user.partition(":")
+    if name.isdigit() and (not colon or group.isdigit()):
+        return user
+    if colon or name not in base.users:
+        known = ", ".join(sorted(base.users))
+        raise ConfigError(
+            f"tool.hatch-docker.user: {user!r} is no user of base {base.name}; use a number, or one of: {known}"
+        )
+    return "{}:{}".format(*base.users[name])

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
+from hatch_docker.bases.apt import APT, read_passwords, read_settings
 from hatch_docker.bases.image import base_tree, check_python
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
-from hatch_docker.engines import OURS, Built, LayerNote, LeftOut, WheelNote
-from hatch_docker.engines.settings import created_time, image_annotations, image_settings, lost_annotations
+from hatch_docker.engines.files import make_files, make_volumes, numeric_user
+from hatch_docker.engines.model import OURS, BuiltImage, Excluded, LayerInfo, WheelInfo
 from hatch_docker.errors import BaseImageError, ConfigError, HatchDockerError, WheelError
 from hatch_docker.leaks import secret_part
 from hatch_docker.oci.compression import Compression
-from hatch_docker.oci.model import History, Layer, Platform
-from hatch_docker.oci.mutate import build_image
-from hatch_docker.plan import PROGRAMS, BasePlan, BuildPlan, Plan
+from hatch_docker.oci.model import DOCKER_MANIFEST, SOURCE_DATE, History, Layer, Platform
+from hatch_docker.oci.mutate import Settings, build_image, rfc3339
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.plan import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, HealthCheck, Plan
 from hatch_docker.project import Source
-from hatch_docker.wheels.logins import logins
+from hatch_docker.release.names import PREFIX, merged
+from hatch_docker.urls import netrc_passwords
+from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.slim import NONE, SYMBOLS, Rules
 from hatch_docker.wheels.target import Pin, Target
 
@@ -53,25 +59,20 @@ def located(plan: BasePlan, root: Path) -> BasePlan:
 
 
 def finish(
-    plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerNote]],
-    wheels: Sequence[WheelNote], source: Source, compression: Compression, ctx: Context,
+    plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerInfo]],
+    wheels: Sequence[WheelInfo], source: Source, compression: Compression, ctx: Context,
     tallies: Iterable[Mapping[str, Sequence[int]]] = (),
-) -> Built:
+) -> BuiltImage:
     """The image of a base, the layers of the wheels, and the plan's files and volumes.
 
     `wheels` are our own, the project's last; `tallies` say what was left out of wheels: kind -> files and bytes.
     """
     made = list(layers)
     if plan.files:
-        from hatch_docker.engines.files import make_files
-
         layer, cached = make_files(plan.files, source.root, base, compression, ctx)
-        made.append((layer, LayerNote("files", tuple(item.target for item in plan.files), cached)))
-    if plan.config.volumes:
-        from hatch_docker.engines.volumes import make_volumes
-
-        if volumes := make_volumes(plan, source.root, base, compression, ctx):
-            made.append(volumes)
+        made.append((layer, LayerInfo("files", tuple(item.target for item in plan.files), cached)))
+    if plan.config.volumes and (volumes := make_volumes(plan, source.root, base, compression, ctx)):
+        made.append(volumes)
     if lost := lost_annotations(plan, base):
         ctx.progress.warn(
             f"base {base.name} has Docker's media types, which know no annotations: not set are {', '.join(lost)}; "
@@ -85,20 +86,20 @@ def finish(
         created,
         image_annotations(plan, base, created),
     )
-    below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
+    below = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
     *members, wheel = wheels
     notes = (*below, *(note for _, note in made))
-    return Built(image, base, notes, wheel, tuple(pins), members=tuple(members), left_out=_left_out(tallies))
+    return BuiltImage(image, base, notes, wheel, tuple(pins), members=tuple(members), left_out=_left_out(tallies))
 
 
-def _left_out(tallies: Iterable[Mapping[str, Sequence[int]]]) -> tuple[LeftOut, ...]:
+def _left_out(tallies: Iterable[Mapping[str, Sequence[int]]]) -> tuple[Excluded, ...]:
     """The sums of some tallies, the largest first."""
     sums: dict[str, tuple[int, int]] = {}
     for tally in tallies:
         for kind, (files, size) in tally.items():
             known = sums.get(kind, (0, 0))
             sums[kind] = known[0] + files, known[1] + size
-    found = [LeftOut(kind, files, size) for kind, (files, size) in sums.items()]
+    found = [Excluded(kind, files, size) for kind, (files, size) in sums.items()]
     return tuple(sorted(found, key=lambda one: (-one.size, one.kind)))
 
 
@@ -121,7 +122,7 @@ def size_of(one: Pin, root: Path, ctx: Context) -> int:
     return path.stat().st_size
 
 
-def foreign(build: BuildPlan) -> BuildPlan:
+def dependency_build_plan(build: BuildPlan) -> BuildPlan:
     """How others' sdists are built: with the packages and the network, not the project's secrets and variables."""
     return BuildPlan(True, packages=build.packages, network=build.network)
 
@@ -172,3 +173,101 @@ def _is_program(word: str, plan: Plan, base: Base, programs: frozenset[str], ctx
         return True
     # A link of the base leads to what is there, and not to what this machine has by that name.
     return any((path := base_tree(base, ctx) / place[1:] / word).is_symlink() or path.is_file() for place in PLACES)
+
+
+def image_settings(plan: Plan, base: Base, created: int) -> Settings:
+    """The configuration of the image (config.md): the plan's over the base's."""
+    config = plan.config
+    base_env = dict(item.split("=", 1) for item in (base.image.config_json.get("config") or {}).get("Env") or [])
+    path = f"/{VENV}/bin:{base_env.get('PATH', DEFAULT_PATH)}"
+    return Settings(
+        entrypoint=config.entrypoint,
+        cmd=config.cmd,
+        env={"PATH": path, **config.env},
+        labels=merged(foundations(base, created), config.labels),
+        user=numeric_user(config.user, base),
+        workdir=config.workdir,
+        ports=config.ports,
+        volumes=config.volumes,
+        stop_signal=config.stop_signal,
+        healthcheck=_healthcheck(config.healthcheck),
+    )
+
+
+def image_annotations(plan: Plan, base: Base, created: int) -> dict[str, str]:
+    """The annotations of the manifest (annotations.md); the user's win."""
+    return merged(foundations(base, created), plan.config.annotations)
+
+
+def lost_annotations(plan: Plan, base: Base) -> list[str]:
+    """The keys of the user's own annotations that the manifest cannot have: Docker's media types know none."""
+    if base.image.descriptor.media_type != DOCKER_MANIFEST:
+        return []
+    labels = plan.config.labels  # which say the same of the metadata
+    return [key for key, value in plan.config.annotations.items() if labels.get(key) != value]
+
+
+def foundations(base: Base, created: int) -> dict[str, str]:
+    """The pre-defined keys that are known only once the base is.
+
+    The name of a registry's base is spelt out, as the specification wants it; a layout has none but its path here.
+    """
+    values = {"base.digest": base.digest, "base.name": base.name, "created": rfc3339(created)}
+    if base.plan.kind == "registry":
+        reference = parse_reference(base.plan.location)
+        values["base.name"] = str(replace(reference, digest="") if reference.tag else reference)
+    elif base.plan.kind == "oci":
+        del values["base.name"]
+    return {PREFIX + key: value for key, value in values.items()}
+
+
+def created_time(plan: Plan, base: Base, pins: Sequence[Pin]) -> int:
+    """The image's time: the plan's, else the newest upload of its wheels, else the base's; never now."""
+    if plan.created is not None:
+        return plan.created
+    known = [one.upload_time for one in pins if one.upload_time is not None]
+    if known:
+        return max(known)
+    try:
+        return int(datetime.fromisoformat(base.image.config_json.get("created", "")).timestamp())
+    except (ValueError, TypeError):
+        return SOURCE_DATE
+
+
+def _healthcheck(check: HealthCheck | None) -> dict[str, object] | None:
+    """Docker's own addition to the configuration: HEALTHCHECK, times in nanoseconds."""
+    if check is None:
+        return None
+    values = {
+        "Test": ["CMD", *check.command], "Interval": check.interval, "Timeout": check.timeout,
+        "StartPeriod": check.start_period, "Retries": check.retries,
+    }
+    return {key: value for key, value in values.items() if value}
+
+
+def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What each is, and its password or token. Raises ConfigError where the index configuration cannot be read."""
+    for host, password in netrc_passwords(environ).items():
+        yield f"the password of {host} in netrc", password
+    for mirror in (plan.base.mirror, plan.base.security_mirror):
+        yield "the password of debian.mirror", _password(mirror)
+    for machine, password in read_passwords(APT).items():
+        yield f"the password of {machine} in apt's auth.conf", password
+    for name, value in read_settings(APT).items():
+        if "::proxy" in name:
+            yield f"the password in apt's {name}", _password(value)
+    for name, value in environ.items():
+        if name.lower().endswith("_proxy"):
+            yield f"the password in {name}", _password(value)
+    indexes = read_indexes(root, environ)
+    for index in (*indexes.indexes, *indexes.find_links):
+        if index.login is not None:
+            # A token may stand where the user does: https://TOKEN@host
+            yield f"the login of the index {index.url}", index.login[1] or index.login[0]
+
+
+def _password(url: str) -> str:
+    try:
+        return unquote(urlsplit(url).password or "")
+    except ValueError:
+        return ""

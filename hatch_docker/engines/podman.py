@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from hatch_docker.engines.build_request import load_image
 from hatch_docker.engines.caches import CACHE_SECRETS, podman_caches
 from hatch_docker.engines.rawjson import KILLED, NO_MEMORY, unpulled
 from hatch_docker.errors import BuildError, LostError
@@ -20,7 +21,7 @@ from hatch_docker.wheels import missing
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
-    from hatch_docker.engines.buildx import Order
+    from hatch_docker.engines.build_request import BuildRequest
 
 _STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP \d+/\d+: (?P<what>.*)")
 _FROM = re.compile(r"FROM \S+ AS (?P<stage>\S+)")
@@ -39,28 +40,27 @@ class Podman:
         return (str(host_platform()),)
 
     @property
-    def far(self) -> bool:
+    def remote(self) -> bool:
         """See Builder."""
         return False
 
-    def build(self, order: Order, ctx: Context) -> None:
+    def build(self, request: BuildRequest, ctx: Context) -> None:
         """See Builder."""
-        from hatch_docker.engines.buildx import load_handed
-
-        options = podman_caches(order.cache)
-        for handed in order.handed:
-            load_handed([self.program], handed, ctx)
+        options = podman_caches(request.cache)
+        for image in request.images:
+            load_image([self.program], image, ctx)
         command = [
-            self.program, "build", "--target=export", f"--platform={order.platform}", f"--file={order.dockerfile}",
-            f"--output=type=local,dest={order.out.name}", "--layers", "--pull=missing", *options,
-            *(f"--secret=id={name},env={name}" for name in order.secrets), *(["--ssh=default"] if order.ssh else []),
+            self.program, "build", "--target=export", f"--platform={request.platform}", f"--file={request.dockerfile}",
+            f"--output=type=local,dest={request.out.name}", "--layers", "--pull=missing", *options,
+            *(f"--secret=id={name},env={name}" for name in request.secrets),
+            *(["--ssh=default"] if request.ssh else []),
         ]  # fmt: skip
-        secrets = [ctx.environ[name] for name in (*order.secrets, *CACHE_SECRETS) if ctx.environ.get(name)]
+        secrets = [ctx.environ[name] for name in (*request.secrets, *CACHE_SECRETS) if ctx.environ.get(name)]
         log = PodmanLog(ctx.progress)
         try:
             with ctx.progress.task("building in Podman"), contextlib.closing(log):
                 run(
-                    [*command, str(order.context)], env=ctx.environ, cwd=order.out.parent, log=log.feed,
+                    [*command, str(request.context)], env=ctx.environ, cwd=request.out.parent, log=log.feed,
                     secrets=secrets, merged=True,
                 )
         except ProcessFailed as failure:

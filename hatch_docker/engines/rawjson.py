@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from hatch_docker.engines.build_request import IMAGES
 from hatch_docker.process import LAST_LINES, redact
 from hatch_docker.progress import Progress, Task
 from hatch_docker.wheels import missing
@@ -189,8 +190,6 @@ class Log:
 
 def unpulled(name: str, why: str) -> str:
     """What to do where a builder has no image that FROM names: another's base, or one that we handed to it."""
-    from hatch_docker.engines.recipe import IMAGES
-
     if f"{IMAGES}/" in name:
         return f"{name} was handed to the builder, and is gone ({why}); build again"
     return (

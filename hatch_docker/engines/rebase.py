@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
-from hatch_docker.engines import OURS, Built, Engine, LayerNote, LeftOut, WheelNote
-from hatch_docker.engines.frame import located
-from hatch_docker.engines.settings import foundations
+from hatch_docker.engines.frame import foundations, located
+from hatch_docker.engines.model import OURS, BuiltImage, Engine, Excluded, LayerInfo, WheelInfo
 from hatch_docker.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.layout import copy_layer
@@ -46,15 +45,15 @@ class Old:
 
 
 def rebase(
-    item: Image | Index, wheel: WheelNote | None = None,
-    left_out: Callable[[Image], tuple[LeftOut, ...]] = lambda _image: (),
+    item: Image | Index, wheel: WheelInfo | None = None,
+    left_out: Callable[[Image], tuple[Excluded, ...]] = lambda _image: (),
 ) -> Engine:
     """The engine that puts the images of `item` on the base of a plan.
 
     `wheel` is the project's in it, if known; `left_out` tells what an image lacks of its wheels.
     """
 
-    def build(plan: Plan, source: Source, ctx: Context) -> tuple[Built, ...]:
+    def build(plan: Plan, source: Source, ctx: Context) -> tuple[BuiltImage, ...]:
         return tuple(
             replace(_rebase(image, plan, source, ctx), wheel=wheel, left_out=left_out(image))
             for image in images_of(item)
@@ -63,7 +62,7 @@ def rebase(
     return build
 
 
-def _rebase(image: Image, plan: Plan, source: Source, ctx: Context) -> Built:
+def _rebase(image: Image, plan: Plan, source: Source, ctx: Context) -> BuiltImage:
     """Raises BaseImageError, naming both sides, where the wheels do not fit the new base, ImageError for an image that
     is none of ours, and RegistryError where the old base's settings cannot be had."""
     old = old_base(image, ctx)
@@ -82,9 +81,9 @@ def _rebase(image: Image, plan: Plan, source: Source, ctx: Context) -> Built:
         created,
         _renewed(image.manifest_json.get("annotations") or {}, base, created),
     )
-    below = [LayerNote(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
-    notes = [LayerNote(_kind(line), tuple(line.get("comment", "").split(", ")), cached=True) for line in history]
-    return Built(rebased, base, (*below, *notes), origin=image.digest)
+    below = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
+    notes = [LayerInfo(_kind(line), tuple(line.get("comment", "").split(", ")), cached=True) for line in history]
+    return BuiltImage(rebased, base, (*below, *notes), origin=image.digest)
 
 
 def _created(image: Image, old: Old, base: Base) -> int:

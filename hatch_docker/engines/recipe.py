@@ -7,17 +7,21 @@ needs no index, no login ever enters a daemon, and both engines install the same
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hatch_docker.bases.model import Base
-from hatch_docker.engines.dockerfile import WHEEL, Group, Stages, unsayable
+from hatch_docker.engines.build_request import IMAGES, PreloadedImage
+from hatch_docker.engines.dockerfile import WHEEL, Group, Stages, multiline_variables
 from hatch_docker.engines.system import Compiler, Debs, find_compiler, write_packages
 from hatch_docker.errors import BaseImageError, BuildError
+from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import SOURCE_DATE, Image, Platform, digest_of, host_platform
 from hatch_docker.plan import BuildPlan
 from hatch_docker.project import Source
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
 
 RECIPE = 1  # raise it when the same inputs shall give other trees
 WHEELS = Path(__file__).parent.parent / "wheels"
-IMAGES = "hatch-docker"  # the repository of what is handed over to a daemon
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CopyStep:
     """What makes a layer, with its files: pins, the project's pure wheel, an sdist to build, or Debian's packages."""
 
     group: Group
@@ -76,19 +79,11 @@ class Part:
         return key_of("stage", RECIPE, *made, VenvTarget(interpreter).root, home, inputs)
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """An image that a builder cannot pull, and the name it is handed over under."""
-
-    name: str
-    image: Image
-
-
 def stages_of(
-    base: Base, parts: Sequence[Part], compiler: Compiler | None, handed: Handed | None, *, files: bool = False,
-    volumes: bool = False, certificates: bool = False,
+    base: Base, steps: Sequence[CopyStep], compiler: Compiler | None, builder: PreloadedImage | None, *,
+    files: bool = False, volumes: bool = False, certificates: bool = False,
 ) -> Stages:
-    """The values that the Dockerfile is rendered from; `handed` is the compiler where it is an image of its own.
+    """The values that the Dockerfile is rendered from; `builder` is the compiler where it is an image.
 
     Raises BaseImageError for a base with ONBUILD.
     """
@@ -100,25 +95,25 @@ def stages_of(
         )
     user = str(config.get("User") or "0").partition(":")[0]
     tools = compiler.debs.rendered if compiler and compiler.debs and compiler.debs.packages != () else None
-    system = next((part.debs.rendered for part in parts if part.debs), None)
+    system = next((step.debs.rendered for step in steps if step.debs), None)
     return Stages(
-        base=base_name(base), python=base.interpreter.path, compiler=handed.name if handed else "", tools=tools,
-        system=system, groups=tuple(part.group for part in parts if not part.debs), files=files,
+        base=base_name(base), python=base.interpreter.path, compiler=builder.name if builder else "", tools=tools,
+        system=system, groups=tuple(step.group for step in steps if not step.debs), files=files,
         volumes=volumes, user=user not in ("0", "root"), certificates=certificates,
     )  # fmt: skip
 
 
-def lent_to(parts: Sequence[Part]) -> tuple[tuple[str, ...], bool]:
-    """What the builds of some parts are lent: the names of secrets, and whether the SSH agent."""
-    plans = [part.job.plan for part in parts if part.job]
+def secrets_and_ssh(steps: Sequence[CopyStep]) -> tuple[tuple[str, ...], bool]:
+    """What the builds of some steps are lent: the names of secrets, and whether the SSH agent."""
+    plans = [step.job.plan for step in steps if step.job]
     return tuple(sorted({name for plan in plans for name in plan.secrets})), any(plan.ssh for plan in plans)
 
 
-def proxies_of(parts: Sequence[Part], environ: Mapping[str, str]) -> dict[str, str]:
-    """The proxies for the stages of some parts, as variables; one on this machine itself is out of their reach."""
+def proxies_of(steps: Sequence[CopyStep], environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxies for the stages of some steps, as variables; one on this machine itself is out of their reach."""
     from hatch_docker.wheels.variables import proxies
 
-    if not any(part.debs or (part.job and part.job.plan.network) for part in parts):
+    if not any(step.debs or (step.job and step.job.plan.network) for step in steps):
         return {}
     return {name: value for name, value in proxies(environ).items() if not _is_here(value)}
 
@@ -133,7 +128,7 @@ def _is_here(proxy: str) -> bool:
 
 
 def stage_base(
-    base: Base, parts: Sequence[Part], platforms: Sequence[str], ctx: Context, compression: Compression
+    base: Base, steps: Sequence[CopyStep], platforms: Sequence[str], ctx: Context, compression: Compression
 ) -> Base:
     """The base whose Python runs in the stages, of a builder that runs some platforms, its own first.
 
@@ -145,8 +140,8 @@ def stage_base(
     own = Platform(*(platforms[0].split("/") if platforms else str(host_platform()).split("/"))[:2])
     if base.platform.architecture == own.architecture:
         return base
-    compiled = [f"{part.group.contents[0]} has to be compiled" for part in parts if part.job]
-    compiled += ["runtime.packages have to be installed" for part in parts if part.debs]
+    compiled = [f"{step.group.contents[0]} has to be compiled" for step in steps if step.job]
+    compiled += ["runtime.packages have to be installed" for step in steps if step.debs]
     if compiled and str(base.platform) in platforms:
         return base
     if compiled:
@@ -171,16 +166,15 @@ def base_name(base: Base) -> str:
     return base.plan.location if "@" in base.plan.location else f"{base.plan.location}@{base.digest}"
 
 
-def compiler_of(base: Base, parts: Sequence[Part], ctx: Context) -> Compiler | None:
-    """Where the sdists of some parts are compiled; None where there is none. Raises BuildError where nothing can."""
-    plans = [part.job.plan for part in parts if part.job]
+def compiler_of(base: Base, steps: Sequence[CopyStep], ctx: Context) -> Compiler | None:
+    """Where the sdists of some steps are compiled; None where there is none. Raises BuildError where nothing can."""
+    plans = [step.job.plan for step in steps if step.job]
     return find_compiler(base, sorted({name for plan in plans for name in plan.packages}), ctx) if plans else None
 
 
-def compiler_image(tree: Path, base: Base, ctx: Context, *, far: bool = False) -> Handed:
-    """A builder root as an image. Its layer is compressed where it goes far, and again and again out of a cache."""
+def compiler_image(tree: Path, base: Base, ctx: Context, *, remote: bool = False) -> PreloadedImage:
+    """Return a builder root as an image; its layer is compressed only for a remote builder, which it is sent to."""
     from hatch_docker.bases.debian import ENV
-    from hatch_docker.engines.trees import tree_entries
     from hatch_docker.layers import layer_by_key
     from hatch_docker.oci.compression import Compression
     from hatch_docker.oci.model import History
@@ -188,11 +182,11 @@ def compiler_image(tree: Path, base: Base, ctx: Context, *, far: bool = False) -
 
     key = key_of("builder image", RECIPE, tree.name)
     layer, _ = layer_by_key(
-        key, Compression("gzip" if far else "none"), ctx, lambda: tree_entries(tree), title="packing the compiler"
+        key, Compression("gzip" if remote else "none"), ctx, lambda: tree_entries(tree), title="packing the compiler"
     )
     additions = [(layer, History("hatch-docker builder"))]
     image = build_image(scratch(base.platform), additions, Settings(env=ENV), SOURCE_DATE, {})
-    return Handed(_name("builder", image), image)
+    return PreloadedImage(_name("builder", image), image)
 
 
 def _name(what: str, image: Image) -> str:
@@ -214,9 +208,9 @@ def make_job(
 
 
 def write_context(
-    parts: Sequence[Part], base: Base, compiler: Compiler | None, directory: Path, source: Source, ctx: Context
+    steps: Sequence[CopyStep], base: Base, compiler: Compiler | None, directory: Path, source: Source, ctx: Context
 ) -> None:
-    """Write what the stages of some parts copy; nothing of the project's directory but its sdist or wheel."""
+    """Write what the stages of some steps copy; nothing of the project's directory but its sdist or wheel."""
     from hatch_docker.wheels.compile import DRIVER
 
     tools = directory / "tools"
@@ -224,32 +218,32 @@ def write_context(
     shutil.copyfile(WHEELS / "stage.py", tools / "install.py")
     shutil.copyfile(WHEELS / "pep517.py", tools / "pep517.py")
     (tools / "compile.py").write_text(DRIVER, encoding="utf-8")
-    if any(part.group.rules.leave_out for part in parts):
+    if any(step.group.rules.leave_out for step in steps):
         for name in ("slim.py", "strip.py"):
             shutil.copyfile(WHEELS / name, tools / name)
     if compiler and compiler.debs:
         write_packages(compiler.debs, base, directory / "packages" / "compiler", ctx)
-    for part in parts:
-        name = part.group.name
-        if part.debs is not None:
-            write_packages(part.debs, base, directory / "packages" / name, ctx)
+    for step in steps:
+        name = step.group.name
+        if step.debs is not None:
+            write_packages(step.debs, base, directory / "packages" / name, ctx)
             continue
-        if part.job is not None:
-            _write_job(part.job, directory / "build" / name, source, ctx)
+        if step.job is not None:
+            _write_job(step.job, directory / "build" / name, source, ctx)
             continue
         place = directory / "wheels" / name
-        _write_pins(part.pins, place, source, ctx)
-        if part.wheel is not None:
-            shutil.copyfile(part.wheel, place / part.wheel.name)
+        _write_pins(step.pins, place, source, ctx)
+        if step.wheel is not None:
+            shutil.copyfile(step.wheel, place / step.wheel.name)
 
 
-def write_certificates(parts: Sequence[Part], directory: Path, ctx: Context) -> bool:
+def write_certificates(steps: Sequence[CopyStep], directory: Path, ctx: Context) -> bool:
     """Write the certificates that this machine trusts, where a build may need them; whether there are any."""
     from hatch_docker.wheels.variables import certificates
 
     found: dict[str, str] = {}
-    for part in parts:
-        found |= certificates(part.job.plan, ctx.environ) if part.job else {}
+    for step in steps:
+        found |= certificates(step.job.plan, ctx.environ) if step.job else {}
     for path, text in found.items():
         place = directory / "certificates" / path.rpartition("/")[2]
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -264,7 +258,7 @@ def _write_job(job: Job, directory: Path, source: Source, ctx: Context) -> None:
     spec = {
         "sdist": f"/sdist/{job.sdist.name}", "source": "/build/src", "output": WHEEL, "backend": job.sdist.backend,
         "backend_path": job.sdist.backend_path, "known": job.known, "time": SOURCE_DATE, "strict": True,
-        "secrets": job.plan.secrets, "env": unsayable(job.plan),
+        "secrets": job.plan.secrets, "env": multiline_variables(job.plan),
     }  # fmt: skip
     text = json.dumps(spec, indent=2, ensure_ascii=False) + "\n"
     (directory / "sdist" / "spec.json").write_text(text, encoding="utf-8")
@@ -279,10 +273,40 @@ def _write_pins(pins: Sequence[Pin], directory: Path, source: Source, ctx: Conte
             shutil.copyfile(path, directory / one.filename)
 
 
-def renamed(part: Part, taken: set[str]) -> Part:
+def renamed(step: CopyStep, taken: set[str]) -> CopyStep:
     """The part under a stage name of its own."""
-    name, count = part.group.name, 2
+    name, count = step.group.name, 2
     while name in taken:
-        name, count = f"{part.group.name}-{count}", count + 1
+        name, count = f"{step.group.name}-{count}", count + 1
     taken.add(name)
-    return replace(part, group=replace(part.group, name=name))
+    return replace(step, group=replace(step.group, name=name))
+
+
+def tree_entries(root: Path, top: str = "") -> list[Entry]:
+    """Everything in `root`/`top`, itself included, as root's and of one time; devices and sockets are left out.
+
+    Directories keep their permission bits, files whether they can be executed, links what they say.
+    """
+    start = root / top if top else root
+    entries = [_entry(start, top)] if top else []
+    entries += [_entry(path, path.relative_to(root).as_posix()) for path in _walk(start)]
+    return [entry for entry in entries if entry is not None]
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.iterdir()):
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _walk(path)
+
+
+def _entry(path: Path, name: str) -> Entry | None:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return Entry(name, "symlink", 0o777, SOURCE_DATE, target=os.readlink(path))  # noqa: PTH115 - as it is written
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(name, "directory", status.st_mode & 0o1777, SOURCE_DATE)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+    return Entry(name, "file", mode, SOURCE_DATE, size=status.st_size, content=path)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.bases.additions import find_additions, has_apt, knows_archive, write_debs
 from hatch_docker.bases.model import Base
-from hatch_docker.engines import OURS
 from hatch_docker.engines.dockerfile import COMPILER, Packages
+from hatch_docker.engines.model import OURS
 from hatch_docker.errors import BaseImageError, BuildError, ConfigError
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import SOURCE_DATE, History, Layer, host_platform

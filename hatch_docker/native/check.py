@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.bases.model import Base
-from hatch_docker.engines import Built
+from hatch_docker.engines.model import BuiltImage
 from hatch_docker.errors import BuildError
 from hatch_docker.release.names import normalised
 from hatch_docker.store import key_of
@@ -27,7 +27,7 @@ OPTION = "tool.hatch-docker.native-libraries"
 _LOADER = re.compile(r"/.*/ld(-linux|64|-musl)[^/]*")
 
 
-def check_native(plan: Plan, built: Sequence[Built], ctx: Context) -> None:
+def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
     """Warn of libraries that the loader would not find; raises BuildError where a plan makes that an error.
 
     `auto` does so for what was compiled for this image: the project's files, and dependencies that were built here.
@@ -54,7 +54,7 @@ def check_native(plan: Plan, built: Sequence[Built], ctx: Context) -> None:
         raise BuildError(f'the image lacks shared libraries ({OPTION} = "warn" builds it all the same):{lines}')
 
 
-def _needs(one: Built, ctx: Context) -> list[Need]:
+def _needs(one: BuiltImage, ctx: Context) -> list[Need]:
     """Return the libraries that an image lacks, as remembered by its layers and by all else that the loader asks."""
     environment = [item.partition("=") for item in (one.image.config_json.get("config") or {}).get("Env") or []]
     variable = next((value for name, _, value in environment if name == "LD_LIBRARY_PATH"), "")
@@ -77,7 +77,7 @@ def _needs(one: Built, ctx: Context) -> list[Need]:
     return [Need(**need) for need in known["needs"]]
 
 
-def _is_own(need: Need, one: Built) -> bool:
+def _is_own(need: Need, one: BuiltImage) -> bool:
     """Whether a file was compiled for this image: then nobody else has tried it."""
     if one.notes[need.layer].kind != "dependencies":
         return True

@@ -19,7 +19,7 @@ from hatch_docker.store import file_digest, key_of
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
-    from hatch_docker.engines import Built
+    from hatch_docker.engines.model import BuiltImage
     from hatch_docker.oci.push import Target
     from hatch_docker.plan import Plan, SignPlan
     from hatch_docker.project import Source
@@ -37,7 +37,7 @@ PROVENANCE = ("provenance.json", "application/vnd.in-toto+json")
 
 
 def make_documents(
-    plan: Plan, item: Image | Index, built: Sequence[Built], source: Source, ctx: Context
+    plan: Plan, item: Image | Index, built: Sequence[BuiltImage], source: Source, ctx: Context
 ) -> tuple[Document, ...]:
     """The documents that a plan asks for, their bytes in the store: SBOMs by platform, one provenance."""
     sboms = [_sbom(plan, one, name, len(built) > 1, ctx) for one in built for name in plan.sbom]
@@ -67,7 +67,7 @@ def _keep(value: Mapping[str, Any], ctx: Context) -> str:
     return digest if ctx.store.has(digest) else ctx.store.put(data)
 
 
-def _sbom(plan: Plan, built: Built, name: str, several: bool, ctx: Context) -> Document:
+def _sbom(plan: Plan, built: BuiltImage, name: str, several: bool, ctx: Context) -> Document:
     """The SBOM of one image, remembered by all that is in it."""
     from hatch_docker import __version__
 
@@ -92,20 +92,20 @@ def _sbom(plan: Plan, built: Built, name: str, several: bool, ctx: Context) -> D
     return Document(f"{plan.stem}{platform}.{ending}", name, media_type, digest, built.image.digest)
 
 
-def _with_materials(built: Built, ctx: Context) -> Built:
+def _with_materials(built: BuiltImage, ctx: Context) -> BuiltImage:
     """An image on another base with the files that its wheels came in, if it was made here: its layers are the same."""
-    from hatch_docker.engines import WheelNote
+    from hatch_docker.engines.model import WheelInfo
     from hatch_docker.wheels.target import Pin
 
     pins, members = ctx.store.recall(MATERIALS, _own_layers(built)) or ((), ())
-    return replace(built, pins=tuple(Pin(*row) for row in pins), members=tuple(WheelNote(*row) for row in members))
+    return replace(built, pins=tuple(Pin(*row) for row in pins), members=tuple(WheelInfo(*row) for row in members))
 
 
-def _own_layers(built: Built) -> str:
+def _own_layers(built: BuiltImage) -> str:
     return key_of([layer.diff_id for layer in built.image.layers[len(built.base.image.layers) :]])
 
 
-def _bill(plan: Plan, built: Built, ctx: Context) -> Bill:
+def _bill(plan: Plan, built: BuiltImage, ctx: Context) -> Bill:
     from hatch_docker.release.bill import make_bill
     from hatch_docker.release.inventory import read_inventory
 
@@ -122,7 +122,9 @@ def _written(name: str, bill: Bill) -> dict[str, Any]:
     return cyclonedx(bill)
 
 
-def check_secrets(item: Image | Index, built: Sequence[Built], documents: Sequence[Document], ctx: Context) -> None:
+def check_secrets(
+    item: Image | Index, built: Sequence[BuiltImage], documents: Sequence[Document], ctx: Context
+) -> None:
     """Raise SecretError where a secret of the build is in a layer, a manifest, a configuration or a document.
 
     Each is searched for all that a build may use when it is new, or there is more to look for than before, and

@@ -17,7 +17,7 @@ from hatch_docker.release.names import PREFIX, normalised
 from hatch_docker.release.purl import purl
 
 if TYPE_CHECKING:
-    from hatch_docker.engines import Built
+    from hatch_docker.engines.model import BuiltImage
     from hatch_docker.oci.model import Image
     from hatch_docker.plan import Plan
 
@@ -31,7 +31,7 @@ Used = tuple[str, ...]
 
 
 def provenance(
-    plan: Plan, item: Image | Index, built: Sequence[Built], *, locks: Mapping[str, str], used: Mapping[Used, str],
+    plan: Plan, item: Image | Index, built: Sequence[BuiltImage], *, locks: Mapping[str, str], used: Mapping[Used, str],
     documents: Mapping[str, str],
 ) -> dict[str, Any]:
     """The statement about an image or index.
@@ -100,7 +100,7 @@ def _last(path: str) -> str:
 
 
 def _dependencies(
-    plan: Plan, built: Sequence[Built], locks: Mapping[str, str], used: Mapping[Used, str]
+    plan: Plan, built: Sequence[BuiltImage], locks: Mapping[str, str], used: Mapping[Used, str]
 ) -> list[Resource]:
     """What went in, each with its digest: sources, locks, bases, packages of Debian, wheels and sdists; and what
     wheels were made with in the builder stage, so marked where the image does not hold it as well.
@@ -138,7 +138,7 @@ def _source(plan: Plan) -> Iterator[Resource]:
         }  # fmt: skip
 
 
-def _base(built: Built, plan: Plan) -> Resource:
+def _base(built: BuiltImage, plan: Plan) -> Resource:
     base = built.base
     value: Resource = {"name": _base_name(plan), "digest": _sha256(base.digest)}
     if base.plan.kind == "registry":
@@ -150,7 +150,7 @@ def _base(built: Built, plan: Plan) -> Resource:
     return value
 
 
-def _debs(built: Built) -> Iterable[Resource]:
+def _debs(built: BuiltImage) -> Iterable[Resource]:
     for title, digest in sorted(built.base.hashes.items()):
         yield _deb(title, built.base.suite, digest)
 
@@ -161,7 +161,7 @@ def _deb(title: str, suite: str, digest: str) -> Resource:
     return {"uri": purl("deb", name, version, namespace="debian", qualifiers=where), "digest": _sha256(digest)}
 
 
-def _files(built: Built) -> Iterator[Resource]:
+def _files(built: BuiltImage) -> Iterator[Resource]:
     for one in built.pins:
         yield _file(one.name, one.version, one.filename, one.sha256)
 
@@ -171,7 +171,7 @@ def _file(name: str, version: str, filename: str, digest: str) -> Resource:
     return {"uri": uri, "digest": _sha256(digest)}
 
 
-def _wheels(built: Sequence[Built]) -> dict[str, str]:
+def _wheels(built: Sequence[BuiltImage]) -> dict[str, str]:
     """The wheels that were made on the way, by their names."""
     notes = [note for one in built for note in (*one.members, *([one.wheel] if one.wheel else []))]
     return {note.filename: note.sha256 for note in notes if note.filename}

@@ -16,7 +16,7 @@ from hatch_docker.release.purl import purl
 from hatch_docker.wheels.target import Target
 
 if TYPE_CHECKING:
-    from hatch_docker.engines import Built
+    from hatch_docker.engines.model import BuiltImage
     from hatch_docker.oci.model import Image
     from hatch_docker.plan import Plan
 
@@ -62,7 +62,7 @@ class Bill:
     complete: bool
 
 
-def make_bill(plan: Plan, built: Built, finds: Finds) -> Bill:
+def make_bill(plan: Plan, built: BuiltImage, finds: Finds) -> Bill:
     """The bill of an image, of what its files say and what the engine knows of where they came from."""
     image, own = built.image, len(built.base.image.layers)
     release: Mapping[str, Any] = next((finds[path][1] for path in RELEASES if path in finds), {})
@@ -95,7 +95,7 @@ def _image_purl(plan: Plan, image: Image) -> str:
     return purl("oci", normalised(plan.name), image.digest, qualifiers={"arch": image.platform.architecture})
 
 
-def _base_component(built: Built, release: Mapping[str, Any], refs: Sequence[str]) -> list[Component]:
+def _base_component(built: BuiltImage, release: Mapping[str, Any], refs: Sequence[str]) -> list[Component]:
     """The base and, where it says which it is, the distribution of Linux that it is made of."""
     base = built.base
     name, package = base.name, ""
@@ -120,7 +120,7 @@ def _base_component(built: Built, release: Mapping[str, Any], refs: Sequence[str
     return found
 
 
-def _interpreter(built: Built) -> Component | None:
+def _interpreter(built: BuiltImage) -> Component | None:
     """A Python that no package brought, as that of the official python images."""
     interpreter = built.base.interpreter
     if not interpreter.path.startswith("/usr/local/"):
@@ -183,7 +183,7 @@ def _copyrights(finds: Finds) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _python(finds: Finds, plan: Plan, built: Built) -> Iterator[tuple[int, Component]]:
+def _python(finds: Finds, plan: Plan, built: BuiltImage) -> Iterator[tuple[int, Component]]:
     """The distributions of Python, each with the number of its layer."""
     own = len(built.base.image.layers)
     files = {normalised(one.name): one for one in built.pins}

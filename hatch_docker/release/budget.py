@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hatch_docker.answers import Refused
-from hatch_docker.engines import OURS, Built
+from hatch_docker.engines.model import OURS, BuiltImage
 from hatch_docker.errors import BuildError, TransientError
 from hatch_docker.oci.model import Image
 from hatch_docker.plan import BudgetPlan, Plan
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SHOWN = 8  # rows of a message
 
 
-def check_budget(plan: Plan, built: Sequence[Built], ctx: Context) -> None:
+def check_budget(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
     """Raise BuildError, naming the largest layers or what grew, where an image is over a plan's budget.
 
     Where the registry keeps failing it is told, and an error only for a build that pushes (TransientError).
@@ -52,7 +52,7 @@ def check_budget(plan: Plan, built: Sequence[Built], ctx: Context) -> None:
         _check_growth(budget, *found, one)
 
 
-def _largest(built: Built) -> list[tuple[str, int]]:
+def _largest(built: BuiltImage) -> list[tuple[str, int]]:
     rows = [
         (", ".join(note.contents) or note.kind, layer.descriptor.size)
         for layer, note in zip(built.image.layers, built.notes, strict=True)
@@ -87,7 +87,7 @@ def last_pushed(plan: Plan, platform: Platform, ctx: Context) -> tuple[str, Imag
     return None
 
 
-def _check_growth(budget: BudgetPlan, name: str, before: Image, built: Built) -> None:
+def _check_growth(budget: BudgetPlan, name: str, before: Image, built: BuiltImage) -> None:
     size, now = before.size, built.image.size
     allowed = budget.growth if budget.growth is not None else round(size * (budget.share or 0))
     if now - size <= allowed:
@@ -100,7 +100,7 @@ def _check_growth(budget: BudgetPlan, name: str, before: Image, built: Built) ->
     )
 
 
-def _grown(before: Image, built: Built) -> Iterator[tuple[str, int]]:
+def _grown(before: Image, built: BuiltImage) -> Iterator[tuple[str, int]]:
     """What takes more than before, the most first: a layer of one wheel by that one, others by their kind."""
     old, new = _by_title(_described(before)), _by_title(
         [(note.kind, note.contents, layer.descriptor.size)

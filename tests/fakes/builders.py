@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from hatch_docker.context import Context, open_context
-from hatch_docker.engines.buildx import Order
+from hatch_docker.engines.build_request import BuildRequest
 from hatch_docker.engines.rawjson import Log
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import CachePlan
@@ -36,8 +36,8 @@ def docker(version: str = "buildx v0.13.1 0", inspect: str = INSPECT, *, fails: 
     return f"case \"$2\" in version) echo '{version}';; inspect) echo '{inspect}' {ending};; esac"
 
 
-def order(path: Path) -> Order:
-    return Order(path, path, path / "out", Platform("linux", "amd64"), (), CachePlan(), path, ())
+def order(path: Path) -> BuildRequest:
+    return BuildRequest(path, path, path / "out", Platform("linux", "amd64"), (), CachePlan(), path, ())
 
 
 def log_of(*values: dict[str, object], indent: int | None = None) -> tuple[Log, list[str]]:

@@ -11,7 +11,7 @@ from hatch_docker.bases.image import base_of
 from hatch_docker.config import load_config
 from hatch_docker.context import Context
 from hatch_docker.defaults import make_plan
-from hatch_docker.engines import Built, LayerNote, WheelNote
+from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image
@@ -109,7 +109,7 @@ DEPENDENCIES = (
 def installed(
     ctx: Context, dependencies: Sequence[Entry] = DEPENDENCIES, own: Sequence[Entry] = (OWN,),
     table: Mapping[str, Any] | None = None, system: Layer | None = None, **facts: Any,
-) -> tuple[Plan, Built]:
+) -> tuple[Plan, BuiltImage]:
     """A plan and the image that it could have made, on a base like python:3.13-slim."""
     made = plan(table, **facts)
     python = python_image()
@@ -119,15 +119,15 @@ def installed(
     )
     layers = [layer_of(entries) for entries in (dependencies, own)]
     image = build_image(base.image, [(layer, _history()) for layer in layers], Settings(), CREATED, {})
-    notes = [LayerNote("base", (), True)] * 3 + [LayerNote("dependencies", (), False), LayerNote("project", (), False)]
+    notes = [LayerInfo("base", (), True)] * 3 + [LayerInfo("dependencies", (), False), LayerInfo("project", (), False)]
     pins = tuple(
         Pin(name, version, f"{name}-{version}{end}", f"https://index.example/{name}", digit * 64, 1, CREATED)
         for name, version, digit, end in (
             ("alpha", "1.0", "a", "-py3-none-any.whl"), ("beta", "2.0+local", "e", ".tar.gz"),
         )
     )
-    wheel = WheelNote("my_app-1.2.3-py3-none-any.whl", "c" * 64)
-    return made, Built(image, base, tuple(notes), wheel, pins)
+    wheel = WheelInfo("my_app-1.2.3-py3-none-any.whl", "c" * 64)
+    return made, BuiltImage(image, base, tuple(notes), wheel, pins)
 
 
 def _history() -> Any:

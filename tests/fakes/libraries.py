@@ -8,7 +8,7 @@ from typing import Any
 
 from hatch_docker.bases.image import base_of
 from hatch_docker.context import Context
-from hatch_docker.engines import Built, LayerNote
+from hatch_docker.engines.model import BuiltImage, LayerInfo
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import History
 from hatch_docker.oci.mutate import Settings, build_image
@@ -37,7 +37,7 @@ def record(name: str, version: str, *entries: Entry) -> list[Entry]:
 def built(
     ctx: Context, dependencies: Iterable[Entry], own: Iterable[Entry] = (), *, system: Iterable[Entry] = (),
     env: dict[str, str] | None = None, pins: tuple[Pin, ...] = (), libc: str = "glibc", suite: str = "",
-) -> Built:
+) -> BuiltImage:
     """An image on a base like python:slim; nobody knows its suite unless it is said."""
     python = python_image()
     base = base_of(BasePlan("registry", "python:x", "python:x"), image_of(*python.layers, layer_of(system)), ctx)
@@ -45,8 +45,8 @@ def built(
     layers = [(layer_of(entries), History("test")) for entries in (dependencies, own)]
     image = build_image(base.image, layers, Settings(env=env or {}), 0, {})
     validate(image)
-    notes = [LayerNote("base", (), True)] * 3 + [LayerNote(kind, (), False) for kind in ("dependencies", "project")]
-    return Built(image, base, tuple(notes), None, pins)
+    notes = [LayerInfo("base", (), True)] * 3 + [LayerInfo(kind, (), False) for kind in ("dependencies", "project")]
+    return BuiltImage(image, base, tuple(notes), None, pins)
 
 
 def plan(value: str = "auto", **changes: Any) -> Plan:

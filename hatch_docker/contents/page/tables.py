@@ -13,7 +13,7 @@ from hatch_docker.progress import counted, plain, share, some
 from hatch_docker.receipt import left_out_lines
 
 if TYPE_CHECKING:
-    from hatch_docker.engines import LeftOut
+    from hatch_docker.engines.model import Excluded
     from hatch_docker.receipt import Receipt
 
 FILES = 50          # rows of the largest files
@@ -118,7 +118,7 @@ def layers_table(contents: Contents, receipt: Receipt | None) -> str:
     return _table("layers", heads, rows)
 
 
-def left_out_note(left_out: Sequence[LeftOut]) -> str:
+def left_out_note(left_out: Sequence[Excluded]) -> str:
     """What is not in the image of what its wheels have, where something was left out."""
     lines = "<br>".join(text(" ".join(line.split())) for line in left_out_lines(left_out))
     return f'<p class="dim">{lines}</p>' if lines else ""

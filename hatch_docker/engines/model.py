@@ -1,0 +1,71 @@
+"""Values that engines share: the image that was built, what its layers hold, and the engine as a function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from hatch_docker.bases.model import Base
+from hatch_docker.oci.model import Image
+from hatch_docker.records import FileName, Line
+
+if TYPE_CHECKING:
+    from hatch_docker.context import Context
+    from hatch_docker.plan import Plan
+    from hatch_docker.project import Source
+    from hatch_docker.wheels.target import Pin
+
+
+OURS = "hatch-docker "
+"""What the history (config.md) of a layer of ours begins with, before its kind."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInfo:
+    """What the receipt says of one layer: `kind` is base, system, dependencies, project or files."""
+
+    kind: str
+    contents: tuple[str, ...]                 # "numpy 2.4.0", "libc6 2.41-12"
+    cached: bool                              # nothing had to be made
+
+
+@dataclass(frozen=True, slots=True)
+class WheelInfo:
+    """The project's wheel that is in the image; `sha256` is hexadecimal, of the file."""
+
+    filename: FileName
+    sha256: Line
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """What wheels have and the image has not: its kind (`wheels.slim`), how many files it is of, and bytes."""
+
+    kind: Line
+    files: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """One image, one note a layer, what it stands on, and the project's wheel in it where that is known.
+
+    `pins` are the files that its dependencies were installed from, or built of; `origin` is the digest of the image
+    that all but the base was taken from, "" where it was made of the project. `members` are the wheels of the workspace
+    that it depends on.
+    """
+
+    image: Image
+    base: Base
+    notes: tuple[LayerInfo, ...]
+    wheel: WheelInfo | None = None
+    pins: tuple[Pin, ...] = ()
+    origin: str = ""
+    members: tuple[WheelInfo, ...] = ()
+    left_out: tuple[Excluded, ...] = ()
+
+
+class Engine(Protocol):
+    """Makes one image a platform of the plan, in the plan's request."""
+
+    def __call__(self, plan: Plan, source: Source, ctx: Context) -> tuple[BuiltImage, ...]: ...
