@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hatch_docker.cli import main
-from hatch_docker.doctor.visit import CHECKS, NOT_ASKED, visit
+from hatch_docker.doctor.run import CHECKS, NOT_ASKED, run_checks
 from hatch_docker.store import open_store
 from tests.fakes.debian import FakeArchive
 from tests.fakes.index import FakeIndex
@@ -45,7 +45,7 @@ def look(root: Path, cache: Path, *, patience: float = 20, **variables: str) -> 
     }
     offline = "HATCH_DOCKER_OFFLINE" in variables
     found: dict[str, list[tuple[str, str]]] = {}
-    for one in visit(root, environ, offline=offline, deep="DEEP" in variables, patience=patience):
+    for one in run_checks(root, environ, offline=offline, deep="DEEP" in variables, patience=patience):
         assert "\n" not in one.text or one.topic == "project"
         found.setdefault(one.topic, []).append((one.state, one.text))
     return found
@@ -92,7 +92,7 @@ def test_no_project_and_no_directory(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_what_the_table_names_and_is_not_there(tmp_path: Path) -> None:
     root = write(tmp_path / "p", 'base = "debian:trixie"\nlock = "requirements.txt"\n')
     assert quickly(root, tmp_path / "cache")["project"] == [
-        ("problem", "tool.hatch-docker.lock: there is no requirements.txt; correct the path, or make it")
+        ("problem", "tool.hatch-docker.lock: requirements.txt does not exist; correct the path, or create it")
     ]
 
 
@@ -114,7 +114,7 @@ def test_a_project_whose_backend_knows_more(tmp_path: Path) -> None:
     (root / "setup.py").write_text("raise SystemExit('this was run')\n")
     first, second = quickly(root, tmp_path / "cache")["project"]
     assert "built in the builder stage" in first[1]
-    assert second == ("ok", "what else it needs its backend says, in the builder stage of a build")
+    assert second == ("ok", "its backend says what else it needs, in the builder stage of a build")
 
 
 def test_a_daemon_that_is_not_there(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_damaged_cache(tmp_path: Path) -> None:
     sound = quickly(root, tmp_path / "cache", DEEP="1")["cache"]
     assert [state for state, _ in sound] == ["ok"] * 3
     assert sound[1][1].startswith("1 unfinished files (1.00 kB)")
-    assert sound[2][1].endswith("all sound")
+    assert sound[2][1].endswith("none is damaged")
     fact = store.root / "facts/kind/key"
     for path, text in ((blob, b"blub"), (fact, fact.read_bytes() + b" "), (tree / "f", b"2")):
         before = path.read_bytes()
@@ -200,7 +200,7 @@ def test_a_dist_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             patch.setattr("os.access", lambda path, mode, place=place: path != place)
             problems = [text for state, text in quickly(root, tmp_path / "cache")["disk"] if state == "problem"]
         assert problems == [
-            f"{place} cannot be written, where an image goes: change that, or name another directory (`-o`)"
+            f"{place}, where images are written, is not writable: change that, or name another directory (`-o`)"
         ]
 
 
@@ -239,7 +239,7 @@ def test_mirrors(tmp_path: Path) -> None:
     ((state, text),) = look(root, tmp_path / "cache", HATCH_DOCKER_DEBIAN_MIRROR=dead)["debian"]
     assert state == "problem"
     assert text.startswith("by HATCH_DOCKER_DEBIAN_MIRROR: GET http://127.0.0.1:1/debian")
-    assert text.endswith("gave up after 1 try; see that it is the right address")
+    assert text.endswith("gave up after 1 try; check that the address is right")
 
 
 def test_indexes(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_indexes(tmp_path: Path) -> None:
 def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
     table = 'base = "debian:trixie"\nregistries = ["127.0.0.1:1/team/app"]\npush = true\n'
     ((state, text),) = look(write(tmp_path / "p", table), tmp_path / "cache")["registry"]
-    assert (state, text.endswith("(Connection refused); see that it is the right address")) == ("problem", True)
+    assert (state, text.endswith("(Connection refused); check that the address is right")) == ("problem", True)
 
 
 def pushing(root: Path, registry: FakeRegistry) -> Path:
@@ -339,7 +339,8 @@ def test_who_hangs_is_not_waited_for(tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "shim"}}))
         variables = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{shim.parent}:{os.environ['PATH']}"}
         ((state, text),) = look(root, tmp_path / "cache", patience=2, **variables)["registry"]
-        assert (state, text) == ("problem", "not done after 2 s; look at what it asks, or give it more with --patience")
+        assert state == "problem"
+        assert text == "no result after 2 s; look at what it asks, or allow more time with --patience"
         assert time.monotonic() - began < 60
     (pid,) = (tmp_path / "pid").read_text().split()
     end = time.monotonic() + 30

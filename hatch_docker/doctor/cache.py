@@ -1,4 +1,4 @@
-"""The cache and the disks: room, health, what killed builds left."""
+"""Checks of the cache and of the disks: free space, damage, files that killed builds left."""
 
 from __future__ import annotations
 
@@ -6,118 +6,108 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from hatch_docker.doctor.check import Finding, Look, Said
+from hatch_docker.doctor.check import Finding, Report, Setup
 from hatch_docker.outputs import scratch
 from hatch_docker.progress import megabytes
 from hatch_docker.prune import MAX_BYTES, entries
 from hatch_docker.store import Store, open_store
 
-LITTLE = 1_000_000_000  # bytes free below which a build may not come to its end
-SAMPLE = 3.0            # seconds for reading some of the cache
-FAR = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs")  # file systems whose locks may not hold between machines
+MIN_FREE = 1_000_000_000  # bytes; with less a build may fail
+SAMPLE = 3.0              # seconds for reading a part of the cache
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs")  # locks may not hold between machines
 
 
-def cache(look: Look) -> Said:
-    """Where it is, how much is in it, and whether what was looked at is what its name says."""
-    store = open_store(look.cache)
-    with store.writer() as writer:  # raises StoreError where it cannot
+def check_cache(setup: Setup) -> Report:
+    """Check that the cache can be written, and that its entries have the content that their names promise."""
+    store = open_store(setup.cache)
+    with store.writer() as writer:  # raises StoreError if it cannot be written
         writer.write(b"?")
     found = list(entries(store))
     size = sum(item.size for item in found)
-    kind, device = _mount(look.cache)
-    bound = f"at most {_gigabytes(MAX_BYTES)}"
-    yield f"{look.cache}: {megabytes(size)} of {bound}, {len(found)} entries, {kind} on {device}"
-    if kind in FAR:
+    kind, device = _mount(setup.cache)
+    limit = f"at most {_gigabytes(MAX_BYTES)}"
+    yield f"{setup.cache}: {megabytes(size)} of {limit}, {len(found)} entries, {kind} on {device}"
+    if kind in NETWORK_FILE_SYSTEMS:
         yield Finding(
             "problem", "cache",
             f"it is on {kind}, whose locks may not hold: set HATCH_DOCKER_CACHE_DIR to a directory of this machine",
         )
-    if look.leftovers[0]:
-        count, left = look.leftovers
-        yield f"{count} unfinished files ({megabytes(left)}) of builds that run or were killed; gone within a day"
-    yield from _health(store, [item.path for item in found], deep=look.deep)
+    count, left = setup.leftovers
+    if count:
+        yield f"{count} unfinished files ({megabytes(left)}) of builds that run or were killed; removed within a day"
+    yield from _check_entries(store, [item.path for item in found], deep=setup.deep)
 
 
-def _health(store: Store, paths: list[Path], *, deep: bool) -> Said:
-    """Some entries, or all, against their names, checksums and seals."""
+def _check_entries(store: Store, paths: list[Path], *, deep: bool) -> Report:
+    """Compare a sample of the entries, or all of them, with their names and checksums."""
     end = time.monotonic() + SAMPLE
     if not deep:
         random.shuffle(paths)
-    looked, damaged = 0, []
+    checked, damaged = 0, []
     for path in paths:
         if not deep and time.monotonic() > end:
             break
-        looked += 1
+        checked += 1
         if _is_damaged(store, path):
             damaged.append(path)
     if damaged:
         yield Finding(
             "problem", "cache",
-            f"{len(damaged)} of {looked} entries looked at are damaged, {damaged[0]} for one; builds make them anew, "
-            "but something wrote there, or the disk fails: look at its log, and run `hatch-docker clean --all`",
+            f"{len(damaged)} of {checked} checked entries are damaged, for example {damaged[0]}; builds make them "
+            "again, but something wrote there, or the disk fails: see its log, and run `hatch-docker clean --all`",
         )
-    elif looked:
-        yield f"{looked} of {len(paths)} entries looked at, all sound" + ("" if deep else "; --deep looks at all")
+    elif checked:
+        yield f"{checked} of {len(paths)} entries checked, none is damaged" + ("" if deep else "; --deep checks all")
 
 
 def _is_damaged(store: Store, path: Path) -> bool:
-    """Whether an entry is there and is not what it should be."""
     try:
         return not store.is_sound(path)
     except FileNotFoundError:
-        return False  # gone meanwhile
+        return False  # removed in the meantime
     except OSError:
         return True
 
 
-def leftovers(root: Path) -> tuple[int, int]:
-    """How many unfinished files and trees there are, and their bytes, before `open_store` tidies up."""
-    found = []
-    for path in _below(root / "tmp"):
-        try:
-            found.append(path.lstat().st_size)
-        except OSError:
-            continue
-    return len(found), sum(found)
+def find_leftovers(root: Path) -> tuple[int, int]:
+    """Return the number of unfinished files of a store and their bytes; `open_store` removes the old ones."""
+    sizes = []
+    for place, _, names in os.walk(root / "tmp"):
+        for name in names:
+            try:
+                sizes.append(Path(place, name).lstat().st_size)
+            except OSError:
+                continue
+    return len(sizes), sum(sizes)
 
 
-def _below(directory: Path) -> Iterator[Path]:
-    for place, _, names in os.walk(directory):
-        yield from (Path(place, name) for name in names)
-
-
-def disk(look: Look) -> Said:
-    """Room where builds write: the cache, temporary files, the project's dist."""
+def check_disks(setup: Setup) -> Report:
+    """Check the free space of every disk that a build writes to."""
     with scratch() as path:
-        places = {look.cache: "the cache", path.parent: "temporary files", look.root: "the project"}
-    seen: dict[int, list[str]] = {}
-    first: dict[int, Path] = {}
-    for path, what in places.items():
-        there = next((one for one in (path, *path.parents) if one.exists()), None)
-        if there is not None:
-            number = there.stat().st_dev
-            seen.setdefault(number, []).append(what)
-            first.setdefault(number, there)
-    for number, names in seen.items():
-        place = first[number]
+        places = {setup.cache: "the cache", path.parent: "temporary files", setup.root: "the project"}
+    disks: dict[int, tuple[Path, list[str]]] = {}
+    for path, purpose in places.items():
+        existing = next((parent for parent in (path, *path.parents) if parent.exists()), None)
+        if existing is not None:
+            disks.setdefault(existing.stat().st_dev, (existing, []))[1].append(purpose)
+    for place, purposes in disks.values():
         free, status = shutil.disk_usage(place).free, os.statvfs(place)
-        text = f"{_gigabytes(free)} free for {', '.join(names)}"
-        if free < LITTLE or (status.f_files and not status.f_favail):
-            reason = "" if free < LITTLE else ", but no inode"
+        text = f"{_gigabytes(free)} free for {', '.join(purposes)}"
+        if free < MIN_FREE or (status.f_files and not status.f_favail):
+            reason = "" if free < MIN_FREE else ", but no inode"
             yield Finding(
                 "problem", "disk", f"{text}{reason} ({place}): make room, `hatch-docker clean` may help, or set "
                 "HATCH_DOCKER_CACHE_DIR or TMPDIR to another disk",
             )
         else:
             yield text
-    output = next(path for path in (look.root / "dist", look.root) if path.exists())
-    if look.plans and not os.access(output, os.W_OK | os.X_OK):
+    output = next(path for path in (setup.root / "dist", setup.root) if path.exists())
+    if setup.plans and not os.access(output, os.W_OK | os.X_OK):
         yield Finding(
             "problem", "disk",
-            f"{output} cannot be written, where an image goes: change that, or name another directory (`-o`)",
+            f"{output}, where images are written, is not writable: change that, or name another directory (`-o`)",
         )
 
 
@@ -126,7 +116,7 @@ def _gigabytes(size: int) -> str:
 
 
 def _mount(path: Path) -> tuple[str, str]:
-    """The kind of a path's file system and its device, as the kernel tells (proc(5), mounts)."""
+    """Return the type of a path's file system and its device (proc(5), mounts); "?" if the kernel does not say."""
     found, longest = ("?", "?"), -1
     try:
         lines = Path("/proc/self/mounts").read_text(errors="replace").splitlines()

@@ -1,7 +1,6 @@
-"""Doctor: whether the way that a project goes can be gone on this machine, in a line a thing, with what to do.
+"""Model of `doctor`: a check reads the setup of a build and returns findings, each a line.
 
-A check looks at one thing: it says what it found, or raises the error that a build would end with. What a project does
-not need is no problem where it is missing.
+A check raises the error that a build would end with. That is a problem only if the project needs what was checked.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ State = Literal["ok", "unneeded", "problem"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line: "ok", "unneeded" for what is missing or was not asked and does not matter, or a "problem"."""
+    """A line of the answer. `state` is "unneeded" if something is missing, or was not asked, and the project can do
+    without."""
 
     state: State
     topic: str
@@ -28,52 +28,55 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What is looked at. `plans` are those of the project's images, none where there is no project or it is not valid;
-    `whole` is False where only the project's backend knows what it needs. `cache` is the directory of the cache.
+class Setup:
+    """Input of every check: the project and the machine.
 
-    With `offline` nobody is asked. `deep` reads all of the cache, not some of it; `leftovers` are the unfinished files
-    that were there before we came.
+    `plans` are those of the project's images, none if there is no valid project. `static` is False if only its build
+    backend knows what it needs. `cache` is the directory of the cache, `leftovers` the number and bytes of its
+    unfinished files before `doctor` opened it. With `offline` no other machine is asked; `deep` reads the whole cache.
     """
 
     root: Path
     ctx: Context
     cache: Path
     plans: tuple[Plan, ...] = ()
-    whole: bool = True
+    static: bool = True
     offline: bool = False
     deep: bool = False
     leftovers: tuple[int, int] = (0, 0)
 
-    def some(self, needs: Callable[[Plan], object], *, else_: bool) -> bool:
-        """Whether an image of the project needs something; `else_` where there is no project to ask."""
-        return any(map(needs, self.plans)) if self.plans else else_
+    def any_plan(self, predicate: Callable[[Plan], object], *, default: bool = False) -> bool:
+        """Return whether a predicate holds for an image of the project, `default` if there is no project."""
+        return any(map(predicate, self.plans)) if self.plans else default
 
     @property
     def isolated(self) -> bool:
-        """Whether a wheel is made in the builder stage."""
-        return any(
-            plan.build.isolated or any(member.build.isolated for member in plan.members) for plan in self.plans
-        )
-
-    @property
-    def suites(self) -> tuple[str, ...]:
-        """The suites of Debian that bases are made of."""
-        names = {plan.base.location for plan in self.plans if plan.base.kind == "debian"}
-        return tuple(sorted(names)) or ("trixie",)
+        """Whether a wheel is built in the builder stage."""
+        return self.any_plan(lambda plan: plan.build.isolated or any(member.build.isolated for member in plan.members))
 
 
-Said = Iterable[str | Finding]
+Report = Iterable[str | Finding]
+"""Result of a check: a text is a finding that is ok, with the topic of the check."""
+
+
+def always(_setup: Setup) -> bool:
+    """Return True: every project needs this."""
+    return True
+
+
+def never(_setup: Setup) -> bool:
+    """Return False: every project can do without."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A look at one thing. What `work` gives is fine; a HatchDockerError that it raises is a problem where `needed`.
+    """A check of one topic. A HatchDockerError of `run` is a problem if `needed` holds, and else "unneeded".
 
-    One that `asks` others is left out offline.
+    With `remote` it asks other machines, and is left out offline.
     """
 
     topic: str
-    work: Callable[[Look], Said]
-    needed: Callable[[Look], bool] = lambda _look: False
-    asks: bool = False
+    run: Callable[[Setup], Report]
+    needed: Callable[[Setup], object] = never
+    remote: bool = False

@@ -1,11 +1,11 @@
-"""Docker, Podman, and who builds Dockerfiles: how they are reached, which they are, whether we may."""
+"""Checks of Docker, Podman and the builders of Dockerfiles: address, version, permission."""
 
 from __future__ import annotations
 
 import shutil
 
-from hatch_docker.doctor.check import Finding, Look, Said
-from hatch_docker.doctor.machine import PATIENCE
+from hatch_docker.doctor.check import Finding, Report, Setup
+from hatch_docker.doctor.machine import TIMEOUT
 from hatch_docker.errors import DaemonError
 from hatch_docker.oci.daemon import docker_daemon, find_daemons
 from hatch_docker.oci.docker_api import Daemon, connect, open_api
@@ -13,60 +13,50 @@ from hatch_docker.process import run
 from hatch_docker.urls import shown
 
 
-def docker(look: Look) -> Said:
-    """Docker's daemon, where its own program would look for it."""
-    daemon = docker_daemon(look.ctx.environ)
-    if look.offline and not daemon.socket:
-        yield Finding("unneeded", "docker", "not asked, as it is elsewhere: offline")
+def check_docker(setup: Setup) -> Report:
+    """Check Docker's daemon, at the address that the program docker would use."""
+    daemon = docker_daemon(setup.ctx.environ)
+    if setup.offline and not daemon.socket:
+        yield Finding("unneeded", "docker", "not asked, since it is on another machine: offline")
         return
-    program = shutil.which("docker", path=look.ctx.environ.get("PATH", ""))
+    program = shutil.which("docker", path=setup.ctx.environ.get("PATH", ""))
     _check_connection(daemon)
-    yield _told(daemon) + ("" if program else "; the program docker is not in PATH, and not needed to load")
+    yield _describe(daemon) + ("" if program else "; the program docker is not in PATH, and not needed to load images")
 
 
-def podman(look: Look) -> Said:
-    """Podman, by its socket or its program."""
-    environ = look.ctx.environ
-    found = next((one for one in find_daemons(environ, "podman") if one.kind == "podman"), None)
+def check_podman(setup: Setup) -> Report:
+    """Check Podman, by its socket or its program."""
+    environ = setup.ctx.environ
+    daemon = next((daemon for daemon in find_daemons(environ, "podman") if daemon.kind == "podman"), None)
     program = shutil.which("podman", path=environ.get("PATH", ""))
-    if found is None or (not found.url and not program):
-        raise DaemonError("neither its socket nor its program is here")
-    if found.url:
-        yield _told(found)
+    if daemon and daemon.url:
+        yield _describe(daemon)
+    elif daemon and program:
+        version = run([program, "--version"], env=environ, timeout=TIMEOUT).strip().removeprefix("podman version ")
+        yield f"version {version}, by its program {program}"
     else:
-        assert program is not None
-        said = run([program, "--version"], env=environ, timeout=PATIENCE).strip().removeprefix("podman version ")
-        yield f"version {said}, by its program {program}"
+        raise DaemonError("neither its socket nor its program was found")
 
 
-def needs_daemon(look: Look) -> bool:
-    """Whether a build fails without a daemon to load into."""
-    return look.some(lambda plan: plan.load == "always" and plan.archive, else_=False)
-
-
-def builder(look: Look) -> Said:
-    """Who carries out what engine = "buildkit" says."""
+def check_builder(setup: Setup) -> Report:
+    """Check the builders of engine = "buildkit"."""
     from hatch_docker.engines.builders import find_builder
     from hatch_docker.engines.buildx import Buildx
 
-    names = {plan.builder for plan in look.plans if plan.engine == "buildkit"} or {""}
+    names = {plan.builder for plan in setup.plans if plan.engine == "buildkit"} or {""}
     for name in sorted(names):
-        found = find_builder(name, look.ctx)
-        runs = ", ".join(found.platforms) or "not started yet"
+        found = find_builder(name, setup.ctx)
+        platforms = ", ".join(found.platforms) or "not started yet"
         if isinstance(found, Buildx):
-            yield f"buildx {'.'.join(map(str, found.version))}, builder {found.name!r} (driver {found.driver}): {runs}"
+            version = ".".join(map(str, found.version))
+            yield f"buildx {version}, builder {found.name!r} (driver {found.driver}): {platforms}"
         else:
-            yield f"podman build: {runs}"
-
-
-def needs_builder(look: Look) -> bool:
-    """Whether stages of a Dockerfile are built."""
-    return look.some(lambda plan: plan.engine == "buildkit", else_=False)
+            yield f"podman build: {platforms}"
 
 
 def _check_connection(daemon: Daemon) -> None:
-    """Raise DaemonError where nobody can be connected to, or we may not."""
-    if daemon.by_ssh:  # who says best what is wrong
+    """Raise DaemonError if nothing answers, or if this user may not connect."""
+    if daemon.by_ssh:  # ssh itself explains best what is wrong
         return
     try:
         connect(daemon).close()
@@ -82,8 +72,8 @@ def _check_connection(daemon: Daemon) -> None:
         ) from error
 
 
-def _told(daemon: Daemon) -> str:
-    """What a daemon says of itself."""
+def _describe(daemon: Daemon) -> str:
+    """Return a daemon's version, address, platform and image store."""
     with open_api(daemon) as api:
         info = api.info()
     store = "containerd's store" if "containerd" in str(info.get("DriverStatus")) else str(info.get("Driver", "?"))

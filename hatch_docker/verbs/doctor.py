@@ -37,12 +37,12 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return 1 if there is a problem."""
-    from hatch_docker.doctor.visit import visit
+    from hatch_docker.doctor.run import run_checks
 
     root = project_root(options)
     os.environ |= {"HATCH_QUIET": "9", "HATCH_VERBOSE": "0"}  # the messages of a build are not findings
     findings = []
-    for finding in visit(root, os.environ, offline=options.offline, deep=options.deep, patience=options.patience):
+    for finding in run_checks(root, os.environ, offline=options.offline, deep=options.deep, patience=options.patience):
         findings.append(finding)
         if not options.json:
             first, *rest = finding.text.splitlines() or [""]
