@@ -15,13 +15,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hatch_docker.context import Context
-from hatch_docker.progress import Progress
-from hatch_docker.retry import Policy
 from hatch_docker.store import Store, open_store
-from hatch_docker.transport import Client
 
 pytest.register_assert_rewrite("tests.fakes", "tests.integration", "tests.parsers")  # they say what they compared, too
 
+from tests.fakes.context import context  # noqa: E402
 from tests.fakes.index import FakeIndex  # noqa: E402
 from tests.fakes.overheard import Overheard, secrets_in  # noqa: E402
 from tests.fakes.registry import FakeRegistry  # noqa: E402
@@ -142,13 +140,10 @@ def lines() -> list[str]:
 def ctx(tmp_path: Path, lines: list[str]) -> Context:
     """A context with its own home, cache and uv cache; what is said is kept at the highest verbosity."""
     home = tmp_path / "home"
-    environ = {
-        "PATH": os.environ["PATH"], "HOME": str(home), "XDG_CONFIG_HOME": str(home), "XDG_CONFIG_DIRS": str(home),
-        "UV_CACHE_DIR": str(tmp_path / "uv-cache"), "PIP_CONFIG_FILE": "/dev/null",
-    }
-    progress = Progress(lines.append, 2)
-    client = Client(environ, progress, Policy(sleep=lambda _seconds: None))
-    return Context(open_store(tmp_path / "store"), progress, lambda: client, environ)
+    return context(
+        tmp_path / "store", lines, verbosity=2, PATH=os.environ["PATH"], HOME=str(home), XDG_CONFIG_HOME=str(home),
+        XDG_CONFIG_DIRS=str(home), UV_CACHE_DIR=str(tmp_path / "uv-cache"), PIP_CONFIG_FILE="/dev/null",
+    )  # fmt: skip
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.bases.resolve import Package
 from hatch_docker.errors import BaseImageError
 from hatch_docker.plan import BasePlan
-from tests.fakes.bases import context, directory, file, image_of, layer_of
+from tests.fakes.bases import directory, file, image_of, layer_of
+from tests.fakes.context import context
 
 STATUS = """\
 Package: apt

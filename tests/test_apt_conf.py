@@ -10,11 +10,8 @@ from hypothesis import strategies as st
 
 from hatch_docker import transport
 from hatch_docker.bases.apt import find_mirrors, proxy_of, read_passwords, read_settings, with_login
-from hatch_docker.context import Context
-from hatch_docker.progress import silent
-from hatch_docker.store import open_store
-from hatch_docker.transport import Client
 from hatch_docker.urls import basic
+from tests.fakes.context import context
 from tests.fakes.debian import PLAN, write_apt
 from tests.fakes.registry import FakeRegistry
 
@@ -92,8 +89,7 @@ def test_a_mirror_behind_apts_proxy(tmp_path: Path) -> None:
             "auth.conf": "machine http://mirror.example login me password hidden\n",
         })  # fmt: skip
         mirrors = find_mirrors(PLAN, {}, apt=apt)
-        client = Client({}, silent())
-        ctx = Context(open_store(tmp_path / "store"), silent(), lambda: client, {})
+        ctx = context(tmp_path / "store")
         transport.read(mirrors.client(ctx), f"{mirrors.main}/", limit=10)
         (request,) = server.requests
     assert request.path == "http://mirror.example/v2/"

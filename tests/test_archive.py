@@ -15,7 +15,8 @@ from hatch_docker.bases import snapshot
 from hatch_docker.bases.archive import KEYRING, RELEASE_LIMIT, read_package_index, read_release, verify
 from hatch_docker.errors import BaseImageError, HatchDockerError, RegistryError
 from tests.conftest import need
-from tests.fakes.debian import FakeArchive, archive_of, context_and_lines, fetched, serving
+from tests.fakes.context import context
+from tests.fakes.debian import FakeArchive, archive_of, fetched, serving
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_highest_version_of_all_suites(fake: FakeArchive, tmp_path: Path) -> Non
     """A fix of -security beats the suite, and comes from the archive that has it; 1.0-10 is above 1.0-9."""
     fake.add("lib", "1.0-9", {"x": b"updates"}, where="-updates")
     fake.add("lib", "1.0-10", {"x": b"security"}, where="-security")
-    ctx, _ = context_and_lines(tmp_path)
+    ctx = context(tmp_path / "cache")
     found = fetched(archive_of(fake.write(), ctx), "tool")
     assert found["lib"][0].version == "1.0-10"
     assert found["lib"][0].archive == "security"
@@ -137,7 +138,7 @@ def test_over_http(fake: FakeArchive, tmp_path: Path, by_hash: bool) -> None:
     """A plain http mirror does, with and without by-hash; a second build asks it for nothing."""
     fake.by_hash = by_hash
     fake.write()
-    ctx, _ = context_and_lines(tmp_path)
+    ctx = context(tmp_path / "cache")
     with serving(fake.root) as (url, requests):
         archive = archive_of(fake, ctx, f"{url}/debian")
         first = fetched(archive, "tool")
@@ -153,7 +154,8 @@ def test_over_http(fake: FakeArchive, tmp_path: Path, by_hash: bool) -> None:
 def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A day later the mirror is asked again; when it is gone, yesterday's packages are used with a warning."""
     fake.write()
-    ctx, lines = context_and_lines(tmp_path)
+    lines: list[str] = []
+    ctx = context(tmp_path / "cache", lines)
     with serving(fake.root) as (url, requests):
         archive = archive_of(fake, ctx, f"{url}/debian")
         first = fetched(archive, "tool")
@@ -173,12 +175,12 @@ def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pyte
 def test_refresh(fake: FakeArchive, tmp_path: Path) -> None:
     """HATCH_DOCKER_REFRESH=1 sees today's fix at once, others tomorrow."""
     fake.write()
-    ctx, _ = context_and_lines(tmp_path)
+    ctx = context(tmp_path / "cache")
     assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.0"
     fake.add("lib", "1.1", {"x": b"fixed"}, where="-security")
     fake.write()
     assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.0"
-    ctx, _ = context_and_lines(tmp_path, {"HATCH_DOCKER_REFRESH": "1"})
+    ctx = context(tmp_path / "cache", HATCH_DOCKER_REFRESH="1")
     assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
 
 
@@ -187,7 +189,8 @@ def test_an_older_release_is_not_believed(fake: FakeArchive, tmp_path: Path) -> 
     fake.add("lib", "1.1", {"x": b"fixed"}, where="-security")
     fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
     fake.write()
-    ctx, lines = context_and_lines(tmp_path, {"HATCH_DOCKER_REFRESH": "1"})
+    lines: list[str] = []
+    ctx = context(tmp_path / "cache", lines, HATCH_DOCKER_REFRESH="1")
     assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
     fake.packages["-security"] = []
     fake.date = "Sat, 01 Nov 2025 00:00:00 UTC"
@@ -199,7 +202,7 @@ def test_an_older_release_is_not_believed(fake: FakeArchive, tmp_path: Path) -> 
 def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
     """A .deb that left the mirror is taken from the store; where it is not there, its successor is asked for."""
     fake.write()
-    ctx, _ = context_and_lines(tmp_path)
+    ctx = context(tmp_path / "cache")
     fetched(archive_of(fake, ctx), "lib")
     for old in (fake.root / "debian/pool").rglob("*_1.0_*.deb"):
         old.unlink()
@@ -212,12 +215,13 @@ def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
 
 def test_missing_suites(fake: FakeArchive, tmp_path: Path) -> None:
     """Without -updates there is a warning; without -security an error that names the way to one."""
-    ctx, lines = context_and_lines(tmp_path)
+    lines: list[str] = []
+    ctx = context(tmp_path / "cache", lines)
     fake.write(["", "-security"])
     assert fetched(archive_of(fake, ctx), "lib")
     assert any("trixie-updates/InRelease does not exist" in line for line in lines)
     (fake.root / "debian-security/dists/trixie-security/InRelease").unlink()
-    ctx, _ = context_and_lines(tmp_path / "other")
+    ctx = context(tmp_path / "other" / "cache")
     with pytest.raises(BaseImageError, match=r"security-mirror` or HATCH_DOCKER_DEBIAN_SECURITY_MIRROR"):
         fetched(archive_of(fake, ctx), "lib")
 
@@ -251,7 +255,7 @@ def test_lying_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
         )
         (place / "InRelease").write_bytes(fake.sign(text.encode()))
         (place / "main/binary-amd64/Packages.xz").write_bytes(data)
-    ctx, _ = context_and_lines(tmp_path)
+    ctx = context(tmp_path / "cache")
     url = "http://127.0.0.1:9/debian" if what == "down" else ""
     with pytest.raises(HatchDockerError) as error:
         fetched(archive_of(fake, ctx, url), "tool")
@@ -264,12 +268,13 @@ def test_lying_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
 def test_passwords_of_mirrors(fake: FakeArchive, tmp_path: Path) -> None:
     """The password in a mirror's URL is neither said nor kept."""
     fake.write()
-    ctx, lines = context_and_lines(tmp_path)
+    lines: list[str] = []
+    ctx = context(tmp_path / "cache", lines)
     with serving(fake.root) as (url, _):
         secret = url.replace("http://", "http://me:swordfish@")
         fetched(archive_of(fake, ctx, f"{secret}/debian"), "tool")
         with pytest.raises(HatchDockerError) as error:
-            fetched(archive_of(fake, context_and_lines(tmp_path / "2")[0], f"{secret}/nowhere"), "tool")
+            fetched(archive_of(fake, context(tmp_path / "2" / "cache"), f"{secret}/nowhere"), "tool")
     kept = [path.read_bytes() for path in (ctx.store.root / "facts").rglob("*") if path.is_file()]
     assert kept
     assert not any(b"swordfish" in data or b"127.0.0.1" in data for data in kept)

@@ -30,7 +30,7 @@ from hatch_docker.release.attachments import (
     write_documents,
 )
 from hatch_docker.store import file_digest
-from tests.fakes.bases import context
+from tests.fakes.context import context
 from tests.fakes.images import small_image
 from tests.fakes.installed import installed
 from tests.fakes.registry import FakeRegistry

@@ -19,7 +19,7 @@ from hatch_docker.oci.mutate import make_index
 from hatch_docker.plan import BasePlan, Plan
 from hatch_docker.release.attest import provenance
 from hatch_docker.revision import Revision
-from tests.fakes.bases import context
+from tests.fakes.context import context
 from tests.fakes.installed import CREATED, installed
 
 HOME = "/home/zoe"

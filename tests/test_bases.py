@@ -18,7 +18,8 @@ from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.plan import BasePlan
-from tests.fakes.bases import BOTH, context, index_of, publish, python_image
+from tests.fakes.bases import BOTH, index_of, publish, python_image
+from tests.fakes.context import context
 from tests.fakes.registry import FakeRegistry
 
 AMD64 = Platform("linux", "amd64")

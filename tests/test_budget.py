@@ -16,7 +16,8 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.plan import BasePlan, BudgetPlan, Plan
 from hatch_docker.release.budget import check_budget
-from tests.fakes.bases import context, layer_of, opened, publish, python_base
+from tests.fakes.bases import layer_of, opened, publish, python_base
+from tests.fakes.context import context
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.plans import source
 from tests.fakes.registry import FakeRegistry

@@ -25,12 +25,10 @@ from hatch_docker.errors import BuildError, ConfigError, WheelError
 from hatch_docker.oci.model import Platform
 from hatch_docker.oci.mutate import scratch
 from hatch_docker.plan import BasePlan, BuildPlan
-from hatch_docker.progress import Progress
-from hatch_docker.store import open_store
-from hatch_docker.transport import make_client
 from hatch_docker.wheels.builder import Builder, make_builder, metadata_of, wheel_of
 from hatch_docker.wheels.sdist import read_sdist
 from hatch_docker.wheels.target import Target
+from tests.fakes.context import context
 from tests.fakes.index import write_sdist
 from tests.fakes.trees import need_sandbox, python_root
 
@@ -69,9 +67,7 @@ def short() -> Iterator[Path]:
 
 @pytest.fixture
 def ctx(tmp_path: Path, lines: list[str]) -> Context:
-    progress = Progress(lines.append, 1)
-    environ = {"PATH": os.environ["PATH"], "TOKEN": "hunter2", "OTHER": "also-secret"}
-    return Context(open_store(tmp_path / "cache"), progress, lambda: make_client(environ, progress), environ)
+    return context(tmp_path / "cache", lines, PATH=os.environ["PATH"], TOKEN="hunter2", OTHER="also-secret")
 
 
 def make_base(suite: str = "trixie") -> Base:

@@ -19,7 +19,7 @@ from hatch_docker.plan import CachePlan
 from hatch_docker.project import open_source, selected_files
 from hatch_docker.revision import read_revision
 from hatch_docker.wheels.tree import read_tree
-from tests.fakes.bases import context
+from tests.fakes.context import context
 from tests.projects import write_project
 
 SECRET = "s3cret-0123456789"

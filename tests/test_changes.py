@@ -17,7 +17,8 @@ from hatch_docker.errors import BuildError
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.tree import listing
 from hatch_docker.plan import BasePlan
-from tests.fakes.bases import context, file, image_of, layer_of
+from tests.fakes.bases import file, image_of, layer_of
+from tests.fakes.context import context
 
 PROGRAM = Path(__file__).parent.parent / "hatch_docker/engines/changes.py"
 PASSWD = "root:x:0:0:root:/root:/bin/sh\n"

@@ -27,10 +27,8 @@ from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan import BasePlan
 from hatch_docker.process import TimedOut
-from hatch_docker.progress import Progress
-from hatch_docker.store import open_store
-from hatch_docker.transport import make_client
 from tests.conftest import need
+from tests.fakes.context import context
 from tests.fakes.trees import need_sandbox, program_root
 
 PLATFORM = Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine))
@@ -74,9 +72,7 @@ def base() -> Iterator[Base]:
 
 @pytest.fixture
 def ctx(tmp_path: Path, lines: list[str]) -> Context:
-    progress = Progress(lines.append, 1)
-    environ = {"PATH": os.environ["PATH"], "TOKEN": "hunter2"}
-    return Context(open_store(tmp_path / "cache"), progress, lambda: make_client(environ, progress), environ)
+    return context(tmp_path / "cache", lines, PATH=os.environ["PATH"], TOKEN="hunter2")
 
 
 def image_on(base: Base, **settings: object) -> Image:

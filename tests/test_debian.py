@@ -17,10 +17,7 @@ from hatch_docker.oci.layer import Compression, Entry, layer_entries
 from hatch_docker.oci.model import Platform
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan import BasePlan
-from hatch_docker.progress import silent
-from hatch_docker.retry import Policy
-from hatch_docker.store import open_store
-from hatch_docker.transport import Client
+from tests.fakes.context import context
 from tests.fakes.debian import Content, FakeArchive, make_library, serving
 
 AMD64 = Platform("linux", "amd64")
@@ -30,10 +27,6 @@ LIB = "usr/lib/x86_64-linux-gnu"
 @pytest.fixture
 def fake(tmp_path: Path) -> FakeArchive:
     return FakeArchive(tmp_path / "mirror").python()
-
-
-def context(directory: Path) -> Context:
-    return Context(open_store(directory), silent(), lambda: Client({}, silent(), Policy(sleep=lambda _: None)), {})
 
 
 def base_of(

@@ -11,15 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.context import Context
 from hatch_docker.errors import ConfigError, ProgramError, RegistryError, TransientError
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.push import Target
-from hatch_docker.progress import Progress
 from hatch_docker.release.deliver import MountSource, PushResult, check_destinations, push_error, push_to_all
-from hatch_docker.retry import Policy
-from hatch_docker.store import open_store
-from hatch_docker.transport import Client
+from tests.fakes.context import context
 from tests.fakes.images import small_image, small_index, small_layer
 from tests.fakes.registry import FakeRegistry
 
@@ -44,9 +40,7 @@ class World:
 
     def __init__(self, directory: Path) -> None:
         self.lines: list[str] = []
-        progress = Progress(self.lines.append)
-        client = Client({}, progress, Policy(sleep=lambda _seconds: None))
-        self.ctx = Context(open_store(directory), progress, lambda: client, {})
+        self.ctx = context(directory, self.lines, verbosity=0)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import pull, pull_index, resolve
 from hatch_docker.progress import silent
 from hatch_docker.store import Store, open_store
-from tests.fakes.bases import context
+from tests.fakes.context import context
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
 from tests.fakes.measured import measured
 from tests.fakes.registry import FakeRegistry, Handler

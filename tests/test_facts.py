@@ -15,7 +15,6 @@ from hatch_docker.oci.model import Image, Layer
 from tests.fakes.bases import (
     GLIBC,
     PASSWD,
-    context,
     debian_layer,
     directory,
     file,
@@ -26,6 +25,7 @@ from tests.fakes.bases import (
     python_image,
     python_layer,
 )
+from tests.fakes.context import context
 
 
 def facts_of(*layers: Layer, tmp_path: Path, architecture: str = "amd64", path: str = "") -> Facts:

@@ -10,22 +10,11 @@ import pytest
 
 from hatch_docker.context import Context
 from hatch_docker.errors import RegistryError
-from hatch_docker.progress import Progress
-from hatch_docker.retry import Policy
-from hatch_docker.store import open_store
-from hatch_docker.transport import Client
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.target import Pin
+from tests.fakes.context import context, with_environ
 from tests.fakes.index import FakeIndex, make_wheel, pins_of
-
-
-@pytest.fixture
-def ctx(tmp_path: Path, lines: list[str]) -> Context:
-    progress = Progress(lines.append, 2)
-    environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", "XDG_CONFIG_HOME": str(tmp_path / "none")}
-    client = Client(environ, progress, Policy(sleep=lambda _seconds: None))
-    return Context(open_store(tmp_path / "store"), progress, lambda: client, environ)
 
 
 def offer(index: FakeIndex, count: int = 3) -> None:
@@ -76,8 +65,7 @@ def test_login_goes_to_the_index_only(ctx: Context, tmp_path: Path, lines: list[
     offer(index, 2)
     other.add("q", make_wheel("q", "1.0"))
     with index.serving(), other.serving():
-        environ = {**ctx.environ, "UV_DEFAULT_INDEX": index.url_with_login}
-        ctx = Context(ctx.store, ctx.progress, ctx.connect, environ)
+        ctx = with_environ(ctx, {**ctx.environ, "UV_DEFAULT_INDEX": index.url_with_login})
         assert len(fetch([*pins_of(index), *pins_of(other)], ctx, root=tmp_path)) == 3
     assert all(login is None for _path, login in other.requests)
     assert "pass-mark" not in "\n".join(lines)
@@ -89,9 +77,7 @@ def test_netrc(tmp_path: Path) -> None:
     index = FakeIndex(login=("user", "pass-mark"))
     offer(index, 1)
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password pass-mark\n")
-    environ = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "netrc")}
-    progress = Progress(lambda _line: None)
-    ctx = Context(open_store(tmp_path / "store"), progress, lambda: Client(environ, progress), environ)
+    ctx = context(tmp_path / "store", HOME=str(tmp_path), NETRC=str(tmp_path / "netrc"))
     with index.serving():
         assert len(fetch(pins_of(index), ctx, root=tmp_path)) == 1
 
@@ -111,15 +97,13 @@ def test_whom_pip_trusts(tmp_path: Path) -> None:
     import trustme
 
     authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     (tmp_path / "pip.conf").write_text(f"[global]\ncert = {tmp_path / 'ca.pem'}\n")
     environ = {"HOME": str(tmp_path), "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "XDG_CONFIG_DIRS": str(tmp_path)}
-    progress = Progress(lambda _line: None)
-    client = Client(environ, progress, Policy(sleep=lambda _seconds: None))
-    ctx = Context(open_store(tmp_path / "store"), progress, lambda: client, environ)
-    with FakeIndex().serving(context) as index:
+    ctx = context(tmp_path / "store", **environ)
+    with FakeIndex().serving(server) as index:
         offer(index)
         pins = [replace(pin, url=pin.url.replace("http:", "https:")) for pin in pins_of(index)]
         with pytest.raises(RegistryError, match="no trusted TLS connection"):

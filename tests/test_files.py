@@ -13,7 +13,8 @@ from hatch_docker.errors import ConfigError
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.plan import BasePlan, FilePlan
-from tests.fakes.bases import context, debian_layer, directory, file, image_of, layer_of, link, python_layer
+from tests.fakes.bases import debian_layer, directory, file, image_of, layer_of, link, python_layer
+from tests.fakes.context import context
 
 EXTRA = layer_of([
     directory("var"), directory("run"), directory("root", 0o700), link("var/run", "../run"), file("srv/data", "here"),

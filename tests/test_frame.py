@@ -10,7 +10,8 @@ from hatch_docker.bases.image import base_of
 from hatch_docker.engines.frame import check_commands
 from hatch_docker.errors import ConfigError
 from hatch_docker.plan import BasePlan
-from tests.fakes.bases import context, debian_layer, image_of, layer_of, link, python_image, python_layer
+from tests.fakes.bases import debian_layer, image_of, layer_of, link, python_image, python_layer
+from tests.fakes.context import context
 from tests.fakes.plans import plan as plan_of
 
 

@@ -17,7 +17,8 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.wheels.compile import bytecode_path
 from hatch_docker.wheels.install import VenvTarget
 from hatch_docker.wheels.target import Pin
-from tests.fakes.bases import context, file
+from tests.fakes.bases import file
+from tests.fakes.context import context
 from tests.fakes.elf import make_elf
 from tests.fakes.installed import SITE
 from tests.fakes.libraries import built, plan, record

@@ -10,14 +10,12 @@ from hatch_docker.context import Context
 from hatch_docker.errors import RegistryError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import LockPlan
-from hatch_docker.progress import Progress
-from hatch_docker.store import open_store
-from hatch_docker.transport import Client
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.target import Target
 from hatch_docker.wheels.uv import find_uv
+from tests.fakes.context import context
 from tests.fakes.index import FakeIndex, make_wheel
 from tests.fakes.overheard import MARK
 
@@ -41,14 +39,13 @@ def asked(directory: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def context(directory: Path, **environ: str) -> Context:
+def context_of(directory: Path, **environ: str) -> Context:
     uv = Path(find_uv({"PATH": "/usr/local/bin:/usr/bin"}))
     said = {
         "HOME": str(directory), "PIP_CONFIG_FILE": "/dev/null", "PATH": f"{directory}/bin:/usr/bin:/bin",
         "UV": str(uv), "UV_CACHE_DIR": str(directory / "uv"), "XDG_CONFIG_HOME": str(directory / "none"), **environ,
     }  # fmt: skip
-    progress = Progress(lambda _line: None, 2)
-    return Context(open_store(directory / "store"), progress, lambda: Client(said, progress), said)
+    return context(directory / "store", **said)
 
 
 @pytest.mark.parametrize("told", ["uv", "pip", "uv.toml"])
@@ -66,7 +63,7 @@ def test_what_the_keyring_has(told: str, service: str, tmp_path: Path) -> None:
         elif told == "uv.toml":
             (tmp_path / "uv.toml").write_text(f'keyring-provider = "subprocess"\nindex-url = "{url}"\n')
             own = {}
-        ctx = context(tmp_path, **own)
+        ctx = context_of(tmp_path, **own)
         pins = pin(LockPlan("resolve", requirements=("gadget",)), tmp_path, AMD64, ctx)
         before = len(asked(tmp_path))
         (path,) = fetch(pins, ctx, root=tmp_path)
@@ -93,7 +90,7 @@ def test_a_keyring_without_an_entry(tmp_path: Path) -> None:
     with index.serving():
         keyring(tmp_path, "")
         url = index.url.replace("//", "//ann@")
-        ctx = context(tmp_path, UV_DEFAULT_INDEX=url, UV_KEYRING_PROVIDER="subprocess")
+        ctx = context_of(tmp_path, UV_DEFAULT_INDEX=url, UV_KEYRING_PROVIDER="subprocess")
         with pytest.raises(RegistryError, match=r"gadget 1\.0 .*401 Unauthorized"):
             fetched(index, ctx, tmp_path)
         assert len(asked(tmp_path)) == 2
@@ -104,7 +101,7 @@ def test_no_keyring(tmp_path: Path) -> None:
     index = FakeIndex(login=("ann", PASSWORD)).add("gadget", make_wheel("gadget", "1.0"))
     with index.serving():
         url = index.url.replace("//", "//ann@")
-        ctx = context(tmp_path, UV_DEFAULT_INDEX=url, UV_KEYRING_PROVIDER="subprocess")
+        ctx = context_of(tmp_path, UV_DEFAULT_INDEX=url, UV_KEYRING_PROVIDER="subprocess")
         with pytest.raises(RegistryError, match=rf"{index.url}: cannot run keyring: .*install keyring, or put"):
             fetched(index, ctx, tmp_path)
 
@@ -122,7 +119,7 @@ def test_nobody_asks_without_need(url: str, provider: str, tmp_path: Path) -> No
     with index.serving():
         keyring(tmp_path, "*) echo x;;")
         said = {"UV_KEYRING_PROVIDER": provider} if provider else {}
-        ctx = context(tmp_path, UV_DEFAULT_INDEX=index.url.replace("//", url), **said)
+        ctx = context_of(tmp_path, UV_DEFAULT_INDEX=index.url.replace("//", url), **said)
         fetched(index, ctx, tmp_path)
         assert asked(tmp_path) == []
 

@@ -21,7 +21,8 @@ from hatch_docker.oci.layer import Compression, Entry, layer_entries
 from hatch_docker.project import Source
 from hatch_docker.release.attachments import check_secrets, make_documents
 from hatch_docker.release.deliver import add_push_secrets
-from tests.fakes.bases import context, directory, file, link
+from tests.fakes.bases import directory, file, link
+from tests.fakes.context import context
 from tests.fakes.index import make_wheel
 from tests.fakes.installed import installed, plan
 

@@ -14,12 +14,12 @@ import trustme
 
 from hatch_docker.context import Context
 from hatch_docker.errors import HatchDockerError, RegistryError, TransientError, WheelError
-from hatch_docker.transport import Client
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.target import Pin
 from hatch_docker.wheels.uv import MissingWheelError, _explain, compile_lock
+from tests.fakes.context import with_environ
 from tests.fakes.index import EVIL, UPLOADED_SECONDS, FakeIndex, make_sdist, make_wheel
 from tests.fakes.locks import AMD64, ARM64, FOREIGN, HOST, OLD, names, resolving, using
 
@@ -138,7 +138,7 @@ def test_password_opens_the_index_and_stays_hidden(
     index.login = ("user", "pass-mark")
     index.add("app", make_wheel("app", "1.0"))
     environ = {**ctx.environ, "PIP_INDEX_URL": index.url_with_login}
-    mine = Context(ctx.store, ctx.progress, lambda: Client(environ, ctx.progress), environ)
+    mine = with_environ(ctx, environ)
     pins = pin(resolving("app"), root, AMD64, mine)
     fetch(pins, mine, root=root)
     with pytest.raises(HatchDockerError) as caught:
@@ -240,7 +240,7 @@ def test_a_proxy_that_wants_a_password_does_not_pass(ctx: Context, root: Path) -
                 **ctx.environ, "UV_DEFAULT_INDEX": "https://index.invalid/simple", "UV_HTTP_RETRIES": "0",
                 "HTTPS_PROXY": f"http://127.0.0.1:{server.server_port}",
             }
-            mine = Context(ctx.store, ctx.progress, lambda: Client(environ, ctx.progress, ctx.client.policy), environ)
+            mine = with_environ(ctx, environ)
             with pytest.raises(RegistryError, match=r"refuses uv.*proxy") as caught:
                 pin(resolving("app"), root, AMD64, mine)
         finally:

@@ -18,7 +18,8 @@ import pytest
 
 from hatch_docker.bases.archive import verify
 from hatch_docker.errors import BaseImageError, HatchDockerError
-from tests.fakes.debian import FakeArchive, archive_of, context_and_lines, fetched
+from tests.fakes.context import context
+from tests.fakes.debian import FakeArchive, archive_of, fetched
 
 SUITE = "dists/trixie"
 REFRESH = {"HATCH_DOCKER_REFRESH": "1"}
@@ -123,7 +124,7 @@ LIES: dict[str, tuple[Callable[[FakeArchive], None], str]] = {
 @pytest.mark.parametrize("name", LIES)
 def test_a_mirror_that_lies_is_refused(name: str, fake: FakeArchive, tmp_path: Path) -> None:
     lie, said = LIES[name]
-    ctx, _ = context_and_lines(tmp_path)
+    ctx = context(tmp_path / "cache")
     first = fetched(archive_of(fake, ctx), "tool")
     kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
     fake.add("lib", "2.0", {"usr/lib/lib.so": b"fixed"})
@@ -131,12 +132,13 @@ def test_a_mirror_that_lies_is_refused(name: str, fake: FakeArchive, tmp_path: P
     fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
     if name == "a release that is older than the last":
         fake.write()
-        assert fetched(archive_of(fake, context_and_lines(tmp_path, REFRESH)[0]), "tool")["lib"][0].version == "2.0"
+        assert fetched(archive_of(fake, context(tmp_path / "cache", **REFRESH)), "tool")["lib"][0].version == "2.0"
         first = fetched(archive_of(fake, ctx), "tool")
         kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
     fake.write()
     lie(fake)
-    asking, lines = context_and_lines(tmp_path, REFRESH)
+    lines: list[str] = []
+    asking = context(tmp_path / "cache", lines, **REFRESH)
     message = ""
     try:
         assert fetched(archive_of(fake, asking), "tool") == first
@@ -150,7 +152,7 @@ def test_a_mirror_that_lies_is_refused(name: str, fake: FakeArchive, tmp_path: P
     if name not in ("another index than the release says", "another package than the index says",
                     "an index of before", "an index that is not there by its hash"):  # fmt: skip
         assert fetched(archive_of(fake, ctx), "tool") == first, "what was believed before is still used"
-    fresh, _ = context_and_lines(tmp_path / "fresh")
+    fresh = context(tmp_path / "fresh" / "cache")
     if name != "a release that is older than the last":  # whom nobody told of a newer one must believe it
         with pytest.raises(HatchDockerError):
             fetched(archive_of(fake, fresh), "tool")
@@ -182,13 +184,14 @@ def going_round() -> Iterator[str]:
 
 def test_a_mirror_that_redirects_in_a_circle(fake: FakeArchive, tmp_path: Path) -> None:
     """The eleventh."""
-    first = fetched(archive_of(fake, context_and_lines(tmp_path)[0]), "tool")
+    first = fetched(archive_of(fake, context(tmp_path / "cache")), "tool")
     with going_round() as url:
-        asking, lines = context_and_lines(tmp_path, REFRESH)
+        lines: list[str] = []
+        asking = context(tmp_path / "cache", lines, **REFRESH)
         assert fetched(archive_of(fake, asking, url), "tool") == first
         assert any("redirect" in line and "going on with debian:trixie" in line for line in lines)
         with pytest.raises(HatchDockerError, match="redirect"):
-            fetched(archive_of(fake, context_and_lines(tmp_path / "fresh")[0], url), "tool")
+            fetched(archive_of(fake, context(tmp_path / "fresh" / "cache"), url), "tool")
 
 
 # An Ed25519 key, and text that it signed with SHA-1: gpg --digest-algo SHA1 --clearsign

@@ -27,7 +27,8 @@ from hatch_docker.oci.model import Layer
 from hatch_docker.plan import BasePlan
 from hatch_docker.wheels.target import Pin
 from tests.conftest import need
-from tests.fakes.bases import context, directory, file, image_of, layer_of, link
+from tests.fakes.bases import directory, file, image_of, layer_of, link
+from tests.fakes.context import context
 from tests.fakes.debian import FakeArchive, serving
 from tests.fakes.elf import make_elf
 from tests.fakes.installed import SITE

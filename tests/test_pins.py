@@ -29,7 +29,8 @@ from hatch_docker.plan import BasePlan, LockPlan
 from hatch_docker.project import open_source
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.target import Target
-from tests.fakes.bases import BOTH, context, index_of, publish, python_image
+from tests.fakes.bases import BOTH, index_of, publish, python_image
+from tests.fakes.context import context
 from tests.fakes.debian import FakeArchive, serving
 from tests.fakes.index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry

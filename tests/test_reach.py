@@ -17,7 +17,7 @@ from hatch_docker.context import Context
 from hatch_docker.engines.reach import check_reachable
 from hatch_docker.errors import DaemonError
 from tests.conftest import need
-from tests.fakes.bases import context
+from tests.fakes.context import context
 from tests.integration.servers import free_port
 
 

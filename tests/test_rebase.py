@@ -24,7 +24,8 @@ from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
 from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan import BasePlan, Plan
-from tests.fakes.bases import context, file, layer_of, opened, publish, python_base
+from tests.fakes.bases import file, layer_of, opened, publish, python_base
+from tests.fakes.context import context
 from tests.fakes.debian import FakeArchive
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.plans import source

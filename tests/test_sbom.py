@@ -24,7 +24,8 @@ from hatch_docker.release.inventory import headers, read_inventory
 from hatch_docker.release.licences import Licence, debian_licence, licence_of
 from hatch_docker.release.purl import purl
 from hatch_docker.release.spdx import spdx_document
-from tests.fakes.bases import context, file, layer_of
+from tests.fakes.bases import file, layer_of
+from tests.fakes.context import context
 from tests.fakes.installed import DEPENDENCIES, SITE, bundled, installed, metadata, system_layer
 
 CARGO = {

@@ -27,7 +27,7 @@ from hatch_docker.release.deliver import push_to_all
 from hatch_docker.release.model import Document
 from hatch_docker.release.sign import Signer, Trust, sign_item, verify_image
 from hatch_docker.transport import make_client
-from tests.fakes.bases import context
+from tests.fakes.context import context
 from tests.fakes.images import small_image
 from tests.fakes.installed import project
 from tests.fakes.registry import FakeRegistry

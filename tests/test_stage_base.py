@@ -19,7 +19,8 @@ from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Platform, canonical_json
 from hatch_docker.plan import BasePlan, BuildPlan
 from hatch_docker.wheels.sdist import Sdist
-from tests.fakes.bases import context, python_image
+from tests.fakes.bases import python_image
+from tests.fakes.context import context
 from tests.fakes.images import small_index
 
 GZIP = Compression()

@@ -19,7 +19,8 @@ from hatch_docker.plan import BasePlan, Plan
 from hatch_docker.variants import debugged
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.target import Pin, Target
-from tests.fakes.bases import context, python_image
+from tests.fakes.bases import python_image
+from tests.fakes.context import context
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.receipts import RECEIPT
 

@@ -8,7 +8,6 @@ import struct
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hatch_docker.bases.model import Base
@@ -28,9 +27,6 @@ from hatch_docker.oci.model import (
     digest_of,
 )
 from hatch_docker.plan import BasePlan
-from hatch_docker.progress import Progress
-from hatch_docker.store import open_store
-from hatch_docker.transport import make_client
 from tests.fakes.images import AMD64
 from tests.fakes.registry import FakeRegistry
 
@@ -106,12 +102,6 @@ def python_layer(architecture: str = "amd64", version: str = "3.13.5", prefix: s
 def python_image(architecture: str = "amd64", version: str = "3.13.5") -> Image:
     """An image like python:3.13-slim."""
     return image_of(debian_layer(architecture), python_layer(architecture, version), architecture=architecture)
-
-
-def context(root: Path, lines: list[str] | None = None, **environ: str) -> Context:
-    """A context with a store of its own; what the user reads goes to `lines`."""
-    progress = Progress((lines if lines is not None else []).append, 1)
-    return Context(open_store(root), progress, lambda: make_client(environ, progress), environ)
 
 
 def index_of(*images: Image) -> Index:

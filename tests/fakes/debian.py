@@ -23,10 +23,6 @@ from hatch_docker.bases.resolve import Package
 from hatch_docker.bases.suite import Archive, Step, fetch_debs, pin, with_snapshot
 from hatch_docker.context import Context
 from hatch_docker.plan import BasePlan
-from hatch_docker.progress import Progress
-from hatch_docker.retry import Policy
-from hatch_docker.store import open_store
-from hatch_docker.transport import Client
 from tests.fakes.elf import make_elf
 
 Content = bytes | tuple[str, str] | None
@@ -252,14 +248,6 @@ def serving(directory: Path) -> Iterator[tuple[str, list[str]]]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def context_and_lines(tmp_path: Path, environ: Mapping[str, str] = {}) -> tuple[Context, list[str]]:
-    """A context whose lines are kept, and that waits for nothing."""
-    lines: list[str] = []
-    progress = Progress(lines.append, 1)
-    client = Client(environ, progress, Policy(sleep=lambda _: None))
-    return Context(open_store(tmp_path / "cache"), progress, lambda: client, environ), lines
 
 
 def archive_of(fake: FakeArchive, ctx: Context, url: str = "") -> Archive:

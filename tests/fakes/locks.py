@@ -5,9 +5,9 @@ from __future__ import annotations
 from hatch_docker.context import Context
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import LockPlan
-from hatch_docker.transport import Client
 from hatch_docker.wheels.pylock import builds_here
 from hatch_docker.wheels.target import Pin, Target
+from tests.fakes.context import with_environ
 from tests.fakes.index import FakeIndex
 
 AMD64 = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
@@ -18,8 +18,7 @@ FOREIGN = ARM64 if HOST is AMD64 else AMD64
 
 
 def using(ctx: Context, index: FakeIndex, **variables: str) -> Context:
-    environ = {**ctx.environ, "UV_DEFAULT_INDEX": index.url, **variables}
-    return Context(ctx.store, ctx.progress, lambda: Client(environ, ctx.progress, ctx.client.policy), environ)
+    return with_environ(ctx, {**ctx.environ, "UV_DEFAULT_INDEX": index.url, **variables})
 
 
 def resolving(*requirements: str) -> LockPlan:

@@ -32,7 +32,8 @@ from hatch_docker.oci.model import Platform, host_platform, images_of
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan import BasePlan
 from tests.conftest import missing
-from tests.fakes.bases import context, index_of, python_image
+from tests.fakes.bases import index_of, python_image
+from tests.fakes.context import context
 from tests.fakes.debian import FakeArchive
 from tests.fakes.elf import make_elf
 from tests.fakes.index import make_wheel

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,12 @@ import pytest
 from hatch_docker.context import Context
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan import LockPlan
-from hatch_docker.progress import silent
-from hatch_docker.store import open_store
-from hatch_docker.transport import make_client
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.lock import pin
 from hatch_docker.wheels.pylock import Source, pins_of
 from hatch_docker.wheels.target import Target
 from hatch_docker.wheels.uv import find_uv
+from tests.fakes.context import context
 from tests.fakes.measured import quickest
 
 pytestmark = pytest.mark.network
@@ -61,8 +58,7 @@ def uv(root: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
-    environ: Mapping[str, str] = dict(os.environ)
-    return Context(open_store(tmp_path / "store"), silent(), lambda: make_client(environ, silent()), environ)
+    return context(tmp_path / "store", **os.environ)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)

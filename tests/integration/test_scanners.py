@@ -26,7 +26,8 @@ from hatch_docker.release.cyclonedx import cyclonedx
 from hatch_docker.release.inventory import read_inventory
 from hatch_docker.release.names import normalised
 from tests.conftest import need
-from tests.fakes.bases import context, file, layer_of
+from tests.fakes.bases import file, layer_of
+from tests.fakes.context import context
 from tests.fakes.images import AMD64
 from tests.fakes.installed import installed
 from tests.integration.builds import Outcome, build

@@ -26,7 +26,7 @@ from hatch_docker.release.model import Document
 from hatch_docker.release.sign import Signer, sign_item
 from hatch_docker.transport import make_client
 from tests.conftest import need
-from tests.fakes.bases import context
+from tests.fakes.context import context
 from tests.fakes.images import small_image, small_index, small_layer
 from tests.integration.builds import Outcome, run_build
 from tests.integration.servers import Server, docker_registry

@@ -19,8 +19,9 @@ from hatch_docker.plan import BasePlan
 from hatch_docker.release.bundled import read_bundled
 from hatch_docker.release.inventory import reader
 from hatch_docker.wheels.compile import python_command
-from tests.fakes.bases import context, file, image_of, layer_of
+from tests.fakes.bases import file, image_of, layer_of
 from tests.fakes.bases import program as elf
+from tests.fakes.context import context
 from tests.fakes.damage import spoilt
 from tests.fakes.debian import make_library
 from tests.fakes.elf import make_elf

@@ -11,7 +11,7 @@ from hatch_docker.pins import parse_pins
 from hatch_docker.plan import LockPlan
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.lock import _lines, _locked
-from tests.fakes.bases import context
+from tests.fakes.context import context
 from tests.fakes.locks import AMD64 as TARGET
 from tests.fakes.locks import PDM, POETRY, UV_LOCK
 from tests.parsers.parser import PARSERS, Parse, of_bytes, of_toml, parses, written
