@@ -170,7 +170,7 @@ def _shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def last_lines(
+def closing_lines(
     before: Receipt | None, receipt: Receipt, plan: Plan, archive: Path, daemon: str, host: Platform, ctx: Context
 ) -> Iterator[str]:
     """What a user reads below the sizes of the image's layers."""

@@ -295,10 +295,10 @@ def rebase_image(
 
 def archives_of(builder: BuilderInterface[Any, Any], environ: Mapping[str, str]) -> list[Path]:
     """Where a build of this project puts the archives of its images, if nobody tells it another directory."""
-    from hatch_docker.pipeline import outputs
+    from hatch_docker.pipeline import output_paths
 
     plans, _ctx = open_plans(builder, environ, pinned=False)
-    return [outputs(plan, Path(builder.config.directory))[0] for plan in plans]
+    return [output_paths(plan, Path(builder.config.directory))[0] for plan in plans]
 
 
 def made_already(builder: BuilderInterface[Any, Any]) -> Mapping[str, Receipt]:

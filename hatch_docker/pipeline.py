@@ -1,4 +1,4 @@
-"""The whole story on one screen: plan -> engine -> image -> check -> sinks -> receipt."""
+"""The whole story of a build: plan -> engine -> image -> checks -> archive, daemon, registries -> receipt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from hatch_docker.afterword import last_lines, previous_receipt
+from hatch_docker.afterword import closing_lines, previous_receipt
 from hatch_docker.context import Context
 from hatch_docker.engines.model import BuiltImage, Engine
 from hatch_docker.errors import DaemonError
@@ -36,82 +36,44 @@ from hatch_docker.streams import CountingStream
 
 
 def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
-    """Build the image of a plan, check it, write archive and receipt, load it where a daemon answers, push it.
+    """Build the images of a plan and bring them where it says: an archive, a daemon, registries. Return the receipt.
 
     Everything is made and checked before the first file of an earlier build is replaced, and all of that comes
-    before the push. Raises, once the receipt is written, what kept the image from a registry.
+    before the push. An error of a push is raised once the receipt, which names it, is written.
     """
-    if plan.push:
-        check_destinations(plan.repositories, plan.image, plan.dirty, allow_dirty=plan.allow_dirty)
-        if plan.sign is not None:
-            from hatch_docker.release.cosign import check_signing
-
-            check_signing(plan.sign, source.root, ctx.environ)
-        add_push_secrets(plan.repositories, plan.sign, ctx)
-    timings: dict[str, float] = {}
-    for path in outputs(plan, directory):
-        check_free(path)
-        remove_leftovers(path)
-    told: set[str] = set()
-    before = previous_receipt(outputs(plan, directory)[1], plan) if ctx.progress.verbosity >= 0 else None
-    ctx = replace(ctx, lazy=not plan.archive and plan.load == "never", used={})
-    while True:
-        try:
-            receipt, daemon = _run(plan, source, engine, directory, host, ctx, timings)
-            break
-        except DamagedBlobError as damaged:
-            # The bad entry is gone by now; what it held is made or fetched again, once.
-            if ctx.lazy:
-                ctx.progress.detail(f"what is not here is wanted: {damaged}")
-                ctx = replace(ctx, lazy=False)
-                continue
-            if str(damaged) in told:
-                raise
-            told.add(str(damaged))
-            ctx.progress.warn(str(damaged))
+    _check_push(plan, source, ctx)
+    archive, path = output_paths(plan, directory)
+    for output in (archive, path):
+        check_free(output)
+        remove_leftovers(output)
+    before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
+    receipt, daemon = _make_again_if_damaged(plan, source, engine, directory, host, ctx)
     if ctx.progress.verbosity >= 0:
         for line in (
             *size_table(receipt, short=ctx.progress.screen is not None),
-            *last_lines(before, receipt, plan, outputs(plan, directory)[0], daemon, host, ctx),
+            *closing_lines(before, receipt, plan, archive, daemon, host, ctx),
         ):
             ctx.progress.info(line)
-    _report(receipt, plan, source, directory, ctx)
+    _write_ci_outputs(receipt, plan, source, directory, ctx)
     if error := push_error(receipt.deliveries):
         raise error
     return receipt
 
 
-def _run(
+def _make(
     plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context,
     timings: dict[str, float],
 ) -> tuple[Receipt, str]:
-    """What was made, and the daemon that has it: "docker", "podman" or ""."""
+    """Return the receipt of one attempt, and the daemon that has the image: "docker", "podman" or ""."""
+    archive, path = output_paths(plan, directory)
     with _timed(timings, "build"):
         built = engine(plan, source, ctx)
     item = image_or_index(built)
-
-    if plan.native_libraries != "off":
-        with _timed(timings, "libraries"):
-            from hatch_docker.native.check import check_native
-
-            check_native(plan, built, ctx)
-
-    hints = find_hints(plan, built, ctx)
-
-    if plan.check:
-        with _timed(timings, "check"):
-            _check(plan, built, host, ctx)
-
-    if plan.budget:
-        from hatch_docker.release.budget import check_budget
-
-        check_budget(plan, built, ctx)
-
+    hints = _check(plan, built, host, ctx, timings)
     with _timed(timings, "documents"):
         documents = make_documents(plan, item, built, source, ctx)
         check_secrets(item, built, documents, ctx)
 
-    archive, facts = outputs(plan, directory)
     if plan.archive:
         with _timed(timings, "archive"):
             write_archive_file(item, plan.references, archive, host, ctx)
@@ -130,41 +92,103 @@ def _run(
                 deliveries = push_to_all(
                     item, plan.repositories, plan.tags, ctx, mount=_mount_source(built), on_pushed=on_pushed
                 )
-    finally:  # the archive is there in any case, and the receipt is its own
+    finally:  # the archive is written in any case, and needs its receipt
         receipt = make_receipt(
             plan, item, built, archive=archive.name if plan.archive else "", documents=documents, loaded=loaded,
             deliveries=deliveries, timings=timings, hints=hints,
         )  # fmt: skip
         ctx.secrets.check("the receipt", receipt.to_json())
-        receipt.write(facts)
+        receipt.write(path)
     return receipt, daemon
 
 
-def _report(receipt: Receipt, plan: Plan, source: Source, directory: Path, ctx: Context) -> None:
+def _check(
+    plan: Plan, built: Sequence[BuiltImage], host: Platform, ctx: Context, timings: dict[str, float]
+) -> tuple[str, ...]:
+    """Raise BuildError if an image must not leave this machine; return hints that do not stop a build."""
+    if plan.native_libraries != "off":
+        with _timed(timings, "libraries"):
+            from hatch_docker.native.check import check_native
+
+            check_native(plan, built, ctx)
+    hints = find_hints(plan, built, ctx)
+    if plan.check:
+        with _timed(timings, "check"):
+            from hatch_docker.check import run_check
+
+            for image, base in ((result.image, result.base) for result in built):
+                if image.platform == host:
+                    run_check(image, base, plan.check.command, ctx, timeout=plan.check.timeout)
+                else:
+                    ctx.progress.warn(f"the check was not run for {image.platform}: this machine is {host}")
+    if plan.budget:
+        from hatch_docker.release.budget import check_budget
+
+        check_budget(plan, built, ctx)
+    return hints
+
+
+def _check_push(plan: Plan, source: Source, ctx: Context) -> None:
+    """Raise, before anything is built, if the image could not be pushed or signed afterwards."""
+    if not plan.push:
+        return
+    check_destinations(plan.repositories, plan.image, plan.dirty, allow_dirty=plan.allow_dirty)
+    if plan.sign is not None:
+        from hatch_docker.release.cosign import check_signing
+
+        check_signing(plan.sign, source.root, ctx.environ)
+    add_push_secrets(plan.repositories, plan.sign, ctx)
+
+
+def _make_again_if_damaged(
+    plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context
+) -> tuple[Receipt, str]:
+    """Return what `_make` returns, after another attempt for each blob of the cache that was missing or damaged.
+
+    A damaged blob has been removed by then, so the next attempt makes or fetches it again. The same blob twice is an
+    error.
+    """
+    timings: dict[str, float] = {}
+    damages: set[str] = set()
+    ctx = replace(ctx, lazy=not plan.archive and plan.load == "never", used={})
+    while True:
+        try:
+            return _make(plan, source, engine, directory, host, ctx, timings)
+        except DamagedBlobError as damage:
+            if ctx.lazy:  # a layer that nobody has after all
+                ctx.progress.detail(f"a layer that is not in the cache is needed: {damage}")
+                ctx = replace(ctx, lazy=False)
+                continue
+            if str(damage) in damages:
+                raise
+            damages.add(str(damage))
+            ctx.progress.warn(str(damage))
+
+
+def _write_ci_outputs(receipt: Receipt, plan: Plan, source: Source, directory: Path, ctx: Context) -> None:
     several = False
     if ctx.environ.get("GITHUB_OUTPUT"):
         from hatch_docker.workspace import is_member
 
         several = is_member(source.root)
-    write_ci_outputs(
-        receipt, directory, source.root / plan.dotenv if plan.dotenv else None, ctx.environ, several=several
-    )
+    dotenv = source.root / plan.dotenv if plan.dotenv else None
+    write_ci_outputs(receipt, directory, dotenv, ctx.environ, several=several)
 
 
 def _mount_source(built: Sequence[BuiltImage]) -> MountSource:
-    """The layers of the base: where it came from, its registry need not be sent them."""
-    layers = (layer.descriptor.digest for one in built for layer in one.base.image.layers)
+    """Return the layers of the base with its repository: that registry can mount them instead of receiving them."""
+    layers = (layer.descriptor.digest for result in built for layer in result.base.image.layers)
     return MountSource(built[0].base.source, frozenset(layers))
 
 
 def image_or_index(built: Sequence[BuiltImage]) -> Image | Index:
-    """What an engine built as one thing: an image, or the index of several."""
-    images = [one.image for one in built]
+    """Return the only image that an engine built, or the index of several."""
+    images = [result.image for result in built]
     return images[0] if len(images) == 1 else make_index(images, index_annotations(images))
 
 
-def outputs(plan: Plan, directory: Path) -> tuple[Path, Path]:
-    """The archive and the receipt."""
+def output_paths(plan: Plan, directory: Path) -> tuple[Path, Path]:
+    """Return the paths of the archive and of the receipt."""
     return directory / f"{plan.stem}{ARCHIVE}", directory / f"{plan.stem}{RECEIPT}"
 
 
@@ -175,26 +199,15 @@ def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
     timings[step] = time.perf_counter() - started
 
 
-def _check(plan: Plan, built: Sequence[BuiltImage], host: Platform, ctx: Context) -> None:
-    from hatch_docker.check import run_check
-
-    assert plan.check is not None
-    for one in built:
-        if one.image.platform == host:
-            run_check(one.image, one.base, plan.check.command, ctx, timeout=plan.check.timeout)
-        else:
-            ctx.progress.warn(f"the check was not run for {one.image.platform}: this machine is {host}")
-
-
 def write_archive_file(
     item: Image | Index, references: Sequence[str], path: Path, host: Platform, ctx: Context
 ) -> None:
-    """Write the archive, unless the file that is there is this very archive."""
+    """Write an archive, unless the file at `path` already is this very archive."""
     from hatch_docker.oci.archive import archive_matches, write_archive
 
     if archive_matches(path, item, references, host=host):
         return
-    layers = {layer.descriptor.digest: layer for one in images_of(item) for layer in one.layers}
+    layers = {layer.descriptor.digest: layer for image in images_of(item) for layer in image.layers}
     size = sum(layer.descriptor.size for layer in layers.values())
     with ctx.progress.task(f"writing {path.name}", size, part=True) as task, replacing(path) as stream:
         write_archive(item, references, CountingStream(stream, task.advance), host=host)
@@ -203,7 +216,7 @@ def write_archive_file(
 def _load(
     plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: Context
 ) -> tuple[tuple[str, ...], str]:
-    """Load the image into Docker or Podman where one answers; returns the names it has there, and which it is."""
+    """Load the image into Docker or Podman if one answers; return the names it has there, and which daemon it is."""
     from hatch_docker.oci.daemon import find_daemons, load
 
     daemons = find_daemons(ctx.environ)
@@ -220,7 +233,7 @@ def _load(
     except DaemonError as error:
         if plan.load == "always" or daemons[0].url:
             raise
-        # Podman by its program: whether it works for this user is not known before.
+        # Podman is a program: only running it shows whether it works for this user.
         ctx.progress.warn(f'not loaded: {" ".join(str(error).split())}; load = "never" does not ask Podman')
         return (), ""
     names = (parse_reference(name).familiar for name in loaded.references)

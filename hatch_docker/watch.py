@@ -230,11 +230,11 @@ class Container:
 
 
 def _receipt(plan: Plan, directory: Path) -> Receipt | None:
-    from hatch_docker.pipeline import outputs
+    from hatch_docker.pipeline import output_paths
     from hatch_docker.receipt import read_receipt
 
     with contextlib.suppress(HatchDockerError):
-        return read_receipt(outputs(plan, directory)[1])
+        return read_receipt(output_paths(plan, directory)[1])
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.afterword import last_lines
+from hatch_docker.afterword import closing_lines
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.site import note_uncompiled, remember_files
 from hatch_docker.hints import find_hints
@@ -135,5 +135,5 @@ def test_code_that_the_bases_python_does_not_accept_is_pointed_out(tmp_path: Pat
 def test_hints_are_in_the_last_lines(tmp_path: Path) -> None:
     receipt = replace(RECEIPT, hints=("libx is there 2 times",))
     amd64, ctx = Platform("linux", "amd64"), context(tmp_path, [])
-    lines = list(last_lines(None, receipt, plan(), tmp_path / "x", "", amd64, ctx))
+    lines = list(closing_lines(None, receipt, plan(), tmp_path / "x", "", amd64, ctx))
     assert lines[0] == "hint: libx is there 2 times"

@@ -1,0 +1,224 @@
+"""The story of a build, step by step, with an engine that makes a small image and a registry on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.context import Context
+from hatch_docker.engines.model import BuiltImage, LayerInfo
+from hatch_docker.errors import BuildError, ConfigError, DaemonError, HatchDockerError, RegistryError, StoreError
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.model import Index, Platform
+from hatch_docker.oci.validate import validate
+from hatch_docker.pipeline import image_or_index, output_paths, run
+from hatch_docker.plan import BudgetPlan, Plan
+from hatch_docker.project import Source, given_source
+from hatch_docker.receipt import Receipt, read_receipt
+from hatch_docker.store import DamagedBlobError
+from tests.fakes.images import ARM64, small_image
+from tests.fakes.installed import installed
+from tests.fakes.registry import FakeRegistry
+
+HOST = Platform("linux", "amd64")
+DOCUMENTS = ["my_app-1.2.3.cdx.json", "my_app-1.2.3.provenance.json"]
+FILES = sorted(["my_app-1.2.3.oci.tar", "my_app-1.2.3.image.json", *DOCUMENTS])
+
+
+class Story:
+    """Builds of one project: `engine` makes the same image each time, and keeps the contexts that it got."""
+
+    def __init__(self, directory: Path, ctx: Context, **table: Any) -> None:
+        self.directory, self.ctx = directory, ctx
+        self.plan, built = installed(ctx, table={"load": "never", **table})
+        self.built: tuple[BuiltImage, ...] = (built,)
+        self.before: Callable[[Context], None] = lambda _ctx: None
+        self.seen: list[Context] = []
+
+    def engine(self, plan: Plan, source: Source, ctx: Context) -> tuple[BuiltImage, ...]:
+        assert plan == self.plan
+        self.seen.append(ctx)
+        self.before(ctx)
+        return self.built
+
+    def run(self, **changes: Any) -> Receipt:
+        self.plan = replace(self.plan, **changes)
+        source = given_source(self.directory.parent, self.directory.parent / "x.whl")
+        return run(self.plan, source, self.engine, self.directory, HOST, self.ctx)
+
+    def files(self) -> list[str]:
+        return sorted(path.name for path in self.directory.iterdir()) if self.directory.is_dir() else []
+
+
+@pytest.fixture
+def story(tmp_path: Path, ctx: Context) -> Story:
+    return Story(tmp_path / "dist", ctx)
+
+
+def pushing(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> Story:
+    story = Story(tmp_path / "dist", ctx, image="team/app", registries=[registry.host])
+    story.plan = replace(story.plan, push=True)
+    return story
+
+
+def test_a_build_writes_an_archive_its_documents_and_a_receipt(story: Story, lines: list[str]) -> None:
+    receipt = story.run()
+    archive, path = output_paths(story.plan, story.directory)
+    item = read_archive(archive)
+    validate(item)
+    assert story.files() == FILES
+    assert item.digest == receipt.digest == story.built[0].image.digest
+    assert read_receipt(path) == receipt
+    assert [document.file for document in receipt.documents] == DOCUMENTS
+    assert [layer.kind for layer in receipt.platforms[0].layers] == [note.kind for note in story.built[0].notes]
+    assert list(receipt.timings) == ["build", "libraries", "documents", "archive"]
+    assert any(line.startswith("linux/amd64  sha256:") for line in lines)
+    assert "nothing changed since the build before" not in lines
+
+
+def test_the_same_build_again_leaves_the_archive_alone_and_says_so(story: Story, lines: list[str]) -> None:
+    first = story.run()
+    inode = output_paths(story.plan, story.directory)[0].stat().st_ino
+    assert replace(story.run(), timings={}) == replace(first, timings={})
+    assert output_paths(story.plan, story.directory)[0].stat().st_ino == inode
+    assert "nothing changed since the build before" in lines
+
+
+def test_without_an_archive_layers_need_not_be_here(story: Story) -> None:
+    """The engine may then name layers by their digests alone; with an archive it has to make them."""
+    receipt = story.run(archive=False)
+    assert (receipt.archive, story.files()) == ("", [name for name in FILES if not name.endswith(".tar")])
+    story.run(archive=True)
+    assert [ctx.lazy for ctx in story.seen] == [True, False]
+
+
+def test_several_platforms_are_an_index(story: Story) -> None:
+    (built,) = story.built
+    other = replace(built, image=small_image(platform=ARM64), notes=(LayerInfo("base", (), cached=True),))
+    story.built = (built, other)
+    item = image_or_index(story.built)
+    assert isinstance(item, Index)
+    assert story.run(sbom=(), native_libraries="off").digest == item.digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budget": BudgetPlan(10, None, None)}, "max-size is 10 bytes"),
+        ({"load": "always"}, "no Docker or Podman answers"),
+    ],
+)
+def test_what_fails_a_build(changes: dict[str, Any], message: str, story: Story) -> None:
+    """A check fails before the files of the earlier build are replaced, a missing daemon after that."""
+    environ = {**story.ctx.environ, "PATH": "/nowhere", "DOCKER_HOST": "unix:///nowhere/docker.sock"}
+    story.ctx = replace(story.ctx, environ=environ)
+    story.run()
+    _, path = output_paths(story.plan, story.directory)
+    before = path.read_bytes()
+    (built,) = story.built
+    story.built = (replace(built, notes=(*built.notes[:-1], LayerInfo("files", (), cached=False))),)
+    with pytest.raises(HatchDockerError, match=message) as caught:
+        story.run(**changes)
+    assert caught.type is (BuildError if "budget" in changes else DaemonError)
+    assert (path.read_bytes() == before) == ("budget" in changes)
+    assert story.files() == FILES
+
+
+def test_an_engine_that_fails_leaves_the_files_of_the_build_before(story: Story) -> None:
+    story.run()
+    before = {path.name: path.read_bytes() for path in story.directory.iterdir()}
+
+    def fail(_ctx: Context) -> None:
+        raise BuildError("no compiler")
+
+    story.before = fail
+    with pytest.raises(BuildError, match="no compiler"):
+        story.run()
+    assert {path.name: path.read_bytes() for path in story.directory.iterdir()} == before
+
+
+def test_a_directory_in_the_way_fails_before_the_engine_starts(story: Story) -> None:
+    output_paths(story.plan, story.directory)[0].mkdir(parents=True)
+    with pytest.raises(StoreError, match="a directory is in the way"):
+        story.run()
+    assert story.seen == []
+
+
+def test_a_damaged_blob_is_made_again_once(story: Story, lines: list[str]) -> None:
+    """Another attempt makes it again; the same blob damaged twice is an error."""
+    def damaged(_ctx: Context) -> None:
+        if len(story.seen) == 1:
+            raise DamagedBlobError("blob sha256:1 is damaged")
+
+    story.before = damaged
+    story.run()
+    assert (len(story.seen), "blob sha256:1 is damaged" in "\n".join(lines)) == (2, True)
+
+    def always(_ctx: Context) -> None:
+        raise DamagedBlobError("blob sha256:2 is damaged")
+
+    story.before = always
+    with pytest.raises(DamagedBlobError, match="sha256:2"):
+        story.run()
+    assert len(story.seen) == 4
+
+
+def test_a_layer_that_nobody_has_is_made(story: Story) -> None:
+    """Who opens a layer that is in no cache and no registry gets an error; the next attempt is not lazy."""
+    def missing(ctx: Context) -> None:
+        if ctx.lazy:
+            raise DamagedBlobError("blob sha256:1 is missing")
+
+    story.before = missing
+    story.run(archive=False)
+    assert [ctx.lazy for ctx in story.seen] == [True, False]
+
+
+def test_a_push_brings_image_tags_and_documents(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> None:
+    story = pushing(tmp_path, ctx, registry)
+    receipt = story.run()
+    (delivery,) = receipt.deliveries
+    assert receipt.references == (f"{registry.host}/team/app@{receipt.digest}",)
+    assert (delivery.error, delivery.attached, delivery.tags) == ("", 2, story.plan.tags)
+    assert list(receipt.timings)[-1] == "push"
+    assert read_receipt(output_paths(story.plan, story.directory)[1]) == receipt
+
+
+def test_a_push_that_fails_is_in_the_receipt(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> None:
+    """All files are there, and the error says which registry it was."""
+    story = pushing(tmp_path, ctx, registry)
+    registry.fault("PUT", "/manifests/", 403, times=9)
+    with pytest.raises(RegistryError, match=registry.host):
+        story.run()
+    receipt = read_receipt(output_paths(story.plan, story.directory)[1])
+    assert (receipt.references, receipt.deliveries[0].transient) == ((), False)
+    assert registry.host in receipt.deliveries[0].error
+    assert story.files() == FILES
+
+
+def test_what_cannot_be_pushed_is_not_built(tmp_path: Path, ctx: Context) -> None:
+    story = Story(tmp_path / "dist", ctx)
+    with pytest.raises(ConfigError, match="a push needs a registry"):
+        story.run(push=True)
+    with pytest.raises(ConfigError, match=r"no commit has what is in it: x\.py"):
+        story.run(push=True, repositories=("registry.example/app",), dirty=("x.py",))
+    assert story.seen == []
+
+
+def test_a_pipeline_gets_its_outputs(story: Story, tmp_path: Path) -> None:
+    story.ctx = replace(story.ctx, environ={**story.ctx.environ, "GITHUB_OUTPUT": str(tmp_path / "output")})
+    receipt = story.run(dotenv="image.env")
+    assert f"IMAGE_DIGEST={receipt.digest}" in (tmp_path / "image.env").read_text()
+    assert f"\n{receipt.digest}\n" in (tmp_path / "output").read_text()
+
+
+def test_a_quiet_build_prints_nothing(story: Story, lines: list[str]) -> None:
+    story.ctx = replace(story.ctx, progress=replace(story.ctx.progress, verbosity=-1))
+    story.run()
+    assert lines == []
+    assert json.loads(output_paths(story.plan, story.directory)[1].read_text())["hints"] == []
