@@ -26,7 +26,8 @@ def universe(*packages: Package) -> PackageIndex:
     for item in packages:
         for given_name, *_ in parse_relations(item.provides):
             providers.setdefault(given_name.name, []).append(item.name)
-    return PackageIndex({item.name: item for item in packages}, lambda: providers)
+    known = {item.name: item for item in packages}
+    return PackageIndex(known, known.get, lambda: providers)
 
 
 def names(found: list[Package]) -> list[str]:

@@ -1,7 +1,8 @@
-"""Debian packages for a base that somebody else made: what its own apt has to be handed to ask nobody.
+"""Debian packages added to an image that has apt: the .debs that its own apt installs without a network.
 
-The packages come from Debian's signed archive, as those of a `debian:` base do, and by the project's lock; of what
-they need, only what the base lacks, or has too old. dpkg runs there, with every maintainer script.
+The packages come from Debian's signed archive, as those of a `debian:` base do, and are pinned by the image lock. Of
+their dependencies, only those are added that the base lacks or has in a version that is too old. dpkg runs in the
+base, with every maintainer script.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from hatch_docker.plan import DEBIAN_PYTHONS
 from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
-    from hatch_docker.bases.archive import IndexFile
+    from hatch_docker.bases.archive import ArchiveFile
     from hatch_docker.context import Context
 
 RECIPE = 1
@@ -30,21 +31,21 @@ STATUS = "var/lib/dpkg/status"
 STATUS_LIMIT = 16 << 20  # bytes; a desktop has 5 MB
 
 Read = Callable[[Sequence[Package]], list[Package]]
-"""Packages with what they depend on, conflict with and provide, as their own control files say."""
+"""Function that returns packages with their dependencies, conflicts and provides, read from their control files."""
 
 
 def has_apt(base: Base, ctx: Context) -> bool:
-    """Whether the base can install packages by itself."""
+    """Return whether the base can install packages by itself."""
     return {"apt", "dpkg"} <= {package.name for package in installed(base, ctx)}
 
 
 def knows_archive(base: Base) -> bool:
-    """Whether the base is of a suite whose packages can be handed to it."""
+    """Return whether the base's suite is one whose archive is known."""
     return base.suite in DEBIAN_PYTHONS
 
 
 def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
-    """What dpkg has installed in a base; nothing where there is no dpkg. Read once from its layers."""
+    """Return the packages that dpkg has installed in a base, none without dpkg; its layers are read once."""
     key = key_of("dpkg", RECIPE, [layer.diff_id for layer in base.image.layers])
     known = ctx.store.recall("dpkg", key)
     if known is None:
@@ -74,16 +75,16 @@ def _read_status(text: str) -> Iterator[Package]:
 
 
 def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:
-    """The packages that a step's names come to on a base, by name; nothing where it has them all.
+    """Return the packages that the names of a step add to a base, sorted by name; none if it has them all.
 
-    Raises BaseImageError where they do not fit on it, and RegistryError.
+    Raises BaseImageError if they do not fit on the base, and RegistryError.
     """
     archive = Archive(base.plan, base.suite, base.platform.architecture, ctx)
 
-    def found(indexes: Sequence[IndexFile]) -> tuple[Package, ...]:
+    def found(indexes: Sequence[ArchiveFile]) -> tuple[Package, ...]:
         (offered,) = pin(archive, indexes, [step])
         diff_ids = [layer.diff_id for layer in base.image.layers]
-        key = key_of("additions", RECIPE, diff_ids, step.names, [one.digest for one in offered])
+        key = key_of("additions", RECIPE, diff_ids, step.names, [package.digest for package in offered])
         known = ctx.store.recall("additions", key)
         if known is None:
             packages = needed(step.names, offered, installed(base, ctx), lambda some: _read(archive, some), base.name)
@@ -98,7 +99,7 @@ def _read(archive: Archive, packages: Sequence[Package]) -> list[Package]:
     from hatch_docker.bases.deb import open_deb
 
     paths = fetch_debs(archive, packages)
-    return [_with_relations(one, open_deb(paths[one.name], one.name).control) for one in packages]
+    return [_with_relations(package, open_deb(paths[package.name], package.name).control) for package in packages]
 
 
 def _with_relations(package: Package, control: bytes) -> Package:
@@ -110,10 +111,10 @@ def _with_relations(package: Package, control: bytes) -> Package:
 def needed(
     names: Iterable[str], offered: Sequence[Package], there: Sequence[Package], read: Read, where: str
 ) -> list[Package]:
-    """Of the packages that are offered those that some names need beside what is there, sorted by name.
+    """Return those of the packages `offered` that `names` need beside the packages `there`, sorted by name.
 
-    What is there stays as it is, unless something needs a newer version of it. Raises BaseImageError, naming the
-    base `where`, for a need that what is offered cannot meet.
+    A package that is there stays as it is, unless another one needs a newer version of it. Raises BaseImageError,
+    naming the base `where`, for a dependency that no offered package meets.
     """
     offers = {package.name: package for package in offered}
     have = {package.name: package for package in there}
@@ -140,7 +141,7 @@ def needed(
 
 
 def _offer(group: Sequence[Relation], offers: Mapping[str, Package], read: Read) -> Package | None:
-    """The first alternative that is offered: by its name, else by what it provides."""
+    """Return the first alternative that is offered: by its name, else by what a package provides."""
     for option in group:
         package = offers.get(option.name)
         if package is not None and option.holds(package.version):
@@ -155,7 +156,7 @@ def _newer(
     package: Package, group: Sequence[Relation], found: Package | None, have: Mapping[str, Package],
     chosen: Mapping[str, Package], where: str,
 ) -> Package:
-    """What is found for a need, if it is no step back."""
+    """Return the package found for a dependency; raises BaseImageError if it is none, or older than what is there."""
     old = have.get(found.name) if found else None
     if found is None or found.name in chosen or (old and version_key(old.version) > version_key(found.version)):
         has = f", and the base has {old.name} {old.version}" if old else ""
@@ -171,7 +172,10 @@ def _disturbed(
     have: Mapping[str, Package], chosen: Mapping[str, Package], level: Sequence[Package], replaced: Iterable[str],
     offers: Mapping[str, Package],
 ) -> dict[str, Package]:
-    """What was there and goes neither with what is added nor with what was replaced, as it is newly offered."""
+    """Return the offered versions of the packages that must be replaced too.
+
+    Those are the packages of the base that an added package conflicts with, or that depend on a replaced one.
+    """
     conflicts = [conflict for package in level for conflict, *_ in parse_relations(package.conflicts)]
     found = {item.name for item in conflicts if item.name in have and item.holds(have[item.name].version)}
     for package in have.values():
@@ -183,7 +187,7 @@ def _disturbed(
 def write_debs(base: Base, packages: Sequence[Package], directory: Path, ctx: Context) -> None:
     """Write the .debs of some packages into a directory, with the times that they have in the store.
 
-    A builder that has a file of the same name, size and time is not sent it again.
+    BuildKit does not transfer a file again if it has one with the same name, size and time.
     """
     archive = Archive(base.plan, base.suite, base.platform.architecture, ctx)
     for package, path in zip(packages, fetch_debs(archive, packages).values(), strict=True):

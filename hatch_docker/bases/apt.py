@@ -1,6 +1,7 @@
-"""Where Debian's archive is: the user's mirror, else what the host's apt is configured with.
+"""The mirrors of Debian's archive: those of the user, else those in the configuration of the host's apt.
 
-Reads both forms of sources.list(5): deb822 stanzas (`*.sources`) and one-line entries (`*.list`).
+Reads both forms of sources.list(5), deb822 stanzas (`*.sources`) and one-line entries (`*.list`), the proxies of
+apt.conf(5) and the logins of apt_auth.conf(5).
 """
 
 from __future__ import annotations
@@ -47,10 +48,10 @@ class AptEntry:
 
 @dataclass(frozen=True, slots=True)
 class Mirrors:
-    """The roots of Debian's two archives, as URLs without a slash at the end, and who named them.
+    """The roots of Debian's two archives, URLs without a slash at the end, and the setting that names them.
 
-    `check_valid_until` is False only where the host's administrator told apt not to look at that date. `apt`
-    has the settings of apt where those named the mirrors.
+    `check_valid_until` is False only if the host's administrator told apt to ignore that date. `apt` has the settings
+    of apt if the mirrors come from there.
     """
 
     main: str = field(repr=False)
@@ -60,18 +61,18 @@ class Mirrors:
     apt: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def client(self, ctx: Context) -> Client:
-        """The HTTP client of a build, by the proxies of apt where apt named the mirrors."""
-        return ctx.client.through(functools.partial(proxy_of, found=self.apt)) if self.apt else ctx.client
+        """Return the HTTP client of a build; it uses the proxies of apt if the mirrors come from apt."""
+        return ctx.client.through(functools.partial(proxy_of, settings=self.apt)) if self.apt else ctx.client
 
     def root(self, archive: str) -> str:
-        """The root of "main" or "security"."""
+        """Return the root of "main" or "security"."""
         return self.security if archive == "security" else self.main
 
 
 def find_mirrors(plan: BasePlan, environ: Mapping[str, str], *, apt: Path = APT) -> Mirrors:
-    """The mirrors of a plan: its own, HATCH_DOCKER_DEBIAN_MIRROR, else those of the apt configuration `apt`.
+    """Return the mirrors of a plan: its own, HATCH_DOCKER_DEBIAN_MIRROR, else those of the apt configuration `apt`.
 
-    Raises BaseImageError where nothing names a mirror of Debian, or the one named is no URL we can read.
+    Raises BaseImageError if nothing names a mirror of Debian, or the URL of the mirror cannot be used.
     """
     security = plan.security_mirror or environ.get(SECURITY_VARIABLE, "")
     for mirror, origin in (
@@ -80,7 +81,7 @@ def find_mirrors(plan: BasePlan, environ: Mapping[str, str], *, apt: Path = APT)
     ):
         if mirror:
             main = _root(mirror, origin)
-            if mirror == environ.get(MIRROR_VARIABLE):  # which goes over the option
+            if mirror == environ.get(MIRROR_VARIABLE):  # the variable has replaced the option
                 origin = MIRROR_VARIABLE
             found = Mirrors(main, f"{main}-security", origin)
             break
@@ -116,18 +117,15 @@ def _of_host(apt: Path) -> Mirrors:
             "to the URL of one"
         )
     first = min(main, key=_doubt)  # stable: apt's own order among equals
-    root = _root(first.uri, str(apt))
     security = [source for source in sources if _is_security(source.suite)]
     second = min(security, key=_doubt) if security else None
     checked = first.check_valid_until and (second is None or second.check_valid_until)
     conf = read_settings(apt)
-    roots = [root, _root(second.uri, str(apt)) if second else f"{root}-security"]
+    root = _root(first.uri, str(apt))
+    security_root = _root(second.uri, str(apt)) if second else f"{root}-security"
+    checked = checked and not _says_no(conf.get("acquire::check-valid-until", ""))
     return Mirrors(
-        with_login(roots[0], apt),
-        with_login(roots[1], apt),
-        f"apt's configuration in {apt}",
-        checked and not _says_no(conf.get("acquire::check-valid-until", "")),
-        conf,
+        with_login(root, apt), with_login(security_root, apt), f"apt's configuration in {apt}", checked, conf
     )
 
 
@@ -144,7 +142,10 @@ def _is_debian(source: AptEntry) -> bool:
 
 
 def _doubt(source: AptEntry) -> int:
-    """How little speaks for an archive being Debian's own: others name their suites after Debian's too."""
+    """Return 0, 1 or 2: how weak the evidence is that an archive is Debian's own.
+
+    Other archives name their suites after Debian's too.
+    """
     if "debian-archive-" in source.signed_by:
         return 0
     last = source.uri.rstrip("/").rpartition("/")[2]
@@ -152,11 +153,9 @@ def _doubt(source: AptEntry) -> int:
 
 
 def read_entries(apt: Path = APT) -> list[AptEntry]:
-    """All enabled `deb` entries under `apt`, in apt's order; lines that apt would refuse are skipped."""
+    """Return all enabled `deb` entries under `apt`, in apt's order, without lines that apt would refuse."""
     found: list[AptEntry] = []
-    directory = apt / "sources.list.d"
-    extra = sorted(directory.iterdir()) if directory.is_dir() else []
-    for path in (apt / "sources.list", *extra):
+    for path in (apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))):
         text = _read_text(path) if path.suffix in (".list", ".sources") else ""
         found += _deb822(text) if path.suffix == ".sources" else _one_line(text)
     return found
@@ -188,7 +187,7 @@ def _deb822(text: str) -> Iterator[AptEntry]:
 
 
 def parse_fields(stanza: str) -> dict[str, str]:
-    """The fields of one deb822 stanza (deb822(5)), names in lower case; a comment line is skipped."""
+    """Return the fields of one deb822 stanza (deb822(5)), names in lower case, without comments."""
     fields: dict[str, list[str]] = {}
     name = ""
     for line in stanza.splitlines():
@@ -210,17 +209,15 @@ def _says_no(value: str) -> bool:
 
 
 def read_settings(apt: Path) -> dict[str, str]:
-    """Every setting of apt.conf.d and apt.conf by its full name in lower case; of several values the last."""
-    directory = apt / "apt.conf.d"
-    extra = sorted(directory.iterdir()) if directory.is_dir() else []
+    """Return the settings of apt.conf.d and apt.conf by full name in lower case; of several values the last."""
     found: dict[str, str] = {}
-    for path in (*extra, apt / "apt.conf"):
+    for path in (*sorted((apt / "apt.conf.d").glob("*")), apt / "apt.conf"):
         found |= _parse_settings(_read_text(path))
     return found
 
 
 def _parse_settings(text: str) -> Iterator[tuple[str, str]]:
-    """The settings of one file: `Name "value";` and `Name { ... };`; what apt would refuse gives nothing."""
+    """Yield the settings of one file, `Name "value";` and `Name { ... };`, without those that apt would refuse."""
     groups: list[str] = []
     words: list[str] = []
     for mark in _TOKEN.findall(text):
@@ -240,36 +237,36 @@ def _parse_settings(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _read_text(path: Path) -> str:
-    """The text of a file, empty where it is absent or for root alone."""
+    """Return the text of a file, "" if it is absent or only root may read it."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
 
 
-def proxy_of(url: str, found: Mapping[str, str]) -> str | None:
-    """The proxy that apt's settings have for a URL, "" for none at all; None where they say nothing of it.
+def proxy_of(url: str, settings: Mapping[str, str]) -> str | None:
+    """Return the proxy that apt's settings have for a URL, "" for a direct connection, None if they have none.
 
-    That of the very host goes first; what is said of http holds for https too, as in apt.
+    The setting for the URL's host comes first; that for http holds for https too, as in apt.
     """
     parts = urlsplit(url)
     for scheme in dict.fromkeys((parts.scheme, "http")):
         for name in (f"acquire::{scheme}::proxy::{parts.hostname}", f"acquire::{scheme}::proxy"):
-            value = found.get(name, "")
+            value = settings.get(name, "")
             if value:
                 return "" if value.upper() == "DIRECT" else value
     return None
 
 
 def with_login(url: str, apt: Path) -> str:
-    """The URL with the login that auth.conf has for it, if any; one in the URL itself stays.
+    """Return the URL with the login that auth.conf has for it, if any; a login in the URL itself stays.
 
-    A `machine` may have a scheme and a path; without a scheme it is for https alone.
+    A `machine` of auth.conf may have a scheme and a path; without a scheme it is for https only.
     """
     parts = urlsplit(url)
     if parts.username is not None or not parts.hostname:
         return url
-    for machine, user, password in _entries(apt):
+    for machine, user, password in _logins(apt):
         scheme, _, rest = machine.rpartition("://")
         host, slash, path = rest.partition("/")
         if host not in (parts.hostname, parts.netloc) or (scheme or "https") != parts.scheme:
@@ -281,14 +278,13 @@ def with_login(url: str, apt: Path) -> str:
 
 
 def read_passwords(apt: Path) -> dict[str, str]:
-    """Every password in auth.conf by its machine."""
-    return {machine: password for machine, _user, password in _entries(apt)}
+    """Return the passwords in auth.conf by machine."""
+    return {machine: password for machine, _user, password in _logins(apt)}
 
 
-def _entries(apt: Path) -> Iterator[tuple[str, str, str]]:
-    directory = apt / "auth.conf.d"
-    extra = sorted(directory.glob("*.conf")) if directory.is_dir() else []
-    for path in (apt / "auth.conf", *extra):
+def _logins(apt: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield machine, user name and password of each entry of auth.conf."""
+    for path in (apt / "auth.conf", *sorted((apt / "auth.conf.d").glob("*.conf"))):
         text = re.sub(r"^[ \t]*#[^\n]*", "", _read_text(path), flags=re.MULTILINE)
         for entry in re.split(r"(?:^|\s)machine\s+", text)[1:]:
             words = entry.split()

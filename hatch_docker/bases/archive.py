@@ -1,15 +1,16 @@
-"""Debian's signed archive: InRelease, and through its hashes the Packages files and every .deb.
+"""Debian's signed archive: InRelease files, and through their hashes the Packages files and every .deb.
 
-Nothing of a mirror is believed: the signature is checked against the bundled archive keys, a file against the
-hash that the signed text gives it. So the mirror may be plain http. Format: RepositoryFormat of the Debian wiki.
+No mirror is trusted: the signature is checked with the bundled archive keys, a file with its hash in the signed text.
+So plain http is enough. Format: RepositoryFormat of the Debian wiki.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,22 +18,23 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases.apt import SECURITY_VARIABLE, WAYS_OUT, Mirrors, parse_fields
 from hatch_docker.bases.resolve import Package, PackageIndex, version_key
 from hatch_docker.errors import BaseImageError, ImageError
+from hatch_docker.streams import pieces
 from hatch_docker.urls import shown
 
 if TYPE_CHECKING:
     from hatch_docker.context import Context
-    from hatch_docker.progress import Task
+    from hatch_docker.progress import Advance, Task
 
 KEYRING = Path(__file__).with_name("debian-archive-keyring.pgp")
 RELEASE_LIMIT = 4 << 20     # bytes; Debian's are 150 KB
 PACKAGES_LIMIT = 128 << 20  # bytes, unpacked; Debian's main has 57 MB
 CHUNK = 1 << 20
-FRAME = (b"-----BEGIN PGP SIGNED MESSAGE-----", b"-----END PGP SIGNATURE-----")  # RFC 9580 section 7
+ARMOR = (b"-----BEGIN PGP SIGNED MESSAGE-----", b"-----END PGP SIGNATURE-----")  # RFC 9580 section 7
 
 
 @dataclass(frozen=True, slots=True)
-class IndexFile:
-    """One Packages file as a signed release names it. `path` is relative to the root of its archive."""
+class ArchiveFile:
+    """A file of the archive as signed text describes it. `path` is relative to the root of the archive."""
 
     archive: str                               # "main" or "security", see Mirrors.root
     path: str
@@ -44,28 +46,32 @@ class IndexFile:
 class Release:
     """The signed description of one suite: the digest and size of each of its index files."""
 
-    where: str                                 # its URL as it may be shown
+    where: str                                 # its URL without a password, for messages
     suite: str
     archive: str
     files: Mapping[str, tuple[str, int]]
     by_hash: bool
     date: float = 0.0                          # when it was signed, in seconds since the epoch
 
-    def index(self, architecture: str) -> IndexFile:
-        """The Packages file of component main; raises BaseImageError without one for the architecture."""
+    def index(self, architecture: str) -> ArchiveFile:
+        """Return the Packages file of component main; raises BaseImageError if the architecture has none."""
         name = f"main/binary-{architecture}/Packages.xz"
         if name not in self.files:
             raise BaseImageError(f"{self.where} has no packages for {architecture}")
+        return self.file(name)
+
+    def file(self, name: str) -> ArchiveFile:
+        """Return an index file of the release, which must have it."""
         digest, size = self.files[name]
-        if self.by_hash:  # stays there for a while when the mirror is updated under our feet
+        if self.by_hash:  # a mirror keeps it there for a while after an update
             name = f"{name.rpartition('/')[0]}/by-hash/SHA256/{digest.removeprefix('sha256:')}"
-        return IndexFile(self.archive, f"dists/{self.suite}/{name}", digest, size)
+        return ArchiveFile(self.archive, f"dists/{self.suite}/{name}", digest, size)
 
 
 def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
-    """The text that a key of the ring has signed (RFC 9580 §7); raises BaseImageError where none has.
+    """Return the text signed by a key of the ring (RFC 9580 §7); raises BaseImageError if no key has signed it.
 
-    As with apt, nothing may stand before or after it.
+    Like apt, refuse text before or after it.
     """
     import pysequoia
 
@@ -75,11 +81,11 @@ def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
     except RuntimeError as error:  # what the library raises for every kind of bad signature
         raise _unsigned(where, str(error).partition("\n")[0].rstrip(".")) from error
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of PyO3; such as where the clock is past 2106
+        if type(error).__name__ != "PanicException":  # PyO3's; for example if the clock is past 2106
             raise
         raise _unsigned(where, f"they cannot be checked: {error}; is this machine's clock right?") from error
-    if not signed.strip().startswith(FRAME[0]) or not signed.strip().endswith(FRAME[1]):
-        raise _unsigned(where, "there is more than what they signed")
+    if not signed.strip().startswith(ARMOR[0]) or not signed.strip().endswith(ARMOR[1]):
+        raise _unsigned(where, "there is text outside of the signature")
     return bytes(result.bytes or b"")
 
 
@@ -91,9 +97,10 @@ def _unsigned(where: str, reason: str) -> BaseImageError:
 
 
 def read_release(text: bytes, where: str, suite: str, archive: str, *, now: float | None) -> Release:
-    """Read the verified text of an InRelease file, which must be of `suite` and not be expired at `now`.
+    """Return the release that the verified text of an InRelease file describes.
 
-    `now` is in seconds since the epoch, None to leave Valid-Until unchecked. Raises BaseImageError.
+    Raises BaseImageError if it is not of `suite` or has expired at `now`, in seconds since the epoch; None skips the
+    check of Valid-Until.
     """
     fields = parse_fields(text.decode(errors="replace"))
     if suite not in (fields.get("codename"), fields.get("suite")):
@@ -132,11 +139,10 @@ def _seconds(date: str, where: str) -> float:
 def fetch_releases(
     mirrors: Mirrors, suite: str, ctx: Context, *, keyring: Path = KEYRING
 ) -> tuple[Release, ...]:
-    """The verified releases of a suite, its -updates and its -security.
+    """Return the verified releases of a suite, its -updates and its -security.
 
-    A mirror without -updates is used with a warning: a point release has those packages later. Without
-    -security it is an error, or whoever sits on the line could withhold every fix. Raises BaseImageError and
-    RegistryError.
+    A mirror without -updates is used with a warning: a point release has those packages later. One without -security
+    is an error, because an attacker on the network could hide every fix. Raises BaseImageError and RegistryError.
     """
     from concurrent.futures import ThreadPoolExecutor
 
@@ -161,34 +167,36 @@ def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, key
         return read_release(text, shown(url), suite, archive, now=now)
     message = f"{shown(url)} does not exist (the mirror is named by {mirrors.origin})"
     if suite.endswith("-updates"):
-        return None  # told once it is clear that the rest of the mirror is there
+        return None  # the caller warns, once the other releases are there
     if archive == "security":
         hint = f"`[tool.hatch-docker.debian] security-mirror` or {SECURITY_VARIABLE} names one with fixes"
         raise BaseImageError(f"{message}; {hint}")
     raise BaseImageError(f"{message}; {WAYS_OUT} names another")
 
 
-def fetch_package_index(indexes: Sequence[IndexFile], mirrors: Mirrors, ctx: Context, task: Task) -> PackageIndex:
-    """The packages of some index files, of each name the highest version; `task` is what it is a part of.
+def fetch_package_index(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: Context, task: Task) -> PackageIndex:
+    """Return the packages of some index files, of each name the highest version; `task` shows the progress.
 
-    Raises RegistryError where a mirror has an index no longer.
+    Raises RegistryError if a mirror no longer has an index file.
     """
     from concurrent.futures import ThreadPoolExecutor
 
+    def read(index: ArchiveFile) -> tuple[str, bytes]:
+        url = fetch_file(index, mirrors, ctx, task.advance)
+        return index.archive, _unpack(ctx.store.blob_path(index.digest), shown(url))
+
     with ThreadPoolExecutor(len(indexes)) as pool:
         task.expect(sum(index.size for index in indexes if not ctx.store.has(index.digest)))
-        texts = list(pool.map(lambda index: _fetch_index(index, mirrors, ctx, task.advance), indexes))
-    return read_package_index([(index.archive, text) for index, text in zip(indexes, texts, strict=True)])
+        return read_package_index(list(pool.map(read, indexes)))
 
 
-def _fetch_index(index: IndexFile, mirrors: Mirrors, ctx: Context, advance: Callable[[int], None]) -> bytes:
+def fetch_file(file: ArchiveFile, mirrors: Mirrors, ctx: Context, advance: Advance) -> str:
+    """Download a file of the archive into the store, if it is not there, and return its URL. Raises RegistryError."""
     from hatch_docker import transport
 
-    url = f"{mirrors.root(index.archive)}/{index.path}"
-    transport.fetch(
-        ctx.store, mirrors.client(ctx), url, digest=index.digest, size=index.size, advance=advance
-    )
-    return _unpack(ctx.store.blob_path(index.digest), shown(url))
+    url = f"{mirrors.root(file.archive)}/{file.path}"
+    transport.fetch(ctx.store, mirrors.client(ctx), url, digest=file.digest, size=file.size, advance=advance)
+    return url
 
 
 def _unpack(path: Path, where: str) -> bytes:
@@ -196,16 +204,15 @@ def _unpack(path: Path, where: str) -> bytes:
 
     try:
         with path.open("rb") as stream:
-            plain = Decompressed(stream, PACKAGES_LIMIT, compression="xz")
-            return b"".join(iter(lambda: plain.read(CHUNK), b""))
+            return b"".join(pieces(Decompressed(stream, PACKAGES_LIMIT, compression="xz"), CHUNK))
     except ImageError as error:
         raise BaseImageError(f"{where} cannot be read: {error}") from error
 
 
 def read_package_index(indexes: Sequence[tuple[str, bytes]]) -> PackageIndex:
-    """The packages of some Packages files, each with the name of its archive.
+    """Return the packages of some Packages files, given as the name of the archive and the text.
 
-    A stanza is parsed when its package is asked for: parsing all 69 000 takes seconds.
+    A stanza is parsed when its package is looked up: to parse all 69 000 takes seconds.
     """
     stanzas: dict[str, list[tuple[str, bytes]]] = {}
     for archive, text in indexes:
@@ -214,11 +221,20 @@ def read_package_index(indexes: Sequence[tuple[str, bytes]]) -> PackageIndex:
             if stanza.startswith(b"Package: "):
                 name = stanza[9 : (stanza + b"\n").index(b"\n")].decode(errors="replace").strip()
                 stanzas.setdefault(name, []).append((archive, stanza))
-    return PackageIndex(_Packages(stanzas), lambda: _providers(stanzas))
+
+    @functools.cache
+    def find(name: str) -> Package | None:
+        found = [
+            package_of(parse_fields(stanza.decode(errors="replace")), archive)
+            for archive, stanza in stanzas.get(name, ())
+        ]
+        return max(found, key=lambda package: version_key(package.version), default=None)
+
+    return PackageIndex(stanzas, find, lambda: _providers(stanzas))
 
 
 def _providers(stanzas: Mapping[str, list[tuple[str, bytes]]]) -> dict[str, list[str]]:
-    """Which packages may provide a name; whether one does is seen when it is parsed."""
+    """Return the packages that may provide each name; only parsing them tells whether they do."""
     providers: dict[str, list[str]] = {}
     for name, found in stanzas.items():
         for _archive, stanza in found:
@@ -230,29 +246,8 @@ def _providers(stanzas: Mapping[str, list[tuple[str, bytes]]]) -> dict[str, list
     return providers
 
 
-class _Packages(Mapping[str, Package]):
-    """Stanzas by name, parsed when looked up."""
-
-    def __init__(self, stanzas: Mapping[str, list[tuple[str, bytes]]]) -> None:
-        self._stanzas = stanzas
-        self._parsed: dict[str, Package] = {}
-
-    def __getitem__(self, name: str) -> Package:
-        if name not in self._parsed:
-            stanzas = self._stanzas[name]
-            found = [package_of(parse_fields(stanza.decode(errors="replace")), archive) for archive, stanza in stanzas]
-            self._parsed[name] = max(found, key=lambda package: version_key(package.version))
-        return self._parsed[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._stanzas)
-
-    def __len__(self) -> int:
-        return len(self._stanzas)
-
-
 def package_of(fields: Mapping[str, str], archive: str) -> Package:
-    """The package that the fields of a stanza describe; raises BaseImageError for what would be unsafe to use."""
+    """Return the package that the fields of a stanza describe; raises BaseImageError for one it cannot use."""
     name = fields.get("package", "")
     try:
         size, digest = int(fields["size"]), fields["sha256"]

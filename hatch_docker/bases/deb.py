@@ -1,4 +1,4 @@
-"""A .deb: an ar archive of two tars, the control files and the data (deb(5)). No script in it is ever run."""
+"""A .deb: an ar archive of two tars, the control files and the data (deb(5)). Its scripts are never run."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ MAGIC = b"!<arch>\n"
 CONTROL_LIMIT = 16 << 20  # bytes, unpacked
 DATA_LIMIT = 4 << 30      # bytes, unpacked
 CHUNK = 1 << 18
-_OPENERS: dict[str, str] = {".tar.xz": "xz", ".tar.gz": "gzip", ".tar": "none"}
+_COMPRESSIONS: dict[str, str] = {".tar.xz": "xz", ".tar.gz": "gzip", ".tar": "none"}
 
 
 @dataclass(frozen=True, slots=True)
 class Deb:
-    """A .deb file on disk, its control files, and where its data are: compression, offset and size."""
+    """A .deb file on disk, its control files, and the place of its data: compression, offset and size in bytes."""
 
     path: Path
     name: str                                  # of the package, for messages
     control: bytes
     sums: Mapping[str, str]                    # path -> hexadecimal MD5, from its md5sums
-    postinst: str                              # a script that is read for its alternatives, never run
+    postinst: str                              # a script, read for its alternatives, never run
     data: tuple[str, int, int]
 
     def members(self) -> Iterator[tuple[Entry, BinaryIO | None]]:
-        """The files it brings, each with its bytes, to be read before going on; raises BaseImageError."""
+        """Yield its files, each with its bytes, which must be read before the next one; raises BaseImageError."""
         with self.path.open("rb") as stream:
             yield from _read(stream, self.data, self.name, DATA_LIMIT)
 
 
 def open_deb(path: Path, name: str) -> Deb:
-    """Read the frame and the control files of a .deb; raises BaseImageError, naming it, for a broken one."""
+    """Read the member list and the control files of a .deb; raises BaseImageError, naming it, if it is damaged."""
     with path.open("rb") as stream:
         members = _members(stream, name)
         if _start(stream, members.get("debian-binary")) != b"2.0\n":
             raise BaseImageError(f"package {name} is no .deb of format 2.0")
-        control = _part(members, "control.tar", name)
-        data = _part(members, "data.tar", name)
+        control = _tar(members, "control.tar", name)
+        data = _tar(members, "data.tar", name)
         files: dict[str, bytes] = {}
         for entry, content in _read(stream, control, name, CONTROL_LIMIT):
             if content is not None and entry.path in ("control", "md5sums", "postinst"):
@@ -63,7 +63,7 @@ def _sums(text: bytes) -> Iterator[tuple[str, str]]:
 
 
 def _start(stream: BinaryIO, place: tuple[int, int] | None) -> bytes:
-    """The start of an ar member, nothing for one that is absent."""
+    """Return the start of an ar member, nothing if it is absent."""
     if place is None:
         return b""
     stream.seek(place[0])
@@ -71,7 +71,7 @@ def _start(stream: BinaryIO, place: tuple[int, int] | None) -> bytes:
 
 
 def _members(stream: BinaryIO, name: str) -> dict[str, tuple[int, int]]:
-    """The members of an ar archive: name -> offset and size."""
+    """Return the members of an ar archive: name -> offset and size in bytes."""
     end = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     if stream.read(len(MAGIC)) != MAGIC:
@@ -92,13 +92,13 @@ def _members(stream: BinaryIO, name: str) -> dict[str, tuple[int, int]]:
     return members
 
 
-def _part(members: dict[str, tuple[int, int]], stem: str, name: str) -> tuple[str, int, int]:
+def _tar(members: dict[str, tuple[int, int]], stem: str, name: str) -> tuple[str, int, int]:
     for member, (offset, size) in members.items():
         if member.startswith(stem):
             suffix = member.removeprefix(stem.removesuffix(".tar"))
-            if suffix not in _OPENERS:
+            if suffix not in _COMPRESSIONS:
                 raise BaseImageError(f"package {name} has a {member}: only xz, gzip and plain can be read")
-            return _OPENERS[suffix], offset, size
+            return _COMPRESSIONS[suffix], offset, size
     raise BaseImageError(f"package {name} is damaged: it has no {stem}")
 
 
@@ -109,7 +109,7 @@ def _read(
     stream.seek(offset)
     part = io.BufferedReader(PartReader(stream, size), CHUNK)
     try:
-        # As many times its size as it likes: a signed index has the hash of it.
+        # The signed index has its hash, so it may unpack to any multiple of its size.
         plain = Decompressed(part, limit, ratio=limit, compression=compression)
         yield from read_tar(plain)
         drain(plain)  # the checksum is at the end

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from hatch_docker.bases.archive import KEYRING, IndexFile
+from hatch_docker.bases.archive import KEYRING, ArchiveFile
 from hatch_docker.bases.debian_layer import USERS, Assemble, Contents, Made, is_made, layer_of, made_once
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
@@ -90,7 +90,7 @@ def builder_step(suite: str, packages: Sequence[str]) -> Step:
     return Step((*TOOLS, f"python{DEBIAN_PYTHONS[suite]}-dev", *packages), IGNORED - {"awk", "mawk"}, "builder")
 
 
-def _base(archive: Archive, platform: Platform, compression: Compression, indexes: Sequence[IndexFile]) -> Base:
+def _base(archive: Archive, platform: Platform, compression: Compression, indexes: Sequence[ArchiveFile]) -> Base:
     plan = archive.plan
     python = DEBIAN_PYTHONS[archive.suite]
     steps = [step for step in pin(archive, indexes, base_steps(plan, archive.suite)) if step]
@@ -186,7 +186,7 @@ def builder_root(
     python = DEBIAN_PYTHONS[suite]
     step = builder_step(suite, packages)
 
-    def unpacked(indexes: Sequence[IndexFile]) -> tuple[Path, Sequence[Package]]:
+    def unpacked(indexes: Sequence[ArchiveFile]) -> tuple[Path, Sequence[Package]]:
         (found,) = pin(archive, indexes, [step])
         key = key_of("builder root", RECIPE, _ids(found))
         version = next(package.version for package in found if package.name == f"python{python}")

@@ -1,7 +1,7 @@
-"""What ldconfig(8) would do: which shared libraries a root has, and the cache in which the loader finds them.
+"""ldconfig(8): the shared libraries of a root, and the cache in which the dynamic loader finds them.
 
-Written here rather than by the tree's own ldconfig, since that runs on its own architecture only. The format is
-glibc's, sysdeps/generic/dl-cache.h: "glibc-ld.so.cache1.1", without hardware capabilities.
+The root's own ldconfig runs on its own architecture only. The format is glibc's, sysdeps/generic/dl-cache.h:
+"glibc-ld.so.cache1.1", without hardware capabilities.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hatch_docker.oci.layer import Entry
 MAGIC = b"glibc-ld.so.cache1.1"
 DEFAULT_DIRECTORIES = ("usr/lib",)  # the loader's own, after those of ld.so.conf
 _LIBC6 = 3
-# The flags of an entry: what ldconfig -p shows as "libc6,x86-64" and "libc6,AArch64"
+# The flags of an entry, which ldconfig -p prints as "libc6,x86-64" and "libc6,AArch64"
 _FLAGS = {"amd64": 0x0300 | _LIBC6, "arm64": 0x0A00 | _LIBC6}
 _NAME = re.compile(r"(lib.*|ld-.*)\.so(\..*)?")
 _LITTLE_ENDIAN = 2
@@ -31,7 +31,7 @@ _LITTLE_ENDIAN = 2
 
 @dataclass(frozen=True, slots=True, order=True)
 class Library:
-    """A shared library: the name that programs ask for, where it is (relative to the root), the loader's flags."""
+    """A shared library: the name in programs that need it, its path relative to the root, the flags of its entry."""
 
     soname: str
     path: str
@@ -39,7 +39,7 @@ class Library:
 
 
 def conf_directories(files: Mapping[str, bytes]) -> list[str]:
-    """The directories that `etc/ld.so.conf` and `etc/ld.so.conf.d/*.conf` name, usr-merged, in their order."""
+    """Return the directories in `etc/ld.so.conf` and `etc/ld.so.conf.d/*.conf`, usr-merged, in their order."""
     found: list[str] = []
     for path in ("etc/ld.so.conf", *sorted(path for path in files if path.startswith("etc/ld.so.conf.d/"))):
         for line in files.get(path, b"").decode(errors="replace").splitlines():
@@ -51,7 +51,7 @@ def conf_directories(files: Mapping[str, bytes]) -> list[str]:
 
 
 def find_libraries(entries: Mapping[str, Entry], directories: Iterable[str]) -> list[Library]:
-    """The libraries among a tree's entries that lie in one of `directories`, of a soname the first."""
+    """Return the libraries among a tree's entries that are in one of `directories`, the first of each soname."""
     found: dict[str, Library] = {}
     for directory in directories:
         prefix = directory + "/"
@@ -64,7 +64,7 @@ def find_libraries(entries: Mapping[str, Entry], directories: Iterable[str]) -> 
             if read is None:
                 continue
             soname = read[0] or name
-            # Programs ask for the soname: a link of that name if there is one, else the file itself.
+            # The loader looks for the soname: a link of that name if there is one, else the file itself.
             if soname == name or (entries[path].kind == "file" and prefix + soname not in entries):
                 found.setdefault(soname, Library(soname, path, read[1]))
     return sorted(found.values())
@@ -86,7 +86,7 @@ def _followed(entries: Mapping[str, Entry], path: str) -> Entry | None:
 
 
 def _read(entry: Entry) -> tuple[str, int] | None:
-    """SONAME and flags of a shared library for a machine we know; None for a linker script and the like."""
+    """Return SONAME and flags of a shared library for a known machine, None for another file (a linker script)."""
     content = entry.content
     data = content if isinstance(content, bytes) else b""
     with content.open("rb") if isinstance(content, Path) else io.BytesIO(data) as stream:
@@ -97,7 +97,7 @@ def _read(entry: Entry) -> tuple[str, int] | None:
 
 
 def write_cache(libraries: Iterable[Library]) -> bytes:
-    """The bytes of etc/ld.so.cache for some libraries."""
+    """Return the bytes of etc/ld.so.cache for some libraries."""
     ordered = sorted(libraries, key=lambda item: (_sort_key(item.soname), item.flags, item.path), reverse=True)
     strings = bytearray()
     start = 48 + 24 * len(ordered)
@@ -119,11 +119,11 @@ def write_cache(libraries: Iterable[Library]) -> bytes:
 
 
 def _loader_path(path: str) -> str:
-    """As Debian's ldconfig writes it: /lib/... for what is in /usr/lib/... (ld.so.conf names /lib first)."""
+    """Return a path as Debian's ldconfig writes it: lib/... for usr/lib/... (ld.so.conf names /lib first)."""
     return path.removeprefix("usr/") if path.startswith("usr/lib/") else path
 
 
 def _sort_key(name: str) -> tuple[tuple[int, int], ...]:
-    """The order of _dl_cache_libcmp, by which the loader searches: numbers by value and after all else."""
+    """Return a key for the order of glibc's _dl_cache_libcmp: numbers by value and after everything else."""
     parts = re.findall(r"([0-9]+)|([^0-9])", name)
     return tuple((1, int(number)) if number else (0, ord(other)) for number, other in parts)

@@ -1,7 +1,7 @@
-"""Which package of Debian has a shared library. Asked where one is missing, never else.
+"""Finding the Debian package that has a shared library; only used if a library is missing.
 
-By the names that policy gives to libraries' packages (libpq.so.5 is in libpq5), if there is such a package and the
-library is in it; else by the archive's own list of all files, which takes a larger download.
+First by the names that Debian Policy gives to packages of libraries (libpq.so.5 is in libpq5), if there is such a
+package with the library in it; else by the archive's Contents file, which takes a larger download.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.bases.archive import IndexFile, Release, fetch_package_index, fetch_releases
+from hatch_docker.bases.archive import ArchiveFile, fetch_file, fetch_package_index, fetch_releases
 from hatch_docker.bases.snapshot import is_young
 from hatch_docker.bases.suite import Archive, current_indexes, fetch_debs
 from hatch_docker.errors import HatchDockerError
 from hatch_docker.store import key_of
+from hatch_docker.streams import pieces
 
 if TYPE_CHECKING:
     from hatch_docker.bases.resolve import Package
 
 RECIPE = 1
 KIND = "debian-library"
-LARGEST = 64 << 20         # bytes of a package that is looked into
-LIST_LIMIT = 2 << 30       # bytes of the list of all files, unpacked; trixie's has 170 MB
+LARGEST = 64 << 20         # bytes of a package that is searched
+LIST_LIMIT = 2 << 30       # bytes of a Contents file, unpacked; trixie's has 170 MB
 CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A package; `seen` is whether the library was found in it, or it has but the name that policy asks for."""
+    """A package; `seen` says that the library was found in it, else only the name of the package fits."""
 
     package: str
     seen: bool
 
 
 def find_providers(libraries: Sequence[str], archive: Archive) -> dict[str, Provider]:
-    """The packages of a suite that have some libraries where the loader looks; what none has, or nobody tells, is left
-    out.
+    """Return the packages of a suite that have some libraries in a directory of the loader, without those not found.
 
-    What was found is remembered, for a day what was not.
+    What is found in a package is remembered for good, every other answer for a day.
     """
     ctx = archive.ctx
     keys = {library: key_of(RECIPE, archive.suite, archive.architecture, library) for library in libraries}
@@ -60,12 +60,12 @@ def find_providers(libraries: Sequence[str], archive: Archive) -> dict[str, Prov
 
 
 def _holds(fact: Mapping[str, Any], now: float) -> bool:
-    """Whether what is remembered of a library is as good as a new answer."""
+    """Return whether a remembered answer needs no new search."""
     return bool(fact["found"] and fact["found"]["seen"]) or is_young(fact, now)
 
 
 def _find(libraries: Sequence[str], archive: Archive, found: dict[str, Provider]) -> None:
-    """Add to `found`, the better answer last. Raises a HatchDockerError where a mirror keeps something from us."""
+    """Add the providers of some libraries to `found`, sure answers last; raises HatchDockerError if a mirror fails."""
     with archive.ctx.progress.task(f"looking for {', '.join(libraries)} in {archive.name}", part=True) as task:
         index = fetch_package_index(current_indexes(archive), archive.mirrors(), archive.ctx, task)
     for library in libraries:
@@ -80,9 +80,9 @@ def _find(libraries: Sequence[str], archive: Archive, found: dict[str, Provider]
 
 
 def policy_names(library: str) -> list[str]:
-    """The names that the package of a library may have (Debian Policy 8.1), today's before those of old.
+    """Return the names that the package of a library may have (Debian Policy 8.1), current names before old ones.
 
-    Its soname with the version at the end, after a hyphen where the name ends in a digit; since the change of
+    A name is the soname with the version at the end, after a hyphen if the name ends in a digit; since the change of
     `time_t` perhaps with t64.
     """
     match = re.fullmatch(r"(lib[^/]+?)(?:-([\d.]+))?\.so(?:\.([\w.]+))?", library)
@@ -106,25 +106,21 @@ def _is_in(library: str, package: Package, archive: Archive) -> bool:
 
 
 def is_searched(path: str, library: str) -> bool:
-    """Whether a path is that of a library in one of the loader's own directories."""
+    """Return whether a path is that of a library in one of the default directories of the loader."""
     return re.fullmatch(rf"(?:usr/)?lib/(?:[a-z0-9_]+-linux-gnu[a-z]*/)?{re.escape(library)}", path) is not None
 
 
 def _listed(libraries: Sequence[str], archive: Archive) -> dict[str, str]:
-    """The packages that the archive's Contents names for some libraries."""
+    """Return the packages that the archive's Contents file names for some libraries."""
     releases = fetch_releases(archive.mirrors(), archive.suite, archive.ctx, keyring=archive.keyring)
-    index = _contents(releases[0], archive.architecture)
-    if index is None:
+    name = f"main/Contents-{archive.architecture}.gz"
+    if name not in releases[0].files:
         return {}
-    from hatch_docker import transport
-
+    index = releases[0].file(name)
     ctx = archive.ctx
-    mirrors = archive.mirrors()
-    url = f"{mirrors.root(index.archive)}/{index.path}"
     title = f"looking for {', '.join(libraries)} in the list of all files of {archive.name}"
     with ctx.progress.task(title, None if ctx.store.has(index.digest) else index.size) as task:
-        client = mirrors.client(ctx)
-        transport.fetch(ctx.store, client, url, digest=index.digest, size=index.size, advance=task.advance)
+        fetch_file(index, archive.mirrors(), ctx, task.advance)
     found: dict[str, list[str]] = {}
     names = b"|".join(re.escape(library.encode()) for library in libraries)
     pattern = re.compile(rb"(?m)^(\S*/)(" + names + rb")[ \t]+(\S+)$")
@@ -134,27 +130,17 @@ def _listed(libraries: Sequence[str], archive: Archive) -> dict[str, str]:
             if is_searched((place + name).decode(errors="replace"), library):
                 found.setdefault(library, []).extend(packages.decode(errors="replace").split(","))
     # A library's own package before what brings a copy along, such as a cross compiler.
-    best = {name: min(some, key=lambda one: ("libs" not in one.split("/"), one)) for name, some in found.items()}
+    best = {name: min(some, key=lambda path: ("libs" not in path.split("/"), path)) for name, some in found.items()}
     return {library: package.rpartition("/")[2] for library, package in best.items()}
 
 
-def _contents(release: Release, architecture: str) -> IndexFile | None:
-    name = f"main/Contents-{architecture}.gz"
-    if name not in release.files:
-        return None
-    digest, size = release.files[name]
-    place = f"main/by-hash/SHA256/{digest.removeprefix('sha256:')}" if release.by_hash else name
-    return IndexFile(release.archive, f"dists/{release.suite}/{place}", digest, size)
-
-
-def _pieces(index: IndexFile, archive: Archive) -> Iterator[bytes]:
-    """The lines of a list of files, many at once."""
+def _pieces(index: ArchiveFile, archive: Archive) -> Iterator[bytes]:
+    """Yield the lines of a Contents file, many at once."""
     from hatch_docker.oci.compression import Decompressed
 
     with archive.ctx.store.open(index.digest) as stream:
-        plain = Decompressed(stream, LIST_LIMIT, compression="gzip")
         rest = b""
-        while piece := plain.read(CHUNK):
+        for piece in pieces(Decompressed(stream, LIST_LIMIT, compression="gzip"), CHUNK):
             whole, newline, tail = (rest + piece).rpartition(b"\n")
             yield whole
             rest = tail if newline else rest + piece

@@ -1,7 +1,7 @@
-"""Which packages a set of names needs: Debian's dependency rules over the packages of an archive.
+"""Dependency resolution by Debian's rules over the packages of an archive.
 
-Implements deb-version(7) (order of versions) and the relationship fields of deb-control(5), as far as
-installing into an empty root goes: Pre-Depends, Depends, alternatives, versions, Provides, Conflicts, Breaks.
+Implements deb-version(7) (order of versions) and the relationship fields of deb-control(5) that matter for an empty
+root: Pre-Depends, Depends, alternatives, versions, Provides, Conflicts, Breaks.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ _PRIORITIES = ("required", "important", "standard", "optional", "extra")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A binary package as an archive's Packages file describes it. `size` is in bytes, `digest` its sha256.
+    """A binary package as a Packages file describes it: `size` in bytes, `digest` "sha256:<hex>".
 
-    `filename` is relative to the root of the archive named by `archive`: "main" or "security".
+    `filename` is relative to the root of the archive that `archive` names: "main" or "security".
     """
 
     name: str
@@ -47,20 +47,20 @@ class Package:
 
     @property
     def title(self) -> str:
-        """The package among all of an archive: "libc6 2.41-12 amd64"."""
+        """Name, version and architecture: "libc6 2.41-12 amd64"."""
         return f"{self.name} {self.version} {self.architecture}"
 
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """One alternative of a dependency: a name and perhaps a condition on its version."""
+    """One alternative of a dependency: a name and perhaps a condition on the version."""
 
     name: str
     operator: str = ""
     version: str = ""
 
     def holds(self, version: str) -> bool:
-        """Whether a version meets the condition."""
+        """Return whether a version meets the condition."""
         if not self.operator:
             return True
         mine, other = version_key(version), version_key(self.version)
@@ -75,33 +75,33 @@ class Relation:
 
 
 class PackageIndex:
-    """The packages of some archives: of each name the highest version, and who provides a virtual name."""
+    """The packages of some archives: of each name the highest version, and the providers of virtual names.
+
+    `get` returns the package of a name, or None.
+    """
 
     def __init__(
-        self, packages: Mapping[str, Package], providers: Callable[[], Mapping[str, Sequence[str]]]
+        self, names: Collection[str], get: Callable[[str], Package | None],
+        providers: Callable[[], Mapping[str, Sequence[str]]],
     ) -> None:
-        self._packages = packages
-        self._find_providers = providers  # reading all Provides takes a while, and is seldom needed
+        self.get = get
+        self._names = names
+        self._find_providers = providers  # to read all Provides takes a while, and is seldom needed
 
     @cached_property
     def _providers(self) -> Mapping[str, Sequence[str]]:
         return self._find_providers()
 
-    def get(self, name: str) -> Package | None:
-        """The package of a name, or None."""
-        return self._packages.get(name)
-
     def providers(self, name: str) -> list[Package]:
-        """The packages that provide a name; those that Debian itself prefers (by priority) first."""
-        names = dict.fromkeys(self._providers.get(name, ()))
-        found = [self._packages[provider] for provider in names]
+        """Return the packages that provide a name, those with the highest priority in Debian first."""
+        found = [package for package in map(self.get, set(self._providers.get(name, ()))) if package is not None]
         return sorted(found, key=lambda package: (_rank(package.priority), package.name))
 
     def similar(self, name: str) -> list[str]:
-        """Names that a mistyped name may stand for."""
+        """Return existing names that are close to a mistyped one."""
         import difflib
 
-        return difflib.get_close_matches(name, list(self._packages), 3, 0.8)
+        return difflib.get_close_matches(name, list(self._names), 3, 0.8)
 
 
 def _rank(priority: str) -> int:
@@ -110,7 +110,7 @@ def _rank(priority: str) -> int:
 
 @lru_cache(maxsize=4096)
 def version_key(version: str) -> VersionKey:
-    """A value that sorts as dpkg sorts versions (deb-version(7)); raises BaseImageError for no version."""
+    """Return a value that sorts as dpkg sorts versions (deb-version(7)); raises BaseImageError if it is no version."""
     head, colon, rest = version.partition(":")
     epoch = head if colon else "0"
     upstream, dash, revision = (rest if colon else version).rpartition("-")
@@ -122,7 +122,7 @@ def version_key(version: str) -> VersionKey:
 
 
 def _parts(text: str) -> tuple[_Part, ...]:
-    """Text and number in turn. `~` sorts before the end, the end before letters, letters before the rest."""
+    """Return pairs of text and number. `~` sorts before the end, the end before letters, letters before the rest."""
     found = re.findall(r"([^0-9]*)([0-9]*)", text)
     parts = [((*map(_order, letters), 0), int(digits or 0)) for letters, digits in found]
     while len(parts) > 1 and parts[-1] == _END:  # the first is the number's of "0", "" and "0~" alike
@@ -137,7 +137,7 @@ def _order(character: str) -> int:
 
 
 def parse_relations(text: str) -> list[tuple[Relation, ...]]:
-    """A relationship field: all of the list, any of each tuple. Raises BaseImageError where malformed."""
+    """Return a relationship field: all items of the list are needed, one of each tuple. Raises BaseImageError."""
     return [
         tuple(_relation(part.strip(), text) for part in group.split("|"))
         for group in text.replace("\n", " ").split(",")
@@ -156,10 +156,10 @@ def resolve(
     index: PackageIndex, wanted: Iterable[str], *,
     installed: Iterable[Package] = (), ignored: Collection[str] = (), where: str,
 ) -> list[Package]:  # fmt: skip
-    """The packages that `wanted` names and all they need beyond those `installed`, sorted by name.
+    """Return the packages `wanted` and all that they need beyond those `installed`, sorted by name.
 
-    What `ignored` names counts as installed too, unless it is wanted. Raises BaseImageError where a package
-    does not exist in `where`, cannot be satisfied, or two of all exclude each other.
+    Names in `ignored` count as installed too, unless they are wanted. Raises BaseImageError if a package or one of
+    its dependencies does not exist in `where`, or if two packages exclude each other.
     """
     chosen = {package.name: package for package in installed}
     before = frozenset(chosen)
@@ -202,7 +202,7 @@ def _named(index: PackageIndex, name: str, where: str) -> Package:
 
 
 def _best(index: PackageIndex, group: Sequence[Relation]) -> Package | None:
-    """The first alternative that exists: their order is the packager's preference; real before virtual."""
+    """Return the first alternative that exists, in the packager's order; a real package before one that provides it."""
     for option in group:
         package = index.get(option.name)
         if package is not None and option.holds(package.version):
@@ -214,7 +214,7 @@ def _best(index: PackageIndex, group: Sequence[Relation]) -> Package | None:
 
 
 def is_met(chosen: Mapping[str, Package], group: Sequence[Relation]) -> bool:
-    """Whether some packages, by name, meet one of several alternatives."""
+    """Return whether the chosen packages (name -> package) meet one of several alternatives."""
     for option in group:
         package = chosen.get(option.name)
         if package is not None and option.holds(package.version):
@@ -223,8 +223,8 @@ def is_met(chosen: Mapping[str, Package], group: Sequence[Relation]) -> bool:
 
 
 def provides(package: Package, wanted: Relation) -> bool:
-    """Whether a package's Provides meet a relation; a condition on the version needs a versioned Provides."""
-    if wanted.name not in package.provides:  # a substring test, to parse next to nothing
+    """Return whether a package provides a relation; a condition on the version needs a versioned Provides."""
+    if wanted.name not in package.provides:  # a quick test, because parsing all fields takes long
         return False
     versions = [given.version for given, *_ in parse_relations(package.provides) if given.name == wanted.name]
     return any(not wanted.operator or (version != "" and wanted.holds(version)) for version in versions)

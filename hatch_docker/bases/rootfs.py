@@ -1,4 +1,4 @@
-"""A root file system out of .debs: unpacked side by side, links last, no script run."""
+"""A root file system made of .debs: unpacked in parallel, links last, no script run."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from hatch_docker.store import Store
 CHUNK = 1 << 18
 
 Keep = Callable[[str, Entry], bool]
-"""Whether a package's entry is wanted: the package's name, and the entry with its path after the usr-merge."""
+"""Function that tells whether an entry is unpacked, by the package's name and the entry after the usr-merge."""
 
 Entries = dict[str, Entry]
 
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # into usr
-# The merged /usr, and what base-files' postinst makes. Bookworm's packages still bring directories there.
+# The links of a merged /usr and of base-files' postinst. Bookworm's packages still have directories there.
 _LINKS = {name: f"usr/{name}" for name in MERGED} | {"var/run": "run", "var/lock": "run/lock"}
 
 _DOCUMENTATION = re.compile(
@@ -37,7 +37,7 @@ _DOCUMENTATION = re.compile(
 
 
 def placed(path: str) -> str:
-    """Where a package's file is once the directories in `_LINKS` are links, as they are in every image."""
+    """Return the path of a package's file in an image, where the directories in `_LINKS` are links."""
     for link, target in _LINKS.items():
         if path.startswith(link + "/"):
             return target + path[len(link) :]
@@ -45,7 +45,7 @@ def placed(path: str) -> str:
 
 
 def wanted_at_run_time(path: str) -> bool:
-    """Whether a path is neither documentation nor a translation; licences are always wanted."""
+    """Return whether a path is neither documentation nor a translation; licences are always wanted."""
     if path.startswith("usr/share/doc/"):
         # usr/share/doc/NAME may also be a link to the directory of another package of the same source.
         return path.count("/") == 3 or (path.count("/") == 4 and path.endswith("/copyright"))
@@ -53,17 +53,17 @@ def wanted_at_run_time(path: str) -> bool:
 
 
 def unpack(debs: Sequence[Deb], tree: Path, keep: Keep) -> Entries:
-    """Unpack what is kept into `tree`, an empty directory; the entries have their content there.
+    """Unpack the entries to keep into `tree`, an empty directory, and return them; their content is there.
 
-    Files come first and links last, so that no link can lead a file out of the tree. Owners are in the entries
-    only. Raises BaseImageError for a damaged package, a device, or a path that two packages own.
+    Files come first and links last, so that no link can lead a file out of the tree. Only the entries have owners.
+    Raises BaseImageError for a damaged package, a device, or a path that two packages have.
     """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4) as pool:
-        debs = sorted(debs, key=lambda deb: -deb.data[2])  # the largest first, so that none is waited for at the end
-        unpacked = list(pool.map(lambda deb: _unpack_one(deb, tree, keep), debs))
+        debs = sorted(debs, key=lambda deb: -deb.data[2])  # the largest first: it takes longest
+        unpacked = list(pool.map(lambda deb: _unpack(deb, tree, keep), debs))
     entries: Entries = {}
     owners: dict[str, str] = {}
-    # base-files first: it knows the modes of the directories that many packages bring.
+    # base-files first: it has the right modes of the directories that many packages have.
     for deb, members in sorted(zip(debs, unpacked, strict=True), key=lambda item: _precedence(item[0].name)):
         for entry in members:
             known = entries.setdefault(entry.path, entry)
@@ -80,7 +80,7 @@ def _precedence(name: str) -> tuple[bool, str]:
     return name != "base-files", name
 
 
-def _unpack_one(deb: Deb, tree: Path, keep: Keep) -> list[Entry]:
+def _unpack(deb: Deb, tree: Path, keep: Keep) -> list[Entry]:
     members: list[Entry] = []
     for entry, content in deb.members():
         if entry.kind not in ("file", "directory", "symlink", "hardlink"):
@@ -106,7 +106,7 @@ def _unpack_one(deb: Deb, tree: Path, keep: Keep) -> list[Entry]:
 
 
 def _write(content: BinaryIO, place: Path, entry: Entry, deb: Deb) -> str:
-    """Write one file and return its MD5, hexadecimal."""
+    """Write a file and return its MD5, hexadecimal."""
     digest = hashlib.md5(usedforsecurity=False)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +140,7 @@ def _make_links(entries: Mapping[str, Entry], tree: Path) -> None:
 
 
 def make_symlink(entry: Entry, tree: Path) -> None:
-    """Write a symbolic link into a tree; raises BaseImageError where something is in its way."""
+    """Write a symbolic link into a tree; raises BaseImageError if its path is taken."""
     try:
         (tree / entry.path).parent.mkdir(parents=True, exist_ok=True)
         (tree / entry.path).symlink_to(entry.target)
@@ -149,7 +149,7 @@ def make_symlink(entry: Entry, tree: Path) -> None:
 
 
 def write_into(tree: Path, entries: Iterable[Entry]) -> None:
-    """Write generated entries, whose content is at hand, into a tree; a file of the same path is replaced."""
+    """Write generated entries, with their content in memory, into a tree; a file of the same path is replaced."""
     for entry in sorted(entries, key=lambda item: item.path):
         place = tree / entry.path
         if entry.kind == "directory":
@@ -172,7 +172,7 @@ def with_parents(entries: Entries) -> Entries:
 
 @contextlib.contextmanager
 def workspace(store: Store) -> Iterator[Path]:
-    """An empty directory beside the store's files, removed at the end. Raises StoreError where it fills up."""
+    """Provide an empty directory in the store, removed at the end. Raises StoreError if the disk is full."""
     try:
         with unfinished_tree(store.root / "tmp") as place:
             yield place
@@ -182,16 +182,16 @@ def workspace(store: Store) -> Iterator[Path]:
 
 
 def directory(path: str, mode: int = 0o755, owner: int = 0) -> Entry:
-    """A directory that we make."""
+    """Return a generated directory."""
     return Entry(path, "directory", mode, SOURCE_DATE, uid=owner, gid=owner)
 
 
 def text_file(path: str, text: str | bytes) -> Entry:
-    """A file that we make, which all may read."""
+    """Return a generated file, readable for all."""
     data = text.encode() if isinstance(text, str) else text
     return Entry(path, "file", 0o644, SOURCE_DATE, size=len(data), content=data)
 
 
 def symlink(path: str, target: str) -> Entry:
-    """A symbolic link that we make."""
+    """Return a generated symbolic link."""
     return Entry(path, "symlink", 0o777, SOURCE_DATE, target)

@@ -1,4 +1,4 @@
-"""What the maintainer scripts of Debian's packages would have done, as entries; none of them is ever run."""
+"""The files that Debian's maintainer scripts would make, as entries; the scripts themselves are never run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _ALTERNATIVE = re.compile(r"--install\s+(/\S+)\s+(\S+)\s+(/\S+)\s+(\d+)")
 
 
 def root_files(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]:
-    """What every root needs: merged /usr, users, name service, certificates, time zone, alternatives."""
+    """Return the files of every root: merged /usr, users, name service, certificates, time zone, alternatives."""
     users = [f"{name}:x:{uid}:{gid}:{name}:{home}:/sbin/nologin" for name, (uid, gid, home) in USERS.items()]
     groups = [f"{name}:x:{gid}:" for name, gid in _GROUPS.items()]
     merged = [name for name in MERGED if any(path.startswith(f"usr/{name}/") for path in entries)]
@@ -50,7 +50,7 @@ def root_files(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]
 
 
 def certificates(entries: Mapping[str, Entry]) -> list[Entry]:
-    """Mozilla's certificates in one file, and the links by which OpenSSL's built-in paths lead to it."""
+    """Return Mozilla's certificates in one file, and links to it at the paths built into OpenSSL."""
     paths = sorted(path for path in entries if re.fullmatch(r"usr/share/ca-certificates/mozilla/.*\.crt", path))
     if not paths:
         return []
@@ -69,7 +69,7 @@ def _content(entry: Entry) -> bytes:
 
 
 def alternatives(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]:
-    """The links that update-alternatives(1) would make: of each the one with the highest priority.
+    """Return the links that update-alternatives(1) would make, each to the file with the highest priority.
 
     Read from the text of the postinst scripts: cc, c++ and awk in the builder, libblas.so.3 at run time.
     """
@@ -83,7 +83,7 @@ def alternatives(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entr
 
 
 def loader_files(entries: Mapping[str, Entry]) -> dict[str, bytes]:
-    """The contents of the loader's configuration among some entries."""
+    """Return the configuration files of the dynamic loader among some entries, by path."""
     return {
         path: _content(entry)
         for path, entry in entries.items()
@@ -92,14 +92,14 @@ def loader_files(entries: Mapping[str, Entry]) -> dict[str, bytes]:
 
 
 def loader_cache(libraries: Iterable[Library]) -> Entry:
-    """etc/ld.so.cache, without which ctypes.util.find_library finds nothing."""
+    """Return etc/ld.so.cache, which ctypes.util.find_library needs."""
     return text_file("etc/ld.so.cache", write_cache(libraries))
 
 
 def status(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]:
-    """What scanners look for: var/lib/dpkg/status.d with each package's control file, and its md5sums.
+    """Return var/lib/dpkg/status.d, where scanners look: each package's control file and its md5sums.
 
-    The directory is an entry of its own in every layer that has packages, or Syft sees none of them.
+    Every layer with packages needs an entry for the directory, or Syft does not see them.
     """
     found = [directory("var/lib/dpkg/status.d")]
     for deb in sorted(debs, key=lambda item: item.name):
@@ -111,6 +111,6 @@ def status(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]:
 
 
 def check_free(path: str, below: Iterable[str]) -> None:
-    """Raise BaseImageError where a package would put something else in the place of a base's directory."""
+    """Raise BaseImageError if a package would replace a directory of the base with a file."""
     if path in below:
         raise BaseImageError(f"a package of `runtime.packages` has /{path}, which is a directory of the base")

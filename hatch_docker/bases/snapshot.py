@@ -26,7 +26,7 @@ def snapshot_key(suite: str, architecture: str) -> str:
 def recall_snapshot(store: Store, suite: str, architecture: str) -> dict[str, Any] | None:
     """Return the snapshot of a suite, None if there is none.
 
-    "time" is when the mirror was asked, in seconds since the epoch; "indexes" has the fields of each `IndexFile`;
+    "time" is when the mirror was asked, in seconds since the epoch; "indexes" has the fields of each `ArchiveFile`;
     "dates" maps the name of each release to the time of its signature.
     """
     known: dict[str, Any] | None = store.recall(KIND, snapshot_key(suite, architecture))

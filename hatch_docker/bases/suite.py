@@ -1,8 +1,8 @@
-"""What a suite of Debian holds for a while: the signed indexes, the packages that names resolve to, their .debs.
+"""A suite of Debian: its signed indexes, the packages that names resolve to, and their .debs.
 
-A snapshot is asked for once a day and shared by all projects, so that their bases are the same layers; an
-unchanged build needs neither the network nor the Packages files. Nothing remembered names a mirror. A project with a
-lock has its packages from there, whatever the suite holds by now.
+The mirror is asked once a day for all projects, so that their bases are the same layers; an unchanged build needs
+neither the network nor the Packages files. Nothing in the cache names a mirror. The packages of a project with an
+image lock come from the lock, whatever the suite has by now.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hatch_docker.bases.apt import Mirrors, find_mirrors
-from hatch_docker.bases.archive import KEYRING, IndexFile, Release, fetch_package_index, fetch_releases
+from hatch_docker.bases.archive import KEYRING, ArchiveFile, Release, fetch_file, fetch_package_index, fetch_releases
 from hatch_docker.bases.resolve import Package, PackageIndex, resolve
 from hatch_docker.bases.snapshot import is_young, recall_snapshot, remember_snapshot, snapshot_key
 from hatch_docker.errors import RegistryError, TransientError
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from hatch_docker.context import Context
     from hatch_docker.plan import BasePlan
 
-TRANSFERS = 4
-RECIPE = 1            # of what is remembered here
+TRANSFERS = 4  # .debs at once
+RECIPE = 1  # raise it when the resolution of the same names changes
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A suite for one Debian architecture, as a plan wants it fetched. `keyring` holds the keys to trust."""
+    """A suite for one Debian architecture, fetched from the mirrors of a plan. `keyring` has the trusted keys."""
 
     plan: BasePlan
     suite: str
@@ -45,25 +45,25 @@ class Archive:
 
     @property
     def name(self) -> str:
-        """How messages call it: "debian:trixie (amd64)"."""
+        """The name in messages: "debian:trixie (amd64)"."""
         return f"debian:{self.suite} ({self.architecture})"
 
     def mirrors(self) -> Mirrors:
-        """Looked for when something has to be fetched, not before. Raises BaseImageError without one."""
+        """Return the mirrors, needed only for a download. Raises BaseImageError if there are none."""
         return find_mirrors(self.plan, self.ctx.environ)
 
 
-def with_snapshot(archive: Archive, use: Callable[[tuple[IndexFile, ...]], Result]) -> Result:
-    """Call `use` with the archive's indexes; once more with new ones where the mirror lost what old ones name.
+def with_snapshot(archive: Archive, use: Callable[[tuple[ArchiveFile, ...]], Result]) -> Result:
+    """Call `use` with the archive's indexes; again with new ones if a mirror lacks a file that the old ones name.
 
-    A superseded .deb leaves the mirrors soon after its successor appears. Raises BaseImageError and
-    RegistryError, also those of `use`.
+    A superseded .deb leaves the mirrors soon after its successor appears. With an image lock `use` gets no indexes.
+    Raises BaseImageError and RegistryError, also those of `use`.
     """
     if archive.ctx.pins is not None:
         try:
             return use(())
         except NotPinnedError:
-            pass  # a lock is being written, and lacks an answer
+            pass  # the lock is being written and has no entry yet
     indexes, fresh = _indexes(archive, now=False)
     try:
         return use(indexes)
@@ -75,13 +75,13 @@ def with_snapshot(archive: Archive, use: Callable[[tuple[IndexFile, ...]], Resul
         return use(_indexes(archive, now=True)[0])
 
 
-def current_indexes(archive: Archive) -> tuple[IndexFile, ...]:
-    """The archive's indexes, asked for once a day, whatever a lock pins. Raises BaseImageError and RegistryError."""
+def current_indexes(archive: Archive) -> tuple[ArchiveFile, ...]:
+    """Return the archive's indexes, at most a day old, also with a lock. Raises BaseImageError and RegistryError."""
     return _indexes(archive, now=False)[0]
 
 
-def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[IndexFile, ...], bool]:
-    """The indexes of a suite, and whether the mirror was asked just now."""
+def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]:
+    """Return the indexes of a suite, and whether the mirror was asked just now."""
     ctx = archive.ctx
     key = snapshot_key(archive.suite, archive.architecture)
     now = now or ctx.refresh
@@ -89,9 +89,9 @@ def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[IndexFile, ...], boo
     with ctx.store.lock(f"debian-snapshot-{key}"):
         known = recall_snapshot(ctx.store, archive.suite, archive.architecture)
         asked = known["time"] if known else 0.0
-        # A build that waited for another one's answer takes it.
+        # Another build may have asked the mirror while this one waited.
         if known and (start <= asked or (not now and is_young(known, start))):
-            return tuple(IndexFile(*row) for row in known["indexes"]), False
+            return tuple(ArchiveFile(*row) for row in known["indexes"]), False
         try:
             releases = fetch_releases(archive.mirrors(), archive.suite, ctx, keyring=archive.keyring)
             _check_order(releases, known or {})
@@ -99,7 +99,7 @@ def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[IndexFile, ...], boo
             if not known:
                 raise
             ctx.progress.warn(f"{error}; going on with {archive.name} as of {_date(asked)}")
-            return tuple(IndexFile(*row) for row in known["indexes"]), False
+            return tuple(ArchiveFile(*row) for row in known["indexes"]), False
         indexes = tuple(release.index(archive.architecture) for release in releases)
         fact = {
             "time": time.time(), "indexes": [astuple(file) for file in indexes],
@@ -110,7 +110,7 @@ def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[IndexFile, ...], boo
 
 
 def _check_order(releases: Sequence[Release], known: Mapping[str, Any]) -> None:
-    """Raise RegistryError for a release that is older than the one before: signed as it is, it holds fixes back."""
+    """Raise RegistryError for a release older than the known one: its signature is good, but it lacks fixes."""
     for release in releases:
         if release.date < known.get("dates", {}).get(release.suite, 0.0):
             raise RegistryError(f"{release.where} is older than what a mirror had before: this one lags behind")
@@ -122,9 +122,9 @@ def _date(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Names of packages; what `ignored` names counts as installed, for them and what they need.
+    """Names of packages to resolve; the names in `ignored` count as installed.
 
-    `purpose` is "base", "runtime", "system" (`runtime.packages` on another's base) or "builder".
+    `purpose` is "base", "runtime", "system" (`runtime.packages` on an image with apt) or "builder".
     """
 
     names: tuple[str, ...]
@@ -132,11 +132,11 @@ class Step:
     purpose: str = "base"
 
 
-def pin(archive: Archive, indexes: Sequence[IndexFile], steps: Sequence[Step]) -> list[tuple[Package, ...]]:
-    """What each step needs beyond the steps before it, sorted by name.
+def pin(archive: Archive, indexes: Sequence[ArchiveFile], steps: Sequence[Step]) -> list[tuple[Package, ...]]:
+    """Return the packages that each step needs beyond the steps before it, sorted by name.
 
-    Taken from the project's lock where it has one, else remembered by the digests of the indexes. Raises
-    BaseImageError where names cannot be resolved, ConfigError for a lock that is out of date.
+    They come from the image lock if there is one, else they are remembered by the digests of the indexes. Raises
+    BaseImageError if names cannot be resolved, ConfigError for a lock that is out of date.
     """
     store, pins = archive.ctx.store, archive.ctx.pins
     index: PackageIndex | None = None
@@ -171,7 +171,7 @@ def pin(archive: Archive, indexes: Sequence[IndexFile], steps: Sequence[Step]) -
 
 
 def _question(archive: Archive, step: Step) -> dict[str, Any]:
-    """What a lock calls a step."""
+    """Return the fields that identify a step in the image lock."""
     slim = {"slim": archive.plan.slim} if step.purpose in ("base", "runtime") else {}
     return {
         "for": step.purpose, "suite": archive.suite, "architecture": archive.architecture, **slim,
@@ -195,17 +195,15 @@ def _package(row: Mapping[str, Any]) -> Package:
 
 
 def _as_of(archive: Archive) -> str:
-    """When the newest release of the snapshot in use was signed: the day to look for in an archive of all versions."""
+    """Return when the newest release in use was signed: the date to look up in an archive of all versions."""
     known = recall_snapshot(archive.ctx.store, archive.suite, archive.architecture)
     assert known is not None  # the indexes came from it
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(known["dates"].values())))
 
 
 def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]:
-    """The .deb of each package, by its name, verified in the store. Raises RegistryError."""
+    """Return the .deb of each package by its name, downloaded and verified. Raises RegistryError."""
     from concurrent.futures import ThreadPoolExecutor
-
-    from hatch_docker import transport
 
     store = archive.ctx.store
     missing = [package for package in packages if not store.has(package.digest)]
@@ -213,15 +211,13 @@ def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]
 
     def fetch(package: Package) -> Path:
         if store.get(package.digest) is None:
-            found = mirrors or archive.mirrors()
-            url = f"{found.root(package.archive)}/{package.filename}"
+            file = ArchiveFile(package.archive, package.filename, package.digest, package.size)
             try:
-                client = found.client(archive.ctx)
-                transport.fetch(store, client, url, digest=package.digest, size=package.size, advance=advance)
+                fetch_file(file, mirrors or archive.mirrors(), archive.ctx, advance)
             except TransientError:
                 raise
             except RegistryError as error:
-                raise _gone(archive, package, error) from error
+                raise _missing(archive, package, error) from error
         return store.blob_path(package.digest)
 
     advance: Advance = nobody
@@ -234,8 +230,8 @@ def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]
         return dict(zip((package.name for package in packages), pool.map(fetch, packages), strict=True))
 
 
-def _gone(archive: Archive, package: Package, error: RegistryError) -> RegistryError:
-    """The error of a .deb that cannot be had, with the ways out where a lock pins it."""
+def _missing(archive: Archive, package: Package, error: RegistryError) -> RegistryError:
+    """Return the error for a .deb that is not available, with the ways out if a lock pins it."""
     if archive.ctx.pins is None:
         return error
     return RegistryError(

@@ -18,7 +18,7 @@ from typing import Any
 
 import pysequoia
 
-from hatch_docker.bases.archive import IndexFile
+from hatch_docker.bases.archive import ArchiveFile
 from hatch_docker.bases.resolve import Package
 from hatch_docker.bases.suite import Archive, Step, fetch_debs, pin, with_snapshot
 from hatch_docker.context import Context
@@ -258,7 +258,7 @@ def archive_of(fake: FakeArchive, ctx: Context, url: str = "") -> Archive:
 def fetched(archive: Archive, *names: str) -> dict[str, tuple[Package, bytes]]:
     """The packages that names need, with their .debs, as a base would get them."""
 
-    def use(indexes: tuple[IndexFile, ...]) -> dict[str, tuple[Package, bytes]]:
+    def use(indexes: tuple[ArchiveFile, ...]) -> dict[str, tuple[Package, bytes]]:
         (found,) = pin(archive, indexes, [Step(names)])
         paths = fetch_debs(archive, found)
         return {package.name: (package, paths[package.name].read_bytes()) for package in found}
