@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.errors import SecretError
@@ -47,11 +47,11 @@ def layer_by_key(
         found = recall_layer(key, compression, ctx)
         if found is not None:
             return found, True
-        from hatch_docker.oci.layer import write_layer
+        from hatch_docker.oci.layer import without_setid, write_layer
 
         shown = ctx.progress.task(title, part=True) if title else contextlib.nullcontext()
         with shown, ctx.store.writer() as writer:
-            fact = asdict(write_layer(map(plain, make()), writer, compression, ctx.secrets.watch()))
+            fact = asdict(write_layer(map(without_setid, make()), writer, compression, ctx.secrets.watch()))
             writer.commit()
         ctx.store.remember(KIND, _full(key, compression), fact)
     return _layer(fact, compression, ctx), False
@@ -94,11 +94,6 @@ def _search(layer: Layer, ctx: Context) -> None:
 def making(titles: Sequence[str]) -> str:
     """What users read while the layer of some packages is made."""
     return f"layer of {some(titles)}"
-
-
-def plain(entry: Entry) -> Entry:
-    """The entry without the bits that would run it as another user (setuid, setgid): nothing of ours has them."""
-    return replace(entry, mode=entry.mode & ~0o6000) if entry.mode & 0o6000 else entry
 
 
 def _full(key: str, compression: Compression) -> str:

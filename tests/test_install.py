@@ -15,7 +15,8 @@ import pytest
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.errors import WheelError
 from hatch_docker.oci.layer import Compression, write_layer
-from hatch_docker.oci.model import SOURCE_DATE, Platform
+from hatch_docker.oci.model import Platform
+from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import parent_entries
 from hatch_docker.wheels.compile import Compiled
 from hatch_docker.wheels.install import (

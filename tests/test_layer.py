@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.compression import RATIO_GRACE, Decompressed
-from hatch_docker.oci.layer import Compression, Entry, layer_entries, make_layer, read_entries, safe_path, write_layer
+from hatch_docker.oci.layer import Compression, Entry, layer_entries, make_layer, read_entries, write_layer
 from hatch_docker.oci.model import OCI_LAYER
+from hatch_docker.oci.paths import safe_path
 from hatch_docker.oci.tar import pack_header, read_tar
 from tests.fakes.entries import TIME, directory, file, symlink
 

@@ -20,7 +20,7 @@ from hatch_docker.bases.rootfs import (
     write_into,
 )
 from hatch_docker.bases.scripts import alternatives, check_free, loader_cache, loader_files, root_files, status
-from hatch_docker.oci.model import SOURCE_DATE
+from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry
 from hatch_docker.wheels.compile import compile_sources
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.errors import BaseImageError
 from hatch_docker.oci.layer import Compression, LayerFacts, make_layer, write_layer
-from hatch_docker.oci.model import SOURCE_DATE, Layer
+from hatch_docker.oci.model import Layer
+from hatch_docker.oci.paths import SOURCE_DATE
 
 if TYPE_CHECKING:
     from hatch_docker.bases.ldcache import Library
@@ -91,13 +92,13 @@ def _known(store: Store, key: str) -> Made | None:
 
 def _make(store: Store, key: str, compression: Compression, assemble: Assemble) -> Made:
     from hatch_docker.bases.rootfs import workspace
-    from hatch_docker.layers import plain
+    from hatch_docker.oci.layer import without_setid
 
     with workspace(store) as place:
         contents = assemble(place)
         entries = contents.entries
         with store.writer() as writer:
-            facts = write_layer(map(plain, entries.values()), writer, compression)
+            facts = write_layer(map(without_setid, entries.values()), writer, compression)
             writer.commit()
     made = Made(
         facts,

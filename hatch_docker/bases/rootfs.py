@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from hatch_docker.bases.deb import Deb
 from hatch_docker.errors import BaseImageError, StoreError
-from hatch_docker.oci.model import SOURCE_DATE
+from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry, parent_entries
 from hatch_docker.outputs import unfinished_tree
 from hatch_docker.store import Store

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.tar import PATH_LIMIT
+from hatch_docker.oci.paths import PATH_LIMIT
 from hatch_docker.release.inventory import LIMIT, RELEASES, reader
 from hatch_docker.streams import Readable
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.oci.model import SOURCE_DATE
 from hatch_docker.oci.mutate import Settings
+from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan import VENV, BuildPlan
 from hatch_docker.wheels.slim import NONE, Rules
 

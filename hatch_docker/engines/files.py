@@ -18,8 +18,9 @@ from hatch_docker.errors import ConfigError, ImageError
 from hatch_docker.layers import layer_by_key
 from hatch_docker.leaks import looks_secret, secret_part
 from hatch_docker.oci.compression import LAYER_LIMIT, RATIO_GRACE, RATIO_LIMIT
-from hatch_docker.oci.layer import WHITEOUT, Compression, Entry, safe_path
-from hatch_docker.oci.model import SOURCE_DATE, Layer
+from hatch_docker.oci.layer import Compression, Entry
+from hatch_docker.oci.model import Layer
+from hatch_docker.oci.paths import SOURCE_DATE, WHITEOUT, safe_path
 from hatch_docker.oci.tar import parent_entries
 from hatch_docker.outputs import is_cache, is_output
 from hatch_docker.plan import VENV, FilePlan, Plan

@@ -19,8 +19,9 @@ from hatch_docker.engines.model import OURS, BuiltImage, Excluded, LayerInfo, Wh
 from hatch_docker.errors import BaseImageError, ConfigError, HatchDockerError, WheelError
 from hatch_docker.leaks import secret_part
 from hatch_docker.oci.compression import Compression
-from hatch_docker.oci.model import DOCKER_MANIFEST, SOURCE_DATE, History, Layer, Platform
+from hatch_docker.oci.model import DOCKER_MANIFEST, History, Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image, rfc3339
+from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, HealthCheck, Plan
 from hatch_docker.project import Source

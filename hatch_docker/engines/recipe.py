@@ -22,7 +22,8 @@ from hatch_docker.engines.dockerfile import WHEEL, Group, Stages, multiline_vari
 from hatch_docker.engines.system import Compiler, Debs, find_compiler, write_packages
 from hatch_docker.errors import BaseImageError, BuildError
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import SOURCE_DATE, Image, Platform, digest_of, host_platform
+from hatch_docker.oci.model import Image, Platform, digest_of, host_platform
+from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan import BuildPlan
 from hatch_docker.project import Source
 from hatch_docker.store import file_digest, key_of

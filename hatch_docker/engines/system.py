@@ -19,8 +19,9 @@ from hatch_docker.engines.dockerfile import COMPILER, Packages
 from hatch_docker.engines.model import OURS
 from hatch_docker.errors import BaseImageError, BuildError, ConfigError
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import SOURCE_DATE, History, Layer, host_platform
+from hatch_docker.oci.model import History, Layer, host_platform
 from hatch_docker.oci.mutate import Settings, build_image
+from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.store import key_of
 from hatch_docker.streams import pieces
 

@@ -5,23 +5,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.model import LAYER_TYPES, OCI_LAYER, Descriptor, Layer, Opener
-from hatch_docker.oci.tar import BLOCK, END, Entry, Kind, pack_header, read_tar, safe_path
+from hatch_docker.oci.paths import WHITEOUT, safe_path
+from hatch_docker.oci.tar import BLOCK, END, Entry, Kind, pack_header, read_tar
 from hatch_docker.streams import CHUNK, HashingReader, HashingWriter, Writable, drain
 
 __all__ = [
-    "Compression", "Entry", "Kind", "LayerFacts", "layer_entries", "make_layer", "read_entries", "safe_path",
+    "Compression", "Entry", "Kind", "LayerFacts", "layer_entries", "make_layer", "read_entries", "without_setid",
     "write_layer",
 ]  # fmt: skip
 
 OPAQUE = ".wh..wh..opq"
-WHITEOUT = ".wh."
 
 
 Watch = Callable[[str], Callable[[bytes], None]]
@@ -209,3 +209,8 @@ def layer_entries(
             )
         if measured is not None:
             measured(plain.size)
+
+
+def without_setid(entry: Entry) -> Entry:
+    """Return an entry without the bits (setuid, setgid) by which a program runs as another user."""
+    return replace(entry, mode=entry.mode & ~0o6000) if entry.mode & 0o6000 else entry

@@ -9,7 +9,7 @@ import hashlib
 import json
 import platform
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, BinaryIO
@@ -35,7 +35,6 @@ INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 
 DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
-SOURCE_DATE = 315532800  # 1980-01-01, in seconds since the epoch, the earliest in a zip file: of all that has no time
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 Opener = Callable[[], BinaryIO]
@@ -45,13 +44,6 @@ Opener = Callable[[], BinaryIO]
 def digest_of(data: bytes) -> str:
     """The digest of some bytes, `sha256:` and 64 hexadecimal digits (descriptor.md, Digests)."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def parents(path: str) -> Iterator[str]:
-    """Yield the directories that a relative path is in, the nearest first: "opt/venv/bin" -> "opt/venv", "opt"."""
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
 
 
 def canonical_json(value: object) -> bytes:

@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.model import SOURCE_DATE, Opener, parents
+from hatch_docker.oci.model import Opener
+from hatch_docker.oci.paths import PATH_LIMIT, SOURCE_DATE, parents, safe_path, shown
 from hatch_docker.streams import Readable, drain, pieces, read_fully
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
-DEPTH_LIMIT = 256  # directories; what walks a tree, here or elsewhere, may do so by recursion
-PATH_LIMIT = 4095  # Linux's PATH_MAX, less the final NUL
 EXTENSION_LIMIT = 1 << 20  # bytes of one PAX or GNU header, which is held in memory
 HEADER_LIMIT = 1_000_000  # headers of one tar, extended ones too; to read so many takes some ten seconds
 RECORD_LIMIT = 2_000_000  # PAX records of one tar
-SHOWN = 80  # characters of a name in a message
 
 Kind = Literal["file", "directory", "symlink", "hardlink", "character", "block", "fifo", "whiteout", "opaque"]
 
@@ -62,31 +60,6 @@ class Entry:
     content: bytes | Path | Opener | None = None
 
 
-def safe_path(name: str, *, backslash: bool = True) -> str:
-    """The normalised relative path that a name out of an archive stands for, without `./` and trailing `/`.
-
-    Every name from a tar, a wheel or a package passes here. Raises ImageError for a name that is empty or
-    absolute, climbs with `..`, or that no Linux file system can hold; for a backslash where `backslash` is
-    False (a separator on the machine that made the wheel, a plain character in Debian's packages).
-    """
-    if name.startswith("/"):
-        raise _unsafe(name, "it is absolute")
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if not parts:
-        raise _unsafe(name, "it names nothing")
-    if ".." in parts:
-        raise _unsafe(name, "it climbs out with '..'")
-    if "\0" in name or (not backslash and "\\" in name):
-        raise _unsafe(name, "it holds a NUL or a backslash")
-    if len(name) > 63 and (
-        len(name) > PATH_LIMIT or any(len(part.encode(errors="surrogateescape")) > 255 for part in parts)
-    ):
-        raise _unsafe(name, "it is too long for a file system")
-    if len(parts) > DEPTH_LIMIT:
-        raise _unsafe(name, f"it is more than {DEPTH_LIMIT} directories deep")
-    return "/".join(parts)
-
-
 def parent_entries(paths: Iterable[str], present: Collection[str] = frozenset()) -> list[Entry]:
     """Return directory entries, 0755 and root's, for every directory that `paths` are in and that is not `present`.
 
@@ -95,15 +68,6 @@ def parent_entries(paths: Iterable[str], present: Collection[str] = frozenset())
     """
     missing = {parent for path in paths for parent in parents(path) if parent not in present}
     return [Entry(path, "directory", 0o755, SOURCE_DATE) for path in sorted(missing)]
-
-
-def _unsafe(name: str, why: str) -> ImageError:
-    return ImageError(f"unsafe path {_shown(name)} in an archive: {why}")
-
-
-def _shown(name: str) -> str:
-    """A stranger's text as it is told: it may be a mebibyte long."""
-    return repr(name) if len(name) <= SHOWN else f"{name[:SHOWN]!r}..."
 
 
 def pack_header(entry: Entry, size: int) -> bytes:
@@ -304,12 +268,12 @@ def _entry(fields: tuple[bytes, ...], extra: dict[str, str]) -> Entry:
     name = extra.get("path", name)
     kind = _KINDS.get(fields[7])
     if kind is None:
-        raise ImageError(f"a tar holds {_shown(name)} of the unknown type {fields[7]!r}")
+        raise ImageError(f"a tar holds {shown(name)} of the unknown type {fields[7]!r}")
     if kind == "file" and fields[7] == b"\0" and name.endswith("/"):
         kind = "directory"  # tar before 1988
     target = extra.get("linkpath", _text(fields[8])) if kind in ("symlink", "hardlink") else ""
     if kind == "symlink" and (not target or "\0" in target or len(target) > PATH_LIMIT):
-        raise ImageError(f"the link {_shown(name)} in an archive has a target that is empty or too long")
+        raise ImageError(f"the link {shown(name)} in an archive has a target that is empty or too long")
     numbers = [_extra_number(extra, key, fields[at]) for key, at in _NUMBERS]
     path = safe_path(name.lstrip("/")) if set(name.split("/")) - {"", "."} else ""
     return Entry(
@@ -329,5 +293,5 @@ def _extra_number(extra: dict[str, str], key: str, field: bytes) -> int:
     whole = text[:40].split(".", 1)[0]
     digits = whole.removeprefix("-" if key == "mtime" else "")
     if not (digits.isascii() and digits.isdigit()) or len(whole) > 20:
-        raise ImageError(f"a tar has an extended header with {key} = {_shown(text)}")
+        raise ImageError(f"a tar has an extended header with {key} = {shown(text)}")
     return int(whole)

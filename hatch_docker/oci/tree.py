@@ -17,7 +17,7 @@ from typing import BinaryIO
 from hatch_docker.errors import ImageError
 from hatch_docker.oci.layer import Entry, layer_entries
 from hatch_docker.oci.model import Layer
-from hatch_docker.oci.tar import DEPTH_LIMIT
+from hatch_docker.oci.paths import DEPTH_LIMIT
 from hatch_docker.streams import pieces
 
 KEPT_LIMIT = 32 << 20     # bytes of files that `listing` brings along

@@ -25,7 +25,7 @@ from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base
 from hatch_docker.context import Context
 from hatch_docker.errors import BuildError, WheelError
-from hatch_docker.oci.model import SOURCE_DATE
+from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.outputs import remove_tree, unfinished_tree
 from hatch_docker.plan import BuildPlan
 from hatch_docker.process import ProcessFailed

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.errors import WheelError
-from hatch_docker.oci.model import SOURCE_DATE, parents
+from hatch_docker.oci.paths import SOURCE_DATE, parents
 from hatch_docker.plan import VENV
 from hatch_docker.wheels.slim import NONE, Rules
 

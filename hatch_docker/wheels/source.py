@@ -24,7 +24,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 from packaging.version import Version
 
 from hatch_docker.errors import WheelError
-from hatch_docker.oci.layer import safe_path
+from hatch_docker.oci.paths import safe_path
 from hatch_docker.streams import HashingReader
 from hatch_docker.wheels.given import ZIP_ERRORS
 from hatch_docker.wheels.slim import LOOKED_AT, Rules, choose, count

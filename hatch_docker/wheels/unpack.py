@@ -23,8 +23,8 @@ from installer.records import Hash, InvalidRecordEntry, RecordEntry
 from installer.utils import Scheme
 
 from hatch_docker.errors import ImageError
-from hatch_docker.oci.layer import WHITEOUT, Entry, safe_path
-from hatch_docker.oci.model import SOURCE_DATE
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.paths import SOURCE_DATE, WHITEOUT, safe_path
 from hatch_docker.wheels.given import ZIP_ERRORS
 from hatch_docker.wheels.slim import NONE, SYMBOLS, Rules, count, is_stripped
 from hatch_docker.wheels.source import BadWheelError, Member, Source, open_archive, refusal, text_hash

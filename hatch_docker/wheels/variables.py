@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hatch_docker.errors import ConfigError
-from hatch_docker.oci.model import SOURCE_DATE
+from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan import BuildPlan
 from hatch_docker.wheels.agent import SOCKET, VARIABLE
 from hatch_docker.wheels.sandbox import BUILD_USER
