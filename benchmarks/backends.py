@@ -29,13 +29,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from hatch_docker.context import open_context  # noqa: E402 - the script is run by its path
+from hatch_docker.core.context import open_context  # noqa: E402 - the script is run by its path
+from hatch_docker.core.progress import Progress  # noqa: E402
 from hatch_docker.oci.model import host_platform  # noqa: E402
-from hatch_docker.progress import Progress  # noqa: E402
 from hatch_docker.wheels.fetch import fetch  # noqa: E402
 from hatch_docker.wheels.index import read_indexes  # noqa: E402
+from hatch_docker.wheels.locks.uv import compile_lock  # noqa: E402
 from hatch_docker.wheels.target import Pin, Target  # noqa: E402
-from hatch_docker.wheels.uv import compile_lock  # noqa: E402
 
 RESULTS = Path(__file__).with_name("backends.json")
 PAGE = ROOT / "docs/backends.md"

@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from hatch_docker.screen import SPINNER  # noqa: E402 - the script is run by its path
+from hatch_docker.core.terminal import SPINNER  # noqa: E402 - the script is run by its path
 from tests.fakes.terminal import Terminal, start  # noqa: E402
 
 PAGE = ROOT / "docs" / "newcomer.md"

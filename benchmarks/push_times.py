@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.build_times import SUBJECTS, remove  # noqa: E402 - the script is run by its path
-from tests.integration.servers import docker_registry  # noqa: E402
+from tests.integration.docker_registry import docker_registry  # noqa: E402
 
 
 @dataclass(frozen=True, slots=True)

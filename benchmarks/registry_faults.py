@@ -32,8 +32,8 @@ from hatch_docker.oci.layout import read_layout, write_layout  # noqa: E402
 from hatch_docker.oci.model import Image  # noqa: E402
 from hatch_docker.oci.validate import validate  # noqa: E402
 from tests.fakes.images import AMD64, small_image, small_layer  # noqa: E402
-from tests.fakes.proxy import ANSWERS, SINGLE, STEPS, FaultProxy  # noqa: E402
-from tests.integration.servers import docker_registry  # noqa: E402
+from tests.fakes.registry_proxy import ANSWERS, SINGLE, STEPS, FaultProxy  # noqa: E402
+from tests.integration.docker_registry import docker_registry  # noqa: E402
 
 PATIENCE = 120  # seconds for one command
 Fault = tuple[str, int | str]

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatch_docker.bases.apt import find_mirrors
-from hatch_docker.plan import BasePlan
+from hatch_docker.bases.debian.apt_config import find_mirrors
+from hatch_docker.plan.model import BasePlan
 
 HERE = Path(__file__).parent / "seed"
 

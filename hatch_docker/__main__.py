@@ -2,6 +2,6 @@
 
 import sys
 
-from hatch_docker.cli import main
+from hatch_docker.cli.main import main
 
 sys.exit(main())

@@ -14,16 +14,16 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-from hatch_docker.context import Context
-from hatch_docker.store import Store, open_store
+from hatch_docker.core.cache.store import Store, open_store
+from hatch_docker.core.context import Context
 
 pytest.register_assert_rewrite("tests.fakes", "tests.integration", "tests.parsers")  # they say what they compared, too
 
+from tests.fakes.captured_output import Overheard, secrets_in  # noqa: E402
 from tests.fakes.context import context  # noqa: E402
-from tests.fakes.index import FakeIndex  # noqa: E402
-from tests.fakes.overheard import Overheard, secrets_in  # noqa: E402
+from tests.fakes.network import World  # noqa: E402
+from tests.fakes.package_index import FakeIndex  # noqa: E402
 from tests.fakes.registry import FakeRegistry  # noqa: E402
-from tests.fakes.world import World  # noqa: E402
 
 # A shell ignores SIGINT for what it starts in the background: for us, perhaps, and then for all that we start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

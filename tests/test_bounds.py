@@ -22,11 +22,11 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.errors import ImageError
+from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.tar import Entry, pack_header
-from tests.fakes.debian import make_ar, make_tar
-from tests.fakes.index import make_wheel
-from tests.fakes.measured import Measured, measured
+from tests.fakes.debian_archive import make_ar, make_tar
+from tests.fakes.package_index import make_wheel
+from tests.fakes.resource_use import Measured, measured
 
 MEMORY = 300 << 20  # bytes, of the whole process
 ZEROS = gzip.compress(bytes(64 << 20), 9, mtime=0)  # 65 kB; as many as one likes after one another are one stream
@@ -47,7 +47,7 @@ def manifest_large(path: Path) -> None:
 
 
 def read_json(path: str) -> None:
-    from hatch_docker.oci.documents import parse_json
+    from hatch_docker.oci.manifest import parse_json
 
     parse_json(Path(path).read_bytes(), "it")
 
@@ -136,9 +136,9 @@ def nested_bomb(path: Path) -> None:
 
 
 def read_layer(path: str) -> None:
+    from hatch_docker.oci.filesystem import listing
     from hatch_docker.oci.layer import layer_entries
     from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
-    from hatch_docker.oci.tree import listing
 
     def opened() -> io.BufferedReader:
         return Path(path).open("rb")
@@ -149,7 +149,7 @@ def read_layer(path: str) -> None:
 
 
 def read_sdist(path: str) -> None:
-    from hatch_docker.wheels.sdist import read_sdist
+    from hatch_docker.wheels.builder.sdist import read_sdist
 
     read_sdist(Path(path), "gadget-1.0.tar.gz")
 
@@ -173,7 +173,7 @@ def xz_memory(path: Path) -> None:
 
 
 def read_deb(path: str) -> None:
-    from hatch_docker.bases.deb import open_deb
+    from hatch_docker.bases.debian.deb import open_deb
 
     for _entry, content in open_deb(Path(path), "tool").members():
         if content:
@@ -185,7 +185,7 @@ def packages_bomb(path: Path) -> None:
 
 
 def read_packages(path: str) -> None:
-    from hatch_docker.bases.archive import _unpack
+    from hatch_docker.bases.debian.archive import _unpack
 
     _unpack(Path(path), "it")
 
@@ -243,7 +243,7 @@ def wheel_small_files(path: Path) -> None:
 
 def read_wheel(path: str) -> None:
     from hatch_docker.bases.model import Interpreter
-    from hatch_docker.wheels.install import VenvTarget, wheel_entries
+    from hatch_docker.wheels.install.venv import VenvTarget, wheel_entries
 
     venv = VenvTarget(Interpreter("/usr/bin/python3.13", "3.13.5"))
     for entry in wheel_entries(Path(path), venv, filename="gadget-1.0-py3-none-any.whl"):
@@ -260,7 +260,7 @@ def metadata(path: Path) -> None:
 
 
 def read_metadata(path: str) -> None:
-    from hatch_docker.release.inventory import reader
+    from hatch_docker.release.sbom.inventory import reader
 
     data = Path(path).read_bytes()
     for name in ("usr/share/doc/x/copyright", "var/lib/dpkg/status", "x-1.dist-info/METADATA", "lib/apk/db/installed"):
@@ -279,7 +279,7 @@ def sections(path: Path) -> None:
 
 
 def read_sections(path: str) -> None:
-    from hatch_docker.wheels.strip import strip_bytes
+    from hatch_docker.wheels.install.strip import strip_bytes
 
     strip_bytes(Path(path).read_bytes())
 
@@ -291,7 +291,7 @@ def importing_tests(path: Path) -> None:
 
 
 def read_names(path: str) -> None:
-    from hatch_docker.wheels.slim import Rules, choose
+    from hatch_docker.wheels.install.slim import Rules, choose
 
     def read(name: str) -> bytes:
         number = name.split("/")[1][1:]
@@ -310,9 +310,9 @@ def read_extras(path: str) -> None:
     from types import SimpleNamespace
     from typing import Any, cast
 
-    from hatch_docker.contents.requirements import Found, needs_of
+    from hatch_docker.cli.inspect.requirements import Found, needs_of
     from hatch_docker.oci.model import Platform
-    from hatch_docker.release.bill import _needs
+    from hatch_docker.release.sbom.model import _needs
     from hatch_docker.wheels.target import Target
 
     lines, platform = tuple(Path(path).read_text().split("\n")), Platform("linux", "amd64")
@@ -330,10 +330,10 @@ def chain(path: Path) -> None:
 
 
 def read_chain(path: str) -> None:
-    from hatch_docker.contents.read import read_contents
-    from hatch_docker.contents.why import why
+    from hatch_docker.cli.inspect.reader import read_contents
+    from hatch_docker.cli.inspect.why import why
     from tests.fakes.bases import file, layer_of
-    from tests.fakes.contents import others
+    from tests.fakes.inspected_images import others
 
     contents = read_contents(others(layer_of([file("var/lib/dpkg/status", Path(path).read_text())])))
     assert [len(one.chains) for one in why(contents, "p9999")] == [1]
@@ -344,10 +344,10 @@ def challenge(path: Path) -> None:
 
 
 def read_challenge(path: str) -> None:
+    from hatch_docker.core.http.retry import retry_after
     from hatch_docker.oci.auth import parse_challenges
     from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.referrers import _next
-    from hatch_docker.retry import retry_after
 
     text = Path(path).read_text()
     parse_challenges(text), _next("<" + text), retry_after({"retry-after": text, "date": "1 " * 30_000})
@@ -360,7 +360,7 @@ def one_line(path: Path) -> None:
 
 
 def read_line(path: str) -> None:
-    from hatch_docker.process import run
+    from hatch_docker.core.process import run
 
     run([sys.executable, path], log=lambda _line: None)
 
@@ -371,7 +371,7 @@ def words(path: Path) -> None:
 
 
 def read_words(path: str) -> None:
-    from hatch_docker.wheels.missing import hint
+    from hatch_docker.wheels.builder.failure_hints import hint
 
     hint(Path(path).read_text(), network=True)
 

@@ -24,13 +24,13 @@ import tomlkit
 if not Path(__file__).parent.parent.joinpath("docs").is_dir():
     pytest.skip("an sdist has no docs", allow_module_level=True)
 
-from hatch_docker.backend import open_project
-from hatch_docker.builder import DockerBuilder
-from hatch_docker.cli import make_parser, parse
-from hatch_docker.config import load_config
-from hatch_docker.config_environ import OTHER_VARIABLES
-from hatch_docker.config_options import all_options
-from hatch_docker.doors import open_plans
+from hatch_docker.build.api import open_plans
+from hatch_docker.build.metadata import open_project
+from hatch_docker.cli.main import make_parser, parse
+from hatch_docker.config.environ import OTHER_VARIABLES
+from hatch_docker.config.fields import all_options
+from hatch_docker.config.options import load_config
+from hatch_docker.plugin.target import DockerBuilder
 from tests.conftest import missing
 from tests.pages import DOCS, LANGUAGES, ROOT, Block, anchors, blocks, commands, inline, links, pages
 

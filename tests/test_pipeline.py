@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.context import Context
+from hatch_docker.build.pipeline import image_or_index, output_paths, run
+from hatch_docker.build.receipt import Receipt, read_receipt
+from hatch_docker.core.cache.store import DamagedBlobError
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import BuildError, ConfigError, DaemonError, HatchDockerError, RegistryError, StoreError
 from hatch_docker.engines.model import BuiltImage, LayerInfo
-from hatch_docker.errors import BuildError, ConfigError, DaemonError, HatchDockerError, RegistryError, StoreError
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Index, Platform
 from hatch_docker.oci.validate import validate
-from hatch_docker.pipeline import image_or_index, output_paths, run
-from hatch_docker.plan import BudgetPlan, Plan
-from hatch_docker.project import Source, given_source
-from hatch_docker.receipt import Receipt, read_receipt
-from hatch_docker.store import DamagedBlobError
+from hatch_docker.plan.model import BudgetPlan, Plan
+from hatch_docker.project.metadata import Source, given_source
 from tests.fakes.images import ARM64, small_image
-from tests.fakes.installed import installed
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.sbom_images import installed
 
 HOST = Platform("linux", "amd64")
 DOCUMENTS = ["my_app-1.2.3.cdx.json", "my_app-1.2.3.provenance.json"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.records import FileName, Line, read_record
+from hatch_docker.core.records import FileName, Line, read_record
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""Bases: the images that a project's image starts from."""
+"""Base images: opened, inspected, described."""

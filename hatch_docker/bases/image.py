@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base
-from hatch_docker.errors import BaseImageError
+from hatch_docker.core.errors import BaseImageError
 from hatch_docker.oci.model import Image, Platform
-from hatch_docker.plan import BasePlan
+from hatch_docker.plan.model import BasePlan
 
 if TYPE_CHECKING:
-    from hatch_docker.context import Context
+    from hatch_docker.core.context import Context
 
 
 def base_of(plan: BasePlan, image: Image, ctx: Context, *, digest: str = "", source: str = "") -> Base:
@@ -20,7 +20,7 @@ def base_of(plan: BasePlan, image: Image, ctx: Context, *, digest: str = "", sou
 
     Raises BaseImageError if the image has no usable Python.
     """
-    from hatch_docker.bases.facts import read_facts
+    from hatch_docker.bases.inspection import read_facts
 
     facts = read_facts(image, plan.name, ctx)
     sizes = zip(image.layers, facts.unpacked_sizes, strict=True)
@@ -61,8 +61,8 @@ def check_python(base: Base, requires_python: str) -> None:
 
 def base_tree(base: Base, ctx: Context) -> Path:
     """Return a directory of the store with the base's files, to run its interpreter from; extracted once."""
-    from hatch_docker.oci.tree import extract
-    from hatch_docker.store import key_of
+    from hatch_docker.core.cache.store import key_of
+    from hatch_docker.oci.filesystem import extract
 
     layers = base.image.layers
     key = key_of("base tree", 1, [layer.diff_id for layer in layers])

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases.image import base_of, check_pinned
 from hatch_docker.bases.model import Base
-from hatch_docker.errors import BaseImageError, ImageError
+from hatch_docker.core.errors import BaseImageError, ImageError
 from hatch_docker.oci.model import Index, Platform
 
 if TYPE_CHECKING:
-    from hatch_docker.context import Context
-    from hatch_docker.plan import BasePlan
+    from hatch_docker.core.context import Context
+    from hatch_docker.plan.model import BasePlan
 
 
 def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
@@ -21,8 +21,8 @@ def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
     Raises BaseImageError where there is none, or none for the platform.
     """
     from hatch_docker.oci.archive import read_archive
-    from hatch_docker.oci.documents import check_platform
     from hatch_docker.oci.layout import read_layout
+    from hatch_docker.oci.manifest import check_platform
 
     path = Path(plan.location).expanduser()
     if not path.exists():

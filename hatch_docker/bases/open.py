@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
-from hatch_docker.errors import BaseImageError, ImageError, RegistryError
+from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.oci.model import Platform
-from hatch_docker.plan import BasePlan
+from hatch_docker.plan.model import BasePlan
 
 if TYPE_CHECKING:
-    from hatch_docker.context import Context
+    from hatch_docker.core.context import Context
     from hatch_docker.oci.layer import Compression
 
 
@@ -23,12 +23,12 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
     refuses.
     """
     if plan.kind == "debian":
-        from hatch_docker.bases.memory import recall_base, remember_base
+        from hatch_docker.bases.debian.base_cache import recall_base, remember_base
 
         known = recall_base(plan, platform, compression, ctx)
         if known is not None:
             return known
-        from hatch_docker.bases.debian import make_debian_base
+        from hatch_docker.bases.debian.base import make_debian_base
 
         base = make_debian_base(plan, platform, ctx, compression=compression)
         remember_base(base, compression, ctx)

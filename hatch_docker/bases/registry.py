@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases.image import base_of, check_pinned
 from hatch_docker.bases.model import Base
-from hatch_docker.errors import BaseImageError, ImageError, RegistryError, TransientError
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError, TransientError
 from hatch_docker.oci.model import DIGEST, Platform
-from hatch_docker.store import key_of
 
 if TYPE_CHECKING:
-    from hatch_docker.context import Context
+    from hatch_docker.core.context import Context
+    from hatch_docker.oci.pull import Remote
     from hatch_docker.oci.reference import Reference
-    from hatch_docker.oci.registry import Remote
-    from hatch_docker.plan import BasePlan
+    from hatch_docker.plan.model import BasePlan
 
 
 WITHOUT = 'base = "debian:trixie" needs no registry'
@@ -28,8 +28,8 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
     a warning. The project's lock says what a tag means, whatever the registry has by now. Raises RegistryError,
     whose text names the way out, BaseImageError, and ConfigError for a lock that is out of date.
     """
+    from hatch_docker.oci.pull import Remote, pull
     from hatch_docker.oci.reference import parse_reference
-    from hatch_docker.oci.registry import Remote, pull
 
     reference = parse_reference(plan.location)
     remote = Remote(ctx.client, ctx.environ)
@@ -65,7 +65,7 @@ def _way_out(error: RegistryError, ctx: Context) -> str:
 
 def _resolve(remote: Remote, reference: Reference, ctx: Context) -> str:
     """The digest behind a reference, index or manifest."""
-    from hatch_docker.oci.registry import resolve
+    from hatch_docker.oci.pull import resolve
 
     if reference.digest:
         return reference.digest

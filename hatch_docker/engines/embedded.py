@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base
-from hatch_docker.engines.frame import (
+from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.errors import BuildError
+from hatch_docker.core.progress import counted
+from hatch_docker.engines.common import (
     OWN_LAYER,
     check_commands,
     check_secrets,
@@ -23,21 +26,18 @@ from hatch_docker.engines.frame import (
     size_of,
 )
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
-from hatch_docker.engines.own import PURE, OwnProject, own_projects, own_wheel
-from hatch_docker.engines.site import Site, Wheel, check_wheels, left_out, make_wheels, recall_wheels
-from hatch_docker.errors import BuildError
+from hatch_docker.engines.project_wheels import PURE, OwnProject, own_projects, own_wheel
+from hatch_docker.engines.wheel_layers import Site, Wheel, check_wheels, left_out, make_wheels, recall_wheels
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform, host_platform
-from hatch_docker.plan import Plan
-from hatch_docker.progress import counted
-from hatch_docker.project import Source
-from hatch_docker.store import file_digest, key_of
-from hatch_docker.wheels.install import VenvTarget, check_fits
-from hatch_docker.wheels.lock import pin
+from hatch_docker.plan.model import Plan
+from hatch_docker.project.metadata import Source
+from hatch_docker.wheels.install.venv import VenvTarget, check_fits
+from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin, Target
 
 if TYPE_CHECKING:
-    from hatch_docker.context import Context
+    from hatch_docker.core.context import Context
 
 WORKERS = 4
 
@@ -71,7 +71,7 @@ def gather(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Gath
 
     def metadata(one: Pin, sdist: Path) -> bytes:
         """Of an sdist that only its build can tell: built in the builder stage, where it is needed anyway."""
-        from hatch_docker.wheels.builder import build_wheel, metadata_of
+        from hatch_docker.wheels.builder.build import build_wheel, metadata_of
 
         build = dependency_build_plan(plan.build)
         return metadata_of(build_wheel(sdist, build, base, target, ctx, filename=one.filename, root=source.root))
@@ -141,7 +141,7 @@ def _pinned(one: Pin, plan: Plan, source: Source, ctx: Context) -> Wheel:
 
 def _from_sdist(one: Pin, plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> Wheel:
     """A dependency without a wheel for the target is built in the builder stage, which runs on this machine only."""
-    from hatch_docker.wheels.builder import build_wheel
+    from hatch_docker.wheels.builder.build import build_wheel
     from hatch_docker.wheels.fetch import fetch
 
     (sdist,) = fetch([one], ctx, root=source.root)
@@ -156,7 +156,7 @@ def _own(one: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) 
     if one.build.isolated:
         path = _from_own_sdist(one, plan, base, target, ctx)
     else:
-        from hatch_docker.wheels.given import check_given
+        from hatch_docker.wheels.install.compatibility import check_given
 
         path = own_wheel(one.source, target, ctx)
         check_given(path, target)
@@ -167,8 +167,8 @@ def _own(one: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) 
 
 def _from_own_sdist(one: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Path:
     """A wheel of ours out of the builder stage; a pure one is good for other architectures than this machine's."""
-    from hatch_docker.wheels.builder import build_wheel
-    from hatch_docker.wheels.pylock import builds_here
+    from hatch_docker.wheels.builder.build import build_wheel
+    from hatch_docker.wheels.locks.pylock import builds_here
 
     source = one.source
     sdist = source.sdist()

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hatch_docker.bases.model import Base
+from hatch_docker.core.records import FileName, Line
 from hatch_docker.oci.model import Image
-from hatch_docker.records import FileName, Line
 
 if TYPE_CHECKING:
-    from hatch_docker.context import Context
-    from hatch_docker.plan import Plan
-    from hatch_docker.project import Source
+    from hatch_docker.core.context import Context
+    from hatch_docker.plan.model import Plan
+    from hatch_docker.project.metadata import Source
     from hatch_docker.wheels.target import Pin
 
 

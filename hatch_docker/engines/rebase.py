@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
-from hatch_docker.engines.frame import foundations, located
+from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
+from hatch_docker.core.streams import HashingReader, drain
+from hatch_docker.engines.common import foundations, located
 from hatch_docker.engines.model import OURS, BuiltImage, Engine, Excluded, LayerInfo, WheelInfo
-from hatch_docker.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.layout import copy_layer
 from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json, images_of
 from hatch_docker.oci.mutate import Settings, build_image
-from hatch_docker.plan import DEFAULT_PATH, VENV
-from hatch_docker.release.names import PREFIX
-from hatch_docker.streams import HashingReader, drain
+from hatch_docker.plan.model import DEFAULT_PATH, VENV
+from hatch_docker.plan.naming import PREFIX
 
 if TYPE_CHECKING:
-    from hatch_docker.bases.facts import Facts
-    from hatch_docker.context import Context
-    from hatch_docker.plan import Plan
-    from hatch_docker.project import Source
+    from hatch_docker.bases.inspection import Facts
+    from hatch_docker.core.context import Context
+    from hatch_docker.plan.model import Plan
+    from hatch_docker.project.metadata import Source
 
 DEBIAN = "hatch-docker: debian:"  # what the history of the layers of a Debian base begins with
 CHUNK = 1 << 20
@@ -116,7 +116,7 @@ def old_base(image: Image, ctx: Context) -> Old:
     if not digest or len(makers) != len(image.layers) or not any(maker.startswith(OURS) for maker in makers):
         raise ImageError(f"{image.digest} is no image that hatch-docker made: it does not say what it stands on")
     if name.startswith("debian:"):
-        from hatch_docker.bases.debian import ENV
+        from hatch_docker.bases.debian.base import ENV
 
         count = sum(maker.startswith(DEBIAN) for maker in makers)
         if not all(maker.startswith(DEBIAN) for maker in makers[:count]) or not _is_ours(makers[count:]):
@@ -138,8 +138,8 @@ def _is_ours(makers: Sequence[str]) -> bool:
 
 def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
     """The old base as its registry, or the cache, has it: the configuration, no layer."""
+    from hatch_docker.oci.pull import Remote, pull
     from hatch_docker.oci.reference import parse_reference
-    from hatch_docker.oci.registry import Remote, pull
 
     if not name:
         raise ImageError(
@@ -155,7 +155,7 @@ def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
 
 def _facts(image: Image, old: Old, ctx: Context) -> Facts:
     """Python and C library of the old base, read from its layers unless they are remembered."""
-    from hatch_docker.bases.facts import read_facts
+    from hatch_docker.bases.inspection import read_facts
 
     config = canonical_json({**image.config_json, "config": old.config.get("config")})
     return read_facts(replace(image, config=config, layers=image.layers[: old.layers]), old.name, ctx)

@@ -15,7 +15,7 @@ def select_engine(name: str) -> Engine:
 
         return build
     if name == "buildkit":
-        from hatch_docker.engines.buildkit import build as build_stages
+        from hatch_docker.engines.buildkit.engine import build as build_stages
 
         return build_stages
     raise AssertionError(name)

@@ -1,1 +1,1 @@
-"""Images, layers, registries and daemons: OCI's nouns. Knows nothing of Python projects, hatch or config."""
+"""OCI images: values, formats and the places where they are kept."""

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from hatch_docker.errors import ImageError
-from hatch_docker.oci.documents import LARGEST, parse_index, parse_manifest
+from hatch_docker.core.errors import ImageError
+from hatch_docker.core.streams import PartReader, Writable
 from hatch_docker.oci.layout import (
     LAYOUT,
     REF_NAME,
@@ -25,10 +25,10 @@ from hatch_docker.oci.layout import (
     index_json,
     read_item,
 )
+from hatch_docker.oci.manifest import LARGEST, parse_index, parse_manifest
 from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.tar import BLOCK, END, Entry, pack_header, read_tar
-from hatch_docker.streams import PartReader, Writable
 
 if TYPE_CHECKING:
     from concurrent.futures import Future

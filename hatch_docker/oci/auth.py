@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from hatch_docker import urls
-from hatch_docker.errors import ProgramError, RegistryError
+from hatch_docker.core.errors import ProgramError, RegistryError
+from hatch_docker.core.http import urls
+from hatch_docker.core.http.client import Client
+from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.oci.reference import DOCKER_HUB
-from hatch_docker.process import ProcessFailed, run
-from hatch_docker.transport import Client
 
 HELPER_TIMEOUT = 30.0  # seconds
 TOKEN_LIMIT = 1 << 20  # bytes

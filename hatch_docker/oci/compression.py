@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from hatch_docker.errors import ImageError
-from hatch_docker.streams import PartReader, Readable
+from hatch_docker.core.errors import ImageError
+from hatch_docker.core.streams import PartReader, Readable
 
 LAYER_LIMIT = 4 << 30  # bytes that a layer may unpack to
 RATIO_LIMIT = 200      # times its compressed size, once RATIO_GRACE bytes came out

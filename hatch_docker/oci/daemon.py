@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.errors import DaemonError, ProgramError
+from hatch_docker.core.errors import DaemonError, ProgramError
+from hatch_docker.core.process import run
 from hatch_docker.oci.archive import child_for, docker_names, write_partial
-from hatch_docker.oci.docker_api import Api, Daemon, connect, open_api
-from hatch_docker.oci.documents import parse_manifest
+from hatch_docker.oci.engine_api import Api, Daemon, connect, open_api
+from hatch_docker.oci.manifest import parse_manifest
 from hatch_docker.oci.model import Image, Index, Platform, images_of
-from hatch_docker.process import run
 
 DOCKER_SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "/run/podman/podman.sock"

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from hatch_docker.errors import ImageError
+from hatch_docker.core.errors import ImageError
+from hatch_docker.core.streams import CHUNK, HashingReader, HashingWriter, Writable, drain
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.model import LAYER_TYPES, OCI_LAYER, Descriptor, Layer, Opener
 from hatch_docker.oci.paths import WHITEOUT, safe_path
 from hatch_docker.oci.tar import BLOCK, END, Entry, Kind, pack_header, read_tar
-from hatch_docker.streams import CHUNK, HashingReader, HashingWriter, Writable, drain
 
 __all__ = [
     "Compression", "Entry", "Kind", "LayerFacts", "layer_entries", "make_layer", "read_entries", "without_setid",

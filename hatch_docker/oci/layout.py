@@ -11,16 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from hatch_docker.errors import ImageError
-from hatch_docker.oci.documents import (
-    LARGEST,
-    assemble,
-    choose,
-    media_type_of,
-    parse_index,
-    parse_json,
-    parse_manifest,
-)
+from hatch_docker.core.errors import ImageError
+from hatch_docker.core.streams import HashingReader, Writable, pieces
+from hatch_docker.oci.manifest import LARGEST, assemble, choose, media_type_of, parse_index, parse_json, parse_manifest
 from hatch_docker.oci.model import (
     INDEX_TYPES,
     OCI_INDEX,
@@ -35,7 +28,6 @@ from hatch_docker.oci.model import (
     digest_of,
     images_of,
 )
-from hatch_docker.streams import HashingReader, Writable, pieces
 
 CHUNK = 1 << 20
 LAYOUT = canonical_json({"imageLayoutVersion": "1.0.0"})

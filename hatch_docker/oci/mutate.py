@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from hatch_docker.errors import ImageError
-from hatch_docker.oci.documents import parse_json
+from hatch_docker.core.errors import ImageError
+from hatch_docker.oci.manifest import parse_json
 from hatch_docker.oci.model import (
     DOCKER_CONFIG,
     DOCKER_INDEX,

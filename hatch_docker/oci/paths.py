@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from hatch_docker.errors import ImageError
+from hatch_docker.core.errors import ImageError
 
 SOURCE_DATE = 315532800  # 1980-01-01, in seconds since the epoch, the earliest in a zip file: of all that has no time
 WHITEOUT = ".wh."  # how the names of files start that remove others (layer.md, Whiteouts)

@@ -13,16 +13,16 @@ from types import MappingProxyType
 from typing import BinaryIO, cast
 from urllib.parse import quote
 
-from hatch_docker import urls
-from hatch_docker.answers import Response, explain
-from hatch_docker.errors import RegistryError, TransientError
-from hatch_docker.oci.documents import parse_manifest
+from hatch_docker.core.errors import RegistryError, TransientError
+from hatch_docker.core.http import urls
+from hatch_docker.core.http.responses import Response, explain
+from hatch_docker.core.http.retry import Retryable
+from hatch_docker.core.progress import Advance, Task, attempted, nobody
+from hatch_docker.core.streams import CountingStream
+from hatch_docker.oci.manifest import parse_manifest
 from hatch_docker.oci.model import Descriptor, Image, Index, Opener, images_of
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.remote import ACCEPT, Remote, refuse
-from hatch_docker.progress import Advance, Task, attempted, nobody
-from hatch_docker.retry import Retryable
-from hatch_docker.streams import CountingStream
+from hatch_docker.oci.registry import ACCEPT, Remote, refuse
 
 UPLOADS = 4  # blobs on their way at a time
 # What a registry says of a manifest whose blobs it does not see yet: docker-registry while somebody else pushes one of

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from hatch_docker.errors import ImageError
+from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.model import DIGEST
 
 DOCKER_HUB = "docker.io"

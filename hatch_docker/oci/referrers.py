@@ -23,13 +23,13 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from hatch_docker import urls
-from hatch_docker.answers import Refused, Response
-from hatch_docker.errors import ImageError, RegistryError
-from hatch_docker.oci.documents import DOCUMENT_LIMIT, parse_index, parse_json
+from hatch_docker.core.errors import ImageError, RegistryError
+from hatch_docker.core.http import urls
+from hatch_docker.core.http.responses import Refused, Response
+from hatch_docker.oci.manifest import DOCUMENT_LIMIT, parse_index, parse_json
 from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Descriptor, canonical_json, digest_of
 from hatch_docker.oci.push import Target, push_blob, send_manifest
-from hatch_docker.oci.remote import ACCEPT, refuse
+from hatch_docker.oci.registry import ACCEPT, refuse
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"

@@ -1,194 +1,145 @@
-"""Images from and to a registry: the verbs of the distribution-spec 1.1, each by the retry policy.
+"""A registry as one build sees it: its URLs, its tokens, and what to say when it refuses.
 
-    resolve      a name -> the manifest or index behind it
-    pull         a name and a platform -> Image, whose layers are downloaded when they are opened
-    pull_index   a name -> Index, all its platforms
-
-The way back is oci.push.
-
-Plain http is spoken with this very machine and with the registries of HATCH_DOCKER_INSECURE_REGISTRIES only.
+Implements the authentication and the end-points' addresses of the distribution-spec 1.1.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from hatch_docker.answers import Refused
-from hatch_docker.errors import RegistryError
-from hatch_docker.oci.compression import LAYER_LIMIT
-from hatch_docker.oci.documents import (
-    CONFIG_LIMIT,
-    DOCUMENT_LIMIT,
-    assemble,
-    check_platform,
-    choose,
-    media_type_of,
-    parse_index,
-    parse_manifest,
-)
-from hatch_docker.oci.model import (
-    DIGEST,
-    INDEX_TYPES,
-    MANIFEST_TYPES,
-    UNKNOWN,
-    Descriptor,
-    Image,
-    Index,
-    Opener,
-    Platform,
-    digest_of,
-)
-from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.remote import ACCEPT, BlobCache, Remote, refuse
-from hatch_docker.progress import Advance, attempted
-from hatch_docker.retry import Retryable
+from hatch_docker.core.http import urls
+from hatch_docker.core.http.client import SMALL, Client
+from hatch_docker.core.http.responses import Refused, Response, explain
+from hatch_docker.core.http.retry import Retryable
+from hatch_docker.oci.auth import Credential, authorize, credential_for
+from hatch_docker.oci.model import INDEX_TYPES, MANIFEST_TYPES
+from hatch_docker.oci.reference import DOCKER_HUB, Reference
 
-if TYPE_CHECKING:
-    from typing import BinaryIO
-
-SMALL = 1_000_000  # bytes of a blob that comes at once
-IMAGES = 100  # of an index; there are not half as many platforms, and each is asked for
-__all__ = ["BlobCache", "Remote", "fetch_blob", "pull", "pull_index", "pull_item", "resolve"]
+INSECURE = "HATCH_DOCKER_INSECURE_REGISTRIES"
+ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))  # what is asked for where a manifest or an index may be
+_HUB_API = "registry-1.docker.io"
 
 
-def resolve(remote: Remote, reference: Reference, blobs: BlobCache) -> tuple[Descriptor, bytes]:
-    """The descriptor and the exact bytes of a manifest or index.
+class Writer(Protocol):
+    """Bytes on their way into a cache; `commit` gives them their digest as a name."""
 
-    By digest the cache is asked first; by tag the registry is asked for the digest, and for the bytes where the
-    cache lacks them. Raises RegistryError, and ImageError for a document that breaks the image-spec.
-    """
-    digest = reference.digest or remote.client.retry(f"{reference}: ask", lambda: _head(remote, reference))
-    if not digest or not (path := blobs.get(digest)):
-        return remote.client.retry(f"{reference}: get manifest", lambda: _manifest(remote, reference, blobs))
-    data = path.read_bytes()
-    media_type = media_type_of(data, "", str(reference))
-    return Descriptor(media_type, digest, len(data)), data
+    @property
+    def digest(self) -> str: ...
+    def write(self, data: bytes) -> int: ...
+    def commit(self) -> str: ...
 
 
-def _head(remote: Remote, reference: Reference) -> str:
-    """The digest behind a tag, or nothing where the registry does not tell: a HEAD is not counted as a pull."""
-    url = remote.url(reference, f"manifests/{reference.tag}")
-    scopes = (f"repository:{reference.repository}:pull",)
-    response = remote.send(reference, "HEAD", url, scopes, headers={"accept": ACCEPT})
-    digest = response.headers.get("docker-content-digest", "")
-    return digest if response.status == 200 and DIGEST.fullmatch(digest) else ""
+class BlobCache(Protocol):
+    """Where downloaded bytes are kept; the store is one."""
+
+    def get(self, digest: str) -> Path | None: ...
+    def writer(self) -> AbstractContextManager[Writer]: ...
+    def lock(self, name: str) -> AbstractContextManager[None]: ...
 
 
-def _manifest(remote: Remote, reference: Reference, blobs: BlobCache) -> tuple[Descriptor, bytes]:
-    url = remote.url(reference, f"manifests/{reference.digest or reference.tag}")
-    scopes = (f"repository:{reference.repository}:pull",)
-    response = remote.send(reference, "GET", url, scopes, headers={"accept": ACCEPT}, limit=DOCUMENT_LIMIT)
-    if response.status != 200:
-        raise refuse(reference, response)
-    found = digest_of(response.body)
-    told = response.headers.get("docker-content-digest", "")
-    promised = reference.digest or (told if DIGEST.fullmatch(told) else found)
-    if found != promised:
-        raise Retryable(f"the manifest's digest is {found} instead of {promised}", tries=2, lasting=True)
-    media_type = media_type_of(response.body, response.headers.get("content-type", ""), str(reference))
-    with blobs.writer() as writer:
-        writer.write(response.body)
-        writer.commit()
-    return Descriptor(media_type, found, len(response.body)), response.body
+@dataclass(slots=True)
+class _Known:
+    """What was learned from registries on the way: how each wants to be addressed."""
+
+    guard: threading.Lock = field(default_factory=threading.Lock)
+    headers: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
+    credentials: dict[str, Credential | None] = field(default_factory=dict)
 
 
-def pull(remote: Remote, reference: Reference, platform: Platform, blobs: BlobCache) -> Image:
-    """An image for a platform, from an index or alone; a layer is downloaded when it is opened first.
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Registries as one build sees them: the network, the user's credentials, the tokens so far."""
 
-    Raises RegistryError when it cannot be had, ImageError when there is none for the platform or it breaks the
-    image-spec.
-    """
-    descriptor, data = resolve(remote, reference, blobs)
-    for _depth in range(2):
-        if descriptor.media_type in INDEX_TYPES:
-            child = choose(parse_index(data, str(reference)), platform, str(reference))
-            descriptor, data = resolve(remote, reference.pinned(child.digest), blobs)
-    image = _image(remote, reference, descriptor, data, blobs)
-    check_platform(image, platform, str(reference))
-    return image
+    client: Client
+    environ: Mapping[str, str]
+    known: _Known = field(default_factory=_Known, repr=False, compare=False)
+
+    def url(self, reference: Reference, path: str) -> str:
+        """A URL of the reference's repository."""
+        registry = reference.registry
+        host = _HUB_API if registry == DOCKER_HUB else registry
+        listed = {item.strip() for item in self.environ.get(INSECURE, "").split(",")}
+        plain = registry in listed or urls.is_loopback(urls.split(f"http://{host}").hostname or "")
+        return f"{'http' if plain else 'https'}://{host}/v2/{reference.repository}/{path}"
+
+    def send(
+        self, reference: Reference, method: str, url: str, scopes: tuple[str, ...], *,
+        headers: Mapping[str, str] | None = None, limit: int = SMALL, replay: bool = True, **body: Any,
+    ) -> Response:
+        """One attempt of a request, authorized where `url` is the registry's own origin.
+
+        A 401 is answered once with a fresh token; with `replay` off the caller's whole attempt is tried again
+        instead, since the body was sent into an upload session that may be spoilt.
+        """
+        own = urls.origin(url) == urls.origin(self.url(reference, ""))
+        sent = {**(headers or {}), **(self._header(reference, scopes) if own else {})}
+        response = self.client.send(method, url, headers=sent, limit=limit, **body)
+        if response.status != 401 or not own or urls.origin(response.url) != urls.origin(url):
+            return response
+        fresh = self._renew(reference, scopes, response, sent.get("authorization"))
+        if not replay:
+            raise Retryable(str(refuse(reference, response)), after=0.0, tries=2, lasting=True)
+        return self.client.send(method, url, headers={**sent, **fresh}, limit=limit, **body)
+
+    def download(self, reference: Reference, url: str, write: Callable[[bytes], object], size: int) -> None:
+        """One attempt to stream a blob of `size` bytes into `write`."""
+        scopes = (f"repository:{reference.repository}:pull",)
+        header = self._header(reference, scopes)
+        try:
+            self.client.download(url, write, size=size, headers=header)
+        except Refused as error:
+            response = error.response
+            if response.status != 401 or urls.origin(response.url) != urls.origin(url):
+                raise
+            fresh = self._renew(reference, scopes, response, header.get("authorization"))
+            self.client.download(url, write, size=size, headers=fresh)
+
+    def _header(self, reference: Reference, scopes: tuple[str, ...]) -> dict[str, str]:
+        value = self.known.headers.get((reference.registry, scopes))
+        return {"authorization": value} if value else {}
+
+    def _renew(
+        self, reference: Reference, scopes: tuple[str, ...], response: Response, used: str | None
+    ) -> dict[str, str]:
+        key = (reference.registry, scopes)
+        with self.known.guard:
+            # Another thread may have met the same refusal and renewed the token meanwhile.
+            if self.known.headers.get(key) in (None, used):
+                self.known.headers[key] = authorize(
+                    self.client, self.url(reference, ""), response.headers.get("www-authenticate", ""),
+                    self._credential(reference), scopes, _login(reference.registry),
+                )
+        return self._header(reference, scopes)
+
+    def _credential(self, reference: Reference) -> Credential | None:
+        credentials = self.known.credentials
+        if reference.name not in credentials:
+            credentials[reference.name] = credential_for(
+                reference.registry, self.environ, reference.repository
+            )
+        return credentials[reference.name]
 
 
-def pull_item(remote: Remote, reference: Reference, blobs: BlobCache) -> Image | Index:
-    """Whatever a name means, an index with all its platforms or the image of one; see `pull`."""
-    descriptor, data = resolve(remote, reference, blobs)
-    if descriptor.media_type in INDEX_TYPES:
-        return pull_index(remote, reference, blobs)
-    return _image(remote, reference, descriptor, data, blobs)
+def _login(registry: str) -> str:
+    return f"log in with `docker login {registry}` or `podman login {registry}`"
 
 
-def pull_index(remote: Remote, reference: Reference, blobs: BlobCache) -> Index:
-    """An index with the images of all its platforms; attestations among its children are left out."""
-    descriptor, data = resolve(remote, reference, blobs)
-    if descriptor.media_type not in INDEX_TYPES:
-        raise RegistryError(f"{reference} is an image of one platform, not an index")
-    images = []
-    children = [one for one in parse_index(data, str(reference)) if one.media_type in MANIFEST_TYPES]
-    children = [one for one in children if one.platform != UNKNOWN]
-    if len(children) > IMAGES:
-        raise RegistryError(f"{reference} has {len(children)} images, more than {IMAGES}: name one by its digest")
-    for child in children:
-        found, manifest = resolve(remote, reference.pinned(child.digest), blobs)
-        images.append(_image(remote, reference, found, manifest, blobs))
-    return Index(descriptor, data, tuple(images))
-
-
-def _image(
-    remote: Remote, reference: Reference, descriptor: Descriptor, manifest: bytes, blobs: BlobCache
-) -> Image:
-    what = str(reference.pinned(descriptor.digest))
-    config = parse_manifest(manifest, what).config
-    if config.size > CONFIG_LIMIT:
-        raise RegistryError(f"{what}: its config has {config.size} bytes, more than {CONFIG_LIMIT}")
-    for layer in parse_manifest(manifest, what).layers:
-        if layer.size > LAYER_LIMIT:
-            raise RegistryError(f"{what}: its layer {layer.digest} has {layer.size} bytes, more than {LAYER_LIMIT}")
-    data = fetch_blob(remote, reference, config, blobs).read_bytes()
-    return assemble(
-        descriptor, manifest, data, lambda layer: _opener(remote, reference, layer, blobs), what
-    )
-
-
-def _opener(remote: Remote, reference: Reference, layer: Descriptor, blobs: BlobCache) -> Opener:
-    def open_blob() -> BinaryIO:
-        return fetch_blob(remote, reference, layer, blobs).open("rb")
-
-    return open_blob
-
-
-def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blobs: BlobCache) -> Path:
-    """The path of a blob's verified bytes, downloaded where the cache lacks them, once per machine.
-
-    Only the registry is asked: the `urls` of a foreign layer are never followed.
-    """
-    found = blobs.get(descriptor.digest)
-    if found:
-        return found
-    url = remote.url(reference, f"blobs/{descriptor.digest}")
-
-    def attempt(advance: Advance) -> None:
-        with blobs.writer() as writer, attempted(advance) as tell:
-
-            def write(data: bytes) -> None:
-                writer.write(data)
-                tell(len(data))
-
-            try:
-                remote.download(reference, url, write, descriptor.size)
-            except Refused as error:
-                raise refuse(reference, error.response) from error
-            if writer.digest != descriptor.digest:
-                raise Retryable(f"its digest is {writer.digest}", tries=2, lasting=True)
-            writer.commit()
-
-    with blobs.lock(descriptor.digest):
-        if not blobs.get(descriptor.digest):
-            what = f"{reference.name}: get blob {descriptor.digest} ({descriptor.size} bytes)"
-            title = f"downloading {descriptor.digest[7:19]} of {reference.name}"
-            small = descriptor.size < SMALL  # and told with -v only
-            with remote.client.progress.task(title, descriptor.size, part=small) as task:
-                remote.client.retry(what, lambda: attempt(task.advance), size=descriptor.size)
-    found = blobs.get(descriptor.digest)
-    if found is None:
-        raise RegistryError(f"{reference.name}: blob {descriptor.digest} is gone from the cache; build again")
-    return found
+def refuse(reference: Reference, response: Response) -> Refused:
+    """The error for an answer nobody expects, with the way out where there is one."""
+    text = explain(response)
+    if response.status in (401, 403):
+        text += f"; {_login(reference.registry)} as a user who may do this"
+    elif response.status == 404:
+        text += "; no such image, or it is not yours to see: check the name"
+    elif response.status == 405:
+        text += "; it takes no pushes, as one that only mirrors another does"
+    elif response.status == 413:
+        text += "; it, or a proxy before it, limits what may be sent at once (nginx: client_max_body_size)"
+    elif response.status == 400 and b"HTTPS" in response.body:
+        text += "; it wants https, and a registry on this machine is spoken to in http"
+    return Refused(text, response)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from hatch_docker.errors import ImageError
+from hatch_docker.core.errors import ImageError
+from hatch_docker.core.streams import Readable, drain, pieces, read_fully
 from hatch_docker.oci.model import Opener
 from hatch_docker.oci.paths import PATH_LIMIT, SOURCE_DATE, parents, safe_path, shown
-from hatch_docker.streams import Readable, drain, pieces, read_fully
 
 BLOCK = 512
 END = bytes(2 * BLOCK)

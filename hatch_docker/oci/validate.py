@@ -7,9 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from hatch_docker.errors import ImageError
+from hatch_docker.core.errors import ImageError
+from hatch_docker.core.streams import HashingReader, drain
 from hatch_docker.oci.compression import Decompressed
-from hatch_docker.oci.documents import parse_index, parse_json, parse_manifest
+from hatch_docker.oci.manifest import parse_index, parse_json, parse_manifest
 from hatch_docker.oci.model import (
     DOCKER_CONFIG,
     DOCKER_INDEX,
@@ -27,7 +28,6 @@ from hatch_docker.oci.model import (
     digest_of,
 )
 from hatch_docker.oci.tar import read_tar
-from hatch_docker.streams import HashingReader, drain
 
 _FAMILIES = (("OCI", OCI_MANIFEST, OCI_CONFIG, OCI_LAYER), ("Docker", DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_LAYER))
 

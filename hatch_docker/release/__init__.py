@@ -1,1 +1,1 @@
-"""What a release adds to an image: names before the engine, proofs after it."""
+"""What a release adds to an image."""

@@ -10,21 +10,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.errors import ConfigError, RegistryError, SecretError, TransientError
-from hatch_docker.layers import search_layers
+from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.errors import ConfigError, RegistryError, SecretError, TransientError
+from hatch_docker.core.files import replacing
+from hatch_docker.engines.layer_cache import search_layers
 from hatch_docker.oci.model import Descriptor, Image, Index, images_of
-from hatch_docker.outputs import replacing
 from hatch_docker.release.model import Document
-from hatch_docker.store import file_digest, key_of
 
 if TYPE_CHECKING:
-    from hatch_docker.context import Context
+    from hatch_docker.core.context import Context
     from hatch_docker.engines.model import BuiltImage
     from hatch_docker.oci.push import Target
-    from hatch_docker.plan import Plan, SignPlan
-    from hatch_docker.project import Source
-    from hatch_docker.release.bill import Bill
-    from hatch_docker.release.deliver import OnPushed
+    from hatch_docker.plan.model import Plan, SignPlan
+    from hatch_docker.project.metadata import Source
+    from hatch_docker.release.push import OnPushed
+    from hatch_docker.release.sbom.model import Bill
 
 RECIPE = 3  # raise it when the same image shall get other documents
 KIND = "sbom"
@@ -43,7 +43,7 @@ def make_documents(
     sboms = [_sbom(plan, one, name, len(built) > 1, ctx) for one in built for name in plan.sbom]
     if not plan.provenance:
         return tuple(sboms)
-    from hatch_docker.release.attest import provenance
+    from hatch_docker.release.provenance import provenance
 
     statement = provenance(
         plan, item, built, locks=_locks(plan, source), used=ctx.used,
@@ -106,18 +106,18 @@ def _own_layers(built: BuiltImage) -> str:
 
 
 def _bill(plan: Plan, built: BuiltImage, ctx: Context) -> Bill:
-    from hatch_docker.release.bill import make_bill
-    from hatch_docker.release.inventory import read_inventory
+    from hatch_docker.release.sbom.inventory import read_inventory
+    from hatch_docker.release.sbom.model import make_bill
 
     return make_bill(plan, built, read_inventory(built.image.layers, ctx))
 
 
 def _written(name: str, bill: Bill) -> dict[str, Any]:
     if name == "spdx":
-        from hatch_docker.release.spdx import spdx_document
+        from hatch_docker.release.sbom.spdx import spdx_document
 
         return spdx_document(bill)
-    from hatch_docker.release.cyclonedx import cyclonedx
+    from hatch_docker.release.sbom.cyclonedx import cyclonedx
 
     return cyclonedx(bill)
 
@@ -193,7 +193,7 @@ def attach_documents(
     Returns the bytes sent for each that is new. Raises RegistryError or TransientError.
     """
     from hatch_docker.oci.referrers import Artifact, attach
-    from hatch_docker.release.deliver import run_concurrently
+    from hatch_docker.release.push import run_concurrently
 
     subjects = {one.digest: one.descriptor for one in (item, *images_of(item))}
     work: list[tuple[Descriptor, list[Artifact]]] = []
@@ -236,15 +236,15 @@ def _bare(descriptor: Descriptor) -> Descriptor:
 
 
 def _created(item: Image | Index) -> dict[str, str]:
-    from hatch_docker.release.names import PREFIX
+    from hatch_docker.plan.naming import PREFIX
 
     created = images_of(item)[0].config_json.get("created")
     return {PREFIX + "created": created} if isinstance(created, str) else {}
 
 
 def _notes(document: Document) -> dict[str, str]:
-    from hatch_docker.release.attest import PREDICATE_TYPE
-    from hatch_docker.release.names import PREFIX
+    from hatch_docker.plan.naming import PREFIX
+    from hatch_docker.release.provenance import PREDICATE_TYPE
 
     kind = {"in-toto.io/predicate-type": PREDICATE_TYPE} if document.format == "slsa" else {}
     return {PREFIX + "title": document.file, **kind}

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.errors import ConfigError, ProgramError, TransientError
-from hatch_docker.process import ProcessFailed, run
+from hatch_docker.core.errors import ConfigError, ProgramError, TransientError
+from hatch_docker.core.process import ProcessFailed, run
 
 if TYPE_CHECKING:
-    from hatch_docker.context import Context
+    from hatch_docker.core.context import Context
     from hatch_docker.oci.reference import Reference
-    from hatch_docker.plan import SignPlan
+    from hatch_docker.plan.model import SignPlan
 
 TIMEOUT = 300.0  # seconds of one run; the transparency log may be slow
 PASSWORD = "COSIGN_PASSWORD"  # noqa: S105 - a variable's name
@@ -84,7 +84,7 @@ class Cosign:
 
     def registry(self, name: Reference) -> tuple[str, ...]:
         """What a registry needs that is spoken to in plain http; loopback goes without saying."""
-        from hatch_docker.oci.remote import INSECURE
+        from hatch_docker.oci.registry import INSECURE
 
         listed = {item.strip() for item in self.ctx.environ.get(INSECURE, "").split(",")}
         return ("--allow-http-registry",) if name.registry in listed else ()
@@ -170,7 +170,7 @@ def signing_secrets(sign: SignPlan, environ: Mapping[str, str]) -> Iterator[tupl
 
 def key_identity(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> str:
     """What stands for the key that signs: it changes when another key comes under the same name."""
-    from hatch_docker.store import file_digest, key_of
+    from hatch_docker.core.cache.store import file_digest, key_of
 
     if not sign.key or (_is_address(sign.key) and not sign.key.startswith(_ENVIRONMENT)):
         return sign.key or "keyless"

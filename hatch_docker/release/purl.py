@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from hatch_docker.release.names import normalised
+from hatch_docker.plan.naming import normalised
 
 
 def purl(

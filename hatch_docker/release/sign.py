@@ -15,20 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.errors import ImageError, SignatureError
-from hatch_docker.oci.documents import DOCUMENT_LIMIT, parse_json
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import ImageError, SignatureError
+from hatch_docker.core.files import scratch
+from hatch_docker.oci.manifest import DOCUMENT_LIMIT, parse_json
 from hatch_docker.oci.model import OCI_MANIFEST, Descriptor, Image, Index, canonical_json, digest_of
 from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.referrers import attach_manifests, fallback_tag, referrers
-from hatch_docker.oci.remote import ACCEPT, refuse
-from hatch_docker.outputs import scratch
+from hatch_docker.oci.registry import ACCEPT, refuse
 from hatch_docker.release.cosign import Cosign, Refused, check_key, key_identity, key_secrets
-from hatch_docker.release.deliver import run_concurrently
-from hatch_docker.store import key_of
+from hatch_docker.release.push import run_concurrently
 
 if TYPE_CHECKING:
-    from hatch_docker.plan import SignPlan
+    from hatch_docker.plan.model import SignPlan
     from hatch_docker.release.model import Document
 
 KIND = "signed"

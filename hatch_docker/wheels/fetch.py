@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from hatch_docker import transport
-from hatch_docker.context import Context
-from hatch_docker.errors import RegistryError
-from hatch_docker.progress import Advance, nobody
-from hatch_docker.transport import Client
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import RegistryError
+from hatch_docker.core.http import client as transport
+from hatch_docker.core.http.client import Client
+from hatch_docker.core.progress import Advance, nobody
 from hatch_docker.wheels.index import Indexes, read_indexes
 from hatch_docker.wheels.keyrings import with_keyring
 from hatch_docker.wheels.target import Pin

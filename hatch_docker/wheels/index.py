@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from hatch_docker import urls
-from hatch_docker.errors import ConfigError
-from hatch_docker.shape import ANY, misfit
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.http import urls
+from hatch_docker.core.validation import ANY, misfit
 
 if TYPE_CHECKING:
-    from hatch_docker.context import Context
-    from hatch_docker.transport import Client
+    from hatch_docker.core.context import Context
+    from hatch_docker.core.http.client import Client
 
 Login = tuple[str, str]
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from hatch_docker.errors import ProgramError, RegistryError
-from hatch_docker.process import ProcessFailed, run
+from hatch_docker.core.errors import ProgramError, RegistryError
+from hatch_docker.core.process import ProcessFailed, run
 
 if TYPE_CHECKING:
-    from hatch_docker.context import Context
+    from hatch_docker.core.context import Context
     from hatch_docker.wheels.index import Index, Indexes
 
 TIMEOUT = 60.0  # seconds: somebody may have to unlock it

@@ -9,8 +9,8 @@ from email.utils import getaddresses
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.errors import WheelError
-from hatch_docker.wheels.builder import metadata_of
+from hatch_docker.core.errors import WheelError
+from hatch_docker.wheels.builder.build import metadata_of
 
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 

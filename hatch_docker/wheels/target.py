@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-from hatch_docker.errors import WheelError
+from hatch_docker.core.errors import WheelError
 from hatch_docker.oci.model import Platform
 
 if TYPE_CHECKING:
     from packaging.markers import Environment, Marker
     from packaging.tags import Tag
 
-    from hatch_docker.context import Context
+    from hatch_docker.core.context import Context
 
 # What the kernel of an architecture calls itself, by the name Go (and OCI) has for it.
 MACHINES = {

@@ -12,7 +12,7 @@ from typing import Any
 
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
-from hatch_docker.context import Context
+from hatch_docker.core.context import Context
 from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
 from hatch_docker.oci.model import (
     OCI_CONFIG,
@@ -26,7 +26,7 @@ from hatch_docker.oci.model import (
     canonical_json,
     digest_of,
 )
-from hatch_docker.plan import BasePlan
+from hatch_docker.plan.model import BasePlan
 from tests.fakes.images import AMD64
 from tests.fakes.registry import FakeRegistry
 

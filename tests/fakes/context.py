@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from hatch_docker.context import Context
-from hatch_docker.progress import Progress
-from hatch_docker.retry import Policy
-from hatch_docker.store import open_store
-from hatch_docker.transport import Client
+from hatch_docker.core.cache.store import open_store
+from hatch_docker.core.context import Context
+from hatch_docker.core.http.client import Client
+from hatch_docker.core.http.retry import Policy
+from hatch_docker.core.progress import Progress
 
 
 def context(cache: Path, lines: list[str] | None = None, /, *, verbosity: int = 1, **environ: str) -> Context:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.config import load_config
-from hatch_docker.defaults import make_plan
+from hatch_docker.config.options import load_config
 from hatch_docker.oci.model import Platform
-from hatch_docker.plan import Plan
-from hatch_docker.project import Project, Source, given_source
-from hatch_docker.revision import Revision
+from hatch_docker.plan.defaults import make_plan
+from hatch_docker.plan.model import Plan
+from hatch_docker.project.git import Revision
+from hatch_docker.project.metadata import Project, Source, given_source
 
 HOST = Platform("linux", "amd64")
 

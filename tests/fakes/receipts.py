@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hatch_docker.receipt import LayerReceipt, PlatformReceipt, Receipt
-from hatch_docker.release.deliver import PushResult
+from hatch_docker.build.receipt import LayerReceipt, PlatformReceipt, Receipt
+from hatch_docker.release.push import PushResult
 
 DIGEST = "sha256:" + "0" * 64
 LAYERS = (

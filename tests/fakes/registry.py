@@ -10,7 +10,7 @@ A fault is a status, or one of: `reset` (RST before an answer), `close` (FIN bef
 half of the request's body), `cut` (half of the answer's body), `lost` (the work is done, the answer is not sent),
 `hang`, `drip` (a byte of the body now and then), `drip-head` (the same from the first byte on), `flip` (one bit of the
 body), `short`, `long` (a body of another length, consistently), `early` (an error while the body is still coming), or
-a function of the handler that answers itself. `tests.fakes.proxy` has the same before a real registry.
+a function of the handler that answers itself. `tests.fakes.registry_proxy` has the same before a real registry.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from tests.fakes.overheard import MARK
+from tests.fakes.captured_output import MARK
 
 
 @dataclass

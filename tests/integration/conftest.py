@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.oci.registry import Remote
-from hatch_docker.progress import Progress
-from hatch_docker.transport import make_client
+from hatch_docker.core.http.client import make_client
+from hatch_docker.core.progress import Progress
+from hatch_docker.oci.pull import Remote
 from tests.conftest import need, need_docker
 from tests.fakes.registry import FakeRegistry
-from tests.integration.bench import serve_base
 from tests.integration.builds import build
-from tests.integration.servers import Server, docker_registry
+from tests.integration.docker_registry import Server, docker_registry
+from tests.integration.prepared_build import serve_base
 from tests.projects import write_project
 
 

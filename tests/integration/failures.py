@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from pathlib import Path
 
-from tests.fakes.index import FakeIndex
+from tests.fakes.package_index import FakeIndex
 from tests.integration.builds import Outcome, edit
 from tests.projects import write_project
 

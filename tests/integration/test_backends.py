@@ -13,7 +13,7 @@ import pytest
 
 from hatch_docker.oci.model import Index
 from tests.conftest import need, need_docker
-from tests.integration.backends import (
+from tests.integration.backend_projects import (
     EXTENSION,
     FILES,
     FLIT,

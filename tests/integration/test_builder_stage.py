@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.bases.model import Base, Interpreter
-from hatch_docker.context import Context, open_context
-from hatch_docker.errors import BuildError
+from hatch_docker.core.context import Context, open_context
+from hatch_docker.core.errors import BuildError
+from hatch_docker.core.progress import Progress
 from hatch_docker.oci.model import Platform
 from hatch_docker.oci.mutate import scratch
-from hatch_docker.plan import BasePlan, BuildPlan
-from hatch_docker.progress import Progress
-from hatch_docker.wheels.builder import build_wheel
+from hatch_docker.plan.model import BasePlan, BuildPlan
+from hatch_docker.wheels.builder.build import build_wheel
 from hatch_docker.wheels.target import Target
-from tests.fakes.index import write_sdist
-from tests.fakes.trees import need_sandbox
+from tests.fakes.package_index import write_sdist
+from tests.fakes.sandbox_roots import need_sandbox
 
 pytestmark = pytest.mark.network
 

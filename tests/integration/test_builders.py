@@ -19,8 +19,8 @@ from hatch_docker.oci.model import Index
 from tests.conftest import missing, need, run
 from tests.fakes.buildkitd import buildkitd, network, relay
 from tests.integration.builds import Outcome, build, run_build
-from tests.integration.engines import BUILDKIT, PLAIN, edit_module, project
-from tests.integration.servers import Server
+from tests.integration.compare_engines import BUILDKIT, PLAIN, edit_module, project
+from tests.integration.docker_registry import Server
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 

@@ -93,9 +93,9 @@ def test_after_an_edit_only_the_project_is_made_again(tmp_path: Path, cache: Pat
 
 # What takes long to import, and is not needed when nothing has changed: a build would be slow before anybody noticed.
 UNUSED = {
-    "concurrent.futures", "difflib", "docker", "email.parser", "hatch_docker.bases.debian",
-    "hatch_docker.oci.registry", "hatch_docker.wheels.builder", "hatch_docker.wheels.sandbox",
-    "hatch_docker.wheels.uv", "http.client", "installer", "packaging.pylock", "pydantic_core", "pysequoia", "rich",
+    "concurrent.futures", "difflib", "docker", "email.parser", "hatch_docker.bases.debian.base",
+    "hatch_docker.oci.pull", "hatch_docker.wheels.builder.build", "hatch_docker.wheels.builder.sandbox",
+    "hatch_docker.wheels.locks.uv", "http.client", "installer", "packaging.pylock", "pydantic_core", "pysequoia", "rich",
     "tomlkit", "urllib3", "zlib_ng.gzip_ng",
 }
 

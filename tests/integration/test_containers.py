@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.oci.filesystem import listing
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
-from hatch_docker.oci.tree import listing
 from tests.conftest import need, need_docker, run
 from tests.integration.builds import Outcome, build
 

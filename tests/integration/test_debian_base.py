@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases.debian import builder_root, make_debian_base
+from hatch_docker.bases.bytecode import python_command
+from hatch_docker.bases.debian.base import builder_root, make_debian_base
+from hatch_docker.bases.debian.ldconfig import MAGIC
 from hatch_docker.bases.image import base_tree
-from hatch_docker.bases.ldcache import MAGIC
 from hatch_docker.bases.model import Base
-from hatch_docker.context import Context, open_context
+from hatch_docker.core.context import Context, open_context
+from hatch_docker.core.progress import silent
 from hatch_docker.oci.layer import Compression, layer_entries
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.oci.validate import validate
-from hatch_docker.plan import BasePlan
-from hatch_docker.progress import silent
-from hatch_docker.wheels.compile import python_command
+from hatch_docker.plan.model import BasePlan
 
 pytestmark = pytest.mark.network
 

@@ -12,8 +12,8 @@ import pytest
 from hatch_docker.oci.daemon import PODMAN_SOCKET
 from hatch_docker.oci.layout import write_layout
 from tests.fakes.bases import python_image
-from tests.fakes.debian import FakeArchive
-from tests.fakes.index import FakeIndex, make_sdist, make_wheel
+from tests.fakes.debian_archive import FakeArchive
+from tests.fakes.package_index import FakeIndex, make_sdist, make_wheel
 from tests.integration.builds import Outcome, edit, run_build
 from tests.integration.failures import OLD, lock, project, require, told, without_privileges
 from tests.projects import write_project

@@ -24,19 +24,19 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.bases.debian import make_debian_base
+from hatch_docker.bases.debian.base import make_debian_base
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Platform, host_platform, images_of
 from hatch_docker.oci.validate import validate
-from hatch_docker.plan import BasePlan
+from hatch_docker.plan.model import BasePlan
 from tests.conftest import missing
 from tests.fakes.bases import index_of, python_image
 from tests.fakes.context import context
-from tests.fakes.debian import FakeArchive
+from tests.fakes.debian_archive import FakeArchive
 from tests.fakes.elf import make_elf
-from tests.fakes.index import make_wheel
+from tests.fakes.package_index import make_wheel
 from tests.projects import commit
 
 GOLDEN = Path(__file__).with_name("golden.json")

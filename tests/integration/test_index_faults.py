@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.index import FakeIndex, make_wheel
+from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.integration.builds import build, run_build
 from tests.integration.failures import lock
 from tests.projects import write_project

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need_docker
-from tests.fakes.index import FakeIndex
+from tests.fakes.package_index import FakeIndex
 from tests.integration.builds import Outcome
-from tests.integration.peaks import run_measured
-from tests.integration.servers import docker_registry
+from tests.integration.docker_registry import docker_registry
+from tests.integration.memory_peak import run_measured
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 
 from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.filesystem import extract
 from hatch_docker.oci.model import Image, Index, Platform
-from hatch_docker.oci.tree import extract
 from tests.conftest import need, need_docker, run
+from tests.fakes.github_outputs import read_outputs
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import Outcome, build, run_build
-from tests.integration.servers import Server, docker_registry
-from tests.outputs import read_outputs
+from tests.integration.docker_registry import Server, docker_registry
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.backends import PAGE, RESULTS, SUBJECTS, Subject, measure, rendered
 from tests.conftest import need_docker
-from tests.integration.backends import FORTRAN, RUST, make, says, write
+from tests.integration.backend_projects import FORTRAN, RUST, make, says, write
 
 
 @pytest.mark.long

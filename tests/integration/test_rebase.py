@@ -14,8 +14,8 @@ from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.validate import validate
 from tests.fakes.bases import layer_of
 from tests.fakes.registry import FakeRegistry
-from tests.integration.bench import pushed
 from tests.integration.builds import build, command, done
+from tests.integration.prepared_build import pushed
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network

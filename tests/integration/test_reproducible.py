@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import need
-from tests.integration.bench import Bench, make_bench
 from tests.integration.builds import build, done, install_elsewhere, other_python
+from tests.integration.prepared_build import Bench, make_bench
 
 pytestmark = [pytest.mark.network, pytest.mark.long]
 

@@ -21,15 +21,15 @@ from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image
 from hatch_docker.oci.validate import validate
-from hatch_docker.release.bill import make_bill
-from hatch_docker.release.cyclonedx import cyclonedx
-from hatch_docker.release.inventory import read_inventory
-from hatch_docker.release.names import normalised
+from hatch_docker.plan.naming import normalised
+from hatch_docker.release.sbom.cyclonedx import cyclonedx
+from hatch_docker.release.sbom.inventory import read_inventory
+from hatch_docker.release.sbom.model import make_bill
 from tests.conftest import need
 from tests.fakes.bases import file, layer_of
 from tests.fakes.context import context
 from tests.fakes.images import AMD64
-from tests.fakes.installed import installed
+from tests.fakes.sbom_images import installed
 from tests.integration.builds import Outcome, build
 from tests.projects import write_project
 

@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
+from hatch_docker.core.http.client import make_client
+from hatch_docker.core.progress import silent
 from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.layout import blobs_of
 from hatch_docker.oci.model import Layer
+from hatch_docker.oci.pull import Remote
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.oci.registry import Remote
-from hatch_docker.progress import silent
-from hatch_docker.transport import make_client
 from tests.conftest import need_docker
 from tests.fakes.bases import image_of, python_image
-from tests.fakes.index import FakeIndex, make_wheel
+from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
-from tests.fakes.trees import need_sandbox
+from tests.fakes.sandbox_roots import need_sandbox
 from tests.integration.builds import Outcome, build, run_build
 from tests.projects import write_project
 

@@ -15,21 +15,21 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.core.http.client import make_client
+from hatch_docker.core.progress import silent
 from hatch_docker.oci.model import OCI_MANIFEST, Descriptor, digest_of
+from hatch_docker.oci.pull import Remote
 from hatch_docker.oci.push import Target, push, push_blob, put_manifest
 from hatch_docker.oci.referrers import referrers
-from hatch_docker.oci.registry import Remote
-from hatch_docker.plan import SignPlan
-from hatch_docker.progress import silent
+from hatch_docker.plan.model import SignPlan
 from hatch_docker.release.cosign import Cosign
 from hatch_docker.release.model import Document
 from hatch_docker.release.sign import Signer, sign_item
-from hatch_docker.transport import make_client
 from tests.conftest import need
 from tests.fakes.context import context
 from tests.fakes.images import small_image, small_index, small_layer
 from tests.integration.builds import Outcome, run_build
-from tests.integration.servers import Server, docker_registry
+from tests.integration.docker_registry import Server, docker_registry
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]

@@ -11,20 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.core.http.client import make_client
+from hatch_docker.core.progress import silent
 from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Image, Platform
+from hatch_docker.oci.pull import Remote
 from hatch_docker.oci.push import push
-from hatch_docker.oci.registry import Remote
-from hatch_docker.progress import silent
-from hatch_docker.transport import make_client
 from tests.conftest import need, run
 from tests.fakes.bases import file, image_of, layer_of
-from tests.fakes.slim import PATH, slim_image
+from tests.fakes.debian_image import PATH, slim_image
 from tests.integration.builds import Outcome, build, command, done, lock_of, run_build
-from tests.integration.engines import BUILDKIT, NAME, PLAIN, SIX, assert_same, check_agreement, project
-from tests.integration.servers import Server
+from tests.integration.compare_engines import BUILDKIT, NAME, PLAIN, SIX, assert_same, check_agreement, project
+from tests.integration.docker_registry import Server
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 

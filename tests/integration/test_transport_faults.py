@@ -15,20 +15,20 @@ from threading import Barrier
 
 import pytest
 
-from hatch_docker.errors import TransientError
+from hatch_docker.core.cache.store import open_store
+from hatch_docker.core.errors import TransientError
+from hatch_docker.core.http.client import Client
+from hatch_docker.core.http.retry import Policy
+from hatch_docker.core.progress import Progress
 from hatch_docker.oci.model import Image
+from hatch_docker.oci.pull import Remote, pull
 from hatch_docker.oci.push import push
-from hatch_docker.oci.registry import Remote, pull
 from hatch_docker.oci.validate import validate
-from hatch_docker.progress import Progress
-from hatch_docker.retry import Policy
-from hatch_docker.store import open_store
-from hatch_docker.transport import Client
 from tests.fakes.images import AMD64, small_image, small_layer
-from tests.fakes.proxy import ANSWERS, SINGLE, STEPS, FaultProxy
+from tests.fakes.network import PASSWORD, World, login, name
 from tests.fakes.registry import Handler
-from tests.fakes.world import PASSWORD, World, login, name
-from tests.integration.servers import Server
+from tests.fakes.registry_proxy import ANSWERS, SINGLE, STEPS, FaultProxy
+from tests.integration.docker_registry import Server
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("secrets_stay")]
 

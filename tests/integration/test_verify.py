@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.errors import ImageError
+from hatch_docker.build.verify import verify
+from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import Compression, layer_entries, make_layer, write_layer
 from hatch_docker.oci.model import Descriptor, Image, Index, Layer, canonical_json, digest_of, host_platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index
-from hatch_docker.verify import verify
 from tests.fakes.bases import python_image
 from tests.integration.builds import build, command, done, install_elsewhere, other_python
 from tests.projects import write_project

@@ -17,9 +17,9 @@ from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image
 from hatch_docker.oci.validate import validate
 from tests.conftest import need
+from tests.fakes.github_outputs import read_outputs
 from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member
 from tests.integration.builds import build, command, done, lock_of, uv
-from tests.outputs import read_outputs
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network

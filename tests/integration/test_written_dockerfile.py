@@ -18,13 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.engines.dockerfile import pair, quoted, words
-from hatch_docker.leaks import secret_part
+from hatch_docker.core.secrets import secret_part
+from hatch_docker.engines.buildkit.dockerfile import pair, quoted, words
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Image, Platform
 from tests.conftest import need, run
 from tests.integration.builds import build
-from tests.integration.engines import BUILDKIT, OPTIONS, PLAIN, assert_same, ejected, project, stages
+from tests.integration.compare_engines import BUILDKIT, OPTIONS, PLAIN, assert_same, ejected, project, stages
 from tests.projects import KINDS
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]

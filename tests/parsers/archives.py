@@ -8,17 +8,17 @@ import tarfile
 from dataclasses import replace
 from pathlib import Path
 
-from hatch_docker.bases.deb import open_deb
+from hatch_docker.bases.debian.deb import open_deb
 from hatch_docker.oci.archive import read_archive, write_archive
+from hatch_docker.oci.filesystem import extract, listing
 from hatch_docker.oci.layer import Compression, Entry, layer_entries, read_entries, write_layer
 from hatch_docker.oci.model import OCI_LAYER, Image, Layer, digest_of
-from hatch_docker.oci.tree import extract, listing
-from hatch_docker.wheels.resolve import static_metadata
-from hatch_docker.wheels.sdist import read_sdist
-from tests.fakes.damage import spoilt
-from tests.fakes.debian import make_deb
+from hatch_docker.wheels.builder.sdist import read_sdist
+from hatch_docker.wheels.locks.resolver import static_metadata
+from tests.fakes.damaged_documents import spoilt
+from tests.fakes.debian_archive import make_deb
 from tests.fakes.images import AMD64, small_image
-from tests.fakes.index import make_sdist
+from tests.fakes.package_index import make_sdist
 from tests.parsers.parser import of_bytes, parses, written
 
 IMAGE = small_image()

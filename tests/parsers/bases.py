@@ -7,23 +7,23 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from hatch_docker.bases.additions import _read_status
-from hatch_docker.bases.apt import find_mirrors
-from hatch_docker.bases.archive import read_package_index, read_release
-from hatch_docker.bases.facts import read_facts
-from hatch_docker.bases.ldcache import find_libraries, write_cache
+from hatch_docker.bases.bytecode import python_command
+from hatch_docker.bases.debian.additions import _read_status
+from hatch_docker.bases.debian.apt_config import find_mirrors
+from hatch_docker.bases.debian.archive import read_package_index, read_release
+from hatch_docker.bases.debian.ldconfig import find_libraries, write_cache
+from hatch_docker.bases.debian.resolver import resolve, version_key
+from hatch_docker.bases.inspection import read_facts
 from hatch_docker.bases.model import Interpreter
-from hatch_docker.bases.resolve import resolve, version_key
 from hatch_docker.oci.layer import Entry
-from hatch_docker.plan import BasePlan
-from hatch_docker.release.bundled import read_bundled
-from hatch_docker.release.inventory import reader
-from hatch_docker.wheels.compile import python_command
+from hatch_docker.plan.model import BasePlan
+from hatch_docker.release.sbom.embedded import read_bundled
+from hatch_docker.release.sbom.inventory import reader
 from tests.fakes.bases import file, image_of, layer_of
 from tests.fakes.bases import program as elf
 from tests.fakes.context import context
-from tests.fakes.damage import spoilt
-from tests.fakes.debian import make_library
+from tests.fakes.damaged_documents import spoilt
+from tests.fakes.debian_archive import make_library
 from tests.fakes.elf import make_elf
 from tests.parsers.parser import of_bytes, of_json, of_text, parses, written
 

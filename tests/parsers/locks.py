@@ -7,13 +7,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hatch_docker.pins import parse_pins
-from hatch_docker.plan import LockPlan
+from hatch_docker.core.lockfile import parse_pins
+from hatch_docker.plan.model import LockPlan
 from hatch_docker.wheels.index import read_indexes
-from hatch_docker.wheels.lock import _lines, _locked
+from hatch_docker.wheels.locks.pin import _lines, _locked
 from tests.fakes.context import context
-from tests.fakes.locks import AMD64 as TARGET
-from tests.fakes.locks import PDM, POETRY, UV_LOCK
+from tests.fakes.lock_files import AMD64 as TARGET
+from tests.fakes.lock_files import PDM, POETRY, UV_LOCK
 from tests.parsers.parser import PARSERS, Parse, of_bytes, of_toml, parses, written
 
 PYLOCK = f"""

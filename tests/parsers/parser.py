@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.fakes.damage import misfit, spoilt, spoilt_text
+from tests.fakes.damaged_documents import misfit, spoilt, spoilt_text
 
 Parse = Callable[[Any, Path], object]
 Documents = tuple[st.SearchStrategy[Any], Any]

@@ -8,18 +8,18 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from hatch_docker import urls
-from hatch_docker.answers import Response, explain
+from hatch_docker.core.http import urls
+from hatch_docker.core.http.responses import Response, explain
+from hatch_docker.core.http.retry import retry_after
 from hatch_docker.oci.auth import check_realm, credential_for, parse_challenges
 from hatch_docker.oci.daemon import find_daemons
-from hatch_docker.oci.documents import assemble, choose, media_type_of, parse_index
 from hatch_docker.oci.layout import read_item
+from hatch_docker.oci.manifest import assemble, choose, media_type_of, parse_index
 from hatch_docker.oci.model import Platform, digest_of
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import _items, _next
-from hatch_docker.retry import retry_after
-from tests.fakes.damage import spoilt_text
+from tests.fakes.damaged_documents import spoilt_text
 from tests.fakes.images import AMD64, small_image, small_index
 from tests.parsers.parser import of_bytes, of_json, of_text, parses, written
 

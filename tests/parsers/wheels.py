@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hatch_docker.bases.model import Interpreter
-from hatch_docker.wheels.given import check_given
-from hatch_docker.wheels.install import VenvTarget, wheel_entries
-from tests.fakes.damage import spoilt
-from tests.fakes.locks import AMD64 as TARGET
+from hatch_docker.wheels.install.compatibility import check_given
+from hatch_docker.wheels.install.venv import VenvTarget, wheel_entries
+from tests.fakes.damaged_documents import spoilt
+from tests.fakes.lock_files import AMD64 as TARGET
 from tests.parsers.parser import PARSERS, of_bytes, parses, written
 
 VENV = VenvTarget(Interpreter("/usr/bin/python3.13", "3.13.5"))

@@ -9,11 +9,11 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hatch_docker.config import load_config
-from hatch_docker.engines.rawjson import Log
-from hatch_docker.progress import silent
-from tests.fakes.damage import misfit, spoilt, spoilt_text
-from tests.fakes.options import EVERYTHING
+from hatch_docker.config.options import load_config
+from hatch_docker.core.progress import silent
+from hatch_docker.engines.buildkit.buildx_log import Log
+from tests.fakes.damaged_documents import misfit, spoilt, spoilt_text
+from tests.fakes.every_option import EVERYTHING
 from tests.parsers.parser import parses
 
 OPTIONS = tomllib.loads(EVERYTHING)["tool"]["hatch-docker"]

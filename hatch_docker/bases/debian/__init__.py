@@ -1,0 +1,1 @@
+"""The base of Debian packages: archive, resolver, root file system."""

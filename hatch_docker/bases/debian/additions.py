@@ -1,0 +1,194 @@
+"""Debian packages added to an image that has apt: the .debs that its own apt installs without a network.
+
+The packages come from Debian's signed archive, as those of a `debian:` base do, and are pinned by the image lock. Of
+their dependencies, only those are added that the base lacks or has in a version that is too old. dpkg runs in the
+base, with every maintainer script.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from hatch_docker.bases.debian.apt_config import parse_fields
+from hatch_docker.bases.debian.archive import package_of
+from hatch_docker.bases.debian.resolver import Package, Relation, is_met, parse_relations, version_key
+from hatch_docker.bases.debian.suite import Archive, Step, fetch_debs, pin, with_snapshot
+from hatch_docker.bases.model import Base
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import BaseImageError
+from hatch_docker.plan.model import DEBIAN_PYTHONS
+
+if TYPE_CHECKING:
+    from hatch_docker.bases.debian.archive import ArchiveFile
+    from hatch_docker.core.context import Context
+
+RECIPE = 1
+STATUS = "var/lib/dpkg/status"
+STATUS_LIMIT = 16 << 20  # bytes; a desktop has 5 MB
+
+Read = Callable[[Sequence[Package]], list[Package]]
+"""Function that returns packages with their dependencies, conflicts and provides, read from their control files."""
+
+
+def has_apt(base: Base, ctx: Context) -> bool:
+    """Return whether the base can install packages by itself."""
+    return {"apt", "dpkg"} <= {package.name for package in installed(base, ctx)}
+
+
+def knows_archive(base: Base) -> bool:
+    """Return whether the base's suite is one whose archive is known."""
+    return base.suite in DEBIAN_PYTHONS
+
+
+def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
+    """Return the packages that dpkg has installed in a base, none without dpkg; its layers are read once."""
+    key = key_of("dpkg", RECIPE, [layer.diff_id for layer in base.image.layers])
+    known = ctx.store.recall("dpkg", key)
+    if known is None:
+        from hatch_docker.oci.filesystem import listing
+
+        entry = listing(base.image.layers, _look).get(STATUS)
+        text = entry.content.decode(errors="replace") if entry and isinstance(entry.content, bytes) else ""
+        known = [astuple(package) for package in _read_status(text)]
+        ctx.store.remember("dpkg", key, known)
+    return tuple(Package(*row) for row in known)
+
+
+def _look(path: str, stream: BinaryIO) -> bytes | None:
+    if path != STATUS:
+        return None
+    text = stream.read(STATUS_LIMIT + 1)
+    if len(text) > STATUS_LIMIT:
+        raise BaseImageError(f"/{STATUS} of the base has more than {STATUS_LIMIT >> 20} MB: refused")
+    return text
+
+
+def _read_status(text: str) -> Iterator[Package]:
+    for stanza in text.split("\n\n"):
+        fields = parse_fields(stanza)
+        if fields.get("status", "").endswith(" installed"):
+            yield package_of({"filename": "", "size": "0", "sha256": "0" * 64, **fields}, "")
+
+
+def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:
+    """Return the packages that the names of a step add to a base, sorted by name; none if it has them all.
+
+    Raises BaseImageError if they do not fit on the base, and RegistryError.
+    """
+    archive = Archive(base.plan, base.suite, base.platform.architecture, ctx)
+
+    def found(indexes: Sequence[ArchiveFile]) -> tuple[Package, ...]:
+        (offered,) = pin(archive, indexes, [step])
+        diff_ids = [layer.diff_id for layer in base.image.layers]
+        key = key_of("additions", RECIPE, diff_ids, step.names, [package.digest for package in offered])
+        known = ctx.store.recall("additions", key)
+        if known is None:
+            packages = needed(step.names, offered, installed(base, ctx), lambda some: _read(archive, some), base.name)
+            known = [astuple(package)[:7] for package in packages]
+            ctx.store.remember("additions", key, known)
+        return tuple(Package(*row) for row in known)
+
+    return with_snapshot(archive, found)
+
+
+def _read(archive: Archive, packages: Sequence[Package]) -> list[Package]:
+    from hatch_docker.bases.debian.deb import open_deb
+
+    paths = fetch_debs(archive, packages)
+    return [_with_relations(package, open_deb(paths[package.name], package.name).control) for package in packages]
+
+
+def _with_relations(package: Package, control: bytes) -> Package:
+    fields = {**parse_fields(control.decode(errors="replace")), "filename": "", "size": "0", "sha256": "0" * 64}
+    read = package_of(fields, package.archive)
+    return replace(package, depends=read.depends, conflicts=read.conflicts, provides=read.provides)
+
+
+def needed(
+    names: Iterable[str], offered: Sequence[Package], there: Sequence[Package], read: Read, where: str
+) -> list[Package]:
+    """Return those of the packages `offered` that `names` need beside the packages `there`, sorted by name.
+
+    A package that is there stays as it is, unless another one needs a newer version of it. Raises BaseImageError,
+    naming the base `where`, for a dependency that no offered package meets.
+    """
+    offers = {package.name: package for package in offered}
+    have = {package.name: package for package in there}
+    chosen: dict[str, Package] = {}
+    wanted = {name: offers[name] for name in names if name in offers and name not in have}
+    for name in names:
+        if name not in have and name not in wanted and not is_met(have, (Relation(name),)):
+            package = _offer((Relation(name),), offers, read)
+            assert package is not None, name  # the archive's resolution has it
+            wanted[package.name] = package
+    while wanted:
+        level = read([wanted[name] for name in sorted(wanted)])
+        before = {package.name for package in level if package.name in have}
+        have |= {package.name: package for package in level}
+        chosen |= {package.name: package for package in level}
+        wanted = {}
+        for package in level:
+            for group in parse_relations(package.depends):
+                if not is_met(have, group):
+                    found = _newer(package, group, _offer(group, offers, read), have, chosen, where)
+                    wanted[found.name] = found
+        wanted |= _disturbed(have, chosen, level, before, offers)
+    return [chosen[name] for name in sorted(chosen)]
+
+
+def _offer(group: Sequence[Relation], offers: Mapping[str, Package], read: Read) -> Package | None:
+    """Return the first alternative that is offered: by its name, else by what a package provides."""
+    for option in group:
+        package = offers.get(option.name)
+        if package is not None and option.holds(package.version):
+            return package
+    for package in read(list(offers.values())):
+        if is_met({package.name: package}, group):
+            return package
+    return None
+
+
+def _newer(
+    package: Package, group: Sequence[Relation], found: Package | None, have: Mapping[str, Package],
+    chosen: Mapping[str, Package], where: str,
+) -> Package:
+    """Return the package found for a dependency; raises BaseImageError if it is none, or older than what is there."""
+    old = have.get(found.name) if found else None
+    if found is None or found.name in chosen or (old and version_key(old.version) > version_key(found.version)):
+        has = f", and the base has {old.name} {old.version}" if old else ""
+        needs = " | ".join(map(str, group))
+        raise BaseImageError(
+            f"package {package.name} {package.version} needs {needs}{has}: base {where} and the mirror are not of the "
+            "same age; take a newer base, or another mirror"
+        )
+    return found
+
+
+def _disturbed(
+    have: Mapping[str, Package], chosen: Mapping[str, Package], level: Sequence[Package], replaced: Iterable[str],
+    offers: Mapping[str, Package],
+) -> dict[str, Package]:
+    """Return the offered versions of the packages that must be replaced too.
+
+    Those are the packages of the base that an added package conflicts with, or that depend on a replaced one.
+    """
+    conflicts = [conflict for package in level for conflict, *_ in parse_relations(package.conflicts)]
+    found = {item.name for item in conflicts if item.name in have and item.holds(have[item.name].version)}
+    for package in have.values():
+        if any(name in package.depends for name in replaced):  # seldom: most depend on any version
+            found |= {package.name for group in parse_relations(package.depends) if not is_met(have, group)}
+    return {name: offers[name] for name in sorted(found - set(chosen)) if name in offers}
+
+
+def write_debs(base: Base, packages: Sequence[Package], directory: Path, ctx: Context) -> None:
+    """Write the .debs of some packages into a directory, with the times that they have in the store.
+
+    BuildKit does not transfer a file again if it has one with the same name, size and time.
+    """
+    archive = Archive(base.plan, base.suite, base.platform.architecture, ctx)
+    for package, path in zip(packages, fetch_debs(archive, packages).values(), strict=True):
+        shutil.copy2(path, directory / package.filename.rpartition("/")[2])

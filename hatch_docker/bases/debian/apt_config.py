@@ -1,0 +1,293 @@
+"""The mirrors of Debian's archive: those of the user, else those in the configuration of the host's apt.
+
+Reads both forms of sources.list(5), deb822 stanzas (`*.sources`) and one-line entries (`*.list`), the proxies of
+apt.conf(5) and the logins of apt_auth.conf(5).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from hatch_docker.core.errors import BaseImageError
+from hatch_docker.core.http.urls import shown
+from hatch_docker.plan.model import BasePlan
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.core.http.client import Client
+
+APT = Path("/etc/apt")
+MIRROR_VARIABLE = "HATCH_DOCKER_DEBIAN_MIRROR"
+SECURITY_VARIABLE = "HATCH_DOCKER_DEBIAN_SECURITY_MIRROR"
+WAYS_OUT = f"`[tool.hatch-docker.debian] mirror` or {MIRROR_VARIABLE}"
+
+SCHEMES = ("http", "https", "file")
+_NAMES = ("buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid",
+          "oldoldstable", "oldstable", "stable", "testing", "unstable")  # fmt: skip
+_SUITE = re.compile(rf"({'|'.join(_NAMES)})(-updates|-security|/updates|-backports|-proposed-updates)?/?")
+_ONE_LINE = re.compile(r"deb\s+(?:\[(?P<options>[^\]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s*(?P<components>.*)")
+_TOKEN = re.compile(r'(?://|#)[^\n]*|/\*.*?\*/|"(?:[^"\\\n]|\\.)*"|[{};]|[^\s{};"]+', re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class AptEntry:
+    """One `deb` entry of apt's configuration: a URI and a suite there."""
+
+    uri: str
+    suite: str
+    components: tuple[str, ...]
+    signed_by: str = ""
+    check_valid_until: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrors:
+    """The roots of Debian's two archives, URLs without a slash at the end, and the setting that names them.
+
+    `check_valid_until` is False only if the host's administrator told apt to ignore that date. `apt` has the settings
+    of apt if the mirrors come from there.
+    """
+
+    main: str = field(repr=False)
+    security: str = field(repr=False)
+    origin: str
+    check_valid_until: bool = True
+    apt: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def client(self, ctx: Context) -> Client:
+        """Return the HTTP client of a build; it uses the proxies of apt if the mirrors come from apt."""
+        return ctx.client.through(functools.partial(proxy_of, settings=self.apt)) if self.apt else ctx.client
+
+    def root(self, archive: str) -> str:
+        """Return the root of "main" or "security"."""
+        return self.security if archive == "security" else self.main
+
+
+def find_mirrors(plan: BasePlan, environ: Mapping[str, str], *, apt: Path = APT) -> Mirrors:
+    """Return the mirrors of a plan: its own, HATCH_DOCKER_DEBIAN_MIRROR, else those of the apt configuration `apt`.
+
+    Raises BaseImageError if nothing names a mirror of Debian, or the URL of the mirror cannot be used.
+    """
+    security = plan.security_mirror or environ.get(SECURITY_VARIABLE, "")
+    for mirror, origin in (
+        (plan.mirror, "[tool.hatch-docker.debian] mirror"),
+        (environ.get(MIRROR_VARIABLE, ""), MIRROR_VARIABLE),
+    ):
+        if mirror:
+            main = _root(mirror, origin)
+            if mirror == environ.get(MIRROR_VARIABLE):  # the variable has replaced the option
+                origin = MIRROR_VARIABLE
+            found = Mirrors(main, f"{main}-security", origin)
+            break
+    else:
+        found = _of_host(apt)
+    return replace(found, security=_root(security, "the security mirror")) if security else found
+
+
+def _root(mirror: str, origin: str) -> str:
+    if mirror.startswith("/"):
+        mirror = Path(mirror).as_uri()
+    if mirror.startswith("file:/") and not mirror.startswith("file://"):  # apt's own spelling
+        mirror = "file://" + mirror.removeprefix("file:")
+    try:
+        parts = urlsplit(mirror)
+        good = parts.scheme in SCHEMES and (parts.scheme == "file" or bool(parts.hostname))
+    except ValueError:
+        good = False
+    if not good:
+        raise BaseImageError(
+            f"{origin} is {shown(mirror)!r}: a mirror of Debian is an http, https or file URL, such as "
+            "https://mirror.example/debian"
+        )
+    return mirror.rstrip("/")
+
+
+def _of_host(apt: Path) -> Mirrors:
+    sources = [source for source in read_entries(apt) if _is_debian(source)]
+    main = [source for source in sources if not _is_security(source.suite)]
+    if not main:
+        raise BaseImageError(
+            f"no mirror of Debian is known: apt's configuration in {apt} names none; set {WAYS_OUT} "
+            "to the URL of one"
+        )
+    first = min(main, key=_doubt)  # stable: apt's own order among equals
+    security = [source for source in sources if _is_security(source.suite)]
+    second = min(security, key=_doubt) if security else None
+    checked = first.check_valid_until and (second is None or second.check_valid_until)
+    conf = read_settings(apt)
+    root = _root(first.uri, str(apt))
+    security_root = _root(second.uri, str(apt)) if second else f"{root}-security"
+    checked = checked and not _says_no(conf.get("acquire::check-valid-until", ""))
+    return Mirrors(
+        with_login(root, apt), with_login(security_root, apt), f"apt's configuration in {apt}", checked, conf
+    )
+
+
+def _is_security(suite: str) -> bool:
+    return suite.rstrip("/").endswith(("-security", "/updates"))
+
+
+def _is_debian(source: AptEntry) -> bool:
+    return (
+        "main" in source.components
+        and _SUITE.fullmatch(source.suite) is not None
+        and re.match(r"(https?://|file:/)", source.uri) is not None
+    )
+
+
+def _doubt(source: AptEntry) -> int:
+    """Return 0, 1 or 2: how weak the evidence is that an archive is Debian's own.
+
+    Other archives name their suites after Debian's too.
+    """
+    if "debian-archive-" in source.signed_by:
+        return 0
+    last = source.uri.rstrip("/").rpartition("/")[2]
+    return 1 if last in ("debian", "debian-security") else 2
+
+
+def read_entries(apt: Path = APT) -> list[AptEntry]:
+    """Return all enabled `deb` entries under `apt`, in apt's order, without lines that apt would refuse."""
+    found: list[AptEntry] = []
+    for path in (apt / "sources.list", *sorted((apt / "sources.list.d").glob("*"))):
+        text = _read_text(path) if path.suffix in (".list", ".sources") else ""
+        found += _deb822(text) if path.suffix == ".sources" else _one_line(text)
+    return found
+
+
+def _one_line(text: str) -> Iterator[AptEntry]:
+    for line in text.splitlines():
+        match = _ONE_LINE.fullmatch(line.partition("#")[0].strip())
+        if match is None:
+            continue
+        options = dict(re.findall(r"([a-z-]+)\+?=(\S+)", (match["options"] or "").lower()))
+        yield AptEntry(
+            match["uri"], match["suite"], tuple(match["components"].split()), options.get("signed-by", ""),
+            not _says_no(options.get("check-valid-until", "")),
+        )  # fmt: skip
+
+
+def _deb822(text: str) -> Iterator[AptEntry]:
+    for stanza in re.split(r"\n[ \t]*\n", text):
+        fields = parse_fields(stanza)
+        if "deb" not in fields.get("types", "").split() or _says_no(fields.get("enabled", "")):
+            continue
+        for uri in fields.get("uris", "").split():
+            for suite in fields.get("suites", "").split():
+                yield AptEntry(
+                    uri, suite, tuple(fields.get("components", "").split()), fields.get("signed-by", ""),
+                    not _says_no(fields.get("check-valid-until", "")),
+                )  # fmt: skip
+
+
+def parse_fields(stanza: str) -> dict[str, str]:
+    """Return the fields of one deb822 stanza (deb822(5)), names in lower case, without comments."""
+    fields: dict[str, list[str]] = {}
+    name = ""
+    for line in stanza.splitlines():
+        if line.startswith("#") or not line.strip():
+            continue
+        if line[0] in " \t":
+            if name:
+                fields[name].append(line.strip())
+        else:
+            name, colon, value = line.partition(":")
+            name = name.strip().lower() if colon else ""
+            if name:
+                fields[name] = [value.strip()]
+    return {name: "\n".join(lines) for name, lines in fields.items()}
+
+
+def _says_no(value: str) -> bool:
+    return value.strip().lower() in ("no", "false", "0", "off", "without", "disable")
+
+
+def read_settings(apt: Path) -> dict[str, str]:
+    """Return the settings of apt.conf.d and apt.conf by full name in lower case; of several values the last."""
+    found: dict[str, str] = {}
+    for path in (*sorted((apt / "apt.conf.d").glob("*")), apt / "apt.conf"):
+        found |= _parse_settings(_read_text(path))
+    return found
+
+
+def _parse_settings(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the settings of one file, `Name "value";` and `Name { ... };`, without those that apt would refuse."""
+    groups: list[str] = []
+    words: list[str] = []
+    for mark in _TOKEN.findall(text):
+        if mark.startswith(("//", "/*", "#")):
+            continue
+        if mark == "{":
+            groups.append(words[0].lower() if words else "")
+        elif mark in "};":
+            if len(words) > 1:
+                yield "::".join(filter(None, [*groups, words[0].lower()])), words[1]
+            if mark == "}" and groups:
+                groups.pop()
+        else:
+            words.append(mark.strip('"'))
+            continue
+        words = []
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a file, "" if it is absent or only root may read it."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def proxy_of(url: str, settings: Mapping[str, str]) -> str | None:
+    """Return the proxy that apt's settings have for a URL, "" for a direct connection, None if they have none.
+
+    The setting for the URL's host comes first; that for http holds for https too, as in apt.
+    """
+    parts = urlsplit(url)
+    for scheme in dict.fromkeys((parts.scheme, "http")):
+        for name in (f"acquire::{scheme}::proxy::{parts.hostname}", f"acquire::{scheme}::proxy"):
+            value = settings.get(name, "")
+            if value:
+                return "" if value.upper() == "DIRECT" else value
+    return None
+
+
+def with_login(url: str, apt: Path) -> str:
+    """Return the URL with the login that auth.conf has for it, if any; a login in the URL itself stays.
+
+    A `machine` of auth.conf may have a scheme and a path; without a scheme it is for https only.
+    """
+    parts = urlsplit(url)
+    if parts.username is not None or not parts.hostname:
+        return url
+    for machine, user, password in _logins(apt):
+        scheme, _, rest = machine.rpartition("://")
+        host, slash, path = rest.partition("/")
+        if host not in (parts.hostname, parts.netloc) or (scheme or "https") != parts.scheme:
+            continue
+        if f"{parts.path}/".startswith(slash + path):
+            login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+            return parts._replace(netloc=f"{login}@{parts.netloc}").geturl()
+    return url
+
+
+def read_passwords(apt: Path) -> dict[str, str]:
+    """Return the passwords in auth.conf by machine."""
+    return {machine: password for machine, _user, password in _logins(apt)}
+
+
+def _logins(apt: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield machine, user name and password of each entry of auth.conf."""
+    for path in (apt / "auth.conf", *sorted((apt / "auth.conf.d").glob("*.conf"))):
+        text = re.sub(r"^[ \t]*#[^\n]*", "", _read_text(path), flags=re.MULTILINE)
+        for entry in re.split(r"(?:^|\s)machine\s+", text)[1:]:
+            words = entry.split()
+            pairs = dict(zip(words[1::2], words[2::2], strict=False))
+            if words and "login" in pairs:
+                yield words[0], pairs["login"], pairs.get("password", "")

@@ -1,0 +1,268 @@
+"""Debian's signed archive: InRelease files, and through their hashes the Packages files and every .deb.
+
+No mirror is trusted: the signature is checked with the bundled archive keys, a file with its hash in the signed text.
+So plain http is enough. Format: RepositoryFormat of the Debian wiki.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.bases.debian.apt_config import SECURITY_VARIABLE, WAYS_OUT, Mirrors, parse_fields
+from hatch_docker.bases.debian.resolver import Package, PackageIndex, version_key
+from hatch_docker.core.errors import BaseImageError, ImageError
+from hatch_docker.core.http.urls import shown
+from hatch_docker.core.streams import pieces
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.core.progress import Advance, Task
+
+KEYRING = Path(__file__).with_name("debian-archive-keyring.pgp")
+RELEASE_LIMIT = 4 << 20     # bytes; Debian's are 150 KB
+PACKAGES_LIMIT = 128 << 20  # bytes, unpacked; Debian's main has 57 MB
+CHUNK = 1 << 20
+ARMOR = (b"-----BEGIN PGP SIGNED MESSAGE-----", b"-----END PGP SIGNATURE-----")  # RFC 9580 section 7
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFile:
+    """A file of the archive as signed text describes it. `path` is relative to the root of the archive."""
+
+    archive: str                               # "main" or "security", see Mirrors.root
+    path: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The signed description of one suite: the digest and size of each of its index files."""
+
+    where: str                                 # its URL without a password, for messages
+    suite: str
+    archive: str
+    files: Mapping[str, tuple[str, int]]
+    by_hash: bool
+    date: float = 0.0                          # when it was signed, in seconds since the epoch
+
+    def index(self, architecture: str) -> ArchiveFile:
+        """Return the Packages file of component main; raises BaseImageError if the architecture has none."""
+        name = f"main/binary-{architecture}/Packages.xz"
+        if name not in self.files:
+            raise BaseImageError(f"{self.where} has no packages for {architecture}")
+        return self.file(name)
+
+    def file(self, name: str) -> ArchiveFile:
+        """Return an index file of the release, which must have it."""
+        digest, size = self.files[name]
+        if self.by_hash:  # a mirror keeps it there for a while after an update
+            name = f"{name.rpartition('/')[0]}/by-hash/SHA256/{digest.removeprefix('sha256:')}"
+        return ArchiveFile(self.archive, f"dists/{self.suite}/{name}", digest, size)
+
+
+def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
+    """Return the text signed by a key of the ring (RFC 9580 §7); raises BaseImageError if no key has signed it.
+
+    Like apt, refuse text before or after it.
+    """
+    import pysequoia
+
+    certificates = pysequoia.Cert.split_bytes(keyring)
+    try:
+        result = pysequoia.verify(signed, lambda _keys: certificates)
+    except RuntimeError as error:  # what the library raises for every kind of bad signature
+        raise _unsigned(where, str(error).partition("\n")[0].rstrip(".")) from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # PyO3's; for example if the clock is past 2106
+            raise
+        raise _unsigned(where, f"they cannot be checked: {error}; is this machine's clock right?") from error
+    if not signed.strip().startswith(ARMOR[0]) or not signed.strip().endswith(ARMOR[1]):
+        raise _unsigned(where, "there is text outside of the signature")
+    return bytes(result.bytes or b"")
+
+
+def _unsigned(where: str, reason: str) -> BaseImageError:
+    return BaseImageError(
+        f"{where} is not signed by Debian's archive keys ({reason}): the mirror, or something before it, "
+        f"alters files or is not Debian's; try another by {WAYS_OUT}"
+    )
+
+
+def read_release(text: bytes, where: str, suite: str, archive: str, *, now: float | None) -> Release:
+    """Return the release that the verified text of an InRelease file describes.
+
+    Raises BaseImageError if it is not of `suite` or has expired at `now`, in seconds since the epoch; None skips the
+    check of Valid-Until.
+    """
+    fields = parse_fields(text.decode(errors="replace"))
+    if suite not in (fields.get("codename"), fields.get("suite")):
+        raise BaseImageError(
+            f"{where} describes suite {fields.get('codename')!r}, not {suite!r}: the mirror is wrong; "
+            f"try another by {WAYS_OUT}"
+        )
+    expiry = fields.get("valid-until", "")
+    if expiry and now is not None and _seconds(expiry, where) < now:
+        raise BaseImageError(
+            f"{where} expired on {expiry}: the mirror is out of date (or this machine's clock is wrong); "
+            f"try another by {WAYS_OUT}"
+        )
+    files: dict[str, tuple[str, int]] = {}
+    for line in fields.get("sha256", "").splitlines():
+        match = re.fullmatch(r"([0-9a-f]{64})\s+(\d{1,15})\s+(\S+)", line.strip())
+        if match:
+            files[match[3]] = (f"sha256:{match[1]}", int(match[2]))
+    if not files:
+        raise BaseImageError(f"{where} lists no files with their SHA256")
+    date = 0.0
+    with contextlib.suppress(BaseImageError):
+        date = _seconds(fields.get("date", ""), where)
+    return Release(where, suite, archive, files, fields.get("acquire-by-hash", "") == "yes", date)
+
+
+def _seconds(date: str, where: str) -> float:
+    import email.utils
+
+    try:
+        return email.utils.parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BaseImageError(f"{where} has no date in its Valid-Until: {date!r}") from error
+
+
+def fetch_releases(
+    mirrors: Mirrors, suite: str, ctx: Context, *, keyring: Path = KEYRING
+) -> tuple[Release, ...]:
+    """Return the verified releases of a suite, its -updates and its -security.
+
+    A mirror without -updates is used with a warning: a point release has those packages later. One without -security
+    is an error, because an attacker on the network could hide every fix. Raises BaseImageError and RegistryError.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    keys = keyring.read_bytes()
+    wanted = (("main", suite), ("main", f"{suite}-updates"), ("security", f"{suite}-security"))
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        found = list(pool.map(lambda item: _fetch_release(item[0], item[1], mirrors, ctx, keys), wanted))
+    if found[1] is None:
+        url = shown(f"{mirrors.root('main')}/dists/{suite}-updates/InRelease")
+        ctx.progress.warn(f"{url} does not exist: going on without the updates between point releases")
+    return tuple(release for release in found if release is not None)
+
+
+def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, keys: bytes) -> Release | None:
+    from hatch_docker.core.http import client as transport
+
+    url = f"{mirrors.root(archive)}/dists/{suite}/InRelease"
+    signed = transport.read(mirrors.client(ctx), url, limit=RELEASE_LIMIT)
+    if signed is not None:
+        text = verify(signed, keys, shown(url))
+        now = time.time() if mirrors.check_valid_until else None
+        return read_release(text, shown(url), suite, archive, now=now)
+    message = f"{shown(url)} does not exist (the mirror is named by {mirrors.origin})"
+    if suite.endswith("-updates"):
+        return None  # the caller warns, once the other releases are there
+    if archive == "security":
+        hint = f"`[tool.hatch-docker.debian] security-mirror` or {SECURITY_VARIABLE} names one with fixes"
+        raise BaseImageError(f"{message}; {hint}")
+    raise BaseImageError(f"{message}; {WAYS_OUT} names another")
+
+
+def fetch_package_index(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: Context, task: Task) -> PackageIndex:
+    """Return the packages of some index files, of each name the highest version; `task` shows the progress.
+
+    Raises RegistryError if a mirror no longer has an index file.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    def read(index: ArchiveFile) -> tuple[str, bytes]:
+        url = fetch_file(index, mirrors, ctx, task.advance)
+        return index.archive, _unpack(ctx.store.blob_path(index.digest), shown(url))
+
+    with ThreadPoolExecutor(len(indexes)) as pool:
+        task.expect(sum(index.size for index in indexes if not ctx.store.has(index.digest)))
+        return read_package_index(list(pool.map(read, indexes)))
+
+
+def fetch_file(file: ArchiveFile, mirrors: Mirrors, ctx: Context, advance: Advance) -> str:
+    """Download a file of the archive into the store, if it is not there, and return its URL. Raises RegistryError."""
+    from hatch_docker.core.http import client as transport
+
+    url = f"{mirrors.root(file.archive)}/{file.path}"
+    transport.fetch(ctx.store, mirrors.client(ctx), url, digest=file.digest, size=file.size, advance=advance)
+    return url
+
+
+def _unpack(path: Path, where: str) -> bytes:
+    from hatch_docker.oci.compression import Decompressed
+
+    try:
+        with path.open("rb") as stream:
+            return b"".join(pieces(Decompressed(stream, PACKAGES_LIMIT, compression="xz"), CHUNK))
+    except ImageError as error:
+        raise BaseImageError(f"{where} cannot be read: {error}") from error
+
+
+def read_package_index(indexes: Sequence[tuple[str, bytes]]) -> PackageIndex:
+    """Return the packages of some Packages files, given as the name of the archive and the text.
+
+    A stanza is parsed when its package is looked up: to parse all 69 000 takes seconds.
+    """
+    stanzas: dict[str, list[tuple[str, bytes]]] = {}
+    for archive, text in indexes:
+        for stanza in text.split(b"\n\n"):
+            stanza = stanza.strip(b"\n")
+            if stanza.startswith(b"Package: "):
+                name = stanza[9 : (stanza + b"\n").index(b"\n")].decode(errors="replace").strip()
+                stanzas.setdefault(name, []).append((archive, stanza))
+
+    @functools.cache
+    def find(name: str) -> Package | None:
+        found = [
+            package_of(parse_fields(stanza.decode(errors="replace")), archive)
+            for archive, stanza in stanzas.get(name, ())
+        ]
+        return max(found, key=lambda package: version_key(package.version), default=None)
+
+    return PackageIndex(stanzas, find, lambda: _providers(stanzas))
+
+
+def _providers(stanzas: Mapping[str, list[tuple[str, bytes]]]) -> dict[str, list[str]]:
+    """Return the packages that may provide each name; only parsing them tells whether they do."""
+    providers: dict[str, list[str]] = {}
+    for name, found in stanzas.items():
+        for _archive, stanza in found:
+            start = stanza.find(b"\nProvides: ")
+            if start >= 0:
+                line = stanza[start + 11 :].partition(b"\n")[0].decode(errors="replace")
+                for virtual in re.findall(r"(?:^|,)\s*([a-z0-9][a-z0-9+.-]*)", line):
+                    providers.setdefault(virtual, []).append(name)
+    return providers
+
+
+def package_of(fields: Mapping[str, str], archive: str) -> Package:
+    """Return the package that the fields of a stanza describe; raises BaseImageError for one it cannot use."""
+    name = fields.get("package", "")
+    try:
+        size, digest = int(fields["size"]), fields["sha256"]
+        version, filename = fields["version"], fields["filename"]
+    except (KeyError, ValueError) as error:
+        raise BaseImageError(f"the archive's entry of package {name!r} lacks {error}") from error
+    if not re.fullmatch(r"[0-9a-f]{64}", digest) or size < 0 or ".." in filename.split("/"):
+        raise BaseImageError(f"the archive's entry of package {name!r} has a bad SHA256, Size or Filename")
+    return Package(
+        name, version, fields.get("architecture", ""), filename, size, f"sha256:{digest}", archive,
+        "required" if fields.get("essential") == "yes" else fields.get("priority", "optional"),
+        _joined(fields, "pre-depends", "depends"), _joined(fields, "conflicts", "breaks"),
+        fields.get("provides", ""),
+    )  # fmt: skip
+
+
+def _joined(fields: Mapping[str, str], *names: str) -> str:
+    return ", ".join(fields[name] for name in names if fields.get(name))

@@ -1,0 +1,241 @@
+"""`debian:<suite>`: Python and the libraries it needs, straight from Debian's signed packages.
+
+No shell, no package manager, no maintainer script. One layer that is the same for all projects, and one with
+what `runtime.packages` adds to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
+from hatch_docker.bases.debian.layer import USERS, Assemble, Contents, Made, is_made, layer_of, made_once
+from hatch_docker.bases.debian.resolver import Package
+from hatch_docker.bases.debian.suite import Archive, Step, fetch_debs, pin, with_snapshot
+from hatch_docker.bases.image import base_tree
+from hatch_docker.bases.model import Base, Interpreter, runnable_platform
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import BaseImageError
+from hatch_docker.core.progress import counted
+from hatch_docker.oci.layer import Compression
+from hatch_docker.oci.model import History, Image, Layer, Platform
+from hatch_docker.oci.mutate import Settings, build_image, scratch
+from hatch_docker.plan.model import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
+
+if TYPE_CHECKING:
+    from hatch_docker.bases.debian.deb import Deb
+    from hatch_docker.core.context import Context
+
+RECIPE = 1  # raise it when the same packages give another layer
+ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on these two
+
+# Needed by maintainer scripts and interactive shells only.
+IGNORED = frozenset({"awk", "debconf", "debconf-2.0", "mawk", "openssl", "readline-common"})
+# Berkeley DB is for dbm.ndbm alone, and large; dbm has better ways to keep a file.
+IGNORED_SLIM = frozenset({"libdb5.3", "libdb5.3t64", "openssl-provider-legacy"})
+
+# What building an extension module takes; /bin/sh and what configure scripts and makefiles expect. Packages
+# depend on no essential package by name: libpq-dev's pg_config is a Perl program, many a script wants bash.
+TOOLS = (
+    "base-files", "bash", "bzip2", "ca-certificates", "coreutils", "dash", "debianutils", "diffutils", "findutils",
+    "g++", "gcc", "grep", "gzip", "hostname", "libc-bin", "libc6-dev", "make", "mawk", "media-types", "netbase",
+    "patch", "perl-base", "pkgconf", "sed", "tar", "tzdata", "xz-utils",
+)  # fmt: skip
+
+ENV: Mapping[str, str] = MappingProxyType(
+    {
+        "LANG": "C.UTF-8",
+        "PATH": DEFAULT_PATH,
+        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",  # for libraries that bring their own TLS
+    }
+)
+
+
+def make_debian_base(
+    plan: BasePlan, platform: Platform, ctx: Context, *, compression: Compression, keyring: Path = KEYRING
+) -> Base:
+    """The base of a `debian:` plan; its layers are made once and kept in the store.
+
+    Nothing is asked of the mirror while yesterday's answer is young (`snapshot.LIFETIME`), and nothing is
+    unpacked while the packages stay the same. Raises BaseImageError and RegistryError.
+    """
+    if plan.location not in DEBIAN_PYTHONS:
+        known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
+        raise BaseImageError(f"base {plan.name!r}: unknown Debian suite; known: {known}")
+    if platform.os != "linux" or platform.architecture not in ARCHITECTURES:
+        known = ", ".join(f"linux/{architecture}" for architecture in ARCHITECTURES)
+        raise BaseImageError(f"base {plan.name} cannot be made for {platform}; it can for {known}")
+    archive = Archive(plan, plan.location, platform.architecture, ctx, keyring)
+    return with_snapshot(archive, lambda indexes: _base(archive, platform, compression, indexes))
+
+
+def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
+    """What a base is asked of the archive as: Python and its libraries, then `runtime.packages`."""
+    python = DEBIAN_PYTHONS[suite]
+    names = (
+        f"python{python}-minimal", f"libpython{python}-stdlib", "base-files", "ca-certificates", "libc-bin",
+        "libstdc++6", "media-types", "netbase", "tzdata",
+    )  # fmt: skip
+    first = Step(names, IGNORED | IGNORED_SLIM if plan.slim else IGNORED)
+    return (first, Step(plan.packages, IGNORED, "runtime")) if plan.packages else (first,)
+
+
+def builder_step(suite: str, packages: Sequence[str]) -> Step:
+    """What the builder's root is asked of the archive as."""
+    return Step((*TOOLS, f"python{DEBIAN_PYTHONS[suite]}-dev", *packages), IGNORED - {"awk", "mawk"}, "builder")
+
+
+def _base(archive: Archive, platform: Platform, compression: Compression, indexes: Sequence[ArchiveFile]) -> Base:
+    plan = archive.plan
+    python = DEBIAN_PYTHONS[archive.suite]
+    steps = [step for step in pin(archive, indexes, base_steps(plan, archive.suite)) if step]
+    versions = {package.name: package.version for package in steps[0]}
+    interpreter = Interpreter(f"/usr/bin/python{python}", upstream(versions[f"python{python}-minimal"]))
+    made: list[Made] = []
+    cached = True
+    layers: list[Layer] = []
+    for step in steps:
+        if not made:
+            key, assemble = _first(archive, step, interpreter, compression)
+        else:
+            key, assemble = _second(archive, step, made[0], compression)
+        cached = cached and is_made(archive.ctx.store, key)
+        made.append(_made(archive, key, compression, assemble))
+        layers.append(layer_of(archive.ctx.store, key, compression, made[-1], assemble))
+    image = _image(archive, platform, layers, max(item.created for item in made))
+    return Base(
+        plan=plan, name=plan.name, digest=image.digest, image=image, interpreter=interpreter,
+        libc=("glibc", upstream(versions["libc6"])), users={name: (uid, gid) for name, (uid, gid, _) in USERS.items()},
+        directories=frozenset(path for item in made for path in item.directories),
+        symlinks={path: target for item in made for path, target in item.symlinks.items()},
+        suite=archive.suite, kinds=("base", "system")[: len(steps)], cached=cached,
+        contents=tuple(tuple(f"{package.name} {package.version}" for package in step) for step in steps),
+        hashes={package.title: package.digest for step in steps for package in step},
+    )  # fmt: skip
+
+
+def _made(archive: Archive, key: str, compression: Compression, assemble: Assemble) -> Made:
+    """The layer of a key; who waits for it to be made is told."""
+    if is_made(archive.ctx.store, key):
+        return made_once(archive.ctx.store, key, compression, assemble)
+    with archive.ctx.progress.task(f"making the base {archive.name}"):
+        return made_once(archive.ctx.store, key, compression, assemble)
+
+
+def _first(
+    archive: Archive, packages: Sequence[Package], interpreter: Interpreter, compression: Compression
+) -> tuple[str, Assemble]:
+    """Key and maker of the layer that all projects share."""
+    host = runnable_platform()
+    compiled = host is not None and host.architecture in ARCHITECTURES
+    slim = archive.plan.slim
+    key = key_of("debian base", RECIPE, _ids(packages), slim, compiled, compression.identity)
+
+    def assemble(place: Path) -> Contents:
+        from hatch_docker.bases.debian.files import base_entries
+
+        debs = open_debs(archive, packages)
+        compiler = None
+        if host is None or not compiled:
+            archive.ctx.progress.warn(
+                f"this machine cannot run {archive.plan.name}'s Python: its standard library goes without .pyc"
+            )
+        elif archive.architecture != host.architecture:
+            plan = replace(archive.plan, packages=())
+            own = make_debian_base(plan, host, archive.ctx, compression=compression, keyring=archive.keyring)
+            compiler = base_tree(own, archive.ctx), own.interpreter
+        return base_entries(debs, place, interpreter, compiler, slim=slim, compiled=compiled)
+
+    return key, assemble
+
+
+def _second(
+    archive: Archive, packages: Sequence[Package], below: Made, compression: Compression
+) -> tuple[str, Assemble]:
+    """Key and maker of the layer with `runtime.packages`."""
+    shell = archive.plan.busybox
+    more = ("shell",) if shell else ()
+    key = key_of("debian system", RECIPE, below.facts.diff_id, _ids(packages), compression.identity, *more)
+
+    def assemble(place: Path) -> Contents:
+        from hatch_docker.bases.debian.files import system_entries
+
+        return system_entries(open_debs(archive, packages), place, below, shell=shell)
+
+    return key, assemble
+
+
+def builder_root(
+    plan: BasePlan, platform: Platform, packages: Sequence[str], ctx: Context, *, suite: str,
+    keyring: Path = KEYRING,
+) -> Path:  # fmt: skip
+    """A tree of the store with a compiler, the suite's Python with its headers, and `packages`; made once.
+
+    Mirrors are those of `plan`, which may be another kind of base with the same suite. The tree's name is a
+    key of its contents. Raises BaseImageError and RegistryError.
+    """
+    if suite not in DEBIAN_PYTHONS or platform.architecture not in ARCHITECTURES:
+        known = ", ".join(DEBIAN_PYTHONS)
+        raise BaseImageError(f"there is no compiler for {platform} of {suite or plan.name!r}; there is for {known}")
+    archive = Archive(plan, suite, platform.architecture, ctx, keyring)
+    python = DEBIAN_PYTHONS[suite]
+    step = builder_step(suite, packages)
+
+    def unpacked(indexes: Sequence[ArchiveFile]) -> tuple[Path, Sequence[Package]]:
+        (found,) = pin(archive, indexes, [step])
+        key = key_of("builder root", RECIPE, _ids(found))
+        version = next(package.version for package in found if package.name == f"python{python}")
+        interpreter = Interpreter(f"/usr/bin/python{python}", upstream(version))
+
+        def make(place: Path) -> None:
+            from hatch_docker.bases.debian.files import unpack_builder
+
+            debs = open_debs(archive, found)
+            with ctx.progress.task(f"unpacking {counted(len(debs), 'package')} of {archive.name}"):
+                unpack_builder(debs, place, interpreter)
+
+        return ctx.store.tree("builder", key, make), found
+
+    tree, found = with_snapshot(archive, unpacked)
+    note_used(found, suite, ctx)
+    return tree
+
+
+def note_used(packages: Iterable[Package], suite: str, ctx: Context) -> None:
+    """Say in the context with which packages wheels are made."""
+    ctx.used.update({("deb", one.title, suite): one.digest.removeprefix("sha256:") for one in packages})
+
+
+def _ids(packages: Sequence[Package]) -> list[list[str]]:
+    return [[package.name, package.digest] for package in packages]
+
+
+def open_debs(archive: Archive, packages: Sequence[Package]) -> list[Deb]:
+    """The .debs of some packages, downloaded where the store lacks them."""
+    from hatch_docker.bases.debian.deb import open_deb
+
+    paths = fetch_debs(archive, packages)
+    return [open_deb(paths[package.name], package.name) for package in packages]
+
+
+def upstream(version: str) -> str:
+    """The version that the authors gave: "3.13.5" of "3.13.5-2+deb13u5", "2.41" of "2.41-12"."""
+    match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
+    if match is None:
+        raise BaseImageError(f"{version!r} of a Debian package holds no version to compare")
+    return match[1]
+
+
+def _image(archive: Archive, platform: Platform, layers: Sequence[Layer], created: int) -> Image:
+    """The layers as an image of their own, whose digest names the base."""
+    comments = ("Python and its libraries", "runtime.packages")
+    additions = [
+        (layer, History(f"hatch-docker: {archive.plan.name}", comment))
+        for layer, comment in zip(layers, comments, strict=False)
+    ]
+    return build_image(scratch(platform), additions, Settings(env=ENV), created, {})

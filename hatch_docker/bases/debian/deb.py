@@ -1,0 +1,117 @@
+"""A .deb: an ar archive of two tars, the control files and the data (deb(5)). Its scripts are never run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from hatch_docker.core.errors import BaseImageError, ImageError
+from hatch_docker.core.streams import PartReader, drain
+from hatch_docker.oci.compression import Decompressed
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.tar import read_tar
+
+MAGIC = b"!<arch>\n"
+CONTROL_LIMIT = 16 << 20  # bytes, unpacked
+DATA_LIMIT = 4 << 30      # bytes, unpacked
+CHUNK = 1 << 18
+_COMPRESSIONS: dict[str, str] = {".tar.xz": "xz", ".tar.gz": "gzip", ".tar": "none"}
+
+
+@dataclass(frozen=True, slots=True)
+class Deb:
+    """A .deb file on disk, its control files, and the place of its data: compression, offset and size in bytes."""
+
+    path: Path
+    name: str                                  # of the package, for messages
+    control: bytes
+    sums: Mapping[str, str]                    # path -> hexadecimal MD5, from its md5sums
+    postinst: str                              # a script, read for its alternatives, never run
+    data: tuple[str, int, int]
+
+    def members(self) -> Iterator[tuple[Entry, BinaryIO | None]]:
+        """Yield its files, each with its bytes, which must be read before the next one; raises BaseImageError."""
+        with self.path.open("rb") as stream:
+            yield from _read(stream, self.data, self.name, DATA_LIMIT)
+
+
+def open_deb(path: Path, name: str) -> Deb:
+    """Read the member list and the control files of a .deb; raises BaseImageError, naming it, if it is damaged."""
+    with path.open("rb") as stream:
+        members = _members(stream, name)
+        if _start(stream, members.get("debian-binary")) != b"2.0\n":
+            raise BaseImageError(f"package {name} is no .deb of format 2.0")
+        control = _tar(members, "control.tar", name)
+        data = _tar(members, "data.tar", name)
+        files: dict[str, bytes] = {}
+        for entry, content in _read(stream, control, name, CONTROL_LIMIT):
+            if content is not None and entry.path in ("control", "md5sums", "postinst"):
+                files[entry.path] = content.read()
+    if "control" not in files:
+        raise BaseImageError(f"package {name} has no control file")
+    postinst = files.get("postinst", b"").decode(errors="replace")
+    return Deb(path, name, files["control"], dict(_sums(files.get("md5sums", b""))), postinst, data)
+
+
+def _sums(text: bytes) -> Iterator[tuple[str, str]]:
+    for line in text.decode(errors="surrogateescape").splitlines():
+        value, _, path = line.partition("  ")
+        yield path.strip().removeprefix("./"), value
+
+
+def _start(stream: BinaryIO, place: tuple[int, int] | None) -> bytes:
+    """Return the start of an ar member, nothing if it is absent."""
+    if place is None:
+        return b""
+    stream.seek(place[0])
+    return stream.read(min(place[1], 64))
+
+
+def _members(stream: BinaryIO, name: str) -> dict[str, tuple[int, int]]:
+    """Return the members of an ar archive: name -> offset and size in bytes."""
+    end = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    if stream.read(len(MAGIC)) != MAGIC:
+        raise BaseImageError(f"package {name} is no .deb: it is not an ar archive")
+    members: dict[str, tuple[int, int]] = {}
+    while (offset := stream.tell()) < end:
+        header = stream.read(60)
+        size = header[48:58].strip()
+        if len(header) != 60 or header[58:] != b"`\n" or not size.isdigit():
+            raise BaseImageError(f"package {name} is damaged: a bad member header at byte {offset}")
+        if offset + 60 + int(size) > end:
+            raise BaseImageError(f"package {name} is damaged: a member is cut short at byte {end}")
+        member = header[:16].decode(errors="replace").strip().removesuffix("/")
+        if member in members:
+            raise BaseImageError(f"package {name} is damaged: it has two members {member!r}")
+        members[member] = (offset + 60, int(size))
+        stream.seek(int(size) + int(size) % 2, io.SEEK_CUR)
+    return members
+
+
+def _tar(members: dict[str, tuple[int, int]], stem: str, name: str) -> tuple[str, int, int]:
+    for member, (offset, size) in members.items():
+        if member.startswith(stem):
+            suffix = member.removeprefix(stem.removesuffix(".tar"))
+            if suffix not in _COMPRESSIONS:
+                raise BaseImageError(f"package {name} has a {member}: only xz, gzip and plain can be read")
+            return _COMPRESSIONS[suffix], offset, size
+    raise BaseImageError(f"package {name} is damaged: it has no {stem}")
+
+
+def _read(
+    stream: BinaryIO, place: tuple[str, int, int], name: str, limit: int
+) -> Iterator[tuple[Entry, BinaryIO | None]]:
+    compression, offset, size = place
+    stream.seek(offset)
+    part = io.BufferedReader(PartReader(stream, size), CHUNK)
+    try:
+        # The signed index has its hash, so it may unpack to any multiple of its size.
+        plain = Decompressed(part, limit, ratio=limit, compression=compression)
+        yield from read_tar(plain)
+        drain(plain)  # the checksum is at the end
+    except (ImageError, OSError) as error:
+        raise BaseImageError(f"package {name} is damaged: {error}") from error

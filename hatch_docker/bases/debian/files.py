@@ -1,0 +1,142 @@
+"""What is in a Debian base: which files of the packages, and what is made beside them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hatch_docker.bases.bytecode import compile_sources
+from hatch_docker.bases.debian.deb import Deb
+from hatch_docker.bases.debian.layer import Contents, Made
+from hatch_docker.bases.debian.ldconfig import conf_directories, find_libraries
+from hatch_docker.bases.debian.maintainer_scripts import (
+    alternatives,
+    check_free,
+    loader_cache,
+    loader_files,
+    root_files,
+    status,
+)
+from hatch_docker.bases.debian.rootfs import Entries, text_file, unpack, wanted_at_run_time, with_parents, write_into
+from hatch_docker.bases.model import Interpreter, real_path
+from hatch_docker.oci.paths import SOURCE_DATE
+from hatch_docker.oci.tar import Entry
+
+_LIBC_BIN = re.compile(
+    r"(usr/sbin/ldconfig|etc/ld\.so\.conf(\.d/.*)?|etc/gai\.conf|usr/lib/locale/C\.utf8/.*"
+    r"|usr/share/doc/libc-bin/copyright)"
+)
+# gconv: iconv() in C libraries for rare charsets (Python's codecs are its own). _py*: stand-ins for C modules
+# that Debian's Python always has; _dbm: its library (libdb) is left out as a whole.
+_NOT_SLIM = re.compile(
+    r"usr/lib/[^/]+/(gconv|engines-3|ossl-modules)(/.*)?"
+    r"|usr/lib/[^/]+/lib(memusage|pcprofile|c_malloc_debug|BrokenLocale|nss_hesiod|thread_db)\.so[.0-9]*"
+    r"|usr/lib/python3\.\d+/(test|idlelib|turtledemo|pydoc_data|lib2to3/tests)(/.*)?"
+    r"|usr/lib/python3\.\d+/(turtle|_pydecimal|_pydatetime|_pyio)\.py"
+    r"|usr/lib/python3\.\d+/lib-dynload/(_test|_ctypes_test|_xxtestfuzz|xx|_dbm)[^/]*"
+    r"|usr/share/zoneinfo/((right|posix)(/.*)?|tzdata\.zi)|usr/sbin/update-ca-certificates|etc/ca-certificates(/.*)?"
+    r"|usr/share/(base-files|dict|binfmts|misc)(/.*)?|usr/(games|src|include)|usr/lib/binfmt\.d(/.*)?|boot"
+    r"|var/(backups|mail|local)|etc/(update-motd\.d|skel|default|profile\.d)(/.*)?"
+)
+_CERTIFICATES = "usr/share/ca-certificates/"
+
+
+def base_entries(
+    debs: Sequence[Deb], place: Path, interpreter: Interpreter, compiler: tuple[Path, Interpreter] | None,
+    *, slim: bool, compiled: bool,
+) -> Contents:
+    """The base layer, unpacked in `place`.
+
+    Where `compiled`, the standard library's .pyc are made by `compiler`, a tree and its Python; None means the
+    tree at hand.
+    """
+
+    def keep(package: str, entry: Entry) -> bool:
+        if package == "libc-bin" and not _LIBC_BIN.fullmatch(entry.path):
+            return False
+        return wanted_at_run_time(entry.path) and not (slim and _NOT_SLIM.fullmatch(entry.path))
+
+    entries = unpack(debs, place, keep)
+    added = root_files(debs, entries)
+    if slim:  # they are in one file now
+        entries = {path: entry for path, entry in entries.items() if not f"{path}/".startswith(_CERTIFICATES)}
+    entries = _without_empty_documentation(with_parents({**entries, **_by_path(added)}))
+    write_into(place, added)
+    search = conf_directories(loader_files(entries))
+    libraries = find_libraries(entries, search)
+    entries |= _by_path([loader_cache(libraries), *status(debs, entries)])
+    if compiled:
+        entries |= _compiled(entries, interpreter, compiler or (place, interpreter))
+    return Contents(with_parents(entries), libraries, search)
+
+
+def _by_path(entries: Iterable[Entry]) -> Entries:
+    return {entry.path: entry for entry in entries}
+
+
+def _without_empty_documentation(entries: Entries) -> Entries:
+    """Directories that only documentation was in tell nothing."""
+    used = {path.rpartition("/")[0] for path in entries}
+    return {
+        path: entry
+        for path, entry in entries.items()
+        if entry.kind != "directory" or path in used or not path.startswith("usr/share/")
+    }
+
+
+def _compiled(entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter]) -> Entries:
+    """The .pyc of the standard library: without them every start in the container compiles it anew."""
+    prefix = f"usr/lib/python{interpreter.short}/"
+    sources = [
+        (path, entry.content)
+        for path, entry in sorted(entries.items())
+        if path.startswith(prefix) and path.endswith(".py") and isinstance(entry.content, Path)
+    ]
+    tree, runs = compiler
+    found = compile_sources([sources], tree, runs)
+    return {path: text_file(path, data) for path, data in found.items()}
+
+
+def system_entries(debs: Sequence[Deb], place: Path, below: Made, *, shell: bool = False) -> Contents:
+    """What some packages add to a base. No directory of the base is written again. With `shell` BusyBox is /bin/sh.
+
+    Raises BaseImageError where a package would replace one.
+    """
+    unpacked = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path))
+    entries: Entries = {}
+    for entry in unpacked.values():
+        parent, _, name = entry.path.rpartition("/")
+        path = f"{real_path(below.symlinks, parent)}/{name}" if parent else name
+        if entry.kind != "directory" or path not in below.symlinks:  # the base's link leads to its directory
+            entries[path] = replace(entry, path=path)
+    taken = frozenset(below.directories)
+    entries |= _by_path(alternatives(debs, entries))
+    if shell:
+        entries.setdefault("usr/bin/sh", Entry("usr/bin/sh", "symlink", 0o777, SOURCE_DATE, target="busybox"))
+    entries = _without_empty_documentation(with_parents(entries))
+    entries = {path: entry for path, entry in entries.items() if entry.kind != "directory" or path not in taken}
+    for path, entry in entries.items():
+        if entry.kind != "directory":
+            check_free(path, taken)
+    search = list(dict.fromkeys((*below.search, *conf_directories(loader_files(entries)))))
+    known = {item.soname: item for item in below.libraries}
+    known |= {item.soname: item for item in find_libraries(entries, search) if item.soname not in known}
+    libraries = sorted(known.values())
+    entries |= _by_path([loader_cache(libraries), *status(debs, entries)])
+    return Contents(entries, libraries, search)
+
+
+def unpack_builder(debs: Sequence[Deb], place: Path, interpreter: Interpreter) -> None:
+    """A tree to compile in: everything but documentation, for this machine's architecture."""
+    entries = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path))
+    added = root_files(debs, entries)
+    write_into(place, added)
+    entries = with_parents({**entries, **_by_path(added)})
+    libraries = find_libraries(entries, conf_directories(loader_files(entries)))
+    compiled = _compiled(entries, interpreter, (place, interpreter))
+    write_into(place, [loader_cache(libraries), *compiled.values()])
+    # The sandbox's user, who is not us, has to pass every directory, whatever our umask is.
+    everything = with_parents({**entries, **compiled})
+    write_into(place, [entry for entry in everything.values() if entry.kind == "directory"])

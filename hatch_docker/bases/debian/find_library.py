@@ -1,0 +1,147 @@
+"""Finding the Debian package that has a shared library; only used if a library is missing.
+
+First by the names that Debian Policy gives to packages of libraries (libpq.so.5 is in libpq5), if there is such a
+package with the library in it; else by the archive's Contents file, which takes a larger download.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.bases.debian.archive import ArchiveFile, fetch_file, fetch_package_index, fetch_releases
+from hatch_docker.bases.debian.snapshot import is_young
+from hatch_docker.bases.debian.suite import Archive, current_indexes, fetch_debs
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import HatchDockerError
+from hatch_docker.core.streams import pieces
+
+if TYPE_CHECKING:
+    from hatch_docker.bases.debian.resolver import Package
+
+RECIPE = 1
+KIND = "debian-library"
+LARGEST = 64 << 20         # bytes of a package that is searched
+LIST_LIMIT = 2 << 30       # bytes of a Contents file, unpacked; trixie's has 170 MB
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A package; `seen` says that the library was found in it, else only the name of the package fits."""
+
+    package: str
+    seen: bool
+
+
+def find_providers(libraries: Sequence[str], archive: Archive) -> dict[str, Provider]:
+    """Return the packages of a suite that have some libraries in a directory of the loader, without those not found.
+
+    What is found in a package is remembered for good, every other answer for a day.
+    """
+    ctx = archive.ctx
+    keys = {library: key_of(RECIPE, archive.suite, archive.architecture, library) for library in libraries}
+    known = {library: ctx.store.recall(KIND, key) for library, key in keys.items()}
+    now = time.time()
+    missing = [library for library, fact in known.items() if fact is None or not _holds(fact, now)]
+    if missing:
+        found: dict[str, Provider] = {}
+        try:
+            _find(missing, archive, found)
+        except HatchDockerError as error:
+            ctx.progress.detail(f"which packages have {', '.join(missing)} is not known for certain: {error}")
+        for library in missing:
+            known[library] = {"time": now, "found": asdict(found[library]) if library in found else None}
+            ctx.store.remember(KIND, keys[library], known[library])
+    return {library: Provider(**fact["found"]) for library, fact in known.items() if fact["found"]}
+
+
+def _holds(fact: Mapping[str, Any], now: float) -> bool:
+    """Return whether a remembered answer needs no new search."""
+    return bool(fact["found"] and fact["found"]["seen"]) or is_young(fact, now)
+
+
+def _find(libraries: Sequence[str], archive: Archive, found: dict[str, Provider]) -> None:
+    """Add the providers of some libraries to `found`, sure answers last; raises HatchDockerError if a mirror fails."""
+    with archive.ctx.progress.task(f"looking for {', '.join(libraries)} in {archive.name}", part=True) as task:
+        index = fetch_package_index(current_indexes(archive), archive.mirrors(), archive.ctx, task)
+    for library in libraries:
+        for package in map(index.get, policy_names(library)):
+            if package is not None and not (library in found and found[library].seen):
+                seen = package.size <= LARGEST and _is_in(library, package, archive)
+                if seen or library not in found:
+                    found[library] = Provider(package.name, seen)
+    unseen = [library for library in libraries if library not in found or not found[library].seen]
+    if unseen:
+        found |= {library: Provider(package, seen=True) for library, package in _listed(unseen, archive).items()}
+
+
+def policy_names(library: str) -> list[str]:
+    """Return the names that the package of a library may have (Debian Policy 8.1), current names before old ones.
+
+    A name is the soname with the version at the end, after a hyphen if the name ends in a digit; since the change of
+    `time_t` perhaps with t64.
+    """
+    match = re.fullmatch(r"(lib[^/]+?)(?:-([\d.]+))?\.so(?:\.([\w.]+))?", library)
+    if match is None:
+        return []
+    name, middle, version = (part or "" for part in match.groups())
+    both = f"{name}-{middle}" if middle else name
+    stems = [both + ("-" if version and both[-1].isdigit() else "") + version]
+    stems += [f"{name}{middle}-{version}"] if middle and version else []
+    stems += [f"{both}{'-' if both[-1].isdigit() else ''}{version.split('.')[0]}", both] if "." in version else []
+    names = [re.sub(r"[^a-z0-9+.-]", "-", stem.lower()) for stem in stems]
+    return list(dict.fromkeys(full for stem in names for full in (f"{stem}t64", stem)))
+
+
+def _is_in(library: str, package: Package, archive: Archive) -> bool:
+    from hatch_docker.bases.debian.deb import open_deb
+
+    path = fetch_debs(archive, [package])[package.name]
+    members = open_deb(path, package.name).members()
+    return any(is_searched(entry.path, library) for entry, _ in members)
+
+
+def is_searched(path: str, library: str) -> bool:
+    """Return whether a path is that of a library in one of the default directories of the loader."""
+    return re.fullmatch(rf"(?:usr/)?lib/(?:[a-z0-9_]+-linux-gnu[a-z]*/)?{re.escape(library)}", path) is not None
+
+
+def _listed(libraries: Sequence[str], archive: Archive) -> dict[str, str]:
+    """Return the packages that the archive's Contents file names for some libraries."""
+    releases = fetch_releases(archive.mirrors(), archive.suite, archive.ctx, keyring=archive.keyring)
+    name = f"main/Contents-{archive.architecture}.gz"
+    if name not in releases[0].files:
+        return {}
+    index = releases[0].file(name)
+    ctx = archive.ctx
+    title = f"looking for {', '.join(libraries)} in the list of all files of {archive.name}"
+    with ctx.progress.task(title, None if ctx.store.has(index.digest) else index.size) as task:
+        fetch_file(index, archive.mirrors(), ctx, task.advance)
+    found: dict[str, list[str]] = {}
+    names = b"|".join(re.escape(library.encode()) for library in libraries)
+    pattern = re.compile(rb"(?m)^(\S*/)(" + names + rb")[ \t]+(\S+)$")
+    for piece in _pieces(index, archive):
+        for place, name, packages in pattern.findall(piece):
+            library = name.decode()
+            if is_searched((place + name).decode(errors="replace"), library):
+                found.setdefault(library, []).extend(packages.decode(errors="replace").split(","))
+    # A library's own package before what brings a copy along, such as a cross compiler.
+    best = {name: min(some, key=lambda path: ("libs" not in path.split("/"), path)) for name, some in found.items()}
+    return {library: package.rpartition("/")[2] for library, package in best.items()}
+
+
+def _pieces(index: ArchiveFile, archive: Archive) -> Iterator[bytes]:
+    """Yield the lines of a Contents file, many at once."""
+    from hatch_docker.oci.compression import Decompressed
+
+    with archive.ctx.store.open(index.digest) as stream:
+        rest = b""
+        for piece in pieces(Decompressed(stream, LIST_LIMIT, compression="gzip"), CHUNK):
+            whole, newline, tail = (rest + piece).rpartition(b"\n")
+            yield whole
+            rest = tail if newline else rest + piece
+        yield rest

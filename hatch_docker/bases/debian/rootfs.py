@@ -1,0 +1,197 @@
+"""A root file system made of .debs: unpacked in parallel, links last, no script run."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from hatch_docker.bases.debian.deb import Deb
+from hatch_docker.core.cache.store import Store
+from hatch_docker.core.errors import BaseImageError, StoreError
+from hatch_docker.core.files import unfinished_tree
+from hatch_docker.oci.paths import SOURCE_DATE
+from hatch_docker.oci.tar import Entry, parent_entries
+
+CHUNK = 1 << 18
+
+Keep = Callable[[str, Entry], bool]
+"""Function that tells whether an entry is unpacked, by the package's name and the entry after the usr-merge."""
+
+Entries = dict[str, Entry]
+
+MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")  # into usr
+# The links of a merged /usr and of base-files' postinst. Bookworm's packages still have directories there.
+_LINKS = {name: f"usr/{name}" for name in MERGED} | {"var/run": "run", "var/lock": "run/lock"}
+
+_DOCUMENTATION = re.compile(
+    r"usr/share/(man|info|locale|lintian|linda|bug|gdb|gcc|doc-base|menu|applications|pixmaps|bash-completion|zsh"
+    r"|fish)(/.*)?"
+)
+
+
+def placed(path: str) -> str:
+    """Return the path of a package's file in an image, where the directories in `_LINKS` are links."""
+    for link, target in _LINKS.items():
+        if path.startswith(link + "/"):
+            return target + path[len(link) :]
+    return path
+
+
+def wanted_at_run_time(path: str) -> bool:
+    """Return whether a path is neither documentation nor a translation; licences are always wanted."""
+    if path.startswith("usr/share/doc/"):
+        # usr/share/doc/NAME may also be a link to the directory of another package of the same source.
+        return path.count("/") == 3 or (path.count("/") == 4 and path.endswith("/copyright"))
+    return _DOCUMENTATION.fullmatch(path) is None
+
+
+def unpack(debs: Sequence[Deb], tree: Path, keep: Keep) -> Entries:
+    """Unpack the entries to keep into `tree`, an empty directory, and return them; their content is there.
+
+    Files come first and links last, so that no link can lead a file out of the tree. Only the entries have owners.
+    Raises BaseImageError for a damaged package, a device, or a path that two packages have.
+    """
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4) as pool:
+        debs = sorted(debs, key=lambda deb: -deb.data[2])  # the largest first: it takes longest
+        unpacked = list(pool.map(lambda deb: _unpack(deb, tree, keep), debs))
+    entries: Entries = {}
+    owners: dict[str, str] = {}
+    # base-files first: it has the right modes of the directories that many packages have.
+    for deb, members in sorted(zip(debs, unpacked, strict=True), key=lambda item: _precedence(item[0].name)):
+        for entry in members:
+            known = entries.setdefault(entry.path, entry)
+            if known is not entry and not (known.kind == entry.kind == "directory"):
+                raise BaseImageError(
+                    f"packages {owners[entry.path]} and {deb.name} both have /{entry.path}; leave one of them out"
+                )
+            owners.setdefault(entry.path, deb.name)
+    _make_links(entries, tree)
+    return entries
+
+
+def _precedence(name: str) -> tuple[bool, str]:
+    return name != "base-files", name
+
+
+def _unpack(deb: Deb, tree: Path, keep: Keep) -> list[Entry]:
+    members: list[Entry] = []
+    for entry, content in deb.members():
+        if entry.kind not in ("file", "directory", "symlink", "hardlink"):
+            raise BaseImageError(f"package {deb.name} has a {entry.kind}, /{entry.path}, which no image may bring")
+        original = entry.path
+        if original in _LINKS and entry.kind == "directory":
+            continue
+        target = placed(entry.target) if entry.kind == "hardlink" else entry.target
+        entry = replace(entry, path=original if original in _LINKS else placed(original), target=target)
+        if not keep(deb.name, entry):
+            continue
+        if entry.kind == "file" and content is not None:
+            place = tree / entry.path
+            value = _write(content, place, entry, deb)
+            if deb.sums.get(original, value) != value:
+                raise BaseImageError(f"package {deb.name} is damaged: /{original} is not what its md5sums say")
+            entry = replace(entry, content=place)
+        elif entry.kind == "directory":
+            (tree / entry.path).mkdir(parents=True, exist_ok=True)
+            entry = replace(entry, mtime=SOURCE_DATE)
+        members.append(entry)
+    return members
+
+
+def _write(content: BinaryIO, place: Path, entry: Entry, deb: Deb) -> str:
+    """Write a file and return its MD5, hexadecimal."""
+    digest = hashlib.md5(usedforsecurity=False)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(place, flags, 0o600)
+    except FileExistsError as error:
+        raise BaseImageError(f"package {deb.name} has /{entry.path}, and so has another one") from error
+    with os.fdopen(descriptor, "wb") as stream:
+        while chunk := content.read(CHUNK):
+            digest.update(chunk)
+            stream.write(chunk)
+        os.fchmod(stream.fileno(), 0o755 if entry.mode & 0o111 else 0o644)
+    return digest.hexdigest()
+
+
+def _make_links(entries: Mapping[str, Entry], tree: Path) -> None:
+    for path, entry in sorted(entries.items()):
+        if entry.kind == "hardlink":
+            file = entries.get(entry.target)
+            if file is None or file.kind != "file":
+                raise BaseImageError(f"the packages have /{path} as a link to /{entry.target}, which is no file")
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            os.link(tree / entry.target, tree / path)
+    for path in sorted(entries):
+        parent = entries.get(path.rpartition("/")[0])
+        if parent is not None and parent.kind != "directory":
+            raise BaseImageError(f"the packages have both /{path} and /{parent.path} as a {parent.kind}")
+    for _, entry in sorted(entries.items(), reverse=True):
+        if entry.kind == "symlink":
+            make_symlink(entry, tree)
+
+
+def make_symlink(entry: Entry, tree: Path) -> None:
+    """Write a symbolic link into a tree; raises BaseImageError if its path is taken."""
+    try:
+        (tree / entry.path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / entry.path).symlink_to(entry.target)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise BaseImageError(f"/{entry.path} cannot be a link: something is in its way") from error
+
+
+def write_into(tree: Path, entries: Iterable[Entry]) -> None:
+    """Write generated entries, with their content in memory, into a tree; a file of the same path is replaced."""
+    for entry in sorted(entries, key=lambda item: item.path):
+        place = tree / entry.path
+        if entry.kind == "directory":
+            place.mkdir(parents=True, exist_ok=True)
+            place.chmod(entry.mode | 0o700)
+        elif entry.kind == "symlink":
+            place.unlink(missing_ok=True)
+            make_symlink(entry, tree)
+        elif isinstance(entry.content, bytes):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.unlink(missing_ok=True)
+            place.write_bytes(entry.content)
+            place.chmod(entry.mode)
+
+
+def with_parents(entries: Entries) -> Entries:
+    """Return the entries and the directories above them that no package has."""
+    return entries | {entry.path: entry for entry in parent_entries(entries, entries)}
+
+
+@contextlib.contextmanager
+def workspace(store: Store) -> Iterator[Path]:
+    """Provide an empty directory in the store, removed at the end. Raises StoreError if the disk is full."""
+    try:
+        with unfinished_tree(store.root / "tmp") as place:
+            yield place
+    except OSError as error:
+        why = error.strerror or error
+        raise StoreError(f"cannot unpack packages in the cache {store.root}: {why}") from error
+
+
+def directory(path: str, mode: int = 0o755, owner: int = 0) -> Entry:
+    """Return a generated directory."""
+    return Entry(path, "directory", mode, SOURCE_DATE, uid=owner, gid=owner)
+
+
+def text_file(path: str, text: str | bytes) -> Entry:
+    """Return a generated file, readable for all."""
+    data = text.encode() if isinstance(text, str) else text
+    return Entry(path, "file", 0o644, SOURCE_DATE, size=len(data), content=data)
+
+
+def symlink(path: str, target: str) -> Entry:
+    """Return a generated symbolic link."""
+    return Entry(path, "symlink", 0o777, SOURCE_DATE, target)

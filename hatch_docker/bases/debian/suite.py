@@ -1,0 +1,248 @@
+"""A suite of Debian: its signed indexes, the packages that names resolve to, and their .debs.
+
+The mirror is asked once a day for all projects, so that their bases are the same layers; an unchanged build needs
+neither the network nor the Packages files. Nothing in the cache names a mirror. The packages of a project with an
+image lock come from the lock, whatever the suite has by now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hatch_docker.bases.debian.apt_config import Mirrors, find_mirrors
+from hatch_docker.bases.debian.archive import (
+    KEYRING,
+    ArchiveFile,
+    Release,
+    fetch_file,
+    fetch_package_index,
+    fetch_releases,
+)
+from hatch_docker.bases.debian.resolver import Package, PackageIndex, resolve
+from hatch_docker.bases.debian.snapshot import is_young, recall_snapshot, remember_snapshot, snapshot_key
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import RegistryError, TransientError
+from hatch_docker.core.lockfile import NotPinnedError
+from hatch_docker.core.progress import Advance, counted, nobody
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.plan.model import BasePlan
+
+TRANSFERS = 4  # .debs at once
+RECIPE = 1  # raise it when the resolution of the same names changes
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A suite for one Debian architecture, fetched from the mirrors of a plan. `keyring` has the trusted keys."""
+
+    plan: BasePlan
+    suite: str
+    architecture: str
+    ctx: Context
+    keyring: Path = KEYRING
+
+    @property
+    def name(self) -> str:
+        """The name in messages: "debian:trixie (amd64)"."""
+        return f"debian:{self.suite} ({self.architecture})"
+
+    def mirrors(self) -> Mirrors:
+        """Return the mirrors, needed only for a download. Raises BaseImageError if there are none."""
+        return find_mirrors(self.plan, self.ctx.environ)
+
+
+def with_snapshot(archive: Archive, use: Callable[[tuple[ArchiveFile, ...]], Result]) -> Result:
+    """Call `use` with the archive's indexes; again with new ones if a mirror lacks a file that the old ones name.
+
+    A superseded .deb leaves the mirrors soon after its successor appears. With an image lock `use` gets no indexes.
+    Raises BaseImageError and RegistryError, also those of `use`.
+    """
+    if archive.ctx.pins is not None:
+        try:
+            return use(())
+        except NotPinnedError:
+            pass  # the lock is being written and has no entry yet
+    indexes, fresh = _indexes(archive, now=False)
+    try:
+        return use(indexes)
+    except TransientError:
+        raise
+    except RegistryError:
+        if fresh:
+            raise
+        return use(_indexes(archive, now=True)[0])
+
+
+def current_indexes(archive: Archive) -> tuple[ArchiveFile, ...]:
+    """Return the archive's indexes, at most a day old, also with a lock. Raises BaseImageError and RegistryError."""
+    return _indexes(archive, now=False)[0]
+
+
+def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]:
+    """Return the indexes of a suite, and whether the mirror was asked just now."""
+    ctx = archive.ctx
+    key = snapshot_key(archive.suite, archive.architecture)
+    now = now or ctx.refresh
+    start = time.time()
+    with ctx.store.lock(f"debian-snapshot-{key}"):
+        known = recall_snapshot(ctx.store, archive.suite, archive.architecture)
+        asked = known["time"] if known else 0.0
+        # Another build may have asked the mirror while this one waited.
+        if known and (start <= asked or (not now and is_young(known, start))):
+            return tuple(ArchiveFile(*row) for row in known["indexes"]), False
+        try:
+            releases = fetch_releases(archive.mirrors(), archive.suite, ctx, keyring=archive.keyring)
+            _check_order(releases, known or {})
+        except RegistryError as error:
+            if not known:
+                raise
+            ctx.progress.warn(f"{error}; going on with {archive.name} as of {_date(asked)}")
+            return tuple(ArchiveFile(*row) for row in known["indexes"]), False
+        indexes = tuple(release.index(archive.architecture) for release in releases)
+        fact = {
+            "time": time.time(), "indexes": [astuple(file) for file in indexes],
+            "dates": {release.suite: release.date for release in releases},
+        }  # fmt: skip
+        remember_snapshot(ctx.store, archive.suite, archive.architecture, fact)
+        return indexes, True
+
+
+def _check_order(releases: Sequence[Release], known: Mapping[str, Any]) -> None:
+    """Raise RegistryError for a release older than the known one: its signature is good, but it lacks fixes."""
+    for release in releases:
+        if release.date < known.get("dates", {}).get(release.suite, 0.0):
+            raise RegistryError(f"{release.where} is older than what a mirror had before: this one lags behind")
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Names of packages to resolve; the names in `ignored` count as installed.
+
+    `purpose` is "base", "runtime", "system" (`runtime.packages` on an image with apt) or "builder".
+    """
+
+    names: tuple[str, ...]
+    ignored: frozenset[str] = frozenset()
+    purpose: str = "base"
+
+
+def pin(archive: Archive, indexes: Sequence[ArchiveFile], steps: Sequence[Step]) -> list[tuple[Package, ...]]:
+    """Return the packages that each step needs beyond the steps before it, sorted by name.
+
+    They come from the image lock if there is one, else they are remembered by the digests of the indexes. Raises
+    BaseImageError if names cannot be resolved, ConfigError for a lock that is out of date.
+    """
+    store, pins = archive.ctx.store, archive.ctx.pins
+    index: PackageIndex | None = None
+    found: list[tuple[Package, ...]] = []
+    for count, step in enumerate(steps, 1):
+        if pins is not None:
+            entry = pins.find("debian", _question(archive, step))
+            if entry is not None:
+                found.append(tuple(_package(row) for row in entry["packages"]))
+                continue
+            if not indexes:
+                raise NotPinnedError
+        inputs = [[sorted(set(item.names)), sorted(item.ignored)] for item in steps[:count]]
+        key = key_of("resolution", RECIPE, [file.digest for file in indexes], inputs)
+        known = store.recall("debian-resolution", key)
+        if known is None:
+            if index is None:
+                with archive.ctx.progress.task(f"reading the packages of {archive.name}") as task:
+                    index = fetch_package_index(indexes, archive.mirrors(), archive.ctx, task)
+            names = [package.name for earlier in found for package in earlier]
+            installed = [package for package in map(index.get, names) if package is not None]
+            packages = resolve(
+                index, step.names, installed=installed, ignored=step.ignored, where=archive.name
+            )
+            known = [astuple(package)[:7] for package in packages]
+            store.remember("debian-resolution", key, known)
+        found.append(tuple(Package(*row) for row in known))
+        if pins is not None:
+            rows = [_row(package) for package in found[-1]]
+            pins.note("debian", {**_question(archive, step), "as-of": _as_of(archive), "packages": rows})
+    return found
+
+
+def _question(archive: Archive, step: Step) -> dict[str, Any]:
+    """Return the fields that identify a step in the image lock."""
+    slim = {"slim": archive.plan.slim} if step.purpose in ("base", "runtime") else {}
+    return {
+        "for": step.purpose, "suite": archive.suite, "architecture": archive.architecture, **slim,
+        "asked": sorted(set(step.names)),
+    }  # fmt: skip
+
+
+def _row(package: Package) -> dict[str, Any]:
+    return {
+        "name": package.name, "version": package.version, "architecture": package.architecture,
+        "archive": package.archive, "path": package.filename, "size": package.size,
+        "sha256": package.digest.removeprefix("sha256:"),
+    }  # fmt: skip
+
+
+def _package(row: Mapping[str, Any]) -> Package:
+    return Package(
+        row["name"], row["version"], row["architecture"], row["path"], row["size"], f"sha256:{row['sha256']}",
+        row["archive"],
+    )  # fmt: skip
+
+
+def _as_of(archive: Archive) -> str:
+    """Return when the newest release in use was signed: the date to look up in an archive of all versions."""
+    known = recall_snapshot(archive.ctx.store, archive.suite, archive.architecture)
+    assert known is not None  # the indexes came from it
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(known["dates"].values())))
+
+
+def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]:
+    """Return the .deb of each package by its name, downloaded and verified. Raises RegistryError."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    store = archive.ctx.store
+    missing = [package for package in packages if not store.has(package.digest)]
+    mirrors = archive.mirrors() if missing else None
+
+    def fetch(package: Package) -> Path:
+        if store.get(package.digest) is None:
+            file = ArchiveFile(package.archive, package.filename, package.digest, package.size)
+            try:
+                fetch_file(file, mirrors or archive.mirrors(), archive.ctx, advance)
+            except TransientError:
+                raise
+            except RegistryError as error:
+                raise _missing(archive, package, error) from error
+        return store.blob_path(package.digest)
+
+    advance: Advance = nobody
+    with contextlib.ExitStack() as stack:
+        if missing:
+            title = f"downloading {counted(len(missing), 'package')} of {archive.name}"
+            size = sum(package.size for package in missing)
+            advance = stack.enter_context(archive.ctx.progress.task(title, size)).advance
+        pool = stack.enter_context(ThreadPoolExecutor(TRANSFERS))
+        return dict(zip((package.name for package in packages), pool.map(fetch, packages), strict=True))
+
+
+def _missing(archive: Archive, package: Package, error: RegistryError) -> RegistryError:
+    """Return the error for a .deb that is not available, with the ways out if a lock pins it."""
+    if archive.ctx.pins is None:
+        return error
+    return RegistryError(
+        f"{error}; {archive.ctx.pins.name} pins {package.name} {package.version}, and mirrors drop what a newer "
+        "version supersedes: `hatch-docker lock --upgrade` takes the newer one, or [tool.hatch-docker.debian] mirror "
+        "names a snapshot archive, which keeps every version"
+    )

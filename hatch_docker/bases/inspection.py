@@ -1,0 +1,229 @@
+"""What an image's layers say of it: which Python, which C library, which users, which directories.
+
+Read from the files themselves, never from labels or variables: those outlive what they were true of.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from hatch_docker.bases.model import Interpreter, real_path
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.elf import MACHINES
+from hatch_docker.core.errors import BaseImageError, ImageError
+from hatch_docker.core.streams import drain
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.model import Image, Layer
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+
+RECIPE = 1               # raise it when the same layers shall be read in another way
+TEXT_LIMIT = 1 << 20     # bytes of a text that is read
+CHUNK = 1 << 20
+OVERLAP = 512            # bytes, more than any of the patterns matches
+MATCHES = 4096           # of one pattern in one program
+_PLACES = ("usr/local/bin", "usr/bin", "bin")  # the official python images build theirs into /usr/local
+
+_PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d{1,2})")
+_LIBRARY = re.compile(r"(?:.*/)?libpython3\.\d+\.so\.1\.0")
+_LIBC = re.compile(r"(?:.*/)?(?:libc\.so\.6|libc-2\.\d+\.so|ld-musl-[^/]+\.so\.1|libc\.musl-[^/]+\.so\.1)")
+_TEXTS = frozenset({"etc/passwd", "etc/os-release", "usr/lib/os-release"})
+_GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,200}version (2\.\d{1,3})(?=\W)")
+_MUSL_VERSION = re.compile(rb"\0(1\.\d{1,2})\.\d{1,3}(?=\0)")
+_PYTHON_VERSION = re.compile(rb"\0(3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?)\+?(?=\0)")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was read of an image; the fields of `Base`, and the size of each layer's tar in bytes."""
+
+    interpreter: Interpreter
+    libc: tuple[str, str]
+    users: Mapping[str, tuple[int, int]]
+    directories: frozenset[str]
+    symlinks: Mapping[str, str]
+    suite: str
+    unpacked_sizes: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As the store remembers it."""
+        return {
+            "interpreter": [self.interpreter.path, self.interpreter.version], "libc": list(self.libc),
+            "users": {name: list(ids) for name, ids in self.users.items()},
+            "directories": sorted(self.directories), "symlinks": dict(self.symlinks), "suite": self.suite,
+            "unpacked_sizes": list(self.unpacked_sizes),
+        }  # fmt: skip
+
+    @classmethod
+    def of_json(cls, value: Mapping[str, Any]) -> Facts:
+        """As the store gives it back."""
+        kind, version = value["libc"]
+        return cls(
+            Interpreter(*value["interpreter"]), (kind, version),
+            {name: (user, group) for name, (user, group) in value["users"].items()},
+            frozenset(value["directories"]), value["symlinks"], value["suite"], tuple(value["unpacked_sizes"]),
+        )  # fmt: skip
+
+
+def read_facts(image: Image, name: str, ctx: Context) -> Facts:
+    """The facts of an image, read from its layers once and remembered by their diff-ids; `name` is for errors.
+
+    Raises BaseImageError where there is no Python in it, or one for another architecture than it says.
+    """
+    places = _search_path(image)
+    key = key_of("base facts", RECIPE, [layer.diff_id for layer in image.layers], str(image.platform), places)
+    known = ctx.store.recall("base", key)
+    if known is not None:
+        return Facts.of_json(known)
+    with ctx.store.lock(f"base facts {key}"):
+        known = ctx.store.recall("base", key)
+        if known is not None:
+            return Facts.of_json(known)
+        with ctx.progress.task(f"reading {len(image.layers)} layers of {name}", quick=True):
+            facts = _scan(image, name, places)
+        ctx.store.remember("base", key, facts.to_json())
+    return facts
+
+
+def _search_path(image: Image) -> list[str]:
+    """Directories that may hold the interpreter, first the image's own PATH."""
+    environment: list[str] = (image.config_json.get("config") or {}).get("Env") or []
+    path = next((item.partition("=")[2] for item in environment if item.startswith("PATH=")), "")
+    own = [place.strip("/") for place in path.split(":") if place.startswith("/") and place.strip("/")]
+    return list(dict.fromkeys([*own, *_PLACES]))
+
+
+def _scan(image: Image, name: str, places: list[str]) -> Facts:
+    from hatch_docker.oci.filesystem import listing
+
+    try:
+        tree = listing(image.layers, _look)
+        sizes = tuple(_unpacked_size(layer) for layer in image.layers)
+    except ImageError as error:
+        raise BaseImageError(f"base {name} cannot be read: {error}") from error
+    symlinks = {path: entry.target for path, entry in tree.items() if entry.kind == "symlink"}
+    python, program = _find_python(tree, symlinks, places, name)
+    _check_machine(program, image, name)
+    release = _release(tree)
+    codename = release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else ""
+    return Facts(
+        Interpreter(f"/{python}", _python_version(python, program, tree, name)), _libc(tree, name),
+        read_users(_text(tree, "etc/passwd")),
+        frozenset(path for path, entry in tree.items() if entry.kind == "directory"), symlinks,
+        codename if re.fullmatch(r"[a-z]{1,32}", codename) else "", sizes,
+    )  # fmt: skip
+
+
+def _look(path: str, stream: BinaryIO) -> bytes | None:
+    """What counts of a file: a text as a whole, of a program its head and whatever looks like a version."""
+    if path in _TEXTS:
+        text = stream.read(TEXT_LIMIT + 1)
+        if len(text) > TEXT_LIMIT:
+            raise ImageError(f"/{path} has more than {TEXT_LIMIT} bytes, too many to look into")
+        return text
+    if not any(kind.fullmatch(path) for kind in (_PYTHON, _LIBRARY, _LIBC)):
+        return None
+    found: dict[re.Pattern[bytes], dict[bytes, None]] = {_PYTHON_VERSION: {}, _GLIBC_VERSION: {}, _MUSL_VERSION: {}}
+    head = rest = stream.read(CHUNK)
+    while rest:
+        for pattern, texts in found.items():
+            for match in pattern.finditer(rest) if len(texts) < MATCHES else ():
+                texts[match[0]] = None
+        piece = stream.read(CHUNK)
+        rest = rest[-OVERLAP:] + piece if piece else b""
+    return b"\0".join([head[:64], *(text for texts in found.values() for text in texts), b""])
+
+
+def _unpacked_size(layer: Layer) -> int:
+    from hatch_docker.oci.compression import LAYER_LIMIT, Decompressed
+
+    if layer.unpacked_size is not None:
+        return layer.unpacked_size
+    with layer.open() as stream:
+        plain = Decompressed(stream, LAYER_LIMIT)
+        drain(plain)
+    return plain.size
+
+
+def _find_python(
+    tree: Mapping[str, Entry], symlinks: Mapping[str, str], places: list[str], name: str
+) -> tuple[str, bytes]:
+    """The real path and the contents of the interpreter: `python3` of the first place that has one."""
+    for place in places:
+        for candidate in _candidates(tree, place):
+            path = real_path(symlinks, candidate)
+            content = tree[path].content if path in tree else None
+            if _PYTHON.fullmatch(path) and isinstance(content, bytes):
+                return path, content
+    raise BaseImageError(
+        f"base {name} has no Python 3 in /{', /'.join(places)}; "
+        "take one that has, such as python:3.13-slim or debian:trixie"
+    )
+
+
+def _candidates(tree: Mapping[str, Entry], place: str) -> Iterator[str]:
+    yield f"{place}/python3"
+    found = [path for path in tree if path.startswith(f"{place}/python3.") and _PYTHON.fullmatch(path)]
+    yield from sorted(found, key=lambda path: int(path.rpartition(".")[2]), reverse=True)
+
+
+def _check_machine(program: bytes, image: Image, name: str) -> None:
+    if program[:4] != b"\x7fELF" or len(program) < 20:
+        raise BaseImageError(f"base {name}: its Python is no ELF program")
+    (machine,) = struct.unpack_from("<H" if program[5] == 1 else ">H", program, 18)
+    found = MACHINES.get(machine, f"machine {machine}")
+    if found != image.platform.architecture:
+        raise BaseImageError(f"base {name} says that it is for {image.platform}, but its Python is for {found}")
+
+
+def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: str) -> str:
+    """PY_VERSION, which stands in the program or in its library, between NULs."""
+    short = path.rpartition("/python")[2]
+    prefix = path.rpartition("/bin/")[0]
+    libraries = [
+        entry.content for other, entry in tree.items()
+        if isinstance(entry.content, bytes) and other.startswith(prefix)
+        and other.endswith(f"/libpython{short}.so.1.0")
+    ]
+    for content in (program, *libraries):
+        for found in _PYTHON_VERSION.finditer(content):
+            if found[1].startswith(f"{short}.".encode()):
+                return found[1].decode()
+    raise BaseImageError(f"base {name}: the version of its /{path} cannot be told")
+
+
+def _libc(tree: Mapping[str, Entry], name: str) -> tuple[str, str]:
+    found = [(path, entry.content) for path, entry in tree.items() if _LIBC.fullmatch(path)]
+    for kind, pattern in (("glibc", _GLIBC_VERSION), ("musl", _MUSL_VERSION)):
+        for path, content in found:
+            if isinstance(content, bytes) and ("musl" in path) == (kind == "musl"):
+                version = pattern.search(content)
+                if version:
+                    return kind, version[1].decode()
+    raise BaseImageError(f"base {name} has no C library that wheels are made for (glibc or musl)")
+
+
+def read_users(text: str) -> dict[str, tuple[int, int]]:
+    """The users of an etc/passwd: name -> user id, group id."""
+    users: dict[str, tuple[int, int]] = {}
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) >= 4 and all(re.fullmatch(r"[0-9]{1,10}", number) for number in fields[2:4]):
+            users.setdefault(fields[0], (int(fields[2]), int(fields[3])))
+    return users
+
+
+def _release(tree: Mapping[str, Entry]) -> dict[str, str]:
+    text = _text(tree, "usr/lib/os-release") or _text(tree, "etc/os-release")
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+
+
+def _text(tree: Mapping[str, Entry], path: str) -> str:
+    content = tree[path].content if path in tree else None
+    return content.decode(errors="replace") if isinstance(content, bytes) else ""

@@ -1,0 +1,1 @@
+"""The build of an image, from the project to the receipt."""

@@ -1,0 +1,146 @@
+"""What an image may take: over it a build ends, and says which wheels and packages are to blame.
+
+Sizes are in bytes as a registry stores them: what is pushed, pulled and paid for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.errors import BuildError, TransientError
+from hatch_docker.core.http.responses import Refused
+from hatch_docker.core.progress import megabytes
+from hatch_docker.engines.model import OURS, BuiltImage
+from hatch_docker.oci.model import Image
+from hatch_docker.plan.model import BudgetPlan, Plan
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.oci.model import Platform
+
+SHOWN = 8  # rows of a message
+
+
+def check_budget(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
+    """Raise BuildError, naming the largest layers or what grew, where an image is over a plan's budget.
+
+    Where the registry keeps failing it is told, and an error only for a build that pushes (TransientError).
+    """
+    budget = plan.budget
+    assert budget is not None
+    for one in built:
+        if budget.size is not None and one.image.size > budget.size:
+            raise BuildError(
+                f"the image for {one.image.platform} takes {megabytes(one.image.size)} compressed, and "
+                f"tool.hatch-docker.max-size is {megabytes(budget.size)}:\n{_rows(_largest(one))}"
+            )
+    if budget.growth is None and budget.share is None:
+        return
+    for one in built:
+        try:
+            found = last_pushed(plan, one.image.platform, ctx)
+        except TransientError as error:
+            if plan.push:
+                raise
+            ctx.progress.warn(f"how much the image grew is not known: {error}")
+            continue
+        if found is None:
+            ctx.progress.detail(f"nothing of {plan.repositories[0]} is there to compare with")
+            continue
+        _check_growth(budget, *found, one)
+
+
+def _largest(built: BuiltImage) -> list[tuple[str, int]]:
+    rows = [
+        (", ".join(note.contents) or note.kind, layer.descriptor.size)
+        for layer, note in zip(built.image.layers, built.notes, strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row[1])
+
+
+def _rows(rows: Sequence[tuple[str, int]], sign: str = "") -> str:
+    lines = [f"  {sign}{megabytes(size)}  {title if len(title) <= 90 else title[:87] + '...'}" for title, size in rows]
+    return "\n".join(lines[:SHOWN])
+
+
+def last_pushed(plan: Plan, platform: Platform, ctx: Context) -> tuple[str, Image] | None:
+    """The image that a push would replace or follow, with its name: the last of the tags that the registry has.
+
+    No layer is fetched. Raises RegistryError, TransientError and ImageError.
+    """
+    from hatch_docker.core.errors import ImageError
+    from hatch_docker.oci.pull import Remote, pull
+    from hatch_docker.oci.reference import parse_reference
+
+    remote = Remote(ctx.client, ctx.environ)
+    for tag in dict.fromkeys([*reversed(plan.tags), "latest"]):
+        name = f"{plan.repositories[0]}:{tag}"
+        try:
+            return name, pull(remote, parse_reference(name), platform, ctx.store)
+        except Refused as error:
+            if error.response.status != 404:
+                raise
+        except ImageError:
+            continue  # there, and not for this platform
+    return None
+
+
+def _check_growth(budget: BudgetPlan, name: str, before: Image, built: BuiltImage) -> None:
+    size, now = before.size, built.image.size
+    allowed = budget.growth if budget.growth is not None else round(size * (budget.share or 0))
+    if now - size <= allowed:
+        return
+    limit = megabytes(allowed) if budget.growth is not None else f"{100 * (budget.share or 0):g}%"
+    share = f", {100 * (now - size) / size:.1f} %" if size else ""
+    raise BuildError(
+        f"the image for {built.image.platform} grew by {megabytes(now - size)}{share}, to {megabytes(now)} compressed, "
+        f"since {name}, and tool.hatch-docker.max-growth is {limit}:\n{_rows(list(_grown(before, built)), '+')}"
+    )
+
+
+def _grown(before: Image, built: BuiltImage) -> Iterator[tuple[str, int]]:
+    """What takes more than before, the most first: a layer of one wheel by that one, others by their kind."""
+    old, new = _by_title(_described(before)), _by_title(
+        [(note.kind, note.contents, layer.descriptor.size)
+         for layer, note in zip(built.image.layers, built.notes, strict=True)]
+    )  # fmt: skip
+    rows = []
+    for title, (contents, size) in new.items():
+        then, was = old.get(title, ((), 0))
+        if size > was:
+            added = sorted({_name(one) for one in contents} - {_name(one) for one in then})
+            versions = [one for one in contents if one not in then]
+            what = f"{title} is new" if not was else f"{title}: {', '.join(versions) or 'other files'}"
+            rows.append((what + (f" (with {', '.join(added)})" if was and added else ""), size - was))
+    yield from sorted(rows, key=lambda row: -row[1])
+
+
+def _described(image: Image) -> list[tuple[str, tuple[str, ...], int]]:
+    """Kind, contents and size of each layer, by the image's history."""
+    lines = [line for line in image.config_json.get("history") or [] if not line.get("empty_layer")]
+    found = []
+    for number, layer in enumerate(image.layers):
+        line: Mapping[str, str] = lines[number] if len(lines) == len(image.layers) else {}
+        maker = line.get("created_by", "")
+        ours = maker.startswith(OURS)
+        contents = tuple(line.get("comment", "").split(", ")) if ours else ()
+        found.append((maker.removeprefix(OURS) if ours else "base", contents, layer.descriptor.size))
+    return found
+
+
+def _by_title(layers: Sequence[tuple[str, tuple[str, ...], int]]) -> dict[str, tuple[tuple[str, ...], int]]:
+    """Contents and size by what a layer is called: its only wheel, else its kind."""
+    found: dict[str, tuple[tuple[str, ...], int]] = {}
+    sizes: Counter[str] = Counter()
+    for kind, contents, size in layers:
+        kind = "base" if kind == "system" else kind
+        title = _name(contents[0]) if kind in ("dependencies", "project") and len(contents) == 1 else kind
+        sizes[title] += size
+        found[title] = ((*found.get(title, ((), 0))[0], *contents), sizes[title])
+    return found
+
+
+def _name(content: str) -> str:
+    return content.rpartition(" ")[0] or content

@@ -1,0 +1,118 @@
+"""The check: a command of the user's in the finished file system, before the build counts as done."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hatch_docker.bases.image import base_tree
+from hatch_docker.bases.model import Base
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import BuildError, SandboxError
+from hatch_docker.core.process import ProcessFailed, TimedOut
+from hatch_docker.oci.filesystem import extract
+from hatch_docker.oci.model import Image, Layer, digest_of
+from hatch_docker.plan.model import DEFAULT_PATH
+from hatch_docker.wheels.builder.sandbox import run_in
+
+RECIPE = 1
+_NUMBER = re.compile(r"[0-9]{1,10}")
+
+
+def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *, timeout: float) -> None:
+    """Run a command in the image: its environment, directory and user, read-only but for /tmp, no network.
+
+    An image that passed is not checked again. Its layers are unpacked once each and shown as one tree. Where
+    the kernel refuses the sandbox, a daemon runs the command. Raises BuildError with its last lines when it
+    fails or is not done after `timeout` seconds, SandboxError where there is no daemon either.
+    """
+    key = key_of(RECIPE, digest_of(image.config), list(command))
+    if ctx.store.recall("check", key):
+        ctx.progress.detail("the check passed before, for this very image")
+        return
+    with ctx.progress.task(f"checking the image: {' '.join(command)}"):
+        try:
+            _in_sandbox(image, base, command, ctx, timeout)
+        except SandboxError as refused:
+            _in_daemon(image, command, ctx, refused, timeout)
+        except TimedOut:
+            raise _overdue(command, timeout) from None
+    ctx.store.remember("check", key, True)
+
+
+def _overdue(command: Sequence[str], timeout: float) -> BuildError:
+    return BuildError(f"the check `{' '.join(command)}` was not done after {timeout:g} s; check.timeout allows more")
+
+
+def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, timeout: float) -> None:
+    config = image.config_json.get("config") or {}
+    # The first root wins, so the last layer comes first. Our layers remove nothing: no whiteouts to lose.
+    added = reversed(image.layers[len(base.image.layers):])
+    roots = [*(_layer_tree(layer, ctx) for layer in added), base_tree(base, ctx)]
+    user, home = find_user(config.get("User") or "", roots)
+    env = {"PATH": DEFAULT_PATH, "HOME": home}
+    env |= dict(line.partition("=")[::2] for line in config.get("Env") or [])
+    try:
+        run_in(
+            roots, command, env=env, cwd=config.get("WorkingDir") or "/", user=user, merge=True,
+            log=ctx.progress.detail, environ=ctx.environ, timeout=timeout,
+        )  # fmt: skip
+    except ProcessFailed as failure:
+        raise _failed(command, failure.status, failure.output) from None
+
+
+def _layer_tree(layer: Layer, ctx: Context) -> Path:
+    """The files of one layer, kept: an edit changes one of them, and the check after it starts at once."""
+    return ctx.store.tree("layer", key_of(RECIPE, layer.diff_id), lambda root: extract([layer], root))
+
+
+def _in_daemon(
+    image: Image, command: Sequence[str], ctx: Context, refused: SandboxError, timeout: float
+) -> None:
+    from hatch_docker.oci.daemon import find_daemons
+    from hatch_docker.oci.run import run_once
+
+    daemons = find_daemons(ctx.environ)
+    if not daemons:
+        raise refused
+    ctx.progress.detail(f"no sandbox here ({refused}): {daemons[0]} runs the check")
+    status, output = run_once(daemons[0], image, command, ctx.progress.detail, timeout=timeout)
+    if status != 0:
+        raise _failed(command, status, output)
+
+
+def _failed(command: Sequence[str], status: int, output: str) -> BuildError:
+    said = f":\n{output}" if output else " and said nothing"
+    return BuildError(f"the check failed: {' '.join(command)} ended with status {status} in the image{said}")
+
+
+def find_user(text: str, roots: Sequence[Path]) -> tuple[tuple[int, int], str]:
+    """User and group number and home of an image's `User` ("65532", "app", "app:web", "" for root; config.md).
+
+    Names are those of the image's own etc/passwd and etc/group; raises BuildError for an unknown one.
+    """
+    user, _, group = (text or "0").partition(":")
+    accounts = [row for row in _records(roots, "etc/passwd", 7) if _NUMBER.fullmatch(row[3])]
+    found = next((row for row in accounts if user in (row[0], row[2])), None)
+    if found is None and not user.isdigit():
+        raise BuildError(f"the image has no user {user!r}; write a number, or a name of the base's /etc/passwd")
+    uid = int(found[2]) if found else int(user)
+    gid = int(found[3]) if found else 0
+    if group:
+        groups = {row[0]: row[2] for row in _records(roots, "etc/group", 4)}
+        if not group.isdigit() and group not in groups:
+            raise BuildError(f"the image has no group {group!r}; write a number, or a name of the base's /etc/group")
+        gid = int(groups.get(group, group))
+    return (uid, gid), (found[5] if found else "") or "/"
+
+
+def _records(roots: Sequence[Path], name: str, fields: int) -> list[list[str]]:
+    """The rows of the first root's file that have the right number of fields, the third a number."""
+    for root in roots:
+        path = root / name
+        if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():
+            rows = [line.split(":") for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+            return [row for row in rows if len(row) == fields and _NUMBER.fullmatch(row[2])]
+    return []

@@ -1,0 +1,149 @@
+"""What the layers of an image hold that a loader looks at; each layer is read once and remembered by its diff-id.
+
+    names    files that may be shared libraries (".so" in the name)
+    links    symbolic links
+    texts    where the loader looks: etc/ld.so.conf, etc/ld.so.conf.d/*.conf, musl's etc/ld-musl-*.path
+    code     programs and shared libraries; of the base, its Python alone
+    gone     what a layer removes
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import posixpath
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.elf import MAGIC, Elf, read_elf
+from hatch_docker.oci.layer import Entry, layer_entries
+from hatch_docker.oci.model import Layer
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+
+RECIPE = 1                # raise it when the same layers shall be read in another way
+KIND = "native-files"
+AT_HAND = 8 << 20         # bytes of a file from which a disk holds it
+TEXT_LIMIT = 1 << 20      # bytes of a text that is read
+CHUNK = 1 << 20
+_TEXT = re.compile(r"etc/ld\.so\.conf(\.d/[^/]+\.conf)?|etc/ld-musl-[^/]+\.path")
+_PYTHON = re.compile(r"(?:.*/)?bin/python3\.\d{1,2}")
+_RECORD = re.compile(r"(?P<site>.*)/(?P<name>[^/]+)-(?P<version>[^/-]+)\.dist-info/RECORD")
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A program or shared library: where it is, whose, in which layer, its bytes and their hexadecimal sha256."""
+
+    path: str
+    elf: Elf
+    size: int
+    sha256: str
+    owner: str                                # "numpy 2.4.0"; "" for a file of no wheel
+    layer: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What an image holds once its layers lie on each other."""
+
+    names: frozenset[str]
+    links: Mapping[str, str]
+    texts: Mapping[str, str]
+    code: tuple[Code, ...]
+
+
+def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> Files:
+    """What the layers of an image hold; the first `base` of them are those of its base."""
+    names: dict[str, None] = {}
+    links: dict[str, str] = {}
+    texts: dict[str, str] = {}
+    code: dict[str, Code] = {}
+    for number, layer in enumerate(layers):
+        found = _known(layer, ctx, whole=number >= base)
+        for path, below in found["gone"]:
+            for table in (names, links, texts, code):
+                gone = [one for one in table if (path == one and not below) or one.startswith(f"{path}/") or not path]
+                for one in gone:
+                    del table[one]
+        for path in found["names"]:
+            links.pop(path, None)
+        for path in found["links"]:
+            names.pop(path, None)
+        names |= dict.fromkeys(found["names"])
+        links |= found["links"]
+        texts |= found["texts"]
+        code |= {
+            path: Code(path, Elf(**{**row["elf"], "needed": tuple(row["elf"]["needed"])}), row["size"], row["sha256"],
+                       row["owner"], number)
+            for path, row in found["code"].items()
+        }  # fmt: skip
+    return Files(frozenset(names), links, texts, tuple(code[path] for path in sorted(code)))
+
+
+def _known(layer: Layer, ctx: Context, *, whole: bool) -> Mapping[str, Any]:
+    key = key_of(RECIPE, layer.diff_id, whole)
+    known: Mapping[str, Any] | None = ctx.store.recall(KIND, key)
+    if known is None:
+        known = _read(layer, whole=whole)
+        ctx.store.remember(KIND, key, known)
+    return known
+
+
+def _read(layer: Layer, *, whole: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"names": [], "links": {}, "texts": {}, "code": {}, "gone": []}
+    owners: dict[str, str] = {}
+    for entry, stream in layer_entries(layer):
+        path = entry.path
+        if entry.kind in ("whiteout", "opaque"):
+            found["gone"].append([path, entry.kind == "opaque"])
+        elif entry.kind == "symlink" and not path.startswith("usr/share/"):
+            found["links"][path] = entry.target
+        if entry.kind in ("file", "hardlink") and ".so" in path.rpartition("/")[2]:
+            found["names"].append(path)
+        if stream is None:
+            continue
+        if _TEXT.fullmatch(path):
+            found["texts"][path] = stream.read(TEXT_LIMIT).decode(errors="replace")
+        elif whole and (match := _RECORD.fullmatch(path)):
+            owners |= _owned(match, stream)
+        elif (whole or _PYTHON.fullmatch(path)) and (read := _look(entry, stream)):
+            found["code"][path] = read
+    for path, read in found["code"].items():
+        read["owner"] = owners.get(path, "")
+    return found
+
+
+def _owned(match: re.Match[str], stream: BinaryIO) -> dict[str, str]:
+    """The files of a wheel, by its RECORD (PEP 376)."""
+    title = f"{match['name'].replace('_', '-')} {match['version']}"
+    try:
+        rows = csv.reader(io.StringIO(stream.read().decode(errors="replace"), newline=""))
+        return {posixpath.normpath(f"{match['site']}/{row[0]}"): title for row in rows if row}
+    except csv.Error:
+        return {}
+
+
+def _look(entry: Entry, stream: BinaryIO) -> dict[str, Any] | None:
+    """What a file is that starts like an ELF file; large ones go through a file on a disk."""
+    start = stream.read(len(MAGIC))
+    if start != MAGIC:
+        return None
+    digest = hashlib.sha256()
+    with tempfile.SpooledTemporaryFile(AT_HAND) as file:
+        piece = start
+        while piece:
+            digest.update(piece)
+            file.write(piece)
+            piece = stream.read(CHUNK)
+        file.seek(0)
+        elf = read_elf(file)
+    if elf is None:
+        return None
+    return {"elf": asdict(elf), "size": entry.size, "sha256": digest.hexdigest()}

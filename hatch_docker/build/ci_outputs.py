@@ -1,0 +1,115 @@
+"""What a pipeline reads of a build: GitHub's outputs and step summary, GitLab's report of variables."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from hatch_docker.build.receipt import Receipt, costs
+from hatch_docker.core.errors import StoreError
+from hatch_docker.core.progress import megabytes, plain
+from hatch_docker.plan.naming import normalised
+
+
+def write_ci_outputs(
+    receipt: Receipt, directory: Path, dotenv: Path | None, environ: Mapping[str, str], *, several: bool = False
+) -> None:
+    """Tell the pipeline what was made, in the files that it names; without any, nothing is done.
+
+    `directory` is that of the archive. `several` projects tell one step of a pipeline: its outputs have names with the
+    project's before them, too. Raises StoreError for a file that cannot be written.
+    """
+    if dotenv is not None:
+        from hatch_docker.core.files import replacing
+
+        text = _others(dotenv, receipt) + dotenv_text(receipt, directory)
+        with replacing(dotenv) as stream:
+            stream.write(text.encode())
+    if environ.get("GITHUB_OUTPUT"):
+        _append(Path(environ["GITHUB_OUTPUT"]), github_text(receipt, directory, several=several))
+    if environ.get("GITHUB_STEP_SUMMARY"):
+        _append(Path(environ["GITHUB_STEP_SUMMARY"]), markdown(receipt))
+
+
+def values(receipt: Receipt, directory: Path) -> dict[str, tuple[str, ...]]:
+    """The outputs by their names; `size` is in bytes, compressed. A list has one line an item."""
+    first = receipt.pushed or receipt.references
+    return {
+        "name": (receipt.name,), "version": (receipt.version,), "digest": (receipt.digest,),
+        "reference": first[:1], "references": receipt.references, "tags": receipt.tags,
+        "archive": (str(directory / receipt.archive),) if receipt.archive else (), "size": (str(receipt.size),),
+    }  # fmt: skip
+
+
+def github_text(receipt: Receipt, directory: Path, *, several: bool = False) -> str:
+    """Lines for GITHUB_OUTPUT; a delimiter that no line has encloses each value, so that none can be two."""
+    parts = []
+    for name, items in values(receipt, directory).items():
+        text = "\n".join(items)
+        delimiter = "end-" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+        name = f"{receipt.part}-{name}" if receipt.part else name
+        names = (name, f"{normalised(receipt.name)}-{name}")[: 2 if several else 1]
+        parts += [f"{one}<<{delimiter}\n{text}\n{delimiter}\n" for one in names]
+    return "".join(parts)
+
+
+def dotenv_text(receipt: Receipt, directory: Path) -> str:
+    """Lines for GitLab's dotenv report, which knows neither quotes nor values of several lines."""
+    lines = []
+    for name, items in values(receipt, directory).items():
+        text = " ".join(" ".join(items).split())
+        if text:
+            lines.append(f"{_prefix(receipt)}{name.upper()}={text}\n")
+    return "".join(lines)
+
+
+def _prefix(receipt: Receipt) -> str:
+    part = receipt.part.upper().replace("-", "_")
+    return f"IMAGE_{part}_" if part else "IMAGE_"
+
+
+def _others(path: Path, receipt: Receipt) -> str:
+    """What a file says of the other images of a project; the first, that of the table itself, begins it anew."""
+    if not receipt.part or not path.is_file():
+        return ""
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    own = {f"{_prefix(receipt)}{name.upper()}" for name in values(receipt, path.parent)}
+    return "".join(line for line in lines if line.partition("=")[0] not in own)
+
+
+def markdown(receipt: Receipt) -> str:
+    """The summary of a step: what was made, where it is, what each kind of layer costs."""
+    title = " ".join(filter(None, [receipt.name, receipt.version, receipt.part]))
+    lines = [f"### {_inline(title)}", "", f"`{receipt.digest}`", ""]
+    for delivery in receipt.deliveries:
+        if delivery.error:
+            lines.append(f"- **not pushed** to `{delivery.reference}`")
+        else:
+            tags = ", ".join(f"`{tag}`" for tag in delivery.tags)
+            sent = f"{megabytes(delivery.sent)} sent" if delivery.sent else "nothing new to send"
+            lines.append(f"- `{delivery.reference}` as {tags}, {sent}")
+    for platform in receipt.platforms:
+        lines += ["", f"| {platform.platform} | unpacked | compressed | |", "|---|--:|--:|---|"]
+        for cost in costs(platform):
+            sizes = f"{megabytes(cost.unpacked)} | {megabytes(cost.stored)}"
+            lines.append(f"| {cost.title} | {sizes} | {cost.state} |")
+        if platform.left_out:
+            kinds = ", ".join(f"{one.kind} {megabytes(one.size)}" for one in platform.left_out)
+            lines += ["", f"left out: {kinds}"]
+    lines += ["", *(f"- {_inline(hint)}" for hint in receipt.hints)] if receipt.hints else []
+    return "\n".join(lines) + "\n\n"
+
+
+def _inline(text: str) -> str:
+    """Text as Markdown shows it: names of files in strangers' wheels may be headings, links and HTML."""
+    return re.sub(r"([\\`\[\]<>|])", r"\\\1", " ".join(plain(text).split()))
+
+
+def _append(path: Path, text: str) -> None:
+    try:
+        with path.open("ab") as stream:
+            stream.write(text.encode(errors="surrogateescape"))
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,221 @@
+"""`hatch-docker lock`: everything that a build would ask registries, mirrors and indexes, asked now and written down.
+
+What the lock has already is kept, unless an upgrade is wanted; what nobody asks for any more is left out. The answers
+are taken where a build takes them (`pins.Pins`), so the two cannot disagree on what has to be known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import BuildError, ConfigError
+from hatch_docker.core.files import replacing
+from hatch_docker.core.lockfile import NAME, RELOCK, Entry, Pins, parse_pins, pins_of, pins_toml, question_of
+from hatch_docker.oci.model import Platform, host_platform
+from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan, BuildPlan, Plan
+
+if TYPE_CHECKING:
+    from hatch_docker.bases.model import Base
+    from hatch_docker.core.context import Context
+    from hatch_docker.project.metadata import Source
+
+Entries = list[tuple[str, Entry]]
+
+
+@dataclass(frozen=True, slots=True)
+class Was:
+    """The lock as it was: its file, what is in it, and the pins that take what is asked now."""
+
+    path: Path
+    data: bytes
+    entries: Entries
+    pins: Pins
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What became of a lock. `changes` to one that was there are lines for the user, `written` is whether the file is
+    another one now."""
+
+    changes: tuple[str, ...]
+    written: bool
+
+
+def open_lock(
+    root: Path, pyproject: Mapping[str, Any], environ: Mapping[str, str], *, upgrade: bool = False
+) -> Was:
+    """The lock of the project in a directory; an `upgrade` keeps no answer of it.
+
+    Raises ConfigError where the project wants none, or has one that cannot be read.
+    """
+    from hatch_docker.config.options import load_config
+
+    table = pyproject.get("tool", {}).get("hatch-docker", {})
+    name = load_config(table, environ, root / "pyproject.toml").pins
+    if name == "none":
+        raise ConfigError('tool.hatch-docker.pins is "none": no build would use the lock; leave that option out')
+    name = NAME if name == "auto" else name
+    path = root / name
+    data = path.read_bytes() if path.is_file() else b""
+    entries: Entries = list(parse_pins(data, name)) if data else []
+    return Was(path, data, entries, pins_of(name, "", [] if upgrade else entries, ask=True))
+
+
+def lock(was: Was, plans: Sequence[Plan], source: Source, ctx: Context) -> Locked:
+    """Write the lock of a project's images; raises whatever a build raises that cannot have what it asks for."""
+    from hatch_docker.core.lockfile_text import changes
+
+    entries = make_entries(was, plans, source, ctx)
+    text = pins_toml(entries)
+    if text != was.data:
+        with replacing(was.path) as stream:
+            stream.write(text)
+    return Locked(tuple(changes(was.entries, entries)) if was.entries else (), text != was.data)
+
+
+def make_entries(was: Was, plans: Sequence[Plan], source: Source, ctx: Context) -> Entries:
+    """The entries of a lock for some images; see `lock`."""
+    known, old = was.pins, was.entries
+    ctx = replace(ctx, pins=known)
+    bases: dict[str, dict[str, Any]] = {}
+    for plan in plans:
+        for platform in _platforms(plan, old):
+            base = _ask(plan, platform, source, ctx)
+            entry = bases.setdefault(base.name, _base_entry(base))
+            row = _base_row(base)
+            entry["platforms"] = [one for one in entry["platforms"] if one["platform"] != row["platform"]] + [row]
+    for entry in bases.values():
+        entry["platforms"].sort(key=lambda row: row["platform"])
+        known.note("base", entry)
+    return [*(_settled(one, old) for one in known.used.values()), *_others(known, old)]
+
+
+def _platforms(plan: Plan, old: Entries) -> list[Platform]:
+    """The plan's; where it names none, beside this machine's those that were locked on others."""
+    found = [Platform.parse(text) for text in plan.platforms]
+    if any(guess.option == "platforms" for guess in plan.guesses):
+        rows = [row for kind, entry in old if kind == "base" and entry["name"] == plan.base.name
+                for row in entry["platforms"]]
+        found += [Platform.parse(row["platform"]) for row in rows]
+    return sorted(set(found))
+
+
+def _ask(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Base:
+    """Have everything asked that a build for one platform asks; what only that platform's machine can do is left."""
+    from hatch_docker.bases.open import compiler_base
+    from hatch_docker.engines.buildkit.packages import find_system
+    from hatch_docker.engines.common import open_target
+    from hatch_docker.engines.embedded import gather
+    from hatch_docker.oci.compression import Compression
+
+    compression = Compression(plan.compression)
+    try:
+        base = gather(plan, platform, source, ctx).base
+    except BuildError as error:
+        if platform.architecture == host_platform().architecture:
+            raise
+        ctx.progress.warn(f"what compiles for {platform} is locked on such a machine, run the same there: {error}")
+        from hatch_docker.wheels.locks.pin import pin
+
+        base, target = open_target(plan, platform, compression, source, ctx)
+        pin(plan.lock, source.root, target, ctx)
+    find_system(base, ctx)
+    compiler_base(base, ctx, compression)  # another architecture's Python may have to compile for this one
+    return base
+
+
+def _base_entry(base: Base) -> dict[str, Any]:
+    digest = {"digest": base.digest} if base.plan.kind == "registry" else {}
+    return {"name": base.name, **digest, "platforms": []}
+
+
+def _base_row(base: Base) -> dict[str, Any]:
+    made = base.plan.kind == "debian"  # of packages, and compressed as the options say: its digest pins nothing
+    row = {"platform": str(base.platform)}
+    row |= {} if made else {"digest": base.image.digest}
+    row |= {"python": base.interpreter.version, "libc": " ".join(base.libc)}
+    return row | ({} if made or not base.suite else {"suite": base.suite})
+
+
+def _settled(one: tuple[str, Entry], old: Entries) -> tuple[str, Entry]:
+    """An answer as it was written before, where only the day on which it was got is another."""
+    kind, entry = one
+    for other_kind, other in old:
+        if kind == other_kind == "debian" and {**other, "as-of": ""} == {**entry, "as-of": ""}:
+            return kind, other
+    return one
+
+
+def _others(known: Pins, old: Entries) -> Iterator[tuple[str, Entry]]:
+    """The old answers that only another architecture's machine can get, to questions that are still asked here."""
+    still = {_apart_from_machine(kind, entry) for kind, entry in known.used.values()}
+    for kind, entry in old:
+        architecture = entry.get("architecture") or entry.get("platform", "").rpartition("/")[2]
+        foreign = architecture not in ("", host_platform().architecture)
+        used = key_of(kind, question_of(kind, entry)) in known.used
+        if foreign and not used and _apart_from_machine(kind, entry) in still:
+            yield kind, entry
+
+
+def _apart_from_machine(kind: str, entry: Entry) -> str:
+    return key_of(kind, {**question_of(kind, entry), "architecture": "", "platform": ""})
+
+
+def check(plans: Sequence[Plan], source: Source, ctx: Context) -> None:
+    """Raise ConfigError where a lock does not do for the images of a project; nothing is fetched or made for it."""
+    pins = ctx.pins
+    if pins is None:
+        raise ConfigError(f"there is no {NAME}; {RELOCK}")
+    for plan in plans:
+        entry = pins.find("base", {"name": plan.base.name})
+        assert entry is not None
+        rows = {row["platform"]: row for row in entry["platforms"]}
+        for platform in plan.platforms:
+            if platform not in rows:
+                raise ConfigError(f"{pins.name} is out of date: it has {plan.base.name} not for {platform}; {RELOCK}")
+            _check(plan, Platform.parse(platform), rows[platform], source, ctx)
+
+
+def _check(plan: Plan, platform: Platform, row: Entry, source: Source, ctx: Context) -> None:
+    from hatch_docker.engines.common import dependency_build_plan
+    from hatch_docker.engines.project_wheels import own_projects
+    from hatch_docker.wheels.locks.pin import pin, pin_requirements
+    from hatch_docker.wheels.target import Target
+
+    libc = row["libc"].partition(" ")
+    target = Target(row["python"], platform, (libc[0], libc[2]))
+    if plan.base.kind == "debian":
+        _check_packages(plan.base, plan.base.location, platform, None, ctx)
+    elif plan.base.packages and row.get("suite") in DEBIAN_PYTHONS:
+        from hatch_docker.bases.debian.suite import Archive
+        from hatch_docker.bases.debian.suite import pin as pin_packages
+        from hatch_docker.engines.buildkit.packages import system_step
+
+        archive = Archive(plan.base, row["suite"], platform.architecture, ctx)
+        pin_packages(archive, (), (system_step(plan.base.packages),))
+    if plan.lock.kind == "resolve":
+        suite = row.get("suite") or plan.base.location
+        if any(not one.is_wheel for one in pin(plan.lock, source.root, target, ctx)):
+            _check_packages(plan.base, suite, platform, dependency_build_plan(plan.build), ctx)
+    # A pure wheel for another architecture comes out of this one's builder, whose packages are checked for itself.
+    here = platform.architecture == host_platform().architecture
+    if plan.build.isolated and here:
+        _check_packages(plan.base, row.get("suite") or plan.base.location, platform, plan.build, ctx)
+        pin_requirements(plan.build.requires, source.root, target, ctx)
+    for own in own_projects(plan, target, source) if here or not plan.build.isolated else ():
+        pin_requirements(own.source.requires(), own.source.root, target, ctx)
+
+
+def _check_packages(
+    plan: BasePlan, suite: str, platform: Platform, build: BuildPlan | None, ctx: Context
+) -> None:
+    """Ask for the packages of a base, or of the builder that a build needs."""
+    from hatch_docker.bases.debian.base import base_steps, builder_step
+    from hatch_docker.bases.debian.suite import Archive, pin
+
+    steps = base_steps(plan, suite) if build is None else (builder_step(suite, build.packages),)
+    pin(Archive(plan, suite, platform.architecture, ctx), (), steps)

@@ -1,0 +1,241 @@
+"""The whole story of a build: plan -> engine -> image -> checks -> archive, daemon, registries -> receipt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from hatch_docker.build.checks.hints import find_hints
+from hatch_docker.build.ci_outputs import write_ci_outputs
+from hatch_docker.build.receipt import Receipt, make_receipt, size_table
+from hatch_docker.build.summary import closing_lines, previous_receipt
+from hatch_docker.core.cache.store import DamagedBlobError
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import DaemonError
+from hatch_docker.core.files import ARCHIVE, RECEIPT, check_free, remove_leftovers, replacing
+from hatch_docker.core.streams import CountingStream
+from hatch_docker.engines.model import BuiltImage, Engine
+from hatch_docker.oci.model import Image, Index, Platform, images_of
+from hatch_docker.oci.mutate import make_index
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.plan.model import Plan
+from hatch_docker.plan.naming import index_annotations
+from hatch_docker.project.metadata import Source
+from hatch_docker.release.attachments import attach_and_sign, check_secrets, make_documents, write_documents
+from hatch_docker.release.push import (
+    MountSource,
+    PushResult,
+    add_push_secrets,
+    check_destinations,
+    push_error,
+    push_to_all,
+)
+
+
+def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
+    """Build the images of a plan and bring them where it says: an archive, a daemon, registries. Return the receipt.
+
+    Everything is made and checked before the first file of an earlier build is replaced, and all of that comes
+    before the push. An error of a push is raised once the receipt, which names it, is written.
+    """
+    _check_push(plan, source, ctx)
+    archive, path = output_paths(plan, directory)
+    for output in (archive, path):
+        check_free(output)
+        remove_leftovers(output)
+    before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
+    receipt, daemon = _make_again_if_damaged(plan, source, engine, directory, host, ctx)
+    if ctx.progress.verbosity >= 0:
+        for line in (
+            *size_table(receipt, short=ctx.progress.screen is not None),
+            *closing_lines(before, receipt, plan, archive, daemon, host, ctx),
+        ):
+            ctx.progress.info(line)
+    _write_ci_outputs(receipt, plan, source, directory, ctx)
+    if error := push_error(receipt.deliveries):
+        raise error
+    return receipt
+
+
+def _make(
+    plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context,
+    timings: dict[str, float],
+) -> tuple[Receipt, str]:
+    """Return the receipt of one attempt, and the daemon that has the image: "docker", "podman" or ""."""
+    archive, path = output_paths(plan, directory)
+    with _timed(timings, "build"):
+        built = engine(plan, source, ctx)
+    item = image_or_index(built)
+    hints = _check(plan, built, host, ctx, timings)
+    with _timed(timings, "documents"):
+        documents = make_documents(plan, item, built, source, ctx)
+        check_secrets(item, built, documents, ctx)
+
+    if plan.archive:
+        with _timed(timings, "archive"):
+            write_archive_file(item, plan.references, archive, host, ctx)
+    write_documents(documents, directory, ctx)
+
+    loaded: tuple[str, ...] = ()
+    daemon = ""
+    deliveries: tuple[PushResult, ...] = ()
+    try:
+        if plan.load != "never":
+            with _timed(timings, "load"):
+                loaded, daemon = _load(plan, item, archive, host, ctx)
+        if plan.push:
+            with _timed(timings, "push"):
+                on_pushed = attach_and_sign(plan.sign, item, documents, source.root, ctx)
+                deliveries = push_to_all(
+                    item, plan.repositories, plan.tags, ctx, mount=_mount_source(built), on_pushed=on_pushed
+                )
+    finally:  # the archive is written in any case, and needs its receipt
+        receipt = make_receipt(
+            plan, item, built, archive=archive.name if plan.archive else "", documents=documents, loaded=loaded,
+            deliveries=deliveries, timings=timings, hints=hints,
+        )  # fmt: skip
+        ctx.secrets.check("the receipt", receipt.to_json())
+        receipt.write(path)
+    return receipt, daemon
+
+
+def _check(
+    plan: Plan, built: Sequence[BuiltImage], host: Platform, ctx: Context, timings: dict[str, float]
+) -> tuple[str, ...]:
+    """Raise BuildError if an image must not leave this machine; return hints that do not stop a build."""
+    if plan.native_libraries != "off":
+        with _timed(timings, "libraries"):
+            from hatch_docker.build.checks.shared_libraries import check_native
+
+            check_native(plan, built, ctx)
+    hints = find_hints(plan, built, ctx)
+    if plan.check:
+        with _timed(timings, "check"):
+            from hatch_docker.build.checks.command import run_check
+
+            for image, base in ((result.image, result.base) for result in built):
+                if image.platform == host:
+                    run_check(image, base, plan.check.command, ctx, timeout=plan.check.timeout)
+                else:
+                    ctx.progress.warn(f"the check was not run for {image.platform}: this machine is {host}")
+    if plan.budget:
+        from hatch_docker.build.checks.budget import check_budget
+
+        check_budget(plan, built, ctx)
+    return hints
+
+
+def _check_push(plan: Plan, source: Source, ctx: Context) -> None:
+    """Raise, before anything is built, if the image could not be pushed or signed afterwards."""
+    if not plan.push:
+        return
+    check_destinations(plan.repositories, plan.image, plan.dirty, allow_dirty=plan.allow_dirty)
+    if plan.sign is not None:
+        from hatch_docker.release.cosign import check_signing
+
+        check_signing(plan.sign, source.root, ctx.environ)
+    add_push_secrets(plan.repositories, plan.sign, ctx)
+
+
+def _make_again_if_damaged(
+    plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context
+) -> tuple[Receipt, str]:
+    """Return what `_make` returns, after another attempt for each blob of the cache that was missing or damaged.
+
+    A damaged blob has been removed by then, so the next attempt makes or fetches it again. The same blob twice is an
+    error.
+    """
+    timings: dict[str, float] = {}
+    damages: set[str] = set()
+    ctx = replace(ctx, lazy=not plan.archive and plan.load == "never", used={})
+    while True:
+        try:
+            return _make(plan, source, engine, directory, host, ctx, timings)
+        except DamagedBlobError as damage:
+            if ctx.lazy:  # a layer that nobody has after all
+                ctx.progress.detail(f"a layer that is not in the cache is needed: {damage}")
+                ctx = replace(ctx, lazy=False)
+                continue
+            if str(damage) in damages:
+                raise
+            damages.add(str(damage))
+            ctx.progress.warn(str(damage))
+
+
+def _write_ci_outputs(receipt: Receipt, plan: Plan, source: Source, directory: Path, ctx: Context) -> None:
+    several = False
+    if ctx.environ.get("GITHUB_OUTPUT"):
+        from hatch_docker.project.workspace import is_member
+
+        several = is_member(source.root)
+    dotenv = source.root / plan.dotenv if plan.dotenv else None
+    write_ci_outputs(receipt, directory, dotenv, ctx.environ, several=several)
+
+
+def _mount_source(built: Sequence[BuiltImage]) -> MountSource:
+    """Return the layers of the base with its repository: that registry can mount them instead of receiving them."""
+    layers = (layer.descriptor.digest for result in built for layer in result.base.image.layers)
+    return MountSource(built[0].base.source, frozenset(layers))
+
+
+def image_or_index(built: Sequence[BuiltImage]) -> Image | Index:
+    """Return the only image that an engine built, or the index of several."""
+    images = [result.image for result in built]
+    return images[0] if len(images) == 1 else make_index(images, index_annotations(images))
+
+
+def output_paths(plan: Plan, directory: Path) -> tuple[Path, Path]:
+    """Return the paths of the archive and of the receipt."""
+    return directory / f"{plan.stem}{ARCHIVE}", directory / f"{plan.stem}{RECEIPT}"
+
+
+@contextmanager
+def _timed(timings: dict[str, float], step: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    timings[step] = time.perf_counter() - started
+
+
+def write_archive_file(
+    item: Image | Index, references: Sequence[str], path: Path, host: Platform, ctx: Context
+) -> None:
+    """Write an archive, unless the file at `path` already is this very archive."""
+    from hatch_docker.oci.archive import archive_matches, write_archive
+
+    if archive_matches(path, item, references, host=host):
+        return
+    layers = {layer.descriptor.digest: layer for image in images_of(item) for layer in image.layers}
+    size = sum(layer.descriptor.size for layer in layers.values())
+    with ctx.progress.task(f"writing {path.name}", size, part=True) as task, replacing(path) as stream:
+        write_archive(item, references, CountingStream(stream, task.advance), host=host)
+
+
+def _load(
+    plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: Context
+) -> tuple[tuple[str, ...], str]:
+    """Load the image into Docker or Podman if one answers; return the names it has there, and which daemon it is."""
+    from hatch_docker.oci.daemon import find_daemons, load
+
+    daemons = find_daemons(ctx.environ)
+    if not daemons:
+        if plan.load == "always":
+            raise DaemonError("no Docker or Podman answers, and tool.hatch-docker.load asks for one; start it")
+        return (), ""
+    if host not in {Platform.parse(platform) for platform in plan.platforms}:
+        ctx.progress.detail(f"not loaded: no image for {host} was made")
+        return (), ""
+    try:
+        with ctx.progress.task(f"loading the image into {daemons[0]}", part=True):
+            loaded = load(daemons[0], item, plan.references, archive, host=host, log=ctx.progress.detail)
+    except DaemonError as error:
+        if plan.load == "always" or daemons[0].url:
+            raise
+        # Podman is a program: only running it shows whether it works for this user.
+        ctx.progress.warn(f'not loaded: {" ".join(str(error).split())}; load = "never" does not ask Podman')
+        return (), ""
+    names = (parse_reference(name).familiar for name in loaded.references)
+    ctx.progress.info(f"{loaded.daemon}: {', '.join(names)}")
+    return loaded.references, loaded.daemon.kind

@@ -1,0 +1,182 @@
+"""The last lines of a build: what was made anew and why, beside the build before, and how to run the image."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.build.receipt import KINDS, TITLES, PlatformReceipt, Receipt, read_receipt
+from hatch_docker.core.errors import ImageError
+from hatch_docker.core.files import RECEIPT
+from hatch_docker.core.progress import counted, some
+from hatch_docker.plan.model import DEBUG_PORT
+from hatch_docker.wheels.install.slim import NONE, Rules
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.oci.model import Platform
+    from hatch_docker.plan.model import Plan
+
+
+def previous_receipt(path: Path, plan: Plan) -> Receipt | None:
+    """What the build before made: the receipt that a build will write to `path`, else the newest of another version."""
+    ending = f".{plan.part}{RECEIPT}" if plan.part else RECEIPT
+    others = [path] if path.is_file() else sorted(path.parent.glob(f"{plan.name}-*{ending}"), key=_time, reverse=True)
+    for other in others:
+        with contextlib.suppress(ImageError):
+            receipt = read_receipt(other)
+            if (receipt.name, receipt.part) == (plan.name, plan.part):
+                return receipt
+    return None
+
+
+def _time(path: Path) -> float:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
+
+
+def changes(before: Receipt, after: Receipt, ctx: Context, rules: Rules = NONE) -> list[str]:
+    """What differs between two images of a project, as far as it decides what is in them; a line a kind.
+
+    `rules` are those by which the project's own wheel is installed.
+    """
+    if before.digest == after.digest:
+        return ["nothing changed since the build before"]
+    known = {platform.platform: platform for platform in before.platforms}
+    pairs = [(known[one.platform], one) for one in after.platforms if one.platform in known]
+    lines: list[str] = []
+    if before.python and before.python != after.python:
+        lines.append(f"{'Python':<16}  {before.python} -> {after.python}")
+    if text := _packages(dict.fromkeys(known, ""), {platform.platform: "" for platform in after.platforms}):
+        lines.append(f"{'platforms':<16}  {text}")
+    for then, now in pairs:
+        found = ((TITLES[kind], _change(kind, then, now, before, after, ctx, rules)) for kind in KINDS)
+        lines += [f"{title:<16}  {text}" for title, text in found if text]
+    if not lines:
+        first, second = (receipt.revision[:12] for receipt in (before, after))
+        why = f"commit {first} -> {second}" if first and second and first != second else "settings, labels or time"
+        lines.append(f"{'configuration':<16}  {why}")
+    return ["changed since the build before:", *(f"  {line}" for line in dict.fromkeys(lines))]
+
+
+def _change(
+    kind: str, then: PlatformReceipt, now: PlatformReceipt, before: Receipt, after: Receipt, ctx: Context, rules: Rules
+) -> str:
+    """What became of the layers of one kind; "" where they are the same."""
+    was, layers = ([layer.digest for layer in one.layers if layer.kind == kind] for one in (then, now))
+    if was == layers:
+        return ""
+    text = _packages(_contents(kind, then), _contents(kind, now))
+    if kind == "base":
+        names = [receipt.base.get("name", "") for receipt in (before, after)]
+        if names[0] != names[1]:
+            return " -> ".join(names)
+        digests = [receipt.base.get("digest", "")[:19] for receipt in (before, after)]
+        return text or (f"{names[1]} {' -> '.join(digests)}" if digests[0] != digests[1] else "made in another way")
+    if kind == "project":
+        return "; ".join(filter(None, [text, _files(before, after, ctx, rules)])) or "changed"
+    return text or ("changed" if kind == "files" else "the same packages, made in another way")
+
+
+def _contents(kind: str, platform: PlatformReceipt) -> dict[str, str]:
+    """What the layers of a kind hold, as names with versions; a path has none."""
+    return {
+        name: version
+        for layer in platform.layers
+        if layer.kind == kind
+        for name, _, version in (content.partition(" ") for content in layer.contents)
+    }
+
+
+def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    found = []
+    for name in sorted({*then, *now}):
+        if name not in then:
+            found.append(f"{name} {now[name]} added".replace("  ", " "))
+        elif name not in now:
+            found.append(f"{name} {then[name]} removed".replace("  ", " "))
+        elif then[name] != now[name]:
+            found.append(f"{name} {then[name]} -> {now[name]}")
+    return some(found)
+
+
+def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
+    """Which files of the project's wheel are others, as far as the cache still knows both wheels."""
+    from hatch_docker.bases.model import Interpreter
+    from hatch_docker.engines.wheel_layers import known_files
+    from hatch_docker.wheels.install.venv import VenvTarget
+
+    found = [
+        known_files(VenvTarget(Interpreter("", receipt.python)), f"sha256:{receipt.wheel.sha256}", ctx, rules)
+        for receipt in (before, after)
+        if receipt.wheel
+    ]
+    if len(found) != 2 or None in found:
+        return ""
+    # The path of site-packages has the version of Python in it.
+    then, now = ({path.partition("/site-packages/")[2] or path: hashed for path, hashed in (files or {}).items()}
+                 for files in found)  # fmt: skip
+    differ = sorted(path for path in {*then, *now} if then.get(path) != now.get(path))
+    code = [path for path in differ if ".dist-info/" not in path]
+    if not code:
+        return "its metadata" if differ else "the same files, made in another way"
+    return f"{counted(len(code), 'file')} changed: {some(code)}"
+
+
+def how_to_run(
+    receipt: Receipt, plan: Plan, archive: Path, daemon: str, host: Platform, environ: Mapping[str, str]
+) -> list[str]:
+    """The commands that run an image that was made, as they are typed; `daemon` is "docker" or "podman", if loaded."""
+    program = daemon or _program(environ)
+    name = plan.references[0]
+    if not daemon and receipt.pushed and not receipt.archive:
+        name = f"{receipt.pushed[0].partition('@')[0]}:{plan.tags[0]}"
+    lines = [shlex.join(run_command(plan, program, name, host))]
+    if not daemon and receipt.archive:
+        lines.insert(0, shlex.join([program, "load", "-i", _shown(archive)]))
+    elif not daemon and not receipt.pushed:
+        return []
+    return ["run it:", *(f"  {line}" for line in lines)]
+
+
+def run_command(plan: Plan, program: str, name: str, host: Platform, *more: str) -> list[str]:
+    """The command that runs an image by its name; `more` are further options."""
+    foreign = [] if str(host) in plan.platforms else ["--platform", plan.platforms[0]]
+    here = f"{DEBUG_PORT}/tcp" if plan.debug else ""  # for nobody but this machine
+    options = [
+        word for port in plan.config.ports
+        for word in ("-p", f"127.0.0.1:{_published(port)}" if port == here else _published(port))
+    ]
+    return [program, "run", "--rm", *more, *foreign, *options, name]
+
+
+def _program(environ: Mapping[str, str]) -> str:
+    path = environ.get("PATH", "")
+    return "podman" if not shutil.which("docker", path=path) and shutil.which("podman", path=path) else "docker"
+
+
+def _published(port: str) -> str:
+    number, _, protocol = port.partition("/")
+    return f"{number}:{number}" + (f"/{protocol}" if protocol not in ("", "tcp") else "")
+
+
+def _shown(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def closing_lines(
+    before: Receipt | None, receipt: Receipt, plan: Plan, archive: Path, daemon: str, host: Platform, ctx: Context
+) -> Iterator[str]:
+    """What a user reads below the sizes of the image's layers."""
+    if before is not None:
+        from hatch_docker.engines.common import rules_of
+
+        yield from changes(before, receipt, ctx, rules_of(plan, "project"))
+    yield from (f"hint: {hint}" for hint in receipt.hints)
+    yield from how_to_run(receipt, plan, archive, daemon, host, ctx.environ)

@@ -1,0 +1,66 @@
+"""`build`, `plan` and `dockerfile`: what `hatch build -t docker:NAME` does, for projects of any build backend."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import NoReturn
+
+from hatch_docker.cli.common import Commands, add_project, declare, project_root, set_verbosity
+
+SUMMARIES = {
+    "build": "build the image, as `hatch build -t docker` does",
+    "plan": "write everything that decides the image as JSON",
+    "dockerfile": "write a Dockerfile and its build context",
+}
+
+
+def add(commands: Commands) -> None:
+    """Declare the commands."""
+    for name, summary in SUMMARIES.items():
+        command = declare(commands, name, summary, run, verbosity=True)
+        command.set_defaults(name=name)
+        add_project(command)
+        command.add_argument("-o", "--output", metavar="DIRECTORY", help="where to write; default: the project's dist")
+        if name == "build":
+            command.add_argument("--push", action="store_true", help="push the image, and write no archive")
+            command.add_argument("--watch", action="store_true", help="build again after each change; never push")
+            command.add_argument(
+                "--run", action="store_true", dest="run_image", help="with --watch: run the image after each build"
+            )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from hatch_docker.build.metadata import open_project
+
+    set_verbosity(options)
+    root, output = project_root(options), Path(options.output).resolve() if options.output else None
+    version = options.name
+    if version == "build":
+        if options.watch or options.run_image:
+            _watch(options, root, output)
+        version = "push" if options.push else "image"
+    builder = open_project(root, os.environ)
+    builder.alone = True
+    list(builder.build(directory=str(output or builder.config.directory), versions=[version]))
+
+
+def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoReturn:
+    """Build after each change, until a signal; raise ConfigError for options that contradict each other."""
+    from hatch_docker.build.metadata import read_pyproject
+    from hatch_docker.build.watch import Watched, build_command, watch
+    from hatch_docker.core.errors import ConfigError
+    from hatch_docker.core.progress import plain
+
+    if not options.watch:
+        raise ConfigError("--run needs --watch; the last lines of a build say how to run its image")
+    if options.push:
+        raise ConfigError("--push and --watch exclude each other: --watch builds and loads here, and never pushes")
+    if not (root / "pyproject.toml").is_file():
+        read_pyproject(root)  # raises: a directory without a project is not watched
+    environ = {**os.environ, "HATCH_DOCKER_PUSH": "false"}
+    os.environ["HATCH_QUIET"] = "99"  # the next build reports what is found between builds
+    command = build_command(*(("--output", str(output)) if output else ()), str(root))
+    watch(Watched(root, output, command, environ), lambda line: print(plain(line), flush=True), run=options.run_image)

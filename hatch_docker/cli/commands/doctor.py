@@ -1,0 +1,54 @@
+"""`hatch-docker doctor`: check whether a project's image can be built here, a line for each check."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+
+from hatch_docker.cli.common import (
+    Commands,
+    add_json,
+    add_project,
+    declare,
+    non_negative,
+    print_json,
+    print_lines,
+    project_root,
+)
+
+PATIENCE = 15.0  # seconds; longer than the HTTP client waits for a connection
+MARKS = {"ok": "ok", "unneeded": "--", "problem": "!!"}
+TOPIC = 12  # columns
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    doctor = declare(commands, "doctor", "check whether a build can work here, and say what to do if not", run)
+    add_project(doctor)
+    doctor.add_argument("--offline", action="store_true", help="ask no mirror, index, registry or builder")
+    doctor.add_argument("--deep", action="store_true", help="read the whole cache, however long that takes")
+    add_json(doctor, "docs/troubleshooting.md")
+    doctor.add_argument(
+        "--patience", type=non_negative, default=PATIENCE, metavar="SECONDS",
+        help="how long to wait for an answer; default: %(default)g",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; return 1 if there is a problem."""
+    from hatch_docker.cli.doctor.run import run_checks
+
+    root = project_root(options)
+    os.environ |= {"HATCH_QUIET": "9", "HATCH_VERBOSE": "0"}  # the messages of a build are not findings
+    findings = []
+    for finding in run_checks(root, os.environ, offline=options.offline, deep=options.deep, patience=options.patience):
+        findings.append(finding)
+        if not options.json:
+            first, *rest = finding.text.splitlines() or [""]
+            print_lines([f"{MARKS[finding.state]}  {finding.topic:{TOPIC}}  {first}"])
+            print_lines(f"{'':{TOPIC + 6}}{line}" for line in rest)
+    works = all(finding.state != "problem" for finding in findings)
+    if options.json:
+        print_json({"schema": 1, "works": works, "findings": [dataclasses.asdict(finding) for finding in findings]})
+    return 0 if works else 1

@@ -1,0 +1,70 @@
+"""`hatch-docker init`: show the lines that a project needs, and write them on request."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root
+from hatch_docker.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hatch_docker.cli.init.proposal import Proposal
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    init = declare(commands, "init", "show the few lines that a project needs, ask, and write them", run)
+    add_project(init)
+    init.add_argument("--dry-run", action="store_true", help="show the lines, and write nothing")
+    init.add_argument("-y", "--yes", action="store_true", help="write them without asking")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    import shutil
+
+    from hatch_docker.cli.init.proposal import propose
+
+    proposal = propose(project_root(options), os.environ)
+    print_lines([*_diff(proposal), *proposal.guesses, *(f"note: {note}" for note in proposal.notes)])
+    if not proposal.changed or options.dry_run or not (options.yes or _is_confirmed(proposal)):
+        return
+    _write(proposal)
+    here = Path(options.project).resolve() == Path.cwd()
+    hatch = here and proposal.backend == "hatchling.build" and shutil.which("hatch")
+    place = "" if here else f" {shlex.quote(options.project)}"
+    build = "hatch build -t docker" if hatch else f"hatch-docker build{place}"
+    print_lines([f"written: {', '.join(proposal.changed)}; next: {build}"])
+
+
+def _diff(proposal: Proposal) -> Iterator[str]:
+    for name in proposal.changed:
+        before, after = proposal.before[name], proposal.after[name]
+        old = name if before else "/dev/null"
+        yield from difflib.unified_diff(before.splitlines(), after.splitlines(), old, name, lineterm="")
+        yield ""
+
+
+def _is_confirmed(proposal: Proposal) -> bool:
+    """Ask the user and return whether they agree; raise ConfigError if there is no terminal to ask on."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise ConfigError(f"nothing is written to {', '.join(proposal.changed)}: no terminal to ask on; add --yes")
+    try:
+        return input("write this? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _write(proposal: Proposal) -> None:
+    from hatch_docker.core.files import replacing
+
+    for name in proposal.changed:
+        with replacing((proposal.root / name).resolve()) as stream:  # a symlink stays one
+            stream.write(proposal.after[name].encode())

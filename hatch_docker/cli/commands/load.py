@@ -1,0 +1,32 @@
+"""`hatch-docker load`: load an archive into Docker or Podman."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hatch_docker.cli.common import Commands, declare, print_lines, stderr_context
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    summary = "load an archive that was built into Docker or Podman, without building"
+    load = declare(commands, "load", summary, run, verbosity=True)
+    load.add_argument(
+        "archive", type=Path, nargs="?", default=Path("dist"), metavar="ARCHIVE", help="default: the only one in dist/"
+    )
+    load.add_argument("--into", choices=("docker", "podman"), default="", help="default: the first that answers")
+    load.add_argument("--tag", action="append", default=[], metavar="NAME:TAG", help="instead of the archive's names")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from hatch_docker.build.publish import given_archive, load_archive
+    from hatch_docker.core.progress import megabytes
+    from hatch_docker.oci.model import host_platform
+
+    ctx = stderr_context(options)
+    loaded = load_archive(given_archive(options.archive), options.into, options.tag, host_platform(), ctx)
+    sent = megabytes(loaded.sent) + " sent" if loaded.sent else "it was there"
+    ctx.progress.info(f"{loaded.daemon}: {loaded.image_id}, {sent}")
+    print_lines(loaded.references)

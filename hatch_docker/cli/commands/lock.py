@@ -1,0 +1,47 @@
+"""`hatch-docker lock`: pin what builds would ask registries, mirrors and indexes for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from hatch_docker.build.api import open_plans
+from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
+from hatch_docker.core.files import scratch
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    summary = "pin what builds would ask registries, mirrors and indexes for"
+    lock = declare(commands, "lock", summary, run, verbosity=True)
+    add_project(lock)
+    mode = lock.add_mutually_exclusive_group()
+    mode.add_argument("--upgrade", action="store_true", help="take the newest version of everything")
+    mode.add_argument("--check", action="store_true", help="write nothing; exit with status 1 if the lock is outdated")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from hatch_docker.build.lock import check, lock, open_lock
+    from hatch_docker.build.members import with_members
+    from hatch_docker.build.metadata import open_project, read_pyproject
+    from hatch_docker.core.context import REFRESH
+
+    set_verbosity(options)
+    root = project_root(options)
+    environ, before = {**os.environ}, None
+    if not options.check:
+        environ[REFRESH] = "1"  # take no answer of an earlier build from the cache
+        before = open_lock(root, read_pyproject(root), environ, upgrade=options.upgrade)
+    pins = before.pins if before else None
+    builder = open_project(root, environ, pins=pins)
+    plans, ctx = open_plans(builder, environ, pins=pins, every=True)
+    with (
+        scratch() as temporary,
+        with_members(builder.source(temporary), plans, builder.metadata.config, ctx) as source,
+    ):
+        if before is None:
+            check(plans, source, ctx)
+            return
+        locked = lock(before, plans, source, ctx)
+    print_lines([*locked.changes, f"{before.path.name}: {'written' if locked.written else 'nothing changes'}"])

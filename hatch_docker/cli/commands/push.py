@@ -1,0 +1,31 @@
+"""`hatch-docker push`: push archives that were built."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hatch_docker.cli.common import Commands, declare, print_lines, stderr_context
+
+TYPED = {"registries": "--registry", "tags": "--tag", "allow-dirty": "--allow-dirty"}
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    push = declare(commands, "push", "push an archive that was built, without building", run, verbosity=True)
+    push.add_argument("archives", type=Path, nargs="*", metavar="ARCHIVE", help="default: those in dist/")
+    push.add_argument("--registry", action="append", default=[], help="a registry or a repository; may be repeated")
+    push.add_argument("--tag", action="append", default=[], help="a tag instead of those of the build; may be repeated")
+    push.add_argument("--allow-dirty", action="store_true", help="push even if it was built from uncommitted changes")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from hatch_docker.build.publish import own_table, push_archives
+
+    given = {"registries": ",".join(options.registry), "tags": ",".join(options.tag)}
+    given |= {"allow-dirty": "1"} if options.allow_dirty else {}
+    ctx = stderr_context(options)
+    taken: dict[str, Path] = {}
+    for archive in options.archives or [Path("dist")]:
+        print_lines(push_archives([archive], Path(), own_table(Path(), archive), given, TYPED, taken, ctx))

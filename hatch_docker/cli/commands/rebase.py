@@ -1,0 +1,41 @@
+"""`hatch-docker rebase`: put an image on a newer base."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from hatch_docker.build.api import archives_of, rebase_image
+from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
+from hatch_docker.core.errors import ConfigError
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    summary = "put an image that was built on a newer base, without building"
+    rebase = declare(commands, "rebase", summary, run, verbosity=True)
+    rebase.add_argument("image", nargs="?", metavar="IMAGE", help="an archive or a reference; default: that in dist/")
+    rebase.add_argument("--base", default="", help="instead of the project's base, as the lock pins it")
+    rebase.add_argument("--push", action="store_true", help="push it, too: to where it came from, if it was pushed")
+    rebase.add_argument("-o", "--output", type=Path, metavar="DIRECTORY", help="where the archive goes; default: dist")
+    add_project(rebase, option=True)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    from hatch_docker.build.metadata import open_project
+
+    set_verbosity(options)
+    given = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
+    environ = {**os.environ, **given, **({"HATCH_DOCKER_PUSH": "1"} if options.push else {})}
+    try:
+        builder = open_project(project_root(options), environ)
+        directory = options.output or Path(builder.config.directory)
+        for image in [options.image] if options.image else archives_of(builder, os.environ):
+            receipt = rebase_image(builder, str(image), directory, environ)
+            print_lines(receipt.pushed or [os.path.relpath(directory / receipt.archive)])
+    except ConfigError as error:
+        if not options.base:
+            raise
+        raise ConfigError(str(error).replace("HATCH_DOCKER_BASE:", "--base:")) from error

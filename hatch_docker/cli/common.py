@@ -1,0 +1,119 @@
+"""Options, output and settings that several commands share.
+
+A command is a module with `add`, which declares it, and `run`, which runs it and imports what is heavy. `run` returns
+the exit status, None for 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.progress import Progress, open_progress, plain
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001, it has no public name
+Run = Callable[[argparse.Namespace], int | None]
+IMAGE = (
+    "an archive (default: the only one in dist/), oci:DIRECTORY (a layout), docker:NAME or podman:NAME (an image of a "
+    "daemon), or else a name in a registry"
+)
+
+
+def declare(
+    commands: Commands, name: str, summary: str, run: Run, *, verbosity: bool = False
+) -> argparse.ArgumentParser:
+    """Declare a command and return its parser; with `verbosity` it takes -v and -q."""
+    command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    command.set_defaults(command=command, run=run)
+    if verbosity:
+        command.add_argument("-v", "--verbose", action="count", default=0, help="show every guess and its reason")
+        command.add_argument("-q", "--quiet", action="count", default=0, help="show only the result")
+    return command
+
+
+def add_project(command: argparse.ArgumentParser, *, option: bool = False) -> None:
+    """Add the project's directory, as an argument or as an `option`."""
+    text = "the project's directory, of any build backend; default: the current one"
+    if option:
+        command.add_argument("--project", default=".", metavar="DIRECTORY", help=text)
+    else:
+        command.add_argument("project", nargs="?", default=".", metavar="PROJECT", help=text)
+
+
+def add_image_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of the commands that read an image."""
+    command.add_argument("--platform", default="", help="of an image for several; default: this machine's")
+    add_json(command, "docs/inspect.md")
+
+
+def add_json(command: argparse._ActionsContainer, page: str) -> None:
+    """Add --json, whose keys a page of the documentation describes."""
+    command.add_argument("--json", action="store_true", help=f"print JSON for programs, see {page}")
+
+
+def non_negative(text: str) -> float:
+    """Return an option's value as a finite number that is not negative.
+
+    Raises ArgumentTypeError, which argparse reports as a sentence.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of 0 or more, not {text}")
+    return value
+
+
+def project_root(options: argparse.Namespace) -> Path:
+    """Return the project's directory; raise ConfigError if it does not exist."""
+    root = Path(options.project).resolve()
+    if not root.is_dir():
+        raise ConfigError(f"{options.project} is not a directory: name the project's directory")
+    return root
+
+
+def set_verbosity(options: argparse.Namespace) -> int:
+    """Return the verbosity that -v, -q and hatch's variables ask for, and set the variables to it.
+
+    hatchling, which builds wheels in this process, reads the variables.
+    """
+    for name, count in (("HATCH_VERBOSE", options.verbose), ("HATCH_QUIET", options.quiet)):
+        before = os.environ.get(name, "")
+        os.environ[name] = str(count + (int(before) if before.isdecimal() else 0))
+    return int(os.environ["HATCH_VERBOSE"]) - int(os.environ["HATCH_QUIET"])
+
+
+def stderr_context(options: argparse.Namespace | None = None) -> Context:
+    """Return a context that shows its progress on standard error: standard output has the answer alone.
+
+    With `options` of a command that takes -v and -q, they decide how much is shown.
+    """
+    from hatch_docker.core.context import open_context
+
+    def write(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    progress = open_progress(write, set_verbosity(options), os.environ) if options else Progress(write)
+    return open_context(os.environ, progress)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines without control characters: names in them may come from anywhere."""
+    for line in lines:
+        print(plain(line))
+
+
+def print_json(value: object) -> None:
+    """Print JSON in ASCII: what is not text, or would control a terminal, is escaped."""
+    print(json.dumps(value, indent=2))

@@ -1,0 +1,1 @@
+"""`hatch-docker doctor`: checks of this machine."""

@@ -1,0 +1,129 @@
+"""Checks of the cache and of the disks: free space, damage, files that killed builds left."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+
+from hatch_docker.cli.doctor.check import Finding, Report, Setup
+from hatch_docker.core.cache.prune import MAX_BYTES, entries
+from hatch_docker.core.cache.store import Store, open_store
+from hatch_docker.core.files import scratch
+from hatch_docker.core.progress import megabytes
+
+MIN_FREE = 1_000_000_000  # bytes; with less a build may fail
+SAMPLE = 3.0              # seconds for reading a part of the cache
+NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs")  # locks may not hold between machines
+
+
+def check_cache(setup: Setup) -> Report:
+    """Check that the cache can be written, and that its entries have the content that their names promise."""
+    store = open_store(setup.cache)
+    with store.writer() as writer:  # raises StoreError if it cannot be written
+        writer.write(b"?")
+    found = list(entries(store))
+    size = sum(item.size for item in found)
+    kind, device = _mount(setup.cache)
+    limit = f"at most {_gigabytes(MAX_BYTES)}"
+    yield f"{setup.cache}: {megabytes(size)} of {limit}, {len(found)} entries, {kind} on {device}"
+    if kind in NETWORK_FILE_SYSTEMS:
+        yield Finding(
+            "problem", "cache",
+            f"it is on {kind}, whose locks may not hold: set HATCH_DOCKER_CACHE_DIR to a directory of this machine",
+        )
+    count, left = setup.leftovers
+    if count:
+        yield f"{count} unfinished files ({megabytes(left)}) of builds that run or were killed; removed within a day"
+    yield from _check_entries(store, [item.path for item in found], deep=setup.deep)
+
+
+def _check_entries(store: Store, paths: list[Path], *, deep: bool) -> Report:
+    """Compare a sample of the entries, or all of them, with their names and checksums."""
+    end = time.monotonic() + SAMPLE
+    if not deep:
+        random.shuffle(paths)
+    checked, damaged = 0, []
+    for path in paths:
+        if not deep and time.monotonic() > end:
+            break
+        checked += 1
+        if _is_damaged(store, path):
+            damaged.append(path)
+    if damaged:
+        yield Finding(
+            "problem", "cache",
+            f"{len(damaged)} of {checked} checked entries are damaged, for example {damaged[0]}; builds make them "
+            "again, but something wrote there, or the disk fails: see its log, and run `hatch-docker clean --all`",
+        )
+    elif checked:
+        yield f"{checked} of {len(paths)} entries checked, none is damaged" + ("" if deep else "; --deep checks all")
+
+
+def _is_damaged(store: Store, path: Path) -> bool:
+    try:
+        return not store.is_sound(path)
+    except FileNotFoundError:
+        return False  # removed in the meantime
+    except OSError:
+        return True
+
+
+def find_leftovers(root: Path) -> tuple[int, int]:
+    """Return the number of unfinished files of a store and their bytes; `open_store` removes the old ones."""
+    sizes = []
+    for place, _, names in os.walk(root / "tmp"):
+        for name in names:
+            try:
+                sizes.append(Path(place, name).lstat().st_size)
+            except OSError:
+                continue
+    return len(sizes), sum(sizes)
+
+
+def check_disks(setup: Setup) -> Report:
+    """Check the free space of every disk that a build writes to."""
+    with scratch() as path:
+        places = {setup.cache: "the cache", path.parent: "temporary files", setup.root: "the project"}
+    disks: dict[int, tuple[Path, list[str]]] = {}
+    for path, purpose in places.items():
+        existing = next((parent for parent in (path, *path.parents) if parent.exists()), None)
+        if existing is not None:
+            disks.setdefault(existing.stat().st_dev, (existing, []))[1].append(purpose)
+    for place, purposes in disks.values():
+        free, status = shutil.disk_usage(place).free, os.statvfs(place)
+        text = f"{_gigabytes(free)} free for {', '.join(purposes)}"
+        if free < MIN_FREE or (status.f_files and not status.f_favail):
+            reason = "" if free < MIN_FREE else ", but no inode"
+            yield Finding(
+                "problem", "disk", f"{text}{reason} ({place}): make room, `hatch-docker clean` may help, or set "
+                "HATCH_DOCKER_CACHE_DIR or TMPDIR to another disk",
+            )
+        else:
+            yield text
+    output = next(path for path in (setup.root / "dist", setup.root) if path.exists())
+    if setup.plans and not os.access(output, os.W_OK | os.X_OK):
+        yield Finding(
+            "problem", "disk",
+            f"{output}, where images are written, is not writable: change that, or name another directory (`-o`)",
+        )
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def _mount(path: Path) -> tuple[str, str]:
+    """Return the type of a path's file system and its device (proc(5), mounts); "?" if the kernel does not say."""
+    found, longest = ("?", "?"), -1
+    try:
+        lines = Path("/proc/self/mounts").read_text(errors="replace").splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        device, point, kind = line.split(" ")[:3]
+        if path.resolve().is_relative_to(point) and len(point) >= longest:
+            found, longest = (kind, device), len(point)
+    return found

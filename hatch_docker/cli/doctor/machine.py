@@ -1,0 +1,123 @@
+"""Checks of this machine: programs and their versions, namespaces, certificates."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import re
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from packaging.version import Version
+
+from hatch_docker import __version__
+from hatch_docker.cli.doctor.check import Finding, Report, Setup
+from hatch_docker.core.errors import ConfigError, ProgramError, SandboxError, WheelError
+from hatch_docker.core.http import urls
+from hatch_docker.core.process import run
+from hatch_docker.wheels.builder.sandbox import why_not
+from hatch_docker.wheels.locks.uv import OLDEST, find_uv
+
+TIMEOUT = 10.0  # seconds for a program to print its version
+COSIGN_VERSIONS = (2, 3)
+
+
+def check_python(setup: Setup) -> Report:
+    """Check the versions of what runs hatch-docker, and zstd, for which an older Python needs a package."""
+    yield (
+        f"hatch-docker {__version__}, hatchling {version('hatchling')}, Python {platform.python_version()} on "
+        f"{sys.platform}/{platform.machine()}"
+    )
+    zstd = ("compression.zstd",) if sys.version_info >= (3, 14) else ("backports", "backports.zstd")
+    if setup.any_plan(lambda plan: plan.compression == "zstd") and not all(map(importlib.util.find_spec, zstd)):
+        yield Finding("problem", "python", 'compression = "zstd" needs a package: install hatch-docker[zstd]')
+
+
+def check_hatch(setup: Setup) -> Report:
+    """Check the program hatch."""
+    path = shutil.which("hatch", path=setup.ctx.environ.get("PATH", ""))
+    if path is None:
+        raise ProgramError("not in PATH; `hatch-docker build` does what `hatch build -t docker` does")
+    yield f"{_version([path, '--version'], setup)}, {path}"
+
+
+def check_git(setup: Setup) -> Report:
+    """Check the commit, which gives the image its name and labels."""
+    from hatch_docker.project.git import read_revision
+
+    warnings: list[str] = []
+    revision = read_revision(setup.root, setup.ctx.environ, warn=warnings.append)
+    if warnings:
+        yield Finding("problem", "git", warnings[0])
+    elif revision is None:
+        yield Finding("unneeded", "git", "no commit: the image will name none")
+    else:
+        yield f"commit {revision.commit[:12]}" + (", with uncommitted changes" if revision.dirty else "")
+
+
+def check_uv(setup: Setup) -> Report:
+    """Check uv, which resolves requirements without a lock."""
+    path = find_uv(setup.ctx.environ)
+    text = _version([path, "--version"], setup)
+    match = re.search(r"\d+\.\d+\.\d+", text)
+    if match and Version(match[0]) < Version(OLDEST):
+        raise WheelError(f"{text} at {path} is too old: {OLDEST} or newer is needed; install hatch-docker[uv]")
+    yield f"{text}, {path}"
+
+
+def check_cosign(setup: Setup) -> Report:
+    """Check cosign, and the key or identity that it signs with."""
+    from hatch_docker.release.cosign import check_signing
+
+    path = shutil.which("cosign", path=setup.ctx.environ.get("PATH", ""))
+    signs = [plan.sign for plan in setup.plans if plan.sign]
+    for sign in signs:
+        check_signing(sign, setup.root, setup.ctx.environ)
+    if path is None:
+        raise ProgramError("not in PATH; without it nothing can be signed")
+    text = run([path, "version"], env=setup.ctx.environ, timeout=TIMEOUT)
+    match = re.search(r"GitVersion:\s*(v?(\d+)\.\S+)", text)
+    if match and int(match[2]) not in COSIGN_VERSIONS:
+        raise ProgramError(f"cosign {match[1]} at {path} is not supported: install version 2 or 3")
+    yield f"cosign {match[1] if match else 'of an unknown version'}, {path}" + (", signs what is pushed" * bool(signs))
+
+
+def check_sandbox(setup: Setup) -> Report:
+    """Check that the builder's namespaces can be entered."""
+    import getpass
+
+    if reason := why_not(setup.ctx.environ):
+        raise SandboxError(reason)
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a number without a name
+        user = "this user"
+    yield f"namespaces can be entered by {user}"
+
+
+def check_certificates(setup: Setup) -> Report:
+    """Check the certificate authorities that https trusts."""
+    import ssl
+
+    environ = setup.ctx.environ
+    trust = urls.trust(environ)
+    variable = next((name for name in urls.BUNDLES if environ.get(name)), "")
+    path = next(iter(trust.values()), "") or ssl.get_default_verify_paths().cafile or ""
+    try:
+        context = ssl.create_default_context(cafile=trust.get("ca_certs"), capath=trust.get("ca_cert_dir"))
+    except (ssl.SSLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error.strerror or error
+        raise ConfigError(
+            f"{variable or 'the system'} names {path}, which holds no certificates ({reason}); name a PEM file that "
+            "does"
+        ) from error
+    text = f"{len(context.get_ca_certs())} authorities in {path}" if Path(path).is_file() else path or "the system's"
+    yield f"{text}, by {variable}" if variable else text
+
+
+def _version(command: list[str], setup: Setup) -> str:
+    """Return the first line that a program prints about its version, without what stands in parentheses."""
+    lines = run(command, env=setup.ctx.environ, timeout=TIMEOUT).strip().splitlines() or [command[0]]
+    return re.sub(r"\s+\(.*\)$|, version", "", lines[0])

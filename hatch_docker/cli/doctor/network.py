@@ -1,0 +1,154 @@
+"""Checks of the servers that a build asks: Debian mirrors, package indexes, registries, and the logins for them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from hatch_docker.cli.doctor.check import Check, Report, Setup, always, never
+from hatch_docker.core.errors import RegistryError, TransientError
+from hatch_docker.core.http import urls
+from hatch_docker.core.http.responses import explain
+from hatch_docker.oci.auth import credential_for
+from hatch_docker.oci.model import host_platform
+from hatch_docker.oci.reference import Reference, parse_reference
+from hatch_docker.oci.registry import ACCEPT, Remote, refuse
+from hatch_docker.plan.model import BasePlan, Plan
+from hatch_docker.plan.naming import normalised
+from hatch_docker.wheels.index import Index, Indexes, read_indexes
+from hatch_docker.wheels.keyrings import with_keyring
+from hatch_docker.wheels.locks.uv import compile_lock
+from hatch_docker.wheels.target import Target
+
+
+def check_debian(setup: Setup) -> Report:
+    """Check that each suite's releases are on the mirrors, and signed."""
+    from hatch_docker.bases.debian.apt_config import find_mirrors
+    from hatch_docker.bases.debian.archive import fetch_releases
+
+    bases = {plan.base for plan in setup.plans if plan.base.kind == "debian"}
+    mirrors = find_mirrors(next(iter(bases), BasePlan("debian", "", "")), setup.ctx.environ)
+    for suite in sorted({base.location for base in bases} or {"trixie"}):
+        try:
+            releases = fetch_releases(mirrors, suite, setup.ctx)
+        except RegistryError as error:
+            raise RegistryError(f"by {mirrors.origin}: {error}; check that the address is right") from error
+        names = ", ".join(release.suite for release in releases)
+        yield f"{urls.shown(mirrors.main)}, by {mirrors.origin}: {names} signed by Debian"
+
+
+def check_indexes(setup: Setup) -> Report:
+    """Check the package indexes by asking each for the page of one project; uv asks its own default index."""
+    found = with_keyring(read_indexes(setup.root, setup.ctx.environ), setup.ctx)
+    origin = f"by {found.source}'s configuration" if found.source else "uv's default"
+    if found.no_index and not found.find_links:
+        raise RegistryError(f"no index is allowed, {origin}, and there are no find-links: set one of them")
+    for index in found.indexes:
+        yield f"{urls.shown(index.url)} answers, {origin}{_ask_index(index, found, setup)}"
+    for link in found.find_links:
+        yield f"find-links {urls.shown(link.url)}, {origin}{_login_source(link, setup.ctx.environ)}"
+    if not found.indexes and not found.no_index:
+        environ = {**setup.ctx.environ, "UV_NO_CACHE": "1", "UV_HTTP_RETRIES": "0"}
+        target = Target("3.13.0", host_platform(), ("glibc", "2.36"))
+        compile_lock(["pip"], target, setup.root, found, replace(setup.ctx, environ=environ), metadata={})
+        yield "uv's default answers"
+
+
+def _ask_index(index: Index, found: Indexes, setup: Setup) -> str:
+    """Ask an index for a page and return where the login is from; raise RegistryError if it refuses."""
+    login = _login_source(index, setup.ctx.environ)
+    if not index.url.startswith("http"):
+        return login
+    bare, header = urls.with_credentials(index.url, setup.ctx.environ)
+    page = f"{bare.rstrip('/')}/{_any_project(setup)}/"
+    try:
+        response = found.client(setup.ctx).send("HEAD", page, headers={**header, **found.authorization(page)})
+    except RegistryError as error:
+        raise RegistryError(f"{urls.shown(bare)}: {error}; check that the address is right") from error
+    if response.status in (401, 403):
+        reason = "the login is refused" if login else "there is no login for it"
+        raise RegistryError(
+            f"{urls.shown(bare)}: {explain(response)}, {reason}; put user and password into UV_INDEX_<NAME>_USERNAME "
+            "and _PASSWORD, the index's URL or ~/.netrc"
+        )
+    if response.status not in (200, 404):
+        raise RegistryError(f"{urls.shown(bare)}: {explain(response)}")
+    return login
+
+
+def _any_project(setup: Setup) -> str:
+    """Return a project to ask an index for: one that is required, or one that every index has."""
+    from packaging.requirements import Requirement
+
+    for plan in setup.plans:
+        for line in plan.lock.requirements:
+            return normalised(Requirement(line).name)
+    return "pip"
+
+
+def _login_source(index: Index, environ: Mapping[str, str]) -> str:
+    """Return where the login for an index is from, never the login itself."""
+    host = urls.split(index.url).hostname if index.url.startswith("http") else None
+    if index.login is not None:
+        return ", with the login of that configuration"
+    return ", with the login in netrc" if host and host in urls.netrc_passwords(environ) else ""
+
+
+def registry_checks(plans: Sequence[Plan]) -> Iterator[Check]:
+    """Return a check for each repository that is pushed to, then one for each base of a registry."""
+    pushed = {name for plan in plans if plan.push for name in plan.repositories}
+    for name in dict.fromkeys(name for plan in plans for name in plan.repositories):
+        yield Check("registry", partial(_check_push, name), always if name in pushed else never, remote=True)
+    for name in dict.fromkeys(plan.base.location for plan in plans if plan.base.kind == "registry"):
+        yield Check("registry", partial(_check_base, name), always, remote=True)
+
+
+def _check_push(name: str, setup: Setup) -> Report:
+    """Check that a repository accepts an upload, and cancel the upload at once."""
+    reference = parse_reference(name)
+    login = _login(reference, setup)
+    remote = Remote(setup.ctx.client, setup.ctx.environ)
+    scopes = (f"repository:{reference.repository}:pull,push",)
+    with _errors_of(reference, login):
+        answer = remote.send(reference, "POST", remote.url(reference, "blobs/uploads/"), scopes)
+        if answer.status != 202:
+            raise refuse(reference, answer)
+    if location := answer.headers.get("location"):
+        with contextlib.suppress(RegistryError):
+            remote.send(reference, "DELETE", urls.follow(answer.url, location), scopes)
+    yield f"{reference.name} takes uploads{login}"
+
+
+def _check_base(name: str, setup: Setup) -> Report:
+    """Check that a base exists and can be read; the error names a base that needs no registry."""
+    from hatch_docker.bases.registry import WITHOUT
+
+    reference = parse_reference(name)
+    login = _login(reference, setup)
+    remote = Remote(setup.ctx.client, setup.ctx.environ)
+    url = remote.url(reference, f"manifests/{reference.digest or reference.tag}")
+    scopes = (f"repository:{reference.repository}:pull",)
+    with _errors_of(reference, login, f"; {WITHOUT}"):
+        answer = remote.send(reference, "HEAD", url, scopes, headers={"accept": ACCEPT})
+        if answer.status != 200:
+            raise refuse(reference, answer)
+    yield f"{reference.familiar} is there{login}"
+
+
+def _login(reference: Reference, setup: Setup) -> str:
+    """Return where the login for a repository is from, never the login itself; raise RegistryError if it is broken."""
+    found = credential_for(reference.registry, setup.ctx.environ, reference.repository)
+    return f", with the login of {found.source}" if found else ", without a login"
+
+
+@contextlib.contextmanager
+def _errors_of(reference: Reference, login: str, remedy: str = "") -> Iterator[None]:
+    """Put the repository in front of an error, and what to try behind it."""
+    try:
+        yield
+    except RegistryError as error:
+        if not remedy and isinstance(error, TransientError):
+            remedy = "; check that the address is right"
+        raise RegistryError(f"{reference.name}{login}: {error}{remedy}") from error

@@ -1,0 +1,1 @@
+"""`hatch-docker init`: the proposal for a project."""

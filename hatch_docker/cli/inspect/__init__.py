@@ -1,0 +1,1 @@
+"""`hatch-docker inspect`, `why` and `diff`: the contents of an image."""

@@ -1,0 +1,107 @@
+"""`[tool.hatch-docker.images.NAME]`: further images of a project, each the whole table with some options replaced.
+
+An option of an image replaces the whole value of the table's; the options of a sub-table such as `build` are replaced
+one by one. What names an image is not taken over but made from the table's, or two images would have one name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from hatch_docker.config.environ import IMAGES_VARIABLE, override
+from hatch_docker.config.fields import options_of
+from hatch_docker.config.options import PREFIX, Config
+from hatch_docker.config.types import WRONG, Location, Problem, table_check, walk
+from hatch_docker.core.errors import ConfigError
+
+OPTION = "images"
+DEFAULT = "default"  # how a variable calls the image of the table itself
+NAMES = ("image", "registries")  # what is made from the table's, unless the image says it
+NAME = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
+
+
+def walk_images(
+    table: Mapping[str, Any], top: Config | None, environ: Mapping[str, str], problems: list[Problem]
+) -> dict[str, Config]:
+    """The Config of each image of a table; what is wrong with them is added to `problems`.
+
+    `top` is the table's own Config, None where something is wrong with it. The variables go over every image.
+    """
+    images = table[OPTION]
+    if not isinstance(images, Mapping):
+        problems.append(Problem("dict", (OPTION,), images))
+        return {}
+    own = {variable: value for variable, value in environ.items() if variable not in _variables(NAMES)}
+    found = {}
+    for name, image in images.items():
+        location = (OPTION, name)
+        if not NAME.fullmatch(name) or name == DEFAULT:
+            must = f'must be in lower case, such as "worker", and not "{DEFAULT}"'
+            problems.append(Problem("said", location, name, must))
+        elif not isinstance(image, Mapping):
+            problems.append(Problem("dict", location, image))
+        else:
+            merged = override(_merged(table, image), own)
+            wrong: list[Problem] = []
+            config = walk(table_check(Config), merged.table, wrong, location)
+            problems += [one for one in wrong if _is_own(one, image) and not _is_set(one, merged.variables)]
+            if config is not WRONG and top is not None:
+                found[name] = _named(config, top, image, name)
+    return found
+
+
+def _variables(options: Sequence[str]) -> list[str]:
+    return [PREFIX + option.upper() for option in options]
+
+
+def _merged(table: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
+    """The table with an image's options over it."""
+    tables = {option.name for option in options_of(Config) if option.table is not None}
+    merged = {key: value for key, value in table.items() if key not in (OPTION, *NAMES)}
+    for key, value in image.items():
+        both = key in tables and isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = {**merged[key], **value} if both else value
+    return merged
+
+
+def _is_own(problem: Problem, image: Mapping[str, Any]) -> bool:
+    """Whether the image's own table is to blame; what the table above says is told there."""
+    at: Any = image
+    path: Location = problem.location[2:]
+    for part in path[:-1] if problem.kind == "missing" else path:
+        try:
+            at = at[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
+
+
+def _is_set(problem: Problem, variables: Collection[tuple[str, ...]]) -> bool:
+    """Whether a variable is to blame, which is told once."""
+    path = problem.location[2:]
+    return any(path[: len(variable)] == variable for variable in variables)
+
+
+def _named(config: Config, top: Config, image: Mapping[str, Any], name: str) -> Config:
+    """The Config with names of its own: those of the table with the image's name behind."""
+    if "image" not in image and top.image:
+        config = replace(config, image=f"{top.image}-{name}")
+    if "registries" not in image:
+        behind = tuple(f"{entry}-{name}" if "/" in entry else entry for entry in top.registries)
+        config = replace(config, registries=behind)
+    return config
+
+
+def wanted(configs: Mapping[str, Config], environ: Mapping[str, str]) -> Iterator[tuple[str, Config]]:
+    """The images that a build makes: all, or those that the variable names. Raises ConfigError for others."""
+    names = [name.strip() for name in environ.get(IMAGES_VARIABLE, "").split(",") if name.strip()]
+    for name in names:
+        if ("" if name == DEFAULT else name) not in configs:
+            known = ", ".join([DEFAULT, *sorted(filter(None, configs))])
+            raise ConfigError(f"{IMAGES_VARIABLE}: there is no image {name!r}; there are: {known}")
+    for name, config in configs.items():
+        if not names or (name or DEFAULT) in names:
+            yield name, config

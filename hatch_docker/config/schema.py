@@ -1,0 +1,161 @@
+"""The options as documentation: a JSON Schema for editors and validate-pyproject, tables for docs/options.md."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.config.environ import OTHER_VARIABLES
+from hatch_docker.config.fields import Option, all_options, options_of, table_of
+from hatch_docker.config.images import NAME, OPTION
+from hatch_docker.config.options import Config
+from hatch_docker.config.tables import FileConfig
+
+SCHEMA_ID = "urn:hatch-docker:tool.hatch-docker"
+IMAGES = "Further images of the project, each with the options of this table and its own over them."
+UNSET: tuple[object, ...] = (None, (), "", {})  # defaults that say nothing
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft-07) of `[tool.hatch-docker]`."""
+    table = _table(Config)
+    table["properties"][OPTION] = {
+        "description": IMAGES, "type": "object", "propertyNames": {"pattern": f"^{NAME.pattern}$"},
+        "additionalProperties": _partial(_table(Config)),
+    }  # fmt: skip
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": SCHEMA_ID,
+        "title": "[tool.hatch-docker]",
+    } | table
+
+
+def _partial(table: dict[str, Any]) -> dict[str, Any]:
+    """A table whose own tables need not be complete: the rest is in the table that it goes over."""
+    for value in table["properties"].values():
+        if "properties" in value:
+            value.pop("required", None)
+    return table
+
+
+def pyproject_schema() -> dict[str, Any]:
+    """The JSON Schema (draft-07) of a whole pyproject.toml, of which it knows nothing but `[tool.hatch-docker]`."""
+    table = schema()
+    draft = table.pop("$schema")
+    del table["$id"]
+    tool = {"type": "object", "properties": {"hatch-docker": table}}
+    return {"$schema": draft, "title": "pyproject.toml", "type": "object", "properties": {"tool": tool}}
+
+
+def schema_text(value: Mapping[str, Any]) -> str:
+    """A schema as it is printed and shipped."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _table(cls: type) -> dict[str, Any]:
+    options = list(options_of(cls))
+    required = [option.name for option in options if option.required]
+    return {
+        "description": (cls.__doc__ or "").strip(),
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {option.name: _property(option) for option in options},
+    } | ({"required": required} if required else {})
+
+
+def _property(option: Option) -> dict[str, Any]:
+    what = option.what + (f" Default: {option.shown}." if option.shown else "")
+    found = _value(option.check) | {"description": what.replace("`", "")}
+    if not (option.required or option.shown or option.table or option.default in UNSET):
+        found["default"] = list(option.default) if isinstance(option.default, tuple) else option.default
+    return found
+
+
+def _value(check: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of one value; the outermost wrapping has the last word."""
+    kind = check["type"]
+    said: dict[str, Any] = check.get("json", {})
+    if kind in ("after", "before"):
+        return _value(check["inner"]) | said
+    cls = table_of(check)
+    if cls is not None:
+        return _table(cls)
+    if kind == "list":
+        length = {"minItems": check["min_length"]} if check["min_length"] else {}
+        return {"type": "array", "items": _value(check["item"])} | length
+    if kind == "dict":
+        names = {"propertyNames": _value(check["name"])}
+        return {"type": "object", "additionalProperties": _value(check["value"])} | names
+    if kind == "word":
+        return {"type": "string", "enum": list(check["words"])}
+    if kind == "int":
+        return {"type": "integer", "minimum": check["least"], "maximum": check["most"]}
+    if kind == "str":
+        words = {"pattern": "pattern", "min_length": "minLength"}
+        return {"type": "string"} | {words[key]: check[key] for key in words if check.get(key) is not None}
+    return {"bool": {"type": "boolean"}}.get(kind, {}) | said
+
+
+def options_table() -> str:
+    """Every option as a Markdown table: name, type, default, what it does."""
+    rows = ["| option | type | default | what |", "|---|---|---|---|"]
+    for option in all_options():
+        if option.name == "files":
+            rows += [_row(item, "files[].") for item in options_of(FileConfig)]
+        elif option.table is None:
+            rows.append(_row(option, ""))
+    rows.append(f"| `{OPTION}.NAME.*` | tables | none | {IMAGES} |")
+    return "\n".join(rows)
+
+
+def variables_table() -> str:
+    """The variables that are no options as a Markdown table."""
+    rows = [f"| `{name}` | {what} |" for name, what in OTHER_VARIABLES.items()]
+    return "\n".join(["| variable | what |", "|---|---|", *rows])
+
+
+def with_tables(text: str) -> str:
+    """A page with the tables between its markers, `<!-- options -->` and `<!-- variables -->`, as the code has them."""
+    for name, table in (("options", options_table), ("variables", variables_table)):
+        start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
+        before, found, rest = text.partition(start)
+        after = rest.partition(end)[2]
+        if not found or not after:
+            raise ValueError(f"the page has no place for the table of {name}")
+        text = f"{before}{start}{table()}{end}{after}"
+    return text
+
+
+def _row(option: Option, prefix: str) -> str:
+    cells = (f"`{prefix}{option.name}`", _type(option.check), _default(option), option.what)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _type(check: Mapping[str, Any]) -> str:
+    value = _value(check)
+    if "enum" in value:
+        return " or ".join(f'`"{word}"`' for word in value["enum"])
+    if value["type"] == "array":
+        return "list of " + {"string": "strings"}.get(str(value["items"]["type"]), "strings or numbers")
+    if value["type"] == "object":
+        return "table of strings"
+    return {"boolean": "boolean", "integer": "number"}.get(str(value["type"]), "string")
+
+
+def _default(option: Option) -> str:
+    if option.required:
+        return "required"
+    if option.shown:
+        return option.shown
+    if option.default in UNSET:
+        return "none"
+    value = list(option.default) if isinstance(option.default, tuple) else option.default
+    return f"`{json.dumps(value)}`"
+
+
+if __name__ == "__main__":  # python -m hatch_docker.config.schema docs/options.md
+    for page in map(Path, sys.argv[1:]):
+        page.write_text(with_tables(page.read_text("utf-8")), "utf-8")

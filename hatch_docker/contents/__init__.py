@@ -1,1 +1,0 @@
-"""Contents of images: what `inspect`, `why` and `diff` read and print."""

@@ -1,0 +1,97 @@
+"""Keep the store within bounds: what was not used for long goes first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatch_docker.core.cache.store import Store
+from hatch_docker.core.files import remove_tree
+
+MAX_AGE = 60 * 24 * 3600       # seconds since the last use
+MAX_BYTES = 10_000_000_000
+GRACE = 3600                   # seconds within which another build may still be using an entry
+INTERVAL = 24 * 3600           # seconds between two prunings that builds do on their own
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a pruning removed and what it left, in bytes."""
+
+    removed: int
+    removed_bytes: int
+    kept_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A blob, a fact or a tree: when it was last used, in seconds since the epoch, and its bytes."""
+
+    used: float
+    size: int
+    path: Path
+
+
+def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES, grace: float = GRACE) -> Pruned:
+    """Remove what was last used more than `max_age` seconds ago, then the oldest until `max_bytes` are left.
+
+    What was used within `grace` seconds stays: another build may be reading it.
+    """
+    now = time.time()
+    items = sorted(entries(store), key=lambda item: (item.used, str(item.path)))
+    total = kept = sum(item.size for item in items)
+    removed = 0
+    for item in items:
+        age = now - item.used
+        if age < grace or (age <= max_age and kept <= max_bytes):
+            continue
+        _remove(store, item.path)
+        kept -= item.size
+        removed += 1
+    return Pruned(removed, total - kept, kept)
+
+
+def prune_now_and_then(store: Store) -> None:
+    """Prune with the default bounds, at most once a day."""
+    marker = store.root / "pruned"
+    with contextlib.suppress(OSError):
+        if marker.exists() and time.time() - marker.stat().st_mtime < INTERVAL:
+            return
+        marker.touch()
+        prune(store)
+
+
+def entries(store: Store) -> list[Entry]:
+    """All that is kept in a store, in no order."""
+    found = []
+    for path in [*(store.root / "blobs").iterdir(), *(store.root / "facts").glob("*/*")]:
+        with contextlib.suppress(FileNotFoundError):
+            status = path.lstat()
+            found.append(Entry(status.st_mtime, status.st_size, path))
+    for path in (store.root / "trees").glob("*/*"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append(Entry(path.lstat().st_mtime, _tree_size(path), path))
+    return found
+
+
+def _tree_size(path: Path) -> int:
+    size = 0
+    for directory, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(directory, name)).st_blocks * 512  # noqa: PTH118
+    return size
+
+
+def _remove(store: Store, path: Path) -> None:
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    # Renamed first: nobody shall find a tree that is half gone under its name.
+    doomed = store.root / "tmp" / f"pruned-{os.getpid()}-{path.name}"
+    with contextlib.suppress(OSError):
+        path.rename(doomed)
+        remove_tree(doomed)

@@ -1,0 +1,310 @@
+"""The user's cache: bytes by digest, facts by key, trees by key. Verified on read, written atomically.
+
+    <root>/blobs/<hex>          any bytes, named by their sha256
+    <root>/facts/<kind>/<key>   a small JSON value, after its own checksum
+    <root>/trees/<kind>/<key>/  an unpacked file tree, complete once it has this name
+    <root>/locks/, <root>/tmp/  what concurrent builds share, and what is not finished
+
+Keys are contents (digests, versions, recipes), never paths or times, so that a fresh checkout hits too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, BinaryIO
+
+from hatch_docker.core.cache.tree_digest import seal
+from hatch_docker.core.errors import StoreError
+from hatch_docker.core.files import finish_tree, remove_tree, sweep, tag_cache, unfinished_file, unfinished_tree
+from hatch_docker.core.os_errors import FULL, reason
+from hatch_docker.core.streams import HashingWriter
+
+FORMAT = "v1"
+TMP_LIFETIME = 24 * 3600  # seconds after which what is unfinished is nobody's, whether it is held or not
+
+
+class DamagedBlobError(StoreError):
+    """An entry of the cache had other bytes than its name says, or went away; it is removed by now."""
+
+
+def key_of(*parts: object) -> str:
+    """A key for some JSON values: the hexadecimal sha256 of their canonical form."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """`sha256:` and the hexadecimal digest of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class BlobWriter(HashingWriter):
+    """A stream into the store; `commit` gives the blob its digest as its name."""
+
+    def __init__(self, store: Store, stream: IO[bytes], temporary: Path) -> None:
+        super().__init__(stream)
+        self._store = store
+        self._file = stream
+        self._temporary = temporary
+
+    def commit(self) -> str:
+        """Finish the blob and return its digest."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        _rename(self._temporary, self._store.blob_path(self.digest))
+        return self.digest
+
+
+class VerifiedFile(io.BufferedReader):
+    """An open blob whose bytes were found to be those of `verified`, its digest, just before."""
+
+    def __init__(self, path: Path, digest: str) -> None:
+        super().__init__(io.FileIO(path))
+        self.verified = digest
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The cache under one directory; safe to share between processes. Made by `open_store`."""
+
+    root: Path
+    looked_at: set[Path] = field(default_factory=set, repr=False, compare=False)  # trees that were found sound
+
+    def blob_path(self, digest: str) -> Path:
+        """Where the bytes of a digest are, or would be."""
+        return self.root / "blobs" / digest.removeprefix("sha256:")
+
+    def has(self, digest: str) -> bool:
+        """Whether a blob of that name exists; its bytes are checked when they are read."""
+        path = self.blob_path(digest)
+        _touch(path)
+        return path.is_file()
+
+    def get(self, digest: str) -> Path | None:
+        """The path of a verified blob, or None; an entry with other bytes is removed."""
+        path = self.blob_path(digest)
+        if path.is_symlink() or path.is_dir():
+            self._discard(path)
+        if not path.is_file():
+            return None  # and nothing to remove: another thread may be giving it this name just now
+        try:
+            if file_digest(path) == digest:
+                _touch(path)
+                return path
+        except OSError:
+            pass  # a disk that does not give it back
+        self._discard(path)
+        return None
+
+    def open(self, digest: str) -> BinaryIO:
+        """The verified bytes of a blob that must be there; raises DamagedBlobError, after which it is made anew."""
+        path = self.get(digest)
+        if path is None:
+            raise DamagedBlobError(f"the cache entry {digest} was missing or damaged; making it anew")
+        return VerifiedFile(path, digest)
+
+    def _discard(self, path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def writer(self) -> Iterator[BlobWriter]:
+        """A BlobWriter; what was not committed when the block ends is removed. Raises StoreError."""
+        try:
+            with unfinished_file(self.root / "tmp") as (stream, temporary):
+                yield BlobWriter(self, stream, temporary)
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
+
+    def put(self, data: bytes) -> str:
+        """Keep some bytes and return their digest."""
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.commit()
+
+    def recall(self, kind: str, key: str) -> Any:
+        """The JSON value remembered under a key, or None; a damaged one is removed."""
+        path = self.root / "facts" / kind / key
+        try:
+            checksum, _, text = _read_file(path).partition(b"\n")
+            if checksum == _fact_sum(key, text):
+                _touch(path)
+                return json.loads(text)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            pass
+        self._discard(path)
+        return None
+
+    def is_sound(self, path: Path) -> bool:
+        """Whether a blob, a fact or a tree is what its name, checksum or seal says; raises OSError."""
+        kind, *names = path.relative_to(self.root).parts
+        if kind == "blobs":
+            return file_digest(path) == f"sha256:{path.name}"
+        if kind == "trees":
+            return bool(seal(path) == self.recall("seal", "-".join(names)))
+        checksum, _, text = _read_file(path).partition(b"\n")
+        return checksum == _fact_sum(path.name, text)
+
+    def remember(self, kind: str, key: str, fact: Any) -> None:
+        """Keep a small JSON value under a key: one line of checksum, then the value. Raises StoreError.
+
+        Not written through to the disk: what a power failure leaves of it has another checksum, and is forgotten.
+        """
+        text = json.dumps(fact, sort_keys=True).encode()
+        path = self.root / "facts" / kind / key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished_file(self.root / "tmp") as (stream, temporary):
+                stream.write(_fact_sum(key, text) + b"\n" + text)
+                stream.close()
+                _rename(temporary, path)
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
+
+    def tree(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
+        """The directory under a key, made once: `make` fills an empty directory that is then renamed.
+
+        One that is not as it was finished is made anew; looked at once a process, by its seal (seal.py).
+        """
+        path = self.root / "trees" / kind / key
+        if not self._is_sound(path):
+            with self.lock(f"{kind}-{key}"):
+                if not self._is_sound(path):
+                    self._make_tree(path, make)
+        _touch(path)
+        return path
+
+    def _is_sound(self, path: Path) -> bool:
+        if not path.is_dir() or path.is_symlink():
+            return False
+        if path not in self.looked_at:
+            try:
+                if seal(path) != self.recall("seal", f"{path.parent.name}-{path.name}"):
+                    return False
+            except OSError:
+                return False
+            self.looked_at.add(path)
+        return True
+
+    def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with unfinished_tree(self.root / "tmp") as temporary:
+                temporary.chmod(0o755)
+                make(temporary)
+                self.remember("seal", f"{path.parent.name}-{path.name}", seal(temporary))
+                if os.path.lexists(path):
+                    self._remove_tree(path)
+                finish_tree(temporary, path)
+        except OSError as error:
+            raise _unwritable(self.root, error) from error
+
+    def _remove_tree(self, path: Path) -> None:
+        """Whatever is there, under another name first: nobody shall find a tree that is half gone."""
+        with unfinished_tree(self.root / "tmp") as doomed:
+            path.rename(doomed / path.name)
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold a machine-wide lock: look again after taking it, another build may have done the work.
+
+        Raises StoreError where there is no lock to be had.
+        """
+        with contextlib.ExitStack() as stack:
+            try:
+                stream = stack.enter_context((self.root / "locks" / f"{key_of(name)[:32]}.lock").open("ab"))
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            except OSError as error:
+                raise _unwritable(self.root, error) from error
+            yield
+
+
+def _read_file(path: Path) -> bytes:
+    """A file of ours; raises OSError for whatever else has its name. A pipe is not waited for, a link not followed."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        return stream.read()
+
+
+def _fact_sum(key: str, text: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + b"\n" + text).hexdigest().encode()
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    """Give a finished file its name, also where there is a directory: nothing of ours, but no file can replace it."""
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    temporary.replace(path)
+
+
+def _touch(path: Path) -> None:
+    """Note that an entry was used, for the pruning."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def open_store(root: Path) -> Store:
+    """The store under `root` (made if missing), rid of what killed builds left; raises StoreError."""
+    store = Store(root / FORMAT)
+    try:
+        if store.root.is_symlink():
+            store.root.unlink()
+        store.root.mkdir(parents=True, exist_ok=True)
+        if not (store.root / "CACHEDIR.TAG").exists():  # pipelines keep it in the project, of which it is no part
+            tag_cache(store.root)
+        _remove_links(store.root)
+        for name in ("blobs", "facts", "trees", "locks", "tmp"):
+            (store.root / name).mkdir(parents=True, exist_ok=True)
+        for name in ("facts", "trees", "locks"):
+            _remove_links(store.root / name)
+        sweep(store.root / "tmp")
+        _remove_old(store.root / "tmp", time.time() - TMP_LIFETIME)
+    except OSError as error:
+        raise StoreError(
+            f"cannot use the cache {root}: {reason(error, root)}; "
+            "set HATCH_DOCKER_CACHE_DIR to a directory that can be written"
+        ) from error
+    return store
+
+
+def _remove_links(directory: Path) -> None:
+    """Remove the links in one of our directories, which has none: what is tidied up below must be ours."""
+    for entry in os.scandir(directory):
+        if entry.is_symlink():
+            Path(entry.path).unlink(missing_ok=True)
+
+
+def _remove_old(directory: Path, oldest: float) -> None:
+    """Remove what nobody has touched since a time; other builds finish and remove what is theirs meanwhile."""
+    for path in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if path.lstat().st_mtime < oldest:
+                remove_tree(path) if path.is_dir() else path.unlink()
+
+
+def _unwritable(root: Path, error: OSError) -> StoreError:
+    empties = "`hatch-docker clean --all` empties it, " if error.errno in FULL else ""
+    return StoreError(
+        f"cannot write to the cache {root}: {reason(error, root)}; {empties}HATCH_DOCKER_CACHE_DIR names another"
+    )
+
+
+def default_root() -> Path:
+    """The user's cache directory for hatch-docker."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("hatch-docker", appauthor=False))

@@ -1,0 +1,237 @@
+"""Files and trees written whole or not at all: under a temporary name first, which is gone whatever happens."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import stat
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from hatch_docker.core.errors import StoreError
+from hatch_docker.core.os_errors import reason
+
+ARCHIVE, RECEIPT = ".oci.tar", ".image.json"  # how the names of an image's archive and of its receipt end
+DOCUMENTS = (".provenance.json", ".cdx.json", ".spdx.json")
+DOCKERFILE, CONTEXT = ".Dockerfile", ".context"
+TRIES = 100      # to remove a tree that is still being filled
+CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # of CACHEDIR.TAG, bford.info/cachedir
+HOLD_TIME = 5.0  # seconds within which what is unfinished is held by its writer
+HELD = "hatch-docker-held-"  # how the names of files and directories begin that are nobody's unless they are held
+
+# What this process has not finished yet, in whatever thread: to be removed also where a thread is not waited for.
+_unfinished: set[Path] = set()
+_changing = threading.Lock()  # held while something is begun, or a tree gets its name, and for good at the end
+
+
+@atexit.register
+def _remove_unfinished() -> None:
+    _changing.acquire(timeout=1)
+    paths = tuple(_unfinished)
+    for path in paths:
+        for _ in range(TRIES):
+            if not path.is_dir():
+                break
+            with contextlib.suppress(OSError):
+                gone = path.rename(path.with_name(f"{path.name}.gone"))
+                with contextlib.suppress(FileExistsError):
+                    path.touch(exist_ok=False)  # in the way of threads that still fill it, and would make it anew
+                remove_tree(gone)
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def unfinished_file(directory: Path, prefix: str = HELD, suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file and its path; what is left there when the block ends is removed."""
+    with _changing:
+        descriptor, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=suffix)
+        path = Path(name)
+        _unfinished.add(path)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            _hold(descriptor)
+            yield stream, path
+    finally:
+        path.unlink(missing_ok=True)
+        _unfinished.discard(path)
+
+
+@contextlib.contextmanager
+def unfinished_tree(directory: Path, prefix: str = HELD) -> Iterator[Path]:
+    """A new directory; what is left there under its name when the block ends is removed."""
+    with _changing:
+        path = Path(tempfile.mkdtemp(dir=directory, prefix=prefix))
+        _unfinished.add(path)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _hold(descriptor)
+        yield path
+    finally:
+        remove_tree(path)
+        os.close(descriptor)
+        _unfinished.discard(path)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory of one's own in the system's place for such (TMPDIR), gone with the block; raises StoreError."""
+    try:
+        place = Path(tempfile.gettempdir())
+    except OSError as error:
+        raise StoreError(f"there is no place for temporary files: {error.strerror}; TMPDIR names one") from error
+    with unfinished_tree(place) as path:
+        yield path
+
+
+def finish_tree(unfinished: Path, path: Path) -> None:
+    """Give a whole tree its name, unless it is being removed."""
+    with _changing:
+        unfinished.rename(path)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write `path` under a temporary name beside it; renamed when the block ends well, removed when not.
+
+    Every output of a build goes through here, so that a killed build leaves no half-written file under its
+    final name and an earlier output stays whole until the new one is. Raises StoreError, naming the path.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_free(path)
+        with unfinished_file(path.parent, f".{path.name}.", ".tmp") as (stream, temporary):
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {reason(error, path.parent)}") from error
+
+
+def is_cache(directory: Path) -> bool:
+    """Whether a directory says that it is some tool's cache, or is the context of a Dockerfile that we wrote.
+
+    Nothing takes one for a part of a project.
+    """
+    if directory.suffix == CONTEXT and directory.with_suffix(DOCKERFILE).is_file():
+        return True
+    try:
+        with (directory / "CACHEDIR.TAG").open("rb") as stream:
+            return stream.read(len(CACHE_TAG)) == CACHE_TAG
+    except OSError:
+        return False
+
+
+def is_output(path: Path) -> bool:
+    """Whether a file is one that we write of an image, which lie side by side, also where `-o` put them."""
+    found = re.fullmatch(r"(.+?)(?:\.linux-[a-z0-9]+)?(\.(?:\w+\.json|oci\.tar|Dockerfile))", path.name)
+    if found is None:
+        return False
+    stem, ending = found.groups()
+    mates = {RECEIPT: (ARCHIVE, *DOCUMENTS), DOCKERFILE: (CONTEXT,), ARCHIVE: (RECEIPT,)}
+    mates |= dict.fromkeys(DOCUMENTS, (RECEIPT,))
+    return any(path.with_name(stem + mate).exists() for mate in mates.get(ending, ()))
+
+
+def tag_cache(directory: Path) -> None:
+    """Make a directory that says it is a cache, to git too."""
+    with replacing(directory / ".gitignore") as stream:
+        stream.write(b"*\n")
+    with replacing(directory / "CACHEDIR.TAG") as stream:
+        stream.write(CACHE_TAG + b"\n# A cache of hatch-docker's builds.\n")
+
+
+def check_free(path: Path) -> None:
+    """Raise StoreError where a directory has the name of a file that is to be written."""
+    if path.is_dir():
+        raise StoreError(f"cannot write {path}: a directory is in the way; move it away")
+
+
+def _hold(descriptor: int) -> None:
+    """Mark what is unfinished as that of a living process; where a file system has no locks, its age must do."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed builds left of `path` beside it: the unfinished files that no process holds."""
+    with contextlib.suppress(OSError):
+        for other in path.parent.iterdir():
+            if other.name.startswith(f".{path.name}.") and other.suffix == ".tmp":
+                _remove_unheld(other)
+
+
+def sweep(directory: Path | None = None) -> None:
+    """Remove what killed processes of this user left unfinished in a directory, TMPDIR's if none: what nobody holds."""
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(directory or tempfile.gettempdir())):
+            if entry.name.startswith(HELD) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                _remove_unheld(Path(entry.path))
+
+
+def _remove_unheld(path: Path) -> None:
+    """Remove a file or a directory, unless it is held or was made just now; anything else is not opened."""
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+            return
+        if time.time() - status.st_mtime <= HOLD_TIME:
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(path) if stat.S_ISDIR(status.st_mode) else path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a tree that may hold directories without write permission; links in it are never followed.
+
+    As deep as it may be: what a build left is removed level by level, each directory brought up to the top first.
+    """
+    if path.is_symlink() or not path.is_dir():
+        return
+    token, number = os.urandom(8).hex(), 0
+    waiting = [path]
+    while waiting:
+        directory = waiting.pop()
+        entries: list[os.DirEntry[str]] = []
+        with contextlib.suppress(OSError):
+            if directory.is_symlink():  # a process of the build's, still ending, put it where the directory was
+                continue
+            directory.chmod(0o700)
+            entries = list(os.scandir(directory))
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    number += 1
+                    waiting.append(_bring_up(Path(entry.path), path / f".{token}.{number}"))
+                else:
+                    Path(entry.path).unlink()
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _bring_up(directory: Path, place: Path) -> Path:
+    try:
+        return directory.rename(place)
+    except PermissionError:  # a directory of our own that is closed for us
+        directory.chmod(0o700)
+        return directory.rename(place)

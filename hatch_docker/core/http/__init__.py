@@ -1,0 +1,1 @@
+"""HTTP: one client, its retries and its limits."""

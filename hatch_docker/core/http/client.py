@@ -1,0 +1,349 @@
+"""The one HTTP client: one retry policy, one redirect policy, every byte counted.
+
+    request     a small answer, tried again where that may help
+    send        one attempt of it, for callers whose attempt is more than one request
+    download    one attempt that streams a body into a writer
+    fetch       a file into the store, verified by size and digest, once per machine
+    read        a small document
+
+Redirects are followed by hand, at most five; `Authorization` goes to the exact origin it was made for.
+Bodies are raw bytes: a `Content-Encoding` is never undone, since it would change the digest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from hatch_docker import __version__
+from hatch_docker.core.errors import OfflineError, RegistryError
+from hatch_docker.core.http import urls
+from hatch_docker.core.http.responses import CONNECT, Response, expecting, explain, judge, unechoed
+from hatch_docker.core.http.retry import RETRYABLE, Policy, Retryable, retry_after
+from hatch_docker.core.progress import Advance, Progress, attempted, nobody
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    import urllib3
+
+    from hatch_docker.core.cache.store import Store
+
+    Body = bytes | Callable[[], BinaryIO] | None
+
+Result = TypeVar("Result")
+
+CHUNK = 1 << 18  # bytes read at a time
+BLOCK = 1 << 16  # bytes sent at a time: each must leave within CONNECT seconds
+BROKEN = (ConnectionError, TimeoutError)
+COMPLAINT = 1 << 16  # bytes of an error's body that are read
+OFFLINE = "HATCH_DOCKER_OFFLINE"  # the variable that keeps us from asking anybody
+SMALL = 4 << 20  # bytes of an answer that is not a blob
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS = 5
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
+def _silent(_url: str) -> str | None:
+    return None
+
+
+@dataclass(slots=True)
+class _Session:
+    """What requests share: pools by proxy, hosts that have answered, and room for four transfers."""
+
+    guard: threading.Lock = field(default_factory=threading.Lock)
+    pools: dict[str | None, urllib3.PoolManager] = field(default_factory=dict)
+    reached: set[str] = field(default_factory=set)
+    room: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(4))
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The network as one value: cheap to make, safe to share between threads. Made by `make_client`.
+
+    `idle` is how many seconds a peer may say nothing; `minimum_rate`, in bytes a second, is what it must
+    deliver over as long a time. `proxy` may know better than the environment which one a URL is asked through: "" is
+    none, None leaves it to the environment.
+    """
+
+    environ: Mapping[str, str]
+    progress: Progress
+    policy: Policy = field(default_factory=Policy)
+    idle: float = 20.0
+    minimum_rate: int = 1024
+    proxy: Callable[[str], str | None] = field(default=_silent, repr=False)
+    session: _Session = field(default_factory=_Session, repr=False, compare=False)
+
+    def through(self, proxy: Callable[[str], str | None]) -> Client:
+        """The same client, that asks by these proxies."""
+        return replace(self, proxy=proxy)
+
+    def trusting(self, bundle: str) -> Client:
+        """A client that trusts the authorities in this file, and no others."""
+        return replace(self, environ={**self.environ, urls.BUNDLES[0]: bundle}, session=_Session())
+
+    def request(
+        self, method: str, url: str, *, headers: Mapping[str, str] = _NONE, body: Body = None,
+        expect: Iterable[int] = (200,), limit: int = SMALL,
+    ) -> Response:
+        """A small answer with an expected status; raises RegistryError for another status."""
+
+        def attempt() -> Response:
+            response = self.send(method, url, headers=headers, body=body, limit=limit)
+            return expecting(expect, response)
+
+        return self.retry(f"{method} {urls.shown(url)}", attempt)
+
+    def retry(self, what: str, attempt: Callable[[], Result], *, size: int = 0) -> Result:
+        """Run an attempt by the retry policy; `size`, the bytes to move, stretches its deadline."""
+        deadline = self.policy.deadline + size / self.minimum_rate
+        return self.policy.run(what, attempt, self.progress, deadline=deadline)
+
+    def send(
+        self, method: str, url: str, *, headers: Mapping[str, str] = _NONE, body: Body = None,
+        body_size: int | None = None, limit: int = SMALL, redirects: int = MAX_REDIRECTS,
+    ) -> Response:
+        """One attempt. A status that may pass and a broken connection raise Retryable, all else is returned.
+
+        `limit` bounds the answer's body, in bytes. A streamed `body` is opened anew for each request.
+        """
+        with self._exchange(method, url, headers, body, body_size, redirects) as (raw, final):
+            return self._small(raw, final, limit, headers)
+
+    def download(
+        self, url: str, write: Callable[[bytes], object], *, size: int | None = None,
+        limit: int = 4 << 30, headers: Mapping[str, str] = _NONE,
+    ) -> None:
+        """One attempt to stream a body into `write`; raises Retryable unless exactly `size` bytes came."""
+        exchange = self._exchange("GET", url, headers, None, None, MAX_REDIRECTS)
+        with self.session.room, exchange as (raw, final):
+            if raw.status != 200:
+                expecting((200,), self._small(raw, final, SMALL, headers))
+            bound = limit if size is None else size
+            count = 0
+            for chunk in self._chunks(raw, final):
+                count += len(chunk)
+                if count > bound:
+                    break
+                write(chunk)
+        if size is not None and count != size:
+            came = f"more than {size}" if count > size else f"only {count} of {size}"
+            raise Retryable(f"{came} bytes came", tries=2, lasting=True)
+        if count > bound:
+            raise RegistryError(f"the file is larger than {limit} bytes")
+
+    def _small(
+        self, raw: urllib3.BaseHTTPResponse, url: str, limit: int, sent: Mapping[str, str]
+    ) -> Response:
+        data = bytearray()
+        for chunk in self._chunks(raw, url):
+            data += chunk
+            if raw.status >= 400 and len(data) > COMPLAINT:
+                break
+            if raw.status < 400 and len(data) > limit:
+                raise RegistryError(f"the answer is larger than {limit} bytes")
+        named = {name.lower(): value for name, value in raw.headers.items()}
+        body = bytes(data) if raw.status < 400 else unechoed(bytes(data), sent.get("authorization", ""))
+        response = Response(raw.status, named, body, url)
+        if response.status in RETRYABLE:
+            raise Retryable(explain(response), after=retry_after(named))
+        return response
+
+    @contextlib.contextmanager
+    def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body, body_size: int | None,
+        redirects: int,
+    ) -> Iterator[tuple[urllib3.BaseHTTPResponse, str]]:
+        sent = {"user-agent": f"hatch-docker/{__version__}", "accept-encoding": "identity"}
+        sent |= {name.lower(): value for name, value in headers.items()}
+        for _hop in range(redirects + 1):
+            raw = self._open(method, url, sent, body, body_size)
+            location = raw.headers.get("location")
+            if raw.status not in REDIRECTS or location is None:
+                with contextlib.closing(raw):
+                    yield raw, url
+                return
+            raw.close()
+            target = urls.follow(url, location)
+            if method not in {"GET", "HEAD"} and raw.status not in {307, 308}:
+                raise RegistryError(f"{method} {urls.shown(url)}: redirected ({raw.status}), refused")
+            if urls.origin(target) != urls.origin(url):
+                sent.pop("authorization", None)
+            url = target
+        raise RegistryError(f"{method} {urls.shown(url)}: more than {redirects} redirects")
+
+    def _open(
+        self, method: str, url: str, headers: Mapping[str, str], body: Body, body_size: int | None
+    ) -> urllib3.BaseHTTPResponse:
+        if is_offline(self.environ):
+            raise OfflineError
+        import urllib3
+
+        sent = dict(headers)
+        with contextlib.ExitStack() as stack:
+            content: bytes | Iterator[bytes] | None = None
+            if callable(body):
+                # Opened before there is room: it may be made or downloaded first, which takes room itself.
+                stream = stack.enter_context(body())
+                stack.enter_context(self.session.room)
+                content = _exactly(body_size or 0, stream)
+                sent["content-length"] = str(body_size)
+            else:
+                content = body
+            # An answer to a long upload may take as long as the registry needs to hash it.
+            patience = self.idle + (body_size or 0) / (8 << 20)
+            try:
+                raw = self._pool(url).request(
+                    method, url, body=content, headers=sent, retries=False, redirect=False,
+                    preload_content=False, decode_content=False,
+                    timeout=urllib3.Timeout(connect=CONNECT, read=patience),
+                )
+            except (urllib3.exceptions.HTTPError, *BROKEN) as error:
+                raise judge(error, url, self.session.reached, self.idle) from error
+        self.session.reached.add(urls.origin(url)[1])
+        return raw
+
+    def _chunks(self, raw: urllib3.BaseHTTPResponse, url: str) -> Iterator[bytes]:
+        """What comes, as it comes."""
+        import urllib3
+
+        while True:
+            try:
+                data = raw.read1(CHUNK, decode_content=False)
+            except (urllib3.exceptions.HTTPError, *BROKEN) as error:
+                raise judge(error, url, self.session.reached, self.idle) from error
+            if not data:
+                return
+            yield data
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        import urllib3
+
+        from hatch_docker.core.http.minimum_rate import keep_pace
+
+        known = self.proxy(url)
+        proxy = urls.proxy_for(url, self.environ) if known is None else known or None
+        with self.session.guard:
+            pools = self.session.pools
+            if proxy not in pools:
+                options: dict[str, Any] = {"maxsize": 8, "blocksize": BLOCK, **urls.trust(self.environ)}
+                if proxy is None:
+                    pools[proxy] = urllib3.PoolManager(**options)
+                else:
+                    bare, secret = urls.proxy_credentials(proxy)
+                    pools[proxy] = urllib3.ProxyManager(bare, proxy_headers=secret, **options)
+                keep_pace(pools[proxy], self.idle, self.minimum_rate)
+            return pools[proxy]
+
+
+def is_offline(environ: Mapping[str, str]) -> bool:
+    """Whether the user wants nobody to be asked."""
+    return environ.get(OFFLINE, "") not in ("", "0")
+
+
+def make_client(environ: Mapping[str, str], progress: Progress) -> Client:
+    """The network as a process's environment wants it: its CA bundle, its proxies, its netrc."""
+    return Client(environ, progress)
+
+
+def fetch(
+    store: Store, client: Client, url: str, *, digest: str | None, size: int | None = None,
+    headers: Mapping[str, str] = _NONE, limit: int = 4 << 30, advance: Advance = nobody,
+) -> str:
+    """The digest of a file that is in the store afterwards; it is downloaded only where the store lacks it.
+
+    `size` and `limit` are in bytes; http, https and file URLs. Credentials in the URL or in netrc go to its
+    origin only. Raises RegistryError for a refusal, or for bytes that are not what `digest` and `size` say
+    (after one more look); TransientError when the peer kept failing.
+    """
+    if digest is None:
+        return _fetch(store, client, url, None, size, headers, limit, advance)
+    if store.get(digest):
+        return digest
+    with store.lock(digest):
+        if store.get(digest):
+            return digest
+        return _fetch(store, client, url, digest, size, headers, limit, advance)
+
+
+def _fetch(
+    store: Store, client: Client, url: str, digest: str | None, size: int | None,
+    headers: Mapping[str, str], limit: int, advance: Advance,
+) -> str:
+    local = _local(url)
+    bare, credentials = (url, {}) if local else urls.with_credentials(url, client.environ)
+
+    def attempt() -> str:
+        with store.writer() as writer, attempted(advance) as tell:
+
+            def write(data: bytes) -> None:
+                writer.write(data)
+                tell(len(data))
+
+            if local:
+                _copy(local, write, size, limit)
+            else:
+                sent = {**credentials, **headers}
+                client.download(bare, write, size=size, limit=limit, headers=sent)
+            if digest not in (None, writer.digest):
+                raise Retryable(f"its digest is {writer.digest} instead of {digest}", tries=2, lasting=True)
+            return writer.commit()
+
+    return client.retry(f"GET {urls.shown(url)}", attempt, size=size or 0)
+
+
+def read(client: Client, url: str, *, limit: int) -> bytes | None:
+    """A document of at most `limit` bytes, or None where there is none (404, or no such file)."""
+    local = _local(url)
+    if local:
+        data = bytearray()
+        if not local.is_file():
+            return None
+        _copy(local, data.extend, None, limit)
+        return bytes(data)
+    bare, credentials = urls.with_credentials(url, client.environ)
+    response = client.request("GET", bare, headers=credentials, expect=(200, 404), limit=limit)
+    return response.body if response.status == 200 else None
+
+
+def _local(url: str) -> Path | None:
+    if not url.lower().startswith("file:"):
+        return None
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise RegistryError(f"{urls.shown(url)}: a file URL names no host")
+    return Path(unquote(parts.path))
+
+
+def _copy(path: Path, write: Callable[[bytes], object], size: int | None, limit: int) -> None:
+    try:
+        with path.open("rb") as stream:
+            found = path.stat().st_size
+            if found > limit or size not in (None, found):
+                raise RegistryError(f"{path} is {found} bytes, not {limit if size is None else size}")
+            for block in _blocks(stream):
+                write(block)
+    except FileNotFoundError as error:
+        raise RegistryError(f"{path} does not exist") from error
+
+
+def _exactly(size: int, stream: BinaryIO) -> Iterator[bytes]:
+    count = 0
+    for block in _blocks(stream):
+        count += len(block)
+        if count <= size:
+            yield block
+    if count != size:
+        raise RegistryError(f"{count} bytes are to be sent instead of {size}: they changed meanwhile")
+
+
+def _blocks(stream: BinaryIO) -> Iterator[bytes]:
+    while block := stream.read(BLOCK):
+        yield block

@@ -1,0 +1,129 @@
+"""What an answer says, or the lack of one: on one line, with the peer's own words.
+
+Implements the error documents of the distribution-spec 1.1 (Error Codes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from hatch_docker.core.errors import RegistryError
+from hatch_docker.core.http.retry import Retryable
+
+CONNECT = 10.0  # seconds for a peer to take a connection, or a block of an upload
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A small answer, read to its end. Header names are lower case; `url` is where redirects ended."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+class Refused(RegistryError):
+    """A peer answered with a status that the caller has no use for; `response` is the answer."""
+
+    def __init__(self, message: str, response: Response) -> None:
+        super().__init__(message)
+        self.response = response
+
+
+def unechoed(body: bytes, authorization: str) -> bytes:
+    """A complaint without the credentials it is about: some servers print the request that they do not like."""
+    import base64
+
+    scheme, _space, value = authorization.partition(" ")
+    words = [value.encode()]
+    if scheme == "Basic":
+        words += base64.b64decode(value).split(b":", 1)[1:]
+    for word in filter(None, words):
+        body = body.replace(word, b"***")
+    return body
+
+
+def expecting(statuses: Iterable[int], response: Response) -> Response:
+    """The response, if its status is one of those; else raises Refused with what the peer said."""
+    if response.status not in statuses:
+        raise Refused(explain(response), response)
+    return response
+
+
+def explain(response: Response) -> str:
+    """Status, and the peer's own message where it sent one (distribution-spec, Error Codes), on one line."""
+    import json
+    from http.client import responses
+
+    text = f"{response.status} {responses.get(response.status, '')}".strip()
+    message = ""
+    with contextlib.suppress(ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        first = json.loads(response.body[:65536])["errors"][0]
+        message = " ".join(str(first[key]) for key in ("code", "message") if first.get(key))
+    if not message and response.headers.get("content-type", "").startswith("text/plain"):
+        message = response.body[:300].decode(errors="replace")
+    message = "".join(char if char.isprintable() else " " for char in message)
+    message = " ".join(message.split())[:300]
+    return f"{text} ({message})" if message else text
+
+
+def judge(error: Exception, url: str, reached: Container[str], idle: float) -> RegistryError:
+    """What a failure below HTTP means: Retryable, or a refusal that trying again cannot mend.
+
+    `reached` holds the hosts that have answered before, `idle` the seconds that a peer was given.
+    """
+    import urllib3.exceptions as failed
+
+    from hatch_docker.core.http.minimum_rate import TooSlowError
+
+    host = urlsplit(url).hostname or "the server"
+    slow = next((one for one in (error, error.__cause__, error.__context__) if isinstance(one, TooSlowError)), None)
+    if slow:
+        return Retryable(f"from {host} {slow}", tries=2)
+    if isinstance(error, failed.SSLError) or isinstance(error.__cause__, failed.SSLError):
+        return _of_tls(error, host)
+    if isinstance(error, failed.NameResolutionError) and host not in reached:
+        return RegistryError(f"{host}: the name does not resolve; check it and the network")
+    if isinstance(error, failed.ProxyError):
+        if "Tunnel connection failed: 4" in str(error):
+            return RegistryError(f"{host}: the proxy refuses ({_plain(error.original_error)})")
+        return Retryable(f"the proxy does not answer ({_plain(error.original_error)})")
+    if isinstance(error, failed.IncompleteRead) or isinstance(error.__cause__, failed.IncompleteRead):
+        return Retryable(f"{host} closed the connection in the middle of its answer")
+    if isinstance(error, failed.ConnectTimeoutError) and not isinstance(error, failed.NewConnectionError):
+        return Retryable(f"{host} did not take the connection in {CONNECT:.0f} s", tries=2)
+    if isinstance(error, (failed.ReadTimeoutError, TimeoutError)):
+        return Retryable(f"{host} said nothing for {idle:.0f} s", tries=2)
+    return Retryable(f"the connection to {host} broke ({_plain(error)})")
+
+
+def _of_tls(error: Exception, host: str) -> RegistryError:
+    """What a failure of TLS means: who is not trusted stays so, and a connection may break there as everywhere."""
+    import ssl
+
+    inner, said = _innermost(error), _plain(error)
+    if isinstance(inner, ssl.SSLEOFError):
+        return Retryable(f"the connection to {host} broke ({said})")
+    if "WRONG_VERSION_NUMBER" in said:
+        return RegistryError(f"{host}: it does not speak https on this port")
+    if isinstance(inner, ssl.SSLCertVerificationError):
+        return RegistryError(f"{host}: no trusted TLS connection ({said}); for a private CA set HATCH_DOCKER_CA_BUNDLE")
+    return Retryable(f"no TLS connection to {host} ({said})", tries=2, lasting=True)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The reason of a wrapped failure."""
+    while isinstance(inner := error.__cause__ or (error.args[-1] if error.args else None), BaseException):
+        error = inner
+    return error
+
+
+def _plain(error: BaseException) -> str:
+    """The innermost reason of a wrapped failure, without the objects that urllib3 prints."""
+    error = _innermost(error)
+    text = str(getattr(error, "strerror", None) or getattr(error, "verify_message", None) or error)
+    return " ".join(text.split()) or type(error).__name__

@@ -1,0 +1,115 @@
+"""When to try again, how long to wait, and when to stop: the one retry policy of every transfer.
+
+Six tries; a pause of 0.3 s that doubles up to 8 s, with jitter; `Retry-After` obeyed up to a minute. What a
+second look rarely mends (a wrong digest, a peer that hangs) is tried twice. Every retry shows one line.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from hatch_docker.core.errors import RegistryError, TransientError
+from hatch_docker.core.progress import Progress
+
+Result = TypeVar("Result")
+
+RETRYABLE = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
+FIRST_PAUSE = 0.3  # seconds
+LONGEST_PAUSE = 8.0  # seconds, of our own choice
+LONGEST_REQUEST = 60.0  # seconds that a peer may ask us to wait
+
+
+class Retryable(TransientError):
+    """One attempt failed in a way that may pass.
+
+    `after` is how many seconds the peer asked to wait. `tries` bounds the attempts that may end in this way;
+    `lasting` says that, once they are used up, to try later will not help either.
+    """
+
+    def __init__(
+        self, message: str, *, after: float | None = None, tries: int = 6, lasting: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.after = after
+        self.tries = tries
+        self.lasting = lasting
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How long to go on. `deadline`, in seconds, ends an operation between two tries."""
+
+    tries: int = 6
+    deadline: float = 300.0
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def run(
+        self, what: str, attempt: Callable[[], Result], progress: Progress, *, deadline: float | None = None
+    ) -> Result:
+        """The result of the first attempt that succeeds; `what` opens every line about those that do not.
+
+        Raises TransientError when the tries are used up, RegistryError when trying again cannot help.
+        """
+        end = self.clock() + (self.deadline if deadline is None else deadline)
+        bounded = 0
+        for number in range(1, self.tries + 1):
+            try:
+                return attempt()
+            except Retryable as error:
+                bounded += error.tries < self.tries
+                if number == self.tries or bounded >= error.tries:
+                    raise _final(f"{what}: {error}; gave up after {_times(number)}", error) from error
+                wait = pause(number) if error.after is None else error.after
+                if wait > LONGEST_REQUEST:
+                    message = f"{what}: {error}; it asks to wait {wait:.0f} s: try again later"
+                    raise TransientError(message) from error
+                if self.clock() + wait > end:
+                    message = f"{what}: {error}; gave up after {_times(number)}: out of time"
+                    raise _final(message, error) from error
+                progress.info(f"{what}: {error}; again in {wait:.1f} s (try {number + 1}/{self.tries})")
+                self.sleep(wait)
+            except RegistryError as error:
+                error.args = (f"{what}: {error}",)
+                raise
+        raise AssertionError("unreachable")
+
+
+def _final(message: str, error: Retryable) -> RegistryError:
+    return RegistryError(message) if error.lasting else TransientError(message)
+
+
+def _times(number: int) -> str:
+    return "1 try" if number == 1 else f"{number} tries"
+
+
+def pause(number: int) -> float:
+    """Seconds to wait after the `number`th try; jitter keeps parallel builds from coming back together."""
+    import random
+
+    spread = random.uniform(0.8, 1.2)  # noqa: S311
+    return min(FIRST_PAUSE * 2.0 ** (number - 1) * spread, LONGEST_PAUSE)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """The seconds a `Retry-After` header asks for (RFC 9110 §10.2.3); None where it says nothing.
+
+    A date is taken relative to the peer's own `Date`, since our clock may be wrong.
+    """
+    from email.utils import parsedate_to_datetime
+
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        until = parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None
+    try:
+        start = parsedate_to_datetime(headers.get("date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        start = time.time()
+    return max(0.0, until - start)

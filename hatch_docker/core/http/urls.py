@@ -1,0 +1,224 @@
+"""What a URL may lead to: origins, redirects, proxies, trust, and the credentials of an origin.
+
+Pure functions; secrets go in and never come out in a text that is shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+
+from hatch_docker.core.errors import ConfigError, RegistryError
+
+PORTS = {"http": 80, "https": 443}
+BUNDLES = ("HATCH_DOCKER_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+WELL_KNOWN = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+# Addresses that end with an IPv4 address which a translator asks: RFC 6052 §2.1, RFC 2765 §2.1.
+_TRANSLATED = [ipaddress.ip_network(prefix) for prefix in ("64:ff9b::/96", "::ffff:0:0:0/96")]
+Origin = tuple[str, str, int]
+_ESCAPE = "; in a password write / as %2F, # as %23, ? as %3F and @ as %40"
+
+
+def split(url: str) -> SplitResult:
+    """The parts of an http or https URL; raises RegistryError for another scheme, no host or a bad port."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # whose text quotes a part that may be a password
+        raise RegistryError(f"{shown(url)[:200]!r} is not a URL{_ESCAPE if '@' in url else ''}") from None
+    if parts.scheme not in PORTS or not parts.hostname or port == 0 or "\\" in parts.netloc:
+        raise RegistryError(f"{shown(url)!r} is not an http or https URL")
+    return parts
+
+
+def origin(url: str) -> Origin:
+    """Scheme, host and port: what credentials are bound to (RFC 6454)."""
+    parts = split(url)
+    return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or PORTS[parts.scheme]
+
+
+def shown(url: str) -> str:
+    """The URL as it may be printed: without user, password, query and fragment."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "(a malformed URL)"
+    host = parts.netloc.rpartition("@")[2]
+    head, _, tail = url.rpartition("@")
+    scheme, mark, before = head.rpartition("://")
+    if host == parts.netloc and ":" in before:  # "user:pass/word@host": a "/" that is not escaped
+        return f"{scheme}{mark}***@" + tail.partition("?")[0].partition("#")[0]
+    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else host + parts.path
+
+
+def parse(url: str) -> SplitResult:
+    """The parts of a URL of any scheme; raises ValueError, and does not quote what may be a password."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ValueError(f"{shown(url)} is not a URL{_ESCAPE if '@' in url else ''}") from None
+
+
+def redacted(line: str) -> str:
+    """A requirement as it may be shown, even one that is not valid: without a login in its URL."""
+    return re.sub(r"://.*@", "://***@", line, flags=re.DOTALL)
+
+
+def follow(url: str, location: str) -> str:
+    """Where a redirect or an upload's `Location` leads; raises RegistryError where we do not go.
+
+    Never from https to http, never to another scheme, and to a literal private address only when that is
+    where we came from: a registry must not steer us at the machines around the user.
+    """
+    try:
+        target = urljoin(url, location)
+        parts = urlsplit(target)
+    except ValueError as error:
+        raise RegistryError(f"{shown(url)} leads to something that is not a URL") from error
+    # Of "https://a\@b" the host is b to urllib, and a to urllib3 and browsers: whom we look at is not whom we ask.
+    if parts.scheme not in PORTS or not parts.hostname or "\\" in parts.netloc:
+        raise RegistryError(f"{shown(url)} leads to {shown(target)[:200]!r}: not an http or https URL")
+    if urlsplit(url).scheme == "https" and parts.scheme == "http":
+        raise RegistryError(f"{shown(url)} leads from https to plain http at {parts.hostname}: refused")
+    if not may_meet(urlsplit(url).hostname or "", parts.hostname):
+        raise RegistryError(f"{shown(url)} leads to the private address {parts.hostname}: refused")
+    return target
+
+
+def may_meet(host: str, target: str) -> bool:
+    """Whether a host may send us to another: not to a private address, though loopback may to loopback."""
+    try:
+        address = ipaddress.ip_address(target)
+    except ValueError:
+        name = target.rstrip(".")
+        if target != host and re.fullmatch(r"\d+|0[xX][0-9a-fA-F]*", name.rpartition(".")[2]):
+            # "2852039166" and "0x7f.1" are addresses to a resolver (inet_aton(3)), and to nobody else
+            return False
+        return target == host or (name != "localhost" and not name.endswith(".localhost")) or is_loopback(host)
+    return target == host or _is_public(address) or (address.is_loopback and is_loopback(host))
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether an address is anybody's to reach: itself, and the IPv4 address that a gateway makes of it."""
+    if isinstance(address, ipaddress.IPv6Address):
+        translated = any(address in network for network in _TRANSLATED)
+        last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if translated else None
+        inner = address.ipv4_mapped or address.sixtofour or last
+        if inner is not None and not inner.is_global:
+            return False
+    return address.is_global and not address.is_multicast
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name is this machine without asking a resolver."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def basic(username: str, password: str) -> str:
+    """The value of an `Authorization` header (RFC 7617); raises RegistryError for what is no text."""
+    try:
+        return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+    except UnicodeEncodeError:  # half of a character, as JSON and variables may hold
+        raise RegistryError("the user name or the password is not text: set it again") from None
+
+
+def with_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """The URL without its user information, and the headers that its credentials become.
+
+    They come from the URL, else from the user's netrc (`NETRC`, else `~/.netrc`), where only an entry for
+    this very host counts, never `default`.
+    """
+    parts = split(url)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    if parts.username is not None:
+        return bare, {"authorization": basic(unquote(parts.username), unquote(parts.password or ""))}
+    found = _netrc(parts.hostname or "", environ)
+    return bare, {"authorization": basic(*found)} if found else {}
+
+
+def _netrc(host: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
+    entry = _entries(environ).get(host)
+    return (entry[0], entry[2]) if entry else None
+
+
+def netrc_passwords(environ: Mapping[str, str]) -> dict[str, str]:
+    """Every password in the user's netrc, by its host."""
+    return {host: entry[2] for host, entry in _entries(environ).items()}
+
+
+def _entries(environ: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
+    path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME", "/"), ".netrc")
+    if not os.path.isfile(path):  # noqa: PTH113 - Path's own raises where a directory is closed
+        return {}
+    import netrc
+
+    with contextlib.suppress(OSError, netrc.NetrcParseError, UnicodeDecodeError):
+        return netrc.netrc(str(path)).hosts
+    return {}
+
+
+def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
+    """The proxy that the environment wants for a URL (`https_proxy`, `all_proxy`, `no_proxy`), or None."""
+    parts = split(url)
+    names = [f"{parts.scheme}_proxy", "all_proxy"]
+    value = next((environ[key] for name in names for key in (name, name.upper()) if environ.get(key)), None)
+    if value is None or _no_proxy(parts, environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
+        return None
+    return value if "://" in value else f"http://{value}"
+
+
+def _no_proxy(parts: SplitResult, patterns: str) -> bool:
+    host = parts.hostname or ""
+    with_port = f"{host}:{parts.port or PORTS[parts.scheme]}"
+    if is_loopback(host):
+        return True
+    for pattern in (item.strip().lower() for item in patterns.split(",")):
+        if pattern == "*":
+            return True
+        name = pattern.removeprefix("*").lstrip(".")
+        if name and (name in (host, with_port) or host.endswith("." + name)):
+            return True
+        with contextlib.suppress(ValueError):
+            if ipaddress.ip_address(host) in ipaddress.ip_network(pattern, strict=False):
+                return True
+    return False
+
+
+def proxy_credentials(proxy: str) -> tuple[str, dict[str, str]]:
+    """A proxy's URL without its user information, and the header that this becomes; raises ConfigError."""
+    try:
+        parts = split(proxy)
+    except RegistryError as error:
+        raise ConfigError(f"the proxy of the environment cannot be used: {error}") from error
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    if parts.username is None:
+        return bare, {}
+    return bare, {"proxy-authorization": basic(unquote(parts.username), unquote(parts.password or ""))}
+
+
+def trust(environ: Mapping[str, str]) -> dict[str, str]:
+    """Where the certificates of trusted CAs are, as keywords of urllib3; empty for Python's own default.
+
+    Raises ConfigError when a variable names a file that does not exist.
+    """
+    name = next((name for name in BUNDLES if environ.get(name)), None)
+    if name is not None:
+        path = Path(environ[name])
+        if not os.path.exists(path):  # noqa: PTH110 - as above
+            raise ConfigError(f"{name} names {path}, which does not exist")
+        return {"ca_cert_dir" if path.is_dir() else "ca_certs": str(path)}
+    import ssl
+
+    default = ssl.get_default_verify_paths()
+    if default.cafile or (default.capath and any(Path(default.capath).iterdir())):
+        return {}
+    return next(({"ca_certs": path} for path in WELL_KNOWN if Path(path).is_file()), {})

@@ -1,0 +1,93 @@
+"""What the machine does to a build, as help text: a disk that is full or breaks, an output that nobody reads."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from hatch_docker.core.errors import StoreError
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+# Nobody's mistake, wherever it comes up: broken, full, read-only and vanished disks, and too many open files.
+FAULTS = FULL | {errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE}
+BROKEN_PIPE = 141  # the exit status of a program that nobody listens to: 128 + SIGPIPE
+
+
+def reason(error: OSError, place: Path) -> str:
+    """What the system said of a file at `place`; of a full disk also how much is free.
+
+    What was begun is removed by now: more than that is needed.
+    """
+    said = error.strerror or str(error)
+    if error.errno in FULL:
+        with contextlib.suppress(OSError):
+            said += f": it takes more than the {shutil.disk_usage(place).free / 1e6:.1f} MB that are free there"
+    return said
+
+
+@contextlib.contextmanager
+def told_faults() -> Iterator[None]:
+    """Turn what is the machine's fault into a StoreError; end quietly where nobody reads what we print.
+
+    Standard output is written through at the end of the block. One that is closed swallows what is printed.
+    """
+    output = _Output(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(output):
+            yield
+            output.flush()
+    except OSError as error:
+        if error is output.failure:
+            output.lead_nowhere()
+            if error.errno == errno.EPIPE:
+                raise SystemExit(BROKEN_PIPE) from error
+            raise StoreError(f"cannot write to standard output: {error.strerror}") from error
+        if error.errno not in FAULTS:
+            raise
+        if error.filename is None:
+            places = f"temporary ones are in {tempfile.gettempdir()}, TMPDIR names another place"
+            raise StoreError(f"cannot read or write a file ({places}): {error.strerror}") from error
+        path = Path(os.fsdecode(error.filename))
+        raise StoreError(f"cannot read or write {path}: {reason(error, path.parent)}") from error
+
+
+class _Output:
+    """Standard output, which remembers why it could not be written."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream or io.StringIO()
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        with self._heard():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._heard():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _heard(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def lead_nowhere(self) -> None:
+        """Else Python would say at its end what was said already."""
+        with contextlib.suppress(OSError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)

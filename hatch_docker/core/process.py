@@ -1,0 +1,291 @@
+"""Run a program: stream what it says, hide secrets, raise with its last lines. Only the stage's script does without."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from hatch_docker.core.errors import ProgramError
+from hatch_docker.core.signals import at_leave, leaving
+
+if TYPE_CHECKING:
+    import socket
+    import threading
+
+LAST_LINES = 20
+LONGEST_LINE = 16 << 20  # bytes; of BuildKit's log a line may have many others in it
+KEPT_LINE = 1 << 16      # characters of one of the last lines
+PATIENCE = 5.0     # seconds that a program gets to end by itself, when nothing is asked of it any more
+SHORTEST_LINE = 6  # characters of a line of a secret that is hidden by itself
+
+
+def redact(text: str, secrets: Sequence[str]) -> str:
+    """`text` with every secret value replaced by `***`, in whatever way programs usually write it."""
+    for word in _hidden(tuple(secrets)):
+        text = text.replace(word, "***")
+    return text
+
+
+@functools.lru_cache(16)
+def _hidden(secrets: tuple[str, ...]) -> list[str]:
+    """What of some secrets is hidden, the longest first: asked for with every line."""
+    return sorted({word for secret in secrets for word in _spellings(secret)}, key=len, reverse=True)
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    """A secret in all ways that a layer is searched for, line by line, and in base64 with its two ends."""
+    if not secret:
+        return
+    import base64
+
+    from hatch_docker.core.secrets import spellings
+
+    yield from (needle.decode(errors="replace") for needle in spellings(secret))
+    yield from (line.strip() for line in secret.splitlines() if len(line.strip()) >= SHORTEST_LINE)
+    yield base64.b64encode(secret.encode(errors="surrogateescape")).decode()
+
+
+class ProcessFailed(ProgramError):
+    """A program ended with a status other than 0; `status` and `output` (its last lines) tell more."""
+
+    def __init__(self, message: str, status: int, output: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.output = output
+
+
+class TimedOut(ProgramError):
+    """A program was not done in time, and was killed with all that it started."""
+
+
+# What runs now, for whatever thread: to be ended also where a thread is not waited for.
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def end_running() -> None:
+    """End every program that runs, for whatever thread."""
+    for process in tuple(_running):
+        _kill(process)
+
+
+at_leave.append(end_running)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a program; with `timeout` it has a session of its own, and all that it started ends too."""
+    with contextlib.suppress(ProcessLookupError):
+        if process.returncode is None and os.getpgid(process.pid) == process.pid:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+
+
+def run(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes | None = None,
+    secrets: Sequence[str] = (),
+    log: Callable[[str], None] | None = None,
+    timeout: float | None = None,
+    merged: bool = False,
+) -> str:
+    """Run a program to its end and return its standard output as text.
+
+    Standard error is streamed to `log` line by line, secrets hidden; with `merged` standard output too, and
+    nothing is returned. Raises ProcessFailed with the last 20 lines when the status is not 0, ProgramError when
+    the program cannot be started, and TimedOut when it is not done after `timeout` seconds.
+    """
+    import threading
+
+    try:
+        process = subprocess.Popen(
+            list(command), env=None if env is None else dict(env), cwd=cwd,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+            start_new_session=timeout is not None,
+        )
+    except OSError as error:
+        raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    overdue = threading.Event()
+    try:
+        # From here on whatever happens ends the program, and is not kept waiting by what it started.
+        _running.add(process)
+        if leaving.is_set():  # and they have been ended all
+            _kill(process)
+        threads = [_listen(process, secrets, last, log), *_feed(process, stdin)]
+        timer = None if timeout is None else _kill_after(timeout, process, overdue)
+        output = ""
+        if not merged:
+            assert process.stdout is not None
+            with process.stdout:
+                output = process.stdout.read().decode(errors="replace")
+        for thread in threads:
+            thread.join()
+        if timer is not None:
+            timer.cancel()
+        process.wait()
+    except BaseException:
+        _kill(process)
+        process.wait()
+        raise
+    finally:
+        _running.discard(process)
+    name = Path(command[0]).name
+    if overdue.is_set():
+        raise TimedOut(f"{name} was not done after {timeout:g} s")
+    if process.returncode != 0:
+        text = "\n".join(last) or redact("\n".join(output.splitlines()[-LAST_LINES:]), secrets)
+        raise ProcessFailed(f"{name} failed with status {process.returncode}:\n{text}", process.returncode, text)
+    return output
+
+
+Running = subprocess.Popen[bytes]
+"""A program that runs."""
+
+
+def start(command: Sequence[str], *, env: Mapping[str, str]) -> Running:
+    """Start a program that writes where we do, reads nothing, and is not ended by Ctrl-C; raises ProgramError."""
+    try:
+        process = subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL, start_new_session=True)
+    except OSError as error:
+        raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
+    _running.add(process)
+    return process
+
+
+@contextlib.contextmanager
+def talk(command: Sequence[str]) -> Iterator[socket.socket]:
+    """The other end of a program's standard input and output, for the block; the program ends with it.
+
+    It has no terminal, so that it cannot ask for a password. Raises ProgramError when it cannot be started, and
+    ProcessFailed with its last line where the block raises OSError since the program had failed.
+    """
+    import socket
+    import tempfile
+
+    ours, theirs = socket.socketpair()
+    with ours, tempfile.TemporaryFile() as said:
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    list(command), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=said, start_new_session=True
+                )
+            except OSError as error:
+                raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
+        try:
+            _running.add(process)
+            if leaving.is_set():
+                _kill(process)
+            yield ours
+            ours.close()
+            _ended(process)
+        except OSError as error:
+            failed = not isinstance(error, TimeoutError) and _ended(process)
+            said.seek(0)
+            lines = said.read().decode(errors="replace").strip().splitlines()[-LAST_LINES:]
+            if failed and lines:
+                raise ProcessFailed(lines[-1], process.returncode, "\n".join(lines)) from error
+            raise
+        finally:
+            _kill(process)
+            process.wait()
+            _running.discard(process)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a program that is to end by itself did, with a status other than 0."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(PATIENCE) != 0
+    return False
+
+
+def hand_over(command: Sequence[str], *, env: Mapping[str, str]) -> int:
+    """Run a program on our own terminal to its end; returns its status, negative for a signal's number."""
+    with subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL) as process:
+        _running.add(process)
+        try:
+            return process.wait()
+        except BaseException:
+            process.terminate()  # it may have something to tidy up
+            raise
+        finally:
+            _running.discard(process)
+
+
+def leave_behind(command: Sequence[str], *, env: Mapping[str, str]) -> None:
+    """Start a program that goes on when we end, and that nobody hears of again."""
+    with contextlib.suppress(OSError):
+        subprocess.Popen(
+            list(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a stream; of one that is longer than any is, such as a stranger's build may print, the start."""
+    while line := stream.readline(LONGEST_LINE):
+        yield line
+        while len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+            line = stream.readline(LONGEST_LINE)
+
+
+def _listen(
+    process: subprocess.Popen[bytes], secrets: Sequence[str], last: deque[str], log: Callable[[str], None] | None
+) -> threading.Thread:
+    import threading
+
+    def read_errors() -> None:
+        stream = process.stderr or process.stdout  # one of both, where they are merged
+        assert stream is not None
+        with stream:
+            for raw in _lines(stream):
+                line = redact(raw.decode(errors="replace").rstrip("\n"), secrets)
+                last.append(line[:KEPT_LINE])
+                if log is not None:
+                    log(line)
+
+    thread = threading.Thread(target=read_errors, daemon=True)
+    thread.start()
+    return thread
+
+
+def _kill_after(
+    seconds: float, process: subprocess.Popen[bytes], overdue: threading.Event
+) -> threading.Timer:
+    import threading
+
+    def kill() -> None:
+        overdue.set()
+        _kill(process)
+
+    timer = threading.Timer(seconds, kill)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _feed(process: subprocess.Popen[bytes], data: bytes | None) -> list[threading.Thread]:
+    if data is None:
+        return []
+    import threading
+
+    def write() -> None:
+        assert process.stdin is not None
+        try:
+            process.stdin.write(data)
+            process.stdin.close()
+        except BrokenPipeError:
+            pass
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    return [thread]

@@ -1,0 +1,186 @@
+"""The secrets of a build, looked for in what it makes: exact values, however they are usually written.
+
+Layers are searched as they are written, so that one with a secret in it is never kept. One that is known is searched
+again where there is something else to look for than then, another value of the same secret too. What is looked for is
+in memory alone: a cache may hold no value, and of what was looked for it gets marks that say nothing without a key
+which no cache has. Documents are searched before they are written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import hmac
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hatch_docker.core.errors import HatchDockerError, SecretError
+
+LEAST = 6  # characters: a shorter word is in any file by chance
+PIECE = 1 << 18  # bytes
+LEAST_ENCODED = 8  # characters of what a secret is encoded to
+BOOT = Path("/proc/sys/kernel/random/boot_id")  # random, another one each time that the machine starts
+
+_SECRET_FILES = frozenset({
+    ".netrc", "_netrc", ".pypirc", ".git-credentials", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519", ".npmrc",
+    ".pgpass", ".htpasswd", ".vault-token", "cosign.key",
+})
+_SECRET_DIRECTORIES = frozenset({".git", ".ssh", ".gnupg", ".aws", ".docker", ".kube"})  # all in them is the user's own
+_HARMLESS = (".example", ".sample", ".template", ".dist")  # ends of the names of files for others to copy
+
+Feed = Callable[[bytes], None]
+Named = Iterable[tuple[str, str]]
+
+
+@dataclass(slots=True)
+class Secrets:
+    """What a build knows that nobody else may: values, by what they are; and where more are found once it matters.
+
+    `sources` are asked when something is searched that is new, at most once: they may read files or run programs.
+    `sought` is what a build looks for, values by name and mark, sources by name: for who remembers that it did.
+    """
+
+    known: dict[str, str] = field(default_factory=dict, repr=False)
+    sources: dict[str, Callable[[], Named]] = field(default_factory=dict)
+    sought: set[str] = field(default_factory=set)
+    needles: dict[bytes, str] = field(default_factory=dict, repr=False)
+    guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def add(self, what: str, value: str) -> None:
+        """Note a value; `what` is how an error calls it."""
+        if value:
+            self.sought.add(f"{what} {mark(value.encode(errors='surrogateescape'))}")
+        self._note(what, value)
+
+    def _note(self, what: str, value: str) -> None:
+        value = value.strip()
+        if len(value) >= LEAST and value not in self.known:
+            self.known[value] = what
+            self.needles.update((needle, what) for needle in spellings(value))
+
+    def later(self, name: str, source: Callable[[], Named]) -> None:
+        """Note where more values can be had; a source that fails has none. Another name is another source."""
+        self.sought.add(name)
+        self.sources.setdefault(name, source)
+
+    def watch(self) -> Callable[[str], Feed] | None:
+        """What searches the pieces of one file after the other; None where there is nothing to look for."""
+        self.ask()
+        if not self.needles:
+            return None
+        return lambda path: _Search(dict(self.needles), f"/{path} of the image").feed
+
+    def check_wheel(self, path: Path) -> None:
+        """Raise SecretError where a value is in a file of a wheel, before it is kept; what is no zip is no wheel."""
+        import zipfile
+
+        watch = self.watch()
+        if watch is None:
+            return
+        with contextlib.suppress(zipfile.BadZipFile, NotImplementedError), zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                feed = watch(member.filename)
+                feed(member.filename.encode(errors="surrogateescape"))
+                with archive.open(member) as stream:
+                    while piece := stream.read(PIECE):
+                        feed(piece)
+
+    def check(self, where: str, data: bytes) -> None:
+        """Raise SecretError where a value that is known by now is in a document."""
+        if self.needles:
+            _Search(self.needles, where).feed(data)
+
+    def ask(self) -> None:
+        """Ask the sources for their values."""
+        with self.guard:
+            while self.sources:
+                _, source = self.sources.popitem()
+                with contextlib.suppress(HatchDockerError):
+                    for what, value in source():
+                        self._note(what, value)
+
+
+def mark(value: bytes = b"") -> str:
+    """What tells a value from others until the machine starts anew, and nothing to who has the mark alone."""
+    return hmac.new(_key(), value, hashlib.sha256).hexdigest()[:16]
+
+
+@functools.cache
+def _key() -> bytes:
+    try:
+        return BOOT.read_bytes()
+    except OSError:
+        return os.urandom(16)  # then each build searches
+
+
+class _Search:
+    """Looks for words in a stream of pieces, also where one ends in the next piece."""
+
+    def __init__(self, needles: dict[bytes, str], where: str) -> None:
+        self._needles = needles
+        self._where = where
+        self._longest = max(map(len, needles))
+        self._tail = b""
+
+    def feed(self, piece: bytes) -> None:
+        """Search one more piece; raises SecretError."""
+        data = self._tail + piece if self._tail else piece
+        for needle, what in self._needles.items():
+            if needle in data:
+                raise SecretError(
+                    f"{what} is in {self._where}: nothing is written or pushed; take it out of there, and change it, "
+                    "since it may be elsewhere too"
+                )
+        self._tail = data[-self._longest + 1 :] if self._longest > 1 else b""
+
+
+def spellings(value: str) -> Iterator[bytes]:
+    """A value as it is, as in URLs, in JSON and in Python's quotes, and in base64 wherever it stands in other text."""
+    import base64
+    import json
+    from urllib.parse import quote, quote_plus
+
+    raw = value.encode(errors="surrogateescape")
+    yield raw
+    texts = {quote(raw, safe=""), quote(raw), quote_plus(raw), repr(value)[1:-1]}
+    texts |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    yield from (text.encode(errors="surrogateescape") for text in texts if text != value)
+    for before in range(3):
+        # Of the characters that nothing before and after can change.
+        start, end = (8 * before + 5) // 6, 8 * (before + len(raw)) // 6
+        if end - start >= LEAST_ENCODED:
+            padded = bytes(before) + raw
+            yield base64.b64encode(padded)[start:end]
+            yield base64.urlsafe_b64encode(padded)[start:end]
+
+
+def looks_secret(name: str) -> bool:
+    """Tell whether people keep secrets in files of this name: `.env`, `id_rsa`, `.netrc`, ..."""
+    name = name.lower()
+    environment = name == ".env" or name.startswith(".env.")
+    return name in _SECRET_FILES or (environment and not name.endswith(_HARMLESS))
+
+
+def secret_part(path: str) -> str:
+    """Return the first part of a path that looks secret or is a directory of secrets (`.git`, `.ssh`); "" if none."""
+    return next((part for part in path.split("/") if part in _SECRET_DIRECTORIES or looks_secret(part)), "")
+
+
+def refused_link(path: str, root: Path) -> str:
+    """Return a description of the target of a project's link that must not enter a wheel; "" for any other path.
+
+    A link may lead to other parts of the repository, not out of it: its author could otherwise take the user's own
+    files. A path outside of `root` is allowed: the project's `force-include` names it on purpose.
+    """
+    real, absolute = os.path.realpath(path), os.path.abspath(path)  # noqa: PTH100 - Path follows links too late
+    if not absolute.startswith(f"{root}{os.sep}") or real == os.path.realpath(root) + absolute.removeprefix(str(root)):
+        return ""
+    top = os.path.realpath(next((parent for parent in (root, *root.parents) if (parent / ".git").exists()), root))
+    if not Path(real).is_relative_to(top):
+        return "a place outside of the project"
+    part = secret_part(os.path.relpath(real, top))
+    return f"{part}, which looks like a secret" if part else ""

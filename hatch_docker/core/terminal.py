@@ -1,0 +1,216 @@
+"""The live display of a terminal: the tasks that run, below the lines that stay. It exists while a task does.
+
+rich draws it, and is imported in a thread once tasks have been running for a moment: a build that has nothing to do
+is over by then. Between tasks, and so at the end of a build, the terminal is as it was.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.progress import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+    from hatch_docker.core.progress import Task
+
+DELAY = 0.3  # seconds that tasks have to be over by, to be no matter for a display
+PER_SECOND = 10  # times that it is drawn
+WINDOW = 3.0  # seconds over which a rate is measured
+ROWS = 8  # tasks that are shown
+NARROW = 60  # columns below which there is room for titles and little else
+WIDE = 100  # columns from which there is room for bars
+WIDEST = 140  # columns of a row
+BAR = 20  # columns of one
+SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+SHOW_CURSOR = "\x1b[?25h"
+
+
+@dataclass(slots=True, eq=False)
+class Screen:
+    """The region below the lines; `write` writes a line while there is none. Safe to use from several threads.
+
+    What rich calls back must not wait for a lock of ours, or two threads would wait for each other: `rows` takes none.
+    A line is written while `_printing` is held, so that no display ends, and is drawn once more, in the midst of it.
+    """
+
+    write: Callable[[str], None]
+    tasks: tuple[Task, ...] = ()
+    _printing: threading.Lock = field(default_factory=threading.Lock)  # taken before the other one
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _rates: dict[Task, deque[tuple[float, int]]] = field(default_factory=dict)
+    _waiting: bool = False
+    _live: Live | None = None
+
+    def line(self, text: str) -> None:
+        """A line that stays, above the tasks."""
+        with self._printing:
+            live = self._live
+            if live is None:
+                self.write(text)
+                return
+            from rich.text import Text
+
+            live.console.print(Text(text), soft_wrap=True)
+
+    def open(self, task: Task) -> None:
+        """A task begins."""
+        with self._guard:
+            self.tasks = (*self.tasks, task)
+            if self._live is None and not self._waiting:
+                self._waiting = True
+                threading.Thread(target=self._show_later, daemon=True).start()
+
+    def close(self, task: Task) -> None:
+        """A task is over."""
+        with self._printing, self._guard:
+            self.tasks = tuple(one for one in self.tasks if one is not task)
+            self._rates.pop(task, None)
+            if self._live is not None and not self.tasks:
+                live, self._live = self._live, None
+                with live.console:
+                    live.stop()
+                atexit.unregister(self._leave)
+
+    def _show_later(self) -> None:
+        time.sleep(DELAY)
+        if self.tasks:
+            with contextlib.suppress(ImportError):  # of a process that is about to end
+                import rich.live
+                import rich.progress_bar
+                import rich.table  # noqa: F401
+        with self._printing, self._guard:
+            self._waiting = False
+            live = self._live = self._start() if self.tasks else None
+        while live is not None:
+            time.sleep(1 / PER_SECOND)
+            with self._printing:
+                if self._live is not live:
+                    return
+                with live.console:
+                    live.refresh()
+
+    def _start(self) -> Live:
+        from rich.live import Live
+
+        atexit.register(self._leave)
+        console = _console()
+        live = Live(
+            console=console, get_renderable=lambda: self.rows(console), auto_refresh=False, transient=True,
+            # What a library prints goes above, too, but not what a pipe is to get.
+            redirect_stdout=sys.stdout.isatty(), redirect_stderr=True,
+        )
+        with console:
+            live.start()
+        return live
+
+    def _leave(self) -> None:
+        """Whatever ended the process: its terminal has a cursor again, and a line for the shell."""
+        with contextlib.suppress(OSError):
+            os.write(2, (("\n" if self._live is not None else "") + SHOW_CURSOR).encode())
+
+    def rows(self, console: Console) -> RenderableType:
+        """The tasks as a table, the newest below; of too many those that nothing is known of are left out first."""
+        from rich.table import Table
+
+        table = Table.grid(expand=True, padding=(0, 1))
+        # A terminal echoes ^C behind the last row; and a row that is too long for an eye is no use.
+        table.width = max(min(console.width - len("^C") - 1, WIDEST), 1)
+        narrow, wide = console.width < NARROW, console.width >= WIDE
+        table.add_column(width=1, style="cyan")
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis" if _is_unicode(console) else "crop")
+        if wide:
+            table.add_column(width=BAR)
+        table.add_column(justify="right", no_wrap=True)
+        if not narrow:
+            table.add_column(justify="right", no_wrap=True, style="dim")
+        tasks = self.tasks
+        hidden = sorted(tasks, key=lambda task: bool(task.total))[: max(len(tasks) - ROWS, 0)]
+        for task in tasks:
+            if task not in hidden:
+                table.add_row(*self._row(task, console, narrow=narrow, wide=wide))
+        if hidden:
+            table.add_row("", f"and {len(hidden)} more")
+        return table
+
+    def _row(self, task: Task, console: Console, *, narrow: bool, wide: bool) -> list[RenderableType]:
+        from rich.progress_bar import ProgressBar
+
+        done, total = task.done, task.total
+        cells: list[RenderableType] = [_spinner(console), _shown(f"{'  ' * task.part}{task.title}", console)]
+        if wide:
+            # In the terminal's own colours, which suit its background.
+            cells.append(ProgressBar(
+                total, min(done, total), BAR, style="dim", complete_style="cyan", finished_style="cyan"
+            ) if total else "")
+        elapsed = duration(task.seconds)
+        if narrow:
+            return [*cells, f"{100 * min(done, total) // total} %" if total else elapsed]
+        rate = self._rate(task, done)
+        if task.unit:
+            return [*cells, f"{done} of {total} {task.unit}" if total else f"{done} {task.unit}", f"{elapsed:>11}"]
+        if not (done or total):
+            return [*cells, "", elapsed]
+        rate = 0.0 if total and done >= total else rate
+        left = f"{duration((total - done) / rate)} left" if total and rate else f"{elapsed:>11}"
+        amount = f"{done / 1e6:.1f}" + (f"/{total / 1e6:.1f}" if total else "") + " MB"
+        return [*cells, amount, f"{rate / 1e6:5.1f} MB/s {left:>11}" if rate else left]
+
+    def _rate(self, task: Task, done: int) -> float:
+        """Bytes a second lately; 0.0 where nobody can say yet."""
+        now = time.monotonic()
+        samples = self._rates.setdefault(task, deque(((task.began, 0),)))
+        samples.append((now, done))
+        while len(samples) > 2 and now - samples[0][0] > WINDOW:
+            samples.popleft()
+        then, before = samples[0]
+        return max(0.0, (done - before) / (now - then)) if now - then >= 0.2 else 0.0
+
+
+def _spinner(console: Console) -> str:
+    frames = SPINNER if _is_unicode(console) else "|/-\\"
+    return frames[int(time.monotonic() * PER_SECOND) % len(frames)]
+
+
+def _is_unicode(console: Console) -> bool:
+    return console.encoding.startswith("utf")
+
+
+def _console() -> Console:
+    """A console that one thread at a time prints with.
+
+    rich reckons where the rows begin, and writes what goes there, one after the other: two threads would write to the
+    same place. Whoever calls its `Live` has the console first, as whoever prints has: locks are taken in this order.
+    """
+    from rich.console import Console
+
+    guard = threading.RLock()
+
+    class Whole(Console):
+        def __enter__(self) -> Console:
+            guard.acquire()
+            return super().__enter__()
+
+        def __exit__(self, *error: object) -> None:
+            try:
+                super().__exit__(*error)
+            finally:
+                guard.release()
+
+    return Whole(file=sys.stderr, highlight=False, markup=False, emoji=False)
+
+
+def _shown(title: str, console: Console) -> str:
+    """A title as the terminal will have it, so that its width is known."""
+    return title if _is_unicode(console) else title.encode("ascii", "backslashreplace").decode()

@@ -1,1 +1,0 @@
-"""Checks of this machine and of a project: the command `doctor`."""

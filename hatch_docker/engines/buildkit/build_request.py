@@ -1,0 +1,107 @@
+"""Request to build the stage `export` of a Dockerfile, and what all programs that carry one out share."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from hatch_docker.core.errors import DaemonError, LostError, ProgramError
+from hatch_docker.core.files import scratch
+from hatch_docker.core.process import ProcessFailed, run
+from hatch_docker.engines.buildkit.endpoint import WAY_OUT
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.model import Image, Platform
+from hatch_docker.plan.model import CachePlan
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+
+IMAGES = "hatch-docker"  # the repository of images that are loaded into a builder
+NO_DAEMON = (
+    "Cannot connect to the Docker daemon|connection refused|no such host|timeout|is the docker|error during connect"
+    "|deadline exceeded"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PreloadedImage:
+    """An image that a builder cannot pull, and the name it is handed over under."""
+
+    name: str
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """What is to be built: the stage `export` of a Dockerfile, written to the directory `out`."""
+
+    dockerfile: Path
+    context: Path
+    out: Path
+    platform: Platform
+    images: tuple[PreloadedImage, ...]        # loaded first: the builder cannot pull them
+    cache: CachePlan
+    root: Path                                # the project's, where paths of caches start
+    secrets: tuple[str, ...]                  # names of environment variables
+    ssh: bool = False                         # this machine's SSH agent may be asked
+    proxies: Mapping[str, str] = field(default_factory=dict)  # variables of stages that use the network
+
+
+class Builder(Protocol):
+    """Carries out an order; raises BuildError with the failed step's last lines, DaemonError where it cannot."""
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """What it runs, its own first, then what it emulates; empty where it has not started yet."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether an image that it is handed is sent to it, and not loaded into a daemon."""
+
+    def build(self, request: BuildRequest, ctx: Context) -> None: ...
+
+
+def daemon_error(said: str, name: str, program: str = "docker buildx") -> DaemonError:
+    """What a failure of Docker's means, where it is no step of the build that failed."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no word of why"]
+    line = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ").rstrip(".")
+    if "ache export" in line and "not supported" in line:
+        return DaemonError(
+            f"tool.hatch-docker.cache.to: {line}; name a builder that can (builder = ...), or turn on Docker's "
+            "containerd image store"
+        )
+    if re.search(r"no builder .* found|failed to find driver|context not found", said):
+        named = re.search(r'"(.+?)"', said)
+        missing = name or (named[1] if named else "")
+        return DaemonError(f"buildx has no builder {missing!r}; `docker buildx ls` lists them, {WAY_OUT}")
+    if "permission denied" in said and "docker" in said:
+        return DaemonError(
+            f"this user may not talk to Docker ({line}); join the group docker, use rootless Docker, {WAY_OUT}"
+        )
+    if "context canceled" in line:
+        return LostError(f"{program} was ended before the build was done ({line}); build again")
+    if re.search(NO_DAEMON, said):
+        line = line.rpartition("stderr=")[2] if "stderr=" in line else line  # of ssh, behind what it was told
+        return DaemonError(f"no Docker daemon answers ({line}); start it or set DOCKER_HOST, {WAY_OUT}")
+    look = f"look at `docker buildx inspect{f' {name}' if name else ''}`, " if program == "docker buildx" else ""
+    return DaemonError(f"{program} cannot build: {line}; {look}{WAY_OUT}")
+
+
+def load_image(program: Sequence[str], image: PreloadedImage, ctx: Context) -> None:
+    """Load an image under a name that its digest is part of, unless it is there."""
+    try:
+        run([*program, "image", "inspect", "--format", "{{.Id}}", image.name], env=ctx.environ, timeout=30)
+        return
+    except ProgramError:
+        ctx.progress.detail(f"loading {image.name} into {Path(program[0]).name}")
+    with scratch() as directory:
+        archive = directory / "image.tar"
+        with archive.open("wb") as stream:
+            write_archive(image.image, [image.name], stream, host=image.image.platform)
+        try:
+            run([*program, "load", "--quiet", "--input", str(archive)], env=ctx.environ)
+        except ProcessFailed as failure:
+            raise daemon_error(failure.output, "", Path(program[0]).name) from None

@@ -1,0 +1,105 @@
+"""The shared caches of a build as the options of the program that builds; what it would ignore is an error."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.files import tag_cache
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.plan.model import CachePlan
+
+CACHE_SECRETS = (
+    "ACTIONS_RUNTIME_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_CLIENT_SECRET",
+    "BUILDKIT_AZURE_STORAGE_SECRET_ACCESS_KEY",
+)  # fmt: skip
+"""Variables that programs take logins of caches from: their values are hidden wherever a program says them."""
+
+GHA_RESULTS = (0, 21)  # of buildx: the service that GitHub has had alone since April 2025
+
+
+def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: Context) -> list[str]:
+    """`--cache-from` and `--cache-to` of `docker buildx build`; paths are relative to `root`, the project's.
+
+    Raises ConfigError for type=gha where the variables are not there: buildx then keeps nothing, and says nothing.
+    """
+    options = []
+    for option, many, place in (("from", cache.sources, "src"), ("to", cache.targets, "dest")):
+        for fields in many:
+            if fields["type"] == "gha":
+                _check_gha(option, version, ctx.environ)
+            if fields["type"] == "local":
+                path = root / fields[place]
+                if option == "from" and not (path / "index.json").is_file():
+                    ctx.progress.info(f"  nothing in the cache {fields[place]} yet")
+                    continue
+                if option == "to" and _is_for_a_cache(path):
+                    tag_cache(path)
+                fields = {**fields, place: str(path)}
+            options.append(f"--cache-{option}={_joined(fields)}")
+    return options
+
+
+def _is_for_a_cache(directory: Path) -> bool:
+    """Whether a directory is not there yet, empty, or a layout of images: anything else may be the project's."""
+    return not directory.is_dir() or (directory / "oci-layout").is_file() or not any(directory.iterdir())
+
+
+def _joined(fields: Mapping[str, str]) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow([f"{name}={value}" for name, value in fields.items()])
+    return out.getvalue()
+
+
+def _check_gha(option: str, version: tuple[int, int], environ: Mapping[str, str]) -> None:
+    where = f"tool.hatch-docker.cache.{option}: type=gha"
+    missing = [] if environ.get("ACTIONS_RUNTIME_TOKEN") else ["ACTIONS_RUNTIME_TOKEN"]
+    if not environ.get("ACTIONS_CACHE_URL") and not environ.get("ACTIONS_RESULTS_URL"):
+        missing.append("ACTIONS_RESULTS_URL")
+    if missing:
+        raise ConfigError(
+            f"{where} works in GitHub Actions only, where a step has to hand out its variables, and "
+            f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not set; use "
+            "crazy-max/ghaction-github-runtime there, and set this option by its variable there only"
+        )
+    if not environ.get("ACTIONS_CACHE_URL") and (0, 0) < version < GHA_RESULTS:  # (0, 0) is unknown
+        oldest = ".".join(map(str, GHA_RESULTS))
+        raise ConfigError(
+            f"{where} needs buildx {oldest} or newer for GitHub's present cache service, and this is "
+            f"{version[0]}.{version[1]}; use docker/setup-buildx-action, or type=registry"
+        )
+
+
+def podman_caches(cache: CachePlan) -> list[str]:
+    """The same of `podman build`, which keeps each step as a tag of a repository that is for nothing else.
+
+    Raises ConfigError for what Podman has not.
+    """
+    return [
+        f"--cache-{option}={_repository(option, fields)}"
+        for option, many in (("from", cache.sources), ("to", cache.targets))
+        for fields in many
+    ]
+
+
+def _repository(option: str, fields: Mapping[str, str]) -> str:
+    where = f"tool.hatch-docker.cache.{option}"
+    if fields["type"] != "registry":
+        raise ConfigError(f"{where}: podman keeps its cache in registries only, not in type={fields['type']}")
+    ref = fields["ref"]
+    if "@" in ref or ":" in ref.rpartition("/")[2]:
+        raise ConfigError(
+            f"{where}: podman keeps its cache in a repository of its own, so {ref!r} must have no tag; "
+            "docker buildx takes that too"
+        )
+    more = sorted(set(fields) - {"type", "ref", "mode"})
+    if more or fields.get("mode") == "min":
+        what = ", ".join(more) or "mode=min"
+        raise ConfigError(f"{where}: podman does not know {what}; leave it out")
+    return ref

@@ -1,0 +1,313 @@
+"""What a Dockerfile needs beside its text: the base, the wheels and sdists of each stage, and their context.
+
+The pins, the pure wheel and the sdist are those of the embedded engine, fetched and made out here: a build
+needs no index, no login ever enters a daemon, and both engines install the same files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from hatch_docker.bases.model import Base
+from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.errors import BaseImageError, BuildError
+from hatch_docker.engines.buildkit.build_request import IMAGES, PreloadedImage
+from hatch_docker.engines.buildkit.dockerfile import WHEEL, Group, Stages, multiline_variables
+from hatch_docker.engines.buildkit.packages import Compiler, Debs, find_compiler, write_packages
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.model import Image, Platform, digest_of, host_platform
+from hatch_docker.oci.paths import SOURCE_DATE
+from hatch_docker.plan.model import BuildPlan
+from hatch_docker.project.metadata import Source
+from hatch_docker.wheels.builder.sdist import Sdist
+from hatch_docker.wheels.install.venv import VenvTarget
+from hatch_docker.wheels.target import Pin, Target
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.oci.compression import Compression
+
+RECIPE = 1  # raise it when the same inputs shall give other trees
+WHEELS = Path(__file__).parent.parent.parent / "wheels"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An sdist to be built in a stage: how, and with which requirements, pinned."""
+
+    sdist: Sdist
+    plan: BuildPlan
+    known: tuple[str, ...]                    # the requirements as they were asked for
+    requires: tuple[Pin, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CopyStep:
+    """What makes a layer, with its files: pins, the project's pure wheel, an sdist to build, or Debian's packages."""
+
+    group: Group
+    pins: tuple[Pin, ...] = ()
+    wheel: Path | None = None
+    job: Job | None = None
+    debs: Debs | None = None
+
+    def key(self, base: Base, compiler: str) -> str:
+        """A key of everything that decides the tree."""
+        if self.debs is not None:
+            return key_of("system", RECIPE, self.debs.key(base))
+        interpreter = base.interpreter
+        home = interpreter.path if self.group.venv else ""
+        inputs: list[object] = [one.sha256 for one in self.pins]
+        if self.wheel is not None:
+            inputs.append([self.wheel.name, file_digest(self.wheel)])
+        if self.job is not None:
+            plan = self.job.plan
+            inputs += [
+                compiler, self.job.sdist.content, [one.sha256 for one in self.job.requires], dict(plan.env),
+                dict(plan.args), sorted(plan.secrets), plan.network, plan.ssh,
+            ]  # fmt: skip
+        if self.group.rules.leave_out:
+            inputs.append(list(self.group.rules))
+        made = (interpreter.version, base.interpreter_trust_key)
+        return key_of("stage", RECIPE, *made, VenvTarget(interpreter).root, home, inputs)
+
+
+def stages_of(
+    base: Base, steps: Sequence[CopyStep], compiler: Compiler | None, builder: PreloadedImage | None, *,
+    files: bool = False, volumes: bool = False, certificates: bool = False,
+) -> Stages:
+    """The values that the Dockerfile is rendered from; `builder` is the compiler where it is an image.
+
+    Raises BaseImageError for a base with ONBUILD.
+    """
+    config = base.image.config_json.get("config") or {}
+    if config.get("OnBuild"):
+        raise BaseImageError(
+            f"base {base.name} has orders for whoever builds on it (ONBUILD {str(config['OnBuild'][0])[:60]}), which "
+            'no Dockerfile can leave out; take engine = "embedded", which follows none, or a base without them'
+        )
+    user = str(config.get("User") or "0").partition(":")[0]
+    tools = compiler.debs.rendered if compiler and compiler.debs and compiler.debs.packages != () else None
+    system = next((step.debs.rendered for step in steps if step.debs), None)
+    return Stages(
+        base=base_name(base), python=base.interpreter.path, compiler=builder.name if builder else "", tools=tools,
+        system=system, groups=tuple(step.group for step in steps if not step.debs), files=files,
+        volumes=volumes, user=user not in ("0", "root"), certificates=certificates,
+    )  # fmt: skip
+
+
+def secrets_and_ssh(steps: Sequence[CopyStep]) -> tuple[tuple[str, ...], bool]:
+    """What the builds of some steps are lent: the names of secrets, and whether the SSH agent."""
+    plans = [step.job.plan for step in steps if step.job]
+    return tuple(sorted({name for plan in plans for name in plan.secrets})), any(plan.ssh for plan in plans)
+
+
+def proxies_of(steps: Sequence[CopyStep], environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxies for the stages of some steps, as variables; one on this machine itself is out of their reach."""
+    from hatch_docker.wheels.builder.variables import proxies
+
+    if not any(step.debs or (step.job and step.job.plan.network) for step in steps):
+        return {}
+    return {name: value for name, value in proxies(environ).items() if not _is_here(value)}
+
+
+def _is_here(proxy: str) -> bool:
+    from hatch_docker.core.http.urls import is_loopback
+
+    try:
+        return is_loopback(urlsplit(proxy if "://" in proxy else f"//{proxy}").hostname or "")
+    except ValueError:  # it is no URL, which the stages' programs will say
+        return False
+
+
+def stage_base(
+    base: Base, steps: Sequence[CopyStep], platforms: Sequence[str], ctx: Context, compression: Compression
+) -> Base:
+    """The base whose Python runs in the stages, of a builder that runs some platforms, its own first.
+
+    Wheels are installed and compiled by the same base for the builder's own platform, where that is another one: no
+    emulation is needed. What has to be compiled needs it. Raises BuildError where that is not to be had.
+    """
+    from hatch_docker.bases.open import sibling_base
+
+    own = Platform(*(platforms[0].split("/") if platforms else str(host_platform()).split("/"))[:2])
+    if base.platform.architecture == own.architecture:
+        return base
+    compiled = [f"{step.group.contents[0]} has to be compiled" for step in steps if step.job]
+    compiled += ["runtime.packages have to be installed" for step in steps if step.debs]
+    if compiled and str(base.platform) in platforms:
+        return base
+    if compiled:
+        raise BuildError(
+            f"{compiled[0]} for {base.platform}, and the builder runs "
+            f"{', '.join(platforms) or own} only; give it QEMU's emulation (docker/setup-qemu-action, the package "
+            "qemu-user-static), name a builder that has that platform (builder = ...), or drop it from platforms"
+        )
+    found = sibling_base(base, own, ctx, compression)
+    if found.interpreter != base.interpreter:
+        raise BuildError(
+            f"base {base.name} has Python {base.interpreter.version} for {base.platform} and "
+            f"{found.interpreter.version} for {own}, where wheels are installed; pin it by a digest where they agree"
+        )
+    return found
+
+
+def base_name(base: Base) -> str:
+    """What FROM says: a registry's image by its digest, else the name that our own is handed over under."""
+    if base.plan.kind != "registry":
+        return _name("base", base.image)
+    return base.plan.location if "@" in base.plan.location else f"{base.plan.location}@{base.digest}"
+
+
+def compiler_of(base: Base, steps: Sequence[CopyStep], ctx: Context) -> Compiler | None:
+    """Where the sdists of some steps are compiled; None where there is none. Raises BuildError where nothing can."""
+    plans = [step.job.plan for step in steps if step.job]
+    return find_compiler(base, sorted({name for plan in plans for name in plan.packages}), ctx) if plans else None
+
+
+def compiler_image(tree: Path, base: Base, ctx: Context, *, remote: bool = False) -> PreloadedImage:
+    """Return a builder root as an image; its layer is compressed only for a remote builder, which it is sent to."""
+    from hatch_docker.bases.debian.base import ENV
+    from hatch_docker.engines.layer_cache import layer_by_key
+    from hatch_docker.oci.compression import Compression
+    from hatch_docker.oci.model import History
+    from hatch_docker.oci.mutate import Settings, build_image, scratch
+
+    key = key_of("builder image", RECIPE, tree.name)
+    layer, _ = layer_by_key(
+        key, Compression("gzip" if remote else "none"), ctx, lambda: tree_entries(tree), title="packing the compiler"
+    )
+    additions = [(layer, History("hatch-docker builder"))]
+    image = build_image(scratch(base.platform), additions, Settings(env=ENV), SOURCE_DATE, {})
+    return PreloadedImage(_name("builder", image), image)
+
+
+def _name(what: str, image: Image) -> str:
+    """A name by the configuration, which does not change with how layers are compressed."""
+    return f"{IMAGES}/{what}:{digest_of(image.config)[7:23]}"
+
+
+def make_job(
+    sdist: Path, filename: str, plan: BuildPlan, target: Target, source: Source, ctx: Context
+) -> Job:
+    """The build of an sdist; its requirements are wheels, resolved out here."""
+    from hatch_docker.wheels.builder.build import known_sdist
+    from hatch_docker.wheels.locks.pin import pin_requirements
+
+    found = known_sdist(sdist, filename, ctx)
+    more = ctx.store.recall("stage-requires", key_of(found.content)) or []
+    known = (*found.requires, *more)
+    return Job(found, plan, known, pin_requirements(known, source.root, target, ctx))
+
+
+def write_context(
+    steps: Sequence[CopyStep], base: Base, compiler: Compiler | None, directory: Path, source: Source, ctx: Context
+) -> None:
+    """Write what the stages of some steps copy; nothing of the project's directory but its sdist or wheel."""
+    from hatch_docker.bases.bytecode import DRIVER
+
+    tools = directory / "tools"
+    tools.mkdir(parents=True)
+    shutil.copyfile(Path(__file__).with_name("stage_install.py"), tools / "install.py")
+    shutil.copyfile(WHEELS / "builder" / "pep517.py", tools / "pep517.py")
+    (tools / "compile.py").write_text(DRIVER, encoding="utf-8")
+    if any(step.group.rules.leave_out for step in steps):
+        for name in ("slim.py", "strip.py"):
+            shutil.copyfile(WHEELS / "install" / name, tools / name)
+    if compiler and compiler.debs:
+        write_packages(compiler.debs, base, directory / "packages" / "compiler", ctx)
+    for step in steps:
+        name = step.group.name
+        if step.debs is not None:
+            write_packages(step.debs, base, directory / "packages" / name, ctx)
+            continue
+        if step.job is not None:
+            _write_job(step.job, directory / "build" / name, source, ctx)
+            continue
+        place = directory / "wheels" / name
+        _write_pins(step.pins, place, source, ctx)
+        if step.wheel is not None:
+            shutil.copyfile(step.wheel, place / step.wheel.name)
+
+
+def write_certificates(steps: Sequence[CopyStep], directory: Path, ctx: Context) -> bool:
+    """Write the certificates that this machine trusts, where a build may need them; whether there are any."""
+    from hatch_docker.wheels.builder.variables import certificates
+
+    found: dict[str, str] = {}
+    for step in steps:
+        found |= certificates(step.job.plan, ctx.environ) if step.job else {}
+    for path, text in found.items():
+        place = directory / "certificates" / path.rpartition("/")[2]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+    return bool(found)
+
+
+def _write_job(job: Job, directory: Path, source: Source, ctx: Context) -> None:
+    _write_pins(job.requires, directory / "wheels", source, ctx)
+    (directory / "sdist").mkdir()
+    shutil.copyfile(job.sdist.path, directory / "sdist" / job.sdist.name)
+    spec = {
+        "sdist": f"/sdist/{job.sdist.name}", "source": "/build/src", "output": WHEEL, "backend": job.sdist.backend,
+        "backend_path": job.sdist.backend_path, "known": job.known, "time": SOURCE_DATE, "strict": True,
+        "secrets": job.plan.secrets, "env": multiline_variables(job.plan),
+    }  # fmt: skip
+    text = json.dumps(spec, indent=2, ensure_ascii=False) + "\n"
+    (directory / "sdist" / "spec.json").write_text(text, encoding="utf-8")
+
+
+def _write_pins(pins: Sequence[Pin], directory: Path, source: Source, ctx: Context) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    if pins:
+        from hatch_docker.wheels.fetch import fetch
+
+        for one, path in zip(pins, fetch(pins, ctx, root=source.root), strict=True):
+            shutil.copyfile(path, directory / one.filename)
+
+
+def renamed(step: CopyStep, taken: set[str]) -> CopyStep:
+    """The part under a stage name of its own."""
+    name, count = step.group.name, 2
+    while name in taken:
+        name, count = f"{step.group.name}-{count}", count + 1
+    taken.add(name)
+    return replace(step, group=replace(step.group, name=name))
+
+
+def tree_entries(root: Path, top: str = "") -> list[Entry]:
+    """Everything in `root`/`top`, itself included, as root's and of one time; devices and sockets are left out.
+
+    Directories keep their permission bits, files whether they can be executed, links what they say.
+    """
+    start = root / top if top else root
+    entries = [_entry(start, top)] if top else []
+    entries += [_entry(path, path.relative_to(root).as_posix()) for path in _walk(start)]
+    return [entry for entry in entries if entry is not None]
+
+
+def _walk(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.iterdir()):
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _walk(path)
+
+
+def _entry(path: Path, name: str) -> Entry | None:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return Entry(name, "symlink", 0o777, SOURCE_DATE, target=os.readlink(path))  # noqa: PTH115 - as it is written
+    if stat.S_ISDIR(status.st_mode):
+        return Entry(name, "directory", status.st_mode & 0o1777, SOURCE_DATE)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+    return Entry(name, "file", mode, SOURCE_DATE, size=status.st_size, content=path)

@@ -1,0 +1,320 @@
+"""The multi-stage Dockerfile of a plan, as text: pure, and every word of it through one quoting function.
+
+    tools       our installer, in a stage of nothing else
+    wheels-*    wheels out of the context, each group in a stage of its own, so that an edit reruns no other
+    packages-*  .debs out of the context, in the same way
+    build-*     sdist -> wheel, in the compiler's stage with the build requirements; left out where all is pure
+    install-*   wheels -> the tree that the image shall get, compiled by the base's Python
+    system      the base with `runtime.packages`; left out where there are none
+    runtime     that and those trees: no RUN, so a base without a shell will do
+
+No instruction needs the network but a build that asks for it, and none an index: the wheels are in the context, and
+the .debs too, unless the base's archive is none of Debian's. COPY has no --link, which Podman refuses.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.oci.mutate import Settings
+from hatch_docker.oci.paths import SOURCE_DATE
+from hatch_docker.plan.model import VENV, BuildPlan
+from hatch_docker.wheels.install.slim import NONE, Rules
+
+TREE = "/out/tree"      # two directories deep: BuildKit hashes the parent of what is copied
+WHEEL = "/out/wheel"
+LEFT_OUT = "/out/slim"  # what `stage.py` says of it
+EXPORT = "export"
+COMPILER = ("ca-certificates", "g++", "gcc", "libc6-dev", "make", "patch", "pkgconf", "xz-utils")
+# What apt leaves behind that is no part of a package.
+LEFT = (
+    "/var/cache/apt/*", "/var/cache/debconf/*-old", "/var/cache/debconf/tmp.ci", "/var/cache/ldconfig/*",
+    "/var/lib/apt/lists/*", "/var/lib/dpkg/*-old", "/var/log/alternatives.log",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Wheels that are installed into one tree, and so make one layer; `name` is a package's or "packages".
+
+    They are those of the context's `wheels/NAME/`; with `build`, the one that the sdist in `build/NAME/` gives
+    when it is built so.
+    """
+
+    name: str
+    kind: str                                 # as in the receipt: dependencies or project
+    contents: tuple[str, ...]
+    build: BuildPlan | None = None
+    venv: bool = False                        # with the environment's own files
+    rules: Rules = NONE                       # what is left out of them
+
+
+@dataclass(frozen=True, slots=True)
+class Packages:
+    """Debian packages that apt installs in a stage.
+
+    Where they are `given`, their .debs are those of the context's `packages/STAGE/`; else apt asks for them by name.
+    """
+
+    names: tuple[str, ...]
+    given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What the stages stand on; `base` and `compiler` are references."""
+
+    base: str
+    python: str                               # the base's interpreter, absolute
+    compiler: str = ""                        # an image that is one, "" where the base becomes one
+    tools: Packages | None = None             # by these
+    system: Packages | None = None            # runtime.packages
+    user: bool = False                        # the base has a user other than root
+    groups: tuple[Group, ...] = ()
+    files: bool = False                       # the context's files.tar goes into the image
+    volumes: bool = False                     # and its volumes.tar
+    certificates: bool = False                # the context's certificates/ are trusted by builds with a network
+
+
+def quoted(text: str, what: str = "the value") -> str:
+    """One word of an instruction that BuildKit and buildah read as exactly `text`, whatever is in it.
+
+    Their lexer takes a backslash, inside of double quotes, before itself, the quote and the dollar. Raises
+    ConfigError for a line break, which ends an instruction wherever it stands.
+    """
+    if "\n" in text or "\0" in text:
+        raise ConfigError(
+            f"a Dockerfile cannot hold {what} {text[:40]!r}: it has a line break; "
+            'leave it out, or let hatch-docker set it (engine = "embedded" or "buildkit" builds the image)'
+        )
+    return '"' + re.sub(r'(["\\$])', r"\\\1", text) + '"'
+
+
+def pair(name: str, value: str) -> str:
+    """A name and its value, as ENV and LABEL take them; a plain name needs no quotes."""
+    plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)
+    return f"{name if plain else quoted(name)}={quoted(value, f'{name} =')}"
+
+
+def words(*texts: str) -> str:
+    """An instruction's exec form: a JSON list, in which no variable is replaced."""
+    return json.dumps(texts, ensure_ascii=False)
+
+
+def render(stages: Stages, settings: Settings) -> str:
+    """The whole Dockerfile; raises ConfigError for a value that a Dockerfile cannot hold."""
+    return "\n".join([*_below(stages), *_runtime(stages, settings)]) + "\n"
+
+
+def render_export(stages: Stages) -> str:
+    """The same stages up to the trees, and one that hands out trees and built wheels by the groups' names."""
+    copies = ["COPY --from=changes /out/system/ /system/"] if stages.system else []
+    for group in stages.groups:
+        copies.append(f"COPY --from=install-{group.name} {TREE}/ /tree/{group.name}/")
+        if group.rules.leave_out:
+            copies.append(f"COPY --from=install-{group.name} {LEFT_OUT}/ /slim/{group.name}/")
+        if group.build:
+            copies.append(f"COPY --from=build-{group.name} {WHEEL}/ /wheel/{group.name}/")
+    changes = _changes(stages) if stages.system else ()
+    return "\n".join([*_below(stages), *changes, f"FROM scratch AS {EXPORT}", *copies]) + "\n"
+
+
+def _below(stages: Stages) -> Iterator[str]:
+    """Every stage below the runtime stage."""
+    yield f"FROM {stages.base} AS base"
+    yield ""
+    yield "# Our installer: standard library only, run by the base's own Python."
+    yield "FROM scratch AS tools"
+    yield "COPY tools/ /in/tools/"
+    yield ""
+    if any(group.build for group in stages.groups):
+        yield from _compiler(stages)
+    if stages.certificates:
+        yield "FROM scratch AS certificates"
+        yield "COPY certificates/ /in/certificates/"
+        yield ""
+    if stages.system:
+        yield "# runtime.packages, with their maintainer scripts."
+        yield from _apt("system", stages.system, stages)
+    for group in stages.groups:
+        if group.build:
+            yield from _build(group.name, group.build, stages)
+        else:
+            yield "FROM scratch AS wheels-" + group.name
+            yield f"COPY wheels/{group.name}/ /in/wheels/"
+            yield ""
+        yield from _install(stages, group)
+
+
+def _compiler(stages: Stages) -> Iterator[str]:
+    yield "# What compiles, and never reaches the image."
+    if stages.tools:
+        yield from _apt("compiler", stages.tools, stages)
+    else:
+        yield f"FROM {stages.compiler or 'base'} AS compiler"
+        yield ""
+
+
+def _apt(stage: str, packages: Packages, stages: Stages) -> Iterator[str]:
+    """The base with some packages, and nothing that is of no use once they are there."""
+    yield f"FROM scratch AS packages-{stage}"
+    yield f"COPY packages/{stage}/ /in/packages/"
+    yield ""
+    yield f"FROM base AS {stage}"
+    yield from _as_root(stages)
+    # A user that a package makes is of no day.
+    variables = f"APT_CONFIG=/packages/apt.conf DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH={SOURCE_DATE}"
+    install = "apt-get install --yes --no-install-recommends"
+    if packages.given:
+        commands, options = [f"{install} /packages/*.deb"], ["--network=none"]
+    else:
+        commands, options = ["apt-get update", f"{install} {' '.join(packages.names)}"], []
+        yield "# hadolint ignore=DL3008"
+    options += [f"--mount=type=bind,from=packages-{stage},source=/in/packages,target=/packages"]
+    steps = " \\\n    && ".join([f"export {variables}", *commands, f"rm -rf {' '.join(LEFT)}"])
+    yield " \\\n    ".join([f"RUN {options[0]}", *options[1:], steps])
+    yield ""
+
+
+def _changes(stages: Stages) -> Iterator[str]:
+    """What `system` has beside the base, written by a program of ours as the tar of a layer."""
+    yield "FROM scratch AS changes-tools"
+    yield "COPY changes/ /in/tools/"
+    yield ""
+    yield "FROM base AS changes"
+    yield from _as_root(stages)
+    yield _run(
+        [stages.python, "-I", "-S", "/tools/changes.py", "/before", "/after", "/out/system"],
+        {"/tools": "changes-tools:/in/tools", "/before": "base:/", "/after": "system:/"},
+    )
+    yield ""
+
+
+def _as_root(stages: Stages) -> Iterator[str]:
+    if stages.user:
+        yield "# hadolint ignore=DL3002"  # of a stage that no container is made of
+        yield "USER 0:0"
+
+
+def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
+    """The stages from an sdist to its wheel: build requirements in a layer of their own, then the build."""
+    from hatch_docker.wheels.builder.variables import CERTIFICATES
+
+    yield f"FROM scratch AS requires-{name}"
+    yield f"COPY build/{name}/wheels/ /in/wheels/"
+    yield ""
+    yield f"FROM scratch AS sdist-{name}"
+    yield f"COPY build/{name}/sdist/ /in/sdist/"
+    yield ""
+    yield f"FROM compiler AS environment-{name}"
+    yield _run(
+        [stages.python, "-I", "-S", "/tools/install.py", "/wheels", "/", "env", "--venv", "--empty"],
+        {"/tools": "tools:/in/tools", "/wheels": f"requires-{name}:/in/wheels"},
+    )
+    yield ""
+    yield f"FROM environment-{name} AS build-{name}"
+    for key, value in build.args.items():
+        if key not in multiline_variables(build):
+            yield f"ARG {pair(key, value)}"
+    yield "ENV " + " \\\n    ".join(pair(key, value) for key, value in build_env(build).items())
+    mounts = {"/tools": "tools:/in/tools", "/sdist": f"sdist-{name}:/in/sdist"}
+    if build.network and stages.certificates:
+        mounts[CERTIFICATES] = f"certificates:/in/certificates/{CERTIFICATES.rpartition('/')[2]}"
+    yield _run(
+        ["/env/bin/python", "/tools/pep517.py", "/sdist/spec.json"],
+        mounts,
+        network=build.network, secrets=build.secrets, ssh=build.ssh,
+    )
+    yield ""
+
+
+def _install(stages: Stages, group: Group) -> Iterator[str]:
+    options = ["--venv"] if group.venv else []
+    options += [f"--leave-out={kind}" for kind in group.rules.leave_out]
+    options += [f"--locale={language}" for language in group.rules.locales]
+    options += [f"--keep={pattern}" for pattern in group.rules.keep]
+    source = f"build-{group.name}:{WHEEL}" if group.build else f"wheels-{group.name}:/in/wheels"
+    yield f"FROM base AS install-{group.name}"
+    yield from _as_root(stages)
+    yield _run(
+        [stages.python, "-I", "-S", "/tools/install.py", "/wheels", TREE, VENV, *options],
+        {"/tools": "tools:/in/tools", "/wheels": source},
+    )
+    yield ""
+
+
+def _run(
+    command: Sequence[str], mounts: Mapping[str, str], *, network: bool = False, secrets: Sequence[str] = (),
+    ssh: bool = False,
+) -> str:
+    options = [] if network else ["--network=none"]
+    for target, source in mounts.items():
+        stage, _, path = source.partition(":")
+        options.append(f"--mount=type=bind,from={stage},source={path},target={target}")
+    # Shown as files: BuildKit before 0.15 and buildah cannot set a variable.
+    options += [f"--mount=type=secret,id={name},required=true" for name in secrets]
+    options += ["--mount=type=ssh,required=true"] if ssh else []
+    return " \\\n    ".join([f"RUN {options[0]}", *options[1:], words(*command)])
+
+
+def build_env(build: BuildPlan) -> dict[str, str]:
+    """The environment of a build as the embedded engine's sandbox has it, less what ARG sets: ENV would win."""
+    from hatch_docker.wheels.builder.variables import fixed_env
+
+    env = fixed_env(build)
+    return {name: env[name] for name in env if name not in build.args and name not in multiline_variables(build)}
+
+
+def multiline_variables(build: BuildPlan) -> dict[str, str]:
+    """Variables of a build that a Dockerfile cannot hold; they go beside the sdist."""
+    return {name: value for name, value in {**build.args, **build.env}.items() if "\n" in value}
+
+
+def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
+    """The base, the trees and the configuration; `oci.mutate` makes the same of the same settings."""
+    yield "# The image: the base and the trees, and nothing that made them."
+    yield f"FROM {'system' if stages.system else 'base'} AS runtime"
+    for group in stages.groups:
+        yield f"COPY --from=install-{group.name} {TREE}/ /"
+    # ADD unpacks them: COPY would set mode and owner of directories that the base has, of /tmp and /root too.
+    if stages.files:
+        yield "ADD files.tar /"
+    if stages.volumes:
+        yield "ADD volumes.tar /"
+    for instruction, values in (("ENV", settings.env), ("LABEL", settings.labels)):
+        if values:
+            yield f"{instruction} " + " \\\n    ".join(pair(key, value) for key, value in sorted(values.items()))
+    for port in settings.ports:
+        yield f"EXPOSE {port}"
+    if settings.volumes:
+        yield f"VOLUME {words(*(quoted(volume) for volume in settings.volumes))}"
+    if settings.workdir:
+        yield f"WORKDIR {quoted(settings.workdir)}"
+    if settings.stop_signal:
+        yield f"STOPSIGNAL {settings.stop_signal}"
+    if settings.healthcheck is not None:
+        yield _healthcheck(settings.healthcheck)
+    if settings.user.partition(":")[0] == "0":
+        yield "# hadolint ignore=DL3002"  # it was asked for
+    yield f"USER {settings.user}"
+    if settings.entrypoint or settings.cmd:
+        yield f"ENTRYPOINT {words(*settings.entrypoint)}"
+        yield f"CMD {words(*settings.cmd)}"
+
+
+def _healthcheck(check: Mapping[str, Any]) -> str:
+    options = [("interval", "Interval"), ("timeout", "Timeout"), ("start-period", "StartPeriod")]
+    given = [f"--{option}={_duration(check[key])}" for option, key in options if key in check]
+    given += [f"--retries={check['Retries']}"] if "Retries" in check else []
+    return " ".join(["HEALTHCHECK", *given, "CMD", words(*check["Test"][1:])])
+
+
+def _duration(nanoseconds: int) -> str:
+    """In whole seconds where it has some, as linters know no other unit than s, m and h."""
+    seconds, rest = divmod(nanoseconds, 10**9)
+    return f"{nanoseconds // 10**6}ms" if rest else f"{seconds}s"

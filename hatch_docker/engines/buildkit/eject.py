@@ -1,0 +1,134 @@
+"""`docker:dockerfile`: the Dockerfile and its context, to read, keep and build without us."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.errors import ConfigError, StoreError
+from hatch_docker.core.files import replacing, unfinished_tree
+from hatch_docker.core.streams import pieces
+from hatch_docker.engines.buildkit.build_request import PreloadedImage
+from hatch_docker.engines.buildkit.context import (
+    CopyStep,
+    base_name,
+    compiler_image,
+    compiler_of,
+    secrets_and_ssh,
+    stages_of,
+    write_context,
+)
+from hatch_docker.engines.buildkit.dockerfile import Group, render
+from hatch_docker.engines.buildkit.engine import make_steps
+from hatch_docker.engines.buildkit.packages import find_system
+from hatch_docker.engines.common import created_time, image_settings, open_target
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.compression import Compression, Decompressed
+from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.plan.model import Plan
+from hatch_docker.project.metadata import Source
+from hatch_docker.wheels.locks.pin import pin
+from hatch_docker.wheels.target import Pin
+
+if TYPE_CHECKING:
+    from hatch_docker.bases.model import Base
+    from hatch_docker.core.context import Context
+
+IGNORED = "# Loaded into the daemon before, never sent to it with the context.\nimages\n"
+
+
+def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) -> Path:
+    """Write NAME-VERSION.Dockerfile and NAME-VERSION.context/, and return the Dockerfile's path.
+
+    Nothing is built: an sdist stays one. Both replace older ones only when they are whole. Raises ConfigError
+    for more than one platform, whose wheels differ, and for values that a Dockerfile cannot hold.
+    """
+    if len(plan.platforms) != 1:
+        raise ConfigError(
+            "docker:dockerfile writes the Dockerfile of one platform, and platforms has "
+            f"{', '.join(plan.platforms)}; choose: HATCH_DOCKER_PLATFORMS={plan.platforms[0]}"
+        )
+    compression = Compression(plan.compression)
+    base, target = open_target(plan, Platform.parse(plan.platforms[0]), compression, source, ctx)
+    pins = pin(plan.lock, source.root, target, ctx)
+    steps = make_steps(plan, pins, target, source, ctx)
+    if debs := find_system(base, ctx):
+        steps.insert(0, CopyStep(Group("system", "system", debs.contents), debs=debs))
+    compiler = compiler_of(base, steps, ctx)
+    builder = compiler_image(compiler.tree, base, ctx) if compiler and compiler.tree else None
+    images = {"base": PreloadedImage(base_name(base), base.image)} if base.plan.kind != "registry" else {}
+    images |= {"builder": builder} if builder else {}
+    title = plan.stem
+    tars = dict(_tars(plan, source, base, compression, ctx))
+    stages = stages_of(base, steps, compiler, builder, files="files" in tars, volumes="volumes" in tars)
+    settings = image_settings(plan, base, created_time(plan, base, pins))
+    text = _head(plan, title, images, steps) + render(stages, settings)
+
+    directory.mkdir(parents=True, exist_ok=True)
+    with unfinished_tree(directory, f".{title}.") as work:
+        context = work / "context"
+        write_context(steps, base, compiler, context, source, ctx)
+        (context / "requirements.txt").write_text(requirements(pins), encoding="utf-8")
+        (context / ".dockerignore").write_text(IGNORED, encoding="utf-8")
+        for name, layer in tars.items():
+            _write_tar(layer, context / f"{name}.tar")
+        for name, image in images.items():
+            with replacing(context / "images" / f"{name}.tar") as stream:
+                write_archive(image.image, [image.name], stream, host=base.platform)
+        _swap(context, directory / f"{title}.context", work)
+    path = directory / f"{title}.Dockerfile"
+    with replacing(path) as stream:
+        stream.write(text.encode())
+    return path
+
+
+def _head(plan: Plan, title: str, images: dict[str, PreloadedImage], steps: Sequence[CopyStep]) -> str:
+    """How to build it, as comments: run in the directory that holds the Dockerfile."""
+    secrets, ssh = secrets_and_ssh(steps)
+    lent = "".join(f" --secret id={name},env={name}" for name in secrets) + (" --ssh default" if ssh else "")
+    podman = "podman (and --format docker, or the health check is lost)" if plan.config.healthcheck else "podman"
+    lines = [f"Written by hatch-docker. To build it here, with docker (BuildKit) or {podman}:", ""]
+    context, file = quote(f"{title}.context"), quote(f"{title}.Dockerfile")  # a version may have an epoch: 1!2.0
+    lines += [f"docker load --input {context}/images/{name}.tar" for name in images]
+    lines += [f"docker build --file {file} --tag {plan.references[0]}{lent} {context}"]
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines) + "\n"
+
+
+def requirements(pins: Sequence[Pin]) -> str:
+    """What wheels/ (or build/) holds of the dependencies, as pip would check it."""
+    return "".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in pins)
+
+
+def _tars(
+    plan: Plan, source: Source, base: Base, compression: Compression, ctx: Context
+) -> Iterator[tuple[str, Layer]]:
+    """The layers of `files` and `volumes`, each by the name that its tar has in the context."""
+    if plan.files:
+        from hatch_docker.engines.image_files import make_files
+
+        yield "files", make_files(plan.files, source.root, base, compression, ctx)[0]
+    if plan.config.volumes:
+        from hatch_docker.engines.image_files import make_volumes
+
+        if made := make_volumes(plan, source.root, base, compression, ctx):
+            yield "volumes", made[0]
+
+
+def _write_tar(layer: Layer, path: Path) -> None:
+    with contextlib.closing(layer.open()) as stream, path.open("wb") as out:
+        out.writelines(pieces(Decompressed(stream)))
+
+
+def _swap(made: Path, place: Path, work: Path) -> None:
+    """Put a finished directory in the place of an older one."""
+    try:
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise StoreError(f"cannot write {place}: a file is in the way; move it away")
+        if place.exists():
+            place.rename(work / "old")
+        made.rename(place)
+    except OSError as error:
+        raise StoreError(f"cannot write {place}: {error.strerror or error}") from error

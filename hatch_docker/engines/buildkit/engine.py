@@ -1,0 +1,344 @@
+"""The BuildKit engine: the stages of the Dockerfile in Docker, near or remote, or in Podman.
+
+Wheels are compiled and installed there; the trees come back and are laid on the base here, by the code of the
+embedded engine. So the image, its digest included, does not depend on what a builder's store can export, and a
+tree that is known is not built, and nothing but new trees is ever copied.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.errors import BuildError, WheelError
+from hatch_docker.core.files import scratch
+from hatch_docker.engines.buildkit.build_request import BuildRequest, PreloadedImage
+from hatch_docker.engines.buildkit.builders import find_builder
+from hatch_docker.engines.buildkit.context import (
+    CopyStep,
+    Job,
+    base_name,
+    compiler_image,
+    compiler_of,
+    make_job,
+    proxies_of,
+    renamed,
+    secrets_and_ssh,
+    stage_base,
+    stages_of,
+    tree_entries,
+    write_certificates,
+    write_context,
+)
+from hatch_docker.engines.buildkit.dockerfile import Group, render_export
+from hatch_docker.engines.buildkit.packages import facts_of, find_system, read_changes, with_system, write_changes
+from hatch_docker.engines.common import (
+    OWN_LAYER,
+    check_commands,
+    check_secrets,
+    created_time,
+    dependency_build_plan,
+    finish,
+    open_target,
+    rules_of,
+    size_of,
+)
+from hatch_docker.engines.layer_cache import layer_by_key, making, recall_layer
+from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
+from hatch_docker.engines.project_wheels import OwnProject, own_projects, own_wheel
+from hatch_docker.engines.wheel_layers import note_uncompiled, remember_files
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.wheels.install.slim import KINDS
+from hatch_docker.wheels.install.venv import VenvTarget, check_fits, check_made, check_owners, wheel_files
+from hatch_docker.wheels.locks.pin import pin
+from hatch_docker.wheels.target import note_used
+
+if TYPE_CHECKING:
+    from hatch_docker.bases.model import Base
+    from hatch_docker.core.context import Context
+    from hatch_docker.plan.model import Plan
+    from hatch_docker.project.metadata import Source
+    from hatch_docker.wheels.target import Pin, Target
+
+TREES = "stage tree"
+
+
+def build(plan: Plan, source: Source, ctx: Context) -> tuple[BuiltImage, ...]:
+    """Make one image a platform of the plan; raises a HatchDockerError that says what the user can do."""
+    return tuple(_build_one(plan, Platform.parse(platform), source, ctx) for platform in plan.platforms)
+
+
+def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> BuiltImage:
+    compression = Compression(plan.compression)
+    base, target = open_target(plan, platform, compression, source, ctx)
+
+    site = _Site(plan, base, target, (), compression, source, ctx)
+
+    def metadata(one: Pin, sdist: Path) -> bytes:
+        """Of an sdist that only its build can tell: its tree is built, which is needed anyway."""
+        _, [(layer, _)] = _trees(site, lambda: [renamed(_dependency(one, sdist, plan, target, source, ctx), set())])
+        return _metadata_in(layer, one)
+
+    pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
+    debs = find_system(base, ctx)
+    system = [CopyStep(Group("system", "system", debs.contents), debs=debs)] if debs else []
+    site, layers = _trees(site, lambda: [*system, *make_steps(plan, pins, target, source, ctx)])
+    facts = [ctx.store.recall(TREES, key) for key in site.keys]
+    if debs:
+        (layer, cached), *layers = layers
+        created = created_time(replace(plan, created=None), base, ())
+        base = replace(with_system(base, layer, facts.pop(0), debs, created), cached=base.cached and cached)
+    check_owners({title: files for one in facts for title, files in one["files"].items()})
+    check_commands(plan, base, frozenset(name for one in facts for name in one["programs"]), ctx)
+    made = [
+        (layer, LayerInfo(step.group.kind, step.group.contents, cached))
+        for step, (layer, cached) in zip(site.steps[len(system):], layers, strict=True)
+    ]
+    steps = site.steps[len(system):]
+    for step in steps:
+        note_used(step.job.requires if step.job else (), ctx)
+    own = [WheelInfo(*one["wheel"]) for one, step in zip(facts, steps, strict=True) if step.group.kind == "project"]
+    tallies = [tally for one in facts for tally in one.get("left_out", {}).values()]
+    return finish(plan, base, pins, made, own, source, compression, ctx, tallies)
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """What one platform's trees are made of."""
+
+    plan: Plan
+    base: Base
+    target: Target
+    steps: tuple[CopyStep, ...]
+    compression: Compression
+    source: Source
+    ctx: Context
+
+    @property
+    def keys(self) -> list[str]:
+        """A key for each part's tree."""
+        compiler = compiler_of(self.base, self.steps, self.ctx)
+        return [step.key(self.base, compiler.key if compiler else "") for step in self.steps]
+
+
+def make_steps(
+    plan: Plan, pins: Sequence[Pin], target: Target, source: Source, ctx: Context
+) -> list[CopyStep]:
+    """The groups of the embedded engine, in its request: large wheels, small ones, the project."""
+    taken: set[str] = set()
+    steps: list[CopyStep] = []
+    small: list[Pin] = []
+    rules = rules_of(plan, "dependencies")
+    for one in pins:
+        title = f"{one.name} {one.version}"
+        if not one.is_wheel:
+            from hatch_docker.wheels.fetch import fetch
+
+            (sdist,) = fetch([one], ctx, root=source.root)
+            steps.append(renamed(_dependency(one, sdist, plan, target, source, ctx), taken))
+            continue
+        check_fits(one.filename, target)
+        if size_of(one, source.root, ctx) >= OWN_LAYER:
+            steps.append(renamed(CopyStep(Group(one.name, "dependencies", (title,), rules=rules), pins=(one,)), taken))
+        else:
+            small.append(one)
+    if small:
+        titles = tuple(f"{one.name} {one.version}" for one in small)
+        group = Group("packages", "dependencies", titles, rules=rules)
+        steps.append(renamed(CopyStep(group, pins=tuple(small)), taken))
+    return [*steps, *(renamed(_own(one, plan, target, ctx), taken) for one in own_projects(plan, target, source))]
+
+
+def _dependency(one: Pin, sdist: Path, plan: Plan, target: Target, source: Source, ctx: Context) -> CopyStep:
+    """A dependency without a wheel for the target."""
+    build = dependency_build_plan(plan.build)
+    job = make_job(sdist, one.filename, build, target, source, ctx)
+    title = f"{one.name} {one.version}"
+    return CopyStep(Group(one.name, "dependencies", (title,), build, rules=rules_of(plan, "dependencies")), job=job)
+
+
+def _metadata_in(layer: Layer, one: Pin) -> bytes:
+    """The METADATA of the one wheel that a layer holds."""
+    from hatch_docker.oci.layer import layer_entries
+
+    for entry, stream in layer_entries(layer):
+        if entry.path.endswith(".dist-info/METADATA") and stream is not None:
+            return stream.read()
+    raise WheelError(f"the wheel that {one.filename} gave has no METADATA")
+
+
+def _own(one: OwnProject, plan: Plan, target: Target, ctx: Context) -> CopyStep:
+    name = "project" if one.is_main else one.title.partition(" ")[0].lower()
+    group = Group(name, "project", (one.title,), venv=one.is_main, rules=rules_of(plan, "project"))
+    if one.build.isolated:
+        sdist = one.source.sdist()
+        job = make_job(sdist, sdist.name, one.build, target, one.source, ctx)
+        return CopyStep(replace(group, build=one.build), job=job)
+    from hatch_docker.wheels.install.compatibility import check_given
+
+    wheel = own_wheel(one.source, target, ctx)
+    check_given(wheel, target)
+    check_secrets(wheel)
+    return CopyStep(group, wheel=wheel)
+
+
+def _trees(site: _Site, make: Callable[[], Sequence[CopyStep]]) -> tuple[_Site, list[tuple[Layer, bool]]]:
+    """The layers of some steps; they are made anew, and built again, where a backend asks for more requirements."""
+    asked: set[str] = set()
+    while True:
+        site = replace(site, steps=tuple(make()))
+        try:
+            return site, _layers(site)
+        except _MoreNeeded as needed:
+            sdist = needed.job.sdist
+            if sdist.content in asked:
+                raise BuildError(f"{sdist.name} never stops asking for build requirements: {needed}") from None
+            asked.add(sdist.content)
+            site.ctx.store.remember("stage-requires", key_of(sdist.content), needed.requires)
+
+
+def _layers(site: _Site) -> list[tuple[Layer, bool]]:
+    """The layer of each part and whether it was known; unknown trees are built, all of them in one build."""
+    store, keys = site.ctx.store, site.keys
+    known = [
+        recall_layer(key, site.compression, site.ctx) if store.recall(TREES, key) else None for key in keys
+    ]
+    if all(layer is not None for layer in known):
+        return [(layer, True) for layer in known if layer is not None]
+    # What goes to a shared cache must be whole: its next reader may have none of our layers.
+    whole = bool(site.plan.cache.targets)
+    wanted = [step for step, layer in zip(site.steps, known, strict=True) if whole or layer is None]
+    with scratch() as work:
+        out = work / "out"
+        _run(site, wanted, work, out)
+        return [
+            (layer, True) if layer else (_take(step, key, site, out), False)
+            for step, key, layer in zip(site.steps, keys, known, strict=True)
+        ]
+
+
+def _run(site: _Site, steps: Sequence[CopyStep], work: Path, out: Path) -> None:
+    from hatch_docker.wheels.builder.ssh_agent import check_agent
+    from hatch_docker.wheels.builder.variables import secret_variables
+
+    plan, ctx = site.plan, site.ctx
+    builder = find_builder(plan.builder, ctx)
+    base = stage_base(site.base, steps, builder.platforms, ctx, site.compression)
+    compiler = compiler_of(base, steps, ctx)
+    image = compiler_image(compiler.tree, base, ctx, remote=builder.remote) if compiler and compiler.tree else None
+    context = work / "context"
+    write_context(steps, base, compiler, context, site.source, ctx)
+    if any(step.debs for step in steps):
+        write_changes(context)
+    dockerfile = work / "Dockerfile"
+    stages = stages_of(base, steps, compiler, image, certificates=write_certificates(steps, context, ctx))
+    dockerfile.write_text(render_export(stages), encoding="utf-8")
+    images = [] if base.plan.kind == "registry" else [PreloadedImage(base_name(base), base.image)]
+    images += [image] if image else []
+    secrets, ssh = secrets_and_ssh(steps)
+    secret_variables(secrets, ctx.environ)
+    if ssh:
+        check_agent(ctx.environ)
+    request = BuildRequest(
+        dockerfile, context, out, base.platform, tuple(images), plan.cache, site.source.root, secrets, ssh,
+        proxies_of(steps, ctx.environ),
+    )
+    try:
+        builder.build(request, ctx)
+    except BuildError as failure:
+        more = _more_needed(str(failure), steps)
+        if more is None:
+            raise
+        raise more from None
+
+
+class _MoreNeeded(Exception):
+    """A backend asks for requirements beside those of pyproject.toml."""
+
+    def __init__(self, job: Job, requires: list[str]) -> None:
+        super().__init__(", ".join(requires))
+        self.job = job
+        self.requires = requires
+
+
+def _more_needed(output: str, steps: Sequence[CopyStep]) -> _MoreNeeded | None:
+    from hatch_docker.wheels.builder.pep517 import MISSING
+
+    found = re.search(rf"^{re.escape(MISSING)}(\[.*\])$", output, re.MULTILINE)
+    stage = re.match(r"stage build-(\S+)", output)
+    jobs = {step.group.name: step.job for step in steps if step.job}
+    job = jobs.get(stage[1]) if stage else next(iter(jobs.values())) if len(jobs) == 1 else None
+    if found is None or job is None:
+        return None
+    with contextlib.suppress(ValueError):  # anybody may print such a line
+        return _MoreNeeded(job, [str(line) for line in json.loads(found[1])])
+    return None
+
+
+def _take(step: CopyStep, key: str, site: _Site, out: Path) -> Layer:
+    """The layer of a tree that was built, and what is to be remembered of it."""
+    if step.debs:
+        changes = read_changes(out / "system", site.base, site.ctx)
+        title = "layer of system packages"
+        layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: changes, title=title)
+        site.ctx.store.remember(TREES, key, facts_of(changes))
+        return layer
+    venv = VenvTarget(site.base.interpreter)
+    root = out / "tree" / step.group.name
+    # Foreign code ran where this was made: a link in it must not lead to files of this machine.
+    above = [out / path for path in accumulate(("tree", step.group.name, *venv.root.split("/")), "{}/{}".format)]
+    if any(path.is_symlink() or not path.is_dir() for path in above):
+        raise BuildError(f"the builder handed out nothing for {', '.join(step.group.contents)}; is its disk full?")
+    entries = tree_entries(root, venv.root)
+    records = (entry for entry in entries if entry.kind == "file" and entry.path.endswith(".dist-info/RECORD"))
+    files: dict[str, Mapping[str, str]] = {}
+    for entry in records:
+        assert isinstance(entry.content, Path)
+        title = entry.path.split("/")[-2].removesuffix(".dist-info").replace("-", " ")
+        files[title] = wheel_files([replace(entry, content=entry.content.read_bytes())], venv)
+    wheel = _wheel_of(step, site.target, out)
+    layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: entries, title=making(step.group.contents))
+    programs = sorted(path.name for path in (root / venv.root / "bin").glob("*"))
+    if step.group.kind == "project" and len(files) == 1:
+        (own,) = files.values()
+        remember_files(venv, f"sha256:{wheel[1]}", own, site.ctx, step.group.rules)
+        paths = {entry.path for entry in entries}
+        note_uncompiled(venv, f"sha256:{wheel[1]}", entries, paths, site.ctx, step.group.rules)
+    fact = {"files": files, "programs": programs, "wheel": wheel, "left_out": _left_out(step, out)}
+    site.ctx.store.remember(TREES, key, fact)
+    return layer
+
+
+def _left_out(step: CopyStep, out: Path) -> Mapping[str, Mapping[str, Sequence[int]]]:
+    """What a stage says that it left out, wheel by wheel: foreign code may have run there, so it is looked at."""
+    if not step.group.rules.leave_out:
+        return {}
+    path = out / "slim" / step.group.name / "left-out.json"
+    try:
+        told = json.loads(path.read_bytes() if path.is_file() and not path.is_symlink() else b"")
+        return {
+            str(wheel): {kind: (int(files), int(size)) for kind, (files, size) in tally.items() if kind in KINDS}
+            for wheel, tally in told.items()
+        }
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise BuildError(f"the builder did not say what it left out of {step.group.name}; is its disk full?") from error
+
+
+def _wheel_of(step: CopyStep, target: Target, out: Path) -> list[str]:
+    """Name and hash of a part's only wheel, for the receipt; one that was built must be of its sdist's package."""
+    made: Iterable[Path] = [step.wheel] if step.wheel else (out / "wheel" / step.group.name).glob("*.whl")
+    for path in sorted(path for path in made if path.is_file() and not path.is_symlink()):
+        if step.job:
+            check_made(path.name, step.job.sdist.name, target)
+        if step.group.kind == "project":
+            check_secrets(path)
+        return [path.name, file_digest(path).removeprefix("sha256:")]
+    return ["", ""]

@@ -1,0 +1,206 @@
+"""Debian packages in stages: what a base becomes a compiler by, and `runtime.packages` on a base of somebody else's.
+
+apt installs them there, with every maintainer script. Where Debian's archive is known, their .debs are in the
+context: no stage asks a mirror, and versions are those of the lock or of the day's snapshot. On another base, such as
+one made from Ubuntu, apt asks the archives that the base itself names.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.bases.debian.additions import find_additions, has_apt, knows_archive, write_debs
+from hatch_docker.bases.model import Base
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import BaseImageError, BuildError, ConfigError
+from hatch_docker.core.streams import pieces
+from hatch_docker.engines.buildkit.dockerfile import COMPILER, Packages
+from hatch_docker.engines.model import OURS
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.model import History, Layer, host_platform
+from hatch_docker.oci.mutate import Settings, build_image
+from hatch_docker.oci.paths import SOURCE_DATE
+
+if TYPE_CHECKING:
+    from hatch_docker.bases.debian.resolver import Package
+    from hatch_docker.bases.debian.suite import Step
+    from hatch_docker.core.context import Context
+
+RECIPE = 1  # raise it when the same packages shall give another layer
+APT_CONF = """\
+// For apt-get in a stage: no documentation, no index of packages, no log.
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Dir::Log::Terminal "";
+Dir::Log::History "";
+Dir::Log::Planner "";
+DPkg::Options {
+    "--log=/dev/null"; "--force-unsafe-io"; "--force-confold";
+    "--path-exclude=/usr/share/doc/*"; "--path-include=/usr/share/doc/*/copyright";
+    "--path-exclude=/usr/share/man/*"; "--path-exclude=/usr/share/info/*"; "--path-exclude=/usr/share/locale/*";
+    "--path-exclude=/usr/share/lintian/*";
+};
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Debs:
+    """What apt installs in a stage: the names asked for, and the packages; None where apt finds them itself."""
+
+    names: tuple[str, ...]
+    packages: tuple[Package, ...] | None
+
+    @property
+    def rendered(self) -> Packages:
+        """As the Dockerfile has it."""
+        return Packages(self.names, given=self.packages is not None)
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """As the receipt has it."""
+        return self.names if self.packages is None else tuple(f"{one.name} {one.version}" for one in self.packages)
+
+    def key(self, base: Base) -> str:
+        """A key of the base with them."""
+        found = self.names if self.packages is None else [one.digest for one in self.packages]
+        return key_of("debs", RECIPE, [layer.diff_id for layer in base.image.layers], self.packages is None, found)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """Where sdists are compiled: in a builder root that is handed over, or in the base with some packages."""
+
+    key: str
+    tree: Path | None = None
+    debs: Debs | None = None
+
+
+def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler:
+    """The compiler for a base, with `build.packages`; raises BuildError where there is none.
+
+    A base with apt becomes one itself, so that maintainer scripts run; any other of a known suite gets the builder
+    root of the embedded engine.
+    """
+    from hatch_docker.bases.debian.base import builder_root, builder_step, note_used
+
+    if base.plan.kind != "debian" and has_apt(base, ctx):
+        if knows_archive(base):
+            step = builder_step(base.suite, packages)
+            debs = Debs(step.names, find_additions(base, step, ctx))
+            note_used(debs.packages or (), base.suite, ctx)
+        else:
+            headers = [] if base.interpreter.path.startswith("/usr/local/") else [f"python{base.interpreter.short}-dev"]
+            debs = _by_itself(base, (*COMPILER, *headers, *packages), ctx)
+        return Compiler(debs.key(base), debs=debs)
+    if not base.suite:
+        raise BuildError(
+            f"there is no compiler for base {base.name}, which is not Debian; use debian:<suite>, or an image "
+            "made from Debian"
+        )
+    if host_platform().architecture != base.platform.architecture:
+        raise BuildError(
+            f"the compiler for base {base.name} is made on this machine, and not for {base.platform}; take a base "
+            "that has apt, and so becomes one itself, or build it there"
+        )
+    tree = builder_root(base.plan, base.platform, packages, ctx, suite=base.suite)
+    return Compiler(tree.name, tree=tree)
+
+
+def system_step(packages: Sequence[str]) -> Step:
+    """What `runtime.packages` on a base of somebody else's are asked of the archive as."""
+    from hatch_docker.bases.debian.suite import Step
+
+    return Step(tuple(packages), purpose="system")
+
+
+def find_system(base: Base, ctx: Context) -> Debs | None:
+    """What `runtime.packages` come to on a base of somebody else's; None where they add nothing to it.
+
+    Raises BaseImageError for a base without apt.
+    """
+    names = base.plan.packages
+    if base.plan.kind == "debian" or not names:
+        return None
+    if not has_apt(base, ctx):
+        raise BaseImageError(
+            f"tool.hatch-docker.runtime.packages: base {base.name} has no apt to install them; use "
+            'base = "debian:trixie", which needs none, or an image made from Debian'
+        )
+    if not knows_archive(base):
+        return _by_itself(base, names, ctx)
+    found = find_additions(base, system_step(names), ctx)
+    return Debs(names, found) if found else None
+
+
+def _by_itself(base: Base, names: Sequence[str], ctx: Context) -> Debs:
+    if ctx.pins is not None:
+        raise ConfigError(
+            f"{ctx.pins.name} cannot pin {', '.join(sorted(set(names))[:3])}, ... for base {base.name}: its archive is "
+            'not one of the known suites of Debian; set pins = "none" to take what the archive has'
+        )
+    return Debs(tuple(sorted(set(names))), None)
+
+
+def write_packages(debs: Debs, base: Base, directory: Path, ctx: Context) -> None:
+    """Write what a stage that installs packages copies."""
+    directory.mkdir(parents=True)
+    (directory / "apt.conf").write_text(APT_CONF, encoding="utf-8")
+    write_debs(base, debs.packages or (), directory, ctx)
+
+
+def write_changes(context: Path) -> None:
+    """Write the program that tells what a stage with packages has beside the base."""
+    (context / "changes").mkdir()
+    shutil.copyfile(Path(__file__).with_name("stage_diff.py"), context / "changes" / "changes.py")
+
+
+def read_changes(directory: Path, base: Base, ctx: Context) -> list[Entry]:
+    """The entries of a layer that `changes.py` wrote, their contents in files beside it."""
+    from hatch_docker.oci.tar import read_tar
+
+    made = [directory, directory / "capabilities", directory / "layer.tar"]
+    # Foreign code ran where this was made: a link in it must not lead to files of this machine.
+    if any(path.is_symlink() or not path.exists() for path in made):
+        raise BuildError(f"the builder handed out nothing for {', '.join(base.plan.packages)}; is its disk full?")
+    capable = made[1].read_text(encoding="utf-8", errors="replace").split()
+    if capable:
+        ctx.progress.warn(f"{', '.join(capable)} on base {base.name}: file capabilities are not kept in the image")
+    entries: list[Entry] = []
+    with made[2].open("rb") as stream:
+        for number, (entry, content) in enumerate(read_tar(stream)):
+            entry = replace(entry, mtime=SOURCE_DATE)
+            if content is not None:
+                place = directory / str(number)
+                with place.open("wb") as out:
+                    out.writelines(pieces(content))
+                entry = replace(entry, content=place)
+            entries.append(entry)
+    return entries
+
+
+def facts_of(entries: Sequence[Entry]) -> dict[str, Any]:
+    """What a base has to know of a layer on it."""
+    from hatch_docker.bases.inspection import read_users
+
+    passwd = [one.content for one in entries if one.path == "etc/passwd" and isinstance(one.content, Path)]
+    return {
+        "directories": [one.path for one in entries if one.kind == "directory"],
+        "symlinks": {one.path: one.target for one in entries if one.kind == "symlink"},
+        "users": read_users(passwd[0].read_text(encoding="utf-8", errors="replace")) if passwd else {},
+    }
+
+
+def with_system(base: Base, layer: Layer, fact: Mapping[str, Any], debs: Debs, created: int) -> Base:
+    """The base with the layer of `runtime.packages`, which is one of its own from here on."""
+    addition = (layer, History(f"{OURS}system", ", ".join(debs.contents)))
+    return replace(
+        base, image=build_image(base.image, [addition], Settings(), created, {}),
+        directories=base.directories.union(fact["directories"]), symlinks={**base.symlinks, **fact["symlinks"]},
+        users={**base.users, **{name: (user, group) for name, (user, group) in fact["users"].items()}},
+        kinds=(*base.kinds, "system"), contents=(*base.contents, debs.contents),
+        hashes={**base.hashes, **{one.title: one.digest for one in debs.packages or ()}},
+    )  # fmt: skip

@@ -1,0 +1,130 @@
+"""`podman build`: the same Dockerfile, in Podman's own storage."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.errors import BuildError, LostError
+from hatch_docker.core.process import LAST_LINES, ProcessFailed, run
+from hatch_docker.core.progress import Progress, Task
+from hatch_docker.engines.buildkit.build_request import load_image
+from hatch_docker.engines.buildkit.buildx_log import KILLED, NO_MEMORY, unpulled
+from hatch_docker.engines.buildkit.cache_options import CACHE_SECRETS, podman_caches
+from hatch_docker.oci.model import host_platform
+from hatch_docker.wheels.builder import failure_hints as missing
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.engines.buildkit.build_request import BuildRequest
+
+_STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP \d+/\d+: (?P<what>.*)")
+_FROM = re.compile(r"FROM \S+ AS (?P<stage>\S+)")
+_DONE = re.compile(r"--> [0-9a-f]{12}$")  # after what the step said, if its last line had no end
+
+
+@dataclass(frozen=True, slots=True)
+class Podman:
+    """A Builder; what it is handed is loaded into its storage."""
+
+    program: str
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """See Builder."""
+        return (str(host_platform()),)
+
+    @property
+    def remote(self) -> bool:
+        """See Builder."""
+        return False
+
+    def build(self, request: BuildRequest, ctx: Context) -> None:
+        """See Builder."""
+        options = podman_caches(request.cache)
+        for image in request.images:
+            load_image([self.program], image, ctx)
+        command = [
+            self.program, "build", "--target=export", f"--platform={request.platform}", f"--file={request.dockerfile}",
+            f"--output=type=local,dest={request.out.name}", "--layers", "--pull=missing", *options,
+            *(f"--secret=id={name},env={name}" for name in request.secrets),
+            *(["--ssh=default"] if request.ssh else []),
+        ]  # fmt: skip
+        secrets = [ctx.environ[name] for name in (*request.secrets, *CACHE_SECRETS) if ctx.environ.get(name)]
+        log = PodmanLog(ctx.progress)
+        try:
+            with ctx.progress.task("building in Podman"), contextlib.closing(log):
+                run(
+                    [*command, str(request.context)], env=ctx.environ, cwd=request.out.parent, log=log.feed,
+                    secrets=secrets, merged=True,
+                )
+        except ProcessFailed as failure:
+            kind = LostError if failure.status < 0 else BuildError  # it was killed
+            raise kind(log.explain(failure.output, failure.status)) from None
+
+
+@dataclass(slots=True)
+class PodmanLog:
+    """Reads what Podman says line by line, and tells each stage that ran with its time."""
+
+    progress: Progress
+    clock: Callable[[], float] = time.monotonic
+    _stage: str = ""
+    _step: str = ""
+    _began: float = 0.0
+    _cached: bool = False
+    _running: Task | None = None
+    _lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
+
+    def feed(self, line: str) -> None:
+        """Take one line."""
+        step = _STEP.match(line)
+        if step:
+            self._step, self._began, self._cached = step["what"], self.clock(), False
+            self._lines.clear()
+            started = _FROM.match(self._step)
+            self._stage = started["stage"] if started else self._stage
+            self.close()
+            if self._step.startswith("RUN"):
+                self._running = self.progress.task(f"stage {self._stage}", part=True).__enter__()
+        elif line.startswith("--> Using cache"):
+            self._cached = True
+        elif _DONE.search(line):
+            self._tell()
+            self._step = ""
+        else:
+            self._lines.append(line)
+            self.progress.detail(line)
+
+    def close(self) -> None:
+        """Nothing runs any more."""
+        if self._running is not None:
+            self._running.__exit__(None, None, None)
+            self._running = None
+
+    def _tell(self) -> None:
+        if not self._step.startswith("RUN"):
+            return
+        if self._cached:
+            self.progress.detail(f"  {self._stage}  cached")
+        else:
+            self.progress.stage(self._stage, self.clock() - self._began)
+
+    def explain(self, last: str, status: int) -> str:
+        """What failed: the stage and the last lines of its step; else Podman's own last lines, and its status."""
+        if not self._step:
+            return f"podman build failed (status {status}):\n{last}"
+        base = re.match(r"FROM (\S+)", self._step)
+        if base is not None and self._lines:
+            return unpulled(base[1], self._lines[-1].removeprefix("Error: "))
+        code = re.search(r"exit status (\d+)", last)
+        reason = f"exit status {code[1]}" if code else f"podman ended with status {status}"
+        said = [line for line in self._lines if not line.startswith("Error: building at STEP")] if code else self._lines
+        text = "\n".join([*said, reason])
+        hint = NO_MEMORY if KILLED.search(text) else missing.hint(text, network=True)
+        return f"stage {self._stage} failed ({reason}){hint}" + (":\n" + "\n".join(said) if said else "")

@@ -1,0 +1,274 @@
+"""What both engines do alike: the base and its target before the layers, the image and its notes after them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from hatch_docker.bases.debian.apt_config import APT, read_passwords, read_settings
+from hatch_docker.bases.image import base_tree, check_python
+from hatch_docker.bases.model import Base
+from hatch_docker.bases.open import open_base
+from hatch_docker.core.errors import BaseImageError, ConfigError, HatchDockerError, WheelError
+from hatch_docker.core.http.urls import netrc_passwords
+from hatch_docker.core.secrets import secret_part
+from hatch_docker.engines.image_files import make_files, make_volumes, numeric_user
+from hatch_docker.engines.model import OURS, BuiltImage, Excluded, LayerInfo, WheelInfo
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.model import DOCKER_MANIFEST, History, Layer, Platform
+from hatch_docker.oci.mutate import Settings, build_image, rfc3339
+from hatch_docker.oci.paths import SOURCE_DATE
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.plan.model import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, HealthCheck, Plan
+from hatch_docker.plan.naming import PREFIX, merged
+from hatch_docker.project.metadata import Source
+from hatch_docker.wheels.index import read_indexes
+from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules
+from hatch_docker.wheels.target import Pin, Target
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+
+PLACES = ("/opt/venv/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
+
+
+def open_target(
+    plan: Plan, platform: Platform, compression: Compression, source: Source, ctx: Context
+) -> tuple[Base, Target]:
+    """The base of a plan and what wheels must fit on it; raises BaseImageError where it is not for the project."""
+    for name in plan.build.secrets:
+        ctx.secrets.add(f"the value of {name} (build.secrets)", ctx.environ.get(name, ""))
+    with contextlib.suppress(HatchDockerError):  # who needs the configuration says what is wrong with it
+        for what, value in logins(plan, source.root, ctx.environ):
+            ctx.secrets.add(what, value)
+    base = open_base(located(plan.base, source.root), platform, ctx, compression=compression)
+    check_python(base, plan.requires_python)
+    if plan.python and base.interpreter.short != plan.python:
+        raise BaseImageError(f"base {base.name} has Python {base.interpreter.version}, not {plan.python} as asked for")
+    return base, Target(base.interpreter.version, platform, base.libc)
+
+
+def located(plan: BasePlan, root: Path) -> BasePlan:
+    """A layout's path is the project's, not that of the working directory."""
+    return replace(plan, location=str(root / plan.location)) if plan.kind == "oci" else plan
+
+
+def finish(
+    plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerInfo]],
+    wheels: Sequence[WheelInfo], source: Source, compression: Compression, ctx: Context,
+    tallies: Iterable[Mapping[str, Sequence[int]]] = (),
+) -> BuiltImage:
+    """The image of a base, the layers of the wheels, and the plan's files and volumes.
+
+    `wheels` are our own, the project's last; `tallies` say what was left out of wheels: kind -> files and bytes.
+    """
+    made = list(layers)
+    if plan.files:
+        layer, cached = make_files(plan.files, source.root, base, compression, ctx)
+        made.append((layer, LayerInfo("files", tuple(item.target for item in plan.files), cached)))
+    if plan.config.volumes and (volumes := make_volumes(plan, source.root, base, compression, ctx)):
+        made.append(volumes)
+    if lost := lost_annotations(plan, base):
+        ctx.progress.warn(
+            f"base {base.name} has Docker's media types, which know no annotations: not set are {', '.join(lost)}; "
+            "take a base with OCI's, or labels"
+        )
+    created = created_time(plan, base, pins)
+    image = build_image(
+        base.image,
+        [(layer, History(f"{OURS}{note.kind}", ", ".join(note.contents))) for layer, note in made],
+        image_settings(plan, base, created),
+        created,
+        image_annotations(plan, base, created),
+    )
+    below = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
+    *members, wheel = wheels
+    notes = (*below, *(note for _, note in made))
+    return BuiltImage(image, base, notes, wheel, tuple(pins), members=tuple(members), left_out=_left_out(tallies))
+
+
+def _left_out(tallies: Iterable[Mapping[str, Sequence[int]]]) -> tuple[Excluded, ...]:
+    """The sums of some tallies, the largest first."""
+    sums: dict[str, tuple[int, int]] = {}
+    for tally in tallies:
+        for kind, (files, size) in tally.items():
+            known = sums.get(kind, (0, 0))
+            sums[kind] = known[0] + files, known[1] + size
+    found = [Excluded(kind, files, size) for kind, (files, size) in sums.items()]
+    return tuple(sorted(found, key=lambda one: (-one.size, one.kind)))
+
+
+def rules_of(plan: Plan, kind: str) -> Rules:
+    """What is left out of wheels of a kind of layer: of our own, nothing that their projects put there."""
+    slim = Rules(plan.slim.leave_out, plan.slim.locales, plan.slim.keep)
+    if kind == "dependencies":
+        return slim
+    return Rules((SYMBOLS,), keep=slim.keep) if SYMBOLS in slim.leave_out else NONE
+
+
+def size_of(one: Pin, root: Path, ctx: Context) -> int:
+    """The bytes of a wheel; a lock need not say, the file does."""
+    if one.size is not None:
+        return one.size
+    from hatch_docker.wheels.fetch import fetch
+
+    digest = f"sha256:{one.sha256}"
+    path = ctx.store.blob_path(digest) if ctx.store.has(digest) else fetch([one], ctx, root=root)[0]
+    return path.stat().st_size
+
+
+def dependency_build_plan(build: BuildPlan) -> BuildPlan:
+    """How others' sdists are built: with the packages and the network, not the project's secrets and variables."""
+    return BuildPlan(True, packages=build.packages, network=build.network)
+
+
+def check_secrets(wheel: Path) -> None:
+    """Raise WheelError for a wheel that is none, or that holds a file in which people keep secrets."""
+    import zipfile
+
+    from hatch_docker.wheels.install.compatibility import ZIP_ERRORS
+
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = archive.namelist()
+    except ZIP_ERRORS as error:
+        raise WheelError(f"{wheel.name} is not a wheel: {error}") from error
+    for name in names:
+        if part := secret_part(name):
+            raise WheelError(
+                f"the project's wheel holds {name}, which looks like a secret; "
+                f'exclude it: [tool.hatch.build] exclude = ["{part}"]'
+            )
+
+
+def check_commands(plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> None:
+    """Raise ConfigError where the first word of entrypoint (or cmd), or of the health check, is no program there."""
+    words = plan.config.entrypoint or plan.config.cmd
+    option = "entrypoint" if plan.config.entrypoint else "cmd"
+    if plan.debug:  # what the debugger runs
+        words = tuple(word.removeprefix(PROGRAMS) for word in words if word.startswith(PROGRAMS))[:1]
+    commands = {option: words}
+    if plan.config.healthcheck:
+        commands["healthcheck.command"] = plan.config.healthcheck.command
+    for option, words in commands.items():
+        if words and not _is_program(words[0], plan, base, programs, ctx):
+            known = ", ".join(sorted(programs)) or "none"
+            raise ConfigError(
+                f"tool.hatch-docker.{option}: {words[0]!r} is no program of the image; the wheels bring: {known}"
+            )
+
+
+def _is_program(word: str, plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> bool:
+    """Whether a word is the path of something, or found in the image: in wheels, `files` or the base."""
+    if word.startswith("/") or word in programs or word in ("python", "python3"):
+        return True
+    if not word.strip(".") or "/" in word:
+        return False
+    if any(one.target in (place, f"{place}/{word}") for one in plan.files for place in PLACES):
+        return True
+    # A link of the base leads to what is there, and not to what this machine has by that name.
+    return any((path := base_tree(base, ctx) / place[1:] / word).is_symlink() or path.is_file() for place in PLACES)
+
+
+def image_settings(plan: Plan, base: Base, created: int) -> Settings:
+    """The configuration of the image (config.md): the plan's over the base's."""
+    config = plan.config
+    base_env = dict(item.split("=", 1) for item in (base.image.config_json.get("config") or {}).get("Env") or [])
+    path = f"/{VENV}/bin:{base_env.get('PATH', DEFAULT_PATH)}"
+    return Settings(
+        entrypoint=config.entrypoint,
+        cmd=config.cmd,
+        env={"PATH": path, **config.env},
+        labels=merged(foundations(base, created), config.labels),
+        user=numeric_user(config.user, base),
+        workdir=config.workdir,
+        ports=config.ports,
+        volumes=config.volumes,
+        stop_signal=config.stop_signal,
+        healthcheck=_healthcheck(config.healthcheck),
+    )
+
+
+def image_annotations(plan: Plan, base: Base, created: int) -> dict[str, str]:
+    """The annotations of the manifest (annotations.md); the user's win."""
+    return merged(foundations(base, created), plan.config.annotations)
+
+
+def lost_annotations(plan: Plan, base: Base) -> list[str]:
+    """The keys of the user's own annotations that the manifest cannot have: Docker's media types know none."""
+    if base.image.descriptor.media_type != DOCKER_MANIFEST:
+        return []
+    labels = plan.config.labels  # which say the same of the metadata
+    return [key for key, value in plan.config.annotations.items() if labels.get(key) != value]
+
+
+def foundations(base: Base, created: int) -> dict[str, str]:
+    """The pre-defined keys that are known only once the base is.
+
+    The name of a registry's base is spelt out, as the specification wants it; a layout has none but its path here.
+    """
+    values = {"base.digest": base.digest, "base.name": base.name, "created": rfc3339(created)}
+    if base.plan.kind == "registry":
+        reference = parse_reference(base.plan.location)
+        values["base.name"] = str(replace(reference, digest="") if reference.tag else reference)
+    elif base.plan.kind == "oci":
+        del values["base.name"]
+    return {PREFIX + key: value for key, value in values.items()}
+
+
+def created_time(plan: Plan, base: Base, pins: Sequence[Pin]) -> int:
+    """The image's time: the plan's, else the newest upload of its wheels, else the base's; never now."""
+    if plan.created is not None:
+        return plan.created
+    known = [one.upload_time for one in pins if one.upload_time is not None]
+    if known:
+        return max(known)
+    try:
+        return int(datetime.fromisoformat(base.image.config_json.get("created", "")).timestamp())
+    except (ValueError, TypeError):
+        return SOURCE_DATE
+
+
+def _healthcheck(check: HealthCheck | None) -> dict[str, object] | None:
+    """Docker's own addition to the configuration: HEALTHCHECK, times in nanoseconds."""
+    if check is None:
+        return None
+    values = {
+        "Test": ["CMD", *check.command], "Interval": check.interval, "Timeout": check.timeout,
+        "StartPeriod": check.start_period, "Retries": check.retries,
+    }
+    return {key: value for key, value in values.items() if value}
+
+
+def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What each is, and its password or token. Raises ConfigError where the index configuration cannot be read."""
+    for host, password in netrc_passwords(environ).items():
+        yield f"the password of {host} in netrc", password
+    for mirror in (plan.base.mirror, plan.base.security_mirror):
+        yield "the password of debian.mirror", _password(mirror)
+    for machine, password in read_passwords(APT).items():
+        yield f"the password of {machine} in apt's auth.conf", password
+    for name, value in read_settings(APT).items():
+        if "::proxy" in name:
+            yield f"the password in apt's {name}", _password(value)
+    for name, value in environ.items():
+        if name.lower().endswith("_proxy"):
+            yield f"the password in {name}", _password(value)
+    indexes = read_indexes(root, environ)
+    for index in (*indexes.indexes, *indexes.find_links):
+        if index.login is not None:
+            # A token may stand where the user does: https://TOKEN@host
+            yield f"the login of the index {index.url}", index.login[1] or index.login[0]
+
+
+def _password(url: str) -> str:
+    try:
+        return unquote(urlsplit(url).password or "")
+    except ValueError:
+        return ""

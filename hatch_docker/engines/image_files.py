@@ -1,0 +1,331 @@
+"""The layer of `files`: files and directories of the project that are in no wheel."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from hatch_docker.bases.model import Base, real_path
+from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import ConfigError, ImageError
+from hatch_docker.core.files import is_cache, is_output
+from hatch_docker.core.secrets import looks_secret, secret_part
+from hatch_docker.core.streams import HashingReader
+from hatch_docker.engines.layer_cache import layer_by_key
+from hatch_docker.engines.model import LayerInfo
+from hatch_docker.oci.compression import LAYER_LIMIT, RATIO_GRACE, RATIO_LIMIT
+from hatch_docker.oci.layer import Compression, Entry
+from hatch_docker.oci.model import Layer
+from hatch_docker.oci.paths import SOURCE_DATE, WHITEOUT, safe_path
+from hatch_docker.oci.tar import parent_entries
+from hatch_docker.plan.model import VENV, FilePlan, Plan
+from hatch_docker.project.metadata import DIST
+
+OPTION = "tool.hatch-docker.files"
+VOLUMES = "tool.hatch-docker.volumes"
+HIDDEN = ("proc/", "sys/", "dev/", "etc/hosts/", "etc/hostname/", "etc/resolv.conf/")
+
+
+def make_files(
+    plans: Sequence[FilePlan], root: Path, base: Base, compression: Compression, ctx: Context
+) -> tuple[Layer, bool]:
+    """The layer of some files, and whether it was there; raises ConfigError for what cannot be copied.
+
+    A file keeps whether it can be executed, nothing else: 0755 or 0644, root's. A symbolic link stays one, if
+    it stays within what is copied. A directory that the base brought is not written again.
+    """
+    entries = file_entries(plans, root, base)
+    _check_size(entries)
+    missing = {path: f"/{path}" for path in _directories(entries) if path not in base.directories}
+    check_ways(missing, entries, base, OPTION, ctx)
+    if hidden := next((path for path in sorted(entries) if f"{path}/".startswith(HIDDEN)), ""):
+        ctx.progress.warn(f"{OPTION}: no container sees /{hidden}, as runtimes mount something of their own there")
+    files = {path: entry.content for path, entry in entries.items() if isinstance(entry.content, Path)}
+    with _readable():
+        digests = {path: file_digest(file) for path, file in files.items()}
+    for entry in parent_entries(list(entries), base.directories):
+        entries.setdefault(entry.path, entry)
+    ordered = [entries[path] for path in sorted(entries)]
+    key = key_of("files", 1, [[one.path, one.kind, one.mode, one.target, digests.get(one.path, "")] for one in ordered])
+    layer, cached = layer_by_key(
+        key, compression, ctx, lambda: [_watched(one, digests.get(one.path, "")) for one in ordered],
+        title="layer of your files",
+    )  # fmt: skip
+    _check_ratio(layer, entries)
+    return layer, cached
+
+
+def file_entries(plans: Sequence[FilePlan], root: Path, base: Base) -> dict[str, Entry]:
+    """What some files become, by their paths; without the directories above them. Raises ConfigError as make_files.
+
+    Of two files with one path, the last is it.
+    """
+    entries: dict[str, Entry] = {}
+    with _readable():
+        for plan in plans:
+            for entry in _entries(plan, root, base):
+                there = entries.get(entry.path)
+                directory = real_path(base.symlinks, entry.path) in base.directories or is_directory(there)
+                if (there or directory) and directory != is_directory(entry):
+                    raise ConfigError(f"{OPTION}: /{entry.path} would be a file and a directory; choose another target")
+                entries[entry.path] = entry
+    return entries
+
+
+def is_directory(entry: Entry | None) -> bool:
+    """Whether it is there, and a directory."""
+    return entry is not None and entry.kind == "directory"
+
+
+def located(path: str, base: Base, option: str) -> str:
+    """Where an absolute path of the user's is, relative to the root, once the base's links above it are followed."""
+    try:
+        parent, _, name = safe_path(path.lstrip("/")).rpartition("/")
+    except ImageError as error:
+        raise ConfigError(f"{option}: {path[:60]!r}: {str(error).rpartition(': ')[2]}; choose another") from error
+    if any(part.startswith(WHITEOUT) for part in path.split("/")):
+        raise ConfigError(f"{option}: {path}: no layer can hold a name that starts with {WHITEOUT}; choose another")
+    parent = real_path(base.symlinks, parent) if parent else ""
+    return f"{parent}/{name}" if parent else name
+
+
+def check_ways(
+    missing: Mapping[str, str], files: Mapping[str, Entry], base: Base, option: str, ctx: Context
+) -> None:
+    """Raise ConfigError where a directory to be made, or one above it, is something else in `files` or the base.
+
+    `missing` has what the user calls each.
+    """
+    ways = {path: [path, *(one.path for one in parent_entries([path], base.directories))] for path in missing}
+    # What the base has of a way, if anything, is its first part.
+    in_base = _files_of(base, {min(way, key=len) for way in ways.values()}, ctx)
+    for path, way in ways.items():
+        for one in way:
+            brought = one in files and not is_directory(files[one])
+            if brought or one in in_base:
+                whose = "`files`" if brought else f"base {base.name}"
+                raise ConfigError(
+                    f"{option}: {missing[path]} cannot be a directory: /{one} of {whose} is none; choose another path"
+                )
+
+
+def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
+    """Those of some paths that the base has, none of which is a directory there; looked up once."""
+    wanted = sorted(paths)
+    if not wanted:
+        return frozenset()
+    key = key_of("base files", 1, [layer.diff_id for layer in base.image.layers], wanted)
+    known = ctx.store.recall("base", key)
+    if known is None:
+        from hatch_docker.oci.filesystem import listing
+
+        tree = listing(base.image.layers)
+        known = [path for path in wanted if path in tree]
+        ctx.store.remember("base", key, known)
+    return frozenset(known)
+
+
+def _directories(entries: Mapping[str, Entry]) -> set[str]:
+    """The directories that some entries are, or are in."""
+    above = {one.path for one in parent_entries(entries)}
+    return above | {path for path, entry in entries.items() if is_directory(entry)}
+
+
+def _check_ratio(layer: Layer, entries: Mapping[str, Entry]) -> None:
+    """Refuse a layer that would be taken for a bomb where it is read, with what is largest in it."""
+    size = layer.unpacked_size or 0
+    if size > RATIO_GRACE and size > RATIO_LIMIT * layer.descriptor.size:
+        large = max(entries.values(), key=lambda entry: entry.size)
+        raise ConfigError(
+            f"{OPTION}: nearly nothing is left of /{large.path} once it is compressed, as of a bomb, which no build "
+            "takes for a layer; let the program make it, in a volume"
+        )
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{OPTION}: cannot read {error.filename}: {error.strerror}") from error
+
+
+def _check_size(entries: Mapping[str, Entry]) -> None:
+    """Refuse what no layer could hold that is read again, ours or another's, before it is read the first time."""
+    large = max(entries.values(), key=lambda entry: entry.size, default=None)
+    if large is not None and sum(entry.size for entry in entries.values()) > LAYER_LIMIT:
+        raise ConfigError(
+            f"{OPTION}: /{large.path} has {large.size / 1e9:.1f} GB, and a layer holds {LAYER_LIMIT / 1e9:.1f} GB at "
+            "most; what is that large belongs into a volume"
+        )
+
+
+def _watched(entry: Entry, digest: str) -> Entry:
+    """The entry of a file, read on the condition that its contents are still those that the layer's key names."""
+    path = entry.content
+    if not isinstance(path, Path):
+        return entry
+    return replace(entry, content=lambda: cast("BinaryIO", _Watched(path, digest)))
+
+
+class _Watched(HashingReader):
+    """A file of the project; the read at its end fails if its contents are not those of `digest`."""
+
+    def __init__(self, path: Path, digest: str) -> None:
+        super().__init__(path.open("rb"))
+        self._path = path
+        self._digest = digest
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = super().read(size)
+        if not data and self.digest != self._digest:
+            raise ConfigError(f"{OPTION}: {self._path} changed during the build; build again")
+        return data
+
+
+def _entries(plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:
+    source = root / plan.source
+    target = _target(plan, source, base)
+    # realpath and not resolve: that raises where links go round in circles
+    real, top = Path(os.path.realpath(source)), os.path.realpath(root)
+    if not real.is_relative_to(top):
+        raise ConfigError(f"{OPTION}: {plan.source} is a link that leads out of the project")
+    if part := secret_part(f"{plan.source}/{real.relative_to(top).as_posix()}"):
+        raise ConfigError(f"{OPTION}: {plan.source} is {part} or in it, which looks like a secret; name another file")
+    if source.is_file():
+        yield _file(source, target, plan)
+    elif source.is_dir():
+        yield from _directory(source, target, plan, root, base)
+    elif source.exists():
+        raise ConfigError(f"{OPTION}: {plan.source} is neither a file nor a directory")
+    else:
+        pattern = "; a pattern is not filled in, name a directory" if re.search(r"[*?[]", plan.source) else ""
+        raise ConfigError(f"{OPTION}: there is no {plan.source} in {root.name}/{pattern}")
+
+
+def _target(plan: FilePlan, source: Path, base: Base) -> str:
+    """Where the file goes, with the base's symbolic links followed: /bin/x is usr/bin/x on a merged /usr."""
+    path = located(plan.target, base, OPTION)
+    if source.is_dir():
+        return real_path(base.symlinks, path)
+    if path in base.directories or f"{VENV}/".startswith(f"{path}/"):
+        raise ConfigError(f"{OPTION}: {plan.target} is a directory; name the file: {plan.target}/{source.name}")
+    return path
+
+
+def _file(source: Path, target: str, plan: FilePlan) -> Entry:
+    try:
+        status = source.stat()
+        with source.open("rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{OPTION}: cannot read {source}: {error.strerror}") from error
+    mode = plan.mode if plan.mode is not None else 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+    return Entry(target, "file", mode, SOURCE_DATE, size=status.st_size, content=source)
+
+
+def _directory(source: Path, target: str, plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:
+    if target not in base.directories:
+        yield Entry(target, "directory", 0o755, SOURCE_DATE)
+    try:
+        children = sorted(source.iterdir())
+    except OSError as error:
+        raise ConfigError(f"{OPTION}: cannot read {source}: {error.strerror}") from error
+    for child in children:
+        path = f"{target}/{child.name}"
+        if os.fsencode(child.name) != child.name.encode(errors="replace"):
+            raise ConfigError(f"{OPTION}: {plan.source} holds {child.name!r}, which is not UTF-8; rename it")
+        if child.name.startswith(WHITEOUT):
+            raise ConfigError(f"{OPTION}: {plan.source} holds {child.name}, a name that no layer can hold; rename it")
+        # What builds write there would be another image's, and make another one of each.
+        if child.name in ("__pycache__", ".git") or child == root / DIST or is_output(child) or is_cache(child):
+            continue
+        if looks_secret(child.name):
+            raise ConfigError(f"{OPTION}: {plan.source} holds {child.name}, which looks like a secret; move it away")
+        if child.is_symlink():
+            yield Entry(path, "symlink", 0o777, SOURCE_DATE, target=_link(child, source, plan))
+        elif child.is_dir():
+            yield from _directory(child, real_path(base.symlinks, path), plan, root, base)
+        elif child.is_file():
+            yield _file(child, path, plan)
+        else:
+            raise ConfigError(f"{OPTION}: {child} is neither a file, a directory nor a link")
+
+
+def _link(link: Path, top: Path, plan: FilePlan) -> str:
+    target = os.readlink(link)  # noqa: PTH115 - as it is written, not normalised
+    end = os.path.normpath(link.parent / target)
+    if os.path.isabs(target) or not Path(end).is_relative_to(top):  # noqa: PTH117
+        raise ConfigError(f"{OPTION}: {link.name} in {plan.source} is a link out of what is copied: {target}")
+    return target
+
+
+def make_volumes(
+    plan: Plan, root: Path, base: Base, compression: Compression, ctx: Context
+) -> tuple[Layer, LayerInfo] | None:
+    """The layer of those directories that are in no other, and its note; None where all are there already.
+
+    Each is 0755 and belongs to the image's user, missing ones above it to root. What the base or `files` brought stays
+    as it is. Raises ConfigError where one of them has a file in the way.
+    """
+    files = file_entries(plan.files, root, base)
+    missing = _missing_volumes(plan, files, base, ctx)
+    if not missing:
+        return None
+    uid, gid = owner(plan.config.user, base)
+    there = {one.path for one in (*files.values(), *parent_entries(files)) if one.kind == "directory"}
+    entries = {one.path: one for one in parent_entries(missing, base.directories | there)}
+    entries |= {path: Entry(path, "directory", 0o755, SOURCE_DATE, uid=uid, gid=gid) for path in missing}
+    ordered = [entries[path] for path in sorted(entries)]
+    key = key_of("volumes", 1, [[one.path, one.mode, one.uid, one.gid] for one in ordered])
+    layer, cached = layer_by_key(key, compression, ctx, lambda: ordered)
+    return layer, LayerInfo("files", tuple(missing.values()), cached)
+
+
+def owner(user: str, base: Base) -> tuple[int, int]:
+    """The numbers of a user and its group: where only the user is given the base's passwd has it, else 0 is it."""
+    name, _, group = numeric_user(user, base).partition(":")
+    uid = int(name)
+    groups = (gid for _, (number, gid) in sorted(base.users.items()) if number == uid)
+    return uid, int(group) if group else next(groups, 0)
+
+
+def _missing_volumes(plan: Plan, files: Mapping[str, Entry], base: Base, ctx: Context) -> dict[str, str]:
+    """The directories to be made, relative to the root, and what the user calls them."""
+    missing: dict[str, str] = {}
+    for volume in plan.config.volumes:
+        path = located(volume, base, VOLUMES)
+        if path in base.symlinks:
+            ctx.progress.warn(
+                f"{VOLUMES}: {volume} is a link to {base.symlinks[path]} in base {base.name}, and stays as it is; "
+                f"name the directory: /{real_path(base.symlinks, path)}"
+            )
+        elif f"{path}/".startswith(f"{VENV}/"):
+            ctx.progress.warn(
+                f"{VOLUMES}: {volume} is where the code is, which belongs to root, and stays as it is; "
+                "name a directory elsewhere, such as /data"
+            )
+        elif not (path in base.directories or f"{VENV}/".startswith(f"{path}/") or is_directory(files.get(path))):
+            missing.setdefault(path, volume)
+    check_ways(missing, files, base, VOLUMES, ctx)
+    return missing
+
+
+def numeric_user(user: str, base: Base) -> str:
+    """The user as numbers, so that a cluster can see it is not root; raises ConfigError for an unknown name."""
+    name, colon, group = user.partition(":")
+    if name.isdigit() and (not colon or group.isdigit()):
+        return user
+    if colon or name not in base.users:
+        known = ", ".join(sorted(base.users))
+        raise ConfigError(
+            f"tool.hatch-docker.user: {user!r} is no user of base {base.name}; use a number, or one of: {known}"
+        )
+    return "{}:{}".format(*base.users[name])

@@ -1,0 +1,92 @@
+"""The wheels that are ours: of the members of the workspace that the project depends on, and its own, the last.
+
+A pure one is made by the hatchling that runs, or by the very one that the project's lock has: hatchling writes its
+version into each wheel, so another one makes another image of the same sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.errors import BuildError
+from hatch_docker.plan.model import BuildPlan, Plan
+from hatch_docker.wheels.target import Pin, Target, note_used
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.project.metadata import Source
+
+PURE = "-none-any.whl"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnProject:
+    """A project whose wheel is made of its sources; `is_main` is the one that the image is of."""
+
+    title: str                                # "my_app 1.0", for receipt and history
+    build: BuildPlan
+    source: Source
+    is_main: bool = False
+
+
+def own_projects(plan: Plan, target: Target, source: Source) -> list[OwnProject]:
+    """Whose wheels go into an image for a target, in the order of their layers."""
+    found = []
+    for member in plan.members:
+        if any(_holds(marker, target) for marker in member.markers):
+            assert source.member is not None
+            found.append(OwnProject(f"{member.name} {member.version}", member.build, source.member(member.path)))
+    return [*found, OwnProject(f"{plan.name} {plan.version}", plan.build, source, is_main=True)]
+
+
+def _holds(marker: str, target: Target) -> bool:
+    from packaging.markers import Marker
+
+    return not marker or target.holds(Marker(marker))
+
+
+def own_wheel(source: Source, target: Target, ctx: Context) -> Path:
+    """The wheel of a project that needs no builder stage; raises BuildError where the lock's hatchling cannot run."""
+    requires = source.requires() if ctx.pins is not None else ()
+    if not requires:
+        return source.wheel()
+    from hatch_docker.wheels.locks.pin import pin_requirements
+
+    pins = pin_requirements(requires, source.root, target, ctx)
+    note_used(pins, ctx)
+    other = [one for one in pins if _here(one.name) != one.version]
+    if source.wheel_by is None:
+        raise BuildError(
+            "the project's wheel is made on this machine, by what its backend finds here, whatever the lock has: leave "
+            'isolated = "never" out of [tool.hatch-docker.build], or build without the lock (HATCH_DOCKER_PINS=none)'
+        )
+    if not other:
+        return source.wheel()
+    name = other[0].name
+    ctx.progress.detail(f"{name} is {_here(name)} here and {other[0].version} in the lock, which is taken")
+    return source.wheel_by(_installed(pins, source, ctx), ctx.environ)
+
+
+def _here(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _installed(pins: Sequence[Pin], source: Source, ctx: Context) -> Path:
+    """The directory of the store in which the pinned build requirements can be imported by this Python."""
+    for one in pins:
+        if not one.filename.endswith(PURE):
+            raise BuildError(
+                f"build requirement {one.name} is {_here(one.name)} here and {one.version} in the lock, and it is "
+                'compiled: install that version here, or set isolated = "always" in [tool.hatch-docker.build]'
+            )
+    from hatch_docker.wheels.builder.environment import install_pure
+
+    return install_pure(pins, source.root, ctx)

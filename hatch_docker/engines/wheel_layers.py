@@ -1,0 +1,201 @@
+"""Site: the virtual environment on one base, into which wheels go, a layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.bases.model import Base, Interpreter
+from hatch_docker.bases.open import compiler_tree
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import WheelError
+from hatch_docker.engines.layer_cache import layer_by_key, making, recall_layer
+from hatch_docker.oci.model import Layer
+from hatch_docker.wheels.install import venv as install
+from hatch_docker.wheels.install.slim import NONE, Rules
+from hatch_docker.wheels.install.venv import VenvTarget
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.oci.compression import Compression
+    from hatch_docker.oci.layer import Entry
+
+RECIPE = 1  # raise it when the same wheels shall give other bytes
+LEFT_OUT = "left out"
+UNCOMPILED = "uncompiled"
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A wheel that goes into the image. `digest` is of the file that `open` fetches or finds when it is needed."""
+
+    title: str                                # "numpy 2.4.0", for receipt and history
+    filename: str
+    digest: str
+    open: Callable[[], Path]
+    rules: Rules = NONE                       # what is left out of it
+
+    @property
+    def identity(self) -> object:
+        """What decides its files in the image."""
+        return [self.digest, *self.rules] if self.rules.leave_out else self.digest
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A virtual environment on one base."""
+
+    base: Base
+    venv: VenvTarget
+    compression: Compression
+    ctx: Context
+
+
+def recall_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> Layer | None:
+    """The layer of some wheels if it is there, with everything that `check_wheels` asks of them."""
+    for wheel in wheels:
+        if known_files(site.venv, wheel.digest, site.ctx, wheel.rules) is None:
+            return None
+    return recall_layer(_key(site, wheels, venv), site.compression, site.ctx)
+
+
+def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Layer, bool]:
+    """One layer of some wheels and their .pyc, and whether it was there; with `venv` the environment's own files.
+
+    Raises WheelError for a wheel that is not sound.
+    """
+    found = recall_wheels(site, wheels, venv=venv)
+    if found is not None:
+        return found, True
+    with site.ctx.progress.task(making([wheel.title for wheel in wheels]), part=True):
+        return _made(site, wheels, venv)
+
+
+def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]:
+    key = _key(site, wheels, venv)
+    entries = _installed(site, wheels)
+    compiler = _compiler(site)
+    if compiler is None:
+        key = key_of(key, "sources only")
+
+    def make() -> list[Entry]:
+        from hatch_docker.bases.bytecode import compile_sources
+        from hatch_docker.wheels.builder.sandbox import run_at
+
+        everything = {entry.path: entry for entry in install.venv_entries(site.venv)} if venv else {}
+        for group in entries:
+            everything |= {entry.path: entry for entry in group}
+        if compiler is not None:
+            units = [install.python_sources(group, site.venv) for group in entries]
+            compiled = compile_sources(units, *compiler, sandbox=run_at if site.base.interpreter_trust_key else None)
+            for wheel, group in zip(wheels, entries, strict=True):
+                note_uncompiled(site.venv, wheel.digest, group, compiled, site.ctx, wheel.rules)
+                everything |= {entry.path: entry for entry in install.bytecode_entries(group, compiled, site.venv)}
+        return list(everything.values())
+
+    return layer_by_key(key, site.compression, site.ctx, make)
+
+
+def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
+    """What compiles for the base; None, with a warning, where it is a stranger's and there is no sandbox for it."""
+    from hatch_docker.wheels.builder.sandbox import why_not
+
+    compiler = compiler_tree(site.base, site.ctx, compression=site.compression)
+    if compiler is not None and site.base.interpreter_trust_key and (reason := why_not(site.ctx.environ)):
+        site.ctx.progress.warn(
+            f"no .pyc, so the image will start more slowly: the Python of {site.base.name} runs in the sandbox only; "
+            f"{reason}"
+        )
+        return None
+    return compiler
+
+
+def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
+    interpreter = site.base.interpreter
+    home = interpreter.path if venv else ""
+    made = (interpreter.version, site.base.interpreter_trust_key)
+    return key_of("wheels", RECIPE, *made, site.venv.root, home, [wheel.identity for wheel in wheels])
+
+
+def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:
+    """The entries of each wheel; what files each brings is remembered on the way."""
+    installed = []
+    for wheel in wheels:
+        tally: dict[str, list[int]] = {}
+        entries = install.wheel_entries(
+            wheel.open(), site.venv, filename=wheel.filename, warn=site.ctx.progress.warn, rules=wheel.rules,
+            tally=tally,
+        )
+        if wheel.rules.leave_out:
+            site.ctx.store.remember(LEFT_OUT, _files_key(site.venv, wheel.digest, wheel.rules), tally)
+        remember_files(site.venv, wheel.digest, install.wheel_files(entries, site.venv), site.ctx, wheel.rules)
+        installed.append(entries)
+    return installed
+
+
+def _files_key(venv: VenvTarget, digest: str, rules: Rules) -> str:
+    return key_of(RECIPE, venv.root, venv.interpreter.short, digest, *(rules if rules.leave_out else ()))
+
+
+def remember_files(
+    venv: VenvTarget, digest: str, files: Mapping[str, str], ctx: Context, rules: Rules = NONE
+) -> None:
+    """Keep the files that a wheel brings but for what some rules leave out, path -> hash."""
+    ctx.store.remember("files", _files_key(venv, digest, rules), files)
+
+
+def known_files(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE) -> Mapping[str, str] | None:
+    """The files that a wheel brings, path -> hash; None where the cache does not know it."""
+    files: Mapping[str, str] | None = ctx.store.recall("files", _files_key(venv, digest, rules))
+    return files
+
+
+def note_uncompiled(
+    venv: VenvTarget, digest: str, entries: Sequence[Entry], compiled: Container[str], ctx: Context, rules: Rules = NONE
+) -> None:
+    """Keep which modules of a wheel the base's Python did not accept; `compiled` are the paths of all .pyc."""
+    from hatch_docker.bases.bytecode import bytecode_path
+
+    sources = (path for path, _ in install.python_sources(entries, venv))
+    lacking = [path for path in sources if bytecode_path(path, venv.interpreter) not in compiled]
+    if lacking:
+        ctx.store.remember(UNCOMPILED, _files_key(venv, digest, rules), sorted(lacking))
+
+
+def uncompiled(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE) -> Sequence[str]:
+    """The modules of a wheel that an import of fails, as far as the cache knows."""
+    return ctx.store.recall(UNCOMPILED, _files_key(venv, digest, rules)) or ()
+
+
+def left_out(site: Site, wheel: Wheel) -> Mapping[str, Sequence[int]]:
+    """What is left out of a wheel: kind -> files and bytes. To be called when its layer is there."""
+    if not wheel.rules.leave_out:
+        return {}
+    return site.ctx.store.recall(LEFT_OUT, _files_key(site.venv, wheel.digest, wheel.rules)) or {}
+
+
+def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
+    """The names of the environment's programs; raises WheelError where two wheels bring one path.
+
+    To be called when the layers are made: then the files of every wheel are known.
+    """
+    key = key_of(RECIPE, site.venv.root, site.venv.interpreter.short, [wheel.identity for wheel in wheels])
+    known = site.ctx.store.recall("programs", key)
+    if known is None:
+        files = {wheel.title: _files(site, wheel) for wheel in wheels}
+        install.check_owners(files)
+        directory = f"{site.venv.root}/bin/"
+        known = sorted({
+            path.removeprefix(directory) for paths in files.values() for path in paths if path.startswith(directory)
+        })
+        site.ctx.store.remember("programs", key, known)
+    return frozenset(known)
+
+
+def _files(site: Site, wheel: Wheel) -> Mapping[str, str]:
+    files = known_files(site.venv, wheel.digest, site.ctx, wheel.rules)
+    if files is None:
+        raise WheelError(f"the cache lost what {wheel.filename} brings; build again")
+    return files

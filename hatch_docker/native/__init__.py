@@ -1,1 +1,0 @@
-"""Compiled code in an image: the shared libraries that its files need."""

@@ -1,0 +1,215 @@
+"""Manifests, indexes and configurations as strangers send them: read strictly, refused by field.
+
+Implements manifest.md, image-index.md and config.md of the image-spec 1.1, and Docker's schema 2 of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from hatch_docker.core.errors import ImageError
+from hatch_docker.oci.model import (
+    DIGEST,
+    DOCKER_CONFIG,
+    INDEX_TYPES,
+    LAYER_TYPES,
+    MANIFEST_TYPES,
+    OCI_CONFIG,
+    UNKNOWN,
+    Descriptor,
+    Image,
+    Layer,
+    Opener,
+    Platform,
+    canonical_json,
+)
+
+DOCUMENT_LIMIT = 4 << 20  # bytes of a manifest or index: what registries promise to take
+CONFIG_LIMIT = 8 << 20    # bytes of a configuration
+LARGEST = max(DOCUMENT_LIMIT, CONFIG_LIMIT)  # bytes of any of them
+_MOST = 1 << 50           # bytes that a descriptor may speak of
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a manifest names (manifest.md)."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+def parse_json(data: bytes, what: str) -> dict[str, Any]:
+    """A JSON object; raises ImageError for anything that two readers could understand differently."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        value = dict(pairs)
+        if len(value) != len(pairs):
+            raise ImageError(f"{what}: a key appears twice in one object")
+        return value
+
+    def constant(name: str) -> NoReturn:
+        raise ImageError(f"{what}: {name} is not JSON")
+
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=constant)
+        if b"\\ud" in data.lower():  # an escape that may stand for half of a character, which UTF-8 cannot say
+            canonical_json(value)
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f"{what}: not readable as JSON") from error
+    if not isinstance(value, dict):
+        raise ImageError(f"{what}: not a JSON object")
+    return value
+
+
+def media_type_of(data: bytes, declared: str, what: str) -> str:
+    """The media type of a manifest or index: as declared, as the document says, and both must agree."""
+    value = parse_json(data, what)
+    inside = value.get("mediaType")
+    declared = declared.partition(";")[0].strip().lower()
+    if value.get("schemaVersion") == 1:
+        raise ImageError(f"{what}: an image of the old schema 1; push it again with a current tool")
+    if "manifests" in value and ("layers" in value or "config" in value):
+        raise ImageError(f"{what}: a manifest and an index at once (CVE-2021-41190)")
+    known = INDEX_TYPES if "manifests" in value else MANIFEST_TYPES
+    found = inside if isinstance(inside, str) else declared
+    if found not in known or (declared in INDEX_TYPES | MANIFEST_TYPES and declared != found):
+        raise ImageError(f"{what}: mediaType is {str(found)[:100]!r}, sent as {declared[:100]!r}")
+    return found
+
+
+def parse_manifest(data: bytes, what: str) -> Manifest:
+    """The descriptors of a manifest; raises ImageError with the field that is wrong."""
+    value = parse_json(data, what)
+    layers = value.get("layers")
+    if not isinstance(layers, list):
+        raise ImageError(f"{what}: layers is not a list")
+    config = _descriptor(value.get("config"), f"{what}: config")
+    if config.media_type not in (OCI_CONFIG, DOCKER_CONFIG):
+        raise ImageError(f"{what}: not a container image, its config is {config.media_type[:100]!r}")
+    read = tuple(_descriptor(layer, f"{what}: layers[{number}]") for number, layer in enumerate(layers))
+    for number, layer in enumerate(read):
+        if layer.media_type not in LAYER_TYPES:
+            raise ImageError(f"{what}: layers[{number}] is of the unknown type {layer.media_type[:100]!r}")
+    return Manifest(config, read)
+
+
+def parse_index(data: bytes, what: str) -> tuple[Descriptor, ...]:
+    """The descriptors of an index; raises ImageError with the field that is wrong."""
+    manifests = parse_json(data, what).get("manifests")
+    if not isinstance(manifests, list):
+        raise ImageError(f"{what}: manifests is not a list")
+    return tuple(_descriptor(item, f"{what}: manifests[{number}]") for number, item in enumerate(manifests))
+
+
+def _descriptor(value: object, where: str) -> Descriptor:
+    if not isinstance(value, dict):
+        raise ImageError(f"{where} is not a descriptor")
+    media_type, digest, size = (value.get(name) for name in ("mediaType", "digest", "size"))
+    if not isinstance(media_type, str) or not media_type:
+        raise ImageError(f"{where}.mediaType is missing")
+    if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
+        raise ImageError(f"{where}.digest is not a sha256 digest")
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= _MOST:
+        raise ImageError(f"{where}.size is not a size in bytes")
+    annotations = value.get("annotations") or {}
+    if not isinstance(annotations, dict) or not all(isinstance(text, str) for text in annotations.values()):
+        raise ImageError(f"{where}.annotations is not a map of texts")
+    return Descriptor(media_type, digest, size, _platform(value.get("platform"), where), annotations)
+
+
+def _platform(value: object, where: str) -> Platform | None:
+    if value is None:
+        return None
+    names = ("os", "architecture", "variant")
+    parts = [value.get(name, "") for name in names] if isinstance(value, dict) else []
+    if not parts or not all(isinstance(part, str) for part in parts):
+        raise ImageError(f"{where}.platform is not a platform")
+    return Platform(*parts)
+
+
+def choose(children: Sequence[Descriptor], platform: Platform, what: str) -> Descriptor:
+    """The child of an index for a platform; raises ImageError with the list of what there is."""
+    images = [child for child in children if child.platform != UNKNOWN]
+    for wanted in _fitting(platform):
+        for child in images:
+            if child.platform is not None and _canonical(child.platform) == wanted:
+                return child
+    if len(images) == 1 and images[0].platform is None:
+        return images[0]
+    found = ", ".join(sorted({str(child.platform) for child in images if child.platform})) or "none"
+    raise ImageError(f"{what} has no image for {platform}; it has: {found}")
+
+
+def _canonical(platform: Platform) -> Platform:
+    default = {"arm64": "v8", "amd64": "v1"}.get(platform.architecture)
+    return replace(platform, variant="") if platform.variant == default else platform
+
+
+def _fitting(platform: Platform) -> list[Platform]:
+    """What runs on a platform, best first: an older 32-bit ARM variant runs on a newer machine."""
+    if platform.architecture != "arm":
+        return [_canonical(platform)]
+    newest = int((platform.variant or "v7").removeprefix("v"))
+    older = [replace(platform, variant=f"v{number}") for number in range(newest, 4, -1)]
+    return [*older, replace(platform, variant="")]
+
+
+def assemble(
+    descriptor: Descriptor, manifest: bytes, config: bytes, opener: Callable[[Descriptor], Opener], what: str
+) -> Image:
+    """An image from its documents; `opener` says how to open a layer's bytes, once they are wanted.
+
+    Raises ImageError when configuration and manifest do not agree, or miss what an image needs.
+    """
+    layers = parse_manifest(manifest, what).layers
+    value = parse_json(config, f"{what}: config")
+    for name in ("os", "architecture"):
+        if not isinstance(value.get(name), str) or not value[name]:
+            raise ImageError(f"{what}: config.{name} is missing")
+    _check_config(value, f"{what}: config")
+    rootfs = value.get("rootfs")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
+    if not isinstance(diff_ids, list) or not all(DIGEST.fullmatch(str(item)) for item in diff_ids):
+        raise ImageError(f"{what}: config.rootfs.diff_ids is not a list of digests")
+    if len(diff_ids) != len(layers):
+        raise ImageError(f"{what}: {len(layers)} layers but {len(diff_ids)} diff_ids")
+    pairs = zip(layers, diff_ids, strict=True)
+    made = tuple(Layer(layer, diff_id, None, opener(layer)) for layer, diff_id in pairs)
+    return Image(descriptor, manifest, config, made)
+
+
+def _check_config(value: dict[str, Any], where: str) -> None:
+    """Raise ImageError where what is read of a configuration later is not what config.md says."""
+    settings = value.get("config") or {}
+    if not isinstance(settings, dict):
+        raise ImageError(f"{where}.config is not an object")
+    for name in ("Env", "Entrypoint", "Cmd"):
+        words = settings.get(name) or []
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ImageError(f"{where}.config.{name} is not a list of texts")
+        if name == "Env" and not all("=" in word[1:] and "\0" not in word for word in words):
+            raise ImageError(f"{where}.config.Env has an item that is not NAME=VALUE")
+    for name in ("Labels", "ExposedPorts", "Volumes", "Healthcheck"):
+        if not isinstance(settings.get(name) or {}, dict):
+            raise ImageError(f"{where}.config.{name} is not an object")
+    if not all(isinstance(text, str) for text in (settings.get("Labels") or {}).values()):
+        raise ImageError(f"{where}.config.Labels is not a map of texts")
+    for name in ("User", "WorkingDir", "StopSignal"):
+        if not isinstance(settings.get(name) or "", str):
+            raise ImageError(f"{where}.config.{name} is not a text")
+    history = value.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(item, dict) for item in history):
+        raise ImageError(f"{where}.history is not a list of objects")
+    if not all(isinstance(item.get(name) or "", str) for item in history for name in ("created_by", "comment")):
+        raise ImageError(f"{where}.history has a line that is not a text")
+    if not isinstance(value.get("variant") or "", str):
+        raise ImageError(f"{where}.variant is not a text")
+
+
+def check_platform(image: Image, platform: Platform, what: str) -> None:
+    """Raise ImageError unless an image's configuration says that it runs on a platform."""
+    if _canonical(image.platform) not in _fitting(platform):
+        raise ImageError(f"{what} is for {image.platform}, not for {platform}")

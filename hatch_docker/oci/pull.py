@@ -1,0 +1,194 @@
+"""Images from and to a registry: the verbs of the distribution-spec 1.1, each by the retry policy.
+
+    resolve      a name -> the manifest or index behind it
+    pull         a name and a platform -> Image, whose layers are downloaded when they are opened
+    pull_index   a name -> Index, all its platforms
+
+The way back is oci.push.
+
+Plain http is spoken with this very machine and with the registries of HATCH_DOCKER_INSECURE_REGISTRIES only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.errors import RegistryError
+from hatch_docker.core.http.responses import Refused
+from hatch_docker.core.http.retry import Retryable
+from hatch_docker.core.progress import Advance, attempted
+from hatch_docker.oci.compression import LAYER_LIMIT
+from hatch_docker.oci.manifest import (
+    CONFIG_LIMIT,
+    DOCUMENT_LIMIT,
+    assemble,
+    check_platform,
+    choose,
+    media_type_of,
+    parse_index,
+    parse_manifest,
+)
+from hatch_docker.oci.model import (
+    DIGEST,
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    UNKNOWN,
+    Descriptor,
+    Image,
+    Index,
+    Opener,
+    Platform,
+    digest_of,
+)
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import ACCEPT, BlobCache, Remote, refuse
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+SMALL = 1_000_000  # bytes of a blob that comes at once
+IMAGES = 100  # of an index; there are not half as many platforms, and each is asked for
+__all__ = ["BlobCache", "Remote", "fetch_blob", "pull", "pull_index", "pull_item", "resolve"]
+
+
+def resolve(remote: Remote, reference: Reference, blobs: BlobCache) -> tuple[Descriptor, bytes]:
+    """The descriptor and the exact bytes of a manifest or index.
+
+    By digest the cache is asked first; by tag the registry is asked for the digest, and for the bytes where the
+    cache lacks them. Raises RegistryError, and ImageError for a document that breaks the image-spec.
+    """
+    digest = reference.digest or remote.client.retry(f"{reference}: ask", lambda: _head(remote, reference))
+    if not digest or not (path := blobs.get(digest)):
+        return remote.client.retry(f"{reference}: get manifest", lambda: _manifest(remote, reference, blobs))
+    data = path.read_bytes()
+    media_type = media_type_of(data, "", str(reference))
+    return Descriptor(media_type, digest, len(data)), data
+
+
+def _head(remote: Remote, reference: Reference) -> str:
+    """The digest behind a tag, or nothing where the registry does not tell: a HEAD is not counted as a pull."""
+    url = remote.url(reference, f"manifests/{reference.tag}")
+    scopes = (f"repository:{reference.repository}:pull",)
+    response = remote.send(reference, "HEAD", url, scopes, headers={"accept": ACCEPT})
+    digest = response.headers.get("docker-content-digest", "")
+    return digest if response.status == 200 and DIGEST.fullmatch(digest) else ""
+
+
+def _manifest(remote: Remote, reference: Reference, blobs: BlobCache) -> tuple[Descriptor, bytes]:
+    url = remote.url(reference, f"manifests/{reference.digest or reference.tag}")
+    scopes = (f"repository:{reference.repository}:pull",)
+    response = remote.send(reference, "GET", url, scopes, headers={"accept": ACCEPT}, limit=DOCUMENT_LIMIT)
+    if response.status != 200:
+        raise refuse(reference, response)
+    found = digest_of(response.body)
+    told = response.headers.get("docker-content-digest", "")
+    promised = reference.digest or (told if DIGEST.fullmatch(told) else found)
+    if found != promised:
+        raise Retryable(f"the manifest's digest is {found} instead of {promised}", tries=2, lasting=True)
+    media_type = media_type_of(response.body, response.headers.get("content-type", ""), str(reference))
+    with blobs.writer() as writer:
+        writer.write(response.body)
+        writer.commit()
+    return Descriptor(media_type, found, len(response.body)), response.body
+
+
+def pull(remote: Remote, reference: Reference, platform: Platform, blobs: BlobCache) -> Image:
+    """An image for a platform, from an index or alone; a layer is downloaded when it is opened first.
+
+    Raises RegistryError when it cannot be had, ImageError when there is none for the platform or it breaks the
+    image-spec.
+    """
+    descriptor, data = resolve(remote, reference, blobs)
+    for _depth in range(2):
+        if descriptor.media_type in INDEX_TYPES:
+            child = choose(parse_index(data, str(reference)), platform, str(reference))
+            descriptor, data = resolve(remote, reference.pinned(child.digest), blobs)
+    image = _image(remote, reference, descriptor, data, blobs)
+    check_platform(image, platform, str(reference))
+    return image
+
+
+def pull_item(remote: Remote, reference: Reference, blobs: BlobCache) -> Image | Index:
+    """Whatever a name means, an index with all its platforms or the image of one; see `pull`."""
+    descriptor, data = resolve(remote, reference, blobs)
+    if descriptor.media_type in INDEX_TYPES:
+        return pull_index(remote, reference, blobs)
+    return _image(remote, reference, descriptor, data, blobs)
+
+
+def pull_index(remote: Remote, reference: Reference, blobs: BlobCache) -> Index:
+    """An index with the images of all its platforms; attestations among its children are left out."""
+    descriptor, data = resolve(remote, reference, blobs)
+    if descriptor.media_type not in INDEX_TYPES:
+        raise RegistryError(f"{reference} is an image of one platform, not an index")
+    images = []
+    children = [one for one in parse_index(data, str(reference)) if one.media_type in MANIFEST_TYPES]
+    children = [one for one in children if one.platform != UNKNOWN]
+    if len(children) > IMAGES:
+        raise RegistryError(f"{reference} has {len(children)} images, more than {IMAGES}: name one by its digest")
+    for child in children:
+        found, manifest = resolve(remote, reference.pinned(child.digest), blobs)
+        images.append(_image(remote, reference, found, manifest, blobs))
+    return Index(descriptor, data, tuple(images))
+
+
+def _image(
+    remote: Remote, reference: Reference, descriptor: Descriptor, manifest: bytes, blobs: BlobCache
+) -> Image:
+    what = str(reference.pinned(descriptor.digest))
+    config = parse_manifest(manifest, what).config
+    if config.size > CONFIG_LIMIT:
+        raise RegistryError(f"{what}: its config has {config.size} bytes, more than {CONFIG_LIMIT}")
+    for layer in parse_manifest(manifest, what).layers:
+        if layer.size > LAYER_LIMIT:
+            raise RegistryError(f"{what}: its layer {layer.digest} has {layer.size} bytes, more than {LAYER_LIMIT}")
+    data = fetch_blob(remote, reference, config, blobs).read_bytes()
+    return assemble(
+        descriptor, manifest, data, lambda layer: _opener(remote, reference, layer, blobs), what
+    )
+
+
+def _opener(remote: Remote, reference: Reference, layer: Descriptor, blobs: BlobCache) -> Opener:
+    def open_blob() -> BinaryIO:
+        return fetch_blob(remote, reference, layer, blobs).open("rb")
+
+    return open_blob
+
+
+def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blobs: BlobCache) -> Path:
+    """The path of a blob's verified bytes, downloaded where the cache lacks them, once per machine.
+
+    Only the registry is asked: the `urls` of a foreign layer are never followed.
+    """
+    found = blobs.get(descriptor.digest)
+    if found:
+        return found
+    url = remote.url(reference, f"blobs/{descriptor.digest}")
+
+    def attempt(advance: Advance) -> None:
+        with blobs.writer() as writer, attempted(advance) as tell:
+
+            def write(data: bytes) -> None:
+                writer.write(data)
+                tell(len(data))
+
+            try:
+                remote.download(reference, url, write, descriptor.size)
+            except Refused as error:
+                raise refuse(reference, error.response) from error
+            if writer.digest != descriptor.digest:
+                raise Retryable(f"its digest is {writer.digest}", tries=2, lasting=True)
+            writer.commit()
+
+    with blobs.lock(descriptor.digest):
+        if not blobs.get(descriptor.digest):
+            what = f"{reference.name}: get blob {descriptor.digest} ({descriptor.size} bytes)"
+            title = f"downloading {descriptor.digest[7:19]} of {reference.name}"
+            small = descriptor.size < SMALL  # and told with -v only
+            with remote.client.progress.task(title, descriptor.size, part=small) as task:
+                remote.client.retry(what, lambda: attempt(task.advance), size=descriptor.size)
+    found = blobs.get(descriptor.digest)
+    if found is None:
+        raise RegistryError(f"{reference.name}: blob {descriptor.digest} is gone from the cache; build again")
+    return found

@@ -1,0 +1,114 @@
+"""One command in a container of an image, in the daemon of this machine; nothing of it stays there."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from hatch_docker.core.files import scratch
+from hatch_docker.core.process import LAST_LINES, ProcessFailed, TimedOut, run
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.daemon import load
+from hatch_docker.oci.engine_api import Daemon, open_client, reported
+from hatch_docker.oci.model import Image
+
+# The image's own user; nothing can be written but /tmp, nothing gained, nothing reached.
+_PROGRAM_OPTIONS = (
+    "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges",
+)  # fmt: skip
+
+
+def run_once(
+    daemon: Daemon, image: Image, command: Sequence[str], log: Callable[[str], None], *, timeout: float
+) -> tuple[int, str]:
+    """Load an image, run a command in it instead of its entry point, and return status and last lines.
+
+    Output goes to `log` by lines. The image has a name of its own meanwhile; with the name it goes away again,
+    unless the daemon had it before. Raises DaemonError, and TimedOut after `timeout` seconds.
+    """
+    name = f"localhost/hatch-docker-check:{image.digest[-12:]}"
+    with scratch() as directory:
+        archive = directory / "image.tar"
+        with archive.open("wb") as stream:
+            write_archive(image, [name], stream, host=image.platform)
+        loaded = load(daemon, image, [name], archive, host=image.platform, log=log)
+    if not daemon.url or daemon.by_ssh:
+        return _by_program(daemon, name, command, log, timeout)
+    with reported(daemon), open_client(daemon) as client:
+        try:
+            with _container(client, loaded.image_id, command) as container:
+                client.start(container)
+                with _killed_after(timeout, client, container):
+                    return _listen(client, container, log)
+        finally:
+            client.remove_image(name)
+
+
+@contextlib.contextmanager
+def _container(client: Any, image_id: str, command: Sequence[str]) -> Iterator[str]:
+    limits = client.create_host_config(
+        network_mode="none", read_only=True, tmpfs={"/tmp": ""}, cap_drop=["ALL"],  # noqa: S108
+        security_opt=["no-new-privileges"],
+    )  # fmt: skip
+    container = client.create_container(
+        image_id, list(command[1:]), entrypoint=list(command[:1]), host_config=limits
+    )["Id"]
+    try:
+        yield container
+    finally:
+        client.remove_container(container, force=True)
+
+
+@contextlib.contextmanager
+def _killed_after(seconds: float, client: Any, container: str) -> Iterator[None]:
+    overdue = threading.Event()
+
+    def kill() -> None:
+        overdue.set()
+        client.kill(container)
+
+    timer = threading.Timer(seconds, kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if overdue.is_set():
+            raise TimedOut(f"the container was not done after {seconds:g} s")
+
+
+def _listen(client: Any, container: str, log: Callable[[str], None]) -> tuple[int, str]:
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    pending = b""
+    for piece in client.logs(container, stream=True, follow=True):
+        *whole, pending = (pending + piece).split(b"\n")
+        for line in whole:
+            last.append(line.decode(errors="replace"))
+            log(last[-1])
+    if pending:
+        last.append(pending.decode(errors="replace"))
+        log(last[-1])
+    return int(client.wait(container)["StatusCode"]), "\n".join(last)
+
+
+def _by_program(
+    daemon: Daemon, name: str, command: Sequence[str], log: Callable[[str], None], timeout: float
+) -> tuple[int, str]:
+    where = ["--host" if daemon.kind == "docker" else "--url", daemon.url] if daemon.url else []
+    program = [daemon.kind, *where]
+    container = f"hatch-docker-check-{secrets.token_hex(6)}"
+    options = (*_PROGRAM_OPTIONS, f"--name={container}", f"--entrypoint={command[0]}")
+    try:
+        log(run([*program, "run", *options, name, *command[1:]], log=log, timeout=timeout))
+    except ProcessFailed as failure:
+        return failure.status, failure.output
+    finally:
+        with contextlib.suppress(ProcessFailed):  # it has gone, unless the program was killed
+            run([*program, "rm", "--force", container])
+        run([*program, "rmi", "--force", name], log=log)
+    return 0, ""

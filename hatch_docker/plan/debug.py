@@ -1,0 +1,100 @@
+"""What a project may ask of its image beside the usual: less of its wheels, or a variant to debug."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.plan.model import DEBUG_PORT, PROGRAMS, Plan, SlimPlan
+
+if TYPE_CHECKING:
+    from hatch_docker.config.options import Config
+
+DEBUG = "debug"           # behind tags, and in the names of files
+DEBUGGER = "debugpy"
+SHELL = "busybox-static"  # Debian's package
+_LONGEST_TAG = 128
+_WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")  # options of python that take the next word
+
+
+def slim_plan(config: Config) -> SlimPlan:
+    """What is left out of wheels; raises ConfigError for options that say nothing without another."""
+    slim = config.slim
+    if slim.locales and "locales" not in slim.leave_out:
+        raise ConfigError(
+            'tool.hatch-docker.slim.locales: every translation stays as long as leave-out has no "locales"'
+        )
+    if slim.keep and not slim.leave_out:
+        raise ConfigError("tool.hatch-docker.slim.keep: nothing is left out; say what, in leave-out")
+    return SlimPlan(*(tuple(sorted(set(values))) for values in (slim.leave_out, slim.locales, slim.keep)))
+
+
+def variant(plan: Plan, config: Config) -> Plan:
+    """The plan of a variant to debug, where that is wanted; it never has a name or a file of the image itself.
+
+    Raises ConfigError where a debugger cannot run the program.
+    """
+    if not config.debug:
+        if config.debug_shell:
+            raise ConfigError("tool.hatch-docker.debug-shell: is for images to debug; set debug = true too")
+        return plan
+    base = plan.base
+    if config.debug_shell:
+        if base.kind != "debian":
+            raise ConfigError(
+                f'tool.hatch-docker.debug-shell: is for "debian:" bases, which have none, and base is {base.name!r}'
+            )
+        base = replace(base, packages=tuple(sorted({*base.packages, SHELL})), busybox=True)
+    settings = plan.config
+    return replace(
+        plan,
+        part=plan.part if plan.part.split("-")[-1] == DEBUG else "-".join(filter(None, (plan.part, DEBUG))),
+        tags=debug_tags(plan.tags),
+        base=base,
+        lock=replace(plan.lock, beside=(DEBUGGER,)),
+        config=replace(
+            settings,
+            entrypoint=debugged(settings.entrypoint or settings.cmd),
+            cmd=settings.cmd if settings.entrypoint else (),
+            ports=tuple(dict.fromkeys((*settings.ports, f"{DEBUG_PORT}/tcp"))),
+        ),
+        budget=None,
+        debug=True,
+        notes=(*plan.notes, f"a variant to debug: whoever reaches its port {DEBUG_PORT} can run anything in it"),
+    )
+
+
+def debug_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """The tags of a variant to debug, where the image has `tags`."""
+    return tuple(dict.fromkeys(f"{tag[: _LONGEST_TAG - len(DEBUG) - 1]}-{DEBUG}" for tag in tags))
+
+
+def is_variant(tags: Sequence[str]) -> bool:
+    """Whether an image that was built with some tags is a variant to debug."""
+    return bool(tags) and all(tag.endswith(f"-{DEBUG}") for tag in tags)
+
+
+def debugged(command: Sequence[str]) -> tuple[str, ...]:
+    """A command as debugpy runs it; raises ConfigError for one that is none of Python."""
+    word, *rest = command or ("",)
+    options: list[str] = []
+    if word.rpartition("/")[2].startswith("python"):
+        while rest and rest[0].startswith("-") and rest[0][:2] not in ("-m", "-c"):
+            options.append(rest.pop(0))
+            if options[-1] in _WITH_VALUE and rest:
+                options.append(rest.pop(0))
+        program = rest
+    elif word and ("/" not in word or word.startswith(PROGRAMS) or word.endswith(".py")):
+        program = [word if "/" in word else PROGRAMS + word, *rest]
+    else:
+        program = []
+    if not program:
+        raise ConfigError(
+            f"tool.hatch-docker.debug: no debugger for Python can run {' '.join(command) or 'nothing'!r}; set "
+            'entrypoint to a script of the environment, or to ["python", "-m", "MODULE"]'
+        )
+    # Frozen modules have no lines to stop at, of which debugpy would warn at every start.
+    listen = ("-X", "frozen_modules=off", "-m", DEBUGGER, "--listen", f"0.0.0.0:{DEBUG_PORT}")
+    return ("python", *options, *listen, *program)

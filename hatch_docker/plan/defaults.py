@@ -1,0 +1,350 @@
+"""make_plan: every default and every guess is taken here, and each guess says why."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan.debug import slim_plan, variant
+from hatch_docker.plan.model import (
+    DEBIAN_PYTHONS,
+    BasePlan,
+    BudgetPlan,
+    BuildPlan,
+    CachePlan,
+    CheckPlan,
+    ConfigPlan,
+    FilePlan,
+    Guess,
+    HealthCheck,
+    LockPlan,
+    MemberPlan,
+    Plan,
+    SignPlan,
+)
+from hatch_docker.plan.naming import annotations_of, merged, normalised, repositories_of, tags_of
+from hatch_docker.project.dependencies import Needs, needs_of
+from hatch_docker.project.metadata import PURE_HOOKS, Project
+
+if TYPE_CHECKING:
+    from hatch_docker.config.options import Config
+    from hatch_docker.config.tables import BuildConfig
+
+KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")  # whose wheels most projects publish, newest first
+
+
+def make_plan(project: Project, config: Config, host: Platform, part: str = "") -> Plan:
+    """Decide everything: the user's options over the project's facts over our defaults.
+
+    `part` is the name of an image of `images`. Pure: reads no file, clock or variable. Raises ConfigError where the
+    options cannot be met.
+    """
+    guesses: list[Guess] = []
+    base, python = _base(project, config, guesses)
+    extras, groups = _chosen(project, config)
+    image = _image(project, config, part, guesses)
+    tags, notes = tags_of(config.tags, project, move=config.prereleases_move_tags)
+    repositories = repositories_of(image, config.registries)
+    needs = needs_of(project, extras, groups)
+    return variant(Plan(
+        name=project.file_name,
+        version=project.version,
+        image=image,
+        tags=tags,
+        repositories=repositories,
+        revision=project.revision.commit if project.revision else "",
+        dirty=project.revision.dirty if project.revision else (),
+        engine=config.engine,
+        platforms=_platforms(config, host, guesses),
+        requires_python=project.requires_python,
+        python=python,
+        base=base,
+        lock=_lock(project, config, needs, extras, groups, guesses),
+        build=_build(project, config, guesses),
+        files=tuple(FilePlan(item.source, item.target, item.mode) for item in config.files),
+        config=_config(project, config, guesses),
+        scripts=project.scripts,
+        compression=config.compression,
+        created=_created(project, guesses),
+        check=CheckPlan(config.check.command, config.check.timeout / 1e9) if config.check.command else None,
+        load=config.load,
+        push=config.push,
+        allow_dirty=config.allow_dirty,
+        sbom=config.sbom,
+        provenance=config.provenance,
+        sign=sign_plan(config),
+        dotenv=config.dotenv,
+        builder=config.builder,
+        cache=_cache(config),
+        pins=_pins(project, config, guesses),
+        members=_members(project, config, needs, guesses),
+        budget=_budget(config, repositories),
+        native_libraries=config.native_libraries,
+        slim=slim_plan(config),
+        part=part,
+        guesses=tuple(guesses),
+        notes=notes,
+    ), config)  # fmt: skip
+
+
+def _base(project: Project, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
+    name, python = config.base, config.python
+    if not name:
+        python = python or _newest_python(project.requires_python)
+        name = f"python:{python}-slim"
+        reason = f"the newest CPython that requires-python {project.requires_python or '(none)'} admits"
+        guesses.append(Guess("base", name, reason))
+    kind, _, location = name.partition(":")
+    if kind == "debian":
+        if location not in DEBIAN_PYTHONS:
+            known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
+            raise ConfigError(f"base {name!r}: unknown Debian suite; known: {known}")
+        found = DEBIAN_PYTHONS[location]
+        if python and python != found:
+            raise ConfigError(f"python = {python!r} does not fit base {name!r}, whose Python is {found}")
+        python = found
+        _admits(project, python, name)
+    elif kind != "oci":
+        kind, location = "registry", name
+    if kind != "debian" and config.runtime.packages and config.engine != "buildkit":
+        raise ConfigError(
+            f"tool.hatch-docker.runtime.packages: on base {name!r} only its own apt can install them; set "
+            'engine = "buildkit", or base = "debian:trixie", where no apt is needed'
+        )
+    if python:
+        _admits(project, python, f"python = {python!r}")
+    plan = BasePlan(
+        kind, name, location, config.debian.mirror, config.debian.security_mirror, config.debian.slim,
+        tuple(sorted(set(config.runtime.packages))),
+    )
+    return plan, python
+
+
+def _newest_python(requires: str) -> str:
+    from packaging.specifiers import SpecifierSet
+
+    specifiers = SpecifierSet(requires)
+    for python in KNOWN_PYTHONS:
+        # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
+        if specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0"):
+            return python
+    known = ", ".join(KNOWN_PYTHONS)
+    raise ConfigError(f"requires-python {requires!r} admits none of the CPythons known here ({known}); set base")
+
+
+def _admits(project: Project, python: str, where: str) -> None:
+    from packaging.specifiers import SpecifierSet
+
+    specifiers = SpecifierSet(project.requires_python)
+    if not (specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")):
+        raise ConfigError(
+            f"{where} means Python {python}, but {project.name} requires-python {project.requires_python!r}; "
+            "choose another base or widen requires-python"
+        )
+
+
+def _chosen(project: Project, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    from packaging.utils import canonicalize_name
+
+    chosen: list[tuple[str, ...]] = []
+    for option, wanted, known in (
+        ("extras", config.extras, project.extras),
+        ("dependency-groups", config.dependency_groups, project.groups),
+    ):
+        names = {canonicalize_name(name): name for name in known}
+        for name in wanted:
+            if canonicalize_name(name) not in names:
+                has = ", ".join(sorted(known)) or "none"
+                raise ConfigError(f"tool.hatch-docker.{option}: {project.name} has no {name!r}; it has: {has}")
+        chosen.append(tuple(sorted({names[canonicalize_name(name)] for name in wanted})))
+    return chosen[0], chosen[1]
+
+
+def _lock(
+    project: Project, config: Config, needs: Needs, extras: tuple[str, ...], groups: tuple[str, ...],
+    guesses: list[Guess],
+) -> LockPlan:
+    if config.lock in ("auto", "none"):
+        path = project.locks[0] if project.locks and config.lock == "auto" else ""
+        if config.lock == "auto":
+            where = "the workspace's root" if path.startswith("..") else "the project's root"
+            reason = f"the first lock found, at {where}" if path else "no lock at the project's root"
+            guesses.append(Guess("lock", path or "resolve", reason))
+    else:
+        path = config.lock
+    places = tuple(_path_of(project.members[name], project) for name in needs.members)
+    return LockPlan(_lock_kind(path), path, needs.requirements, extras, groups, places)
+
+
+def _members(project: Project, config: Config, needs: Needs, guesses: list[Guess]) -> tuple[MemberPlan, ...]:
+    """The projects of the workspace that go into the image, each built as the project itself would be."""
+    found = []
+    for name, markers in needs.members.items():
+        member = project.members[name]
+        path = _path_of(member, project)
+        guesses.append(Guess("members", path, f"{project.name} depends on {member.name}, a project of its workspace"))
+        found.append(MemberPlan(member.name, member.version, path, markers, _build(member, config, [])))
+    return tuple(found)
+
+
+def _path_of(member: Project, project: Project) -> str:
+    return os.path.relpath(member.root, project.root).replace(os.sep, "/")
+
+
+def _pins(project: Project, config: Config, guesses: list[Guess]) -> str:
+    if config.pins == "auto":
+        reason = "it is at the project's root" if project.pins else "there is no lock at the project's root"
+        guesses.append(Guess("pins", project.pins or "none", reason))
+        return project.pins
+    return "" if config.pins == "none" else config.pins
+
+
+def _budget(config: Config, repositories: Sequence[str]) -> BudgetPlan | None:
+    if config.max_growth and not repositories:
+        raise ConfigError(
+            "tool.hatch-docker.max-growth: compares with what was pushed last, and neither `image` nor `registries` "
+            "names a registry"
+        )
+    share, growth = config.max_growth or (None, None)
+    return BudgetPlan(config.max_size or None, growth, share) if config.max_size or config.max_growth else None
+
+
+def _lock_kind(path: str) -> str:
+    name = path.rpartition("/")[2]
+    if not name:
+        return "resolve"
+    if re.fullmatch(r"pylock(\.[^.]+)?\.toml", name):
+        return "pylock"
+    if name in ("uv.lock", "poetry.lock", "pdm.lock"):
+        return name.removesuffix(".lock")
+    if name.endswith((".txt", ".in", ".lock")):
+        return "requirements"
+    raise ConfigError(
+        f"tool.hatch-docker.lock: {path!r} is not a lock we read; "
+        "use pylock.toml, uv.lock, poetry.lock, pdm.lock or a requirements file with hashes"
+    )
+
+
+def _image(project: Project, config: Config, part: str, guesses: list[Guess]) -> str:
+    if config.image:
+        return config.image
+    image = normalised(project.name) + (f"-{part}" if part else "")
+    guesses.append(Guess("image", image, "the project's name" + (" and the image's" if part else "")))
+    return image
+
+
+def _platforms(config: Config, host: Platform, guesses: list[Guess]) -> tuple[str, ...]:
+    if config.platforms:
+        return tuple(dict.fromkeys(config.platforms))
+    guesses.append(Guess("platforms", str(host), "this machine's architecture"))
+    return (str(host),)
+
+
+def _build(project: Project, config: Config, guesses: list[Guess]) -> BuildPlan:
+    build = config.build
+    _check_build(build)
+    isolated = build.isolated == "always"
+    if build.isolated == "auto":
+        unknown = [hook for hook in project.hooks if hook not in PURE_HOOKS]
+        asked = [name for name in ("packages", "env", "args", "secrets", "ssh") if getattr(build, name)]
+        other = project.backend != "hatchling.build"
+        isolated = bool(unknown or asked or other)
+        reason = "its wheel needs no build hook"
+        if other:
+            reason = f"its backend is {project.backend}"
+        elif isolated:
+            reason = f"build hook {unknown[0]!r} may compile" if unknown else f"build.{asked[0]} asks for it"
+        guesses.append(Guess("build.isolated", "always" if isolated else "never", reason))
+    return BuildPlan(
+        isolated, tuple(sorted(set(build.packages))), build.env, tuple(build.secrets), build.network,
+        dict(sorted(build.args.items())), build.ssh, project.requires,
+    )  # fmt: skip
+
+
+def _check_build(build: BuildConfig) -> None:
+    """Raise ConfigError for options of the builder stage that exclude each other, or would be ignored."""
+    table = "tool.hatch-docker.build"
+    for name in sorted(build.args):
+        for other in ("env", "secrets"):
+            if name in getattr(build, other):
+                raise ConfigError(f"{table}.args: {name} is one of build.{other} too; leave it in one of them")
+    if build.ssh and not build.network:
+        raise ConfigError(f"{table}.ssh: the agent's keys are for other machines, and network = false hides them")
+    for name in ("args", "env", "ssh"):
+        if build.isolated == "never" and getattr(build, name):
+            raise ConfigError(f'{table}.{name}: is for the builder stage, and isolated = "never" does without it')
+
+
+def _config(project: Project, config: Config, guesses: list[Guess]) -> ConfigPlan:
+    metadata = annotations_of(project)
+    health = config.healthcheck
+    return ConfigPlan(
+        entrypoint=_entrypoint(project, config, guesses),
+        cmd=tuple(config.cmd),
+        env=dict(sorted({"PYTHONUNBUFFERED": "1", **config.env}.items())),
+        labels=merged(metadata, config.labels),
+        annotations=merged(metadata, config.annotations),
+        user=config.user,
+        workdir=config.workdir,
+        ports=tuple(config.ports),
+        volumes=tuple(config.volumes),
+        stop_signal=config.stop_signal,
+        healthcheck=HealthCheck(
+            tuple(health.command), health.interval, health.timeout, health.start_period, health.retries
+        ) if health else None,
+    )
+
+
+def _entrypoint(project: Project, config: Config, guesses: list[Guess]) -> tuple[str, ...]:
+    if config.entrypoint is not None:
+        return tuple(config.entrypoint)
+    scripts = project.scripts
+    if len(scripts) == 1:
+        guesses.append(Guess("entrypoint", scripts[0], "the project's only script"))
+        return scripts
+    like = [name for name in scripts if normalised(name) == normalised(project.name)]
+    if like:
+        guesses.append(Guess("entrypoint", like[0], "the script named like the project"))
+        return (like[0],)
+    if config.cmd:
+        return ()
+    example = '", "'.join(scripts[:1] or ("python", "-m", "MODULE"))
+    raise ConfigError(
+        f"tool.hatch-docker.entrypoint: {project.name} needs one, no script is the obvious one (it has "
+        f'{", ".join(scripts) or "none"}); set one, as entrypoint = ["{example}"], or let `hatch-docker init` look'
+    )
+
+
+def _cache(config: Config) -> CachePlan:
+    """The shared cache of BuildKit; raises ConfigError for options that another engine would ignore."""
+    given = {"builder": config.builder, "cache.from": config.cache.from_, "cache.to": config.cache.to}
+    for option, value in given.items():
+        if value and config.engine != "buildkit":
+            raise ConfigError(f'tool.hatch-docker.{option}: is for engine = "buildkit", not {config.engine!r}')
+    return CachePlan(tuple(config.cache.from_), tuple(config.cache.to))
+
+
+def sign_plan(config: Config) -> SignPlan | None:
+    """Who signs; raises ConfigError for options that exclude each other."""
+    key, keyless, log = config.sign.key, config.sign.keyless, config.sign.transparency_log
+    if key and keyless:
+        raise ConfigError("tool.hatch-docker.sign: key and keyless exclude each other; leave out one")
+    if keyless and log is False:
+        raise ConfigError(
+            "tool.hatch-docker.sign.transparency-log: what keyless signs is in the log; leave it out, or use a key"
+        )
+    if not key and not keyless:
+        if log is not None:
+            raise ConfigError("tool.hatch-docker.sign.transparency-log: nothing is signed; set key or keyless = true")
+        return None
+    return SignPlan(key, keyless if log is None else log)
+
+
+def _created(project: Project, guesses: list[Guess]) -> int | None:
+    if project.source_date is None:
+        guesses.append(Guess("created", "the newest wheel's upload time", "no SOURCE_DATE_EPOCH and no commit"))
+    return project.source_date

@@ -1,0 +1,160 @@
+"""Tags, labels and annotations: how an image is called and what it says of itself. Decided before the engine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.oci.model import Image
+from hatch_docker.project.git import Revision
+from hatch_docker.project.metadata import Project
+
+PREFIX = "org.opencontainers.image."
+# Which well-known project URLs (PEP 753 labels, normalised) fill which annotation.
+_URLS = {
+    "url": ("homepage", "home"),
+    "source": ("source", "repository", "sourcecode", "github"),
+    "documentation": ("documentation", "docs"),
+}
+# Why a placeholder may be empty.
+_UNKNOWN = {
+    "revision": "no commit is checked out",
+    "branch": (
+        "no branch is checked out, and no variable of a pipeline names one; where a tag of git is built, name the "
+        "image's tags in HATCH_DOCKER_TAGS"
+    ),
+    "date": "there is no commit, and SOURCE_DATE_EPOCH is not set",
+}
+
+
+def repositories_of(image: str, registries: Sequence[str]) -> tuple[str, ...]:
+    """The repositories that a push goes to, each with its registry; none where nothing names a registry.
+
+    A registry alone takes the path of `image`. Without any, `image` tells, where it is more than one bare word: on
+    Docker Hub a bare word is one of Docker's own images.
+    """
+    first, slash, rest = image.partition("/")
+    named = bool(slash) and (bool(set(first) & set(".:[")) or first == "localhost")
+    path = rest if named else image
+    if registries:
+        return tuple(dict.fromkeys(entry if "/" in entry else f"{entry}/{path}" for entry in registries))
+    if named:
+        return (image,)
+    return (f"docker.io/{image}",) if slash else ()
+
+
+class Named(Protocol):
+    """What tags are made of: a project, or what is known of an image that was built of one."""
+
+    @property
+    def version(self) -> str: ...
+    @property
+    def revision(self) -> Revision | None: ...
+    @property
+    def source_date(self) -> int | None: ...
+
+
+def tags_of(templates: Sequence[str], project: Named, *, move: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The tags that some templates make, and what the user should be told of them.
+
+    A pre-release leaves the tags that people follow where they are, unless it shall `move` them; where no other
+    is left, the image is tagged with its version. Raises ConfigError as `tag_from` does.
+    """
+    from packaging.version import Version
+
+    notes: list[str] = []
+    chosen = list(templates)
+    if not move and Version(project.version).is_prerelease:
+        chosen = [template for template in templates if not _followed(template)] or ["{version}"]
+        left = [f'"{template}"' for template in templates if template not in chosen]
+        if left:
+            notes.append(
+                f"{project.version} is a pre-release: not tagged {', '.join(left)} "
+                "(prereleases-move-tags = true does that)"
+            )
+    tags: dict[str, None] = {}
+    for template in chosen:
+        tag, told = tag_from(template, project)
+        tags[tag] = None
+        notes += [told] if told else []
+    return tuple(tags), tuple(notes)
+
+
+def _followed(template: str) -> bool:
+    """Whether a tag means another image with each release: `latest`, `{major}`, `{major}.{minor}`."""
+    fields = set(re.findall(r"{(\w+)}", template))
+    return template == "latest" or bool(fields and fields <= {"major", "minor"})
+
+
+def tag_from(template: str, project: Named) -> tuple[str, str]:
+    """Fill a tag template and make it fit the tag grammar (distribution-spec, Pulling manifests).
+
+    Placeholders: {version} {major} {minor} {revision} {branch} {date}. Characters that a tag cannot have, such as
+    the `+` of a local version, become `-`; the second text says so, and is empty where nothing was changed. Raises
+    ConfigError for an unknown or an empty placeholder.
+    """
+    from packaging.version import Version
+
+    version = Version(project.version)
+    revision = project.revision
+    date = project.source_date
+    values = {
+        "version": project.version,
+        "major": str(version.major),
+        "minor": str(version.minor),
+        "revision": revision.commit[:12] + revision.mark if revision else "",
+        "branch": revision.branch if revision else "",
+        "date": "" if date is None else datetime.fromtimestamp(date, UTC).strftime("%Y%m%d"),
+    }
+
+    def fill(match: re.Match[str]) -> str:
+        value = values.get(match[1])
+        if value is None:
+            raise ConfigError(f"tag {template!r}: unknown placeholder {{{match[1]}}}; known: {', '.join(values)}")
+        if not value:
+            raise ConfigError(f"tag {template!r}: {{{match[1]}}} is not known: {_UNKNOWN[match[1]]}")
+        return value
+
+    filled = re.sub(r"\{(\w+)\}", fill, template)
+    tag = re.sub(r"[^A-Za-z0-9_.-]", "-", filled)[:128]
+    tag = tag if re.match(r"\w", tag, re.ASCII) else f"_{tag[1:]}"
+    told = f'tag "{filled}" is written "{tag}": at most 128 letters, digits, "_", "." and "-"'
+    return tag, told if tag != filled else ""
+
+
+def normalised(name: str) -> str:
+    """A project's or script's name in the form of PEP 503, also the default name of the image."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def annotations_of(project: Project) -> dict[str, str]:
+    """The pre-defined annotation keys that the metadata fills (annotations.md)."""
+    urls = {re.sub(r"[^a-z0-9]", "", label.lower()): url for label, url in project.urls.items()}
+    values = {
+        "title": project.name,
+        "version": project.version,
+        "description": project.description,
+        "licenses": project.licence,
+        "authors": ", ".join(project.authors),
+        "revision": project.revision.commit + project.revision.mark if project.revision else "",
+    }
+    for key, labels in _URLS.items():
+        values[key] = next((urls[label] for label in labels if label in urls), "")
+    return {PREFIX + key: value for key, value in sorted(values.items()) if value}
+
+
+def index_annotations(images: Sequence[Image]) -> dict[str, str]:
+    """What the manifests of all platforms say alike; `created` is that of the newest."""
+    tables: list[dict[str, str]] = [image.manifest_json.get("annotations") or {} for image in images]
+    alike = {key: value for key, value in tables[0].items() if all(table.get(key) == value for table in tables)}
+    times = [table[PREFIX + "created"] for table in tables if PREFIX + "created" in table]
+    return alike | ({PREFIX + "created": max(times)} if times else {})
+
+
+def merged(metadata: Mapping[str, str], user: Mapping[str, str]) -> dict[str, str]:
+    """The metadata's values with the user's over them, by key; an empty value of the user removes a key."""
+    values = {**metadata, **user}
+    return {key: values[key] for key in sorted(values) if values[key] or key not in metadata}

@@ -1,0 +1,30 @@
+"""The project's wheel by another hatchling than the one that runs: a program, started with that one first on its path.
+
+    python -m hatch_docker.project.build_wheel ROOT DIRECTORY    -> the name of the wheel in DIRECTORY, on the last line
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from hatch_docker.build.api import hatchling_errors
+from hatch_docker.core.errors import HatchDockerError
+from hatch_docker.plugin.target import DockerBuilder
+from hatch_docker.project.metadata import open_source
+
+
+def main(root: str, directory: str) -> int:
+    """Make the wheel of the project at `root`; a failure that its author can mend is one line."""
+    try:
+        with hatchling_errors():
+            wheel = open_source(DockerBuilder(root), Path(directory)).wheel()
+    except HatchDockerError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_status
+    sys.stdout.write(f"\n{wheel.name}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""What a project needs: its dependencies with extras and groups, for members of its workspace what those need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.http.urls import redacted
+from hatch_docker.plan.naming import normalised
+from hatch_docker.project.metadata import Project
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """`requirements` are PEP 508 and name no project of the workspace; `members` are such projects by their normalised
+    names, with the markers one of which must hold, "" for always."""
+
+    requirements: tuple[str, ...]
+    members: Mapping[str, tuple[str, ...]]
+
+
+def needs_of(project: Project, extras: Sequence[str], groups: Sequence[str]) -> Needs:
+    """What a project needs with some extras and groups; where that is itself, its extras, where it is a member of its
+    workspace, that one's needs. Raises ConfigError for what is no requirement, and a member of an unfit version."""
+    waiting = [(line, "") for line in project.dependencies]
+    for table, names in ((project.extras, extras), (project.groups, groups)):
+        waiting += [(line, "") for name in names for line in table[name]]
+    if not waiting:
+        return Needs((), {})
+    found: dict[str, None] = {}
+    members: dict[str, dict[str, None]] = {}
+    seen: set[tuple[str, tuple[str, ...], str]] = set()
+    known = {**project.members, normalised(project.name): project}
+    while waiting:
+        line, condition = waiting.pop()
+        requirement = _parsed(line)
+        name = normalised(requirement.name)
+        marker = _both(condition, str(requirement.marker or ""))
+        if name not in known:
+            found[_with(requirement, marker) if condition else line] = None
+            continue
+        key = (name, tuple(sorted(map(normalised, requirement.extras))), marker)
+        if key in seen:
+            continue
+        seen.add(key)
+        other = known[name]
+        below: list[str] = []
+        if other is not project:
+            _check_version(requirement, other, project)
+            members.setdefault(name, {})[marker] = None
+            below += other.dependencies
+        chosen = {normalised(extra): lines for extra, lines in other.extras.items()}
+        below += [one for extra in key[1] for one in chosen.get(extra, ())]
+        # What a project asks of itself holds wherever its extras are asked for.
+        waiting += [(one, marker) for one in below]
+    return Needs(tuple(sorted(found)), {name: tuple(sorted(markers)) for name, markers in sorted(members.items())})
+
+
+def _parsed(line: str) -> Requirement:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        return Requirement(line)
+    except InvalidRequirement as error:
+        why = str(error).splitlines()[0]
+        raise ConfigError(f"pyproject.toml: the dependency {redacted(line)!r} is not valid: {why}") from None
+
+
+def _both(one: str, other: str) -> str:
+    return f"({one}) and ({other})" if one and other else one or other
+
+
+def _with(requirement: Requirement, marker: str) -> str:
+    """The requirement with another marker."""
+    bare = str(requirement).partition(";")[0].strip()
+    return f"{bare} ; {marker}" if requirement.url else f"{bare}; {marker}"
+
+
+def _check_version(requirement: Requirement, member: Project, project: Project) -> None:
+    if not requirement.specifier.contains(member.version, prereleases=True):
+        raise ConfigError(
+            f"{requirement} is asked for, and {member.name} of the workspace is {member.version}: "
+            f"{project.name} takes it from there; widen the one or raise the other"
+        )

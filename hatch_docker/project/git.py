@@ -1,0 +1,111 @@
+"""Revision: where a project's sources stand in version control, and what of them no commit has."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatch_docker.core.errors import HatchDockerError
+
+DIRTY = "-dirty"  # behind a commit that does not have all that is in an image
+_HEAD = re.compile(r"(?:^|, )HEAD -> refs/heads/(\S+?)(?:, |$)")  # in a shallow clone "grafted" stands before it
+# Who says which branch a pipeline works on: it checks out a commit, and then git does not know.
+_BRANCHES = (
+    "GITHUB_HEAD_REF", "CI_COMMIT_BRANCH", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "BITBUCKET_BRANCH",
+    "BUILDKITE_BRANCH", "CIRCLE_BRANCH", "BRANCH_NAME",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A commit that is checked out. `time` is the commit's, in seconds since the epoch.
+
+    `dirty` are paths of the project that are not as the commit has them, or that it does not have.
+    """
+
+    commit: str
+    branch: str
+    time: int
+    dirty: tuple[str, ...] = ()
+
+    @property
+    def mark(self) -> str:
+        """What follows the commit where it is not the whole truth."""
+        return DIRTY if self.dirty else ""
+
+
+def read_revision(
+    root: Path, environ: Mapping[str, str], outputs: Sequence[str] = (),
+    warn: Callable[[str], None] = lambda _line: None,
+) -> Revision | None:
+    """The commit that is checked out, or None outside version control and before the first commit.
+
+    `outputs` are paths below `root` that builds write to, which make no tree dirty. Where there is a repository that
+    git does not read, or no git, the user hears of it from `warn`: the image then does not say what it was made of.
+    """
+    top = next((parent for parent in (root, *root.parents) if (parent / ".git").exists()), None)
+    if top is None:
+        return None
+    from hatch_docker.core.process import run
+
+    git = ["git", "--no-optional-locks", "-C", str(root)]
+    head = ["log", "-1", "--no-show-signature", "--format=%H%n%ct%n%D", "--decorate=full"]
+    others = [f":(exclude,literal){path}" for path in outputs]
+    status = ["status", "--porcelain", "-z", "--untracked-files=normal", "--", ".", *others]
+    try:
+        commit, time, names = run([*git, *head]).split("\n")[:3]
+        branch = _HEAD.search(names)
+        # git tells paths from the top of the repository, and a new directory by its own name: the project's may be one.
+        dirty = (path.removeprefix(f"{root.relative_to(top)}/") or "." for path in _dirty(run([*git, *status])))
+        return Revision(commit, branch[1] if branch else _pipeline_branch(environ), int(time), tuple(dirty))
+    except (HatchDockerError, ValueError) as error:
+        if not _unborn(git):
+            told = re.search(r"^(?:fatal|error): .*", str(error), re.MULTILINE)
+            why = told[0] if told else " ".join(str(error).split())
+            trust = f"; git config --global --add safe.directory {root}" if "safe.directory" in str(error) else ""
+            warn(f"the image names no commit, and nobody notices what no commit has: {why}{trust}")
+    return None
+
+
+def is_changed(root: Path, path: str) -> bool:
+    """Whether a file that a project uses, relative to its directory, is not as the commit has it; ignored ones are."""
+    from hatch_docker.core.process import run
+
+    git = ["git", "--no-optional-locks", "-C", str(root)]
+    with contextlib.suppress(HatchDockerError):
+        return bool(run([*git, "status", "--porcelain", "-z", "--", path]))
+    return False  # of another repository, say
+
+
+def _unborn(git: Sequence[str]) -> bool:
+    """Whether the repository can be read, and has no commit yet."""
+    from hatch_docker.core.process import ProcessFailed, run
+
+    try:
+        run([*git, "rev-parse", "--quiet", "--verify", "HEAD"])
+    except ProcessFailed as failed:
+        return failed.status == 1
+    except HatchDockerError:
+        pass
+    return False
+
+
+def _dirty(status: str) -> list[str]:
+    """The paths in what `git status --porcelain -z` prints; a renamed file is followed by its former name."""
+    fields = iter(status.split("\0"))
+    paths = []
+    for field in fields:
+        if field:
+            paths.append(field[3:])
+            if "R" in field[:2] or "C" in field[:2]:
+                next(fields, None)
+    return paths
+
+
+def _pipeline_branch(environ: Mapping[str, str]) -> str:
+    if environ.get("GITHUB_REF_TYPE") == "branch" and not environ.get("GITHUB_HEAD_REF"):
+        return environ.get("GITHUB_REF_NAME", "")
+    return next((environ[name] for name in _BRANCHES if environ.get(name)), "")

@@ -1,0 +1,191 @@
+"""The projects beside a project: which of its dependencies are members of its workspace, or directories that it names.
+
+uv's tables ([tool.uv.workspace], [tool.uv.sources]) and hatch's (`workspace` and `sources` of its environments, in
+pyproject.toml or hatch.toml) are read as they are. A dependency is a member by its name alone: what a lock or an index
+has under that name is another project then.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.plan.naming import normalised
+from hatch_docker.project.metadata import Project
+
+Config = Mapping[str, Any]
+
+
+def read_members(project: Project, config: Config, read: Callable[[Path], Project]) -> dict[str, Project]:
+    """The projects that a project depends on, directly or by one another, by their normalised names.
+
+    `config` is the project's pyproject.toml, `read` reads another project. Raises ConfigError for tables that are not
+    as uv and hatch have them.
+    """
+    lines = [*project.dependencies, *(line for table in (project.extras, project.groups) for one in table.values()
+                                      for line in one)]  # fmt: skip
+    if not lines:
+        return {}
+    places = member_places(project.root, config)
+    found: dict[str, Project] = {}
+    waiting = [_name(line) for line in lines] if places else []
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in places or name == normalised(project.name):
+            continue
+        member = found[name] = read(places[name])
+        if normalised(member.name) != name:
+            raise ConfigError(f"{places[name]} is {member.name}, and {project.name} takes it for {name}")
+        waiting += [_name(line) for line in member.dependencies]
+        waiting += [_name(line) for lines in member.extras.values() for line in lines]
+    return found
+
+
+def _name(line: str) -> str:
+    match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line)
+    return normalised(match[1]) if match else ""
+
+
+def member_places(root: Path, config: Config) -> dict[str, Path]:
+    """The directories of the projects that names may mean in the project at `root`."""
+    found: dict[str, Path] = {}
+    above: Config = {}
+    for place in (root, *root.parents):
+        table = _config_of(place, root)
+        if table and (members := _members(place, table)) and (place == root or root.resolve() in members):
+            found |= {name: path for path in sorted(members) if (name := _project_name(path))}
+            above = table if place != root else {}
+            found |= _directories(place, above)
+            break
+        if (place / ".git").exists():
+            break
+    found |= _directories(root, config)
+    elsewhere = {name for table in (above, config) for name in _from_elsewhere(table)}
+    return {name: path for name, path in found.items() if name not in elsewhere and path != root.resolve()}
+
+
+def workspace_lock(root: Path) -> str:
+    """uv's lock of the workspace that a project is a member of, relative to the project, "" without one."""
+    for place in _workspaces(root):
+        if (place / "uv.lock").is_file():
+            return os.path.relpath(place / "uv.lock", root)
+    return ""
+
+
+def is_member(root: Path) -> bool:
+    """Whether a directory above has a workspace with this project in it."""
+    return any(True for _ in _workspaces(root))
+
+
+def workspace_members(root: Path, config: Config) -> list[Path]:
+    """The directories of the members of the workspace that a directory is the top of."""
+    return sorted(_members(root, config))
+
+
+def _workspaces(root: Path) -> Iterator[Path]:
+    for place in root.parents:
+        if root.resolve() in _members(place, _config_of(place, root)):
+            yield place
+        if (place / ".git").exists():
+            break
+
+
+def _config_of(place: Path, root: Path) -> Config:
+    """The tables of a directory above the project at `root`, if it may have one that matters.
+
+    Files of other people do not count: whoever may write to /tmp must not have a say in what is built there.
+    """
+    tables: list[dict[str, Any]] = []
+    owners = {0, os.getuid(), root.stat().st_uid}
+    texts = [(place / name, _text(place / name, owners)) for name in ("pyproject.toml", "hatch.toml")]
+    for path, text in texts if any(b"workspace" in text for _, text in texts) else ():
+        try:
+            tables.append(tomllib.loads(text.decode()))
+        except ValueError as error:
+            raise ConfigError(f"cannot read {path}: {error}") from error
+    if not tables:
+        return {}
+    own, hatch = tables
+    tool = own.get("tool", {})
+    return {**own, "tool": {**tool, "hatch": {**tool.get("hatch", {}), **hatch}}}
+
+
+def _text(path: Path, owners: Collection[int]) -> bytes:
+    try:
+        return path.read_bytes() if path.stat().st_uid in owners else b""
+    except OSError:
+        return b""
+
+
+def _members(place: Path, config: Config) -> set[Path]:
+    """The directories of a workspace's members, the workspace's own included where it is a project."""
+    tables = [table for table in _tables(config, "workspace") if table.get("members")]
+    if not tables:
+        return set()
+    found = {place.resolve()} if "project" in config else set()
+    for table in tables:
+        excluded = [str(pattern) for pattern in table.get("exclude", [])]
+        for member in table["members"]:
+            pattern = str(member["path"] if isinstance(member, Mapping) else member).replace("{root}", ".")
+            for path in _matching(place, pattern):
+                relative = os.path.relpath(path, place)
+                if not any(fnmatch.fnmatch(relative, one.rstrip("/")) for one in excluded):
+                    found.add(path)
+    return found
+
+
+def _matching(place: Path, pattern: str) -> Iterator[Path]:
+    """The projects that a pattern names, relative to a directory; it may climb out of it."""
+    parts = [part for part in pattern.split("/") if part not in ("", ".")]
+    while parts and parts[0] == "..":
+        place, parts = place.parent, parts[1:]
+    for path in place.glob("/".join(parts)) if parts else [place]:
+        if (path / "pyproject.toml").is_file():
+            yield path.resolve()
+
+
+def _tables(config: Config, name: str) -> list[Config]:
+    """uv's table of a name, hatch's, and those of hatch's environments."""
+    tool = config.get("tool", {})
+    hatch = tool.get("hatch", {})
+    places = [tool.get("uv", {}), hatch, *hatch.get("envs", {}).values()]
+    return [place[name] for place in places if isinstance(place, Mapping) and isinstance(place.get(name), Mapping)]
+
+
+def _sources(config: Config) -> Iterator[tuple[str, Config]]:
+    """Where uv and hatch are told to take a dependency from, by its name."""
+    for table in _tables(config, "sources"):
+        for name, given in table.items():
+            for source in given if isinstance(given, list) else [given]:
+                if isinstance(source, Mapping):
+                    yield normalised(name), source
+
+
+def _directories(place: Path, config: Config) -> dict[str, Path]:
+    """The dependencies that are directories of projects."""
+    found = {}
+    for name, source in _sources(config):
+        path = place / str(source["path"]) if "path" in source else None
+        if path is not None and any((path / file).is_file() for file in ("pyproject.toml", "setup.py")):
+            found[name] = path.resolve()
+    return found
+
+
+def _from_elsewhere(config: Config) -> Iterator[str]:
+    for name, source in _sources(config):
+        if {"git", "url", "index"} & set(source):
+            yield name
+
+
+def _project_name(path: Path) -> str:
+    try:
+        table = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))
+        return normalised(str(table["project"]["name"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # no project, or one whose own build will say what is wrong

@@ -1,0 +1,181 @@
+"""Provenance: what an image was made of, and how: a SLSA 1 predicate in an in-toto statement 1.
+
+https://slsa.dev/spec/v1.0/provenance, https://github.com/in-toto/attestation (Statement, ResourceDescriptor). It is
+Build L1 and says no more: who holds the statement knows what went in, not that nobody could have changed it. It has
+no clock, host, path or user in it, and the values of no variable: the same build states the same on every machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker import __version__
+from hatch_docker.oci.model import Index
+from hatch_docker.plan.naming import PREFIX, normalised
+from hatch_docker.release.purl import purl
+
+if TYPE_CHECKING:
+    from hatch_docker.engines.model import BuiltImage
+    from hatch_docker.oci.model import Image
+    from hatch_docker.plan.model import Plan
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+BUILDER = "pkg:pypi/hatch-docker"
+BUILD_TYPE = f"{BUILDER}#image/v1"  # what externalParameters mean: the options of [tool.hatch-docker]
+
+Resource = dict[str, Any]
+Used = tuple[str, ...]
+
+
+def provenance(
+    plan: Plan, item: Image | Index, built: Sequence[BuiltImage], *, locks: Mapping[str, str], used: Mapping[Used, str],
+    documents: Mapping[str, str],
+) -> dict[str, Any]:
+    """The statement about an image or index.
+
+    `locks` are the digests of the files that versions came from, `documents` those of what was made beside the image,
+    by their names; `used` is what wheels were made with, as the context has it.
+    """
+    images = item.images if isinstance(item, Index) else ()
+    name = plan.image
+    digests = [(name, item.digest), *((f"{name}#{image.platform}", image.digest) for image in images)]
+    return {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": name, "digest": _sha256(digest)} for name, digest in digests],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD_TYPE,
+                "externalParameters": {
+                    "project": {"name": normalised(plan.name), "version": plan.version}, "options": _options(plan),
+                },
+                "internalParameters": {"secrets": list(plan.build.secrets)},
+                "resolvedDependencies": _dependencies(plan, built, locks, used),
+            },
+            "runDetails": {
+                "builder": {"id": BUILDER, "version": {"hatch-docker": __version__}},
+                "metadata": {},  # no clock and no run; cosign writes it in any case
+                "byproducts": [
+                    {"name": name, "digest": _sha256(digest)}
+                    for name, digest in sorted({**_wheels(built), **documents}.items())
+                ],
+            },
+        },
+    }
+
+
+def _options(plan: Plan) -> dict[str, Any]:
+    """The options that decide what the image is; of variables their names."""
+    config = plan.config
+    values = {
+        "engine": plan.engine, "base": _base_name(plan), "python": plan.python, "platforms": list(plan.platforms),
+        "extras": list(plan.lock.extras), "dependency-groups": list(plan.lock.groups),
+        "lock": _last(plan.lock.path) or plan.lock.kind, "compression": plan.compression, "created": plan.created,
+        "build.isolated": plan.build.isolated, "build.network": plan.build.network,
+        "build.packages": list(plan.build.packages), "build.env": sorted(plan.build.env),
+        "build.args": sorted(plan.build.args), "build.ssh": plan.build.ssh or None,
+        "runtime.packages": list(plan.base.packages), "debian.slim": plan.base.slim,
+        "debug": plan.debug or None, "debug-shell": plan.base.busybox or None,
+        "slim.leave-out": list(plan.slim.leave_out), "slim.locales": list(plan.slim.locales),
+        "slim.keep": list(plan.slim.keep),
+        "files": [{"source": _last(one.source), "target": one.target} for one in plan.files],
+        "entrypoint": list(config.entrypoint), "cmd": list(config.cmd), "env": sorted(config.env),
+        "user": config.user, "workdir": config.workdir,
+    }  # fmt: skip
+    return {name: value for name, value in values.items() if value not in ("", [], None)}
+
+
+def _base_name(plan: Plan) -> str:
+    """What the user typed; of a layout's path the last part, since the rest is this machine's."""
+    return f"oci:{_last(plan.base.location)}" if plan.base.kind == "oci" else plan.base.name
+
+
+def _last(path: str) -> str:
+    """A path as the project has it; of one that leads elsewhere the last part."""
+    parts = re.split(r"[/\\]", path.rstrip("/\\"))
+    return parts[-1] if path.startswith(("/", "~", "\\")) or ".." in parts or parts[0].endswith(":") else path
+
+
+def _dependencies(
+    plan: Plan, built: Sequence[BuiltImage], locks: Mapping[str, str], used: Mapping[Used, str]
+) -> list[Resource]:
+    """What went in, each with its digest: sources, locks, bases, packages of Debian, wheels and sdists; and what
+    wheels were made with in the builder stage, so marked where the image does not hold it as well.
+
+    Of an image that was put on another base, that image instead of the sources: they may be others by now.
+    """
+    found: list[Resource] = []
+    if not any(one.origin for one in built):
+        found += _source(plan)
+        found += [{"name": name, "digest": _sha256(digest)} for name, digest in sorted(locks.items())]
+    for one in built:
+        found += [{"name": plan.image, "digest": _sha256(one.origin)}] if one.origin else []
+        found += [_base(one, plan), *_debs(one), *_files(one)]
+    there = {one.get("uri") for one in found}
+    found += [{**tool, "annotations": {"stage": "builder"}} for tool in _tools(used) if tool["uri"] not in there]
+    return [one for number, one in enumerate(found) if one not in found[:number]]
+
+
+def _tools(used: Mapping[Used, str]) -> Iterator[Resource]:
+    for (kind, *what), digest in sorted(used.items()):
+        if kind == "deb":
+            title, suite = what
+            yield _deb(title, suite, digest)
+        else:
+            name, version, filename = what
+            yield _file(name, version, filename, digest)
+
+
+def _source(plan: Plan) -> Iterator[Resource]:
+    if plan.revision:
+        url = plan.config.annotations.get(PREFIX + "source", "")
+        uri = {"uri": f"git+{url}@{plan.revision}"} if re.fullmatch(r"https?://[^\s@]+", url) else {}
+        yield {
+            "name": "source", **uri, "digest": {"gitCommit": plan.revision}, "annotations": {"dirty": bool(plan.dirty)},
+        }  # fmt: skip
+
+
+def _base(built: BuiltImage, plan: Plan) -> Resource:
+    base = built.base
+    value: Resource = {"name": _base_name(plan), "digest": _sha256(base.digest)}
+    if base.plan.kind == "registry":
+        from hatch_docker.oci.reference import parse_reference
+
+        reference = parse_reference(base.plan.location)
+        address = {"repository_url": reference.name, "tag": reference.tag}
+        value["uri"] = purl("oci", reference.repository.rpartition("/")[2], base.digest, qualifiers=address)
+    return value
+
+
+def _debs(built: BuiltImage) -> Iterable[Resource]:
+    for title, digest in sorted(built.base.hashes.items()):
+        yield _deb(title, built.base.suite, digest)
+
+
+def _deb(title: str, suite: str, digest: str) -> Resource:
+    name, version, architecture = title.split()
+    where = {"arch": architecture, "distro": suite}
+    return {"uri": purl("deb", name, version, namespace="debian", qualifiers=where), "digest": _sha256(digest)}
+
+
+def _files(built: BuiltImage) -> Iterator[Resource]:
+    for one in built.pins:
+        yield _file(one.name, one.version, one.filename, one.sha256)
+
+
+def _file(name: str, version: str, filename: str, digest: str) -> Resource:
+    uri = purl("pypi", name, version, qualifiers={"file_name": filename})
+    return {"uri": uri, "digest": _sha256(digest)}
+
+
+def _wheels(built: Sequence[BuiltImage]) -> dict[str, str]:
+    """The wheels that were made on the way, by their names."""
+    notes = [note for one in built for note in (*one.members, *([one.wheel] if one.wheel else []))]
+    return {note.filename: note.sha256 for note in notes if note.filename}
+
+
+def _sha256(digest: str) -> dict[str, str]:
+    return {"sha256": digest.removeprefix("sha256:")}

@@ -1,0 +1,158 @@
+"""SBOMs that wheels bring of what was compiled into them (PEP 770): CycloneDX and SPDX 2, as far as ours repeats them.
+
+They are of any version, and written by anybody: only what is known to fit is taken over. A document that cannot be
+read, or holds too much, is named and not merged.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from hatch_docker.project.licences import stated
+
+MOST = 5000   # parts of one document
+DEEPEST = 16  # components in components
+TYPES = frozenset({
+    "application", "framework", "library", "operating-system", "firmware", "file", "data", "machine-learning-model",
+})  # fmt: skip
+# The hash algorithms of CycloneDX, by SPDX's names and its own, with the hexadecimal digits they have.
+HASHES = {"MD5": 32, "SHA-1": 40, "SHA-256": 64, "SHA-384": 96, "SHA-512": 128}
+_SPDX_HASHES = {"SHA1": "SHA-1", "SHA256": "SHA-256", "SHA384": "SHA-384", "SHA512": "SHA-512", "MD5": "MD5"}
+_PURL = re.compile(r"pkg:[A-Za-z][A-Za-z0-9.+-]*/[^\s]+")
+
+Part = dict[str, Any]
+"""type, name, version, purl, licence, supplier, hashes by algorithm, requires (positions)."""
+
+
+def read_bundled(data: bytes) -> dict[str, Any]:
+    """The parts that a document names, without the wheel itself; it needs those whose positions are `top`.
+
+    `format` is "CycloneDX" or "SPDX"; "" for a document that is not understood, with no parts.
+    """
+    try:
+        value = json.loads(data)
+        if isinstance(value, dict) and value.get("bomFormat") == "CycloneDX":
+            return _checked("CycloneDX", *_cyclonedx(value))
+        if isinstance(value, dict) and str(value.get("spdxVersion")).startswith("SPDX-2"):
+            return _checked("SPDX", *_spdx(value))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        pass
+    return {"format": "", "parts": [], "top": []}
+
+
+def _checked(kind: str, found: list[Part], top: Iterable[str]) -> dict[str, Any]:
+    parts = sorted({part["id"]: part for part in found}.values(), key=lambda part: (part["name"], part["id"]))
+    if len(parts) > MOST:
+        return {"format": "", "parts": [], "top": []}
+    positions = {part["id"]: number for number, part in enumerate(parts)}
+    for part in parts:
+        own = positions[part.pop("id")]
+        part["requires"] = sorted({positions[ref] for ref in part["requires"] if ref in positions} - {own})
+    below = {number for part in parts for number in part["requires"]}
+    named = sorted({positions[ref] for ref in top if ref in positions})
+    return {"format": kind, "parts": parts, "top": named or sorted(set(range(len(parts))) - below)}
+
+
+def people(text: str) -> str:
+    """Names without their addresses: `Ann <ann@home.example>, Bob`."""
+    text = " ".join(text.split())
+    names = [re.sub(r"\s*<[^>]*>", "", part).strip().strip('"') or part.strip(" <>") for part in text.split(",")]
+    return ", ".join(name for name in names if name)[:200]
+
+
+def _cyclonedx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:
+    root = (value.get("metadata") or {}).get("component") or {}
+    own = {root.get(name) for name in ("bom-ref", "purl")} - {None}
+    needs = {line["ref"]: line.get("dependsOn") or [] for line in value.get("dependencies") or []}
+    found = []
+    for item in _flat(value.get("components") or [], 0):
+        if {item.get("bom-ref"), item.get("purl")} & own:
+            continue
+        ref = str(item.get("bom-ref") or item.get("purl") or f"{item['name']}@{item.get('version', '')}")
+        found.append(
+            _part(
+                ref, item, purl=item.get("purl"), licence=_expression(item.get("licenses") or []),
+                supplier=_who(item), requires=needs.get(ref, []),
+                hashes={line["alg"]: line["content"] for line in item.get("hashes") or []},
+            )
+        )
+    # What is packed into a library of the wheel's own is needed by it.
+    top = [ref for name in own for ref in needs.get(name, [])]
+    return found, top
+
+
+def _flat(items: Iterable[Mapping[str, Any]], depth: int) -> Iterator[Mapping[str, Any]]:
+    for item in items:
+        yield item
+        if depth < DEEPEST:
+            yield from _flat(item.get("components") or [], depth + 1)
+
+
+def _expression(licences: list[Mapping[str, Any]]) -> str:
+    """What a component says of its licence, where that is one expression or one known licence."""
+    if len(licences) != 1:
+        return ""
+    return str(licences[0].get("expression") or (licences[0].get("license") or {}).get("id") or "")
+
+
+def _who(item: Mapping[str, Any]) -> str:
+    supplier = (item.get("supplier") or {}).get("name") or item.get("publisher") or item.get("author")
+    authors = [str(author.get("name", "")) for author in item.get("authors") or []]
+    return str(supplier or ", ".join(filter(None, authors)))
+
+
+def _spdx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:
+    relations = [
+        (line["spdxElementId"], line["relationshipType"], line["relatedSpdxElement"])
+        for line in value.get("relationships") or []
+    ]
+    own = set(value.get("documentDescribes") or ())
+    own |= {other for one, kind, other in relations if one == "SPDXRef-DOCUMENT" and kind == "DESCRIBES"}
+    needs: dict[str, list[str]] = {}
+    for one, kind, other in relations:
+        if kind in ("DEPENDS_ON", "CONTAINS"):
+            needs.setdefault(one, []).append(other)
+        elif kind in ("DEPENDENCY_OF", "CONTAINED_BY"):
+            needs.setdefault(other, []).append(one)
+    found = []
+    for item in value.get("packages") or []:
+        if item["SPDXID"] in own:
+            continue
+        purls = [ref["referenceLocator"] for ref in item.get("externalRefs") or [] if ref["referenceType"] == "purl"]
+        licence = next((item[key] for key in ("licenseDeclared", "licenseConcluded") if item.get(key)), "")
+        found.append(
+            _part(
+                item["SPDXID"], {**item, "version": item.get("versionInfo")}, purl=(purls or [None])[0],
+                licence="" if licence in ("NOASSERTION", "NONE") else licence,
+                supplier=re.sub(r"^(?:Organization|Person): ", "", str(item.get("supplier") or "")),
+                requires=needs.get(item["SPDXID"], []),
+                hashes={
+                    _SPDX_HASHES.get(line["algorithm"], ""): line["checksumValue"]
+                    for line in item.get("checksums") or []
+                },
+            )
+        )
+    return found, [other for one in own for other in needs.get(one, [])]
+
+
+def _part(
+    ref: str, item: Mapping[str, Any], *, purl: object, licence: str, supplier: str, requires: list[str],
+    hashes: Mapping[str, object],
+) -> Part:
+    kind = item.get("type")
+    name = "/".join(str(item[key]) for key in ("group", "name") if item.get(key))
+    return {
+        "id": ref, "type": kind if kind in TYPES else "library", "name": name,
+        "version": str(item.get("version") or ""),
+        "purl": purl if isinstance(purl, str) and _PURL.fullmatch(purl) else "",
+        "licence": asdict(stated(licence)), "supplier": "" if supplier == "NOASSERTION" else people(supplier),
+        "hashes": {
+            algorithm: str(digest).lower() for algorithm, digest in sorted(hashes.items())
+            if re.fullmatch(f"[0-9a-fA-F]{{{HASHES.get(algorithm, 1)}}}", str(digest)) and algorithm in HASHES
+        },
+        "requires": [str(ref) for ref in requires],
+    }  # fmt: skip

@@ -1,1 +1,0 @@
-"""Commands of `hatch-docker`, a module each: `add` declares one, `run` runs it and imports what is heavy."""

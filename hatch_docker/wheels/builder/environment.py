@@ -1,0 +1,88 @@
+"""The build requirements of an sdist, installed: a virtual environment in a tree of the store."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from hatch_docker.bases.bytecode import compile_sources
+from hatch_docker.bases.model import Interpreter
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
+from hatch_docker.oci.layer import Entry
+from hatch_docker.wheels.builder.sandbox import run_at
+from hatch_docker.wheels.fetch import fetch
+from hatch_docker.wheels.install.venv import VenvTarget, bytecode_entries, python_sources, venv_entries, wheel_entries
+from hatch_docker.wheels.target import Pin
+
+RECIPE = 2
+
+
+def build_environment(
+    pins: Sequence[Pin], venv: VenvTarget, project: Path, ctx: Context, *, compiler: Callable[[], Path],
+    trust_key: str = "",
+) -> Path:
+    """The tree that holds `venv` with the pinned wheels; made once for the same wheels and interpreter.
+
+    Nothing of the wheels is run, but their modules are compiled by the interpreter in `compiler`'s tree: they
+    are imported in every build, and half of a small build is their import. `trust_key` is `Base.interpreter_trust_key`
+    if the interpreter is the base's: then it compiles in the sandbox, and for that base only. Raises what `fetch`,
+    `wheel_entries` and `compile_sources` raise.
+    """
+
+    def make(directory: Path) -> None:
+        wheels = fetch(pins, ctx, root=project)
+        installed = [
+            wheel_entries(wheel, venv, filename=pin.filename) for pin, wheel in zip(pins, wheels, strict=True)
+        ]
+        sources = [python_sources(entries, venv) for entries in installed]
+        compiled = compile_sources(sources, compiler(), venv.interpreter, sandbox=run_at if trust_key else None)
+        for entries in (venv_entries(venv), *installed):
+            write_entries([*entries, *bytecode_entries(entries, compiled, venv)], directory)
+
+    interpreter = venv.interpreter
+    key = key_of(RECIPE, venv.root, interpreter.path, interpreter.version, trust_key, [pin.sha256 for pin in pins])
+    return ctx.store.tree("build-env", key, make)
+
+
+def install_pure(pins: Sequence[Pin], project: Path, ctx: Context) -> Path:
+    """The directory of the store whose modules are those of some pure wheels, for the Python that runs here.
+
+    Raises what `fetch` and `wheel_entries` raise.
+    """
+    venv = VenvTarget(Interpreter(sys.executable, ".".join(map(str, sys.version_info[:2]))), "env")
+
+    def make(directory: Path) -> None:
+        for one, wheel in zip(pins, fetch(pins, ctx, root=project), strict=True):
+            write_entries(wheel_entries(wheel, venv, filename=one.filename), directory)
+
+    key = key_of(RECIPE, "pure", venv.interpreter.version, [one.sha256 for one in pins])
+    return ctx.store.tree("build-env", key, make) / venv.site_packages
+
+
+def write_entries(entries: Sequence[Entry], root: Path) -> None:
+    """Write directories, files and links into a directory; their paths are safe (`wheel_entries`)."""
+    for entry in entries:
+        path = root / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if entry.kind == "directory":
+            path.mkdir(exist_ok=True)
+            path.chmod(entry.mode)
+        elif entry.kind == "symlink":
+            path.symlink_to(entry.target)
+        else:
+            _write_file(entry, path)
+
+
+def _write_file(entry: Entry, path: Path) -> None:
+    content = entry.content
+    if isinstance(content, Path):
+        shutil.copyfile(content, path)
+    elif content is None or isinstance(content, bytes):
+        path.write_bytes(content or b"")
+    else:
+        with content() as stream, path.open("wb") as out:
+            shutil.copyfileobj(stream, out)
+    path.chmod(entry.mode)

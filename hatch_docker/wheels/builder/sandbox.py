@@ -1,0 +1,191 @@
+"""Run a command in a file tree of its own, by namespaces of the Linux kernel: no daemon, no root, no program.
+
+What the command gets: the given trees read-only, `binds`, an own /tmp, /proc and /dev, the host name
+`sandbox`, one user, no capabilities, and either the host's network or a loopback device alone. It ends with
+us, and so does everything that it started. `enter.py` does it, in an interpreter of its own.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets as random
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.core.errors import BuildError, SandboxError
+from hatch_docker.core.process import ProcessFailed, redact, run
+
+BUILD_USER = (1000, 1000)
+"""Who builds: not 0, as tar would then try to give files to users that the sandbox does not have."""
+
+HOSTS = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+_EMPTY: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A file or directory of the host shown at an absolute path in the sandbox.
+
+    A writable one should be a directory made for this: run by root, it is given to the sandbox's user.
+    """
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+def run_in(
+    root: Path | Sequence[Path],
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    binds: Sequence[Bind] = (),
+    files: Mapping[str, str] = _EMPTY,
+    network: bool = False,
+    cwd: str = "/",
+    user: tuple[int, int] = BUILD_USER,
+    log: Callable[[str], None] | None = None,
+    secrets: Sequence[str] = (),
+    merge: bool = False,
+    timeout: float | None = None,
+    environ: Mapping[str, str] = _EMPTY,
+) -> str:
+    """Run a command with `root` as its root directory and return its standard output.
+
+    Several roots are merged, the first that has a file wins. `files` are small texts by absolute path that
+    the command finds beside them. `env` is its whole environment; of `environ`, ours, it sees nothing.
+    Standard error goes to `log` by lines, with `secrets` hidden; `merge` sends standard output there too.
+    Raises SandboxError where the kernel refuses, BuildError where the command cannot be started,
+    ProcessFailed when it ends with a status other than 0, and TimedOut when it is not done after `timeout`
+    seconds.
+    """
+    roots = [root] if isinstance(root, Path) else list(root)
+    spec: dict[str, Any] = {
+        "roots": [str(path.absolute()) for path in roots],
+        "binds": [[str(item.source.absolute()), _target(item.target), item.writable] for item in binds],
+        "files": {_target(path): text for path, text in {**_network_files(network), **files}.items()},
+        "command": list(command), "env": dict(env), "cwd": cwd, "uid": user[0], "gid": user[1],
+        "network": network, "merge": merge,
+    }
+    _check_targets([*spec["files"], *(target for _, target, _ in spec["binds"])])
+    return _enter(spec, environ, log, secrets, timeout)
+
+
+def run_at(root: Path, command: Sequence[str], *, env: Mapping[str, str], directory: Path, cwd: str) -> None:
+    """Run a command whose working directory `cwd` is `directory` of the host, writable; raises what `run_in` does."""
+    run_in(root, command, env=env, binds=[Bind(directory, cwd, writable=True)], cwd=cwd, merge=True)
+
+
+def why_not(environ: Mapping[str, str]) -> str | None:
+    """The reason why there is no sandbox on this machine, and the ways out; None where there is one."""
+    spec = {
+        "roots": [], "binds": [], "files": {}, "command": [], "env": {}, "cwd": "/",
+        "uid": BUILD_USER[0], "gid": BUILD_USER[1], "network": False, "merge": False,
+    }
+    try:
+        _enter(spec, environ, None, ())
+    except SandboxError as error:
+        return str(error)
+    return None
+
+
+def _target(path: str) -> str:
+    if not path.startswith("/") or path != os.path.normpath(path) or path == "/":
+        raise ValueError(f"not a normal absolute path: {path!r}")
+    return path
+
+
+def _check_targets(targets: Sequence[str]) -> None:
+    ordered = sorted([*targets, "/proc", "/dev", "/tmp"])  # noqa: S108
+    for one in ordered:
+        if any(other.startswith(one + "/") for other in ordered) or ordered.count(one) > 1:
+            raise ValueError(f"two mounts at or below {one}")
+
+
+def _network_files(network: bool) -> dict[str, str]:
+    if not network:
+        return {"/etc/hosts": HOSTS}
+    files = {"/etc/hosts": HOSTS}
+    for path in ("/etc/hosts", "/etc/resolv.conf"):
+        try:
+            files[path] = files.get(path, "") + Path(path).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue  # a host without one resolves names without it
+    return files
+
+
+def _enter(
+    spec: dict[str, Any],
+    environ: Mapping[str, str],
+    log: Callable[[str], None] | None,
+    secrets: Sequence[str],
+    timeout: float | None = None,
+) -> str:
+    if sys.platform != "linux":
+        raise SandboxError(f"the sandbox needs Linux, and this is {sys.platform}; {WAYS_OUT}")
+    token = random.token_hex(16)
+    refused: list[Any] = []
+
+    def listen(line: str) -> None:
+        if line.startswith(token):
+            refused.extend(json.loads(line.removeprefix(token)))
+        elif log is not None:
+            log(line)
+
+    command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox_init.py"))]
+    # The launcher's environment can be read in the sandbox's /proc/1: it gets what Python may need to start.
+    env = {name: environ[name] for name in ("LD_LIBRARY_PATH",) if name in environ}
+    text = json.dumps({**spec, "token": token, "parent": os.getpid()}).encode()
+    try:
+        return run(command, env=env, stdin=text, secrets=secrets, log=listen, timeout=timeout)
+    except ProcessFailed as failure:
+        if refused:
+            raise _refusal(*refused) from None
+        name = Path(spec["command"][0]).name if spec["command"] else "the sandbox"
+        raise ProcessFailed(
+            f"{name} failed with status {failure.status}:\n{redact(failure.output, secrets)}",
+            failure.status, failure.output,
+        ) from None
+
+
+def _refusal(step: str, code: int, subject: str) -> BuildError:
+    reason = os.strerror(code)
+    if step == "exec":
+        return BuildError(f"cannot run {subject}: {reason}; is it installed there, and its interpreter too?")
+    if step == "chdir":
+        return BuildError(f"cannot run in the directory {subject}: {reason}")
+    what = f"{step} {subject}".rstrip()
+    return SandboxError(f"the sandbox cannot be entered ({what}: {reason}); {_cause(step, code)}{WAYS_OUT}")
+
+
+WAYS_OUT = 'or set engine = "buildkit"; a project without code to compile needs neither'
+
+
+def _cause(step: str, code: int) -> str:
+    """What most likely stands in the way, as the next thing to try."""
+    if code == errno.ENOSPC and step == "unshare":
+        return "allow user namespaces (sysctl user.max_user_namespaces is too low), "
+    if _setting("kernel/unprivileged_userns_clone") == "0":
+        return "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1), "
+    if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and os.geteuid() != 0:
+        return "allow user namespaces (sysctl kernel.apparmor_restrict_unprivileged_userns=0), "
+    if any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")):
+        return (
+            "run this container with --security-opt seccomp=unconfined --security-opt apparmor=unconfined "
+            "--security-opt systempaths=unconfined, "
+        )
+    if code in (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS):
+        return "allow namespaces in this machine's security policy (seccomp, AppArmor, SELinux), "
+    return ""
+
+
+def _setting(name: str) -> str:
+    try:
+        return Path("/proc/sys", name).read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,86 @@
+"""What an sdist is, as far as its build depends on it: its contents and its build system (PEP 517, PEP 518)."""
+
+from __future__ import annotations
+
+import io
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import ImageError, WheelError
+from hatch_docker.core.http.urls import redacted
+from hatch_docker.core.streams import HashingReader, drain
+
+LIMIT = 2 << 30         # bytes that an sdist may unpack to
+MEMBERS = 200_000       # files of an sdist
+NAMES = 16 << 20        # characters of their names, which are held in memory
+PYPROJECT = 1 << 20     # bytes of a pyproject.toml
+LEGACY = "setuptools.build_meta:__legacy__"
+
+
+@dataclass(frozen=True, slots=True)
+class Sdist:
+    """An sdist that was read: `content` is a key of its files, whatever their times, owners and compression."""
+
+    path: Path
+    name: str                             # the file's own name
+    content: str
+    requires: tuple[str, ...]
+    backend: str
+    backend_path: tuple[str, ...]
+
+
+def read_sdist(path: Path, name: str = "") -> Sdist:
+    """Read an sdist once; `name` is its own where `path` has another. Raises WheelError, naming it."""
+    from hatch_docker.oci.compression import Decompressed
+    from hatch_docker.oci.tar import read_tar
+
+    name = name or path.name
+    if not name.endswith(".tar.gz"):
+        raise WheelError(f"{name} is not an sdist that can be built: only .tar.gz is (PEP 625)")
+    files: list[list[object]] = []
+    names = 0
+    pyproject = b""
+    try:
+        with path.open("rb") as stream:
+            for entry, content in read_tar(Decompressed(stream, LIMIT)):
+                hashed = HashingReader(content or io.BytesIO())
+                if content is not None and entry.path.count("/") == 1 and entry.path.endswith("/pyproject.toml"):
+                    pyproject = hashed.read(PYPROJECT)
+                drain(hashed)
+                names += len(entry.path) + len(entry.target)
+                if len(files) >= MEMBERS or names > NAMES:
+                    raise WheelError(f"{name} holds more than {MEMBERS} files, or names of {NAMES >> 20} MB")
+                executable = bool(entry.mode & 0o100)
+                files.append([entry.path, entry.kind, executable, entry.target, hashed.hash.hexdigest()])
+    except (OSError, ImageError) as error:
+        raise WheelError(f"cannot read the sdist {name}: {error}") from error
+    return Sdist(path, name, key_of(sorted(files, key=lambda row: str(row[0]))), *_build_system(pyproject, name))
+
+
+def _build_system(pyproject: bytes, name: str) -> tuple[tuple[str, ...], str, tuple[str, ...]]:
+    try:
+        table = tomllib.loads(pyproject.decode()).get("build-system", {"requires": ["setuptools"]})
+        requires, backend = table["requires"], table.get("build-backend", LEGACY)
+        backend_path = table.get("backend-path", [])
+        if not all(isinstance(item, str) for item in (*requires, backend, *backend_path)):
+            raise WheelError(f"{name}: [build-system] of its pyproject.toml has values that are not texts")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WheelError(f"{name}: [build-system] of its pyproject.toml is not valid (PEP 518): {error}") from error
+    _check_requires(requires, name)
+    return tuple(requires), backend, tuple(backend_path)
+
+
+def _check_requires(requires: Sequence[str], name: str) -> None:
+    """Raise WheelError for what is no requirement: a resolver could take it for an option or a file of ours."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for line in requires:
+        try:
+            Requirement(line)
+        except InvalidRequirement:
+            raise WheelError(
+                f"{name}: [build-system] requires {redacted(line)[:100]!r}, which is no requirement (PEP 508)"
+            ) from None

@@ -1,0 +1,87 @@
+"""This machine's SSH agent, lent to a build: a socket that leads to it for as long as the build runs.
+
+An agent talks to its owner alone, and the sandbox's user is somebody else. No key leaves the agent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from hatch_docker.core.errors import ConfigError
+
+VARIABLE = "SSH_AUTH_SOCK"
+SOCKET = "/run/ssh-agent.sock"  # in the sandbox
+PIECE = 1 << 16
+
+
+def check_agent(environ: Mapping[str, str]) -> str:
+    """The path of the agent's socket; raises ConfigError where none answers."""
+    path = environ.get(VARIABLE, "")
+    try:
+        if path:
+            _connected(path).close()
+            return path
+        reason = f"{VARIABLE} is not set"
+    except OSError as error:
+        reason = f"{VARIABLE} is {path}, where none answers ({error.strerror or error})"
+    raise ConfigError(
+        f"[tool.hatch-docker.build] ssh needs an SSH agent, and {reason}; start one (ssh-agent), add a key (ssh-add)"
+    )
+
+
+def _connected(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+@contextlib.contextmanager
+def lent(environ: Mapping[str, str], directory: Path) -> Iterator[Path]:
+    """A socket in `directory`, ours alone, that anybody who is shown it can talk to; gone at the end."""
+    agent = check_agent(environ)
+    path = directory / "ssh-agent"
+    with socket.socket(socket.AF_UNIX) as server:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            server.bind(f"/proc/self/fd/{descriptor}/{path.name}")  # the path of a socket has 107 bytes at most
+        finally:
+            os.close(descriptor)
+        path.chmod(0o666)
+        server.listen()
+        thread = threading.Thread(target=_serve, args=(server, agent), daemon=True)
+        thread.start()
+        try:
+            yield path
+        finally:
+            server.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in accept()
+            thread.join()
+            path.unlink()
+
+
+def _serve(server: socket.socket, agent: str) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = server.accept()
+            threading.Thread(target=_pass_on, args=(client, agent), daemon=True).start()
+
+
+def _pass_on(client: socket.socket, agent: str) -> None:
+    """Everything that one side says to the other, until one of them ends."""
+    with contextlib.suppress(OSError), client, _connected(agent) as upstream:
+        other = {client: upstream, upstream: client}
+        while True:
+            for ready in select.select([client, upstream], [], [])[0]:
+                data = ready.recv(PIECE)
+                if not data:
+                    return
+                other[ready].sendall(data)

@@ -1,0 +1,78 @@
+"""What a build sees of this machine, whoever runs it: variables, an account, the certificates that are trusted here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.oci.paths import SOURCE_DATE
+from hatch_docker.plan.model import BuildPlan
+from hatch_docker.wheels.builder.sandbox import BUILD_USER
+from hatch_docker.wheels.builder.ssh_agent import SOCKET, VARIABLE
+
+GUARD = "HATCH_DOCKER_BUILDER_STAGE"
+CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+
+
+def fixed_env(plan: BuildPlan) -> dict[str, str]:
+    """What the environment of every build has, in the sandbox and in a stage: what makes bytes the same, the plan's."""
+    env = {
+        "PATH": "/env/bin:/usr/local/bin:/usr/bin:/bin", "HOME": "/build/home", "TMPDIR": "/tmp",  # noqa: S108
+        "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "VIRTUAL_ENV": "/env",
+        "SOURCE_DATE_EPOCH": str(SOURCE_DATE), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1",
+        # Debian's Python compiles with -g: without this a wheel is mostly debug information.
+        "LDFLAGS": "-Wl,--strip-debug",
+    }  # fmt: skip
+    if plan.network:
+        env |= {"SSL_CERT_FILE": CERTIFICATES, "PIP_CERT": CERTIFICATES, "REQUESTS_CA_BUNDLE": CERTIFICATES}
+    return {**env, GUARD: "1", **plan.args, **plan.env}
+
+
+def build_variables(plan: BuildPlan, environ: Mapping[str, str]) -> dict[str, str]:
+    """The whole environment of a build in the sandbox: nothing of ours but what the plan names, and the proxies."""
+    env = fixed_env(plan)
+    if plan.network:
+        env = {**proxies(environ), **env}
+    if plan.ssh:
+        env[VARIABLE] = SOCKET
+    return env | secret_variables(plan.secrets, environ)
+
+
+def proxies(environ: Mapping[str, str]) -> dict[str, str]:
+    """The proxies of this machine that a build may use; one with a login goes in only as one of `secrets`."""
+    names = [variable for name in PROXIES for variable in (name, name.upper())]
+    return {name: environ[name] for name in names if environ.get(name) and "@" not in environ[name]}
+
+
+def secret_variables(names: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
+    """The values of a build's secrets; raises ConfigError for one that is not set."""
+    for name in names:
+        if name not in environ:
+            raise ConfigError(
+                f"[tool.hatch-docker.build] secrets: {name} is not set in the environment; set it for this build"
+            )
+    return {name: environ[name] for name in names}
+
+
+def accounts(root: Path) -> dict[str, str]:
+    """The tree's users with the one who builds, for the programs that look up who they are."""
+    lines = {"etc/passwd": "builder:x:{}:{}::/build/home:/bin/sh\n", "etc/group": "builder:x:{1}:\n"}
+    files = {}
+    for name, line in lines.items():
+        path = root / name
+        text = path.read_text(encoding="utf-8") if path.is_file() and not path.is_symlink() else ""
+        files[f"/{name}"] = text + line.format(*BUILD_USER)
+    return files
+
+
+def certificates(plan: BuildPlan, environ: Mapping[str, str]) -> dict[str, str]:
+    """The host's certificates, so that a private authority is trusted inside too."""
+    from hatch_docker.core.http.urls import BUNDLES
+
+    if not plan.network:
+        return {}
+    given = [environ[name] for name in BUNDLES if environ.get(name)]
+    found = next((path for path in map(Path, [*given, CERTIFICATES]) if path.is_file()), None)
+    return {} if found is None else {CERTIFICATES: found.read_text(encoding="utf-8", errors="replace")}

@@ -1,0 +1,1 @@
+"""From a wheel to the entries of a layer."""

@@ -1,0 +1,182 @@
+"""The uv program: where it is, and one question to it, "which files for these requirements and this target?"
+
+uv evaluates markers and tags for the target. It is never allowed to build: an sdist takes part in a
+resolution only with metadata that we hand to uv (`dependency-metadata`), so no package's code runs here.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import HatchDockerError, OfflineError, RegistryError, TransientError, WheelError
+from hatch_docker.core.files import scratch
+from hatch_docker.core.http.client import OFFLINE, is_offline
+from hatch_docker.core.http.urls import redacted, shown
+from hatch_docker.core.process import ProcessFailed, run
+from hatch_docker.wheels.index import Indexes
+from hatch_docker.wheels.target import Target
+
+# uv knows these; a newer C library takes the newest below it, and no wheel asks for a newer one today.
+_GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
+OLDEST = "0.8.6"  # pip compile --format pylock.toml
+_NAME = r"([A-Za-z0-9](?:[\w-]|\.(?=\w))*)"
+# What may pass is in `retry.RETRYABLE`.
+_REFUSED = re.compile(r"HTTP status client error \(4(?!08|29|99)\d\d |proxy authorization required")
+_SCHEMES = ("http", "https", "file")
+# uv is told to build nothing. Where it would all the same, what it runs is a Python that finds no library; the one
+# that we name it asks with -I. keyring, which it may have to ask, is a program in Python as well.
+_NO_BUILD = {"PYTHONHOME": "/nonexistent"}
+_LACKING = (
+    re.compile(rf"Wheels are required for `{_NAME}"),
+    re.compile(rf"{_NAME}(?:[=<>!~]=?\S+)? ha(?:s|ve) no (?:usable wheels|wheels with a matching)"),
+)
+
+
+class MissingWheelError(WheelError):
+    """uv found no wheel for some packages; `names` are theirs."""
+
+    def __init__(self, message: str, names: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.names = names
+
+
+def find_uv(environ: Mapping[str, str]) -> str:
+    """The path of the uv program; raises WheelError that says where it was looked for.
+
+    In this order: HATCH_UV (hatch sets it), UV (uv sets it), PATH, the uv package beside hatch-docker.
+    """
+    for name in ("HATCH_UV", "UV"):
+        if value := environ.get(name):
+            if found := shutil.which(value, path=environ.get("PATH", "")):
+                return found
+            raise WheelError(f"{name} names {value}, which is not a program; correct it or unset it")
+    if found := shutil.which("uv", path=environ.get("PATH", "")):
+        return found
+    try:
+        import uv
+
+        return str(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        raise WheelError(
+            "resolving dependencies needs uv, and none is in HATCH_UV, UV, PATH or this Python; install it "
+            '(dependencies = ["hatch-docker[uv]"]) or add a pylock.toml or uv.lock to the project'
+        ) from None
+
+
+def platform_name(target: Target) -> str:
+    """The target as `uv --python-platform` calls it; raises WheelError where uv has no name for it."""
+    kind, version = target.libc
+    if target.machine == "riscv64" and kind == "glibc":
+        return "riscv64-unknown-linux"
+    if target.machine not in ("x86_64", "aarch64"):
+        raise WheelError(f"uv cannot resolve for {target.platform}; add a pylock.toml or uv.lock")
+    if kind == "musl":
+        return f"{target.machine}-unknown-linux-musl"
+    minor = int(version.split(".")[1])
+    newest = next((known for known in _GLIBC if known <= minor), _GLIBC[-1])
+    return f"{target.machine}-manylinux_2_{newest}"
+
+
+def compile_lock(
+    lines: Sequence[str], target: Target, root: Path, indexes: Indexes, ctx: Context, *,
+    metadata: Mapping[str, Mapping[str, Sequence[str]]], every_file: bool = False,
+) -> dict[str, Any]:
+    """uv's answer as the table of a pylock.toml (PEP 751).
+
+    `metadata` gives, for the packages that may come as sdists, their `requires-dist` and `provides-extra`.
+    With `every_file` the lines are pins, taken without their dependencies, and the answer lists all files of
+    each. Raises MissingWheelError, RegistryError, TransientError, or WheelError with uv's explanation.
+    """
+    if is_offline(ctx.environ):
+        raise OfflineError(f"what {', '.join(lines)[:200]} needs is not in the cache, and {OFFLINE} is set")
+    program = find_uv(ctx.environ)
+    _check_lines(lines)
+    command = [
+        program, "pip", "compile", "-", "--format", "pylock.toml", "--quiet", "--no-header",
+        "--python", sys.executable, "--python-version", target.python,
+    ]
+    command += ["--no-index"] if indexes.no_index else []  # uv has no variable for it
+    command += ["--universal", "--no-deps"] if every_file else ["--python-platform", platform_name(target)]
+    if not every_file:
+        command += ["--only-binary", ":all:"]
+        for name in sorted(metadata):
+            command += ["--no-binary", name]
+    with scratch() as directory:
+        if metadata:
+            config = directory / "uv.toml"
+            config.write_text(_settings(indexes, metadata), encoding="utf-8")
+            command += ["--config-file", str(config)]
+        try:
+            output = run(
+                command, env=indexes.uv_environment(ctx.environ) | ({} if indexes.keyring else _NO_BUILD), cwd=root,
+                secrets=indexes.secrets, stdin="".join(f"{line}\n" for line in lines).encode(), log=ctx.progress.detail,
+            )  # fmt: skip
+        except ProcessFailed as error:
+            raise _explain(error.output, target) from error
+    try:
+        return tomllib.loads(output)
+    except tomllib.TOMLDecodeError as error:
+        raise WheelError(f"{program} gave no pylock.toml ({error}); uv {OLDEST} or newer is needed") from error
+
+
+def _check_lines(lines: Sequence[str]) -> None:
+    """Raise WheelError unless every line is a requirement: an sdist may name others, not options and files for uv."""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    for line in lines:
+        try:
+            url = urlsplit(Requirement(line).url or "file:///.whl")
+        except (InvalidRequirement, ValueError):
+            word = redacted(line)[:100]
+            raise WheelError(f"{word!r} is not a requirement (PEP 508); correct whoever asks for it") from None
+        if url.scheme not in _SCHEMES or not url.path.endswith(".whl"):
+            raise WheelError(
+                f"{line.partition('@')[0].strip()[:100]} is at {shown(url.geturl())[:200]}, which is no wheel: publish "
+                "it to an index, or lock the address of an archive with its hash"
+            )
+        if "\n" in line or "\r" in line:
+            raise WheelError(f"{redacted(line)[:100]!r} is more than one line; correct whoever asks for it")
+
+
+def _settings(indexes: Indexes, metadata: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """The user's settings with our metadata: a file given by option replaces all that uv would have read."""
+    import tomlkit
+
+    mine = [{"name": name, **table} for name, table in sorted(metadata.items())]
+    given = indexes.settings.get("dependency-metadata", [])
+    theirs = [entry for entry in given if entry.get("name") not in metadata]
+    return tomlkit.dumps({**indexes.settings, "dependency-metadata": mine + theirs})
+
+
+def _explain(output: str, target: Target) -> HatchDockerError:
+    """uv's error as one line; what uv says in several lines is joined."""
+    lines = [re.sub(r"^(?:error|cause)\b:?|^\W+", "", line.strip()).strip() for line in output.splitlines()]
+    text = " ".join(line for line in lines if line)
+    if "unexpected argument" in text or "invalid value" in text:
+        return WheelError(f"this uv does not suit hatch-docker ({OLDEST} or newer is needed): {text}")
+    if re.search(r"401 Unauthorized|403 Forbidden", text):
+        return RegistryError(
+            f"the package index refuses uv: {text}; put the user and password into UV_INDEX_<NAME>_USERNAME and "
+            "_PASSWORD, the index's URL or ~/.netrc"
+        )
+    if "invalid peer certificate" in text:
+        hint = "for a private CA set HATCH_DOCKER_CA_BUNDLE"
+        return RegistryError(f"uv does not trust the package index: {text}; {hint}")
+    if _REFUSED.search(text):
+        return RegistryError(f"the package index refuses uv: {text}")
+    if re.search(r"Request failed|[Ff]ailed to fetch|error sending request", text):
+        return TransientError(f"the package index does not answer uv: {text}")
+    # Of other errors parts are a stranger's, such as a line of a pyproject.toml that is none.
+    patterns = _LACKING if text.startswith("No solution found") else ()
+    names = tuple(sorted({name for pattern in patterns for name in pattern.findall(text)}))
+    sentence = text.partition(" hint: ")[0].rstrip(".")
+    message = f"cannot resolve the dependencies for {target}: {sentence}"
+    return MissingWheelError(message, names) if names else WheelError(message)

@@ -1,0 +1,121 @@
+"""What a base made by somebody else lacks of some packages: no more than needed, nothing older than what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.debian.additions import has_apt, installed, knows_archive, needed
+from hatch_docker.bases.debian.resolver import Package
+from hatch_docker.bases.model import Base, Interpreter
+from hatch_docker.core.errors import BaseImageError
+from hatch_docker.plan.model import BasePlan
+from tests.fakes.bases import directory, file, image_of, layer_of
+from tests.fakes.context import context
+
+STATUS = """\
+Package: apt
+Status: install ok installed
+Version: 3.0.3
+Architecture: amd64
+Depends: libc6 (>= 2.34)
+
+Package: dpkg
+Status: install ok installed
+Version: 1.22.21
+Architecture: amd64
+
+Package: removed
+Status: deinstall ok config-files
+Version: 1
+Architecture: amd64
+
+Package: held
+Status: hold ok installed
+Version: 2
+Architecture: amd64
+Provides: virtual (= 3)
+"""
+
+
+def package(name: str, version: str = "1", depends: str = "", conflicts: str = "", provides: str = "") -> Package:
+    return Package(
+        name, version, "amd64", f"pool/{name}.deb", 1, f"sha256:{name}", depends=depends, conflicts=conflicts,
+        provides=provides,
+    )  # fmt: skip
+
+
+def added(names: str, offered: Sequence[Package], there: Sequence[Package]) -> list[str]:
+    """Name and version of what is added; only what is read may be known of a package."""
+    bare = [package(one.name, one.version) for one in offered]
+    whole = {one.name: one for one in offered}
+    found = needed(names.split(), bare, there, lambda some: [whole[one.name] for one in some], "python:slim")
+    return [f"{one.name} {one.version}" for one in found]
+
+
+def test_what_is_there_is_not_added() -> None:
+    assert added("a", [package("a", "2", "b"), package("b")], [package("a", "1")]) == []
+
+
+def test_what_is_needed_comes_along_and_what_only_others_need_does_not() -> None:
+    offered = [package("a", "1", "b, c (>= 2) | d"), package("b", "1", "e"), package("d"), package("e"), package("f")]
+    assert added("a", offered, [package("e", "0.1")]) == ["a 1", "b 1", "d 1"]
+
+
+def test_what_is_there_is_replaced_where_it_is_too_old() -> None:
+    """With what hangs on its version."""
+    offered = [package("dev", "3", "lib (= 3)"), package("lib", "3"), package("bin", "3", "lib (= 3)")]
+    there = [package("lib", "2"), package("bin", "2", "lib (= 2)"), package("other", "1", "lib (>= 1)")]
+    assert added("dev", offered, there) == ["bin 3", "dev 3", "lib 3"]
+
+
+def test_what_is_broken_is_replaced() -> None:
+    offered = [package("a", "1", conflicts="old (<< 2), gone"), package("old", "2")]
+    assert added("a", offered, [package("old", "1"), package("unrelated", "1")]) == ["a 1", "old 2"]
+    assert added("a", offered, [package("old", "2")]) == ["a 1"]
+
+
+def test_a_virtual_package_may_be_there_or_be_offered() -> None:
+    offered = [package("a", "1", "mta"), package("exim", provides="mta")]
+    assert added("a", offered, [package("postfix", provides="mta")]) == ["a 1"]
+    assert added("a", offered, []) == ["a 1", "exim 1"]
+    assert added("mta", offered, []) == ["exim 1"]
+    assert added("mta", offered, [package("postfix", provides="mta")]) == []
+
+
+@pytest.mark.parametrize(
+    ("depends", "there", "message"),
+    [
+        ("lib (= 1)", [package("lib", "2")], r"a 1 needs lib \(= 1\), and the base has lib 2: base python:slim and"),
+        ("absent", [], r"package a 1 needs absent: base python:slim and the mirror are not of the same age"),
+    ],
+)
+def test_a_base_newer_than_the_mirror_is_told(depends: str, there: list[Package], message: str) -> None:
+    with pytest.raises(BaseImageError, match=message):
+        added("a", [package("a", "1", depends), package("lib", "1")], there)
+
+
+def base(*files: object) -> Base:
+    image = image_of(layer_of([directory("var"), *files]))  # type: ignore[list-item]
+    plan = BasePlan("registry", "python:slim", "python:slim")
+    return Base(
+        plan, plan.name, "", image, Interpreter("/usr/local/bin/python3.13", "3.13.5"), ("glibc", "2.41"), {},
+        frozenset(), suite="trixie",
+    )  # fmt: skip
+
+
+def test_what_dpkg_has_installed_is_read_from_the_layers(tmp_path: Path) -> None:
+    one = base(file("var/lib/dpkg/status", STATUS))
+    for _ in range(2):  # read, and remembered
+        found = installed(one, context(tmp_path))
+        assert [(item.name, item.version) for item in found] == [("apt", "3.0.3"), ("dpkg", "1.22.21"), ("held", "2")]
+        assert (found[0].depends, found[2].provides) == ("libc6 (>= 2.34)", "virtual (= 3)")
+    assert has_apt(one, context(tmp_path))
+    assert knows_archive(one)
+
+
+def test_a_base_without_dpkg_has_no_apt(tmp_path: Path) -> None:
+    assert installed(base(), context(tmp_path)) == ()
+    assert not has_apt(base(file("var/lib/dpkg/status", STATUS.replace("apt", "tpa"))), context(tmp_path))

@@ -1,0 +1,295 @@
+"""Nothing of a mirror is believed that Debian's keys have not signed; what was believed once needs no mirror."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.debian import snapshot
+from hatch_docker.bases.debian.archive import KEYRING, RELEASE_LIMIT, read_package_index, read_release, verify
+from hatch_docker.core.errors import BaseImageError, HatchDockerError, RegistryError
+from tests.conftest import need
+from tests.fakes.context import context
+from tests.fakes.debian_archive import FakeArchive, archive_of, fetched, serving
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeArchive:
+    found = FakeArchive(tmp_path / "mirror")
+    found.add("tool", "1.0", {"usr/bin/tool": b"one"}, Depends="lib (>= 1)")
+    found.add("lib", "1.0", {"usr/lib/lib.so": b"lib"})
+    return found
+
+
+def test_signed_text_only(fake: FakeArchive) -> None:
+    """What comes back is the text under the signature, whatever stands around it."""
+    signed = fake.sign(b"Origin: Debian\n- dash\n")
+    around = b"Origin: Evil\n\n" + signed + b"\nSuite: evil\n"
+    assert verify(signed, fake.keyring.read_bytes(), "x").strip() == b"Origin: Debian\n- dash"
+    with contextlib.suppress(BaseImageError):
+        assert b"evil" not in verify(around, fake.keyring.read_bytes(), "x").lower()
+
+
+@pytest.mark.parametrize("kind", ["altered", "another key", "unsigned", "empty", "cut", "garbage"])
+def test_bad_signatures(fake: FakeArchive, kind: str) -> None:
+    """Anything but a good signature of a known key is refused in one line that names the file and a way out."""
+    signed = fake.sign(b"Origin: Debian\nSuite: stable\n")
+    bad = {
+        "altered": signed.replace(b"stable", b"stabel"), "another key": signed, "unsigned": b"Origin: Debian\n",
+        "empty": b"", "cut": signed[:-200], "garbage": bytes(range(256)) * 4,
+    }[kind]  # fmt: skip
+    keys = KEYRING.read_bytes() if kind == "another key" else fake.keyring.read_bytes()
+    with pytest.raises(BaseImageError, match="the InRelease is not signed by Debian's archive keys") as error:
+        verify(bad, keys, "the InRelease")
+    assert "\n" not in str(error.value)
+    assert "HATCH_DOCKER_DEBIAN_MIRROR" in str(error.value)
+
+
+CHECKING = """
+import sys
+from pathlib import Path
+from hatch_docker.bases.archive import verify
+verify(Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]).read_bytes(), "the InRelease")
+"""
+
+
+def test_a_clock_that_the_library_cannot_read(fake: FakeArchive) -> None:
+    """Past 2106 OpenPGP has no times: one error of ours, whatever the library does."""
+    signed = fake.root / "signed"
+    signed.parent.mkdir(exist_ok=True)
+    signed.write_bytes(fake.sign(b"Origin: Debian\n"))
+    done = subprocess.run(
+        [need("faketime"), "2106-02-09 00:00:00", sys.executable, "-c", CHECKING, signed, fake.keyring],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "BaseImageError: the InRelease is not signed by Debian's archive keys" in done.stderr
+
+
+def test_bundled_keys() -> None:
+    """The keys of bookworm and trixie are there."""
+    import pysequoia
+
+    keys = pysequoia.Cert.split_bytes(KEYRING.read_bytes())
+    names = " ".join(str(user) for key in keys for user in key.user_ids)
+    assert "12/bookworm" in names
+    assert "13/trixie" in names
+
+
+RELEASE = f"""\
+Codename: trixie
+Suite: stable
+Acquire-By-Hash: yes
+SHA256:
+ {"a" * 64} 12 main/binary-amd64/Packages.xz
+"""
+EXPIRES = "Valid-Until: Sat, 15 Nov 2025 00:00:00 UTC\n"
+EXPIRY = 1763164800.0
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "message"),
+    [
+        (RELEASE.replace("trixie", "bookworm"), None, "describes suite 'bookworm', not 'trixie'"),
+        (EXPIRES + RELEASE, EXPIRY + 1, "expired on Sat, 15 Nov 2025"),
+        ("Valid-Until: soon\n" + RELEASE, 0.0, "has no date in its Valid-Until: 'soon'"),
+        (RELEASE.partition("SHA256")[0], None, "lists no files with their SHA256"),
+        ("", None, "describes suite None"),
+    ],
+)
+def test_releases_that_are_refused(text: str, now: float | None, message: str) -> None:
+    """Another suite, an expired or an empty release: signed or not, it is not what was asked for."""
+    with pytest.raises(BaseImageError, match=message):
+        read_release(text.encode(), "http://m.example/InRelease", "trixie", "main", now=now)
+
+
+def test_releases_that_hold() -> None:
+    """Valid-Until counts where it is given and not switched off; by-hash is used where offered."""
+    where = "http://m.example/InRelease"
+    for text, now in ((RELEASE, EXPIRY), (EXPIRES + RELEASE, EXPIRY - 1), (EXPIRES + RELEASE, None)):
+        release = read_release(text.encode(), where, "trixie", "main", now=now)
+        assert release.index("amd64").path == f"dists/trixie/main/binary-amd64/by-hash/SHA256/{'a' * 64}"
+    plain = read_release(RELEASE.replace("yes", "no").encode(), where, "stable", "main", now=None)
+    assert plain.index("amd64").path == "dists/stable/main/binary-amd64/Packages.xz"
+    with pytest.raises(BaseImageError, match="has no packages for arm64"):
+        plain.index("arm64")
+
+
+def test_highest_version_of_all_suites(fake: FakeArchive, tmp_path: Path) -> None:
+    """A fix of -security beats the suite, and comes from the archive that has it; 1.0-10 is above 1.0-9."""
+    fake.add("lib", "1.0-9", {"x": b"updates"}, where="-updates")
+    fake.add("lib", "1.0-10", {"x": b"security"}, where="-security")
+    ctx = context(tmp_path / "cache")
+    found = fetched(archive_of(fake.write(), ctx), "tool")
+    assert found["lib"][0].version == "1.0-10"
+    assert found["lib"][0].archive == "security"
+    assert "sha256:" + hashlib.sha256(found["lib"][1]).hexdigest() == found["lib"][0].digest
+    assert list(found) == ["lib", "tool"]
+
+
+@pytest.mark.parametrize("by_hash", [True, False])
+def test_over_http(fake: FakeArchive, tmp_path: Path, by_hash: bool) -> None:
+    """A plain http mirror does, with and without by-hash; a second build asks it for nothing."""
+    fake.by_hash = by_hash
+    fake.write()
+    ctx = context(tmp_path / "cache")
+    with serving(fake.root) as (url, requests):
+        archive = archive_of(fake, ctx, f"{url}/debian")
+        first = fetched(archive, "tool")
+        assert any("by-hash" in path for path in requests) == by_hash
+        assert sum(path.endswith("InRelease") for path in requests) == 3
+        requests.clear()
+        assert fetched(archive, "tool") == first
+        assert requests == []
+        fetched(archive, "lib")  # other names: the same Packages files, already here
+        assert requests == []
+
+
+def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day later the mirror is asked again; when it is gone, yesterday's packages are used with a warning."""
+    fake.write()
+    lines: list[str] = []
+    ctx = context(tmp_path / "cache", lines)
+    with serving(fake.root) as (url, requests):
+        archive = archive_of(fake, ctx, f"{url}/debian")
+        first = fetched(archive, "tool")
+        requests.clear()
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now + snapshot.LIFETIME + 1)
+        assert fetched(archive, "tool") == first
+        assert len(requests) == 3  # the three releases, unchanged: nothing else
+        monkeypatch.setattr("time.time", lambda: now + 3 * snapshot.LIFETIME)
+    lines.clear()
+    assert fetched(archive, "tool") == first
+    assert any(
+        line.startswith("warning: ") and "going on with debian:trixie (amd64) as of" in line for line in lines
+    )
+
+
+def test_refresh(fake: FakeArchive, tmp_path: Path) -> None:
+    """HATCH_DOCKER_REFRESH=1 sees today's fix at once, others tomorrow."""
+    fake.write()
+    ctx = context(tmp_path / "cache")
+    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.0"
+    fake.add("lib", "1.1", {"x": b"fixed"}, where="-security")
+    fake.write()
+    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.0"
+    ctx = context(tmp_path / "cache", HATCH_DOCKER_REFRESH="1")
+    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
+
+
+def test_an_older_release_is_not_believed(fake: FakeArchive, tmp_path: Path) -> None:
+    """L: a mirror that goes back in time, every signature in order, withholds no fix that was seen."""
+    fake.add("lib", "1.1", {"x": b"fixed"}, where="-security")
+    fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
+    fake.write()
+    lines: list[str] = []
+    ctx = context(tmp_path / "cache", lines, HATCH_DOCKER_REFRESH="1")
+    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
+    fake.packages["-security"] = []
+    fake.date = "Sat, 01 Nov 2025 00:00:00 UTC"
+    fake.write()
+    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
+    assert any("is older than" in line and "going on with debian:trixie" in line for line in lines)
+
+
+def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
+    """A .deb that left the mirror is taken from the store; where it is not there, its successor is asked for."""
+    fake.write()
+    ctx = context(tmp_path / "cache")
+    fetched(archive_of(fake, ctx), "lib")
+    for old in (fake.root / "debian/pool").rglob("*_1.0_*.deb"):
+        old.unlink()
+    fake.packages[""].clear()
+    fake.add("tool", "1.1", {"usr/bin/tool": b"two"})
+    fake.write()
+    assert fetched(archive_of(fake, ctx), "lib")["lib"][0].version == "1.0"
+    assert fetched(archive_of(fake, ctx), "tool")["tool"][0].version == "1.1"
+
+
+def test_missing_suites(fake: FakeArchive, tmp_path: Path) -> None:
+    """Without -updates there is a warning; without -security an error that names the way to one."""
+    lines: list[str] = []
+    ctx = context(tmp_path / "cache", lines)
+    fake.write(["", "-security"])
+    assert fetched(archive_of(fake, ctx), "lib")
+    assert any("trixie-updates/InRelease does not exist" in line for line in lines)
+    (fake.root / "debian-security/dists/trixie-security/InRelease").unlink()
+    ctx = context(tmp_path / "other" / "cache")
+    with pytest.raises(BaseImageError, match=r"security-mirror` or HATCH_DOCKER_DEBIAN_SECURITY_MIRROR"):
+        fetched(archive_of(fake, ctx), "lib")
+
+
+@pytest.mark.parametrize(
+    "what", ["gone", "down", "lying release", "lying packages", "lying deb", "expired", "huge", "not xz"]
+)
+def test_lying_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
+    """Unreachable, altered, stale or oversized: one clear line, and nothing bad is kept."""
+    if what == "expired":
+        fake.valid_until = "Sat, 01 Jan 2022 00:00:00 UTC"
+    fake.write()
+    release = fake.root / "debian/dists/trixie/InRelease"
+    if what == "gone":
+        release.unlink()
+    elif what == "lying release":
+        release.write_bytes(release.read_bytes().replace(b"Debian", b"Nobody"))
+    elif what == "huge":
+        release.write_bytes(bytes(RELEASE_LIMIT + 1))
+    elif what in ("lying packages", "lying deb"):
+        kind = "debian/dists/trixie/main/binary-amd64/by-hash" if what == "lying packages" else "debian/pool"
+        for path in (fake.root / kind).rglob("*"):
+            if path.is_file():
+                path.write_bytes(path.read_bytes()[:-1] + b"!")
+    elif what == "not xz":
+        fake.packages[""] = []
+        place = fake.root / "debian/dists/trixie"
+        data = b"no xz"
+        text = (
+            RELEASE.replace("a" * 64, hashlib.sha256(data).hexdigest()).replace(" 12 ", " 5 ").replace("yes", "no")
+        )
+        (place / "InRelease").write_bytes(fake.sign(text.encode()))
+        (place / "main/binary-amd64/Packages.xz").write_bytes(data)
+    ctx = context(tmp_path / "cache")
+    url = "http://127.0.0.1:9/debian" if what == "down" else ""
+    with pytest.raises(HatchDockerError) as error:
+        fetched(archive_of(fake, ctx, url), "tool")
+    assert isinstance(error.value, (BaseImageError, RegistryError))
+    assert "\n" not in str(error.value)
+    kept = [path.read_bytes() for path in (ctx.store.root / "blobs").iterdir()]
+    assert not any(data.endswith(b"!") for data in kept)
+
+
+def test_passwords_of_mirrors(fake: FakeArchive, tmp_path: Path) -> None:
+    """The password in a mirror's URL is neither said nor kept."""
+    fake.write()
+    lines: list[str] = []
+    ctx = context(tmp_path / "cache", lines)
+    with serving(fake.root) as (url, _):
+        secret = url.replace("http://", "http://me:swordfish@")
+        fetched(archive_of(fake, ctx, f"{secret}/debian"), "tool")
+        with pytest.raises(HatchDockerError) as error:
+            fetched(archive_of(fake, context(tmp_path / "2" / "cache"), f"{secret}/nowhere"), "tool")
+    kept = [path.read_bytes() for path in (ctx.store.root / "facts").rglob("*") if path.is_file()]
+    assert kept
+    assert not any(b"swordfish" in data or b"127.0.0.1" in data for data in kept)
+    assert "swordfish" not in str(error.value) + "".join(lines)
+
+
+@pytest.mark.parametrize(
+    "stanza",
+    ["Package: x\nVersion: 1\n", "Package: x\nVersion: 1\nFilename: ../x\nSize: 1\nSHA256: " + "a" * 64,
+     "Package: x\nVersion: 1\nFilename: x\nSize: one\nSHA256: " + "a" * 64,
+     "Package: x\nVersion: 1\nFilename: x\nSize: 1\nSHA256: " + "g" * 64],
+)  # fmt: skip
+def test_malformed_stanzas(stanza: str) -> None:
+    """A broken entry is an error for who wants that package, and for nobody else."""
+    found = read_package_index([("main", (stanza + "\n\nPackage: y\n").encode())])
+    with pytest.raises(BaseImageError, match="entry of package 'x'"):
+        found.get("x")
+    assert found.get("z") is None

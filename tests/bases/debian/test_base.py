@@ -1,0 +1,355 @@
+"""A Debian base is Python and its libraries: what maintainer scripts would do is done, and nothing of them is run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.debian.base import IGNORED, builder_root, make_debian_base, upstream
+from hatch_docker.bases.debian.ldconfig import Library, conf_directories, find_libraries, write_cache
+from hatch_docker.bases.model import Base
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import BaseImageError, RegistryError, StoreError
+from hatch_docker.oci.layer import Compression, Entry, layer_entries
+from hatch_docker.oci.model import Platform
+from hatch_docker.oci.validate import validate
+from hatch_docker.plan.model import BasePlan
+from tests.fakes.context import context
+from tests.fakes.debian_archive import Content, FakeArchive, make_library, serving
+
+AMD64 = Platform("linux", "amd64")
+LIB = "usr/lib/x86_64-linux-gnu"
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeArchive:
+    return FakeArchive(tmp_path / "mirror").python()
+
+
+def base_of(
+    fake: FakeArchive, ctx: Context, *packages: str, slim: bool = True, url: str = "", platform: Platform = AMD64
+) -> Base:
+    plan = BasePlan("debian", "debian:trixie", "trixie", mirror=url or fake.url, slim=slim, packages=packages)
+    base = make_debian_base(plan, platform, ctx, compression=Compression(), keyring=fake.keyring)
+    validate(base.image)
+    return base
+
+
+def layer(base: Base, number: int = 0) -> dict[str, tuple[Entry, bytes]]:
+    return {
+        entry.path: (entry, content.read() if content else b"")
+        for entry, content in layer_entries(base.image.layers[number])
+    }
+
+
+def test_what_a_base_says_of_itself(fake: FakeArchive, tmp_path: Path) -> None:
+    """Interpreter, C library, users and packages are those of the .debs; no user, no entrypoint, an environment."""
+    base = base_of(fake.write(), context(tmp_path / "cache"))
+    assert (base.interpreter.path, base.interpreter.version) == ("/usr/bin/python3.13", "3.13.5")
+    assert (base.libc, base.suite, base.name, base.kinds) == (
+        ("glibc", "2.41"),
+        "trixie",
+        "debian:trixie",
+        ("base",),
+    )
+    assert base.users == {"root": (0, 0), "nobody": (65534, 65534), "nonroot": (65532, 65532)}
+    assert "libc6 2.41-12" in base.contents[0]
+    assert base.digest == base.image.digest
+    config = base.image.config_json
+    assert config["config"] == {"Env": [
+        "LANG=C.UTF-8", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+    ]}  # fmt: skip
+    assert config["created"] == "2023-11-14T22:13:20Z"  # the newest file's
+
+
+def test_what_is_in_the_layer(fake: FakeArchive, tmp_path: Path) -> None:
+    """Licences stay, documentation and what slim leaves out go, and each thing a script would have made is there."""
+    base = base_of(fake.write(), context(tmp_path / "cache"))
+    found = layer(base)
+    for path in ("usr/bin/python3.13", "usr/share/doc/libc6/copyright", "usr/lib/locale/C.utf8/LC_CTYPE",
+                 "usr/sbin/ldconfig", "etc/mime.types", "usr/share/zoneinfo/Etc/UTC"):  # fmt: skip
+        assert path in found
+    for path in ("usr/share/doc/libc6/changelog.gz", f"{LIB}/gconv/BIG5.so", "usr/lib/python3.13/test", "usr/bin/ldd",
+                 "usr/sbin/update-ca-certificates", "usr/share/ca-certificates", f"{LIB}/gconv"):  # fmt: skip
+        assert path not in found
+    assert found["etc/ssl/certs/ca-certificates.crt"][1] == b"-- A --\n-- B --\n"
+    links = {path: entry.target for path, (entry, _) in found.items() if entry.kind == "symlink"}
+    assert links.items() >= {
+        "lib": "usr/lib", "usr/lib/ssl/cert.pem": "/etc/ssl/certs/ca-certificates.crt",
+        "usr/lib/ssl/certs": "/etc/ssl/certs", "var/run": "/run", "etc/localtime": "/usr/share/zoneinfo/Etc/UTC",
+    }.items()  # fmt: skip
+    assert b"nonroot:x:65532:65532:nonroot:/home/nonroot:" in found["etc/passwd"][1]
+    home = found["home/nonroot"][0]
+    assert (home.uid, home.gid, home.mode) == (65532, 65532, 0o700)
+    assert found["tmp"][0].mode == 0o1777
+    assert {entry.uid for path, (entry, _) in found.items() if path != "home/nonroot"} == {0}
+    assert base.directories == {path for path, (entry, _) in found.items() if entry.kind == "directory"}
+    assert dict(base.symlinks) == links
+
+
+def test_what_scanners_find(fake: FakeArchive, tmp_path: Path) -> None:
+    """status.d has an entry of its own, each package's control file, and the sums of the files that are there."""
+    found = layer(base_of(fake.write(), context(tmp_path / "cache")))
+    status = "var/lib/dpkg/status.d"
+    assert found[status][0].kind == "directory"
+    assert found[f"{status}/libc6"][1].startswith(b"Package: libc6\nVersion: 2.41-12\n")
+    names = {path.rpartition("/")[2] for path in found if path.startswith(status + "/")}
+    assert len(names) == 2 * 10
+    for name in (name for name in names if name.endswith(".md5sums")):
+        for line in found[f"{status}/{name}"][1].decode().splitlines():
+            value, path = line.split("  ")
+            assert hashlib.md5(found[path][1]).hexdigest() == value
+    assert f"{LIB}/libc.so.6" in found[f"{status}/libc6.md5sums"][1].decode()
+
+
+def test_full_base(fake: FakeArchive, tmp_path: Path) -> None:
+    """Without slim nothing of the packages is missing but documentation."""
+    found = layer(base_of(fake.write(), context(tmp_path / "cache"), slim=False))
+    assert f"{LIB}/gconv/BIG5.so" in found
+    assert "usr/lib/python3.13/test/big.txt" in found
+    assert "usr/share/doc/libc6/changelog.gz" not in found
+
+
+def test_system_layer(fake: FakeArchive, tmp_path: Path) -> None:
+    """runtime.packages make a layer of their own: what is new, no directory of the base, both layers' libraries."""
+    blas = f"{LIB}/blas/libblas.so.3"
+    fake.add("libpq5", "1:17.5-1", {
+        "usr": None, "usr/lib": None, LIB: None, f"{LIB}/libpq.so.5.17": make_library("libpq.so.5"),
+        f"{LIB}/libpq.so.5": ("symlink", "libpq.so.5.17"), "usr/share/man/man1/x.gz": b"manual",
+        "usr/share/doc/libpq5/copyright": b"free",
+        "var/run/postgresql": None, "usr/lib/new": None,
+    }, Depends="libc6, debconf")  # fmt: skip
+    fake.add("libblas3", "3.12", {blas: make_library("libblas.so.3")}, postinst=(
+        "#!/bin/sh\nupdate-alternatives --install /usr/lib/x86_64-linux-gnu/libblas.so.3 \\\n"
+        f"  libblas.so.3-x86_64-linux-gnu /{blas} 10\n"
+    ))  # fmt: skip
+    ctx = context(tmp_path / "cache")
+    alone = base_of(fake.write(), ctx)
+    base = base_of(fake, ctx, "libpq5", "libblas3")
+    assert base.image.layers[0].diff_id == alone.image.layers[0].diff_id
+    assert base.kinds == ("base", "system")
+    assert base.contents[1] == ("libblas3 3.12", "libpq5 1:17.5-1")
+    found = layer(base, 1)
+    assert {path for path, (entry, _) in found.items() if entry.kind == "directory"} & set(alone.directories) == {
+        "var/lib/dpkg/status.d"
+    }  # fmt: skip
+    assert "usr/lib/new" in found
+    assert "run/postgresql" in found  # not through the base's link var/run
+    assert not any(path.startswith(("var/run", "usr/share/man")) for path in found)
+    assert found[f"{LIB}/libblas.so.3"][0].target == f"/{blas}"
+    names = [f"{name}\0".encode() for name in ("libc.so.6", "libstdc++.so.6", "libpq.so.5", "libblas.so.3")]
+    assert all(name in found["etc/ld.so.cache"][1] for name in names)
+    assert "var/lib/dpkg/status.d/libpq5" in found
+    assert "var/lib/dpkg/status.d/libc6" not in found
+    assert "run/postgresql" in base.directories
+
+
+def test_links_of_the_base_hold(fake: FakeArchive, tmp_path: Path) -> None:
+    """A package that knows a linked directory as a real one puts its files where the link leads."""
+    fake.add("netbase", "7", {"usr/share/real/a": b"a", "usr/share/linked": ("symlink", "real")})
+    linked = {"usr/share/linked": None, "usr/share/linked/b": b"b", "usr/share/linked/c": ("symlink", "b")}
+    fake.add("late", "1", linked)
+    base = base_of(fake.write(), context(tmp_path / "cache"), "late")
+    found = layer(base, 1)
+    assert "usr/share/linked" not in found
+    assert found["usr/share/real/b"][1] == b"b"
+    assert found["usr/share/real/c"][0].target == "b"
+    assert base.symlinks["usr/share/linked"] == "real"
+
+
+def test_a_package_in_the_way(fake: FakeArchive, tmp_path: Path) -> None:
+    """A package that would replace a directory of the base is refused by name."""
+    fake.add("odd", "1", {"usr/lib": ("symlink", "/opt")})
+    with pytest.raises(BaseImageError, match="/usr/lib, which is a directory of the base"):
+        base_of(fake.write(), context(tmp_path / "cache"), "odd")
+
+
+def test_nothing_changed(fake: FakeArchive, tmp_path: Path) -> None:
+    """A second build asks nobody and unpacks nothing; a lost layer is made again, the same."""
+    fake.write()
+    ctx = context(tmp_path / "cache")
+    with serving(fake.root) as (url, requests):
+        first = base_of(fake, ctx, url=f"{url}/debian")
+        requests.clear()
+        again = base_of(fake, context(tmp_path / "cache"), url=f"{url}/debian")
+        assert requests == []
+    assert again.image.manifest == first.image.manifest
+    assert (again.directories, again.symlinks, again.contents) == (
+        first.directories,
+        first.symlinks,
+        first.contents,
+    )
+    digest = first.image.layers[0].descriptor.digest
+    ctx.store.blob_path(digest).write_bytes(b"poison")
+    assert layer(again)["etc/passwd"]
+    assert ctx.store.get(digest)
+    ctx.store.blob_path(digest).unlink()
+    assert base_of(fake, ctx, url=f"{url}/debian").image.manifest == first.image.manifest
+
+
+def test_same_bytes_everywhere(fake: FakeArchive, tmp_path: Path) -> None:
+    """Neither the cache's place, nor the umask, nor the order of packages shows in the digest."""
+    fake.add("a", "1", {"usr/a": b"a"})
+    fake.add("b", "1", {"usr/b": b"b"})
+    fake.write()
+    one = base_of(fake, context(tmp_path / "one"), "a", "b")
+    before = os.umask(0o077)
+    try:
+        other = base_of(fake, context(tmp_path / "elsewhere/other"), "b", "a")
+    finally:
+        os.umask(before)
+    assert one.image.manifest == other.image.manifest
+
+
+def test_another_architecture(tmp_path: Path) -> None:
+    """arm64 is made on any machine: its own packages, its own loader's cache, its name in the configuration."""
+    fake = FakeArchive(tmp_path / "mirror", architecture="arm64").python().write()
+    own = FakeArchive(tmp_path / "own", key=fake.key).python().write()
+    ctx = context(tmp_path / "cache")
+    base_of(own, ctx)  # the one whose Python compiles for it, should this machine be no arm64
+    base = base_of(fake, ctx, platform=Platform("linux", "arm64"))
+    assert base.image.platform == Platform("linux", "arm64")
+    found = layer(base)
+    cache = found["etc/ld.so.cache"][1]
+    assert b"/lib/aarch64-linux-gnu/libc.so.6\0" in cache
+    assert int.from_bytes(cache[48:52], "little") == 0x0A03
+
+
+@pytest.mark.parametrize(
+    ("suite", "platform", "message"),
+    [
+        ("sid", AMD64, "unknown Debian suite; known: debian:bookworm, debian:trixie"),
+        (
+            "trixie",
+            Platform("linux", "riscv64"),
+            "cannot be made for linux/riscv64; it can for linux/amd64, linux/arm64",
+        ),
+        ("trixie", Platform("windows", "amd64"), "cannot be made for windows/amd64"),
+    ],
+)
+def test_what_cannot_be_made(tmp_path: Path, suite: str, platform: Platform, message: str) -> None:
+    """Other suites and platforms are refused before anything is fetched, with what there is."""
+    plan = BasePlan("debian", f"debian:{suite}", suite)
+    with pytest.raises(BaseImageError, match=message):
+        make_debian_base(plan, platform, context(tmp_path), compression=Compression())
+
+
+def test_failures_leave_nothing(fake: FakeArchive, tmp_path: Path) -> None:
+    """A package that is missing or damaged in the middle of the work: an error, and no layer remembered."""
+    files: dict[str, Content] = {"usr/x": b"x", "usr/fifo": ("fifo", "")}
+    fake.add("broken", "1", files)
+    fake.write()
+    ctx = context(tmp_path / "cache")
+    with pytest.raises(BaseImageError, match="package broken has a fifo"):
+        base_of(fake, ctx, "broken")
+    assert list((ctx.store.root / "tmp").iterdir()) == []
+    for path in (fake.root / "debian/pool/main/b/broken").iterdir():
+        path.unlink()
+    with pytest.raises(RegistryError):
+        base_of(fake, context(tmp_path / "other"), "broken")
+    base_of(fake, ctx)
+
+
+def test_full_disk(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that fills while packages are unpacked is named in one line."""
+    fake.write()
+    ctx = context(tmp_path / "cache")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fchmod", full)
+    with pytest.raises(StoreError, match=r"cannot unpack packages in the cache .*: No space left on device"):
+        base_of(fake, ctx)
+
+
+def test_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
+    """The builder's tree has its packages whole, the links of alternatives and certificates; it is made once."""
+    for name in ("bash", "bzip2", "coreutils", "dash", "debianutils", "diffutils", "findutils", "g++", "grep", "gzip",
+                 "hostname", "libc6-dev", "make", "patch", "perl-base", "pkgconf", "sed", "tar", "xz-utils",
+                 "python3.13-dev"):  # fmt: skip
+        fake.add(name, "1", {f"usr/share/x/{name}": b"x"})
+    fake.add("python3.13", "3.13.5-2", {"usr/bin/python3.13-x": b"p"})
+    fake.add(
+        "gcc",
+        "4:14",
+        {"usr/bin/gcc": b"gcc"},
+        Depends="python3.13",
+        postinst="update-alternatives --quiet --install /usr/bin/cc cc /usr/bin/gcc 20 --slave /x x /y",
+    )
+    fake.add(
+        "mawk",
+        "1.3",
+        {"usr/bin/mawk": b"mawk"},
+        Provides="awk",
+        postinst="update-alternatives --install /usr/bin/awk awk /usr/bin/mawk 5",
+    )
+    fake.add("libfoo-dev", "1", {"usr/include/foo.h": b"foo"})
+    fake.write()
+    plan = BasePlan("registry", "python:3.13-slim", "python:3.13-slim", mirror=fake.url)
+    ctx = context(tmp_path / "cache")
+    root = builder_root(plan, AMD64, ("libfoo-dev",), ctx, suite="trixie", keyring=fake.keyring)
+    assert (root / "usr/bin/cc").readlink() == Path("/usr/bin/gcc")
+    assert (root / "usr/bin/awk").readlink() == Path("/usr/bin/mawk")
+    assert (root / "usr/include/foo.h").read_bytes() == b"foo"
+    assert (root / "etc/ssl/certs/ca-certificates.crt").is_file()
+    assert (root / "etc/ld.so.cache").is_file()
+    assert (root / "tmp").stat().st_mode & 0o1777 == 0o1777
+    again = builder_root(
+        plan, AMD64, ("libfoo-dev",), context(tmp_path / "cache"), suite="trixie", keyring=fake.keyring
+    )
+    assert again == root
+    assert builder_root(plan, AMD64, (), ctx, suite="trixie", keyring=fake.keyring) != root
+    with pytest.raises(BaseImageError, match="there is no compiler"):
+        builder_root(plan, AMD64, (), ctx, suite="", keyring=fake.keyring)
+
+
+def test_versions_of_authors() -> None:
+    """Epoch, revision and suffixes are Debian's, not the authors'."""
+    assert [upstream(text) for text in ("3.13.5-2+deb13u1", "2.41-12", "1:17.5-1", "2:6.3.0+dfsg-3")] == [
+        "3.13.5", "2.41", "17.5", "6.3.0",
+    ]  # fmt: skip
+    assert "debconf" in IGNORED
+
+
+def library(soname: str, machine: int = 62) -> Entry:
+    return Entry("", "file", 0o644, 0, content=make_library(soname, machine=machine))
+
+
+def test_libraries_and_their_order() -> None:
+    """The first directory of ld.so.conf wins; names are what SONAME says; what is no library is passed over."""
+    conf = {
+        "etc/ld.so.conf": b"include x\n",
+        "etc/ld.so.conf.d/a.conf": b"# own\n/opt/lib\n/lib/x86_64-linux-gnu\n",
+    }
+    directories = conf_directories(conf)
+    assert directories == ["opt/lib", LIB, "usr/lib"]
+    entries = {
+        f"{LIB}/libz.so.1.3": library("libz.so.1"), f"{LIB}/libz.so.1": Entry("", "symlink", 0o777, 0, "libz.so.1.3"),
+        f"{LIB}/libz.so": Entry("", "symlink", 0o777, 0, "libz.so.1"), "opt/lib/libz.so.1": library("libz.so.1"),
+        f"{LIB}/liba-2.so": library("liba-2.so"), f"{LIB}/libscript.so": Entry("", "file", 0o644, 0, content=b"GROUP"),
+        f"{LIB}/libbroken.so.1": Entry("", "symlink", 0o777, 0, "../nowhere"),
+        f"{LIB}/deep/libq.so": library("libq.so"),
+        f"{LIB}/libppc.so.1": library("libppc.so.1", 21),
+        f"{LIB}/short.so": Entry("", "file", 0o644, 0, content=b"\x7fELF"),
+        f"{LIB}/libshort.so": Entry("", "file", 0o644, 0, content=b"\x7fELF\x02\x01" + b"\xff" * 90),
+    }  # fmt: skip
+    assert find_libraries(entries, directories) == [
+        Library("liba-2.so", f"{LIB}/liba-2.so", 0x303), Library("libz.so.1", "opt/lib/libz.so.1", 0x303),
+    ]  # fmt: skip
+
+
+def test_cache_is_sorted_as_the_loader_searches() -> None:
+    """Descending, numbers by value: libx.so.10 before libx.so.9 before libx.so."""
+    names = ["libx.so", "libx.so.9", "libx.so.10", "liba.so.1"]
+    cache = write_cache(Library(name, f"usr/lib/{name}", 0x303) for name in names)
+    count = int.from_bytes(cache[20:24], "little")
+    found = []
+    for number in range(count):
+        start = int.from_bytes(cache[48 + 24 * number + 4 :][:4], "little")
+        found.append(cache[start:].partition(b"\0")[0].decode())
+    assert found == ["libx.so.10", "libx.so.9", "libx.so", "liba.so.1"]

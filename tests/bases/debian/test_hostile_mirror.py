@@ -1,0 +1,245 @@
+"""L: eleven ways in which a mirror of Debian lies: each is refused, and what was believed before is still used.
+
+`lie` changes a mirror that a first build took its packages from, after a fix was published there. Whoever asks it then
+gets an error, or goes on with the packages of before, told so; nothing of the lie is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.debian.archive import verify
+from hatch_docker.core.errors import BaseImageError, HatchDockerError
+from tests.fakes.context import context
+from tests.fakes.debian_archive import FakeArchive, archive_of, fetched
+
+SUITE = "dists/trixie"
+REFRESH = {"HATCH_DOCKER_REFRESH": "1"}
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeArchive:
+    found = FakeArchive(tmp_path / "mirror")
+    found.add("tool", "1.0", {"usr/bin/tool": b"one"}, Depends="lib (>= 1)")
+    found.add("lib", "1.0", {"usr/lib/lib.so": b"lib"})
+    return found.write()
+
+
+def release(fake: FakeArchive) -> Path:
+    return fake.root / "debian" / SUITE / "InRelease"
+
+
+def edit(path: Path, old: bytes, new: bytes) -> None:
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new, 1))
+
+
+def resigned(fake: FakeArchive, old: bytes, new: bytes) -> None:
+    """The release with another text, rightly signed."""
+    text = verify(release(fake).read_bytes(), fake.keyring.read_bytes(), "it") + b"\n"
+    assert old in text
+    release(fake).write_bytes(fake.sign(text.replace(old, new, 1)))
+
+
+def spoil(directory: Path, pattern: str, change: Callable[[bytes], bytes]) -> None:
+    paths = [path for path in directory.rglob(pattern) if path.is_file()]
+    assert paths
+    for path in paths:
+        path.write_bytes(change(path.read_bytes()))
+
+
+def tampered(fake: FakeArchive) -> None:
+    edit(release(fake), b"Suite: stable", b"Suite: stabel")
+
+
+def text_outside_of_the_signature(fake: FakeArchive) -> None:
+    """The indexes of another, before what was signed."""
+    evil = f"SHA256:\n {'a' * 64} 12 main/binary-amd64/Packages.xz\n\n"
+    release(fake).write_bytes(evil.encode() + release(fake).read_bytes() + evil.encode())
+
+
+def expired(fake: FakeArchive) -> None:
+    resigned(fake, b"Valid-Until: Sat, 01 Jan 2095", b"Valid-Until: Sat, 01 Jan 2022")
+
+
+def signed_by_another(fake: FakeArchive) -> None:
+    replace(fake, key=FakeArchive(fake.root).key).write()
+
+
+def weak(fake: FakeArchive) -> None:
+    """Nothing but MD5."""
+    resigned(fake, b"SHA256:", b"MD5Sum:")
+
+
+def older(fake: FakeArchive) -> None:
+    resigned(fake, b"Date: Sun, 02 Nov 2025", b"Date: Fri, 31 Oct 2025")
+
+
+def without_by_hash(fake: FakeArchive) -> None:
+    spoil(fake.root / "debian" / SUITE, "by-hash/SHA256/*", lambda _data: b"")
+    for path in (fake.root / "debian" / SUITE).rglob("by-hash/SHA256/*"):
+        path.unlink()
+
+
+def other_packages(fake: FakeArchive) -> None:
+    spoil(fake.root / "debian" / SUITE, "by-hash/SHA256/*", lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+
+
+def other_deb(fake: FakeArchive) -> None:
+    """Of the right size; and one that is longer."""
+    spoil(fake.root / "debian/pool", "tool_2*.deb", lambda data: data[:-1] + b"!")
+    spoil(fake.root / "debian/pool", "lib_2*.deb", lambda data: data + b"!")
+
+
+def half_synced(fake: FakeArchive) -> None:
+    """The new release beside the index of before, on a mirror without by-hash."""
+    fake.by_hash = False
+    fake.write()
+    (fake.root / "debian" / SUITE / "main/binary-amd64/Packages.xz").write_bytes(b"\xfd7zXZ\0 of before")
+
+
+LIES: dict[str, tuple[Callable[[FakeArchive], None], str]] = {
+    "a release that was changed": (tampered, "is not signed by Debian's archive keys"),
+    "text outside of what is signed": (text_outside_of_the_signature, "is not signed by Debian's archive keys"),
+    "a release that expired": (expired, "expired on Sat, 01 Jan 2022"),
+    "the signature of another key": (signed_by_another, "is not signed by Debian's archive keys"),
+    "weak hashes alone": (weak, "lists no files with their SHA256"),
+    "a release that is older than the last": (older, "is older than what a mirror had before"),
+    "an index that is not there by its hash": (without_by_hash, "does not exist"),
+    "another index than the release says": (other_packages, "sha256"),
+    "another package than the index says": (other_deb, "_2.0_amd64.deb is"),
+    "an index of before": (half_synced, "Packages.xz"),
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_mirror_that_lies_is_refused(name: str, fake: FakeArchive, tmp_path: Path) -> None:
+    lie, said = LIES[name]
+    ctx = context(tmp_path / "cache")
+    first = fetched(archive_of(fake, ctx), "tool")
+    kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
+    fake.add("lib", "2.0", {"usr/lib/lib.so": b"fixed"})
+    fake.add("tool", "2.0", {"usr/bin/tool": b"two"}, Depends="lib (>= 2)")
+    fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
+    if name == "a release that is older than the last":
+        fake.write()
+        assert fetched(archive_of(fake, context(tmp_path / "cache", **REFRESH)), "tool")["lib"][0].version == "2.0"
+        first = fetched(archive_of(fake, ctx), "tool")
+        kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
+    fake.write()
+    lie(fake)
+    lines: list[str] = []
+    asking = context(tmp_path / "cache", lines, **REFRESH)
+    message = ""
+    try:
+        assert fetched(archive_of(fake, asking), "tool") == first
+    except HatchDockerError as error:
+        message = str(error)
+        assert "\n" not in message
+    assert said in message + "".join(lines)
+    assert message or "going on with debian:trixie (amd64) as of" in "".join(lines)
+    for path in (ctx.store.root / "blobs").iterdir():
+        assert path.name in kept or hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+    if name not in ("another index than the release says", "another package than the index says",
+                    "an index of before", "an index that is not there by its hash"):  # fmt: skip
+        assert fetched(archive_of(fake, ctx), "tool") == first, "what was believed before is still used"
+    fresh = context(tmp_path / "fresh" / "cache")
+    if name != "a release that is older than the last":  # whom nobody told of a newer one must believe it
+        with pytest.raises(HatchDockerError):
+            fetched(archive_of(fake, fresh), "tool")
+
+
+class _Round(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(302)
+        self.send_header("location", self.path)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def going_round() -> Iterator[str]:
+    """A mirror that sends whoever asks back to where he came from."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Round)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/debian"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_a_mirror_that_redirects_in_a_circle(fake: FakeArchive, tmp_path: Path) -> None:
+    """The eleventh."""
+    first = fetched(archive_of(fake, context(tmp_path / "cache")), "tool")
+    with going_round() as url:
+        lines: list[str] = []
+        asking = context(tmp_path / "cache", lines, **REFRESH)
+        assert fetched(archive_of(fake, asking, url), "tool") == first
+        assert any("redirect" in line and "going on with debian:trixie" in line for line in lines)
+        with pytest.raises(HatchDockerError, match="redirect"):
+            fetched(archive_of(fake, context(tmp_path / "fresh" / "cache"), url), "tool")
+
+
+# An Ed25519 key, and text that it signed with SHA-1: gpg --digest-algo SHA1 --clearsign
+KEY = """\
+-----BEGIN PGP PUBLIC KEY BLOCK-----
+
+mDMEZ3SFgBYJKwYBBAHaRw8BAQdABNGe27svhFSpwGv2JpzergKtJrdkP/AcJ4Et
+Lqc+eRC0H0EgdGVzdCA8YXJjaGl2ZUBkZWJpYW4uZXhhbXBsZT6IkAQTFgoAOBYh
+BKJXeARXrXCchRM0kUNeSYzgbiGwBQJndIWAAhsDBQsJCAcCBhUKCQgLAgQWAgMB
+Ah4BAheAAAoJEENeSYzgbiGwEJgBAMJ5gNghnsnka+CmdSqxRHa/gW/tpBJraiM/
+0pfw64agAPwJPfR3isP+qswJBLCnjZvXwqgZ7Cbc3xcXqb+N2BqgDQ==
+=uAr6
+-----END PGP PUBLIC KEY BLOCK-----
+"""
+SHA1 = """\
+-----BEGIN PGP SIGNED MESSAGE-----
+Hash: SHA1
+
+Origin: Debian
+Suite: stable
+Codename: trixie
+-----BEGIN PGP SIGNATURE-----
+
+iHUEARYCAB0WIQSiV3gEV61wnIUTNJFDXkmM4G4hsAUCZ3XXAAAKCRBDXkmM4G4h
+sBcvAPsHxhbA9ptdDgrDOqwvdSY5MgQaOuuQkwGj6/nDdxg/pwD9FLE/9DqDCqFj
+H+9Q92f2RyTezKAuz6B6XCLwZt2DbAI=
+=YkEY
+-----END PGP SIGNATURE-----
+"""
+SHA512 = """\
+-----BEGIN PGP SIGNED MESSAGE-----
+Hash: SHA512
+
+Origin: Debian
+Suite: stable
+Codename: trixie
+-----BEGIN PGP SIGNATURE-----
+
+iHUEARYKAB0WIQSiV3gEV61wnIUTNJFDXkmM4G4hsAUCZ3XXAAAKCRBDXkmM4G4h
+sNw8AQCR8vJoNZ2BFJYSqgCTsJl9VQaIA/W+E5Sa3kz8KiwOKwEA5oWHpM1M4EFa
+as+0mRc3qxSxUOOV15tC9BeTv5NvBws=
+=KOS8
+-----END PGP SIGNATURE-----
+"""
+
+
+def test_a_signature_of_a_weak_hash() -> None:
+    """SHA-1 has collisions: what it signs may be another text."""
+    assert verify(SHA512.encode(), KEY.encode(), "it").startswith(b"Origin: Debian")
+    with pytest.raises(BaseImageError, match="it is not signed by Debian's archive keys"):
+        verify(SHA1.encode(), KEY.encode(), "it")

@@ -1,0 +1,163 @@
+"""Names become packages by Debian's rules: its order of versions, alternatives, Provides, Conflicts."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.bases.debian.resolver import (
+    Package,
+    PackageIndex,
+    Relation,
+    parse_relations,
+    provides,
+    resolve,
+    version_key,
+)
+from hatch_docker.core.errors import BaseImageError
+from tests.conftest import need
+
+ORDER = ["0~", "0", "1.0~rc1-1", "1.0~rc1-2", "1.0", "1.0-0.1", "1.0-1", "1.0-1+b1", "1.0-1+deb13u1", "1.0a", "1.0+x",
+         "1.0.1", "1.2", "1.10", "1:0.1", "2:0~"]  # fmt: skip
+
+
+def package(name: str, version: str = "1.0", **fields: str) -> Package:
+    return Package(name, version, "amd64", f"pool/{name}.deb", 1, "sha256:" + "0" * 64, **fields)
+
+
+def universe(*packages: Package) -> PackageIndex:
+    providers: dict[str, list[str]] = {}
+    for item in packages:
+        for given_name, *_ in parse_relations(item.provides):
+            providers.setdefault(given_name.name, []).append(item.name)
+    known = {item.name: item for item in packages}
+    return PackageIndex(known, known.get, lambda: providers)
+
+
+def names(found: list[Package]) -> list[str]:
+    return [item.name for item in found]
+
+
+def test_order_of_versions() -> None:
+    """deb-version(7): `~` before everything, letters before other signs, numbers by value, the epoch first."""
+    assert sorted(set(ORDER), key=version_key) == ORDER
+    assert version_key("1.0") == version_key("0:1.0-0") == version_key("1.00")
+
+
+@given(*[st.from_regex(r"(?:[01]:)?[0-9][0-9a-z.+~]{0,6}(?:-[0-9a-z.+~]{1,4})?", fullmatch=True)] * 2)
+@settings(max_examples=150)
+def test_order_is_dpkgs(one: str, other: str) -> None:
+    """dpkg --compare-versions says the same."""
+    dpkg = need("dpkg")
+    less = subprocess.run([dpkg, "--compare-versions", one, "lt", other], check=False).returncode == 0
+    assert (version_key(one) < version_key(other)) == less
+
+
+@pytest.mark.parametrize("version", ["", "a:1", ":1", "-1", "1:"])
+def test_what_is_no_version(version: str) -> None:
+    """A malformed version is refused, not sorted."""
+    with pytest.raises(BaseImageError, match="is not a version"):
+        version_key(version)
+
+
+def test_relations() -> None:
+    """Alternatives, versions and architecture qualifiers are read; anything else is refused."""
+    assert parse_relations("a (>= 1:2~x), b | c:any (<< 3),\n d,") == [
+        (Relation("a", ">=", "1:2~x"),), (Relation("b"), Relation("c", "<<", "3")), (Relation("d"),),
+    ]  # fmt: skip
+    for text in ("a (1)", "A", "a b", "a (>= 1", "| a"):
+        with pytest.raises(BaseImageError, match="malformed"):
+            parse_relations(text)
+
+
+def test_operators() -> None:
+    """The five operators and the two obsolete ones that mean "or equal"."""
+    table = {"<<": "011000"[1:4], "<=": "110", "=": "010", ">=": "011", ">>": "001", "<": "110", ">": "011"}
+    table["<<"] = "100"
+    for operator, expected in table.items():
+        assert "".join(str(int(Relation("x", operator, "2").holds(version))) for version in "123") == expected
+
+
+def test_dependencies() -> None:
+    """Depends and what they need, sorted; the first alternative that exists; what is there is enough."""
+    found = universe(
+        package("app", depends="lib (>= 1), missing | second | third"), package("lib", depends="libc6"),
+        package("libc6"), package("second"), package("third"),
+    )  # fmt: skip
+    assert names(resolve(found, ["app"], where="x")) == ["app", "lib", "libc6", "second"]
+    assert names(resolve(found, ["app", "third"], where="x")) == ["app", "lib", "libc6", "third"]
+
+
+def test_ignored_and_installed() -> None:
+    """What is ignored is not brought in unless wanted; what is installed satisfies and is not told again."""
+    found = universe(
+        package("app", depends="debconf (>= 0.5) | debconf-2.0, lib"), package("debconf", depends="perl"),
+        package("perl"), package("lib", depends="db"), package("db"), package("tool", depends="db, lib"),
+    )  # fmt: skip
+    ignored = {"debconf", "debconf-2.0", "db"}
+    base = resolve(found, ["app"], ignored=ignored, where="x")
+    assert names(base) == ["app", "lib"]
+    assert names(resolve(found, ["tool"], installed=base, ignored={"debconf"}, where="x")) == ["db", "tool"]
+    assert "debconf" in names(resolve(found, ["app", "debconf"], ignored=ignored, where="x"))
+
+
+def test_providers() -> None:
+    """Of several providers the one Debian itself prefers (priority), not the first of the alphabet."""
+    found = universe(
+        package("base-files", depends="awk"), package("gawk", provides="awk", priority="optional"),
+        package("mawk", provides="awk", priority="required"), package("original-awk", provides="awk"),
+    )  # fmt: skip
+    assert names(resolve(found, ["base-files"], where="x")) == ["base-files", "mawk"]
+    assert names(resolve(found, ["base-files", "gawk"], where="x")) == ["base-files", "gawk"]
+
+
+def test_versioned_provides() -> None:
+    """A condition on the version is met by a Provides with a version only."""
+    relation = Relation("api", ">=", "2")
+    assert provides(package("a", provides="x, api (= 2.1)"), relation)
+    assert not provides(package("a", provides="api (= 1.9)"), relation)
+    assert not provides(package("a", provides="api"), relation)
+    assert provides(package("a", provides="api"), Relation("api"))
+
+
+def test_cycles_end() -> None:
+    """libc6 and libgcc-s1 need each other."""
+    found = universe(package("libc6", depends="libgcc-s1"), package("libgcc-s1", depends="libc6 (>= 1)"))
+    assert names(resolve(found, ["libc6"], where="x")) == ["libc6", "libgcc-s1"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ("libpq", "debian:x has no package 'libpq'; did you mean libpq5"),
+        ("zzzz", "has no package 'zzzz'"),
+        ("awk", "awk is a virtual package of debian:x; name one that provides it: mawk, gawk"),
+        ("broken", "package broken 1.0 of debian:x needs nothing (>= 9) | none, which is not there"),
+        ("old", r"package old 1.0 of debian:x needs libpq5 \(>> 17\)"),
+        ("enemy", "packages enemy 1.0 and mawk 1.0 exclude each other"),
+    ],
+)
+def test_what_cannot_be(wanted: str, message: str) -> None:
+    """One line that names the package, the archive and what to try."""
+    found = universe(
+        package("libpq5", "17"), package("mawk", provides="awk", priority="required"), package("gawk", provides="awk"),
+        package("broken", depends="nothing (>= 9) | none"), package("old", depends="libpq5 (>> 17)"),
+        package("enemy", depends="mawk", conflicts="mawk (<< 2)"),
+    )  # fmt: skip
+    with pytest.raises(BaseImageError, match=message.replace("(>= 9) |", r"\(>= 9\) \|")) as error:
+        resolve(found, [wanted], where="debian:x")
+    assert "\n" not in str(error.value)
+
+
+def test_order_of_names_does_not_matter() -> None:
+    """The same names in any order give the same packages in the same order."""
+    found = universe(
+        package("a", depends="x | y"), package("b", depends="y"), package("c"), package("x"), package("y"),
+        package("c2", provides="c"),
+    )  # fmt: skip
+    results = {tuple(names(resolve(found, order, where="x"))) for order in itertools.permutations(["b", "c", "a"])}
+    assert results == {("a", "b", "c", "x", "y")}

@@ -1,0 +1,144 @@
+"""Facts of a base: told by its files, remembered by its layers."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from hatch_docker.bases.inspection import Facts, read_facts
+from hatch_docker.bases.model import Interpreter
+from hatch_docker.core.errors import BaseImageError
+from hatch_docker.oci.model import Image, Layer
+from tests.fakes.bases import (
+    GLIBC,
+    PASSWD,
+    debian_layer,
+    directory,
+    file,
+    image_of,
+    layer_of,
+    link,
+    program,
+    python_image,
+    python_layer,
+)
+from tests.fakes.context import context
+
+
+def facts_of(*layers: Layer, tmp_path: Path, architecture: str = "amd64", path: str = "") -> Facts:
+    return read_facts(image_of(*layers, architecture=architecture, path=path), "test", context(tmp_path))
+
+
+def test_official_image(tmp_path: Path) -> None:
+    """Python in /usr/local, its version in its library; users, suite, usr-merge, directories."""
+    facts = facts_of(debian_layer(), python_layer(), tmp_path=tmp_path)
+    assert facts.interpreter == Interpreter("/usr/local/bin/python3.13", "3.13.5")
+    assert facts.libc == ("glibc", "2.41")
+    assert facts.users == {"root": (0, 0), "nobody": (65534, 65534), "app": (1000, 1001)}
+    assert facts.suite == "trixie"
+    assert facts.symlinks["lib"] == "usr/lib"
+    assert facts.directories == {"usr", "usr/bin", "usr/lib", "usr/local", "usr/local/bin", "usr/local/lib",
+                                 "etc", "tmp", "opt"}  # fmt: skip
+    assert facts.unpacked_sizes == tuple(layer.unpacked_size for layer in (debian_layer(), python_layer()))
+
+
+def test_python_of_usr_local_comes_before_that_of_usr(tmp_path: Path) -> None:
+    """Debian's own Python may be a dependency of something else in the image."""
+    python = file("usr/bin/python3.11", program("amd64", "3.11.2"), 0o755)
+    debian = layer_of([python, link("usr/bin/python3", "python3.11")])
+    alone = facts_of(debian_layer(), debian, tmp_path=tmp_path / "a")
+    assert alone.interpreter == Interpreter("/usr/bin/python3.11", "3.11.2")
+    both = facts_of(debian_layer(), debian, python_layer(), tmp_path=tmp_path / "b")
+    assert both.interpreter.path == "/usr/local/bin/python3.13"
+
+
+def test_own_path_of_the_image_comes_first(tmp_path: Path) -> None:
+    """Images of other makers keep Python elsewhere and say so in PATH."""
+    other = python_layer(version="3.12.1", prefix="opt/conda")
+    facts = facts_of(debian_layer(), python_layer(), other, tmp_path=tmp_path, path="/opt/conda/bin:/usr/local/bin")
+    assert facts.interpreter == Interpreter("/opt/conda/bin/python3.12", "3.12.1")
+
+
+def test_interpreter_is_the_real_file(tmp_path: Path) -> None:
+    """The environment links to no link: a base may replace them."""
+    layer = layer_of([
+        file("usr/lib/pythons/bin/python3.13", program("amd64", "3.13.0rc2"), 0o755),
+        link("usr/bin/python3", "/lib/pythons/bin/python3.13"),
+    ])  # fmt: skip
+    facts = facts_of(debian_layer(), layer, tmp_path=tmp_path)
+    assert facts.interpreter == Interpreter("/usr/lib/pythons/bin/python3.13", "3.13.0rc2")
+
+
+def test_newest_python_where_no_link_tells(tmp_path: Path) -> None:
+    layer = layer_of([file(f"usr/bin/python3.{minor}", program("amd64", f"3.{minor}.1")) for minor in (9, 12, 11)])
+    assert facts_of(debian_layer(), layer, tmp_path=tmp_path).interpreter.version == "3.12.1"
+
+
+def test_removed_python_is_not_there(tmp_path: Path) -> None:
+    """A whiteout counts: what a later layer removed cannot run."""
+    removal = layer_of([file("usr/local/bin/.wh.python3.13"), file("usr/local/bin/.wh.python3")])
+    with pytest.raises(BaseImageError, match="test has no Python 3 in /usr/local/bin, /usr/bin"):
+        facts_of(debian_layer(), python_layer(), removal, tmp_path=tmp_path)
+
+
+def test_alpine(tmp_path: Path) -> None:
+    musl = program("amd64", "musl libc (x86_64)", "1.2.5")
+    layer = layer_of([
+        directory("lib"), file("lib/ld-musl-x86_64.so.1", musl, 0o755), file("etc/passwd", PASSWD),
+        link("lib/libc.musl-x86_64.so.1", "ld-musl-x86_64.so.1"), file("etc/os-release", "ID=alpine\n"),
+    ])  # fmt: skip
+    facts = facts_of(layer, python_layer(), tmp_path=tmp_path)
+    assert facts.libc == ("musl", "1.2")
+    assert facts.suite == ""
+
+
+def test_python_for_another_machine_is_refused(tmp_path: Path) -> None:
+    """C4: the configuration's word is checked against the files."""
+    with pytest.raises(BaseImageError, match=r"test says that it is for linux/amd64, but its Python is for arm64"):
+        facts_of(debian_layer(), python_layer("arm64"), tmp_path=tmp_path)
+
+
+@pytest.mark.parametrize(("entries", "message"), [
+    ([file("usr/bin/python3.13", b"#!/bin/sh\n")], "no ELF program"),
+    ([file("usr/bin/python3.13", program("amd64", "2.7.18"))], "version of its /usr/bin/python3.13"),
+    ([link("usr/bin/python3", "python3")], "loop of symbolic links"),
+])  # fmt: skip
+def test_base_that_cannot_be_used_is_told_in_one_line(entries: list, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BaseImageError, match=message) as caught:
+        facts_of(debian_layer(), layer_of(entries), tmp_path=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_base_without_a_c_library_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BaseImageError, match="no C library"):
+        facts_of(python_layer(), tmp_path=tmp_path)
+    assert facts_of(python_layer(), layer_of([file("lib64/libc.so.6", GLIBC)]), tmp_path=tmp_path)
+
+
+def test_facts_are_remembered_and_no_layer_is_opened_again(tmp_path: Path) -> None:
+    """A second build needs the layers' names only."""
+    ctx = context(tmp_path)
+    image = python_image()
+    first = read_facts(image, "test", ctx)
+
+    def closed() -> BinaryIO:
+        raise AssertionError
+
+    layers = tuple(dataclasses.replace(layer, open=closed) for layer in image.layers)
+    assert read_facts(dataclasses.replace(image, layers=layers), "test", ctx) == first
+    assert Facts.of_json(first.to_json()) == first
+
+
+def test_damaged_layer_is_refused_and_not_remembered(tmp_path: Path) -> None:
+    """C4: what does not unpack to its diff-id is not looked at."""
+    image: Image = python_image()
+    lying = dataclasses.replace(image.layers[0], diff_id="sha256:" + "0" * 64)
+    wrong = dataclasses.replace(image, layers=(lying, image.layers[1]))
+    for _ in range(2):
+        with pytest.raises(BaseImageError, match="base test cannot be read"):
+            read_facts(wrong, "test", context(tmp_path))
+
+

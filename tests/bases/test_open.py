@@ -1,0 +1,212 @@
+"""Bases: pulled, read from a layout, remembered; the Python that fits, and the one that compiles."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.image import base_of, base_tree, check_python
+from hatch_docker.bases.model import Base, Interpreter, real_path
+from hatch_docker.bases.open import compiler_tree, open_base
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import BaseImageError, HatchDockerError, RegistryError
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.layer import Compression
+from hatch_docker.oci.layout import write_layout
+from hatch_docker.oci.model import Platform, host_platform
+from hatch_docker.plan.model import BasePlan
+from tests.fakes.bases import BOTH, index_of, publish, python_image
+from tests.fakes.context import context
+from tests.fakes.registry import FakeRegistry
+
+AMD64 = Platform("linux", "amd64")
+ARM64 = Platform("linux", "arm64")
+GZIP = Compression()
+
+
+def registry_plan(location: str) -> BasePlan:
+    return BasePlan("registry", location, location)
+
+
+def pull(location: str, ctx: Context, platform: Platform = AMD64) -> Base:
+    return open_base(registry_plan(location), platform, ctx, compression=GZIP)
+
+
+def test_child_of_an_index(tmp_path: Path) -> None:
+    """The platform's own image; the digest to compare with is the index's."""
+    with FakeRegistry() as registry:
+        publish(registry, BOTH)
+        for platform, image in zip((AMD64, ARM64), BOTH.images, strict=True):
+            base = pull(f"{registry.host}/python:3.13", context(tmp_path), platform)
+            assert base.image.digest == image.digest
+            assert base.platform == platform
+            assert base.digest == BOTH.digest
+            assert base.interpreter == Interpreter("/usr/local/bin/python3.13", "3.13.5")
+            assert base.kinds == ("base", "base")
+            assert [layer.unpacked_size for layer in base.image.layers] == [
+                layer.unpacked_size for layer in image.layers
+            ]
+
+
+def test_single_image(tmp_path: Path) -> None:
+    with FakeRegistry() as registry:
+        image = python_image()
+        publish(registry, image)
+        base = pull(f"{registry.host}/python:3.13", context(tmp_path))
+        assert base.digest == base.image.digest == image.digest
+        with pytest.raises(BaseImageError, match="linux/arm64"):
+            pull(f"{registry.host}/python:3.13", context(tmp_path), ARM64)
+
+
+def test_pinned_base_needs_no_traffic_once_known(tmp_path: Path) -> None:
+    """By digest the second build asks nothing; by tag one request, and no layer is downloaded again."""
+    with FakeRegistry() as registry:
+        publish(registry, BOTH)
+        pinned = f"{registry.host}/python:3.13@{BOTH.digest}"
+        first = pull(pinned, context(tmp_path))
+        registry.requests.clear()
+        again = pull(pinned, context(tmp_path))
+        assert registry.requests == []
+        pull(f"{registry.host}/python:3.13", context(tmp_path))
+        assert [request.method for request in registry.requests] == ["HEAD"]
+    assert dataclasses.replace(first, image=again.image) == again
+
+
+def test_tag_as_of_the_last_build_where_the_registry_is_silent(tmp_path: Path) -> None:
+    """Work goes on in a train; the user is told what is built upon."""
+    lines: list[str] = []
+    with FakeRegistry() as registry:
+        publish(registry, BOTH)
+        name = f"{registry.host}/python:3.13"
+        first = pull(name, context(tmp_path))
+        registry.fault("HEAD", "/manifests/", 401, times=99)
+        registry.fault("GET", "/manifests/", 401, times=99)
+        again = pull(name, context(tmp_path, lines))
+    assert again.digest == first.digest
+    assert any(name in line and BOTH.digest in line and line.startswith("warning") for line in lines)
+
+
+def test_registry_that_refuses_names_the_way_out(tmp_path: Path) -> None:
+    with FakeRegistry() as registry, pytest.raises(RegistryError, match=r"python:3\.13.*debian:trixie") as caught:
+        pull(f"{registry.host}/python:3.13", context(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_layout(archive: bool, tmp_path: Path) -> None:
+    """`oci:PATH`, a directory or the archive of one, with one image or several."""
+    path = tmp_path / "base"
+    if archive:
+        with path.open("wb") as out:
+            write_archive(BOTH, [], out, host=AMD64)
+    else:
+        write_layout(BOTH, path)
+    ctx = context(tmp_path / "cache")
+    for platform, image in zip((AMD64, ARM64), BOTH.images, strict=True):
+        base = open_base(BasePlan("oci", f"oci:{path}", str(path)), platform, ctx, compression=GZIP)
+        assert base.digest == image.digest
+        assert base.interpreter.version == "3.13.5"
+    with pytest.raises(BaseImageError, match="linux/riscv64"):
+        open_base(BasePlan("oci", f"oci:{path}", str(path)), Platform("linux", "riscv64"), ctx, compression=GZIP)
+
+
+def test_layout_of_another_platform_is_refused(tmp_path: Path) -> None:
+    """A layout with one image is not taken for whatever is asked for."""
+    write_layout(python_image("arm64"), tmp_path / "base")
+    plan = BasePlan("oci", "oci:base", str(tmp_path / "base"))
+    with pytest.raises(BaseImageError, match=r"linux/arm64, not for linux/amd64"):
+        open_base(plan, AMD64, context(tmp_path / "cache"), compression=GZIP)
+
+
+@pytest.mark.parametrize("kind", ["missing", "file", "directory"])
+def test_layout_that_is_none(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "base"
+    if kind == "file":
+        path.write_bytes(b"hello" * 1000)
+    elif kind == "directory":
+        path.mkdir()
+    with pytest.raises(BaseImageError, match="base oci:base: ") as caught:
+        open_base(BasePlan("oci", "oci:base", str(path)), AMD64, context(tmp_path / "cache"), compression=GZIP)
+    assert "\n" not in str(caught.value)
+
+
+def test_python_that_does_not_fit_names_both_sides(tmp_path: Path) -> None:
+    base = base_of(registry_plan("python:3.13-slim"), python_image(), context(tmp_path))
+    check_python(base, ">=3.11,<3.14")
+    check_python(base, "")
+    check_python(dataclasses.replace(base, interpreter=Interpreter("/usr/bin/python3.14", "3.14.0rc1")), ">=3.13")
+    with pytest.raises(BaseImageError, match=r"needs Python <3\.13, but base python:3\.13-slim has 3\.13\.5"):
+        check_python(base, "<3.13")
+
+
+def test_tree_holds_the_files_of_all_layers(tmp_path: Path) -> None:
+    """Made once for a set of layers, whoever names them."""
+    ctx = context(tmp_path)
+    base = base_of(registry_plan("a"), python_image(), ctx)
+    tree = base_tree(base, ctx)
+    assert (tree / "usr/local/bin/python3").readlink() == Path("python3.13")
+    assert (tree / "lib/libc.so.6").is_file()
+    assert base_tree(base_of(registry_plan("b"), python_image(), ctx), ctx) == tree
+
+
+def test_compiler_of_a_foreign_architecture_is_its_sibling(tmp_path: Path) -> None:
+    """The child of the same index that runs here, although the tag has moved since."""
+    host = host_platform()
+    if host not in (AMD64, ARM64):
+        pytest.skip("the images are for amd64 and arm64")
+    foreign = ARM64 if host == AMD64 else AMD64
+    ctx = context(tmp_path)
+    with FakeRegistry() as registry:
+        publish(registry, BOTH)
+        base = pull(f"{registry.host}/python:3.13", ctx, foreign)
+        publish(registry, index_of(python_image("amd64", "3.12.9"), python_image("arm64", "3.12.9")))
+        found = compiler_tree(base, ctx, compression=GZIP)
+        own = pull(f"{registry.host}/python@{BOTH.digest}", ctx, host)
+    assert found == (base_tree(own, ctx), own.interpreter)
+    assert compiler_tree(own, ctx, compression=GZIP) == found
+
+
+def test_without_a_compiler_the_user_is_told(tmp_path: Path) -> None:
+    """No sibling: no .pyc, a warning, no failure."""
+    host = host_platform()
+    foreign = "arm64" if host == AMD64 else "amd64"
+    lines: list[str] = []
+    ctx = context(tmp_path, lines)
+    with FakeRegistry() as registry:
+        publish(registry, python_image(foreign))
+        base = pull(f"{registry.host}/python:3.13", ctx, Platform("linux", foreign))
+        assert compiler_tree(base, ctx, compression=GZIP) is None
+    assert [line for line in lines if line.startswith(f"warning: no .pyc for linux/{foreign}")]
+
+
+def test_links_of_the_base_are_followed() -> None:
+    """usr-merge: a layer that writes lib/x would replace the link by a directory."""
+    links = {"lib": "usr/lib", "usr/lib/one": "../share/one", "abs": "/usr/lib", "a": "b", "b": "a", "up": "../../x"}
+    assert real_path(links, "lib/x") == "usr/lib/x"
+    assert real_path(links, "lib/one/x") == "usr/share/one/x"
+    assert real_path(links, "abs/one") == "usr/share/one"
+    assert real_path(links, "up/y") == "x/y"
+    assert real_path(links, "srv/app") == "srv/app"
+    with pytest.raises(BaseImageError, match="loop"):
+        real_path(links, "a/x")
+
+
+def test_layers_are_downloaded_once_and_checked(tmp_path: Path) -> None:
+    """C1: a blob that is not what its digest says is fetched once more, then refused; nothing bad is kept."""
+    with FakeRegistry() as registry:
+        publish(registry, BOTH)
+        layer = BOTH.images[0].layers[0].descriptor.digest
+        registry.fault("GET", f"/blobs/{layer}", "flip", times=99)
+        ctx = context(tmp_path)
+        with pytest.raises(HatchDockerError, match=layer):
+            pull(f"{registry.host}/python:3.13", ctx)
+        assert not ctx.store.has(layer)
+        registry.faults.clear()
+        registry.requests.clear()
+        base = pull(f"{registry.host}/python:3.13", ctx)
+        assert registry.count("GET", f"/blobs/{layer}") == 1
+        with base.image.layers[0].open() as stream:
+            assert "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest() == layer

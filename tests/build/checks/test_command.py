@@ -1,0 +1,214 @@
+"""The check: a command in the finished image, as the image's user, before the build counts as done."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from docker import APIClient
+
+from hatch_docker.bases.model import Base, Interpreter
+from hatch_docker.build.checks.command import find_user, run_check
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import BuildError
+from hatch_docker.core.process import TimedOut
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.daemon import find_daemons
+from hatch_docker.oci.engine_api import Daemon
+from hatch_docker.oci.layer import Entry, make_layer, write_layer
+from hatch_docker.oci.model import History, Image, Layer, Platform
+from hatch_docker.oci.mutate import Settings, build_image, scratch
+from hatch_docker.oci.run import run_once
+from hatch_docker.oci.validate import validate
+from hatch_docker.plan.model import BasePlan
+from tests.conftest import need
+from tests.fakes.context import context
+from tests.fakes.sandbox_roots import need_sandbox, program_root
+
+PLATFORM = Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine))
+PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1234:1235::/home/app:/bin/sh\nbroken\n"
+
+
+def layer_of(entries: list[Entry]) -> Layer:
+    out = io.BytesIO()
+    compression = Compression("none")
+    facts = write_layer(entries, out, compression)
+    return make_layer(facts, compression, lambda: io.BytesIO(out.getvalue()))
+
+
+def layer_of_tree(root: Path, more: Mapping[str, bytes]) -> Layer:
+    entries = [Entry("etc", "directory", 0o755, 0)]
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_dir() and name != "etc":
+            entries.append(Entry(name, "directory", 0o755, 0))
+        elif path.is_file():
+            entries.append(Entry(name, "file", 0o755, 0, content=path.read_bytes()))
+    entries += [Entry(name, "file", 0o644, 0, content=content) for name, content in more.items()]
+    return layer_of(entries)
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[Base]:
+    """A base with some programs and users."""
+    need_sandbox()
+    with tempfile.TemporaryDirectory() as directory:
+        root = program_root(Path(directory))
+        layer = layer_of_tree(root, {"etc/passwd": PASSWD.encode(), "etc/group": b"web:x:77:\nroot:x:0:app\n"})
+    image = build_image(
+        scratch(PLATFORM), [(layer, History("base"))], Settings(env={"PATH": "/bin", "FROM": "base"}), 0, {}
+    )
+    yield Base(
+        BasePlan("oci", "base", "base"), "base", image.digest, image, Interpreter("/bin/sh", "3.13.5"),
+        ("glibc", "2.41"), {}, frozenset({"bin", "etc"}),
+    )
+
+
+@pytest.fixture
+def ctx(tmp_path: Path, lines: list[str]) -> Context:
+    return context(tmp_path / "cache", lines, PATH=os.environ["PATH"], TOKEN="hunter2")
+
+
+def image_on(base: Base, **settings: object) -> Image:
+    """The image of a small project: a script in /opt/venv and a file in a directory of the base."""
+    layer = layer_of([
+        Entry("opt/venv", "directory", 0o755, 0), Entry("opt/venv/bin", "directory", 0o755, 0),
+        Entry("opt/venv/bin/app", "file", 0o755, 0, content=b"#!/bin/sh\necho app; exit ${1:-0}\n"),
+        Entry("etc/app.conf", "file", 0o644, 0, content=b"configured\n"),
+    ])
+    given = Settings(**{"user": "65532", "workdir": "/opt/venv", **settings})  # type: ignore[arg-type]
+    image = build_image(base.image, [(layer, History("app"))], given, 0, {})
+    validate(image)
+    return image
+
+
+def test_the_command_runs_in_the_finished_image(base: Base, ctx: Context, lines: list[str]) -> None:
+    """Base and own layers as one tree; the image's user, directory and environment; nothing writable but /tmp."""
+    script = (
+        "id -u; id -g; cat /etc/motd /etc/app.conf; ls; echo $FROM $MINE $TOKEN $HOME; app"
+        "; touch /opt/venv/x 2>&- || echo read-only; touch /tmp/x && echo tmp"
+    )
+    env = {"PATH": "/opt/venv/bin:/bin", "MINE": "mine"}
+    run_check(image_on(base, env=env), base, ["sh", "-c", script], ctx, timeout=60)
+    assert lines[-9:] == [
+        "65532", "0", "hello", "configured", "bin", "base mine /", "app", "read-only", "tmp",
+    ]
+    assert not list((ctx.store.root / "tmp").iterdir())
+
+
+def test_our_umask_is_not_the_image_s(base: Base, ctx: Context, lines: list[str]) -> None:
+    """What we unpack for ourselves alone can still be read by the image's user."""
+    before = os.umask(0o077)
+    try:
+        run_check(image_on(base), base, ["/opt/venv/bin/app"], ctx, timeout=60)
+    finally:
+        os.umask(before)
+    assert lines[-1] == "app"
+
+
+def test_a_check_that_passed_is_remembered(base: Base, ctx: Context, lines: list[str]) -> None:
+    """The same image and command: nothing runs. Another command, another image, a failure: it runs."""
+    image = image_on(base)
+    for _ in range(2):
+        run_check(image, base, ["sh", "-c", "echo ran"], ctx, timeout=60)
+    assert lines.count("ran") == 1
+    run_check(image, base, ["sh", "-c", "echo ran; true"], ctx, timeout=60)
+    run_check(image_on(base, labels={"a": "b"}), base, ["sh", "-c", "echo ran"], ctx, timeout=60)
+    assert lines.count("ran") == 3
+
+
+def test_a_failed_check_says_what_it_said(base: Base, ctx: Context) -> None:
+    """Status and last lines; a second run fails again."""
+    image = image_on(base)
+    for _ in range(2):
+        with pytest.raises(BuildError) as failure:
+            run_check(image, base, ["/opt/venv/bin/app", "7"], ctx, timeout=60)
+        assert str(failure.value) == "the check failed: /opt/venv/bin/app 7 ended with status 7 in the image:\napp"
+    with pytest.raises(BuildError, match="ended with status 1 in the image and said nothing"):
+        run_check(image, base, ["sh", "-c", "exit 1"], ctx, timeout=60)
+    with pytest.raises(BuildError, match="cannot run python: No such file"):
+        run_check(image, base, ["python"], ctx, timeout=60)
+
+
+def test_a_check_that_hangs_is_ended(base: Base, ctx: Context) -> None:
+    """With all that it started, and a message that says what allows more."""
+    with pytest.raises(BuildError, match=r"was not done after 0.5 s; check.timeout allows more"):
+        run_check(image_on(base), base, ["sh", "-c", "sleep 60 & sleep 61"], ctx, timeout=0.5)
+
+
+SCRIPT = (
+    "id -u; cat /etc/app.conf; touch /opt/x 2>&- || echo read-only; touch /tmp/x; cat /proc/net/dev >&2; exit $1"
+)
+
+
+@pytest.mark.engine
+def test_docker_runs_the_command_where_there_is_no_sandbox(base: Base, lines: list[str]) -> None:
+    """The same command, user, environment and limits; neither container nor image stay behind."""
+    docker = next((daemon for daemon in find_daemons(os.environ) if daemon.kind == "docker"), None)
+    if docker is None:
+        need("a Docker daemon")
+    assert docker is not None
+    image = image_on(base, entrypoint=("false",))
+    status, output = run_once(docker, image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append, timeout=60)
+    assert status == 3
+    said = ["65532", "configured", "read-only"]
+    assert [line for line in lines if line in said] == said  # among what it said on standard error, in any order
+    assert any(line.strip().startswith("lo:") for line in output.splitlines())
+    assert run_once(docker, image, ["sh", "-c", "exit 0"], lines.append, timeout=60) == (0, "")
+    with pytest.raises(TimedOut):
+        run_once(docker, image, ["sh", "-c", "sleep 60"], lines.append, timeout=0.5)
+    with contextlib.closing(APIClient(docker.url)) as client:
+        assert not client.images("localhost/hatch-docker-check")
+
+
+@pytest.mark.engine
+def test_podman_runs_the_command_by_its_program(
+    base: Base, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same without a socket, in a storage of the test's own."""
+    need("podman"), need("runc")
+    places = f'graphroot = "{tmp_path}/graph"\nrootless_storage_path = "{tmp_path}/graph"\n'
+    (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "vfs"\n{places}runroot = "{tmp_path}/run"\n')
+    (tmp_path / "containers.conf").write_text(
+        '[containers]\ndefault_ulimits = ["nofile=1024:1024"]\n'
+        '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
+    )
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
+    monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
+    image = image_on(base, entrypoint=("false",))
+    status, output = run_once(Daemon("podman", ""), image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append, timeout=60)
+    assert status == 3, output
+    assert output.splitlines()[-1].strip().startswith("lo:")
+    assert run_once(Daemon("podman", ""), image, ["sh", "-c", "exit 0"], lines.append, timeout=60)[0] == 0
+    with pytest.raises(TimedOut):
+        run_once(Daemon("podman", ""), image, ["sh", "-c", "sleep 60"], lines.append, timeout=5)
+    left = subprocess.run(["podman", "ps", "--all", "--quiet"], capture_output=True, text=True, check=True)
+    assert left.stdout == ""
+
+
+@pytest.mark.parametrize(("user", "expected"), [
+    ("", ((0, 0), "/root")), ("0", ((0, 0), "/root")), ("65532", ((65532, 0), "/")), ("1:2", ((1, 2), "/")),
+    ("1234", ((1234, 1235), "/home/app")), ("app:web", ((1234, 77), "/home/app")),
+    ("app", ((1234, 1235), "/home/app")),
+])
+def test_the_user_of_an_image(tmp_path: Path, user: str, expected: object) -> None:
+    """Numbers and names, with a group or without, as a container runtime reads them (config.md, User)."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text(PASSWD)
+    (tmp_path / "etc/group").write_text("web:x:77:\n")
+    assert find_user(user, [tmp_path / "missing", tmp_path]) == expected
+
+
+@pytest.mark.parametrize("user", ["nobody-here", "app:nothing", "-1", "1.5"])
+def test_an_unknown_user_is_named(tmp_path: Path, user: str) -> None:
+    """A name that the image does not know is one line."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text(PASSWD)
+    with pytest.raises(BuildError, match=r"the image has no (user|group) '"):
+        find_user(user, [tmp_path])

@@ -1,0 +1,339 @@
+"""Shared libraries that an image lacks: found as the loader would miss them, named with the package that has them."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.bases.debian.archive import KEYRING
+from hatch_docker.bases.debian.find_library import Provider, find_providers, is_searched, policy_names
+from hatch_docker.bases.debian.suite import Archive
+from hatch_docker.build.checks.shared_libraries import check_native
+from hatch_docker.config.options import load_config
+from hatch_docker.core.context import Context
+from hatch_docker.core.elf import Elf, read_elf
+from hatch_docker.core.errors import BuildError
+from hatch_docker.engines.model import LayerInfo
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.model import Layer
+from hatch_docker.plan.model import BasePlan
+from hatch_docker.wheels.target import Pin
+from tests.conftest import need
+from tests.fakes.bases import directory, file, image_of, layer_of, link
+from tests.fakes.context import context
+from tests.fakes.debian_archive import FakeArchive, serving
+from tests.fakes.elf import make_elf
+from tests.fakes.library_images import LIB, built, plan, record, so
+from tests.fakes.plans import plan as plan_of
+from tests.fakes.sbom_images import SITE
+
+# what a file says of itself
+
+def readelf(path: Path) -> dict[str, list[str]]:
+    output = subprocess.run(["readelf", "-dlW", path], capture_output=True, text=True, check=True).stdout
+    found = {
+        name: re.findall(rf"\({tag}\).*\[(.*)\]", output)
+        for name, tag in (("needed", "NEEDED"), ("soname", "SONAME"), ("rpath", "RPATH"), ("runpath", "RUNPATH"))
+    }
+    return found | {"interpreter": re.findall(r"program interpreter: (.*)\]", output)}
+
+
+def test_files_of_this_machine_say_what_readelf_says() -> None:
+    need("readelf")
+    places = [Path("/usr/bin"), *Path("/usr/lib").glob("*-linux-gnu")]
+    paths = [path for place in places for path in sorted(place.iterdir()) if path.is_file() and not path.is_symlink()]
+    checked = 0
+    for path in paths[:: max(1, len(paths) // 80)]:
+        with path.open("rb") as stream:
+            found = read_elf(stream)
+        if found is not None:
+            checked += 1
+            said = readelf(path)
+            assert list(found.needed) == said["needed"], path
+            for name in ("soname", "rpath", "runpath", "interpreter"):
+                assert getattr(found, name) == "".join(said[name][:1]), (path, name)
+    assert checked > 10
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_either_width_and_order(bits: int, order: str) -> None:
+    data = make_elf("libx.so.1", ("liba.so", "libb.so"), runpath="$ORIGIN", interpreter="/lib/ld.so", bits=bits,
+                    order=order, machine=22, kind=2)  # fmt: skip
+    assert read_elf(io.BytesIO(data)) == Elf(
+        "s390x", bits, order == "<", False, "libx.so.1", ("liba.so", "libb.so"), "", "$ORIGIN", "/lib/ld.so"
+    )
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=300), st.integers(0, 400), st.binary(min_size=1, max_size=8))
+def test_whatever_bytes_there_are(junk: bytes, place: int, patch: bytes) -> None:
+    read_elf(io.BytesIO(junk))
+    data = bytearray(make_elf("libx.so.1", ("liba.so",), runpath="/x", interpreter="/lib/ld.so"))
+    data[place : place + len(patch)] = patch
+    read_elf(io.BytesIO(bytes(data)))
+
+
+# what the loader would miss
+
+
+def said(tmp_path: Path, *arguments: Any, value: str = "warn", **options: Any) -> list[str]:
+    """What a check warns of."""
+    lines: list[str] = []
+    ctx = context(tmp_path / "store", lines)
+    check_native(plan(value), [built(ctx, *arguments, **options)], ctx)
+    return [line.removeprefix("warning: ") for line in lines if line.startswith("warning: ")]
+
+
+LIBPQ = [directory("usr/lib/x86_64-linux-gnu"), file(f"{LIB}/libpq.so.5.17", make_elf("libpq.so.5")),
+         link(f"{LIB}/libpq.so.5", "libpq.so.5.17")]  # fmt: skip
+
+
+def test_a_missing_library_is_named_with_the_file_that_needs_it(tmp_path: Path) -> None:
+    wheel = record("psycopg_c", "3.2", so("psycopg_c/pq.so", "libpq.so.5", "libc.so.6"))
+    (line,) = said(tmp_path, wheel)
+    assert line == (
+        "libpq.so.5: no package is known that has it: take a base that does, or have the wheel bring it; "
+        "psycopg_c/pq.so of psycopg-c 3.2 needs it"
+    )
+    assert said(tmp_path, wheel, system=LIBPQ) == []
+
+
+def test_several_files_that_lack_one_library_are_one_line(tmp_path: Path) -> None:
+    files = [so(f"cv/{name}.so", "libGL.so.1") for name in "abc"]
+    (line,) = said(tmp_path, record("cv", "1", *files))
+    assert line.endswith("; cv/a.so of cv 1 needs it, and 2 other files")
+    (line,) = said(tmp_path, record("cv", "1", *files[:2]))
+    assert line.endswith("; cv/a.so of cv 1 needs it, and another file")
+
+
+@pytest.mark.parametrize(("module", "where"), [
+    ({"runpath": "$ORIGIN/../pkg.libs"}, f"{SITE}/pkg.libs"),
+    ({"rpath": "${ORIGIN}/../pkg.libs"}, f"{SITE}/pkg.libs"),
+    ({"rpath": "/nowhere:/opt/lib"}, "opt/lib"),
+    ({}, "usr/lib/x86_64-linux-gnu"),
+    ({}, "usr/lib64"),
+    ({}, "opt/configured"),
+    ({}, "opt/variable"),
+])  # fmt: skip
+def test_where_the_loader_looks(tmp_path: Path, module: dict[str, str], where: str) -> None:
+    """The file's own path, LD_LIBRARY_PATH, ld.so.conf, the trusted directories; and nowhere else."""
+    library = file(f"{where}/libz.so.9", make_elf("libz.so.9"))
+    configured = file("etc/ld.so.conf.d/x.conf", "# where\n/opt/configured\n")
+    wheel = record("pkg", "1", so("pkg/a.so", "libz.so.9", **module))
+    system = [configured] if where.startswith(SITE) else [configured, library]
+    wheel = [*wheel, library] if where.startswith(SITE) else wheel
+    env = {"LD_LIBRARY_PATH": "/opt/variable"}
+    assert said(tmp_path, wheel, system=system, env=env) == []
+    other = [replace(entry, path=entry.path.replace("libz.so.9", "libz.so.8")) for entry in system]
+    wheel = [entry for entry in wheel if entry is not library]
+    assert len(said(tmp_path, wheel, system=other, env=env)) == 1
+
+
+def test_rpath_counts_only_without_runpath(tmp_path: Path) -> None:
+    library = file("opt/lib/libz.so.9", make_elf("libz.so.9"))
+    wheel = record("pkg", "1", so("pkg/a.so", "libz.so.9", rpath="/opt/lib", runpath="/nowhere"))
+    assert len(said(tmp_path, wheel, system=[library])) == 1
+
+
+def test_what_the_interpreters_rpath_names_holds_for_all_that_it_loads(tmp_path: Path) -> None:
+    """As in conda's environments; not for a file with a RUNPATH."""
+    python = file("usr/local/bin/python3.13", make_elf(rpath="$ORIGIN/../own", kind=2, rest=b"\0" + b"3.13.5\0"))
+    system = [python, file("usr/local/own/libz.so.9", make_elf("libz.so.9"))]
+    assert said(tmp_path, record("pkg", "1", so("pkg/a.so", "libz.so.9")), system=system) == []
+    wheel = record("pkg", "1", so("pkg/a.so", "libz.so.9", runpath="/x"))
+    assert len(said(tmp_path, wheel, system=system)) == 1
+
+
+def test_what_a_wheel_brings_elsewhere_is_loaded_by_whoever_knows(tmp_path: Path) -> None:
+    """As torch does with the libraries of nvidia's wheels: no fault, and nothing is said."""
+    wheels = [*record("torch", "2", so("torch/c.so", "libcudart.so.12")),
+              *record("nvidia_cuda", "12", so("nvidia/lib/libcudart.so.12", soname="libcudart.so.12"))]  # fmt: skip
+    assert said(tmp_path, wheels) == []
+
+
+def test_a_library_astray_in_the_projects_own_wheel(tmp_path: Path) -> None:
+    """It is there, and the loader does not look: told, unless another file of the wheel leads there."""
+    own = record("app", "1", so("app/x.so", "libown.so"), so("app/lib/libown.so", soname="libown.so"))
+    (line,) = said(tmp_path, [], own, value="auto")
+    assert line.startswith("libown.so: app/x.so of app 1 needs it, and the wheel has it as app/lib/libown.so, where")
+    assert said(tmp_path, own, value="auto") == []
+    own = record("app", "1", so("app/x.so", "libown.so"), so("app/lib/libown.so", soname="libown.so"),
+                 so("app/y.so", "libown.so", rpath="$ORIGIN/lib"))  # fmt: skip
+    assert said(tmp_path, [], own, value="auto") == []
+
+
+def test_what_is_not_looked_for(tmp_path: Path) -> None:
+    """Files for other machines, drivers that come with the machine, what is no program or library."""
+    wheel = record(
+        "pkg", "1", so("pkg/arm.so", "libmissing.so.1", machine=183), so("pkg/gpu.so", "libcuda.so.1"),
+        so("pkg/object.o", "libmissing.so.1", kind=1), file(f"{SITE}/pkg/a.so", b"GROUP(libmissing.so.1)"),
+    )
+    assert said(tmp_path, wheel) == []
+
+
+def test_what_a_layer_removes_is_missing(tmp_path: Path) -> None:
+    gone = Entry(f"{LIB}/libpq.so.5.17", "whiteout", 0, 0)
+    wheel = record("pkg", "1", so("pkg/pq.so", "libpq.so.5"))
+    lines: list[str] = []
+    ctx = context(tmp_path / "store", lines)
+    whole = built(ctx, wheel, system=LIBPQ)
+    layers = [*whole.image.layers[:3], layer_of_whiteout(gone.path), *whole.image.layers[3:]]
+    image = image_of(*layers)
+    notes = (*whole.notes[:3], LayerInfo("dependencies", (), True), *whole.notes[3:])
+    check_native(plan("warn"), [replace(whole, image=image, notes=notes)], ctx)
+    assert [line for line in lines if line.startswith("warning: libpq.so.5")]
+
+
+def layer_of_whiteout(path: str) -> Layer:
+    parent, _, name = path.rpartition("/")
+    return layer_of([file(f"{parent}/.wh.{name}")])
+
+
+def test_a_program_for_another_c_library(tmp_path: Path) -> None:
+    tool = file("opt/venv/bin/tool", make_elf(interpreter="/lib64/ld-linux-x86-64.so.2", kind=2), 0o755)
+    (line,) = said(tmp_path, [tool], libc="musl")
+    assert line.startswith("/lib64/ld-linux-x86-64.so.2: the loader of another C library than the base's musl")
+    loader = file("usr/lib64/ld-linux-x86-64.so.2", make_elf("ld-linux-x86-64.so.2"))
+    assert said(tmp_path, [tool], system=[loader, link("lib64", "usr/lib64")]) == []
+
+
+def test_musl(tmp_path: Path) -> None:
+    """It is its own libc, libm and libpthread, searches by its own list, and its packages are Alpine's."""
+    wheel = record("pkg", "1", so("pkg/a.so", "libc.musl-x86_64.so.1", "libpthread.so.0", "libpq.so.5", "libo.so.1"))
+    (first, second) = said(tmp_path, wheel, libc="musl")
+    assert first.startswith("libo.so.1: take a base that has it (`apk add so:libo.so.1`); pkg/a.so")
+    listed = [file("etc/ld-musl-x86_64.path", "/opt/a:/opt/b\n"), file("opt/b/libo.so.1", make_elf("libo.so.1"))]
+    assert said(tmp_path, wheel, libc="musl", system=listed) == [second]
+    assert said(tmp_path, wheel, libc="musl", system=[file("usr/local/lib/libo.so.1")]) == [second]
+
+
+def test_an_error_where_the_project_needs_it_a_warning_where_a_finished_wheel_does(tmp_path: Path) -> None:
+    wheel = record("Some_Pkg", "1", so("pkg/a.so", "libx.so.1"))
+    own = record("app", "1", so("app/a.so", "libx.so.1"))
+    assert len(said(tmp_path, wheel, value="auto")) == 1
+    with pytest.raises(BuildError, match=r"lacks shared libraries \(.*native-libraries = \"warn\" .*\n  libx\.so\.1: "):
+        said(tmp_path, [], own, value="auto")
+    with pytest.raises(BuildError, match=r"libx\.so\.1: .*pkg/a\.so of Some-Pkg 1 needs it"):
+        said(tmp_path, wheel, value="error")
+    assert len(said(tmp_path, [], own, value="warn")) == 1
+    built_here = Pin("some.pkg", "1", "some_pkg-1.tar.gz", "https://index.example/x", "0" * 64, 1, None)
+    with pytest.raises(BuildError, match=r"libx\.so\.1"):
+        said(tmp_path, wheel, value="auto", pins=(built_here,))
+
+
+def test_an_unchanged_image_is_not_looked_at_again(tmp_path: Path) -> None:
+    lines: list[str] = []
+    ctx = context(tmp_path / "store", lines)
+    one = built(ctx, record("pkg", "1", so("pkg/a.so", "libx.so.1")))
+    check_native(plan("warn"), [one], ctx)
+
+    def closed() -> Any:
+        raise AssertionError("a layer was opened again")
+
+    layers = tuple(replace(layer, open=closed) for layer in one.image.layers)
+    check_native(plan("warn"), [replace(one, image=replace(one.image, layers=layers))], ctx)
+    assert [line for line in lines if line.startswith("warning")] == 2 * [lines[-1]]
+
+
+def test_the_option() -> None:
+    assert plan_of().native_libraries == "auto"
+    assert load_config({"native-libraries": "off"}, {}, None).native_libraries == "off"
+
+
+# which package has it
+
+@pytest.mark.parametrize(("library", "package"), [
+    ("libpq.so.5", "libpq5"), ("libGL.so.1", "libgl1"), ("libX11.so.6", "libx11-6"),
+    ("libasound.so.2", "libasound2t64"), ("libglib-2.0.so.0", "libglib2.0-0t64"),
+    ("libpango-1.0.so.0", "libpango-1.0-0"), ("libtcl8.6.so", "libtcl8.6"),
+    ("libpython3.13.so.1.0", "libpython3.13"), ("libstdc++.so.6", "libstdc++6"), ("libSM_x.so.6", "libsm-x6"),
+])  # fmt: skip
+def test_the_names_that_policy_gives(library: str, package: str) -> None:
+    assert package in policy_names(library)
+
+
+def test_what_is_no_library_has_no_package() -> None:
+    assert policy_names("x.so") == []
+    assert policy_names("/lib/ld.so") == []
+    assert is_searched(f"{LIB}/libz.so.1", "libz.so.1")
+    assert not is_searched(f"{LIB}/deep/libz.so.1", "libz.so.1")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> FakeArchive:
+    fake = FakeArchive(tmp_path / "mirror", contents=(
+        f"{LIB}/libz.so.1    libs/zlib1g\nusr/cross/lib/libz.so.1 devel/cross\n"
+        f"{LIB}/libboth.so.1    oldlibs/libboth,libs/libboth-other\n"
+    ))  # fmt: skip
+    fake.add("libpq5", files={f"{LIB}/libpq.so.5.17": b"elf", f"{LIB}/libpq.so.5": ("symlink", "libpq.so.5.17")})
+    fake.add("libempty1", files={"usr/share/doc/x": b"text"})
+    return fake.write()
+
+
+def archive(fake: FakeArchive, ctx: Context, url: str = "") -> Archive:
+    plan = BasePlan("debian", "debian:trixie", "trixie", mirror=url or fake.url)
+    return Archive(plan, "trixie", "amd64", ctx, fake.keyring)
+
+
+def test_the_package_that_has_it_is_seen_to_have_it(mirror: FakeArchive, tmp_path: Path) -> None:
+    """By its policy name, looked into; else by the archive's list of files; else by its name alone, which is told."""
+    names = ["libpq.so.5", "libz.so.1", "libboth.so.1", "libempty.so.1", "libnowhere.so.1"]
+    assert find_providers(names, archive(mirror, context(tmp_path / "store"))) == {
+        "libpq.so.5": Provider("libpq5", seen=True), "libz.so.1": Provider("zlib1g", seen=True),
+        "libboth.so.1": Provider("libboth-other", seen=True), "libempty.so.1": Provider("libempty1", seen=False),
+    }  # fmt: skip
+
+
+def test_a_mirror_is_asked_once(mirror: FakeArchive, tmp_path: Path) -> None:
+    """What was found stays, and what was not is not asked for again all day, with or without a mirror."""
+    ctx = context(tmp_path / "store")
+    names = ["libpq.so.5", "libnowhere.so.1"]
+    with serving(mirror.root) as (url, requests):
+        first = find_providers(names, archive(mirror, ctx, f"{url}/debian"))
+        asked = len(requests)
+        assert find_providers(names, archive(mirror, ctx, f"{url}/debian")) == first
+        assert asked == len(requests) > 0
+    assert find_providers(names, archive(mirror, ctx, "http://127.0.0.1:1/debian")) == first
+
+
+def test_without_a_mirror_nobody_knows(tmp_path: Path) -> None:
+    lines: list[str] = []
+    ctx = context(tmp_path / "store", lines)
+    broken = Archive(BasePlan("debian", "debian:trixie", "trixie", mirror=(tmp_path / "none").as_uri()), "trixie",
+                     "amd64", ctx, KEYRING)  # fmt: skip
+    assert find_providers(["libpq.so.5"], broken) == {}
+    count = len(lines)
+    assert find_providers(["libpq.so.5"], broken) == {}
+    assert count == len(lines) > 0
+
+
+def test_a_list_of_files_that_is_not_as_signed_is_not_believed(mirror: FakeArchive, tmp_path: Path) -> None:
+    (listed,) = (path for path in mirror.root.rglob("dists/trixie/main/by-hash/SHA256/*") if path.is_file())
+    listed.write_bytes(b"other")
+    assert find_providers(["libz.so.1", "libpq.so.5"], archive(mirror, context(tmp_path / "store"))) == {
+        "libpq.so.5": Provider("libpq5", seen=True)
+    }
+
+
+def test_the_cure_is_where_it_can_be_had(mirror: FakeArchive, tmp_path: Path) -> None:
+    lines: list[str] = []
+    ctx = context(tmp_path / "store", lines, HATCH_DOCKER_DEBIAN_MIRROR=mirror.url)
+    find_providers(["libpq.so.5"], archive(mirror, ctx))
+    one = built(ctx, record("pkg", "1", so("pkg/pq.so", "libpq.so.5")), suite="trixie")
+    for engine, kind, cure in (
+        ("embedded", "debian", 'add "libpq5" to runtime.packages'),
+        ("buildkit", "registry", 'add "libpq5" to runtime.packages'),
+        ("embedded", "registry", 'take a base with Debian\'s "libpq5", or engine = "buildkit" and add it to'),
+    ):
+        base = replace(one.base, plan=replace(one.base.plan, kind=kind))
+        check_native(plan("warn", engine=engine), [replace(one, base=base)], ctx)
+        assert lines[-1].startswith(f"warning: libpq.so.5: {cure}")

@@ -1,0 +1,329 @@
+"""Pushing what was built: an archive with its receipt, or without, through hatch and through our own command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.build.publish import find_archive, receipt_of
+from hatch_docker.build.receipt import bare_receipt, read_receipt
+from hatch_docker.cli.main import main
+from hatch_docker.core.errors import ConfigError, ImageError
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.model import Image, Index, digest_of
+from hatch_docker.oci.mutate import Settings, build_image, scratch
+from hatch_docker.plan.naming import PREFIX
+from tests.fakes.github_outputs import read_outputs
+from tests.fakes.images import AMD64, small_image, small_index, small_layer
+from tests.fakes.registry import FakeRegistry
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def archive(directory: Path, item: Image | Index | None = None, name: str = "app-1.0") -> Path:
+    """An archive under two names, without a receipt."""
+    directory.mkdir(exist_ok=True)
+    path = directory / f"{name}.oci.tar"
+    with path.open("wb") as stream:
+        write_archive(item or small_image(), ["team/app:1.0", "team/app:latest"], stream, host=AMD64)
+    return path
+
+
+def with_receipt(path: Path, item: Image | Index, **facts: Any) -> Path:
+    """A receipt beside an archive; returns its path."""
+    value = json.loads(bare_receipt(item, path.name, "team/app", ["1.0", "latest"]).to_json())
+    receipt = path.with_name(path.name.replace(".oci.tar", ".image.json"))
+    receipt.write_text(json.dumps(value | facts))
+    return receipt
+
+
+def tags(registry: FakeRegistry, repository: str) -> set[str]:
+    return {name for name in registry.repository(repository).manifests if ":" not in name}
+
+
+@pytest.mark.parametrize("item", [small_image(), small_index()], ids=["image", "index"])
+def test_the_receipt_says_where_and_is_told_what_became_of_it(
+    item: Image | Index, registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = archive(tmp_path / "dist", item)
+    receipt = with_receipt(path, item, repositories=[f"{registry.host}/one", f"{registry.host}/two"])
+    assert main(["push", str(path)]) == 0
+    names = [f"{registry.host}/{name}@{item.digest}" for name in ("one", "two")]
+    told = capsys.readouterr()
+    assert told.out.splitlines() == names
+    assert f"{registry.host}/one: 1.0, latest" in told.err
+    assert tags(registry, "one") == tags(registry, "two") == {"1.0", "latest"}
+    assert list(read_receipt(receipt).references) == names
+    assert main(["push", "-q", str(path)]) == 0
+    assert capsys.readouterr().err == ""
+    assert read_receipt(receipt).deliveries[0].sent == 0
+
+
+def test_the_command_line_over_the_variables_over_the_receipt(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tmp_path)
+    with_receipt(path, small_image(), repositories=["registry.invalid/app"])
+    monkeypatch.setenv("HATCH_DOCKER_REGISTRIES", registry.host)
+    monkeypatch.setenv("HATCH_DOCKER_TAGS", "7")
+    assert main(["push", str(path)]) == 0
+    assert tags(registry, "team/app") == {"7"}
+    assert main(["push", str(path), "--registry", f"{registry.host}/other", "--tag", "8", "--tag", "9"]) == 0
+    assert (tags(registry, "team/app"), tags(registry, "other")) == ({"7"}, {"8", "9"})
+
+
+@pytest.mark.parametrize(("option", "value", "told"), [
+    ("--tag", "a/b", '--tag[0]: must be a tag such as "{version}" or "stable-1"'),
+    ("--registry", "https://r.example", "--registry[0]: must be a registry such as registry.example"),
+])  # fmt: skip
+def test_what_was_typed_is_what_is_complained_of(
+    option: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The option, not the variable that it stands above."""
+    assert main(["push", str(archive(tmp_path)), option, value]) == 1
+    assert f"hatch-docker: {told}" in capsys.readouterr().err
+
+
+def test_templates_are_filled_in_of_what_was_built(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipeline's variable holds for build and push: a pre-release leaves what people follow, unless asked otherwise.
+
+    Of another commit than the image's, the project tells neither branch nor date.
+    """
+    path, item = archive(tmp_path / "dist"), small_image()
+    with_receipt(path, item, repositories=[f"{registry.host}/x"], version="2.0rc1", revision="0" * 40)
+    monkeypatch.setenv("HATCH_DOCKER_TAGS", "{version}-amd64,g{revision},latest,{major}")
+    assert main(["push", str(path)]) == 0
+    assert tags(registry, "x") == {"2.0rc1-amd64", "g000000000000"}
+    assert "2.0rc1 is a pre-release: not tagged" in capsys.readouterr().err
+    assert main(["push", str(path), "--tag", "latest", "--tag", "v{major}"]) == 0
+    assert tags(registry, "x") == {"2.0rc1-amd64", "g000000000000", "latest", "v2"}
+    monkeypatch.chdir(tmp_path)
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for command in (["init", "-q", "-b", "main"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *command], check=True, env={**os.environ, "GIT_COMMITTER_DATE": "2024-02-29T12:00Z"})
+    monkeypatch.setenv("HATCH_DOCKER_TAGS", "{branch}-{date}")
+    assert main(["push", str(path)]) == 1
+    assert "{branch} is not known" in capsys.readouterr().err
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    with_receipt(path, item, repositories=[f"{registry.host}/y"], version="2.0", revision=head)
+    assert main(["push", str(path)]) == 0
+    assert tags(registry, "y") == {"main-20240229"}
+    with_receipt(path, item, repositories=[f"{registry.host}/y"], version="")
+    monkeypatch.setenv("HATCH_DOCKER_TAGS", "{version}")
+    assert main(["push", str(path)]) == 1
+    assert "app-1.0.oci.tar does not say its version, which tags are made of: name them" in capsys.readouterr().err
+
+
+def test_a_variant_to_debug_takes_no_tag_of_the_image(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a pipeline's variable says for all that it builds; who names a tag for it gets that."""
+    path = archive(tmp_path / "dist", name="app-1.0.debug")
+    facts = {"repositories": [f"{registry.host}/x"], "version": "1.0", "tags": ["1.0-debug", "latest-debug"]}
+    with_receipt(path, small_image(), **facts)
+    for given in ("{version},latest", "1.0,latest"):
+        monkeypatch.setenv("HATCH_DOCKER_TAGS", given)
+        assert main(["push", str(path)]) == 0
+        assert tags(registry, "x") == {"1.0-debug", "latest-debug"}
+    assert main(["push", str(path), "--tag", "look"]) == 0
+    assert tags(registry, "x") == {"1.0-debug", "latest-debug", "look"}
+
+
+def test_without_a_receipt_the_archive_has_its_names(registry: FakeRegistry, tmp_path: Path) -> None:
+    assert main(["push", str(archive(tmp_path)), "--registry", registry.host]) == 0
+    assert tags(registry, "team/app") == {"1.0", "latest"}
+
+
+def test_it_says_where_to_push(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["push", str(archive(tmp_path))]) == 1
+    assert "a push needs a registry, and image 'team/app' names none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_what_no_commit_has_is_refused_unless_allowed(
+    bare: bool, registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The receipt knows, and without one the label does."""
+    settings = Settings(labels={PREFIX + "revision": "0123-dirty"})
+    image = build_image(scratch(AMD64), [], settings, 0, {})
+    path = archive(tmp_path, image)
+    if not bare:
+        with_receipt(path, image, dirty=["a.py"])
+    assert main(["push", str(path), "--registry", registry.host]) == 1
+    assert "allow-dirty" in capsys.readouterr().err
+    assert registry.requests == []
+    assert main(["push", str(path), "--registry", registry.host, "--allow-dirty"]) == 0
+
+
+def test_a_failure_that_may_pass_has_its_status(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EX_TEMPFAIL, and the receipt says what did not arrive."""
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    path = archive(tmp_path)
+    receipt = with_receipt(path, small_image(), repositories=[f"{registry.host}/app"])
+    registry.fault("POST", "/blobs/", 503, times=99)
+    assert main(["push", str(path)]) == 75
+    (delivery,) = read_receipt(receipt).deliveries
+    assert delivery.transient and "503" in delivery.error
+    assert read_receipt(receipt).references == ()
+
+
+def test_a_directory_with_one_archive_will_do(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"build it first \(`hatch-docker build`\)"):
+        find_archive(tmp_path)
+    one = archive(tmp_path)
+    assert find_archive(tmp_path) == one
+    archive(tmp_path, name="app-2.0")
+    with pytest.raises(ConfigError, match=r"2 archives \(app-1.0.oci.tar, app-2.0.oci.tar\): name the one"):
+        find_archive(tmp_path)
+
+
+def test_several_archives_of_several_projects(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As those of a workspace lie in one dist/: named all, each goes to its own repositories, and GitHub is told of
+    each by its project's name."""
+    paths = []
+    for name in ("app", "tool"):
+        paths.append(archive(tmp_path / "dist", name=f"{name}-1.0"))
+        with_receipt(paths[-1], small_image(), name=name, repositories=[f"{registry.host}/{name}"])
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    assert main(["push", *map(str, paths)]) == 0
+    names = [f"{registry.host}/{name}@{small_image().digest}" for name in ("app", "tool")]
+    assert capsys.readouterr().out.splitlines() == names
+    found = read_outputs(tmp_path / "output")
+    assert [found["app-reference"], found["tool-reference"]] == names
+
+
+def test_the_images_of_one_build_go_together(
+    registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A project with several images is pushed as a whole; those of two builds are not guessed at."""
+    worker = small_image(small_layer("worker", b"worker"))
+    for item, part in ((small_image(), ""), (worker, "worker")):
+        path = archive(tmp_path / "dist", item, f"app-1.0{part and '.'}{part}")
+        repositories = [f"{registry.host}/app{part and '-'}{part}"]
+        with_receipt(path, item, name="my_app", version="1.0", part=part, repositories=repositories)
+    monkeypatch.chdir(tmp_path)
+    assert main(["push"]) == 1
+    assert "holds 2 archives" in capsys.readouterr().err
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "My.App"\n[tool.hatch-docker.images.worker]\n')
+    names = [f"{registry.host}/app@{small_image().digest}", f"{registry.host}/app-worker@{worker.digest}"]
+    assert main(["push"]) == 0
+    assert capsys.readouterr().out.splitlines() == names
+    assert main(["push", "--registry", f"{registry.host}/one"]) == 1
+    assert f"app-1.0.worker.oci.tar would be pushed as {registry.host}/one:1.0, and so would app-1.0.oci.tar" in (
+        capsys.readouterr().err
+    )
+    assert tags(registry, "one") == set()
+    monkeypatch.setenv("HATCH_DOCKER_IMAGES", "worker")
+    assert main(["push"]) == 0
+    assert capsys.readouterr().out.splitlines() == names[1:]
+    with_receipt(archive(tmp_path / "dist", name="app-2.0"), small_image(), name="my_app", version="2.0")
+    assert main(["push"]) == 1
+    assert "holds 3 archives" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pyproject", "counts"),
+    [
+        ('[project]\nname = "My.App"\n[tool.hatch-docker]\n', True),
+        ('[tool.poetry]\nname = "my-app"\n[tool.hatch-docker]\n', True),
+        ('[project]\nname = "other"\n[tool.hatch-docker]\n', False),
+        ("[tool.hatch-docker]\n", False),
+        ("tool = 3\nproject = 3", False),
+        ("[[", False),
+    ],
+)
+def test_the_project_s_table_counts_for_its_own_archives(
+    pyproject: str, counts: bool, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As with `hatch publish`: what it wants signed is not pushed unsigned; another project's is not its business."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cosign").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.chdir(tmp_path)
+    options = f'registries = ["{registry.host}/mine"]\nsign = {{ key = "cosign.key" }}\n' if "]\n" in pyproject else ""
+    (tmp_path / "pyproject.toml").write_text(pyproject + options)
+    path = archive(tmp_path)
+    with_receipt(path, small_image(), name="my_app", repositories=[f"{registry.host}/receipt"])
+    assert main(["push", str(path)]) == (1 if counts else 0)  # there is no such key
+    assert ("receipt" in registry.repositories) == (not counts)
+    (tmp_path / "pyproject.toml").write_text((pyproject + options).replace("sign =", "labels ="))
+    assert main(["push", str(path)]) == 0
+    assert ("mine" in registry.repositories) == counts
+
+
+def test_a_receipt_of_another_image_is_not_believed(tmp_path: Path) -> None:
+    path = archive(tmp_path)
+    with_receipt(path, small_index())
+    with pytest.raises(ImageError, match=r"is not the receipt of app-1\.0\.oci\.tar"):
+        receipt_of(path, small_image())
+
+
+@pytest.mark.parametrize("wrong", [
+    {"part": "x<<y\ndigest=evil\ny"}, {"part": "../x"}, {"name": "a\nb"}, {"version": 5}, {"archive": "../x.oci.tar"},
+    {"tags": ["a\nb"]}, {"references": "x"}, {"dirty": [1]}, {"timings": {"build": "1"}}, {"wheel": {"filename": "x"}},
+    {"sbom": [{"file": "../../x", "format": "spdx", "media_type": "", "digest": "", "subject": ""}]},
+])  # fmt: skip
+def test_a_receipt_is_no_way_into_files_and_pipelines(wrong: dict[str, object], tmp_path: Path) -> None:
+    """It may come with an archive that somebody else built: its words name files, and are outputs of a job."""
+    path = with_receipt(archive(tmp_path), small_image())
+    read_receipt(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **wrong}))
+    with pytest.raises(ImageError, match="not a receipt of this version"):
+        read_receipt(path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"platforms": 3}', "[" * 100_000])
+def test_a_receipt_of_another_version_is_told(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.image.json"
+    path.write_text(text)
+    with pytest.raises(ImageError, match="not a receipt of this version of hatch-docker: build again"):
+        read_receipt(path)
+
+
+def test_an_archive_without_names_needs_a_tag(
+    registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "Other Tool's.oci.tar"
+    with path.open("wb") as stream:
+        write_archive(small_image(), [], stream, host=AMD64)
+    assert main(["push", str(path), "--registry", registry.host]) == 1
+    assert "does not say how its image is tagged" in capsys.readouterr().err
+    assert main(["push", str(path), "--registry", registry.host, "--tag", "1"]) == 0
+    assert tags(registry, "other-tool-s") == {"1"}
+
+
+@pytest.mark.parametrize("make", ["missing", "empty"])
+def test_what_is_no_archive_is_told(make: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "x.oci.tar"
+    if make == "empty":
+        path.touch()
+    assert main(["push", str(path)]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_documents_go_along(registry: FakeRegistry, tmp_path: Path) -> None:
+    """What the receipt names is attached; a file that is not what was made with the image stops the push."""
+    path, data = archive(tmp_path / "dist"), b'{"bomFormat": "CycloneDX"}'
+    document = {
+        "file": "app-1.0.cdx.json", "format": "cyclonedx", "media_type": "application/vnd.cyclonedx+json",
+        "digest": digest_of(data), "subject": small_image().digest,
+    }
+    receipt = with_receipt(path, small_image(), sbom=[document])
+    (tmp_path / "dist/app-1.0.cdx.json").write_text("{}")
+    assert main(["push", str(path), "--registry", registry.host]) == 1
+    assert not registry.requests
+    (tmp_path / "dist/app-1.0.cdx.json").write_bytes(data)
+    assert main(["push", str(path), "--registry", registry.host]) == 0
+    assert registry.repository("team/app").blobs[document["digest"]] == data
+    assert read_receipt(receipt).deliveries[0].attached == 1

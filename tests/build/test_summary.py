@@ -1,0 +1,172 @@
+"""The last lines of a build: what changed since the one before and why, and how to run the image."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.model import Interpreter
+from hatch_docker.build.receipt import LayerReceipt, Receipt
+from hatch_docker.build.summary import changes, how_to_run, previous_receipt
+from hatch_docker.core.context import Context, open_context
+from hatch_docker.core.progress import silent
+from hatch_docker.engines.model import WheelInfo
+from hatch_docker.engines.wheel_layers import remember_files
+from hatch_docker.oci.model import Platform
+from hatch_docker.release.push import PushResult
+from hatch_docker.wheels.install.venv import VenvTarget
+from tests.fakes.receipts import DIGEST, RECEIPT
+from tests.fakes.sbom_images import plan
+
+AMD64 = Platform("linux", "amd64")
+DEPENDENCIES = LayerReceipt("sha256:5", "sha256:6", 9, 9, "dependencies", ("numpy 2.3.5", "six 1.17.0"), True)
+BEFORE = replace(RECEIPT, wheel=WheelInfo("app-1.0-py3-none-any.whl", "0" * 64))
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    return open_context({"HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}, silent())
+
+
+def made(*layers: LayerReceipt, **options: object) -> Receipt:
+    """Another image of the project, with these layers beside the base's."""
+    (platform,) = BEFORE.platforms
+    platform = replace(platform, digest="sha256:9", layers=(platform.layers[0], *layers))
+    return replace(BEFORE, digest="sha256:9", platforms=(platform,), **options)  # type: ignore[arg-type]
+
+
+def test_what_did_not_change_is_said_in_a_line(ctx: Context) -> None:
+    assert changes(BEFORE, BEFORE, ctx) == ["nothing changed since the build before"]
+
+
+def test_dependencies_are_told_with_their_versions(ctx: Context) -> None:
+    """What is newer, what came and what went."""
+    own = BEFORE.platforms[0].layers[1]
+    newer = replace(DEPENDENCIES, digest="sha256:7", contents=("numpy 2.4.0", "orjson 3.11.0"))
+    assert changes(made(DEPENDENCIES, own), replace(made(newer, own), digest=DIGEST), ctx) == [
+        "changed since the build before:",
+        "  dependencies      numpy 2.3.5 -> 2.4.0, orjson 3.11.0 added, six 1.17.0 removed",
+    ]
+    many = replace(DEPENDENCIES, digest="sha256:8", contents=tuple(f"p{number} 1" for number in range(5)))
+    (_, line) = changes(made(own), replace(made(many, own), digest=DIGEST), ctx)
+    assert line == "  dependencies      p0 1 added, p1 1 added, p2 1 added and 2 more"
+
+
+def test_the_base_is_told_by_its_packages_else_by_its_digest(ctx: Context) -> None:
+    (platform,) = BEFORE.platforms
+    base, own = platform.layers
+
+    def on(name: str, digest: str, *contents: str) -> Receipt:
+        layers = (replace(base, digest=digest, contents=contents), own)
+        changed = replace(platform, layers=layers, digest=digest)
+        return replace(BEFORE, digest=digest, platforms=(changed,), base={"name": name, "digest": digest})
+
+    one, two = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+    assert changes(on("debian:trixie", one, "libc6 2.41-12"), on("debian:trixie", two, "libc6 2.41-13"), ctx)[1:] == [
+        "  base              libc6 2.41-12 -> 2.41-13"
+    ]
+    assert changes(on("python:3.13-slim", one), on("python:3.13-slim", two), ctx)[1:] == [
+        "  base              python:3.13-slim sha256:111111111111 -> sha256:222222222222"
+    ]
+    assert changes(on("debian:bookworm", one), on("debian:trixie", two), ctx)[1:] == [
+        "  base              debian:bookworm -> debian:trixie"
+    ]
+
+
+def test_files_of_ours_are_named_where_the_cache_knows_both_wheels(ctx: Context) -> None:
+    own = replace(BEFORE.platforms[0].layers[1], digest="sha256:7")
+    after = made(own, wheel=WheelInfo("app-1.0-py3-none-any.whl", "1" * 64))
+    assert changes(BEFORE, after, ctx)[1:] == ["  your code         changed"]
+    venv = VenvTarget(Interpreter("", "3.13.5"))
+    place = f"{venv.site_packages}/"
+    files = {f"{place}app/{name}.py": "sha256=a" for name in "abcde"} | {f"{place}app-1.0.dist-info/RECORD": ""}
+    remember_files(venv, "sha256:" + "0" * 64, files, ctx)
+    remember_files(venv, "sha256:" + "1" * 64, {**files, f"{place}app/c.py": "sha256=b"}, ctx)
+    assert changes(BEFORE, after, ctx)[1:] == ["  your code         1 file changed: app/c.py"]
+    remember_files(venv, "sha256:" + "1" * 64, dict.fromkeys(files, "sha256=b"), ctx)
+    assert changes(BEFORE, after, ctx)[1:] == [
+        "  your code         5 files changed: app/a.py, app/b.py, app/c.py and 2 more"
+    ]
+
+
+def test_files_of_ours_are_the_same_for_another_python(ctx: Context) -> None:
+    """Their directory is another, and so are the .pyc."""
+    own = replace(BEFORE.platforms[0].layers[1], digest="sha256:7")
+    after = made(own, wheel=WheelInfo("app-1.0-py3-none-any.whl", "1" * 64), python="3.11.2")
+    for digit, python in (("0", "3.13.5"), ("1", "3.11.2")):
+        venv = VenvTarget(Interpreter("", python))
+        remember_files(venv, f"sha256:{digit * 64}", {f"{venv.site_packages}/app.py": "sha256=a"}, ctx)
+    assert changes(BEFORE, after, ctx)[1:] == [
+        "  Python            3.13.5 -> 3.11.2",
+        "  your code         the same files, made in another way",
+    ]
+
+
+def test_what_is_no_layer_is_told_too(ctx: Context) -> None:
+    """Python's version, the commit, the platforms, else the settings."""
+    newer = replace(BEFORE, digest="sha256:9", python="3.13.6")
+    assert changes(BEFORE, newer, ctx)[1:] == ["  Python            3.13.5 -> 3.13.6"]
+    commits = [replace(BEFORE, digest=letter, revision=letter * 40) for letter in "ab"]
+    assert changes(*commits, ctx)[1:] == ["  configuration     commit aaaaaaaaaaaa -> bbbbbbbbbbbb"]
+    assert changes(BEFORE, made(BEFORE.platforms[0].layers[1]), ctx)[1:] == [
+        "  configuration     settings, labels or time"
+    ]
+    (platform,) = BEFORE.platforms
+    both = replace(BEFORE, digest="sha256:9", platforms=(platform, replace(platform, platform="linux/arm64")))
+    assert changes(BEFORE, both, ctx)[1:] == ["  platforms         linux/arm64 added"]
+    assert changes(both, BEFORE, ctx)[1:] == ["  platforms         linux/arm64 removed"]
+
+
+def test_the_receipt_before_is_the_file_that_goes_else_another_version_s(tmp_path: Path) -> None:
+    """Of the same project and the same image of it; what cannot be read is none."""
+    planned = replace(plan(), name="app", version="2.0")
+    target = tmp_path / "app-2.0.image.json"
+    assert previous_receipt(target, planned) is None
+    for version, age in (("0.9", 200), ("1.0", 100)):
+        path = tmp_path / f"app-{version}.image.json"
+        path.write_bytes(replace(BEFORE, version=version).to_json())
+        os.utime(path, (path.stat().st_mtime - age,) * 2)
+    (tmp_path / "app-1.1.worker.image.json").write_bytes(replace(BEFORE, version="1.1", part="worker").to_json())
+    (tmp_path / "app-1.2.image.json").write_text("{")
+    found = previous_receipt(target, planned)
+    assert found is not None
+    assert found.version == "1.0"
+    worker = previous_receipt(tmp_path / "app-2.0.worker.image.json", replace(planned, part="worker"))
+    assert worker is not None
+    assert worker.version == "1.1"
+    target.write_bytes(replace(BEFORE, version="2.0").to_json())
+    found = previous_receipt(target, planned)
+    assert found is not None
+    assert found.version == "2.0"
+
+
+def test_how_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loaded, to be loaded, pushed alone; ports, and a platform that is not this machine's."""
+    monkeypatch.chdir(tmp_path)
+    archive = tmp_path / "dist" / "app-1.0.oci.tar"
+    planned = replace(plan(), platforms=("linux/amd64",))
+    name = planned.references[0]
+    served = replace(planned, config=replace(planned.config, ports=("8000/tcp", "53/udp")))
+    assert how_to_run(BEFORE, served, archive, "podman", AMD64, {}) == [
+        "run it:", f"  podman run --rm -p 8000:8000 -p 53:53/udp {name}",
+    ]  # fmt: skip
+    assert how_to_run(BEFORE, planned, archive, "", AMD64, {}) == [
+        "run it:", "  docker load -i dist/app-1.0.oci.tar", f"  docker run --rm {name}",
+    ]  # fmt: skip
+    foreign = replace(planned, platforms=("linux/arm64",))
+    assert how_to_run(BEFORE, foreign, archive, "docker", AMD64, {})[1:] == [
+        f"  docker run --rm --platform linux/arm64 {name}"
+    ]
+    planned = replace(planned, tags=("1.0",))
+    deliveries = (PushResult(f"one/app@{DIGEST}", (), error="is down"), PushResult(f"two/app@{DIGEST}", ()))
+    pushed = replace(BEFORE, archive="", deliveries=deliveries)
+    assert how_to_run(pushed, planned, archive, "", AMD64, {})[1:] == ["  docker run --rm two/app:1.0"]
+    program = tmp_path / "bin" / "podman"
+    program.parent.mkdir()
+    program.write_text("")
+    program.chmod(0o755)
+    there = how_to_run(BEFORE, planned, archive, "", AMD64, {"PATH": str(program.parent)})
+    assert there[1] == "  podman load -i dist/app-1.0.oci.tar"

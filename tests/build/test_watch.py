@@ -1,0 +1,214 @@
+"""What is watched, and when it is built again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.build.watch import ALWAYS, Inputs, Watched, build_command, changed, watch
+from hatch_docker.cli.main import main
+from hatch_docker.plan.model import FilePlan, MemberPlan
+from tests.fakes.plans import plan
+from tests.projects import write_project
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the paths are those of Linux")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "p").mkdir()
+    return write_project("hello", tmp_path / "p")
+
+
+def names(inputs: Inputs) -> set[str]:
+    return {os.path.relpath(path, inputs.root) for path, digest in inputs.look().items() if digest}
+
+
+def test_what_is_watched_is_what_hatchling_reads(project: Path) -> None:
+    """Of a pure project its wheel's files; what is isolated has an sdist, with all that this holds."""
+    (project / "tests").mkdir()
+    (project / "tests/test_it.py").touch()
+    (project / "README.md").touch()
+    inputs = Inputs(project)
+    first = names(inputs)
+    assert {"pyproject.toml", "hello.py", "tests/test_it.py"} <= first
+    made = plan()
+    inputs.planned([replace(made, build=replace(made.build, isolated=False))])
+    assert names(inputs) == first - {"tests/test_it.py", "README.md"}
+    inputs.planned([replace(made, build=replace(made.build, isolated=True))])
+    assert names(inputs) == first
+
+
+def test_members_of_the_workspace_are_watched_too(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "lib").mkdir()
+    write_project("hello", tmp_path / "lib")
+    inputs = Inputs(project)
+    made = plan()
+    member = MemberPlan("lib", "1.0", "../lib", ("",), made.build)
+    inputs.planned([replace(made, members=(member,))])
+    assert {"../lib/hello.py", "../lib/pyproject.toml"} <= names(inputs)
+    roots, _ = inputs.directories()
+    assert roots == {project, tmp_path / "lib"}
+
+
+def test_files_and_locks_are_watched_before_they_are_there(project: Path) -> None:
+    inputs = Inputs(project)
+    made = plan()
+    inputs.planned([replace(made, files=(FilePlan("static", "/srv"), FilePlan("one.txt", "/one.txt")))])
+    before = inputs.look()
+    assert {project / name for name in ALWAYS} <= set(before)
+    (project / "static/deep").mkdir(parents=True)
+    for name in ("static/deep/x.css", "one.txt", "uv.lock"):
+        (project / name).write_text("x")
+    there = changed(before, inputs.look())
+    assert there == {project / name for name in ("static/deep/x.css", "one.txt", "uv.lock")}
+
+
+def test_a_file_that_is_written_again_as_it_was_did_not_change(project: Path) -> None:
+    inputs = Inputs(project)
+    before = inputs.look()
+    text = (project / "hello.py").read_text()
+    (project / "hello.py").write_text(text)
+    assert not changed(before, inputs.look())
+    (project / "hello.py").write_text(text + "#")
+    (project / "new.py").touch()
+    assert changed(before, inputs.look()) >= {project / "hello.py"}
+    (project / "hello.py").unlink()
+    assert project / "hello.py" in changed(before, inputs.look())
+
+
+def test_a_project_that_cannot_be_read_is_watched_as_before(project: Path) -> None:
+    inputs = Inputs(project)
+    before = inputs.look()
+    (project / "pyproject.toml").write_text("[")
+    assert changed(before, inputs.look()) == {project / "pyproject.toml"}
+    assert set(Inputs(project).look()) == {project / name for name in ALWAYS}
+
+
+def test_of_another_backend_the_tree_is_watched(tmp_path: Path) -> None:
+    (tmp_path / "setup.py").write_text("")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/__init__.py").touch()
+    (tmp_path / "build").mkdir()
+    (tmp_path / "build/out.o").touch()
+    assert {"setup.py", "a/__init__.py"} <= names(Inputs(tmp_path)) <= {"setup.py", "a/__init__.py", "build/out.o"}
+
+
+# Counts its runs, and does for each what it is told: writes into the project, ends with a status.
+BUILD = """
+import pathlib, sys
+root, runs, steps = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), eval(sys.argv[3])
+number = len(runs.read_text()) if runs.exists() else 0
+runs.write_text("x" * (number + 1))
+name, text, status = steps[number]
+if name:
+    (root / name).write_text(text)
+sys.exit(status)
+"""
+
+
+def watched(project: Path, steps: Sequence[tuple[str, str, int]]) -> tuple[list[str], Watched]:
+    """A project with a build that does some steps; the last must end the watching, as Ctrl-C does."""
+    told: list[str] = []
+    command = [sys.executable, "-c", BUILD, str(project), str(project.parent / "runs"), repr(list(steps))]
+    return told, Watched(project, project / "dist", command, dict(os.environ))
+
+
+def edit(project: Path, told: list[str], *edits: tuple[str, str]) -> threading.Thread:
+    """Write a file each time that the project is said to be watched again, before anybody may listen."""
+
+    def work() -> None:
+        for count, (name, text) in enumerate(edits, 1):
+            deadline = time.monotonic() + 60
+            while sum("watching" in line for line in told) < count and time.monotonic() < deadline:
+                time.sleep(0.02)
+            (project / name).parent.mkdir(exist_ok=True)
+            (project / name).write_text(text)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("polling", [False, True])
+def test_it_is_built_again_after_each_change_until_it_is_ended(
+    polling: bool, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that fails is told and waited after like any other."""
+    if polling:
+        monkeypatch.setitem(sys.modules, "watchfiles", None)
+    told, made = watched(project, [("", "", 1), ("", "", 1), ("", "", 130)])
+    thread = edit(project, told, ("hello.py", "x = 1\n"), ("pyproject.toml", "[project]\n"))
+    with pytest.raises(SystemExit) as ended:
+        watch(made, told.append)
+    thread.join()
+    assert ended.value.code == 130
+    assert [line for line in told if line.startswith("changed")] == ["changed: hello.py", "changed: pyproject.toml"]
+    assert all(line.startswith(("changed", "not built; watching 2 files")) for line in told)
+
+
+def test_what_changes_while_it_is_built_is_built_and_what_a_build_writes_makes_no_end_of_it(project: Path) -> None:
+    steps = [("hello.py", "x = 1\n", 1), ("hello.py", "x = 2\n", 1), ("", "", 143)]
+    told, made = watched(project, steps)
+    thread = edit(project, told, ("hello.py", "x = 3\n"))
+    with pytest.raises(SystemExit) as ended:
+        watch(made, told.append)
+    thread.join()
+    assert ended.value.code == 143
+    assert told == ["changed meanwhile: hello.py", "not built; watching 2 files; Ctrl-C ends", "changed: hello.py"]
+
+
+def test_what_the_first_build_shows_not_to_matter_did_not_change(project: Path) -> None:
+    """Before it, all that an sdist would hold is looked at."""
+    (project / "README.md").touch()
+    told, made = watched(project, [("", "", 0), ("", "", 130)])
+    thread = edit(project, told, ("hello.py", "x = 1\n"))
+    with pytest.raises(SystemExit):
+        watch(made, told.append)
+    thread.join()
+    assert told == ["watching 2 files; Ctrl-C ends", "changed: hello.py"]
+
+
+def test_names_that_are_orders_to_a_terminal(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def watch(_made: Watched, tell: Callable[[str], None], *, run: bool) -> None:
+        tell(f"changed: \x1b]52;c;aGk=\x07.py {run}")
+        raise SystemExit(130)
+
+    monkeypatch.setattr("hatch_docker.build.watch.watch", watch)
+    with pytest.raises(SystemExit):
+        main(["build", "--watch", str(project)])
+    assert capsys.readouterr().out == "changed: \\x1b]52;c;aGk=\\x07.py False\n"
+
+
+def test_a_build_imports_nothing_of_the_directory_that_it_is_started_in(tmp_path: Path) -> None:
+    """A project may have modules that are called like those of the standard library."""
+    for name in ("argparse", "json", "hatch_docker"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(77)")
+    done = subprocess.run(build_command("--help"), cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "--watch" in done.stdout) == (0, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(["--push", "--watch"], "--push and --watch exclude each other"), (["--run"], "--run needs --watch")],
+)
+def test_options_that_do_not_go_together(
+    options: list[str], told: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", *options, str(project)]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_where_there_is_no_project_nothing_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["build", "--watch", str(tmp_path)]) == 1
+    assert "there is no pyproject.toml and no setup.py" in capsys.readouterr().err

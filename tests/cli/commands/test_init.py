@@ -1,0 +1,82 @@
+"""`hatch-docker init` as a command: who is asked, what it says and writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.cli.main import main
+from tests.fakes.init_projects import FASTAPI, HATCHLING, MIRROR, write
+from tests.fakes.terminal import start
+
+
+def init(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a pipeline."""
+    return subprocess.run(
+        [sys.executable, "-m", "hatch_docker", "init", *arguments], cwd=root, capture_output=True, text=True,
+        env={**os.environ, **MIRROR}, check=False,
+    )  # fmt: skip
+
+
+def test_a_pipeline_is_not_asked(tmp_path: Path) -> None:
+    """It says --yes, or nothing is written; --dry-run never writes."""
+    write(tmp_path, {"main.py": FASTAPI})
+    refused = init(tmp_path)
+    assert refused.returncode == 1
+    assert "add --yes" in refused.stderr
+    assert "+base = \"debian:trixie\"" in refused.stdout
+    assert init(tmp_path, "--dry-run").returncode == 0
+    assert not (tmp_path / "pyproject.toml").exists()
+    done = init(tmp_path, "--yes")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].startswith("written: pyproject.toml; next: ")
+    assert "uvicorn" in (tmp_path / "pyproject.toml").read_text()
+
+
+def test_the_next_command_works_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, {"my shop/main.py": FASTAPI})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HATCH_DOCKER_DEBIAN_MIRROR", MIRROR["HATCH_DOCKER_DEBIAN_MIRROR"])
+    assert main(["init", "--yes", "my shop"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "written: pyproject.toml; next: hatch-docker build 'my shop'"
+
+
+@pytest.mark.parametrize(("answer", "written"), [(b"y\n", True), (b"\n", False), (b"\x04", False)])
+def test_a_person_is_asked(answer: bytes, written: bool, tmp_path: Path) -> None:
+    write(tmp_path, {"main.py": FASTAPI})
+    terminal = start([sys.executable, "-m", "hatch_docker", "init"], cwd=tmp_path, variables=MIRROR)
+    terminal.read(lambda lines: any("[y/N]" in line for line in lines))
+    os.write(terminal.master, answer)
+    assert terminal.end() == 0
+    assert (tmp_path / "pyproject.toml").exists() == written
+
+
+def test_there_must_be_a_directory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "nowhere"]) == 1
+    assert capsys.readouterr().err == "hatch-docker: nowhere is not a directory: name the project's directory\n"
+
+
+def test_windows_ends_of_lines_stay(tmp_path: Path) -> None:
+    before = "# shop\r\n" + HATCHLING.replace("\n", "\r\n")
+    before += '[project]\r\nname = "shop"\r\nversion = "1"\r\ndependencies = [\r\n  "flask",\r\n]\r\n'
+    write(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "import flask\napp = flask.Flask('a')\n"})
+    assert init(tmp_path, "--yes").returncode == 0
+    after = (tmp_path / "pyproject.toml").read_bytes()
+    assert after.startswith(before[:-5].encode())
+    assert b'"gunicorn",\r\n' in after
+    assert after.count(b"\n") == after.count(b"\r\n")
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    project = HATCHLING + '[project]\nname = "shop"\nversion = "1"\n'
+    write(tmp_path, {"shared/own.toml": project, "p/shop/__init__.py": "", "p/shop/__main__.py": ""})
+    (tmp_path / "p/pyproject.toml").symlink_to("../shared/own.toml")
+    assert init(tmp_path / "p", "--yes").returncode == 0
+    assert (tmp_path / "p/pyproject.toml").is_symlink()
+    assert "[tool.hatch-docker]" in (tmp_path / "shared/own.toml").read_text()

@@ -1,0 +1,130 @@
+"""`hatch-docker load`: the image of an archive in the daemon of this machine, under its names or others."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.build.receipt import bare_receipt, read_receipt
+from hatch_docker.cli.main import main
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.model import Image, Platform
+from hatch_docker.oci.validate import validate
+from tests.conftest import need, need_docker
+from tests.fakes.images import AMD64, small_image, small_layer
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+NAME = "registry.example/hatch-docker-tests/load"
+
+
+@pytest.fixture
+def image() -> Image:
+    made = small_image(small_layer("hello", os.urandom(20_000)))
+    validate(made)
+    return made
+
+
+@pytest.fixture
+def dist(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's dist/, as a build leaves it that pushed the image; the project is the working directory."""
+    monkeypatch.chdir(tmp_path)
+    directory = tmp_path / "dist"
+    directory.mkdir()
+    with (directory / "app-1.0.oci.tar").open("wb") as stream:
+        write_archive(image, [f"{NAME}:1.0", f"{NAME}:latest"], stream, host=AMD64)
+    value = json.loads(bare_receipt(image, "app-1.0.oci.tar", NAME, ["1.0", "latest"]).to_json())
+    value["references"] = [f"{NAME}@{image.digest}", f"{NAME}:old"]
+    (directory / "app-1.0.image.json").write_text(json.dumps(value))
+    return directory
+
+
+@pytest.fixture
+def docker() -> Iterator[str]:
+    program = need_docker()
+    yield program
+    names = [f"{NAME}:{tag}" for tag in ("1.0", "latest", "other")]
+    subprocess.run([program, "rmi", "-f", *names], capture_output=True, check=False)
+
+
+@pytest.mark.engine
+def test_docker_has_it_then(
+    docker: str, image: Image, dist: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The only archive of dist/, under its own names; the receipt says so, and still where it was pushed."""
+    assert main(["load", "--into", "docker"]) == 0
+    out, err = capsys.readouterr()
+    assert out.split() == [f"{NAME}:1.0", f"{NAME}:latest"]
+    assert "sent" in err
+    receipt = read_receipt(dist / "app-1.0.image.json")
+    assert receipt.references == (f"{NAME}@{image.digest}", f"{NAME}:1.0", f"{NAME}:latest")
+    found = subprocess.run(
+        [docker, "image", "inspect", f"{NAME}:1.0", "--format", "{{json .RootFS.Layers}}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(found.stdout) == [layer.diff_id for layer in image.layers]
+    assert main(["load", "dist/app-1.0.oci.tar", "--into", "docker", "--tag", f"{NAME}:other"]) == 0
+    out, err = capsys.readouterr()
+    assert (out.split(), "it was there" in err) == ([f"{NAME}:other"], True)
+
+
+@pytest.mark.engine
+def test_podman_is_asked_for(
+    image: Image, dist: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever else answers; by its program, where no socket of its does."""
+    program = need("podman")
+    storage = tmp_path / "storage.conf"
+    storage.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
+    assert main(["load", "--into", "podman"]) == 0
+    assert capsys.readouterr().out.split() == [f"{NAME}:1.0", f"{NAME}:latest"]
+    found = subprocess.run([program, "image", "inspect", f"{NAME}:1.0"], capture_output=True, check=True)
+    assert json.loads(found.stdout)[0]["RootFS"]["Layers"] == [layer.diff_id for layer in image.layers]
+
+
+def test_where_nobody_answers(dist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///missing")
+    assert main(["load", "--into", "docker"]) == 1
+    assert capsys.readouterr().err == (
+        "hatch-docker: no Docker answers: start it, or say where it is (DOCKER_HOST, CONTAINER_HOST)\n"
+    )
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["missing.oci.tar"], "cannot read the archive missing.oci.tar: No such file or directory"),
+    (["README"], "cannot read the archive README: a tar"),
+    (["empty"], "empty holds no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
+    ([], "dist holds no .oci.tar"),
+])  # fmt: skip
+def test_what_is_no_archive(
+    arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line that says what to do."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "README").write_text("a text that is no archive\n" * 99)
+    (tmp_path / "empty").mkdir()
+    assert main(["load", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_names_and_platforms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An archive without a name needs one; what this machine will not run is said."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///missing")
+    path = tmp_path / "a.oci.tar"
+    with path.open("wb") as stream:
+        write_archive(small_image(platform=Platform("linux", "s390x")), [], stream, host=AMD64)
+    assert main(["load", "--into", "docker", str(path)]) == 1
+    assert "name it with --tag NAME:TAG" in capsys.readouterr().err
+    assert main(["load", "--into", "docker", str(path), "--tag", f"{NAME}:1"]) == 1
+    assert "a.oci.tar is for linux/s390x, and this machine is" in capsys.readouterr().err

@@ -1,0 +1,68 @@
+"""Web applications and programs, found by reading a project's modules, and the servers that they get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hatch_docker.cli.init.detect_app import App, choose_server, command, find_apps, find_programs
+from hatch_docker.cli.init.modules import importable, tops
+from tests.fakes.init_projects import write
+
+APPS = """\
+import fastapi as web
+import unknown
+from flask import Flask as F
+from .make import create_app, other
+
+try:
+    one = web.FastAPI(title="x")
+except Exception:
+    pass
+two: F = F(__name__)
+three = create_app()
+four = unknown.FastAPI()
+five = other()
+
+if __name__ == "__main__":
+    six = F(__name__)
+"""
+MAKE = """\
+from starlette.applications import Starlette
+
+def create_app(debug: bool = False) -> Starlette:
+    return Starlette(debug=debug)
+
+def make_app(config):
+    return Starlette()
+
+def helper():
+    return Starlette()
+
+def other():
+    return 1
+"""
+
+
+def test_applications_are_found_by_reading(tmp_path: Path) -> None:
+    """Under any name that they are imported by; factories where nobody has called them; nothing is run."""
+    root = write(tmp_path, {"shop/__init__.py": "1/0", "shop/main.py": APPS, "shop/make.py": MAKE, "bad.py": "def",
+                            "nul.py": "\0", "deep.py": "(" * 5000})
+    modules = importable(root, tops(root))
+    assert sorted(modules) == ["bad", "deep", "nul", "shop", "shop.main", "shop.make"]
+    found = [(app.target, app.framework, app.factory) for app in find_apps(root, modules)]
+    assert found == [
+        ("shop.main:one", "FastAPI", False), ("shop.main:two", "Flask", False), ("shop.main:three", "Starlette", False),
+        ("shop.make:create_app", "Starlette", True),
+    ]  # fmt: skip
+    assert find_programs(root, modules) == ["shop.main"]
+
+
+def test_servers_are_told_of_factories() -> None:
+    app = App("m", "make", Path("m.py"), "FastAPI", "asgi", factory=True)
+    assert command(app, "uvicorn")[:3] == ["uvicorn", "--factory", "m:make"]
+    assert command(app, "hypercorn")[-1] == "m:make()"
+    assert command(app, "granian")[3:4] == ["--factory"]
+    assert choose_server(app, {"daphne"}) == ("uvicorn", False)
+    flask = App("m", "make", Path("m.py"), "Flask", "wsgi", factory=True)
+    assert command(flask, "waitress")[-2:] == ["--call", "m:make"]
+    assert command(flask, "gunicorn")[-1] == "m:make()"

@@ -1,0 +1,337 @@
+"""What `hatch-docker init` proposes: the few lines that a project needs, whatever it is, and no other change."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.build.metadata import open_static
+from hatch_docker.cli.init.proposal import NO_PROGRAM, Proposal, propose
+from hatch_docker.core.errors import ConfigError
+from tests.fakes.init_projects import FASTAPI, HATCHLING, MIRROR, write
+
+
+def proposed(root: Path, files: Mapping[str, str]) -> Proposal:
+    """What is proposed to a project, which is a proposal to it once more when it is followed: nothing."""
+    proposal = propose(write(root, files), MIRROR)
+    for name in proposal.changed:
+        (root / name).write_text(proposal.after[name], newline="")
+    again = propose(root, MIRROR)
+    assert not again.changed
+    assert again.notes in (["everything is there: nothing to add"], [NO_PROGRAM])
+    return proposal
+
+
+def ours(proposal: Proposal) -> dict[str, object]:
+    """The [tool.hatch-docker] table as it would be."""
+    table: dict[str, object] = proposal.config("pyproject.toml")["tool"]["hatch-docker"]
+    return table
+
+
+def test_a_directory_of_modules_gets_the_smallest_pyproject(tmp_path: Path) -> None:
+    """requirements.txt and main.py, as many a tutorial ends; what has no place is said, without its password."""
+    root = tmp_path / "My Shop"
+    root.mkdir()
+    proposal = proposed(root, {
+        "main.py": FASTAPI,
+        "requirements.txt": "fastapi>=0.115  # the web\n-r more.txt\n--index-url https://me:secret@pypi.example/simple\n",
+        "more.txt": "httpx==0.28.1 \\\n    --hash=sha256:00\n",
+        ".python-version": "3.12.3\n",
+        "tests/test_main.py": FASTAPI, "setup_env/pyvenv.cfg": "", "setup_env/lib/app.py": FASTAPI,
+    })  # fmt: skip
+    assert proposal.after["pyproject.toml"] == """\
+[build-system]
+requires = ["hatchling>=1.27"]
+build-backend = "hatchling.build"
+
+[project]
+name = "my-shop"
+version = "0.1.0"
+requires-python = ">=3.12"
+dependencies = ["fastapi>=0.115", "httpx==0.28.1", "uvicorn"]
+
+[tool.hatch.build.targets.wheel]
+only-include = ["main.py"]
+
+[tool.hatch.build.targets.docker]
+dependencies = ["hatch-docker[uv]"]
+
+[tool.hatch-docker]
+base = "debian:trixie"
+entrypoint = ["uvicorn", "main:app", "--host", "0.0.0.0", "--port", "8000"]
+ports = [8000]
+"""
+    assert proposal.notes == [
+        "requirements.txt: '--index-url https://***@pypi.example/simple' has no place in [project]"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("directory", "name"),
+    [("My Shop", "my-shop"), ("Größe und Maß", "grosse-und-mass"), ("店", "app"), ("_x.1", "x-1")],
+)
+def test_a_project_is_named_like_its_directory(directory: str, name: str, tmp_path: Path) -> None:
+    """In the letters that names of projects have."""
+    proposal = proposed(tmp_path / directory, {"main.py": FASTAPI})
+    assert proposal.config("pyproject.toml")["project"]["name"] == name
+
+
+def test_a_project_is_not_named_like_what_it_needs(tmp_path: Path) -> None:
+    """It would depend on itself, and on nothing else."""
+    root = tmp_path / "fastapi"
+    proposal = proposed(root, {"main.py": FASTAPI, "requirements.txt": "FastAPI\n"})
+    assert proposal.config("pyproject.toml")["project"]["name"] == "fastapi-app"
+
+
+def test_comments_and_order_stay(tmp_path: Path) -> None:
+    """An application as `uv init` makes it: every line that was there is there, in its order."""
+    before = """\
+# the shop
+[project]
+name = "shop"           # its name
+version = "1.0"
+requires-python = ">=3.11,<3.13"
+dependencies = [
+    "flask",  # the web
+]
+
+[tool.ruff]
+line-length = 100
+"""
+    factory = "from flask import Flask\n\n\ndef create_app(config=None):\n    app = Flask(__name__)\n    return app\n"
+    proposal = proposed(tmp_path, {"pyproject.toml": before, "shop/__init__.py": factory, "uv.lock": ""})
+    after = proposal.after["pyproject.toml"]
+    lines = iter(after.splitlines())
+    assert all(line in lines for line in before.splitlines())
+    config = tomllib.loads(after)
+    assert config["project"]["dependencies"] == ["flask", "gunicorn"]
+    assert config["tool"]["hatch"]["build"]["targets"] == {"docker": {"dependencies": ["hatch-docker[uv]"]}}
+    assert ours(proposal) == {
+        "base": "debian:bookworm", "ports": [8000],
+        "entrypoint": ["gunicorn", "--bind", "0.0.0.0:8000", "shop:create_app()"],
+    }  # fmt: skip
+    assert proposal.notes == [
+        "uv installs the project itself from now on, since it says how it is built",
+        "uv.lock does not know gunicorn yet: `uv lock`",
+    ]
+
+
+def test_a_hatchling_project_with_a_script_needs_two_tables(tmp_path: Path) -> None:
+    project = '[project]\nname = "tool"\nversion = "1"\n[project.scripts]\ntool = "tool:main"\n'
+    proposal = proposed(tmp_path, {"pyproject.toml": HATCHLING + project, "tool/__init__.py": FASTAPI})
+    added = proposal.after["pyproject.toml"].removeprefix(HATCHLING + project)
+    assert added == """
+[tool.hatch.build.targets.docker]
+dependencies = ["hatch-docker[uv]"]
+
+[tool.hatch-docker]
+base = "debian:trixie"
+"""
+
+
+def test_only_what_hatchling_puts_into_the_wheel_is_looked_at(tmp_path: Path) -> None:
+    """A main.py beside the package is not in the image; the package's application is."""
+    project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi[standard]"]\n'
+    files = {"pyproject.toml": HATCHLING + project, "main.py": FASTAPI, "src/shop/__init__.py": "",
+             "src/shop/web.py": FASTAPI}
+    assert ours(proposed(tmp_path, files))["entrypoint"] == [
+        "uvicorn", "shop.web:app", "--host", "0.0.0.0", "--port", "8000",
+    ]  # fmt: skip
+
+
+def test_hatch_toml_has_the_target_where_it_has_the_builds(tmp_path: Path) -> None:
+    """Its [build] goes over pyproject.toml's as a whole: a table there would not be read."""
+    project = '[project]\nname = "other"\nversion = "1"\ndependencies = ["quart"]\n'
+    app = "import quart\n\napp = quart.Quart(__name__)\n"
+    proposal = proposed(tmp_path, {
+        "pyproject.toml": HATCHLING + project, "hatch.toml": "# ours\n[build]\nexclude = []\n",
+        "src/thing/__init__.py": "", "src/thing/app.py": app,
+    })  # fmt: skip
+    assert tomllib.loads(proposal.after["hatch.toml"])["build"] == {
+        "exclude": [],
+        "targets": {"wheel": {"packages": ["src/thing"]}, "docker": {"dependencies": ["hatch-docker[uv]"]}},
+    }
+    assert ours(proposal)["entrypoint"] == ["hypercorn", "--bind", "0.0.0.0:8000", "thing.app:app"]
+    assert "hatch" not in proposal.config("pyproject.toml")["tool"]
+
+
+def test_hatch_toml_without_builds_is_left_alone(tmp_path: Path) -> None:
+    project = '[project]\nname = "shop"\nversion = "1"\n'
+    files = {"pyproject.toml": HATCHLING + project, "hatch.toml": "[envs.default]\n", "shop/__init__.py": ""}
+    assert proposed(tmp_path, files).changed == ["pyproject.toml"]
+
+
+@pytest.mark.parametrize("backend", ["setuptools.build_meta", "poetry.core.masonry.api", "maturin", "mesonpy"])
+def test_other_backends_need_only_the_table(backend: str, tmp_path: Path) -> None:
+    system = f'[build-system]\nrequires = []\nbuild-backend = "{backend}"\n'
+    project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi", "granian"]\n'
+    proposal = proposed(tmp_path, {"pyproject.toml": system + project, "shop/main.py": FASTAPI})
+    assert list(proposal.config("pyproject.toml")["tool"]) == ["hatch-docker"]
+    assert ours(proposal)["entrypoint"] == [
+        "granian", "--interface", "asgi", "--host", "0.0.0.0", "--port", "8000", "shop.main:app",
+    ]  # fmt: skip
+
+
+def test_setup_py_alone_gets_a_table_and_no_build_system(tmp_path: Path) -> None:
+    """Whose default is what pip has always done, and what such a setup.py may count on (PEP 517)."""
+    setup = "from setuptools import setup\nsetup(name='pkg', install_requires=['starlette', 'uvicorn[standard]'])\n"
+    app = "from starlette.applications import Starlette\napp: Starlette = Starlette()\n"
+    proposal = proposed(tmp_path, {"setup.py": setup, "pkg/__init__.py": "", "pkg/web.py": app})
+    assert proposal.after["pyproject.toml"] == """\
+[tool.hatch-docker]
+base = "debian:trixie"
+entrypoint = ["uvicorn", "pkg.web:app", "--host", "0.0.0.0", "--port", "8000"]
+ports = [8000]
+"""
+    assert not proposal.notes
+
+
+def test_scripts_that_only_the_backend_knows_are_left_to_it(tmp_path: Path) -> None:
+    setup = "from setuptools import setup\nsetup(name='pkg', entry_points={'console_scripts': ['pkg=pkg:main']})\n"
+    proposal = proposed(tmp_path, {"setup.py": setup, "pkg/__init__.py": FASTAPI})
+    assert ours(proposal) == {"base": "debian:trixie"}
+    assert proposal.notes == ["its scripts are known to its backend alone: set entrypoint if there are several"]
+
+
+def test_what_a_web_application_reads_beside_its_modules_goes_along(tmp_path: Path) -> None:
+    proposal = proposed(tmp_path, {"app.py": FASTAPI, "templates/index.html": "", "static/site.css": ""})
+    assert ours(proposal)["workdir"] == "/srv"
+    assert ours(proposal)["files"] == [
+        {"source": "static", "target": "/srv/static"}, {"source": "templates", "target": "/srv/templates"},
+    ]  # fmt: skip
+
+
+def test_a_program_without_an_application(tmp_path: Path) -> None:
+    """A module that asks whether it is run, a script; nothing at all: then a comment says what to fill in."""
+    proposal = proposed(tmp_path / "one", {"work.py": 'if __name__ == "__main__":\n    print(1)\n', "other.py": ""})
+    assert ours(proposal)["entrypoint"] == ["python", "-m", "work"]
+    assert ours(proposed(tmp_path / "script", {"work.py": "print(1)\n"}))["entrypoint"] == ["python", "-m", "work"]
+    files = {"main.py": "for one in ():\n    pass\n", "setup_logs.py": "print(1)\n"}
+    assert ours(proposed(tmp_path / "loop", files))["entrypoint"] == ["python", "-m", "main"]
+    proposal = proposed(tmp_path / "two", {"work.py": "def main(): ...\n"})
+    assert proposal.after["pyproject.toml"].endswith('# entrypoint = ["python", "-m", "MODULE"]\n')
+    assert proposal.notes == ["no program was found: say what runs in the image with entrypoint"]
+
+
+def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
+    project = '[project]\nname = "shop"\nversion = "1"\n[project.scripts]\nweb = "shop:a"\nworker = "shop:b"\n'
+    proposal = propose(write(tmp_path, {"pyproject.toml": HATCHLING + project, "shop/__init__.py": ""}), MIRROR)
+    assert proposal.after["pyproject.toml"].endswith('\n# entrypoint = ["web"]\n')
+    assert proposal.notes == [
+        "no script is named like the project: say with entrypoint which one runs (web, worker)"
+    ]
+
+
+def test_django_is_served_by_what_the_project_has(tmp_path: Path) -> None:
+    """Its two applications are for two sorts of servers."""
+    files = {
+        f"site1/{kind}.py": f"from django.core.{kind} import get_{kind}_application\n"
+        f"application = get_{kind}_application()\n"
+        for kind in ("asgi", "wsgi")
+    } | {"manage.py": ""}
+    cases = (("django\n", "gunicorn"), ("django\nuvicorn\n", "uvicorn"), ("Django\nWaitress\n", "waitress-serve"))
+    for needs, server in cases:
+        root = tmp_path / server
+        entrypoint = ours(proposed(root, {**files, "requirements.txt": needs}))["entrypoint"]
+        assert isinstance(entrypoint, list)
+        assert entrypoint[0] == server
+        assert f"site1.{'asgi' if server == 'uvicorn' else 'wsgi'}:application" in entrypoint
+
+
+def test_a_base_is_chosen_that_can_be_had_and_fits(tmp_path: Path) -> None:
+    """Debian's where a mirror is known and the Python will do, else the default."""
+    project = '[project]\nname = "shop"\nversion = "1"\nrequires-python = "{}"\n'
+    cases = ((">=3.13", "debian:trixie"), ("<3.13", "debian:bookworm"), (">=3.14", None))
+    for number, (requires, base) in enumerate(cases):
+        root = tmp_path / str(number)
+        files = {"pyproject.toml": HATCHLING + project.format(requires), "shop/__init__.py": FASTAPI}
+        assert ours(proposed(root, files)).get("base") == base
+
+
+def test_a_table_that_is_there_is_the_user_s(tmp_path: Path) -> None:
+    """It is not touched; the target is added, also to a list of its dependencies."""
+    project = '[project]\nname = "shop"\nversion = "1"\n'
+    table = '[tool.hatch-docker]\nentrypoint = ["x"]\n'
+    target = '[tool.hatch.build.targets.docker]\ndependencies = ["other"]\n'
+    proposal = proposed(tmp_path, {"pyproject.toml": HATCHLING + project + table + target, "shop/__init__.py": FASTAPI})
+    config = proposal.config("pyproject.toml")["tool"]
+    assert config["hatch-docker"] == {"entrypoint": ["x"]}
+    assert config["hatch"]["build"]["targets"]["docker"]["dependencies"] == ["other", "hatch-docker[uv]"]
+
+
+@pytest.mark.parametrize(
+    ("table", "after"),
+    [
+        ("[tool.hatch-docker]  # ours\nbase = 'x'\n", "[tool.hatch-docker]  # ours\nbase = 'x'\n+"),
+        ("[tool.hatch-docker]\n\n[tool.hatch-docker.env]\n", "[tool.hatch-docker]\n+\n[tool.hatch-docker.env]\n"),
+        ("[tool.hatch-docker]\r\nbase = 'x'\r\n\r\n[tool.x]\r\n", "[tool.hatch-docker]\r\nbase = 'x'\r\n+\r\n[tool.x]"),
+        ("[tool.hatch-docker]\nextras = [\n\n]\n", "[tool.hatch-docker]\n+extras = [\n\n]\n"),
+        ("[tool.hatch-docker.env]\nA = '1'\n", ""),
+        ("[tool.hatch-docker]\nentrypoint = []\n", ""),
+        ("[tool.hatch-docker.images.a]\n", ""),
+    ],
+)
+def test_a_table_that_does_not_say_what_runs_gets_that(table: str, after: str, tmp_path: Path) -> None:
+    """In its own lines, whatever comes behind it; a table without a header of its own is told what it lacks."""
+    project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi", "uvicorn"]\n'
+    target = '[tool.hatch.build.targets.docker]\ndependencies = ["hatch-docker"]\n'
+    before = HATCHLING + target + project + table
+    proposal = propose(write(tmp_path, {"pyproject.toml": before, "shop/__init__.py": FASTAPI}), MIRROR)
+    lines = 'entrypoint = ["uvicorn", "shop:app", "--host", "0.0.0.0", "--port", "8000"]\nports = [8000]\n'
+    assert after.replace("+", lines) in proposal.after["pyproject.toml"]
+    assert bool(proposal.changed) is bool(after)
+    if "env" in table and not after:
+        told = lines.strip().replace("\n", "; ")
+        assert proposal.notes == [f"[tool.hatch-docker] does not say what runs; add to it: {told}"]
+
+
+@pytest.mark.parametrize("tool", [
+    "tool = {ruff = {}}\n", "[tool]\nhatch = {build = {targets = {}}}\n",
+    "[tool.hatch.build]\ntargets = {sdist = {}}\n",
+    "[tool.hatch.build.targets]\ndocker = {}\n", "[tool]\nhatch.build.targets.sdist.only-include = ['x']\n",
+    "tool.hatch.build.dev-mode-dirs = ['.']\n",
+])  # fmt: skip
+def test_a_table_may_be_written_in_any_way(tool: str, tmp_path: Path) -> None:
+    """Inline, where only inline can be added to it, and by dotted keys."""
+    project = '[project]\nname = "shop"\nversion = "1"\n'
+    before = (tool + HATCHLING + project) if tool.startswith("tool") else (HATCHLING + project + tool)
+    proposal = proposed(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "", "shop/__main__.py": ""})
+    config = proposal.config("pyproject.toml")["tool"]
+    assert config["hatch"]["build"]["targets"]["docker"] == {"dependencies": ["hatch-docker[uv]"]}
+    assert ours(proposal)["entrypoint"] == ["python", "-m", "shop"]
+
+
+def test_what_is_no_pyproject_is_one_line(tmp_path: Path) -> None:
+    for number, (text, told) in enumerate([
+        (b"[project]\nname = '\xe9'\n", "cannot read .*pyproject.toml: 'utf-8' codec"),
+        (b"\xef\xbb\xbf[project]\n", "cannot read .*pyproject.toml: it begins with a byte order mark"),
+        (b"project = 3\n", "pyproject.toml: project must be a table"),
+        (b"tool = []\n", "pyproject.toml: tool must be a table"),
+        (b"[build-system]\nrequires = 'setuptools'\n", r"is not valid \(PEP 518\): requires must be a list of strings"),
+    ]):  # fmt: skip
+        write(tmp_path / f"wrong{number}", {"a.py": ""}).joinpath("pyproject.toml").write_bytes(text)
+        with pytest.raises(ConfigError, match=told):
+            propose(tmp_path / f"wrong{number}", MIRROR)
+        with pytest.raises(ConfigError, match=told):
+            open_static(tmp_path / f"wrong{number}")
+
+
+def test_what_cannot_be_begun_with_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no Python project and no Python file"):
+        propose(tmp_path, MIRROR)
+    with pytest.raises(ConfigError, match=r"has \[tool.poetry\] and no \[build-system\]"):
+        propose(write(tmp_path / "a", {"pyproject.toml": "[tool.poetry]\n", "x.py": ""}), MIRROR)
+    with pytest.raises(ConfigError, match=r"cannot read .*pyproject.toml"):
+        propose(write(tmp_path / "b", {"pyproject.toml": "[", "x.py": ""}), MIRROR)
+
+
+def test_a_workspace_is_not_made_a_project(tmp_path: Path) -> None:
+    """Its members are: what is above them stays as it is."""
+    member = "[project]\nname = 'a'\nversion = '1'\n"
+    files = {"pyproject.toml": "[tool.uv.workspace]\nmembers = ['packages/*']\n", "packages/a/pyproject.toml": member,
+             "packages/a/a.py": ""}  # fmt: skip
+    with pytest.raises(ConfigError, match=r"is a workspace, and no project itself: .* \(packages/a\)"):
+        propose(write(tmp_path, files), MIRROR)

@@ -1,0 +1,383 @@
+"""The page of `hatch-docker inspect --html`, in a real browser: by keyboard, in light and dark, from a file, alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
+
+from hatch_docker.build.receipt import bare_receipt
+from hatch_docker.cli.inspect.html import FILES, tree
+from hatch_docker.cli.inspect.html.tables import short
+from hatch_docker.cli.inspect.reader import read_contents
+from hatch_docker.cli.main import main
+from hatch_docker.oci.model import Image
+from tests.conftest import need
+from tests.fakes.bases import file, layer_of
+from tests.fakes.inspected_images import EVIL, archived, configured, dist, others, ours
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+ROOT = Path(__file__).parent.parent.parent.parent.parent
+MODULES = {f"core/{name}.py": 3000 * (9 - number) for number, name in enumerate("abcdefgh")}
+
+
+def example() -> Image:
+    """Ours: a base, a large wheel with directories, the project."""
+    wheels = [
+        *dist("big", "2.0", {f"big/{name}": size for name, size in MODULES.items()} | {"big/lib.so": 90_000}),
+        *dist("small", "1", {"small.py": 4000}, "Requires-Dist: big"),
+    ]
+    return configured(ours(wheels, dist("my_app", "1", {"app.py": 700}, "Requires-Dist: small"), User="65532"),
+                      created="2024-01-01T00:00:00Z")  # fmt: skip
+
+
+def written(image: Image, directory: Path, receipt: dict[str, Any] | None = None) -> Path:
+    """The page of an image in an archive, with a receipt beside it if there is one."""
+    archive = archived(image, directory)
+    if receipt is not None:
+        value = json.loads(bare_receipt(image, archive.name, "app", ["1"]).to_json())
+        for layer, cached in zip(value["platforms"][0]["layers"], (True, False, False), strict=True):
+            layer["cached"] = cached
+        (directory / "app.image.json").write_text(json.dumps(value | receipt))
+    path = directory / "page.html"
+    assert main(["inspect", str(archive), "--html", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = need("chromium")
+    for flag in ("headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking",
+                 "disable-component-update", "disable-sync", "no-first-run"):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(need("chromedriver")))
+    yield driver
+    driver.quit()
+
+
+class Page:
+    """A page in the browser, of some width; what it logs and asks for is looked at when it is left."""
+
+    def __init__(self, browser: webdriver.Chrome, path: Path, *, width: int = 1280, dark: bool = False) -> None:
+        self.browser = browser
+        browser.get_log("performance")
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        calm = {"name": "prefers-reduced-motion", "value": "reduce"}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, calm]})
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+            "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500,
+        })  # fmt: skip
+        self.url = path.resolve().as_uri()
+        browser.get(self.url)
+
+    def js(self, code: str) -> Any:
+        return self.browser.execute_script(f"return {code}")
+
+    def press(self, *keys: str) -> str:
+        """Press some keys; what the browser then says of the element that has the focus."""
+        for key in keys:
+            ActionChains(self.browser).send_keys(key).perform()
+        return str(self.js("document.activeElement.getAttribute('aria-label')"))
+
+    def enter(self) -> str:
+        """Come to the map as one does with the keyboard."""
+        for _ in range(20):
+            label = self.press(Keys.TAB)
+            if self.js("document.activeElement.getAttribute('role')") == "treeitem":
+                return label
+        raise AssertionError("the map cannot be reached with Tab")
+
+    def tiles(self) -> list[dict[str, Any]]:
+        """The tiles that are shown: what is said of each, and where it is in the map."""
+        found: list[dict[str, Any]] = self.js(
+            "[...document.querySelectorAll('#map > .stage > .tile')].map(e => ({label: e.getAttribute('aria-label'),"
+            " x: e.offsetLeft, y: e.offsetTop, w: e.offsetWidth, h: e.offsetHeight}))"
+        )
+        return found
+
+    def leave(self) -> None:
+        """Nothing went wrong, and nobody was asked for anything."""
+        assert self.browser.get_log("browser") == []
+        messages = [json.loads(line["message"])["message"] for line in self.browser.get_log("performance")]
+        asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+        assert {url for url in asked if not url.startswith("data:")} == {self.url}
+
+
+@pytest.mark.engine
+def test_by_keyboard(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """Tab comes to the map and goes on; arrows move to what lies there, Enter goes in, Escape and Backspace out."""
+    page = Page(browser, written(example(), tmp_path))
+    first = page.enter()
+    assert first.startswith("2: dependencies, web 2, ")
+    assert "% of registry.example/hatch-docker-tests/inspect:1.0" in first
+    other = page.press(Keys.ARROW_RIGHT)
+    assert other != first
+    assert page.press(Keys.ARROW_LEFT) == first
+    assert page.press(Keys.END) != first
+    assert page.press(Keys.HOME) == first
+    inner = page.press(Keys.ENTER)
+    assert re.fullmatch(r"big 2.0, 2\d\d kB, 11 files, \d\d % of 2: dependencies, web 2", inner)
+    assert page.js("document.getElementById('status').textContent").startswith("2: dependencies, web 2, ")
+    assert page.js("[...document.querySelectorAll('#crumbs li')].length") == 2
+    library = page.press(Keys.SPACE)
+    assert library.startswith("/opt/venv/lib/python3.13/site-packages/big/core/, 132 kB, 8 files, ")
+    assert page.press(Keys.ENTER).startswith("/opt/venv/lib/python3.13/site-packages/big/core/a.py, 27.0 kB, ")
+    assert page.press(Keys.ENTER).startswith("/opt/venv/lib/python3.13/site-packages/big/core/a.py")  # nothing in it
+    assert page.press(Keys.ESCAPE) == library
+    assert page.press(Keys.BACKSPACE) == inner
+    assert page.press(Keys.ESCAPE) == first
+    assert page.press(Keys.ESCAPE) == first
+    assert page.js("document.activeElement.matches(':focus-visible')")
+    assert float(page.js("getComputedStyle(document.activeElement).outlineWidth").removesuffix("px")) >= 3
+    page.press(Keys.TAB)
+    assert page.js("document.activeElement.closest('#map')") is None
+    page.leave()
+
+
+@pytest.mark.engine
+def test_by_mouse(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """A click goes in, the path above out; what is pointed at is told; a package of the table is shown in the map."""
+    page = Page(browser, written(example(), tmp_path))
+    page.js("document.querySelector('#map .tile .tile').click()")
+    assert page.js("document.querySelector('[aria-current]').textContent") == "2: dependencies, web 2"
+    page.js("document.querySelector('#crumbs button').click()")
+    assert page.js("document.querySelector('[aria-current]').textContent").endswith("inspect:1.0")
+    tile = browser.find_element("css selector", "#map .tile .tile")
+    ActionChains(browser).move_to_element(tile).perform()
+    assert page.js("document.getElementById('detail').textContent").startswith("big 2.0, ")
+    page.js("[...document.querySelectorAll('#packages button')].find(e => e.textContent === 'small').click()")
+    assert page.js("document.querySelector('[aria-current]').textContent") == "small 1"
+    page.leave()
+
+
+@pytest.mark.engine
+def test_tables_sort_and_search(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """Largest first; a click on a column sorts by it, numbers as numbers; words choose packages."""
+    page = Page(browser, written(example(), tmp_path))
+    rows = "[...document.querySelectorAll('#packages tbody tr')].filter(r => !r.hidden)"
+    names = f"{rows}.map(r => r.cells[0].textContent)"
+    assert page.js(names)[:2] == ["big", "small"]
+    page.js("document.querySelector('#packages th button').click()")
+    assert page.js(names) == sorted(page.js(names))
+    assert page.js("document.querySelector('#packages th').getAttribute('aria-sort')") == "ascending"
+    page.js("document.querySelector('#packages th button').click()")
+    assert page.js(names) == sorted(page.js(names), reverse=True)
+    browser.find_element("id", "filter").send_keys("python sma")
+    assert page.js(names) == ["small"]
+    assert page.js("document.getElementById('found').textContent").startswith("1 of ")
+    page.leave()
+
+
+@pytest.mark.engine
+def test_the_map_is_true(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """Tiles fill the map without covering each other, and weigh what they should; the smallest can be seen."""
+    page = Page(browser, written(example(), tmp_path))
+    tiles = page.tiles()
+    width, height = page.js("[document.getElementById('map').clientWidth, document.getElementById('map').clientHeight]")
+    assert len(tiles) == 3
+    assert sum(tile["w"] * tile["h"] for tile in tiles) == pytest.approx(width * height, rel=0.02)
+    for number, one in enumerate(tiles):
+        assert 0 <= one["x"] <= one["x"] + one["w"] <= width + 1
+        assert 0 <= one["y"] <= one["y"] + one["h"] <= height + 1
+        for other in tiles[number + 1 :]:
+            across = min(one["x"] + one["w"], other["x"] + other["w"]) - max(one["x"], other["x"])
+            down = min(one["y"] + one["h"], other["y"] + other["h"]) - max(one["y"], other["y"])
+            assert across <= 1 or down <= 1
+    contents = read_contents(example())
+    largest = max(layer.unpacked for layer in contents.layers)
+    assert tiles[0]["w"] * tiles[0]["h"] / (width * height) == pytest.approx(largest / contents.unpacked, rel=0.03)
+    page.leave()
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_colours_can_be_read(dark: bool, browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """As the system has it, light or dark, every text has the contrast of WCAG AA, tiles' labels of every kind too."""
+    page = Page(browser, written(example(), tmp_path), dark=dark)
+    luminance = """
+      const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+      const light = colour => { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+        const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].map(
+          v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+        return .2126 * r + .7152 * g + .0722 * b; };
+      const style = getComputedStyle(document.documentElement);
+      const of = name => light(style.getPropertyValue("--" + name).trim());
+      const ratio = (a, b) => (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    """
+    paper = browser.execute_script(f"{luminance} return of('paper')")
+    assert (paper < 0.05) is dark
+    kinds = ("base", "system", "dependencies", "project", "files", "other", "removed", "headers")
+    ratios: dict[str, float] = browser.execute_script(f"""{luminance}
+      return Object.fromEntries([...{json.dumps(kinds)}.map(k => ["ink on " + k, ratio(of("ink"), of(k))]),
+        ...["ink", "muted", "accent"].map(k => [k + " on paper", ratio(of(k), of("paper"))]),
+        ["focus", ratio(of("focus"), of("paper"))]]);""")
+    assert {name: value for name, value in ratios.items() if value < 4.5} == {}
+    page.leave()
+
+
+@pytest.mark.engine
+def test_a_telephone(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """360 pixels wide: nothing is cut off, nothing has to be scrolled sideways."""
+    page = Page(browser, written(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}}), width=360)
+    assert page.js("document.documentElement.scrollWidth") == 360
+    assert page.js("[...document.querySelectorAll('.headline strong')].every(e => e.getClientRects().length === 1)")
+    assert page.js("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth + 1)")
+    tiles = page.tiles()
+    assert len(tiles) == 3
+    assert all(tile["x"] + tile["w"] <= 360 for tile in tiles)
+    page.leave()
+
+
+@pytest.mark.engine
+def test_what_assistive_technology_is_told(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """A tree of items with names, places and numbers; tables with captions' headings and row headers; one h1."""
+    page = Page(browser, written(example(), tmp_path))
+    nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    seen = [(one["role"]["value"], one.get("name", {}).get("value", "")) for one in nodes if not one["ignored"]]
+    assert ("tree", "Treemap: the larger a tile, the more it weighs") in seen
+    items = [name for role, name in seen if role == "treeitem"]
+    assert len(items) == 3
+    assert all(re.search(r", [\d.]+ (MB|kB|bytes), (\d+ files, )?[\d.]+ % of ", name) for name in items)
+    assert [name for role, name in seen if role == "heading"][:3] == [
+        "registry.example/hatch-docker-tests/inspect:1.0", "What it is made of", "What is in it",
+    ]  # fmt: skip
+    assert ("rowheader", "big") in seen
+    assert ("searchbox", "Look for") in seen
+    assert not [role for role, name in seen if role in ("button", "link", "searchbox") and not name]
+    page.leave()
+
+
+@pytest.mark.engine
+def test_names_that_are_code(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """Of files, packages, commands, labels and the image: text, wherever they stand; nothing of it runs."""
+    evil = EVIL.replace("alert(1)", "document.title='owned'")
+    package = dist("e'\"><img src=x onerror=document.title='owned'>", "1", {})
+    image = others(
+        layer_of([file(f"srv/{evil}", bytes(99999)), *package]),
+        commands=[f"RUN {evil}"], Labels={"org.opencontainers.image.title": evil, evil: evil}, User=evil, Cmd=[evil],
+    )  # fmt: skip
+    path = written(image, tmp_path)
+    text = path.read_text()
+    assert text.count("<script") == 2
+    assert text.count("<img") == 0
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    page = Page(browser, path)
+    assert page.js("document.title") != "owned"
+    page.enter()
+    page.press(Keys.ENTER, Keys.ENTER)
+    assert page.js("document.querySelectorAll('img, script').length") == 2
+    assert "<script>document.title='owned'</script>" in page.js("document.body.textContent")
+    page.leave()
+
+
+@pytest.mark.engine
+def test_without_a_script(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """The tables are there all the same; what needs a script is not."""
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        page = Page(browser, written(example(), tmp_path))
+        assert "big" in browser.find_element("id", "packages").text
+        assert not browser.find_element("id", "map-section").is_displayed()
+        assert not browser.find_element("id", "filter").is_displayed()
+        page.leave()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_the_policy_lets_nothing_in(tmp_path: Path) -> None:
+    """No address of anything else in the page, and a policy that names its only style and script by hash."""
+    text = written(example(), tmp_path).read_text()
+    assert not re.search(r"https?://|src=|@import|url\(", text)
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert re.fullmatch(
+        r"default-src 'none'; script-src 'sha256-[\w+/]{43}='; style-src 'sha256-[\w+/]{43}='; img-src data:; "
+        r"base-uri 'none'; form-action 'none'", policy,
+    )  # fmt: skip
+
+
+def test_the_same_bytes(tmp_path: Path) -> None:
+    """For the same image and receipt, wherever it is written."""
+    receipt = {"timings": {"build": 1.5}}
+    one, other = (written(example(), tmp_path / name, receipt) for name in ("a", "b"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_build_is_told_by_its_receipt(tmp_path: Path) -> None:
+    """What each step took, and which layers were made; without a receipt, or with another image's, nothing."""
+    path = written(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}})
+    text = path.read_text()
+    assert "<p>2.00 s; 2 of 3 layers had to be made.</p>" in text
+    assert "make the layers" in text
+    assert re.findall("<td>(made|reused)</td>", text) == ["reused", "made", "made"]
+    (tmp_path / "app.image.json").unlink()
+    text = written(example(), tmp_path).read_text()
+    assert "had to be made" not in text
+    assert "this build" not in text
+
+
+def test_every_step_of_a_build_has_words() -> None:
+    """What the pipeline times, the page names."""
+    from hatch_docker.cli.inspect.html.tables import _STEPS
+
+    timed = set(re.findall(r'_timed\(timings, "(\w+)"\)', (ROOT / "hatch_docker/build/pipeline.py").read_text("utf-8")))
+    assert len(timed) > 5
+    assert timed == set(_STEPS)
+
+
+def test_very_many_files_are_a_page() -> None:
+    """The largest one by one, the rest together: sizes add up, and the page stays one."""
+    image = others(layer_of([file(f"srv/{n % 7}/{n % 300}/{n}", b"x" * (n % 50 + 1)) for n in range(15_000)]))
+    contents = read_contents(image)
+    whole = tree("x", contents)
+
+    def check(node: dict[str, Any]) -> int:
+        children = node.get("c", [])
+        if children:
+            assert sum(one["s"] for one in children) == node["s"]
+            assert [one["s"] for one in children] == sorted((one["s"] for one in children), reverse=True)
+            assert len(children) <= 202
+        return sum(check(one) for one in children) + 1
+
+    assert check(whole) < FILES * 1.5
+    assert whole["s"] == contents.unpacked
+    assert whole["f"] == 15_000
+    assert len(json.dumps(whole)) < 1_500_000
+
+
+def test_deep_directories() -> None:
+    """As deep as archives may be, with a choice in each."""
+    paths = ["/".join(["d"] * depth + ["f"]) for depth in range(1, 250)]
+    contents = read_contents(others(layer_of([file(path, bytes(100)) for path in paths])))
+    assert json.loads(json.dumps(tree("x", contents)))["f"] == 249
+
+
+@pytest.mark.parametrize(("size", "words"), [
+    (0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1000, "1.00 kB"), (99_328, "99.3 kB"), (78_727_680, "78.7 MB"),
+    (999_600, "1.00 MB"), (916_999_999, "917 MB"), (9_994_999, "9.99 MB"), (2_500_000_000, "2.50 GB"),
+])  # fmt: skip
+def test_three_digits(size: int, words: str) -> None:
+    assert short(size) == words
+
+
+def test_the_wheel_has_the_page(tmp_path: Path) -> None:
+    """Template, style and script come with the package, and the schema."""
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+                   cwd=ROOT, check=True, capture_output=True)  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {f"hatch_docker/cli/inspect/html/page.{end}" for end in ("html", "css", "js")} < {*names}
+    assert "hatch_docker/config/schema.json" in names

@@ -1,0 +1,375 @@
+"""What `hatch-docker inspect` reads of an image: layers, packages and files with sizes and owners, ours and others'."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tarfile
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.cli.inspect.model import Contents, File, Package
+from hatch_docker.cli.inspect.reader import read_contents
+from hatch_docker.cli.main import main
+from hatch_docker.core.errors import ImageError
+from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.layout import write_layout
+from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer, digest_of
+from hatch_docker.oci.mutate import make_index
+from tests.conftest import need, need_docker
+from tests.fakes.bases import directory, file, image_of, layer_of, link
+from tests.fakes.context import context
+from tests.fakes.inspected_images import EVIL, NAME, archived, configured, dist, others
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.sbom_images import SITE, installed, metadata
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def package(contents: Contents, name: str) -> Package:
+    (found,) = (one for one in contents.packages if one.name == name)
+    return found
+
+
+def the_file(contents: Contents, path: str) -> File:
+    (found,) = (one for one in contents.files if one.path == path and one.shown)
+    return found
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["inspect", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_sizes_add_up(tmp_path: Path) -> None:
+    """Of ours: each layer is of one kind, a package has its files' bytes, and what is yours is yours to the byte."""
+    image = installed(context(tmp_path / "cache"))[1].image
+    history = [
+        {"created_by": "hatch-docker: debian:trixie"}, {"created_by": "x"}, {"created_by": "y"},
+        {"created_by": "hatch-docker dependencies", "comment": "alpha 1.0"},
+        {"created_by": "hatch-docker project", "comment": "my_app 1.2.3"},
+    ]  # fmt: skip
+    contents = read_contents(configured(image, history=history))
+    assert contents.ours
+    assert [layer.kind for layer in contents.layers] == ["base", "other", "other", "dependencies", "project"]
+    for layer, made in zip(contents.layers, image.layers, strict=True):
+        assert (layer.unpacked, layer.stored) == (made.unpacked_size, made.descriptor.size)
+    assert contents.unpacked == sum(layer.unpacked_size or 0 for layer in image.layers)
+    assert contents.yours == image.layers[-1].unpacked_size
+    assert sum(one.size for one in contents.files) == sum(layer.size for layer in contents.layers)
+    own = package(contents, "my_app")
+    assert (own.type, own.version, own.kind, own.layer, own.root) == ("python", "1.2.3", "project", 4, True)
+    assert package(contents, "libc6").type == "deb"
+
+
+def test_who_owns_a_file() -> None:
+    """RECORD, its scripts outside, caches of modules, dpkg's lists through the merged /usr, and no package at all."""
+    system = layer_of([
+        link("lib", "usr/lib"), directory("usr/lib"), file("usr/lib/libssl.so.3", bytes(700)),
+        file("usr/lib/python3/m.py", b"1"), file("usr/lib/python3/__pycache__/m.cpython-313.pyc", bytes(50)),
+        file("var/lib/dpkg/status.d/libssl3", "Package: libssl3\nVersion: 3\nArchitecture: amd64\nDepends: libc6\n"),
+        file("var/lib/dpkg/status.d/libssl3.md5sums", f"{'0' * 32}  lib/libssl.so.3\n{'0' * 32}  usr/lib/python3/m.py"),
+        file("etc/passwd", "app:x:7:8::/:/bin/sh\n"),
+    ])  # fmt: skip
+    wheel = layer_of([
+        *dist("alpha", "1", {"alpha/a.py": 10, "../../../bin/tool": 0, '"a,b".py': 0}),
+        file("opt/venv/bin/tool", bytes(30)), file(f"{SITE}/alpha/__pycache__/a.cpython-313.opt-2.pyc", bytes(5)),
+        file(f"{SITE}/stray.py", b"1234"),
+    ])  # fmt: skip
+    contents = read_contents(others(system, wheel, User="app"))
+    alpha, ssl = package(contents, "alpha"), package(contents, "libssl3")
+    listed = [file.path for file in contents.files if file.package >= 0 and contents.packages[file.package] == alpha]
+    assert {"opt/venv/bin/tool", f"{SITE}/alpha/__pycache__/a.cpython-313.opt-2.pyc"} <= {*listed}
+    assert the_file(contents, f"{SITE}/stray.py").package == -1
+    assert contents.packages[the_file(contents, "usr/lib/python3/__pycache__/m.cpython-313.pyc").package] == ssl
+    assert ssl.size >= 751
+    assert contents.permissions.user == 7
+
+
+def test_a_record_that_csv_does_not_take() -> None:
+    """Its rows count up to the one that is none."""
+    wheel = dist("alpha", "1", {"alpha.py": 10})
+    record = f'alpha.py,,\n"{"x" * 200_000}",,\nbeta.py,,\n'
+    strange = [file(one.path, record) if one.path.endswith("RECORD") else one for one in wheel]
+    contents = read_contents(others(layer_of([*strange, file(f"{SITE}/beta.py", b"1")])))
+    assert package(contents, "alpha").size == 10 + the_file(contents, metadata("alpha", "1").path).size + len(record)
+
+
+def test_what_later_layers_take_away_still_weighs() -> None:
+    """A removed file, a replaced one and an emptied directory: in the image, not in its file system."""
+    lower = layer_of([file("a", bytes(1000)), file("b", bytes(2000)), file("d/x", bytes(3000)), file("kept", b"1")])
+    upper = layer_of([file(".wh.a"), file("b", bytes(10)), file("d/.wh..wh..opq"), file("d/y", bytes(20))])
+    contents = read_contents(others(lower, upper))
+    assert {one.path: one.size for one in contents.files if not one.shown} == {"a": 1000, "b": 2000, "d/x": 3000}
+    assert contents.layers[0].removed == 6000
+    assert [part.size for part in contents.parts if part.kind == "removed"] == [6000]
+    assert sum(part.size for part in contents.parts) == contents.unpacked
+
+
+def test_a_hard_link_weighs_nothing() -> None:
+    lower = layer_of([file("a", bytes(1000)), Entry("b", "hardlink", 0o644, 0, target="a")])
+    upper = layer_of([link("s", "a")])
+    contents = read_contents(others(lower, upper))
+    assert {(one.path, one.size, one.link) for one in contents.files} == {
+        ("a", 1000, False), ("b", 0, True), ("s", 0, True),
+    }  # fmt: skip
+
+
+def test_others_images_say_whose_is_what() -> None:
+    """A Dockerfile's: a Python that no package brought, pip's packages, one from a directory, and what was copied."""
+    site = "usr/local/lib/python3.12/site-packages"
+    base = layer_of([
+        file("usr/local/lib/python3.12/os.py", bytes(4000)), file("usr/local/bin/python3.12", bytes(9000), 0o755),
+        file("usr/local/lib/libpython3.12.so.1.0", bytes(500)), *dist("pip", "25", {"pip/x.py": 100}, site=site),
+        file("etc/os-release", 'PRETTY_NAME="Debian 13"\n'),
+    ])  # fmt: skip
+    direct = file(f"{site}/mine-1.dist-info/direct_url.json", '{"url": "file:///src", "dir_info": {}}')
+    wheels = layer_of([
+        *dist("dep", "2", {"dep.py": 60}, site=site), direct,
+        *dist("mine", "1", {"mine.py": 70}, "Requires-Dist: dep", site=site),
+    ])  # fmt: skip
+    copied = layer_of([file("srv/web/app.py", bytes(80)), file("etc/motd", bytes(9))])
+    commands = [
+        "/bin/sh -c #(nop) ADD file:1 in / ", "RUN |1 A=b /bin/sh -c pip install . # buildkit",
+        "COPY . /srv # buildkit",
+    ]  # fmt: skip
+    contents = read_contents(others(base, wheels, copied, commands=commands, Env=["PYTHON_VERSION=3.12.9"]))
+    assert not contents.ours
+    assert (contents.python, contents.system) == ("3.12.9", "Debian 13")
+    assert [layer.title for layer in contents.layers] == ["ADD file:1 in /", "RUN pip install .", "COPY . /srv"]
+    python = package(contents, "python")
+    assert (python.type, python.size, python.files) == ("interpreter", 13500, 3)
+    kinds = {one.name: one.kind for one in contents.packages}
+    assert kinds == {"python": "system", "pip": "dependencies", "dep": "dependencies", "mine": "project"}
+    assert the_file(contents, "srv/web/app.py").kind == "project"
+    assert the_file(contents, "etc/motd").kind == "other"
+    own = [one for one in contents.files if one.kind == "project"]
+    assert contents.yours == sum(one.size for one in own) >= 150
+
+
+def test_alpine_and_nothing_at_all() -> None:
+    """apk's database has the files; an image without any package is told of, too."""
+    musl = "P:musl\nV:1.2\nA:x86_64\nF:lib\nR:ld-musl.so\nZ:Q1\n"
+    database = f"{musl}\nP:zlib\nV:1\nA:x86_64\nD:musl\nF:usr/lib\nR:libz.so\n"
+    contents = read_contents(others(layer_of([
+        file("lib/apk/db/installed", database), file("lib/ld-musl.so", bytes(11)), file("usr/lib/libz.so", bytes(12)),
+    ])))  # fmt: skip
+    assert [(one.name, one.type, one.size) for one in contents.packages] == [("musl", "apk", 11), ("zlib", "apk", 12)]
+    empty = read_contents(others())
+    assert (empty.packages, empty.unpacked, empty.yours) == ((), 0, 0)
+
+
+def test_permissions() -> None:
+    """Set-user-ID programs, what the image's user may write to, and what everybody may."""
+    layer = layer_of([
+        directory("tmp", 0o1777), directory("open", 0o777), file("bin/su", b"", 0o4755), file("bin/wall", b"", 0o2755),
+        replace(directory("data"), uid=7), replace(file("log", b"12", 0o664), gid=8),
+        replace(file("own", b"", 0o400), uid=7),
+    ])  # fmt: skip
+    facts = read_contents(others(layer, User="7:8")).permissions
+    assert facts.privileged == ("/bin/su", "/bin/wall")
+    assert facts.open == ("/open (not sticky)", "/tmp")
+    assert facts.writable == ("/data", "/log")
+    assert facts.owners == {"0:0": (2, 0), "0:8": (1, 2), "7:0": (1, 0)}
+    assert read_contents(others(layer)).permissions.user == 0
+    assert read_contents(others(layer, User="nobody-knows")).permissions.user is None
+
+
+def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The answer first; largest packages and files first; where a list is cut, how to see it all."""
+    names = [f"p{number:02}" for number in range(25)]
+    layer = layer_of([one for number, name in enumerate(names)
+                      for one in dist(name, "1", {f"{name}.py": 1000 * (number + 1)})])  # fmt: skip
+    image = configured(others(layer, User="65532", Cmd=["serve", "a b"], ExposedPorts={"80/tcp": {}}, Env=["A=b c"],
+                              Labels={"x": "y" * 99}), created="2024-01-01T00:00:00Z")  # fmt: skip
+    path = archived(image, tmp_path / "dist")
+    lines = told(capsys, str(path)).splitlines()
+    assert lines[0] == f"{NAME}:1.0  linux/amd64  2024-01-01T00:00:00Z"
+    assert lines[1] == image.digest
+    assert lines[3].endswith("compressed), 0 bytes of it yours")
+    assert "runs      serve 'a b'" in lines
+    assert "env       'A=b c'" in lines
+    assert "ports     80/tcp" in lines
+    assert "25 packages" in lines
+    assert [line.split()[2] for line in lines if line.endswith("layer 1")][:2] == ["p24", "p23"]
+    assert any("in 5 more (--all)" in line for line in lines)
+    every = told(capsys, str(path), "--all", "--files").splitlines()
+    assert not any("--all" in line for line in every)
+    assert next(line for line in every if "/opt/" in line).split()[-2:] == ["p24", f"/{SITE}/p24.py"]
+
+
+def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every key of `--json`: programs rely on them."""
+    layer = layer_of([*dist("a", "1", {"a.py": 5}, "Requires-Dist: b"), *dist("b", "2", {"b.py": 7})])
+    image = configured(others(layer, Entrypoint=["a"]), created="2024-01-01T00:00:00Z")
+    path = archived(image, tmp_path / "dist")
+    value = json.loads(told(capsys, str(path), "--json", "--files"))
+    assert [*value] == [
+        "schema", "name", "digest", "platforms", "image", "made_by_hatch_docker", "size", "unpacked_size", "yours",
+        "kinds", "system", "python", "layers", "left_out", "packages", "permissions", "files",
+    ]  # fmt: skip
+    assert value["digest"] == value["image"]["digest"] == image.digest
+    assert value["image"]["entrypoint"] == ["a"]
+    assert value["platforms"] == [{"platform": "linux/amd64", "digest": image.digest, "size": image.size}]
+    assert [*value["layers"][0]] == [
+        "layer", "digest", "diff_id", "kind", "title", "size", "unpacked_size", "files", "files_size", "removed_size",
+    ]  # fmt: skip
+    a, b = sorted(value["packages"], key=lambda one: str(one["name"]))
+    assert (a["requires"], a["required"], b["requires"], b["required"]) == (["b"], False, [], True)
+    assert (a["layer"], a["kind"], a["files"]) == (1, "dependencies", 3)
+    assert {"path": f"/{SITE}/b.py", "size": 7, "layer": 1, "kind": "dependencies", "package": "b"} in value["files"]
+    assert "files" not in json.loads(told(capsys, str(path), "--json"))
+    assert told(capsys, str(path), "--json") == told(capsys, str(path), "--json")
+
+
+def test_every_place_an_image_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The only archive of dist/ by default, an archive, a layout with and without its scheme, a registry."""
+    image = others(layer_of([file("x", b"1")]))
+    archived(image, tmp_path / "dist")
+    write_layout(image, tmp_path / "layout")
+    monkeypatch.chdir(tmp_path)
+    with FakeRegistry() as registry:
+        from hatch_docker.oci.pull import Remote
+        from hatch_docker.oci.push import push
+        from hatch_docker.oci.reference import parse_reference
+
+        ctx = context(tmp_path / "other")
+        name = f"{registry.host}/team/app:1"
+        push(Remote(ctx.client, {}), image, [parse_reference(name)])
+        for arguments in ([], ["dist/app.oci.tar"], ["oci:layout"], ["layout"], [name]):
+            text = told(capsys, *arguments)
+            assert image.digest in text
+            assert "system    none that it names" in text.splitlines()
+
+
+def test_several_platforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All are named; one is looked into, this machine's or the one asked for."""
+    images = [image_of(layer_of([file("x", b"1")]), architecture=name) for name in ("s390x", "riscv64")]
+    index = make_index(images, {})
+    path = str(archived(index, tmp_path / "dist"))
+    text = told(capsys, path, "--platform", "linux/riscv64")
+    assert f"one of linux/riscv64, linux/s390x; together {index.digest}" in text
+    assert images[1].digest in text
+    assert main(["inspect", path, "--platform", "linux/arm64"]) == 1
+    assert "has no image for linux/arm64; it has: linux/riscv64, linux/s390x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "says"), [
+    ("missing.oci.tar", "there is no archive missing.oci.tar: build it, or name another"),
+    ("saved.tar", "there is no archive saved.tar: build it, or name another"),
+    ("dist", "dist holds no .oci.tar: build it first (`hatch-docker build`), or name an archive"),
+    ("oci:missing", "missing is no OCI layout: cannot read missing/index.json: No such file or directory"),
+    ("docker:x", "no Docker answers: start it, or say where it is"),
+    ("docker:", "'' is not an image reference: "),
+    ("podman:A b", "'A b' is not an image reference: "),
+    ("Not A Name", "Not A Name is neither an archive nor an image in a registry"),
+])  # fmt: skip
+def test_what_is_no_image(
+    name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///missing")
+    assert main(["inspect", name]) == 1
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_names_that_are_orders_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of files, packages, labels and commands: shown, not obeyed; in JSON they are escaped."""
+    layer = layer_of([file(f"srv/{EVIL}", bytes(999)), *dist(f"evil{EVIL[-6:]}", f"1{EVIL}".replace("/", ""), {})])
+    settings = {"Labels": {EVIL: EVIL}, "User": EVIL, "Entrypoint": [EVIL], "Env": [f"A={EVIL}"]}
+    image = others(layer, commands=[f"RUN {EVIL}"], **settings)
+    path = str(archived(image, tmp_path / "dist"))
+    for arguments in (["--files", "--all"], ["--json", "--files"]):
+        text = told(capsys, path, *arguments)
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+        assert "<script>" in text
+    assert json.loads(text)["files"][0]["path"] == f"/srv/{EVIL}"
+
+
+def test_damaged_layers_are_refused() -> None:
+    """One line, whatever they hold."""
+    layer = layer_of([file("x", b"1")])
+    image = image_of(replace(layer, diff_id=f"sha256:{'0' * 64}"))
+    with pytest.raises(ImageError, match="unpacks to sha256:"):
+        read_contents(image)
+
+
+def test_a_hundred_thousand_files(tmp_path: Path) -> None:
+    """In seconds and within 300 MB of memory, whatever the image weighs: nothing of it is held."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for number in range(100_000):
+            archive.addfile(tarfile.TarInfo(f"srv/data/{number % 1000:03}/a-file-with-some-name-{number:06}.txt"))
+        large = tarfile.TarInfo("srv/large")
+        large.size = 100 << 20
+        archive.addfile(large, io.BytesIO(bytes(100 << 20)))
+    plain = stream.getvalue()
+    digest = digest_of(plain)
+    layer = Layer(Descriptor(OCI_LAYER, digest, len(plain)), digest, None, partial(io.BytesIO, plain))
+    path = archived(image_of(layer), tmp_path / "dist")
+    del stream, plain, layer
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    code = (
+        "import sys; from hatch_docker.cli.main import main; from tests.fakes.resource_use import peak_of; main(sys.argv[1:]);"
+        "print(peak_of() >> 20)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "inspect", str(path)], capture_output=True, text=True, check=True,
+        cwd=Path(__file__).parent.parent.parent.parent,
+    )
+    seconds = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+    assert "100001 files" in done.stdout
+    assert int(done.stdout.splitlines()[-1]) < 300
+    assert seconds < 30
+
+
+@pytest.mark.engine
+def test_docker_built_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An image of `docker build`, in the daemon and as `docker save` writes it."""
+    docker = need_docker()
+    (tmp_path / "app.py").write_text("print('hello')\n" * 10)
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY app.py /app/\nUSER 1000\nCMD [\"/app/app.py\"]\n")
+    name = f"{NAME}:{os.getpid()}"
+    subprocess.run([docker, "build", "-q", "-t", name, tmp_path], check=True, capture_output=True)
+    try:
+        text = told(capsys, f"docker:{name}")
+        assert "runs      /app/app.py" in text
+        assert "150.00 kB" not in text
+        assert "150 bytes of it yours" in text
+        assert "COPY app.py /app/" in text
+        assert told(capsys, f"docker-daemon:{name}") == text
+        saved = tmp_path / "saved.tar"
+        subprocess.run([docker, "save", "-o", saved, name], check=True)
+        assert text.splitlines()[1] in told(capsys, str(saved))
+        assert main(["inspect", f"docker:{NAME}:missing"]) == 1
+        assert f"has no image {NAME}:missing" in capsys.readouterr().err
+    finally:
+        subprocess.run([docker, "rmi", "-f", name], check=False, capture_output=True)
+
+
+@pytest.mark.engine
+def test_podman_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its program, in whatever place it keeps its images."""
+    need("podman")
+    storage = tmp_path / "storage.conf"
+    storage.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
+    image = others(layer_of([file("app/x", bytes(5000))]), Cmd=["/app/x"])
+    assert main(["load", str(archived(image, tmp_path / "dist")), "--into", "podman"]) == 0
+    assert "5.00 kB of it yours" in told(capsys, f"podman:{NAME}:1.0")
+    assert main(["inspect", "podman:missing"]) == 1
+    assert "podman cannot save missing: " in capsys.readouterr().err

@@ -1,0 +1,178 @@
+"""`hatch-docker why` and `diff`: who asks for a package and what it costs; what is different in another image."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.cli.inspect.model import Contents
+from hatch_docker.cli.inspect.reader import read_contents
+from hatch_docker.cli.inspect.why import told, why
+from hatch_docker.cli.main import main
+from hatch_docker.core.progress import megabytes
+from tests.fakes.bases import file, layer_of, link
+from tests.fakes.inspected_images import EVIL, PROJECT, WHEELS, archived, dist, others, ours
+from tests.fakes.sbom_images import SITE, metadata, system_layer
+
+
+@pytest.fixture(scope="module")
+def contents() -> Contents:
+    return read_contents(ours())
+
+
+def answer(contents: Contents, name: str) -> list[str]:
+    return [line for line in told(contents, why(contents, name), every=True) if line]
+
+
+def test_chains_start_at_the_project(contents: Contents) -> None:
+    """One for everybody who asks, with the words and the extra that ask, the shortest first; markers as they hold."""
+    lines = answer(contents, "leaf")
+    assert lines[1:3] == [
+        "  my_app 1 [jobs] -> queue 1  asks for  leaf",
+        "  my_app 1 -> web 2 -> core 1  asks for  leaf; python_version >= '3.8'",
+    ]  # fmt: skip
+    sizes = {one.name: one.size for one in contents.packages}
+    total = sizes["leaf"] + sizes["deep-one"]
+    assert lines[3] == (
+        f"it costs {megabytes(sizes['leaf'])}; with what is there for its sake only, {megabytes(total)}:"
+    )
+    assert lines[4].endswith("  deep-one 1")
+    assert answer(contents, "fast")[1] == "  my_app 1 -> web 2 [speed]  asks for  fast; extra == 'speed'"
+
+
+def test_extras_of_the_project_are_found_out(contents: Contents) -> None:
+    """No file says which were asked for: those whose requirements are there."""
+    assert answer(contents, "queue")[1] == "  my_app 1 [jobs]  asks for  queue; extra == 'jobs'"
+
+
+def test_what_nobody_else_needs_goes_with_it(contents: Contents) -> None:
+    """All the way down, and nothing that somebody else asks for, too."""
+    (web,) = why(contents, "web")
+    assert {contents.packages[number].name for number in web.exclusive} == {"core", "fast"}
+    (core,) = why(contents, "core")
+    assert core.exclusive == ()
+    (project,) = why(contents, "My.App")
+    assert {contents.packages[number].name for number in project.exclusive} == {
+        "web", "core", "leaf", "deep-one", "fast", "queue",
+    }  # fmt: skip
+    assert "it is the project itself" in answer(contents, "my_app")
+
+
+def test_debian_by_depends(contents: Contents) -> None:
+    """Alternatives and what packages provide; circles have an end; what nobody asks for, somebody wanted."""
+    assert answer(contents, "libx")[1] == "  python-min 3 -> zlib 1 asks for it"
+    assert answer(contents, "gcc-base")[1] == "  python-min 3 -> libc6 2 -> libgcc-s1 14 asks for it"
+    assert answer(contents, "python-min")[1] == "nobody in the image asks for it: whoever made the image did"
+    assert answer(contents, "loose")[1] == "nobody in the image asks for it: whoever made the image did"
+    (zlib,) = why(contents, "zlib")
+    assert [contents.packages[number].name for number in zlib.exclusive] == ["libx"]
+
+
+def test_circles() -> None:
+    """Packages that only ask for each other: one of them begins the chain."""
+    wheels = dist("a", "1", {}, "Requires-Dist: b") + dist("b", "1", {}, "Requires-Dist: a")
+    contents = read_contents(others(layer_of(wheels)))
+    assert answer(contents, "b")[1] == "  a 1  asks for  b"
+    assert answer(contents, "a")[-1].endswith("  b 1")
+
+
+def test_a_name_of_two_packages() -> None:
+    """Python's and the system's: both are told."""
+    contents = read_contents(others(layer_of([
+        file("var/lib/dpkg/status", "Package: tzdata\nVersion: 1\nArchitecture: all\n"), *dist("tzdata", "2", {}),
+    ])))  # fmt: skip
+    assert [contents.packages[one.package].type for one in why(contents, "tzdata")] == ["deb", "python"]
+
+
+@pytest.mark.parametrize(("name", "says"), [
+    ("lea", "lea is no package of the image: did you mean leaf?"),
+    ("xyzzy", "xyzzy is no package of the image; `hatch-docker inspect --all` lists what is"),
+    (EVIL, "is no package of the image; `hatch-docker inspect --all`"),
+])  # fmt: skip
+def test_unknown_packages(name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(archived(ours(), tmp_path / "dist"))
+    assert main(["why", name, path]) == 1
+    error = capsys.readouterr().err
+    assert says in error
+    assert "\x1b" not in error
+
+
+def test_why_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(archived(ours(), tmp_path / "dist"))
+    assert main(["why", "fast", path, "--json"]) == 0
+    (fast,) = json.loads(capsys.readouterr().out)["packages"]
+    assert fast["chains"] == [[
+        {"name": "my_app", "version": "1", "requires": "web[speed]", "extra": ""},
+        {"name": "web", "version": "2", "requires": "fast; extra == 'speed'", "extra": "speed"},
+    ]]  # fmt: skip
+    assert fast["exclusive"] == []
+
+
+def diff(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
+    assert main(["diff", *arguments]) == status
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[str, str]:
+    """An image, and one with a newer wheel, another wheel less, an edited module, a mode, an owner and a link."""
+    edited = [replace(one, content=b"x" * 60, size=60) if one.path.endswith("/app.py") else one for one in PROJECT]
+    shared = [file("srv/mode", b"1"), file("srv/owner", b"1"), link("srv/link", "a"), file("srv/same", b"1")]
+    changed = [file("srv/mode", b"1", 0o755), replace(file("srv/owner", b"1"), uid=5), link("srv/link", "b"),
+               file("srv/same", b"1")]  # fmt: skip
+    wheels = [one for one in WHEELS if "loose" not in one.path and "/web" not in one.path]
+    wheels += dist("web", "3", {"web.py": 1000, "more.py": 5000}, "Requires-Dist: core>=1")
+    old = ours(project=[*PROJECT, *shared], User="1", Env=["A=1", "B=2"], Labels={"x": "1"})
+    new = ours(wheels, [*edited, *changed], User="2", Env=["A=1", "B=3"], Labels={"y": "1"}, Cmd=["a", "b"])
+    return str(archived(old, tmp_path / "dist", "old")), str(archived(new, tmp_path / "dist", "new"))
+
+
+def test_a_difference_is_told_by_what_it_weighs(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Packages, settings one by one, files but for those of packages that are told; the status only if asked for."""
+    lines = [line.strip() for line in diff(capsys, *two).splitlines()]
+    assert "~ web 2 -> 3" in "\n".join(lines)
+    assert any(line.endswith("- loose 1") for line in lines)
+    assert {"~ user 1 -> 2", "~ env B 2 -> 3", "- label x 1", "+ label y 1", "~ cmd '' -> a b"} <= {*lines}
+    assert "~ /srv/mode  mode 0644 -> mode 0755" in "\n".join(lines)
+    assert "~ /srv/owner  owner 0:0 -> owner 5:0" in "\n".join(lines)
+    assert any(line.endswith(f"+10 bytes  ~ /{SITE}/app.py") for line in lines)
+    assert any(line.endswith("~ /srv/link") for line in lines)
+    assert not any("/srv/same" in line or "more.py" in line for line in lines)
+    assert any(line.endswith("of the packages above (--files)") for line in lines)
+    assert f"+5.00 kB  + /{SITE}/more.py" in diff(capsys, *two, "--files")
+    assert diff(capsys, *two, "--exit-code", status=1)
+    assert "the same packages, files and settings" in diff(capsys, two[0], two[0], "--exit-code")
+
+
+def test_the_difference_for_programs(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    value = json.loads(diff(capsys, *two, "--json"))
+    assert [*value] == ["schema", "images", "kinds", "packages", "settings", "files"]
+    assert {"change": "changed", "name": "web", "old": "2", "new": "3"}.items() <= next(
+        one for one in value["packages"] if one["name"] == "web"
+    ).items()
+    files = {one["name"]: one for one in value["files"]}
+    assert (files[f"/{SITE}/more.py"]["change"], files[f"/{SITE}/more.py"]["package"]) == ("added", "web")
+    assert {"change": "removed", "name": "label x", "old": "1", "new": None} in value["settings"]
+    kinds = {one["kind"]: one for one in value["kinds"]}
+    assert kinds["base"]["old_size"] == kinds["base"]["new_size"]
+
+
+def test_what_no_user_sees_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same files with another time: nothing differs, and yet the digests do."""
+    old, new = (others(layer_of([replace(file("a", b"1"), mtime=mtime)])) for mtime in (1, 2))
+    paths = [str(archived(image, tmp_path / "dist", f"{number}")) for number, image in enumerate((old, new))]
+    text = diff(capsys, *paths, "--exit-code", status=1)
+    assert "the same packages, files and settings" in text
+    assert "a: mtime 1 -> 2" in text
+
+
+def test_metadata_as_strangers_write_it() -> None:
+    """Requirements that are none, markers that cannot be judged, a system without an architecture of ours."""
+    strange = ("???", f"b; {'(' * 3000}", "b; a b", "b[x,,]; extra == 'y' or extra")
+    wheels = [metadata("a", "1", *(f"Requires-Dist: {line}" for line in strange)),
+              metadata("b", "", "Requires-Dist: b")]  # fmt: skip
+    contents = read_contents(others(system_layer(), layer_of(wheels)))
+    assert "nobody in the image asks for it" in answer(contents, "b")[1]

@@ -1,0 +1,185 @@
+"""The commands of `hatch-docker` behave alike: they tell what they do, take the same words, and fail in a line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.cli.common import set_verbosity
+from hatch_docker.cli.main import main, make_parser, parse
+
+_, COMMANDS = make_parser()
+CLEAN = "hatch-docker clean: error: argument --max-{}: must be a number of 0 or more, not {}"
+OF_PROJECTS = {"build", "plan", "dockerfile", "lock", "rebase", "verify", "init", "doctor"}
+OF_IMAGES = {"inspect", "why", "diff"}
+SPEAKING = {"build", "plan", "dockerfile", "lock", "load", "rebase", "push", "verify"}
+
+
+def test_the_commands_are_all_there() -> None:
+    assert set(COMMANDS.choices) == OF_PROJECTS | OF_IMAGES | SPEAKING | {"verify-signature", "clean", "schema"}
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS.choices))
+def test_help(name: str) -> None:
+    """A sentence of what it does, and one of each argument; names of values in capitals."""
+    command = COMMANDS.choices[name]
+    assert command.description
+    assert command.description[0].isupper() and command.description.endswith(".")
+    for action in command._actions:
+        assert action.help, action.dest
+        assert action.choices or action.metavar is None or str(action.metavar).isupper(), action.dest
+        assert action.option_strings or str(action.metavar).isupper(), action.dest
+    options = set(command._option_string_actions)
+    assert ({"-v", "--verbose", "-q", "--quiet"} <= options) is (name in SPEAKING)
+    assert ({"--json", "--platform"} <= options) is (name in OF_IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["bild"], "hatch-docker: error: unknown command: bild; did you mean build? (`hatch-docker --help`...)"),
+        (["frobnicate"], "hatch-docker: error: unknown command: frobnicate (`hatch-docker --help`...)"),
+        (["build", "--wathc"], "hatch-docker build: error: unknown option: --wathc; did you mean --watch?"),
+        (["build", "--ouput=x"], "hatch-docker build: error: unknown option: --ouput; did you mean --output?"),
+        (["why", "h11", "-x"], "hatch-docker why: error: unknown option: -x"),
+        (["-v", "build"], "hatch-docker build: error: -v must come after the command: hatch-docker build -v"),
+        (["--verson"], "hatch-docker: error: unknown option: --verson; did you mean --version?"),
+        ([], "`hatch-docker COMMAND --help` describes one command."),
+        (["clean", "--max-age", "-1"], CLEAN.format("age", "-1")),
+        (["clean", "--max-size", "nan"], CLEAN.format("size", "nan")),
+        (["clean", "--max-size", "2GB"], CLEAN.format("size", "2GB")),
+        (["clean", "now"], "hatch-docker clean: error: unexpected argument: now"),
+    ],
+)
+def test_a_wrong_word_leads_to_the_right_one(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].replace(" lists all commands)", "...)") == told
+
+
+def test_both_names_are_the_same_program() -> None:
+    for words in (["--help"], ["build", "--help"], ["--version"]):
+        told = {
+            subprocess.check_output([*program, *words], text=True, env={**os.environ, "COLUMNS": "80"})
+            for program in ([str(Path(sys.executable).parent / "hatch-docker")], [sys.executable, "-m", "hatch_docker"])
+        }
+        assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "told"),
+    [(name, "none", "is not a directory") for name in sorted(OF_PROJECTS)]
+    # init and doctor tell what they find there.
+    + [(name, ".", "there is no pyproject.toml") for name in sorted(OF_PROJECTS - {"init", "doctor"})],
+)
+def test_no_project_is_one_line(
+    name: str, place: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("HATCH_VERBOSE", "HATCH_QUIET"):
+        monkeypatch.setenv(variable, "")
+    assert main([name, *(["--project"] if name in ("rebase", "verify") else []), place]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("hatch-docker: ")
+    assert told in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "place", "told"),
+    [
+        ({"pyproject.toml": "", "src/a.py": ""}, "src", "go to the project's directory, which may be {root}, "),
+        ({"pyproject.toml": "[tool.ruff]"}, ".", "pyproject.toml has neither [project] nor [build-system]: have "),
+        ({"pyproject.toml": "[tool.uv.workspace]\nmembers = ['p/*']", "p/a/pyproject.toml": "[project]"}, ".",
+         "{root} is a workspace, and no project itself: go to one of its members (p/a)"),
+    ],
+)  # fmt: skip
+def test_what_is_no_project_leads_to_one(
+    files: dict[str, str], place: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """setuptools would take a file of other tools' tables for a project without a name."""
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert main(["build", str(tmp_path / place)]) == 1
+    assert told.format(root=tmp_path) in capsys.readouterr().err
+
+
+def test_hatchling_below_the_project_is_led_back(tmp_path: Path) -> None:
+    """It takes the directory for the project's; the image would not be the same, nor its commit's state."""
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'a'\nversion = '1'\n")
+    (tmp_path / "src").mkdir()
+    program = [sys.executable, "-m", "hatchling", "build", "-t", "docker:plan"]
+    outcome = subprocess.run(program, cwd=tmp_path / "src", capture_output=True, text=True, check=False)
+    assert outcome.returncode == 1
+    assert outcome.stderr.splitlines() == [
+        f"there is no pyproject.toml in {tmp_path / 'src'}: go to the project's directory, {tmp_path}"
+    ]
+
+
+def test_what_was_told_is_read_before_the_error(tmp_path: Path) -> None:
+    """Also where both go into one file, as in a pipeline's log: standard output is not kept back there."""
+    (tmp_path / "main.py").write_text("print(1)")
+    with (tmp_path / "log").open("w") as log:
+        program = [sys.executable, "-m", "hatch_docker", "init", str(tmp_path)]
+        assert subprocess.run(program, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False).returncode == 1
+    assert (tmp_path / "log").read_text().splitlines()[-1].startswith("hatch-docker: nothing is written")
+
+
+@pytest.mark.parametrize("given", [
+    "", "--identity me", "--issuer https://x.example", "--key k --identity me", "--key k --issuer https://x.example",
+    "--key k --identity me --issuer https://x.example",
+])  # fmt: skip
+def test_whose_signature_it_must_be_is_said_in_one_way(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What would not be looked at is no condition: it is refused before anybody is asked."""
+    assert main(["verify-signature", "registry.invalid/x:1", *given.split()]) == 1
+    assert "say whose signature is accepted" in capsys.readouterr().err
+
+
+def test_a_lock_is_not_checked_and_upgraded_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["lock", "--check", "--upgrade"])
+    assert "--upgrade: not allowed with argument --check" in capsys.readouterr().err
+
+
+def test_words_add_up_to_hatchs_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hatchling starts is told as much; a variable that is no number counts as none."""
+    monkeypatch.setenv("HATCH_VERBOSE", "1")
+    monkeypatch.setenv("HATCH_QUIET", "much")
+    assert set_verbosity(parse(["push", "-v"])) == 2
+    assert (os.environ["HATCH_VERBOSE"], os.environ["HATCH_QUIET"]) == ("2", "0")
+    assert set_verbosity(parse(["build", "-qqq"])) == -1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["push", "--registry", "a.example", "--registry", "No"], "hatch-docker: --registry[1]: must be a registry "),
+        (["push", "--tag", "a b"], "hatch-docker: --tag[0]: must be a tag such as "),
+        (["rebase", "--base", "no:"], "hatch-docker: --base: must be a reference such as "),
+    ],
+)
+def test_what_was_typed_is_told_by_its_option(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the variable that it becomes on the way."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "a"\nversion = "1"\n[tool.hatch-docker]\nentrypoint = ["python"]\n'
+    )
+    for variable in ("HATCH_VERBOSE", "HATCH_QUIET"):
+        monkeypatch.setenv(variable, "")
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "a-1.oci.tar").write_bytes(b"")
+    assert main(words) == 1
+    assert capsys.readouterr().err.startswith(told)

@@ -1,0 +1,120 @@
+"""Options as variables: HATCH_DOCKER_<OPTION> over the table, and what is wrong there by the variable's name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.config.environ import OTHER_VARIABLES
+from hatch_docker.config.fields import all_options
+from hatch_docker.config.options import Config, FileConfig, HealthcheckConfig
+from hatch_docker.core.errors import ConfigError
+from tests.fakes.every_option import load, refusal
+
+
+def test_values_that_may_be_secret_are_not_repeated() -> None:
+    """The values of environment tables and URLs with credentials stay out of messages."""
+    secret = "hunter2"
+    wrong: list[Any] = [
+        {"env": {"A": secret + "\0"}},
+        {"build": {"env": {"A": [secret]}}},
+        {"debian": {"mirror": f"ftp://user:{secret}@mirror.example"}},
+        {"base": f"https://user:{secret}@registry.example/x"},
+    ]
+    for found in wrong:
+        assert secret not in "\n".join(refusal(found))
+    assert secret not in "\n".join(refusal({}, HATCH_DOCKER_BUILD_ENV=secret, HATCH_DOCKER_ENV=f"{{{secret}"))
+
+
+def test_variables_override_the_table() -> None:
+    """HATCH_DOCKER_<OPTION> replaces the option's whole value, in the form that its type has."""
+    found = {"tags": ["a"], "env": {"A": "1"}, "build": {"packages": ["gcc"], "network": True}}
+    config = load(
+        found,
+        HATCH_DOCKER_TAGS="{version}, x",
+        HATCH_DOCKER_ENV="B=2,C=x=y",
+        HATCH_DOCKER_LABELS='{"a": "1,2"}',
+        HATCH_DOCKER_BUILD_PACKAGES='["libpq-dev"]',
+        HATCH_DOCKER_BUILD_NETWORK="off",
+        HATCH_DOCKER_DEBIAN_MIRROR="http://mirror.example/debian",
+        HATCH_DOCKER_CHECK_COMMAND="app --say 'two words'",
+        HATCH_DOCKER_CMD='["a b", "c"]',
+        HATCH_DOCKER_PORTS="80,53/udp",
+        HATCH_DOCKER_STOP_SIGNAL="SIGINT",
+        HATCH_DOCKER_FILES='[{"source": "a", "target": "/a"}]',
+        HATCH_DOCKER_HEALTHCHECK_COMMAND="probe",
+        HATCH_DOCKER_HEALTHCHECK_RETRIES="2",
+        HATCH_DOCKER_WORKDIR="",
+        PATH="/bin",
+    )
+    assert config.tags == ("{version}", "x")
+    assert config.env == {"B": "2", "C": "x=y"}
+    assert config.labels == {"a": "1,2"}
+    assert config.build.packages == ("libpq-dev",)
+    assert config.build.network is False
+    assert config.debian.mirror == "http://mirror.example/debian"
+    assert config.check.command == ("app", "--say", "two words")
+    assert config.cmd == ("a b", "c")
+    assert config.ports == ("80/tcp", "53/udp")
+    assert config.stop_signal == "SIGINT"
+    assert config.files == (FileConfig(source="a", target="/a"),)
+    assert config.healthcheck == HealthcheckConfig(command=("probe",), retries=2)
+    assert config.workdir == ""
+    assert found == {"tags": ["a"], "env": {"A": "1"}, "build": {"packages": ["gcc"], "network": True}}
+
+
+@pytest.mark.parametrize("text", ["[::1]:5000", "[2001:db8::1]/team/app, localhost:65535"])
+def test_a_registry_s_address_is_no_json(text: str) -> None:
+    """An IPv6 address is in brackets, as a list is in JSON."""
+    found = tuple(text.split(", "))
+    assert load({}, HATCH_DOCKER_REGISTRIES=text).registries == found
+    assert load({}, HATCH_DOCKER_REGISTRIES=json.dumps(found)).registries == found
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("HATCH_DOCKER_TAG", "x", "HATCH_DOCKER_TAG: unknown variable; did you mean HATCH_DOCKER_TAGS?"),
+        ("HATCH_DOCKER_CACHEDIR", "x", "unknown variable; did you mean HATCH_DOCKER_CACHE_DIR?"),
+        ("HATCH_DOCKER_BUILD_NETWORK", "maybe", "HATCH_DOCKER_BUILD_NETWORK: must be true or false"),
+        ("HATCH_DOCKER_CMD", "'a", "HATCH_DOCKER_CMD: is not quoted as in a shell: No closing quotation"),
+        ("HATCH_DOCKER_CMD", "[1]", "HATCH_DOCKER_CMD[0]: must be a string, not 1"),
+        ("HATCH_DOCKER_TAGS", "[", "HATCH_DOCKER_TAGS: is not JSON"),
+        ("HATCH_DOCKER_FILES", "a", "HATCH_DOCKER_FILES: must be a JSON list of objects"),
+        ("HATCH_DOCKER_ENV", "A", "HATCH_DOCKER_ENV: must be A=1,B=2, or a JSON object"),
+        ("HATCH_DOCKER_LABELS", '{"a b": "x"}', 'HATCH_DOCKER_LABELS."a b": must be a name'),
+        ("HATCH_DOCKER_CHECK_TIMEOUT", "60", "HATCH_DOCKER_CHECK_TIMEOUT: must be a duration"),
+        ("HATCH_DOCKER_ENGINE", "x", 'HATCH_DOCKER_ENGINE: must be "embedded" or "buildkit", not "x"'),
+    ],
+)
+def test_a_wrong_variable_is_named(name: str, value: str, message: str) -> None:
+    """A problem that a variable brought names the variable, not the table."""
+    lines = refusal({}, **{name: value})
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def test_variables_that_are_no_options_pass() -> None:
+    """The machine's variables are documented and are no options."""
+    assert load({}, **dict.fromkeys(OTHER_VARIABLES, "1")) == Config()
+    assert not {option.variable for option in all_options()} & set(OTHER_VARIABLES)
+
+
+def test_every_option_has_a_variable_of_its_own() -> None:
+    """No two options share a variable."""
+    variables = [option.variable for option in all_options()]
+    assert len(variables) == len(set(variables))
+
+
+@settings(max_examples=100)
+@given(st.sampled_from([option.variable for option in all_options()]), st.text())
+def test_junk_in_a_variable_is_a_config_or_a_config_error(name: str, value: str) -> None:
+    """Whatever a variable holds, the same."""
+    try:
+        assert isinstance(load({}, **{name: value}), Config)
+    except ConfigError as error:
+        assert str(error).startswith("HATCH_DOCKER_") or "healthcheck" in str(error)

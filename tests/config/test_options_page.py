@@ -1,0 +1,38 @@
+"""docs/options.md has every option as the code has it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.config.environ import OTHER_VARIABLES
+from hatch_docker.config.fields import all_options
+from hatch_docker.config.schema import options_table, variables_table, with_tables
+
+ROOT = Path(__file__).parent.parent.parent
+OPTIONS = ROOT / "docs" / "options.md"
+
+
+def test_the_documented_tables_name_every_option() -> None:
+    """No option and no variable is left out of the documentation."""
+    for option in all_options():
+        if option.table is None and option.name != "files":
+            assert f"| `{option.name}` |" in options_table()
+    assert all(f"| `{name}` |" in variables_table() for name in OTHER_VARIABLES)
+
+
+@pytest.mark.skipif(not OPTIONS.parent.is_dir(), reason="an sdist has no docs")
+def test_the_documented_tables_are_current() -> None:
+    """What stands between the markers is what the code says; CONTRIBUTING.md has the command that writes it."""
+    assert with_tables(OPTIONS.read_text("utf-8")) == OPTIONS.read_text("utf-8")
+
+
+def test_a_command_writes_the_documented_tables(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- options -->\nold\n<!-- /options -->\n<!-- variables -->\nold\n<!-- /variables -->\nend\n")
+    subprocess.run([sys.executable, "-m", "hatch_docker.config.schema", str(page)], check=True, cwd=ROOT)
+    assert f"{options_table()}\n<!-- /options -->" in page.read_text("utf-8")
+    assert page.read_text("utf-8").endswith(f"{variables_table()}\n<!-- /variables -->\nend\n")

@@ -1,0 +1,180 @@
+"""What is removed from the cache: what nobody finishes, and the oldest beyond a size; nothing outside of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import hatch_docker
+from hatch_docker.core.cache.prune import prune, prune_now_and_then
+from hatch_docker.core.cache.store import Store, open_store
+from hatch_docker.core.files import HELD, remove_tree, sweep
+
+
+def test_what_killed_builds_left_is_swept(store: Store) -> None:
+    old = store.root / "tmp" / "old"
+    new = store.root / "tmp" / "new"
+    old.write_text("")
+    new.write_text("")
+    os.utime(old, (1, 1))
+    open_store(store.root.parent)
+    assert not old.exists()
+    assert new.exists()
+
+
+LEAVING = """
+import os, sys, time
+from pathlib import Path
+from hatch_docker.outputs import scratch
+from hatch_docker.store import open_store
+store = open_store(Path(sys.argv[1]))
+def fill(tree):
+    (tree / "closed").mkdir(mode=0)
+    print("ready", flush=True)
+    time.sleep(600)
+with scratch() as directory, store.writer() as writer:
+    writer.write(b"half")
+    store.tree("base", "key", fill)
+"""
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next_and_not_before(tmp_path: Path) -> None:
+    """Files, trees and temporary directories: while the process lives they are its own, however old they are."""
+    places = [tmp_path / "cache/v1/tmp", tmp_path / "tmp"]
+    places[1].mkdir()
+    other = places[1] / f"{HELD}link"
+    other.symlink_to(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", LEAVING, str(tmp_path / "cache")], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "TMPDIR": str(places[1])},
+    )  # fmt: skip
+    assert process.stdout
+    process.stdout.readline()
+    begun = [path for place in places for path in place.iterdir() if path != other]
+    assert len(begun) == 3
+    for path in [*begun, other]:
+        os.utime(path, (1000, 1000), follow_symlinks=False)
+    for place in places:
+        sweep(place)
+    assert all(path.exists() for path in begun)
+    process.kill()
+    process.communicate()
+    for place in places:
+        sweep(place)
+    assert not any(path.exists() for path in begun)
+    assert other.is_symlink()
+
+
+def test_pruning_takes_the_oldest_first_and_spares_what_is_in_use(store: Store) -> None:
+    digests = [store.put(bytes([number]) * 1000) for number in range(4)]
+    now = time.time()
+    for age, digest in zip((40, 30, 20, 0), digests, strict=True):
+        os.utime(store.blob_path(digest), (now - age * 3600, now - age * 3600))
+    done = prune(store, max_age=35 * 3600, max_bytes=2500)
+    assert [store.blob_path(digest).exists() for digest in digests] == [False, False, True, True]
+    assert (done.removed, done.removed_bytes, done.kept_bytes) == (2, 2000, 2000)
+    prune(store, max_age=0, max_bytes=0)
+    assert [store.blob_path(digest).exists() for digest in digests] == [False, False, False, True]
+
+
+def test_pruning_removes_whole_trees(store: Store) -> None:
+    def make(root: Path) -> None:
+        (root / "closed").mkdir()
+        (root / "closed" / "file").write_text("x" * 10_000)
+        (root / "closed").chmod(0o500)
+
+    tree = store.tree("t", "k", make)
+    os.utime(tree, (1, 1))
+    prune(store)
+    assert not tree.exists()
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+SWAP = """
+import os, sys
+from pathlib import Path
+from hatch_docker.outputs import remove_tree
+tree, outside = map(Path, sys.argv[1:])
+def swap(event, arguments):
+    if event == "os.rename" and Path(arguments[0]).name == "directory":
+        directory = Path(arguments[0])
+        if not directory.is_symlink():
+            os.rmdir(directory)
+            directory.symlink_to(outside)
+sys.addaudithook(swap)
+remove_tree(tree)
+"""
+
+
+def test_what_is_swapped_while_a_tree_is_removed_leads_nowhere(tmp_path: Path) -> None:
+    """A process of a killed build's that is about to end puts a link where a directory was just seen."""
+    outside, tree = tmp_path / "outside", tmp_path / "tree"
+    for directory in (outside, tree / "a" / "directory"):
+        directory.mkdir(parents=True)
+        directory.chmod(0o755)
+    (outside / "file").touch()
+    root = Path(hatch_docker.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", SWAP, tree, outside], check=True, cwd=root)
+    assert not tree.exists()
+    assert (outside / "file").exists()
+    assert outside.stat().st_mode & 0o777 == 0o755
+
+
+def test_removing_a_tree_changes_nothing_outside_it(store: Store, tmp_path: Path) -> None:
+    """A tree that a hostile build left: closed directories with links to what is not its own."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    outside.chmod(0o555)
+    (tmp_path / "file").touch()
+    (tmp_path / "file").chmod(0o444)
+    tree = tmp_path / "tree"
+    (tree / "closed").mkdir(parents=True)
+    (tree / "closed" / "directory").symlink_to(outside)
+    (tree / "closed" / "file").symlink_to(tmp_path / "file")
+    (tree / "closed").chmod(0o500)
+    remove_tree(tree)
+    assert not tree.exists()
+    assert (outside.stat().st_mode & 0o777, (tmp_path / "file").stat().st_mode & 0o777) == (0o555, 0o444)
+    (tmp_path / "link").symlink_to(outside)
+    remove_tree(tmp_path / "link")
+    assert outside.exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["", "tmp", "blobs", "facts", "trees", "locks", "facts/x", "trees/x", "locks/x", "tmp/x"]
+)
+def test_a_link_in_a_cache_leads_nobody_out_of_it(place: str, tmp_path: Path) -> None:
+    """A cache comes from elsewhere, as that of a pipeline does: what is tidied up is in it, whatever it says."""
+    outside, root = tmp_path / "outside", tmp_path / "cache/v1"
+    for path in (outside / "tmp/letter", outside / "x/letter", outside / "letter"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("dear")
+    for path in (*outside.rglob("*"), outside):
+        os.utime(path, (1000, 1000))
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).symlink_to(outside)
+    store = open_store(tmp_path / "cache")
+    store.remember("x", "key", 1)
+    store.tree("x", "key", lambda directory: (directory / "file").touch())
+    with store.lock("x"):
+        prune(store, max_age=0, max_bytes=0, grace=-1)
+    assert {str(path.relative_to(outside)) for path in outside.rglob("*")} == {
+        "letter", "tmp", "tmp/letter", "x", "x/letter",
+    }  # fmt: skip
+    assert store.put(b"bytes")
+
+
+def test_builds_prune_once_a_day(store: Store) -> None:
+    prune_now_and_then(store)
+    digest = store.put(b"old")
+    os.utime(store.blob_path(digest), (1, 1))
+    prune_now_and_then(store)
+    assert store.blob_path(digest).exists()
+    os.utime(store.root / "pruned", (1, 1))
+    prune_now_and_then(store)
+    assert not store.blob_path(digest).exists()

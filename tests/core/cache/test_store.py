@@ -1,0 +1,323 @@
+"""The cache: verified on read, written atomically, shared, bounded."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.cache.store import DamagedBlobError, Store, key_of, open_store
+from hatch_docker.core.errors import StoreError
+from hatch_docker.core.files import is_cache, remove_tree, replacing
+
+
+def test_a_blob_comes_back_as_it_went_in(store: Store) -> None:
+    digest = store.put(b"bytes")
+    path = store.get(digest)
+    assert path is not None
+    assert path.read_bytes() == b"bytes"
+    with store.open(digest) as stream:
+        assert stream.read() == b"bytes"
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "symlink", "directory", "gone"])
+def test_a_damaged_blob_is_never_served(store: Store, tmp_path: Path, damage: str) -> None:
+    """Flipped bits, a cut file, a link elsewhere or a directory under a blob's name: found and removed."""
+    digest = store.put(b"bytes")
+    path = store.blob_path(digest)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(b"bytes")
+    if damage == "flip":
+        path.write_bytes(b"bytez")
+    elif damage == "truncate":
+        path.write_bytes(b"byt")
+    else:
+        path.unlink()
+    if damage == "symlink":
+        path.symlink_to(elsewhere)
+    elif damage == "directory":
+        path.mkdir()
+    with pytest.raises(DamagedBlobError):
+        store.open(digest)
+    assert not path.exists()
+    assert elsewhere.read_bytes() == b"bytes"
+    assert store.put(b"bytes") == digest
+    assert store.get(digest) == path
+
+
+def test_what_the_disk_does_not_give_back_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E4: a sector that cannot be read any more is as bad as other bytes: removed, and made anew."""
+    digest = store.put(b"content")
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hashlib.file_digest", broken)
+        assert store.get(digest) is None
+    assert not store.has(digest)
+    assert store.put(b"content") == digest
+    assert store.get(digest)
+
+
+def test_what_is_not_committed_leaves_nothing(store: Store) -> None:
+    with pytest.raises(KeyboardInterrupt), store.writer() as writer:
+        writer.write(b"half")
+        raise KeyboardInterrupt
+    assert list((store.root / "tmp").iterdir()) == []
+    assert list((store.root / "blobs").iterdir()) == []
+
+
+def test_facts_are_remembered_and_damage_is_forgotten(store: Store) -> None:
+    store.remember("layer", "k", {"size": 1})
+    assert store.recall("layer", "k") == {"size": 1}
+    assert store.recall("layer", "other") is None
+    path = store.root / "facts" / "layer" / "k"
+    path.write_text(path.read_text().replace("1}", "2}"))
+    assert store.recall("layer", "k") is None
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "directory", "empty"])
+def test_what_is_no_fact_is_forgotten_and_not_waited_for(kind: str, store: Store, tmp_path: Path) -> None:
+    store.remember("layer", "k", {"size": 1})
+    path = store.root / "facts/layer/k"
+    path.rename(tmp_path / "elsewhere")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "directory":
+        (path / "x").mkdir(parents=True)
+    else:
+        path.touch()
+    assert store.recall("layer", "k") is None
+    assert not os.path.lexists(path)
+    store.remember("layer", "k", 2)
+    assert store.recall("layer", "k") == 2
+    assert (tmp_path / "elsewhere").exists()
+
+
+def test_a_fact_moved_to_another_key_is_not_believed(store: Store) -> None:
+    store.remember("layer", "k", 1)
+    path = store.root / "facts" / "layer"
+    (path / "k").rename(path / "l")
+    assert store.recall("layer", "l") is None
+
+
+def test_a_fact_takes_the_place_of_a_directory(store: Store) -> None:
+    """Whatever has the name of an entry is nothing of ours: it goes, and the build goes on."""
+    path = store.root / "facts/layer/k"
+    path.mkdir(parents=True)
+    (path / "file").write_text("x")
+    store.remember("layer", "k", 1)
+    assert store.recall("layer", "k") == 1
+
+
+def test_a_tree_is_made_once_by_many(store: Store) -> None:
+    """Eight threads want one tree: one makes it, all get it whole."""
+    made = []
+
+    def make(root: Path) -> None:
+        made.append(root)
+        time.sleep(0.05)
+        (root / "file").write_text("whole")
+
+    results: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: results.append((store.tree("t", "k", make) / "file").read_text()))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == ["whole"] * 8
+    assert len(made) == 1
+
+
+def test_a_tree_whose_making_fails_is_not_there(store: Store) -> None:
+    def make(root: Path) -> None:
+        (root / "file").write_text("half")
+        (root / "closed").mkdir(mode=0o500)
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        store.tree("t", "k", make)
+    assert not (store.root / "trees" / "t" / "k").exists()
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def grow(root: Path) -> None:
+    """A tree with a little of everything; made, it says so."""
+    (root / "bin").mkdir()
+    (root / "bin/program").write_bytes(b"program")
+    (root / "bin/program").chmod(0o755)
+    (root / "bin/link").symlink_to("program")
+    (root / "file").write_bytes(b"bytes")
+
+
+def rewrite(path: Path, data: bytes) -> None:
+    """Other bytes of the same length at the same time, as a disk does it."""
+    status = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "bits": lambda tree: rewrite(tree / "file", b"bytez"),
+    "a file that is cut": lambda tree: (tree / "file").write_bytes(b"byt"),
+    "a file that is gone": lambda tree: (tree / "file").unlink(),
+    "a file more": lambda tree: (tree / "bin/cc").write_bytes(b"evil"),
+    "a directory more": lambda tree: (tree / "more").mkdir(),
+    "another mode": lambda tree: (tree / "bin/program").chmod(0o644),
+    "a link elsewhere": lambda tree: ((tree / "bin/link").unlink(), (tree / "bin/link").symlink_to("/etc/passwd")),
+    "a link instead of a file": lambda tree: ((tree / "file").unlink(), (tree / "file").symlink_to("/etc/passwd")),
+    "a link instead of a directory": lambda tree: (
+        (tree / "bin").rename(tree.parent / "bin"), (tree / "bin").symlink_to("../bin")),
+    "a directory instead of a file": lambda tree: ((tree / "file").unlink(), (tree / "file").mkdir()),
+    "a link instead of the tree": lambda tree: (tree.rename(tree.parent / "x"), tree.symlink_to("x")),
+    "a file instead of the tree": lambda tree: (remove_tree(tree), tree.write_bytes(b"x")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_tree_that_changed_is_made_anew(change: str, store: Store) -> None:
+    """Whatever is done to it; and what a link leads to stays."""
+    outside = store.root.parent / "outside"
+    outside.mkdir()
+    (outside / "canary").write_text("alive")
+    tree = store.tree("t", "k", grow)
+    CHANGES[change](tree)
+    for _ in range(2):
+        found = open_store(store.root.parent).tree("t", "k", grow)
+        assert found == tree
+        assert not found.is_symlink()
+        assert sorted(path.relative_to(tree).as_posix() for path in tree.rglob("*")) == [
+            "bin", "bin/link", "bin/program", "file"
+        ]
+        assert (tree / "file").read_bytes() == b"bytes"
+        assert os.access(tree / "bin/program", os.X_OK)
+    assert (outside / "canary").read_text() == "alive"
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+def test_of_a_large_tree_times_and_sizes_are_looked_at(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contents would take a second; a tree that is as it was is not made again, whatever read it or moved it."""
+    monkeypatch.setattr("hatch_docker.core.cache.tree_digest.READ", 3)
+    tree = store.tree("t", "k", grow)
+    os.utime(tree, (1, 1))
+    os.utime(tree / "bin", (1, 1))
+
+    def never(_root: Path) -> None:
+        raise AssertionError("made again")
+
+    assert open_store(store.root.parent).tree("t", "k", never) == tree
+    os.utime(tree / "file", (1, 1))
+    made: list[Path] = []
+    open_store(store.root.parent).tree("t", "k", lambda root: (made.append(root), grow(root))[1])
+    assert made
+
+
+def test_a_tree_is_looked_at_once(store: Store) -> None:
+    """By one process: a build asks for its compiler several times."""
+    tree = store.tree("t", "k", grow)
+    (tree / "file").unlink()
+    made: list[Path] = []
+    for _ in range(2):
+        store.tree("t", "k", lambda root: (made.append(root), grow(root))[1])
+    assert len(made) == 1
+    (tree / "file").unlink()
+    store.tree("t", "k", grow)
+    assert len(made) == 1
+
+
+def test_an_output_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "dist" / "out"
+    with replacing(path) as stream:
+        stream.write(b"first")
+    with pytest.raises(RuntimeError), replacing(path) as stream:
+        stream.write(b"half of the sec")
+        raise RuntimeError
+    assert path.read_bytes() == b"first"
+    assert [entry.name for entry in path.parent.iterdir()] == ["out"]
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(StoreError, match="a directory is in the way"), replacing(tmp_path / "out"):
+        pass
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="file/out"), replacing(tmp_path / "file" / "out"):
+        pass
+
+
+def test_a_cache_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="HATCH_DOCKER_CACHE_DIR"):
+        open_store(tmp_path / "file")
+
+
+def test_builds_that_begin_at_once_make_one_cache(tmp_path: Path) -> None:
+    """E3: whoever is first, it is theirs all, and each says that it is one."""
+    for number in range(8):
+        root, start = tmp_path / str(number), threading.Barrier(16)
+
+        def begin(_: int, root: Path = root, start: threading.Barrier = start) -> bool:
+            start.wait()
+            return is_cache(open_store(root).root)
+
+        with ThreadPoolExecutor(16) as pool:
+            assert list(pool.map(begin, range(16))) == [True] * 16
+
+
+def test_a_build_begins_while_others_finish_what_is_theirs(store: Store) -> None:
+    """What is there when a directory is listed may have its name, or be gone, when it is looked at."""
+    ending = threading.Event()
+
+    def work(name: str) -> None:
+        path = store.root / "tmp" / name
+        while not ending.is_set():
+            path.touch()
+            path.unlink()
+
+    with ThreadPoolExecutor(3) as pool:
+        for name in "abc":
+            pool.submit(work, name)
+        try:
+            for _ in range(200):
+                open_store(store.root.parent)
+        finally:
+            ending.set()
+
+
+def test_a_cache_in_a_repository_is_no_part_of_it(tmp_path: Path) -> None:
+    """Where pipelines keep it, in the project's directory: git does not see it, and backups pass it by."""
+    git = ["git", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    open_store(tmp_path / ".image-cache").put(b"bytes")
+    status = [*git, "status", "--porcelain", "--untracked-files=normal"]
+    assert subprocess.check_output(status) == b""
+    (tmp_path / "mine").touch()
+    open_store(tmp_path).put(b"bytes")  # and a directory of somebody's own stays theirs
+    assert subprocess.check_output(status) == b"?? mine\n"
+
+
+def test_keys_do_not_depend_on_the_order_of_a_table() -> None:
+    assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
+    assert key_of("a", "b") != key_of("ab")
+
+
+def test_a_blob_that_was_verified_says_so(store: Store) -> None:
+    """Who copies it need not hash it again; one of another digest is not believed."""
+    digest = store.put(b"bytes")
+    with store.open(digest) as stream:
+        assert getattr(stream, "verified", "") == digest
+        assert stream.read() == b"bytes"

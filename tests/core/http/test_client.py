@@ -1,0 +1,328 @@
+"""hatch_docker.core.http.client: what is fetched is what was asked for, and nobody else learns of it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.cache.store import Store
+from hatch_docker.core.errors import ConfigError, RegistryError, TransientError
+from hatch_docker.core.http import urls
+from hatch_docker.core.http.client import Client, fetch, make_client, read
+from hatch_docker.core.http.retry import Policy, retry_after
+from hatch_docker.core.progress import Progress
+from hatch_docker.oci.model import digest_of
+from tests.fakes.registry import FakeRegistry, Handler
+
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
+DATA = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def server() -> Iterator[FakeRegistry]:
+    """A server of files: the blobs of the fake registry."""
+    with FakeRegistry() as made:
+        made.put_blob("files", DATA)
+        yield made
+
+
+class World:
+    def __init__(self, environ: dict[str, str] | None = None) -> None:
+        self.lines: list[str] = []
+        self.sleeps: list[float] = []
+        self.client = Client(environ or {}, Progress(self.lines.append), Policy(sleep=self.sleeps.append))
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def url(server: FakeRegistry, user: str = "", data: bytes = DATA) -> str:
+    return f"http://{user}{server.host}/v2/files/blobs/{digest_of(data)}"
+
+
+def test_fetch_once(server: FakeRegistry, store: Store, world: World) -> None:
+    """A file is downloaded once; a damaged copy in the store is fetched again."""
+    digest = digest_of(DATA)
+    for _again in range(2):
+        assert fetch(store, world.client, url(server), digest=digest, size=len(DATA)) == digest
+    assert server.count("GET", "") == 1
+    store.blob_path(digest).write_bytes(b"damaged")
+    assert fetch(store, world.client, url(server), digest=digest) == digest
+    assert store.blob_path(digest).read_bytes() == DATA
+    assert server.count("GET", "") == 2
+
+
+def test_fetch_without_a_digest(server: FakeRegistry, store: Store, world: World) -> None:
+    """Where nobody knows the digest, it is what came."""
+    assert fetch(store, world.client, url(server), digest=None) == digest_of(DATA)
+
+
+def test_many_at_once(server: FakeRegistry, store: Store, world: World) -> None:
+    """Eight threads that want one file cause one download."""
+    digest = digest_of(DATA)
+    work = [threading.Thread(target=fetch, args=(store, world.client, url(server)), kwargs={"digest": digest})
+            for _ in range(8)]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    assert store.get(digest)
+    assert server.count("GET", "") == 1
+
+
+def test_four_at_a_time(server: FakeRegistry, store: Store, world: World) -> None:
+    """Of eight files that threads want at once four are on their way, and no more."""
+    guard, four, running, most = threading.Lock(), threading.Barrier(4), 0, 0
+
+    def slowly(handler: Handler) -> None:
+        nonlocal running, most
+        with guard:
+            running += 1
+            most = max(most, running)
+        four.wait(60)
+        time.sleep(0.05)
+        with guard:
+            running -= 1
+        handler.route()
+
+    files = [b"%d" % number for number in range(8)]
+    for data in files:
+        server.put_blob("files", data)
+    server.fault("GET", "/blobs/", slowly, times=8)
+    with ThreadPoolExecutor(8) as pool:
+        done = pool.map(lambda data: fetch(store, world.client, url(server, data=data), digest=digest_of(data)), files)
+        assert list(done) == [digest_of(data) for data in files]
+    assert most == 4
+
+
+def test_wrong_bytes(server: FakeRegistry, store: Store, world: World) -> None:
+    """A wrong digest or size is an error after a second look, with nothing left behind."""
+    with pytest.raises(RegistryError, match=r"its digest is sha256:\w+ instead of sha256:0+; gave up after 2 tries"):
+        fetch(store, world.client, url(server), digest="sha256:" + "0" * 64)
+    with pytest.raises(RegistryError, match="only 256000 of 256001 bytes came"):
+        fetch(store, world.client, url(server), digest=None, size=len(DATA) + 1)
+    with pytest.raises(RegistryError, match="file is larger than 1000 bytes"):
+        fetch(store, world.client, url(server), digest=None, limit=1000)
+    assert list((store.root / "blobs").iterdir()) == list((store.root / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 451])
+def test_refusals_are_final(status: int, server: FakeRegistry, store: Store, world: World) -> None:
+    """What will not pass is not tried again; the URL is named without what may be secret."""
+    server.fault("GET", "", status)
+    with pytest.raises(RegistryError, match=rf"^GET http://{server.host}/v2/files/blobs/\S+: {status} ") as caught:
+        fetch(store, world.client, url(server, "user:s3cret@") + "?signature=s3cret", digest=None)
+    assert not isinstance(caught.value, TransientError)
+    assert "s3cret" not in str(caught.value)
+    assert world.sleeps == []
+
+
+def test_gives_up(server: FakeRegistry, store: Store, world: World) -> None:
+    """Six tries, half a minute at most."""
+    server.fault("GET", "", 503, times=99)
+    with pytest.raises(TransientError, match="503 Service Unavailable; gave up after 6 tries"):
+        fetch(store, world.client, url(server), digest=None)
+    assert len(world.sleeps) == len(world.lines) == 5
+    assert sum(world.sleeps) < 15
+
+
+def test_nobody_listens(server: FakeRegistry, world: World) -> None:
+    """A refused connection is tried again; a name that does not exist is not."""
+    with pytest.raises(TransientError, match=r"broke \(Connection refused\); gave up after 6 tries"):
+        read(world.client, "http://127.0.0.1:1/x", limit=10)
+    world.sleeps.clear()
+    with pytest.raises(RegistryError, match=r"registry.invalid: the name does not resolve"):
+        read(world.client, "http://registry.invalid/x", limit=10)
+    assert world.sleeps == []
+
+
+def test_read(server: FakeRegistry, world: World) -> None:
+    """A small document, nothing where there is none, an error where it is not small."""
+    small = server.put_blob("files", b"small")
+    assert read(world.client, f"{server.origin}/v2/files/blobs/{small}", limit=5) == b"small"
+    assert read(world.client, f"{server.origin}/v2/files/blobs/sha256:0", limit=5) is None
+    with pytest.raises(RegistryError, match="larger than 4 bytes"):
+        read(world.client, f"{server.origin}/v2/files/blobs/{small}", limit=4)
+
+
+def test_file_urls(store: Store, world: World, tmp_path: Path) -> None:
+    """Files are fetched and checked as well."""
+    path = tmp_path / "a file"
+    path.write_bytes(b"content")
+    assert fetch(store, world.client, path.as_uri(), digest=digest_of(b"content")) == digest_of(b"content")
+    assert read(world.client, path.as_uri(), limit=10) == b"content"
+    assert read(world.client, (tmp_path / "none").as_uri(), limit=10) is None
+    with pytest.raises(RegistryError, match="its digest is"):
+        fetch(store, world.client, path.as_uri(), digest="sha256:" + "0" * 64)
+    with pytest.raises(RegistryError, match="does not exist"):
+        fetch(store, world.client, (tmp_path / "none").as_uri(), digest=None)
+    with pytest.raises(RegistryError, match="a file URL names no host"):
+        read(world.client, "file://elsewhere/x", limit=10)
+
+
+def test_credentials_of_the_url(server: FakeRegistry, store: Store, world: World) -> None:
+    """User and password of a URL go to its origin, and not along with a redirect."""
+    with FakeRegistry(address="127.0.0.2") as other:
+        other.repositories = server.repositories
+        server.redirect_blobs = other.origin
+        fetch(store, world.client, url(server, "us%40er:s3cret@"), digest=digest_of(DATA))
+        assert server.requests[0].headers["authorization"] == urls.basic("us@er", "s3cret")
+        assert "authorization" not in other.requests[0].headers
+
+
+def test_netrc(server: FakeRegistry, tmp_path: Path) -> None:
+    """netrc counts for the very host, never its default entry; a broken one is passed over."""
+    path = tmp_path / "netrc"
+    for text, expected in {
+        "machine 127.0.0.1 login me password s3cret": urls.basic("me", "s3cret"),
+        "machine elsewhere login me password s3cret\ndefault login x password y": None,
+        "nonsense": None,
+    }.items():
+        path.write_text(text)
+        read(World({"NETRC": str(path)}).client, url(server), limit=1 << 20)
+        assert server.requests[-1].headers.get("authorization") == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, None),
+        ({"https_proxy": "http://proxy.example:3128"}, "http://proxy.example:3128"),
+        ({"HTTPS_PROXY": "proxy.example:3128"}, "http://proxy.example:3128"),
+        ({"http_proxy": "http://proxy.example"}, None),
+        ({"all_proxy": "http://proxy.example"}, "http://proxy.example"),
+        ({"https_proxy": "http://proxy.example", "no_proxy": "*"}, None),
+        ({"https_proxy": "http://proxy.example", "no_proxy": "x, .example"}, None),
+        ({"https_proxy": "http://proxy.example", "no_proxy": "registry.example:443"}, None),
+        ({"https_proxy": "http://proxy.example", "no_proxy": "try.example,10.0.0.0/8"}, "http://proxy.example"),
+    ],
+)
+def test_proxies(environ: dict[str, str], expected: str | None) -> None:
+    """The environment's proxies count, and its exceptions; this machine needs none."""
+    assert urls.proxy_for("https://registry.example/v2/", environ) == expected
+    assert urls.proxy_for("http://127.0.0.1:5000/", {**environ, "all_proxy": "http://proxy.example"}) is None
+
+
+def test_proxy_is_used(server: FakeRegistry) -> None:
+    """A request goes through the proxy, with the proxy's own credentials."""
+    client = World({"http_proxy": f"http://user:s3cret@{server.host}"}).client
+    assert read(client, "http://registry.example/v2/", limit=10) == b"{}"
+    assert server.requests[0].path == "http://registry.example/v2/"
+    assert server.requests[0].headers["proxy-authorization"] == urls.basic("user", "s3cret")
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """The URL of a proxy that says the same to whoever wants through."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # closed when the test ends
+                while True:
+                    connection, _ = server.accept()
+                    connection.recv(1 << 16)
+                    connection.sendall(answer)
+                    connection.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://user:s3cret@127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(("answer", "said", "sleeps"), [
+    (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", r"registry\.example: the proxy refuses \(.*407", 0),
+    (b"HTTP/1.1 403 Forbidden\r\n\r\n", r"registry\.example: the proxy refuses \(.*403", 0),
+    (b"HTTP/1.1 503 Busy\r\n\r\n", r"the proxy does not answer \(.*503.*gave up after 6 tries", 5),
+    (b"", r"gave up after 6 tries", 5),
+])  # fmt: skip
+def test_a_proxy_that_lets_nobody_through(answer: bytes, said: str, sleeps: int) -> None:
+    """A3, B7: what may pass is tried again, a refusal is not; its password is told nobody."""
+    with answering(answer) as proxy:
+        world = World({"https_proxy": proxy})
+        with pytest.raises(RegistryError, match=said) as caught:
+            read(world.client, "https://registry.example/v2/", limit=10)
+        assert isinstance(caught.value, TransientError) == bool(sleeps)
+        assert len(world.sleeps) == sleeps
+
+
+def test_unknown_certificate(tmp_path: Path, server: FakeRegistry) -> None:
+    """A9: TLS by the user's CA bundle, else a refusal without a second try; http on an https port is named."""
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    bundle = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(bundle))
+    with FakeRegistry() as secure:
+        secure.server.socket = context.wrap_socket(secure.server.socket, server_side=True)
+        target = f"https://{secure.host}/v2/"
+        assert read(World({"HATCH_DOCKER_CA_BUNDLE": str(bundle)}).client, target, limit=10) == b"{}"
+        world = World()
+        with pytest.raises(RegistryError, match=r"no trusted TLS connection .*set HATCH_DOCKER_CA_BUNDLE"):
+            read(world.client, target, limit=10)
+        assert world.sleeps == []
+    with pytest.raises(RegistryError, match="does not speak https on this port"):
+        read(World().client, f"https://{server.host}/v2/", limit=10)
+    with pytest.raises(ConfigError, match=r"SSL_CERT_FILE names /nowhere/x.pem, which does not exist"):
+        read(World({"SSL_CERT_FILE": "/nowhere/x.pem"}).client, target, limit=10)
+
+
+@pytest.mark.parametrize("bad", ["ftp://x/y", "http://", "http://host:0/", "http://host:99999/", "//x", "http://[::1"])
+def test_bad_urls(bad: str, world: World) -> None:
+    """What is no URL is refused before anything is sent."""
+    with pytest.raises(RegistryError, match="not a"):
+        read(world.client, bad, limit=10)
+
+
+def test_https_never_leads_to_http() -> None:
+    """B2: a redirect from https to http is refused, and so is one to this machine or the cloud's metadata."""
+    start = "https://registry.example/v2/x"
+    assert urls.follow(start, "/other") == "https://registry.example/other"
+    assert urls.follow(start, "https://cdn.example/x") == "https://cdn.example/x"
+    for location in ("http://registry.example/x", "https://127.0.0.1/x", "https://localhost/x", "https://[fe80::1]/",
+                     "https://169.254.169.254/", "https://192.168.1.1/x", "gopher://x/", "https://[::1"):
+        with pytest.raises(RegistryError, match=r"^https://registry.example/v2/x leads "):
+            urls.follow(start, location)
+    assert urls.follow("http://10.0.0.1:5000/v2/", "http://10.0.0.1:5001/") == "http://10.0.0.1:5001/"
+
+
+def test_retry_after_dates() -> None:
+    """A date is counted from the peer's own clock, not ours."""
+    headers = {"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT", "date": "Fri, 31 Dec 1999 23:59:49 GMT"}
+    assert retry_after(headers) == 10
+    assert retry_after({"retry-after": "-5"}) is None
+    assert retry_after({"retry-after": "Fri, 99 Dec 1999 23:59:59 GMT"}) is None
+
+
+def test_deadline(server: FakeRegistry) -> None:
+    """No try begins after the deadline."""
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds + 100
+
+    server.fault("GET", "", 503, times=99)
+    client = Client({}, Progress(lambda _line: None), Policy(sleep=sleep, clock=lambda: now[0]))
+    with pytest.raises(TransientError, match=r"gave up after [34] tries: out of time"):
+        read(client, url(server), limit=10)
+
+
+def test_cheap_to_make() -> None:
+    """A client that is never used costs no import of the HTTP library."""
+    import subprocess
+    import sys
+
+    code = "import sys; from hatch_docker.core.http.client import make_client; from hatch_docker.core.progress import silent; "
+    code += "make_client({}, silent()); assert not {'urllib3', 'ssl', 'http.client'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert make_client({}, Progress(print)) == make_client({}, Progress(print))

@@ -1,0 +1,68 @@
+"""What a URL may lead to and show, where its writer made a mistake or means harm."""
+
+from __future__ import annotations
+
+import pytest
+
+from hatch_docker.core.errors import RegistryError, WheelError
+from hatch_docker.core.http.urls import follow, parse, redacted, shown, split
+from hatch_docker.wheels.locks.uv import _check_lines
+
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
+
+@pytest.mark.parametrize("url", [
+    "https://user:hu/sh@h.example/x", "https://user:12/hush@h.example/x", "https://user:hu#hush@h.example/x",
+    "https://user:hu?hush@h.example/x", "user:hush@h.example/x", "https://user:hush@h.example/x?hush=1#hush",
+])  # fmt: skip
+def test_a_password_is_not_shown_even_where_it_is_not_escaped(url: str) -> None:
+    """A slash in a password makes another address of it; all before the last @ is hidden."""
+    assert "hu" not in shown(url)
+    assert shown(url).endswith("h.example/x")
+    if "/x?" not in url:
+        with pytest.raises(RegistryError) as caught:
+            split(url)
+            raise RegistryError("a port of digits")
+        assert "hu" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", [
+    "https://user:hu[sh@h.example/x", "https://user:hush@ex\u2100mple/x", "https://user:hu]@[sh@h.example/x",
+])  # fmt: skip
+def test_what_is_no_url_at_all_is_not_quoted(url: str) -> None:
+    """The standard library's errors quote the part in which the password is; a requirement is shown without it."""
+    with pytest.raises(ValueError, match="is not a URL; in a password write") as caught:
+        parse(url)
+    assert "hu" not in str(caught.value)
+    assert "hush" not in redacted(f"app @ {url}; python_version > '3'")
+    with pytest.raises(WheelError) as told:
+        _check_lines([f"app @ {url}"])
+    assert str(told.value).startswith("'app @ https://***@")
+
+
+def test_other_urls_are_shown_as_they_are() -> None:
+    for url in ("https://h.example:8080/a", "https://h.example/@scope/x", "file:///srv/a@b", "http://[::1]:80/x"):
+        assert shown(url) == url
+
+
+@pytest.mark.parametrize("host", [
+    "2852039166", "0xa9fea9fe", "169.254.43518", "127.1", "0", "localhost.", "a.localhost", "[::ffff:169.254.169.254]",
+    "10.0.0.1", "169.254.169.254", "[64:ff9b::a9fe:a9fe]", "[2002:a9fe:a9fe::1]", "[::ffff:0:a00:1]", "[fd00:ec2::254]",
+    "[fe80::1]", "224.0.0.1", "100.64.0.1", "0.0.0.0", "[::]",
+])  # fmt: skip
+def test_a_private_address_is_one_in_any_spelling(host: str) -> None:
+    """B2: a resolver reads "2852039166" as 169.254.169.254 (inet_aton(3))."""
+    with pytest.raises(RegistryError, match="private address"):
+        follow("http://h.example/", f"http://{host}/latest")
+
+
+@pytest.mark.parametrize("url", [
+    r"https://evil.example\@h.example/x", r"//evil.example\@h.example/x", r"https://169.254.169.254\@evil.example/x",
+    r"https://evil.example\.h.example/x",
+])  # fmt: skip
+def test_a_host_is_the_one_that_is_asked(url: str) -> None:
+    """To urllib all before the last @ is a login, to urllib3 a host ends at a backslash: a login would go to evil."""
+    with pytest.raises(RegistryError, match="not an http or https URL"):
+        follow("https://h.example/v2/", url)
+    with pytest.raises(RegistryError, match="not an http or https URL"):
+        split(url)

@@ -1,0 +1,352 @@
+"""A lock holds what the world once answered: the file is exact, a build with it asks nobody, a stale one says why."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tarfile
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.bases.debian.base import make_debian_base
+from hatch_docker.bases.model import Base
+from hatch_docker.bases.open import open_base
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import BaseImageError, ConfigError, RegistryError
+from hatch_docker.core.lockfile import Entry, Pins, parse_pins, pins_of, pins_toml, read_pins
+from hatch_docker.core.lockfile_text import changes
+from hatch_docker.oci.layer import Compression
+from hatch_docker.oci.layout import write_layout
+from hatch_docker.oci.model import Image, Platform
+from hatch_docker.plan.model import BasePlan, LockPlan
+from hatch_docker.plugin.target import DockerBuilder
+from hatch_docker.project.metadata import open_source
+from hatch_docker.wheels.locks.pin import pin
+from hatch_docker.wheels.target import Target
+from tests.fakes.bases import BOTH, index_of, publish, python_image
+from tests.fakes.context import context
+from tests.fakes.debian_archive import FakeArchive, serving
+from tests.fakes.package_index import FakeIndex, make_wheel
+from tests.fakes.registry import FakeRegistry
+from tests.projects import write_project
+
+AMD64 = Platform("linux", "amd64")
+TARGET = Target("3.13.5", AMD64, ("glibc", "2.41"))
+SHA = "0123456789abcdef" * 4
+PLACE = {"platform": "linux/amd64", "python": "3.13.5", "libc": "glibc 2.41"}
+
+
+def deb(name: str, version: str, sha256: str = SHA) -> dict[str, Any]:
+    path = f"pool/main/{name[0]}/{name}/{name}_{version}_amd64.deb"
+    return {"name": name, "version": version, "architecture": "amd64", "archive": "main", "path": path, "size": 7,
+            "sha256": sha256}  # fmt: skip
+
+
+def debian(*packages: dict[str, Any], **fields: Any) -> tuple[str, Entry]:
+    entry = {"for": "runtime", "suite": "trixie", "architecture": "amd64", "slim": True, "asked": ["libpq5"]}
+    return "debian", {**entry, "as-of": "2026-01-02T03:04:05Z", "packages": list(packages), **fields}
+
+
+def requirements(*asked: str, version: str = "1.0", **fields: Any) -> tuple[str, Entry]:
+    file = {"name": "a", "version": version, "file": f"a-{version}-py3-none-any.whl", "url": "https://x.example/a.whl",
+            "sha256": SHA, "size": 3, "uploaded": "2026-01-02T03:04:05Z"}  # fmt: skip
+    return "requirements", {**PLACE, "asked": list(asked), "files": [file], **fields}
+
+
+def base(name: str = "python:3.13-slim", digest: str = "sha256:" + SHA, image: str = "") -> tuple[str, Entry]:
+    return "base", {"name": name, "digest": digest, "platforms": [{"digest": image or digest, **PLACE}]}
+
+
+ENTRIES = [
+    base(), base("debian:trixie"), debian(deb("libpq5", "17.1")), requirements("a>=1", 'b; python_version < "4"'),
+    debian(deb("gcc", "14"), **{"for": "builder", "asked": [f"package-{number}" for number in range(20)]}),
+]  # fmt: skip
+
+
+def file_of(entries: list[tuple[str, Entry]]) -> bytes:
+    return pins_toml(entries)
+
+
+def test_the_file_says_what_it_is_and_is_the_same_for_the_same_answers() -> None:
+    """TOML with a line a package, whoever wrote it in whatever order, and read back as it was."""
+    text = file_of(ENTRIES)
+    assert text.startswith(b"# Written by `hatch-docker lock`")
+    shuffled = list(ENTRIES)
+    for seed in range(5):
+        random.Random(seed).shuffle(shuffled)
+        assert file_of(shuffled) == text
+    assert file_of([(kind, entry) for kind, entry in parse_pins(text, "x.lock")]) == text
+    assert tomllib.loads(text.decode())["debian"][1]["packages"] == [deb("libpq5", "17.1")]
+    (line,) = [line for line in text.decode().splitlines() if "libpq5_17.1" in line]
+    assert line.startswith('    { name = "libpq5", version = "17.1"')
+
+
+@pytest.mark.parametrize(("old", "new", "place"), [
+    (f"sha256:{SHA}", f"sha512:{SHA}", "base[0].digest"),
+    ("pool/main/l/", "../main/l/", "packages[0].path"),
+    ("pool/main/l/", "/pool/l/", "packages[0].path"),
+    ("pool/main/l/", "pool/../../l/", "packages[0].path"),
+    ("size = 7", 'size = "7"', "packages[0].size"),
+    ("size = 7", "size = -7", "packages[0].size"),
+    ("https://x.example", "ftp://x.example", "files[0].url"),
+    ("a-1.0-py3", "../a-1.0-py3", "files[0].file"),
+    ('name = "a"', 'name = "../a"', "files[0].name"),
+    ('suite = "trixie"', "suite = 3", "suite"),
+    ('for = "runtime"', 'for = "ever"', "for"),
+    ('asked = ["libpq5"]', 'asked = "libpq5"', "asked"),
+    ('libc = "glibc 2.41"', 'libc = "glibc\\n2.41"', "libc"),
+    ('libc = "glibc 2.41"', 'libcc = "glibc 2.41"', "not as"),
+    ('python = "3.13.5"', 'python = "three"', "python"),
+    ('platform = "linux/amd64"', 'platform = "Linux"', "platform"),
+    ("2026-01-02T03:04:05Z", "2026-02-30T03:04:05Z", "as-of"),
+    ("version = 1", "version = 2", "version 2"),
+    ("[[base]]", "[[bass]]", "'bass'"),
+    ("version = 1", "version = = 1", "not valid TOML"),
+])  # fmt: skip
+def test_a_file_that_is_not_ours_is_refused_by_its_field(old: str, new: str, place: str) -> None:
+    """Whoever edits it, or sends it: no path leaves the archive, no type is guessed, one line says where."""
+    text = file_of([base(), debian(deb("libpq5", "17.1")), requirements("a")]).decode()
+    assert old in text
+    with pytest.raises(ConfigError) as caught:
+        parse_pins(text.replace(old, new).encode(), "x.lock")
+    assert place in str(caught.value)
+    assert "hatch-docker" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.randoms(use_true_random=False))
+@settings(max_examples=150)
+def test_whatever_stands_in_the_file_is_read_or_refused(source: random.Random) -> None:
+    """Bytes changed, lost and doubled: pins that can be looked up, or one line."""
+    data = bytearray(file_of(ENTRIES))
+    for _ in range(source.randint(1, 4)):
+        at = source.randrange(len(data))
+        other = source.choice((b"", b'"', b"[", b"9", b"\xff", bytes(data[at : at + 60])))
+        data[at : at + source.choice((0, 1, 1, 40))] = other
+    try:
+        found = parse_pins(bytes(data), "x.lock")
+    except ConfigError as error:
+        assert "\n" not in str(error)
+    else:
+        parse_pins(pins_toml(found), "x.lock")
+
+
+def test_what_was_read_is_remembered_by_its_contents(tmp_path: Path) -> None:
+    ctx = context(tmp_path / "cache")
+    path = tmp_path / "x.lock"
+    path.write_bytes(file_of(ENTRIES))
+    first, again = (read_pins(path, "x.lock", ctx.store) for _ in range(2))
+    assert first.known == again.known
+    assert len(first.known) == len(ENTRIES)
+    path.write_bytes(file_of([]))
+    assert read_pins(path, "x.lock", ctx.store).known == {}
+
+
+@pytest.mark.parametrize(("kind", "question", "says"), [
+    ("base", {"name": "debian:bookworm"}, "it pins python:3.13-slim, debian:trixie, and the base is debian:bookworm"),
+    ("debian", {**debian()[1], "asked": ["libgomp1", "libpq5"]},
+     "of runtime.packages of debian:trixie for amd64, libgomp1 came in"),
+    ("debian", {**debian()[1], "slim": False}, "slim was on and is off"),
+    ("debian", {**debian()[1], "architecture": "arm64"},
+     "it has nothing of runtime.packages of debian:trixie for arm64"),
+    ("requirements", {**PLACE, "asked": ["a>=2"]}, "a>=2 came in, a>=1, b; python_version"),
+    ("requirements", {**requirements("a>=1", 'b; python_version < "4"')[1], "python": "3.13.6"},
+     "python was 3.13.5 and is 3.13.6"),
+])  # fmt: skip
+def test_a_stale_lock_says_what_changed_and_what_to_run(kind: str, question: dict[str, Any], says: str) -> None:
+    from hatch_docker.core.lockfile import question_of
+
+    pins = pins_of("hatch-docker.lock", "", ENTRIES)
+    with pytest.raises(ConfigError) as caught:
+        pins.find(kind, question_of(kind, question))
+    message = str(caught.value)
+    assert message.startswith("hatch-docker.lock is out of date: ")
+    assert says in message
+    assert message.endswith("run `hatch-docker lock`")
+
+
+def test_changes_are_told_old_to_new() -> None:
+    """A line for whatever is another version, another file, new, or gone; nothing where nothing changes."""
+    old = [base(), debian(deb("libpq5", "17.1"), deb("gone", "1")), requirements("a")]
+    new = [base(digest="sha256:" + SHA[::-1]), debian(deb("libpq5", "17.2"), deb("new", "2")), requirements("a")]
+    assert changes(old, old) == []
+    assert changes(old, new) == [
+        f"base: python:3.13-slim sha256:{SHA[:12]} -> sha256:{SHA[::-1][:12]}",
+        "debian:trixie amd64: gone 1 is no longer there",
+        "debian:trixie amd64: libpq5 17.1 -> 17.2",
+        "debian:trixie amd64: new 2 is new",
+    ]
+    replaced = [base(), debian(deb("libpq5", "17.1", SHA[::-1]), deb("gone", "1")), requirements("a", version="1.1")]
+    assert changes(old, replaced) == [
+        "debian:trixie amd64: libpq5 17.1 is another file now", "for linux/amd64: a 1.0 -> 1.1",
+    ]  # fmt: skip
+
+
+def asking(ctx: Context) -> Context:
+    """Whoever writes a lock that has nothing yet."""
+    return replace(ctx, pins=pins_of("hatch-docker.lock", "", [], ask=True))
+
+
+def locked(ctx: Context, by: Context, *more: tuple[str, Entry]) -> Context:
+    """A build with what was noted, by way of the file."""
+    assert by.pins is not None
+    data = pins_toml([*by.pins.used.values(), *more])
+    entries: list[tuple[str, Entry]] = [*parse_pins(data, "hatch-docker.lock")]
+    return replace(ctx, pins=pins_of("hatch-docker.lock", "d", entries))
+
+
+def debian_base(fake: FakeArchive, ctx: Context, url: str, *packages: str) -> Base:
+    plan = BasePlan("debian", "debian:trixie", "trixie", mirror=url, packages=packages)
+    return make_debian_base(plan, AMD64, ctx, compression=Compression(), keyring=fake.keyring)
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> FakeArchive:
+    archive = FakeArchive(tmp_path / "mirror").python()
+    archive.add("libpq5", "17.1", {"usr/lib/libpq.txt": b"one"})
+    return archive.write()
+
+
+def test_a_locked_debian_base_stays_and_asks_for_no_index(fake: FakeArchive, tmp_path: Path) -> None:
+    """A newer package on the mirror: the same base from an empty cache, and nothing but .debs is fetched."""
+    writer = asking(context(tmp_path / "one"))
+    first = debian_base(fake, writer, fake.url, "libpq5")
+    fake.add("libpq5", "17.2", {"usr/lib/libpq.txt": b"two"})
+    fake.write()
+    with serving(tmp_path / "mirror") as (url, requests):
+        again = debian_base(fake, locked(context(tmp_path / "two"), writer), f"{url}/debian", "libpq5")
+        assert again.digest == first.digest
+        assert {path.rpartition(".")[2] for path in requests} == {"deb"}
+        newest = debian_base(fake, context(tmp_path / "three"), f"{url}/debian", "libpq5")
+    assert newest.digest != first.digest
+
+
+def test_a_superseded_deb_is_named_with_the_ways_out(fake: FakeArchive, tmp_path: Path) -> None:
+    writer = asking(context(tmp_path / "one"))
+    debian_base(fake, writer, fake.url, "libpq5")
+    shutil.rmtree(tmp_path / "mirror/debian/pool/main/l/libpq5")
+    with serving(tmp_path / "mirror") as (url, _), pytest.raises(RegistryError) as caught:
+        debian_base(fake, locked(context(tmp_path / "two"), writer), f"{url}/debian", "libpq5")
+    message = str(caught.value)
+    assert "libpq5_17.1_amd64.deb" in message
+    assert "hatch-docker.lock pins libpq5 17.1" in message
+    assert "`hatch-docker lock --upgrade`" in message
+    assert "snapshot" in message
+
+
+def test_other_packages_make_a_lock_stale(fake: FakeArchive, tmp_path: Path) -> None:
+    writer = asking(context(tmp_path / "one"))
+    debian_base(fake, writer, fake.url)
+    with pytest.raises(ConfigError, match=r"nothing of runtime\.packages .*run `hatch-docker lock`"):
+        debian_base(fake, locked(context(tmp_path / "one"), writer), fake.url, "libpq5")
+
+
+def test_a_locked_tag_is_not_asked_for(tmp_path: Path) -> None:
+    """The tag moves on: the base stays, and what is not in the cache is fetched by digest."""
+    with FakeRegistry() as registry:
+        publish(registry, BOTH)
+        name = f"{registry.host}/python:3.13"
+        entry = base(name, BOTH.digest, BOTH.images[0].digest)
+        moved = index_of(python_image("amd64", "3.13.9"), python_image("arm64", "3.13.9"))
+        publish(registry, moved)
+        plan = BasePlan("registry", name, name)
+        ctx = context(tmp_path / "one")
+        assert open_base(plan, AMD64, ctx, compression=Compression()).digest == moved.digest
+        registry.requests.clear()
+        ctx = locked(context(tmp_path / "two"), asking(ctx), entry)
+        assert open_base(plan, AMD64, ctx, compression=Compression()).digest == BOTH.digest
+        assert not [request for request in registry.requests if "/manifests/3.13" in request.path]
+        ctx = locked(context(tmp_path / "two"), asking(ctx), base(name, BOTH.digest, image="sha256:" + SHA))
+        with pytest.raises(BaseImageError, match=f"{BOTH.images[0].digest} for linux/amd64, and sha256:{SHA} in the"):
+            open_base(plan, AMD64, ctx, compression=Compression())
+
+
+def test_a_vanished_digest_is_named_with_the_way_out(tmp_path: Path) -> None:
+    with FakeRegistry() as registry:
+        publish(registry, BOTH)
+        name = f"{registry.host}/python:3.13"
+        entry = base(name, "sha256:" + SHA)
+        ctx = locked(context(tmp_path), asking(context(tmp_path)), entry)
+        with pytest.raises(RegistryError) as caught:
+            open_base(BasePlan("registry", name, name), AMD64, ctx, compression=Compression())
+    message = str(caught.value)
+    assert SHA in message
+    assert "hatch-docker.lock pins it" in message
+    assert "`hatch-docker lock --upgrade`" in message
+
+
+def test_another_image_in_a_locked_layout_is_refused(tmp_path: Path) -> None:
+    first, other = (python_image("amd64", version) for version in ("3.13.5", "3.13.6"))
+    plan = BasePlan("oci", "oci:base", str(tmp_path / "base"))
+
+    def opened(image: Image) -> Base:
+        write_layout(image, tmp_path / "base")
+        entry = ("base", {"name": "oci:base", "platforms": [{**PLACE, "digest": first.digest}]})
+        ctx = locked(context(tmp_path / "cache"), asking(context(tmp_path / "cache")), entry)
+        return open_base(plan, AMD64, ctx, compression=Compression())
+
+    assert opened(first).digest == first.digest
+    with pytest.raises(BaseImageError, match=f"{other.digest}.*{first.digest}.*--upgrade"):
+        opened(other)
+
+
+def test_a_locked_resolution_stays_and_asks_no_index(tmp_path: Path) -> None:
+    """A new release on the index: the old file, also from an empty cache, and no page is read."""
+    index = FakeIndex()
+    index.add("a", make_wheel("a", "1.0"))
+    lock = LockPlan("resolve", requirements=("a>=1",))
+    with index.serving() as serving_index:
+        environ = {"UV_DEFAULT_INDEX": serving_index.url, "no_proxy": "*", "PATH": "", "HATCH_DOCKER_REFRESH": "1"}
+        environ["UV"] = uv_program()
+        writer = asking(context(tmp_path / "one", **environ))
+        first = pin(lock, tmp_path, TARGET, writer)
+        index.add("a", make_wheel("a", "1.1"))
+        serving_index.requests.clear()
+        build = locked(context(tmp_path / "two", **environ), writer)
+        assert pin(lock, tmp_path, TARGET, build) == first
+        assert serving_index.requests == []
+        assert pin(lock, tmp_path, TARGET, context(tmp_path / "two", **environ)) != first
+    with pytest.raises(ConfigError, match="b came in"):
+        pin(replace(lock, requirements=("a>=1", "b")), tmp_path, TARGET, build)
+
+
+def uv_program() -> str:
+    import uv
+
+    return str(uv.find_uv_bin())
+
+
+def test_a_find_links_file_below_the_project_is_locked_relative_to_it(tmp_path: Path) -> None:
+    """The lock serves a checkout in another place."""
+    for name in ("one", "two"):
+        (tmp_path / name / "wheels").mkdir(parents=True)
+        filename, data = make_wheel("a", "1.0")
+        (tmp_path / name / "wheels" / filename).write_bytes(data)
+    environ = {"UV_FIND_LINKS": str(tmp_path / "one/wheels"), "UV_NO_INDEX": "1", "UV": uv_program(), "PATH": ""}
+    lock = LockPlan("resolve", requirements=("a",))
+    writer = asking(context(tmp_path / "cache", **environ))
+    pin(lock, tmp_path / "one", TARGET, writer)
+    build = locked(context(tmp_path / "cache"), writer)
+    (found,) = pin(lock, tmp_path / "two", TARGET, build)
+    assert found.url == (tmp_path / "two/wheels" / found.filename).as_uri()
+
+
+def test_pins_of_a_build_have_no_gaps() -> None:
+    pins = Pins("x", "", {})
+    with pytest.raises(ConfigError, match="no base"):
+        pins.find("base", {"name": "debian:trixie"})
+
+
+def test_the_lock_is_in_no_sdist(tmp_path: Path) -> None:
+    """It decides how a project is built and is no part of what is: a new lock has nothing compiled again."""
+    project = write_project("hello", tmp_path / "p")
+    (project / "hatch-docker.lock").write_bytes(pins_toml([]))
+    with tarfile.open(open_source(DockerBuilder(str(project)), tmp_path).sdist()) as sdist:
+        assert "hello-1.0.0/pyproject.toml" in sdist.getnames()
+        assert not [name for name in sdist.getnames() if name.endswith(".lock")]

@@ -1,0 +1,91 @@
+"""E4: a disk that is full or breaks, and an output that nobody reads, are told in one line that says where."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.cache.store import open_store
+from hatch_docker.core.errors import StoreError
+from hatch_docker.core.files import replacing
+from hatch_docker.core.os_errors import reason, told_faults
+
+
+def test_of_a_full_disk_it_is_told_what_is_free(tmp_path: Path) -> None:
+    said = reason(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
+    assert said.startswith("No space left on device: it takes more than the ")
+    assert said.endswith(" MB that are free there")
+    assert reason(OSError(errno.EACCES, "Permission denied"), tmp_path) == "Permission denied"
+
+
+@pytest.mark.parametrize(("number", "said"), [
+    (errno.EDQUOT, r"v1: Disk quota.*hatch-docker clean --all.*HATCH_DOCKER_CACHE_DIR"),
+    (errno.EROFS, r"v1: Read-only file system; HATCH_DOCKER_CACHE_DIR names another$"),
+])  # fmt: skip
+def test_a_cache_that_cannot_be_written_names_the_ways_out(
+    number: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path)
+
+    def failing(_descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("os.fsync", failing)
+    with pytest.raises(StoreError, match=said):
+        store.put(b"x")
+    monkeypatch.setattr("fcntl.flock", lambda _stream, _how: failing(0))
+    with pytest.raises(StoreError, match=said), store.lock("x"):
+        raise AssertionError("it is not held")
+
+
+def test_an_output_reaches_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it does not, what was there before stays."""
+
+    def broken(_descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = tmp_path / "out"
+    path.write_bytes(b"first")
+    monkeypatch.setattr("os.fsync", broken)
+    with pytest.raises(StoreError, match=r"cannot write .*/out: Input/output error"), replacing(path) as stream:
+        stream.write(b"second")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_nobodys_mistake_is_one_line_and_a_bug_is_not() -> None:
+    with pytest.raises(StoreError, match="cannot read or write /x/y: Input/output error"), told_faults():
+        raise OSError(errno.EIO, "Input/output error", "/x/y")
+    with pytest.raises(StoreError, match=r"a file \(temporary ones are in .*TMPDIR.*: Input/output"), told_faults():
+        raise OSError(errno.EIO, "Input/output error")
+    with pytest.raises(FileNotFoundError), told_faults():
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/x/y")
+
+
+PRINTING = "import sys; from hatch_docker.cli.main import main; sys.exit(main(['schema']))"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(("where", "status", "said"), [
+    ("full", 1, "hatch-docker: cannot write to standard output: No space left on device\n"),
+    ("a pipe that nobody reads", 141, ""),
+    ("nowhere", 0, ""),
+])  # fmt: skip
+def test_an_output_that_cannot_be_written(where: str, status: int, said: str, unbuffered: str) -> None:
+    """As `| head` and a full disk do it; where there is none at all, there is nothing to say."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    opened = os.open("/dev/full", os.O_WRONLY) if where == "full" else writing
+    done = subprocess.run(
+        [sys.executable, "-c", PRINTING], stdout=opened, stderr=subprocess.PIPE, text=True, check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        preexec_fn=(lambda: os.close(1)) if where == "nowhere" else None,
+    )  # fmt: skip
+    for descriptor in {opened, writing}:
+        os.close(descriptor)
+    assert (done.returncode, done.stderr) == (status, said)

@@ -1,0 +1,307 @@
+"""What a user reads while a build runs: plain lines, and on a terminal a display that leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.http.retry import Policy, Retryable
+from hatch_docker.core.progress import Progress, attempted, duration, is_lively, open_progress, silent
+from tests.fakes.terminal import start
+
+BEGIN = """
+import os, sys, threading, time
+from hatch_docker.ending import stoppable
+from hatch_docker.progress import open_progress
+progress = open_progress(lambda line: print(line, file=sys.stderr), 0, os.environ)
+"""
+
+
+def program(code: str) -> list[str]:
+    """A Python process that has a progress to work with."""
+    return [sys.executable, "-c", BEGIN + textwrap.dedent(code)]
+
+
+def on_screen(text: str) -> Callable[[list[str]], bool]:
+    """A condition for `Terminal.read`."""
+    return lambda lines: any(text in line for line in lines)
+
+
+DOWNLOAD = """
+    with progress.task("downloading 3 packages", 6_000_000) as task:
+        for _ in range(12):
+            time.sleep(0.1)
+            task.advance(500_000)
+        progress.info("a line of its own")
+        time.sleep(0.3)
+    print("the archive")
+"""
+
+BRIEF = """
+    with progress.task("downloading 3 packages", 6_000_000):
+        time.sleep(0.5)
+    print("the archive")
+"""
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_download_is_shown_with_its_rate_and_what_is_left_of_it(columns: int) -> None:
+    """And afterwards only the lines that stay are there, with the cursor."""
+    terminal = start(program(DOWNLOAD), columns=columns)
+    terminal.read(on_screen("left"))
+    (row,) = [line for line in terminal.lines() if "downloading" in line]
+    assert re.search(r"[1-5]\.\d/6\.0 MB +\d\.\d MB/s +\d+\.\d s left$", row), row
+    assert ("━" in row) == (columns == 120)
+    assert not terminal.has_cursor
+    assert terminal.end() == 0
+    assert terminal.lines()[0] == "a line of its own"
+    assert re.fullmatch(r" +\d+\.\d s  downloading 3 packages, 6\.00 MB", terminal.lines()[1])
+    assert terminal.lines()[2:] == ["the archive"]
+    assert terminal.has_cursor
+
+
+MANY = """
+    names = ["pushing to registry.example/team/with/a/long/name", "downloading 3 packages", "t\\u00e4sk \\u540d"]
+    threads = []
+    def work(name, total):
+        with progress.task(name, total) as task:
+            for _ in range(20):
+                time.sleep(0.1)
+                task.advance((total or 0) // 20)
+    for number in range(12):
+        threads.append(threading.Thread(target=work, args=(names[number % 3], 0 if number % 3 else 8_000_000)))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+"""
+ASCII: dict[str, str | None] = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+
+
+def test_colours_are_the_terminals_own() -> None:
+    """Those that a theme gives their looks, on light and on dark: no colour is spelt out."""
+    terminal = start(program(DOWNLOAD), columns=120, variables={"COLORTERM": "truecolor"})
+    assert terminal.end() == 0
+    orders = {order for orders in re.findall(rb"\x1b\[([\d;]*)m", terminal.raw) for order in orders.split(b";")}
+    assert {b"2", b"36"} <= orders <= {b"", b"0", b"2", b"36"}
+
+
+@pytest.mark.parametrize(("columns", "variables"), [(20, {}), (40, {}), (80, {}), (80, ASCII), (200, {}), (200, ASCII)])
+def test_many_tasks_fit_every_terminal(columns: int, variables: dict[str, str | None]) -> None:
+    """A row a task, whatever its name: eight of them, those that move bytes first; a percentage where it is narrow."""
+    terminal = start(program(MANY), columns=columns, variables=variables)
+    screen = terminal.read(on_screen("  and 4"))
+    at = next(number for number, line in enumerate(screen) if line.startswith("  and 4"))
+    rows = screen[at - 8 : at]
+    assert sum("push" in row for row in rows) == 4
+    assert max(map(len, rows)) <= min(columns, 140)
+    if columns < 60:
+        assert all(re.search(r"\d+ %$", row) for row in rows if "push" in row)
+    assert terminal.end() == 0
+    assert terminal.has_cursor
+    assert not any("more" in line or "\\u2026" in line or "%" in line for line in terminal.lines())
+
+
+def test_lines_and_what_programs_print_appear_above_the_tasks_undamaged() -> None:
+    """From several threads at once, and from libraries that print."""
+    code = """
+    def work(number):
+        with progress.task(f"task {number}", part=True):
+            for count in range(40):
+                progress.info(f"line {number}.{count} " + "x" * 40)
+                print(f"said {number}.{count}", flush=True)
+                time.sleep(0.003)
+        print(f"printed {number}")
+
+    with progress.task("everything"):
+        while progress.screen._live is None:
+            time.sleep(0.01)
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        print("printed by a library", file=sys.stderr)
+        for thread in threads:
+            thread.join()
+    """
+    terminal = start(program(code))
+    assert terminal.end() == 0
+    shown = [line for screen in terminal.seen for line in screen]
+    assert any("task 3" in line for line in shown)
+    wanted = {f"line {number}.{count} " + "x" * 40 for number in range(4) for count in range(40)}
+    assert wanted <= set(shown)
+    assert "printed by a library" in shown
+    assert not [line for line in shown if re.search("line|said|printed", line) and re.search("task|everything", line)]
+    final = [line for line in terminal.lines() if "everything" in line]
+    assert len(final) == 1
+    assert " s  everything" in final[0]
+
+
+def test_standard_output_gets_what_it_shall_while_the_display_is_on_standard_error() -> None:
+    """`hatch build -t docker | tail -1`: a pipe gets neither escapes nor is it robbed."""
+    terminal = start(program(DOWNLOAD), piped=True)
+    assert terminal.end() == 0
+    assert any("left" in line for screen in terminal.seen for line in screen)
+    assert terminal.process.stdout is not None
+    with terminal.process.stdout as pipe:
+        assert pipe.read() == b"the archive\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_the_terminal_sane(number: signal.Signals) -> None:
+    """The display is gone, the cursor is there, the status is the signal's."""
+    terminal = start(program("""
+    with stoppable():
+        with progress.task("a long task"):
+            time.sleep(60)
+    """))
+    terminal.read(on_screen("a long task"))
+    assert not terminal.has_cursor
+    if number == signal.SIGINT:
+        os.write(terminal.master, b"\x03")
+    else:
+        terminal.process.send_signal(number)
+    assert terminal.end() == 128 + number
+    assert terminal.has_cursor
+    assert not on_screen("a long task")(terminal.lines())
+
+
+def test_ctrl_c_leaves_the_terminal_sane_where_the_main_thread_is_deaf() -> None:
+    """The process is ended by its second thread, and the cursor is there nevertheless."""
+    terminal = start(program("""
+    def deaf():
+        try:
+            time.sleep(60)
+        except BaseException:
+            time.sleep(60)
+    with stoppable():
+        with progress.task("a long task"):
+            deaf()
+    """))
+    terminal.read(on_screen("a long task"))
+    os.write(terminal.master, b"\x03")
+    assert terminal.end() == 130
+    assert terminal.has_cursor
+
+
+def test_a_short_build_loads_no_rich_and_shows_no_display() -> None:
+    """What is over before anybody could read it costs nothing."""
+    terminal = start(program("""
+    with progress.task("a short task", part=True):
+        pass
+    time.sleep(0.5)
+    print(sorted(name for name in sys.modules if name.partition(".")[0] == "rich"))
+    """))
+    assert terminal.end() == 0
+    assert terminal.lines() == ["[]"]
+    assert b"\x1b" not in terminal.raw
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"CI": "true"}, {"TERM": None}])
+def test_a_terminal_that_wants_plain_lines_gets_them(variables: dict[str, str | None]) -> None:
+    """Without one escape."""
+    terminal = start(program(BRIEF), variables=variables)
+    assert terminal.end() == 0
+    assert b"\x1b" not in terminal.raw
+    first, *_its_time, last = terminal.lines()  # where the machine is slow, the task has a second line
+    assert (first, last) == ("downloading 3 packages (6.00 MB)", "the archive")
+
+
+def test_plain_output_has_no_escapes_and_times() -> None:
+    """Elsewhere than on a terminal: a line when a task begins, one when a long one is done."""
+    done = subprocess.run(program(DOWNLOAD), capture_output=True, check=True, text=True)
+    assert "\x1b" not in done.stdout + done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[:2] == ["downloading 3 packages (6.00 MB)", "a line of its own"]
+    assert re.fullmatch(r"downloading 3 packages: 6\.00 MB in \d+\.\d s", lines[2])
+    assert done.stdout == "the archive\n"
+
+
+def test_quiet_and_verbose_are_hatchs() -> None:
+    """`-q` shows no task at all, `-v` adds details."""
+    for verbosity, expected in ((-2, []), (-1, ["warning: w"]), (0, ["task", "i", "warning: w"]),
+                                (1, ["task", "i", "d", "warning: w"])):
+        told: list[str] = []
+        progress = open_progress(told.append, verbosity, {})
+        with progress.task("task"), progress.task("a part", part=True):
+            progress.info("i")
+            progress.detail("d")
+            progress.warn("w")
+        assert told == expected
+
+
+def test_a_quiet_terminal_has_no_display() -> None:
+    """Whoever asks for less gets nothing that moves."""
+    terminal = start(program(BRIEF.replace("progress.", "quiet.").replace(
+        "    with", "    quiet = open_progress(print, -1, os.environ)\n    with", 1)))
+    assert terminal.end() == 0
+    assert terminal.lines() == ["the archive"]
+
+
+def test_what_failed_before_it_was_tried_again_does_not_count() -> None:
+    """And the line of the retry stays above the task."""
+    told: list[str] = []
+    tries = []
+    progress = Progress(told.append)
+    with progress.task("moving", 10) as task:
+
+        def attempt() -> None:
+            tries.append(1)
+            with attempted(task.advance) as tell:
+                tell(7)
+                if len(tries) == 1:
+                    raise Retryable("it broke")
+                tell(3)
+
+        Policy(sleep=lambda _seconds: None).run("GET x", attempt, progress)
+        assert task.done == 10
+    assert told[0] == "moving (10 bytes)"
+    assert told[1].startswith("GET x: it broke; again in ")
+
+
+def test_a_task_is_safe_to_tell_from_many_threads() -> None:
+    """No byte is lost."""
+    with silent().task("moving", 80_000) as task:
+
+        def work() -> None:
+            for _ in range(10_000):
+                task.advance(1)
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert task.done == 80_000
+
+
+def test_a_failed_task_has_no_line_of_success() -> None:
+    """The error says what became of it."""
+    told: list[str] = []
+    with pytest.raises(ValueError, match="no"), Progress(told.append).task("moving"):
+        time.sleep(1.1)
+        raise ValueError("no")
+    assert told == ["moving"]
+
+
+def test_times_for_people() -> None:
+    """Seconds, then minutes."""
+    assert [duration(seconds) for seconds in (0.04, 9.96, 99.9, 100, 187.9)] == [
+        "0.0 s", "10.0 s", "99.9 s", "1 min 40 s", "3 min 07 s",
+    ]  # fmt: skip
+
+
+def test_a_stream_that_is_closed_is_no_terminal(tmp_path: Path) -> None:
+    """Where a daemon or a GUI took it away."""
+    with (tmp_path / "file").open("w") as stream:
+        pass
+    assert not is_lively(stream, {"TERM": "xterm"})
+    assert not is_lively(None, {"TERM": "xterm"})  # type: ignore[arg-type]

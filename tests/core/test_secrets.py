@@ -1,0 +1,255 @@
+"""hatch_docker.core.secrets: a secret of the build is found in whatever it makes, and then nothing is kept."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+import pytest
+
+from hatch_docker.core.errors import RegistryError, SecretError
+from hatch_docker.core.secrets import Secrets
+from hatch_docker.engines.common import logins
+from hatch_docker.engines.layer_cache import layer_by_key, search_layers
+from hatch_docker.oci.layer import Compression, Entry, layer_entries
+from hatch_docker.project.metadata import Source
+from hatch_docker.release.attachments import check_secrets, make_documents
+from hatch_docker.release.push import add_push_secrets
+from tests.fakes.bases import directory, file, link
+from tests.fakes.context import context
+from tests.fakes.package_index import make_wheel
+from tests.fakes.sbom_images import installed, plan
+
+VALUE = "pa/ss\"wörd +\\x"
+GZIP = Compression()
+SPELLINGS = {
+    "as it is": VALUE.encode(), "in a URL": quote(VALUE, safe="").encode(), "in a path": quote(VALUE).encode(),
+    "in JSON": json.dumps(VALUE).encode(), "in JSON of today": json.dumps(VALUE, ensure_ascii=False).encode(),
+    "in Python": repr(VALUE).encode(), "in base64": base64.b64encode(VALUE.encode()),
+    "in a login": base64.b64encode(f"user:{VALUE}".encode()),
+    "in another login": base64.b64encode(f"users:{VALUE}!".encode()),
+    "in a token": base64.urlsafe_b64encode(f"us:{VALUE}".encode()),
+}  # fmt: skip
+
+
+def secrets(value: str = VALUE) -> Secrets:
+    known = Secrets()
+    known.add("the value of TOKEN", value)
+    return known
+
+
+@pytest.mark.parametrize("how", SPELLINGS)
+def test_however_it_is_written(how: str) -> None:
+    """In clear, quoted, percent-encoded, or in base64 with anything before and after it."""
+    with pytest.raises(SecretError, match=r"^the value of TOKEN is in the manifest: nothing is written or pushed"):
+        secrets().check("the manifest", b"before " + SPELLINGS[how] + b" after")
+
+
+@pytest.mark.parametrize("how", SPELLINGS)
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_where_pieces_meet(how: str, size: int) -> None:
+    """A stream is searched piece by piece, also across their ends."""
+    watch = secrets().watch()
+    assert watch is not None
+    feed = watch("srv/config")
+    data = bytes(100) + SPELLINGS[how] + bytes(100)
+    with pytest.raises(SecretError, match=r"is in /srv/config of the image"):
+        for start in range(0, len(data), size):
+            feed(data[start : start + size])
+
+
+def test_what_is_no_secret() -> None:
+    """Other text is none, half of it neither; what is too short would be anywhere."""
+    secrets().check("a file", VALUE[:-1].encode() + b" and more " + VALUE[1:].encode())
+    short = secrets("12345")
+    assert short.watch() is None
+    short.check("a file", b"12345")
+    assert VALUE not in repr(secrets())
+
+
+def test_a_value_is_found_without_the_line_end_that_it_came_with() -> None:
+    with pytest.raises(SecretError):
+        secrets("several\nlines of it\n").check("a file", b'{"key": "several\\nlines of it"}')
+
+
+def test_sources_are_asked_once_and_when_it_matters() -> None:
+    """Configuration is read when something new is searched; a source that fails has nothing."""
+    asked: list[str] = []
+
+    def source() -> Iterator[tuple[str, str]]:
+        asked.append("asked")
+        yield "the login", VALUE
+
+    def broken() -> Iterator[tuple[str, str]]:
+        raise RegistryError("no helper")
+        yield
+
+    known = Secrets()
+    known.later("one", source)
+    known.later("one", source)
+    known.later("two", broken)
+    known.check("a file", VALUE.encode())
+    assert asked == []
+    assert known.watch() is not None
+    assert known.watch() is not None
+    assert asked == ["asked"]
+
+
+def kept(root: Path) -> list[Path]:
+    """Everything in the cache but locks, and what says that it is one."""
+    marks = ("CACHEDIR.TAG", ".gitignore")
+    files = (path for path in root.rglob("*") if path.is_file() and path.parent.name != "locks")
+    return [path for path in files if path.name not in marks]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        file("srv/app.py", f"KEY = '{VALUE}'"), file(f"srv/{quote(VALUE, safe='')}"), link("srv/x", quote(VALUE)),
+        Entry("srv/big", "file", 0o644, 0, size=1 << 20, content=Path("big")),
+    ],
+    ids=["a file", "a name", "a link", "a large file"],
+)  # fmt: skip
+def test_a_layer_with_a_secret_is_not_kept(entry: Entry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the file; the next build makes the layer again and finds it again."""
+    monkeypatch.chdir(tmp_path)
+    data = VALUE.encode()
+    Path("big").write_bytes(bytes((1 << 18) - 3) + data + bytes((1 << 20) - (1 << 18) + 3 - len(data)))
+    ctx = context(tmp_path / "cache")
+    ctx.secrets.add("the value of TOKEN", VALUE)
+    for _ in range(2):
+        with pytest.raises(SecretError, match=rf"^the value of TOKEN is in /{entry.path} of the image"):
+            layer_by_key("key", GZIP, ctx, lambda: [directory("srv"), entry])
+    assert kept(tmp_path / "cache") == []
+
+
+def test_a_layer_that_was_made_before_anybody_looked(tmp_path: Path) -> None:
+    """It is searched once for what there is to look for now; no value is kept, nor a layer that has one."""
+    layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
+    opened: list[bool] = []
+
+    def open_it() -> BinaryIO:
+        opened.append(True)
+        return layer.open()
+
+    def search(name: str, value: str) -> int:
+        ctx, before = context(tmp_path), len(opened)
+        ctx.secrets.later(name, lambda: [("the login", value)])
+        search_layers([replace(layer, open=open_it)], ctx)
+        return len(opened) - before
+
+    assert [search("one", "another-word") for _ in range(2)] == [1, 0]
+    with pytest.raises(SecretError, match=r"^the login is in /srv/app\.py of the image"):
+        search("two", VALUE)
+    assert not any(b"another-word" in path.read_bytes() for path in kept(tmp_path))
+    ctx = context(tmp_path)
+    assert not ctx.store.has(layer.descriptor.digest)
+    ctx.secrets.later("three", lambda: [("the login", VALUE)])
+    search_layers([layer], ctx, {layer.descriptor.digest})  # made in this build, and searched as it was
+
+
+def test_another_value_of_the_same_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer that is known is searched for it; what tells two values apart is no use to who has the cache alone."""
+    layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
+    opened: list[bool] = []
+
+    def open_it() -> BinaryIO:
+        opened.append(True)
+        return layer.open()
+
+    def search(value: str) -> int:
+        ctx, before = context(tmp_path), len(opened)
+        ctx.secrets.add("the value of TOKEN", value)
+        search_layers([replace(layer, open=open_it)], ctx)
+        return len(opened) - before
+
+    assert [search(value) for value in ("word-one", "word-one", "word-two", "word-one")] == [1, 0, 1, 0]
+    hashed = hashlib.sha256(b"word-one").hexdigest().encode()
+    assert not any(trace in path.read_bytes() for path in kept(tmp_path) for trace in (b"word-one", hashed[:16]))
+    monkeypatch.setattr("hatch_docker.core.secrets._key", lambda: b"of another start of the machine")
+    assert [search("word-one") for _ in range(2)] == [1, 0]
+    with pytest.raises(SecretError, match=r"^the value of TOKEN is in /srv/app\.py of the image"):
+        search(VALUE)
+
+
+def test_who_logged_in_again_has_another_password_to_look_for(tmp_path: Path) -> None:
+    layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
+
+    def search(password: str) -> None:
+        entry = {"auth": base64.b64encode(f"me:{password}".encode()).decode()}
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {"registry.example": entry}}))
+        ctx = context(tmp_path, DOCKER_CONFIG=str(tmp_path))
+        add_push_secrets(["registry.example/app"], None, ctx)
+        search_layers([layer], ctx)
+
+    search("word-one")
+    with pytest.raises(SecretError, match=r"^the password of registry\.example is in /srv/app\.py of the image"):
+        search(VALUE)
+
+
+def test_nothing_of_ours_is_setuid(tmp_path: Path) -> None:
+    """A program, or a directory, that would hand out rights loses that; the sticky bit of /tmp stays."""
+    entries = [directory("tmp", 0o1777), directory("mail", 0o2775), file("su", b"", 0o4755), file("wall", b"", 0o2755)]
+    layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: entries)
+    modes = {entry.path: entry.mode for entry, _ in layer_entries(layer)}
+    assert modes == {"tmp": 0o1777, "mail": 0o775, "su": 0o755, "wall": 0o755}
+
+
+def test_documents(tmp_path: Path) -> None:
+    """A new image's are searched for all that a build may use, a known one's for what costs nothing to know."""
+    made, built = installed(context(tmp_path / "cache"))
+
+    def check(word: str) -> None:
+        ctx = context(tmp_path / "cache")
+        ctx.secrets.later("source", lambda: [("the login", word)])
+        check_secrets(built.image, [built], make_documents(made, built.image, [built], source, ctx), ctx)
+
+    source = Source(tmp_path, Path, Path)
+    with pytest.raises(SecretError, match=r"^the login is in my_app-1\.2\.3\.cdx\.json"):
+        check("GNU Libc Maintainers")
+    with pytest.raises(SecretError, match=r"^the login is in my_app-1\.2\.3\.provenance\.json"):
+        check("externalParameters")
+
+    def kept() -> list[Path]:
+        return [path for path in (tmp_path / "cache").rglob("blobs/*") if b"GNU Libc Maintainers" in path.read_bytes()]
+
+    assert kept() == []
+    check("what is in none of them")
+    assert len(kept()) == 1
+    check("another word")
+    ctx = context(tmp_path / "cache")
+    ctx.secrets.add("the value of TOKEN", "hatch-docker")
+    with pytest.raises(SecretError, match="the value of TOKEN is in the manifest"):
+        ctx.secrets.check("the manifest", b"hatch-docker")
+    ctx.secrets.add("the value of TOKEN", json.loads(built.image.config)["rootfs"]["diff_ids"][0])
+    with pytest.raises(SecretError, match="the value of TOKEN is in the configuration of sha256:"):
+        check_secrets(built.image, [built], (), ctx)
+
+
+def test_a_wheel_is_searched_before_it_is_kept(tmp_path: Path) -> None:
+    name, data = make_wheel("app", "1.0", files={"app/key.py": f"KEY = {VALUE!r}".encode()})
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(SecretError, match=r"is in /app/key\.py of the image"):
+        secrets().check_wheel(tmp_path / name)
+    secrets("something else").check_wheel(tmp_path / name)
+    (tmp_path / name).write_bytes(b"no zip")
+    secrets().check_wheel(tmp_path / name)
+
+
+def test_what_a_build_may_use(tmp_path: Path) -> None:
+    """Passwords of indexes, of netrc, of mirrors and proxies; users are none, unless they are all there is."""
+    (tmp_path / "netrc").write_text("machine files.example login me password netrc-word\n")
+    environ = {
+        "NETRC": str(tmp_path / "netrc"), "HTTPS_PROXY": "http://me:proxy%2Fword@proxy.example", "HOME": str(tmp_path),
+        "UV_INDEX": "https://me:index-word@i.example/simple https://only-token@t.example/simple",
+    }  # fmt: skip
+    made = plan({"base": "debian:trixie", "debian": {"mirror": "https://me:mirror-word@m.example/debian"}})
+    found = {value: what for what, value in logins(made, tmp_path, environ) if value}
+    assert set(found) == {"netrc-word", "proxy/word", "mirror-word", "index-word", "only-token"}
+    assert found["index-word"] == "the login of the index https://i.example/simple"

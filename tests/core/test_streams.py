@@ -1,0 +1,59 @@
+"""Streams around other streams: every byte passes, and is counted or hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+from hatch_docker.core.streams import CountingStream, HashingReader, HashingWriter, PartReader, pieces, read_fully
+
+
+class Slow(io.BytesIO):
+    """A stream that gives one byte at a time, as a pipe may."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(1 if size else 0)
+
+
+def test_a_counting_stream_reports_both_ways() -> None:
+    """The number of bytes of each call; the stream below is closed with it."""
+    counts: list[int] = []
+    below = io.BytesIO(b"abcdef")
+    with CountingStream(below, counts.append) as stream:
+        assert stream.read(4) == b"abcd"
+        assert stream.write(b"xyz") == 3
+    assert counts == [4, 3]
+    assert below.closed
+
+
+def test_what_is_read_and_written_is_hashed() -> None:
+    """Digest and size of the bytes so far."""
+    reader, out = HashingReader(io.BytesIO(b"abcdef")), io.BytesIO()
+    writer = HashingWriter(out)
+    for piece in pieces(reader, 4):
+        writer.write(piece)
+    assert out.getvalue() == b"abcdef"
+    assert (reader.size, reader.digest) == (writer.size, writer.digest)
+    assert (reader.size, reader.digest) == (6, "sha256:" + hashlib.sha256(b"abcdef").hexdigest())
+
+
+def test_a_part_of_a_file(tmp_path: Path) -> None:
+    """It ends where the part does, also where its first bytes were looked at before; it closes only what it owns."""
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    for owned in (False, True):
+        file = path.open("rb")
+        file.seek(2)
+        part = PartReader(file, 5, owned=owned)
+        assert part.peek(4) == b"2345"
+        with io.BufferedReader(part) as stream:
+            assert stream.read() == b"23456"
+        assert (part.size, file.closed) == (5, owned)
+        file.close()
+
+
+def test_a_stream_that_gives_little_at_a_time() -> None:
+    assert read_fully(Slow(b"abcdef"), 4) == b"abcd"
+    assert read_fully(Slow(b"ab"), 4) == b"ab"
+    assert PartReader(Slow(b"abcdef")).peek(4) == b"abcd"

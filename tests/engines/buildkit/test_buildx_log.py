@@ -1,0 +1,129 @@
+"""What BuildKit says while it builds, and what a user reads of it: stages with their times, the end of a failure."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from hatch_docker.core.progress import Progress
+from hatch_docker.core.terminal import Screen
+from hatch_docker.engines.buildkit.buildx_log import Log
+from tests.fakes.docker_programs import DONE, STEP, log_of, said
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_stage_is_told_with_its_time_once(indent: int | None) -> None:
+    """Whether an object is one line, as with a newer buildx, or many."""
+    log, told = log_of({"vertexes": [STEP]}, {"vertexes": [DONE]}, {"vertexes": [DONE]}, indent=indent)
+    assert told == ["  install-numpy  1.6 s"]
+    assert not log.failed
+
+
+def test_a_stage_is_on_the_screen_while_it_runs() -> None:
+    """Of a terminal; what still runs when the build ends, however it ends, goes as well."""
+    told: list[str] = []
+    screen = Screen(told.append)
+    log = Log(Progress(told.append, 0, screen))
+    begun = {**STEP, "started": DONE["started"]}
+    other = {**begun, "digest": "sha256:2", "name": "[build-project 1/1] RUN cc"}
+    log.feed(json.dumps({"vertexes": [begun, other]}))
+    assert [task.title for task in screen.tasks] == ["stage install-numpy", "stage build-project"]
+    log.feed(json.dumps({"vertexes": [DONE]}))
+    assert [task.title for task in screen.tasks] == ["stage build-project"]
+    assert told == ["   1.6 s    stage install-numpy"]
+    log.close()
+    assert not screen.tasks
+
+
+def test_a_stage_that_was_there_is_a_detail() -> None:
+    assert log_of({"vertexes": [{**DONE, "started": DONE["completed"], "cached": True}]})[1] == []
+
+
+def test_a_stage_that_a_cache_sent_did_not_run() -> None:
+    """Its layers are fetched and unpacked, each of which starts and completes; the line says what took the time."""
+    fetched = {**STEP, "started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:09Z"}
+    whole = {**fetched, "completed": "2026-01-01T00:00:10Z", "cached": True}
+    begun = {**STEP, "started": "2026-01-01T00:00:00.5Z", "cached": True}
+    _, told = log_of({"vertexes": [begun]}, {"vertexes": [fetched]}, {"vertexes": [whole]})
+    assert told == ["  install-numpy  cached, fetched in 9.5 s"]
+
+
+def test_a_cache_that_cannot_be_read_is_no_failure() -> None:
+    """It is told, and what fails afterwards is what failed."""
+    name = "importing cache manifest from registry.example/app:cache"
+    missing = {"digest": "sha256:7", "name": name, "error": "failed: registry.example/app:cache: not found"}
+    refused = {"digest": "sha256:8", "name": name, "error": "failed to do request: connection refused"}
+    log, told = log_of({"vertexes": [missing]}, {"vertexes": [refused]}, {"vertexes": [refused]})
+    assert told == [
+        "  nothing in the cache registry.example/app:cache yet",
+        "warning: the cache registry.example/app:cache is not used: failed to do request: connection refused",
+    ]
+    assert not log.failed
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_failed_step_shows_its_last_20_lines(indent: int | None) -> None:
+    """And nobody else's, nor the steps that were cancelled because of it."""
+    lines = "".join(f"line {number}\n" for number in range(30))
+    log, _ = log_of(
+        {"logs": [{"vertex": "sha256:1", "stream": 2, "data": base64.b64encode(lines.encode()).decode()}]},
+        {"logs": [{"vertex": "sha256:2", "stream": 1, "data": base64.b64encode(b"other").decode()}]},
+        {"vertexes": [{"digest": "sha256:2", "name": "x", "error": "context canceled"}]},
+        {"vertexes": [{**STEP, "error": 'process "python" did not complete successfully: exit code: 1'}]},
+        indent=indent,
+    )
+    told = log.explain().splitlines()
+    assert told[0] == "stage install-numpy failed (exit status 1):"
+    assert told[1:] == [f"line {number}" for number in range(10, 30)]
+
+
+SECRET = "s3cret-0123456789"
+
+
+def test_secrets_are_hidden_wherever_a_step_says_them() -> None:
+    """Also in two pieces, in what failed, and in a last line without an end."""
+    told: list[str] = []
+    log = Log(Progress(told.append, 1), [SECRET])
+    error = {**STEP, "error": f'process "{SECRET}" did not complete successfully: exit code: 1'}
+    for value in (
+        {"vertexes": [{**STEP, "started": DONE["started"]}]}, said(f"a {SECRET[:7]}"), said(f"{SECRET[7:]} b\nc"),
+        said(f"error: {SECRET}"), {"vertexes": [error]},
+    ):  # fmt: skip
+        log.feed(json.dumps(value))
+    log.feed(f"ERROR: {SECRET}")
+    assert log.explain().splitlines() == ["stage install-numpy failed (exit status 1):", "a *** b", "cerror: ***"]
+    assert SECRET not in "\n".join([*told, *log.other])
+    assert "a *** b" in told
+
+
+def test_a_letter_in_two_pieces_stays_one() -> None:
+    log, _ = log_of({"vertexes": [{**STEP, "error": "exit code: 1"}]})
+    for piece in ("ő".encode()[:1], "ő".encode()[1:] + b"\n"):
+        log.feed(json.dumps({"logs": [{"vertex": "sha256:1", "data": base64.b64encode(piece).decode()}]}))
+    assert log.explain().endswith("\nő")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [("", "exit code: 137"), ("g++: fatal error: Killed signal terminated program cc1plus\n", "exit code: 1")],
+)
+def test_a_builder_without_memory_is_suspected(text: str, error: str) -> None:
+    log, _ = log_of(said(text), {"vertexes": [{**STEP, "error": f"did not complete successfully: {error}"}]})
+    assert "; something killed it, perhaps for want of memory" in log.explain()
+
+
+def test_a_stage_that_was_cancelled_is_not_told_as_done() -> None:
+    assert log_of({"vertexes": [{**DONE, "error": "context canceled"}]})[1] == []
+
+
+def test_another_machines_programs_are_no_riddle() -> None:
+    log, _ = log_of({"vertexes": [{**STEP, "error": "runc run failed: exec format error"}]})
+    assert "cannot run that platform's programs" in log.explain()
+
+
+def test_plain_text_between_the_objects_is_kept() -> None:
+    log, _ = log_of({"vertexes": [STEP]})
+    log.feed("ERROR: Cannot connect to the Docker daemon")
+    assert list(log.other) == ["ERROR: Cannot connect to the Docker daemon"]

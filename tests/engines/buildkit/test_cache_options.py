@@ -1,0 +1,196 @@
+"""[tool.hatch-docker.cache]: what is refused where it would be passed over in silence, and what programs are told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.config.options import load_config
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.files import is_cache, tag_cache
+from hatch_docker.engines.buildkit.buildx import OLDEST
+from hatch_docker.engines.buildkit.cache_options import GHA_RESULTS, buildx_caches, podman_caches
+from hatch_docker.plan.model import CachePlan
+from hatch_docker.plugin.target import DockerBuilder
+from hatch_docker.project.git import read_revision
+from hatch_docker.project.metadata import open_source, selected_files
+from hatch_docker.wheels.builder.make_sdist import read_tree
+from tests.fakes.context import context
+from tests.projects import write_project
+
+SECRET = "s3cret-0123456789"
+REGISTRY = {"type": "registry", "ref": "registry.example/app:cache"}
+
+
+def caches(sources: list[str] | None = None, targets: list[str] | None = None) -> CachePlan:
+    """As the table says it."""
+    cache = load_config({"cache": {"from": sources or [], "to": targets or []}}, {}, None).cache
+    return CachePlan(cache.from_, cache.to)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("to", "type=inline", "inline keeps a cache in an image that BuildKit pushes"),
+        ("from", "type=inline", "use type=registry,ref=REPOSITORY:cache"),
+        ("from", "type=wrong", "must be of a type that there is: type=registry, type=local"),
+        ("from", "ref=registry.example/app", "must be of a type that there is"),
+        ("to", "type=registry", "type=registry needs ref=..."),
+        ("to", "type=local,src=x", "type=local needs dest=..."),
+        ("from", "type=local,dest=x", "type=local needs src=..."),
+        ("to", "type=gha,mode=all", "mode must be min or max"),
+        ("to", "type=gha,max", "the field 'max' has no value"),
+        ("to", f"type=gha,token={SECRET}", "token holds a login; leave it out"),
+        ("to", f"type=s3,region=x,bucket=y,secret_access_key={SECRET}", "secret_access_key holds a login"),
+        ("from", f"type=gha,url=https://me:{SECRET}@cache.example/", "url holds a login"),
+        ("from", 'type=local,"src', "must be fields between commas"),
+    ],
+)
+def test_what_would_do_nothing_is_an_error(option: str, value: str, message: str) -> None:
+    """One line with its path; a login in it is not said again."""
+    with pytest.raises(ConfigError) as error:
+        load_config({"cache": {option: [value]}}, {}, None)
+    assert str(error.value).startswith(f"tool.hatch-docker.cache.{option}[0]: ")
+    assert message in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+def test_a_variable_holds_one_a_line(tmp_path: Path) -> None:
+    """As they are written in workflows: commas are part of them."""
+    variable = "type=registry,ref=registry.example/app:cache\ntype=gha,scope=app\n"
+    assert load_config({}, {"HATCH_DOCKER_CACHE_FROM": variable}, None).cache.from_ == (
+        REGISTRY, {"type": "gha", "scope": "app"},
+    )  # fmt: skip
+
+
+def test_buildx_is_told_of_all_stages_and_a_lone_reference_is_a_registry_s(tmp_path: Path) -> None:
+    plan = caches(["registry.example/app:cache"], ["type=registry,ref=registry.example/app:cache,image-manifest=true"])
+    assert buildx_caches(plan, tmp_path, OLDEST, context(tmp_path / "cache")) == [
+        "--cache-from=type=registry,ref=registry.example/app:cache",
+        "--cache-to=type=registry,ref=registry.example/app:cache,image-manifest=true,mode=max",
+    ]
+
+
+def test_a_local_cache_is_the_project_s_and_may_be_empty_at_first(tmp_path: Path) -> None:
+    """Its path is relative to the project, wherever the build runs; a comma in it stays one."""
+    lines: list[str] = []
+    ctx = context(tmp_path / "cache", lines)
+    plan = caches(['type=local,"src=a,b"', "type=local,src=none"], ["type=local,dest=out,mode=min"])
+    (tmp_path / "p" / "a,b").mkdir(parents=True)
+    (tmp_path / "p" / "a,b" / "index.json").write_text("{}")
+    assert buildx_caches(plan, tmp_path / "p", OLDEST, ctx) == [
+        f'--cache-from=type=local,"src={tmp_path}/p/a,b"', f"--cache-to=type=local,dest={tmp_path}/p/out,mode=min",
+    ]  # fmt: skip
+    assert lines == ["  nothing in the cache none yet"]
+
+
+def test_a_local_cache_says_that_it_is_one(tmp_path: Path) -> None:
+    """So that it is in no sdist and makes no checkout dirty; what is no cache is left alone."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/a.md").write_text("a")
+    plan = caches(targets=["type=local,dest=kept", "type=local,dest=docs"])
+    for _ in range(2):
+        buildx_caches(plan, tmp_path, OLDEST, context(tmp_path / "cache"))
+    assert is_cache(tmp_path / "kept")
+    assert (tmp_path / "kept/.gitignore").read_text() == "*\n"
+    assert [path.name for path in (tmp_path / "docs").iterdir()] == ["a.md"]
+    for name in ("CACHEDIR.TAG", ".gitignore"):  # as an earlier version of us wrote it
+        (tmp_path / "kept" / name).unlink()
+    (tmp_path / "kept/oci-layout").write_text("{}")
+    buildx_caches(plan, tmp_path, OLDEST, context(tmp_path / "cache"))
+    assert is_cache(tmp_path / "kept")
+
+
+def test_a_cache_is_in_no_sdist_and_makes_nothing_dirty(tmp_path: Path) -> None:
+    """It is large, and another one after each build: the wheel would be compiled anew each time."""
+    project = write_project("vcs-version", tmp_path / "p")
+    tag_cache(project / "kept")
+    (project / "kept/blobs").mkdir()
+    (project / "kept/blobs/blob").write_text("x")
+    with tarfile.open(open_source(DockerBuilder(str(project)), tmp_path).sdist()) as sdist:
+        names = sdist.getnames()
+    assert any(name.endswith("/pyproject.toml") for name in names)
+    assert not [name for name in names if "kept" in name]
+    revision = read_revision(project, os.environ)
+    assert revision is not None
+    assert revision.dirty == ()
+    for _ in range(2):  # with git, and without
+        assert "pyproject.toml" in read_tree(project, versioned=False).files
+        assert not [name for name in read_tree(project, versioned=False).files if "kept" in name]
+        shutil.rmtree(project / ".git", ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("variables", "version", "message"),
+    [
+        ({}, GHA_RESULTS, "ACTIONS_RUNTIME_TOKEN and ACTIONS_RESULTS_URL are not set"),
+        ({"ACTIONS_RESULTS_URL": "https://x.example"}, GHA_RESULTS, "ACTIONS_RUNTIME_TOKEN is not set"),
+        ({"ACTIONS_RUNTIME_TOKEN": SECRET}, GHA_RESULTS, "ACTIONS_RESULTS_URL is not set"),
+        (
+            {"ACTIONS_RUNTIME_TOKEN": SECRET, "ACTIONS_RESULTS_URL": "https://x.example"}, OLDEST,
+            "needs buildx 0.21 or newer for GitHub's present cache service, and this is 0.13",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("option", ["from", "to"])
+def test_the_cache_of_github_s_actions_needs_its_variables(
+    option: str, variables: dict[str, str], version: tuple[int, int], message: str, tmp_path: Path
+) -> None:
+    """Without them buildx keeps nothing, and does not say so."""
+    ctx = context(tmp_path / "cache", **variables)
+    plan = caches(**{"sources" if option == "from" else "targets": ["type=gha"]})
+    with pytest.raises(ConfigError) as error:
+        buildx_caches(plan, tmp_path, version, ctx)
+    assert str(error.value).startswith(f"tool.hatch-docker.cache.{option}: type=gha ")
+    assert message in str(error.value)
+    assert SECRET not in str(error.value)
+
+
+def test_the_token_of_github_s_actions_is_on_no_command_line(tmp_path: Path) -> None:
+    """buildx takes it from the environment."""
+    variables = {"ACTIONS_RUNTIME_TOKEN": SECRET, "ACTIONS_RESULTS_URL": "https://x.example"}
+    plan = caches(["type=gha,scope=app"], ["type=gha,scope=app"])
+    assert buildx_caches(plan, tmp_path, GHA_RESULTS, context(tmp_path / "cache", **variables)) == [
+        "--cache-from=type=gha,scope=app", "--cache-to=type=gha,scope=app,mode=max",
+    ]  # fmt: skip
+
+
+def test_podman_is_told_of_repositories(tmp_path: Path) -> None:
+    plan = caches(["type=registry,ref=registry.example:5000/app/cache"], ["registry.example:5000/app/cache"])
+    assert podman_caches(plan) == [
+        "--cache-from=registry.example:5000/app/cache", "--cache-to=registry.example:5000/app/cache",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        (caches(["type=local,src=x"]), "cache.from: podman keeps its cache in registries only, not in type=local"),
+        (caches(targets=["type=gha"]), "cache.to: podman keeps its cache in registries only, not in type=gha"),
+        (caches(["registry.example/app:cache"]), "cache.from: podman keeps its cache in a repository of its own"),
+        (caches(targets=["type=registry,ref=registry.example/a,mode=min"]), "podman does not know mode=min"),
+        (caches(["type=registry,ref=registry.example/a,x=y"]), "podman does not know x; leave it out"),
+    ],
+)
+def test_what_podman_cannot_is_one_line(plan: CachePlan, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        podman_caches(plan)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_image_is_in_no_sdist_wherever_it_was_written(tmp_path: Path) -> None:
+    """As after `-o out`; a file that only has the name of a receipt stays."""
+    project = write_project("vcs-version", tmp_path / "p")
+    (project / "out").mkdir()
+    for name in ("out/p-1.oci.tar", "out/p-1.image.json", "out/still.image.json"):
+        (project / name).touch()
+    builder = DockerBuilder(str(project))
+    with tarfile.open(open_source(builder, tmp_path).sdist()) as sdist:
+        assert [name.rpartition("/")[2] for name in sdist.getnames() if "/out/" in name] == ["still.image.json"]
+    watched = {str(path.relative_to(project)) for path in selected_files(builder, sdist=True)}
+    assert {name for name in watched if name.startswith("out/")} == {"out/still.image.json"}

@@ -1,0 +1,122 @@
+"""Builders that are not there: told within three seconds, and where they should be; what cannot be known is not."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import DaemonError
+from hatch_docker.engines.buildkit.endpoint import check_reachable
+from tests.conftest import need
+from tests.fakes.context import context
+from tests.integration.docker_registry import free_port
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port whose system drops what would connect: as many wait as may."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.socket())
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+def machine(directory: Path, **variables: str) -> Context:
+    """A machine with builders of buildx and contexts of Docker's in its configuration."""
+    return context(directory / "cache", DOCKER_CONFIG=str(directory / "docker"), **variables)
+
+
+def instance(directory: Path, name: str, driver: str, *endpoints: str) -> None:
+    """Write what buildx keeps of a builder."""
+    place = directory / "docker/buildx/instances"
+    place.mkdir(parents=True, exist_ok=True)
+    nodes = [{"Name": f"{name}{number}", "Endpoint": endpoint} for number, endpoint in enumerate(endpoints)]
+    (place / name).write_text(json.dumps({"Name": name, "Driver": driver, "Nodes": nodes}))
+
+
+def test_a_host_that_is_silent_is_told_within_three_seconds(silent_port: int, tmp_path: Path) -> None:
+    """Docker's own programs wait for it for twenty, buildx's remote driver for a minute."""
+    url = f"tcp://127.0.0.1:{silent_port}"
+    instance(tmp_path, "far", "remote", url)
+    for variables in ({"DOCKER_HOST": url}, {"BUILDX_BUILDER": "far"}):
+        began = time.monotonic()
+        with pytest.raises(DaemonError) as error:
+            check_reachable("", machine(tmp_path, **variables))
+        limit = 3 * max(1, os.getloadavg()[0] / (os.cpu_count() or 1))  # others may be at work
+        assert time.monotonic() - began < limit
+        where = "Docker" if "DOCKER_HOST" in variables else "builder 'far'"
+        assert str(error.value).startswith(f"nothing answers where {where} should be ({url}: no answer within 2 s); ")
+        assert 'set engine = "embedded"' in str(error.value)
+
+
+def test_a_builder_that_was_chosen_by_buildx_use_is_looked_at(tmp_path: Path) -> None:
+    """For the daemon that is spoken to, or for all."""
+    port = free_port()
+    instance(tmp_path, "far", "remote", f"tcp://127.0.0.1:{port}")
+    chosen = {"Key": "unix:///var/run/docker.sock", "Name": "far", "Global": False}
+    (tmp_path / "docker/buildx/current").write_text(json.dumps(chosen))
+    with pytest.raises(DaemonError, match=rf"builder 'far' should be \(tcp://127.0.0.1:{port}: Connection refused\)"):
+        check_reachable("", machine(tmp_path))
+    (tmp_path / "docker/buildx/current").write_text(json.dumps({**chosen, "Key": "unix:///other.sock"}))
+    check_reachable("", machine(tmp_path))
+    (tmp_path / "docker/buildx/current").write_text(json.dumps({**chosen, "Key": "x", "Global": True}))
+    with pytest.raises(DaemonError, match="builder 'far'"):
+        check_reachable("", machine(tmp_path))
+
+
+def test_one_node_that_answers_will_do(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        instance(tmp_path, "some", "remote", f"tcp://127.0.0.1:{free_port()}", here)
+        check_reachable("some", machine(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "kubernetes:///farm?deployment=", "unix:///nonexistent.sock", "docker-container://x", "default"]
+)
+def test_what_cannot_be_known_is_buildx_s_to_tell(endpoint: str, tmp_path: Path) -> None:
+    instance(tmp_path, "some", "kubernetes", endpoint)
+    check_reachable("some", machine(tmp_path))
+    check_reachable("none", machine(tmp_path))
+
+
+def test_a_daemon_behind_a_proxy_is_not_looked_for_here(tmp_path: Path) -> None:
+    """Docker's program goes through it; the remote driver does not."""
+    url = "tcp://nothing.invalid:2375"
+    proxied = {"DOCKER_HOST": url, "http_proxy": "http://127.0.0.1:1"}
+    check_reachable("", machine(tmp_path, **proxied))
+    with pytest.raises(DaemonError, match=r"nothing\.invalid"):
+        check_reachable("", machine(tmp_path, **proxied, no_proxy="invalid"))
+    instance(tmp_path, "far", "remote", url)
+    with pytest.raises(DaemonError, match=r"nothing\.invalid"):
+        check_reachable("far", machine(tmp_path, **proxied))
+
+
+def test_ssh_says_itself_where_it_goes(tmp_path: Path) -> None:
+    """By its configuration; what goes by way of another host cannot be known."""
+    port = free_port()
+    settings = tmp_path / "config"
+    settings.write_text(f"Host far\n Hostname 127.0.0.1\n Port {port}\nHost behind\n ProxyJump far\n")
+    program = tmp_path / "bin/ssh"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {need("ssh")} -F {settings} "$@"\n')
+    program.chmod(0o755)
+    ctx = machine(tmp_path, DOCKER_HOST="ssh://me@far")
+    ctx = replace(ctx, environ={**ctx.environ, "PATH": str(program.parent)})
+    with pytest.raises(DaemonError, match=r"ssh://far: Connection refused"):
+        check_reachable("", ctx)
+    check_reachable("", replace(ctx, environ={**ctx.environ, "DOCKER_HOST": "ssh://behind"}))

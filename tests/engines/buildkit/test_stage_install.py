@@ -1,0 +1,152 @@
+"""The installer of the Dockerfile's stages writes what the embedded engine writes, to the byte."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.bytecode import DRIVER, compile_sources
+from hatch_docker.bases.model import Interpreter
+from hatch_docker.engines.buildkit.context import tree_entries
+from hatch_docker.oci.layer import Entry
+from hatch_docker.wheels.install.slim import KINDS, NONE, Rules
+from hatch_docker.wheels.install.strip import strip_bytes
+from hatch_docker.wheels.install.venv import VenvTarget, bytecode_entries, python_sources, venv_entries, wheel_entries
+from tests.fakes.compiled import compile_library
+from tests.fakes.wheels import Wheel
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs of Linux images run on Linux")
+
+HOST = Interpreter(str(Path(sys.executable).resolve()), ".".join(map(str, sys.version_info[:3])))
+VENV = VenvTarget(HOST)
+DATA = "demo-1.0.data"
+RICH = {
+    "demo/__init__.py": b"def main():\n    return 0\n",
+    "demo/python2.py": b"print 'no module of ours'\n",
+    "demo/tests/test_it.py": b"pass\n",
+    "demo/_native.so": b"\x7fELF" + bytes(range(256)) * 5000,
+    f"{DATA}/scripts/tool": b"#!python\nimport demo\n",
+    f"{DATA}/scripts/run.sh": b"#!/bin/sh\n",
+    f"{DATA}/data/share/demo/d.txt": b"data",
+    f"{DATA}/data/lib64/x.txt": b"through a link",
+    f"{DATA}/headers/demo.h": b"int x;\n",
+    f"{DATA}/purelib/other.py": b"x = 1\n" * 20000,
+}
+
+
+def rich(directory: Path) -> Path:
+    directory.mkdir()
+    wheel = Wheel(files=dict(RICH), modes={"demo/_native.so": 0o755}, scripts="[console_scripts]\ndemo = demo:main\n")
+    return wheel.write(directory / "demo-1.0-py3-none-any.whl")
+
+
+def staged(wheels: Path, work: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as a stage does."""
+    tools = work / "tools"
+    tools.mkdir(parents=True)
+    source = Path(__file__).parent.parent.parent.parent / "hatch_docker/engines/buildkit/stage_install.py"
+    (tools / "install.py").write_bytes(source.read_bytes())
+    (tools / "compile.py").write_text(DRIVER)
+    for name in ("slim.py", "strip.py"):
+        (tools / name).write_bytes((source.parent / name).read_bytes())
+    command = [HOST.path, "-I", "-S", str(tools / "install.py"), str(wheels), str(work / "out"), VENV.root, *options]
+    return subprocess.run(command, capture_output=True, text=True, check=False, umask=0o077)
+
+
+def embedded(wheel: Path, rules: Rules = NONE, tally: dict[str, list[int]] | None = None) -> list[Entry]:
+    installed = wheel_entries(wheel, VENV, rules=rules, tally=tally)
+    compiled = compile_sources([python_sources(installed, VENV)], Path("/"), HOST)
+    found = {entry.path: entry for entry in [*venv_entries(VENV), *installed]}
+    found |= {entry.path: entry for entry in bytecode_entries(installed, compiled, VENV)}
+    return [found[path] for path in sorted(found)]
+
+
+def facts(entries: list[Entry]) -> dict[str, tuple[object, ...]]:
+    def content(entry: Entry) -> bytes:
+        if isinstance(entry.content, Path):
+            return entry.content.read_bytes()
+        if callable(entry.content):
+            with entry.content() as stream:
+                return stream.read()
+        return entry.content or b""
+
+    return {entry.path: (entry.kind, entry.mode, entry.mtime, entry.target, content(entry)) for entry in entries}
+
+
+def test_a_stage_installs_what_the_embedded_engine_installs(tmp_path: Path) -> None:
+    """Modes, scripts, RECORD, links and .pyc, under whatever umask."""
+    wheel = rich(tmp_path / "wheels")
+    done = staged(tmp_path / "wheels", tmp_path / "work", "--venv")
+    assert done.returncode == 0, done.stderr
+    made = facts(tree_entries(tmp_path / "work/out", VENV.root))
+    assert made == facts(embedded(wheel))
+    assert any(path.endswith(".pyc") for path in made)
+
+
+def test_a_stage_leaves_out_what_the_embedded_engine_leaves_out(tmp_path: Path) -> None:
+    """The same files, the same RECORD, and the same count of them."""
+    (tmp_path / "wheels").mkdir()
+    library = compile_library(tmp_path)
+    files = {
+        **RICH, "demo/_native.so": library, "demo/kept.so": library, "demo/__init__.pyi": b"", "demo/de.py": b"",
+        "demo/locale/de/LC_MESSAGES/d.mo": b"de", "demo/locale/fr/LC_MESSAGES/d.mo": b"fr",
+    }
+    wheel = Wheel(files=files).write(tmp_path / "wheels/demo-1.0-py3-none-any.whl")
+    rules = Rules(KINDS, ("de",), ("demo/kept.so",))
+    options = [f"--leave-out={kind}" for kind in KINDS]
+    done = staged(tmp_path / "wheels", tmp_path / "work", "--venv", *options, "--locale=de", "--keep=demo/kept.so")
+    assert done.returncode == 0, done.stderr
+    tally: dict[str, list[int]] = {}
+    made = facts(tree_entries(tmp_path / "work/out", VENV.root))
+    assert made == facts(embedded(wheel, rules, tally))
+    site = VENV.site_packages
+    assert f"{site}/demo/locale/de/LC_MESSAGES/d.mo" in made
+    assert not {f"{site}/{path}" for path in ("demo/tests", "demo/__init__.pyi", "demo/locale/fr")} & set(made)
+    assert made[f"{site}/demo/kept.so"][-1] == library
+    assert made[f"{site}/demo/_native.so"][-1] == strip_bytes(library) != library
+    assert json.loads((tmp_path / "work/slim/left-out.json").read_text()) == {wheel.name: tally}
+    assert {kind: files for kind, (files, _) in tally.items()} == dict.fromkeys(KINDS, 1)
+    assert tally["symbols"] == [1, len(library) - len(strip_bytes(library))]
+
+
+def test_times_tell_nothing_of_the_build(tmp_path: Path) -> None:
+    rich(tmp_path / "wheels")
+    staged(tmp_path / "wheels", tmp_path / "work", "--venv")
+    assert {int(path.lstat().st_mtime) for path in (tmp_path / "work/out/opt").rglob("*")} == {315532800}
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "message"),
+    [
+        (Wheel(files={"../evil.py": b""}), "not in the environment"),
+        (Wheel(files={"/evil.py": b""}), "not in the environment"),
+        (Wheel(files={"demo/.wh.other.py": b""}), "would remove what other layers have"),
+        (Wheel(files={"demo.py": b"x"}, unrecorded={"demo.py"}), "not as RECORD says"),
+        (Wheel(records={"demo/__init__.py": "demo/__init__.py,sha256=AAAA,3"}), "not as RECORD says"),
+        (Wheel(files={f"{DATA}/scripts/python": b"evil"}), "with different contents"),
+        (Wheel(scripts="[console_scripts]\n../demo = demo:main\n"), "cannot be called"),
+    ],
+)
+def test_a_wheel_that_is_not_sound_ends_the_stage(spoiled: Wheel, message: str, tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    spoiled.write(tmp_path / "wheels/demo-1.0-py3-none-any.whl")
+    done = staged(tmp_path / "wheels", tmp_path / "work", "--venv")
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stage_without_a_wheel_says_so(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    assert "no wheel in" in staged(tmp_path / "wheels", tmp_path / "work").stderr
+
+
+@pytest.mark.parametrize("name", ["stage.py", "pep517.py", "slim.py", "strip.py"])
+def test_what_runs_in_a_stage_is_read_by_python_3_9(name: str) -> None:
+    source = Path(__file__).parent.parent.parent.parent / "hatch_docker/wheels" / name
+    ast.parse(source.read_text(), feature_version=(3, 9))

@@ -1,0 +1,36 @@
+"""What both engines hold against an image before it is made: whether what it is to run is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.image import base_of
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.engines.common import check_commands
+from hatch_docker.plan.model import BasePlan
+from tests.fakes.bases import debian_layer, image_of, layer_of, link, python_image, python_layer
+from tests.fakes.context import context
+from tests.fakes.plans import plan as plan_of
+
+
+@pytest.mark.parametrize("word", ["", ".", "..", "lib", "x/y", "absent"])
+def test_a_health_check_needs_a_program_too(word: str, tmp_path: Path) -> None:
+    ctx = context(tmp_path, [])
+    base = base_of(BasePlan("registry", "python:x", "python:x"), python_image(), ctx)
+    made = plan_of({"entrypoint": ["serve"], "healthcheck": {"command": [word, "x"]}})
+    with pytest.raises(ConfigError, match=rf"healthcheck\.command: '{word}' is no program of the image"):
+        check_commands(made, base, frozenset({"serve"}), ctx)
+
+
+@pytest.mark.parametrize("target", ["/usr/local/bin/run", "/usr/local/bin", "/bin/run"])
+def test_a_program_may_be_among_the_files_or_a_link_of_the_base(target: str, tmp_path: Path) -> None:
+    """Where that link leads is no matter of this machine's."""
+    ctx = context(tmp_path, [])
+    image = image_of(debian_layer(), python_layer(), layer_of([link("usr/bin/awk", "/etc/alternatives/awk")]))
+    base = base_of(BasePlan("registry", "python:x", "python:x"), image, ctx)
+    made = plan_of(
+        {"files": [{"source": "a", "target": target}], "entrypoint": ["run"], "healthcheck": {"command": ["awk"]}}
+    )
+    check_commands(made, base, frozenset(), ctx)

@@ -1,0 +1,114 @@
+"""What an image says of itself: the specification's labels and annotations, of the metadata, the base and the user."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.bases.model import Base, Interpreter
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.engines.common import image_annotations, image_settings, lost_annotations
+from hatch_docker.oci.model import DOCKER_MANIFEST
+from hatch_docker.oci.mutate import scratch
+from hatch_docker.plan.model import BasePlan
+from hatch_docker.plan.naming import PREFIX
+from hatch_docker.plugin.target import DockerBuilder
+from hatch_docker.project.metadata import read_project
+from tests.fakes.images import AMD64
+from tests.fakes.plans import plan
+
+DIGEST = "sha256:" + "1" * 64
+
+
+def base(kind: str = "registry", location: str = "python:3.13-slim") -> Base:
+    name = location if kind == "registry" else f"{kind}:{location}"
+    return Base(
+        BasePlan(kind, name, location), name, DIGEST, scratch(AMD64), Interpreter("/usr/bin/python3.13", "3.13.5"),
+        ("glibc", "2.41"), {}, frozenset(),
+    )  # fmt: skip
+
+
+def annotations(table: dict[str, Any] | None = None, on: Base | None = None, **facts: Any) -> dict[str, str]:
+    found = image_annotations(plan(table, **facts), on or base(), 1_709_208_000)
+    return {key.removeprefix(PREFIX): value for key, value in found.items()}
+
+
+def test_every_key_of_the_specification_that_is_known_is_there() -> None:
+    """In the annotations, and the same in the labels for tools that read no manifest."""
+    urls = {"Homepage": "https://h.example", "Source Code": "https://s.example", "Docs": "https://d.example"}
+    found = annotations(urls=urls)
+    assert found == {
+        "title": "My.App", "version": "1.2.3", "description": "An app.", "licenses": "MIT",
+        "authors": "A <a@b.example>", "url": "https://h.example", "source": "https://s.example",
+        "documentation": "https://d.example", "revision": "0123456789abcdef", "created": "2024-02-29T12:00:00Z",
+        "base.name": "docker.io/library/python:3.13-slim", "base.digest": DIGEST,
+    }  # fmt: skip
+    labels = image_settings(plan(urls=urls), base(), 1_709_208_000).labels
+    assert {key.removeprefix(PREFIX): value for key, value in labels.items()} == found
+
+
+def test_the_user_s_win_and_an_empty_one_takes_a_key_away() -> None:
+    mine = {PREFIX + "title": "Mine", PREFIX + "created": "", PREFIX + "base.name": "", "x": ""}
+    found = annotations({"annotations": mine})
+    assert (found["title"], found["x"]) == ("Mine", "")
+    assert not {"created", "base.name"} & set(found)
+
+
+def test_what_a_docker_manifest_cannot_say_is_told() -> None:
+    """Only of what the user set himself: labels say the rest."""
+    table = {"annotations": {"x": "1", PREFIX + "title": "Mine"}, "labels": {"x": "2"}}
+    docker = base()
+    descriptor = replace(docker.image.descriptor, media_type=DOCKER_MANIFEST)
+    docker = replace(docker, image=replace(docker.image, descriptor=descriptor))
+    assert lost_annotations(plan(table), base()) == []
+    assert lost_annotations(plan(), docker) == []
+    assert sorted(lost_annotations(plan(table), docker)) == [PREFIX + "title", "x"]
+
+
+@pytest.mark.parametrize(
+    ("location", "name"),
+    [
+        ("registry.example/py:3", "registry.example/py:3"),
+        ("team/py", "docker.io/team/py:latest"),
+        (f"python:3.13@{DIGEST}", "docker.io/library/python:3.13"),
+        (f"python@{DIGEST}", f"docker.io/library/python@{DIGEST}"),
+    ],
+)
+def test_the_name_of_the_base_is_spelt_out(location: str, name: str) -> None:
+    """As the specification wants it, so that other tools find a newer base."""
+    assert annotations(on=base("registry", location))["base.name"] == name
+
+
+def test_a_path_of_this_machine_is_no_name() -> None:
+    found = annotations(on=base("oci", "../bases/python"))
+    assert "base.name" not in found
+    assert found["base.digest"] == DIGEST
+
+
+@pytest.mark.parametrize(
+    ("lines", "licence"),
+    [
+        ('license = "apache-2.0 or mit"', "Apache-2.0 OR MIT"),
+        ('license = {text = "MIT"}', "MIT"),
+        ('license = {text = "See the file"}', ""),
+        ('license = {text = "Permission is hereby granted\\nand so on"}', ""),
+        ('classifiers = ["License :: OSI Approved :: MIT License"]', "MIT"),
+        ('classifiers = ["License :: OSI Approved :: BSD License"]', ""),
+        ("", ""),
+    ],
+)
+def test_a_licence_is_an_spdx_expression_or_nothing(lines: str, licence: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\nversion = "1"\n{lines}\n')
+    builder = DockerBuilder(str(tmp_path))
+    assert read_project(builder, {}, tmp_path).licence == licence
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e9", "1700000000.5", "4354819200"])
+def test_a_source_date_that_is_none_is_told(text: str, tmp_path: Path) -> None:
+    """Also an empty one, which hatchling does not read either."""
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
+    with pytest.raises(ConfigError, match="SOURCE_DATE_EPOCH is"):
+        read_project(DockerBuilder(str(tmp_path)), {"SOURCE_DATE_EPOCH": text}, tmp_path)

@@ -1,0 +1,131 @@
+"""Each of `volumes` is a directory of the image that its user may write to, and nothing else is touched for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.bases.image import base_of
+from hatch_docker.bases.model import Base
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.engines.image_files import make_volumes, owner
+from hatch_docker.engines.model import LayerInfo
+from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.model import Layer
+from hatch_docker.plan.model import BasePlan
+from tests.fakes.bases import debian_layer, directory, file, image_of, layer_of, link, python_layer
+from tests.fakes.context import context
+from tests.fakes.plans import plan
+
+EXTRA = layer_of([
+    directory("var"), directory("var/lib", 0o1777), directory("run"), link("var/run", "../run"),
+    file("srv/data", "here"), link("cache", "var/cache"),
+])  # fmt: skip
+
+
+def make(
+    tmp_path: Path, volumes: list[str], lines: list[str] | None = None, **table: Any
+) -> tuple[Layer, LayerInfo] | None:
+    ctx = context(tmp_path / "store", lines)
+    made = plan({"volumes": volumes, **table})
+    return make_volumes(made, tmp_path, base(tmp_path), Compression(), ctx)
+
+
+def base(tmp_path: Path) -> Base:
+    image = image_of(debian_layer(), python_layer(), EXTRA)
+    return base_of(BasePlan("registry", "test", "test"), image, context(tmp_path / "store"))
+
+
+def listed(made: tuple[Layer, LayerInfo] | None) -> dict[str, tuple[str, int, int, int]]:
+    assert made is not None
+    found = [entry for entry, _ in layer_entries(made[0])]
+    return {one.path: (one.kind, one.mode, one.uid, one.gid) for one in found}
+
+
+def test_a_volume_is_the_users_and_what_is_above_it_root_s(tmp_path: Path) -> None:
+    """With the base's links above it followed, and no directory of the base written again."""
+    volumes = ["/data", "/data/", "/var/lib/app/store", "/var/run/app", "/var/lib", "/tmp"]
+    made = make(tmp_path, volumes)
+    mine, roots = ("directory", 0o755, 65532, 0), ("directory", 0o755, 0, 0)
+    assert listed(made) == {"data": mine, "var/lib/app": roots, "var/lib/app/store": mine, "run/app": mine}
+    assert made is not None
+    assert made[1] == LayerInfo("files", ("/data", "/var/lib/app/store", "/var/run/app"), False)
+
+
+def test_one_within_another_leaves_both_to_the_user(tmp_path: Path) -> None:
+    found = listed(make(tmp_path, ["/data/a/b", "/data"]))
+    assert {path: one[2] for path, one in found.items()} == {"data": 65532, "data/a": 0, "data/a/b": 65532}
+
+
+def test_what_is_there_already_needs_no_layer(tmp_path: Path) -> None:
+    lines: list[str] = []
+    assert make(tmp_path, ["/var/lib", "/tmp", "/opt"], lines) is None
+    assert not [line for line in lines if "warning" in line]
+
+
+@pytest.mark.parametrize(
+    ("user", "numbers"),
+    [
+        ("65532", (65532, 0)), ("1000", (1000, 1001)), ("app", (1000, 1001)), ("1000:7", (1000, 7)), ("root", (0, 0)),
+        ("0", (0, 0)), ("2147483647:2147483647", (2147483647, 2147483647)),
+    ],
+)  # fmt: skip
+def test_the_owner_is_who_the_image_runs_as(user: str, numbers: tuple[int, int], tmp_path: Path) -> None:
+    """A number's group is that of the base's passwd, as runtimes have it."""
+    assert owner(user, base(tmp_path)) == numbers
+    assert listed(make(tmp_path, ["/data"], user=user)) == {"data": ("directory", 0o755, *numbers)}
+
+
+def test_the_layer_is_known_again_by_its_directories_and_their_owner(tmp_path: Path) -> None:
+    """In whatever order, and by nothing but them."""
+    first, again, other = (
+        make(tmp_path, volumes, user=user)
+        for volumes, user in ((["/a", "/b"], "1"), (["/b", "/a"], "1"), (["/a", "/b"], "2"))
+    )
+    assert first is not None
+    assert again is not None
+    assert other is not None
+    assert (first[1].cached, again[1].cached, other[1].cached) == (False, True, False)
+    assert first[0].diff_id == again[0].diff_id != other[0].diff_id
+
+
+def test_a_directory_of_files_stays_and_one_that_holds_them_is_the_users(tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "a").write_text("a")
+    files = [{"source": "conf", "target": "/etc/app"}, {"source": "conf/a", "target": "/seed/in/a"}]
+    found = listed(make(tmp_path, ["/etc/app", "/seed", "/seed/in/b"], files=files))
+    assert {path: one[2] for path, one in found.items()} == {"seed": 65532, "seed/in/b": 65532}
+
+
+@pytest.mark.parametrize(
+    ("volume", "words"),
+    [
+        ("/srv/data", "/srv/data of base test is none"), ("/srv/data/x", "/srv/data of base test is none"),
+        ("/etc/passwd/x", "/etc/passwd of base test is none"), ("/seed/a", "/seed/a of `files` is none"),
+        ("/seed/b/x", "/seed/b of `files` is none"), ("/" + "a" * 300, "too long for a file system"),
+        ("/data/.wh.x", "no layer can hold"), ("/.", "names nothing"),
+    ],
+)  # fmt: skip
+def test_a_file_in_the_way_is_named(volume: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "a").write_text("a")
+    (tmp_path / "conf" / "b").symlink_to("a")
+    with pytest.raises(ConfigError, match=r"tool\.hatch-docker\.volumes: .*") as caught:
+        make(tmp_path, [volume], files=[{"source": "conf", "target": "/seed"}])
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("volume", "words"),
+    [
+        ("/cache", "is a link to var/cache in base test, and stays as it is; name the directory: /var/cache"),
+        ("/opt/venv", "is where the code is"), ("/opt/venv/lib/x", "is where the code is"),
+    ],
+)  # fmt: skip
+def test_a_link_and_the_code_stay_with_a_warning(volume: str, words: str, tmp_path: Path) -> None:
+    lines: list[str] = []
+    assert make(tmp_path, [volume], lines) is None
+    assert len([line for line in lines if f"{volume} {words}" in line]) == 1

@@ -1,0 +1,65 @@
+"""B7: everything that a test makes us say, at the highest verbosity, and whether a secret is in it.
+
+Passwords, tokens, upload sessions and signed URLs of these tests hold the MARK.
+"""
+
+from __future__ import annotations
+
+import base64
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from hatch_docker.core.errors import HatchDockerError
+from hatch_docker.core.progress import Progress, Task
+
+MARK = "s3cret"
+# As base64 writes it, whatever stands before and after it: the signs that are its own, in each of three places.
+FORMS = [MARK, *(
+    base64.b64encode(bytes(before) + MARK.encode()).decode()[-(-before * 8 // 6) : (before + len(MARK)) * 8 // 6]
+    for before in range(3)
+)]  # fmt: skip
+
+
+class Overheard:
+    """Lines and titles of tasks, whoever they are for, and every error that was raised, caught or not."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lines: list[str] = []
+        self.errors: list[BaseException] = []
+        for name in ("info", "detail", "warn"):
+            monkeypatch.setattr(Progress, name, self.hearing(getattr(Progress, name)))
+        monkeypatch.setattr(Progress, "task", self.hearing(Progress.task))
+        errors = self.errors
+
+        def remembered(kind: type[HatchDockerError], *arguments: object, **named: object) -> HatchDockerError:
+            error = Exception.__new__(kind, *arguments)
+            errors.append(error)
+            return error
+
+        monkeypatch.setattr(HatchDockerError, "__new__", remembered)
+
+    def hearing(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """The method, whose first argument is remembered."""
+
+        def told(progress: Progress, text: str, *more: Any, **named: Any) -> Task | None:
+            self.lines.append(text)
+            result: Task | None = method(progress, text, *more, **named)
+            return result
+
+        return told
+
+    def everything(self) -> list[str]:
+        """What was said, and each error as its traceback ends, with all that it came from.
+
+        Without the lines of code between: they are the same whatever the secrets are.
+        """
+        ends = ["".join(traceback.format_exception(error, limit=0)) + repr(error) for error in self.errors]
+        return self.lines + ends
+
+
+def secrets_in(texts: list[str]) -> list[str]:
+    """Those of some texts that hold a secret."""
+    return [text for text in texts if any(form in text for form in FORMS)]

@@ -1,0 +1,83 @@
+"""An image like python:3.13-slim, which no machine without a registry has: a minimal Debian with apt, made by
+mmdebstrap, and a Python in /usr/local, which is Debian's own moved there.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from hatch_docker.bases.debian.apt_config import find_mirrors
+from hatch_docker.bases.debian.base import builder_step, open_debs
+from hatch_docker.bases.debian.suite import Archive, pin, with_snapshot
+from hatch_docker.core.context import open_context
+from hatch_docker.core.progress import silent
+from hatch_docker.oci.archive import read_archive, write_archive
+from hatch_docker.oci.model import Image, Platform, host_platform
+from hatch_docker.oci.tar import Entry, read_tar
+from hatch_docker.plan.model import BasePlan
+from tests.conftest import need
+from tests.fakes.bases import image_of, layer_of
+
+SUITE, PYTHON = "trixie", "python3.13"
+# What Python's modules load, as in the official images.
+LIBRARIES = (
+    "ca-certificates", "libbz2-1.0", "libexpat1", "libffi8", "liblzma5", "libncursesw6", "libreadline8t64",
+    "libsqlite3-0", "libssl3t64", "libuuid1", "netbase", "tzdata", "zlib1g",
+)  # fmt: skip
+PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def slim_image(cache: Path, work: Path) -> Image:
+    """The image, for this machine's platform; kept beside a cache that is kept."""
+    kept = cache / "tests" / "slim-1.oci.tar"
+    if not kept.exists():
+        image = image_of(
+            layer_of(list(_debian(work))), layer_of(list(_python(cache, work))), path=PATH,
+            architecture=host_platform().architecture,
+        )  # fmt: skip
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with kept.with_suffix(".new").open("wb") as stream:
+            write_archive(image, ["registry.example/python:3.13-slim"], stream, host=host_platform())
+        kept.with_suffix(".new").rename(kept)
+    image = read_archive(kept, Platform("linux", host_platform().architecture))
+    assert isinstance(image, Image)
+    return image
+
+
+def _debian(work: Path) -> Iterator[Entry]:
+    """What mmdebstrap makes, but for devices."""
+    plan = BasePlan("debian", f"debian:{SUITE}", SUITE)
+    mirrors = find_mirrors(plan, os.environ)
+    suites = [(mirrors.main, SUITE), (mirrors.main, f"{SUITE}-updates"), (mirrors.security, f"{SUITE}-security")]
+    sources = "".join(f"deb {root} {suite} main\n" for root, suite in suites)
+    command = [need("mmdebstrap"), "--quiet", "--variant=minbase", f"--include={','.join(LIBRARIES)}"]
+    if not mirrors.check_valid_until:
+        command.append('--aptopt=Acquire::Check-Valid-Until "false"')
+    subprocess.run([*command, SUITE, str(work / "slim.tar"), "-"], input=sources.encode(), check=True)
+    with (work / "slim.tar").open("rb") as stream:
+        for entry, content in read_tar(stream):
+            if entry.kind in ("file", "directory", "symlink", "hardlink"):
+                yield replace(entry, content=content.read()) if content is not None else entry
+
+
+def _python(cache: Path, work: Path) -> Iterator[Entry]:
+    """Debian's Python with its headers, under /usr/local."""
+    ctx = open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
+    archive = Archive(BasePlan("debian", f"debian:{SUITE}", SUITE), SUITE, host_platform().architecture, ctx)
+    (packages,) = with_snapshot(archive, lambda indexes: pin(archive, indexes, [builder_step(SUITE, ())]))
+    made: dict[str, Entry] = {}
+    for deb in open_debs(archive, [package for package in packages if PYTHON in package.name]):
+        for entry, content in deb.members():
+            parts = entry.path.split("/")
+            if parts[0] != "usr" or parts[1:2] not in (["bin"], ["lib"], ["include"]):
+                continue
+            path = "/".join(["usr", "local", *parts[1:]])
+            target = entry.target.replace("usr/", "usr/local/", 1) if entry.kind == "hardlink" else entry.target
+            made[path] = replace(entry, path=path, target=target, content=content.read() if content else None)
+    for name in ("python", "python3"):
+        made[f"usr/local/bin/{name}"] = Entry(f"usr/local/bin/{name}", "symlink", 0o777, 0, target=PYTHON)
+    yield from made.values()

@@ -1,0 +1,58 @@
+"""Programs named docker and podman, what BuildKit says, and what a builder is ordered."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+from hatch_docker.core.context import Context, open_context
+from hatch_docker.core.progress import Progress, silent
+from hatch_docker.engines.buildkit.build_request import BuildRequest
+from hatch_docker.engines.buildkit.buildx_log import Log
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan.model import CachePlan
+
+INSPECT = "Name: default\nDriver: docker\n"
+UNPULLED = (
+    "the builder cannot pull the base registry.example/py:3@sha256:0 (401); log in for it (docker login, podman "
+    "login), have it reach and trust that registry, or take it along: `skopeo copy docker://registry.example/py:3 oci:"
+)
+
+
+def shims(directory: Path, **programs: str) -> Context:
+    """A machine whose PATH has these programs, each a shell script."""
+    place = directory / "bin"
+    place.mkdir()
+    for name, script in programs.items():
+        path = place / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    return open_context({"PATH": str(place), "HATCH_DOCKER_CACHE_DIR": str(directory / "cache")}, silent())
+
+
+def docker(version: str = "buildx v0.13.1 0", inspect: str = INSPECT, *, fails: bool = False) -> str:
+    ending = ">&2; exit 1" if fails else ""
+    return f"case \"$2\" in version) echo '{version}';; inspect) echo '{inspect}' {ending};; esac"
+
+
+def order(path: Path) -> BuildRequest:
+    return BuildRequest(path, path, path / "out", Platform("linux", "amd64"), (), CachePlan(), path, ())
+
+
+def log_of(*values: dict[str, object], indent: int | None = None) -> tuple[Log, list[str]]:
+    told: list[str] = []
+    log = Log(Progress(told.append))
+    for value in values:
+        for line in json.dumps(value, indent=indent).splitlines():
+            log.feed(line)
+    return log, told
+
+
+STEP = {"digest": "sha256:1", "name": "[install-numpy 2/2] RUN --network=none python"}
+DONE = {**STEP, "started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:02.123456789Z"}
+
+
+def said(text: str, vertex: str = "sha256:1") -> dict[str, object]:
+    """A piece of what a step says."""
+    return {"logs": [{"vertex": vertex, "stream": 1, "data": base64.b64encode(text.encode()).decode()}]}

@@ -1,0 +1,80 @@
+"""What some work takes in a process of its own: seconds of CPU, the peak of its memory, and how it ended.
+
+The peak is the kernel's VmHWM (proc(5)), reset before the work: getrusage's ru_maxrss of a child begins with what its
+parent had.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measured:
+    """`seconds` of CPU, the peak of resident memory in bytes, and the error that ended the work, "" for none."""
+
+    seconds: float
+    peak: int
+    said: str
+
+
+def measured(work: Callable[..., object], *arguments: str, timeout: float = 120.0) -> Measured:
+    """Do some work, a function of a module of the tests, in a fresh process."""
+    command = [sys.executable, "-m", "tests.fakes.resource_use", f"{work.__module__}:{work.__name__}", *arguments]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent.parent.parent, capture_output=True, text=True, timeout=timeout, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
+    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def quickest(work: Callable[[], object], times: int = 10) -> float:
+    """The shortest time that some work takes, in seconds: whatever else the machine does disturbs some, not all."""
+
+    def once() -> float:
+        start = time.perf_counter()
+        work()
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(times))
+
+
+def peak_of(pid: int | str = "self") -> int:
+    """The most memory that a process had at once, in bytes."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmHWM:"))
+
+
+def forget_peak() -> int:
+    """From now on this process's peak is what it has from here on; what it has now, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_of()
+
+
+def main() -> None:
+    """Import the work and all it needs, then measure it."""
+    from hatch_docker.core.errors import HatchDockerError
+
+    module, _, name = sys.argv[1].partition(":")
+    work: Any = getattr(importlib.import_module(module), name)
+    forget_peak()
+    said, start = "", time.process_time()
+    try:
+        work(*sys.argv[2:])
+    except HatchDockerError as error:
+        said = str(error)
+    print(json.dumps({"seconds": time.process_time() - start, "peak": peak_of(), "said": said}))
+
+
+if __name__ == "__main__":
+    main()

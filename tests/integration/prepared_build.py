@@ -1,0 +1,135 @@
+"""A bench for builds that are disturbed: a project, a cache of its own, and the digest that is to come."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatch_docker.core.http.client import make_client
+from hatch_docker.core.progress import silent
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.model import Image, host_platform
+from hatch_docker.oci.mutate import make_index
+from hatch_docker.oci.pull import Remote
+from hatch_docker.oci.push import push
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.validate import validate
+from tests.fakes.bases import image_of
+from tests.fakes.registry import FakeRegistry
+from tests.integration.builds import Outcome, build
+from tests.projects import write_project
+
+FETCHED = ("debian-snapshot", "debian-resolution")  # what the store remembers of Debian's archive
+PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A project, a cache of its own with Debian's packages and nothing made of them, and the digest to come."""
+
+    project: Path
+    cache: Path
+    temporary: Path
+    digest: str
+
+    @property
+    def archive(self) -> Path:
+        return self.project / "dist/hello-1.0.0.oci.tar"
+
+    def start(
+        self, *arguments: str, variables: Mapping[str, str] | None = None, wrapped: tuple[str, ...] = ()
+    ) -> subprocess.Popen[str]:
+        """A build, or another program of Python; `wrapped` in another program."""
+        program = arguments or ("hatchling", "build", "-t", "docker")
+        environment = {
+            **os.environ, "HATCH_DOCKER_CACHE_DIR": str(self.cache), "HATCH_DOCKER_LOAD": "never",
+            "TMPDIR": str(self.temporary), **(variables or {}),
+        }
+        return subprocess.Popen(
+            [*wrapped, sys.executable, "-m", *program], cwd=self.project, text=True, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+
+    def build(self) -> Outcome:
+        """A build that must succeed, with the digest that is to come."""
+        outcome = build(self.project, self.cache)
+        outcome.item()
+        assert outcome.digest == self.digest
+        return outcome
+
+    def left(self) -> list[str]:
+        """Temporary files anywhere."""
+        places = (self.project / "dist", self.temporary, self.cache / "v1/tmp")
+        return [str(path) for place in places if place.exists() for path in place.iterdir() if is_temporary(path)]
+
+    def sound(self) -> None:
+        """No entry of the cache has other bytes than its name says, and an archive is whole or not there."""
+        for path in (self.cache / "v1/blobs").glob("*"):
+            with path.open("rb") as stream:
+                assert hashlib.file_digest(stream, "sha256").hexdigest() == path.name
+        if self.archive.exists():
+            validate(read_archive(self.archive))
+
+
+def is_temporary(path: Path) -> bool:
+    return path.parent.name != "dist" or path.name.startswith(".")
+
+
+def make_bench(directory: Path, cache: Path, *, warm: bool, kind: str = "hello", options: str = "") -> Bench:
+    """A bench for a project of a kind; a `warm` one's cache has everything."""
+    project = write_project(kind, directory / "p", options=options)
+    outcome = build(project, cache)
+    layers = {layer["digest"].removeprefix("sha256:") for layer in outcome.receipt["platforms"][0]["layers"]}
+    digest = outcome.digest
+    shutil.rmtree(project / "dist")
+    (directory / "tmp").mkdir()
+    own = directory / "cache"
+    for kind in (cache / "v1/facts").iterdir():
+        if warm or kind.name in FETCHED:
+            shutil.copytree(kind, own / "v1/facts" / kind.name)
+    (own / "v1/blobs").mkdir()
+    for path in (cache / "v1/blobs").iterdir():
+        with path.open("rb") as stream:
+            head = stream.read(8)
+        fetched = head.startswith((b"!<arch>\n", b"\xfd7zXZ\0", b"PK\3\4"))  # a .deb, a Packages.xz, a wheel
+        if fetched or (warm and path.name in layers):
+            shutil.copy(path, own / "v1/blobs")
+    if warm:
+        shutil.copytree(cache / "v1/trees/base", own / "v1/trees/base", symlinks=True)
+    return Bench(project, own, directory / "tmp", digest)
+
+
+def base_of(archive: Path) -> Image:
+    """The base of an image of ours, as an image that somebody else could have made."""
+    image = read_archive(archive)
+    assert isinstance(image, Image)
+    return image_of(image.layers[0], architecture=host_platform().architecture, path=PATH)
+
+
+def serve_base(registry: FakeRegistry, cache: Path, directory: Path) -> str:
+    """Push a base to a registry; its name."""
+    outcome = build(write_project("hello", directory), cache)
+    name = f"{registry.host}/base:1"
+    push_image(base_of(outcome.archive), name)
+    registry.requests.clear()
+    return name
+
+
+def push_image(image: Image, name: str) -> None:
+    """Push an image as a build would."""
+    progress = silent()
+    push(Remote(make_client(os.environ, progress), os.environ), image, [parse_reference(name)])
+
+
+def pushed(registry: FakeRegistry, bases: tuple[Image, Image], name: str) -> str:
+    """The digest of an index of both bases in a registry."""
+    environ = {"PATH": os.environ["PATH"]}
+    index = make_index(bases, {})
+    reference = parse_reference(f"{registry.host}/{name}")
+    return push(Remote(make_client(environ, silent()), environ), index, [reference]).digest

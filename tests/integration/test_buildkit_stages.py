@@ -1,0 +1,260 @@
+"""The stages of a build in BuildKit: what they are lent, what of them runs again, what a failed one says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.http.urls import WELL_KNOWN
+from hatch_docker.oci.layer import layer_entries
+from tests.conftest import need, run
+from tests.fakes.package_index import FakeIndex, make_wheel, only_source
+from tests.integration.builds import Outcome, build, run_build
+from tests.integration.compare_engines import BUILDKIT, PLAIN, edit_module, project
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+# What a build finds in its variables, written into the package.
+LENT = '''
+import os, pathlib, socket, struct
+
+def identities():
+    """How many keys the agent has: SSH_AGENTC_REQUEST_IDENTITIES of its protocol."""
+    with socket.socket(socket.AF_UNIX) as agent:
+        agent.connect(os.environ["SSH_AUTH_SOCK"])
+        agent.sendall(struct.pack(">IB", 1, 11))
+        answer = agent.recv(9, socket.MSG_WAITALL)
+        return struct.unpack(">IBI", answer)[2]
+
+trusted = pathlib.Path(os.environ["SSL_CERT_FILE"]).read_text().endswith("# this machine's own\\n")
+found = [identities(), trusted, os.environ["EDITION"], os.environ["LINES"], os.environ["MORE"]]
+pathlib.Path("c_extension/found.py").write_text(f"FOUND = {found!r}\\n")
+'''
+OPTIONS = """
+[tool.hatch-docker.build]
+ssh = true
+args = { EDITION = "$a \\"b\\"", LINES = "1\\n2" }
+env = { MORE = "3\\n4" }
+"""
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A real agent with one key; the variables that lead to it."""
+    need("ssh-agent"), need("ssh-add"), need("ssh-keygen")
+    where = Path(f"/tmp/hatch-docker-agent-{secrets.token_hex(4)}")  # a socket's path is short
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(where)], stdout=subprocess.DEVNULL)
+    variables = {"SSH_AUTH_SOCK": str(where)}
+    try:
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key")
+        for _ in range(100):
+            done = subprocess.run(
+                ["ssh-add", tmp_path / "key"], capture_output=True, check=False, env={**os.environ, **variables}
+            )
+            if done.returncode == 0:
+                break
+        yield variables
+    finally:
+        process.terminate()
+        process.wait(10)
+        where.unlink(missing_ok=True)
+
+
+def found_by(outcome: Outcome) -> str:
+    """What the build wrote down."""
+    for entry, stream in layer_entries(outcome.image().layers[-1]):
+        if entry.path.endswith("/found.py") and stream is not None:
+            return stream.read().decode()
+    raise AssertionError("found.py is in no layer")
+
+
+def test_both_engines_lend_the_ssh_agent_and_pass_arguments(
+    docker: str, agent: dict[str, str], tmp_path: Path, cache: Path
+) -> None:
+    """Whatever the values hold, and trust what this machine trusts; without an agent the error says so."""
+    made = project("c-extension", tmp_path / "p", options=OPTIONS)
+    hook = made / "hatch_build.py"
+    hook.write_text(LENT + hook.read_text())
+    bundle = tmp_path / "bundle.pem"
+    own = next(path for path in (os.environ.get("SSL_CERT_FILE"), *WELL_KNOWN) if path and Path(path).is_file())
+    bundle.write_text(f"{Path(own).read_text()}\n# this machine's own\n")
+    agent |= {"SSL_CERT_FILE": str(bundle), "HATCH_DOCKER_CA_BUNDLE": str(bundle)}
+    one = build(made, cache, variables=agent)
+    expected = [1, True, '$a "b"', "1\n2", "3\n4"]
+    assert found_by(one) == f"FOUND = {expected!r}\n"
+    digest = one.digest
+    # BuildKit's own network is not on every machine; the agent needs none.
+    other = build(made, cache, variables={**agent, "HATCH_DOCKER_ENGINE": "buildkit"})
+    assert other.digest == digest
+    other_edition = {**agent, "HATCH_DOCKER_BUILD_ARGS": "EDITION=small,LINES=1", "HATCH_DOCKER_ENGINE": "buildkit"}
+    assert "'small'" in found_by(build(made, cache, variables=other_edition))
+    hook.write_text(hook.read_text() + "# edited\n")
+    for engine in ("embedded", "buildkit"):
+        failed = run_build(made, cache, variables={"SSH_AUTH_SOCK": "", "HATCH_DOCKER_ENGINE": engine})
+        assert failed.status == 1
+        assert "ssh needs an SSH agent, and SSH_AUTH_SOCK is not set" in failed.output
+
+
+def test_the_written_dockerfile_takes_what_was_lent(
+    docker: str, agent: dict[str, str], tmp_path: Path, cache: Path
+) -> None:
+    """As its first lines say, with an argument set anew."""
+    made = project("c-extension", tmp_path / "p", options=OPTIONS + 'secrets = ["TOKEN"]\n')
+    hook = made / "hatch_build.py"
+    hook.write_text(LENT + 'assert os.environ["TOKEN"] == "s3"\n' + hook.read_text())
+    outcome = build(made, cache, verb="docker:dockerfile")
+    (dockerfile,) = outcome.directory.glob("*.Dockerfile")
+    lines = [line.removeprefix("# ") for line in dockerfile.read_text().splitlines() if line.startswith("# docker")]
+    assert "--secret id=TOKEN,env=TOKEN --ssh default" in lines[-1]
+    name = "hatch-docker/tested:lent"
+    lines[-1] = lines[-1].replace("c-extension:1.0.0", name).replace(" --file", " --build-arg EDITION=x --file")
+    for line in lines:
+        run(*line.split(), cwd=outcome.directory, variables={**agent, "TOKEN": "s3"})
+    try:
+        program = "from c_extension.found import FOUND; print(FOUND)"
+        command = [docker, "run", "--rm", "--network=none", "--entrypoint=python", name, "-c", program]
+        assert run(*command) == f"{[1, False, 'x', chr(10).join('12'), chr(10).join('34')]!r}\n"
+    finally:
+        run(docker, "rmi", "--force", name)
+
+
+ASKS_FOR_MORE = """
+def get_requires_for_build_wheel(config_settings=None):
+    return ["asked-for"]
+
+_build_wheel = build_wheel
+
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    import asked_for
+    return _build_wheel(directory)
+"""
+LIES = """
+_build = build_wheel
+
+def build_wheel(directory, config_settings=None, metadata_directory=None):
+    import os
+    os.rename(directory + "/" + _build(directory), directory + "/other-1.0-py3-none-any.whl")
+    return "other-1.0-py3-none-any.whl"
+"""
+
+
+def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(
+    docker: str, tmp_path: Path, cache: Path
+) -> None:
+    """Both ask for a build requirement that no file names, and what they need shows when they are built."""
+    made = project("hello", tmp_path / "p")
+    text = (made / "pyproject.toml").read_text()
+    (made / "pyproject.toml").write_text(text.replace("[project]", '[project]\ndependencies = ["one-more", "another"]'))
+    index = FakeIndex()
+    # No cache has seen them: the builds are asked, in either engine.
+    index.add("one-more", only_source("one_more", f"{ASKS_FOR_MORE}# {secrets.token_hex()}\n"))
+    index.add("another", only_source("another", f"{ASKS_FOR_MORE}# {secrets.token_hex()}\n"))
+    index.add("needed-by-it", make_wheel("needed-by-it", "2.0"))
+    index.add("asked-for", make_wheel("asked-for", "1.0"))
+    with index.serving() as serving:
+        asked = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
+        other = build(made, cache, variables={**BUILDKIT, **asked})
+        digest = other.digest
+        assert build(made, cache, variables={**PLAIN, **asked}).digest == digest
+    contents = [item for layer in other.receipt["platforms"][0]["layers"][1:] for item in layer["contents"]]
+    assert contents == ["another 1.0", "one-more 1.0", "needed-by-it 2.0", "hello 1.0.0"]
+
+
+@pytest.mark.parametrize("engine", ["embedded", "buildkit"])
+def test_an_sdist_that_gives_another_package_is_refused(
+    engine: str, docker: str, tmp_path: Path, cache: Path
+) -> None:
+    made = project("hello", tmp_path / "p")
+    text = (made / "pyproject.toml").read_text()
+    (made / "pyproject.toml").write_text(text.replace("[project]", '[project]\ndependencies = ["one-more"]'))
+    index = FakeIndex()
+    index.add("one-more", only_source("one_more", LIES))
+    with index.serving() as serving:
+        asked = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
+        failed = run_build(made, cache, variables={**PLAIN, **asked, "HATCH_DOCKER_ENGINE": engine})
+    assert failed.status == 1
+    assert "building one_more-1.0.tar.gz gave other-1.0-py3-none-any.whl, which is another package" in failed.output
+
+
+def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cache: Path) -> None:
+    made = project("c-extension", tmp_path / "p")
+    # All to one stream: BuildKit keeps no order between the two.
+    talk = (
+        'import sys\nfor number in range(1, 31):\n    print("line", number, file=sys.stderr)\n'
+        'raise SystemExit("no luck today")\n'
+    )
+    (made / "hatch_build.py").write_text(talk)
+    failed = run_build(made, cache, variables=BUILDKIT)
+    assert failed.status == 1
+    told = failed.output.partition("stage build-project failed (exit status 1):\n")[2].splitlines()
+    assert told == [*(f"line {number}" for number in range(12, 31)), "no luck today"]
+
+
+def test_a_step_that_is_killed_is_suspected_of_too_little_memory(
+    docker: str, tmp_path: Path, cache: Path
+) -> None:
+    """Its status is that of SIGKILL, which the kernel's own judge sends."""
+    made = project("c-extension", tmp_path / "p")
+    (made / "hatch_build.py").write_text('import os\nprint("filling", flush=True)\nos._exit(137)\n')
+    failed = run_build(made, cache, variables=BUILDKIT)
+    assert failed.status == 1
+    said = "stage build-project failed (exit status 137); something killed it, perhaps for want of memory:\nfilling\n"
+    assert failed.output.endswith(said)
+
+
+def steps(docker: str, dockerfile: Path) -> dict[str, bool]:
+    """The steps of a build by `stage: instruction`, and whether BuildKit took each from its cache."""
+    command = [
+        docker, "buildx", "build", "--progress=rawjson", "--output=type=cacheonly", f"--file={dockerfile}",
+        str(dockerfile.with_suffix(".context")),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, bool] = {}
+    text, decoder = done.stderr.lstrip(), json.JSONDecoder()
+    while text.startswith("{"):
+        value, end = decoder.raw_decode(text)
+        text = text[end:].lstrip()
+        for vertex in value.get("vertexes") or ():
+            step = re.match(r"\[(?:\S+ )?(\S+) +\d+/\d+\] (RUN|COPY)", vertex.get("name", ""))
+            if step and vertex.get("completed"):
+                found[f"{step[1]}: {step[2]}"] = bool(vertex.get("cached"))
+    return found
+
+
+def test_an_edit_and_a_version_bump_rerun_the_wheel_and_its_install_alone(
+    docker: str, tmp_path: Path, cache: Path
+) -> None:
+    """As BuildKit itself tells, in a build that asks for every stage: what is compiled with and depended on stays."""
+    made = project("c-extension", tmp_path / "p")
+    source = made / "pyproject.toml"
+    source.write_text(source.read_text().replace("[project]", '[project]\ndependencies = ["idna>=3"]'))
+
+    def again() -> tuple[set[str], set[str]]:
+        outcome = build(made, cache, verb="docker:dockerfile", variables=PLAIN)
+        found = steps(docker, max(outcome.directory.glob("*.Dockerfile")))
+        return {step for step in found if found[step]}, {step for step in found if not found[step]}
+
+    _, run_first = again()
+    assert {"build-project: RUN", "install-project: RUN"} <= run_first
+    assert not again()[1]
+    wheel = {"sdist-project: COPY", "build-project: RUN", "install-project: RUN", "runtime: COPY"}
+    for change in (edit_module, bump):
+        change(made)
+        kept, rerun = again()
+        assert rerun <= wheel
+        assert {"build-project: RUN", "install-project: RUN"} <= rerun
+        assert {"environment-project: RUN", "install-packages: RUN"} <= kept
+
+
+def bump(made: Path) -> None:
+    """The next version."""
+    source = made / "pyproject.toml"
+    source.write_text(source.read_text().replace('version = "1.0.0"', 'version = "1.0.1"'))

@@ -1,0 +1,114 @@
+"""E4: whatever a disk does while an image is made, there is a whole image, or one line and nothing of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import missing, need
+from tests.integration.builds import Outcome, build, run_build
+from tests.integration.prepared_build import Bench
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+
+@contextlib.contextmanager
+def disk(place: Path, megabytes: int) -> Iterator[Path]:
+    """A file system of that size; only root may mount one."""
+    if os.geteuid() != 0:
+        missing("mounting a file system needs root")
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def one_line(outcome: Outcome, *said: str) -> None:
+    """A failure that is told at the end, with what to do; nothing is left of it."""
+    assert outcome.status == 1, outcome.output
+    last = outcome.output.strip().splitlines()[-1]
+    assert all(words in last for words in said), outcome.output
+    assert "Traceback" not in outcome.output
+
+
+def left(*places: Path) -> list[Path]:
+    return [path for place in places if place.exists() for path in place.iterdir()]
+
+
+SIZES = [pytest.param(size, marks=() if size == 20 else pytest.mark.long) for size in range(1, 65)]
+
+
+@pytest.mark.parametrize("megabytes", [*SIZES, 120])
+def test_a_disk_of_every_size(megabytes: int, base: str, tmp_path: Path) -> None:
+    """Cache, output and temporary files on a small disk: told what is free, or a good image."""
+    with disk(tmp_path / "disk", megabytes) as small:
+        project = write_project("hello", small / "p", base=base)
+        (small / "tmp").mkdir()
+        outcome = run_build(project, small / "cache", variables={"TMPDIR": str(small / "tmp")})
+        if outcome.status == 0:
+            outcome.item()
+            assert megabytes > 64
+        else:
+            one_line(outcome, "cannot write", str(small), "No space left on device", "MB that are free there")
+            assert megabytes < 120
+        kept = left(project / "dist", small / "tmp", small / "cache/v1/tmp")
+        assert (kept == []) == (outcome.status != 0)
+        assert not [path for path in kept if path.suffix == ".tmp"]
+        Bench(project, small / "cache", small / "tmp", "").sound()
+
+
+def test_the_output_of_before_is_whole_where_a_disk_is_full(base: str, tmp_path: Path) -> None:
+    """E4, E8: an image is lost to no build that fails, of which nothing stays."""
+    project = write_project("hello", tmp_path / "p", base=base)
+    with disk(project / "dist", 30) as small:
+        build(project, tmp_path / "cache")
+        before = {path: path.read_bytes() for path in small.iterdir()}
+        (project / "hello.py").write_text("def main():\n    print('other')\n")
+        outcome = run_build(project, tmp_path / "cache")
+        one_line(outcome, "cannot write", "hello-1.0.0.oci.tar", "No space left on device", "MB that are free there")
+        assert {path: path.read_bytes() for path in small.iterdir()} == before
+
+
+FAULTS = {
+    "writes fail, the disk being full": ("posix/io/rw/write", 28, 0.02, "No space left on device"),
+    "writes fail now and then, the disk being full": ("posix/io/rw/write", 28, 0.002, "No space left on device"),
+    "writes fail, the disk being broken": ("posix/io/rw/write", 5, 0.005, "Input/output error"),
+    "what is written does not reach the disk": ("posix/io/sync/fsync", 5, 0.5, "Input/output error"),
+}
+
+
+@pytest.mark.parametrize("times", [pytest.param(1, id="once"), pytest.param(25, id="25", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_write_that_fails_anywhere(name: str, times: int, base: str, tmp_path: Path) -> None:
+    """In ours or a thread's: as fiu-run makes the C library say it, at random."""
+    where, number, probability, said = FAULTS[name]
+    wrapped = (need("fiu-run"), "-x", "-c", f"enable_random name={where},probability={probability},failinfo={number}")
+    project = write_project("hello", tmp_path / "p", base=base)
+    (tmp_path / "tmp").mkdir()
+    bench = Bench(project, tmp_path / "cache", tmp_path / "tmp", "")
+    failed = 0
+    for _ in range(times):
+        shutil.rmtree(project / "dist", ignore_errors=True)
+        shutil.rmtree(bench.cache, ignore_errors=True)
+        process = bench.start(wrapped=wrapped)
+        output, _none = process.communicate(timeout=120)
+        bench.sound()
+        assert bench.left() == [], output
+        if process.returncode:
+            failed += 1
+            one_line(Outcome(process.returncode, output, project / "dist"), "cannot ", said)
+            for path in (project / "dist").glob("*.json"):
+                json.loads(path.read_bytes())  # what was finished before is whole, as the archive is
+    print(f"{failed} of {times} failed")
+    assert times == 1 or failed > times / 2
+    build(project, bench.cache)

@@ -1,0 +1,100 @@
+"""Both engines make the same image of the same plan, to the digest: layers, configuration, labels, annotations."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.pull import Remote
+from hatch_docker.oci.push import push
+from tests.integration.builds import build, run_build
+from tests.integration.compare_engines import BUILDKIT, PLAIN, SIX, check_agreement, ejected, project, stages
+from tests.integration.docker_registry import Server
+from tests.projects import write_project
+
+pytestmark = [pytest.mark.network, pytest.mark.engine]
+
+
+@pytest.mark.parametrize("kind", SIX)
+def test_both_engines_make_the_same_image(kind: str, docker: str, tmp_path: Path, cache: Path) -> None:
+    """The same digest and receipt, and containers that do the same; the check of the finished image runs with both."""
+    check_agreement(kind, "debian:trixie", docker, tmp_path, cache)
+
+
+@pytest.mark.parametrize("kind", ["hello", "extras-and-groups"])
+def test_they_agree_on_a_base_from_a_registry(
+    kind: str, docker: str, server: Server, remote: Remote, tmp_path: Path, cache: Path
+) -> None:
+    """Which the daemon pulls itself, by its digest."""
+    _, dockerfile = ejected(write_project("hello", tmp_path / "base"), cache)
+    base = read_archive(dockerfile.with_suffix(".context") / "images" / "base.tar")
+    push(remote, base, [server.name("python:3.13-slim")])
+    made = project(kind, tmp_path / "p")
+    named = {"HATCH_DOCKER_BASE": f"{server.host}/python:3.13-slim"}
+    one = build(made, cache, variables={**PLAIN, **named}).digest
+    other = build(made, cache, variables={**BUILDKIT, **named})
+    assert "install-project" in stages(other)
+    assert other.digest == one
+    assert other.image().config_json["config"]["Labels"]["org.opencontainers.image.base.name"].endswith("3.13-slim")
+
+
+def test_podman_makes_it_too(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
+    made = project("hello", tmp_path / "p")
+    digest = build(made, cache).digest
+    other = build(made, cache, variables={**BUILDKIT, **podman, "HATCH_DOCKER_BUILDER": "podman"})
+    assert "building in Podman" in other.output
+    assert other.digest == digest
+
+
+def test_after_an_edit_only_the_wheel_is_built_and_installed(docker: str, tmp_path: Path, cache: Path) -> None:
+    """And a version bump leaves the dependencies alone."""
+    made = project("extras-and-groups", tmp_path / "p")
+    build(made, cache, variables=BUILDKIT)
+    source = made / "pyproject.toml"
+    source.write_text(source.read_text().replace('version = "1.0.0"', 'version = "1.0.1"'))
+    (made / "dist").rename(tmp_path / "before")
+    bumped = build(made, cache, variables=BUILDKIT)
+    assert bumped.made() == ["project"]
+    assert stages(bumped) == ["install-project"]
+
+
+def test_a_failed_build_shows_its_last_lines_and_leaves_earlier_output(
+    docker: str, tmp_path: Path, cache: Path
+) -> None:
+    made = project("c-extension", tmp_path / "p")
+    first = build(made, cache, variables=BUILDKIT)
+    before = first.archive.read_bytes()
+    source = made / "c_extension" / "_answer.c"
+    source.write_text(source.read_text() + "\n#error no luck today\n")
+    failed = run_build(made, cache, variables=BUILDKIT)
+    assert failed.status == 1
+    assert "stage build-project failed (exit status 1):" in failed.output
+    assert "error: #error no luck today" in failed.output
+    assert "returned non-zero exit status" in failed.output
+    assert first.archive.read_bytes() == before
+
+
+def test_secrets_reach_the_build_and_nothing_else(docker: str, tmp_path: Path, cache: Path) -> None:
+    """As a variable of the build; neither Dockerfile, image nor history has its value."""
+    secret = f"s3cret{secrets.token_hex()}"
+    made = project("c-extension", tmp_path / "p", options='[tool.hatch-docker.build]\nsecrets = ["TOKEN"]')
+    hook = made / "hatch_build.py"
+    seen = 'import os\nassert os.environ["TOKEN"].startswith("s3cret")\n'
+    hook.write_text(seen + hook.read_text())
+    outcome = build(made, cache, variables={**BUILDKIT, "TOKEN": secret}, verb="docker:image,dockerfile")
+    assert secret not in outcome.output
+    found = [path for path in outcome.directory.rglob("*") if path.is_file() and path.suffix != ".tar"]
+    assert not [path for path in [*found, outcome.archive] if secret.encode() in path.read_bytes()]
+    image = outcome.image()
+    assert secret.encode() not in image.config
+    for layer in image.layers[1:]:
+        for _, stream in layer_entries(layer):
+            assert stream is None or secret.encode() not in stream.read()
+    hook.write_text(f"{hook.read_text()}# again\n")
+    missing = run_build(made, cache, variables=BUILDKIT)
+    assert missing.status == 1
+    assert "TOKEN is not set" in missing.output

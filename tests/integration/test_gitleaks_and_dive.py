@@ -1,0 +1,84 @@
+"""G2, G3: what tools of others say of an image: gitleaks finds no secret in it, dive nothing that is there twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.filesystem import extract
+from tests.conftest import need
+from tests.integration.builds import build
+from tests.projects import write_project
+
+pytestmark = [pytest.mark.engine, pytest.mark.network]
+
+
+def tool(name: str) -> str:
+    """A program that pip installs beside Python."""
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or need(name)
+
+
+def leaks(directory: Path) -> list[str]:
+    """The files in which gitleaks sees secrets."""
+    command = [tool("gitleaks"), "dir", directory, "--no-banner", "--exit-code", "0", "--report-format", "json"]
+    done = subprocess.run([*command, "--report-path", "-"], capture_output=True, text=True, timeout=300, check=True)
+    return sorted({str(Path(one["File"]).relative_to(directory)) for one in json.loads(done.stdout)})
+
+
+def word(dice: random.Random, length: int, letters: str = string.ascii_letters + string.digits) -> str:
+    return "".join(dice.choice(letters) for _ in range(length))
+
+
+def plant(project: Path) -> None:
+    """Secrets of the shapes that scanners know, where people have them, made up here."""
+    dice = random.Random(7)
+    key = "\n".join(word(dice, 64) for _ in range(24))
+    for name, text in {
+        ".env": f"GITHUB_TOKEN=ghp_{word(dice, 36)}\n",
+        ".pypirc": f"[pypi]\npassword = pypi-AgEIcHlwaS5vcmc{word(dice, 120)}\n",
+        "id_rsa": f"-----BEGIN RSA PRIVATE KEY-----\n{key}\n-----END RSA PRIVATE KEY-----\n",
+        ".aws/credentials": f"[default]\naws_access_key_id = AKIA{word(dice, 16, string.ascii_uppercase + '234567')}\n",
+        ".gitignore": ".env\n.pypirc\nid_rsa\n.aws\ndist\n",
+    }.items():  # fmt: skip
+        path = project / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+
+def test_gitleaks_finds_the_secrets_of_the_project_and_none_in_its_image(tmp_path: Path, cache: Path) -> None:
+    """In no file of any layer, nor in manifest, configuration, receipt, SBOM and provenance."""
+    project = write_project("c-extension", tmp_path / "p")
+    plant(project)
+    assert leaks(project) == [".aws/credentials", ".env", ".pypirc", "id_rsa"]
+    outcome = build(project, cache)
+    image = outcome.image()
+    for name in ("tree", "documents"):
+        (tmp_path / name).mkdir()
+    extract(image.layers, tmp_path / "tree")
+    for path in outcome.directory.glob("*.json"):
+        shutil.copy(path, tmp_path / "documents")
+    (tmp_path / "documents/manifest.json").write_bytes(image.manifest)
+    (tmp_path / "documents/config.json").write_bytes(image.config)
+    assert leaks(tmp_path / "tree") == []
+    assert leaks(tmp_path / "documents") == []
+
+
+@pytest.mark.parametrize("packages", ["[]", '["libgomp1"]'])
+def test_dive_finds_nothing_twice(packages: str, tmp_path: Path, cache: Path) -> None:
+    """No layer brings what a lower one has brought: an efficiency of 0.99 and more."""
+    options = f"[tool.hatch-docker.runtime]\npackages = {packages}"
+    outcome = build(write_project("c-extension", tmp_path / "p", options=options), cache)
+    done = subprocess.run(
+        [tool("dive"), "--ci", f"docker-archive://{outcome.archive}", "--lowestEfficiency", "0.99"],
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    efficiency = next(line.split()[-2] for line in done.stdout.splitlines() if "efficiency:" in line)
+    assert float(efficiency) > 99

@@ -1,0 +1,244 @@
+"""Builds that are killed, stopped, run at once or find a damaged cache: the next one is right, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import random
+import re
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.validate import validate
+from tests.fakes.package_index import FakeIndex, make_wheel
+from tests.fakes.registry import FakeRegistry
+from tests.integration.builds import run_build
+from tests.integration.prepared_build import FETCHED, Bench, make_bench, serve_base
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+
+@pytest.fixture
+def bench(tmp_path: Path, cache: Path) -> Bench:
+    return make_bench(tmp_path, cache, warm=False)
+
+
+@pytest.fixture
+def warm(tmp_path: Path, cache: Path) -> Bench:
+    """A bench whose cache has everything."""
+    return make_bench(tmp_path, cache, warm=True)
+
+
+def test_what_a_killed_build_left_beside_its_output_is_removed_by_the_next(warm: Bench) -> None:
+    """Unless somebody is still writing it."""
+    warm.build()
+    abandoned, held, other = (warm.project / "dist" / name for name in (
+        ".hello-1.0.0.oci.tar.abcd.tmp", ".hello-1.0.0.image.json.abcd.tmp", ".other-1.0.0.oci.tar.abcd.tmp",
+    ))
+    for path in (abandoned, held, other):
+        path.write_text("half")
+        os.utime(path, (1, 1))
+    with held.open("rb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        warm.build()
+    assert not abandoned.exists()
+    assert held.exists()
+    assert other.exists()
+
+
+STOPS = [pytest.param(2, id="2"), pytest.param(25, id="25", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("times", STOPS)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_build_ends_soon_and_leaves_nothing(
+    bench: Bench, number: signal.Signals, status: int, times: int
+) -> None:
+    """E2: within two seconds, also where much is being written just then."""
+    moments, stopped, slowest = random.Random(int(number)), 0, 0.0
+    cold = bench.cache.rename(bench.cache.with_name("cold"))
+    for _ in range(times * 4):
+        shutil.rmtree(bench.cache, ignore_errors=True)
+        shutil.copytree(cold, bench.cache, copy_function=os.link)
+        process = bench.start()
+        wait_until_it_hears(process.pid)
+        time.sleep(moments.uniform(0, 1))
+        process.send_signal(number)
+        sent = time.monotonic()
+        output, _none = process.communicate(timeout=30)
+        assert "Traceback" not in output or process.returncode == -signal.SIGINT
+        assert bench.left() == []
+        if process.returncode in (0, -number):  # it was faster, or hatchling had its turn
+            continue
+        assert process.returncode == status, output
+        slowest = max(slowest, time.monotonic() - sent)
+        stopped += 1
+        if stopped == times:
+            break
+    print(f"{stopped} stopped by {number.name}, the slowest in {slowest:.2f} s")
+    assert stopped == times
+    assert slowest < 2.5
+
+
+def wait_until_it_hears(pid: int) -> None:
+    """Until a program catches SIGTERM, which Python does not by itself: from then on it is in our hands."""
+    for _ in range(1000):
+        with contextlib.suppress(FileNotFoundError):
+            caught = re.search(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
+            if caught is None or int(caught[1], 16) >> (signal.SIGTERM - 1) & 1:
+                return
+        time.sleep(0.01)
+
+
+def test_an_output_of_before_is_whole_while_a_build_is_stopped(warm: Bench) -> None:
+    warm.build()
+    before = warm.archive.read_bytes()
+    (warm.project / "hello.py").write_text("def main():\n    print('other')\n")
+    process = warm.start()
+    wait_until_it_hears(process.pid)
+    time.sleep(0.05)
+    process.terminate()
+    process.communicate()
+    assert process.returncode == 143 or warm.archive.read_bytes() != before
+    validate(read_archive(warm.archive))
+
+
+def test_sixteen_builds_at_once_fetch_everything_once(
+    index: FakeIndex, registry: FakeRegistry, tmp_path: Path, cache: Path
+) -> None:
+    """E3: eight of one project in eight places, eight of others on the same base and wheel, and a cold cache."""
+    index.add("shared", make_wheel("shared", "1.0"))
+    filename = "shared-1.0-py3-none-any.whl"
+    url = f"{index.url.removesuffix('/simple')}/files/shared/{filename}"
+    base = serve_base(registry, cache, tmp_path / "base")
+    projects = []
+    for number in range(16):
+        made = write_project("hello", tmp_path / f"p{number}", base=base)
+        text = (made / "pyproject.toml").read_text()
+        asking = text.replace("requires-python", 'dependencies = ["shared"]\nrequires-python')
+        (made / "pyproject.toml").write_text(asking)
+        (made / "pylock.toml").write_text(
+            'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "shared"\nversion = "1.0"\n'
+            f'[[packages.wheels]]\nname = "{filename}"\nurl = "{url}"\n'
+            f'hashes = {{sha256 = "{index.sha256(filename)}"}}\n'
+        )
+        if number >= 8:
+            (made / "hello.py").write_text(f"def main():\n    print({number})\n")
+        projects.append(made)
+    variables = {"UV_DEFAULT_INDEX": index.url, "no_proxy": "*", "NO_PROXY": "*"}
+    cold = tmp_path / "cold"
+    with ThreadPoolExecutor(16) as pool:
+        outcomes = list(pool.map(lambda made: run_build(made, cold, variables=variables), projects))
+    assert [outcome.status for outcome in outcomes] == [0] * 16, [outcome.output for outcome in outcomes]
+    outcomes[0].item()
+    outcomes[15].item()
+    assert len({outcome.digest for outcome in outcomes[:8]}) == 1
+    assert len({outcome.digest for outcome in outcomes}) == 9
+    assert index.paths(".whl") == [f"/files/shared/{filename}"]
+    fetched = Counter(one.path for one in registry.requests if one.method == "GET" and "/blobs/" in one.path)
+    assert set(fetched.values()) == {1}, fetched
+    assert len(fetched) == 2  # the configuration and the layer
+
+
+# Somebody, or a disk, damages the cache.
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def become_a_link(path: Path) -> None:
+    path.rename(path.parent.parent / path.name)
+    path.symlink_to(path.parent.parent / path.name)
+
+
+def become_a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "file").write_text("x")
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def belong_to_another(path: Path) -> None:
+    os.chown(path, 12345, 12345)
+
+
+def become_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(("base", "own"), [
+    (flip, become_a_link), (become_a_directory, truncate), (become_a_pipe, empty),
+])  # fmt: skip
+def test_a_damaged_cache_is_found_and_mended(
+    warm: Bench, base: Callable[[Path], None], own: Callable[[Path], None]
+) -> None:
+    """E5: both layers, the tree that compiles, every second fact; nothing is read through a link. v2 is not ours."""
+    (warm.cache / "v2").mkdir()
+    names = [layer["digest"].removeprefix("sha256:") for layer in warm.build().receipt["platforms"][0]["layers"]]
+    warm.archive.unlink()
+    layers = [warm.cache / "v1/blobs" / name for name in names]
+    for path, damage in zip(layers, (base, own), strict=True):
+        damage(path)
+    pythons = list(warm.cache.glob("v1/trees/base/*/usr/bin/python3.13"))  # other tests' bases are there too
+    for python in pythons:
+        python.write_text("#!/bin/sh\nexit 7\n")
+    facts = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED]
+    damages = (flip, truncate, empty, become_a_directory, become_a_pipe)
+    for path, damage in zip(facts[::2], cycle(damages), strict=False):
+        damage(path)
+    warm.build()
+    assert all(path.is_file() and not path.is_symlink() for path in layers)
+    assert any(python.stat().st_size > 1_000_000 for python in pythons)
+    warm.sound()
+    assert (warm.cache / "v2").is_dir()
+
+
+DAMAGES = (flip, truncate, empty, become_a_link, become_a_directory, become_a_pipe)
+
+
+@pytest.mark.parametrize("damage", [pytest.param(one, marks=[pytest.mark.long] * (one is not flip)) for one in DAMAGES])
+def test_every_entry_is_damaged(damage: Callable[[Path], None], warm: Bench) -> None:
+    """E5: each blob, each fact and each file of each tree at once, but for what was fetched of Debian's archive."""
+    blobs = {layer["digest"].removeprefix("sha256:") for layer in warm.build().receipt["platforms"][0]["layers"]}
+    paths = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED]
+    paths += [warm.cache / "v1/blobs" / name for name in blobs]
+    paths += [path for path in (warm.cache / "v1/trees").rglob("*") if path.is_file() and not path.is_symlink()]
+    paths = [path for path in paths if path.stat().st_size]
+    for path in paths:
+        damage(path)
+    print(f"{len(paths)} entries: {damage.__name__}")
+    assert len(paths) > 20
+    warm.build()
+    warm.sound()
+    assert warm.build().made() == []
+
+
+def test_whose_an_entry_is_does_not_matter(warm: Bench) -> None:
+    """E5: a cache that was copied by root, or comes from another machine: bytes count."""
+    if os.getuid() == 0:
+        for path in [*warm.cache.glob("v1/blobs/*"), *warm.cache.glob("v1/facts/*/*")]:
+            belong_to_another(path)
+    outcome = warm.build()
+    assert outcome.made() == []

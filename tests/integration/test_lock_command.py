@@ -1,0 +1,137 @@
+"""`hatch-docker lock`, as users run it: what it writes, what builds do with it, what it says when it is stale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.model import Image
+from tests.fakes.package_index import FakeIndex, make_wheel
+from tests.integration.builds import build, command, done, edit, lock_of, run_build
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+
+@pytest.fixture
+def index() -> Iterator[FakeIndex]:
+    """An index that has "plain" 1.0, and beside it what makes wheels."""
+    fake = FakeIndex()
+    fake.add("plain", make_wheel("plain", "1.0"))
+    with fake.serving() as serving:
+        yield serving
+
+
+def uv(serving: FakeIndex) -> dict[str, str]:
+    """The variables that add an index to the user's own."""
+    return {"UV_INDEX": serving.url, "UV_INDEX_STRATEGY": "unsafe-best-match", "no_proxy": "*", "NO_PROXY": "*"}
+
+
+def test_a_lock_outlives_a_new_release(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+    """The same digest after an upstream release; `lock --upgrade` tells old and new, and then the build has it."""
+    project = write_project("hello", tmp_path / "p")
+    edit(project, 'requires-python = ">=3.11"', 'requires-python = ">=3.11"\ndependencies = ["plain"]')
+    variables = uv(index)
+    done(project, cache, "lock", **variables)
+    first = build(project, cache, variables=variables).digest
+    index.add("plain", make_wheel("plain", "1.1"))
+    index.requests.clear()
+    refresh = {**variables, "HATCH_DOCKER_REFRESH": "1"}
+    assert build(project, cache, variables=refresh).digest == first
+    assert "nothing changes" in done(project, cache, "lock", **variables)
+    assert index.paths("/simple/") == []
+    assert ": plain 1.0 -> 1.1\n" in done(project, cache, "lock", "--upgrade", **variables)
+    newer = build(project, cache, variables=variables)
+    assert newer.digest != first
+    assert ["plain 1.1"] in [layer["contents"] for layer in newer.receipt["platforms"][0]["layers"]]
+
+
+def test_a_stale_lock_stops_the_build_and_the_check(tmp_path: Path, cache: Path) -> None:
+    """An option that asks for other packages: one line that says which, and what to run; then all is well."""
+    project = write_project("hello", tmp_path / "p")
+    assert command(project, cache, "lock", "--check").stdout.strip().endswith("run `hatch-docker lock`")
+    done(project, cache, "lock")
+    done(project, cache, "lock", "--check")
+    table = '[tool.hatch-docker.runtime]\npackages = ["zlib1g", "libgomp1"]\n'
+    edit(project, "[tool.hatch-docker]", f"{table}[tool.hatch-docker]")
+    for found in (run_build(project, cache).output, command(project, cache, "lock", "--check").stdout):
+        assert "hatch-docker.lock is out of date: it has nothing of runtime.packages" in found
+        assert "run `hatch-docker lock`" in found
+        assert "Traceback" not in found
+    before = lock_of(project)
+    done(project, cache, "lock")
+    after = lock_of(project)
+    assert [entry for entry in after["debian"] if entry["for"] == "base"] == before["debian"]
+    (runtime,) = [entry for entry in after["debian"] if entry["for"] == "runtime"]
+    assert [package["name"] for package in runtime["packages"]] == ["libgomp1"]  # zlib1g is in the base
+    build(project, cache)
+    assert build(project, cache, variables={"HATCH_DOCKER_PINS": "none"}).status == 0
+
+
+def generator(image: Image) -> str:
+    """Who made the project's wheel."""
+    for entry, content in layer_entries(image.layers[-1]):
+        if entry.path.endswith(".dist-info/WHEEL") and content is not None:
+            return next(line for line in content.read().decode().splitlines() if line.startswith("Generator"))
+    raise AssertionError
+
+
+def test_the_wheel_is_made_by_the_locked_hatchling(tmp_path: Path, cache: Path) -> None:
+    """Whichever hatchling runs the build: its version is in every wheel, and would be another image."""
+    project = write_project("vcs-version", tmp_path / "p")
+    edit(project, "hatchling>=1.27", "hatchling==1.27.0")
+    done(project, cache, "lock")
+    assert generator(build(project, cache).image()) == "Generator: hatchling 1.27.0"
+    here = build(project, cache, variables={"HATCH_DOCKER_PINS": "none"})
+    assert generator(here.image()) != "Generator: hatchling 1.27.0"
+
+
+def test_what_compiles_is_locked_too(tmp_path: Path, cache: Path) -> None:
+    """The builder's packages and the build requirements; a lock is no reason to compile anew."""
+    project = write_project("c-extension", tmp_path / "p")
+    first = build(project, cache).digest
+    done(project, cache, "lock")
+    entries = lock_of(project)
+    assert {entry["for"] for entry in entries["debian"]} == {"base", "builder"}
+    names = {file["name"] for entry in entries["requirements"] for file in entry["files"]}
+    assert "hatchling" in names
+    again = build(project, cache)
+    assert again.digest == first
+    assert again.made() == []
+    done(project, cache, "lock", "--check")
+
+
+def test_a_lock_for_two_platforms_serves_each_of_them(tmp_path: Path, cache: Path) -> None:
+    """Written where both are named; a build of one of them has all it needs, in a fresh checkout and cache too."""
+    project = write_project("extras-and-groups", tmp_path / "p")
+    both = {"HATCH_DOCKER_PLATFORMS": "linux/amd64,linux/arm64"}
+    done(project, cache, "lock", **both)
+    for entry in lock_of(project)["base"]:
+        assert [one["platform"] for one in entry["platforms"]] == ["linux/amd64", "linux/arm64"]
+    build(project, cache, variables=both)
+    assert "nothing changes" in done(project, cache, "lock")  # what was locked for another platform stays
+
+
+def test_another_backend_that_makes_up_its_version(tmp_path: Path, cache: Path) -> None:
+    """What its sdist and its metadata are made with is locked too; a stale lock is renewed by the same command."""
+    project = tmp_path / "p"
+    (project / "src/made_up").mkdir(parents=True)
+    (project / "src/made_up/__init__.py").write_text('__version__ = "3.2"\n\n\ndef main():\n    print("hi")\n')
+    (project / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools>=77"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "made-up"\ndynamic = ["version"]\nrequires-python = ">=3.11"\n'
+        '[project.scripts]\nmade-up = "made_up:main"\n'
+        '[tool.setuptools.dynamic]\nversion = { attr = "made_up.__version__" }\n'
+        '[tool.hatch-docker]\nbase = "debian:trixie"\n'
+    )
+    done(project, cache, "lock")
+    first = done(project, cache, "build", HATCH_DOCKER_LOAD="never")
+    assert "dist/made_up-3.2.oci.tar" in first
+    done(project, cache, "lock", "--check")
+    edit(project, "setuptools>=77", "setuptools>=78")
+    assert "setuptools>=78 came in, setuptools>=77 went out" in command(project, cache, "build").stdout
+    done(project, cache, "lock")
+    done(project, cache, "build", HATCH_DOCKER_LOAD="never")

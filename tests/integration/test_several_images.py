@@ -1,0 +1,122 @@
+"""Several images of one project, as users build them: files and names of their own, and the same layers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.oci.archive import archive_names, read_archive
+from hatch_docker.oci.validate import validate
+from tests.fakes.github_outputs import read_outputs
+from tests.fakes.registry import FakeRegistry
+from tests.integration.builds import build, command, done, lock_of, run_build
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+OPTIONS = """
+entrypoint = ["extras-and-groups"]
+dotenv = "build.env"
+[tool.hatch-docker.images.worker]
+entrypoint = ["python", "-m", "extras_and_groups"]
+extras = ["colour"]
+env = { MODE = "worker" }
+[tool.hatch-docker.images.worker.runtime]
+packages = ["libgomp1"]
+"""
+
+
+def receipt(project: Path, part: str = "") -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((project / f"dist/extras_and_groups-1.0.0{part}.image.json").read_bytes())
+    return value
+
+
+def test_each_image_has_its_files_and_names_and_they_share_layers(tmp_path: Path, cache: Path) -> None:
+    """One build makes both; the base and what both hold are the same bytes; nothing is made twice."""
+    project = write_project("extras-and-groups", tmp_path / "p", options=OPTIONS)
+    outcome = build(project, cache, variables={"GITHUB_OUTPUT": str(tmp_path / "github")})
+    archives = [project / f"dist/extras_and_groups-1.0.0{part}.oci.tar" for part in ("", ".worker")]
+    told = [line for line in outcome.output.splitlines() if line.startswith("dist/")]
+    assert list(dict.fromkeys(told)) == [str(path.relative_to(project)) for path in archives]
+    for archive, name in zip(archives, ("extras-and-groups", "extras-and-groups-worker"), strict=True):
+        validate(read_archive(archive))
+        assert archive_names(archive) == [f"docker.io/library/{name}:1.0.0", f"docker.io/library/{name}:latest"]
+    assert re.findall(r"^(.*)linux/amd64  sha256:", outcome.output, re.MULTILINE) == ["", "worker: "]
+    web, worker = receipt(project), receipt(project, ".worker")
+    assert (web["part"], worker["part"]) == ("", "worker")
+    assert web["wheel"] == worker["wheel"]
+    layers = [{layer["digest"]: layer["kind"] for layer in one["platforms"][0]["layers"]} for one in (web, worker)]
+    assert sorted(layers[0][digest] for digest in set(layers[0]) & set(layers[1])) == ["base", "project"]
+    assert "libgomp1" in json.dumps(worker["platforms"][0]["layers"])
+    again = build(project, cache, variables={"HATCH_DOCKER_IMAGES": "worker"})
+    assert again.output.splitlines()[-1] == "dist/extras_and_groups-1.0.0.worker.oci.tar"
+    assert all(layer["cached"] for layer in receipt(project, ".worker")["platforms"][0]["layers"])
+    outputs = read_outputs(tmp_path / "github")
+    assert (outputs["digest"], outputs["worker-digest"]) == (web["digest"], worker["digest"])
+    variables = dict(line.split("=", 1) for line in (project / "build.env").read_text().splitlines())
+    assert (variables["IMAGE_DIGEST"], variables["IMAGE_WORKER_DIGEST"]) == (web["digest"], worker["digest"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "words"),
+    [
+        ("docker:plan", 'python = "3.11"', "python = '3.11' does not fit base"),
+        ("docker:dockerfile", 'volumes = ["/etc/passwd"]', "tool.hatch-docker.volumes: /etc/passwd cannot be"),
+        ("docker", 'user = "nobody-else"', "tool.hatch-docker.user: 'nobody-else' is no user of base"),
+    ],
+)
+def test_a_mistake_says_whose_it_is(verb: str, option: str, words: str, tmp_path: Path, cache: Path) -> None:
+    options = f'[tool.hatch-docker.images.worker]\n{option}\n'
+    made = write_project("hello", tmp_path / "p", options=options)
+    wrong = run_build(made, cache, verb=verb)
+    assert wrong.status == 1
+    assert f"image 'worker': {words}" in wrong.output
+
+
+def test_the_other_verbs_know_them_too(tmp_path: Path, cache: Path) -> None:
+    """docker:plan, lock, rebase and --clean; one that is mistyped is told."""
+    project = write_project("extras-and-groups", tmp_path / "p", options=OPTIONS)
+    build(project, cache, verb="docker:plan")
+    for part in ("", ".worker"):
+        assert (project / f"dist/extras_and_groups-1.0.0{part}.plan.json").is_file()
+    done(project, cache, "lock")
+    asked = [entry["asked"] for entry in lock_of(project)["requirements"]]
+    assert any("colorama>=0.4" in lines for lines in asked)
+    assert {entry["for"] for entry in lock_of(project)["debian"]} == {"base", "runtime"}
+    done(project, cache, "lock", "--check")
+    build(project, cache)
+    before = receipt(project, ".worker")["digest"]
+    assert "worker.oci.tar" in done(project, cache, "rebase", "dist/extras_and_groups-1.0.0.worker.oci.tar",
+                                    HATCH_DOCKER_LOAD="never")  # fmt: skip
+    assert receipt(project, ".worker")["digest"] == before
+    wrong = run_build(project, cache, variables={"HATCH_DOCKER_IMAGES": "wroker"})
+    assert wrong.status == 1
+    assert "there is no image 'wroker'; there are: default, worker" in wrong.output
+    clean = [sys.executable, "-m", "hatchling", "build", "-t", "docker", "--clean-only"]
+    subprocess.run(clean, cwd=project, check=True, env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)})
+    assert list((project / "dist").iterdir()) == []
+
+
+def test_a_push_brings_each_where_it_belongs(tmp_path: Path, cache: Path) -> None:
+    """A registry alone, and a repository: the image's name goes behind; also when an archive is pushed later."""
+    project = write_project("extras-and-groups", tmp_path / "p", options=OPTIONS)
+    with FakeRegistry() as registry:
+        variables = {"HATCH_DOCKER_REGISTRIES": f"{registry.host},{registry.host}/team/app"}
+        build(project, cache, verb="docker:push", variables=variables)
+        digests = [receipt(project, part)["digest"] for part in ("", ".worker")]
+        pushed = [[one["reference"] for one in receipt(project, part)["deliveries"]] for part in ("", ".worker")]
+        assert pushed == [
+            [f"{registry.host}/extras-and-groups@{digests[0]}", f"{registry.host}/team/app@{digests[0]}"],
+            [f"{registry.host}/extras-and-groups-worker@{digests[1]}", f"{registry.host}/team/app-worker@{digests[1]}"],
+        ]
+        build(project, cache)
+        archive = "dist/extras_and_groups-1.0.0.worker.oci.tar"
+        found = command(project, cache, "push", "--registry", f"{registry.host}/other", archive)
+        assert found.stdout.splitlines()[-1] == f"{registry.host}/other@{digests[1]}", found.stdout

@@ -1,0 +1,161 @@
+"""E1: SIGKILL at any moment of a build, a pull, a push; whatever it left, the next run is right."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.registry import FakeRegistry
+from tests.integration.builds import build
+from tests.integration.prepared_build import Bench, make_bench, serve_base
+from tests.projects import write_project
+
+pytestmark = pytest.mark.network
+
+EARLIEST = 0.15  # seconds: before that there is nothing of ours
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is killed; `sound` looks at what is left, `done` at what a run to the end made, `reset` begins anew."""
+
+    bench: Bench
+    program: tuple[str, ...]
+    sound: Callable[[], None]
+    done: Callable[[], None]
+    reset: Callable[[], None]
+
+    def run(self) -> float:
+        """Run to the end; how many seconds it took."""
+        start = time.monotonic()
+        process = self.bench.start(*self.program)
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
+        self.sound()
+        self.done()
+        return time.monotonic() - start
+
+
+def built(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
+    """A build with Debian's packages at hand, and all else to be made."""
+    bench = make_bench(tmp_path, cache, warm=False)
+    cold = tmp_path / "cold"
+    bench.cache.rename(cold)
+    return _building(bench, lambda: shutil.copytree(cold, bench.cache, copy_function=os.link))
+
+
+def rebuilt(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
+    """A build after an edit, with the base at hand and the project's layer to be made."""
+    bench = make_bench(tmp_path, cache, warm=True)
+    (bench.project / "hello.py").write_text("def main():\n    print('edited')\n")
+    warm = tmp_path / "warm"
+    shutil.copytree(bench.cache, warm, symlinks=True)
+    digest = build(bench.project, bench.cache).digest
+
+    def fill() -> None:
+        shutil.copytree(warm, bench.cache, symlinks=True, copy_function=os.link)
+
+    return _building(replace(bench, digest=digest), fill)
+
+
+def pulled(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
+    """A build on a base that is in a registry, with an empty cache."""
+    base = serve_base(registry, cache, tmp_path / "base")
+    project = write_project("hello", tmp_path / "p", base=base)
+    digest = build(project, tmp_path / "undisturbed").digest
+    (tmp_path / "tmp").mkdir()
+    return _building(Bench(project, tmp_path / "cache", tmp_path / "tmp", digest), lambda: None)
+
+
+def _building(bench: Bench, fill: Callable[[], object]) -> Scene:
+    def reset() -> None:
+        for path in (bench.cache, bench.project / "dist"):
+            shutil.rmtree(path, ignore_errors=True)
+        fill()
+
+    def done() -> None:
+        (receipt,) = (bench.project / "dist").glob("*.image.json")
+        assert json.loads(receipt.read_bytes())["digest"] == bench.digest
+        assert bench.archive.exists()
+
+    return Scene(bench, (), bench.sound, done, reset)
+
+
+def pushed(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
+    """A push of an archive to a registry without anything of it."""
+    project = write_project("hello", tmp_path / "p")
+    digest = build(project, cache).digest
+    (tmp_path / "tmp").mkdir()
+
+    def sound() -> None:
+        for repository in registry.repositories.values():
+            for name, data in repository.blobs.items():
+                assert hashlib.sha256(data).hexdigest() == name.removeprefix("sha256:")
+            for _, manifest in repository.manifests.values():
+                found = json.loads(manifest)
+                for one in [*found.get("layers", []), *([found["config"]] if "config" in found else [])]:
+                    assert one["digest"] in repository.blobs
+                assert all(one["digest"] in repository.manifests for one in found.get("manifests", []))
+
+    def done() -> None:
+        assert digest in registry.repositories["hello"].manifests
+        assert "1.0.0" in registry.repositories["hello"].manifests
+
+    program = ("hatch_docker", "push", "--registry", registry.host)
+    bench = Bench(project, cache, tmp_path / "tmp", digest)
+    return Scene(bench, program, sound, done, registry.repositories.clear)
+
+
+def kill(scene: Scene, moment: float) -> bool:
+    """Kill a run, unless it was faster; whether it was killed."""
+    process = scene.bench.start(*scene.program)
+    time.sleep(moment)
+    process.kill()
+    process.communicate()
+    scene.sound()
+    return process.returncode != 0
+
+
+Make = Callable[[Path, Path, FakeRegistry], Scene]
+
+
+@pytest.mark.parametrize(("make", "kills", "within"), [(built, 8, 1.6), (pulled, 5, 1.2), (pushed, 5, 0.5)])
+def test_what_was_killed_again_and_again_ends_well(
+    make: Make, kills: int, within: float, registry: FakeRegistry, tmp_path: Path, cache: Path
+) -> None:
+    """Each run finds what those before it left."""
+    scene = make(tmp_path, cache, registry)
+    scene.reset()
+    moments = random.Random(kills)
+    killed = sum(kill(scene, moments.uniform(EARLIEST, within)) for _ in range(kills))
+    assert killed > 1
+    scene.run()
+    for path in map(Path, scene.bench.left()):
+        os.utime(path, (1000, 1000))  # what was begun within five seconds may be somebody's
+    scene.run()
+    assert scene.bench.left() == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("make", "kills"), [(built, 20), (rebuilt, 60), (pulled, 60), (pushed, 60)])
+def test_two_hundred_are_killed(make: Make, kills: int, registry: FakeRegistry, tmp_path: Path, cache: Path) -> None:
+    """Each from the start, each run to the end after it."""
+    scene = make(tmp_path, cache, registry)
+    scene.reset()
+    takes = scene.run()
+    killed = 0
+    moments = random.Random(kills)
+    while killed < kills:
+        scene.reset()
+        killed += kill(scene, moments.uniform(EARLIEST, takes))
+        takes = min(takes, scene.run())  # or most would end before they are killed, once a busy machine is so no more
+    print(f"{killed} of {killed} {make.__name__}, killed within {takes:.1f} s")

@@ -1,0 +1,96 @@
+"""The user's own package index: what uv resolves and locks there, read by us, is what uv says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.context import Context
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan.model import LockPlan
+from hatch_docker.wheels.fetch import fetch
+from hatch_docker.wheels.locks.pin import pin
+from hatch_docker.wheels.locks.pylock import Source, pins_of
+from hatch_docker.wheels.locks.uv import find_uv
+from hatch_docker.wheels.target import Target
+from tests.fakes.context import context
+from tests.fakes.resource_use import quickest
+
+pytestmark = pytest.mark.network
+
+AMD64 = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
+TARGETS = [
+    AMD64, Target("3.13.5", Platform("linux", "arm64"), ("glibc", "2.41")),
+    Target("3.11.2", Platform("linux", "amd64"), ("glibc", "2.36")),
+]
+PROJECT = """
+[project]
+name = "proj"
+version = "1"
+requires-python = ">=3.11"
+dependencies = ["anyio; python_version < '3.12'", "numpy", "tzdata; sys_platform == 'win32'", "uvicorn[standard]"]
+optional-dependencies = {cli = ["click", "proj[c]"], a = ["idna==3.10"], b = ["idna==3.11"], c = ["h2"]}
+[dependency-groups]
+web = ["jinja2", {include-group = "base"}]
+base = ["packaging"]
+[tool.uv]
+conflicts = [[{extra = "a"}, {extra = "b"}]]
+"""
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with forks, extras that conflict and groups, locked by uv."""
+    root = tmp_path_factory.mktemp("proj")
+    (root / "pyproject.toml").write_text(PROJECT)
+    uv(root, "lock", "--python", "3.11")
+    return root
+
+
+def uv(root: Path, *arguments: str) -> str:
+    command = [find_uv(os.environ), *arguments, "--quiet"]
+    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    return context(tmp_path / "store", **os.environ)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+@pytest.mark.parametrize(
+    ("extras", "groups"), [((), ()), (("a", "cli"), ("web",)), (("b",), ())], ids=["plain", "cli", "b"]
+)
+def test_uv_lock_is_read_as_uv_exports_it(
+    project: Path, ctx: Context, target: Target, extras: tuple[str, ...], groups: tuple[str, ...]
+) -> None:
+    """Our reading of uv.lock and uv's own export select the same files for every target."""
+    flags = [*(f"--extra={extra}" for extra in extras), *(f"--group={group}" for group in groups)]
+    exported = uv(project, "export", "--frozen", "--format", "pylock.toml", "--no-dev", "--no-header", *flags)
+    expected = pins_of(tomllib.loads(exported), Source("export", project, project), target)
+    assert pin(LockPlan("uv", "uv.lock", extras=extras, groups=groups), project, target, ctx) == expected
+    assert len(expected) > 5
+
+
+def test_hashed_requirements(project: Path, ctx: Context) -> None:
+    """A file that uv writes with hashes gives the files that uv.lock gives."""
+    text = uv(project, "export", "--frozen", "--format", "requirements.txt", "--no-dev")
+    (project / "requirements.txt").write_text(text)
+    pins = pin(LockPlan("requirements", "requirements.txt"), project, AMD64, ctx)
+    assert pins == pin(LockPlan("uv", "uv.lock"), project, AMD64, ctx)
+
+
+def test_resolved_and_fetched(tmp_path: Path, ctx: Context) -> None:
+    """Without a lock: wheels for a foreign platform, fetched and verified; the second time at once."""
+    lock = LockPlan("resolve", requirements=("markupsafe", "idna"))
+    pins = pin(lock, tmp_path, TARGETS[1], ctx)
+    assert [one.name for one in pins] == ["idna", "markupsafe"]
+    assert "aarch64" in pins[1].filename
+    assert all(one.upload_time for one in pins)
+    assert [path.stat().st_size for path in fetch(pins, ctx, root=tmp_path)] == [one.size for one in pins]
+    assert pin(lock, tmp_path, TARGETS[1], ctx) == pins
+    assert quickest(lambda: pin(lock, tmp_path, TARGETS[1], ctx)) < 0.1

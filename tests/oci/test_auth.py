@@ -1,0 +1,209 @@
+"""hatch_docker.oci.auth: the credentials that Docker and Podman know are found, and broken ones are named."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.errors import RegistryError
+from hatch_docker.core.http.client import make_client
+from hatch_docker.core.progress import silent
+from hatch_docker.oci import auth
+from hatch_docker.oci.auth import Credential, credential_for, merge_scopes, parse_challenges
+from hatch_docker.oci.pull import Remote
+from hatch_docker.oci.push import push
+from hatch_docker.oci.reference import parse_reference
+from tests.fakes.images import small_image
+from tests.fakes.registry import FakeRegistry
+
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
+REGISTRY = "registry.example"
+
+
+def entry(username: str, password: str) -> dict[str, str]:
+    return {"auth": base64.b64encode(f"{username}:{password}".encode()).decode()}
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """A home of its own, and a directory for helpers in PATH."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / ".docker").mkdir()
+    return {"HOME": str(tmp_path), "PATH": f"{tmp_path}/bin:/usr/bin:/bin"}
+
+
+def write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+
+
+def helper(tmp_path: Path, name: str, body: str) -> None:
+    path = tmp_path / "bin" / f"docker-credential-{name}"
+    path.write_text(f"#!/bin/sh\nread key\n{body}\n")
+    path.chmod(0o755)
+
+
+ANSWER = """echo '{"ServerURL": "x", "Username": "USER", "Secret": "s3cret-from-NAME"}'"""
+
+
+def test_nothing_known(environ: dict[str, str]) -> None:
+    """Without any file there is no credential, and no complaint."""
+    assert credential_for(REGISTRY, environ) is None
+    assert credential_for(REGISTRY, {}) is None
+
+
+@pytest.mark.parametrize("key", [REGISTRY, f"https://{REGISTRY}", f"https://{REGISTRY}/v1/", f"{REGISTRY}/v2/"])
+def test_auths(key: str, environ: dict[str, str], tmp_path: Path) -> None:
+    """Docker's file, with all the keys that logins have left over the years."""
+    write(tmp_path / ".docker/config.json", {"auths": {key: entry("user", "s3cret:word")}})
+    assert credential_for(REGISTRY, environ) == Credential("user", "s3cret:word")
+    assert credential_for("other.example", environ) is None
+
+
+def test_docker_hub(environ: dict[str, str], tmp_path: Path) -> None:
+    """The Hub's old key is found under its name of today."""
+    write(tmp_path / ".docker/config.json", {"auths": {"https://index.docker.io/v1/": entry("user", "x")}})
+    assert credential_for("docker.io", environ) == Credential("user", "x")
+
+
+def test_precedence(environ: dict[str, str], tmp_path: Path) -> None:
+    """B6: credHelpers before credsStore before auths; REGISTRY_AUTH_FILE, Docker's file, Podman's files."""
+    config = {
+        "credHelpers": {REGISTRY: "one"}, "credsStore": "two", "auths": {REGISTRY: entry("u", "three")},
+    }
+    for name in ("one", "two"):
+        helper(tmp_path, name, ANSWER.replace("NAME", name))
+    path = tmp_path / ".docker/config.json"
+    found = []
+    for key in ("", "credHelpers", "credsStore"):
+        config.pop(key, None)
+        write(path, config)
+        credential = credential_for(REGISTRY, environ)
+        assert credential is not None
+        found.append(credential.password)
+    assert found == ["s3cret-from-one", "s3cret-from-two", "three"]
+
+    write(tmp_path / "run/containers/auth.json", {"auths": {REGISTRY: entry("u", "run")}})
+    write(tmp_path / ".config/containers/auth.json", {"auths": {REGISTRY: entry("u", "home")}})
+    write(tmp_path / "explicit.json", {"auths": {REGISTRY: entry("u", "explicit")}})
+    environ |= {"XDG_RUNTIME_DIR": str(tmp_path / "run"), "REGISTRY_AUTH_FILE": str(tmp_path / "explicit.json")}
+    found = []
+    for gone in ("explicit.json", ".docker/config.json", "run/containers/auth.json", ".config/containers/auth.json"):
+        credential = credential_for(REGISTRY, environ)
+        assert credential is not None
+        found.append(credential.password)
+        (tmp_path / gone).unlink()
+    assert found == ["explicit", "three", "run", "home"]
+
+
+def test_podman_namespaces(environ: dict[str, str], tmp_path: Path) -> None:
+    """Podman's keys may name a namespace; the longest that fits counts."""
+    auths = {REGISTRY: entry("u", "all"), f"{REGISTRY}/team": entry("u", "team"), f"{REGISTRY}/te": entry("u", "te")}
+    write(tmp_path / ".config/containers/auth.json", {"auths": auths})
+    for repository, password in {"team/app": "team", "teams/app": "all", "": "all"}.items():
+        assert credential_for(REGISTRY, environ, repository) == Credential("u", password)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ("{", "not a JSON object"),
+        ("[]", "not a JSON object"),
+        ({"auths": {REGISTRY: {"auth": "%%%"}}}, "auth of registry.example is not base64"),
+        ({"auths": {REGISTRY: {"auth": base64.b64encode(b"s3cret").decode()}}}, "has no password"),
+        ({"auths": {REGISTRY: "x"}}, "is not an object"),
+        ({"credHelpers": {REGISTRY: "missing"}}, "cannot run docker-credential-missing"),
+        ({"credHelpers": {REGISTRY: "../evil"}}, "is not the name of a credential helper"),
+        ({"credHelpers": {REGISTRY: "garbage"}}, "docker-credential-garbage did not answer with credentials"),
+        ({"credHelpers": {REGISTRY: "broken"}}, "gives no credentials for registry.example: the keyring is locked"),
+    ],
+)
+def test_broken_configuration(config: object, reason: str, environ: dict[str, str], tmp_path: Path) -> None:
+    """B6: what is broken is named in one line, without its contents."""
+    write(tmp_path / ".docker/config.json", config)
+    helper(tmp_path, "garbage", "echo s3cret")
+    helper(tmp_path, "broken", "echo the keyring is locked >&2; exit 1")
+    with pytest.raises(RegistryError, match=reason) as caught:
+        credential_for(REGISTRY, environ)
+    assert "\n" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_directory_in_the_way(environ: dict[str, str], tmp_path: Path) -> None:
+    """B6: a configuration that is a directory is an error that names it."""
+    (tmp_path / ".docker/config.json").mkdir()
+    with pytest.raises(RegistryError, match=r"cannot read the credentials in .*config.json: Is a directory"):
+        credential_for(REGISTRY, environ)
+
+
+def test_hanging_helper(environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """B6: a helper that hangs is killed with its children."""
+    assert auth.HELPER_TIMEOUT == 30
+    monkeypatch.setattr(auth, "HELPER_TIMEOUT", 0.3)
+    write(tmp_path / ".docker/config.json", {"credHelpers": {REGISTRY: "slow"}})
+    helper(tmp_path, "slow", "sleep 20")
+    start = time.monotonic()
+    with pytest.raises(RegistryError, match=r"docker-credential-slow was not done after 0\.3 s"):
+        credential_for(REGISTRY, environ)
+    assert time.monotonic() - start < 5
+
+
+def test_helper_without_an_entry(environ: dict[str, str], tmp_path: Path) -> None:
+    """A helper that knows nothing, or a credsStore that is not installed here, is no error."""
+    helper(tmp_path, "empty", "echo credentials not found in native keychain; exit 1")
+    for store in ("empty", "elsewhere"):
+        write(tmp_path / ".docker/config.json", {"credsStore": store, "auths": {REGISTRY: entry("u", "file")}})
+        assert credential_for(REGISTRY, environ) == Credential("u", "file")
+
+
+def test_identity_token(environ: dict[str, str], tmp_path: Path) -> None:
+    """An identity token is exchanged by the OAuth2 flow, and the image arrives."""
+    with FakeRegistry(password="s3cret-identity") as registry:
+        helper(tmp_path, "token", """echo '{"Username": "<token>", "Secret": "s3cret-identity"}'""")
+        write(tmp_path / ".docker/config.json", {"credHelpers": {registry.host: "token"}})
+        remote = Remote(make_client(environ, silent()), environ)
+        push(remote, small_image(), [parse_reference(f"{registry.host}/app")])
+        assert registry.count("POST", "/token") == 1
+        assert registry.count("GET", "/token") == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ('Bearer realm="https://a/t",service="s"', [("bearer", {"realm": "https://a/t", "service": "s"})]),
+        ('Basic realm="a \\"b\\", c"', [("basic", {"realm": 'a "b", c'})]),
+        (
+            'Basic realm="x", Bearer realm=y , scope="a b"',
+            [("basic", {"realm": "x"}), ("bearer", {"realm": "y", "scope": "a b"})],
+        ),
+        ("Negotiate", [("negotiate", {})]),
+        ("Negotiate, Basic realm=x", [("negotiate", {}), ("basic", {"realm": "x"})]),
+        ("", []),
+        ("=,=,", []),
+        ('Bearer realm="unfinished', [("bearer", {}), ("realm", {})]),
+        ("Bearer " + 'a="' * 20_000, None),
+    ],
+)
+def test_challenges(header: str, expected: list[tuple[str, dict[str, str]]] | None) -> None:
+    """WWW-Authenticate is read as RFC 9110 has it, whatever comes, in no time."""
+    start = time.monotonic()
+    found = parse_challenges(header)
+    assert time.monotonic() - start < 1
+    if expected is not None:
+        assert [(challenge.scheme, dict(challenge.parameters)) for challenge in found] == expected
+
+
+def test_scopes_are_joined() -> None:
+    """What we want and what the registry asks for become one scope for each resource."""
+    wanted = ["repository:a:pull,push", "repository:b:pull", "repository:a:pull", "repository:b:delete"]
+    assert merge_scopes(wanted) == ["repository:a:pull,push", "repository:b:pull,delete"]
+
+
+def test_secrets_are_not_shown() -> None:
+    """A credential that ends up in a traceback keeps its secret."""
+    assert "s3cret" not in repr(Credential("user", "s3cret", "s3cret"))

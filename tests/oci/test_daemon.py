@@ -1,0 +1,386 @@
+"""Daemons: found in a moment, sent as little as it takes, refused in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
+from typing import Any
+
+import pytest
+
+from hatch_docker.core.errors import DaemonError
+from hatch_docker.oci.archive import write_archive
+from hatch_docker.oci.daemon import find_daemons, load
+from hatch_docker.oci.engine_api import Daemon, open_api, ssh_command
+from hatch_docker.oci.model import History, Image, Platform
+from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
+from tests.conftest import need, need_docker
+from tests.fakes.built import layer
+from tests.fakes.images import AMD64
+from tests.fakes.resource_use import quickest
+
+NAME = "registry.example/hatch-docker-tests/daemon"
+NAMES = (f"{NAME}:1", f"{NAME}:latest")
+BASE = layer("base", os.urandom(8) + bytes(range(256)) * 4000, compression="none")
+
+
+def image(code: bytes, platform: Platform = AMD64) -> Image:
+    layers = [(BASE, History("the base")), (layer("code", code), History("COPY code"))]
+    return build_image(scratch(platform), layers, Settings(("/code",)), 1_700_000_000, {})
+
+
+def saved(item: Any, path: Path) -> Path:
+    with path.open("wb") as out:
+        write_archive(item, NAMES, out, host=AMD64)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A short path: a Unix socket's has at most 107 bytes."""
+    path = Path("/tmp") / f"hd-{os.getpid()}-{time.monotonic_ns()}"
+    path.mkdir()
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():  # what a plain user's podman wrote belongs to users that only it can be
+        subprocess.run(["podman", "unshare", "rm", "-rf", path], capture_output=True, check=True)
+
+
+class Fake(BaseHTTPRequestHandler):
+    """A daemon as its API looks: images by name, loads that can be refused."""
+
+    images: dict[str, dict[str, Any]]
+    loads: list[int]
+    refuse: list[str]
+    grant: dict[str, dict[str, Any]]
+    driver = "overlay2"
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def address_string(self) -> str:
+        return "unix"
+
+    def _say(self, status: int, value: object) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        if path.endswith("/version"):
+            self._say(200, {"ApiVersion": "1.45", "Os": "linux", "Arch": "amd64"})
+        elif path.endswith("/info"):
+            self._say(200, {"DriverStatus": [["driver-type", self.driver]]})
+        elif path.endswith("/images/json"):
+            self._say(200, [{"Id": found["Id"]} for found in self.images.values()])
+        else:
+            name = path.split("/images/")[1].removesuffix("/json").replace("%3A", ":").replace("%2F", "/")
+            found = self.images.get(name) or {i["Id"]: i for i in self.images.values()}.get(name)
+            self._say(200, found) if found else self._say(404, {"message": f"No such image: {name}"})
+
+    def do_POST(self) -> None:
+        if "/images/load" in self.path:
+            size = int(self.headers["Content-Length"])
+            self.rfile.read(size)
+            self.loads.append(size)
+            if self.refuse:
+                self._say(200, {"error": self.refuse.pop()})
+            else:
+                self.images.update(self.grant)
+                self._say(200, {"stream": "Loaded"})
+        else:
+            self._say(201, {})
+
+
+@pytest.fixture
+def fake(home: Path) -> Iterator[type[Fake]]:
+    class Server(ThreadingMixIn, UnixStreamServer):
+        daemon_threads = False
+
+    class Handler(Fake):
+        images, loads, refuse, grant = {}, [], [], {}
+
+    with Server(str(home / "sock"), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield Handler
+        server.shutdown()
+        thread.join()
+
+
+def known(item: Image) -> dict[str, Any]:
+    config = item.manifest_json["config"]["digest"]
+    return {"Id": config, "RootFS": {"Layers": [layer.diff_id for layer in item.layers]}}
+
+
+def test_nothing_is_found_fast(home: Path) -> None:
+    """No daemon costs no time and no import of Docker's library."""
+    (home / "dead").touch()
+    environ = {"DOCKER_HOST": f"unix://{home}/dead", "XDG_RUNTIME_DIR": str(home), "PATH": str(home)}
+    environ["CONTAINER_HOST"] = f"unix://{home}/missing"
+    assert not [daemon for daemon in find_daemons(environ) if daemon.kind == "docker"]
+    assert quickest(lambda: find_daemons(environ)) < 0.05
+    code = "import sys, hatch_docker.oci.daemon as d; d.find_daemons({}); print('docker' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          cwd=Path(__file__).parent.parent.parent)  # fmt: skip
+    assert done.stdout.strip() == "False"
+
+
+def test_daemons_are_found_where_their_programs_look(home: Path) -> None:
+    """DOCKER_HOST, the current context, Podman's socket; its program where nothing answers."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(home / "sock"))
+        server.listen()
+        url = f"unix://{home}/sock"
+        assert Daemon("docker", url) in find_daemons({"DOCKER_HOST": url})
+        docker = home / ".docker"
+        meta = docker / "contexts/meta" / hashlib.sha256(b"mine").hexdigest() / "meta.json"
+        meta.parent.mkdir(parents=True)
+        meta.write_text(json.dumps({"Endpoints": {"docker": {"Host": url}}}))
+        (docker / "config.json").write_text('{"currentContext": "mine"}')
+        assert find_daemons({"HOME": str(home)})[0] == Daemon("docker", url)
+        assert find_daemons({"DOCKER_CONFIG": str(docker)})[0] == Daemon("docker", url)
+        assert Daemon("docker", url) not in find_daemons({"HOME": str(home), "DOCKER_CONTEXT": "default"})
+        dead = {"DOCKER_HOST": "tcp://127.0.0.1:1", "CONTAINER_HOST": url, "PATH": str(home)}
+        assert find_daemons(dead) == (Daemon("podman", url),)
+    assert find_daemons({"DOCKER_HOST": "ssh://user@host"})[0].url == "ssh://user@host"
+    assert not [found for found in find_daemons({"DOCKER_HOST": "nonsense"}) if found.kind == "docker"]
+
+
+@pytest.mark.parametrize(("kind", "url", "command"), [
+    ("docker", "ssh://host", "-- host docker"),
+    ("docker", "ssh://Me%2Bus@Box-1:2222/", "-l Me+us -p 2222 -- Box-1 docker"),
+    ("docker", "ssh://me@[::1]:22/run/a b.sock", "-l me -p 22 -- ::1 docker --host 'unix:///run/a b.sock'"),
+    ("podman", "ssh://core@host/run/podman.sock", "-l core -- host podman --url unix:///run/podman.sock"),
+])  # fmt: skip
+def test_ssh_is_told_what_docker_s_program_tells_it(kind: str, url: str, command: str) -> None:
+    """User, port and name of the machine as they are written: its name may be one of ~/.ssh/config's."""
+    *told, system, dial = ssh_command(Daemon(kind, url))
+    at = told.index("-o")
+    assert told[at:at + 3] == ["-o", "ConnectTimeout=30", "-T"]
+    assert " ".join(["ssh", command, "system dial-stdio"]) == " ".join([*told[:at], *told[at + 3:], system, dial])
+
+
+@pytest.mark.parametrize("url", [
+    "ssh://", "ssh://-oProxyCommand=x", "ssh://me@-oProxyCommand=x", "ssh://-x@host", "ssh://me:secret@host",
+    "ssh://host:port", "ssh://host?a=b", "ssh://[host", "ssh://host#secret",
+])  # fmt: skip
+def test_what_is_no_machine_is_not_handed_to_ssh(url: str) -> None:
+    """Nor a password, which every user of this machine could read; it is not shown, either."""
+    with pytest.raises(DaemonError, match="is not the address of a daemon; write ssh://user@host") as error:
+        ssh_command(Daemon("docker", url))
+    assert "secret" not in str(error.value)
+
+
+def test_ssh_that_is_not_there_or_gets_nowhere(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of what to do."""
+    need("ssh")
+    with pytest.raises(DaemonError, match=r"^cannot talk to Docker at ssh://127.0.0.1:1: .*Connection refused; see"), \
+            open_api(Daemon("docker", "ssh://user@127.0.0.1:1")) as api:
+        api.info()
+    monkeypatch.setenv("PATH", str(home))
+    with pytest.raises(DaemonError, match=r"Docker at ssh://host: cannot run ssh: No such.*; install OpenSSH"), \
+            open_api(Daemon("docker", "ssh://user@host")) as api:
+        api.info()
+
+
+def test_an_exchange_over_ssh_is_one_over_a_socket(
+    fake: type[Fake], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program of ssh's name that connects to a socket of this machine: of other images only few are looked at."""
+    code = (
+        "import os, socket, threading\n"
+        f"s = socket.socket(socket.AF_UNIX); s.connect({str(home / 'sock')!r})\n"
+        "def up():\n while data := os.read(0, 65536): s.sendall(data)\n"
+        "threading.Thread(target=up, daemon=True).start()\n"
+        "while data := s.recv(65536): os.write(1, data)\n"
+        "os._exit(0)\n"
+    )
+    ssh = home / "ssh"
+    ssh.write_text(f"#!{sys.executable}\n{code}")
+    ssh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{home}:{os.environ['PATH']}")
+    new = image(b"two")
+    fake.images = {f"other.example/{number}:1": {"Id": f"sha256:{number}"} for number in range(9)}
+    fake.images["other.example/old:1"] = known(image(b"one"))
+    fake.grant = dict.fromkeys(NAMES, known(new))
+    archive = saved(new, home / "a.tar")
+    done = load(Daemon("docker", "ssh://user@host"), new, NAMES, archive, host=AMD64, log=print)
+    assert fake.loads == [done.sent] == [archive.stat().st_size]
+
+
+def test_an_image_that_is_there_is_left_alone(fake: type[Fake], home: Path) -> None:
+    """Under all its names: nothing sent, Docker's library not asked."""
+    item = image(b"one")
+    fake.images = dict.fromkeys(NAMES, known(item))
+    daemon = Daemon("docker", f"unix://{home}/sock")
+    done = load(daemon, item, NAMES, home / "none", host=AMD64, log=print)
+    assert quickest(lambda: load(daemon, item, NAMES, home / "none", host=AMD64, log=print)) < 0.1
+    assert (done.sent, done.image_id, done.references) == (0, known(item)["Id"], NAMES)
+    assert fake.loads == []
+
+
+def test_only_missing_names_are_given(fake: type[Fake], home: Path) -> None:
+    """The image is there under one of two names: a tag is enough."""
+    fake.images = {NAMES[0]: known(image(b"one"))}
+    done = load(
+        Daemon("docker", f"unix://{home}/sock"), image(b"one"), NAMES, home / "none", host=AMD64, log=print
+    )
+    assert (done.sent, fake.loads) == (0, [])
+
+
+@pytest.mark.parametrize("name", [NAMES[0], "other.example/image:1"])
+def test_only_new_layers_are_sent(name: str, fake: type[Fake], home: Path) -> None:
+    """Where the last build, or another image, brought the base."""
+    new = image(b"two")
+    fake.images = {name: known(image(b"one"))}
+    fake.grant = dict.fromkeys(NAMES, known(new))
+    archive = saved(new, home / "a.tar")
+    done = load(Daemon("docker", f"unix://{home}/sock"), new, NAMES, archive, host=AMD64, log=print)
+    assert fake.loads == [done.sent]
+    assert done.sent < 20_000 < archive.stat().st_size
+
+
+def test_everything_is_sent_when_less_is_refused(fake: type[Fake], home: Path) -> None:
+    """Partial loads are undocumented: the fall-back says why it is taken."""
+    new = image(b"two")
+    fake.images = {NAMES[0]: known(image(b"one"))}
+    fake.grant = dict.fromkeys(NAMES, known(new))
+    fake.refuse = ["no such layer file"]
+    lines: list[str] = []
+    archive = saved(new, home / "a.tar")
+    daemon = Daemon("docker", f"unix://{home}/sock")
+    done = load(daemon, new, NAMES, archive, host=AMD64, log=lines.append)
+    assert done.sent == archive.stat().st_size
+    assert len(fake.loads) == 2
+    assert "no such layer file" in lines[0]
+
+
+def test_containerd_and_podman_get_everything(fake: type[Fake], home: Path) -> None:
+    """They want every blob, whatever layers they have."""
+    new = image(b"two")
+    archive = saved(new, home / "a.tar")
+    for kind, driver in (("podman", "overlay2"), ("docker", "io.containerd.snapshotter.v1")):
+        fake.images, fake.driver = {NAMES[0]: known(image(b"one"))}, driver
+        fake.grant = dict.fromkeys(NAMES, known(new))
+        done = load(Daemon(kind, f"unix://{home}/sock"), new, NAMES, archive, host=AMD64, log=print)
+        assert done.sent == archive.stat().st_size
+
+
+def test_failures_are_one_line(fake: type[Fake], home: Path) -> None:
+    """Refused, gone, silent: a DaemonError that names the daemon."""
+    new = image(b"two")
+    archive = saved(new, home / "a.tar")
+    fake.refuse = ["no space left on device"]
+    daemon = Daemon("docker", f"unix://{home}/sock")
+    with pytest.raises(DaemonError, match="no space left"):
+        load(daemon, new, NAMES, archive, host=AMD64, log=print)
+    with pytest.raises(DaemonError, match="does not have the image"):
+        load(daemon, new, NAMES, archive, host=AMD64, log=print)
+    for url in (f"unix://{home}/gone", "tcp://127.0.0.1:1", "nonsense://x"):
+        with pytest.raises(DaemonError) as error:
+            load(Daemon("docker", url), new, NAMES, archive, host=AMD64, log=print)
+        assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def docker() -> Iterator[Daemon]:
+    program = need_docker()
+    found = [daemon for daemon in find_daemons(os.environ) if daemon.kind == "docker"]
+    subprocess.run([program, "rmi", "-f", *NAMES], capture_output=True, check=False)
+    yield found[0]
+    subprocess.run([program, "rmi", "-f", *NAMES], capture_output=True, check=False)
+
+
+@pytest.mark.engine
+def test_docker_takes_new_layers_only(docker: Daemon, tmp_path: Path) -> None:
+    """The real one: all of the first image, the new layer of the second, nothing of the same again."""
+    one, two = image(b"one"), image(b"two")
+    first = load(docker, one, NAMES, saved(one, tmp_path / "1"), host=AMD64, log=print)
+    second = load(docker, two, NAMES, saved(two, tmp_path / "2"), host=AMD64, log=print)
+    again = load(docker, two, NAMES, tmp_path / "2", host=AMD64, log=print)
+    back = load(docker, one, NAMES, tmp_path / "missing", host=AMD64, log=print)
+    assert first.sent > 1_000_000 > 20_000 > second.sent > 0
+    assert (again.sent, again.image_id) == (0, second.image_id)
+    assert (back.sent, back.image_id) == (0, first.image_id)
+    for number, digest in ((1, first.image_id), (2, first.image_id)):
+        done = subprocess.run(
+            ["docker", "image", "inspect", NAMES[number - 1], "--format", "{{.Id}}"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert done.stdout.strip() == digest
+    index = make_index([one, image(b"arm", Platform("linux", "arm64"))], {})
+    loaded = load(docker, index, NAMES, saved(index, tmp_path / "3"), host=AMD64, log=print)
+    assert loaded.image_id in (first.image_id, index.digest)
+    subprocess.run(["docker", "rmi", "-f", second.image_id], capture_output=True, check=True)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("way", ["socket", "program"])
+def test_podman_takes_the_image(way: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real one, through its socket and through its program."""
+    program = need("podman")
+    storage = home / "storage.conf"
+    places = f'graphroot = "{home}/graph"\nrootless_storage_path = "{home}/graph"\nrunroot = "{home}/run"\n'
+    storage.write_text(f'[storage]\ndriver = "vfs"\n{places}')
+    monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
+    monkeypatch.setenv("HOME", str(home))
+    one = image(b"one")
+    archive = saved(one, home / "1.tar")
+    if way == "program":
+        daemon = Daemon("podman", "")
+        assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent > 0
+        assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent == 0
+        with pytest.raises(DaemonError):
+            load(daemon, image(b"two"), NAMES, home / "missing.tar", host=AMD64, log=print)
+        return
+    with subprocess.Popen([program, "system", "service", "--time=60", f"unix://{home}/podman.sock"],
+                          stderr=subprocess.DEVNULL) as service:  # fmt: skip
+        try:
+            daemon = Daemon("podman", f"unix://{home}/podman.sock")
+            deadline = time.monotonic() + 20
+            environ = {"CONTAINER_HOST": daemon.url, "DOCKER_HOST": "unix:///missing"}
+            while daemon not in find_daemons(environ) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            done = load(daemon, one, NAMES, archive, host=AMD64, log=print)
+            assert done.sent == archive.stat().st_size
+            assert load(daemon, one, NAMES, archive, host=AMD64, log=print).sent == 0
+        finally:
+            service.terminate()
+
+
+def test_a_daemon_that_hangs_is_given_up(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes connections and never answers."""
+    monkeypatch.setattr("hatch_docker.oci.engine_api.ANSWER_TIMEOUT", 0.1)
+    path = home / "d.sock"
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(path))
+        silent.listen()
+        with pytest.raises(DaemonError, match=f"cannot talk to Docker at {path}: timed out"), \
+                open_api(Daemon("docker", f"unix://{path}")) as api:
+            api.inspect("hello")
+
+
+def test_a_socket_needs_no_library(home: Path) -> None:
+    """Its import is most of what loading a rebuilt image would take."""
+    code = "import sys, hatch_docker.oci.daemon as d, hatch_docker.oci.engine_api as a;"
+    code += f"d_ = a.Daemon('docker', 'unix://{home}/none')\n"
+    code += "try:\n with a.open_api(d_) as api: api.info()\nexcept Exception as error: print(type(error).__name__)\n"
+    code += "print('docker' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["DaemonError", "False"]

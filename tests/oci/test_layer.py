@@ -1,0 +1,356 @@
+"""Layers: the same entries are the same bytes, and nothing that comes out of one can hurt."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from hatch_docker.core.errors import ImageError
+from hatch_docker.oci.compression import RATIO_GRACE, Decompressed
+from hatch_docker.oci.layer import Compression, Entry, layer_entries, make_layer, read_entries, write_layer
+from hatch_docker.oci.model import OCI_LAYER
+from hatch_docker.oci.paths import safe_path
+from hatch_docker.oci.tar import pack_header, read_tar
+from tests.fakes.layer_entries import TIME, directory, file, symlink
+
+
+def written(entries: list[Entry], compression: str = "none") -> bytes:
+    out = io.BytesIO()
+    write_layer(entries, out, Compression(compression))
+    return out.getvalue()
+
+
+TREE = [
+    directory("opt"), directory("opt/a"), file("opt/a/x", b"x" * 600), file("opt/a-b", b"1"),
+    file("opt/b", b"data"), Entry("opt/a-hard", "hardlink", 0o644, TIME, target="opt/b"),
+    symlink("opt/link", "../etc/passwd"), Entry("opt/home", "directory", 0o1777, TIME, uid=65532, gid=65532),
+]  # fmt: skip
+
+
+def test_layer_is_the_same_for_any_order_of_entries() -> None:
+    """Order, time zone and umask leave no mark; parents come before children, hard links after their file."""
+    assert written(TREE, "gzip") == written(TREE[::-1], "gzip")
+    with tarfile.open(fileobj=io.BytesIO(written(TREE))) as tar:
+        names = tar.getnames()
+        assert names == ["opt", "opt/a", "opt/a/x", "opt/a-b", "opt/b", "opt/home", "opt/link", "opt/a-hard"]
+        assert {member.mtime for member in tar} == {TIME}
+        assert {member.uname + member.gname for member in tar} == {""}
+        home = tar.getmember("opt/home")
+        assert (home.mode, home.uid, home.gid, home.type) == (0o1777, 65532, 65532, tarfile.DIRTYPE)
+        assert tar.extractfile("opt/a-hard").read() == b"data"  # type: ignore[union-attr]
+
+
+def test_known_layer_has_the_known_diff_id() -> None:
+    """A diff-id is the stable identity: it may change with a recipe version only."""
+    out = io.BytesIO()
+    facts = write_layer(TREE, out, Compression("gzip"))
+    assert facts.diff_id == "sha256:eb769449ca9d0ae998bacf89e47e9c02f91186c99fa5f2081a166ef4dbea7009"
+    assert facts.digest == "sha256:" + hashlib.sha256(out.getvalue()).hexdigest()
+    assert facts.size == len(out.getvalue())
+    plain = gzip.decompress(out.getvalue())
+    assert (facts.unpacked_size, facts.diff_id) == (len(plain), "sha256:" + hashlib.sha256(plain).hexdigest())
+
+
+def test_gzip_header_says_nothing_of_the_host() -> None:
+    """No time, no file name, no operating system."""
+    assert written(TREE, "gzip")[:10] == bytes.fromhex("1f8b08000000000000ff")
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd", "none"])
+def test_bytes_do_not_depend_on_how_content_arrives(name: str, tmp_path: Path) -> None:
+    """A file of 3 MB at hand, on disk and opened gives one digest, and comes back whole."""
+    data = b"".join(hashlib.sha256(bytes([n % 251, n // 251 % 251])).digest() * 2 for n in range(50_000))
+    (tmp_path / "data").write_bytes(data)
+    layers = {
+        written([file("f", data)], name),
+        written([file("f", tmp_path / "data")], name),
+        written([file("f", lambda: io.BytesIO(data), size=len(data))], name),
+    }
+    assert len(layers) == 1
+    media_type = OCI_LAYER + Compression(name).media_suffix
+    ((entry, content),) = [
+        (entry, stream.read() if stream else None)
+        for entry, stream in read_entries(io.BytesIO(layers.pop()), media_type)
+    ]
+    assert (entry.path, entry.size, entry.mode, content) == ("f", len(data), 0o644, data)
+
+
+LONG = "d/" + "n" * 120
+WIDE = "/".join(["p" * 60] * 3) + "/name"
+
+
+@pytest.mark.parametrize(
+    ("path", "pax"),
+    [("short", False), (WIDE, False), (LONG, True), ("a/Főtanúsítvány.crt", True), ("x" * 100, False),
+     ("/".join(["p" * 90] * 3), True), ("a\\x2db", False)],
+)  # fmt: skip
+def test_long_and_unicode_names_survive(path: str, pax: bool) -> None:
+    """USTAR where it can say the name, PAX where not; tarfile and our reader agree."""
+    raw = written([file(path, b"1"), symlink("zz", path)])
+    assert (b"PaxHeader" in raw) is (pax or len(path) > 100)
+    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        assert tar.getnames() == [path, "zz"]
+        assert tar.getmember("zz").linkname == path
+    entries = [entry for entry, _ in read_tar(io.BytesIO(raw))]
+    assert [entry.path for entry in entries] == [path, "zz"]
+    assert entries[1].target == path
+
+
+def test_numbers_that_ustar_cannot_hold() -> None:
+    """Sizes of 8 GiB, large ids and times before 1970 go into PAX records."""
+    big = Entry("big", "file", 0o644, -5, uid=1 << 22, gid=3)
+    member = tarfile.TarInfo.frombuf(pack_header(big, 1 << 34)[-512:], "utf-8", "strict")
+    assert member.name == "big"
+    raw = pack_header(big, 1 << 34)
+    entry, _ = next(read_tar(io.BytesIO(raw)))
+    assert (entry.size, entry.uid, entry.gid, entry.mtime) == (1 << 34, 1 << 22, 3, -5)
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_reads_what_others_write(form: int) -> None:
+    """GNU and PAX tars of tarfile: long names and links, big sizes, devices, the root left out."""
+    out = io.BytesIO()
+    name = "./" + "long/" * 25 + "file" if form != tarfile.USTAR_FORMAT else "./etc/file"
+    with tarfile.open(fileobj=out, mode="w", format=form) as tar:
+        for path, kind, link in [
+            ("./", tarfile.DIRTYPE, ""), (name, tarfile.REGTYPE, ""), ("/dev/null", tarfile.CHRTYPE, ""),
+            ("./hard", tarfile.LNKTYPE, name), ("pipe", tarfile.FIFOTYPE, ""),
+        ]:  # fmt: skip
+            info = tarfile.TarInfo(path)
+            info.type, info.linkname, info.mtime = kind, link, 1.75 if form == tarfile.PAX_FORMAT else 1
+            info.size = 700 if kind == tarfile.REGTYPE else 0
+            tar.addfile(info, io.BytesIO(b"z" * info.size))
+    out.seek(0)
+    seen = [(entry.path, entry.kind, entry.mtime) for entry, _ in read_tar(out)]
+    plain = name.removeprefix("./")
+    assert seen == [
+        (plain, "file", 1), ("dev/null", "character", 1), ("hard", "hardlink", 1), ("pipe", "fifo", 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "./", "/", "/etc/passwd", "..", "../x", "a/../b", "a/..", "a\0b", "x" * 256]
+)
+def test_unsafe_names_are_refused(name: str) -> None:
+    """safe_path lets nothing out of the root, and nothing that no file system holds."""
+    with pytest.raises(ImageError, match="unsafe path"):
+        safe_path(name)
+
+
+def test_safe_names_are_normalised() -> None:
+    """One spelling for one path; a backslash only where it is a plain character."""
+    assert safe_path("./a//b/./c/") == "a/b/c"
+    assert safe_path("a\\b") == "a\\b"
+    assert safe_path("...") == "..."
+    with pytest.raises(ImageError):
+        safe_path("a\\..\\b", backslash=False)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([file("a"), file("a")], "two entries"),
+        ([file("a/")], "not normalised"),
+        ([file("/a")], "unsafe path"),
+        ([file("a"), file("a/b")], "a is a file"),
+        ([symlink("lib", "usr/lib"), file("lib/x")], "lib is a symlink"),
+        ([Entry("dev/null", "character", 0o666, 0)], "it is a character"),
+        ([file("a", lambda: io.BytesIO(b"123"), size=2)], "2 bytes were expected"),
+        ([file("a", lambda: io.BytesIO(b"1"), size=2)], "2 bytes were expected"),
+        ([Entry("a", "file", 0o644, 0, size=5)], "no content"),
+        ([file("a", Path("/no/such/file"))], "No such file"),
+        ([file("a\udc80")], "not UTF-8"),
+    ],
+)
+def test_bad_entries_are_refused(entries: list[Entry], message: str) -> None:
+    """One line that names the entry."""
+    with pytest.raises(ImageError, match=message):
+        written(entries)
+
+
+def damaged(change: Callable[[bytearray], object], compression: str = "none") -> bytes:
+    raw = bytearray(written([directory("d"), file("d/f", b"x" * 5000)], compression))
+    change(raw)
+    return bytes(raw)
+
+
+def pax(body: bytes, size: int | None = None) -> bytes:
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, len(body) if size is None else size
+    return info.tobuf(tarfile.GNU_FORMAT) + body + bytes(-len(body) % 512)
+
+
+def sparse() -> bytes:
+    info = tarfile.TarInfo("x")
+    info.type = tarfile.GNUTYPE_SPARSE
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (damaged(lambda raw: raw.__setitem__(3, 65)), "wrong checksum"),
+        (damaged(lambda raw: raw.__delitem__(slice(3000, None))), "ends inside"),
+        (damaged(lambda raw: raw.__delitem__(slice(700, None))), "ends inside"),
+        (damaged(lambda raw: raw.__setitem__(slice(100, 108), b"xyz"), "gzip"), "damaged"),
+        (damaged(lambda raw: raw.__delitem__(slice(-9, None)), "gzip"), "damaged"),
+        (damaged(lambda raw: raw.__delitem__(slice(-9, None)), "zstd"), "damaged"),
+        (pax(b"99 path=x\n"), "damaged extended header"),
+        (pax(b"path=x\n"), "damaged extended header"),
+        (pax(b"10 size=x\n") + tarfile.TarInfo("a").tobuf(), "size = 'x'"),
+        (pax(b"22 GNU.sparse.major=1\n"), "sparse"),
+        (pax(b"", 1 << 33), "extended header of 8589934592 bytes"),
+        (sparse(), "unknown type"),
+        (b"\0" * 511, "ends inside"),
+    ],
+)
+def test_damaged_layers_are_refused(raw: bytes, message: str) -> None:
+    """A damaged tar or stream is an ImageError, whatever is wrong, with nothing big held."""
+    with pytest.raises(ImageError, match=message):
+        for _entry, content in read_entries(io.BytesIO(raw), OCI_LAYER):
+            if content:
+                content.read()
+
+
+def test_extended_attributes_are_no_entries() -> None:
+    """D3: a capability of a file in a stranger's layer stays in that layer; nothing of ours takes it along."""
+    body = b"40 SCHILY.xattr.security.capability=\1\0\2\n"
+    plain = tarfile.TarInfo("bin/ping")
+    plain.size = 1
+    raw = pax(body) + plain.tobuf(tarfile.GNU_FORMAT) + b"x" + bytes(511 + 1024)
+    ((entry, content),) = [(entry, content.read() if content else b"") for entry, content in read_entries(
+        io.BytesIO(raw), OCI_LAYER)]  # fmt: skip
+    assert (entry.path, entry.kind, content) == ("bin/ping", "file", b"x")
+
+
+def test_a_layer_of_another_type_is_refused() -> None:
+    """The error names the media type."""
+    with pytest.raises(ImageError, match="encrypted"):
+        next(read_entries(io.BytesIO(), OCI_LAYER + "+encrypted"))
+
+
+def test_bombs_stop_early() -> None:
+    """A megabyte that unpacks to a gigabyte stops at 64 MiB, one over the cap at the cap."""
+    zeros = gzip.compress(pack_header(file("srv/zeros"), RATIO_GRACE + 512) + bytes(RATIO_GRACE + (1 << 20)), 9)
+    stream = Decompressed(io.BytesIO(zeros))
+    with pytest.raises(ImageError, match="bomb"):
+        while stream.read(1 << 20):
+            pass
+    assert stream.size <= RATIO_GRACE + (1 << 20)
+    with pytest.raises(ImageError, match=r"^srv/zeros: it unpacks to more than 200 times its size: refused as a bomb"):
+        list(read_entries(io.BytesIO(zeros), OCI_LAYER))
+    with pytest.raises(ImageError, match="more than 1000 bytes"):
+        list(read_entries(io.BytesIO(written([file("f", b"x" * 5000)], "gzip")), OCI_LAYER, limit=1000))
+
+
+def test_gzip_of_several_members_is_one_stream() -> None:
+    """pigz and eStargz write such layers."""
+    raw = written([file("f", b"x" * 5000)])
+    parts = gzip.compress(raw[:1000]) + gzip.compress(raw[1000:])
+    ((entry, _),) = read_entries(io.BytesIO(parts), OCI_LAYER + "+gzip")
+    assert entry.path == "f"
+
+
+def test_whiteouts_are_told_apart() -> None:
+    """`.wh.x` removes x, the opaque marker names its directory, AUFS's own files are nothing."""
+    entries = [
+        directory("d"), file("d/.wh.x"), file("d/.wh..wh..opq"), file(".wh.y"),
+        file(".wh..wh.plnk"), file("d/.wh"),
+    ]  # fmt: skip
+    seen = [(entry.path, entry.kind) for entry, _ in read_entries(io.BytesIO(written(entries)), OCI_LAYER)]
+    assert sorted(seen) == [
+        ("d", "directory"), ("d", "opaque"), ("d/.wh", "file"), ("d/x", "whiteout"), ("y", "whiteout"),
+    ]  # fmt: skip
+    for name in (".wh.", ".wh..", ".wh..."):
+        with pytest.raises(ImageError, match="whiteout"):
+            list(read_entries(io.BytesIO(written([file(name)])), OCI_LAYER))
+
+
+def test_diff_id_is_checked_after_reading() -> None:
+    """A layer that is not what its image says is refused, even where its tar is fine."""
+    out = io.BytesIO()
+    compression = Compression("gzip")
+    facts = write_layer(TREE, out, compression)
+    good = make_layer(facts, compression, lambda: io.BytesIO(out.getvalue()))
+    assert good.descriptor.media_type == OCI_LAYER + "+gzip"
+    assert len(list(layer_entries(good))) == len(TREE)
+    other = make_layer(facts, compression, lambda: io.BytesIO(written(TREE[:3])))
+    with pytest.raises(ImageError, match="as its image says"):
+        list(layer_entries(other))
+
+
+def test_compression_is_checked_and_names_itself() -> None:
+    """Its identity goes into keys: compressor, version, level."""
+    assert Compression("gzip").identity.startswith("gzip:zlib-ng-")
+    assert Compression("zstd").identity.endswith(":3")
+    assert Compression("none").identity == "none"
+    assert Compression("gzip", 9).level == 9
+    for name, level in [("xz", -1), ("gzip", 10), ("none", 1), ("gzip", 0)]:
+        with pytest.raises(ImageError):
+            Compression(name, level)
+
+
+def test_another_process_writes_the_same_layer() -> None:
+    """Hash seed, time zone, umask and locale leave no mark."""
+    script = (
+        "import os, sys; os.umask(0o077); from tests.oci.test_layer import TREE, written;"
+        "import hashlib; print(hashlib.sha256(written(TREE, 'gzip')).hexdigest())"
+    )
+    env = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=env, cwd=Path(__file__).parent.parent.parent, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == hashlib.sha256(written(TREE, "gzip")).hexdigest()
+
+
+NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=60)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.lists(NAMES, min_size=1, max_size=5), min_size=1, max_size=5), st.integers(0, 2**40))
+@example([["..."], ["a", "...", "b"]], 0)
+def test_any_name_and_time_survive(paths: list[list[str]], mtime: int) -> None:
+    """What is written is read back by us and by tarfile."""
+    entries = {}
+    for parts in paths:
+        with contextlib.suppress(ImageError):
+            path = safe_path("/".join(parts))
+            entries[path] = Entry(path, "symlink", 0o777, mtime, target=path)
+    try:
+        raw = written(list(entries.values()))
+    except ImageError:  # one below another
+        return
+    found = {entry.path: entry for entry, _ in read_tar(io.BytesIO(raw))}
+    assert found == entries
+    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
+        assert {member.name: member.linkname for member in tar} == {path: path for path in entries}
+
+
+@settings(max_examples=300)
+@given(st.lists(st.tuples(st.integers(0, 3583), st.integers(0, 255)), max_size=8))
+def test_any_damage_is_an_image_error(changes: list[tuple[int, int]]) -> None:
+    """A reader of strangers' tars fails in one way only."""
+    raw = bytearray(written([file("a/" + "ő" * 60, b"x" * 600), symlink("b", "c")]))
+    for position, value in changes:
+        raw[position] = value
+    for start in range(0, len(raw), 512):  # with sums set right, damage gets further
+        total = sum(raw[start : start + 148]) + sum(raw[start + 156 : start + 512]) + 256
+        if raw[start + 257 : start + 262] == b"ustar":
+            raw[start + 148 : start + 156] = b"%06o\0 " % total
+    with contextlib.suppress(ImageError):
+        for _entry, content in read_entries(io.BytesIO(raw), OCI_LAYER):
+            if content:
+                content.read()

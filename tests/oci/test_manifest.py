@@ -1,0 +1,323 @@
+"""C: manifests, indexes and configurations as strangers serve them: what breaks the image-spec is refused by its field.
+
+How the parsers fare with damage of all kinds is in test_fuzz, with what is large in test_bounds, with layers in
+test_tree.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.bases.inspection import read_facts
+from hatch_docker.core.cache.store import Store, open_store
+from hatch_docker.core.errors import BaseImageError, HatchDockerError, ImageError, RegistryError
+from hatch_docker.core.progress import silent
+from hatch_docker.oci.model import (
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Descriptor,
+    Image,
+    Platform,
+    canonical_json,
+    digest_of,
+)
+from hatch_docker.oci.pull import pull, pull_index, resolve
+from hatch_docker.oci.push import push
+from hatch_docker.oci.reference import parse_reference
+from tests.fakes.context import context
+from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
+from tests.fakes.network import World, name
+from tests.fakes.registry import FakeRegistry, Handler
+from tests.fakes.resource_use import measured
+
+
+def test_lying_digests(registry: FakeRegistry, world: World, store: Store) -> None:
+    """C2: a manifest other than the one asked for, or than the header promises, is not taken."""
+    image, other = small_image(), small_image(small_layer("x", b"x"))
+    push(world.remote, image, [name(registry)])
+    kind = {"content-type": OCI_MANIFEST}
+    registry.fault("GET", "/manifests/", lambda h: h.reply(200, other.manifest, kind), times=2)
+    with pytest.raises(RegistryError, match=r"digest is sha256:\w+ instead of sha256:\w+; gave up after 2 tries"):
+        resolve(world.remote, name(registry).pinned(image.digest), store)
+    lie = {"content-type": OCI_MANIFEST, "docker-content-digest": "sha256:" + "0" * 64}
+    registry.fault("GET", "/manifests/", lambda h: h.reply(200, image.manifest, lie), times=2)
+    with pytest.raises(RegistryError, match="instead of sha256:0000"):
+        resolve(world.remote, name(registry), store)
+
+
+def test_a_tag_that_moves_between_an_index_and_its_image(registry: FakeRegistry, world: World, store: Store) -> None:
+    """C2: the image is the one that the index names, whatever the tag means by then."""
+    index, other = small_index(), small_index(small_image(small_layer("other", b"other")))
+    push(world.remote, other, [name(registry, "team/app:other")])
+    push(world.remote, index, [name(registry)])
+
+    def move(handler: Handler) -> None:
+        handler.route()
+        registry.put_manifest("team/app", "1", OCI_INDEX, other.index)
+
+    registry.fault("GET", f"/manifests/{index.digest}", move)
+    registry.fault("GET", "/manifests/1", move)
+    found = pull(world.remote, name(registry), AMD64, store)
+    assert found.digest == index.images[0].digest
+    assert pull(world.remote, name(registry), AMD64, store).digest == other.images[0].digest
+
+
+def manifest_with(**changes: object) -> bytes:
+    return canonical_json({**small_image().manifest_json, **changes})
+
+
+LAYER = small_image().manifest_json["layers"][0]
+CONFIG = small_image().manifest_json["config"]
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type", "reason"),
+    [
+        (b"[" * 100_000, OCI_MANIFEST, "not readable as JSON"),
+        (b"\xff", OCI_MANIFEST, "not readable as JSON"),
+        (b"[]", OCI_MANIFEST, "not a JSON object"),
+        (b'{"schemaVersion": NaN}', OCI_MANIFEST, "NaN is not JSON"),
+        (b'{"layers": [], "layers": []}', OCI_MANIFEST, "a key appears twice"),
+        (b'{"schemaVersion": 1, "fsLayers": []}', OCI_MANIFEST, "schema 1"),
+        (manifest_with(manifests=[]), OCI_MANIFEST, "CVE-2021-41190"),
+        (small_index().index, OCI_MANIFEST, "mediaType"),
+        (small_index().index, DOCKER_MANIFEST, "mediaType"),
+        (manifest_with(mediaType=OCI_INDEX), OCI_INDEX, "mediaType"),
+        (manifest_with(mediaType=7), "text/html", "mediaType"),
+        (small_image().manifest, OCI_INDEX, "mediaType"),
+        (manifest_with(layers=None), OCI_MANIFEST, "layers is not a list"),
+        (manifest_with(layers=[1]), OCI_MANIFEST, r"layers\[0\] is not a descriptor"),
+        (manifest_with(layers=[{**LAYER, "size": -1}]), OCI_MANIFEST, r"layers\[0\].size"),
+        (manifest_with(layers=[{**LAYER, "digest": "md5:1"}]), OCI_MANIFEST, r"layers\[0\].digest"),
+        (manifest_with(layers=[{**LAYER, "mediaType": "text/x"}]), OCI_MANIFEST, "unknown type 'text/x'"),
+        (manifest_with(layers=[{**LAYER, "mediaType": FOREIGN}]), OCI_MANIFEST, "unknown type .*foreign"),
+        (manifest_with(layers=[{**LAYER, "size": 1 << 60}]), OCI_MANIFEST, r"layers\[0\].size"),
+        (manifest_with(layers=[{**LAYER, "size": 1 << 40}]), OCI_MANIFEST, "its layer .* has 1099511627776 bytes"),
+        (manifest_with(layers=[{**LAYER, "size": 1.5}]), OCI_MANIFEST, r"layers\[0\].size"),
+        (manifest_with(layers=[{**LAYER, "size": True}]), OCI_MANIFEST, r"layers\[0\].size"),
+        (manifest_with(config=None), OCI_MANIFEST, "config is not a descriptor"),
+        (manifest_with(config={**CONFIG, "mediaType": "application/vnd.cncf.helm.config.v1+json"}), OCI_MANIFEST,
+         "not a container image, its config is 'application/vnd.cncf.helm"),
+        (manifest_with(config={**CONFIG, "size": 9 << 20}), OCI_MANIFEST, "its config has 9437184 bytes"),
+        (manifest_with(layers=[LAYER, LAYER]), OCI_MANIFEST, "2 layers but 1 diff_ids"),
+        (manifest_with(layers=[]), OCI_MANIFEST, "0 layers but 1 diff_ids"),
+        (canonical_json({"manifests": [{**LAYER, "platform": "linux"}]}), OCI_INDEX, r"manifests\[0\].platform"),
+        (canonical_json({"manifests": {}}), OCI_INDEX, "manifests is not a list"),
+        (b" " * (5 << 20), OCI_MANIFEST, "larger than 4194304 bytes"),
+    ],
+)  # fmt: skip
+def test_bad_manifests(
+    data: bytes, media_type: str, reason: str, registry: FakeRegistry, world: World, store: Store
+) -> None:
+    """C3, C4: a manifest that breaks the image-spec is refused in one line that names the field."""
+    registry.put_manifest("team/app", "1", media_type, data)
+    registry.put_blob("team/app", small_image().config)
+    with pytest.raises(HatchDockerError, match=reason) as caught:
+        pull(world.remote, name(registry), AMD64, store)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+    assert world.sleeps == []
+
+
+def test_wrong_platform(registry: FakeRegistry, world: World, store: Store) -> None:
+    """C4: an image for another machine is refused, both are named."""
+    push(world.remote, small_image(platform=ARM64), [name(registry)])
+    with pytest.raises(ImageError, match="is for linux/arm64/v8, not for linux/amd64"):
+        pull(world.remote, name(registry), AMD64, store)
+
+
+def test_urls_of_a_layer_are_not_asked(registry: FakeRegistry, world: World, store: Store) -> None:
+    """C3: a layer is had from the registry or not at all, wherever its descriptor would send us."""
+    image = small_image()
+    with FakeRegistry(address="127.0.0.2") as elsewhere:
+        elsewhere.put_blob("x", b"x")
+        document = manifest_with(layers=[{**LAYER, "urls": [f"{elsewhere.origin}/v2/x/blobs/{LAYER['digest']}"]}])
+        registry.put_manifest("team/app", "1", OCI_MANIFEST, document)
+        registry.put_blob("team/app", image.config)
+        layer = pull(world.remote, name(registry), AMD64, store).layers[0]
+        with pytest.raises(RegistryError, match="404 Not Found"):
+            layer.open()
+        with image.layers[0].open() as stream:
+            registry.put_blob("team/app", stream.read())
+        layer.open().close()
+        assert elsewhere.requests == []
+
+
+def serve(registry: FakeRegistry, config: bytes, **fields: Any) -> None:
+    """Offer an image with that configuration, its digests right."""
+    registry.put_blob("team/app", config)
+    descriptor = {**CONFIG, "digest": digest_of(config), "size": len(config)}
+    registry.put_manifest("team/app", "1", OCI_MANIFEST, manifest_with(config=descriptor, **fields))
+
+
+def config_with(**changes: object) -> bytes:
+    return canonical_json({**small_image().config_json, **changes})
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (b"", "config: not readable as JSON"),
+        (b"[]", "config: not a JSON object"),
+        (b'{"os": "linux", "os": "linux"}', "config: a key appears twice"),
+        (config_with(os=""), "config.os is missing"),
+        (config_with(architecture=None), "config.architecture is missing"),
+        (config_with(rootfs=None), "config.rootfs.diff_ids is not a list of digests"),
+        (config_with(rootfs={"type": "layers", "diff_ids": ["x"]}), "config.rootfs.diff_ids is not a list of digests"),
+        (config_with(rootfs={"type": "layers", "diff_ids": []}), "1 layers but 0 diff_ids"),
+        (config_with(config={"Env": ["PATH"]}), "config.config.Env has an item that is not NAME=VALUE"),
+        (config_with(config=[1]), "config.config is not an object"),
+        (config_with(history=[1]), "config.history is not a list of objects"),
+        (config_with(history=[{"created_by": 1}]), "config.history has a line that is not a text"),
+        (config_with(config={"Labels": {"a": 1}}), "config.Labels is not a map of texts"),
+        (config_with(architecture="arm64"), "is for linux/arm64, not for linux/amd64"),
+    ],
+)
+def test_bad_configurations(
+    config: bytes, reason: str, registry: FakeRegistry, world: World, store: Store
+) -> None:
+    """C4: a configuration that breaks config.md, or is another one's, is refused in one line that names the field."""
+    serve(registry, config)
+    with pytest.raises(ImageError, match=reason) as caught:
+        pull(world.remote, name(registry), AMD64, store)
+    assert "\n" not in str(caught.value)
+    assert world.sleeps == []
+
+
+def test_an_image_without_layers(registry: FakeRegistry, world: World, store: Store, tmp_path: Path) -> None:
+    """C4: it is one, as config.md has it; there is nothing in it to build on, which is told where it is a base."""
+    serve(registry, config_with(rootfs={"type": "layers", "diff_ids": []}), layers=[])
+    empty = pull(world.remote, name(registry), AMD64, store)
+    assert empty.layers == ()
+    with pytest.raises(BaseImageError, match="team/app has no Python") as caught:
+        read_facts(empty, "team/app", context(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+def read_large(host: str, directory: str) -> None:
+    """In a process of its own: pull what the registry serves as a manifest."""
+    from hatch_docker.core.http.client import make_client
+    from hatch_docker.oci.pull import Remote
+
+    remote = Remote(make_client({}, silent()), {})
+    pull(remote, parse_reference(f"{host}/team/app:1"), AMD64, open_store(Path(directory)))
+
+
+def pairs(text: bytes) -> bytes:
+    """As many small values as are a manifest still."""
+    return b'{"schemaVersion": 2, "layers": [' + text * ((4 << 20) // len(text) - 30) + b"1]}"
+
+
+LARGE = {
+    "100 MB": (None, "larger than 4194304 bytes"),
+    "nested": (b'{"layers":' * 400_000, "not readable as JSON"),
+    "small objects": (pairs(b"{},"), "config is not a descriptor"),
+    "small keys": (pairs(b'{"a":0},'), "config is not a descriptor"),
+    "digits": (b'{"layers": ' + b"9" * (3 << 20) + b"}", "not readable as JSON"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", LARGE)
+def test_large_manifests(what: str, registry: FakeRegistry, tmp_path: Path) -> None:
+    """C3: refused in 200 MB and, measured, half a second of CPU; of 100 MB no more is read than a manifest may have."""
+    data, said = LARGE[what]
+    sent: list[int] = []
+
+    def endless(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("content-type", OCI_MANIFEST)
+        handler.send_header("content-length", str(100_000_000))
+        handler.end_headers()
+        for _ in range(100):
+            handler.wfile.write(b" " * 1_000_000)
+            sent.append(1_000_000)
+
+    if data is None:
+        registry.fault("GET", "/manifests/", endless, times=9)
+    else:
+        registry.put_manifest("team/app", "1", OCI_MANIFEST, data)
+    found = measured(read_large, registry.host, str(tmp_path / "cache"))
+    assert said in found.said
+    assert found.peak < 200 << 20, found
+    assert found.seconds < 4, found
+    assert sum(sent) < 20_000_000
+
+
+ARM6, ARM7, ARM5 = (Platform("linux", "arm", f"v{number}") for number in (6, 7, 5))
+UNKNOWN = Platform("unknown", "unknown")
+
+
+def index_of(*platforms: Platform | None) -> tuple[bytes, dict[Platform | None, Image]]:
+    """An index with an image for each platform, which may be one that the index does not tell."""
+    images = {one: small_image(small_layer("f", str(one).encode()), platform=one or AMD64) for one in platforms}
+    items = []
+    for platform, image in images.items():
+        item = image.descriptor.to_json()
+        if platform is None:
+            del item["platform"]
+        items.append(item)
+    return canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": items}), images
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "found"),
+    [
+        ([ARM6, ARM7], ARM7, ARM7),
+        ([ARM7, ARM6], ARM6, ARM6),
+        ([ARM5, ARM6], ARM7, ARM6),
+        ([ARM5, Platform("linux", "arm")], ARM7, ARM5),
+        ([ARM7], ARM6, "it has: linux/arm/v7"),
+        ([ARM7, ARM6], Platform("linux", "arm"), ARM7),
+        ([AMD64, ARM64], Platform("linux", "arm64"), ARM64),
+        ([AMD64, Platform("linux", "arm64")], ARM64, Platform("linux", "arm64")),
+        ([Platform("linux", "amd64", "v3"), AMD64], AMD64, AMD64),
+        ([Platform("linux", "amd64", "v3")], AMD64, "it has: linux/amd64/v3"),
+        ([UNKNOWN, AMD64, UNKNOWN], AMD64, AMD64),
+        ([UNKNOWN, AMD64], ARM64, "it has: linux/amd64"),
+        ([UNKNOWN], AMD64, "it has: none"),
+        ([Platform("windows", "amd64")], AMD64, "it has: windows/amd64"),
+        ([None], AMD64, None),
+        ([None], ARM64, "is for linux/amd64, not for linux/arm64"),
+    ],
+)
+def test_the_right_child_of_an_index(
+    there: list[Platform | None], wanted: Platform, found: Platform | str | None, registry: FakeRegistry,
+    world: World, store: Store,
+) -> None:
+    """C5: the variant that runs and is the newest, never an attestation; else what there is."""
+    index, images = index_of(*there)
+    for image in images.values():
+        push(world.remote, image, [name(registry, "team/app:child")])
+    registry.put_manifest("team/app", "1", OCI_INDEX, index)
+    if isinstance(found, str):
+        with pytest.raises(ImageError, match=found + "(/v8)?$"):
+            pull(world.remote, name(registry), wanted, store)
+    else:
+        assert pull(world.remote, name(registry), wanted, store).digest == images[found].digest
+
+
+def test_an_index_of_very_many_images_is_not_asked_for(registry: FakeRegistry, world: World, store: Store) -> None:
+    """Each would be a request, and some of them a large one."""
+    one = Descriptor(OCI_MANIFEST, f"sha256:{'0' * 64}", 1, AMD64).to_json()
+    document = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [one] * 101})
+    registry.put_manifest("team/app", "1", OCI_INDEX, document)
+    with pytest.raises(RegistryError, match="has 101 images, more than 100: name one by its digest"):
+        pull_index(world.remote, name(registry), store)
+    assert registry.count("GET", "0" * 64) == 0
+
+
+def test_attestations_are_no_images(registry: FakeRegistry, world: World, store: Store) -> None:
+    """C5: of BuildKit's index with attestations all that run are taken, and nothing else is asked for."""
+    index, images = index_of(AMD64, UNKNOWN, ARM64)
+    for platform, image in images.items():
+        if platform != UNKNOWN:
+            push(world.remote, image, [name(registry, "team/app:child")])
+    registry.put_manifest("team/app", "1", OCI_INDEX, index)
+    found = pull_index(world.remote, name(registry), store)
+    assert [image.platform for image in found.images] == [AMD64, ARM64]
+    assert registry.count("GET", images[UNKNOWN].digest) == 0

@@ -1,0 +1,406 @@
+"""hatch_docker.oci.pull: images travel whole, or the reason why not is said in one line."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.cache.store import Store
+from hatch_docker.core.errors import ImageError, RegistryError, TransientError
+from hatch_docker.oci.model import Image, Index, Layer, Platform, digest_of
+from hatch_docker.oci.pull import Remote, pull, pull_index, resolve
+from hatch_docker.oci.push import push
+from hatch_docker.oci.reference import Reference
+from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
+from tests.fakes.network import PASSWORD, World, login, name
+from tests.fakes.registry import FakeRegistry, Handler
+
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
+
+def content(layer: Layer) -> bytes:
+    with layer.open() as stream:
+        return stream.read()
+
+
+def same_layers(image: Image, other: Image) -> bool:
+    pairs = zip(image.layers, other.layers, strict=True)
+    return all(content(one) == content(two) for one, two in pairs)
+
+
+def test_image_survives_the_journey(registry: FakeRegistry, world: World, store: Store) -> None:
+    """What is pushed is pulled: the same bytes, layers downloaded only when opened, and only once."""
+    image = small_image(small_layer("a", b"a" * 5000), small_layer("b", b"b"))
+    pushed = push(world.remote, image, [name(registry), name(registry, "team/app:latest")])
+    assert pushed.digest == image.digest
+    assert pushed.sent == image.size + len(image.config) + 3 * len(image.manifest)  # by its digest and each tag
+    back = pull(world.remote, name(registry), AMD64, store)
+    assert (back.digest, back.manifest, back.config) == (image.digest, image.manifest, image.config)
+    assert registry.count("GET", image.layers[0].descriptor.digest) == 0
+    assert same_layers(back, image)
+    assert same_layers(back, image)
+    assert registry.count("GET", image.layers[0].descriptor.digest) == 1
+
+
+def test_second_push_sends_nothing(registry: FakeRegistry, world: World) -> None:
+    """An image that is there costs two questions and no bytes."""
+    image = small_image()
+    push(world.remote, image, [name(registry)])
+    registry.requests.clear()
+    assert push(world.remote, image, [name(registry)]).sent == 0
+    assert {request.method for request in registry.requests} == {"HEAD"}
+    assert len(registry.requests) == 2
+
+
+def test_index_survives_the_journey(registry: FakeRegistry, world: World, store: Store) -> None:
+    """An index keeps its digest, and each platform finds its image in it."""
+    index = small_index()
+    push(world.remote, index, [name(registry)])
+    back = pull_index(world.remote, name(registry), store)
+    assert (back.digest, back.index) == (index.digest, index.index)
+    assert [image.digest for image in back.images] == [image.digest for image in index.images]
+    assert pull(world.remote, name(registry), Platform("linux", "arm64"), store).platform == ARM64
+    with pytest.raises(ImageError, match=r"no image for linux/s390x; it has: linux/amd64, linux/arm64/v8"):
+        pull(world.remote, name(registry), Platform("linux", "s390x"), store)
+
+
+def test_pinned_image_needs_no_traffic(registry: FakeRegistry, world: World, store: Store) -> None:
+    """An image by digest is taken from the cache without a request."""
+    index = small_index()
+    push(world.remote, index, [name(registry)])
+    pinned = name(registry).pinned(index.digest)
+    pull(world.remote, pinned, AMD64, store)
+    registry.requests.clear()
+    assert pull(world.remote, pinned, AMD64, store).digest == index.images[0].digest
+    assert registry.requests == []
+
+
+def test_base_layers_are_mounted(registry: FakeRegistry, world: World) -> None:
+    """Layers of the base's repository are mounted; they are never opened."""
+    base = small_layer("base", b"base" * 1000)
+    push(world.remote, small_image(base), [name(registry, "base:1")])
+
+    def never() -> io.BytesIO:
+        raise AssertionError("the base's layer was opened")
+
+    ours = small_layer("ours", b"ours")
+    image = small_image(replace(base, open=never), ours)
+    pushed = push(world.remote, image, [name(registry)], find=lambda _digest: "base")
+    assert pushed.sent == ours.descriptor.size + len(image.config) + 2 * len(image.manifest)
+    assert pushed.mounted == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405])
+def test_what_cannot_be_mounted_is_sent(status: int, registry: FakeRegistry, world: World) -> None:
+    """Who may not read the other repository, or whose registry mounts nothing, sends the bytes."""
+    push(world.remote, small_image(), [name(registry, "base:1")])
+    registry.fault("POST", "from=base", status, times=9, headers={"www-authenticate": "Basic"})
+    pushed = push(world.remote, small_image(), [name(registry)], find=lambda _digest: "base")
+    assert (len(pushed.arrived), pushed.mounted) == (2, 0)
+    assert push(world.remote, small_image(), [name(registry, "c:1")], find=lambda _digest: "none").mounted == 0
+
+
+STEPS: list[tuple[str, str]] = [
+    ("HEAD", "/blobs/"), ("POST", "/blobs/uploads/"), ("PUT", "/blobs/uploads/"), ("HEAD", "/manifests/"),
+    ("PUT", "/manifests/"), ("GET", "/manifests/"), ("GET", "/blobs/"), ("GET", "/token"),
+]
+
+
+def journey(registry: FakeRegistry, world: World, store: Store) -> None:
+    image = small_image(small_layer("data", bytes(range(256)) * 40))
+    push(world.remote, image, [name(registry)])
+    back = pull(world.remote, name(registry), AMD64, store)
+    assert same_layers(back, image)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("action", [408, 429, 499, 500, 502, 503, 504, 522, "reset", "close", "lost"])
+@pytest.mark.parametrize(("method", "part"), STEPS)
+def test_faults_that_pass(
+    method: str, part: str, action: int | str, times: int, store: Store, tmp_path: Path
+) -> None:
+    """A1, A3: a fault of any step, up to three times, is survived with one line for each retry."""
+    with FakeRegistry(password=PASSWORD) as registry:
+        world = World(login(tmp_path, registry))
+        registry.fault(method, part, action, times=times)
+        journey(registry, world, store)
+        assert len(world.lines) == times - registry.faults[0].times
+        assert all("again in" in line and registry.host in line for line in world.lines)
+        assert sum(world.sleeps) < 5
+        assert len(registry.repository("team/app").blobs) == 2
+
+
+@pytest.mark.parametrize("action", ["cut", "short", "long", "flip"])
+@pytest.mark.parametrize("part", ["/blobs/", "/manifests/"])
+def test_damage_that_passes(part: str, action: str, registry: FakeRegistry, world: World, store: Store) -> None:
+    """C1: bytes that are wrong once are asked for again."""
+    registry.fault("GET", part, action)
+    journey(registry, world, store)
+    assert len(world.lines) == 1
+
+
+def other_bytes(handler: Handler) -> None:
+    """As many bytes as there should be, and not one of them right."""
+    registry, digest = handler.registry, handler.path.rpartition("/")[2]
+    handler.reply(200, bytes(byte ^ 255 for byte in registry.repository("team/app").blobs[digest]))
+
+
+def encoded_bytes(handler: Handler) -> None:
+    """The right bytes, once somebody undoes what nobody asked for (RFC 9110 §8.4)."""
+    registry, digest = handler.registry, handler.path.rpartition("/")[2]
+    body = gzip.compress(registry.repository("team/app").blobs[digest])
+    handler.reply(200, body, {"content-encoding": "gzip"})
+
+
+@pytest.mark.parametrize("action", ["short", "long", "flip", other_bytes, encoded_bytes])
+def test_damage_that_stays(
+    action: str | Callable[[Handler], None], registry: FakeRegistry, world: World, store: Store
+) -> None:
+    """C1: bytes that stay wrong are an error after a second look, and the cache does not know them."""
+    image = small_image()
+    push(world.remote, image, [name(registry)])
+    layer = pull(world.remote, name(registry), AMD64, store).layers[0]
+    registry.fault("GET", layer.descriptor.digest, action, times=99)
+    kept = set((store.root / "blobs").iterdir())
+    with pytest.raises(RegistryError, match=r"get blob sha256:.*gave up after 2 tries") as caught:
+        layer.open()
+    assert not isinstance(caught.value, TransientError)
+    assert registry.count("GET", layer.descriptor.digest) == 2
+    assert set((store.root / "blobs").iterdir()) == kept
+    assert list((store.root / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("header", "low", "high"),
+    [
+        ("1", 1, 1), ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0), ("in half a minute", 25, 30), (None, 0.2, 0.4),
+        ("soon", 0.2, 0.4), ("60", 60, 60),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("method", "part"), [("PUT", "/manifests/"), ("GET", "/blobs/")])
+def test_retry_after_is_obeyed(
+    method: str, part: str, header: str | None, low: float, high: float, registry: FakeRegistry, world: World,
+    store: Store,
+) -> None:
+    """A2: the registry's wish in seconds or as a date counts up to a minute; nonsense does not."""
+    text = formatdate(time.time() + 30, usegmt=True) if header == "in half a minute" else header
+    registry.fault(method, part, 429, headers={"retry-after": text} if text else {})
+    journey(registry, world, store)
+    assert low <= world.sleeps[0] <= high
+
+
+@pytest.mark.parametrize("header", ["86400", "Fri, 31 Dec 2999 23:59:59 GMT", "9" * 500])
+def test_too_long_a_wait_stops_at_once(header: str, registry: FakeRegistry, world: World) -> None:
+    """A2: who is asked to wait a day is told so, now."""
+    registry.fault("PUT", "/manifests/", 429, headers={"retry-after": header})
+    with pytest.raises(TransientError, match=r"asks to wait \d+ s: try again later"):
+        push(world.remote, small_image(), [name(registry)])
+    assert world.sleeps == []
+
+
+@pytest.mark.parametrize("action", ["hang", "drip"])
+def test_slow_registry(action: str, registry: FakeRegistry, store: Store) -> None:
+    """A4: a registry that hangs, or drips bytes, is given up with a clear message."""
+    world = World(idle=0.3)
+    image = small_image(small_layer("data", b"x" * 90000))
+    push(world.remote, image, [name(registry)])
+    layer = pull(world.remote, name(registry), AMD64, store).layers[0]
+    registry.fault("GET", layer.descriptor.digest, action, times=9)
+    with pytest.raises(TransientError, match=r"(said nothing for|bytes came in) 0 s; gave up after 2 tries"):
+        layer.open()
+
+
+def test_permanent_failure_tags_nothing(registry: FakeRegistry, world: World) -> None:
+    """A5: the error names the step, the status and what is there; no manifest was put."""
+    registry.fault("PUT", "/blobs/uploads/", 500, times=999)
+    with pytest.raises(TransientError) as caught:
+        push(world.remote, small_image(), [name(registry)])
+    message = str(caught.value)
+    assert "push blob sha256:" in message
+    assert "500 Internal Server Error; gave up after 6 tries (0 of 2 blobs are there; nothing is tagged)" in message
+    assert registry.count("PUT", "/manifests/") == 0
+    assert registry.count("PUT", "/blobs/uploads/") == registry.count("POST", "/blobs/uploads/") == 12
+
+
+@pytest.mark.parametrize(("method", "part"), STEPS[:-1])
+def test_expired_token_is_renewed(method: str, part: str, store: Store, tmp_path: Path) -> None:
+    """A6: a token that dies on whichever step is renewed, once, and the blob goes into a new upload session."""
+    with FakeRegistry(password=PASSWORD) as registry:
+
+        def expire(handler: Handler) -> None:
+            registry.tokens.clear()
+            handler.route()
+
+        registry.fault(method, part, expire)
+        journey(registry, World(login(tmp_path, registry)), store)
+        assert registry.faults[0].times == 0
+        assert registry.count("GET", "/token") <= 4
+
+
+def test_eternal_401_stops(store: Store, tmp_path: Path) -> None:
+    """A6: a registry that refuses every token is asked for three at most, and the way out is named."""
+    with FakeRegistry(password=PASSWORD, token_lifetime=-1) as registry:
+        world = World(login(tmp_path, registry))
+        with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1"):
+            push(world.remote, small_image(), [name(registry)])
+        assert registry.count("GET", "/token") <= 3
+        with pytest.raises(RegistryError, match=r"401 Unauthorized .*docker login 127.0.0.1"):
+            resolve(world.remote, name(registry), store)
+        assert registry.count("GET", "/token") <= 6
+
+
+def test_a_401_for_ever_in_a_push(tmp_path: Path) -> None:
+    """A6: once a blob is there no token counts any more: two refusals, and it ends with the way out."""
+    with FakeRegistry(password=PASSWORD) as registry:
+        world = World(login(tmp_path, registry))
+
+        def expire(handler: Handler) -> None:
+            handler.route()
+            registry.tokens.clear()
+            registry.token_lifetime = -1
+
+        registry.fault("PUT", "/blobs/uploads/", expire)
+        # Both blobs may be on their way already: then it is the manifest that is refused.
+        with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1") as caught:
+            push(world.remote, small_image(), [name(registry)])
+        assert registry.count("GET", "/token") <= 3
+        assert re.search(r"(\d of \d|all) blobs are there", str(caught.value))
+        assert not any(repository.manifests for repository in registry.repositories.values())
+
+
+@pytest.mark.parametrize(("method", "part"), STEPS[:-1])
+def test_a_401_for_ever_on_one_step(method: str, part: str, store: Store, tmp_path: Path) -> None:
+    """A6: whatever token comes with it, a step that is refused is asked for twice, and the way out is named."""
+    with FakeRegistry(password=PASSWORD) as registry:
+        challenge = {"www-authenticate": f'Bearer realm="{registry.origin}/token",service="fake"'}
+        registry.fault(method, part, 401, times=99, headers=challenge)
+        world = World(login(tmp_path, registry))
+        with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1") as caught:
+            journey(registry, world, store)
+        assert not isinstance(caught.value, TransientError)
+        assert registry.count(method, part) <= 4  # of two blobs at once
+        assert sum(world.sleeps) == 0
+
+
+@pytest.mark.parametrize("status", [404, 416])
+def test_lost_upload_session(status: int, registry: FakeRegistry, world: World, store: Store) -> None:
+    """A7: a session that the registry forgot is replaced by a new one."""
+    registry.fault("PUT", "/blobs/uploads/", status)
+    journey(registry, world, store)
+    assert registry.count("POST", "/blobs/uploads/") == 3
+
+
+def test_upload_locations(world: World, store: Store, tmp_path: Path) -> None:
+    """A7: relative locations work, and one on another port gets no Authorization."""
+    with FakeRegistry(password=PASSWORD, scheme="basic") as registry, FakeRegistry() as other:
+        world = World(login(tmp_path, registry))
+        registry.upload_origin = "relative"
+        registry.upload_headers = {"oci-chunk-min-length": "1000000"}
+        journey(registry, world, store)
+        registry.upload_origin = other.origin
+        other.uploads = registry.uploads
+        other.repositories = registry.repositories
+        push(world.remote, small_image(small_layer("new", b"new")), [name(registry)])
+        assert other.count("PUT", "/blobs/uploads/") == 2
+        assert all("authorization" not in request.headers for request in other.requests)
+
+
+def test_early_answer_is_read(registry: FakeRegistry, world: World) -> None:
+    """A8: the registry's own words count, not the broken pipe that came with them."""
+    registry.fault("PUT", "/blobs/uploads/", "early", times=9)
+    big = small_layer("big", b"")
+    size = 50 << 20
+    descriptor = replace(big.descriptor, size=size)
+    image = small_image(replace(big, descriptor=descriptor, open=lambda: io.BytesIO(bytes(size))))
+    with pytest.raises(RegistryError, match="blobs of this size are not welcome here"):
+        push(world.remote, image, [name(registry)])
+
+
+def test_password_is_asked_for(store: Store) -> None:
+    """Who has no password is told how to log in."""
+    for scheme in ("bearer", "basic"):
+        with FakeRegistry(password=PASSWORD, scheme=scheme) as registry:
+            remote, reference = World().remote, name(registry)
+            with pytest.raises(RegistryError, match=r"team/app:1.*log in with `docker login 127.0.0.1:\d+`"):
+                resolve(remote, reference, store)
+
+
+def test_unknown_image(registry: FakeRegistry, world: World, store: Store) -> None:
+    """A name that does not exist is no reason to try again."""
+    reason = r"team/app:1: get manifest: 404 Not Found \(MANIFEST_UNKNOWN.*check the name"
+    with pytest.raises(RegistryError, match=reason):
+        pull(world.remote, name(registry), AMD64, store)
+    assert world.sleeps == []
+
+
+def test_https_unless_allowed(world: World) -> None:
+    """Plain http is spoken with this machine and listed registries only."""
+    remote = World({"HATCH_DOCKER_INSECURE_REGISTRIES": "old.registry.example:5000, x.example"}).remote
+    for host, scheme in {
+        "registry.example": "https", "old.registry.example:5000": "http", "old.registry.example": "https",
+        "localhost:5000": "http", "127.0.0.9:1": "http", "[::1]:5000": "http", "10.0.0.1:5000": "https",
+    }.items():
+        assert remote.url(Reference(host, "app", "1"), "").startswith(f"{scheme}://{host}/v2/app/")
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "basic"])
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+def test_a_complaint_that_quotes_the_credentials(scheme: str, kind: str, store: Store, tmp_path: Path) -> None:
+    """B7: what the registry says is told, without the password or token that it says it about."""
+    with FakeRegistry(password=PASSWORD, scheme=scheme) as registry:
+
+        def quote(handler: Handler) -> None:
+            sent = handler.headers.get("authorization", "")
+            if not sent:
+                handler.route()
+                return
+            said = f"no access with {sent}, in plain {PASSWORD if scheme == 'basic' else sent}"
+            if kind == "text/plain":
+                handler.reply(403, said.encode(), {"content-type": kind})
+            else:
+                handler.error(403, "DENIED", said)
+
+        world = World(login(tmp_path, registry))
+        push(world.remote, small_image(), [name(registry)])
+        for method in ("GET", "HEAD", "POST"):
+            registry.fault(method, "/v2/", quote, times=9)
+        with pytest.raises(RegistryError, match=r"403 Forbidden \(.*no access with \w+ \*\*\*, in plain"):
+            pull(world.remote, name(registry), AMD64, store)
+        with pytest.raises(RegistryError, match="403 Forbidden"):
+            push(world.remote, small_image(small_layer("x", b"x")), [name(registry)])
+
+
+def test_secrets_stay_secret(store: Store, tmp_path: Path) -> None:
+    """B7: passwords and tokens are in no line and in no error, whatever goes wrong."""
+    steps: list[Callable[[Remote, FakeRegistry], object]] = [
+        lambda remote, registry: push(remote, small_image(), [name(registry)]),
+        lambda remote, registry: resolve(remote, name(registry), store),
+    ]
+    for method, part in STEPS:
+        for action in (500, 403, "reset"):
+            with FakeRegistry(password=PASSWORD) as registry:
+                world = World(login(tmp_path, registry))
+                registry.fault(method, part, action, times=99)
+                text = []
+                for step in steps:
+                    try:
+                        step(world.remote, registry)
+                    except RegistryError as error:
+                        text.append(str(error) + repr(error.__cause__))
+                shown = "".join(world.lines + text) + repr(world.remote)
+                assert not any(secret in shown for secret in [PASSWORD, *registry.tokens])
+
+
+def test_index_type_is_kept() -> None:
+    """The fakes themselves are what they say."""
+    index = small_index()
+    assert isinstance(index, Index)
+    assert digest_of(index.index) == index.digest

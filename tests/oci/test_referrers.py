@@ -1,0 +1,218 @@
+"""hatch_docker.oci.referrers: what is attached is listed, once, with and without the API, whoever else attaches."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
+
+import pytest
+
+from hatch_docker.core.errors import ImageError, RegistryError
+from hatch_docker.core.http.client import Client, make_client
+from hatch_docker.core.http.retry import Policy
+from hatch_docker.core.progress import Progress, silent
+from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Descriptor, canonical_json, digest_of
+from hatch_docker.oci.push import Target, push
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.referrers import Artifact, artifact_manifest, attach, fallback_tag, referrers
+from hatch_docker.oci.registry import Remote
+from tests.fakes.images import small_image
+from tests.fakes.registry import FakeRegistry, Handler
+
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
+SBOM = "application/vnd.cyclonedx+json"
+IMAGE = small_image()
+SUBJECT = IMAGE.descriptor
+
+
+class Clock:
+    """Time that passes when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def quick() -> Remote:
+    clock = Clock()
+    return Remote(Client({}, silent(), Policy(sleep=clock.sleep, clock=lambda: clock.now)), {})
+
+
+def target(registry: FakeRegistry, remote: Remote | None = None) -> Target:
+    name = parse_reference(f"{registry.host}/team/app")
+    return Target(remote or quick(), replace(name, tag=""), lambda _digest: "")
+
+
+def sbom(text: str = "{}", **annotations: str) -> Artifact:
+    return Artifact(SBOM, text.encode(), annotations)
+
+
+def listed(registry: FakeRegistry) -> list[str]:
+    return [one.descriptor.digest for one in referrers(target(registry), SUBJECT.digest)]
+
+
+def digest(artifact: Artifact) -> str:
+    return digest_of(artifact_manifest(artifact, SUBJECT))
+
+
+def test_an_artifact_is_what_the_specification_says() -> None:
+    """An empty configuration, one layer, its subject without a platform; the same bytes each time."""
+    value = json.loads(artifact_manifest(sbom("{1}", note="x"), SUBJECT))
+    assert value == {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": SBOM,
+        "config": {
+            "mediaType": "application/vnd.oci.empty.v1+json",
+            "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a", "size": 2,
+        },
+        "layers": [{"mediaType": SBOM, "digest": digest_of(b"{1}"), "size": 3}],
+        "subject": {"mediaType": OCI_MANIFEST, "digest": SUBJECT.digest, "size": SUBJECT.size},
+        "annotations": {"note": "x"},
+    }
+
+
+@pytest.mark.parametrize("api", [True, False], ids=["with the API", "without"])
+def test_what_is_attached_is_listed_once(registry: FakeRegistry, api: bool) -> None:
+    """By its type and annotations; attaching it again sends nothing but one question, or two without the API."""
+    registry.referrers = api
+    push(quick(), IMAGE, [parse_reference(f"{registry.host}/team/app:1")])
+    ours = [sbom("{1}", note="x"), sbom("{2}")]
+    sent = attach(target(registry), SUBJECT, ours)
+    assert sent == {digest(one): len(one.data) + len(artifact_manifest(one, SUBJECT)) for one in ours}
+    found = referrers(target(registry), SUBJECT.digest)
+    assert [(one.descriptor.digest, one.artifact_type) for one in found] == [(digest(one), SBOM) for one in ours]
+    assert found[0].descriptor.annotations == {"note": "x"}
+    before = len(registry.requests)
+    assert attach(target(registry), SUBJECT, [*ours, sbom("{1}", note="x")]) == {}
+    again = registry.requests[before:]
+    assert [request.method for request in again] == ["GET"] * (1 if api else 2)
+    tags = [tag for tag in registry.repository("team/app").manifests if ":" not in tag]
+    assert tags == (["1"] if api else ["1", fallback_tag(SUBJECT.digest)])
+
+
+def test_before_the_image_is_there(registry: FakeRegistry) -> None:
+    """The subject may come later."""
+    attach(target(registry), SUBJECT, [sbom()])
+    assert listed(registry) == [digest(sbom())]
+
+
+def test_a_registry_that_does_not_say_that_it_lists(registry: FakeRegistry) -> None:
+    """Without OCI-Subject the API is asked before a tag is written."""
+    registry.referrers = True
+
+    def keep(handler: Handler) -> None:
+        value = registry.put_manifest("team/app", "", OCI_MANIFEST, handler.body)
+        handler.reply(201, b"", {"docker-content-digest": value})
+
+    registry.fault("PUT", "/manifests/sha256:", keep)
+    attach(target(registry), SUBJECT, [sbom()])
+    assert listed(registry) == [digest(sbom())]
+    assert fallback_tag(SUBJECT.digest) not in registry.repository("team/app").manifests
+
+
+def test_a_page_for_people_is_no_list(registry: FakeRegistry) -> None:
+    """GitLab and others answer 200 to what they do not know."""
+    registry.fault("GET", "/referrers/", lambda handler: handler.reply(200, b"<html>"), times=9)
+    attach(target(registry), SUBJECT, [sbom()])
+    assert listed(registry) == [digest(sbom())]
+
+
+def test_a_list_of_many_pages(registry: FakeRegistry) -> None:
+    """Every page is read."""
+    registry.referrers, registry.page = True, 2
+    ours = [sbom(f"{{{number}}}") for number in range(5)]
+    attach(target(registry), SUBJECT, ours)
+    assert listed(registry) == [digest(one) for one in ours]
+
+
+def test_what_others_listed_stays_as_it_is(registry: FakeRegistry) -> None:
+    """Unknown fields and the order as well."""
+    other = canonical_json({"subject": {"digest": SUBJECT.digest}})
+    theirs = {
+        "mediaType": OCI_MANIFEST, "digest": registry.put_manifest("team/app", "", OCI_MANIFEST, other),
+        "size": len(other), "artifactType": "application/other", "data": "e30=", "platform": None,
+    }
+    index = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [theirs]})
+    tag = fallback_tag(SUBJECT.digest)
+    registry.put_manifest("team/app", tag, OCI_INDEX, index)
+    attach(target(registry), SUBJECT, [sbom()])
+    value = json.loads(registry.repository("team/app").manifests[tag][1])
+    assert value["manifests"][0] == theirs
+    assert [item["digest"] for item in value["manifests"][1:]] == [digest(sbom())]
+
+
+def test_a_tag_that_is_no_list(registry: FakeRegistry) -> None:
+    """An image under the tag's name is not overwritten."""
+    registry.put_manifest("team/app", fallback_tag(SUBJECT.digest), OCI_MANIFEST, IMAGE.manifest)
+    with pytest.raises(ImageError, match="is no index, so nothing can be attached; delete that tag"):
+        attach(target(registry), SUBJECT, [sbom()])
+
+
+@pytest.mark.parametrize("look", [1, 2], ids=["at once", "later"])
+def test_a_lost_update_is_written_again(registry: FakeRegistry, look: int) -> None:
+    """Somebody who had read the list before overwrites it, even after it was read back: in the end both are in it."""
+    tag = fallback_tag(SUBJECT.digest)
+    theirs = artifact_manifest(sbom("{theirs}"), SUBJECT)
+    registry.put_manifest("team/app", "", OCI_MANIFEST, theirs)
+    item = Descriptor(OCI_MANIFEST, digest_of(theirs), len(theirs)).to_json()
+    index = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [item]})
+    looks: list[str] = []
+
+    def overwritten(handler: Handler) -> None:
+        if registry.count("PUT", tag) == 1:
+            looks.append(handler.path)
+            if len(looks) == look:
+                registry.put_manifest("team/app", tag, OCI_INDEX, index)
+        handler.route()
+
+    registry.fault("GET", tag, overwritten, times=1000)
+    attach(target(registry), SUBJECT, [sbom()])
+    assert registry.count("PUT", tag) == 2
+    assert listed(registry) == [digest_of(theirs), digest(sbom())]
+
+
+def test_others_that_never_stop(registry: FakeRegistry) -> None:
+    """It gives up with a line that says what to do."""
+    tag = fallback_tag(SUBJECT.digest)
+    index = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []})
+
+    def overwritten(handler: Handler) -> None:
+        registry.put_manifest("team/app", tag, OCI_INDEX, index)
+        handler.route()
+
+    registry.fault("GET", tag, overwritten, times=1000)
+    with pytest.raises(RegistryError, match=r"others keep overwriting the list .* push again when they are done"):
+        attach(target(registry), SUBJECT, [sbom()])
+
+
+@pytest.mark.parametrize("conditions", [False, True], ids=["ignoring If-Match", "heeding If-Match"])
+def test_ten_at_once(registry: FakeRegistry, conditions: bool) -> None:
+    """Ten pushes of attachments, each by a process that knows nothing of the others: 10 of 10 are listed."""
+    registry.conditions, registry.slowness = conditions, 0.01
+    start = Barrier(10)
+
+    def one(number: int) -> None:
+        remote = Remote(make_client({}, Progress(lambda _line: None)), {})
+        start.wait()
+        attach(target(registry, remote), SUBJECT, [sbom(f"{{{number}}}")])
+
+    with ThreadPoolExecutor(10) as pool:
+        list(pool.map(one, range(10)))
+    assert sorted(listed(registry)) == sorted(digest(sbom(f"{{{number}}}")) for number in range(10))
+
+
+def test_a_refusal_is_told(registry: FakeRegistry) -> None:
+    """What the registry says, and about what."""
+    registry.password = "other"
+    with pytest.raises(RegistryError, match=r"team/app: list what is attached: .*log in"):
+        attach(target(registry), SUBJECT, [sbom()])
+    registry.password = ""
+    registry.fault("PUT", "/manifests/sha256:", 400)
+    with pytest.raises(RegistryError, match=r"put manifest .*400"):
+        attach(target(registry), SUBJECT, [sbom()])

@@ -1,0 +1,63 @@
+"""A: what the fake registry plays and a real one does not: peers that hang, drip, limit, speak TLS or none of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.cache.store import open_store
+from hatch_docker.core.errors import TransientError
+from hatch_docker.core.http.client import make_client
+from hatch_docker.core.http.retry import LONGEST_PAUSE
+from hatch_docker.core.progress import silent
+from hatch_docker.oci.pull import pull
+from hatch_docker.oci.push import push
+from tests.fakes.images import AMD64, small_image, small_layer
+from tests.fakes.network import PASSWORD, World, login, name
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry_proxy import STEPS
+
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
+IMAGE = small_image(small_layer("data", bytes(90_000)))
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry(password=PASSWORD) as made:
+        yield made
+
+
+def journey(registry: FakeRegistry, world: World, directory: Path) -> None:
+    push(world.remote, IMAGE, [name(registry)])
+    back = pull(world.remote, name(registry), AMD64, open_store(directory / "cache"))
+    with back.layers[0].open() as stream:
+        assert stream.read(10)
+
+
+@pytest.mark.parametrize("fault", ["hang", "drip-head"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_peer_that_hangs_or_drips(step: str, fault: str, registry: FakeRegistry, tmp_path: Path) -> None:
+    """A4: on each step it is given up in time, once and for all at the second look, and one that recovers is not."""
+    world = World(login(tmp_path, registry), idle=0.3)
+    registry.fault(*STEPS[step], fault)
+    start = time.monotonic()
+    journey(registry, world, tmp_path)
+    assert len(world.lines) == 1
+    registry.repositories.clear()
+    registry.fault(*STEPS[step], fault, times=99)
+    told = pytest.raises(TransientError, match=r"(said nothing for|bytes came in) 0 s; gave up after 2 tries")
+    arrived = (step, fault) == ("PUT blob", "drip-head")  # so the second look finds it
+    with contextlib.nullcontext() if arrived else told:
+        journey(registry, World(login(tmp_path, registry), idle=0.3), tmp_path / "again")
+    assert time.monotonic() - start < 8
+
+
+def test_how_long_a_peer_has() -> None:
+    """A4: with the times of a user's own build, two looks and the pause between them are less than a minute."""
+    client = make_client({}, silent())
+    assert 2 * client.idle + LONGEST_PAUSE < 60

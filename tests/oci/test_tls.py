@@ -1,0 +1,167 @@
+"""A3 over TLS, as every registry but those of this machine is spoken to: what breaks there passes as well.
+
+A connection that ends without TLS's own goodbye is another error of another library than one in plain http.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Self
+
+import pytest
+import trustme
+
+from hatch_docker.core.cache.store import open_store
+from hatch_docker.core.errors import RegistryError, TransientError
+from hatch_docker.oci.pull import pull
+from hatch_docker.oci.push import push
+from hatch_docker.oci.reference import Reference, parse_reference
+from hatch_docker.oci.validate import validate
+from tests.fakes.images import AMD64, small_image, small_layer
+from tests.fakes.network import PASSWORD, World, login_away, secure
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.registry_proxy import SINGLE, STEPS
+
+pytestmark = pytest.mark.usefixtures("secrets_stay", "away")
+
+IMAGE = small_image(small_layer("data", bytes(range(256)) * 2000))
+
+
+class Wire:
+    """What lies before a server; `faults` are how the next connections break, in the order in which they come.
+
+    `close` and `reset` as soon as a client says something, `garbage` answers it, `flip` alters a byte of the first
+    answer that is encrypted.
+    """
+
+    def __init__(self, port: int, faults: list[str]) -> None:
+        self.upstream, self.faults = port, faults
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.server.close()
+
+    def serve(self) -> None:
+        with contextlib.suppress(OSError):  # closed when the test ends
+            while True:
+                client, _ = self.server.accept()
+                fault = self.faults.pop(0) if self.faults else ""
+                threading.Thread(target=self.connect, args=(client, fault), daemon=True).start()
+
+    def connect(self, client: socket.socket, fault: str) -> None:
+        if fault in ("close", "reset", "garbage"):
+            client.recv(1 << 16)
+            if fault == "garbage":
+                client.sendall(b"\x16\x03\x03" + bytes(100))
+            if fault == "reset":
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            return
+        upstream = socket.create_connection(("127.0.0.1", self.upstream), 60)
+        threading.Thread(target=pump, args=(client, upstream, False), daemon=True).start()
+        pump(upstream, client, fault == "flip")
+
+
+def pump(source: socket.socket, target: socket.socket, flip: bool) -> None:
+    seen = 0
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            seen += 1
+            target.sendall(data[:-1] + bytes([data[-1] ^ 1]) if flip and seen == 3 else data)
+    for end in (source, target):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+        end.close()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[FakeRegistry]:
+    """One that speaks TLS under a name that is not this machine's."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    made = FakeRegistry(password=PASSWORD)
+    secure(made, authority)
+    made.upload_origin = "relative"
+    with made:
+        yield made
+
+
+def port_of(registry: FakeRegistry) -> int:
+    return int(registry.server.server_address[1])
+
+
+def world_of(registry: FakeRegistry, directory: Path, port: int) -> tuple[World, Reference]:
+    """Somebody with a password and the authority's certificate, and the name of an image at a port."""
+    environ = login_away(directory, registry)
+    path = directory / "config.json"
+    path.write_text(path.read_text().replace(f":{port_of(registry)}", f":{port}"))
+    registry.realm = f"https://registry.example:{port}/token"
+    world = World({**environ, "HATCH_DOCKER_CA_BUNDLE": str(directory / "ca.pem")}, idle=2.0)
+    return world, parse_reference(f"registry.example:{port}/team/app:1")
+
+
+def journey(world: World, reference: Reference, directory: Path) -> None:
+    push(world.remote, IMAGE, [reference])
+    back = pull(world.remote, reference, AMD64, open_store(directory / "cache"))
+    assert back.digest == IMAGE.digest
+    validate(back)
+
+
+@pytest.mark.parametrize(("step", "fault"), SINGLE)
+def test_broken_connections_pass(step: str, fault: str, registry: FakeRegistry, tmp_path: Path) -> None:
+    """A3: the same sixteen."""
+    world, reference = world_of(registry, tmp_path, port_of(registry))
+    registry.fault(*STEPS[step], fault)
+    journey(world, reference, tmp_path)
+    assert registry.faults[0].times == 0
+    assert len(world.lines) == 1
+    assert len(registry.repository("team/app").blobs) == 2
+
+
+@pytest.mark.parametrize(("fault", "times"), [("close", 3), ("reset", 3), ("garbage", 1), ("flip", 1)])
+def test_a_handshake_that_breaks_passes(fault: str, times: int, registry: FakeRegistry, tmp_path: Path) -> None:
+    """Before there is TLS, or in it: by whoever is in between, a load balancer that restarts for one."""
+    with Wire(port_of(registry), [fault] * times) as wire:
+        world, reference = world_of(registry, tmp_path, wire.port)
+        journey(world, reference, tmp_path)
+    assert (wire.faults, len(world.lines)) == ([], times)
+    assert all("connection to registry.example" in line and "again in" in line for line in world.lines)
+
+
+@pytest.mark.parametrize(("fault", "kind", "said"), [
+    ("close", TransientError, r"broke \(.*EOF occurred.*; gave up after 6 tries"),
+    ("garbage", RegistryError, r"no TLS connection to registry\.example \(.*; gave up after 2 tries"),
+])  # fmt: skip
+def test_no_handshake_at_all(
+    fault: str, kind: type[RegistryError], said: str, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    """It is told as what it is, without the advice for a certificate that nobody trusts."""
+    with Wire(port_of(registry), [fault] * 99) as wire:
+        world, reference = world_of(registry, tmp_path, wire.port)
+        with pytest.raises(RegistryError, match=said) as caught:
+            push(world.remote, IMAGE, [reference])
+    assert type(caught.value) is kind
+    assert "HATCH_DOCKER_CA_BUNDLE" not in str(caught.value)
+
+
+def test_an_early_answer_is_read(registry: FakeRegistry, tmp_path: Path) -> None:
+    """A8: the registry's own words count, not the broken connection that came with them."""
+    world, reference = world_of(registry, tmp_path, port_of(registry))
+    registry.fault("PUT", "/blobs/uploads/", "early", times=9)
+    size = 50 << 20
+    big = small_layer("big", b"")
+    layer = replace(big, descriptor=replace(big.descriptor, size=size), open=lambda: io.BytesIO(bytes(size)))
+    with pytest.raises(RegistryError, match="blobs of this size are not welcome here"):
+        push(world.remote, small_image(layer), [reference])

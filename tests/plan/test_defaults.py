@@ -1,0 +1,163 @@
+"""make_plan: the user's options over the project's facts over our defaults; each guess says why."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.plan.model import Plan, plan_json
+from tests.fakes.plans import plan
+
+
+def reasons(made: Plan) -> dict[str, str]:
+    return {guess.option: guess.value for guess in made.guesses}
+
+
+def test_a_project_that_says_nothing_gets_what_people_expect() -> None:
+    made = plan()
+    assert made.references == ("my-app:1.2.3", "my-app:latest")
+    assert (made.base.kind, made.base.location) == ("registry", "python:3.14-slim")
+    assert made.platforms == ("linux/amd64",)
+    assert made.config.entrypoint == ("serve",)
+    assert made.config.user == "65532"
+    assert made.lock.requirements == ("a", "b>=1")
+    assert not made.build.isolated
+    assert set(reasons(made)) == {"base", "image", "lock", "pins", "platforms", "build.isolated", "entrypoint"}
+
+
+def test_labels_come_from_the_metadata_and_the_users_win() -> None:
+    labels = plan({"labels": {"org.opencontainers.image.title": "Mine", "x": "y"}}).config.labels
+    prefix = "org.opencontainers.image."
+    assert labels[prefix + "title"] == "Mine"
+    assert labels[prefix + "licenses"] == "MIT"
+    assert labels[prefix + "source"] == "https://s.example"
+    assert labels[prefix + "url"] == "https://x.example"
+    assert labels[prefix + "revision"] == "0123456789abcdef"
+    assert labels["x"] == "y"
+    assert list(labels) == sorted(labels)
+
+
+@pytest.mark.parametrize(
+    ("requires", "base"),
+    [("", "3.14"), ("<3.13", "3.12"), (">=3.11,<3.12", "3.11"), ("~=3.13.2", "3.13"), ("==3.12.*", "3.12")],
+)
+def test_the_default_base_is_the_newest_python_that_the_project_admits(requires: str, base: str) -> None:
+    assert plan(requires_python=requires).base.location == f"python:{base}-slim"
+
+
+def test_a_debian_suite_brings_its_python() -> None:
+    made = plan({"base": "debian:trixie"})
+    assert (made.base.kind, made.base.location, made.python) == ("debian", "trixie", "3.13")
+
+
+@pytest.mark.parametrize(
+    ("table", "facts", "message"),
+    [
+        ({"base": "debian:trixie"}, {"requires_python": ">=3.14"}, r"Python 3.13, but My.App requires-python '>=3.14'"),
+        ({"base": "debian:woody"}, {}, "unknown Debian suite; known: debian:bookworm, debian:trixie"),
+        ({"base": "debian:trixie", "python": "3.11"}, {}, "whose Python is 3.13"),
+        ({}, {"requires_python": ">=4"}, "admits none of the CPythons known here"),
+        ({}, {"scripts": ()}, r'no script is the obvious one \(it has none\)'),
+        ({}, {"scripts": ("a", "b")}, r"it has a, b"),
+        ({"extras": ["slow"]}, {}, "has no 'slow'; it has: fast"),
+        ({"dependency-groups": ["dev"]}, {}, "has no 'dev'; it has: prod"),
+        ({"lock": "Pipfile.lock.json"}, {}, "not a lock we read"),
+        ({"runtime": {"packages": ["libpq5"]}}, {}, r'only its own apt can install them; set engine = "buildkit"'),
+        ({"build": {"args": {"A": "1"}, "env": {"A": "2"}}}, {}, r"build\.args: A is one of build\.env too"),
+        ({"build": {"args": {"A": "1"}, "secrets": ["A"]}}, {}, r"A is one of build\.secrets too"),
+        ({"build": {"args": {"A": "1"}, "isolated": "never"}}, {}, r"build\.args: is for the builder stage"),
+        ({"build": {"ssh": True, "isolated": "never"}}, {}, r"build\.ssh: is for the builder stage"),
+        ({"build": {"env": {"A": "1"}, "isolated": "never"}}, {}, r"build\.env: is for the builder stage"),
+        ({"build": {"ssh": True, "network": False}}, {}, "network = false hides them"),
+        ({"tags": ["{branch}"]}, {"revision": None}, "no branch is checked out"),
+        ({"tags": ["{date}"]}, {"source_date": None}, "SOURCE_DATE_EPOCH is not set"),
+    ],
+)
+def test_what_cannot_be_met_is_said_with_both_sides(
+    table: dict[str, Any], facts: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        plan(table, **facts)
+    assert "\n" not in str(error.value)
+
+
+def test_the_script_named_like_the_project_is_the_entrypoint() -> None:
+    assert plan(scripts=("admin", "my_app")).config.entrypoint == ("my_app",)
+
+
+def test_extras_and_groups_are_found_by_normalised_name() -> None:
+    lock = plan({"extras": ["Fast"], "dependency-groups": ["prod"]}).lock
+    assert lock.requirements == ("a", "b>=1", "c", "d")
+    assert (lock.extras, lock.groups) == (("fast",), ("prod",))
+
+
+def test_a_group_that_names_the_project_means_its_extras() -> None:
+    """Also in a circle; the project itself is never asked of an index."""
+    lock = plan(
+        {"dependency-groups": ["prod"]},
+        extras={"fast": ("c", "my_app[slow]"), "slow": ("e", "my.app[fast]")},
+        groups={"prod": ("d", "My-App[FAST]")},
+    ).lock
+    assert lock.requirements == ("a", "b>=1", "c", "d", "e")
+
+
+@pytest.mark.parametrize(
+    ("locks", "option", "kind"),
+    [
+        (("pylock.toml", "uv.lock"), "auto", "pylock"),
+        (("uv.lock",), "auto", "uv"),
+        (("poetry.lock",), "auto", "poetry"),
+        ((), "old/pdm.lock", "pdm"),
+        (("requirements.txt",), "auto", "requirements"),
+        ((), "auto", "resolve"),
+        (("uv.lock",), "none", "resolve"),
+        ((), "locks/pylock.prod.toml", "pylock"),
+        ((), "locks/prod.txt", "requirements"),
+    ],
+)
+def test_the_lock_is_the_first_that_is_there_or_the_one_named(locks: tuple[str, ...], option: str, kind: str) -> None:
+    assert plan({"lock": option}, locks=locks).lock.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("hooks", "build", "isolated"),
+    [
+        ((), {}, False),
+        (("vcs", "version"), {}, False),
+        (("custom",), {}, True),
+        ((), {"packages": ["libpq-dev"]}, True),
+        ((), {"env": {"A": "1"}}, True),
+        ((), {"args": {"A": "1"}}, True),
+        ((), {"secrets": ["A"]}, True),
+        ((), {"ssh": True}, True),
+        (("custom",), {"isolated": "never"}, False),
+        ((), {"isolated": "always"}, True),
+    ],
+)
+def test_a_wheel_that_may_compile_is_made_in_the_builder_stage(
+    hooks: tuple[str, ...], build: dict[str, Any], isolated: bool
+) -> None:
+    assert plan({"build": build}, hooks=hooks).build.isolated is isolated
+
+
+@pytest.mark.parametrize(
+    ("version", "template", "tag"),
+    [
+        ("1.2.3", "{major}.{minor}", "1.2"),
+        ("1.0+local.1", "{version}", "1.0-local.1"),
+        ("2!3.4", "{major}", "3"),
+        ("1", "v{version}-{revision}", "v1-0123456789ab"),
+        ("1.0", "{branch}", "main"),
+    ],
+)
+def test_tags_are_filled_and_fit_the_grammar(version: str, template: str, tag: str) -> None:
+    assert plan({"tags": [template]}, version=version).references == (f"my-app:{tag}",)
+
+
+def test_the_plan_is_json_and_the_same_every_time() -> None:
+    made = json.dumps(plan_json(plan({"env": {"B": "1", "A": "2"}})))
+    assert made == json.dumps(plan_json(plan({"env": {"A": "2", "B": "1"}})))
+    assert json.loads(made)["schema"] == 1

@@ -1,0 +1,115 @@
+"""How an image is called: tags out of templates, repositories out of names and registries, what an index says."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hatch_docker.oci.mutate import Settings, build_image, scratch
+from hatch_docker.oci.reference import check_tag, parse_reference
+from hatch_docker.plan.naming import PREFIX, index_annotations, repositories_of, tag_from, tags_of
+from hatch_docker.project.git import Revision
+from tests.fakes.images import AMD64, ARM64
+from tests.fakes.plans import project
+
+DIRTY = Revision("0123456789abcdef", "main", 1_700_000_000, ("a.py",))
+
+
+@pytest.mark.parametrize(
+    ("template", "facts", "tag"),
+    [
+        ("{version}", {}, "1.2.3"),
+        ("{major}.{minor}", {}, "1.2"),
+        ("{branch}-{revision}", {}, "main-0123456789ab"),
+        ("{date}", {"source_date": 1_709_164_800}, "20240229"),
+        ("{revision}", {"revision": DIRTY}, "0123456789ab-dirty"),
+    ],
+)
+def test_a_template_is_filled_in(template: str, facts: dict[str, Any], tag: str) -> None:
+    assert tag_from(template, project(**facts)) == (tag, "")
+
+
+@pytest.mark.parametrize(
+    ("template", "facts", "tag"),
+    [
+        ("{version}", {"version": "1.0+cu128"}, "1.0-cu128"),
+        ("{version}", {"version": "2!1.0"}, "2-1.0"),
+        ("{branch}", {"revision": Revision("0" * 40, "fix/the thing", 0)}, "fix-the-thing"),
+        ("{branch}", {"revision": Revision("0" * 40, ".ä", 0)}, "_-"),
+        ("{branch}", {"revision": Revision("0" * 40, "b" * 200, 0)}, "b" * 128),
+    ],
+)
+def test_what_a_tag_cannot_hold_is_written_otherwise_and_told(template: str, facts: dict[str, Any], tag: str) -> None:
+    found, told = tag_from(template, project(**facts))
+    assert found == tag
+    assert told.startswith('tag "') and f'is written "{tag}"' in told
+
+
+@given(st.text(min_size=1))
+def test_every_branch_makes_a_tag(branch: str) -> None:
+    tag, told = tag_from("{branch}", project(revision=Revision("0" * 40, branch, 0)))
+    check_tag(tag, tag)
+    assert bool(told) == (tag != branch)
+
+
+@pytest.mark.parametrize("version", ["2.0rc1", "2.0.dev3", "2.0a1+local"])
+def test_a_pre_release_moves_no_tag_that_people_follow(version: str) -> None:
+    templates = ["{version}", "latest", "{major}", "{major}.{minor}", "edge", "{branch}"]
+    tags, notes = tags_of(templates, project(version=version), move=False)
+    assert tags == (version.replace("+", "-"), "edge", "main")
+    assert 'is a pre-release: not tagged "latest", "{major}", "{major}.{minor}"' in notes[0]
+    assert "prereleases-move-tags = true" in notes[0]
+
+
+def test_unless_it_is_asked_to() -> None:
+    assert tags_of(["latest", "{major}"], project(version="2.0rc1"), move=True) == (("latest", "2"), ())
+
+
+def test_a_pre_release_without_another_tag_is_tagged_with_its_version() -> None:
+    tags, notes = tags_of(["latest"], project(version="2.0rc1"), move=False)
+    assert (tags, len(notes)) == (("2.0rc1",), 1)
+
+
+@pytest.mark.parametrize("version", ["1.2.3", "1.0.post1", "1.0+local"])
+def test_a_release_moves_them(version: str) -> None:
+    assert "latest" in tags_of(["{version}", "latest"], project(version=version), move=False)[0]
+
+
+def test_two_templates_may_mean_one_tag() -> None:
+    assert tags_of(["{version}", "1.2.3"], project(), move=False)[0] == ("1.2.3",)
+
+
+@pytest.mark.parametrize(
+    ("image", "registries", "repositories"),
+    [
+        ("registry.example/team/app", [], ["registry.example/team/app"]),
+        ("localhost/app", [], ["localhost/app"]),
+        ("127.0.0.1:5000/app", [], ["127.0.0.1:5000/app"]),
+        ("team/app", [], ["docker.io/team/app"]),
+        ("app", [], []),
+        ("app", ["registry.example", "localhost:5000"], ["registry.example/app", "localhost:5000/app"]),
+        ("team/app", ["registry.example"], ["registry.example/team/app"]),
+        ("one.example/team/app", ["two.example"], ["two.example/team/app"]),
+        ("app", ["registry.example/eu/app", "[::1]:5000/x"], ["registry.example/eu/app", "[::1]:5000/x"]),
+        ("app", ["registry.example", "registry.example/app"], ["registry.example/app"]),
+    ],
+)
+def test_where_a_push_goes(image: str, registries: list[str], repositories: list[str]) -> None:
+    found = repositories_of(image, registries)
+    assert found == tuple(repositories)
+    for name in found:
+        assert re.match(r"(.*)/.*", name) and parse_reference(name).name == name
+
+
+def test_an_index_says_what_all_its_images_say() -> None:
+    one, other = (
+        build_image(scratch(platform), [], Settings(), 0, {
+            PREFIX + "title": "app", PREFIX + "created": f"2024-02-{day}T00:00:00Z", PREFIX + "base.digest": f"{day}",
+        })
+        for platform, day in ((AMD64, 28), (ARM64, 29))
+    )  # fmt: skip
+    assert index_annotations([one, other]) == {PREFIX + "title": "app", PREFIX + "created": "2024-02-29T00:00:00Z"}

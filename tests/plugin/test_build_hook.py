@@ -1,0 +1,294 @@
+"""The build hook's judgement: whose wheel becomes an image, out of which project, and whether it runs on the base.
+
+The image itself is in integration/test_build_hook.py.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.model import Base, Interpreter
+from hatch_docker.build.api import open_plans
+from hatch_docker.build.receipt import make_receipt
+from hatch_docker.core.errors import WheelError
+from hatch_docker.core.files import CACHE_TAG
+from hatch_docker.engines.model import BuiltImage, WheelInfo
+from hatch_docker.oci.model import Platform
+from hatch_docker.oci.mutate import make_index, scratch
+from hatch_docker.plan.model import BasePlan
+from hatch_docker.plugin import build_hook
+from hatch_docker.plugin.build_hook import passing, project_root, why_not
+from hatch_docker.project.metadata import given_source, open_source
+from hatch_docker.wheels.install.compatibility import check_given
+from hatch_docker.wheels.target import Target
+from tests.fakes.plans import plan
+from tests.projects import write_project
+
+TRIXIE = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
+ALPINE = Target("3.13.5", Platform("linux", "amd64"), ("musl", "1.2"))
+HOOK = "[tool.hatch.build.targets.wheel.hooks.docker]\nenable-by-default = false\n"
+ENABLED = {"HATCH_BUILD_HOOK_ENABLE_DOCKER": "1"}
+
+
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A directory as Python's tempfile makes them, where it makes them."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+# Whose wheel
+
+
+def test_an_image_is_made_of_a_wheel_that_stays(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    assert why_not("standard", tmp_path / "dist", {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("version", "environ", "says"),
+    [
+        ("editable", {}, "editable"),
+        ("standard", {"HATCH_DOCKER_BUILDER_STAGE": "1"}, "builder stage"),
+        ("standard", {"PIP_BUILD_TRACKER": "/somewhere"}, "python -m build"),
+    ],
+)
+def test_none_for_installs_and_in_the_builder(
+    version: str, environ: Mapping[str, str], says: str, tmp_path: Path
+) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    assert says in why_not(version, tmp_path / "dist", environ)
+
+
+def test_the_builder_stage_sets_the_guard() -> None:
+    """Said twice, because the hook imports nothing of the builder."""
+    from hatch_docker.wheels.builder.variables import GUARD
+
+    assert build_hook.GUARD == GUARD
+
+
+def test_a_directory_of_tempfile_is_passing_and_so_is_what_is_in_it(temporary: Path) -> None:
+    assert passing(temporary)
+    assert passing(temporary / "deep" / "down")
+    assert "temporary directory" in why_not("standard", temporary, {})
+
+
+def test_a_project_in_a_temporary_directory_keeps_its_dist(temporary: Path) -> None:
+    (temporary / "pyproject.toml").touch()
+    assert not passing(temporary / "dist")
+    assert not passing(temporary)
+
+
+def test_a_directory_that_a_user_named_below_the_temporary_one_stays(temporary: Path) -> None:
+    """mkdtemp's have eight letters at their end and are closed to others; a user's mkdir gives no such thing."""
+    temporary.chmod(0o755)
+    assert not passing(temporary)
+
+
+def test_a_tool_s_cache_is_passing(tmp_path: Path) -> None:
+    """uv builds what it installs in its cache, which it marks as the CACHEDIR.TAG specification says."""
+    (tmp_path / "pyproject.toml").touch()
+    cache = tmp_path / "cache"
+    (cache / "builds").mkdir(parents=True)
+    (cache / "CACHEDIR.TAG").write_bytes(b"not the signature")
+    assert not passing(cache / "builds" / ".tmp123")
+    (cache / "CACHEDIR.TAG").write_bytes(CACHE_TAG + b"\n# a comment")
+    assert passing(cache / "builds" / ".tmp123")
+
+
+# Out of which project
+
+
+def write(directory: Path, text: str, *, sdist: bool = False) -> Path:
+    directory.mkdir(parents=True)
+    (directory / "pyproject.toml").write_text(text)
+    if sdist:
+        (directory / "PKG-INFO").touch()
+    return directory
+
+
+def test_the_root_is_where_hatchling_was_started(tmp_path: Path) -> None:
+    here = write(tmp_path / "here", "x = 1")
+    write(tmp_path / "there", "x = 1")
+    assert project_root(here, tmp_path / "there" / "dist") == here
+
+
+def test_from_an_unpacked_sdist_the_root_is_the_checkout_that_the_wheel_lands_in(tmp_path: Path) -> None:
+    unpacked = write(tmp_path / "unpacked", "x = 1", sdist=True)
+    checkout = write(tmp_path / "checkout", "x = 1")
+    assert project_root(unpacked, checkout / "dist") == checkout
+    assert project_root(unpacked, checkout) == checkout
+
+
+def test_another_project_is_not_taken_for_the_checkout(tmp_path: Path) -> None:
+    unpacked = write(tmp_path / "unpacked", "x = 1", sdist=True)
+    other = write(tmp_path / "other", "x = 2")
+    assert project_root(unpacked, other / "dist") == unpacked
+    assert project_root(unpacked, tmp_path) == unpacked
+
+
+def test_the_hook_is_no_part_of_how_the_wheel_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the hook enabled the target needs no builder stage, and its own wheel makes no second image."""
+    from hatch_docker.plugin.target import DockerBuilder
+
+    monkeypatch.setenv("HATCH_BUILD_HOOK_ENABLE_DOCKER", "1")
+    monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
+    root = write_project("hello", tmp_path / "p")
+    with (root / "pyproject.toml").open("a") as stream:
+        stream.write(HOOK)
+    builder = DockerBuilder(str(root))
+    (plan,), _ = open_plans(builder, os.environ)
+    assert not plan.build.isolated
+    out = tmp_path / "out"
+    assert open_source(builder, out).wheel().name == "hello-1.0.0-py3-none-any.whl"
+    assert [path.name for path in out.iterdir()] == ["hello-1.0.0-py3-none-any.whl"]
+
+
+def test_a_given_wheel_is_not_made_again_in_the_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the wheel has a hook that compiles, or the user wants the builder always."""
+    from hatch_docker.plugin.target import DockerBuilder
+
+    monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
+    options = '[tool.hatch-docker.build]\nisolated = "always"\npackages = ["libpq-dev"]'
+    builder = DockerBuilder(str(write_project("c-extension", tmp_path / "p", options=options)))
+    (plan,), _ = open_plans(builder, os.environ, given=True)
+    assert not plan.build.isolated
+    assert plan.build.packages == ("libpq-dev",)  # for dependencies that are built
+    source = given_source(tmp_path, tmp_path / "x.whl")
+    assert source.wheel() == tmp_path / "x.whl"
+    with pytest.raises(AssertionError):
+        source.sdist()
+
+
+# Whether it runs on the base
+
+
+def make_wheel(directory: Path, tag: str, content: bytes = b"") -> Path:
+    path = directory / f"demo-1.0-{tag}.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("demo/__init__.py", b"'GLIBC_2.99'")
+        if content:
+            archive.writestr("demo/_c.so", content)
+    return path
+
+
+def elf(version: bytes, padding: int = 0) -> bytes:
+    return b"\x7fELF" + bytes(padding) + b"\0GLIBC_2.2.5\0GLIBC_PRIVATE\0GLIBC_" + version + b"\0"
+
+
+def test_a_wheel_that_fits_is_taken(tmp_path: Path) -> None:
+    check_given(make_wheel(tmp_path, "py3-none-any"), TRIXIE)
+    check_given(make_wheel(tmp_path, "cp313-cp313-linux_x86_64", elf(b"2.41")), TRIXIE)
+    check_given(make_wheel(tmp_path, "cp313-cp313-manylinux_2_17_x86_64", elf(b"2.17")), TRIXIE)
+
+
+@pytest.mark.parametrize("tag", ["cp312-cp312-linux_x86_64", "cp313-cp313-linux_aarch64", "cp313-cp313-win_amd64"])
+def test_a_wheel_for_another_python_or_platform_is_refused(tag: str, tmp_path: Path) -> None:
+    with pytest.raises(WheelError) as caught:
+        check_given(make_wheel(tmp_path, tag), TRIXIE)
+    assert f"demo-1.0-{tag}.whl does not fit the base, which is Python 3.13" in str(caught.value)
+    assert str(caught.value).endswith("`hatch build -t docker`")
+    assert "\n" not in str(caught.value)
+
+
+# Where the version stands may be cut in two by reading in pieces of a MiB.
+@pytest.mark.parametrize("padding", [0, *range((1 << 20) - 60, (1 << 20) + 10, 7), 3 << 20])
+def test_compiled_code_that_needs_a_newer_glibc_is_refused(padding: int, tmp_path: Path) -> None:
+    """A host newer than the base compiles what only fails when it is imported: the tag says nothing of it."""
+    wheel = make_wheel(tmp_path, "cp313-cp313-linux_x86_64", elf(b"2.42", padding))
+    with pytest.raises(WheelError, match=r"demo/_c\.so in demo-1\.0-.*\.whl needs glibc 2\.42, .* glibc 2\.41"):
+        check_given(wheel, TRIXIE)
+
+
+def test_compiled_code_of_glibc_is_refused_on_musl(tmp_path: Path) -> None:
+    with pytest.raises(WheelError, match=r"needs glibc 2\.5, and the base is .* musl"):
+        check_given(make_wheel(tmp_path, "cp313-cp313-linux_x86_64", elf(b"2.5")), ALPINE)
+
+
+def test_a_wheel_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "demo-1.0-cp313-cp313-linux_x86_64.whl"
+    path.write_bytes(b"no zip")
+    with pytest.raises(WheelError, match="cannot read the wheel demo"):
+        check_given(path, TRIXIE)
+
+
+# The receipt
+
+
+def test_the_receipt_names_the_wheel_where_all_platforms_have_the_same() -> None:
+    one, other = WheelInfo("a.whl", "11"), WheelInfo("b.whl", "22")
+
+    def receipt(*wheels: WheelInfo | None) -> Mapping[str, str] | None:
+        base = Base(
+            BasePlan("debian", "debian:trixie", "trixie"), "debian:trixie", "", scratch(TRIXIE.platform),
+            Interpreter("/usr/bin/python3.13", "3.13.5"), TRIXIE.libc, {}, frozenset(),
+        )  # fmt: skip
+        built = [BuiltImage(base.image, base, (), wheel) for wheel in wheels]
+        item = make_index([scratch(Platform("linux", name)) for name in ("amd64", "arm64")], {})
+        return make_receipt(plan(), item, built, archive="", documents=(), loaded=(), deliveries=(), timings={}).wheel
+
+    assert receipt(one, one) == one
+    assert receipt(one, other) is None
+    assert receipt(None) is None
+
+
+# Failures, as each frontend tells them
+
+PYTHON = sys.executable
+FRONTENDS = {
+    "hatchling": [PYTHON, "-m", "hatchling", "build", "-t", "wheel"],
+    "build": [PYTHON, "-m", "build", "--no-isolation"],
+    "uv": [PYTHON, "-m", "uv", "build", "--offline", "--no-build-isolation", "--python", PYTHON],
+}
+
+
+def frontend(name: str, project: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **ENABLED, "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}
+    return subprocess.run(
+        FRONTENDS[name], cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FRONTENDS)
+@pytest.mark.parametrize(
+    ("base", "hook", "says"),
+    [
+        ("debian:nope", HOOK, "base 'debian:nope': unknown Debian suite"),
+        ("debian:trixie", f"{HOOK}base = 'x'\n", "hooks.docker.base: no option of the hook"),
+    ],
+    ids=["base", "option"],
+)
+def test_a_mistake_is_one_line_and_the_wheel_stays(
+    name: str, base: str, hook: str, says: str, tmp_path: Path
+) -> None:
+    project = write_project("hello", tmp_path / "p", base=base)
+    with (project / "pyproject.toml").open("a") as stream:
+        stream.write(hook)
+    done = frontend(name, project, tmp_path)
+    assert done.returncode in (1, 2), done.stdout
+    assert sum(says in line for line in done.stdout.splitlines()) == 1, done.stdout
+    assert "Traceback" not in done.stdout
+    assert [path.suffix for path in (project / "dist").glob("hello*") if path.suffix != ".gz"] == [".whl"]
+
+
+def test_other_targets_have_no_image(tmp_path: Path) -> None:
+    """A hook for all targets ([tool.hatch.build.hooks.docker]) is quiet around the sdist."""
+    project = write_project("hello", tmp_path / "p", base="debian:nope")
+    with (project / "pyproject.toml").open("a") as stream:
+        stream.write("[tool.hatch.build.hooks.docker]\n")
+    command = [PYTHON, "-m", "hatchling", "build", "-t", "sdist"]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "image" not in done.stderr
+    assert [path.name for path in (project / "dist").iterdir()] == ["hello-1.0.0.tar.gz"]

@@ -1,0 +1,127 @@
+"""Where the sources stand in version control, and what of them no commit has."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.project.git import Revision, read_revision
+from tests.conftest import need
+from tests.projects import write_project
+
+
+def git(directory: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+    subprocess.run([need("git"), *who, *arguments], cwd=directory, check=True, capture_output=True)
+
+
+def revision(root: Path, environ: Mapping[str, str] = {}, outputs: tuple[str, ...] = ()) -> Revision:
+    found = read_revision(root, environ, outputs)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with one commit and one tag."""
+    need("git")
+    return write_project("vcs-version", tmp_path)
+
+
+def test_the_commit_its_branch_and_its_time_are_told(root: Path) -> None:
+    found = revision(root)
+    assert (len(found.commit), found.branch, found.dirty, found.mark) == (40, "main", (), "")
+
+
+@pytest.mark.parametrize("branch", ["main", "feature/ä,b#12"])
+def test_the_branch_of_a_shallow_clone(branch: str, root: Path, tmp_path: Path) -> None:
+    """As pipelines make them: one commit, without those before it."""
+    if branch != "main":
+        git(root, "checkout", "-b", branch)
+    git(root, "commit", "--allow-empty", "-m", "two")
+    git(tmp_path, "clone", "--depth", "1", f"file://{root}", "shallow")
+    assert revision(tmp_path / "shallow").branch == branch
+
+
+def test_a_worktree_has_its_own_branch(root: Path, tmp_path: Path) -> None:
+    git(root, "worktree", "add", "-b", "fix", str(tmp_path / "tree"))
+    assert revision(tmp_path / "tree").branch == "fix"
+
+
+def test_what_no_commit_has_is_named(root: Path) -> None:
+    (root / "neu übel.txt").touch()
+    git(root, "mv", "vcs_version/__init__.py", "vcs_version/moved.py")
+    (root / ".gitignore").write_text("changed")
+    git(root, "config", "status.showUntrackedFiles", "no")  # of users with large trees; the image has them all the same
+    found = revision(root)
+    assert set(found.dirty) == {"neu übel.txt", "vcs_version/moved.py", ".gitignore"}
+    assert found.mark == "-dirty"
+
+
+def test_what_builds_write_and_what_is_ignored_makes_nothing_dirty(root: Path) -> None:
+    (root / "build.env").touch()
+    (root / "dist").mkdir()
+    (root / "dist/x").touch()
+    (root / "x.pyc").touch()
+    (root / ".git/info/exclude").write_text("*.pyc\n")
+    assert revision(root, outputs=("dist", "build.env")).dirty == ()
+
+
+def test_another_project_of_the_repository_may_be_dirty(root: Path) -> None:
+    (root / "other").mkdir()
+    (root / "other/x").touch()
+    assert revision(root / "vcs_version").dirty == ()
+    assert revision(root).dirty == ("other/",)
+
+
+def test_what_is_named_is_named_from_the_project_on(root: Path) -> None:
+    """Not from the top of the repository, which another project of it would take for its own."""
+    (root / "packages/app").mkdir(parents=True)
+    (root / "packages/app/app.py").touch()
+    assert revision(root / "packages/app").dirty == (".",)
+    git(root, "add", "packages")
+    assert revision(root / "packages/app").dirty == ("app.py",)
+    assert revision(root).dirty == ("packages/app/app.py",)
+
+
+@pytest.mark.parametrize(
+    ("environ", "branch"),
+    [
+        ({}, ""),
+        ({"GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "next"}, "next"),
+        ({"GITHUB_REF_TYPE": "branch", "GITHUB_REF_NAME": "7/merge", "GITHUB_HEAD_REF": "fix"}, "fix"),
+        ({"GITHUB_REF_TYPE": "tag", "GITHUB_REF_NAME": "v1"}, ""),
+        ({"CI_COMMIT_BRANCH": "next"}, "next"),
+        ({"CI_MERGE_REQUEST_SOURCE_BRANCH_NAME": "fix"}, "fix"),
+    ],
+)
+def test_a_pipeline_says_which_branch_it_checked_a_commit_out_of(
+    environ: Mapping[str, str], branch: str, root: Path
+) -> None:
+    git(root, "checkout", "--detach", "--force")
+    assert revision(root, environ).branch == branch
+
+
+def test_outside_of_version_control_there_is_none(tmp_path: Path) -> None:
+    assert read_revision(tmp_path, {}) is None
+
+
+@pytest.mark.parametrize("how", ["damaged", "no git"])
+def test_a_repository_that_git_does_not_read_is_told(how: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's in a pipeline's container, say: else the label would be missing, and a dirty tree pushed."""
+    if how == "damaged":
+        (root / ".git/HEAD").write_text("ref: nowhere\n")
+    else:
+        monkeypatch.setenv("PATH", "/nonexistent")
+    warnings: list[str] = []
+    assert read_revision(root, {}, warn=warnings.append) is None
+    assert len(warnings) == 1
+    assert ("fatal: " if how == "damaged" else "cannot run git") in warnings[0]
+
+
+def test_before_the_first_commit_there_is_nothing_to_tell(tmp_path: Path) -> None:
+    git(tmp_path, "init")
+    assert read_revision(tmp_path, {}, warn=pytest.fail) is None

@@ -1,0 +1,333 @@
+"""hatch_docker.release: what an SBOM says is what is in the image, valid, and the same each time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from packageurl import PackageURL
+from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+
+from hatch_docker.engines.model import WheelInfo
+from hatch_docker.oci.layer import Entry
+from hatch_docker.plan.model import BasePlan
+from hatch_docker.project.licences import Licence, debian_licence, licence_of
+from hatch_docker.release.purl import purl
+from hatch_docker.release.sbom.cyclonedx import cyclonedx, everything
+from hatch_docker.release.sbom.inventory import headers, read_inventory
+from hatch_docker.release.sbom.model import Bill, Component, make_bill
+from hatch_docker.release.sbom.spdx import spdx_document
+from tests.fakes.bases import file, layer_of
+from tests.fakes.context import context
+from tests.fakes.sbom_images import DEPENDENCIES, SITE, bundled, installed, metadata, system_layer
+
+CARGO = {
+    "bomFormat": "CycloneDX", "specVersion": "1.5",
+    "metadata": {"component": {"type": "library", "bom-ref": "self", "name": "alpha", "version": "1.0"}},
+    "components": [
+        {
+            "type": "library", "bom-ref": "path+file:///home/ann/x#inner", "name": "inner", "version": "0.1",
+            "purl": "pkg:cargo/inner@0.1", "licenses": [{"expression": "MIT OR Apache-2.0"}],
+            "author": "Ann <ann@home.example>", "hashes": [{"alg": "SHA-256", "content": "d" * 64}],
+        },
+        {"type": "quantum", "bom-ref": "deep", "name": "deep", "group": "org", "version": "2", "newField": True},
+    ],
+    "dependencies": [{"ref": "self", "dependsOn": ["path+file:///home/ann/x#inner"]},
+                     {"ref": "path+file:///home/ann/x#inner", "dependsOn": ["deep", "unknown"]}],
+}  # fmt: skip
+SPDX = {
+    "spdxVersion": "SPDX-2.3", "documentDescribes": ["SPDXRef-alpha"],
+    "packages": [
+        {"SPDXID": "SPDXRef-alpha", "name": "alpha"},
+        {"SPDXID": "SPDXRef-zlib", "name": "zlib", "versionInfo": "1.3", "licenseDeclared": "Zlib",
+         "supplier": "Organization: Zlib (z@z.example)",
+         "checksums": [{"algorithm": "SHA1", "checksumValue": "1" * 40}],
+         "externalRefs": [{"referenceType": "purl", "referenceLocator": "pkg:generic/zlib@1.3"}]},
+    ],
+    "relationships": [
+        {"spdxElementId": "SPDXRef-alpha", "relationshipType": "CONTAINS", "relatedSpdxElement": "SPDXRef-zlib"},
+    ],
+}  # fmt: skip
+
+
+def bill_of(tmp_path: Path, *dependencies: Entry, **options: Any) -> Bill:
+    ctx = context(tmp_path / "cache")
+    plan, built = installed(ctx, dependencies or DEPENDENCIES, **options)
+    return make_bill(plan, built, read_inventory(built.image.layers, ctx))
+
+
+def components(bill: Bill) -> dict[str, Component]:
+    return {one.name: one for one in everything(bill)}
+
+
+def check(bill: Bill) -> None:
+    """Both documents are valid by their specifications' own schemas and rules."""
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(cyclonedx(bill))) is None
+    document = JsonLikeDictParser().parse(json.loads(json.dumps(spdx_document(bill))))
+    assert validate_full_spdx_document(document) == []
+
+
+def test_every_package_is_named(tmp_path: Path) -> None:
+    """Distributions, packages of the system, the base, the interpreter that nobody packaged; removed ones are not."""
+    bill = bill_of(tmp_path)
+    check(bill)
+    assert [one.ref for one in bill.components] == [
+        f"pkg:oci/python@sha256:{'b' * 64}?repository_url=docker.io%2Flibrary%2Fpython&tag=3.13-slim",
+        "os:debian-13",
+        "pkg:generic/python@3.13.5",
+        "pkg:deb/debian/libc6@2.41-12?arch=amd64&distro=debian-13&upstream=glibc",
+        "pkg:deb/debian/libgcc-s1@14.2.0-19?arch=amd64&distro=debian-13&upstream=gcc-14%4014.2.0-18",
+        "pkg:pypi/alpha@1.0",
+        "pkg:pypi/beta@2.0%2Blocal",
+        "pkg:pypi/delta@4",
+        "pkg:pypi/gamma@3",
+        "pkg:pypi/my-app@1.2.3",
+        "pkg:pypi/pip@25.0",
+    ]
+    for one in everything(bill):
+        assert not one.purl or PackageURL.from_string(one.purl).to_string() == one.purl.replace("%2F", "/")
+
+
+def test_what_needs_what(tmp_path: Path) -> None:
+    """Requirements that hold on the target, with the extras that are asked for; alternatives and what is provided."""
+    found = components(bill_of(tmp_path))
+    assert found["my-app"].requires == (found["my_app"].ref, found["python:3.13-slim"].ref)
+    assert found["my_app"].requires == (found["alpha"].ref, found["beta"].ref)
+    assert found["alpha"].requires == (found["beta"].ref, found["gamma"].ref)
+    assert found["libc6"].requires == (found["libgcc-s1"].ref,)
+    assert found["libgcc-s1"].requires == (found["libc6"].ref,)
+    below = ("debian", "libc6", "libgcc-s1", "pip", "python")
+    assert found["python:3.13-slim"].requires == tuple(found[name].ref for name in below)
+
+
+def test_where_it_came_from(tmp_path: Path) -> None:
+    """The hash of the wheel, or of the sdist that it was built of; who made it; what it says of its licence."""
+    found = components(bill_of(tmp_path))
+    assert found["alpha"].hashes == {"SHA-256": "a" * 64}
+    assert (found["beta"].hashes, found["beta"].sdist) == ({}, "e" * 64)
+    assert found["my_app"].hashes == {"SHA-256": "c" * 64}
+    assert (found["my_app"].supplier, found["alpha"].supplier) == ("Ann", "Bob")
+    assert found["my_app"].licence == Licence("MIT")
+    assert found["alpha"].licence == Licence("Apache-2.0")
+    assert found["beta"].licence == Licence(names=("BSD",))
+    assert found["libc6"].licence == Licence(names=("GPL-2.0-only", "LGPL-2.1-or-later OR MIT"))
+    assert found["libc6"].supplier == "GNU Libc Maintainers"
+
+
+def test_metadata_as_strangers_write_it(tmp_path: Path) -> None:
+    """Whatever stands there, the documents are valid."""
+    strange = metadata(
+        "alpha", "1.0", "Author: Bob\n  the\tother <b@x>", "License: two\n        lines", "Requires-Dist: beta; a b",
+        "Requires-Dist: ???", f"Requires-Dist: beta; {'(' * 5000}", "Requires-Dist: beta; python_version >= 'x y'",
+        "Requires-Dist: beta; platform_release > '1.0'", "Classifier: License ::", "no colon", "\u200b: \x07",
+    )
+    bill = bill_of(tmp_path, strange, metadata("beta", "1 0/0?#"), metadata("", ""))
+    check(bill)
+    found = components(bill)
+    assert (found["alpha"].supplier, found["alpha"].licence) == ("Bob the other", Licence(names=("two lines",)))
+    assert found["beta"].purl == "pkg:pypi/beta@1%200%2F0%3F%23"
+
+
+def test_members_of_a_workspace(tmp_path: Path) -> None:
+    """Their wheels were made with the project's own, and have hashes as it has."""
+    ctx = context(tmp_path / "cache")
+    plan, built = installed(ctx)
+    built = replace(built, pins=(), members=(WheelInfo("alpha-1.0-py3-none-any.whl", "f" * 64),))
+    bill = make_bill(plan, built, read_inventory(built.image.layers, ctx))
+    check(bill)
+    assert components(bill)["alpha"].hashes == {"SHA-256": "f" * 64}
+    assert components(bill)["my_app"].hashes == {"SHA-256": "c" * 64}
+
+
+@pytest.mark.parametrize("document", [CARGO, SPDX], ids=["CycloneDX", "SPDX"])
+def test_what_was_compiled_into_a_wheel(document: dict[str, Any], tmp_path: Path) -> None:
+    """A wheel's own SBOM is merged below it, of whatever version it is; nothing of its makers' machines is taken."""
+    bill = bill_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
+    check(bill)
+    alpha = components(bill)["alpha"]
+    if document is SPDX:
+        (zlib,) = alpha.inside
+        assert (zlib.name, zlib.version, zlib.purl) == ("zlib", "1.3", "pkg:generic/zlib@1.3")
+        assert (zlib.licence, zlib.hashes) == (Licence("Zlib"), {"SHA-1": "1" * 40})
+        assert alpha.requires == (zlib.ref,)
+    else:
+        inner, deep = alpha.inside
+        assert (inner.name, inner.supplier, inner.hashes) == ("inner", "Ann", {"SHA-256": "d" * 64})
+        assert (deep.type, deep.name) == ("library", "org/deep")
+        assert (alpha.requires, inner.requires) == ((inner.ref,), (deep.ref,))
+        assert "/home/ann" not in json.dumps([cyclonedx(bill), spdx_document(bill)])
+
+
+MANY = json.dumps({"bomFormat": "CycloneDX", "components": [{"name": f"n{number}"} for number in range(5001)]})
+STRANGE = {
+    "xml": "<bom/>", "deep": "[" * 100_000, "a number": '{"bomFormat": "CycloneDX", "components": 3}',
+    "a text": '{"bomFormat": "CycloneDX", "components": [{"name": 1, "hashes": "x"}]}',
+    "no id": '{"spdxVersion": "SPDX-2.3", "packages": [{}]}', "SPDX 3": '{"spdxVersion": "SPDX-3.0"}', "many": MANY,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("document", [text.encode() for text in STRANGE.values()], ids=STRANGE)
+def test_a_document_that_nobody_understands_is_named(document: bytes, tmp_path: Path) -> None:
+    """By its path and hash; and the rest goes on."""
+    bill = bill_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
+    check(bill)
+    ((path, digest),) = components(bill)["alpha"].documents
+    assert path == f"{SITE}/alpha-1.0.dist-info/sboms/sbom.json"
+    assert digest == hashlib.sha256(document).hexdigest()
+
+
+def test_two_documents_of_one_wheel(tmp_path: Path) -> None:
+    """What both name is named once, with what both know of it."""
+    hashes = [{"alg": "MD5", "content": "0" * 32}]
+    part = {"name": "inner", "version": "0.1", "purl": "pkg:cargo/inner@0.1", "hashes": hashes}
+    other = {**CARGO, "components": [part]}
+    entries = [metadata("alpha", "1.0"), bundled("alpha", "1.0", CARGO, "a"), bundled("alpha", "1.0", other, "b")]
+    bill = bill_of(tmp_path, *entries)
+    check(bill)
+    inner, deep = components(bill)["alpha"].inside
+    assert inner.hashes == {"SHA-256": "d" * 64, "MD5": "0" * 32}
+    assert inner.requires == (deep.ref,)
+
+
+def test_one_distribution_in_two_places(tmp_path: Path) -> None:
+    """The base's own copy is another component, of another name in the document."""
+    bill = bill_of(tmp_path, metadata("pip", "25.0"))
+    check(bill)
+    twice = [one for one in bill.components if one.name == "pip"]
+    assert [one.purl for one in twice] == ["pkg:pypi/pip@25.0"] * 2
+    assert len({one.ref for one in twice}) == 2
+
+
+def test_later_layers_take_away(tmp_path: Path) -> None:
+    """A whiteout removes a file or all below a directory, an opaque directory what was in it before."""
+    ctx = context(tmp_path / "cache")
+    lower = layer_of([metadata("alpha", "1"), metadata("beta", "1"), metadata("gamma", "1", site="a")])
+    info = f"{SITE}/alpha-1.dist-info"
+    upper = layer_of([
+        file(f"{SITE}/.wh.alpha-1.dist-info"), file("a/.wh..wh..opq"), metadata("delta", "1", site="a"),
+    ])  # fmt: skip
+    assert f"{info}/METADATA" in read_inventory([lower], ctx)
+    names = {find["name"]: number for number, find in read_inventory([lower, upper], ctx).values()}
+    assert names == {"beta": 0, "delta": 1}
+
+
+def test_a_layer_is_read_once(tmp_path: Path) -> None:
+    """What a layer brings is remembered by its diff-id: the second image with it does not open it."""
+    ctx = context(tmp_path / "cache")
+    layer = system_layer()
+
+    def never() -> Any:
+        raise AssertionError("opened again")
+
+    first = read_inventory([layer], ctx)
+    again = read_inventory([replace(layer, open=never)], ctx)
+    assert json.dumps(again, sort_keys=True) == json.dumps(first, sort_keys=True)
+
+
+def test_alpine(tmp_path: Path) -> None:
+    """Its packages, with the licence that its database has."""
+    musl = "C:Q1x=\nP:musl\nV:1.2.5-r9\nA:x86_64\nL:MIT\no:musl\nm:Ann <a@b.example>\np:so:libc.musl=1\n"
+    zlib = "P:zlib\nV:1.3-r0\nA:x86_64\nL:Zlib\no:zlib-src\nD:so:libc.musl>=1 !old\n"
+    layer = layer_of([
+        file("lib/apk/db/installed", f"{musl}\n{zlib}"), file("etc/os-release", "ID=alpine\nVERSION_ID=3.22.1\n"),
+    ])  # fmt: skip
+    bill = bill_of(tmp_path, system=layer)
+    check(bill)
+    found = components(bill)
+    assert found["zlib"].purl == "pkg:apk/alpine/zlib@1.3-r0?arch=x86_64&distro=alpine-3.22.1&upstream=zlib-src"
+    assert found["zlib"].requires == (found["musl"].ref,)
+    assert found["musl"].licence == Licence("MIT")
+
+
+def test_a_system_whose_packages_cannot_be_read(tmp_path: Path) -> None:
+    """The document says that it is not complete."""
+    bill = bill_of(tmp_path, system=layer_of([file("etc/os-release", "ID=fedora\n")]))
+    check(bill)
+    assert cyclonedx(bill)["compositions"][0]["aggregate"] == "incomplete"
+    assert cyclonedx(bill_of(tmp_path))["compositions"][0]["aggregate"] == "complete"
+
+
+def test_the_documents_are_the_same_each_time(tmp_path: Path) -> None:
+    """Another cache, another machine: no clock and no chance in them; named by the image's digest."""
+    one, two = (bill_of(tmp_path / name) for name in ("a", "b"))
+    assert (cyclonedx(one), spdx_document(one)) == (cyclonedx(two), spdx_document(two))
+    assert cyclonedx(one)["metadata"]["timestamp"] == spdx_document(one)["creationInfo"]["created"]
+    assert cyclonedx(one)["metadata"]["timestamp"] == "2023-11-14T22:13:20Z"
+    changed = bill_of(tmp_path, metadata("alpha", "1.1"))
+    assert cyclonedx(one)["serialNumber"] != cyclonedx(changed)["serialNumber"]
+
+
+def test_what_agencies_ask_for(tmp_path: Path) -> None:
+    """NTIA and CISA: supplier, name, version, licence, relationship of each component, stated where unknown."""
+    value = cyclonedx(bill_of(tmp_path))
+    related = {line["ref"] for line in value["dependencies"]}
+    for one in value["components"]:
+        assert one["supplier"]["name"]
+        assert one["name"]
+        assert one["version"]
+        assert one["licenses"]
+        assert one["bom-ref"] in related
+    assert value["metadata"]["authors"]
+    assert value["metadata"]["timestamp"]
+    assert value["metadata"]["lifecycles"] == [{"phase": "build"}]
+
+
+def test_a_layout_of_somebodys_home(tmp_path: Path) -> None:
+    """The path of a base that is a file of this machine stays on it."""
+    ctx = context(tmp_path / "cache")
+    plan, built = installed(ctx)
+    path = "oci:/home/ann/secret/base.tar"
+    built = replace(built, base=replace(built.base, name=path, plan=BasePlan("oci", path, path[4:])))
+    bill = make_bill(plan, built, read_inventory(built.image.layers, ctx))
+    check(bill)
+    assert "oci:base.tar" in components(bill)
+    assert "ann" not in json.dumps([cyclonedx(bill), spdx_document(bill)])
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("License-Expression: mit or apache-2.0", Licence("MIT OR Apache-2.0")),
+        ("License: BSD-3-Clause\nClassifier: License :: OSI Approved :: BSD License", Licence("BSD-3-Clause")),
+        ("Classifier: License :: OSI Approved :: BSD License", Licence(names=("BSD License",))),
+        ("License: " + "Permission is hereby granted " * 9, Licence()),
+        ("License: Own\nClassifier: License :: OSI Approved :: MIT License", Licence("MIT")),
+        ("Classifier: License :: OSI Approved :: MIT License\nClassifier: License :: Other :: ISC License (ISCL)",
+         Licence(names=("MIT License", "ISC License (ISCL)"))),
+        ("License-Expression: LicenseRef-Own", Licence("LicenseRef-Own")),
+        ("Name: x", Licence()),
+    ],
+)  # fmt: skip
+def test_licences_of_distributions(lines: str, expected: Licence) -> None:
+    assert licence_of(headers(lines)) == expected
+
+
+def test_licences_of_debian() -> None:
+    """Short names of DEP-5 as SPDX's where they are known; a file for people says nothing."""
+    text = "Format: x\nLicense: GPL-3+\nLicense: Expat\nLicense: BSD-3-clause and Zlib\nLicense: own words\n"
+    names = ("BSD-3-Clause AND Zlib", "GPL-3.0-or-later", "MIT", "own words")
+    assert debian_licence(text) == Licence(names=names)
+    assert debian_licence("Format: x\nLicense: Expat\nLicense: Expat\n") == Licence("MIT")
+    assert debian_licence("This is\nLicense: MIT") == Licence()
+
+
+def test_an_own_licence_is_listed(tmp_path: Path) -> None:
+    """SPDX wants the text of every LicenseRef, or a word about it."""
+    bill = bill_of(tmp_path, metadata("alpha", "1.0", "License-Expression: LicenseRef-Own AND MIT"))
+    check(bill)
+    assert [one["licenseId"] for one in spdx_document(bill)["hasExtractedLicensingInfos"]] == ["LicenseRef-Own"]
+
+
+def test_package_urls() -> None:
+    """As the specification's own library writes them."""
+    url = purl("deb", "libstdc++6", "1:14.2.0-19~x", namespace="debian", qualifiers={"arch": "amd64", "none": ""})
+    assert url == "pkg:deb/debian/libstdc%2B%2B6@1:14.2.0-19~x?arch=amd64"
+    assert PackageURL.from_string(url).to_string() == url
+    assert purl("pypi", "My_App.x", "1!2+a") == PackageURL("pypi", None, "my-app-x", "1!2+a").to_string()

@@ -1,0 +1,215 @@
+"""hatch_docker.release.attachments: documents are made once, written whole, and go where the image goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hatch_docker.core.cache.store import file_digest
+from hatch_docker.core.errors import ConfigError, RegistryError
+from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.mutate import make_index
+from hatch_docker.oci.push import Target, push
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.referrers import referrers
+from hatch_docker.oci.registry import Remote
+from hatch_docker.oci.validate import validate
+from hatch_docker.project.metadata import Source
+from hatch_docker.release.attachments import (
+    Document,
+    attach_and_sign,
+    attach_documents,
+    document_reader,
+    make_documents,
+    read_stored,
+    write_documents,
+)
+from hatch_docker.release.sbom import inventory
+from tests.fakes.context import context
+from tests.fakes.images import small_image
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.sbom_images import installed
+
+BOTH = {"sbom": ["cyclonedx", "spdx"]}
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry(referrers=True) as made:
+        yield made
+
+
+def never() -> Path:
+    raise AssertionError("nothing is built here")
+
+
+def source(root: Path) -> Source:
+    return Source(root, never, never)
+
+
+def documents_of(tmp_path: Path, **options: Any) -> tuple[Document, ...]:
+    ctx = context(tmp_path / "cache")
+    plan, built = installed(ctx, **options)
+    return make_documents(plan, built.image, [built], source(tmp_path), ctx)
+
+
+def test_what_is_made(tmp_path: Path) -> None:
+    """As the options say: CycloneDX and a provenance that names it, SPDX where asked for, nothing at all."""
+    cdx, statement = documents_of(tmp_path)
+    assert (cdx.file, statement.file) == ("my_app-1.2.3.cdx.json", "my_app-1.2.3.provenance.json")
+    assert cdx.subject == statement.subject
+    ctx = context(tmp_path / "cache")
+    assert json.loads(read_stored(cdx, ctx))["bomFormat"] == "CycloneDX"
+    (_wheel, product) = json.loads(read_stored(statement, ctx))["predicate"]["runDetails"]["byproducts"]
+    assert f"sha256:{product['digest']['sha256']}" == cdx.digest
+    assert [one.format for one in documents_of(tmp_path, table=BOTH)] == ["cyclonedx", "spdx", "slsa"]
+    assert documents_of(tmp_path, table={"sbom": [], "provenance": False}) == ()
+
+
+def test_an_unchanged_image_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SBOM is remembered by all that is in it; another wheel in the place of the same name is another SBOM."""
+    first = documents_of(tmp_path)
+    monkeypatch.setattr(inventory, "read_inventory", never)
+    assert documents_of(tmp_path) == first
+    ctx = context(tmp_path / "cache")
+    plan, built = installed(ctx)
+    other = replace(built, pins=(replace(built.pins[0], sha256="9" * 64), *built.pins[1:]))
+    with pytest.raises((AssertionError, TypeError)):
+        make_documents(plan, built.image, [other], source(tmp_path), ctx)
+
+
+def test_the_lock_is_a_material(tmp_path: Path) -> None:
+    """That of the dependencies, and that of all else."""
+    (tmp_path / "uv.lock").write_text("version = 1\n")
+    (tmp_path / "hatch-docker.lock").write_text("version = 1\n")
+    *_, statement = documents_of(tmp_path, locks=("uv.lock",), pins="hatch-docker.lock")
+    value = json.loads(read_stored(statement, context(tmp_path / "cache")))
+    found = value["predicate"]["buildDefinition"]["resolvedDependencies"]
+    digest = file_digest(tmp_path / "uv.lock").removeprefix("sha256:")
+    for name in ("uv.lock", "hatch-docker.lock"):
+        assert {"name": name, "digest": {"sha256": digest}} in found
+
+
+def test_files_are_written_where_they_differ(tmp_path: Path) -> None:
+    """What is there already is left alone, what was changed is written again."""
+    ctx = context(tmp_path / "cache")
+    documents = documents_of(tmp_path)
+    write_documents(documents, tmp_path / "dist", ctx)
+    paths = [tmp_path / "dist" / document.file for document in documents]
+    assert [file_digest(path) for path in paths] == [document.digest for document in documents]
+    before = [path.stat().st_ino for path in paths]
+    paths[0].write_text("{}")
+    write_documents(documents, tmp_path / "dist", ctx)
+    assert [path.stat().st_ino == inode for path, inode in zip(paths, before, strict=True)] == [False, True]
+
+
+def pushed(registry: FakeRegistry, item: Image | Index, tmp_path: Path) -> Target:
+    ctx = context(tmp_path / "cache")
+    remote = Remote(ctx.client, {})
+    push(remote, item, [parse_reference(f"{registry.host}/team/app:1")])
+    return Target(remote, replace(parse_reference(f"{registry.host}/team/app"), tag=""), lambda _digest: "")
+
+
+def test_documents_go_with_the_image(registry: FakeRegistry, tmp_path: Path) -> None:
+    """As referrers with the image's time and the file's name, once; the registry has their very bytes."""
+    ctx = context(tmp_path / "cache")
+    plan, built = installed(ctx, table=BOTH)
+    validate(built.image)
+    documents = make_documents(plan, built.image, [built], source(tmp_path), ctx)
+    to = pushed(registry, built.image, tmp_path)
+    on_pushed = attach_and_sign(None, built.image, documents, tmp_path, ctx)
+    sent = sum(len(read_stored(document, ctx)) for document in documents)
+    first = on_pushed(to)
+    assert len(first) == 3
+    assert sent < sum(first) < sent + 3000
+    assert on_pushed(to) == []
+    found = referrers(to, built.image.digest)
+    assert [one.artifact_type for one in found] == [document.media_type for document in documents]
+    created = {"org.opencontainers.image.created": "2023-11-14T22:13:20Z"}
+    assert all(one.descriptor.annotations == created for one in found)
+    for document in documents:
+        assert registry.repository("team/app").blobs[document.digest] == read_stored(document, ctx)
+    manifest = json.loads(registry.repository("team/app").manifests[found[0].descriptor.digest][1])
+    assert manifest["layers"][0]["annotations"] == {"org.opencontainers.image.title": documents[0].file}
+
+
+def test_each_platform_has_its_own(registry: FakeRegistry, tmp_path: Path) -> None:
+    """An SBOM is attached to the image that it is about, the provenance to the index."""
+    ctx = context(tmp_path / "cache")
+    _plan, built = installed(ctx)
+    other = replace(built, image=small_image(platform=replace(built.image.platform, architecture="arm64")))
+    index = make_index([built.image, other.image], {})
+    config = json.loads(other.image.config)
+    assert config["architecture"] == "arm64"
+    documents = (
+        Document("a.linux-amd64.cdx.json", "cyclonedx", "application/vnd.cyclonedx+json", "", built.image.digest),
+        Document("a.linux-arm64.cdx.json", "cyclonedx", "application/vnd.cyclonedx+json", "", other.image.digest),
+        Document("a.provenance.json", "slsa", "application/vnd.in-toto+json", "", index.digest),
+    )
+    to = pushed(registry, index, tmp_path)
+    assert len(attach_documents(to, index, documents, lambda document: document.file.encode())) == 3
+    for digest, kind in (
+        (built.image.digest, "cyclonedx"), (other.image.digest, "cyclonedx"), (index.digest, "in-toto"),
+    ):
+        (one,) = referrers(to, digest)
+        assert kind in one.artifact_type
+
+
+def test_a_registry_that_takes_none(registry: FakeRegistry, tmp_path: Path) -> None:
+    """The way out is told."""
+    ctx = context(tmp_path / "cache")
+    plan, built = installed(ctx)
+    documents = make_documents(plan, built.image, [built], source(tmp_path), ctx)
+    to = pushed(registry, built.image, tmp_path)
+    registry.fault("PUT", "/manifests/sha256:", 415)
+    with pytest.raises(RegistryError, match=r"415 .*; where nothing can be attached, set sbom = \[\] and provenance"):
+        attach_and_sign(None, built.image, documents, tmp_path, ctx)(to)
+
+
+def test_on_another_base_the_wheels_have_their_hashes(tmp_path: Path) -> None:
+    """What was made here is remembered by its layers, which stay; of what was made elsewhere none are known."""
+    def alpha(cache: str) -> dict[str, Any]:
+        ctx = context(tmp_path / cache)
+        plan, built = installed(ctx, table={"provenance": False})
+        moved = replace(built, pins=(), origin=f"sha256:{'9' * 64}")
+        (document,) = make_documents(plan, moved.image, [moved], source(tmp_path), ctx)
+        (found,) = [one for one in json.loads(read_stored(document, ctx))["components"] if one["name"] == "alpha"]
+        return found
+
+    documents_of(tmp_path)
+    assert alpha("cache")["hashes"] == [{"alg": "SHA-256", "content": "a" * 64}]
+    assert "hashes" not in alpha("another")
+
+
+def test_each_platform_has_a_file(tmp_path: Path) -> None:
+    """Named by it, and one provenance of all."""
+    ctx = context(tmp_path / "cache")
+    plan, built = installed(ctx, table={"platforms": ["linux/amd64", "linux/arm64"]})
+    config = json.loads(built.image.config) | {"architecture": "arm64"}
+    other = replace(built, image=replace(built.image, config=json.dumps(config).encode()))
+    index = make_index([built.image, other.image], {})
+    found = make_documents(plan, index, [built, other], source(tmp_path), ctx)
+    assert [one.file for one in found] == [
+        "my_app-1.2.3.linux-amd64.cdx.json", "my_app-1.2.3.linux-arm64.cdx.json", "my_app-1.2.3.provenance.json",
+    ]
+    assert found[-1].subject == index.digest
+
+
+def test_documents_beside_an_archive(tmp_path: Path) -> None:
+    """A push without a build takes the files; they must be those that were made with the image."""
+    ctx = context(tmp_path / "cache")
+    documents = documents_of(tmp_path)
+    write_documents(documents, tmp_path, ctx)
+    read = document_reader(tmp_path)
+    assert [read(document) for document in documents] == [read_stored(document, ctx) for document in documents]
+    (tmp_path / documents[0].file).write_text("{}")
+    with pytest.raises(ConfigError, match=r"cdx\.json is not what was made with the image; build again"):
+        read(documents[0])
+    (tmp_path / documents[1].file).unlink()
+    with pytest.raises(ConfigError, match=r"cannot read .*provenance\.json, made with the image: No such file"):
+        read(documents[1])

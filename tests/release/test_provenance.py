@@ -1,0 +1,168 @@
+"""hatch_docker.release.provenance: what went into an image, as SLSA wants it, and nothing of the machine it was made on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import ParseDict
+from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
+from in_toto_attestation.v1 import statement_pb2
+from in_toto_attestation.v1.resource_descriptor import ResourceDescriptor
+from in_toto_attestation.v1.statement import Statement
+
+from hatch_docker.engines.model import BuiltImage
+from hatch_docker.oci.mutate import make_index
+from hatch_docker.plan.model import BasePlan, Plan
+from hatch_docker.project.git import Revision
+from hatch_docker.release.provenance import provenance
+from tests.fakes.context import context
+from tests.fakes.sbom_images import CREATED, installed
+
+HOME = "/home/zoe"
+
+
+def made(tmp_path: Path, table: dict[str, Any] | None = None, **facts: Any) -> tuple[Plan, BuiltImage]:
+    return installed(context(tmp_path / "cache"), table=table, **facts)
+
+
+def stated(plan: Plan, built: BuiltImage, **more: Any) -> dict[str, Any]:
+    """The statement about one image, found valid by the specifications' own schemas."""
+    value = provenance(plan, built.image, [built], **{"locks": {}, "used": {}, "documents": {}, **more})
+    check(value)
+    return value
+
+
+def check(value: dict[str, Any]) -> None:
+    text: dict[str, Any] = json.loads(json.dumps(value))
+    statement = statement_pb2.Statement()
+    text["type"] = text.pop("_type")
+    Statement.copy_from_pb(ParseDict(text, statement)).validate()
+    predicate = ParseDict(text["predicate"], provenance_pb2.Provenance())
+    assert predicate.build_definition.build_type
+    assert predicate.run_details.builder.id
+    for one in predicate.build_definition.resolved_dependencies:
+        ResourceDescriptor.copy_from_pb(one).validate()
+
+
+def resources(value: dict[str, Any]) -> dict[str, dict[str, str]]:
+    """The digests of what went in, by URI or name."""
+    found = value["predicate"]["buildDefinition"]["resolvedDependencies"]
+    return {one.get("uri") or one["name"]: one["digest"] for one in found}
+
+
+def test_what_went_in(tmp_path: Path) -> None:
+    """Sources, lock, base, wheels and sdists, each with its digest; the subject by the digest that is pushed."""
+    plan, built = made(tmp_path, {"image": "registry.example/team/app"})
+    value = stated(plan, built, locks={"uv.lock": f"sha256:{'7' * 64}"}, documents={"x.cdx.json": f"sha256:{'8' * 64}"})
+    name = "registry.example/team/app"
+    assert value["subject"] == [{"name": name, "digest": {"sha256": built.image.digest.removeprefix("sha256:")}}]
+    assert resources(value) == {
+        "source": {"gitCommit": plan.revision},
+        "uv.lock": {"sha256": "7" * 64},
+        f"pkg:oci/python@sha256:{'b' * 64}?repository_url=docker.io%2Flibrary%2Fpython&tag=3.13-slim": {
+            "sha256": "b" * 64
+        },
+        "pkg:pypi/alpha@1.0?file_name=alpha-1.0-py3-none-any.whl": {"sha256": "a" * 64},
+        "pkg:pypi/beta@2.0%2Blocal?file_name=beta-2.0%2Blocal.tar.gz": {"sha256": "e" * 64},
+    }
+    details = value["predicate"]["runDetails"]
+    assert details["byproducts"] == [
+        {"name": "my_app-1.2.3-py3-none-any.whl", "digest": {"sha256": "c" * 64}},
+        {"name": "x.cdx.json", "digest": {"sha256": "8" * 64}},
+    ]
+    assert details["metadata"] == {}
+
+
+def test_the_packages_of_a_debian_base(tmp_path: Path) -> None:
+    plan, built = made(tmp_path)
+    plan = replace(plan, base=BasePlan("debian", "debian:trixie", "trixie"))
+    hashes = {"libc6 2.41-12 amd64": f"sha256:{'1' * 64}"}
+    base = replace(built.base, plan=plan.base, name="debian:trixie", hashes=hashes, suite="trixie")
+    built = replace(built, base=base)
+    found = resources(stated(plan, built))
+    assert found["pkg:deb/debian/libc6@2.41-12?arch=amd64&distro=trixie"] == {"sha256": "1" * 64}
+    assert found["debian:trixie"] == {"sha256": "b" * 64}
+
+
+def test_what_compiled_it(tmp_path: Path) -> None:
+    """The packages of the builder stage and the build requirements, but what is in the image as well, once."""
+    plan, built = made(tmp_path)
+    hashes = {"libc6 2.41-12 amd64": "1" * 64}
+    built = replace(built, base=replace(built.base, hashes=hashes, suite="trixie"))
+    used = {
+        ("pypi", "cffi", "2.0", "cffi-2.0-cp313-cp313-manylinux_2_17_x86_64.whl"): "2" * 64,
+        ("deb", "gcc 4:14.2.0-1 amd64", "trixie"): "3" * 64, ("deb", "libc6 2.41-12 amd64", "trixie"): "1" * 64,
+    }  # fmt: skip
+    value = stated(plan, built, used=used)
+    marked = {
+        one["uri"]: one["digest"]["sha256"] for one in value["predicate"]["buildDefinition"]["resolvedDependencies"]
+        if one.get("annotations") == {"stage": "builder"}
+    }  # fmt: skip
+    assert marked == {
+        "pkg:deb/debian/gcc@4:14.2.0-1?arch=amd64&distro=trixie": "3" * 64,
+        "pkg:pypi/cffi@2.0?file_name=cffi-2.0-cp313-cp313-manylinux_2_17_x86_64.whl": "2" * 64,
+    }
+    assert sum("/libc6@" in one.get("uri", "") for one in
+               value["predicate"]["buildDefinition"]["resolvedDependencies"]) == 1  # fmt: skip
+
+
+@pytest.mark.parametrize("dirty", [False, True])
+def test_sources_that_no_commit_has(dirty: bool, tmp_path: Path) -> None:
+    """The commit and where it can be had; whether that is all, but not the names of files that nobody else knows."""
+    revision = Revision("0" * 40, "main", CREATED, ("secret-plans.txt",) if dirty else ())
+    urls = {"Source": "https://git.example/app"}
+    value = stated(*made(tmp_path, urls=urls, revision=revision))
+    (source,) = [
+        one for one in value["predicate"]["buildDefinition"]["resolvedDependencies"] if one.get("name") == "source"
+    ]
+    assert source["uri"] == f"git+https://git.example/app@{'0' * 40}"
+    assert source["annotations"] == {"dirty": dirty}
+    assert "secret-plans" not in json.dumps(value)
+    assert "source" not in resources(stated(*made(tmp_path, revision=None)))
+
+
+def test_an_index_has_every_image_as_subject(tmp_path: Path) -> None:
+    plan, built = made(tmp_path)
+    other = replace(built, image=made(tmp_path, dependencies=())[1].image)
+    arm = json.loads(other.image.config)
+    assert arm["architecture"] == "amd64"
+    index = make_index([built.image], {})
+    value = provenance(plan, index, [built, other], locks={}, used={}, documents={})
+    check(value)
+    assert [one["name"] for one in value["subject"]] == ["my-app", "my-app#linux/amd64"]
+    assert value["subject"][0]["digest"] == {"sha256": index.digest.removeprefix("sha256:")}
+    assert len(resources(value)) == len(value["predicate"]["buildDefinition"]["resolvedDependencies"])
+
+
+def test_nothing_of_the_machine(tmp_path: Path) -> None:
+    """No path of it, no login, no value of a variable: only what anybody with the project would state."""
+    table = {
+        "base": f"oci:{HOME}/bases/python", "lock": f"{HOME}/locks/uv.lock", "env": {"MOTTO": "s3cret-env"},
+        "debian": {"mirror": "https://zoe:s3cret-mirror@mirror.example/debian"},
+        "build": {"env": {"TOKEN": "s3cret-build"}, "secrets": ["API_KEY"]},
+        "files": [{"source": "shared/static", "target": "/srv/static"}],
+        "sbom": [],
+    }
+    text = json.dumps(stated(*made(tmp_path, table)))
+    for word in (HOME, "zoe", "s3cret", "mirror.example", str(tmp_path)):
+        assert word not in text
+    for word in ("oci:python", "uv.lock", "MOTTO", "TOKEN", "API_KEY", "static"):
+        assert word in text
+
+
+def test_it_is_the_same_each_time(tmp_path: Path) -> None:
+    one, two = (stated(*made(tmp_path / name)) for name in ("a", "b"))
+    assert json.dumps(one) == json.dumps(two)
+
+
+def test_an_image_on_another_base_is_made_of_the_image(tmp_path: Path) -> None:
+    """Its sources may be others by now: the image that was there is stated, and the new base."""
+    plan, built = made(tmp_path)
+    digest = f"sha256:{'9' * 64}"
+    found = resources(stated(plan, replace(built, pins=(), origin=digest), locks={"uv.lock": digest}))
+    base = f"pkg:oci/python@sha256:{'b' * 64}?repository_url=docker.io%2Flibrary%2Fpython&tag=3.13-slim"
+    assert found == {"my-app": {"sha256": "9" * 64}, base: {"sha256": "b" * 64}}

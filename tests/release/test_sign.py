@@ -1,0 +1,355 @@
+"""hatch_docker.release.sign and cosign: how the program is run, whatever its version, and what it may not show."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.config.options import load_config
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import ConfigError, ImageError, ProgramError, SignatureError
+from hatch_docker.core.http.client import make_client
+from hatch_docker.core.progress import silent
+from hatch_docker.oci.model import OCI_MANIFEST, Platform, canonical_json
+from hatch_docker.oci.push import Target, push
+from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.referrers import fallback_tag, referrers
+from hatch_docker.oci.registry import Remote
+from hatch_docker.plan.defaults import make_plan
+from hatch_docker.plan.model import SignPlan
+from hatch_docker.release.attachments import attach_and_sign
+from hatch_docker.release.cosign import Cosign, check_signing
+from hatch_docker.release.model import Document
+from hatch_docker.release.push import push_to_all
+from hatch_docker.release.sign import Signer, Trust, sign_item, verify_image
+from tests.fakes.context import context
+from tests.fakes.images import small_image
+from tests.fakes.registry import FakeRegistry
+from tests.fakes.sbom_images import project
+
+IMAGE = small_image()
+PASSWORD = "s3cret-pass-word"
+
+# Notes how it was called, and answers like the real one; the file "flags" has those that its version knows.
+PROGRAM = r'''#!/bin/sh
+for flag in "$@"; do
+    case "$flag" in --new-bundle-format=*|--use-signing-config=*)
+        grep -qx -e "${flag%%=*}" DIRECTORY/flags || { echo "Error: unknown flag: ${flag%%=*}" >&2; exit 1; } ;;
+    esac
+done
+echo "$@" >> "DIRECTORY/calls"
+echo "password=$COSIGN_PASSWORD" >> "DIRECTORY/environ"
+case "$1 $2" in
+public-key*) echo PUBLIC ;;
+verify-attestation*) cat DIRECTORY/attested 2>/dev/null || exit 1 ;;
+verify*) cat DIRECTORY/verified 2>/dev/null || { cat DIRECTORY/refuse >&2; exit 10; } ;;
+sign*) test ! -f DIRECTORY/refuse || { echo "signing" >&2; cat DIRECTORY/refuse >&2; exit 1; } ;;
+esac
+'''
+
+
+class FakeCosign:
+    """A cosign that only writes down what it is asked."""
+
+    def __init__(self, directory: Path, flags: str = "") -> None:
+        self.directory = directory
+        program = directory / "cosign"
+        program.write_text(PROGRAM.replace("DIRECTORY", str(directory)))
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        (directory / "flags").write_text(flags)
+
+    @property
+    def calls(self) -> list[str]:
+        """Its calls, without those that had a flag too many."""
+        path = self.directory / "calls"
+        return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.fixture
+def registry() -> Iterator[FakeRegistry]:
+    with FakeRegistry(referrers=True) as made:
+        push(Remote(make_client({}, silent()), {}), IMAGE, [parse_reference(f"{made.host}/app:1")])
+        yield made
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> FakeCosign:
+    (tmp_path / "bin").mkdir()
+    return FakeCosign(tmp_path / "bin")
+
+
+def world(tmp_path: Path, lines: list[str] | None = None, **environ: str) -> Context:
+    return context(tmp_path / "cache", lines, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin", **environ)
+
+
+def signer(registry: FakeRegistry, ctx: Context, plan: SignPlan, root: Path) -> Signer:
+    name = replace(parse_reference(f"{registry.host}/app"), tag="")
+    return Signer(Cosign(root, ctx), plan, Target(Remote(ctx.client, {}), name, lambda _digest: ""))
+
+
+def documents() -> tuple[Document, ...]:
+    return (
+        Document("a.cdx.json", "cyclonedx", "application/vnd.cyclonedx+json", "", IMAGE.digest),
+        Document("a.provenance.json", "slsa", "application/vnd.in-toto+json", "", IMAGE.digest),
+    )
+
+
+def read(document: Document) -> bytes:
+    return json.dumps({"bom": 1} if document.format == "cyclonedx" else {"predicate": {"p": 1}}).encode()
+
+
+def cosign_wrote(registry: FakeRegistry, ending: str, text: str = "1") -> None:
+    """What the real program would have pushed under its tag."""
+    config, layer = (registry.put_blob("app", data.encode()) for data in ("{}", text))
+    manifest = canonical_json({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "application/x", "digest": layer, "size": len(text), "annotations": {"s": "sig"}}],
+    })  # fmt: skip
+    registry.put_manifest("app", fallback_tag(IMAGE.digest) + ending, OCI_MANIFEST, manifest)
+
+
+def test_by_digest_with_a_key(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
+    """The image, then its documents; nothing is written in the public log, the password is in no argument."""
+    (tmp_path / "k.key").write_text("KEY")
+    ctx = world(tmp_path, COSIGN_PASSWORD=PASSWORD)
+    sign_item(signer(registry, ctx, SignPlan("k.key", False), tmp_path), IMAGE, documents(), read)
+    name, key = f"{registry.host}/app@{IMAGE.digest}", f"--key {tmp_path}/k.key"
+    calls = program.calls  # no more than needed: each takes a second of somebody's time
+    assert calls[0] == f"sign --yes {key} --tlog-upload=false {name}"
+    assert [call.split()[0] for call in calls] == ["sign", "attest", "attest"]
+    assert [call.split()[-2:] for call in calls[1:]] == [["cyclonedx", name], ["slsaprovenance1", name]]
+    assert PASSWORD not in "".join(program.calls)
+    assert f"password={PASSWORD}" in (program.directory / "environ").read_text()
+
+
+def test_what_is_signed_is_listed_and_not_signed_again(
+    registry: FakeRegistry, program: FakeCosign, tmp_path: Path
+) -> None:
+    """What cosign wrote under its tags becomes a referrer; a second push asks the registry once, and nobody else."""
+    (tmp_path / "k.key").write_text("KEY")
+    ctx = world(tmp_path)
+    who = signer(registry, ctx, SignPlan("k.key", False), tmp_path)
+    for ending in (".sig", ".att"):
+        cosign_wrote(registry, ending)
+    sign_item(who, IMAGE, documents(), read)
+    assert sorted(one.artifact_type for one in referrers(who.target, IMAGE.digest)) == [
+        "application/vnd.dev.cosign.artifact.sig.v1+json", "application/vnd.dsse.envelope.v1+json",
+    ]
+    calls, requests = len(program.calls), len(registry.requests)
+    sign_item(who, IMAGE, documents(), read)
+    assert (len(program.calls), len(registry.requests)) == (calls, requests + 1)
+    (tmp_path / "k.key").write_text("ANOTHER KEY")
+    sign_item(who, IMAGE, documents(), read)
+    assert len(program.calls) > calls
+
+
+@pytest.mark.parametrize("manifest", [b"{}", b'{"config": 1, "layers": []}', b'{"config": {}}'])
+def test_what_others_put_under_cosigns_tag_is_told(
+    manifest: bytes, registry: FakeRegistry, program: FakeCosign, tmp_path: Path
+) -> None:
+    (tmp_path / "k.key").write_text("KEY")
+    registry.put_manifest("app", fallback_tag(IMAGE.digest) + ".att", OCI_MANIFEST, manifest)
+    with pytest.raises(ImageError, match=rf"app:sha256-{IMAGE.digest[7:]}\.att"):
+        sign_item(signer(registry, world(tmp_path), SignPlan("k.key", False), tmp_path), IMAGE, documents(), read)
+
+
+def test_what_this_key_has_attested_is_not_attested_twice(
+    registry: FakeRegistry, program: FakeCosign, tmp_path: Path
+) -> None:
+    """cosign would add it again each time."""
+    import base64
+
+    (tmp_path / "k.key").write_text("KEY")
+    payload = base64.b64encode(json.dumps({"predicate": {"bom": 1}, "subject": []}).encode()).decode()
+    cosign_wrote(registry, ".att")
+    (program.directory / "attested").write_text(json.dumps({"payload": payload}) + "\n")
+    who = signer(registry, world(tmp_path), SignPlan("k.key", False), tmp_path)
+    sign_item(who, IMAGE, documents(), read)
+    attested = [call for call in program.calls if call.startswith("attest")]
+    assert [call.split()[-2] for call in attested] == ["slsaprovenance1"]
+
+
+@pytest.mark.parametrize(
+    ("key", "environ"), [("env://MY_KEY", {"MY_KEY": "PRIVATE s3cret"}), ("awskms:///alias/x", {})]
+)
+def test_keys_that_are_no_files(
+    key: str, environ: dict[str, str], registry: FakeRegistry, program: FakeCosign, tmp_path: Path
+) -> None:
+    """A variable, or the address of a key store, goes to cosign as it is."""
+    check_signing(SignPlan(key, False), tmp_path, world(tmp_path, **environ).environ)
+    sign_item(signer(registry, world(tmp_path, **environ), SignPlan(key, False), tmp_path), IMAGE, (), read)
+    assert f"--key {key} " in program.calls[0]
+
+
+def test_keyless(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
+    """Without a key cosign takes the pipeline's identity, which is in its environment, and writes in the log."""
+    environ = {"SIGSTORE_ID_TOKEN": "ey.token"}
+    ctx = world(tmp_path, **environ)
+    check_signing(SignPlan("", True), tmp_path, ctx.environ)
+    sign_item(signer(registry, ctx, SignPlan("", True), tmp_path), IMAGE, documents(), read)
+    assert program.calls[0] == f"sign --yes --tlog-upload=true {registry.host}/app@{IMAGE.digest}"
+    assert not any("--key" in call or "ey.token" in call for call in program.calls)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("", ""), ("--new-bundle-format\n", "--new-bundle-format=false "),
+        ("--new-bundle-format\n--use-signing-config\n", "--new-bundle-format=false --use-signing-config=false "),
+    ],
+    ids=["2", "2.5's attest", "3"],
+)
+def test_every_cosign_writes_what_verifiers_read(
+    flags: str, said: str, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    """Version 3 has other defaults, which are turned off where it knows their flags, in its help or not (3.1)."""
+    (tmp_path / "bin").mkdir()
+    program = FakeCosign(tmp_path / "bin", flags)
+    for name in ("k.key", "k.pub"):
+        (tmp_path / name).write_text("KEY")
+    lines: list[str] = []
+    sign_item(signer(registry, world(tmp_path, lines), SignPlan("k.key", False), tmp_path), IMAGE, documents(), read)
+    assert not any("flag" in line for line in lines)
+    verified(program, "index.docker.io/team/app")
+    name = parse_reference(f"docker.io/team/app@{IMAGE.digest}")
+    verify_image(Cosign(tmp_path, world(tmp_path)), name, Trust(key="k.pub"))
+    assert {call.split()[0] for call in program.calls} == {"sign", "attest", "verify", "verify-attestation"}
+    assert all(call.startswith(f"{call.split()[0]} {said}") for call in program.calls)
+    assert said or not any("=false" in call.replace("--tlog-upload=false", "") for call in program.calls)
+
+
+@pytest.mark.parametrize(
+    ("password", "hint"),
+    [(PASSWORD, "is COSIGN_PASSWORD the password of the key?"), ("", "set COSIGN_PASSWORD to the key's password")],
+)
+def test_a_refusal_is_cosigns_own_line(
+    password: str, hint: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path
+) -> None:
+    """With a hint where the password is wrong or missing, and without the password."""
+    (tmp_path / "k.key").write_text("KEY")
+    (program.directory / "refuse").write_text(f"Error: {password or 'x'} decryption failed\n")
+    lines: list[str] = []
+    ctx = world(tmp_path, lines, **({"COSIGN_PASSWORD": password} if password else {}))
+    with pytest.raises(ProgramError) as caught:
+        sign_item(signer(registry, ctx, SignPlan("k.key", False), tmp_path), IMAGE, (), read)
+    assert str(caught.value) == f"cosign sign: {'***' if password else 'x'} decryption failed; {hint}"
+    assert caught.value.exit_status == 1
+    assert PASSWORD not in "".join(lines)
+
+
+@pytest.mark.parametrize("reason", [
+    'Post "https://log.example/api": dial tcp 127.0.0.1:443: connect: connection refused', "unexpected EOF",
+    "PUT https://h.example/v2/a/manifests/x: unexpected status code 503 Service Unavailable",
+    "net/http: TLS handshake timeout",
+])  # fmt: skip
+def test_what_may_pass_is_no_verdict(reason: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
+    """A log or a registry that is down: the status says to try again, and no image is called unsigned for it."""
+    for name in ("k.key", "k.pub"):
+        (tmp_path / name).write_text("KEY")
+    (program.directory / "refuse").write_text(f"Error: {reason}\n")
+    plan = SignPlan("k.key", False)
+    on_pushed = attach_and_sign(plan, IMAGE, (), tmp_path, world(tmp_path), read)
+    (done,) = push_to_all(IMAGE, [f"{registry.host}/app"], ["1"], world(tmp_path), on_pushed=on_pushed)
+    assert (done.transient, done.error) == (True, f"cosign sign: {reason}")
+    name = parse_reference(f"{registry.host}/app@{IMAGE.digest}")
+    with pytest.raises(ProgramError) as caught:
+        verify_image(Cosign(tmp_path, world(tmp_path)), name, Trust(key="k.pub"))
+    assert (str(caught.value), caught.value.exit_status) == (f"cosign verify: {reason}", 75)
+
+
+@pytest.mark.parametrize(
+    ("plan", "environ", "message"),
+    [
+        (SignPlan("k.key", False), {"PATH": "/nowhere"}, r"signatures need the program cosign, which is not installed"),
+        (SignPlan("k.key", False), {}, r"sign\.key: there is no k\.key; `cosign generate-key-pair` makes a pair"),
+        (SignPlan("env://K", False), {}, r"sign\.key: K is not set in the environment"),
+        (SignPlan("", True), {}, r"sign\.keyless: this pipeline has no identity; on GitHub .* on GitLab"),
+    ],
+)
+def test_what_cannot_sign_is_told_before_the_build(
+    plan: SignPlan, environ: dict[str, str], message: str, program: FakeCosign, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for place in ("_TOKEN", "_MAKER"):  # a machine that these tests run on may be Google's
+        monkeypatch.setattr(f"hatch_docker.release.cosign.{place}", tmp_path / "nowhere")
+    with pytest.raises((ConfigError, ProgramError), match=message):
+        check_signing(plan, tmp_path, {**world(tmp_path).environ, **environ})
+
+
+@pytest.mark.parametrize(
+    "environ", [
+        {"SIGSTORE_ID_TOKEN": "ey"}, {"BUILDKITE_AGENT_ACCESS_TOKEN": "x"}, {"GOOGLE_SERVICE_ACCOUNT_NAME": "me"},
+        {"ACTIONS_ID_TOKEN_REQUEST_URL": "https://x", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "x"},
+        {"SPIFFE_ENDPOINT_SOCKET": "SOCKET"},
+    ],
+)  # fmt: skip
+def test_an_identity_wherever_cosign_looks_for_one(
+    environ: dict[str, str], program: FakeCosign, tmp_path: Path
+) -> None:
+    (tmp_path / "socket").touch()
+    environ = {name: str(tmp_path / "socket") if value == "SOCKET" else value for name, value in environ.items()}
+    check_signing(SignPlan("", True), tmp_path, {**world(tmp_path).environ, **environ})
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ({}, None),
+        ({"key": "k"}, SignPlan("k", False)),
+        ({"key": "k", "transparency-log": True}, SignPlan("k", True)),
+        ({"keyless": True}, SignPlan("", True)),
+        ({"key": "k", "keyless": True}, "key and keyless exclude each other"),
+        ({"keyless": True, "transparency-log": False}, "what keyless signs is in the log"),
+        ({"transparency-log": True}, "nothing is signed; set key or keyless"),
+    ],
+)
+def test_options(table: dict[str, object], expected: SignPlan | str | None) -> None:
+    config = load_config({"sign": table}, {}, None)
+    if isinstance(expected, str):
+        with pytest.raises(ConfigError, match=expected):
+            make_plan(project(), config, Platform("linux", "amd64"))
+    else:
+        assert make_plan(project(), config, Platform("linux", "amd64")).sign == expected
+
+
+def verified(program: FakeCosign, *repositories: str, digest: str = IMAGE.digest) -> None:
+    payloads = [
+        {"critical": {"identity": {"docker-reference": one}, "image": {"docker-manifest-digest": digest}}}
+        for one in repositories
+    ]
+    (program.directory / "verified").write_text(json.dumps(payloads))
+
+
+def test_a_signature_is_for_one_repository(program: FakeCosign, tmp_path: Path) -> None:
+    """cosign accepts an image that was copied with its signature; a mirror has to be named as one."""
+    cosign, trust = Cosign(tmp_path, world(tmp_path)), Trust(key="k.pub")
+    name = parse_reference(f"docker.io/team/app@{IMAGE.digest}")
+    with pytest.raises(ConfigError, match=r"--key: there is no k\.pub"):
+        verify_image(cosign, name, trust)
+    (tmp_path / "k.pub").write_text("KEY")
+    verified(program, "index.docker.io/team/app")
+    assert verify_image(cosign, name, trust) == []
+    assert "--key k.pub --insecure-ignore-tlog=true" in program.calls[0]
+    verified(program, "registry.example/team/app")
+    with pytest.raises(SignatureError, match=r"signed, but for registry\.example/team/app, not for docker\.io/team"):
+        verify_image(cosign, name, trust)
+    verify_image(cosign, name, trust, signed_as="registry.example/team/app")
+    verified(program, "index.docker.io/team/app", digest="sha256:" + "0" * 64)
+    with pytest.raises(SignatureError, match="but for nothing"):
+        verify_image(cosign, name, trust)
+
+
+def test_an_identity_instead_of_a_key(program: FakeCosign, tmp_path: Path) -> None:
+    verified(program, "registry.example/app")
+    name = parse_reference(f"registry.example/app@{IMAGE.digest}")
+    trust = Trust(identity="https://git.example/app", issuer="https://token.example")
+    verify_image(Cosign(tmp_path, world(tmp_path)), name, trust)
+    wanted = "--certificate-identity https://git.example/app --certificate-oidc-issuer https://token.example"
+    assert wanted in program.calls[0]
+    assert "ignore-tlog" not in program.calls[0]

@@ -1,0 +1,310 @@
+"""The builder stage: an sdist's own backend makes the wheel in the sandbox, once for the same contents.
+
+The root here is the Python that runs the tests, and backends are in the sdists themselves: no network. The real
+root with its compiler is in integration/test_builder_stage.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.bases.model import Base, Interpreter
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import BuildError, ConfigError, WheelError
+from hatch_docker.oci.model import Platform
+from hatch_docker.oci.mutate import scratch
+from hatch_docker.plan.model import BasePlan, BuildPlan
+from hatch_docker.wheels.builder.build import Builder, make_builder, metadata_of, wheel_of
+from hatch_docker.wheels.builder.sdist import read_sdist
+from hatch_docker.wheels.target import Target
+from tests.fakes.context import context
+from tests.fakes.package_index import write_sdist
+from tests.fakes.sandbox_roots import need_sandbox, python_root
+
+VERSION = ".".join(str(part) for part in sys.version_info[:3])
+PLATFORM = Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine))
+TARGET = Target(VERSION, PLATFORM, ("glibc", "2.41"))
+
+BACKEND = '''
+import os, zipfile
+
+def build_wheel(directory, settings, metadata):
+    name = "demo-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(directory, name), "w") as wheel:
+        wheel.writestr(zipfile.ZipInfo("demo.txt"), repr(sorted(os.environ.items())) + os.getcwd() + str(os.getuid()))
+        wheel.writestr(zipfile.ZipInfo("demo-1.0.dist-info/METADATA"), "Name: demo\\n")
+    return name
+'''
+PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+@pytest.fixture(scope="module")
+def tree() -> Iterator[Path]:
+    """A root with a Python."""
+    need_sandbox()
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield python_root(Path(directory))
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory for sockets, whose paths must be short."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+@pytest.fixture
+def ctx(tmp_path: Path, lines: list[str]) -> Context:
+    return context(tmp_path / "cache", lines, PATH=os.environ["PATH"], TOKEN="hunter2", OTHER="also-secret")
+
+
+def make_base(suite: str = "trixie") -> Base:
+    interpreter = Interpreter(f"/usr/bin/python{TARGET.short}", VERSION)
+    return Base(
+        BasePlan("debian", f"debian:{suite}", suite), f"debian:{suite}", "", scratch(PLATFORM), interpreter,
+        TARGET.libc, {}, frozenset(), suite=suite,
+    )
+
+
+@pytest.fixture
+def builder(tree: Path, ctx: Context, tmp_path: Path) -> Builder:
+    return Builder(tree, BuildPlan(isolated=True, network=False), make_base(), TARGET, ctx, tmp_path)
+
+
+def planned(builder: Builder, **options: object) -> Builder:
+    plan = BuildPlan(isolated=True, **{"network": False, **options})  # type: ignore[arg-type]
+    return Builder(builder.root, plan, builder.base, builder.target, builder.ctx, builder.project)
+
+
+def build(builder: Builder, directory: Path, backend: str = BACKEND, **options: object) -> Path:
+    files = {"pyproject.toml": PYPROJECT, "backend.py": backend}
+    return wheel_of(read_sdist(write_sdist(directory, files, **options)), builder)  # type: ignore[arg-type]
+
+
+def said(wheel: Path) -> str:
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.read("demo.txt").decode()
+
+
+def test_the_wheel_is_made_in_a_place_without_traces(builder: Builder, tmp_path: Path) -> None:
+    """Fixed path, fixed user, fixed environment: nothing of this machine, nothing of the host's variables."""
+    wheel = build(builder, tmp_path / "a")
+    assert wheel.name == "demo-1.0-py3-none-any.whl"
+    text = said(wheel)
+    assert text.endswith("/build/src1000")
+    assert "hunter2" not in text
+    assert str(tmp_path) not in text
+    assert "('HATCH_DOCKER_BUILDER_STAGE', '1')" in text
+    assert "('SOURCE_DATE_EPOCH', '315532800')" in text
+    assert metadata_of(wheel) == b"Name: demo\n"
+    assert not list((builder.ctx.store.root / "tmp").iterdir())
+
+
+def test_the_same_contents_are_built_once(builder: Builder, tmp_path: Path, lines: list[str]) -> None:
+    """Other times, another path, the same files: the store has the wheel. Another line: it is built."""
+    first = build(builder, tmp_path / "a", mtime=1)
+    assert build(builder, tmp_path / "b", mtime=2) == first
+    assert sum(line.endswith("in the builder") for line in lines) == 1  # with its time behind it where it was slow
+    assert build(builder, tmp_path / "c", BACKEND + "\n") != first
+    assert build(planned(builder, env={"A": "b"}), tmp_path / "d") != first
+
+
+def test_our_umask_is_not_the_build_s(builder: Builder, tmp_path: Path) -> None:
+    """An sdist, a store and a cache that only we may read are no obstacle to the sandbox's user."""
+    before = os.umask(0o077)
+    try:
+        assert said(build(builder, tmp_path / "a"))
+    finally:
+        os.umask(before)
+
+
+def test_a_damaged_wheel_is_made_again(builder: Builder, tmp_path: Path) -> None:
+    """What the store gives was verified."""
+    first = build(builder, tmp_path / "a")
+    content = first.read_bytes()
+    first.write_bytes(b"damaged")
+    assert build(builder, tmp_path / "a").read_bytes() == content
+
+
+def test_environment_and_secrets_of_the_plan(builder: Builder, tmp_path: Path, lines: list[str]) -> None:
+    """build.env and the named variables reach the build; a secret is hidden in what the build prints."""
+    backend = BACKEND.replace("import os, zipfile", "import os, zipfile; print('key', os.environ['TOKEN'])")
+    wheel = build(planned(builder, env={"LDFLAGS": "mine"}, secrets=("TOKEN",)), tmp_path / "a", backend)
+    assert "('LDFLAGS', 'mine')" in said(wheel)
+    assert "('TOKEN', 'hunter2')" in said(wheel)
+    assert "also-secret" not in said(wheel)
+    assert "key ***" in lines
+    with pytest.raises(ConfigError, match="ABSENT is not set"):
+        build(planned(builder, secrets=("ABSENT",)), tmp_path / "b")
+
+
+def test_arguments_of_the_plan(builder: Builder, tmp_path: Path) -> None:
+    """build.args are variables of the build, over what every build has; another value is another wheel."""
+    wheel = build(planned(builder, args={"EDITION": "full\nand more", "LDFLAGS": "-s"}), tmp_path / "a")
+    assert r"('EDITION', 'full\nand more')" in said(wheel)
+    assert "('LDFLAGS', '-s')" in said(wheel)
+    assert build(planned(builder, args={"EDITION": "small"}), tmp_path / "a") != wheel
+
+
+ASKS = BACKEND.replace("import os, zipfile", """
+import os, socket, zipfile
+agent = socket.socket(socket.AF_UNIX)
+agent.connect(os.environ["SSH_AUTH_SOCK"])
+agent.sendall(b"who are you?")
+print("the agent says", agent.recv(100).decode())
+""")
+
+
+def test_the_ssh_agent_is_lent_to_a_build_that_asks(
+    builder: Builder, tmp_path: Path, lines: list[str], short: Path
+) -> None:
+    """Under another user than its owner, and to no other build; without an agent the error says what to do."""
+    where = str(short / "agent")
+    environ = {**builder.ctx.environ, "SSH_AUTH_SOCK": where}
+    lending = replace(planned(builder, ssh=True, network=True), ctx=replace(builder.ctx, environ=environ))
+    with pytest.raises(ConfigError, match=r"ssh needs an SSH agent, and SSH_AUTH_SOCK is .* where none answers"):
+        build(lending, tmp_path / "a", ASKS)
+    with pytest.raises(ConfigError, match=r"SSH_AUTH_SOCK is not set; start one \(ssh-agent\)"):
+        build(planned(builder, ssh=True, network=True), tmp_path / "a", ASKS)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(where)
+        Path(where).chmod(0o600)
+        server.listen()
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):  # closed at the end
+                while True:
+                    client, _ = server.accept()
+                    with client:
+                        if question := client.recv(100):
+                            client.sendall(b"the one that was asked " + question)
+
+        threading.Thread(target=serve, daemon=True).start()
+        wheel = build(lending, tmp_path / "a", ASKS)
+    assert "the agent says the one that was asked who are you?" in lines
+    assert where not in said(wheel)
+    with pytest.raises(BuildError, match="SSH_AUTH_SOCK"):
+        build(planned(builder), tmp_path / "b", ASKS)
+
+
+def test_a_failed_build_ends_with_its_last_lines(builder: Builder, tmp_path: Path) -> None:
+    """Twenty lines, in order, with the next thing to try where they tell."""
+    backend = (
+        "def build_wheel(*arguments):\n    for number in range(30): print('line', number)\n"
+        "    raise SystemExit('x.c:1:10: fatal error: libpq-fe.h: No such file or directory')\n"
+    )
+    with pytest.raises(BuildError) as failure:
+        build(builder, tmp_path / "a", backend)
+    first, *rest = str(failure.value).splitlines()
+    assert first == (
+        "building demo-1.0.tar.gz failed with status 1 for want of libpq-fe.h; "
+        "add the Debian package that has it to [tool.hatch-docker.build] packages:"
+    )
+    assert rest[0] == "line 11"
+    assert len(rest) == 20
+    assert not list((builder.ctx.store.root / "tmp").iterdir())
+
+
+def test_without_network_a_build_that_asks_for_it_is_told(builder: Builder, tmp_path: Path) -> None:
+    """network = false is named where it is what stopped the build."""
+    backend = "import socket\ndef build_wheel(*a): socket.create_connection(('192.0.2.1', 80))\n"
+    with pytest.raises(BuildError, match="network = false keeps from it"):
+        build(builder, tmp_path / "a", backend)
+
+
+@pytest.mark.parametrize("trick", [
+    "os.symlink('/etc/passwd', directory + '/demo-1.0-py3-none-any.whl')",
+    "os.mkfifo(directory + '/demo-1.0-py3-none-any.whl')",
+    "os.mkdir(directory + '/demo-1.0-py3-none-any.whl')",
+    "pass",
+])
+def test_only_a_real_file_is_taken(builder: Builder, tmp_path: Path, trick: str) -> None:
+    """A backend that puts a link, a pipe or nothing where its wheel should be gets nothing out of the host."""
+    backend = f"import os\ndef build_wheel(directory, *a):\n    {trick}\n    return 'demo-1.0-py3-none-any.whl'\n"
+    with pytest.raises(BuildError, match="no such file"):
+        build(builder, tmp_path / "a", backend)
+
+
+@pytest.mark.parametrize("trick", [
+    "os.symlink('/etc/passwd', directory + '/result.json')", "os.mkfifo(directory + '/result.json')",
+    "open(directory + '/result.json', 'w').write('[' * 100000)",
+    "open(directory + '/result.json', 'w').truncate(1 << 30)", "pass",
+])
+def test_a_lying_result_is_refused(builder: Builder, tmp_path: Path, trick: str) -> None:
+    """The file that tells what was made is written by foreign code."""
+    backend = f"import os\ndef build_wheel(directory, *a):\n    {trick}\n    os._exit(0)\n"
+    with pytest.raises(BuildError, match="without its result"):
+        build(builder, tmp_path / "a", backend)
+
+
+@pytest.mark.parametrize("name", ["demo-1.0-cp27-cp27m-win32.whl", "../demo-1.0-py3-none-any.whl", "demo.zip"])
+def test_a_wheel_for_something_else_is_refused(builder: Builder, tmp_path: Path, name: str) -> None:
+    """Tags are judged before the wheel is taken."""
+    backend = f"def build_wheel(directory, *a):\n    open(directory + '/x', 'w')\n    return {name!r}\n"
+    with pytest.raises((WheelError, BuildError), match=r"does not fit|not the name of a wheel|no such file"):
+        build(builder, tmp_path / "a", backend)
+
+
+def test_links_of_an_sdist_stay_in_the_sandbox(builder: Builder, tmp_path: Path) -> None:
+    """An sdist is unpacked inside: a link to the host's file leads to the sandbox's, a relative one works."""
+    backend = BACKEND.replace("repr(", "open('alias').read() + str(os.path.exists('outside')) + repr(")
+    (tmp_path / "secret").write_text("secret")
+    links = {"alias": "pyproject.toml", "outside": str(tmp_path / "secret")}
+    assert said(build(builder, tmp_path / "a", backend, links=links)).startswith(PYPROJECT + "False")
+
+
+def test_in_tree_backends_are_in_the_tree(builder: Builder, tmp_path: Path) -> None:
+    """A backend-path whose backend comes from elsewhere is refused (PEP 517)."""
+    pyproject = PYPROJECT.replace('"backend"', '"json"')
+    sdist = write_sdist(tmp_path / "a", {"pyproject.toml": pyproject})
+    with pytest.raises(BuildError, match="not in backend-path"):
+        wheel_of(read_sdist(sdist), builder)
+
+
+@pytest.mark.parametrize(
+    "text", ["[build-system]\nrequires = 1", "[build-system]", "x =", "[build-system]\nrequires = [1]"]
+)
+def test_a_wrong_build_system_is_named(tmp_path: Path, text: str) -> None:
+    """One line that names the sdist and the table."""
+    with pytest.raises(WheelError, match=r"^demo-1\.0\.tar\.gz: \[build-system\] of its pyproject\.toml"):
+        read_sdist(write_sdist(tmp_path / "a", {"pyproject.toml": text}))
+
+
+def test_what_is_no_sdist_is_named(tmp_path: Path) -> None:
+    """A zip, a damaged archive, a name in the store."""
+    (tmp_path / "demo-1.0.zip").write_bytes(b"")
+    with pytest.raises(WheelError, match=r"demo-1\.0\.zip is not an sdist"):
+        read_sdist(tmp_path / "demo-1.0.zip")
+    (tmp_path / "hex").write_bytes(b"\x1f\x8b\x08damaged")
+    with pytest.raises(WheelError, match=r"cannot read the sdist demo-1\.0\.tar\.gz"):
+        read_sdist(tmp_path / "hex", "demo-1.0.tar.gz")
+
+
+def test_an_sdist_without_a_table_is_built_by_setuptools(tmp_path: Path) -> None:
+    """PEP 517's default, with or without a pyproject.toml."""
+    for files in ({"setup.py": ""}, {"pyproject.toml": "[project]\nname = 'demo'"}):
+        sdist = read_sdist(write_sdist(tmp_path / "a", files))
+        assert (sdist.requires, sdist.backend) == (("setuptools",), "setuptools.build_meta:__legacy__")
+
+
+def test_bases_without_a_compiler_are_named(tmp_path: Path, ctx: Context) -> None:
+    """Another distribution, another architecture: said before anything is fetched, with what to use."""
+    sdist = read_sdist(write_sdist(tmp_path / "a", {"setup.py": ""}))
+    plan = BuildPlan(isolated=True)
+    with pytest.raises(BuildError, match="not Debian; use debian:<suite>"):
+        make_builder(sdist, plan, make_base(suite=""), TARGET, ctx, tmp_path)
+    other = Target(VERSION, Platform("linux", "s390x"), TARGET.libc)
+    with pytest.raises(BuildError, match="cannot be compiled for"):
+        make_builder(sdist, plan, make_base(), other, ctx, tmp_path)

@@ -1,0 +1,70 @@
+"""What a failed build lacked, read off what compilers and build systems really said."""
+
+from __future__ import annotations
+
+import pytest
+
+from hatch_docker.wheels.builder.failure_hints import hint
+
+ANY = "; add the Debian package that has it"
+ADD = "to [tool.hatch-docker.build] packages"
+MESON = """\
+Found pkg-config: YES (/usr/bin/pkg-config) 1.8.1
+Run-time dependency cairo found: NO  (tried pkg-config)
+
+../cairo/meson.build:31:12: ERROR: Dependency "cairo" not found (tried pkg-config)
+"""
+CMAKE = """\
+CMake Error at /usr/share/cmake-3.31/Modules/FindPackageHandleStandardArgs.cmake:233 (message):
+  Could NOT find ZLIB (missing: ZLIB_LIBRARY ZLIB_INCLUDE_DIR)
+"""
+CONFIG = """\
+CMake Error at CMakeLists.txt:12 (find_package):
+  By not providing "FindEigen3.cmake" in CMAKE_MODULE_PATH this project has
+  asked CMake to find a package configuration file provided by "Eigen3", but
+  CMake did not find one.
+
+  Could not find a package configuration file provided by "Eigen3" with any
+"""
+RUST = """\
+error: rustc 1.85.1 is not supported by the following packages:
+  orjson@3.13.0 requires rustc 1.95
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("x.c:1:10: fatal error: libpq-fe.h: No such file or directory", f"libpq-fe.h{ANY}"),
+        (MESON, f"cairo.pc{ANY}"),
+        (CMAKE, f"ZLIB{ANY}"),
+        (CONFIG, f"Eigen3{ANY}"),
+        ("Package libffi was not found in the pkg-config search path.", f"libffi.pc{ANY}"),
+        ("/usr/bin/ld: cannot find -lpq: No such file or directory", f"libpq.so{ANY}"),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'pg_config'", f"pg_config{ANY}"),
+        ("/bin/sh: 1: protoc: not found", f"protoc{ANY}"),
+        (RUST, 'a Rust that is newer than 1.85.1; add "rustc-web", "cargo-web"'),
+        ("Rust not found, installing into a temporary directory", 'Rust; add "cargo"'),
+        ("meson.build:1:0: ERROR: Unknown compiler(s): [['gfortran'], ['flang-new']]", 'Fortran; add "gfortran"'),
+        ("ERROR: Git program not found, cannot download x.wrap via git.", 'git; add "git"'),
+    ],
+)
+def test_what_was_lacking_is_named(output: str, told: str) -> None:
+    assert hint(output, network=True) == f" for want of {told} {ADD}"
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "-- Could NOT find Doxygen (missing: DOXYGEN_EXECUTABLE)\nerror: expected ';'",
+        "Run-time dependency qhull found: NO (tried pkg-config)\nx.c:1: error: expected ';'",
+        "error: command '/usr/bin/gcc' failed with exit code 1",
+        "socket.gaierror: [Errno -2] Name or service not known",
+    ],
+)
+def test_what_went_on_without_it_is_not_blamed(output: str) -> None:
+    assert hint(output, network=True) == ""
+
+
+def test_a_network_that_was_taken_away_is_named() -> None:
+    assert "network = false keeps from it" in hint("Name or service not known", network=False)

@@ -1,0 +1,393 @@
+"""The sandbox: a command in a tree of its own, as root and as an ordinary user, and nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hatch_docker
+from hatch_docker.core.errors import BuildError
+from hatch_docker.core.process import ProcessFailed
+from hatch_docker.wheels.builder.sandbox import Bind, run_in
+from hatch_docker.wheels.builder.sandbox_init import KEYCTL
+from tests.conftest import need
+from tests.fakes.sandbox_roots import need_sandbox, program_root, python_root
+
+ENV = {"PATH": "/usr/bin:/bin"}
+UNSHARE = {"x86_64": 272, "aarch64": 97}
+
+
+@pytest.fixture(scope="session")
+def root() -> Iterator[Path]:
+    """A root of some programs, readable by every user; without a sandbox its tests are skipped, and fail in CI."""
+    need_sandbox()
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield program_root(Path(directory))
+
+
+def sh(root: Path, script: str, **options: object) -> str:
+    return run_in(root, ["sh", "-c", script], env=ENV, **options)  # type: ignore[arg-type]
+
+
+def test_only_what_is_given_can_be_written(root: Path, tmp_path: Path) -> None:
+    """The root is read-only; /tmp, /dev/shm and writable binds are not, and what is written there stays."""
+    inner = tmp_path / "given" / "inner"
+    inner.mkdir(parents=True)
+    written = sh(
+        root,
+        "for path in /x /etc/x /bin/x /dev/x /given/inner/x /tmp/x /dev/shm/x /etc/motd /bin/sh;"
+        " do touch $path 2>&- && echo $path; done; true",
+        binds=[Bind(tmp_path / "given", "/given", writable=True)],
+    )
+    assert written.split() == ["/given/inner/x", "/tmp/x", "/dev/shm/x"]
+    assert (inner / "x").exists()
+    assert not (root / "tmp").exists()
+
+
+def test_a_bind_is_read_only_unless_asked(root: Path, tmp_path: Path) -> None:
+    """A file and a directory of the host can be read at the given path and not changed."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "file").write_text("content")
+    binds = [Bind(tmp_path / "file", "/etc/deep/file"), Bind(tmp_path, "/given")]
+    assert sh(root, "cat /etc/deep/file /given/file; touch /given/y 2>&- || echo no", binds=binds) == (
+        "contentcontentno\n"
+    )
+
+
+@pytest.mark.parametrize("user", [(1000, 1000), (65532, 65532), (0, 0)])
+def test_the_command_has_no_power(root: Path, user: tuple[int, int]) -> None:
+    """Whoever it is inside: no capabilities, no new privileges, no terminal."""
+    text = sh(root, "id -u; id -g; cat /proc/self/status", user=user)
+    assert text.split()[:2] == [str(user[0]), str(user[1])]
+    status = dict(line.split(":\t", 1) for line in text.splitlines()[2:] if ":\t" in line)
+    assert {status[name].strip() for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+    with pytest.raises(ProcessFailed):
+        sh(root, "cat < /dev/tty", user=user)
+
+
+def test_without_network_there_is_a_loopback_device_alone(root: Path) -> None:
+    """Loopback is up, so that tests with a server work; there is no other device and no resolver."""
+    text = sh(root, "cat /proc/net/dev /proc/net/if_inet6; ls /etc/resolv.conf 2>&- || echo none")
+    devices = [line.split(":")[0].strip() for line in text.splitlines() if ":" in line]
+    assert devices == ["lo"]
+    assert text.endswith("none\n")
+
+
+def test_with_network_names_resolve_as_on_the_host(root: Path) -> None:
+    """The host's devices, hosts file and resolver."""
+    text = sh(root, "cat /proc/net/dev /etc/hosts", network=True)
+    for line in Path("/proc/net/dev").read_text().splitlines()[2:]:
+        assert line.split(":")[0] in text
+    assert Path("/etc/hosts").read_text() in text
+
+
+def test_nothing_of_our_environment_gets_in(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command sees the given variables, standard input is empty, and process 1 tells nothing."""
+    monkeypatch.setenv("PASSWORD", "hunter2")
+    text = sh(root, "env; cat; cat /proc/1/environ 2>&-; ls -l /proc/self/fd", environ=os.environ)
+    assert "hunter2" not in text
+    assert {line.split("=")[0] for line in text.splitlines() if "=" in line} <= {"PATH", "PWD", "OLDPWD", "_"}
+    assert sh(root, "hostname; umask") == "sandbox\n0022\n"
+    assert {word for word in sh(root, "ls /proc").split() if word.isdigit()} <= {"1", "2", "3"}
+
+
+KEYS = f"""
+import ctypes
+libc, number, mine = ctypes.CDLL(None), {KEYCTL.get(platform.machine(), -1)}, ctypes.c_int(-3)
+"""
+SEARCH = KEYS + """
+print(libc.syscall(number, 10, mine, b"user", b"hatch-docker-tests", 0))
+"""
+HAVE = KEYS + """
+import subprocess, sys
+libc.syscall(number, 1, None)
+add = {"x86_64": 248}.get(sys.argv[1], 217)
+libc.syscall(add, b"user", b"hatch-docker-tests", b"hunter2", ctypes.c_size_t(7), mine)
+""" + SEARCH + """
+from pathlib import Path
+from hatch_docker.wheels.sandbox import run_in
+print(run_in(Path(sys.argv[2]), sys.argv[3:], env={"LD_LIBRARY_PATH": "/usr/lib"}))
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in UNSHARE, reason="the number of the call is not known here")
+def test_the_users_keyring_stays_outside() -> None:
+    """Kerberos and others keep tickets there; where the kernel has none there is nothing to hide."""
+    need_sandbox()
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        python = python_root(Path(directory)) / "usr/bin"
+        command = [f"/usr/bin/{next(python.iterdir()).name}", "-I", "-S", "-c", SEARCH]
+        done = subprocess.run(
+            [sys.executable, "-c", HAVE, platform.machine(), directory, *command],
+            cwd=Path(hatch_docker.__file__).parents[1], capture_output=True, text=True, check=True,
+        )
+    assert done.stdout.split()[1:] == ["-1"]
+
+
+CALL = """
+import socket
+for name in ("\\0hatch-docker-test-outside", "\\0inside"):
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+        try:
+            if name == "\\0inside":
+                server.bind(name)
+                server.listen()
+            client.connect(name)
+            print("connected")
+        except OSError as error:
+            print(error.strerror)
+"""
+
+
+def landlock() -> int:
+    """Which version of Landlock the kernel has; scopes are of 6, in Linux 6.12."""
+    return int(ctypes.CDLL(None).syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), 1))
+
+
+@pytest.mark.skipif(sys.platform != "linux" or landlock() < 6, reason="the kernel has no scopes of Landlock")
+def test_sockets_without_a_file_are_out_of_reach() -> None:
+    """With the machine's network a command would reach a desktop's and a bus's, which let in whoever is this user."""
+    need_sandbox()
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as server:
+        server.bind("\0hatch-docker-test-outside")
+        server.listen()
+        Path(directory).chmod(0o755)
+        python = python_root(Path(directory)) / "usr/bin"
+        said = run_in(
+            Path(directory), [f"/usr/bin/{next(python.iterdir()).name}", "-I", "-S", "-c", CALL], env=ENV, network=True
+        )
+    assert said.splitlines() == ["Operation not permitted", "connected"]
+
+
+def test_several_roots_are_one(root: Path, tmp_path: Path) -> None:
+    """Directories are merged, the first tree that has a file wins, and given texts win over both."""
+    tmp_path.chmod(0o755)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/motd").write_text("ours\n")
+    (tmp_path / "etc/link").symlink_to("motd")
+    (tmp_path / "opt/venv").mkdir(parents=True)
+    text = run_in(
+        [tmp_path, root], ["sh", "-c", "cat /etc/motd /etc/link /etc/given; ls /opt"],
+        env=ENV, files={"/etc/given": "given\n"},
+    )
+    assert text == "ours\nours\ngiven\nvenv\n"
+
+
+def test_a_link_in_the_tree_leads_nowhere(root: Path, tmp_path: Path) -> None:
+    """A tree whose /etc or /dev is a link to a directory of the host's does not make us write there."""
+    tree, canary = tmp_path / "tree", tmp_path / "canary"
+    tree.mkdir(), canary.mkdir()
+    canary.chmod(0o777), tree.chmod(0o755), tmp_path.chmod(0o755)
+    for name in ("etc", "dev", "tmp", "proc", "given"):
+        (tree / name).symlink_to(canary)
+    binds = [Bind(root / "bin/cat", "/given/a/b")]
+    text = run_in([tree, root], ["sh", "-c", "ls /etc /given/a"], env=ENV, binds=binds, files={"/etc/x": ""})
+    assert text.split() == ["/etc:", "hosts", "motd", "x", "/given/a:", "b"]
+    assert not list(canary.iterdir())
+
+
+def test_a_failure_is_told_with_its_last_lines(root: Path) -> None:
+    """Status and output of the command, secrets hidden; both streams in order when merged."""
+    lines: list[str] = []
+    with pytest.raises(ProcessFailed, match=r"sh failed with status 3:\nout\nkey \*\*\*$") as failure:
+        sh(root, "echo out; echo key hunter2 >&2; exit 3", merge=True, secrets=["hunter2"], log=lines.append)
+    assert failure.value.status == 3
+    assert lines == ["out", "key ***"]
+    with pytest.raises(ProcessFailed, match="status 137"):
+        sh(root, "kill -9 $$")
+
+
+def test_what_cannot_be_started_is_named(root: Path) -> None:
+    """A missing program or directory is the user's mistake, in one line."""
+    with pytest.raises(BuildError, match="cannot run nope: No such file"):
+        run_in(root, ["nope"], env=ENV)
+    with pytest.raises(BuildError, match="cannot run in the directory /nope: No such file"):
+        run_in(root, ["id"], env=ENV, cwd="/nope")
+
+
+@pytest.mark.parametrize("target", ["relative", "/", "/a/../b", "/tmp/x", "/proc"])
+def test_mount_points_are_plain(root: Path, target: str) -> None:
+    """Two mounts over each other, or a path with .. in it, are a mistake of the caller's."""
+    with pytest.raises(ValueError, match=r"path|mounts"):
+        run_in(root, ["id"], env=ENV, binds=[Bind(root, target)])
+
+
+def sleepers(mark: str) -> int:
+    """How many processes sleep for `mark` seconds; the one that was told to start them is none."""
+    found = 0
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += path.read_bytes() == b"sleep\0" + mark.encode() + b"\0"
+    return found
+
+
+def wait_for(count: int, mark: str) -> None:
+    deadline = time.monotonic() + 20
+    while sleepers(mark) != count:
+        assert time.monotonic() < deadline, f"{mark}: not {count}"
+        time.sleep(0.02)
+
+
+SLEEPING = """
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from hatch_docker.ending import stoppable
+with stoppable() if sys.argv[3] == "stoppable" else nullcontext():
+    print("ready", flush=True)
+    from hatch_docker.wheels.sandbox import run_in
+    run_in(Path(sys.argv[1]), ["sh", "-c", f"sleep {sys.argv[2]} & sleep {sys.argv[2]}"], env={"PATH": "/bin"})
+"""
+
+
+@contextlib.contextmanager
+def sleeping(root: Path, mark: str, how: str = "plain") -> Iterator[subprocess.Popen[bytes]]:
+    """A program that starts two sleepers in a sandbox, and has got as far as to be ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPING, root, mark, how], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        cwd=Path(hatch_docker.__file__).parents[1],
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_it_ends_with_us(root: Path, number: int) -> None:
+    """However our process ends, the command and what it started end too, detached or not."""
+    mark = f"{1000000 + os.getpid() * 10 + number}"
+    with sleeping(root, mark) as parent:
+        wait_for(2, mark)
+        os.kill(parent.pid, number)
+        assert parent.wait(10) != 0
+        wait_for(0, mark)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("after", [0, 20, 40, 80, 160])
+def test_one_signal_ends_it_at_whatever_moment(root: Path, number: int, after: int) -> None:
+    """`after` so many ms of a build: in an import, which drops exceptions, in a program's start, in the sandbox's."""
+    mark = f"{4000000 + os.getpid() * 100 + after}"
+    with sleeping(root, mark, "stoppable") as parent:
+        time.sleep(after / 1000)
+        os.kill(parent.pid, number)
+        assert parent.wait(10) == 128 + number
+        # Whoever was about to start one has had the time.
+        time.sleep(0.2)
+        wait_for(0, mark)
+
+
+def test_what_runs_on_ends_with_the_command(root: Path) -> None:
+    """A process left in the background does not outlive the command."""
+    mark = f"{3000000 + os.getpid()}"
+    begun = time.monotonic()
+    sh(root, f"sleep {mark} > /dev/null 2>&1 & exit 0")
+    assert time.monotonic() - begun < 5
+    wait_for(0, mark)
+
+
+PROBE = """
+import sys
+from pathlib import Path
+from hatch_docker.wheels.sandbox import Bind, run_in, why_not
+reason = why_not({})
+if reason:
+    sys.exit(reason)
+out = Path(sys.argv[2])
+text = run_in(Path(sys.argv[1]), ["sh", "-c", "id -u; touch /out/x; stat -c %u /out/x"], env={"PATH": "/bin"},
+              binds=[Bind(out, "/out", writable=True)])
+print(text.split(), (out / "x").stat().st_uid)
+"""
+
+
+@contextlib.contextmanager
+def copied_package() -> Iterator[Path]:
+    """A copy of the package that every user can read, in a directory that every user can write."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        copy = Path(directory, "hatch_docker")
+        shutil.copytree(Path(hatch_docker.__file__).parent, copy)
+        for path in (copy, *copy.rglob("*")):
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+        yield Path(directory)
+
+
+def probe(root: Path, prefix: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+    with copied_package() as home:
+        out = home / "out"
+        out.mkdir()
+        user = options.get("user")
+        if user is not None:
+            os.chown(out, user, user)  # type: ignore[arg-type]
+        python = sys.executable if user is None else "/usr/bin/python3"
+        return subprocess.run(  # type: ignore[call-overload,no-any-return]
+            [*prefix, python, "-c", PROBE, root, out], env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(home)},
+            cwd=home, capture_output=True, text=True, check=False, **options,
+        )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are those of an ordinary user")
+def test_an_ordinary_user_gets_the_same(root: Path) -> None:
+    """Without root the user inside is the same, and what it writes is ours."""
+    need("/usr/bin/python3")
+    done = probe(root, [], user=12345, group=12345, extra_groups=[])
+    assert (done.stdout, done.stderr) == ("['1000', '1000'] 12345\n", "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_builds_as_nobody(root: Path) -> None:
+    """Run by root, the command is nobody outside: it owns nothing of root's, /proc/sys least of all."""
+    done = probe(root, [])
+    assert (done.stdout, done.stderr) == ("['1000', '1000'] 65534\n", "")
+
+
+def test_a_kernel_without_user_namespaces_is_named(root: Path) -> None:
+    """max_user_namespaces = 0, here of a user namespace of its own: the message says which sysctl."""
+    need("unshare")
+    limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
+    done = probe(root, ["unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh"])
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "unshare: No space left on device" in done.stderr
+    assert "user.max_user_namespaces" in done.stderr
+
+
+@pytest.mark.skipif(platform.machine() not in UNSHARE, reason="the number of the call is not known here")
+def test_a_seccomp_profile_is_named(root: Path) -> None:
+    """A container's default profile answers unshare with EPERM: one line with the ways out."""
+    code = f"""
+import ctypes, os, struct, sys
+program = b"".join(struct.pack("HBBI", *step) for step in [
+    (0x20, 0, 0, 0),
+    (0x15, 0, 1, {UNSHARE[platform.machine()]}), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000)])
+memory = ctypes.create_string_buffer(program)
+filter = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(memory)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, filter, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+    done = probe(root, [sys.executable, "-c", code])
+    assert done.returncode == 1
+    assert done.stderr.startswith("the sandbox cannot be entered (unshare: Operation not permitted); ")
+    assert 'engine = "buildkit"' in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,73 @@
+"""Files of requirements with hashes, as `pip install --require-hashes` reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import WheelError
+from hatch_docker.plan.model import LockPlan
+from hatch_docker.wheels.locks.pin import pin
+from tests.fakes.lock_files import AMD64, FOREIGN, HOST, names, using
+from tests.fakes.package_index import EVIL, FakeIndex, make_sdist, make_wheel
+
+
+def requirements(root: Path, text: str, *asked: str) -> LockPlan:
+    (root / "requirements.txt").write_text(text)
+    return LockPlan("requirements", "requirements.txt", asked)
+
+
+def test_hashes_choose_the_file(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
+    """Includes, markers, comments and continuations are read; a file whose hash is not listed is not taken."""
+    plain, better = make_wheel("app", "1.0"), make_wheel("app", "1.0", tag="cp313-cp313-manylinux_2_17_x86_64")
+    index.add("app", plain, better).add("dep", make_wheel("dep", "2.0"))
+    (root / "more.txt").write_text(f"dep==2.0 \\\n    --hash=sha256:{index.sha256('dep-2.0-py3-none-any.whl')}\n")
+    lock = requirements(root, (
+        "--index-url https://other.example/simple\n# a comment\n-r more.txt\n"
+        f"app==1.0 ; python_version > '3' --hash=sha256:{index.sha256(plain[0])}  # why\n"
+        f"gone==1 ; sys_platform == 'win32' --hash=sha256:{'0' * 64}\n-e .\n"
+    ), "app", "dep>=2")
+    pins = pin(lock, root, AMD64, using(ctx, index))
+    assert names(pins) == ["app-1.0-py3-none-any.whl", "dep-2.0-py3-none-any.whl"]
+    assert any("requirements.txt:1: --index-url" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("app==1.0\n", r"requirements.txt:1: app has no --hash"),
+        (f"app==1.0 --hash=sha512:{'0' * 128}\n", "no --hash=sha256"),
+        (f"app>=1.0 --hash=sha256:{'0' * 64}\n", "not pinned"),
+        (f"app==1.0 --hash=sha256:{'0' * 64}\n", "no file of app 1.0 on the index has one of its hashes"),
+        ("-e ../other\n", "is a directory"),
+        ("--strange\n", "--strange"),
+        ("-r requirements.txt\n", "includes itself"),
+        ("-r missing.txt\n", "missing.txt"),
+        ("app==\n", "requirements.txt:1"),
+    ],
+)
+def test_bad_requirements(ctx: Context, index: FakeIndex, root: Path, text: str, message: str) -> None:
+    """K2: no hash, another hash, no pin: refused with file and line."""
+    index.add("app", make_wheel("app", "1.0"))
+    with pytest.raises(WheelError, match=message):
+        pin(requirements(root, text), root, AMD64, using(ctx, index))
+
+
+def test_pinned_sdist(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
+    """An sdist pinned by hash is taken without a look into it."""
+    mark = tmp_path / "ran"
+    sdist = make_sdist("gamma", "1.0", dynamic=True, setup=EVIL.format(mark=str(mark)))
+    index.add("gamma", sdist)
+    lock = requirements(root, f"gamma==1.0 --hash=sha256:{index.sha256(sdist[0])}\n", "gamma")
+    assert names(pin(lock, root, HOST, using(ctx, index))) == ["gamma-1.0.tar.gz"]
+    assert not mark.exists()
+    with pytest.raises(WheelError, match=f"gamma 1.0 has no wheel for {FOREIGN}"):
+        pin(lock, root, FOREIGN, using(ctx, index))
+
+
+def test_direct_url(ctx: Context, root: Path) -> None:
+    """A requirement with a URL and one hash needs no index; its password is not kept."""
+    lock = requirements(root, f"app @ https://u:p@files.example/app-1.0-py3-none-any.whl --hash=sha256:{'a' * 64}\n")
+    assert pin(lock, root, AMD64, ctx)[0].url == "https://files.example/app-1.0-py3-none-any.whl"

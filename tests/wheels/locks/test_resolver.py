@@ -1,0 +1,260 @@
+"""Resolutions against a package index on loopback: for the target, complete, without running code."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import trustme
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import HatchDockerError, RegistryError, TransientError, WheelError
+from hatch_docker.wheels.fetch import fetch
+from hatch_docker.wheels.index import read_indexes
+from hatch_docker.wheels.locks.pin import pin
+from hatch_docker.wheels.locks.uv import MissingWheelError, _explain, compile_lock
+from hatch_docker.wheels.target import Pin
+from tests.fakes.context import with_environ
+from tests.fakes.lock_files import AMD64, ARM64, FOREIGN, HOST, OLD, names, resolving, using
+from tests.fakes.package_index import EVIL, UPLOADED_SECONDS, FakeIndex, make_sdist, make_wheel
+
+
+def test_resolution_is_for_the_target(ctx: Context, index: FakeIndex, root: Path) -> None:
+    """K3: markers and tags are the target's, never the host's; the answer has size, hash and upload time."""
+    index.add("app", make_wheel("app", "1.0", requires=[
+        "arm; platform_machine == 'aarch64'", "intel; platform_machine == 'x86_64'", "old; python_version < '3.12'",
+        "win; sys_platform == 'win32'",
+    ]))
+    for name in ("arm", "intel", "old", "win"):
+        index.add(name, make_wheel(name, "1.0"))
+    index.add("intel", make_wheel("intel", "2.0", tag="cp313-cp313-manylinux_2_28_x86_64"))
+    ctx = using(ctx, index)
+    assert names(pin(resolving("app"), root, ARM64, ctx)) == ["app-1.0-py3-none-any.whl", "arm-1.0-py3-none-any.whl"]
+    pins = pin(resolving("app"), root, AMD64, ctx)
+    assert names(pins) == ["app-1.0-py3-none-any.whl", "intel-2.0-cp313-cp313-manylinux_2_28_x86_64.whl"]
+    assert names(pin(resolving("app"), root, OLD, ctx)) == [
+        "app-1.0-py3-none-any.whl", "intel-1.0-py3-none-any.whl", "old-1.0-py3-none-any.whl"
+    ]
+    data = index.files["app"][pins[0].filename]
+    assert (pins[0].sha256, pins[0].size) == (hashlib.sha256(data).hexdigest(), len(data))
+    assert pins[0].upload_time == UPLOADED_SECONDS
+
+
+def test_resolution_is_remembered(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
+    """Unchanged requirements cost no traffic for a day; HATCH_DOCKER_REFRESH asks again."""
+    index.add("app", make_wheel("app", "1.0"))
+    ctx = using(ctx, index)
+    first = pin(resolving("app"), root, AMD64, ctx)
+    asked = len(index.requests)
+    index.add("app", make_wheel("app", "2.0"))
+    assert pin(resolving("app"), root, AMD64, ctx) == first
+    assert len(index.requests) == asked
+    refreshed = pin(resolving("app"), root, AMD64, using(ctx, index, HATCH_DOCKER_REFRESH="1", UV_NO_CACHE="1"))
+    assert refreshed[0].version == "2.0"
+
+
+def test_old_resolution_serves_while_no_index_answers(
+    ctx: Context, root: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a day the index is asked again; where it does not answer, what is remembered is used with a warning."""
+    with FakeIndex().add("app", make_wheel("app", "1.0")).serving() as index:
+        ctx = using(ctx, index, UV_HTTP_RETRIES="0", UV_NO_CACHE="1")
+        first = pin(resolving("app"), root, AMD64, ctx)
+        later = time.time() + 25 * 3600
+        monkeypatch.setattr(time, "time", lambda: later)
+        asked = len(index.requests)
+        assert pin(resolving("app"), root, AMD64, ctx) == first
+        assert len(index.requests) > asked
+        later += 25 * 3600
+    assert pin(resolving("app"), root, AMD64, ctx) == first
+    assert any(line.startswith("warning: the package index does not answer") for line in lines)
+    with pytest.raises(TransientError):
+        pin(resolving("app<2"), root, AMD64, ctx)
+
+
+def test_sdist_with_static_metadata(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
+    """A dependency without a wheel is pinned as its sdist with what it needs, and its code does not run."""
+    mark = tmp_path / "ran"
+    index.add("app", make_wheel("app", "1.0", requires=["gamma>=1"]))
+    index.add("gamma", make_sdist("gamma", "1.0", requires=["delta"], setup=EVIL.format(mark=str(mark))))
+    index.add("delta", make_wheel("delta", "3.0"))
+    pins = pin(resolving("app"), root, HOST, using(ctx, index))
+    assert names(pins) == ["app-1.0-py3-none-any.whl", "delta-3.0-py3-none-any.whl", "gamma-1.0.tar.gz"]
+    assert not mark.exists()
+
+
+def test_sdist_with_dynamic_metadata(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
+    """Where only a build knows, the caller's isolated build is asked; without one the error says what to do."""
+    mark = tmp_path / "ran"
+    index.add("gamma", make_sdist("gamma", "1.0", dynamic=True, setup=EVIL.format(mark=str(mark))))
+    index.add("delta", make_wheel("delta", "3.0"))
+    ctx = using(ctx, index)
+    with pytest.raises(WheelError, match=r"gamma 1\.0 has no wheel.*lock the project"):
+        pin(resolving("gamma"), root, HOST, ctx)
+
+    def metadata(asked: Pin, path: Path) -> bytes:
+        assert (asked.name, path.is_file()) == ("gamma", True)
+        return b"Metadata-Version: 2.4\nName: gamma\nVersion: 1.0\nRequires-Dist: delta\n"
+
+    assert names(pin(resolving("gamma"), root, HOST, ctx, metadata=metadata)) == [
+        "delta-3.0-py3-none-any.whl", "gamma-1.0.tar.gz"
+    ]
+    assert not mark.exists()
+
+
+def test_no_wheel_names_both_ways_out(ctx: Context, index: FakeIndex, root: Path) -> None:
+    """K4: for a foreign platform, or without an sdist, the error names package, target and both ways out."""
+    index.add("gamma", make_sdist("gamma", "1.0"))
+    index.add("newer", make_wheel("newer", "1.0", tag="cp313-cp313-manylinux_2_99_x86_64"))
+    index.add("older", make_wheel("older", "1.0", tag="cp312-cp312-manylinux_2_17_x86_64"))
+    for name, target in (("gamma", FOREIGN), ("newer", HOST), ("older", HOST)):
+        with pytest.raises(WheelError) as caught:
+            pin(resolving(name), root, target, using(ctx, index))
+        text = str(caught.value)
+        assert name in text
+        assert str(target) in text
+        assert "find-links" in text
+        assert f"a {target.platform} machine" in text
+        assert "\n" not in text
+
+
+def test_no_solution(ctx: Context, index: FakeIndex, root: Path) -> None:
+    """uv's explanation in one line."""
+    index.add("app", make_wheel("app", "1.0"))
+    with pytest.raises(WheelError, match=r"cannot resolve .*you require app>=2") as caught:
+        pin(resolving("app>=2"), root, AMD64, using(ctx, index))
+    assert "\n" not in str(caught.value)
+
+
+def test_password_opens_the_index_and_stays_hidden(
+    ctx: Context, index: FakeIndex, root: Path, lines: list[str]
+) -> None:
+    """K5: the login of the index's URL works, by pip's variable too, and is in no pin, no message, no cache."""
+    index.login = ("user", "pass-mark")
+    index.add("app", make_wheel("app", "1.0"))
+    environ = {**ctx.environ, "PIP_INDEX_URL": index.url_with_login}
+    mine = with_environ(ctx, environ)
+    pins = pin(resolving("app"), root, AMD64, mine)
+    fetch(pins, mine, root=root)
+    with pytest.raises(HatchDockerError) as caught:
+        pin(resolving("app>=7"), root, AMD64, mine)
+    assert "pass-mark" not in "\n".join([*lines, repr(pins), str(caught.value)])
+    assert not [path for path in ctx.store.root.rglob("*") if path.is_file() and b"pass-mark" in path.read_bytes()]
+
+
+def test_wrong_password(ctx: Context, index: FakeIndex, root: Path) -> None:
+    """A refusing index is an error that may not pass by waiting."""
+    index.login = ("user", "right")
+    index.add("app", make_wheel("app", "1.0"))
+    bad = index.url.replace("//", "//user:pass-mark@")
+    with pytest.raises(RegistryError, match="401") as caught:
+        pin(resolving("app"), root, AMD64, using(ctx, index, UV_DEFAULT_INDEX=bad))
+    assert "pass-mark" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("status", "passing"), [(410, False), (429, True), (503, True)])
+def test_a_refusal_is_final_and_an_overload_passes(
+    ctx: Context, index: FakeIndex, root: Path, status: int, passing: bool
+) -> None:
+    """As with every other server: exit status 75 is for what a later try may mend."""
+    index.faults.append(["/app", status, 100])
+    with pytest.raises(RegistryError, match=str(status)) as caught:
+        pin(resolving("app"), root, AMD64, using(ctx, index, UV_HTTP_RETRIES="0"))
+    assert isinstance(caught.value, TransientError) == passing
+
+
+def test_a_certificate_that_nobody_knows_does_not_pass(ctx: Context, root: Path) -> None:
+    """To wait does not help: the error says what does."""
+    authority = trustme.CA()
+    secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(secure)
+    with FakeIndex().add("app", make_wheel("app", "1.0")).serving(secure) as index, pytest.raises(
+        RegistryError, match="private CA set HATCH_DOCKER_CA_BUNDLE"
+    ) as caught:
+        url = index.url.replace("http:", "https:")
+        pin(resolving("app"), root, AMD64, using(ctx, index, UV_DEFAULT_INDEX=url, UV_HTTP_RETRIES="0"))
+    assert not isinstance(caught.value, TransientError)
+
+
+BACKEND = """
+open({mark!r}, "w").close()
+def build_wheel(directory, settings=None, metadata=None):
+    raise SystemExit(1)
+"""
+
+
+@pytest.mark.parametrize("address", ["URL/evil.tar.gz", "file:///nowhere/evil", "git+file:///nowhere/evil"])
+def test_what_strangers_name_by_an_address_is_never_built_here(
+    ctx: Context, index: FakeIndex, root: Path, address: str
+) -> None:
+    """An sdist's build requirements are a stranger's; uv would fetch these by git, and build them on this machine."""
+    line = f"evil @ {address.replace('URL', index.url)}"
+    with pytest.raises(WheelError, match=r"evil is at .*, which is no wheel"):
+        pin(resolving(line), root, AMD64, using(ctx, index))
+
+
+def test_what_a_stranger_s_file_says_allows_nothing() -> None:
+    """uv shows the line of a pyproject.toml that it cannot read; only its own words say what has no wheel."""
+    said = "error: Failed to build `x @ https://e/x.tar.gz`\n  cause: 2 | name = Wheels are required for `evil`"
+    assert not isinstance(_explain(said, AMD64), MissingWheelError)
+    mine = _explain("  \u00d7 No solution found when resolving dependencies:\n  evil has no usable wheels", AMD64)
+    assert isinstance(mine, MissingWheelError)
+    assert mine.names == ("evil",)
+
+
+def test_uv_runs_no_build_even_where_it_would(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
+    """Whatever leads it there: a build that it starts finds no Python."""
+    mark, source = tmp_path / "mark", tmp_path / "evil"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (source / "backend.py").write_text(BACKEND.format(mark=str(mark)))
+    (root / "constraints.txt").write_text(f"evil @ {source.as_uri()}\n")
+    index.add("evil", make_wheel("evil", "1.0"))
+    here = using(ctx, index, UV_CONSTRAINT=str(root / "constraints.txt"))
+    with pytest.raises(WheelError, match="cannot resolve the dependencies"):
+        compile_lock(["evil"], AMD64, root, read_indexes(root, here.environ), here, metadata={"evil": {}})
+    assert not mark.exists()
+
+
+def test_a_proxy_that_wants_a_password_does_not_pass(ctx: Context, root: Path) -> None:
+    """It will want it the next time, too."""
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            self.send_error(407)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            environ = {
+                **ctx.environ, "UV_DEFAULT_INDEX": "https://index.invalid/simple", "UV_HTTP_RETRIES": "0",
+                "HTTPS_PROXY": f"http://127.0.0.1:{server.server_port}",
+            }
+            mine = with_environ(ctx, environ)
+            with pytest.raises(RegistryError, match=r"refuses uv.*proxy") as caught:
+                pin(resolving("app"), root, AMD64, mine)
+        finally:
+            server.shutdown()
+    assert not isinstance(caught.value, TransientError)
+
+
+def test_html_index_and_find_links(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
+    """A PEP 503 page without sizes, and a directory of wheels beside it, serve as well."""
+    index.html = True
+    index.add("app", make_wheel("app", "1.0", requires=["local"]))
+    file, data = make_wheel("local", "1.0")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / file).write_bytes(data)
+    pins = pin(resolving("app"), root, AMD64, using(ctx, index, UV_FIND_LINKS=str(tmp_path / "links")))
+    assert [one.name for one in pins] == ["app", "local"]
+    assert [path.read_bytes() for path in fetch(pins, using(ctx, index), root=root)][1] == data

@@ -1,0 +1,62 @@
+"""uv.lock: what the project reaches in it for a target, by hash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import WheelError
+from hatch_docker.plan.model import LockPlan
+from hatch_docker.wheels.locks.pin import pin
+from hatch_docker.wheels.target import Target
+from tests.fakes.lock_files import AMD64, FOREIGN, OLD, UV_LOCK
+
+
+def uvlock(root: Path, *asked: str, text: str = UV_LOCK, **chosen: tuple[str, ...]) -> LockPlan:
+    (root / "uv.lock").write_text(text)
+    return LockPlan("uv", "uv.lock", asked, **chosen)
+
+
+@pytest.mark.parametrize(
+    ("target", "chosen", "expected"),
+    [
+        (AMD64, {}, ["app 1.0", "dep 2.0"]),
+        (OLD, {}, ["app 1.0", "dep 1.0"]),
+        (OLD, {"extras": ("web",)}, ["app 1.0", "dep 1.0", "quick 1.0"]),
+        (AMD64, {"groups": ("dev",)}, ["app 1.0", "dep 2.0", "tool 1.0"]),
+        (AMD64, {"extras": ("no",)}, []),
+    ],
+)
+def test_uv_lock(
+    ctx: Context, root: Path, target: Target, chosen: dict[str, tuple[str, ...]], expected: list[str]
+) -> None:
+    """Forks, extras of extras, groups, direct URLs and uv's conflict markers, read without uv."""
+    pins = pin(uvlock(root, **chosen), root, target, ctx)
+    assert [f"{one.name} {one.version}" for one in pins] == expected
+    assert all(one.upload_time == 1704164645 and one.size == 5 for one in pins if one.name == "app")
+
+
+@pytest.mark.parametrize(
+    ("lock", "target", "message"),
+    [
+        ({"asked": ("app>=2",)}, AMD64, r"uv\.lock is stale: .*'app>=2'.*has app 1\.0; run `uv lock`"),
+        ({"asked": ("app", "new")}, AMD64, "does not have new"),
+        ({"asked": ("quick",), "extras": ("web",)}, OLD, "still has app"),
+        ({"extras": ("nope",)}, AMD64, "does not know the extra 'nope'"),
+        ({"groups": ("nope",)}, AMD64, "does not know the dependency group 'nope'"),
+        ({"extras": ("inner",)}, AMD64, "member is the directory packages/member"),
+        ({"extras": ("web",)}, FOREIGN, "quick 1.0 has no wheel for"),
+        ({"text": UV_LOCK.replace('editable = "."', 'editable = "elsewhere"')}, AMD64, "does not know the project"),
+        ({"text": UV_LOCK.replace("version = 1\n", "version = 9\n", 1)}, AMD64, "version 9"),
+        ({"text": UV_LOCK.replace("https://f.example/app", "https://u:hush@ex\u2100mple/app")}, AMD64,
+         r"is not a lock of uv's: \(a malformed URL\) is not a URL; in a password"),
+    ],
+)
+def test_bad_uv_lock(ctx: Context, root: Path, lock: dict[str, object], target: Target, message: str) -> None:
+    """A stale lock, an unknown extra, a workspace member, a foreign sdist: one line that says what to do."""
+    asked = lock.pop("asked", ())
+    with pytest.raises(WheelError, match=message) as caught:
+        pin(uvlock(root, *asked, **lock), root, target, ctx)  # type: ignore[misc, arg-type]
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,129 @@
+"""The user's index configuration: every place is read in uv's and pip's order, and no password gets out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.http.urls import WELL_KNOWN
+from hatch_docker.wheels.index import Index, read_indexes
+
+A, B, C = "https://a.example/simple", "https://b.example/simple", "https://c.example/simple"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """An environment whose configuration files are all below a directory of the test."""
+    (tmp_path / "project").mkdir()
+    return {
+        "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / ".config"), "XDG_CONFIG_DIRS": str(tmp_path / "xdg"),
+        "PIP_CONFIG_FILE": "/dev/null",
+    }
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def test_nothing_configured(home: dict[str, str], tmp_path: Path) -> None:
+    """Without configuration nothing is said to uv: its own default holds."""
+    found = read_indexes(tmp_path / "project", home)
+    assert (found.indexes, found.source) == ((), "")
+    assert not {"UV_DEFAULT_INDEX", "UV_INDEX"} & found.uv_environment(home).keys()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"UV_INDEX_URL": A}, [Index(A, default=True)]),
+        ({"UV_DEFAULT_INDEX": A, "UV_INDEX_URL": B}, [Index(A, default=True)]),
+        ({"UV_DEFAULT_INDEX": f"main={A}"}, [Index(A, "main", default=True)]),
+        ({"UV_INDEX": f"corp={B} {C}", "UV_EXTRA_INDEX_URL": A}, [Index(B, "corp"), Index(C), Index(A)]),
+        ({"UV_INDEX_URL": A, "PIP_INDEX_URL": B}, [Index(A, default=True)]),
+        ({"PIP_INDEX_URL": B, "PIP_EXTRA_INDEX_URL": f"{C} {A}"}, [Index(C), Index(A), Index(B, default=True)]),
+        ({"UV_DEFAULT_INDEX": "https://u:p%40ss@a.example/simple"}, [Index(A, login=("u", "p@ss"), default=True)]),
+        (
+            {"UV_INDEX": f"my-corp={B}", "UV_INDEX_MY_CORP_USERNAME": "u", "UV_INDEX_MY_CORP_PASSWORD": "p"},
+            [Index(B, "my-corp", ("u", "p"))],
+        ),
+    ],
+)
+def test_variables(
+    home: dict[str, str], tmp_path: Path, variables: dict[str, str], expected: list[Index]
+) -> None:
+    """uv's variables, then pip's where uv's say nothing; a name brings its login from the environment."""
+    assert list(read_indexes(tmp_path / "project", home | variables).indexes) == expected
+
+
+def test_files_of_uv(home: dict[str, str], tmp_path: Path) -> None:
+    """The project's [tool.uv] comes before the user's uv.toml; the first default wins."""
+    write(tmp_path / "project/pyproject.toml", f'[[tool.uv.index]]\nname = "x"\nurl = "{A}"\ndefault = true\n')
+    write(tmp_path / ".config/uv/uv.toml", f'index-url = "{B}"\nextra-index-url = ["{C}"]\nfind-links = ["/w"]\n')
+    found = read_indexes(tmp_path / "project", home)
+    assert found.indexes == (Index(A, "x", default=True), Index(C))
+    assert found.find_links == (Index("/w"),)
+    assert "UV_DEFAULT_INDEX" not in found.uv_environment(home), "uv reads its own files"
+
+
+@pytest.mark.parametrize("place", ["xdg/pip/pip.conf", ".pip/pip.conf", ".config/pip/pip.conf", "venv/pip.conf", "own"])
+def test_files_of_pip(home: dict[str, str], tmp_path: Path, place: str) -> None:
+    """Every place of pip.conf counts; [install] beats [global]; uv gets it in its environment."""
+    text = f"[global]\nindex-url = {B}\nextra-index-url =\n    {C}\n    {A}\n[install]\nindex-url={A}\n"
+    write(tmp_path / place, text)
+    home |= {"VIRTUAL_ENV": str(tmp_path / "venv"), "PIP_CONFIG_FILE": str(tmp_path / "own")}
+    found = read_indexes(tmp_path / "project", home)
+    assert found.indexes == (Index(C), Index(A), Index(A, default=True))
+    env = found.uv_environment(home)
+    assert (env["UV_DEFAULT_INDEX"], env["UV_INDEX"]) == (A, f"{C} {A}")
+
+
+def test_login_stays_at_its_origin(home: dict[str, str], tmp_path: Path) -> None:
+    """A login is sent to the scheme, host and port it was given for, and to nobody else."""
+    home["PIP_INDEX_URL"] = "https://u:secret@a.example/simple"
+    found = read_indexes(tmp_path / "project", home)
+    assert found.authorization("https://a.example/files/x.whl")
+    for other in ("http://a.example/x", "https://a.example:444/x", "https://b.example/x", "file:///x"):
+        assert found.authorization(other) == {}
+
+
+def test_password_is_in_no_text(home: dict[str, str], tmp_path: Path) -> None:
+    """repr and the key's parts hold no password; what is hidden from output includes its quoted form."""
+    home["PIP_INDEX_URL"] = "https://u:s%2Fcret@a.example/simple"
+    found = read_indexes(tmp_path / "project", home)
+    assert "cret" not in repr(found) + repr(found.identity())
+    assert set(found.secrets) == {"s/cret", "s%2Fcret"}
+    assert found.uv_environment(home)["UV_DEFAULT_INDEX"] == "https://u:s%2Fcret@a.example/simple"
+
+
+def test_custom_ca_reaches_uv(home: dict[str, str], tmp_path: Path) -> None:
+    """A CA bundle given to us is uv's too, before its own; one given to pip is where uv has none."""
+    write(tmp_path / "ca.pem", "")
+    found = read_indexes(tmp_path / "project", home)
+    ours = {"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")}
+    assert found.uv_environment(home | ours)["SSL_CERT_FILE"] == ours["HATCH_DOCKER_CA_BUNDLE"]
+    write(tmp_path / "own.pem", "")
+    for own in ("", str(tmp_path / "own.pem")):
+        assert found.uv_environment(home | ours | {"SSL_CERT_FILE": own})["SSL_CERT_FILE"] == str(tmp_path / "ca.pem")
+    both = home | {"REQUESTS_CA_BUNDLE": str(tmp_path / "ca.pem"), "SSL_CERT_FILE": "/own"}
+    assert found.uv_environment(both)["SSL_CERT_FILE"] == "/own"
+
+
+def test_uv_trusts_whom_the_system_trusts(home: dict[str, str], tmp_path: Path) -> None:
+    """As Python and pip do by themselves, unless the user says something else; and only where there is somebody."""
+    found = read_indexes(tmp_path / "project", home)
+    there = any(Path(path).is_file() for path in WELL_KNOWN)
+    assert (found.uv_environment(home).get("UV_SYSTEM_CERTS") == "1") is there
+    assert "UV_NATIVE_TLS" not in found.uv_environment(home | {"SSL_CERT_FILE": "/own"})
+    assert "UV_NATIVE_TLS" not in found.uv_environment(home | {"UV_SYSTEM_CERTS": "0"})
+
+
+@pytest.mark.parametrize("place", [".config/uv/uv.toml", ".config/pip/pip.conf"])
+def test_unreadable_file(home: dict[str, str], tmp_path: Path, place: str) -> None:
+    """A file that cannot be parsed is named."""
+    write(tmp_path / place, "[[[")
+    del home["PIP_CONFIG_FILE"]
+    with pytest.raises(ConfigError, match=place.rpartition("/")[2]):
+        read_indexes(tmp_path / "project", home)

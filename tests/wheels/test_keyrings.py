@@ -1,0 +1,132 @@
+"""K5: passwords of indexes that a keyring has are found as uv finds them, used where they belong, and never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import RegistryError
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan.model import LockPlan
+from hatch_docker.wheels.fetch import fetch
+from hatch_docker.wheels.index import read_indexes
+from hatch_docker.wheels.locks.pin import pin
+from hatch_docker.wheels.locks.uv import find_uv
+from hatch_docker.wheels.target import Target
+from tests.fakes.captured_output import MARK
+from tests.fakes.context import context
+from tests.fakes.package_index import FakeIndex, make_wheel
+
+pytestmark = pytest.mark.usefixtures("secrets_stay")
+
+AMD64 = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
+PASSWORD = f"{MARK}-of-the-ring/ü"
+
+
+def keyring(directory: Path, answers: str) -> Path:
+    """A program called keyring, which notes what it is asked; `answers` are cases of its service and user."""
+    path = directory / "bin/keyring"
+    path.parent.mkdir()
+    path.write_text(f'#!/bin/sh\necho "$@" >> {directory}/asked\ncase "$2 $3" in {answers} *) exit 1;; esac\n')
+    path.chmod(0o755)
+    return path.parent
+
+
+def asked(directory: Path) -> list[str]:
+    path = directory / "asked"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def context_of(directory: Path, **environ: str) -> Context:
+    uv = Path(find_uv({"PATH": "/usr/local/bin:/usr/bin"}))
+    said = {
+        "HOME": str(directory), "PIP_CONFIG_FILE": "/dev/null", "PATH": f"{directory}/bin:/usr/bin:/bin",
+        "UV": str(uv), "UV_CACHE_DIR": str(directory / "uv"), "XDG_CONFIG_HOME": str(directory / "none"), **environ,
+    }  # fmt: skip
+    return context(directory / "store", **said)
+
+
+@pytest.mark.parametrize("told", ["uv", "pip", "uv.toml"])
+@pytest.mark.parametrize("service", ["the index", "its host"])
+def test_what_the_keyring_has(told: str, service: str, tmp_path: Path) -> None:
+    """uv resolves with it and we fetch with it, asking once; it is a secret of the build from then on."""
+    index = FakeIndex(login=("ann", PASSWORD)).add("gadget", make_wheel("gadget", "1.0"))
+    with index.serving():
+        url = index.url.replace("//", "//ann@")
+        name = index.url if service == "the index" else f"127.0.0.1:{index.port}"
+        keyring(tmp_path, f"'{name} ann') echo '{PASSWORD}';;")
+        own = {"UV_DEFAULT_INDEX": url, "UV_KEYRING_PROVIDER": "subprocess"}
+        if told == "pip":
+            own = {"PIP_INDEX_URL": url, "PIP_KEYRING_PROVIDER": "import"}
+        elif told == "uv.toml":
+            (tmp_path / "uv.toml").write_text(f'keyring-provider = "subprocess"\nindex-url = "{url}"\n')
+            own = {}
+        ctx = context_of(tmp_path, **own)
+        pins = pin(LockPlan("resolve", requirements=("gadget",)), tmp_path, AMD64, ctx)
+        before = len(asked(tmp_path))
+        (path,) = fetch(pins, ctx, root=tmp_path)
+        assert path.is_file()
+        ours = asked(tmp_path)[before:]
+        assert ours == [f"get {index.url} ann", f"get 127.0.0.1:{index.port} ann"][: 1 + (service == "its host")]
+        ctx.store.blob_path(f"sha256:{pins[0].sha256}").unlink()
+        fetch(pins, ctx, root=tmp_path)
+        assert asked(tmp_path)[before:] == ours
+        assert ctx.secrets.known[PASSWORD] == f"the login of the index {index.url}"
+        kept = [path for path in ctx.store.root.rglob("*") if path.is_file()]
+        assert not [path for path in kept if MARK.encode() in path.read_bytes()]
+
+
+def fetched(index: FakeIndex, ctx: Context, root: Path) -> None:
+    from tests.fakes.package_index import pins_of
+
+    fetch(pins_of(index), ctx, root=root)
+
+
+def test_a_keyring_without_an_entry(tmp_path: Path) -> None:
+    """The index's own refusal is told."""
+    index = FakeIndex(login=("ann", PASSWORD)).add("gadget", make_wheel("gadget", "1.0"))
+    with index.serving():
+        keyring(tmp_path, "")
+        url = index.url.replace("//", "//ann@")
+        ctx = context_of(tmp_path, UV_DEFAULT_INDEX=url, UV_KEYRING_PROVIDER="subprocess")
+        with pytest.raises(RegistryError, match=r"gadget 1\.0 .*401 Unauthorized"):
+            fetched(index, ctx, tmp_path)
+        assert len(asked(tmp_path)) == 2
+
+
+def test_no_keyring(tmp_path: Path) -> None:
+    """Who asks for one that is not there is told so, and what else there is."""
+    index = FakeIndex(login=("ann", PASSWORD)).add("gadget", make_wheel("gadget", "1.0"))
+    with index.serving():
+        url = index.url.replace("//", "//ann@")
+        ctx = context_of(tmp_path, UV_DEFAULT_INDEX=url, UV_KEYRING_PROVIDER="subprocess")
+        with pytest.raises(RegistryError, match=rf"{index.url}: cannot run keyring: .*install keyring, or put"):
+            fetched(index, ctx, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "provider"),
+    [
+        ("//ann@", ""), ("//ann@", "disabled"), ("//", "subprocess"), (f"//ann:{MARK}@", "subprocess"),
+        ("//--keyring-path=evil@", "subprocess"),
+    ],
+)
+def test_nobody_asks_without_need(url: str, provider: str, tmp_path: Path) -> None:
+    """Not without the user's word, not without a user name (an option is none), and not where there is a password."""
+    index = FakeIndex().add("gadget", make_wheel("gadget", "1.0"))
+    with index.serving():
+        keyring(tmp_path, "*) echo x;;")
+        said = {"UV_KEYRING_PROVIDER": provider} if provider else {}
+        ctx = context_of(tmp_path, UV_DEFAULT_INDEX=index.url.replace("//", url), **said)
+        fetched(index, ctx, tmp_path)
+        assert asked(tmp_path) == []
+
+
+def test_a_user_alone_stays_one(tmp_path: Path) -> None:
+    """pip's URL with a user name and no password is handed to uv as it was."""
+    environ = {"PIP_INDEX_URL": "https://ann@a.example/simple", "PIP_CONFIG_FILE": "/dev/null", "HOME": str(tmp_path)}
+    env = read_indexes(tmp_path, environ).uv_environment(environ)
+    assert env["UV_DEFAULT_INDEX"] == "https://ann@a.example/simple"
+    assert "UV_KEYRING_PROVIDER" not in env

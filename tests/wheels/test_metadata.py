@@ -1,0 +1,66 @@
+"""What a wheel says of itself becomes the [project] table that would have given it."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.errors import WheelError
+from hatch_docker.wheels.metadata import programs, project_table
+
+METADATA = """\
+Metadata-Version: 2.4
+Name: My.App
+Version: 1.2
+Summary: An example
+Home-page: https://app.example
+Project-URL: Source, https://app.example/source
+Author: Ada Example
+Author-Email: Bob Example <bob@example.org>
+License: MIT
+Requires-Python: >=3.11
+Requires-Dist: idna>=3
+Requires-Dist: redis; extra == "Queue_Redis" and python_version >= "3.8"
+Requires-Dist: psycopg; extra == 'pg' or extra == 'all'
+Provides-Extra: Queue_Redis
+Provides-Extra: pg
+Provides-Extra: all
+"""
+ENTRY_POINTS = "[console_scripts]\nApp = my_app:main\n[gui_scripts]\nwindow = my_app:window\n"
+
+
+def wheel(directory: Path, *, entry_points: str = ENTRY_POINTS) -> Path:
+    path = directory / "my_app-1.2-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("my_app-1.2.dist-info/METADATA", METADATA)
+        archive.writestr("my_app-1.2.dist-info/entry_points.txt", entry_points)
+        for name in ("scripts/old-app", "scripts/deep/no", "data/share/no"):
+            archive.writestr(f"my_app-1.2.data/{name}", "#!python")
+    return path
+
+
+def test_all_that_an_image_needs_is_there(tmp_path: Path) -> None:
+    """Extras by their normalised names (PEP 685), whatever the backend wrote; the case of a script's name stays."""
+    assert project_table(wheel(tmp_path)) == {
+        "name": "My.App", "version": "1.2", "description": "An example", "requires-python": ">=3.11",
+        "dependencies": ["idna>=3"],
+        "optional-dependencies": {
+            "queue-redis": ['redis; python_version >= "3" and python_version >= "3.8"'],
+            "pg": ['psycopg; python_version >= "3" or python_version < "3"'],
+            "all": ['psycopg; python_version < "3" or python_version >= "3"'],
+        },
+        "authors": [{"name": "Ada Example"}, {"name": "Bob Example", "email": "bob@example.org"}],
+        "urls": {"Source": "https://app.example/source", "Homepage": "https://app.example"},
+        "scripts": {"App": "my_app:main"}, "license": {"text": "MIT"},
+    }  # fmt: skip
+
+
+def test_scripts_that_are_files_are_programs(tmp_path: Path) -> None:
+    assert programs(wheel(tmp_path)) == ["old-app"]
+
+
+def test_entry_points_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(WheelError, match=r"entry points of my_app-1\.2"):
+        project_table(wheel(tmp_path, entry_points="console_scripts\n"))
