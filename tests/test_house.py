@@ -1,8 +1,10 @@
-"""Who may import whom: the house's plan, kept by reading every import of every module."""
+"""The architecture: who may import whom, which library belongs where, and what the docstrings look like."""
 
 from __future__ import annotations
 
 import ast
+import functools
+import graphlib
 import re
 import subprocess
 import sys
@@ -13,131 +15,56 @@ import pytest
 
 from tests.modules import PACKAGE, modules
 
-# What a module, or every module of a package, may import of ours. A package includes its modules.
-HANDS = {
-    "context", "errors", "faults", "leaks", "outputs", "pins", "process", "progress", "records", "retry", "store",
-    "streams", "transport", "urls",
-}  # fmt: skip
-MAY_IMPORT: dict[str, set[str]] = {
-    # leaves and what every step is handed
-    "__init__": set(),
-    "elf": set(),
-    "errors": set(),
-    "progress": {"screen"},
-    "screen": {"progress"},
-    "plan": set(),
-    "shape": set(),
-    "streams": set(),
-    "records": {"shape"},
-    "urls": {"errors"},
-    "process": {"ending", "errors", "leaks"},
-    "faults": {"errors"},
-    "outputs": {"errors", "faults"},
-    "store": {"errors", "faults", "outputs", "seal", "streams"},
-    "prune": {"errors", "outputs", "store"},
-    "retry": {"errors", "progress"},
-    "pace": set(),
-    "answers": {"errors", "pace", "retry"},
-    "transport": {"__init__", "answers", "errors", "pace", "progress", "retry", "store", "urls"},
-    "pins": {"errors", "pins_text", "shape", "store"},
-    "pins_text": {"pins", "progress"},
-    "leaks": {"errors"},
-    "context": {"leaks", "outputs", "pins", "progress", "store", "transport"},
-    # what the user said, what the project is, and what follows from both
-    "config": {"config", "errors"},
-    "project": {"errors", "outputs", "process", "progress", "release.licences", "revision", "leaks"},
-    "revision": {"errors", "process"},
-    "release": {
-        "layers", "release", "__init__", "answers", "engines", "errors", "oci", "plan", "project", "revision", "wheels",
-        *HANDS,
-    },
-    "needs": {"errors", "project", "release.names", "urls"},
-    "workspace": {"errors", "project", "release.names"},
-    "defaults": {"config", "errors", "needs", "oci.model", "plan", "project", "release.names", "variants"},
-    "variants": {"config", "errors", "plan"},
-    # the parts of an image
-    "oci": {"oci", "answers", "errors", "outputs", "process", "progress", "retry", "streams", "transport", "urls"},
-    "layers": {"context", "errors", "leaks", "oci", "progress", "store", "streams"},
-    "bases": {"bases", "elf", "wheels.compile", "layers", "oci", "plan", *HANDS},
-    "wheels": {"wheels", "bases", "elf", "layers", "oci", "plan", "shape", *HANDS},
-    # the story
-    "engines": {"engines", "bases", "wheels", "layers", "oci", "plan", "project", "release.names", *HANDS},
-    "native": {"native", "bases", "elf", "engines", "oci", "plan", "release.names", *HANDS},
-    "check": {"bases", "wheels.sandbox", "oci", "plan", *HANDS},
-    "receipt": {"records", "engines", "oci", "plan", "release", "revision", "shape", *HANDS},
-    "report": {"receipt", "release.names", *HANDS},
-    "hints": {"engines", "native.layers", "plan", "wheels.install", *HANDS},
-    "afterword": {
-        "bases", "engines.frame", "engines.site", "oci.model", "plan", "receipt", "wheels.install", "wheels.slim",
-        *HANDS,
-    },
-    "pipeline": {
-        "afterword", "check", "engines", "hints", "native", "oci", "plan", "project", "receipt", "release", "report",
-        "workspace", *HANDS,
-    },
-    "publish": {
-        "config", "defaults", "layers", "oci", "plan", "receipt", "release", "report", "revision", "variants", *HANDS,
-    },
-    "contents": {"contents", "engines", "existing", "oci", "publish", "receipt", "release", "wheels", *HANDS},
-    "doctor": {
-        "doctor", "__init__", "answers", "backend", "bases", "doors", "engines", "oci", "plan", "prune", "release",
-        "revision", "wheels", *HANDS,
-    },
-    # the doors
-    "ending": set(),
-    "doors": {
-        "config", "defaults", "ending", "engines", "existing", "members", "oci.model", "pipeline", "plan", "project",
-        "prune", "receipt", *HANDS,
-    },
-    "members": {"backend", "builder", "plan", "project", "revision", "workspace", *HANDS},
-    "lock": {"bases", "config", "engines", "oci", "plan", "pins_text", "project", "wheels", *HANDS},
-    "builder": {"doors", "engines.eject", "members", "plan", "project", "workspace", *HANDS},
-    "build_hook": {"doors", "plan", "project", *HANDS},
-    "watch": {
-        "afterword", "backend", "builder", "doors", "oci", "pipeline", "plan", "project", "receipt", "wheels.tree",
-        *HANDS,
-    },
-    "verify": {"oci", *HANDS},
-    "existing": {"engines", "oci", "plan", "receipt", "release.names", "revision", *HANDS},
-    "remake": {"builder", "doors", "errors", "project"},
-    "cli": {"__init__", "doors", "ending", "errors", "faults", "progress", "verbs"},
-    "start": {"start", "backend", "bases.apt", "config", "plan", "release.names", "workspace", *HANDS},
-    "verbs": {
-        "verbs", "backend", "config", "contents", "doctor", "doors", "lock", "members", "oci", "plan",
-        "project", "prune", "publish", "release", "start", "verify", "watch", *HANDS,
-    },
-    "backend": {"bases", "builder", "doors", "engines.frame", "oci", "plan", "project", "wheels", "workspace", *HANDS},
-    "publisher": {"doors", "publish", *HANDS},
-    "hooks": {"builder", "build_hook", "publisher"},
-    "__main__": {"cli"},
-}
+# From the ground up. A module imports from its own package and from the ranks below.
+RANKS = (
+    {"__init__"},
+    {"core"},
+    {"oci", "project", "config"},
+    {"plan"},
+    {"bases"},
+    {"wheels"},
+    {"engines"},
+    {"release"},
+    {"build"},
+    {"plugin", "cli", "__main__"},
+)
+RANK = {package: rank for rank, packages in enumerate(RANKS) for package in packages}
 
+# Where a library may be imported: a package or a module. Nowhere, for those that have a better answer here.
 LIBRARIES: dict[str, set[str]] = {
-    "hatchling": {"hooks", "backend", "builder", "build_hook", "doors", "project", "start.layout"},
-    "hatch": {"publisher"},
-    "subprocess": {"process", "wheels.stage"},
-    "urllib3": {"pace", "transport", "answers"},  # answers: what the client's exceptions mean
-    "docker": {"oci.docker_api"},
+    "hatchling": {"plugin", "project"},
+    "hatch": {"plugin.publisher"},
+    "pydantic": {"config"},
+    "subprocess": {"core.process", "engines.buildkit.stage_install"},
+    "urllib3": {"core.http"},
+    "docker": {"oci.daemon"},
     "installer": {"wheels"},
     "pysequoia": {"bases"},
-    "rich": {"screen"},
-    "watchfiles": {"watch"},
-    # never: each has a better answer in this house
-    "pydantic": set(),
+    "rich": {"core.terminal"},
+    "watchfiles": {"build.watch"},
     "pydantic_core": set(),
     "requests": set(),
     "httpx": set(),
     "click": set(),
     "jinja2": set(),
 }
+# Programs of their own: they run in the builder or in a stage of a Dockerfile, and read its environment.
+PROGRAMS = {"wheels.builder.pep517", "engines.buildkit.stage_install"}
 
 HEAVY = ("pydantic", "pydantic_core", "urllib3", "docker", "rich", "packaging", "installer", "tomlkit")
 HOOKS_BUDGET = 5000  # microseconds for our own modules
+LONGEST_MODULE, LONGEST_FUNCTION = 500, 60
+QUESTIONS = ("What ", "Who ", "Whose ", "Whether ", "Which ", "How ")
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
 
 
 def imports(path: Path) -> Iterator[str]:
-    """What a module imports anywhere: at its top, in functions, for type checkers; `from a import b` as a.b."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    """Yield what a module imports anywhere: at its top, in functions, for type checkers; `from a import b` as a.b."""
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -146,62 +73,81 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def own(imported: str) -> str | None:
-    """The module of ours that an import names, None for others'."""
+    """Return the module of the package that an import names, None for one of another library."""
     top, _, name = imported.partition(".")
     if top != "hatch_docker":
         return None
-    first = name.partition(".")[0]
-    known = modules()
-    while name and name not in known:
+    while name and name not in modules():
         name = name.rpartition(".")[0]
-    return name or ("__init__" if first in ("", "__version__") else first)
+    return name or "__init__"
 
 
-def within(name: str, allowed: set[str]) -> bool:
-    """Whether a module is one of those allowed, in one of those packages, or a config_* of config."""
-    if name.startswith("config_"):
-        name = "config"
-    return any(name == one or name.startswith(f"{one}.") for one in allowed)
+def targets(name: str) -> set[str]:
+    """Return the other modules that a module imports."""
+    return {target for imported in imports(modules()[name]) if (target := own(imported)) and target != name}
 
 
-def rule(name: str) -> set[str]:
-    """What a module may import."""
-    top = "config" if name.startswith("config_") else name.partition(".")[0]
-    assert top in MAY_IMPORT, f"{name} is new: say in {Path(__file__).name} what it may import"
-    return MAY_IMPORT[top]
+def within(name: str, places: set[str]) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
 @pytest.mark.parametrize("name", modules())
-def test_a_module_imports_what_the_plan_allows(name: str) -> None:
-    """The arrows of the design: nobody reaches up, and oci/ knows nothing of Python projects."""
-    targets = {own(imported) for imported in imports(modules()[name])} - {None, name}
-    wrong = sorted(target for target in targets if target is not None and not within(target, rule(name)))
+def test_a_module_imports_from_its_package_and_from_ranks_below(name: str) -> None:
+    package = name.partition(".")[0]
+    wrong = [
+        target
+        for target in sorted(targets(name))
+        if (other := target.partition(".")[0]) != package and RANK[other] >= RANK[package]
+    ]
     assert not wrong, f"{name} imports {', '.join(wrong)}"
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    """Lazy imports and imports for type checkers count too."""
+    try:
+        graphlib.TopologicalSorter({name: targets(name) for name in modules()}).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
+
+
+def test_the_root_of_the_package_holds_packages_alone() -> None:
+    found = {path.name for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert found == set(RANK) - {"__init__", "__main__"} | {"__init__.py", "__main__.py", "py.typed"}
 
 
 @pytest.mark.parametrize("name", modules())
 def test_a_library_is_imported_where_it_belongs(name: str) -> None:
-    """One file for hatch, one for programs, one for HTTP."""
+    """One package for hatch, one module for programs, one package for HTTP."""
     for imported in imports(modules()[name]):
         library = imported.split(".")[0]
         if library in LIBRARIES:
             assert within(name, LIBRARIES[library]), f"{name} imports {library}"
 
 
-def test_the_environment_is_read_at_the_doors() -> None:
+@pytest.mark.parametrize("name", modules())
+def test_modules_and_functions_are_short_and_their_docstrings_no_questions(name: str) -> None:
+    """A docstring starts with a verb or a noun."""
+    lines = modules()[name].read_text("utf-8").count("\n")
+    assert lines <= LONGEST_MODULE, f"{name} has {lines} lines"
+    for node in ast.walk(parsed(modules()[name])):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+            assert not (ast.get_docstring(node) or "").startswith(QUESTIONS), f"{name}: {ast.get_docstring(node)}"
+        if isinstance(node, ast.FunctionDef) and node.end_lineno:
+            assert node.end_lineno - node.lineno <= LONGEST_FUNCTION, f"{name}.{node.name}"
+
+
+def test_the_environment_is_read_at_the_entry_points() -> None:
     """Everything below gets it handed over in a Context: no variable is read deep inside."""
     readers = {
         name
         for name, path in modules().items()
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Attribute)
         and node.attr in ("environ", "environb", "getenv")
         and isinstance(node.value, ast.Name)
         and node.value.id == "os"
     }
-    # pep517 is a program of its own, in the builder.
-    readers = {name for name in readers if name.partition(".")[0] != "verbs"}
-    assert readers <= {"builder", "build_hook", "publisher", "wheels.pep517"}
+    assert {name for name in readers if not within(name, {"plugin", "cli.common", "cli.commands"})} <= PROGRAMS
 
 
 def test_no_module_of_tests_stands_on_another() -> None:
@@ -211,13 +157,13 @@ def test_no_module_of_tests_stands_on_another() -> None:
         f"{path.relative_to(tests)} imports {imported}"
         for path in sorted(tests.rglob("*.py"))
         for imported in sorted(imports(path))
-        if re.match(r"tests\.([a-z]+\.)?test_", imported)
+        if re.match(r"tests\.([a-z_]+\.)*test_", imported)
     ]
     assert wrong == []
 
 
 def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter at the project's root."""
+    """Run a fresh interpreter at the project's root."""
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
     )
