@@ -24,8 +24,9 @@ import tomlkit
 if not Path(__file__).parent.parent.joinpath("docs").is_dir():
     pytest.skip("an sdist has no docs", allow_module_level=True)
 
-from hatch_docker.build.api import open_plans
 from hatch_docker.build.metadata import open_project
+
+from hatch_docker.build.api import open_plans
 from hatch_docker.cli.main import make_parser, parse
 from hatch_docker.config.environ import OTHER_VARIABLES
 from hatch_docker.config.fields import all_options

@@ -21,7 +21,7 @@ from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan, BuildPlan, Plan
 if TYPE_CHECKING:
     from hatch_docker.bases.model import Base
     from hatch_docker.core.context import Context
-    from hatch_docker.project.metadata import Source
+    from hatch_docker.project.model import Project
 
 Entries = list[tuple[str, Entry]]
 
@@ -65,7 +65,7 @@ def open_lock(
     return Was(path, data, entries, pins_of(name, "", [] if upgrade else entries, ask=True))
 
 
-def lock(was: Was, plans: Sequence[Plan], source: Source, ctx: Context) -> Locked:
+def lock(was: Was, plans: Sequence[Plan], source: Project, ctx: Context) -> Locked:
     """Write the lock of a project's images; raises whatever a build raises that cannot have what it asks for."""
     from hatch_docker.core.lockfile_text import changes
 
@@ -77,7 +77,7 @@ def lock(was: Was, plans: Sequence[Plan], source: Source, ctx: Context) -> Locke
     return Locked(tuple(changes(was.entries, entries)) if was.entries else (), text != was.data)
 
 
-def make_entries(was: Was, plans: Sequence[Plan], source: Source, ctx: Context) -> Entries:
+def make_entries(was: Was, plans: Sequence[Plan], source: Project, ctx: Context) -> Entries:
     """The entries of a lock for some images; see `lock`."""
     known, old = was.pins, was.entries
     ctx = replace(ctx, pins=known)
@@ -104,7 +104,7 @@ def _platforms(plan: Plan, old: Entries) -> list[Platform]:
     return sorted(set(found))
 
 
-def _ask(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Base:
+def _ask(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Base:
     """Have everything asked that a build for one platform asks; what only that platform's machine can do is left."""
     from hatch_docker.bases.open import compiler_base
     from hatch_docker.engines.buildkit.packages import find_system
@@ -165,7 +165,7 @@ def _apart_from_machine(kind: str, entry: Entry) -> str:
     return key_of(kind, {**question_of(kind, entry), "architecture": "", "platform": ""})
 
 
-def check(plans: Sequence[Plan], source: Source, ctx: Context) -> None:
+def check(plans: Sequence[Plan], source: Project, ctx: Context) -> None:
     """Raise ConfigError where a lock does not do for the images of a project; nothing is fetched or made for it."""
     pins = ctx.pins
     if pins is None:
@@ -180,7 +180,7 @@ def check(plans: Sequence[Plan], source: Source, ctx: Context) -> None:
             _check(plan, Platform.parse(platform), rows[platform], source, ctx)
 
 
-def _check(plan: Plan, platform: Platform, row: Entry, source: Source, ctx: Context) -> None:
+def _check(plan: Plan, platform: Platform, row: Entry, source: Project, ctx: Context) -> None:
     from hatch_docker.engines.common import dependency_build_plan
     from hatch_docker.engines.project_wheels import own_projects
     from hatch_docker.wheels.locks.pin import pin, pin_requirements

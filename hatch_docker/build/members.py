@@ -1,4 +1,4 @@
-"""The members of a workspace that an image takes along: read before its plan is made, built as the project itself."""
+"""The members of a workspace that an image holds: read before its plan is made, built as the project itself."""
 
 from __future__ import annotations
 
@@ -14,56 +14,58 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
     from hatch_docker.plan.model import Plan
-    from hatch_docker.plugin.target import DockerBuilder
-    from hatch_docker.project.metadata import Project, Source
-
-Config = Mapping[str, Any]
+    from hatch_docker.project.metadata import Metadata
+    from hatch_docker.project.model import Project
 
 
-def find_members(project: Project, config: Config, ctx: Context) -> Project:
-    """The project with those of its workspace that it depends on; what no commit has of them, it has not either.
+def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) -> Metadata:
+    """Return the metadata of a project with those members of its workspace that it depends on; raises ConfigError.
 
-    `config` is its pyproject.toml. Raises ConfigError.
+    `tables` are its pyproject.toml. Files of members that no commit has count as uncommitted files of the project.
     """
     from hatch_docker.project.git import is_changed
-    from hatch_docker.project.metadata import DIST, read_project
+    from hatch_docker.project.model import DIST
     from hatch_docker.project.workspace import read_members, workspace_lock
 
-    def read(place: Path) -> Project:
-        return read_project(_open(place, config, ctx), ctx.environ, place, [DIST])
+    def read(place: Path) -> Metadata:
+        from hatch_docker.core.files import scratch
 
-    members = read_members(project, config, read)
-    lock = workspace_lock(project.root)
-    if project.revision:
-        dirty = [*project.revision.dirty]
+        with scratch() as temporary:
+            return _open(place, tables, temporary, ctx).metadata(ctx.environ, [DIST])
+
+    members = read_members(metadata, tables, read)
+    lock = workspace_lock(metadata.root)
+    if metadata.revision:
+        dirty = [*metadata.revision.dirty]
         for member in members.values():
-            place = os.path.relpath(member.root, project.root)
+            place = os.path.relpath(member.root, metadata.root)
             dirty += [f"{place}/{path}" for path in (member.revision.dirty if member.revision else ())]
-        dirty += [lock] if lock and is_changed(project.root, lock) else []
-        project = replace(project, revision=replace(project.revision, dirty=tuple(dirty)))
-    return replace(project, members=members, locks=(*project.locks, lock) if lock else project.locks)
+        dirty += [lock] if lock and is_changed(metadata.root, lock) else []
+        metadata = replace(metadata, revision=replace(metadata.revision, dirty=tuple(dirty)))
+    return replace(metadata, members=members, locks=(*metadata.locks, lock) if lock else metadata.locks)
 
 
-def _open(place: Path, config: Config, ctx: Context) -> DockerBuilder:
-    """A member, on the base of the project whose pyproject.toml is `config`, by that one's pins."""
-    from hatch_docker.build.metadata import open_project
+def _open(place: Path, tables: Mapping[str, Any], directory: Path, ctx: Context) -> Project:
+    """Return a member, on the base and by the image lock of the project whose pyproject.toml is `tables`."""
+    from hatch_docker.build.project import open_project
 
-    table = config.get("tool", {}).get("hatch-docker", {})
-    return open_project(place, ctx.environ, pins=ctx.pins, table=table)
+    table = tables.get("tool", {}).get("hatch-docker", {})
+    return open_project(place, ctx.environ, directory, pins=ctx.pins, table=table)
 
 
 @contextlib.contextmanager
-def with_members(source: Source, plans: Sequence[Plan], config: Config, ctx: Context) -> Iterator[Source]:
-    """The source of a project, and by it those of the members of its workspace that some plans name."""
+def with_members(project: Project, plans: Sequence[Plan], ctx: Context) -> Iterator[Project]:
+    """Give a project `member`, if a plan names members of its workspace; their artifacts go when the block ends."""
     if not any(plan.members for plan in plans):
-        yield source
+        yield project
         return
     from hatch_docker.core.files import scratch
 
     with scratch() as temporary:
 
         @functools.cache
-        def member(path: str) -> Source:
-            return _open((source.root / path).resolve(), config, ctx).source(Path(tempfile.mkdtemp(dir=temporary)))
+        def member(path: str) -> Project:
+            place = (project.root / path).resolve()
+            return _open(place, project.tables, Path(tempfile.mkdtemp(dir=temporary)), ctx)
 
-        yield replace(source, member=member)
+        yield replace(project, member=member)

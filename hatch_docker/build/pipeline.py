@@ -23,7 +23,7 @@ from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import index_annotations
-from hatch_docker.project.metadata import Source
+from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import attach_and_sign, check_secrets, make_documents, write_documents
 from hatch_docker.release.push import (
     MountSource,
@@ -35,7 +35,7 @@ from hatch_docker.release.push import (
 )
 
 
-def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
+def run(plan: Plan, source: Project, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
     """Build the images of a plan and bring them where it says: an archive, a daemon, registries. Return the receipt.
 
     Everything is made and checked before the first file of an earlier build is replaced, and all of that comes
@@ -61,7 +61,7 @@ def run(plan: Plan, source: Source, engine: Engine, directory: Path, host: Platf
 
 
 def _make(
-    plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context,
+    plan: Plan, source: Project, engine: Engine, directory: Path, host: Platform, ctx: Context,
     timings: dict[str, float],
 ) -> tuple[Receipt, str]:
     """Return the receipt of one attempt, and the daemon that has the image: "docker", "podman" or ""."""
@@ -128,7 +128,7 @@ def _check(
     return hints
 
 
-def _check_push(plan: Plan, source: Source, ctx: Context) -> None:
+def _check_push(plan: Plan, source: Project, ctx: Context) -> None:
     """Raise, before anything is built, if the image could not be pushed or signed afterwards."""
     if not plan.push:
         return
@@ -141,7 +141,7 @@ def _check_push(plan: Plan, source: Source, ctx: Context) -> None:
 
 
 def _make_again_if_damaged(
-    plan: Plan, source: Source, engine: Engine, directory: Path, host: Platform, ctx: Context
+    plan: Plan, source: Project, engine: Engine, directory: Path, host: Platform, ctx: Context
 ) -> tuple[Receipt, str]:
     """Return what `_make` returns, after another attempt for each blob of the cache that was missing or damaged.
 
@@ -165,7 +165,7 @@ def _make_again_if_damaged(
             ctx.progress.warn(str(damage))
 
 
-def _write_ci_outputs(receipt: Receipt, plan: Plan, source: Source, directory: Path, ctx: Context) -> None:
+def _write_ci_outputs(receipt: Receipt, plan: Plan, source: Project, directory: Path, ctx: Context) -> None:
     several = False
     if ctx.environ.get("GITHUB_OUTPUT"):
         from hatch_docker.project.workspace import is_member

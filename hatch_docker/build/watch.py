@@ -99,13 +99,15 @@ def _build(project: Watched, inputs: Inputs, container: Container | None) -> boo
 
 def _opened(project: Watched) -> tuple[Sequence[Plan], Path]:
     """The plans of a project that was just built, for which nothing has to be asked any more, and where files go."""
-    from hatch_docker.build.api import hatchling_errors, open_plans
-    from hatch_docker.build.metadata import open_project
+    from hatch_docker.build.plans import open_plans
+    from hatch_docker.build.project import open_project
+    from hatch_docker.core.files import scratch
+    from hatch_docker.project.hatch import hatchling_errors
 
-    with contextlib.suppress(HatchDockerError), hatchling_errors():
-        builder = open_project(project.root, project.environ)
-        plans, _ = open_plans(builder, project.environ)
-        return plans, project.output or Path(builder.config.directory)
+    with contextlib.suppress(HatchDockerError), hatchling_errors(), scratch() as temporary:
+        opened = open_project(project.root, project.environ, temporary)
+        plans, _ = open_plans(opened, project.environ)
+        return plans, project.output or opened.output
     return (), project.root
 
 
@@ -297,13 +299,12 @@ class Inputs:
 
 def _files_of(place: Path, *, whole: bool) -> Iterator[Path]:
     """What the backend of one project reads; `whole` where it may be all that its sdist holds."""
-    from hatch_docker.build.metadata import HATCHLING, build_system, read_pyproject
+    from hatch_docker.project.pyproject import HATCHLING, build_system, read_pyproject
 
     if build_system(read_pyproject(place))[1] == HATCHLING:
-        from hatch_docker.plugin.target import DockerBuilder
-        from hatch_docker.project.metadata import selected_files
+        from hatch_docker.project.hatch import open_hatchling, selected_files
 
-        yield from selected_files(DockerBuilder(str(place)), sdist=whole)
+        yield from selected_files(open_hatchling(place), sdist=whole)
         return
     from hatch_docker.wheels.builder.make_sdist import read_tree
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from hatch_docker import __version__
-from hatch_docker.build.api import hatchling_errors
+from hatch_docker.build.api import friendly_errors
 from hatch_docker.cli.commands import (
     build as make,
 )
@@ -31,9 +31,7 @@ from hatch_docker.cli.commands import (
 )
 from hatch_docker.cli.common import Commands
 from hatch_docker.core.errors import HatchDockerError
-from hatch_docker.core.os_errors import told_faults
 from hatch_docker.core.progress import plain
-from hatch_docker.core.signals import stoppable
 
 # In the order of `--help`.
 COMMANDS = (init, make, inspect, why, diff, lock, load, rebase, push, verify, verify_signature, doctor, clean, schema)
@@ -46,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parse(sys.argv[1:] if arguments is None else arguments)
     try:
-        with stoppable(), hatchling_errors(), told_faults():
+        with friendly_errors():
             status: int | None = options.run(options)
     except HatchDockerError as error:
         with contextlib.suppress(OSError):  # in one file, the output stands before the error

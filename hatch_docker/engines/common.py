@@ -26,7 +26,7 @@ from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.model import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, HealthCheck, Plan
 from hatch_docker.plan.naming import PREFIX, merged
-from hatch_docker.project.metadata import Source
+from hatch_docker.project.model import Project
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules
 from hatch_docker.wheels.target import Pin, Target
@@ -39,7 +39,7 @@ OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 
 
 def open_target(
-    plan: Plan, platform: Platform, compression: Compression, source: Source, ctx: Context
+    plan: Plan, platform: Platform, compression: Compression, source: Project, ctx: Context
 ) -> tuple[Base, Target]:
     """The base of a plan and what wheels must fit on it; raises BaseImageError where it is not for the project."""
     for name in plan.build.secrets:
@@ -61,7 +61,7 @@ def located(plan: BasePlan, root: Path) -> BasePlan:
 
 def finish(
     plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerInfo]],
-    wheels: Sequence[WheelInfo], source: Source, compression: Compression, ctx: Context,
+    wheels: Sequence[WheelInfo], source: Project, compression: Compression, ctx: Context,
     tallies: Iterable[Mapping[str, Sequence[int]]] = (),
 ) -> BuiltImage:
     """The image of a base, the layers of the wheels, and the plan's files and volumes.

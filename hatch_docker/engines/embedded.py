@@ -31,7 +31,7 @@ from hatch_docker.engines.wheel_layers import Site, Wheel, check_wheels, left_ou
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform, host_platform
 from hatch_docker.plan.model import Plan
-from hatch_docker.project.metadata import Source
+from hatch_docker.project.model import Project
 from hatch_docker.wheels.install.venv import VenvTarget, check_fits
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin, Target
@@ -51,7 +51,7 @@ class Group:
     venv: bool = False
 
 
-def build(plan: Plan, source: Source, ctx: Context) -> tuple[BuiltImage, ...]:
+def build(plan: Plan, source: Project, ctx: Context) -> tuple[BuiltImage, ...]:
     """Make one image a platform of the plan; raises a HatchDockerError that says what the user can do."""
     return tuple(_build_one(plan, Platform.parse(platform), source, ctx) for platform in plan.platforms)
 
@@ -65,7 +65,7 @@ class Gathered:
     groups: tuple[Group, ...]
 
 
-def gather(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Gathered:
+def gather(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Gathered:
     """Find out what goes into an image; whatever has to be asked or compiled for it is asked and compiled here."""
     base, target = open_target(plan, platform, Compression(plan.compression), source, ctx)
 
@@ -82,7 +82,7 @@ def gather(plan: Plan, platform: Platform, source: Source, ctx: Context) -> Gath
     return Gathered(base, pins, tuple(groups))
 
 
-def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> BuiltImage:
+def _build_one(plan: Plan, platform: Platform, source: Project, ctx: Context) -> BuiltImage:
     compression = Compression(plan.compression)
     gathered = gather(plan, platform, source, ctx)
     base, pins, groups = gathered.base, gathered.pins, gathered.groups
@@ -105,7 +105,7 @@ def _titles(group: Group) -> tuple[str, ...]:
 
 
 def _dependencies(
-    pins: Sequence[Pin], plan: Plan, base: Base, target: Target, source: Source, ctx: Context
+    pins: Sequence[Pin], plan: Plan, base: Base, target: Target, source: Project, ctx: Context
 ) -> list[Group]:
     """A group for each large wheel and each that has to be built, and one for all small ones, by name."""
     large, small = [], []
@@ -130,7 +130,7 @@ def _check_fit(pins: Sequence[Pin], target: Target, ctx: Context) -> None:
         ctx.store.remember("fits", key, True)
 
 
-def _pinned(one: Pin, plan: Plan, source: Source, ctx: Context) -> Wheel:
+def _pinned(one: Pin, plan: Plan, source: Project, ctx: Context) -> Wheel:
     def get() -> Path:
         from hatch_docker.wheels.fetch import fetch
 
@@ -139,7 +139,7 @@ def _pinned(one: Pin, plan: Plan, source: Source, ctx: Context) -> Wheel:
     return Wheel(f"{one.name} {one.version}", one.filename, f"sha256:{one.sha256}", get, rules_of(plan, "dependencies"))
 
 
-def _from_sdist(one: Pin, plan: Plan, base: Base, target: Target, source: Source, ctx: Context) -> Wheel:
+def _from_sdist(one: Pin, plan: Plan, base: Base, target: Target, source: Project, ctx: Context) -> Wheel:
     """A dependency without a wheel for the target is built in the builder stage, which runs on this machine only."""
     from hatch_docker.wheels.builder.build import build_wheel
     from hatch_docker.wheels.fetch import fetch
@@ -183,7 +183,7 @@ def _from_own_sdist(one: OwnProject, plan: Plan, base: Base, target: Target, ctx
 
 
 def _layers(
-    groups: Sequence[Group], pins: Sequence[Pin], site: Site, source: Source, ctx: Context
+    groups: Sequence[Group], pins: Sequence[Pin], site: Site, source: Project, ctx: Context
 ) -> list[tuple[Layer, bool]]:
     """The layers of some groups in their order; what is missing is fetched together and made side by side."""
     known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]

@@ -26,7 +26,7 @@ from hatch_docker.oci.model import Layer
 from hatch_docker.oci.paths import SOURCE_DATE, WHITEOUT, safe_path
 from hatch_docker.oci.tar import parent_entries
 from hatch_docker.plan.model import VENV, FilePlan, Plan
-from hatch_docker.project.metadata import DIST
+from hatch_docker.project.model import DIST
 
 OPTION = "tool.hatch-docker.files"
 VOLUMES = "tool.hatch-docker.volumes"

@@ -12,7 +12,7 @@ from hatch_docker.oci.model import Image
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
     from hatch_docker.plan.model import Plan
-    from hatch_docker.project.metadata import Source
+    from hatch_docker.project.model import Project
     from hatch_docker.wheels.target import Pin
 
 
@@ -68,4 +68,4 @@ class BuiltImage:
 class Engine(Protocol):
     """Makes one image a platform of the plan, in the plan's request."""
 
-    def __call__(self, plan: Plan, source: Source, ctx: Context) -> tuple[BuiltImage, ...]: ...
+    def __call__(self, plan: Plan, source: Project, ctx: Context) -> tuple[BuiltImage, ...]: ...

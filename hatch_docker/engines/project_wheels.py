@@ -17,7 +17,7 @@ from hatch_docker.wheels.target import Pin, Target, note_used
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
-    from hatch_docker.project.metadata import Source
+    from hatch_docker.project.model import Project
 
 PURE = "-none-any.whl"
 
@@ -28,11 +28,11 @@ class OwnProject:
 
     title: str                                # "my_app 1.0", for receipt and history
     build: BuildPlan
-    source: Source
+    source: Project
     is_main: bool = False
 
 
-def own_projects(plan: Plan, target: Target, source: Source) -> list[OwnProject]:
+def own_projects(plan: Plan, target: Target, source: Project) -> list[OwnProject]:
     """Whose wheels go into an image for a target, in the order of their layers."""
     found = []
     for member in plan.members:
@@ -48,7 +48,7 @@ def _holds(marker: str, target: Target) -> bool:
     return not marker or target.holds(Marker(marker))
 
 
-def own_wheel(source: Source, target: Target, ctx: Context) -> Path:
+def own_wheel(source: Project, target: Target, ctx: Context) -> Path:
     """The wheel of a project that needs no builder stage; raises BuildError where the lock's hatchling cannot run."""
     requires = source.requires() if ctx.pins is not None else ()
     if not requires:
@@ -79,7 +79,7 @@ def _here(name: str) -> str:
         return "missing"
 
 
-def _installed(pins: Sequence[Pin], source: Source, ctx: Context) -> Path:
+def _installed(pins: Sequence[Pin], source: Project, ctx: Context) -> Path:
     """The directory of the store in which the pinned build requirements can be imported by this Python."""
     for one in pins:
         if not one.filename.endswith(PURE):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from hatch_docker.bases.inspection import Facts
     from hatch_docker.core.context import Context
     from hatch_docker.plan.model import Plan
-    from hatch_docker.project.metadata import Source
+    from hatch_docker.project.model import Project
 
 DEBIAN = "hatch-docker: debian:"  # what the history of the layers of a Debian base begins with
 CHUNK = 1 << 20
@@ -53,7 +53,7 @@ def rebase(
     `wheel` is the project's in it, if known; `left_out` tells what an image lacks of its wheels.
     """
 
-    def build(plan: Plan, source: Source, ctx: Context) -> tuple[BuiltImage, ...]:
+    def build(plan: Plan, source: Project, ctx: Context) -> tuple[BuiltImage, ...]:
         return tuple(
             replace(_rebase(image, plan, source, ctx), wheel=wheel, left_out=left_out(image))
             for image in images_of(item)
@@ -62,7 +62,7 @@ def rebase(
     return build
 
 
-def _rebase(image: Image, plan: Plan, source: Source, ctx: Context) -> BuiltImage:
+def _rebase(image: Image, plan: Plan, source: Project, ctx: Context) -> BuiltImage:
     """Raises BaseImageError, naming both sides, where the wheels do not fit the new base, ImageError for an image that
     is none of ours, and RegistryError where the old base's settings cannot be had."""
     old = old_base(image, ctx)

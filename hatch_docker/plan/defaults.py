@@ -28,7 +28,7 @@ from hatch_docker.plan.model import (
 )
 from hatch_docker.plan.naming import annotations_of, merged, normalised, repositories_of, tags_of
 from hatch_docker.project.dependencies import Needs, needs_of
-from hatch_docker.project.metadata import PURE_HOOKS, Project
+from hatch_docker.project.metadata import PURE_HOOKS, Metadata
 
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")  # whose wheels most projects publish, newest first
 
 
-def make_plan(project: Project, config: Config, host: Platform, part: str = "") -> Plan:
+def make_plan(project: Metadata, config: Config, host: Platform, part: str = "") -> Plan:
     """Decide everything: the user's options over the project's facts over our defaults.
 
     `part` is the name of an image of `images`. Pure: reads no file, clock or variable. Raises ConfigError where the
@@ -91,7 +91,7 @@ def make_plan(project: Project, config: Config, host: Platform, part: str = "") 
     ), config)  # fmt: skip
 
 
-def _base(project: Project, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
+def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
     name, python = config.base, config.python
     if not name:
         python = python or _newest_python(project.requires_python)
@@ -136,7 +136,7 @@ def _newest_python(requires: str) -> str:
     raise ConfigError(f"requires-python {requires!r} admits none of the CPythons known here ({known}); set base")
 
 
-def _admits(project: Project, python: str, where: str) -> None:
+def _admits(project: Metadata, python: str, where: str) -> None:
     from packaging.specifiers import SpecifierSet
 
     specifiers = SpecifierSet(project.requires_python)
@@ -147,7 +147,7 @@ def _admits(project: Project, python: str, where: str) -> None:
         )
 
 
-def _chosen(project: Project, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _chosen(project: Metadata, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
     from packaging.utils import canonicalize_name
 
     chosen: list[tuple[str, ...]] = []
@@ -165,7 +165,7 @@ def _chosen(project: Project, config: Config) -> tuple[tuple[str, ...], tuple[st
 
 
 def _lock(
-    project: Project, config: Config, needs: Needs, extras: tuple[str, ...], groups: tuple[str, ...],
+    project: Metadata, config: Config, needs: Needs, extras: tuple[str, ...], groups: tuple[str, ...],
     guesses: list[Guess],
 ) -> LockPlan:
     if config.lock in ("auto", "none"):
@@ -180,7 +180,7 @@ def _lock(
     return LockPlan(_lock_kind(path), path, needs.requirements, extras, groups, places)
 
 
-def _members(project: Project, config: Config, needs: Needs, guesses: list[Guess]) -> tuple[MemberPlan, ...]:
+def _members(project: Metadata, config: Config, needs: Needs, guesses: list[Guess]) -> tuple[MemberPlan, ...]:
     """The projects of the workspace that go into the image, each built as the project itself would be."""
     found = []
     for name, markers in needs.members.items():
@@ -191,11 +191,11 @@ def _members(project: Project, config: Config, needs: Needs, guesses: list[Guess
     return tuple(found)
 
 
-def _path_of(member: Project, project: Project) -> str:
+def _path_of(member: Metadata, project: Metadata) -> str:
     return os.path.relpath(member.root, project.root).replace(os.sep, "/")
 
 
-def _pins(project: Project, config: Config, guesses: list[Guess]) -> str:
+def _pins(project: Metadata, config: Config, guesses: list[Guess]) -> str:
     if config.pins == "auto":
         reason = "it is at the project's root" if project.pins else "there is no lock at the project's root"
         guesses.append(Guess("pins", project.pins or "none", reason))
@@ -229,7 +229,7 @@ def _lock_kind(path: str) -> str:
     )
 
 
-def _image(project: Project, config: Config, part: str, guesses: list[Guess]) -> str:
+def _image(project: Metadata, config: Config, part: str, guesses: list[Guess]) -> str:
     if config.image:
         return config.image
     image = normalised(project.name) + (f"-{part}" if part else "")
@@ -244,7 +244,7 @@ def _platforms(config: Config, host: Platform, guesses: list[Guess]) -> tuple[st
     return (str(host),)
 
 
-def _build(project: Project, config: Config, guesses: list[Guess]) -> BuildPlan:
+def _build(project: Metadata, config: Config, guesses: list[Guess]) -> BuildPlan:
     build = config.build
     _check_build(build)
     isolated = build.isolated == "always"
@@ -279,7 +279,7 @@ def _check_build(build: BuildConfig) -> None:
             raise ConfigError(f'{table}.{name}: is for the builder stage, and isolated = "never" does without it')
 
 
-def _config(project: Project, config: Config, guesses: list[Guess]) -> ConfigPlan:
+def _config(project: Metadata, config: Config, guesses: list[Guess]) -> ConfigPlan:
     metadata = annotations_of(project)
     health = config.healthcheck
     return ConfigPlan(
@@ -299,7 +299,7 @@ def _config(project: Project, config: Config, guesses: list[Guess]) -> ConfigPla
     )
 
 
-def _entrypoint(project: Project, config: Config, guesses: list[Guess]) -> tuple[str, ...]:
+def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[str, ...]:
     if config.entrypoint is not None:
         return tuple(config.entrypoint)
     scripts = project.scripts
@@ -344,7 +344,7 @@ def sign_plan(config: Config) -> SignPlan | None:
     return SignPlan(key, keyless if log is None else log)
 
 
-def _created(project: Project, guesses: list[Guess]) -> int | None:
+def _created(project: Metadata, guesses: list[Guess]) -> int | None:
     if project.source_date is None:
         guesses.append(Guess("created", "the newest wheel's upload time", "no SOURCE_DATE_EPOCH and no commit"))
     return project.source_date

@@ -10,7 +10,7 @@ from typing import Protocol
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.model import Image
 from hatch_docker.project.git import Revision
-from hatch_docker.project.metadata import Project
+from hatch_docker.project.metadata import Metadata
 
 PREFIX = "org.opencontainers.image."
 # Which well-known project URLs (PEP 753 labels, normalised) fill which annotation.
@@ -130,7 +130,7 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def annotations_of(project: Project) -> dict[str, str]:
+def annotations_of(project: Metadata) -> dict[str, str]:
     """The pre-defined annotation keys that the metadata fills (annotations.md)."""
     urls = {re.sub(r"[^a-z0-9]", "", label.lower()): url for label, url in project.urls.items()}
     values = {

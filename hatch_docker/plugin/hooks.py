@@ -1,4 +1,4 @@
-"""What hatch calls to find our plugins. Imported on every build of every project: keep it empty of work."""
+"""The entry points by which hatch finds the plugins. Every build of every project imports this: keep it small."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hatchling.plugin import hookimpl
 
 @hookimpl
 def hatch_register_builder() -> type[Any]:
-    """The target `docker`."""
+    """Return the target `docker`."""
     from hatch_docker.plugin.target import DockerBuilder
 
     return DockerBuilder
@@ -17,7 +17,7 @@ def hatch_register_builder() -> type[Any]:
 
 @hookimpl
 def hatch_register_publisher() -> type[Any]:
-    """The publisher `docker`; called by hatch itself, never by hatchling, and only there it can be imported."""
+    """Return the publisher `docker`; only hatch itself calls this, and only there it can be imported."""
     from hatch_docker.plugin.publisher import DockerPublisher
 
     return DockerPublisher
@@ -25,7 +25,7 @@ def hatch_register_publisher() -> type[Any]:
 
 @hookimpl
 def hatch_register_build_hook() -> type[Any]:
-    """The build hook `docker`: the image of a wheel, after it is built."""
+    """Return the build hook `docker`, which makes the image of a wheel."""
     from hatch_docker.plugin.build_hook import DockerBuildHook
 
     return DockerBuildHook

@@ -12,7 +12,7 @@ from typing import Any
 
 from hatch.publish.plugin.interface import PublisherInterface
 
-from hatch_docker.build.api import guarded
+from hatch_docker.build.api import run_or_abort
 
 OPTIONS = ("registries", "tags", "allow-dirty", "dotenv")
 TYPED = {name: f"-o {name}" for name in OPTIONS}
@@ -27,7 +27,7 @@ class DockerPublisher(PublisherInterface):
     def publish(self, artifacts: list[str], options: dict[str, Any]) -> None:
         """Push the archives named, else those of dist/; prints the image's names by digest."""
         given = {key: value for key, value in options.items() if key not in HATCH_OPTIONS}
-        for name in guarded(self.app, lambda: self._publish(artifacts, given)):
+        for name in run_or_abort(self.app, lambda: self._publish(artifacts, given)):
             self.app.display(name)
 
     def _publish(self, artifacts: Sequence[str], options: Mapping[str, str]) -> list[str]:

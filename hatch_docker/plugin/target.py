@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import functools
 import gc
-import json
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Generator
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +17,19 @@ from hatchling.builders.plugin.interface import BuilderInterface
 from hatchling.plugin.manager import PluginManager
 from hatchling.utils.fs import locate_file
 
-from hatch_docker.build.api import about_image, guarded, made_already, make_image, open_plans
+from hatch_docker.build import api
 from hatch_docker.core.files import scratch
+from hatch_docker.plugin.receipts import receipts_of
+from hatch_docker.project.hatch import Hatchling, hatchling_project, readable_project
 
 if TYPE_CHECKING:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-    from hatch_docker.project.metadata import Source
+    from hatch_docker.project.model import Project
 
 
-def _one_stream() -> bool:
-    """Whether who reads standard output reads standard error with it: on a terminal, or in a log of both."""
+def _is_one_stream() -> bool:
+    """Return whether standard output and standard error go to the same place: a terminal, or a log of both."""
     try:
         return os.path.samestat(*(os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr)))
     except (OSError, ValueError, AttributeError):  # closed, replaced, or never there
@@ -40,27 +40,25 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     """Builds the image of a project; configured by [tool.hatch-docker]."""
 
     PLUGIN_NAME = "docker"
-    alone = False                         # whether no hatchling tells what was made
-    programs: tuple[str, ...] = ()        # scripts that are no entry points, where another backend was asked for them
 
     def get_version_api(self) -> dict[str, Callable[..., str]]:
-        """The verbs, by the name that follows the colon in `hatch build -t docker:VERB`."""
+        """Return the verbs, by the name that follows the colon in `hatch build -t docker:VERB`."""
         return {
             "image": self.build_image, "push": self.build_push, "dockerfile": self.build_dockerfile,
             "plan": self.build_plan,
         }  # fmt: skip
 
     def get_default_versions(self) -> list[str]:
-        """What `hatch build -t docker` does."""
+        """Return the verb of `hatch build -t docker`."""
         return ["image"]
 
     def get_build_hooks(self, directory: str) -> dict[str, BuildHookInterface[Any]]:  # noqa: ARG002
-        """None: hooks that compile belong to the wheel, which the builder stage makes."""
+        """Return none: hooks that compile belong to the wheel, which the builder stage makes."""
         return {}
 
     def build(self, **options: Any) -> Generator[str, None, None]:
-        """As hatchling's, but an unknown verb, or metadata that are wrong, is one line instead of a traceback."""
-        gc.freeze()  # what is loaded by now stays: looking through it again and again takes an eighth of a short build
+        """Build as hatchling does, but report an unknown verb or wrong metadata in one line without a traceback."""
+        gc.freeze()  # what is loaded now stays: to search it again and again takes an eighth of a short build
         gc.set_threshold(20_000, 20, 20)
         if not (Path(self.root) / "pyproject.toml").is_file() and self.metadata.has_project_file():
             # hatchling reads the one above, and takes this directory for the project's all the same
@@ -70,33 +68,20 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
         if unknown:
             known = ", ".join(f"docker:{verb}" for verb in self.get_version_api())
             self.app.abort(f"unknown target docker:{unknown[0]}; known: {known}")
-        if guarded(self.app, self._is_library):
-            self.app.display_info(
-                f"no image: {self.metadata.name} is a part of a workspace, without a script and [tool.hatch-docker]"
-            )
+        if line := api.run_or_abort(self.app, lambda: api.why_no_image(readable_project(self._hatchling()))):
+            self.app.display_info(line)
             return
         artifacts = super().build(**options)
-        while artifact := guarded(self.app, lambda: next(artifacts, None)):
-            for one in artifact.split("\n"):  # one an image
-                # hatchling tells people, on standard error; a pipeline reads the last lines of standard output.
-                if self.alone or self.app.verbosity < 0 or not _one_stream():
-                    guarded(self.app, functools.partial(self.app.display, self._shown(one)))
-                yield one
+        while artifact := api.run_or_abort(self.app, lambda: next(artifacts, None)):
+            for line in artifact.split("\n"):  # a line an image
+                # hatchling writes it on standard error, for people; a pipeline reads the last lines of standard output.
+                if self.app.verbosity < 0 or not _is_one_stream():
+                    api.run_or_abort(self.app, functools.partial(self.app.display, self._displayed(line)))
+                yield line
 
-    def _is_library(self) -> bool:
-        """Whether `hatch build --all` came by a project that is there for others: nobody asks for its image."""
-        if "hatch-docker" in self.metadata.config.get("tool", {}) or self.metadata.core.scripts:
-            return False
-        from hatch_docker.project.workspace import is_member
-
-        return is_member(Path(self.root))
-
-    def _shown(self, artifact: str) -> str:
-        """What standard output gets to read of an artifact; who wants quiet wants an image's name by digest alone."""
-        for receipt in made_already(self).values():
-            if self.app.verbosity < 0 and receipt.pushed and Path(artifact).name == receipt.archive:
-                return "\n".join(receipt.pushed)
-        return os.path.relpath(artifact) if Path(artifact).is_relative_to(self.root) else artifact
+    def _displayed(self, artifact: str) -> str:
+        receipts = receipts_of(self.metadata).values()
+        return api.displayed(artifact, Path(self.root), receipts, quiet=self.app.verbosity < 0)
 
     def clean(self, directory: str, versions: list[str]) -> None:  # noqa: ARG002
         """Remove what earlier builds of this project wrote (`hatch build -c`)."""
@@ -110,78 +95,29 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def build_image(self, directory: str, **_build_data: Any) -> str:
         """`docker:image`: write archive and receipt of each image, load them; returns the archives, a line each."""
-        return "\n".join(map(str, guarded(self.app, lambda: self._images(Path(directory)))))
+        made = receipts_of(self.metadata)
+        return self._run(functools.partial(api.build_images, made=made), directory)
 
     def build_push(self, directory: str, **_build_data: Any) -> str:
-        """`docker:push`: build and push, with a receipt and no archive; returns the image's names by digest."""
-        return "\n".join(guarded(self.app, lambda: self._push(Path(directory))))
+        """`docker:push`: build and push, with a receipt and no archive; returns the images' names by digest."""
+        made = receipts_of(self.metadata)
+        return self._run(functools.partial(api.push_images, made=made), directory)
 
     def build_plan(self, directory: str, **_build_data: Any) -> str:
         """`docker:plan`: write everything that decides the image as JSON; builds nothing."""
-        return "\n".join(map(str, guarded(self.app, lambda: self._plan_files(Path(directory)))))
+        return self._run(api.write_plans, directory)
 
     def build_dockerfile(self, directory: str, **_build_data: Any) -> str:
         """`docker:dockerfile`: write the Dockerfile and its context; builds nothing."""
-        return "\n".join(map(str, guarded(self.app, lambda: self._dockerfiles(Path(directory)))))
+        return self._run(api.write_dockerfiles, directory)
 
-    def source(self, directory: Path) -> Source:
-        """What makes the project's sdist and wheel, in `directory`."""
-        from hatch_docker.project.metadata import open_source
-
-        return open_source(self, directory)
-
-    def _images(self, directory: Path) -> list[Path]:
-        made = dict(made_already(self))
-        if made and all(receipt.archive for receipt in made.values()):
-            # by the build hook, in `hatch build -t wheel -t docker`
-            return [directory / receipt.archive for receipt in made.values()]
-        plans, ctx = open_plans(self, os.environ)
-        with scratch() as temporary:
-            source = self.source(temporary)
-            for plan in plans:
-                if plan.part in made and made[plan.part].deliveries:
-                    plan = replace(plan, push=True)  # docker:push,image: nothing to send, and the receipt says so
-                made[plan.part] = make_image(self, plan, source, directory, ctx)
-        return [directory / made[plan.part].archive for plan in plans]
-
-    def _push(self, directory: Path) -> list[str]:
-        made = dict(made_already(self))
-        if not made or not all(receipt.deliveries for receipt in made.values()):
-            plans, ctx = open_plans(self, os.environ, push=True)
+    def _run(self, verb: Callable[[Project, Path, Mapping[str, str]], Iterable[object]], directory: str) -> str:
+        def run() -> str:
             with scratch() as temporary:
-                source = self.source(temporary)
-                for plan in plans:
-                    plan = replace(plan, archive=plan.part in made)  # what is there already stays in the receipt
-                    made[plan.part] = make_image(self, plan, source, directory, ctx)
-        # Else by `push = true`, in `hatch build -t docker:image,push`.
-        return [name for receipt in made.values() for name in receipt.pushed]
+                project = hatchling_project(self._hatchling(), temporary)
+                return "\n".join(map(str, verb(project, Path(directory), os.environ)))
 
-    def _dockerfiles(self, directory: Path) -> list[Path]:
-        from hatch_docker.build.members import with_members
-        from hatch_docker.engines.buildkit.eject import write_dockerfile
+        return api.run_or_abort(self.app, run)
 
-        plans, ctx = open_plans(self, os.environ)
-        with (
-            scratch() as temporary,
-            with_members(self.source(temporary), plans, self.metadata.config, ctx) as source,
-        ):
-            paths = []
-            for plan in plans:
-                with about_image(plan.part):
-                    paths.append(write_dockerfile(plan, source, directory, ctx))
-            return paths
-
-    def _plan_files(self, directory: Path) -> list[Path]:
-        from hatch_docker.core.files import replacing
-        from hatch_docker.core.http.urls import shown
-        from hatch_docker.plan.model import plan_json
-
-        paths = []
-        for plan in open_plans(self, os.environ)[0]:
-            # Logins of mirrors are in the user's environment, and have no place in a file that is passed on.
-            base = replace(plan.base, mirror=shown(plan.base.mirror), security_mirror=shown(plan.base.security_mirror))
-            plan = replace(plan, base=base)
-            paths.append(directory / f"{plan.stem}.plan.json")
-            with replacing(paths[-1]) as stream:
-                stream.write(json.dumps(plan_json(plan), indent=2, ensure_ascii=False).encode() + b"\n")
-        return paths
+    def _hatchling(self) -> Hatchling:
+        return Hatchling(self.root, self.metadata, self.plugin_manager, self.app)

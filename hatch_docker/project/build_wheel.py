@@ -1,4 +1,4 @@
-"""The project's wheel by another hatchling than the one that runs: a program, started with that one first on its path.
+"""Make the project's wheel by another hatchling than the one that runs: a program, with that one first on its path.
 
     python -m hatch_docker.project.build_wheel ROOT DIRECTORY    -> the name of the wheel in DIRECTORY, on the last line
 """
@@ -8,17 +8,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from hatch_docker.build.api import hatchling_errors
 from hatch_docker.core.errors import HatchDockerError
-from hatch_docker.plugin.target import DockerBuilder
-from hatch_docker.project.metadata import open_source
+from hatch_docker.project.hatch import hatchling_errors, hatchling_project, open_hatchling
 
 
 def main(root: str, directory: str) -> int:
     """Make the wheel of the project at `root`; a failure that its author can mend is one line."""
     try:
         with hatchling_errors():
-            wheel = open_source(DockerBuilder(root), Path(directory)).wheel()
+            wheel = hatchling_project(open_hatchling(Path(root)), Path(directory)).wheel()
     except HatchDockerError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_status

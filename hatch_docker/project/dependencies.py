@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.http.urls import redacted
 from hatch_docker.plan.naming import normalised
-from hatch_docker.project.metadata import Project
+from hatch_docker.project.metadata import Metadata
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -24,7 +24,7 @@ class Needs:
     members: Mapping[str, tuple[str, ...]]
 
 
-def needs_of(project: Project, extras: Sequence[str], groups: Sequence[str]) -> Needs:
+def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) -> Needs:
     """What a project needs with some extras and groups; where that is itself, its extras, where it is a member of its
     workspace, that one's needs. Raises ConfigError for what is no requirement, and a member of an unfit version."""
     waiting = [(line, "") for line in project.dependencies]
@@ -81,7 +81,7 @@ def _with(requirement: Requirement, marker: str) -> str:
     return f"{bare} ; {marker}" if requirement.url else f"{bare}; {marker}"
 
 
-def _check_version(requirement: Requirement, member: Project, project: Project) -> None:
+def _check_version(requirement: Requirement, member: Metadata, project: Metadata) -> None:
     if not requirement.specifier.contains(member.version, prereleases=True):
         raise ConfigError(
             f"{requirement} is asked for, and {member.name} of the workspace is {member.version}: "

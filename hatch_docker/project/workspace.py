@@ -17,12 +17,12 @@ from typing import Any
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.plan.naming import normalised
-from hatch_docker.project.metadata import Project
+from hatch_docker.project.metadata import Metadata
 
 Config = Mapping[str, Any]
 
 
-def read_members(project: Project, config: Config, read: Callable[[Path], Project]) -> dict[str, Project]:
+def read_members(project: Metadata, config: Config, read: Callable[[Path], Metadata]) -> dict[str, Metadata]:
     """The projects that a project depends on, directly or by one another, by their normalised names.
 
     `config` is the project's pyproject.toml, `read` reads another project. Raises ConfigError for tables that are not
@@ -33,7 +33,7 @@ def read_members(project: Project, config: Config, read: Callable[[Path], Projec
     if not lines:
         return {}
     places = member_places(project.root, config)
-    found: dict[str, Project] = {}
+    found: dict[str, Metadata] = {}
     waiting = [_name(line) for line in lines] if places else []
     while waiting:
         name = waiting.pop()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hatch_docker.engines.model import BuiltImage
     from hatch_docker.oci.push import Target
     from hatch_docker.plan.model import Plan, SignPlan
-    from hatch_docker.project.metadata import Source
+    from hatch_docker.project.model import Project
     from hatch_docker.release.push import OnPushed
     from hatch_docker.release.sbom.model import Bill
 
@@ -37,7 +37,7 @@ PROVENANCE = ("provenance.json", "application/vnd.in-toto+json")
 
 
 def make_documents(
-    plan: Plan, item: Image | Index, built: Sequence[BuiltImage], source: Source, ctx: Context
+    plan: Plan, item: Image | Index, built: Sequence[BuiltImage], source: Project, ctx: Context
 ) -> tuple[Document, ...]:
     """The documents that a plan asks for, their bytes in the store: SBOMs by platform, one provenance."""
     sboms = [_sbom(plan, one, name, len(built) > 1, ctx) for one in built for name in plan.sbom]
@@ -54,7 +54,7 @@ def make_documents(
     return (*sboms, Document(f"{plan.stem}.{ending}", "slsa", media_type, digest, item.digest))
 
 
-def _locks(plan: Plan, source: Source) -> dict[str, str]:
+def _locks(plan: Plan, source: Project) -> dict[str, str]:
     """The digests of the locks that a plan uses, by their names."""
     paths = [source.root / path for path in (plan.lock.path, plan.pins) if path]
     return {path.name: file_digest(path) for path in paths if path.is_file()}

@@ -44,8 +44,9 @@ def test_without_daemon_and_network_an_image_is_made_pushed_and_built_upon(tmp_p
     first = build(project, cache).digest
     edit(project)
     own = [need("unshare"), "--net", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    program = [sys.executable, "-m", "tests.integration.unprivileged"]
     done = subprocess.run(
-        [*own, "sh", "-c", PREPARE, "sh", sys.executable, "-m", "tests.integration.unprivileged", project, cache, tmp_path],
+        [*own, "sh", "-c", PREPARE, "sh", *program, project, cache, tmp_path],
         cwd=Path(__file__).parent.parent.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         timeout=600, check=False, env={**os.environ, "PATH": str(programs_without_engines(tmp_path / "bin"))},
     )  # fmt: skip

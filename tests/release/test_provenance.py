@@ -1,4 +1,4 @@
-"""hatch_docker.release.provenance: what went into an image, as SLSA wants it, and nothing of the machine it was made on."""
+"""hatch_docker.release.provenance: what went into an image, as SLSA wants it, and nothing of the machine."""
 
 from __future__ import annotations
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from hatch_docker.cli.common import Commands, add_project, declare, project_root, set_verbosity
+from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
+from hatch_docker.core.files import scratch
+
+if TYPE_CHECKING:
+    from hatch_docker.build.receipt import Receipt
 
 SUMMARIES = {
     "build": "build the image, as `hatch build -t docker` does",
@@ -33,26 +39,40 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from hatch_docker.build.metadata import open_project
+    from hatch_docker.build import api
+    from hatch_docker.build.project import open_project
 
-    set_verbosity(options)
+    quiet = set_verbosity(options) < 0
     root, output = project_root(options), Path(options.output).resolve() if options.output else None
-    version = options.name
-    if version == "build":
-        if options.watch or options.run_image:
-            _watch(options, root, output)
-        version = "push" if options.push else "image"
-    builder = open_project(root, os.environ)
-    builder.alone = True
-    list(builder.build(directory=str(output or builder.config.directory), versions=[version]))
+    if options.name == "build" and (options.watch or options.run_image):
+        _watch(options, root, output)
+    made: dict[str, Receipt] = {}
+    with scratch() as temporary:
+        project = open_project(root, os.environ, temporary)
+        if line := api.why_no_image(project):
+            if not quiet:
+                print(line, file=sys.stderr)
+            return
+        directory = output or project.output
+        directory.mkdir(parents=True, exist_ok=True)
+        artifacts: Sequence[object]
+        if options.name == "plan":
+            artifacts = api.write_plans(project, directory, os.environ)
+        elif options.name == "dockerfile":
+            artifacts = api.write_dockerfiles(project, directory, os.environ)
+        elif options.push:
+            artifacts = api.push_images(project, directory, os.environ, made)
+        else:
+            artifacts = api.build_images(project, directory, os.environ, made)
+    print_lines(api.displayed(str(artifact), root, made.values(), quiet=quiet) for artifact in artifacts)
 
 
 def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoReturn:
     """Build after each change, until a signal; raise ConfigError for options that contradict each other."""
-    from hatch_docker.build.metadata import read_pyproject
     from hatch_docker.build.watch import Watched, build_command, watch
     from hatch_docker.core.errors import ConfigError
     from hatch_docker.core.progress import plain
+    from hatch_docker.project.pyproject import read_pyproject
 
     if not options.watch:
         raise ConfigError("--run needs --watch; the last lines of a build say how to run its image")

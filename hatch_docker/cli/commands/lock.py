@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 
-from hatch_docker.build.api import open_plans
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.core.files import scratch
 
@@ -24,8 +23,10 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.build.lock import check, lock, open_lock
     from hatch_docker.build.members import with_members
-    from hatch_docker.build.metadata import open_project, read_pyproject
+    from hatch_docker.build.plans import open_plans
+    from hatch_docker.build.project import open_project
     from hatch_docker.core.context import REFRESH
+    from hatch_docker.project.pyproject import read_pyproject
 
     set_verbosity(options)
     root = project_root(options)
@@ -34,14 +35,12 @@ def run(options: argparse.Namespace) -> None:
         environ[REFRESH] = "1"  # take no answer of an earlier build from the cache
         before = open_lock(root, read_pyproject(root), environ, upgrade=options.upgrade)
     pins = before.pins if before else None
-    builder = open_project(root, environ, pins=pins)
-    plans, ctx = open_plans(builder, environ, pins=pins, every=True)
-    with (
-        scratch() as temporary,
-        with_members(builder.source(temporary), plans, builder.metadata.config, ctx) as source,
-    ):
-        if before is None:
-            check(plans, source, ctx)
-            return
-        locked = lock(before, plans, source, ctx)
+    with scratch() as temporary:
+        project = open_project(root, environ, temporary, pins=pins)
+        plans, ctx = open_plans(project, environ, pins=pins, every=True)
+        with with_members(project, plans, ctx) as whole:
+            if before is None:
+                check(plans, whole, ctx)
+                return
+            locked = lock(before, plans, whole, ctx)
     print_lines([*locked.changes, f"{before.path.name}: {'written' if locked.written else 'nothing changes'}"])

@@ -9,6 +9,7 @@ from pathlib import Path
 from hatch_docker.build.api import archives_of, rebase_image
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.files import scratch
 
 
 def add(commands: Commands) -> None:
@@ -24,17 +25,18 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from hatch_docker.build.metadata import open_project
+    from hatch_docker.build.project import open_project
 
     set_verbosity(options)
     given = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
     environ = {**os.environ, **given, **({"HATCH_DOCKER_PUSH": "1"} if options.push else {})}
     try:
-        builder = open_project(project_root(options), environ)
-        directory = options.output or Path(builder.config.directory)
-        for image in [options.image] if options.image else archives_of(builder, os.environ):
-            receipt = rebase_image(builder, str(image), directory, environ)
-            print_lines(receipt.pushed or [os.path.relpath(directory / receipt.archive)])
+        with scratch() as temporary:
+            project = open_project(project_root(options), environ, temporary)
+            directory = options.output or project.output
+            for image in [options.image] if options.image else archives_of(project, os.environ):
+                receipt = rebase_image(project, str(image), directory, environ)
+                print_lines(receipt.pushed or [os.path.relpath(directory / receipt.archive)])
     except ConfigError as error:
         if not options.base:
             raise

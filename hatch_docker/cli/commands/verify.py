@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.build.api import archives_of, rebuild
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.files import scratch
 
 if TYPE_CHECKING:
     from hatch_docker.oci.model import Image, Index
@@ -27,19 +28,22 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from hatch_docker.build.metadata import open_project
+    from hatch_docker.build.project import open_project
     from hatch_docker.build.verify import verify
 
     set_verbosity(options)
     root = project_root(options)
-    archives = [options.archive] if options.archive else archives_of(open_project(root, os.environ), os.environ)
+    archives = [options.archive]
+    if options.archive is None:
+        with scratch() as temporary:
+            archives = archives_of(open_project(root, os.environ, temporary), os.environ)
     for archive in archives:
         if not archive.is_file():
             raise ConfigError(f"there is no archive {archive}: build it, or name another")
 
         def build_again(environ: Mapping[str, str], archive: Path = archive) -> Image | Index:
-            builder = open_project(root, environ)
-            return rebuild(builder, builder.source, archive, environ)
+            with scratch() as temporary:
+                return rebuild(open_project(root, environ, temporary), archive, environ)
 
         verified = verify(archive, build_again, os.environ, keep_downloads=options.keep_downloads)
         print_lines([

@@ -28,15 +28,16 @@ def read_project(root: Path, environ: Mapping[str, str]) -> ProjectPlans | None:
     """Return the plans of the project in a directory, None without a project; raise ConfigError."""
     if not any((root / name).is_file() for name in ("pyproject.toml", "setup.py")):
         return None
-    from hatch_docker.build.api import hatchling_errors, open_plans, provisional_plan
-    from hatch_docker.build.metadata import open_static
+    from hatch_docker.build.plans import open_plans
+    from hatch_docker.build.project import open_static, provisional_plan
+    from hatch_docker.project.hatch import hatchling_errors
 
     with hatchling_errors():
-        builder, static = open_static(root)
+        project, static = open_static(root)
         if static:
-            plans, ctx = open_plans(builder, environ, every=True)
+            plans, ctx = open_plans(project, environ, every=True)
         else:
-            plan, ctx = provisional_plan(builder, environ)
+            plan, ctx = provisional_plan(project, environ)
             plans = (plan,)
     for plan in plans:
         _check_files(plan, root)

@@ -64,16 +64,12 @@ def importable(root: Path, places: list[str]) -> dict[str, Path]:
     return {name: path for name, path in found.items() if all(part.isidentifier() for part in name.split("."))}
 
 
-def wheel_files(root: Path) -> dict[str, Path] | None:
-    """The modules that hatchling puts into the wheel, by their names; None where it does not know which to take."""
-    from hatchling.builders.wheel import WheelBuilder
+def wheel_modules(root: Path) -> dict[str, Path] | None:
+    """Return the modules that hatchling puts into the wheel, by their names; None where it cannot tell which."""
+    from hatch_docker.project.hatch import wheel_files
 
-    try:
-        builder = WheelBuilder(str(root))
-        files = {file.distribution_path: Path(file.relative_path) for file in builder.recurse_included_files()}
-    except ValueError:  # "Unable to determine which files to ship"
-        return None
-    return {module_name(name): path for name, path in files.items() if name.endswith(".py")}
+    files = wheel_files(root)
+    return files and {module_name(name): path for name, path in files.items() if name.endswith(".py")}
 
 
 def wheel_table(root: Path, name: str, places: list[str]) -> Mapping[str, list[str]]:

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.build.metadata import HATCHLING, build_system, check_project, check_tables, parse_toml
 from hatch_docker.cli.init.detect_app import PORT, App, choose_server, command, find_apps, find_programs
-from hatch_docker.cli.init.modules import DATA, importable, tops, wheel_files, wheel_table
+from hatch_docker.cli.init.modules import DATA, importable, tops, wheel_modules, wheel_table
 from hatch_docker.cli.init.requirements import Listed, has_script, needed, read_listed
 from hatch_docker.cli.init.toml_text import inserted, shown
 from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.core.http.urls import redacted
 from hatch_docker.plan.naming import normalised
+from hatch_docker.project.pyproject import HATCHLING, build_system, check_project, check_tables, parse_toml
 from hatch_docker.project.workspace import workspace_members
 
 PYPROJECT, HATCH = "pyproject.toml", "hatch.toml"
@@ -118,7 +118,7 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
     proposal.backend = build_system(proposal.config(PYPROJECT))[1]
     modules = None
     if proposal.backend == HATCHLING:
-        modules = wheel_files(root) if "build-system" in config else None
+        modules = wheel_modules(root) if "build-system" in config else None
         if modules is None:
             _add_wheel(proposal, places)
         _add_target(proposal)

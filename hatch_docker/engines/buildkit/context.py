@@ -26,7 +26,7 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Image, Platform, digest_of, host_platform
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
-from hatch_docker.project.metadata import Source
+from hatch_docker.project.model import Project
 from hatch_docker.wheels.builder.sdist import Sdist
 from hatch_docker.wheels.install.venv import VenvTarget
 from hatch_docker.wheels.target import Pin, Target
@@ -196,7 +196,7 @@ def _name(what: str, image: Image) -> str:
 
 
 def make_job(
-    sdist: Path, filename: str, plan: BuildPlan, target: Target, source: Source, ctx: Context
+    sdist: Path, filename: str, plan: BuildPlan, target: Target, source: Project, ctx: Context
 ) -> Job:
     """The build of an sdist; its requirements are wheels, resolved out here."""
     from hatch_docker.wheels.builder.build import known_sdist
@@ -209,7 +209,7 @@ def make_job(
 
 
 def write_context(
-    steps: Sequence[CopyStep], base: Base, compiler: Compiler | None, directory: Path, source: Source, ctx: Context
+    steps: Sequence[CopyStep], base: Base, compiler: Compiler | None, directory: Path, source: Project, ctx: Context
 ) -> None:
     """Write what the stages of some steps copy; nothing of the project's directory but its sdist or wheel."""
     from hatch_docker.bases.bytecode import DRIVER
@@ -252,7 +252,7 @@ def write_certificates(steps: Sequence[CopyStep], directory: Path, ctx: Context)
     return bool(found)
 
 
-def _write_job(job: Job, directory: Path, source: Source, ctx: Context) -> None:
+def _write_job(job: Job, directory: Path, source: Project, ctx: Context) -> None:
     _write_pins(job.requires, directory / "wheels", source, ctx)
     (directory / "sdist").mkdir()
     shutil.copyfile(job.sdist.path, directory / "sdist" / job.sdist.name)
@@ -265,7 +265,7 @@ def _write_job(job: Job, directory: Path, source: Source, ctx: Context) -> None:
     (directory / "sdist" / "spec.json").write_text(text, encoding="utf-8")
 
 
-def _write_pins(pins: Sequence[Pin], directory: Path, source: Source, ctx: Context) -> None:
+def _write_pins(pins: Sequence[Pin], directory: Path, source: Project, ctx: Context) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if pins:
         from hatch_docker.wheels.fetch import fetch

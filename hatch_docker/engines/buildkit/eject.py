@@ -29,7 +29,7 @@ from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression, Decompressed
 from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.plan.model import Plan
-from hatch_docker.project.metadata import Source
+from hatch_docker.project.model import Project
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 IGNORED = "# Loaded into the daemon before, never sent to it with the context.\nimages\n"
 
 
-def write_dockerfile(plan: Plan, source: Source, directory: Path, ctx: Context) -> Path:
+def write_dockerfile(plan: Plan, source: Project, directory: Path, ctx: Context) -> Path:
     """Write NAME-VERSION.Dockerfile and NAME-VERSION.context/, and return the Dockerfile's path.
 
     Nothing is built: an sdist stays one. Both replace older ones only when they are whole. Raises ConfigError
@@ -103,7 +103,7 @@ def requirements(pins: Sequence[Pin]) -> str:
 
 
 def _tars(
-    plan: Plan, source: Source, base: Base, compression: Compression, ctx: Context
+    plan: Plan, source: Project, base: Base, compression: Compression, ctx: Context
 ) -> Iterator[tuple[str, Layer]]:
     """The layers of `files` and `volumes`, each by the name that its tar has in the context."""
     if plan.files:

@@ -65,18 +65,18 @@ if TYPE_CHECKING:
     from hatch_docker.bases.model import Base
     from hatch_docker.core.context import Context
     from hatch_docker.plan.model import Plan
-    from hatch_docker.project.metadata import Source
+    from hatch_docker.project.model import Project
     from hatch_docker.wheels.target import Pin, Target
 
 TREES = "stage tree"
 
 
-def build(plan: Plan, source: Source, ctx: Context) -> tuple[BuiltImage, ...]:
+def build(plan: Plan, source: Project, ctx: Context) -> tuple[BuiltImage, ...]:
     """Make one image a platform of the plan; raises a HatchDockerError that says what the user can do."""
     return tuple(_build_one(plan, Platform.parse(platform), source, ctx) for platform in plan.platforms)
 
 
-def _build_one(plan: Plan, platform: Platform, source: Source, ctx: Context) -> BuiltImage:
+def _build_one(plan: Plan, platform: Platform, source: Project, ctx: Context) -> BuiltImage:
     compression = Compression(plan.compression)
     base, target = open_target(plan, platform, compression, source, ctx)
 
@@ -119,7 +119,7 @@ class _Site:
     target: Target
     steps: tuple[CopyStep, ...]
     compression: Compression
-    source: Source
+    source: Project
     ctx: Context
 
     @property
@@ -130,7 +130,7 @@ class _Site:
 
 
 def make_steps(
-    plan: Plan, pins: Sequence[Pin], target: Target, source: Source, ctx: Context
+    plan: Plan, pins: Sequence[Pin], target: Target, source: Project, ctx: Context
 ) -> list[CopyStep]:
     """The groups of the embedded engine, in its request: large wheels, small ones, the project."""
     taken: set[str] = set()
@@ -157,7 +157,7 @@ def make_steps(
     return [*steps, *(renamed(_own(one, plan, target, ctx), taken) for one in own_projects(plan, target, source))]
 
 
-def _dependency(one: Pin, sdist: Path, plan: Plan, target: Target, source: Source, ctx: Context) -> CopyStep:
+def _dependency(one: Pin, sdist: Path, plan: Plan, target: Target, source: Project, ctx: Context) -> CopyStep:
     """A dependency without a wheel for the target."""
     build = dependency_build_plan(plan.build)
     job = make_job(sdist, one.filename, build, target, source, ctx)

@@ -6,8 +6,8 @@ A program of its own, run by the base's Python (3.9 or newer), standard library 
 to be in any stage. Every wheel below the directory WHEELS goes into the virtual environment /ROOT, written to
 OUT/ROOT; with `--venv` the environment's own files too. It writes what `unpack.py` and `compile.py` write,
 byte for byte: `compile.py` beside it is that module's driver. Where something is left out, `slim.py` and `strip.py`
-are beside it too, and how much that is of each wheel is written to OUT/../slim/left-out.json. tests/engines/buildkit/test_stage_install.py
-holds them together.
+are beside it too, and how much that is of each wheel is written to OUT/../slim/left-out.json.
+tests/engines/buildkit/test_stage_install.py holds them together.
 """
 
 from __future__ import annotations

@@ -322,7 +322,8 @@ def test_cheap_to_make() -> None:
     import subprocess
     import sys
 
-    code = "import sys; from hatch_docker.core.http.client import make_client; from hatch_docker.core.progress import silent; "
+    code = "import sys; from hatch_docker.core.http.client import make_client;"
+    code += "from hatch_docker.core.progress import silent; "
     code += "make_client({}, silent()); assert not {'urllib3', 'ssl', 'http.client'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert make_client({}, Progress(print)) == make_client({}, Progress(print))

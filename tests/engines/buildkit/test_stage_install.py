@@ -19,6 +19,7 @@ from hatch_docker.wheels.install.strip import strip_bytes
 from hatch_docker.wheels.install.venv import VenvTarget, bytecode_entries, python_sources, venv_entries, wheel_entries
 from tests.fakes.compiled import compile_library
 from tests.fakes.wheels import Wheel
+from tests.modules import PACKAGE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs of Linux images run on Linux")
 
@@ -49,11 +50,11 @@ def staged(wheels: Path, work: Path, *options: str) -> subprocess.CompletedProce
     """Run the program as a stage does."""
     tools = work / "tools"
     tools.mkdir(parents=True)
-    source = Path(__file__).parent.parent.parent.parent / "hatch_docker/engines/buildkit/stage_install.py"
+    source = PACKAGE / "engines/buildkit/stage_install.py"
     (tools / "install.py").write_bytes(source.read_bytes())
     (tools / "compile.py").write_text(DRIVER)
     for name in ("slim.py", "strip.py"):
-        (tools / name).write_bytes((source.parent / name).read_bytes())
+        (tools / name).write_bytes((PACKAGE / "wheels/install" / name).read_bytes())
     command = [HOST.path, "-I", "-S", str(tools / "install.py"), str(wheels), str(work / "out"), VENV.root, *options]
     return subprocess.run(command, capture_output=True, text=True, check=False, umask=0o077)
 
@@ -146,7 +147,9 @@ def test_a_stage_without_a_wheel_says_so(tmp_path: Path) -> None:
     assert "no wheel in" in staged(tmp_path / "wheels", tmp_path / "work").stderr
 
 
-@pytest.mark.parametrize("name", ["stage.py", "pep517.py", "slim.py", "strip.py"])
+@pytest.mark.parametrize("name", [
+    "engines/buildkit/stage_install.py", "wheels/builder/pep517.py", "wheels/install/slim.py",
+    "wheels/install/strip.py",
+])
 def test_what_runs_in_a_stage_is_read_by_python_3_9(name: str) -> None:
-    source = Path(__file__).parent.parent.parent.parent / "hatch_docker/wheels" / name
-    ast.parse(source.read_text(), feature_version=(3, 9))
+    ast.parse((PACKAGE / name).read_text(), feature_version=(3, 9))

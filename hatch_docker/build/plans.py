@@ -1,0 +1,105 @@
+"""The plans of a project's images."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.build.plan_context import open_context_of
+from hatch_docker.core.errors import ConfigError, HatchDockerError
+
+if TYPE_CHECKING:
+    from hatch_docker.core.context import Context
+    from hatch_docker.core.lockfile import Pins
+    from hatch_docker.plan.model import Plan
+    from hatch_docker.project.metadata import Metadata
+    from hatch_docker.project.model import Project
+
+
+@contextlib.contextmanager
+def about_image(name: str) -> Iterator[None]:
+    """Name the image in the message of a failure, where a project has several; "" is that of the table itself."""
+    try:
+        yield
+    except HatchDockerError as error:
+        if name:
+            error.args = (f"image {name!r}: {error}",)
+        raise
+
+
+def open_plans(
+    project: Project, environ: Mapping[str, str], *, given: bool = False, pins: Pins | None = None,
+    pinned: bool = True, push: bool = False, every: bool = False,
+) -> tuple[tuple[Plan, ...], Context]:
+    """Return the plans of a project's images and the context of their build; raises ConfigError.
+
+    With `every` these are the plans of all images, whichever the environment selects. With `given` the project's wheel
+    exists, so that none is built. The context has `pins`, or with `pinned` those of the image lock. With `push` the
+    images go to their registries and nowhere else.
+    """
+    from hatch_docker.config.options import load_configs
+    from hatch_docker.oci.model import host_platform
+    from hatch_docker.plan.defaults import make_plan
+
+    configs = load_configs(project.table, environ, project.root / "pyproject.toml")
+    if len(configs) > 1 and not every:
+        from hatch_docker.config.images import wanted
+
+        configs = dict(wanted(configs, environ))
+    metadata, ctx = open_context_of(project, configs, environ, tell=True, pinned=pinned, pins=pins)
+    if _may_have_members(metadata, project.tables.get("tool", {})):
+        from hatch_docker.build.members import find_members
+
+        metadata = find_members(metadata, project.tables, ctx)
+    plans = []
+    for name, config in configs.items():
+        if given:
+            config = replace(config, build=replace(config.build, isolated="never", args={}, env={}, ssh=False))
+        if push:
+            config = replace(config, push=True, load="never")
+        with about_image(name):
+            plan = replace(make_plan(metadata, config, host_platform(), name), archive=not push)
+        plans.append(plan)
+        title = f"{name}: " if name else ""
+        for guess in plan.guesses:
+            ctx.progress.detail(f"{title}{guess.option} = {guess.value} ({guess.reason})")
+        for note in plan.notes:
+            ctx.progress.info(f"{title}{note}")
+    if len(plans) > 1:
+        _check_names(plans)
+    return tuple(plans), ctx
+
+
+def _may_have_members(metadata: Metadata, tool: Mapping[str, Any]) -> bool:
+    """Return whether the project may need others of a workspace; most projects stand alone and skip the search."""
+    if not (metadata.dependencies or metadata.extras or metadata.groups):
+        return False
+    hatch = (metadata.root / "hatch.toml").is_file()
+    if hatch or any({"sources", "workspace", "envs"} & set(tool.get(name, {})) for name in ("uv", "hatch")):
+        return True
+    for place in metadata.root.parents:
+        if any((place / name).is_file() for name in ("pyproject.toml", "hatch.toml")):
+            return True
+        if (place / ".git").exists():
+            break
+    return False
+
+
+def _check_names(plans: Sequence[Plan]) -> None:
+    """Raise ConfigError where two images of a project would have the same name."""
+    taken: dict[str, str] = {}
+    parts = [plan.part for plan in plans]
+    if twice := next((part for part in parts if parts.count(part) > 1), ""):
+        raise ConfigError(
+            f"tool.hatch-docker.debug: there would be two images called {twice!r}; build one: HATCH_DOCKER_IMAGES=..."
+        )
+    for plan in plans:
+        pushed = (f"{repository}:{tag}" for repository in plan.repositories for tag in plan.tags)
+        for name in (*plan.references, *pushed):
+            if taken.setdefault(name, plan.part) != plan.part:
+                raise ConfigError(
+                    f"tool.hatch-docker.images.{plan.part}: {name} is another image's name too; set `image`, "
+                    "`registries` or `tags`"
+                )

@@ -1,0 +1,269 @@
+"""Open the project in a directory, of any build backend (PEP 517): hatchling, setuptools, maturin, meson-python, ...
+
+[project] (PEP 621) means the same to all backends, and hatchling reads it. What a project leaves dynamic, or has no
+table for, only its own backend knows: the sdist and the wheel are made in the builder stage, where they are needed
+anyway, and the wheel's metadata complete the table.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from email import parser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.build.plan_context import open_context_of
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import BuildError, SandboxError
+from hatch_docker.core.process import ProcessFailed, run
+from hatch_docker.oci.model import host_platform
+from hatch_docker.project.hatch import (
+    Hatchling,
+    hatchling_project,
+    lacks_plugins,
+    open_hatchling,
+    readable_project,
+)
+from hatch_docker.project.model import Project
+from hatch_docker.project.pyproject import (
+    HATCHLING,
+    BuildSystem,
+    build_system,
+    check_project,
+    isolated_tables,
+    read_pyproject,
+    static_table,
+)
+
+if TYPE_CHECKING:
+    from hatch_docker.bases.model import Base
+    from hatch_docker.core.context import Context
+    from hatch_docker.core.lockfile import Pins
+    from hatch_docker.plan.model import Plan
+    from hatch_docker.wheels.builder.make_sdist import Tree
+    from hatch_docker.wheels.target import Target
+
+RECIPE = 2
+PROGRAMS = "data-scripts"  # a key beside those of [project]: scripts of the wheel that are no entry points
+COMMITTED = frozenset({"mesonpy"})  # backends whose sdist is what is committed, and that make none elsewhere
+
+
+def open_project(
+    root: Path, environ: Mapping[str, str], directory: Path, *, pins: Pins | None = None,
+    table: Mapping[str, Any] | None = None,
+) -> Project:
+    """Return the project in a directory, whatever its backend; raises ConfigError without one.
+
+    Its artifacts are made in `directory`. With `pins`, those of a lock that is being written, its builder stage adds
+    what it asks. `table` stands for its own [tool.hatch-docker] where it is part of another project's image.
+    """
+    tables = read_pyproject(root)
+    check_project(root, tables)
+    if table is not None:
+        table = {**table, "lock": "none", "pins": "none"}
+        tables = {**tables, "tool": {**tables.get("tool", {}), "hatch-docker": table}}
+    system = build_system(tables)
+    if system[1] == HATCHLING:
+        hatchling = open_hatchling(root)
+        if not lacks_plugins(hatchling.metadata):
+            hatchling.metadata.validate_fields()
+            return hatchling_project(hatchling, directory)
+        tables = isolated_tables(tables)
+    stage = functools.cache(lambda: _open_stage(root, tables, system, environ, pins))
+    completed = _completed(tables, stage)
+    programs = tuple(completed.pop(PROGRAMS, ()))
+    return replace(
+        readable_project(_static_hatchling(root, tables, system, completed), programs),
+        wheel=functools.cache(lambda: frontend_wheel(root, directory, environ)),
+        sdist=functools.cache(lambda: _sdist(stage())),
+        requires=lambda: system[0],
+    )
+
+
+def open_static(root: Path) -> tuple[Project, bool]:
+    """Return the project in a directory as its files describe it, no backend run, and whether the files say all.
+
+    Raises ConfigError without a project.
+    """
+    tables = read_pyproject(root)
+    check_project(root, tables)
+    system = build_system(tables)
+    if system[1] == HATCHLING:
+        hatchling = open_hatchling(root)
+        if not lacks_plugins(hatchling.metadata):
+            return readable_project(hatchling), True
+        tables = isolated_tables(tables)
+    table = tables.get("project")
+    whole = isinstance(table, dict) and not table.get("dynamic")
+    return _static_project(root, tables, system), whole
+
+
+def provisional_plan(project: Project, environ: Mapping[str, str], *, pinned: bool = True) -> tuple[Plan, Context]:
+    """Return a plan that is good for its base and builder stage alone, before the metadata are known, and its context.
+
+    It is the plan of the table itself where the project has several images.
+    """
+    from hatch_docker.config.options import load_config
+    from hatch_docker.plan.defaults import make_plan
+
+    config = load_config(project.table, environ, project.root / "pyproject.toml")
+    config = replace(
+        config, entrypoint=(), extras=(), dependency_groups=(), lock="none", debug=False, debug_shell=False
+    )
+    metadata, ctx = open_context_of(project, {"": config}, environ, tell=False, pinned=pinned)
+    return make_plan(metadata, config, host_platform(), ""), ctx
+
+
+def _static_project(root: Path, tables: Mapping[str, Any], system: BuildSystem) -> Project:
+    table = {"name": root.name, "version": "0", **static_table(tables)}
+    return readable_project(_static_hatchling(root, tables, system, table))
+
+
+def _static_hatchling(
+    root: Path, tables: Mapping[str, Any], system: BuildSystem, table: Mapping[str, Any]
+) -> Hatchling:
+    """Return hatchling's view of a project with a [project] table in which nothing is dynamic."""
+    build = {"requires": list(system[0]), "build-backend": system[1]}
+    tool = {name: value for name, value in tables.get("tool", {}).items() if name != "hatch"}  # and its plugins
+    return open_hatchling(root, {**tables, "project": dict(table), "build-system": build, "tool": tool})
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """The builder stage of a project: its tree, where it is built, and by what.
+
+    `packed` is the name of an archive of the tree as it is, which a wheel is made of; "" where the backend makes an
+    sdist of the tree before. `named` is what that archive would be called, TREE where the project does not tell.
+    """
+
+    root: Path
+    tree: Tree
+    packed: str
+    named: str
+    system: BuildSystem
+    plan: Plan
+    base: Base
+    target: Target
+    ctx: Context
+
+
+def _open_stage(
+    root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str], pins: Pins | None
+) -> _Stage:
+    """Return the builder stage before the project's dependencies are known: on its base, for this platform."""
+    from hatch_docker.bases.open import open_base
+    from hatch_docker.engines.common import located
+    from hatch_docker.oci.compression import Compression
+    from hatch_docker.wheels.target import Target
+
+    plan, ctx = provisional_plan(_static_project(root, tables, system), environ, pinned=pins is None)
+    ctx = ctx if pins is None else replace(ctx, pins=pins)
+    base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
+    table = static_table(tables)
+    tree, packed = _read(root, table, system, ctx)
+    target = Target(base.interpreter.version, base.platform, base.libc)
+    return _Stage(root, tree, packed, _archive(table), system, plan, base, target, ctx)
+
+
+def _read(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx: Context) -> tuple[Tree, str]:
+    """The tree of a project, and the name of the archive that its wheel is made of, "" for an sdist of its backend.
+
+    An unpacked sdist is one already. meson-python's sdist lacks what is not committed, so there the tree is better,
+    unless scripts of the project have to write files of the sdist.
+    """
+    from hatch_docker.wheels.builder.make_sdist import read_tree
+
+    if (root / "PKG-INFO").is_file() and not (root / ".git").exists():
+        metadata = parser.BytesHeaderParser().parsebytes((root / "PKG-INFO").read_bytes())
+        return read_tree(root, versioned=False), _archive(dict(metadata.items()))
+    if system[1] not in COMMITTED:
+        return read_tree(root, versioned="version" not in table), ""
+    tree, whole = read_tree(root, versioned=False), read_tree(root, versioned=True)
+    builds = (tree.top / name for name in tree.files if name.endswith("meson.build"))
+    if whole.repository is None or not any(b"add_dist_script" in path.read_bytes() for path in builds):
+        return tree, _archive(table)
+    if run(["git", "-C", str(root), "status", "--porcelain"]):
+        ctx.progress.warn("meson-python's sdist is made of what is committed: the image lacks what is not")
+    return whole, ""
+
+
+def _archive(metadata: Mapping[str, Any]) -> str:
+    """The name of an sdist with these metadata (PEP 625), TREE where they lack the version."""
+    from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+
+    from hatch_docker.wheels.install.venv import TREE
+
+    known = {name.lower(): str(value) for name, value in metadata.items()}
+    name = f"{canonicalize_name(known.get('name', '')).replace('-', '_')}-{known.get('version', '')}.tar.gz"
+    try:
+        parse_sdist_filename(name)
+    except InvalidSdistFilename:
+        return TREE
+    return name if "/" not in name else TREE
+
+
+def _sdist(stage: _Stage) -> Path:
+    from hatch_docker.wheels.builder.make_sdist import packed_tree, tree_sdist
+
+    if stage.packed:
+        return packed_tree(stage.tree, stage.packed, stage.ctx)
+    packages = (*stage.plan.build.packages, "git") if stage.tree.repository else stage.plan.build.packages
+    build = replace(stage.plan.build, packages=tuple(sorted(set(packages))))
+    try:
+        return tree_sdist(stage.tree, stage.system, build, stage.base, stage.target, stage.ctx, root=stage.root)
+    except SandboxError as refused:
+        if stage.plan.engine != "buildkit":
+            raise
+        return _without_sandbox(stage, str(refused))
+
+
+def _without_sandbox(stage: _Stage, refused: str) -> Path:
+    """What BuildKit's stage makes the wheel of where this machine cannot make the sdist: the tree as it is."""
+    from hatch_docker.wheels.builder.make_sdist import packed_tree
+    from hatch_docker.wheels.builder.sandbox import WAYS_OUT
+    from hatch_docker.wheels.install.venv import TREE
+
+    if stage.named == TREE or stage.tree.repository:
+        raise SandboxError(
+            f"{refused.removesuffix(WAYS_OUT)}or write what `dynamic` in [project] lists into the table: until it is "
+            "known, no stage can be rendered, and the backend tells it in the sandbox only, whatever the engine"
+        )
+    stage.ctx.progress.info("the sandbox is refused here: the wheel is made of the project's files, without an sdist")
+    return packed_tree(stage.tree, stage.named, stage.ctx)
+
+
+def _completed(tables: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[str, Any]:
+    """Return [project], completed with what the backend says where the project leaves that to it."""
+    table = tables.get("project")
+    if isinstance(table, dict) and not table.get("dynamic"):
+        return dict(table)
+    at = stage()
+    key = key_of(RECIPE, at.tree.content, at.system, at.target.python, str(at.target))
+    found = at.ctx.store.recall("metadata", key)
+    if found is None:
+        from hatch_docker.wheels.builder.build import build_wheel
+        from hatch_docker.wheels.metadata import programs, project_table
+
+        wheel = build_wheel(_sdist(at), at.plan.build, at.base, at.target, at.ctx, root=at.root)
+        found = {**project_table(wheel), PROGRAMS: programs(wheel)}
+        at.ctx.store.remember("metadata", key, found)
+    return {**found, **static_table(tables)}
+
+
+def frontend_wheel(root: Path, directory: Path, environ: Mapping[str, str]) -> Path:
+    """The wheel of a project as uv makes it on this machine, with the backend in an environment of its own.
+
+    For `isolated = "never"`. Raises BuildError with the last lines, WheelError where there is no uv.
+    """
+    from hatch_docker.wheels.locks.uv import find_uv
+
+    place = directory / "wheel"
+    place.mkdir()
+    try:
+        run([find_uv(environ), "build", "--quiet", "--wheel", "--out-dir", str(place), str(root)], cwd=root)
+    except ProcessFailed as error:
+        raise BuildError(f"the project's wheel cannot be made on this machine:\n{error.output}") from error
+    (made,) = place.glob("*.whl")
+    return made

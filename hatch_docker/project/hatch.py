@@ -1,0 +1,291 @@
+"""A project that hatchling builds: its value, and its wheel and sdist made in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import re
+import stat
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.project.metadata import IMAGE_LOCK, Metadata, read_metadata
+from hatch_docker.project.model import Project
+
+if TYPE_CHECKING:
+    from hatchling.builders.plugin.interface import BuilderInterface, IncludedFile
+    from hatchling.metadata.core import ProjectMetadata
+
+OUR_HOOK = "docker"  # the build hook that makes the image of a wheel: no part of how the wheel is made
+_EXCLUDE = "mend it, or exclude it by [tool.hatch.build] exclude"
+
+_building = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Hatchling:
+    """The parts of hatchling that know one project; all targets of one `hatch build` share them."""
+
+    root: str
+    metadata: ProjectMetadata[Any]
+    plugins: Any
+    app: Any  # hatchling's application, or hatch's
+
+    def wheel_builder(self) -> BuilderInterface[Any, Any]:
+        """Return the builder of the wheel, without our own hook, which would make an image in every wheel's build."""
+        from hatchling.builders.wheel import WheelBuilder
+
+        builder = WheelBuilder(self.root, plugin_manager=self.plugins, metadata=self.metadata, app=self.app)
+        builder.config.hook_config.pop(OUR_HOOK, None)
+        return builder
+
+    def sdist_builder(self) -> BuilderInterface[Any, Any]:
+        """Return the builder of the sdist."""
+        from hatchling.builders.sdist import SdistBuilder
+
+        return SdistBuilder(self.root, plugin_manager=self.plugins, metadata=self.metadata, app=self.app)
+
+    def output(self) -> Path:
+        """Return the directory that the target `docker` builds into; raises TypeError as hatchling does."""
+        from hatchling.builders.config import BuilderConfig
+
+        hatch = self.metadata.hatch
+        target = hatch.build_targets.get("docker", {})
+        if not isinstance(target, dict):
+            raise ConfigError("pyproject.toml: tool.hatch.build.targets.docker must be a table")
+        config = BuilderConfig(self.wheel_builder(), self.root, "docker", hatch.build_config, target)
+        return Path(config.directory)
+
+
+def open_hatchling(root: Path, tables: Mapping[str, Any] | None = None) -> Hatchling:
+    """Return hatchling's view of the project in a directory; `tables` stand for its pyproject.toml."""
+    from hatchling.bridge.app import Application
+    from hatchling.metadata.core import ProjectMetadata
+    from hatchling.plugin.manager import PluginManager
+
+    plugins = PluginManager()
+    metadata = ProjectMetadata(str(root), plugins, None if tables is None else dict(tables))
+    return Hatchling(str(root), metadata, plugins, Application().get_safe_application())
+
+
+def readable_project(hatchling: Hatchling, programs: Sequence[str] = ()) -> Project:
+    """Return a project to be read, whose artifacts somebody else makes; `programs` are scripts beside entry points."""
+    root = Path(hatchling.root)
+
+    def artifact() -> Path:
+        raise AssertionError(f"the project at {root} was opened to be read")
+
+    def read(
+        root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None]
+    ) -> Metadata:
+        hooks = tuple(hatchling.wheel_builder().config.hook_config)
+        return read_metadata(hatchling.metadata, hooks, programs, root, environ, outputs, warn)
+
+    return Project(
+        root,
+        wheel=artifact,
+        sdist=artifact,
+        name=lambda: str(hatchling.metadata.name),
+        programs=lambda: tuple(sorted({*hatchling.metadata.core.scripts, *programs})),
+        tables=hatchling.metadata.config,
+        output=hatchling.output(),
+        read=read,
+        app=hatchling.app,
+    )
+
+
+def hatchling_project(hatchling: Hatchling, directory: Path) -> Project:
+    """Return the project as hatchling builds it in this process, its artifacts in `directory`."""
+
+    def wheel() -> Path:
+        made = _build(hatchling.wheel_builder(), directory)
+        _check_code(made, hatchling.metadata.core)
+        return made
+
+    def requires() -> tuple[str, ...]:
+        asked = [*hatchling.metadata.build.requires, *hatchling.wheel_builder().config.dependencies]
+        return tuple(dict.fromkeys(asked))
+
+    return replace(
+        readable_project(hatchling),
+        wheel=functools.cache(wheel),
+        sdist=functools.cache(lambda: _build(hatchling.sdist_builder(), directory)),
+        requires=requires,
+        wheel_by=functools.partial(_wheel_by, Path(hatchling.root), directory),
+    )
+
+
+def lacks_plugins(metadata: ProjectMetadata[Any]) -> bool:
+    """Return whether hatchling needs plugins for the metadata that are not installed in this environment."""
+    from hatchling.plugin.exceptions import UnknownPluginError
+
+    try:
+        _ = metadata.core, metadata.version
+    except UnknownPluginError:
+        return True
+    except Exception:  # noqa: BLE001 - any other mistake is reported where the metadata are read
+        return False
+    return False
+
+
+@contextlib.contextmanager
+def hatchling_errors() -> Iterator[None]:
+    """Turn what hatchling finds wrong in a project's metadata or files into a ConfigError.
+
+    Only where hatchling, or the standard library for it, raised it: an error of a plugin or of ours keeps its
+    traceback.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        import traceback
+
+        modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)]
+        while modules and modules[-1].partition(".")[0] in sys.stdlib_module_names:
+            modules.pop()
+        if not modules or modules[-1].partition(".")[0] != "hatchling":
+            raise
+        if isinstance(error, OSError) and error.filename:
+            raise ConfigError(f"cannot read or write {error.filename}: {error.strerror}") from error
+        text = re.sub(r"\n[ ~^]+$", "", str(error))  # packaging points at a place in the line above
+        raise ConfigError(f"pyproject.toml: {' '.join(text.split())}") from error
+
+
+def selected_files(hatchling: Hatchling, *, sdist: bool) -> Iterator[Path]:
+    """Yield the files that hatchling reads for a project's wheel, and with `sdist` for its sdist."""
+    from hatch_docker.core.files import is_output
+
+    for builder in [hatchling.wheel_builder(), *([hatchling.sdist_builder()] if sdist else [])]:
+        yield from (path for file in builder.recurse_included_files() if not is_output(path := Path(file.path)))
+    core = hatchling.metadata.core
+    version = hatchling.metadata.hatch.config.get("version", {})
+    named = [core.readme_path, *core.license_files, version.get("path", "")]
+    yield from (Path(hatchling.root, name) for name in named if name)
+
+
+def wheel_files(root: Path) -> dict[str, Path] | None:
+    """Return the files of the wheel that hatchling would make, by their paths in it and relative to the project.
+
+    None where hatchling cannot tell which files to take.
+    """
+    from hatchling.builders.wheel import WheelBuilder
+
+    try:
+        files = WheelBuilder(str(root)).recurse_included_files()
+        return {file.distribution_path: Path(file.relative_path) for file in files}
+    except ValueError:  # "Unable to determine which files to ship"
+        return None
+
+
+def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str, str]) -> Path:
+    """Make the wheel by the hatchling that is in `installed`: hatchling writes its version into every wheel."""
+    from hatch_docker.core.errors import BuildError
+    from hatch_docker.core.process import ProcessFailed, run
+
+    path = [str(installed), str(Path(__file__).parent.parent.parent), environ.get("PYTHONPATH", "")]
+    env = {**environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "PYTHONDONTWRITEBYTECODE": "1"}
+    directory = directory / "pinned"
+    directory.mkdir(exist_ok=True)
+    try:
+        program = [sys.executable, "-P", "-m", "hatch_docker.project.build_wheel", str(root), str(directory)]
+        output = run(program, env=env, cwd=root)
+    except ProcessFailed as error:
+        raise BuildError(
+            f"the project's wheel cannot be made by the build requirements that are locked:\n{error.output}"
+        ) from error
+    return directory / output.splitlines()[-1]
+
+
+def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
+    """Build one artifact in `directory`, of regular files alone and without secrets; returns its path."""
+    from hatch_docker.core.progress import plain
+
+    files, root = builder.recurse_included_files, Path(builder.root)
+    secrets: list[str] = []
+
+    def included() -> Iterator[IncludedFile]:
+        return (_checked(file, root) for file in files() if not _is_excluded(builder, file, secrets))
+
+    builder.recurse_included_files = included  # type: ignore[method-assign]
+    with _temporary_files_in(directory):
+        (artifact,) = builder.build(
+            directory=str(directory), versions=["standard"], hooks_only=False, clean=False, clean_hooks_after=False
+        )
+    if secrets:
+        names = ", ".join([*secrets[:5], *(["..."] if secrets[5:] else [])])
+        why = "people keep secrets in files of such names; force-include of the sdist adds one"
+        builder.app.display_info(plain(f"excluded from the sdist: {names} ({why})"))
+    return Path(artifact)
+
+
+def _is_excluded(builder: BuilderInterface[Any, Any], file: IncludedFile, secrets: list[str]) -> bool:
+    """Return whether a selected file stays out of an artifact; adds the path of a secret to `secrets`."""
+    from hatch_docker.core.files import is_cache, is_output
+    from hatch_docker.core.secrets import secret_part
+
+    # The image lock pins a build and is no part of what is built: a new lock would compile everything again.
+    if file.relative_path == IMAGE_LOCK:
+        return True
+    forced = builder.config.get_force_include()
+    if builder.PLUGIN_NAME != "sdist" or any(Path(file.path).is_relative_to(source) for source in forced):
+        return False
+    # The sdist may be built on another machine, which needs none of the user's secrets.
+    if secret_part(file.relative_path):
+        secrets.append(file.relative_path)
+        return True
+    # Caches and images are large, and differ after each build.
+    directories = [place for place in Path(file.path).parents if place.is_relative_to(builder.root)]
+    return is_output(Path(file.path)) or any(is_cache(place) for place in directories if place != Path(builder.root))
+
+
+@contextlib.contextmanager
+def _temporary_files_in(directory: Path) -> Iterator[None]:
+    """Put hatchling's temporary files in a directory: it leaves half a wheel where it is stopped or cannot write."""
+    import tempfile
+
+    with _building:
+        before, tempfile.tempdir = tempfile.tempdir, str(directory)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+
+
+def _check_code(wheel: Path, core: Any) -> None:
+    """Raise ConfigError where scripts have nothing to call: hatchling takes a missing package for an empty one."""
+    import zipfile
+
+    if not core.scripts or core.dependencies or core.optional_dependencies:
+        return
+    with zipfile.ZipFile(wheel) as archive:
+        if all(".dist-info/" in name for name in archive.namelist()):
+            raise ConfigError(
+                f"the project's wheel {wheel.name} holds no file of the project, and project.scripts has nothing to "
+                "call; correct `packages` or `include` in [tool.hatch.build.targets.wheel]"
+            )
+
+
+def _checked(file: IncludedFile, root: Path) -> IncludedFile:
+    """Return a file that hatchling may read; raises ConfigError for a pipe, where it would wait forever, and others."""
+    from hatch_docker.core.secrets import refused_link
+
+    name = file.relative_path or file.path
+    try:
+        mode = Path(file.path).stat().st_mode
+    except OSError as error:
+        raise ConfigError(f"cannot read {name} of the project: {error.strerror}; {_EXCLUDE}") from error
+    if not stat.S_ISREG(mode):
+        raise ConfigError(f"{name} of the project is no regular file; {_EXCLUDE}")
+    if why := refused_link(file.path, root):
+        raise ConfigError(f"{name} of the project is a link to {why}; {_EXCLUDE}")
+    if not os.access(file.path, os.R_OK):
+        raise ConfigError(f"cannot read {name} of the project: Permission denied; {_EXCLUDE}")
+    if os.fsencode(file.path) != file.path.encode(errors="replace"):
+        raise ConfigError(f"the name of {name!r} of the project is not UTF-8; rename it")
+    return file

@@ -1,0 +1,85 @@
+"""Project: a Python project of any build backend, as every later step gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from hatch_docker.project.metadata import Metadata
+
+DIST = "dist"  # where hatchling builds, unless it is told otherwise
+
+
+class Application(Protocol):
+    """The part of hatchling's application that shows lines to the user; hatch hands in its own."""
+
+    @property
+    def verbosity(self) -> int:
+        """0 by default, more for each -v, less for each -q."""
+
+    def display_warning(self, message: str = "") -> None:
+        """Show a warning, but not to a user who asked for silence."""
+
+
+class ReadMetadata(Protocol):
+    """Reads the metadata of a project; see `Project.metadata`."""
+
+    def __call__(
+        self, root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None]
+    ) -> Metadata: ...
+
+
+def _unknown(*_arguments: Any, **_named: Any) -> Any:
+    raise AssertionError("this project was made without a way to read its metadata")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Project:
+    """A project: its directory, its pyproject.toml, and the functions that make its wheel and its sdist.
+
+    Each artifact is made once, however often it is asked for. `requires` returns what makes the wheel, as requirements
+    (PEP 508), none where the wheel exists already. `wheel_by` makes the wheel by the build requirements that are
+    installed in a directory, in a process with the environment that it gets. `name` returns its name, `programs` those
+    of its scripts. `member` returns another project of the workspace, by its path from this one. `tables` is
+    pyproject.toml, parsed; `output` is the directory that builds write to by default.
+    """
+
+    root: Path
+    wheel: Callable[[], Path]
+    sdist: Callable[[], Path]
+    requires: Callable[[], tuple[str, ...]] = tuple
+    wheel_by: Callable[[Path, Mapping[str, str]], Path] | None = None
+    name: Callable[[], str] = str
+    programs: Callable[[], tuple[str, ...]] = tuple
+    member: Callable[[str], Project] | None = None
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    output: Path = Path(DIST)
+    read: ReadMetadata = _unknown
+    app: Application | None = None
+
+    @property
+    def table(self) -> Mapping[str, Any]:
+        """[tool.hatch-docker] as the user wrote it, unchecked."""
+        table: Mapping[str, Any] = self.tables.get("tool", {}).get("hatch-docker", {})
+        return table
+
+    def metadata(
+        self, environ: Mapping[str, str], outputs: Sequence[str] = (), warn: Callable[[str], None] = lambda _line: None
+    ) -> Metadata:
+        """Return the metadata of the project; raises ConfigError where they cannot be read.
+
+        `outputs` are the paths below the root that builds write, which count as no change of the sources; `warn` is
+        called with what stays unknown.
+        """
+        return self.read(self.root, environ, outputs, warn)
+
+
+def with_wheel(project: Project, root: Path, wheel: Path) -> Project:
+    """Return a project whose wheel exists: that very wheel is used, and never another one made of its sdist."""
+
+    def sdist() -> Path:
+        raise AssertionError(f"{wheel.name} is given")
+
+    return replace(project, root=root, wheel=lambda: wheel, sdist=sdist, requires=tuple, wheel_by=None)

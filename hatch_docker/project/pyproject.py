@@ -1,0 +1,104 @@
+"""pyproject.toml: read, checked, and its [build-system] table (PEP 518)."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.project.workspace import workspace_members
+
+HATCHLING = "hatchling.build"
+LEGACY_FILES = ("setup.py", "setup.cfg")
+LEGACY = (("setuptools",), "setuptools.build_meta:__legacy__", ())  # without [build-system] (PEP 517)
+BuildSystem = tuple[tuple[str, ...], str, tuple[str, ...]]
+"""requires, build-backend and backend-path of [build-system]."""
+
+
+def read_pyproject(root: Path) -> dict[str, Any]:
+    """The pyproject.toml of a directory, empty where there is only a setup.py; raises ConfigError without either."""
+    path = root / "pyproject.toml"
+    if not path.is_file():
+        if (root / "setup.py").is_file():
+            return {}
+        raise ConfigError(
+            f"there is no pyproject.toml and no setup.py in {root}: go to the project's directory{above(root)}, or "
+            "have `hatch-docker init` write one"
+        )
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    config = parse_toml(path, text)
+    check_tables(config)
+    return config
+
+
+def parse_toml(path: Path, text: str) -> dict[str, Any]:
+    """What a file says whose text is known; raises ConfigError for one that is no TOML."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        why = "it begins with a byte order mark, which TOML has not; save it without" if text[:1] == "\ufeff" else error
+        raise ConfigError(f"cannot read {path}: {why}") from error
+
+
+def check_tables(config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a pyproject.toml whose first tables are none."""
+    for name in ("build-system", "project", "tool"):
+        if not isinstance(config.get(name, {}), dict):
+            raise ConfigError(f"pyproject.toml: {name} must be a table")
+
+
+def above(root: Path) -> str:
+    """Where a project is that a directory is a part of, for the end of a clause; "" for none."""
+    found = next((place for place in root.resolve().parents if (place / "pyproject.toml").is_file()), None)
+    return f", which may be {found}" if found else ""
+
+
+def check_project(root: Path, config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a pyproject.toml of other tools' tables: setuptools would make a wheel of no name."""
+    if config.keys() & {"project", "build-system"} or any((root / name).is_file() for name in LEGACY_FILES):
+        return
+    if members := [os.path.relpath(path, root) for path in workspace_members(root, config)]:
+        raise ConfigError(
+            f"{root} is a workspace, and no project itself: go to one of its members ({', '.join(members[:5])})"
+        )
+    raise ConfigError(
+        f"{root / 'pyproject.toml'} has neither [project] nor [build-system]: have `hatch-docker init` write them"
+    )
+
+
+def build_system(config: Mapping[str, Any]) -> BuildSystem:
+    """requires, build-backend and backend-path of a pyproject.toml (PEP 518); raises ConfigError."""
+    table = config.get("build-system")
+    if table is None:
+        return LEGACY
+    requires, backend = table.get("requires"), table.get("build-backend", LEGACY[1])
+    paths = table.get("backend-path", [])
+    wrong = "" if isinstance(backend, str) else "build-backend must be a string"
+    for name, value in (("requires", requires), ("backend-path", paths)):
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            wrong = f"{name} must be a list of strings"
+    if wrong:
+        raise ConfigError(f"pyproject.toml: [build-system] is not valid (PEP 518): {wrong}")
+    return tuple(requires), backend, tuple(paths)
+
+
+def static_table(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what [project] itself says (PEP 621), without `dynamic`."""
+    table = tables.get("project")
+    return {name: value for name, value in table.items() if name != "dynamic"} if isinstance(table, dict) else {}
+
+
+def isolated_tables(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables with `build.isolated = "always"` in [tool.hatch-docker], unless they set it themselves."""
+    tool = tables.get("tool", {})
+    table = tool.get("hatch-docker", {})
+    build = table.get("build", {}) if isinstance(table, dict) else {}
+    if not isinstance(build, dict):
+        return dict(tables)
+    return {**tables, "tool": {**tool, "hatch-docker": {**table, "build": {"isolated": "always", **build}}}}
