@@ -24,9 +24,8 @@ import tomlkit
 if not Path(__file__).parent.parent.joinpath("docs").is_dir():
     pytest.skip("an sdist has no docs", allow_module_level=True)
 
-from hatch_docker.build.metadata import open_project
-
-from hatch_docker.build.api import open_plans
+from hatch_docker.build.plans import open_plans
+from hatch_docker.build.project import open_project
 from hatch_docker.cli.main import make_parser, parse
 from hatch_docker.config.environ import OTHER_VARIABLES
 from hatch_docker.config.fields import all_options
@@ -97,7 +96,7 @@ def test_a_table_is_a_plan(block: Block, tmp_path: Path) -> None:
         "PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache"),
         "HATCH_DOCKER_OFFLINE": "1",
     }  # fmt: skip
-    plans, _ = open_plans(open_project(tmp_path, environ), environ)
+    plans, _ = open_plans(open_project(tmp_path, environ, tmp_path), environ)
     assert plans
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
 
-from hatch_docker.build.api import open_plans
+from hatch_docker.build.plans import open_plans
 from hatch_docker.config.images import wanted
 from hatch_docker.config.options import Config, load_configs
 from hatch_docker.config.schema import schema
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.plan.defaults import make_plan
-from hatch_docker.plugin.target import DockerBuilder
+from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from tests.fakes.plans import HOST, project
 from tests.projects import write_project
 
@@ -174,6 +173,6 @@ def test_some_of_the_images_may_be_chosen() -> None:
 def test_two_images_of_one_name_are_refused(table: str, own: str, name: str, tmp_path: Path) -> None:
     """The one that comes later would take its tags, in the daemon or in the registry."""
     root = write_project("hello", tmp_path, options=f"{table}\n[tool.hatch-docker.images.worker]\n{own}")
-    builder: Any = DockerBuilder(str(root))
+    project = hatchling_project(open_hatchling(root), tmp_path)
     with pytest.raises(ConfigError, match=rf"images\.worker: {re.escape(name)}:1\.0\.0 is another image's name too"):
-        open_plans(builder, {"HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")})
+        open_plans(project, {"HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")})

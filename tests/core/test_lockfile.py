@@ -25,8 +25,7 @@ from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Image, Platform
 from hatch_docker.plan.model import BasePlan, LockPlan
-from hatch_docker.plugin.target import DockerBuilder
-from hatch_docker.project.metadata import open_source
+from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Target
 from tests.fakes.bases import BOTH, index_of, publish, python_image
@@ -347,6 +346,6 @@ def test_the_lock_is_in_no_sdist(tmp_path: Path) -> None:
     """It decides how a project is built and is no part of what is: a new lock has nothing compiled again."""
     project = write_project("hello", tmp_path / "p")
     (project / "hatch-docker.lock").write_bytes(pins_toml([]))
-    with tarfile.open(open_source(DockerBuilder(str(project)), tmp_path).sdist()) as sdist:
+    with tarfile.open(hatchling_project(open_hatchling(project), tmp_path).sdist()) as sdist:
         assert "hello-1.0.0/pyproject.toml" in sdist.getnames()
         assert not [name for name in sdist.getnames() if name.endswith(".lock")]

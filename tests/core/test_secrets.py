@@ -18,7 +18,7 @@ from hatch_docker.core.secrets import Secrets
 from hatch_docker.engines.common import logins
 from hatch_docker.engines.layer_cache import layer_by_key, search_layers
 from hatch_docker.oci.layer import Compression, Entry, layer_entries
-from hatch_docker.project.metadata import Source
+from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import check_secrets, make_documents
 from hatch_docker.release.push import add_push_secrets
 from tests.fakes.bases import directory, file, link
@@ -210,7 +210,7 @@ def test_documents(tmp_path: Path) -> None:
         ctx.secrets.later("source", lambda: [("the login", word)])
         check_secrets(built.image, [built], make_documents(made, built.image, [built], source, ctx), ctx)
 
-    source = Source(tmp_path, Path, Path)
+    source = Project(tmp_path, Path, Path)
     with pytest.raises(SecretError, match=r"^the login is in my_app-1\.2\.3\.cdx\.json"):
         check("GNU Libc Maintainers")
     with pytest.raises(SecretError, match=r"^the login is in my_app-1\.2\.3\.provenance\.json"):

@@ -27,8 +27,8 @@ from hatch_docker.plan.model import BasePlan, Plan
 from tests.fakes.bases import file, layer_of, opened, publish, python_base
 from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive
+from tests.fakes.plans import given_project
 from tests.fakes.plans import plan as plan_of
-from tests.fakes.plans import source
 from tests.fakes.registry import FakeRegistry
 
 AMD64, ARM64 = Platform("linux", "amd64"), Platform("linux", "arm64")
@@ -45,7 +45,7 @@ def built(plan: Plan, base: Base, ctx: Context, *layers: Layer) -> Image:
     notes = [(layer, LayerInfo("dependencies", ("numpy 2.4.0",), cached=False)) for layer in layers]
     own = layer_of([file("opt/venv/x.py", "x")])
     made = [*notes, (own, LayerInfo("project", ("my_app 1.2.3",), cached=False))]
-    return finish(plan, base, (), made, [WheelInfo("x", "y")], source(), GZIP, ctx).image
+    return finish(plan, base, (), made, [WheelInfo("x", "y")], given_project(), GZIP, ctx).image
 
 
 WHEEL = layer_of([file("opt/venv/numpy.py", "numpy")])
@@ -59,7 +59,7 @@ def test_it_is_what_a_build_on_the_new_base_gives(tmp_path: Path) -> None:
         publish(registry, python_base())
         old = built(plan, opened(name, ctx), ctx, WHEEL)
         publish(registry, python_base(path="/new/bin:/usr/bin", extra="fix", Labels={"of": "base"}, User="77"))
-        (one,) = rebase(old)(plan, source(), ctx)
+        (one,) = rebase(old)(plan, given_project(), ctx)
         assert one.image.digest == built(plan, opened(name, ctx), ctx, WHEEL).digest
         validate(one.image)
     assert one.image.digest != old.digest
@@ -79,7 +79,7 @@ def test_settings_of_the_base_follow_and_ours_stay(tmp_path: Path) -> None:
         publish(registry, python_base(Entrypoint=["old"], StopSignal="SIGINT", WorkingDir="/old"))
         old = built(plan, opened(name, ctx), ctx)
         publish(registry, python_base("3.13.6", Entrypoint=["new"], StopSignal="SIGQUIT", WorkingDir="/new"))
-        (one,) = rebase(old)(plan, source(), ctx)
+        (one,) = rebase(old)(plan, given_project(), ctx)
         assert one.image.digest == built(plan, opened(name, ctx), ctx).digest
     config = one.image.config_json["config"]
     assert (config["Entrypoint"], config["Cmd"]) == (["new"], ["python3"])
@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_refused_with_both_sides(changed: dict[str, str], s
         path = "/opt/python/bin:/usr/bin" if "prefix" in changed else "/usr/local/bin:/usr/bin"
         publish(registry, python_base(path=path, **changed))
         with pytest.raises(BaseImageError, match=says) as caught:
-            rebase(old)(plan, source(), ctx)
+            rebase(old)(plan, given_project(), ctx)
     assert str(caught.value).endswith("build again")
 
 
@@ -113,7 +113,7 @@ def test_a_newer_glibc_and_patch_release_fit(tmp_path: Path) -> None:
         publish(registry, python_base())
         old = built(plan, opened(name, ctx), ctx)
         publish(registry, python_base("3.13.9", glibc="2.43"))
-        (one,) = rebase(old)(plan, source(), ctx)
+        (one,) = rebase(old)(plan, given_project(), ctx)
     assert one.base.interpreter.version == "3.13.9"
     labels = one.image.config_json["config"]["Labels"]
     assert labels["org.opencontainers.image.base.digest"] == one.base.digest
@@ -129,7 +129,7 @@ def test_every_platform_of_an_index(tmp_path: Path) -> None:
             publish(registry, make_index(bases, {}))
             if not extra:
                 old = make_index([built(plan, opened(name, ctx, one), ctx) for one in (AMD64, ARM64)], {})
-        both = rebase(old)(plan, source(), ctx)
+        both = rebase(old)(plan, given_project(), ctx)
     assert [one.image.platform for one in both] == [AMD64, ARM64]
     assert len({one.base.digest for one in both}) == 1
 
@@ -137,7 +137,7 @@ def test_every_platform_of_an_index(tmp_path: Path) -> None:
 def test_what_is_none_of_ours_is_refused(tmp_path: Path) -> None:
     ctx = context(tmp_path)
     with pytest.raises(ImageError, match="no image that hatch-docker made"):
-        rebase(python_base())(a_plan("x"), source(), ctx)
+        rebase(python_base())(a_plan("x"), given_project(), ctx)
 
 
 def test_an_old_base_that_is_gone_or_another_is_told(tmp_path: Path) -> None:
@@ -150,12 +150,12 @@ def test_an_old_base_that_is_gone_or_another_is_told(tmp_path: Path) -> None:
         other = opened(name, ctx)
         false = built(plan, dataclasses.replace(other, image=python_base(extra="other")), ctx)
         with pytest.raises(ImageError, match="does not stand on"):
-            rebase(false)(plan, source(), ctx)
+            rebase(false)(plan, given_project(), ctx)
     with FakeRegistry() as empty:
         text = old.config.decode().replace(registry.host, empty.host)
         gone = replace(old, config=text.encode())
         with pytest.raises(RegistryError, match=r"the old base cannot be had.*build again"):
-            rebase(gone)(plan, source(), context(tmp_path / "two"))
+            rebase(gone)(plan, given_project(), context(tmp_path / "two"))
 
 
 def test_a_debian_base_follows_its_packages(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_an_image_of_no_time_is_told(created: object, tmp_path: Path) -> None:
         image = built(plan, opened(name, ctx), ctx)
         config = canonical_json({**image.config_json, "created": created})
         with pytest.raises(ImageError, match="says of no time that it was made then"):
-            rebase(replace(image, config=config))(plan, source(), ctx)
+            rebase(replace(image, config=config))(plan, given_project(), ctx)
 
 
 def test_a_layer_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
@@ -239,5 +239,5 @@ def test_a_layer_that_is_not_what_it_says_is_refused(tmp_path: Path) -> None:
         old = built(plan, opened(name, ctx), ctx)
         broken = replace(old.layers[-1], open=partial(io.BytesIO, b"other bytes"))
         with pytest.raises(ImageError, match="damaged"):
-            rebase(replace(old, layers=(*old.layers[:-1], broken)))(plan, source(), ctx)
+            rebase(replace(old, layers=(*old.layers[:-1], broken)))(plan, given_project(), ctx)
     assert not isinstance(old, Index)

@@ -15,8 +15,7 @@ from hatch_docker.oci.model import DOCKER_MANIFEST
 from hatch_docker.oci.mutate import scratch
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.plan.naming import PREFIX
-from hatch_docker.plugin.target import DockerBuilder
-from hatch_docker.project.metadata import read_project
+from hatch_docker.project.hatch import open_hatchling, readable_project
 from tests.fakes.images import AMD64
 from tests.fakes.plans import plan
 
@@ -102,8 +101,7 @@ def test_a_path_of_this_machine_is_no_name() -> None:
 )
 def test_a_licence_is_an_spdx_expression_or_nothing(lines: str, licence: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\nversion = "1"\n{lines}\n')
-    builder = DockerBuilder(str(tmp_path))
-    assert read_project(builder, {}, tmp_path).licence == licence
+    assert readable_project(open_hatchling(tmp_path)).metadata({}).licence == licence
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1e9", "1700000000.5", "4354819200"])
@@ -111,4 +109,4 @@ def test_a_source_date_that_is_none_is_told(text: str, tmp_path: Path) -> None:
     """Also an empty one, which hatchling does not read either."""
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\nversion = "1"\n')
     with pytest.raises(ConfigError, match="SOURCE_DATE_EPOCH is"):
-        read_project(DockerBuilder(str(tmp_path)), {"SOURCE_DATE_EPOCH": text}, tmp_path)
+        readable_project(open_hatchling(tmp_path)).metadata({"SOURCE_DATE_EPOCH": text})

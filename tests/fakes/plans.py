@@ -10,12 +10,13 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.plan.defaults import make_plan
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.git import Revision
-from hatch_docker.project.metadata import Project, Source, given_source
+from hatch_docker.project.metadata import Metadata
+from hatch_docker.project.model import Project
 
 HOST = Platform("linux", "amd64")
 
 
-def project(**facts: Any) -> Project:
+def project(**facts: Any) -> Metadata:
     values: dict[str, Any] = {
         "root": Path("/nowhere"), "name": "My.App", "file_name": "my_app", "version": "1.2.3",
         "description": "An app.", "requires_python": ">=3.11", "licence": "MIT", "authors": ("A <a@b.example>",),
@@ -24,12 +25,18 @@ def project(**facts: Any) -> Project:
         "hooks": (), "revision": Revision("0123456789abcdef", "main", 1_700_000_000), "source_date": 1_700_000_000,
         **facts,
     }  # fmt: skip
-    return Project(**values)
+    return Metadata(**values)
 
 
 def plan(table: dict[str, Any] | None = None, **facts: Any) -> Plan:
     return make_plan(project(**facts), load_config(table or {}, {}, None), HOST)
 
 
-def source() -> Source:
-    return given_source(Path("/nowhere"), Path("/nowhere/x.whl"))
+def given_project(root: Path = Path("/nowhere")) -> Project:
+    """A project whose wheel exists."""
+    wheel = root / "x.whl"
+    return Project(root, wheel=lambda: wheel, sdist=never)
+
+
+def never() -> Path:
+    raise AssertionError("nobody may make it")

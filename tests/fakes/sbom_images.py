@@ -16,7 +16,8 @@ from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.plan.defaults import make_plan
 from hatch_docker.plan.model import BasePlan, Plan
-from hatch_docker.project.metadata import Project, Revision
+from hatch_docker.project.git import Revision
+from hatch_docker.project.metadata import Metadata
 from hatch_docker.wheels.target import Pin
 from tests.fakes.bases import directory, file, image_of, layer_of, python_image
 
@@ -58,7 +59,7 @@ License: GPL-2
 """
 
 
-def project(**facts: Any) -> Project:
+def project(**facts: Any) -> Metadata:
     values: dict[str, Any] = {
         "root": Path("/nowhere"), "name": "My.App", "file_name": "my_app", "version": "1.2.3",
         "description": "An app.", "requires_python": ">=3.11", "licence": "MIT", "authors": (), "urls": {},
@@ -66,7 +67,7 @@ def project(**facts: Any) -> Project:
         "hooks": (), "revision": Revision("0123456789abcdef0123456789abcdef01234567", "main", CREATED),
         "source_date": CREATED, **facts,
     }  # fmt: skip
-    return Project(**values)
+    return Metadata(**values)
 
 
 def plan(table: Mapping[str, Any] | None = None, **facts: Any) -> Plan:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hatch_docker.build.metadata import open_static
 
 from hatch_docker.bases.image import base_of
-from hatch_docker.build.api import provisional_plan
+from hatch_docker.build.project import open_static, provisional_plan
 from hatch_docker.build.summary import how_to_run
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.engines.common import check_commands

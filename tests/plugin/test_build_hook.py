@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.bases.model import Base, Interpreter
-from hatch_docker.build.api import open_plans
+from hatch_docker.build.plans import open_plans
 from hatch_docker.build.receipt import make_receipt
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.files import CACHE_TAG
@@ -26,7 +26,8 @@ from hatch_docker.oci.mutate import make_index, scratch
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.plugin import build_hook
 from hatch_docker.plugin.build_hook import passing, project_root, why_not
-from hatch_docker.project.metadata import given_source, open_source
+from hatch_docker.project.hatch import hatchling_project, open_hatchling
+from hatch_docker.project.model import with_wheel
 from hatch_docker.wheels.install.compatibility import check_given
 from hatch_docker.wheels.target import Target
 from tests.fakes.plans import plan
@@ -139,35 +140,31 @@ def test_the_hook_is_no_part_of_how_the_wheel_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the hook enabled the target needs no builder stage, and its own wheel makes no second image."""
-    from hatch_docker.plugin.target import DockerBuilder
-
     monkeypatch.setenv("HATCH_BUILD_HOOK_ENABLE_DOCKER", "1")
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     root = write_project("hello", tmp_path / "p")
     with (root / "pyproject.toml").open("a") as stream:
         stream.write(HOOK)
-    builder = DockerBuilder(str(root))
-    (plan,), _ = open_plans(builder, os.environ)
-    assert not plan.build.isolated
     out = tmp_path / "out"
-    assert open_source(builder, out).wheel().name == "hello-1.0.0-py3-none-any.whl"
+    project = hatchling_project(open_hatchling(root), out)
+    (plan,), _ = open_plans(project, os.environ)
+    assert not plan.build.isolated
+    assert project.wheel().name == "hello-1.0.0-py3-none-any.whl"
     assert [path.name for path in out.iterdir()] == ["hello-1.0.0-py3-none-any.whl"]
 
 
 def test_a_given_wheel_is_not_made_again_in_the_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the wheel has a hook that compiles, or the user wants the builder always."""
-    from hatch_docker.plugin.target import DockerBuilder
-
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     options = '[tool.hatch-docker.build]\nisolated = "always"\npackages = ["libpq-dev"]'
-    builder = DockerBuilder(str(write_project("c-extension", tmp_path / "p", options=options)))
-    (plan,), _ = open_plans(builder, os.environ, given=True)
+    root = write_project("c-extension", tmp_path / "p", options=options)
+    project = with_wheel(hatchling_project(open_hatchling(root), tmp_path), root, tmp_path / "x.whl")
+    (plan,), _ = open_plans(project, os.environ, given=True)
     assert not plan.build.isolated
     assert plan.build.packages == ("libpq-dev",)  # for dependencies that are built
-    source = given_source(tmp_path, tmp_path / "x.whl")
-    assert source.wheel() == tmp_path / "x.whl"
+    assert project.wheel() == tmp_path / "x.whl"
     with pytest.raises(AssertionError):
-        source.sdist()
+        project.sdist()
 
 
 # Whether it runs on the base

@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from hatch_docker.build.api import open_plans
+from hatch_docker.build.plans import open_plans
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import Plan
-from hatch_docker.plugin.target import DockerBuilder
 from hatch_docker.project.dependencies import needs_of
+from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from hatch_docker.project.workspace import is_member, member_places, workspace_lock
 from hatch_docker.wheels.target import Target
 from tests.fakes.plans import project
@@ -127,8 +126,8 @@ def test_a_member_of_another_version_is_told_with_both() -> None:
 
 
 def opened(root: Path, cache: Path, **environ: str) -> Plan:
-    builder: Any = DockerBuilder(str(root))
-    return open_plans(builder, {"HATCH_DOCKER_CACHE_DIR": str(cache), **environ})[0][0]
+    project = hatchling_project(open_hatchling(root), root)
+    return open_plans(project, {"HATCH_DOCKER_CACHE_DIR": str(cache), **environ})[0][0]
 
 
 def workspace(root: Path) -> Path:

@@ -19,7 +19,7 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import referrers
 from hatch_docker.oci.registry import Remote
 from hatch_docker.oci.validate import validate
-from hatch_docker.project.metadata import Source
+from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import (
     Document,
     attach_and_sign,
@@ -48,8 +48,8 @@ def never() -> Path:
     raise AssertionError("nothing is built here")
 
 
-def source(root: Path) -> Source:
-    return Source(root, never, never)
+def source(root: Path) -> Project:
+    return Project(root, never, never)
 
 
 def documents_of(tmp_path: Path, **options: Any) -> tuple[Document, ...]:

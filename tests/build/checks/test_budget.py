@@ -18,8 +18,8 @@ from hatch_docker.oci.model import Layer
 from hatch_docker.plan.model import BasePlan, BudgetPlan, Plan
 from tests.fakes.bases import layer_of, opened, publish, python_base
 from tests.fakes.context import context
+from tests.fakes.plans import given_project
 from tests.fakes.plans import plan as plan_of
-from tests.fakes.plans import source
 from tests.fakes.registry import FakeRegistry
 
 
@@ -66,7 +66,7 @@ def blob(name: str, size: int) -> Layer:
 def made(plan: Plan, ctx: object, *layers: tuple[Layer, str, tuple[str, ...]]) -> BuiltImage:
     base = opened(plan.base.name, ctx)  # type: ignore[arg-type]
     notes = [(layer, LayerInfo(kind, contents, cached=False)) for layer, kind, contents in layers]
-    return finish(plan, base, (), notes, [WheelInfo("x", "y")], source(), Compression(), ctx)  # type: ignore[arg-type]
+    return finish(plan, base, (), notes, [WheelInfo("x", "y")], given_project(), Compression(), ctx)  # type: ignore[arg-type]
 
 
 def project(size: int = 3200) -> tuple[Layer, str, tuple[str, ...]]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hatch_docker.build.metadata import open_static
 
+from hatch_docker.build.project import open_static
 from hatch_docker.cli.init.proposal import NO_PROGRAM, Proposal, propose
 from hatch_docker.core.errors import ConfigError
 from tests.fakes.init_projects import FASTAPI, HATCHLING, MIRROR, write

@@ -15,9 +15,8 @@ from hatch_docker.core.files import is_cache, tag_cache
 from hatch_docker.engines.buildkit.buildx import OLDEST
 from hatch_docker.engines.buildkit.cache_options import GHA_RESULTS, buildx_caches, podman_caches
 from hatch_docker.plan.model import CachePlan
-from hatch_docker.plugin.target import DockerBuilder
 from hatch_docker.project.git import read_revision
-from hatch_docker.project.metadata import open_source, selected_files
+from hatch_docker.project.hatch import hatchling_project, open_hatchling, selected_files
 from hatch_docker.wheels.builder.make_sdist import read_tree
 from tests.fakes.context import context
 from tests.projects import write_project
@@ -111,7 +110,7 @@ def test_a_cache_is_in_no_sdist_and_makes_nothing_dirty(tmp_path: Path) -> None:
     tag_cache(project / "kept")
     (project / "kept/blobs").mkdir()
     (project / "kept/blobs/blob").write_text("x")
-    with tarfile.open(open_source(DockerBuilder(str(project)), tmp_path).sdist()) as sdist:
+    with tarfile.open(hatchling_project(open_hatchling(project), tmp_path).sdist()) as sdist:
         names = sdist.getnames()
     assert any(name.endswith("/pyproject.toml") for name in names)
     assert not [name for name in names if "kept" in name]
@@ -189,8 +188,8 @@ def test_an_image_is_in_no_sdist_wherever_it_was_written(tmp_path: Path) -> None
     (project / "out").mkdir()
     for name in ("out/p-1.oci.tar", "out/p-1.image.json", "out/still.image.json"):
         (project / name).touch()
-    builder = DockerBuilder(str(project))
-    with tarfile.open(open_source(builder, tmp_path).sdist()) as sdist:
+    hatchling = open_hatchling(project)
+    with tarfile.open(hatchling_project(hatchling, tmp_path).sdist()) as sdist:
         assert [name.rpartition("/")[2] for name in sdist.getnames() if "/out/" in name] == ["still.image.json"]
-    watched = {str(path.relative_to(project)) for path in selected_files(builder, sdist=True)}
+    watched = {str(path.relative_to(project)) for path in selected_files(hatchling, sdist=True)}
     assert {name for name in watched if name.startswith("out/")} == {"out/still.image.json"}

@@ -20,8 +20,9 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Index, Platform
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BudgetPlan, Plan
-from hatch_docker.project.metadata import Source, given_source
+from hatch_docker.project.model import Project
 from tests.fakes.images import ARM64, small_image
+from tests.fakes.plans import given_project
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sbom_images import installed
 
@@ -40,7 +41,7 @@ class Story:
         self.before: Callable[[Context], None] = lambda _ctx: None
         self.seen: list[Context] = []
 
-    def engine(self, plan: Plan, source: Source, ctx: Context) -> tuple[BuiltImage, ...]:
+    def engine(self, plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
         assert plan == self.plan
         self.seen.append(ctx)
         self.before(ctx)
@@ -48,8 +49,7 @@ class Story:
 
     def run(self, **changes: Any) -> Receipt:
         self.plan = replace(self.plan, **changes)
-        source = given_source(self.directory.parent, self.directory.parent / "x.whl")
-        return run(self.plan, source, self.engine, self.directory, HOST, self.ctx)
+        return run(self.plan, given_project(self.directory.parent), self.engine, self.directory, HOST, self.ctx)
 
     def files(self) -> list[str]:
         return sorted(path.name for path in self.directory.iterdir()) if self.directory.is_dir() else []
