@@ -163,30 +163,28 @@ def start(command: Sequence[str], *, env: Mapping[str, str]) -> Running:
 
 
 @contextlib.contextmanager
-def talk(command: Sequence[str]) -> Iterator[socket.socket]:
-    """The other end of a program's standard input and output, for the block; the program ends with it.
+def connect_stdio(command: Sequence[str], connection: socket.socket) -> Iterator[None]:
+    """Run a program with a connection as its standard input and output, for the block; closes our end of it.
 
     It has no terminal, so that it cannot ask for a password. Raises ProgramError when it cannot be started, and
-    ProcessFailed with its last line where the block raises OSError since the program had failed.
+    ProcessFailed with its last line if the block raises OSError because the program had failed.
     """
-    import socket
     import tempfile
 
-    ours, theirs = socket.socketpair()
-    with ours, tempfile.TemporaryFile() as said:
-        with theirs:
+    with tempfile.TemporaryFile() as said:
+        with connection:
             try:
                 process = subprocess.Popen(
-                    list(command), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=said, start_new_session=True
-                )
+                    list(command), stdin=connection.fileno(), stdout=connection.fileno(), stderr=said,
+                    start_new_session=True,
+                )  # fmt: skip
             except OSError as error:
                 raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
         try:
             _running.add(process)
             if leaving.is_set():
                 _kill(process)
-            yield ours
-            ours.close()
+            yield
             _ended(process)
         except OSError as error:
             failed = not isinstance(error, TimeoutError) and _ended(process)
@@ -199,6 +197,39 @@ def talk(command: Sequence[str]) -> Iterator[socket.socket]:
             _kill(process)
             process.wait()
             _running.discard(process)
+
+
+@contextlib.contextmanager
+def listen_stdio(command: Sequence[str], path: str) -> Iterator[None]:
+    """Listen at the path of a Unix socket for the block, and run a program on each connection (see connect_stdio)."""
+    import socket
+    import threading
+
+    failures: list[ProgramError] = []
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as programs:
+        listener.bind(path)
+        listener.listen()
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):  # the listener is shut down
+                while True:
+                    try:
+                        programs.enter_context(connect_stdio(command, listener.accept()[0]))
+                    except ProgramError as error:
+                        failures.append(error)
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            try:
+                yield
+            finally:
+                listener.shutdown(socket.SHUT_RDWR)
+                thread.join()
+        except OSError as error:
+            if failures:
+                raise failures[0] from error
+            raise
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:

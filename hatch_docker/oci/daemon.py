@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.core.errors import DaemonError, ProgramError
 from hatch_docker.core.process import run
 from hatch_docker.oci.archive import child_for, docker_names, write_partial
-from hatch_docker.oci.engine_api import Api, Daemon, connect, open_api
+from hatch_docker.oci.engine_api import Daemon, connect, inspect_image, open_socket
 from hatch_docker.oci.manifest import parse_manifest
 from hatch_docker.oci.model import Image, Index, Platform, images_of
 
+if TYPE_CHECKING:
+    from docker import APIClient
+
 DOCKER_SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "/run/podman/podman.sock"
+TIMEOUT = 600           # seconds without a byte, while an image is loaded
 LOOKED_AT = 20          # images of other names whose layers are compared
-LOOKED_AT_BY_SSH = 3    # where each takes a login
+LOOKED_AT_BY_SSH = 3    # the same where each question goes over ssh
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,39 @@ def _answers(daemon: Daemon) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def open_client(daemon: Daemon) -> Iterator[APIClient]:
+    """Yield a client of a daemon's API, of Docker's library; whatever goes wrong in the block is a DaemonError."""
+    from docker import APIClient
+    from docker.errors import APIError, DockerException
+    from docker.tls import TLSConfig
+
+    with _reported(daemon), open_socket(daemon) as path:
+        if not daemon.by_ssh:
+            connect(daemon).close()  # which says best why nobody answers
+        try:
+            tls: Any = False
+            if daemon.certificates is not None:
+                place = daemon.certificates
+                tls = TLSConfig((place / "cert.pem", place / "key.pem"), place / "ca.pem", verify=True)
+            url = f"unix://{path}" if path else daemon.url
+            with contextlib.closing(APIClient(url, "auto", TIMEOUT, tls)) as client:
+                yield client
+        except APIError as error:
+            raise DaemonError(f"{daemon} failed: {str(error.explanation or error).strip()}") from error
+        except DockerException as error:
+            raise OSError(str(error).strip()) from error
+
+
+@contextlib.contextmanager
+def _reported(daemon: Daemon) -> Iterator[None]:
+    """Raise DaemonError, of one line, for an OSError in the block: the exceptions of requests are OSErrors, too."""
+    try:
+        yield
+    except OSError as error:
+        raise DaemonError(f"cannot talk to {daemon}: {error}") from error
+
+
 def load(
     daemon: Daemon,
     item: Image | Index,
@@ -115,38 +153,50 @@ def load(
     host: Platform,
     log: Callable[[str], None],
 ) -> Loaded:
-    """Have the image in a daemon under its names; `archive` is what `write_archive` wrote of it for `host`.
+    """Load an image into a daemon under its names; `archive` is what `write_archive` wrote of it for `host`.
 
-    An image that is there is left alone or named; Docker's own store is sent only the layers it lacks, and
-    everything where that fails, which `log` is told. Raises DaemonError.
+    An image that is there already is only named. Docker's own store is sent the layers that it lacks, and everything
+    if that fails, which is reported to `log`. Raises DaemonError.
     """
     names = tuple(docker_names(references))
     ids = _ids(item)
     if not daemon.url:
         return _load_by_program(daemon, ids, names, archive)
-    with open_api(daemon) as api:
-        before = [api.inspect(name) for name in names]
-        if names and all(image.get("Id") in ids for image in before):
-            return Loaded(daemon, before[0]["Id"], names, 0)
-        found, sent = _named(api, ids, names), 0
+    if image_id := _loaded_before(daemon, ids, names):
+        return Loaded(daemon, image_id, names, 0)
+    with open_client(daemon) as client:
+        found, sent = _tag(client, ids, names), 0
         if not found and daemon.kind == "docker":
             image = item if isinstance(item, Image) else child_for(item, host)
-            present = _present(api, image, before, LOOKED_AT_BY_SSH if daemon.by_ssh else LOOKED_AT)
-            sent = _load_partial(api, image, references, present, log) if present else 0
-            found = _named(api, ids, names) if sent else ""
+            present = _present(client, image, names, LOOKED_AT_BY_SSH if daemon.by_ssh else LOOKED_AT)
+            sent = _load_partial(client, image, references, present, log) if present else 0
+            found = _tag(client, ids, names) if sent else ""
         if not found:
             with archive.open("rb") as stream:
-                api.load(stream)
+                _load_archive(client, stream)
             sent = archive.stat().st_size
-            found = _named(api, ids, names)
+            found = _tag(client, ids, names)
     if not found:
         raise DaemonError(f"{daemon} took the archive {archive} and does not have the image: look at its log")
     return Loaded(daemon, found, names, sent)
 
 
+def _loaded_before(daemon: Daemon, ids: Sequence[str], names: Sequence[str]) -> str:
+    """Return the image's ID if a daemon has it under all of its names, "" if not, or if only the library can ask."""
+    if not names or not (daemon.socket or daemon.by_ssh):
+        return ""
+    with _reported(daemon), open_socket(daemon) as path:
+        found = ""
+        for name in names:
+            found = str(inspect_image(path, name).get("Id"))
+            if found not in ids:
+                return ""
+        return found
+
+
 def save(daemon: Daemon, name: str, path: Path) -> None:
-    """Write an image of a daemon as an OCI archive. Raises DaemonError, also where it has no image of that name."""
-    if daemon.kind == "podman":  # whose API gives an archive of Docker's old kind
+    """Write an image of a daemon as an OCI archive; raises DaemonError, also if it has no image of that name."""
+    if daemon.kind == "podman":  # its API gives an archive of Docker's old format
         remote = ["--url", daemon.url] if daemon.url else []
         try:
             run(["podman", *remote, "save", "--quiet", "--format", "oci-archive", "--output", str(path), "--", name])
@@ -154,41 +204,58 @@ def save(daemon: Daemon, name: str, path: Path) -> None:
             last = str(error).strip().splitlines()[-1].removeprefix("Error: ")
             raise DaemonError(f"podman cannot save {name}: {last}; look at `podman image ls`, or pull it") from error
         return
-    with open_api(daemon) as api:
-        if not api.inspect(name):
+    with open_client(daemon) as client:
+        if not _inspect(client, name):
             raise DaemonError(f"{daemon} has no image {name}: look at `docker image ls`, or pull it")
         with path.open("wb") as out:
-            api.save(name, out)
+            out.writelines(client.get_image(name))
 
 
 def _ids(item: Image | Index) -> list[str]:
-    """What daemons may call the image: the configuration's digest, or with containerd the manifest's."""
+    """Return what daemons may call the image: the configuration's digest, or with containerd the manifest's."""
     images = images_of(item)
     configs = [parse_manifest(image.manifest, "the manifest").config.digest for image in images]
     return [item.digest, *configs, *(image.digest for image in images)]
 
 
-def _named(api: Api, ids: Sequence[str], names: Sequence[str]) -> str:
-    """The image's ID where it is there, all of its names given to it; else ""."""
+def _inspect(client: APIClient, name: str) -> dict[str, Any]:
+    """Return what the daemon knows of an image, {} if it has none of that name or ID."""
+    from docker.errors import ImageNotFound
+
+    try:
+        return dict(client.inspect_image(name))
+    except ImageNotFound:
+        return {}
+
+
+def _tag(client: APIClient, ids: Sequence[str], names: Sequence[str]) -> str:
+    """Give the image all of its names and return its ID; "" if the daemon does not have it."""
     for image_id in ids:
-        found = api.inspect(image_id)
-        if found:
+        if found := _inspect(client, image_id):
             for name in names:
-                api.tag(found["Id"], name)
+                client.tag(found["Id"], *name.rsplit(":", 1), force=True)
             return str(found["Id"])
     return ""
 
 
-def _present(api: Api, image: Image, before: Sequence[Mapping[str, Any]], most_others: int) -> int:
-    """How many of the lowest layers Docker's own store has, seen from other images it has, the newest ones."""
-    status = api.info().get("DriverStatus") or []
+def _load_archive(client: APIClient, stream: BinaryIO) -> None:
+    """Load the archive that begins where a stream stands; raises DaemonError if the daemon refuses it."""
+    for line in client.load_image(stream, quiet=True) or ():
+        if isinstance(line, dict) and "error" in line:
+            raise DaemonError(f"the daemon refused the image: {line['error']}")
+
+
+def _present(client: APIClient, image: Image, names: Sequence[str], most_others: int) -> int:
+    """Return how many of the lowest layers Docker's own store has, as other images of it show: the newest ones."""
+    status = client.info().get("DriverStatus") or []
     if any("containerd" in str(value) for _, value in status):
-        return 0  # needs the very blobs, and takes an archive without them for a whole one
+        return 0  # it needs every blob, and accepts an archive without them as if it were whole
     wanted = [layer.diff_id for layer in image.layers]
-    most = max((_common(wanted, other) for other in before), default=0)
+    most = max((_common(wanted, _inspect(client, name)) for name in names), default=0)
     if most:
         return most
-    return max((_common(wanted, api.inspect(one)) for one in api.newest()[:most_others]), default=0)
+    others = [str(other["Id"]) for other in client.images()[:most_others]]
+    return max((_common(wanted, _inspect(client, other)) for other in others), default=0)
 
 
 def _common(wanted: Sequence[str], other: Mapping[str, Any]) -> int:
@@ -197,16 +264,21 @@ def _common(wanted: Sequence[str], other: Mapping[str, Any]) -> int:
 
 
 def _load_partial(
-    api: Api, image: Image, references: Sequence[str], present: int, log: Callable[[str], None]
+    client: APIClient, image: Image, references: Sequence[str], present: int, log: Callable[[str], None]
 ) -> int:
-    """The bytes sent; 0 where Docker refused, as it does when a layer went away in between."""
+    """Load an image without its `present` lowest layers; returns the bytes sent, 0 if Docker refused them.
+
+    It does so if a layer was removed in the meantime.
+    """
+    from docker.errors import APIError
+
     with tempfile.TemporaryFile() as stream:
         write_partial(image, references, present, stream)
         size = stream.tell()
         stream.seek(0)
         try:
-            api.load(stream)
-        except DaemonError as error:
+            _load_archive(client, stream)
+        except (DaemonError, APIError) as error:
             log(f"loading only the new layers failed ({error}): loading all of them")
             return 0
         return size

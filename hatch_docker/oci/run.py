@@ -12,8 +12,8 @@ from typing import Any
 from hatch_docker.core.files import scratch
 from hatch_docker.core.process import LAST_LINES, ProcessFailed, TimedOut, run
 from hatch_docker.oci.archive import write_archive
-from hatch_docker.oci.daemon import load
-from hatch_docker.oci.engine_api import Daemon, open_client, reported
+from hatch_docker.oci.daemon import load, open_client
+from hatch_docker.oci.engine_api import Daemon
 from hatch_docker.oci.model import Image
 
 # The image's own user; nothing can be written but /tmp, nothing gained, nothing reached.
@@ -36,9 +36,9 @@ def run_once(
         with archive.open("wb") as stream:
             write_archive(image, [name], stream, host=image.platform)
         loaded = load(daemon, image, [name], archive, host=image.platform, log=log)
-    if not daemon.url or daemon.by_ssh:
-        return _by_program(daemon, name, command, log, timeout)
-    with reported(daemon), open_client(daemon) as client:
+    if not daemon.url:
+        return _by_program(daemon.kind, name, command, log, timeout)
+    with open_client(daemon) as client:
         try:
             with _container(client, loaded.image_id, command) as container:
                 client.start(container)
@@ -97,18 +97,16 @@ def _listen(client: Any, container: str, log: Callable[[str], None]) -> tuple[in
 
 
 def _by_program(
-    daemon: Daemon, name: str, command: Sequence[str], log: Callable[[str], None], timeout: float
+    program: str, name: str, command: Sequence[str], log: Callable[[str], None], timeout: float
 ) -> tuple[int, str]:
-    where = ["--host" if daemon.kind == "docker" else "--url", daemon.url] if daemon.url else []
-    program = [daemon.kind, *where]
     container = f"hatch-docker-check-{secrets.token_hex(6)}"
     options = (*_PROGRAM_OPTIONS, f"--name={container}", f"--entrypoint={command[0]}")
     try:
-        log(run([*program, "run", *options, name, *command[1:]], log=log, timeout=timeout))
+        log(run([program, "run", *options, name, *command[1:]], log=log, timeout=timeout))
     except ProcessFailed as failure:
         return failure.status, failure.output
     finally:
         with contextlib.suppress(ProcessFailed):  # it has gone, unless the program was killed
-            run([*program, "rm", "--force", container])
-        run([*program, "rmi", "--force", name], log=log)
+            run([program, "rm", "--force", container])
+        run([program, "rmi", "--force", name], log=log)
     return 0, ""

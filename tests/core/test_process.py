@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
+import socket
 import urllib.parse
+from pathlib import Path
 
 import pytest
 
 from hatch_docker.core.errors import ProgramError
-from hatch_docker.core.process import ProcessFailed, redact, talk
+from hatch_docker.core.process import ProcessFailed, connect_stdio, listen_stdio, redact
 from hatch_docker.core.progress import Progress
 
 SECRET = "first 'line'\nsecond \"line\" \\ 100%\n"
@@ -41,28 +44,54 @@ def test_a_line_gives_a_terminal_no_orders() -> None:
     assert told == ["warning: a \\x1b[2J\\x9b1m\\r b\tü\\udcff"]
 
 
-def test_a_program_is_talked_to_and_ends_with_the_talk() -> None:
-    """It hears, answers, has no terminal, and is gone afterwards, whatever ends the talk."""
-    with talk(["sh", "-c", "echo $$; read line; echo heard $line; cat < /dev/tty"]) as connection, \
-            connection.makefile("rb") as answer:
+def test_a_program_is_connected_to_and_ends_with_the_block() -> None:
+    """It reads, answers, has no terminal, and is gone afterwards, whatever ends the block."""
+    ours, theirs = socket.socketpair()
+    with connect_stdio(["sh", "-c", "echo $$; read line; echo heard $line; cat < /dev/tty"], theirs), \
+            ours, ours.makefile("rb") as answer:
         number = int(answer.readline())
-        connection.sendall(b"this\n")
+        ours.sendall(b"this\n")
         assert answer.read() == b"heard this\n"
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
-    with pytest.raises(KeyError), talk(["sh", "-c", "echo $$; exec sleep 600"]) as connection:
-        number = int(connection.recv(100))
+    ours, theirs = socket.socketpair()
+    with pytest.raises(KeyError), ours, connect_stdio(["sh", "-c", "echo $$; exec sleep 600"], theirs):
+        number = int(ours.recv(100))
         raise KeyError
     with pytest.raises(ProcessLookupError):
         os.kill(number, 0)
 
 
-def test_a_talk_that_fails_says_why() -> None:
+def test_a_connected_program_that_fails_says_why() -> None:
     """The last line of a program that failed; the error itself where it did not, or said nothing."""
-    with pytest.raises(ProcessFailed, match=r"^no, never$"), talk(["sh", "-c", "echo no, never >&2; exit 3"]):
+    def connect(*command: str) -> contextlib.AbstractContextManager[None]:
+        ours, theirs = socket.socketpair()
+        ours.close()
+        return connect_stdio(command, theirs)
+
+    with pytest.raises(ProcessFailed, match=r"^no, never$"), connect("sh", "-c", "echo no, never >&2; exit 3"):
         raise ConnectionError("it gave no answer")
     for code in ("exit 3", "echo a banner >&2"):
-        with pytest.raises(ConnectionError, match="it gave no answer"), talk(["sh", "-c", code]):
+        with pytest.raises(ConnectionError, match="it gave no answer"), connect("sh", "-c", code):
             raise ConnectionError("it gave no answer")
-    with pytest.raises(ProgramError, match=r"^cannot run /nowhere/ssh: No such file"), talk(["/nowhere/ssh"]):
+    with pytest.raises(ProgramError, match=r"^cannot run /nowhere/ssh: No such file"), connect("/nowhere/ssh"):
         pass
+
+
+def test_each_connection_to_a_socket_gets_a_program(tmp_path: Path) -> None:
+    """As many as there are; the error of the one that failed is that of the block."""
+    path = str(tmp_path / "socket")
+    with listen_stdio(["cat"], path):
+        for text in (b"one", b"two"):
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(path)
+                connection.sendall(text)
+                connection.shutdown(socket.SHUT_WR)
+                assert connection.makefile("rb").read() == text
+    path += "2"
+    with pytest.raises(ProcessFailed, match=r"^no, never$"), \
+            listen_stdio(["sh", "-c", "echo no, never >&2; exit 3"], path), \
+            socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        assert connection.recv(1) == b""
+        raise ConnectionError("it gave no answer")

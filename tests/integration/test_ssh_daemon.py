@@ -15,8 +15,8 @@ import pytest
 
 from hatch_docker.core.errors import DaemonError
 from hatch_docker.core.process import TimedOut
-from hatch_docker.oci.daemon import save
-from hatch_docker.oci.engine_api import Daemon, open_api
+from hatch_docker.oci.daemon import open_client, save
+from hatch_docker.oci.engine_api import Daemon
 from hatch_docker.oci.run import run_once
 from tests.conftest import missing, need, need_docker
 from tests.integration.builds import build
@@ -128,13 +128,13 @@ def test_what_keeps_us_away_is_told_in_ssh_s_words(
     """Of one line, where and why, and what to try; nothing is asked, and nothing waits."""
     monkeypatch.setenv("PATH", far.path)
     wanted = rf"^cannot talk to Docker at ssh://{host}:{far.port}{path}: .*{said}; see that ssh gets there without"
-    with pytest.raises(DaemonError, match=wanted) as error, open_api(far.daemon(host, path)) as api:
-        api.info()
+    with pytest.raises(DaemonError, match=wanted) as error, open_client(far.daemon(host, path)) as client:
+        client.info()
     assert "\n" not in str(error.value)
 
 
 def test_a_socket_of_the_other_machine_can_be_named(far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     """Docker's by a path in the address, as Docker's program has it."""
     monkeypatch.setenv("PATH", far.path)
-    with open_api(far.daemon(path="/var/run/docker.sock")) as api, open_api(far.daemon()) as usual:
-        assert api.info()["ID"] == usual.info()["ID"] != ""
+    with open_client(far.daemon(path="/var/run/docker.sock")) as client, open_client(far.daemon()) as usual:
+        assert client.info()["ID"] == usual.info()["ID"] != ""

@@ -21,8 +21,8 @@ import pytest
 
 from hatch_docker.core.errors import DaemonError
 from hatch_docker.oci.archive import write_archive
-from hatch_docker.oci.daemon import find_daemons, load
-from hatch_docker.oci.engine_api import Daemon, open_api, ssh_command
+from hatch_docker.oci.daemon import find_daemons, load, open_client
+from hatch_docker.oci.engine_api import Daemon, ssh_command
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from tests.conftest import need, need_docker
@@ -191,12 +191,12 @@ def test_ssh_that_is_not_there_or_gets_nowhere(home: Path, monkeypatch: pytest.M
     """A line of what to do."""
     need("ssh")
     with pytest.raises(DaemonError, match=r"^cannot talk to Docker at ssh://127.0.0.1:1: .*Connection refused; see"), \
-            open_api(Daemon("docker", "ssh://user@127.0.0.1:1")) as api:
-        api.info()
+            open_client(Daemon("docker", "ssh://user@127.0.0.1:1")) as client:
+        client.info()
     monkeypatch.setenv("PATH", str(home))
     with pytest.raises(DaemonError, match=r"Docker at ssh://host: cannot run ssh: No such.*; install OpenSSH"), \
-            open_api(Daemon("docker", "ssh://user@host")) as api:
-        api.info()
+            open_client(Daemon("docker", "ssh://user@host")) as client:
+        client.info()
 
 
 def test_an_exchange_over_ssh_is_one_over_a_socket(
@@ -371,16 +371,25 @@ def test_a_daemon_that_hangs_is_given_up(home: Path, tmp_path: Path, monkeypatch
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(path))
         silent.listen()
-        with pytest.raises(DaemonError, match=f"cannot talk to Docker at {path}: timed out"), \
-                open_api(Daemon("docker", f"unix://{path}")) as api:
-            api.inspect("hello")
+        with pytest.raises(DaemonError, match=f"cannot talk to Docker at {path}: timed out"):
+            load(Daemon("docker", f"unix://{path}"), image(b"one"), NAMES, home / "none", host=AMD64, log=print)
 
 
-def test_a_socket_needs_no_library(home: Path) -> None:
-    """Its import is most of what loading a rebuilt image would take."""
-    code = "import sys, hatch_docker.oci.daemon as d, hatch_docker.oci.engine_api as a;"
-    code += f"d_ = a.Daemon('docker', 'unix://{home}/none')\n"
-    code += "try:\n with a.open_api(d_) as api: api.info()\nexcept Exception as error: print(type(error).__name__)\n"
-    code += "print('docker' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["DaemonError", "False"]
+def test_an_image_that_is_there_is_found_without_the_library(fake: type[Fake], home: Path) -> None:
+    """Its import would take longer than all else that a build without changes does."""
+    item = image(b"one")
+    fake.images = dict.fromkeys(NAMES, known(item))
+    code = (
+        "import pathlib, sys\n"
+        "from hatch_docker.oci.archive import read_archive\n"
+        "from hatch_docker.oci.daemon import load\n"
+        "from hatch_docker.oci.engine_api import Daemon\n"
+        "from hatch_docker.oci.model import Platform\n"
+        "archive, url, *names = sys.argv[1:]\n"
+        "item = read_archive(pathlib.Path(archive))\n"
+        "loaded = load(Daemon('docker', url), item, names, archive, host=Platform('linux', 'amd64'), log=print)\n"
+        "print(loaded.sent, 'docker' in sys.modules, 'requests' in sys.modules)"
+    )
+    arguments = [str(saved(item, home / "a.tar")), f"unix://{home}/sock", *NAMES]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "False", "False"]

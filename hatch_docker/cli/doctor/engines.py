@@ -9,8 +9,8 @@ from hatch_docker.cli.doctor.machine import TIMEOUT
 from hatch_docker.core.errors import DaemonError
 from hatch_docker.core.http.urls import shown
 from hatch_docker.core.process import run
-from hatch_docker.oci.daemon import docker_daemon, find_daemons
-from hatch_docker.oci.engine_api import Daemon, connect, open_api
+from hatch_docker.oci.daemon import docker_daemon, find_daemons, open_client
+from hatch_docker.oci.engine_api import Daemon, connect
 
 
 def check_docker(setup: Setup) -> Report:
@@ -74,8 +74,8 @@ def _check_connection(daemon: Daemon) -> None:
 
 def _describe(daemon: Daemon) -> str:
     """Return a daemon's version, address, platform and image store."""
-    with open_api(daemon) as api:
-        info = api.info()
+    with open_client(daemon) as client:
+        info = client.info()
     store = "containerd's store" if "containerd" in str(info.get("DriverStatus")) else str(info.get("Driver", "?"))
     rootless = ", rootless" if "rootless" in str(info.get("SecurityOptions")) else ""
     version, system, machine = (info.get(name, "?") for name in ("ServerVersion", "OSType", "Architecture"))
