@@ -1,6 +1,6 @@
-"""Where two images differ: the first layer that does, its files with the bytes and header fields, the settings.
+"""Differences between two images: the first layer that differs, its files, their bytes and fields, and the settings.
 
-What hangs on the rest (digests, a wheel's RECORD, .pyc of other sources) is told last or not at all.
+Files made from others (a wheel's RECORD, .pyc) come last, digests that follow from the rest do not appear.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, BinaryIO
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, TypeVar
 
 from hatch_docker.core.files import scratch
 from hatch_docker.core.streams import CHUNK, HashingReader, drain, pieces, read_fully
@@ -19,191 +19,191 @@ from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Index, Layer, images_of
 from hatch_docker.oci.tar import Entry, read_tar
 
-FILES = 10   # differing files of a layer that are told
-RANGES = 3   # differing ranges of a file that are told
-NEAR = 16    # bytes between two ranges that are told as one
+FILES = 10   # differing files of a layer that are listed
+RANGES = 3   # differing ranges of a file that are listed
+NEAR = 16    # bytes between two ranges that are listed as one
 _FIELDS = ("kind", "mode", "uid", "gid", "mtime", "target", "size")
 
+K = TypeVar("K", bound=Any)
+V = TypeVar("V")
 
-def differences(one: Image | Index, other: Image | Index) -> list[str]:
-    """What is different in `other`, as lines, the causes first; none where both have one digest.
 
-    Of each platform the first layer that differs is looked into. Raises ImageError for a layer that cannot be read.
+def changed(
+    old: Mapping[K, V], new: Mapping[K, V], by: Callable[[V], object] = lambda value: value
+) -> Iterator[tuple[K, V | None, V | None]]:
+    """Return each key whose values differ, in order, and both values: None in the mapping that does not have it.
+
+    Values are compared by what `by` returns for them.
     """
-    if one.digest == other.digest:
+    for key in sorted({*old, *new}):
+        if key not in old or key not in new or by(old[key]) != by(new[key]):
+            yield key, old.get(key), new.get(key)
+
+
+def differences(old: Image | Index, new: Image | Index) -> list[str]:
+    """Describe what differs in `new`, one line each, causes first; nothing if both have one digest.
+
+    Only the first layer of each platform that differs is read. Raises ImageError for a layer that cannot be read.
+    """
+    if old.digest == new.digest:
         return []
-    left, right = ({image.platform: image for image in images_of(item)} for item in (one, other))
-    apart = sorted(set(left) ^ set(right))
-    lines = [f"{platform} is {'missing' if platform in left else 'new'}" for platform in apart]
-    for platform in sorted(set(left) & set(right)):
-        if left[platform].digest != right[platform].digest:
-            lines += [f"{platform}: {line}" for line in _of_image(left[platform], right[platform])]
-    if not lines and isinstance(one, Index) and isinstance(other, Index):
-        lines = _of_json(json.loads(one.index), json.loads(other.index), "index")
-    return lines or [f"{_kind(one)} became {_kind(other)}"]
+    before, after = ({image.platform: image for image in images_of(item)} for item in (old, new))
+    found = list(changed(before, after, by=operator.attrgetter("digest")))
+    lines = [f"{platform} is {'missing' if was else 'new'}" for platform, was, now in found if not (was and now)]
+    for platform, was, now in found:
+        if was and now:
+            lines += [f"{platform}: {line}" for line in _image(was, now)]
+    if not lines and isinstance(old, Index) and isinstance(new, Index):
+        lines = _json(json.loads(old.index), json.loads(new.index), "index")
+    return lines or [f"{_kind(old)} became {_kind(new)}"]
 
 
 def _kind(item: Image | Index) -> str:
     return "an index" if isinstance(item, Index) else "an image"
 
 
-def _of_image(one: Image, other: Image) -> Iterator[str]:
-    count = max(len(one.layers), len(other.layers))
-    titles = _titles(one)
-    for number, (left, right) in enumerate(zip(one.layers, other.layers, strict=False), 1):
-        if left.diff_id != right.diff_id:
-            yield f"layer {number} of {count}{titles[number - 1]}, {left.diff_id[:19]}, is {right.diff_id[:19]}"
-            yield from (f"  {line}" for line in _of_layer(left, right))
+def _image(old: Image, new: Image) -> Iterator[str]:
+    count = max(len(old.layers), len(new.layers))
+    titles = _titles(old)
+    for number, (was, now) in enumerate(zip(old.layers, new.layers, strict=False), 1):
+        title = f"layer {number} of {count}{titles[number - 1]}"
+        if was.diff_id != now.diff_id:
+            yield f"{title}, {was.diff_id[:19]}, is {now.diff_id[:19]}"
+            yield from (f"  {line}" for line in _layer(was, now))
             break
-        if left.descriptor.digest != right.descriptor.digest:
+        if was.descriptor.digest != now.descriptor.digest:
             yield (
-                f"layer {number} of {count}{titles[number - 1]} has the same files and is compressed otherwise: "
-                f"{left.descriptor.size} bytes of {left.descriptor.media_type}, "
-                f"{right.descriptor.size} of {right.descriptor.media_type}"
+                f"{title} has the same files and is compressed otherwise: "
+                f"{was.descriptor.size} bytes of {was.descriptor.media_type}, "
+                f"{now.descriptor.size} of {now.descriptor.media_type}"
             )
             break
-    if len(one.layers) != len(other.layers):
-        yield f"{len(one.layers)} layers became {len(other.layers)}"
-    yield from _of_json(_settings(one.config_json), _settings(other.config_json), "config")
-    yield from _of_json(one.manifest_json.get("annotations"), other.manifest_json.get("annotations"), "annotations")
+    if len(old.layers) != len(new.layers):
+        yield f"{len(old.layers)} layers became {len(new.layers)}"
+    # rootfs only repeats the layers
+    before, after = ({**image.config_json, "rootfs": None} for image in (old, new))
+    yield from _json(before, after, "config")
+    yield from _json(old.manifest_json.get("annotations"), new.manifest_json.get("annotations"), "annotations")
 
 
 def _titles(image: Image) -> list[str]:
-    """What made each layer, where the history says it of all."""
+    """Return what made each layer, in brackets; empty texts if the history does not have a line for each."""
     lines = [line for line in image.config_json.get("history") or [] if not line.get("empty_layer")]
     if len(lines) != len(image.layers):
         return [""] * len(image.layers)
     return [f" ({line['created_by']})" if line.get("created_by") else "" for line in lines]
 
 
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without what only repeats the layers."""
-    return {key: value for key, value in config.items() if key != "rootfs"}
-
-
-def _of_json(one: Any, other: Any, path: str) -> list[str]:
-    if one == other:
+def _json(old: Any, new: Any, path: str) -> list[str]:
+    if old == new:
         return []
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = sorted({*one, *other})
-        return [line for key in keys for line in _of_json(one.get(key), other.get(key), f"{path}.{key}")]
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        pairs = enumerate(zip(one, other, strict=True))
-        return [line for number, pair in pairs for line in _of_json(*pair, f"{path}[{number}]")]
-    return [f"{path}: {_shown(one)} -> {_shown(other)}"]
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [line for key, was, now in changed(old, new) for line in _json(was, now, f"{path}.{key}")]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = enumerate(zip(old, new, strict=True))
+        return [line for number, pair in pairs for line in _json(*pair, f"{path}[{number}]")]
+    return [f"{path}: {_abbreviated(old)} -> {_abbreviated(new)}"]
 
 
-def _shown(value: Any) -> str:
+def _abbreviated(value: Any) -> str:
     text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 200 else text[:200] + "..."
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A member of a layer, and the digest of its bytes."""
-
-    entry: Entry
-    digest: str
-
-
-def _of_layer(one: Layer, other: Layer) -> list[str]:
-    left, right = _members(one), _members(other)
-    paths = sorted({*left, *right}, key=lambda path: (_follows(path), path.split("/")))
-    changed = [path for path in paths if left.get(path) != right.get(path)]
-    if not changed:
-        return [_of_tar(one, other)]
+def _layer(old: Layer, new: Layer) -> list[str]:
+    found = list(changed(_members(old), _members(new)))
+    if not found:
+        return [_tar(old, new)]
+    found.sort(key=lambda row: (_is_derived(row[0]), row[0].split("/")))
     lines = []
-    both = [path for path in changed[:FILES] if path in left and path in right]
-    ranges = _ranges(one, other, [path for path in both if left[path].digest != right[path].digest])
-    for path in changed[:FILES]:
-        if path not in right:
-            lines.append(f"{path} is missing")
-        elif path not in left:
-            lines.append(f"{path} is new")
+    listed = found[:FILES]
+    ranges = _ranges(old, new, [path for path, was, now in listed if was and now and was[1] != now[1]])
+    for path, was, now in listed:
+        if was and now:
+            lines.append(f"{path}: " + ", ".join([*ranges.get(path, []), *_fields(was[0], now[0])]))
         else:
-            fields = _of_entry(left[path].entry, right[path].entry)
-            lines.append(f"{path}: " + ", ".join([*ranges.get(path, []), *fields]))
-    more = len(changed) - FILES
+            lines.append(f"{path} is {'missing' if was else 'new'}")
+    more = len(found) - FILES
     return [*lines, f"and {more} more"] if more > 0 else lines
 
 
-def _follows(path: str) -> bool:
-    """Whether a file is made from others, so that its difference explains nothing."""
+def _is_derived(path: str) -> bool:
+    """Tell whether a file is made from others, so that its difference explains nothing."""
     return path.endswith((".pyc", ".dist-info/RECORD"))
 
 
-def _members(layer: Layer) -> dict[str, _Seen]:
+def _members(layer: Layer) -> dict[str, tuple[Entry, str]]:
+    """Return the members of a layer by path, each with the digest of its content."""
     found = {}
     for entry, content in layer_entries(layer):
         hashed = HashingReader(content or io.BytesIO())
         drain(hashed)
-        found[entry.path] = _Seen(entry, hashed.digest)
+        found[entry.path] = (entry, hashed.digest)
     return found
 
 
-def _of_entry(one: Entry, other: Entry) -> list[str]:
+def _fields(old: Entry, new: Entry) -> list[str]:
     found = []
     for name in _FIELDS:
-        values = getattr(one, name), getattr(other, name)
-        if values[0] != values[1]:
-            shown = [f"{value:04o}" if name == "mode" else str(value) for value in values]
-            found.append(f"{name} {shown[0]} -> {shown[1]}")
+        was, now = getattr(old, name), getattr(new, name)
+        if was != now:
+            found.append(f"{name} {was:04o} -> {now:04o}" if name == "mode" else f"{name} {was} -> {now}")
     return found
 
 
-def _ranges(one: Layer, other: Layer, paths: list[str]) -> dict[str, list[str]]:
-    """The ranges of bytes, the first byte being 0, in which some files of two layers differ."""
+def _ranges(old: Layer, new: Layer, paths: list[str]) -> dict[str, list[str]]:
+    """Return the ranges of bytes, the first byte being 0, in which some files of two layers differ."""
     found: dict[str, list[str]] = {}
     with scratch() as directory:
         kept = {path: directory / str(number) for number, path in enumerate(paths)}
-        for entry, content in layer_entries(one):
+        for entry, content in layer_entries(old):
             if entry.path in kept and content is not None:
                 with kept[entry.path].open("wb") as out:
                     out.writelines(pieces(content))
-        for entry, content in layer_entries(other):
+        for entry, content in layer_entries(new):
             if entry.path in kept and content is not None and kept[entry.path].exists():
                 with kept[entry.path].open("rb") as stream:
-                    found[entry.path] = _told(stream, content)
+                    found[entry.path] = _file_ranges(stream, content)
     return found
 
 
-def _told(one: BinaryIO, other: BinaryIO) -> list[str]:
-    """Where two files differ: the ranges, or where one is longer, from where on they do."""
+def _file_ranges(old: BinaryIO, new: BinaryIO) -> list[str]:
+    """Describe where two files differ: in ranges, or from some byte on if one is longer."""
     ranges: list[tuple[int, int]] = []
     offset = 0
     while True:
-        left, right = one.read(CHUNK), read_fully(other, CHUNK)
-        if left != right:
-            for at, pair in enumerate(zip(left, right, strict=False), offset):
+        was, now = old.read(CHUNK), read_fully(new, CHUNK)
+        if was != now:
+            for at, pair in enumerate(zip(was, now, strict=False), offset):
                 if pair[0] != pair[1]:
                     start = ranges.pop()[0] if ranges and at - ranges[-1][1] < NEAR else at
                     ranges.append((start, at + 1))
-        if len(left) != len(right):
-            return [f"from byte {ranges[0][0] if ranges else offset + min(len(left), len(right))} on"]
-        if not left:
+        if len(was) != len(now):
+            return [f"from byte {ranges[0][0] if ranges else offset + min(len(was), len(now))} on"]
+        if not was:
             break
-        offset += len(left)
+        offset += len(was)
     lines = [f"byte {start}" if end == start + 1 else f"bytes {start} to {end - 1}" for start, end in ranges[:RANGES]]
     return lines + ([f"{len(ranges) - RANGES} more ranges"] if len(ranges) > RANGES else [])
 
 
-def _of_tar(one: Layer, other: Layer) -> str:
-    """Where two tars of the same members differ: their order, or what a header says beside the fields."""
-    with contextlib.closing(one.open()) as left, contextlib.closing(other.open()) as right:
-        streams = Decompressed(left, LAYER_LIMIT), Decompressed(right, LAYER_LIMIT)
+def _tar(old: Layer, new: Layer) -> str:
+    """Describe where two tars of the same members differ: in their order, or in a field that is not compared."""
+    with contextlib.closing(old.open()) as first, contextlib.closing(new.open()) as second:
+        streams = Decompressed(first, LAYER_LIMIT), Decompressed(second, LAYER_LIMIT)
         offset = 0
         while True:
-            a, b = (read_fully(stream, CHUNK) for stream in streams)
-            if a != b or not a:
+            was, now = (read_fully(stream, CHUNK) for stream in streams)
+            if was != now or not was:
                 break
-            offset += len(a)
-        pairs = enumerate(zip(a, b, strict=False))
-        offset += next((at for at, pair in pairs if pair[0] != pair[1]), min(len(a), len(b)))
+            offset += len(was)
+        pairs = enumerate(zip(was, now, strict=False))
+        offset += next((at for at, pair in pairs if pair[0] != pair[1]), min(len(was), len(now)))
     path = "the end"
-    with contextlib.closing(one.open()) as stream:
-        counted = HashingReader(Decompressed(stream, LAYER_LIMIT))
-        for entry, _content in read_tar(counted):
-            if counted.size > offset:
+    with contextlib.closing(old.open()) as stream:
+        hashed = HashingReader(Decompressed(stream, LAYER_LIMIT))
+        for entry, _content in read_tar(hashed):
+            if hashed.size > offset:
                 path = entry.path
                 break
     return f"the tar at byte {offset}, in the header of {path}: members in another order, or written by another tar"

@@ -11,6 +11,7 @@ from hatch_docker.cli.inspect.model import TITLES, Contents, File
 from hatch_docker.cli.inspect.subject import Subject
 from hatch_docker.cli.inspect.text import SHOWN, compressed
 from hatch_docker.core.progress import megabytes
+from hatch_docker.oci.diff import changed
 from hatch_docker.plan.naming import normalised
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
@@ -52,24 +53,23 @@ class Difference:
         return bool(self.packages or self.files or self.settings)
 
 
-def compare(one: Contents, other: Contents) -> Difference:
-    """What is different in `other`; both were read with the digests of their files."""
+def compare(old: Contents, new: Contents) -> Difference:
+    """Return what differs in `new`; both were read with the digests of their files."""
     return Difference(
-        tuple(_changed(_packages(one), _packages(other))),
-        tuple(_files(one, other)),
-        tuple(_changed(_settings(one), _settings(other))),
-        tuple(_kinds(one, other)),
+        tuple(_rows(_packages(old), _packages(new))),
+        tuple(_files(old, new)),
+        tuple(_rows(_settings(old), _settings(new))),
+        tuple(_kinds(old, new)),
     )
 
 
-Rows = Mapping[str, tuple[Any, int]]
+Rows = Mapping[str, tuple[Any, int]]  # value and size by name
 
 
-def _changed(one: Rows, other: Rows) -> Iterator[Change]:
-    for name in sorted({*one, *other}):
-        old, new = one.get(name, (None, 0)), other.get(name, (None, 0))
-        if old[0] != new[0]:
-            yield Change(name, old[0], new[0], old[1], new[1])
+def _rows(old: Rows, new: Rows) -> Iterator[Change]:
+    for name, was, now in changed(old, new, by=lambda row: row[0]):
+        (old_value, old_size), (new_value, new_size) = was or (None, 0), now or (None, 0)
+        yield Change(name, old_value, new_value, old_size, new_size)
 
 
 def _packages(contents: Contents) -> Rows:
@@ -95,39 +95,33 @@ def _settings(contents: Contents) -> Rows:
     return rows
 
 
-def _files(one: Contents, other: Contents) -> Iterator[Change]:
-    old, new = ({file.path: file for file in contents.files if file.shown} for contents in (one, other))
-    for path in sorted({*old, *new}):
-        was, now = old.get(path), new.get(path)
-        if was is None or now is None or _likeness(was) != _likeness(now):
-            contents, file = (one, was) if now is None else (other, now)
-            assert file is not None
-            yield Change(
-                f"/{path}", _told(was, now), _told(now, was), was.size if was else 0, now.size if now else 0,
-                contents.packages[file.package].name if file.package >= 0 else "",
-            )  # fmt: skip
+def _files(old: Contents, new: Contents) -> Iterator[Change]:
+    before, after = ({file.path: file for file in contents.files if file.shown} for contents in (old, new))
+    for path, was, now in changed(before, after, by=lambda file: (file.digest, file.mode, file.owner)):
+        contents, file = (old, was) if now is None else (new, now)
+        assert file is not None
+        yield Change(
+            f"/{path}", _describe(was, now), _describe(now, was), was.size if was else 0, now.size if now else 0,
+            contents.packages[file.package].name if file.package >= 0 else "",
+        )  # fmt: skip
 
 
-def _likeness(file: File) -> tuple[Any, ...]:
-    return file.digest, file.mode, file.owner
-
-
-def _told(file: File | None, beside: File | None) -> str | None:
-    """What is to say of a file that differs from the one beside it: what of it does."""
-    if file is None or beside is None:
+def _describe(file: File | None, other: File | None) -> str | None:
+    """Describe what differs in a file from the other one: "file" if there is no other, None if there is no file."""
+    if file is None or other is None:
         return None if file is None else "file"
     words = []
-    if file.digest != beside.digest:
+    if file.digest != other.digest:
         words.append("sha256:" + file.digest.hex())
-    if file.mode != beside.mode:
+    if file.mode != other.mode:
         words.append(f"mode {file.mode:04o}")
-    if file.owner != beside.owner:
+    if file.owner != other.owner:
         words.append("owner {}:{}".format(*file.owner))
     return ", ".join(words)
 
 
-def _kinds(one: Contents, other: Contents) -> Iterator[Change]:
-    old, new = ({part.kind: part.size for part in contents.parts} for contents in (one, other))
+def _kinds(old_contents: Contents, new_contents: Contents) -> Iterator[Change]:
+    old, new = ({part.kind: part.size for part in one.parts} for one in (old_contents, new_contents))
     for kind in (kind for kind in TITLES if kind in old or kind in new):
         sizes = old.get(kind), new.get(kind)
         yield Change(kind, sizes[0], sizes[1], sizes[0] or 0, sizes[1] or 0)
@@ -220,16 +214,16 @@ def document(one: Subject, other: Subject, found: Difference) -> dict[str, Any]:
         ],
         "kinds": [{"kind": change.name, "old_size": change.old_size, "new_size": change.new_size}
                   for change in found.kinds],
-        "packages": _rows(found.packages), "settings": [
+        "packages": _change_rows(found.packages), "settings": [
             {"change": change.how, "name": change.name, "old": change.old, "new": change.new}
             for change in found.settings
         ],
         "files": [{**row, "package": change.package}
-                  for row, change in zip(_rows(found.files), found.files, strict=True)],
+                  for row, change in zip(_change_rows(found.files), found.files, strict=True)],
     }  # fmt: skip
 
 
-def _rows(changes: Sequence[Change]) -> list[dict[str, Any]]:
+def _change_rows(changes: Sequence[Change]) -> list[dict[str, Any]]:
     return [
         {"change": change.how, "name": change.name, "old": change.old, "new": change.new,
          "old_size": change.old_size, "new_size": change.new_size}
