@@ -64,6 +64,11 @@ class BuiltImage:
     members: tuple[WheelInfo, ...] = ()
     left_out: tuple[Excluded, ...] = ()
 
+    @property
+    def own_wheels(self) -> tuple[WheelInfo, ...]:
+        """The wheels of the workspace members and of the project, the project's last."""
+        return (*self.members, *([self.wheel] if self.wheel else []))
+
 
 class Engine(Protocol):
     """Makes one image a platform of the plan, in the plan's request."""

@@ -1,4 +1,4 @@
-"""Documents about an image that go where it goes: made with it, written beside it, attached where it is pushed."""
+"""Documents about an image: made with it, written beside its archive, attached to it in each registry."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from hatch_docker.plan.model import Plan, SignPlan
     from hatch_docker.project.model import Project
     from hatch_docker.release.push import OnPushed
-    from hatch_docker.release.sbom.model import Bill
+    from hatch_docker.release.sbom.model import Sbom
 
-RECIPE = 3  # raise it when the same image shall get other documents
+RECIPE = 3  # raise it if the same image must get different documents
 KIND = "sbom"
-MATERIALS = "materials"  # the files that the layers above a base were made of
-# By format: how the file's name ends, and what the registry is told that it is.
+MATERIALS = "materials"  # the wheels and sdists that the layers above a base were made from
+# By format: the end of the file's name, and its media type.
 SBOMS: Mapping[str, tuple[str, str]] = {
     "cyclonedx": ("cdx.json", "application/vnd.cyclonedx+json"), "spdx": ("spdx.json", "application/spdx+json"),
 }
@@ -39,15 +39,15 @@ PROVENANCE = ("provenance.json", "application/vnd.in-toto+json")
 def make_documents(
     plan: Plan, item: Image | Index, built: Sequence[BuiltImage], source: Project, ctx: Context
 ) -> tuple[Document, ...]:
-    """The documents that a plan asks for, their bytes in the store: SBOMs by platform, one provenance."""
-    sboms = [_sbom(plan, one, name, len(built) > 1, ctx) for one in built for name in plan.sbom]
+    """Return the documents that a plan asks for: the SBOMs of each image, one provenance. The store has their bytes."""
+    sboms = [_sbom(plan, image, name, len(built) > 1, ctx) for image in built for name in plan.sbom]
     if not plan.provenance:
         return tuple(sboms)
     from hatch_docker.release.provenance import provenance
 
     statement = provenance(
         plan, item, built, locks=_locks(plan, source), used=ctx.used,
-        documents={one.file: one.digest for one in sboms},
+        documents={sbom.file: sbom.digest for sbom in sboms},
     )  # fmt: skip
     ending, media_type = PROVENANCE
     digest = _keep(statement, ctx)
@@ -55,45 +55,44 @@ def make_documents(
 
 
 def _locks(plan: Plan, source: Project) -> dict[str, str]:
-    """The digests of the locks that a plan uses, by their names."""
+    """Return the digests of the locks that a plan uses, by their names."""
     paths = [source.root / path for path in (plan.lock.path, plan.pins) if path]
     return {path.name: file_digest(path) for path in paths if path.is_file()}
 
 
 def _keep(value: Mapping[str, Any], ctx: Context) -> str:
-    """The digest of a document, whose bytes are in the store."""
+    """Put a document into the store and return its digest."""
     data = json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
     return digest if ctx.store.has(digest) else ctx.store.put(data)
 
 
 def _sbom(plan: Plan, built: BuiltImage, name: str, several: bool, ctx: Context) -> Document:
-    """The SBOM of one image, remembered by all that is in it."""
+    """Return the SBOM of one image, made once for the same contents."""
     from hatch_docker import __version__
 
     ending, media_type = SBOMS[name]
     built = _with_materials(built, ctx) if built.origin else built
     base = built.base
-    files = [[one.name, one.version, one.filename, one.sha256] for one in built.pins]
-    notes = (*built.members, *([built.wheel] if built.wheel else []))
-    own = [[note.filename, note.sha256] for note in notes]
+    files = [[pin.name, pin.version, pin.filename, pin.sha256] for pin in built.pins]
+    own = [[wheel.filename, wheel.sha256] for wheel in built.own_wheels]
     key = key_of(
         RECIPE, __version__, name, built.image.digest, plan.name, plan.version, plan.lock.requirements, files, own,
         [base.name, base.digest, base.plan.kind, base.plan.location], dict(base.hashes),
     )  # fmt: skip
     digest = ctx.store.recall(KIND, key)
     if not isinstance(digest, str) or not ctx.store.has(digest):
-        digest = _keep(_written(name, _bill(plan, built, ctx)), ctx)
+        digest = _keep(_to_json(name, _make_sbom(plan, built, ctx)), ctx)
         ctx.store.remember(KIND, key, digest)
         if not built.origin:
-            rows = [[astuple(one) for one in part] for part in (built.pins, built.members)]
+            rows = [[astuple(row) for row in table] for table in (built.pins, built.members)]
             ctx.store.remember(MATERIALS, _own_layers(built), rows)
     platform = f".{str(built.image.platform).replace('/', '-')}" if several else ""
     return Document(f"{plan.stem}{platform}.{ending}", name, media_type, digest, built.image.digest)
 
 
 def _with_materials(built: BuiltImage, ctx: Context) -> BuiltImage:
-    """An image on another base with the files that its wheels came in, if it was made here: its layers are the same."""
+    """Add the wheels and sdists to an image that was put on another base, if its layers were made on this machine."""
     from hatch_docker.engines.model import WheelInfo
     from hatch_docker.wheels.target import Pin
 
@@ -105,30 +104,30 @@ def _own_layers(built: BuiltImage) -> str:
     return key_of([layer.diff_id for layer in built.image.layers[len(built.base.image.layers) :]])
 
 
-def _bill(plan: Plan, built: BuiltImage, ctx: Context) -> Bill:
+def _make_sbom(plan: Plan, built: BuiltImage, ctx: Context) -> Sbom:
     from hatch_docker.release.sbom.inventory import read_inventory
-    from hatch_docker.release.sbom.model import make_bill
+    from hatch_docker.release.sbom.model import make_sbom
 
-    return make_bill(plan, built, read_inventory(built.image.layers, ctx))
+    return make_sbom(plan, built, read_inventory(built.image.layers, ctx))
 
 
-def _written(name: str, bill: Bill) -> dict[str, Any]:
+def _to_json(name: str, sbom: Sbom) -> dict[str, Any]:
     if name == "spdx":
         from hatch_docker.release.sbom.spdx import spdx_document
 
-        return spdx_document(bill)
+        return spdx_document(sbom)
     from hatch_docker.release.sbom.cyclonedx import cyclonedx
 
-    return cyclonedx(bill)
+    return cyclonedx(sbom)
 
 
 def check_secrets(
     item: Image | Index, built: Sequence[BuiltImage], documents: Sequence[Document], ctx: Context
 ) -> None:
-    """Raise SecretError where a secret of the build is in a layer, a manifest, a configuration or a document.
+    """Raise SecretError if a secret of the build is in a layer, a manifest, a configuration or a document.
 
-    Each is searched for all that a build may use when it is new, or there is more to look for than before, and
-    documents always for what costs nothing to know.
+    Everything is searched for all secrets that a build may use if the image is new, or there are more secrets than
+    before; else only for those that are known without asking anybody.
     """
     texts = {f"the manifest {item.digest}": item.index if isinstance(item, Index) else item.manifest}
     for image in images_of(item):
@@ -136,8 +135,8 @@ def check_secrets(
     key = key_of(item.digest, [document.digest for document in documents], sorted(ctx.secrets.sought))
     new = ctx.store.recall("searched", key) is None
     if new:
-        for one in built:
-            own = list(zip(one.image.layers, one.notes, strict=True))[len(one.base.image.layers) :]
+        for result in built:
+            own = list(zip(result.image.layers, result.notes, strict=True))[len(result.base.image.layers) :]
             made = {layer.descriptor.digest for layer, note in own if not note.cached}
             search_layers([layer for layer, _ in own], ctx, made)
         ctx.secrets.ask()
@@ -154,7 +153,7 @@ def check_secrets(
 
 
 def write_documents(documents: Sequence[Document], directory: Path, ctx: Context) -> None:
-    """Write the documents beside the image's archive; those that are there already are left alone."""
+    """Write documents beside the image's archive, except those that are there already."""
     for document in documents:
         path = directory / document.file
         if path.is_file() and file_digest(path) == document.digest:
@@ -164,13 +163,13 @@ def write_documents(documents: Sequence[Document], directory: Path, ctx: Context
 
 
 def read_stored(document: Document, ctx: Context) -> bytes:
-    """The bytes of a document that was made in this build."""
+    """Return the bytes of a document that this build made."""
     with ctx.store.open(document.digest) as stream:
         return stream.read()
 
 
 def document_reader(directory: Path) -> Callable[[Document], bytes]:
-    """What reads the documents beside an archive; it raises ConfigError where they are not what was made with it."""
+    """Return a function that reads a document beside an archive; it raises ConfigError if the file was changed."""
 
     def read(document: Document) -> bytes:
         path = directory / document.file
@@ -188,29 +187,29 @@ def document_reader(directory: Path) -> Callable[[Document], bytes]:
 def attach_documents(
     target: Target, item: Image | Index, documents: Sequence[Document], read: Callable[[Document], bytes]
 ) -> list[int]:
-    """Attach documents to the images that they are about, in a repository that has them.
+    """Attach documents to their images, in a repository that has those (referrers, distribution-spec).
 
-    Returns the bytes sent for each that is new. Raises RegistryError or TransientError.
+    Return the bytes sent for each document that is new. Raises RegistryError or TransientError.
     """
     from hatch_docker.oci.referrers import Artifact, attach
     from hatch_docker.release.push import run_concurrently
 
-    subjects = {one.digest: one.descriptor for one in (item, *images_of(item))}
+    subjects = {subject.digest: subject.descriptor for subject in (item, *images_of(item))}
     work: list[tuple[Descriptor, list[Artifact]]] = []
     for digest, subject in subjects.items():
-        own = [one for one in documents if one.subject == digest]
-        artifacts = [Artifact(one.media_type, read(one), _created(item), _notes(one)) for one in own]
-        work += [(_bare(subject), artifacts)] if artifacts else []
-    # Side by side: each may have to wait until its list is settled.
+        own = [document for document in documents if document.subject == digest]
+        artifacts = [Artifact(one.media_type, read(one), _created(item), _annotations(one)) for one in own]
+        work += [(Descriptor(subject.media_type, subject.digest, subject.size), artifacts)] if artifacts else []
+    # At once: each may have to wait until the registry lists its referrers.
     done = run_concurrently([partial(attach, target, *pair) for pair in work])
-    return [sent for one in done for sent in one.values()]
+    return [sent for attached in done for sent in attached.values()]
 
 
 def attach_and_sign(
     sign: SignPlan | None, item: Image | Index, documents: Sequence[Document], root: Path, ctx: Context,
     read: Callable[[Document], bytes] | None = None,
 ) -> OnPushed:
-    """What brings the documents into a repository that has the image, and signs it and them."""
+    """Return the function that attaches the documents in a repository that has the image, and signs all of them."""
     reader = read or (lambda document: read_stored(document, ctx))
 
     def on_pushed(target: Target) -> list[int]:
@@ -231,10 +230,6 @@ def attach_and_sign(
     return on_pushed
 
 
-def _bare(descriptor: Descriptor) -> Descriptor:
-    return Descriptor(descriptor.media_type, descriptor.digest, descriptor.size)
-
-
 def _created(item: Image | Index) -> dict[str, str]:
     from hatch_docker.plan.naming import PREFIX
 
@@ -242,7 +237,7 @@ def _created(item: Image | Index) -> dict[str, str]:
     return {PREFIX + "created": created} if isinstance(created, str) else {}
 
 
-def _notes(document: Document) -> dict[str, str]:
+def _annotations(document: Document) -> dict[str, str]:
     from hatch_docker.plan.naming import PREFIX
     from hatch_docker.release.provenance import PREDICATE_TYPE
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_docker import __version__
 from hatch_docker.oci.model import Index
 from hatch_docker.plan.naming import PREFIX, normalised
-from hatch_docker.release.purl import purl
+from hatch_docker.release.purl import base_purl, purl
 
 if TYPE_CHECKING:
     from hatch_docker.engines.model import BuiltImage
@@ -141,13 +141,8 @@ def _source(plan: Plan) -> Iterator[Resource]:
 def _base(built: BuiltImage, plan: Plan) -> Resource:
     base = built.base
     value: Resource = {"name": _base_name(plan), "digest": _sha256(base.digest)}
-    if base.plan.kind == "registry":
-        from hatch_docker.oci.reference import parse_reference
-
-        reference = parse_reference(base.plan.location)
-        address = {"repository_url": reference.name, "tag": reference.tag}
-        value["uri"] = purl("oci", reference.repository.rpartition("/")[2], base.digest, qualifiers=address)
-    return value
+    uri = base_purl(base)
+    return {**value, "uri": uri} if uri else value
 
 
 def _debs(built: BuiltImage) -> Iterable[Resource]:

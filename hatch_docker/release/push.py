@@ -1,4 +1,4 @@
-"""An image to its registries, all of them at once: what each got, and what to say where one failed."""
+"""An image pushed to its registries, all at once: what each of them got, and an error that names those that failed."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
-KIND = "pushed"  # which repository of a registry got a blob, by registry and digest
+KIND = "pushed"  # the repository of a registry that got a blob, by registry and digest
 
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """What became of one repository. `sent` is in bytes, without what cosign sent; `mounted` counts blobs, `seconds`
-    is what it took.
+    """The push to one repository. `sent` is in bytes, without those that cosign sent; `mounted` counts blobs.
 
-    `attached` counts the documents that were not there. `error` is empty where the image is there under all its tags,
-    with all that goes with it; `transient` errors may pass.
+    `attached` counts the documents that were new there. `error` is empty if the repository has the image under all
+    its tags, and its documents; a `transient` error may not happen again.
     """
 
     reference: Line                           # registry/repository@digest
@@ -48,7 +47,7 @@ class PushResult:
 
 @dataclass(frozen=True, slots=True)
 class MountSource:
-    """Blobs that a repository is known to have: those of the base. `reference` may be empty, if none is known."""
+    """Blobs that a repository is known to have: the layers of the base. An empty `reference` means that none is."""
 
     reference: str = ""
     digests: frozenset[str] = frozenset()
@@ -56,16 +55,16 @@ class MountSource:
 
 NO_MOUNT = MountSource()
 OnPushed = Callable[["Target"], Sequence[int]]
-"""Brings what goes with an image into a repository that has it by then; returns the bytes sent for all that is new."""
+"""A function that adds documents and signatures to a repository that has the image. Returns the bytes sent for each."""
 
 
 def nothing_attached(_target: Target) -> Sequence[int]:
-    """Nothing goes with the image."""
+    """Add nothing."""
     return ()
 
 
 def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[str], *, allow_dirty: bool) -> None:
-    """Raise ConfigError where an image cannot or may not be pushed; `dirty` are paths that no commit has."""
+    """Raise ConfigError if an image has no registry, or must not be pushed; `dirty` are paths that no commit has."""
     if not repositories:
         raise ConfigError(
             f"tool.hatch-docker.registries: a push needs a registry, and image {image!r} names none; "
@@ -79,7 +78,7 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
 
 
 def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Context) -> None:
-    """Let what is pushed be searched for what a push is let in with, and signs with."""
+    """Add the passwords of a push and the secrets of its signatures to those that the image must not hold."""
     from hatch_docker.core.secrets import mark
     from hatch_docker.oci.auth import login_files
 
@@ -88,7 +87,7 @@ def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Co
 
         for what, value in signing_secrets(sign, ctx.environ):
             ctx.secrets.add(what, value)
-    # Who logged in after the image was made and searched has a file more, or another password in it.
+    # A login after the image was made and searched adds a file, or changes the password in it.
     files = []
     for path in login_files(ctx.environ):
         with contextlib.suppress(OSError):
@@ -109,74 +108,82 @@ def push_to_all(
     item: Image | Index, repositories: Sequence[str], tags: Sequence[str], ctx: Context, *,
     mount: MountSource = NO_MOUNT, on_pushed: OnPushed = nothing_attached,
 ) -> tuple[PushResult, ...]:
-    """Push an image to some repositories under some tags: registries side by side, those of one in their order.
+    """Push an image to some repositories under some tags: registries side by side, those of one registry in order.
 
-    A registry is sent a blob once; its other repositories mount it. `follow` brings along what goes with the image.
-    What fails stops no other registry: look at each delivery's `error`, or call `failure`.
+    A registry receives a blob once; its other repositories mount it. `on_pushed` adds documents and signatures. A
+    failure stops no other registry: look at each result's `error`, or call `push_error`.
     """
     from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote
 
     remote = Remote(ctx.client, ctx.environ)
     names = [[parse_reference(f"{repository}:{tag}") for tag in tags] for repository in repositories]
-    groups: dict[str, list[list[Reference]]] = {}
+    registries: dict[str, list[list[Reference]]] = {}
     for references in names:
-        groups.setdefault(references[0].registry, []).append(references)
+        registries.setdefault(references[0].registry, []).append(references)
     ctx.progress.info(f"pushing to {', '.join(repositories)}")
-    work = [partial(_to_registry, remote, item, group, ctx, mount, on_pushed) for group in groups.values()]
-    done = {delivery.reference: delivery for one in run_concurrently(work) for delivery in one}
-    deliveries = tuple(done[str(references[0].pinned(item.digest))] for references in names)
-    for delivery in deliveries:
-        ctx.progress.info(_line(delivery))
-    return deliveries
+    results = run_concurrently(
+        [partial(_to_registry, remote, item, group, ctx, mount, on_pushed) for group in registries.values()]
+    )
+    by_name = {result.reference: result for group in results for result in group}
+    ordered = tuple(by_name[str(references[0].pinned(item.digest))] for references in names)
+    for result in ordered:
+        ctx.progress.info(_line(result))
+    return ordered
 
 
 def run_concurrently(work: Sequence[Callable[[], Result]]) -> list[Result]:
-    """What each piece of work returns, in this order; all are done at once, and the first failure is raised."""
+    """Call some functions at once and return their results in order; raise the first error."""
     if len(work) < 2:
-        return [one() for one in work]  # a push that sends nothing takes less time than the import of the pool
+        return [call() for call in work]  # a push that sends nothing takes less time than the import of the pool
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(len(work)) as pool:
-        return list(pool.map(lambda one: one(), work))
+        return list(pool.map(lambda call: call(), work))
 
 
-def push_error(deliveries: Iterable[PushResult]) -> HatchDockerError | None:
-    """The error for what failed, with what did not; transient only where nothing else went wrong."""
-    failed = [delivery for delivery in deliveries if delivery.error]
+def push_error(results: Iterable[PushResult]) -> HatchDockerError | None:
+    """Return the error for the pushes that failed, which names those that did not; None if none failed.
+
+    It is a TransientError only if all failures are transient.
+    """
+    failed = [result for result in results if result.error]
     if not failed:
         return None
-    kind = TransientError if all(delivery.transient for delivery in failed) else RegistryError
-    there = [delivery.reference for delivery in deliveries if not delivery.error]
-    text = "\n".join(delivery.error for delivery in failed)
-    return kind(f"{text}\npushed in spite of that: {', '.join(there)}" if there else text)
+    kind = TransientError if all(result.transient for result in failed) else RegistryError
+    pushed = [result.reference for result in results if not result.error]
+    text = "\n".join(result.error for result in failed)
+    return kind(f"{text}\npushed in spite of that: {', '.join(pushed)}" if pushed else text)
 
 
 def _to_registry(
     remote: Remote, item: Image | Index, group: Sequence[Sequence[Reference]], ctx: Context, mount: MountSource,
     on_pushed: OnPushed,
 ) -> list[PushResult]:
-    """The repositories of one registry, one after the other: each may mount what the one before it has got."""
-    whole: list[str] = []
-    deliveries = []
+    """Push to the repositories of one registry, one after the other: each mounts blobs of those before it."""
+    complete: list[str] = []  # repositories that have the whole image
+    results = []
     for references in group:
-        find = _finder(references[0].registry, whole, ctx, mount)
-        delivery = _to_repository(remote, item, references, ctx, find, on_pushed)
-        if not delivery.error:
-            whole.append(references[0].repository)
-        deliveries.append(delivery)
-    return deliveries
+        find = _blob_finder(references[0].registry, complete, ctx, mount)
+        result = _to_repository(remote, item, references, ctx, find, on_pushed)
+        if not result.error:
+            complete.append(references[0].repository)
+        results.append(result)
+    return results
 
 
-def _finder(registry: str, whole: Sequence[str], ctx: Context, mount: MountSource) -> Find:
-    """Who has a blob: a repository that has the whole image, the base's, or one that an earlier build pushed to."""
+def _blob_finder(registry: str, complete: Sequence[str], ctx: Context, mount: MountSource) -> Find:
+    """Return a function that names a repository of the registry that has a blob, "" if none is known.
+
+    That is one with the whole image, the base's, or one that an earlier build pushed the blob to.
+    """
     from hatch_docker.oci.reference import parse_reference
 
     base = parse_reference(mount.reference) if mount.reference else None
 
     def find(digest: str) -> str:
-        if whole:
-            return whole[0]
+        if complete:
+            return complete[0]
         if base and base.registry == registry and digest in mount.digests:
             return base.repository
         return str(ctx.store.recall(KIND, key_of(registry, digest)) or "")
@@ -194,13 +201,13 @@ def _to_repository(
     name, tags = str(first.pinned(item.digest)), tuple(reference.tag for reference in references)
     target = Target(remote, replace(first, tag="", digest=""), find)
     try:
-        # The tags last: who pulls by one finds all that goes with the image.
+        # The tags come last: an image that is pulled by a tag then has its documents and signatures.
         with ctx.progress.task(f"pushing to {first.name}", part=True) as task:
             pushed = push(remote, item, [first.pinned(item.digest)], find=find, task=task)
             attached = on_pushed(target)
             tagged = put_tags(target, item, tags)
     except DamagedBlobError:
-        raise  # it is made anew, and then pushed
+        raise  # the build makes the blob again, and then pushes again
     except HatchDockerError as error:
         took = time.perf_counter() - started
         transient = error.exit_status == TransientError.exit_status
@@ -211,11 +218,11 @@ def _to_repository(
     return PushResult(name, tags, sent, pushed.mounted, round(time.perf_counter() - started, 3), len(attached))
 
 
-def _line(delivery: PushResult) -> str:
-    name = delivery.reference.partition("@")[0]
-    if delivery.error:
+def _line(result: PushResult) -> str:
+    name = result.reference.partition("@")[0]
+    if result.error:
         return f"{name}: not pushed"
-    sent = f"{megabytes(delivery.sent)} sent" if delivery.sent or delivery.mounted else "it was there"
-    mounted = f", {counted(delivery.mounted, 'blob')} mounted" if delivery.mounted else ""
-    attached = f", {counted(delivery.attached, 'document')} attached" if delivery.attached else ""
-    return f"{name}: {', '.join(delivery.tags)} ({sent}{mounted}{attached}, {delivery.seconds:.1f} s)"
+    sent = f"{megabytes(result.sent)} sent" if result.sent or result.mounted else "already there"
+    mounted = f", {counted(result.mounted, 'blob')} mounted" if result.mounted else ""
+    attached = f", {counted(result.attached, 'document')} attached" if result.attached else ""
+    return f"{name}: {', '.join(result.tags)} ({sent}{mounted}{attached}, {result.seconds:.1f} s)"

@@ -24,7 +24,7 @@ from hatch_docker.oci.validate import validate
 from hatch_docker.plan.naming import normalised
 from hatch_docker.release.sbom.cyclonedx import cyclonedx
 from hatch_docker.release.sbom.inventory import read_inventory
-from hatch_docker.release.sbom.model import make_bill
+from hatch_docker.release.sbom.model import make_sbom
 from tests.conftest import need
 from tests.fakes.bases import file, layer_of
 from tests.fakes.context import context
@@ -146,7 +146,7 @@ def test_syft_on_a_base_of_somebody_else(system: str, tmp_path: Path) -> None:
     ])  # fmt: skip
     plan, built = installed(ctx, system=alpine if system == "alpine" else None)
     validate(built.image)
-    document = cyclonedx(make_bill(plan, built, read_inventory(built.image.layers, ctx)))
+    document = cyclonedx(make_sbom(plan, built, read_inventory(built.image.layers, ctx)))
     archive = tmp_path / "image.tar"
     with archive.open("wb") as stream:
         write_archive(built.image, ["app:1"], stream, host=AMD64)

@@ -76,7 +76,7 @@ def test_an_unchanged_image_moves_nothing(one: FakeRegistry, world: World) -> No
     (done,) = push_to_all(IMAGE, [f"{one.host}/app"], TAGS, world.ctx)
     assert {request.method for request in one.requests} == {"HEAD"}
     assert (done.sent, done.error) == (0, "")
-    assert "it was there" in world.lines[-1]
+    assert "already there" in world.lines[-1]
 
 
 def test_an_index_whose_images_were_cleaned_up_is_whole_again(one: FakeRegistry, world: World) -> None:

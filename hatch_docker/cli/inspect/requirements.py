@@ -9,7 +9,7 @@ from typing import Any
 from hatch_docker.cli.inspect.model import Need
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.naming import normalised
-from hatch_docker.release.sbom.requirements import Lines, spread
+from hatch_docker.release.sbom.requirements import Requirements, spread_extras
 from hatch_docker.wheels.target import MACHINES, Target
 
 
@@ -69,29 +69,30 @@ def _python(
     Which extras the image's maker asked the project for, no file says: those whose requirements are here, and that
     nobody else asks for.
     """
-    chosen = {number: Lines(found[number].asks, environment) for (kind, _), number in names.items() if kind == "python"}
+    numbers = (number for (kind, _), number in names.items() if kind == "python")
+    chosen = {number: Requirements(found[number].asks, environment) for number in numbers}
     extras: dict[int, set[str]] = {number: set() for number in chosen}
 
     def find(name: str) -> int | None:
         return names.get(("python", name))
 
-    spread(chosen, extras, find)
+    spread_extras(chosen, extras, find)
     reached: set[int | None] = {None, *(need.package for _, need in _edges(chosen, extras, find))}
     for number, lines in chosen.items():
         if number in reached or not found[number].own:
             continue
         for extra in lines.by_extra:
-            if {find(one.name) for one in lines.by(extra)} - reached:
+            if {find(one.name) for one in lines.applying_for(extra)} - reached:
                 extras[number].add(extra)
-    spread(chosen, extras, find)
+    spread_extras(chosen, extras, find)
     yield from _edges(chosen, extras, find)
 
 
 def _edges(
-    chosen: Mapping[int, Lines], extras: Mapping[int, set[str]], find: Callable[[str], int | None]
+    chosen: Mapping[int, Requirements], extras: Mapping[int, set[str]], find: Callable[[str], int | None]
 ) -> Iterator[tuple[int, Need]]:
     for number, lines in chosen.items():
-        for one in lines.hold(extras[number]):
+        for one in lines.applying(extras[number]):
             target = find(one.name)
             if target is not None and target != number:
                 yield number, Need(target, " ".join(one.line.split()), one.extra)

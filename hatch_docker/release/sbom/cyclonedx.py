@@ -1,6 +1,6 @@
-"""CycloneDX 1.6 as JSON, of a Bill. Deterministic: the serial number is the image's digest, the time the image's.
+"""An SBOM as CycloneDX 1.6 JSON. It is deterministic: its serial number and its time come from the image.
 
-1.6 and not 1.7: what scanners read today, and all that a bill holds has a place in it.
+1.6 and not 1.7: scanners read it today, and it has a place for everything that our SBOMs say.
 """
 
 from __future__ import annotations
@@ -12,45 +12,46 @@ from typing import Any
 from hatch_docker import __version__
 from hatch_docker.oci.mutate import rfc3339
 from hatch_docker.project.licences import Licence
-from hatch_docker.release.sbom.model import Bill, Component
+from hatch_docker.release.sbom.model import Component, Sbom
 
-UNKNOWN = "NOASSERTION"  # SPDX's word for what nobody states
+UNKNOWN = "NOASSERTION"  # SPDX's word for a value that is not known
 
 
-def cyclonedx(bill: Bill) -> dict[str, Any]:
-    """The document of a bill (CycloneDX 1.6, JSON)."""
+def cyclonedx(sbom: Sbom) -> dict[str, Any]:
+    """Return the CycloneDX document of an SBOM, as parsed JSON."""
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
-        "serialNumber": f"urn:uuid:{document_id(bill)}",
+        "serialNumber": f"urn:uuid:{document_id(sbom)}",
         "version": 1,
         "metadata": {
-            "timestamp": rfc3339(bill.created),
+            "timestamp": rfc3339(sbom.created),
             "lifecycles": [{"phase": "build"}],
             "tools": {"components": [{"type": "application", "name": "hatch-docker", "version": __version__}]},
-            "authors": [{"name": bill.root.supplier or "hatch-docker"}],
-            "component": _component(bill.root),
+            "authors": [{"name": sbom.root.supplier or "hatch-docker"}],
+            "component": _component(sbom.root),
         },
-        "components": [_component(one) for one in bill.components],
+        "components": [_component(part) for part in sbom.components],
         "dependencies": [
-            {"ref": one.ref, **({"dependsOn": list(one.requires)} if one.requires else {})} for one in everything(bill)
+            {"ref": part.ref, **({"dependsOn": list(part.requires)} if part.requires else {})}
+            for part in all_components(sbom)
         ],
         "compositions": [
-            {"aggregate": "complete" if bill.complete else "incomplete", "dependencies": [bill.root.ref]}
+            {"aggregate": "complete" if sbom.complete else "incomplete", "dependencies": [sbom.root.ref]}
         ],
     }  # fmt: skip
 
 
-def document_id(bill: Bill) -> uuid.UUID:
-    """The name of the documents about an image: its digest, in the form that serial numbers have (RFC 9562)."""
-    return uuid.uuid5(uuid.NAMESPACE_OID, bill.digest)
+def document_id(sbom: Sbom) -> uuid.UUID:
+    """Return the UUID of the documents about an image (RFC 9562, version 5), made from its digest."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, sbom.digest)
 
 
-def everything(bill: Bill) -> Iterator[Component]:
-    """The image, its components, and what was compiled into them."""
-    yield bill.root
-    for component in bill.components:
+def all_components(sbom: Sbom) -> Iterator[Component]:
+    """Yield the image, its components, and what was compiled into them."""
+    yield sbom.root
+    for component in sbom.components:
         yield component
         yield from component.inside
 

@@ -1,15 +1,15 @@
-"""What the requirements of a distribution ask for on a target (PEP 508), as strangers write them."""
+"""Requirements of a distribution (PEP 508) that hold on a target, read from METADATA that anybody may have written."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hatch_docker.plan.naming import normalised
 
-LINES = 5000     # of a distribution that are looked at
+LINES = 5000     # of a distribution that are read
 LONGEST = 8192   # characters of one
 MENTIONED = 50   # words of one that may be extras
 _REQUIREMENT = re.compile(r"\s*(?P<name>[A-Za-z0-9][\w.-]*)\s*(?:\[(?P<extras>[^\]]*)\])?[^;]*(?:;(?P<marker>.*))?")
@@ -19,8 +19,8 @@ Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A requirement that holds: the name, the extras that it is asked for with, the line, and the extra that asks."""
+class Requirement:
+    """A requirement that holds: its name, the extras in it, its line, and the extra that it holds for, if any."""
 
     name: str
     extras: frozenset[str]
@@ -29,22 +29,22 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """A requirement; `always` is whether it holds without an extra, `mentioned` are the words that may be one."""
+class _Conditional:
+    """A requirement and its marker; `always` if it holds without an extra, `mentioned` are words that may be extras."""
 
-    asked: Asked
+    requirement: Requirement
     marker: str
     always: bool
     mentioned: frozenset[str]
 
 
-class Lines:
-    """The requirements of a distribution, each read once; what is none is left out."""
+class Requirements:
+    """The requirements of a distribution, each parsed once; lines that are not requirements are left out."""
 
     def __init__(self, lines: Iterable[str], environment: Mapping[str, Any]) -> None:
         self._environment = environment
-        self._lines: list[_Line] = []
-        self.by_extra: dict[str, list[_Line]] = {}
+        self._all: list[_Conditional] = []
+        self.by_extra: dict[str, list[_Conditional]] = {}
         for _, line in zip(range(LINES), lines, strict=False):
             match = _REQUIREMENT.match(line) if len(line) <= LONGEST else None
             if match is not None:
@@ -53,50 +53,55 @@ class Lines:
     def _add(self, match: re.Match[str], line: str) -> None:
         marker = (match["marker"] or "").strip()
         words = (word.strip() for word in (match["extras"] or "").split(","))
-        asked = Asked(normalised(match["name"]), frozenset(normalised(word) for word in words if word), line)
+        extras = frozenset(normalised(word) for word in words if word)
+        requirement = Requirement(normalised(match["name"]), extras, line)
         always = not marker or _holds(marker, "", self._environment)
         quoted = " ".join(_QUOTED.findall(marker)).split()[:MENTIONED] if "extra" in marker and not always else ()
-        found = _Line(asked, marker, always, frozenset(map(normalised, quoted)))
-        self._lines.append(found)
-        for word in found.mentioned:
-            self.by_extra.setdefault(word, []).append(found)
+        conditional = _Conditional(requirement, marker, always, frozenset(map(normalised, quoted)))
+        self._all.append(conditional)
+        for word in conditional.mentioned:
+            self.by_extra.setdefault(word, []).append(conditional)
 
-    def hold(self, extras: set[str]) -> Iterator[Asked]:
-        """The requirements that hold where some extras are asked for."""
-        for line in self._lines:
-            if line.always:
-                yield line.asked
+    def applying(self, extras: set[str]) -> Iterator[Requirement]:
+        """Yield the requirements that hold if the distribution is installed with some extras."""
+        for conditional in self._all:
+            if conditional.always:
+                yield conditional.requirement
             else:
-                yield from (one for word in sorted(line.mentioned & extras) for one in self._by(line, word))
+                for word in sorted(conditional.mentioned & extras):
+                    yield from self._if_holds(conditional, word)
 
-    def by(self, extra: str) -> Iterator[Asked]:
-        """Those that hold for the sake of an extra alone; of "" those that hold without one."""
+    def applying_for(self, extra: str) -> Iterator[Requirement]:
+        """Yield the requirements that hold because of one extra; of "" those that hold without any."""
         if not extra:
-            yield from (line.asked for line in self._lines if line.always)
-        yield from (one for line in self.by_extra.get(extra, ()) for one in self._by(line, extra))
+            yield from (conditional.requirement for conditional in self._all if conditional.always)
+        for conditional in self.by_extra.get(extra, ()):
+            yield from self._if_holds(conditional, extra)
 
-    def _by(self, line: _Line, extra: str) -> Iterator[Asked]:
-        if _holds(line.marker, extra, self._environment):
-            yield Asked(line.asked.name, line.asked.extras, line.asked.line, extra)
+    def _if_holds(self, conditional: _Conditional, extra: str) -> Iterator[Requirement]:
+        if _holds(conditional.marker, extra, self._environment):
+            yield replace(conditional.requirement, extra=extra)
 
 
-def spread(lines: Mapping[Key, Lines], extras: dict[Key, set[str]], find: Callable[[str], Key | None]) -> None:
-    """Add the extras that distributions are asked for with, by one another, until nothing changes.
+def spread_extras(
+    requirements: Mapping[Key, Requirements], extras: dict[Key, set[str]], find: Callable[[str], Key | None]
+) -> None:
+    """Add to `extras` those that distributions require each other with, until nothing changes.
 
-    `find` gives the distribution of a name, None for one that is not there. Each is looked at once for each extra.
+    `find` returns the distribution of a name, None if it is not installed. Each is visited once for each extra.
     """
-    waiting = [(key, extra) for key in lines for extra in ("", *extras.get(key, ()))]
+    waiting = [(key, extra) for key in requirements for extra in ("", *extras.get(key, ()))]
     while waiting:
         key, extra = waiting.pop()
-        for one in lines[key].by(extra):
-            target = find(one.name)
-            if target is not None and (new := one.extras - extras[target]):
+        for requirement in requirements[key].applying_for(extra):
+            target = find(requirement.name)
+            if target is not None and (new := requirement.extras - extras[target]):
                 extras[target] |= new
                 waiting += [(target, word) for word in new]
 
 
 def _holds(marker: str, extra: str, environment: Mapping[str, Any]) -> bool:
-    """Whether a marker is true; one that is none, as strangers write them, is not."""
+    """Return whether a marker is true; an invalid one is not."""
     from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 
     try:

@@ -20,9 +20,9 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.project.licences import Licence, debian_licence, licence_of
 from hatch_docker.release.purl import purl
-from hatch_docker.release.sbom.cyclonedx import cyclonedx, everything
+from hatch_docker.release.sbom.cyclonedx import all_components, cyclonedx
 from hatch_docker.release.sbom.inventory import headers, read_inventory
-from hatch_docker.release.sbom.model import Bill, Component, make_bill
+from hatch_docker.release.sbom.model import Component, Sbom, make_sbom
 from hatch_docker.release.sbom.spdx import spdx_document
 from tests.fakes.bases import file, layer_of
 from tests.fakes.context import context
@@ -57,28 +57,28 @@ SPDX = {
 }  # fmt: skip
 
 
-def bill_of(tmp_path: Path, *dependencies: Entry, **options: Any) -> Bill:
+def sbom_of(tmp_path: Path, *dependencies: Entry, **options: Any) -> Sbom:
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx, dependencies or DEPENDENCIES, **options)
-    return make_bill(plan, built, read_inventory(built.image.layers, ctx))
+    return make_sbom(plan, built, read_inventory(built.image.layers, ctx))
 
 
-def components(bill: Bill) -> dict[str, Component]:
-    return {one.name: one for one in everything(bill)}
+def components(sbom: Sbom) -> dict[str, Component]:
+    return {one.name: one for one in all_components(sbom)}
 
 
-def check(bill: Bill) -> None:
+def check(sbom: Sbom) -> None:
     """Both documents are valid by their specifications' own schemas and rules."""
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(cyclonedx(bill))) is None
-    document = JsonLikeDictParser().parse(json.loads(json.dumps(spdx_document(bill))))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(cyclonedx(sbom))) is None
+    document = JsonLikeDictParser().parse(json.loads(json.dumps(spdx_document(sbom))))
     assert validate_full_spdx_document(document) == []
 
 
 def test_every_package_is_named(tmp_path: Path) -> None:
     """Distributions, packages of the system, the base, the interpreter that nobody packaged; removed ones are not."""
-    bill = bill_of(tmp_path)
-    check(bill)
-    assert [one.ref for one in bill.components] == [
+    sbom = sbom_of(tmp_path)
+    check(sbom)
+    assert [one.ref for one in sbom.components] == [
         f"pkg:oci/python@sha256:{'b' * 64}?repository_url=docker.io%2Flibrary%2Fpython&tag=3.13-slim",
         "os:debian-13",
         "pkg:generic/python@3.13.5",
@@ -91,13 +91,13 @@ def test_every_package_is_named(tmp_path: Path) -> None:
         "pkg:pypi/my-app@1.2.3",
         "pkg:pypi/pip@25.0",
     ]
-    for one in everything(bill):
+    for one in all_components(sbom):
         assert not one.purl or PackageURL.from_string(one.purl).to_string() == one.purl.replace("%2F", "/")
 
 
 def test_what_needs_what(tmp_path: Path) -> None:
     """Requirements that hold on the target, with the extras that are asked for; alternatives and what is provided."""
-    found = components(bill_of(tmp_path))
+    found = components(sbom_of(tmp_path))
     assert found["my-app"].requires == (found["my_app"].ref, found["python:3.13-slim"].ref)
     assert found["my_app"].requires == (found["alpha"].ref, found["beta"].ref)
     assert found["alpha"].requires == (found["beta"].ref, found["gamma"].ref)
@@ -109,7 +109,7 @@ def test_what_needs_what(tmp_path: Path) -> None:
 
 def test_where_it_came_from(tmp_path: Path) -> None:
     """The hash of the wheel, or of the sdist that it was built of; who made it; what it says of its licence."""
-    found = components(bill_of(tmp_path))
+    found = components(sbom_of(tmp_path))
     assert found["alpha"].hashes == {"SHA-256": "a" * 64}
     assert (found["beta"].hashes, found["beta"].sdist) == ({}, "e" * 64)
     assert found["my_app"].hashes == {"SHA-256": "c" * 64}
@@ -128,9 +128,9 @@ def test_metadata_as_strangers_write_it(tmp_path: Path) -> None:
         "Requires-Dist: ???", f"Requires-Dist: beta; {'(' * 5000}", "Requires-Dist: beta; python_version >= 'x y'",
         "Requires-Dist: beta; platform_release > '1.0'", "Classifier: License ::", "no colon", "\u200b: \x07",
     )
-    bill = bill_of(tmp_path, strange, metadata("beta", "1 0/0?#"), metadata("", ""))
-    check(bill)
-    found = components(bill)
+    sbom = sbom_of(tmp_path, strange, metadata("beta", "1 0/0?#"), metadata("", ""))
+    check(sbom)
+    found = components(sbom)
     assert (found["alpha"].supplier, found["alpha"].licence) == ("Bob the other", Licence(names=("two lines",)))
     assert found["beta"].purl == "pkg:pypi/beta@1%200%2F0%3F%23"
 
@@ -140,18 +140,18 @@ def test_members_of_a_workspace(tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx)
     built = replace(built, pins=(), members=(WheelInfo("alpha-1.0-py3-none-any.whl", "f" * 64),))
-    bill = make_bill(plan, built, read_inventory(built.image.layers, ctx))
-    check(bill)
-    assert components(bill)["alpha"].hashes == {"SHA-256": "f" * 64}
-    assert components(bill)["my_app"].hashes == {"SHA-256": "c" * 64}
+    sbom = make_sbom(plan, built, read_inventory(built.image.layers, ctx))
+    check(sbom)
+    assert components(sbom)["alpha"].hashes == {"SHA-256": "f" * 64}
+    assert components(sbom)["my_app"].hashes == {"SHA-256": "c" * 64}
 
 
 @pytest.mark.parametrize("document", [CARGO, SPDX], ids=["CycloneDX", "SPDX"])
 def test_what_was_compiled_into_a_wheel(document: dict[str, Any], tmp_path: Path) -> None:
     """A wheel's own SBOM is merged below it, of whatever version it is; nothing of its makers' machines is taken."""
-    bill = bill_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
-    check(bill)
-    alpha = components(bill)["alpha"]
+    sbom = sbom_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
+    check(sbom)
+    alpha = components(sbom)["alpha"]
     if document is SPDX:
         (zlib,) = alpha.inside
         assert (zlib.name, zlib.version, zlib.purl) == ("zlib", "1.3", "pkg:generic/zlib@1.3")
@@ -162,7 +162,7 @@ def test_what_was_compiled_into_a_wheel(document: dict[str, Any], tmp_path: Path
         assert (inner.name, inner.supplier, inner.hashes) == ("inner", "Ann", {"SHA-256": "d" * 64})
         assert (deep.type, deep.name) == ("library", "org/deep")
         assert (alpha.requires, inner.requires) == ((inner.ref,), (deep.ref,))
-        assert "/home/ann" not in json.dumps([cyclonedx(bill), spdx_document(bill)])
+        assert "/home/ann" not in json.dumps([cyclonedx(sbom), spdx_document(sbom)])
 
 
 MANY = json.dumps({"bomFormat": "CycloneDX", "components": [{"name": f"n{number}"} for number in range(5001)]})
@@ -176,9 +176,9 @@ STRANGE = {
 @pytest.mark.parametrize("document", [text.encode() for text in STRANGE.values()], ids=STRANGE)
 def test_a_document_that_nobody_understands_is_named(document: bytes, tmp_path: Path) -> None:
     """By its path and hash; and the rest goes on."""
-    bill = bill_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
-    check(bill)
-    ((path, digest),) = components(bill)["alpha"].documents
+    sbom = sbom_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
+    check(sbom)
+    ((path, digest),) = components(sbom)["alpha"].documents
     assert path == f"{SITE}/alpha-1.0.dist-info/sboms/sbom.json"
     assert digest == hashlib.sha256(document).hexdigest()
 
@@ -189,18 +189,18 @@ def test_two_documents_of_one_wheel(tmp_path: Path) -> None:
     part = {"name": "inner", "version": "0.1", "purl": "pkg:cargo/inner@0.1", "hashes": hashes}
     other = {**CARGO, "components": [part]}
     entries = [metadata("alpha", "1.0"), bundled("alpha", "1.0", CARGO, "a"), bundled("alpha", "1.0", other, "b")]
-    bill = bill_of(tmp_path, *entries)
-    check(bill)
-    inner, deep = components(bill)["alpha"].inside
+    sbom = sbom_of(tmp_path, *entries)
+    check(sbom)
+    inner, deep = components(sbom)["alpha"].inside
     assert inner.hashes == {"SHA-256": "d" * 64, "MD5": "0" * 32}
     assert inner.requires == (deep.ref,)
 
 
 def test_one_distribution_in_two_places(tmp_path: Path) -> None:
     """The base's own copy is another component, of another name in the document."""
-    bill = bill_of(tmp_path, metadata("pip", "25.0"))
-    check(bill)
-    twice = [one for one in bill.components if one.name == "pip"]
+    sbom = sbom_of(tmp_path, metadata("pip", "25.0"))
+    check(sbom)
+    twice = [one for one in sbom.components if one.name == "pip"]
     assert [one.purl for one in twice] == ["pkg:pypi/pip@25.0"] * 2
     assert len({one.ref for one in twice}) == 2
 
@@ -238,9 +238,9 @@ def test_alpine(tmp_path: Path) -> None:
     layer = layer_of([
         file("lib/apk/db/installed", f"{musl}\n{zlib}"), file("etc/os-release", "ID=alpine\nVERSION_ID=3.22.1\n"),
     ])  # fmt: skip
-    bill = bill_of(tmp_path, system=layer)
-    check(bill)
-    found = components(bill)
+    sbom = sbom_of(tmp_path, system=layer)
+    check(sbom)
+    found = components(sbom)
     assert found["zlib"].purl == "pkg:apk/alpine/zlib@1.3-r0?arch=x86_64&distro=alpine-3.22.1&upstream=zlib-src"
     assert found["zlib"].requires == (found["musl"].ref,)
     assert found["musl"].licence == Licence("MIT")
@@ -248,25 +248,25 @@ def test_alpine(tmp_path: Path) -> None:
 
 def test_a_system_whose_packages_cannot_be_read(tmp_path: Path) -> None:
     """The document says that it is not complete."""
-    bill = bill_of(tmp_path, system=layer_of([file("etc/os-release", "ID=fedora\n")]))
-    check(bill)
-    assert cyclonedx(bill)["compositions"][0]["aggregate"] == "incomplete"
-    assert cyclonedx(bill_of(tmp_path))["compositions"][0]["aggregate"] == "complete"
+    sbom = sbom_of(tmp_path, system=layer_of([file("etc/os-release", "ID=fedora\n")]))
+    check(sbom)
+    assert cyclonedx(sbom)["compositions"][0]["aggregate"] == "incomplete"
+    assert cyclonedx(sbom_of(tmp_path))["compositions"][0]["aggregate"] == "complete"
 
 
 def test_the_documents_are_the_same_each_time(tmp_path: Path) -> None:
     """Another cache, another machine: no clock and no chance in them; named by the image's digest."""
-    one, two = (bill_of(tmp_path / name) for name in ("a", "b"))
+    one, two = (sbom_of(tmp_path / name) for name in ("a", "b"))
     assert (cyclonedx(one), spdx_document(one)) == (cyclonedx(two), spdx_document(two))
     assert cyclonedx(one)["metadata"]["timestamp"] == spdx_document(one)["creationInfo"]["created"]
     assert cyclonedx(one)["metadata"]["timestamp"] == "2023-11-14T22:13:20Z"
-    changed = bill_of(tmp_path, metadata("alpha", "1.1"))
+    changed = sbom_of(tmp_path, metadata("alpha", "1.1"))
     assert cyclonedx(one)["serialNumber"] != cyclonedx(changed)["serialNumber"]
 
 
 def test_what_agencies_ask_for(tmp_path: Path) -> None:
     """NTIA and CISA: supplier, name, version, licence, relationship of each component, stated where unknown."""
-    value = cyclonedx(bill_of(tmp_path))
+    value = cyclonedx(sbom_of(tmp_path))
     related = {line["ref"] for line in value["dependencies"]}
     for one in value["components"]:
         assert one["supplier"]["name"]
@@ -285,10 +285,10 @@ def test_a_layout_of_somebodys_home(tmp_path: Path) -> None:
     plan, built = installed(ctx)
     path = "oci:/home/ann/secret/base.tar"
     built = replace(built, base=replace(built.base, name=path, plan=BasePlan("oci", path, path[4:])))
-    bill = make_bill(plan, built, read_inventory(built.image.layers, ctx))
-    check(bill)
-    assert "oci:base.tar" in components(bill)
-    assert "ann" not in json.dumps([cyclonedx(bill), spdx_document(bill)])
+    sbom = make_sbom(plan, built, read_inventory(built.image.layers, ctx))
+    check(sbom)
+    assert "oci:base.tar" in components(sbom)
+    assert "ann" not in json.dumps([cyclonedx(sbom), spdx_document(sbom)])
 
 
 @pytest.mark.parametrize(
@@ -320,9 +320,9 @@ def test_licences_of_debian() -> None:
 
 def test_an_own_licence_is_listed(tmp_path: Path) -> None:
     """SPDX wants the text of every LicenseRef, or a word about it."""
-    bill = bill_of(tmp_path, metadata("alpha", "1.0", "License-Expression: LicenseRef-Own AND MIT"))
-    check(bill)
-    assert [one["licenseId"] for one in spdx_document(bill)["hasExtractedLicensingInfos"]] == ["LicenseRef-Own"]
+    sbom = sbom_of(tmp_path, metadata("alpha", "1.0", "License-Expression: LicenseRef-Own AND MIT"))
+    check(sbom)
+    assert [one["licenseId"] for one in spdx_document(sbom)["hasExtractedLicensingInfos"]] == ["LicenseRef-Own"]
 
 
 def test_package_urls() -> None:
