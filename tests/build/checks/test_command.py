@@ -96,9 +96,8 @@ def test_the_command_runs_in_the_finished_image(base: Base, ctx: Context, lines:
     )
     env = {"PATH": "/opt/venv/bin:/bin", "MINE": "mine"}
     run_check(image_on(base, env=env), base, ["sh", "-c", script], ctx, timeout=60)
-    assert lines[-9:] == [
-        "65532", "0", "hello", "configured", "bin", "base mine /", "app", "read-only", "tmp",
-    ]
+    said = ["65532", "0", "hello", "configured", "bin", "base mine /", "app", "read-only", "tmp"]
+    assert [line for line in lines if line in said] == said  # among lines of ours, such as how long it takes
     assert not list((ctx.store.root / "tmp").iterdir())
 
 
@@ -109,7 +108,7 @@ def test_our_umask_is_not_the_image_s(base: Base, ctx: Context, lines: list[str]
         run_check(image_on(base), base, ["/opt/venv/bin/app"], ctx, timeout=60)
     finally:
         os.umask(before)
-    assert lines[-1] == "app"
+    assert "app" in lines
 
 
 def test_a_check_that_passed_is_remembered(base: Base, ctx: Context, lines: list[str]) -> None:
@@ -184,7 +183,7 @@ def test_podman_runs_the_command_by_its_program(
     image = image_on(base, entrypoint=("false",))
     status, output = run_once(Daemon("podman", ""), image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append, timeout=60)
     assert status == 3, output
-    assert output.splitlines()[-1].strip().startswith("lo:")
+    assert any(line.strip().startswith("lo:") for line in output.splitlines())
     assert run_once(Daemon("podman", ""), image, ["sh", "-c", "exit 0"], lines.append, timeout=60)[0] == 0
     with pytest.raises(TimedOut):
         run_once(Daemon("podman", ""), image, ["sh", "-c", "sleep 60"], lines.append, timeout=5)
