@@ -1,7 +1,5 @@
 """The modules of the package."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "hatch_docker"

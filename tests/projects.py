@@ -6,8 +6,6 @@
 Every project's files are the same on every machine; there is no lock in any of them.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Mapping

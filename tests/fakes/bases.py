@@ -1,7 +1,5 @@
 """Base images made by hand: files that look like a Python and a C library, and do not run."""
 
-from __future__ import annotations
-
 import io
 import json
 import struct

@@ -4,8 +4,6 @@ Debian has no buildkitd, and Docker's daemon is one: a request that it upgrades 
 protocol from there on.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

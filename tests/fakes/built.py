@@ -1,7 +1,5 @@
 """Images as `build_image` makes them of small layers, and one as an old Docker pushed it."""
 
-from __future__ import annotations
-
 import io
 from typing import Any
 

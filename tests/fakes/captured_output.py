@@ -3,8 +3,6 @@
 Passwords, tokens, upload sessions and signed URLs of these tests hold the MARK.
 """
 
-from __future__ import annotations
-
 import base64
 import traceback
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A shared library that a real compiler makes."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Build contexts whose cache is a directory of the test, whose lines are kept and whose retries do not wait."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Sound documents, damaged: what Hypothesis draws for the parsers of what strangers write."""
 
-from __future__ import annotations
-
 import copy
 import random
 from collections.abc import Sequence

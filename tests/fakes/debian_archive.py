@@ -1,7 +1,5 @@
 """A Debian archive made in the test: .debs, Packages, an InRelease signed with its own key, a mirror on loopback."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io
@@ -14,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pysequoia
 
@@ -150,7 +148,7 @@ class FakeArchive:
     def _of(self, where: str) -> Path:
         return self.root / ("debian-security" if where == "-security" else "debian")
 
-    def write(self, suites: Sequence[str] = ("", "-updates", "-security")) -> FakeArchive:
+    def write(self, suites: Sequence[str] = ("", "-updates", "-security")) -> Self:
         """Write the indexes and sign the releases."""
         for where in suites:
             directory = self._of(where) / "dists" / (self.suite + where)
@@ -183,7 +181,7 @@ class FakeArchive:
         """A cleartext signature by the archive's key."""
         return bytes(pysequoia.sign(self.key.signer(), text, mode=pysequoia.SignatureMode.CLEAR))
 
-    def python(self) -> FakeArchive:
+    def python(self) -> Self:
         """Add what a base of trixie asks for, with contents that tell and nothing that runs."""
         triplet = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[self.architecture]
         machine = {"amd64": 62, "arm64": 183}[self.architecture]

@@ -2,8 +2,6 @@
 mmdebstrap, and a Python in /usr/local, which is Debian's own moved there.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Programs named docker and podman, what BuildKit says, and what a builder is ordered."""
 
-from __future__ import annotations
-
 import base64
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """ELF files made by hand: headers and a dynamic section that tell what a test wants, and nothing that runs."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 

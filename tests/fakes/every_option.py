@@ -1,7 +1,5 @@
 """A table with every option."""
 
-from __future__ import annotations
-
 import tomllib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """GITHUB_OUTPUT as a runner reads it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

@@ -1,7 +1,5 @@
 """Small images made by hand, so that tests of one module need no other."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import tarfile

@@ -1,7 +1,5 @@
 """Directories that `hatch-docker init` finds: files by their paths, and a mirror for the base it chooses."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

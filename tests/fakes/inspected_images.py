@@ -1,7 +1,5 @@
 """Images with distributions and packages in them, as `hatch-docker inspect` reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

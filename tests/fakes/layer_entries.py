@@ -1,7 +1,5 @@
 """Entries of layers, of the earliest time that zip knows."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from pathlib import Path

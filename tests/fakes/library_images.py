@@ -1,7 +1,5 @@
 """Images whose wheels hold shared libraries."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any

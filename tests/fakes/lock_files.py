@@ -1,7 +1,5 @@
 """Targets, and locks of the tools for Python."""
 
-from __future__ import annotations
-
 from hatch_docker.core.context import Context
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import LockPlan

@@ -1,7 +1,5 @@
 """The network as a test sees it: waits are counted and not waited, and every line for the user is kept."""
 
-from __future__ import annotations
-
 import base64
 import json
 import ssl

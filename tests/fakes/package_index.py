@@ -1,7 +1,5 @@
 """A package index on loopback: PEP 503 pages, PEP 691 and 700 documents, generated files, faults, a password."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import hashlib
@@ -16,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Self
 
 from hatch_docker.wheels.target import Pin
 
@@ -155,7 +154,7 @@ class FakeIndex:
         assert self.login
         return self.url.replace("//", f"//{self.login[0]}:{self.login[1]}@")
 
-    def add(self, name: str, *made: tuple[str, bytes]) -> FakeIndex:
+    def add(self, name: str, *made: tuple[str, bytes]) -> Self:
         """Offer some files of a package."""
         self.files.setdefault(name, {}).update(made)
         return self
@@ -169,7 +168,7 @@ class FakeIndex:
         return next(hashlib.sha256(files[filename]).hexdigest() for files in self.files.values() if filename in files)
 
     @contextmanager
-    def serving(self, tls: ssl.SSLContext | None = None) -> Iterator[FakeIndex]:
+    def serving(self, tls: ssl.SSLContext | None = None) -> Iterator[Self]:
         """Answer on a free port until the block ends, by https with `tls`."""
         index = self
 

@@ -1,7 +1,5 @@
 """A project that is nowhere, and the plan that its options give."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The receipt of a build that was delivered twice."""
 
-from __future__ import annotations
-
 from hatch_docker.build.receipt import LayerReceipt, PlatformReceipt, Receipt
 from hatch_docker.release.push import PushResult
 

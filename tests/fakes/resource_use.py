@@ -4,8 +4,6 @@ The peak is the kernel's VmHWM (proc(5)), reset before the work: getrusage's ru_
 parent had.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Roots for the sandbox out of the host's own files: some programs, or a Python."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

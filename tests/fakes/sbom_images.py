@@ -1,7 +1,5 @@
 """Images with things installed in them, as far as files tell: distributions, packages, their own SBOMs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

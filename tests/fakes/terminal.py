@@ -1,7 +1,5 @@
 """A terminal: a program runs in a pseudo-terminal, and what its user would see is read off a screen (pyte)."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty

@@ -1,7 +1,5 @@
 """Wheels that are written as a test wants them, and what is installed of them."""
 
-from __future__ import annotations
-
 import base64
 import csv
 import hashlib

@@ -1,7 +1,5 @@
 """Projects of a workspace, written where a test wants them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

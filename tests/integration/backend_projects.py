@@ -1,7 +1,5 @@
 """Projects of other build backends than hatchling, their files by name; and how one is built."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Whole builds as a user starts them: a process of hatchling in a project's directory."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Projects that no cache has seen, and how what different builders make of them is compared."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

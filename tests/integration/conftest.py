@@ -1,7 +1,5 @@
 """What whole builds share: one cache for the session, so that each base is made once; registries, engines, an index."""
 
-from __future__ import annotations
-
 import os
 import resource
 import shutil

@@ -1,7 +1,5 @@
 """Real registries on this machine: Debian's docker-registry, each on a free port, its data in a directory."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import socket

@@ -1,7 +1,5 @@
 """A project with the output of an earlier build, and the one line that a failed build says."""
 
-from __future__ import annotations
-
 import ctypes
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """How much memory a command takes, with all the programs that it starts."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A bench for builds that are disturbed: a project, a cache of its own, and the digest that is to come."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

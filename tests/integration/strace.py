@@ -1,7 +1,5 @@
 """What a program does to files, as strace sees it: what it, and all that it starts, create, change or remove."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence

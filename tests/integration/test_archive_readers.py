@@ -1,7 +1,5 @@
 """Every engine reads the one archive, and finds in it the image that was put in."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """`hatch-docker build`: projects of other backends than hatchling, through their own hooks, in the builder stage."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

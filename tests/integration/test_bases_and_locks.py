@@ -1,7 +1,5 @@
 """Where the base and the versions come from: registries, layouts and every lock that we read."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A budget in a whole build: nothing is written over one, and what grew is named."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

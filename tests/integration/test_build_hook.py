@@ -1,7 +1,5 @@
 """The image of the very wheel that hatch, build and uv made, and none of those that pip and uv install."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets

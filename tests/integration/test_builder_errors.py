@@ -3,8 +3,6 @@
 What programs of other versions say is in test_buildx.py.
 """
 
-from __future__ import annotations
-
 import secrets
 import socket
 import tempfile

@@ -1,7 +1,5 @@
 """The builder stage as it is: Debian's compiler, the index's build backends, C, C++ and hooks."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import zipfile

@@ -1,7 +1,5 @@
 """Builders that are not this machine's daemon, what they share through caches, and platforms that are not theirs."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The stages of a build in BuildKit: what they are lent, what of them runs again, what a failed one says."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

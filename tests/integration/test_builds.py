@@ -1,7 +1,5 @@
 """`hatch build -t docker` on real projects, Debian's archive and the package index, without Docker."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

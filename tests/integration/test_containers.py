@@ -1,7 +1,5 @@
 """The example's image in real engines: read by all, and run as a careful cluster would run it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Bases made of Debian's own packages, from the mirror this host's apt knows: they run, and weigh what was promised."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

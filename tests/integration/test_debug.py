@@ -1,7 +1,5 @@
 """The variant to debug, in a real container: a debugger attaches, stops the program, reads a variable, lets it go."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import socket

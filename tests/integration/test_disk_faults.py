@@ -1,7 +1,5 @@
 """E4: whatever a disk does while an image is made, there is a whole image, or one line and nothing of it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

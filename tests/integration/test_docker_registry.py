@@ -1,7 +1,5 @@
 """Our images in a real registry: Debian's docker-registry on a free port of this machine, read back by skopeo too."""
 
-from __future__ import annotations
-
 import io
 import os
 import subprocess

@@ -4,8 +4,6 @@ What is changed in a line is where it leads: the registry, and the names of imag
 test's own. Left out are the lines that need a cloud, or an image that nobody has here.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Doctor on real machines: as root, as a plain user, and where namespaces are refused."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Both engines make the same image of the same plan, to the digest: layers, configuration, labels, annotations."""
 
-from __future__ import annotations
-
 import secrets
 from pathlib import Path
 

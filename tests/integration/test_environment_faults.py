@@ -1,7 +1,5 @@
 """E4, E6, E7: clocks that jump, files that change while they are read, no home: a good image or one line."""
 
-from __future__ import annotations
-
 import os
 import threading
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a user did wrong, or the world: one line that says what, where and what to try, and dist/ as it was."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Callable, Mapping

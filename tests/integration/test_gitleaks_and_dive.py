@@ -1,7 +1,5 @@
 """G2, G3: what tools of others say of an image: gitleaks finds no secret in it, dive nothing that is there twice."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

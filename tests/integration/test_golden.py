@@ -10,8 +10,6 @@ here and nothing is compiled. What a real Python compiles is compared with the n
     GOLDEN=write python -m pytest -n 0 tests/integration/test_golden.py    writes golden.json anew
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -4,8 +4,6 @@ A wheel and an sdist from an index, a base image, a build. What each of them may
 elsewhere (test_install, test_tree, test_registry, test_builder); here a user's command has to end well.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

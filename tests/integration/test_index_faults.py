@@ -1,7 +1,5 @@
 """K1, K2: what goes wrong between a package index and a whole build passes, or is told and leaves nothing."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """From somebody's application to an image that answers: `init`, `build`, `docker run`; every line of it real."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Builds that are killed, stopped, run at once or find a damaged cache: the next one is right, and nothing is lost."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """`hatch-docker lock`, as users run it: what it writes, what builds do with it, what it says when it is stale."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

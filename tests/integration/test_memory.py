@@ -1,7 +1,5 @@
 """An image of a wheel that is larger than the memory we may take: built, loaded, pushed, never held."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """H6: what a whole build and push state about an image: what it was made of, each by its hash, and nothing else."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

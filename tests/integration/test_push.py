@@ -1,7 +1,5 @@
 """Build and push as a pipeline does: to two real registries, pulled by digest, run, and what it costs."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """A published project of each build backend, from its sdist to a container that does something of it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`hatch-docker rebase`, as users run it: an archive or a registry's image on a base that moved on."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

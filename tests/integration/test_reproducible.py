@@ -4,8 +4,6 @@ The everyday half is in test_builds (another host), test_locking (a new release 
 test_compile. These take minutes: `pytest -m long`, with Debian's `reprotest` and `disorderfs`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

@@ -1,7 +1,5 @@
 """What others find in our images: syft names the packages that our SBOM names, no more and no less."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """G2, B7, K5: what a user keeps secret is in no layer, document, output or cache of a whole build."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

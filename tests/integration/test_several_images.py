@@ -1,7 +1,5 @@
 """Several images of one project, as users build them: files and names of their own, and the same layers."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

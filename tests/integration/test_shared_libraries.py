@@ -1,7 +1,5 @@
 """A library that a compiled project needs and its image lacks, by real compilers, loaders and Debian's archive."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

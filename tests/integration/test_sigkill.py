@@ -1,7 +1,5 @@
 """E1: SIGKILL at any moment of a build, a pull, a push; whatever it left, the next run is right."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Build, push, sign, look: with cosign, oras and a registry as they are, on this machine alone."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """Slim images of real wheels, by both engines: smaller, of one digest, and true in what they say of themselves."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A base like python:3.13-slim, out of a registry: both engines on it, compilers and Debian packages included."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shutil

@@ -1,7 +1,5 @@
 """A daemon on another machine: what Docker's own program reaches by ssh, we do; here by an sshd of the test's own."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import socket

@@ -1,7 +1,5 @@
 """Real builds in a real terminal: what their user sees, and that nothing of it stays behind."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

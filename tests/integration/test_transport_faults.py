@@ -4,8 +4,6 @@ What this registry cannot play (Retry-After, hanging, upload sessions of all kin
 test_transport, with the fake one.
 """
 
-from __future__ import annotations
-
 import re
 import tempfile
 import time

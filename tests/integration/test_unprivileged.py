@@ -1,7 +1,5 @@
 """M: no daemon, no network, no root, and no file touched but those of the build: each shown from outside."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

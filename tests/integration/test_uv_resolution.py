@@ -1,7 +1,5 @@
 """The user's own package index: what uv resolves and locks there, read by us, is what uv says."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import tomllib

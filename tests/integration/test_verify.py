@@ -1,7 +1,5 @@
 """`hatch-docker verify`: yes after a rebuild elsewhere by another Python, and the very file where a byte is another."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

@@ -1,7 +1,5 @@
 """A real edit becomes another image in the daemon, and another container, without anybody asking."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

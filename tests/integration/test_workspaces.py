@@ -1,7 +1,5 @@
 """Workspaces, as uv and hatch have them: an image holds the members that its project depends on, and no others."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

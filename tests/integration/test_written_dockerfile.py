@@ -4,8 +4,6 @@ What `docker build` and `podman build` make of it agrees in every file, mode, ow
 and why, is DIFFERENT.
 """
 
-from __future__ import annotations
-
 import json
 import random
 import re

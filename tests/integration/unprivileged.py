@@ -3,8 +3,6 @@
 python -m tests.integration.unprivileged PROJECT CACHE DIRECTORY
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import shutil

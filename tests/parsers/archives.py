@@ -1,7 +1,5 @@
 """Archives: layers, packages of Debian, archives of images, sdists."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import tarfile

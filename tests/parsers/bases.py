@@ -1,7 +1,5 @@
 """Debian's archive, and what is in a base."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

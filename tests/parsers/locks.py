@@ -1,7 +1,5 @@
 """Locks, and the settings of pip and uv."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

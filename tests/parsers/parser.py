@@ -1,7 +1,5 @@
 """How a parser of what strangers write is registered, with sound documents and damaged ones; test_fuzz judges it."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What registries answer, and what names them."""
 
-from __future__ import annotations
-
 import io
 import json
 from pathlib import Path

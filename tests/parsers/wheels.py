@@ -1,7 +1,5 @@
 """Wheels, and the documents in them."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import hashlib

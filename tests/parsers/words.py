@@ -1,7 +1,5 @@
 """What the user writes, and what BuildKit says."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from pathlib import Path
