@@ -32,10 +32,7 @@ def write_project(kind: str, directory: Path, *, base: str = "debian:trixie", op
     In `options`, keys come before tables: `'user = "1000"\\n[tool.hatch-docker.check]\\ncommand = ["hello"]'`.
     """
     chosen = KINDS[kind]
-    for name, text in chosen.files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(_dedent(text), encoding="utf-8")
+    write_files(directory, {name: dedent(text).lstrip("\n") for name, text in chosen.files.items()})
     table = f'\n[tool.hatch-docker]\nbase = "{base}"\n{options}\n'
     with (directory / "pyproject.toml").open("a", encoding="utf-8") as stream:
         stream.write(table)
@@ -44,8 +41,13 @@ def write_project(kind: str, directory: Path, *, base: str = "debian:trixie", op
     return directory
 
 
-def _dedent(text: str) -> str:
-    return dedent(text).lstrip("\n")
+def write_files(directory: Path, files: Mapping[str, str | bytes]) -> Path:
+    """Write files by their paths below a directory; return the directory."""
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return directory
 
 
 def commit(directory: Path, tag: str) -> None:

@@ -267,8 +267,3 @@ def fetched(archive: Archive, *names: str) -> dict[str, tuple[Package, bytes]]:
 PLAN = BasePlan("debian", "debian:trixie", "trixie")
 
 
-def write_apt(apt: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (apt / name).parent.mkdir(parents=True, exist_ok=True)
-        (apt / name).write_text(text)
-    return apt

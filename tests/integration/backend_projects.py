@@ -1,13 +1,12 @@
 """Projects of other build backends than hatchling, their files by name; and how one is built."""
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.integration.builds import Outcome
+from tests.integration.builds import Outcome, run_in
+from tests.projects import commit, write_files
 
 EXTENSION = """
 #include <Python.h>
@@ -217,20 +216,13 @@ subroutine answer(value) bind(c, name="answer")
 end subroutine
 """,
 }
-# A commit's name is made of its times, too.
-COMMITTED = {"GIT_AUTHOR_DATE": "2024-01-02T03:04:05Z", "GIT_COMMITTER_DATE": "2024-01-02T03:04:05Z"}
 
 
 def write(directory: Path, files: dict[str, str], *, tag: str = "") -> Path:
     """A project's files; with `tag` in a repository with one commit of that tag."""
-    for name, text in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    write_files(directory, files)
     if tag:
-        who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main"]
-        for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"], ["tag", tag]):
-            subprocess.run(["git", *who, *command], cwd=directory, check=True, env={**os.environ, **COMMITTED})
+        commit(directory, tag)
     return directory
 
 
@@ -242,12 +234,5 @@ def says(command: str, words: str) -> str:
 
 def make(project: Path, cache: Path, *command: str, prefix: Sequence[str] = (), **variables: str) -> Outcome:
     """Run `hatch-docker build PROJECT`, or another command, within the program of a prefix."""
-    environment = {
-        **os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never",
-        "HATCH_DOCKER_BASE": "debian:trixie", **variables,
-    }
-    done = subprocess.run(
-        [*prefix, sys.executable, "-m", "hatch_docker", *(command or ("build",)), str(project)], env=environment,
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False,
-    )
-    return Outcome(done.returncode, done.stdout, project / "dist")
+    program = [*prefix, sys.executable, "-m", "hatch_docker", *(command or ("build",)), str(project)]
+    return run_in(project, cache, *program, variables={"HATCH_DOCKER_BASE": "debian:trixie", **variables})

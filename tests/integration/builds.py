@@ -16,7 +16,7 @@ from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.validate import validate
 from tests.conftest import need
-from tests.projects import BUILD_SYSTEM, KINDS
+from tests.projects import BUILD_SYSTEM, KINDS, write_files
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,35 @@ class Outcome:
         return [layer["kind"] for layer in platform["layers"] if not layer["cached"]]
 
 
-def run_build(
-    project: Path, cache: Path, *, verb: str = "docker", python: str = sys.executable,
-    variables: Mapping[str, str] | None = None, **options: Any,
+def environment(cache: Path, variables: Mapping[str, str] = {}) -> dict[str, str]:
+    """Return this process's environment with a cache; nothing is loaded into a daemon unless `variables` ask for it."""
+    return {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", **variables}
+
+
+def run_in(
+    project: Path, cache: Path, *command: str, variables: Mapping[str, str] = {}, timeout: float = 600, **options: Any
 ) -> Outcome:
-    """Run `hatchling build -t VERB`; nothing is loaded into a daemon unless `variables` ask for it."""
-    environment = {
-        **os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", **(variables or {}),
-    }
+    """Run a program in a project's directory; return what it printed and what is in dist/."""
     done = subprocess.run(
-        [python, "-m", "hatchling", "build", "-t", verb], cwd=project, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, **options,
-    )
+        command, cwd=project, env=environment(cache, variables), text=True, timeout=timeout, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options,
+    )  # fmt: skip
     return Outcome(done.returncode, done.stdout, project / "dist")
+
+
+def run_build(
+    project: Path, cache: Path, *, verb: str = "docker", python: str = sys.executable, **options: Any
+) -> Outcome:
+    """Run `hatchling build -t VERB`; `options` are those of run_in."""
+    return run_in(project, cache, python, "-m", "hatchling", "build", "-t", verb, **options)
+
+
+def start(project: Path, cache: Path, *command: str, variables: Mapping[str, str] = {}) -> subprocess.Popen[str]:
+    """Start a program in a project's directory; standard output and standard error are one pipe."""
+    return subprocess.Popen(
+        command, cwd=project, env=environment(cache, variables), text=True, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
 
 
 def other_python() -> str:
@@ -87,12 +103,8 @@ def other_python() -> str:
 def install_elsewhere(python: str, venv: Path) -> None:
     """Install this project into a new virtual environment of another Python, as its users would."""
     root = Path(__file__).parent.parent.parent
-    uv = os.environ.get("UV") or shutil.which("uv") or str(Path(sys.executable).parent / "uv")
-    for arguments in (
-        ["venv", "-q", "--python", python, str(venv)],
-        ["pip", "install", "-q", "--python", str(venv / "bin/python"), "--link-mode", "copy", f"{root}[uv]"],
-    ):
-        subprocess.run([uv, *arguments], check=True)
+    uv("venv", "-q", "--python", python, str(venv))
+    uv("pip", "install", "-q", "--python", str(venv / "bin/python"), "--link-mode", "copy", f"{root}[uv]")
 
 
 def build(project: Path, cache: Path, **options: Any) -> Outcome:
@@ -114,45 +126,47 @@ def check_option(kind: str) -> str:
     return f"[tool.hatch-docker.check]\ncommand = [{command}]"
 
 
-def command(project: Path, cache: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """`hatch-docker ARGUMENTS` in a project's directory."""
-    return subprocess.run(
-        [sys.executable, "-m", "hatch_docker", *arguments], cwd=project, text=True, timeout=600, check=False,
-        env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), **variables},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+def command(project: Path, cache: Path, *arguments: str, **variables: str) -> Outcome:
+    """Run `hatch-docker ARGUMENTS` in a project's directory."""
+    return run_in(project, cache, sys.executable, "-m", "hatch_docker", *arguments, variables=variables)
 
 
 def done(project: Path, cache: Path, *arguments: str, **variables: str) -> str:
-    """What a command that must succeed said."""
+    """Run a `hatch-docker` command that must succeed; return what it printed."""
     found = command(project, cache, *arguments, **variables)
-    assert found.returncode == 0, found.stdout
-    return found.stdout
+    assert found.status == 0, found.output
+    return found.output
 
 
 def lock_of(project: Path) -> dict[str, Any]:
     return tomllib.loads((project / "hatch-docker.lock").read_text("utf-8"))
 
 
-def uv(*arguments: str, cwd: Path) -> None:
+def uv(*arguments: str, cwd: Path | None = None) -> None:
+    """Run uv, which must succeed."""
     program = os.environ.get("UV") or shutil.which("uv") or str(Path(sys.executable).parent / "uv")
     subprocess.run([program, *arguments], cwd=cwd, check=True, capture_output=True)
 
 
 def edit(project: Path, old: str, new: str) -> None:
+    """Replace some words of a project's pyproject.toml, which must have them."""
     path = project / "pyproject.toml"
     text = path.read_text("utf-8")
     assert old in text
     path.write_text(text.replace(old, new), "utf-8")
 
 
+def require(project: Path, *requirements: str) -> Path:
+    """Give a project that has no dependencies some; return its directory."""
+    edit(project, "requires-python", f"dependencies = {list(requirements)}\nrequires-python")
+    return project
+
+
 def write_program(directory: Path, name: str, code: str, options: str, *, dependencies: Sequence[str] = ()) -> Path:
     """A project of one module, whose `main` is its command; the options are those behind its base."""
-    directory.mkdir(exist_ok=True)
-    (directory / f"{name}.py").write_text(code)
-    (directory / "pyproject.toml").write_text(
+    project = (
         f'{BUILD_SYSTEM}[project]\nname = "{name}"\nversion = "1.0"\nrequires-python = ">=3.11"\n'
         f'dependencies = {list(dependencies)}\nscripts.{name} = "{name}:main"\n'
         f'[tool.hatch-docker]\nbase = "debian:trixie"\n{options}'
     )
-    return directory
+    return write_files(directory, {f"{name}.py": code, "pyproject.toml": project})

@@ -4,8 +4,8 @@ import ctypes
 from pathlib import Path
 
 from tests.fakes.package_index import FakeIndex
-from tests.integration.builds import Outcome, edit
-from tests.projects import write_project
+from tests.integration.builds import Outcome, require
+from tests.projects import write_files, write_project
 
 PACKAGE = '[tool.hatch.build.targets.wheel]\npackages = ["hello"]\n'
 OLD = {"hello-1.0.0.oci.tar": b"an image of before", "hello-1.0.0.image.json": b"its receipt"}
@@ -14,16 +14,10 @@ OLD = {"hello-1.0.0.oci.tar": b"an image of before", "hello-1.0.0.image.json": b
 def project(directory: Path, *, options: str = "", base: str = "debian:trixie") -> Path:
     """The hello project, with a package and the output of an earlier build."""
     made = write_project("hello", directory / "p", options=f"{options}\n{PACKAGE}", base=base)
+    write_files(made / "dist", OLD)
     (made / "hello").mkdir()
     (made / "hello.py").rename(made / "hello/__init__.py")
-    (made / "dist").mkdir()
-    for name, data in OLD.items():
-        (made / "dist" / name).write_bytes(data)
     return made
-
-
-def require(made: Path, *requirements: str) -> None:
-    edit(made, "requires-python", f"dependencies = {list(requirements)}\nrequires-python")
 
 
 def told(outcome: Outcome, *parts: str, status: int = 1, steps: int = 0) -> str:

@@ -1,11 +1,9 @@
 """How much memory a command takes, with all the programs that it starts."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.builds import Outcome
+from tests.integration.builds import Outcome, run_in
 
 # A program of Python that says the most memory that it, and any process that it started, had at once: kB.
 MEASURING = """
@@ -25,10 +23,6 @@ runpy.run_module(module, run_name="__main__", alter_sys=False)
 def run_measured(project: Path, cache: Path, *command: str, **variables: str) -> tuple[Outcome, int]:
     """What a program of Python said in a project, and the most memory that it or one of its programs had, in bytes."""
     said = project.parent / "peak"
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURING, str(said), *command], cwd=project,
-        env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), **variables},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800, check=False,
-    )  # fmt: skip
-    peak = max(map(int, said.read_text().split())) * 1024
-    return Outcome(done.returncode, done.stdout, project / "dist"), peak
+    program = (sys.executable, "-c", MEASURING, str(said), *command)
+    outcome = run_in(project, cache, *program, variables=variables, timeout=1800)
+    return outcome, max(map(int, said.read_text().split())) * 1024

@@ -20,7 +20,7 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.validate import validate
 from tests.fakes.bases import image_of
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import Outcome, build
+from tests.integration.builds import Outcome, build, start
 from tests.projects import write_project
 
 FETCHED = ("debian-snapshot", "debian-resolution")  # what the store remembers of Debian's archive
@@ -41,18 +41,11 @@ class Bench:
         return self.project / "dist/hello-1.0.0.oci.tar"
 
     def start(
-        self, *arguments: str, variables: Mapping[str, str] | None = None, wrapped: tuple[str, ...] = ()
+        self, *arguments: str, variables: Mapping[str, str] = {}, wrapped: tuple[str, ...] = ()
     ) -> subprocess.Popen[str]:
-        """A build, or another program of Python; `wrapped` in another program."""
-        program = arguments or ("hatchling", "build", "-t", "docker")
-        environment = {
-            **os.environ, "HATCH_DOCKER_CACHE_DIR": str(self.cache), "HATCH_DOCKER_LOAD": "never",
-            "TMPDIR": str(self.temporary), **(variables or {}),
-        }
-        return subprocess.Popen(
-            [*wrapped, sys.executable, "-m", *program], cwd=self.project, text=True, env=environment,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )
+        """Start a build, or another module of Python; `wrapped` are the words of a program that runs it."""
+        program = [*wrapped, sys.executable, "-m", *(arguments or ("hatchling", "build", "-t", "docker"))]
+        return start(self.project, self.cache, *program, variables={"TMPDIR": str(self.temporary), **variables})
 
     def build(self) -> Outcome:
         """A build that must succeed, with the digest that is to come."""

@@ -1,10 +1,7 @@
 """`hatch-docker build`: projects of other backends than hatchling, through their own hooks, in the builder stage."""
 
-import os
 import secrets
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,7 +23,7 @@ from tests.integration.backend_projects import (
     says,
     write,
 )
-from tests.integration.builds import Outcome
+from tests.integration.builds import Outcome, build
 
 pytestmark = pytest.mark.network
 
@@ -73,10 +70,7 @@ def test_both_doors_make_one_image(tmp_path: Path, cache: Path) -> None:
     ours = Outcome(0, "", project / "out")
     digest = ours.digest
     shutil.rmtree(project / "out")
-    environment = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never",
-                   "HATCH_DOCKER_BASE": "debian:trixie"}  # fmt: skip
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "docker"]
-    subprocess.run(command, cwd=project, env=environment, check=True)
+    build(project, cache, variables={"HATCH_DOCKER_BASE": "debian:trixie"})
     assert ours.digest == digest
 
 

@@ -11,7 +11,7 @@ from hatch_docker.oci.model import Image
 from hatch_docker.oci.mutate import make_index
 from tests.fakes.package_index import FakeIndex, make_wheel, only_source
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import Outcome, build, run_build, uv
+from tests.integration.builds import Outcome, build, require, run_build, uv
 from tests.integration.prepared_build import pushed
 from tests.projects import write_project
 
@@ -123,8 +123,7 @@ def test_a_dependency_without_a_wheel_is_built_and_asked_in_the_builder(tmp_path
     index.add("needed-by-it", make_wheel("needed-by-it", "2.0"))
     command = '["python", "-c", "import only_source, needed_by_it; assert only_source.VALUE == 42"]'
     project = write_project("hello", tmp_path / "p", options=f"[tool.hatch-docker.check]\ncommand = {command}")
-    text = (project / "pyproject.toml").read_text().replace("[project]", '[project]\ndependencies = ["only-source"]')
-    (project / "pyproject.toml").write_text(text)
+    require(project, "only-source")
     with index.serving() as serving:
         outcome = build(project, cache, variables={"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*"})
     contents = [item for layer in outcome.receipt["platforms"][0]["layers"][1:] for item in layer["contents"]]

@@ -13,7 +13,7 @@ import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from tests.conftest import need
-from tests.integration.builds import Outcome, check_option
+from tests.integration.builds import Outcome, check_option, run_in
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -43,17 +43,9 @@ def write(kind: str, directory: Path, *, options: str = "", base: str = "debian:
     return write_project(kind, directory, options=options + hook, base=base)
 
 
-def run(
-    command: Sequence[str], project: Path, cache: Path, variables: Mapping[str, str] = ENABLE
-) -> Outcome:
+def run(command: Sequence[str], project: Path, cache: Path, variables: Mapping[str, str] = ENABLE) -> Outcome:
     """Run a frontend in a project's directory."""
-    environment = {
-        **os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", **variables,
-    }
-    done = subprocess.run(
-        command, cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600
-    )
-    return Outcome(done.returncode, done.stdout, project / "dist")
+    return run_in(project, cache, *command, variables=variables)
 
 
 def check_agreement(outcome: Outcome) -> None:

@@ -16,7 +16,7 @@ import pytest
 from hatch_docker.oci.model import Index
 from tests.conftest import missing, need, run
 from tests.fakes.buildkitd import buildkitd, network, relay
-from tests.integration.builds import Outcome, build, run_build
+from tests.integration.builds import Outcome, build, require, run_build, start
 from tests.integration.compare_engines import BUILDKIT, PLAIN, edit_module, project
 from tests.integration.docker_registry import Server
 
@@ -81,13 +81,6 @@ def cached(outcome: Outcome) -> list[str]:
     return re.findall(r"^  ([a-z]+-\S+)  cached", outcome.output, re.MULTILINE)
 
 
-def depend(made: Path, name: str) -> None:
-    """Give a project that has no dependency one."""
-    metadata = made / "pyproject.toml"
-    text = metadata.read_text().replace("[project.scripts]", f'dependencies = ["{name}"]\n\n[project.scripts]')
-    metadata.write_text(text)
-
-
 def forget(cache: Path, place: Path) -> Path:
     """The cache of a machine that has the same packages and bases, and never built a stage."""
     for path in (cache / "v1").iterdir():
@@ -114,7 +107,7 @@ def test_the_registry_s_cache_spares_an_empty_builder_what_another_built(
     """Dependencies and builder stages too: of compiled code only what an edit touches is compiled again."""
     one, two = fars
     made = project("c-extension", tmp_path / "p")
-    depend(made, "idna")
+    require(made, "idna")
     shared = {
         "HATCH_DOCKER_CACHE_FROM": f"{REGISTRY}/c-extension:cache",
         "HATCH_DOCKER_CACHE_TO": f"type=registry,ref={REGISTRY}/c-extension:cache",
@@ -154,7 +147,7 @@ def test_an_emptied_builder_takes_from_a_directory_what_was_not_edited(
 def test_two_platforms_are_one_index_without_emulation(docker: str, tmp_path: Path, cache: Path) -> None:
     """The embedded engine's, digest and all: wheels are installed by the same base for the builder's own platform."""
     made = project("hello", tmp_path / "p")
-    depend(made, "markupsafe")
+    require(made, "markupsafe")
     both = {"HATCH_DOCKER_PLATFORMS": "linux/amd64,linux/arm64", "SOURCE_DATE_EPOCH": "1700000000"}
     digest = build(made, cache, variables={**PLAIN, **both}).digest
     other = build(made, forget(cache, tmp_path / "other"), variables={**BUILDKIT, **VERBOSE, **both})
@@ -210,11 +203,8 @@ def interrupted(made: Path, cache: Path, variables: Mapping[str, str], action: C
     (made / "dist").mkdir()
     (made / "dist/c_extension-1.0.0.oci.tar").write_text("of an earlier build")
     (work / "temporary").mkdir()
-    environment = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", **variables}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "hatchling", "build", "-t", "docker"], cwd=made, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, env={**environment, "TMPDIR": str(work / "temporary")},
-    )  # fmt: skip
+    command = (sys.executable, "-m", "hatchling", "build", "-t", "docker")
+    process = start(made, cache, *command, variables={**variables, "TMPDIR": str(work / "temporary")})
     assert process.stdout is not None
     with process.stdout as stream:
         said = []

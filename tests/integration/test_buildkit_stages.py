@@ -14,7 +14,7 @@ from hatch_docker.core.http.urls import WELL_KNOWN
 from hatch_docker.oci.layer import layer_entries
 from tests.conftest import need, run
 from tests.fakes.package_index import FakeIndex, make_wheel, only_source
-from tests.integration.builds import Outcome, build, run_build
+from tests.integration.builds import Outcome, build, require, run_build
 from tests.integration.compare_engines import BUILDKIT, PLAIN, edit_module, project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
@@ -148,8 +148,7 @@ def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(
 ) -> None:
     """Both ask for a build requirement that no file names, and what they need shows when they are built."""
     made = project("hello", tmp_path / "p")
-    text = (made / "pyproject.toml").read_text()
-    (made / "pyproject.toml").write_text(text.replace("[project]", '[project]\ndependencies = ["one-more", "another"]'))
+    require(made, "one-more", "another")
     index = FakeIndex()
     # No cache has seen them: the builds are asked, in either engine.
     index.add("one-more", only_source("one_more", f"{ASKS_FOR_MORE}# {secrets.token_hex()}\n"))
@@ -170,8 +169,7 @@ def test_an_sdist_that_gives_another_package_is_refused(
     engine: str, docker: str, tmp_path: Path, cache: Path
 ) -> None:
     made = project("hello", tmp_path / "p")
-    text = (made / "pyproject.toml").read_text()
-    (made / "pyproject.toml").write_text(text.replace("[project]", '[project]\ndependencies = ["one-more"]'))
+    require(made, "one-more")
     index = FakeIndex()
     index.add("one-more", only_source("one_more", LIES))
     with index.serving() as serving:
@@ -232,8 +230,7 @@ def test_an_edit_and_a_version_bump_rerun_the_wheel_and_its_install_alone(
 ) -> None:
     """As BuildKit itself tells, in a build that asks for every stage: what is compiled with and depended on stays."""
     made = project("c-extension", tmp_path / "p")
-    source = made / "pyproject.toml"
-    source.write_text(source.read_text().replace("[project]", '[project]\ndependencies = ["idna>=3"]'))
+    require(made, "idna>=3")
 
     def again() -> tuple[set[str], set[str]]:
         outcome = build(made, cache, verb="docker:dockerfile", variables=PLAIN)

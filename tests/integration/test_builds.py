@@ -10,7 +10,18 @@ import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Index
-from tests.integration.builds import Outcome, build, check_option, install_elsewhere, other_python, paths, run_build
+from tests.integration.builds import (
+    Outcome,
+    build,
+    check_option,
+    environment,
+    install_elsewhere,
+    other_python,
+    paths,
+    require,
+    run_build,
+    run_in,
+)
 from tests.projects import KINDS, write_project
 
 pytestmark = pytest.mark.network
@@ -70,9 +81,7 @@ def test_the_same_wheel_is_the_same_layer_in_two_projects(tmp_path: Path, cache:
         return str(found)
 
     one = write_project("fastapi-numpy", tmp_path / "one")
-    other = write_project("hello", tmp_path / "other")
-    text = (other / "pyproject.toml").read_text().replace("[project]", '[project]\ndependencies = ["numpy>=2"]')
-    (other / "pyproject.toml").write_text(text)
+    other = require(write_project("hello", tmp_path / "other"), "numpy>=2")
     assert numpy_layer(build(one, cache)) == numpy_layer(build(other, cache))
 
 
@@ -253,7 +262,7 @@ def test_the_last_line_of_standard_output_is_the_archive(tmp_path: Path, cache: 
     project = write_project("hello", tmp_path / "p")
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "docker"], cwd=project, capture_output=True, text=True,
-        env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never"}, check=True,
+        env=environment(cache), check=True,
     )
     assert done.stdout == "dist/hello-1.0.0.oci.tar\n"
     assert "your code" in done.stderr
@@ -264,12 +273,9 @@ def test_the_last_line_of_standard_output_is_the_archive(tmp_path: Path, cache: 
 def test_a_log_of_all_that_is_said_has_it_once(door: tuple[str, ...], quiet: str, tmp_path: Path, cache: Path) -> None:
     """Where one file has standard output and standard error, as in a pipeline; the last line it is there, too."""
     project = write_project("hello", tmp_path / "p")
-    done = subprocess.run(
-        [sys.executable, "-m", *door], cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", "HATCH_QUIET": quiet},
-        check=True,
-    )
-    lines = done.stdout.splitlines()
+    made = run_in(project, cache, sys.executable, "-m", *door, variables={"HATCH_QUIET": quiet})
+    assert made.status == 0
+    lines = made.output.splitlines()
     assert lines[-1] == "dist/hello-1.0.0.oci.tar"
     assert lines.count(lines[-1]) == 1
     assert (len(lines) == 1) == (quiet == "1")

@@ -20,6 +20,8 @@ from typing import Any
 
 import pytest
 
+from tests.projects import write_files
+
 if not Path(__file__).parent.parent.parent.joinpath("docs").is_dir():
     pytest.skip("an sdist has no docs", allow_module_level=True)
 
@@ -128,9 +130,7 @@ class Reader:
 def reader(tmp_path: Path, cache: Path) -> Iterator[Reader]:
     docker = need_docker()
     project = tmp_path / "app"
-    for name, text in FILES.items():
-        (project / name).parent.mkdir(parents=True, exist_ok=True)
-        (project / name).write_text(text)
+    write_files(project, FILES)
     with docker_registry(tmp_path / "registry") as server:
         reader = Reader(project, server.host, cache)
         reader.run("git init -q -b main && git add -A")
@@ -384,9 +384,7 @@ def test_a_compiled_project_of_the_page_runs(language: str, reader: Reader) -> N
     says, files = COMPILED[language]
     (block,) = blocks("toml", page="docs/compiled.md", heading=language)
     reader.run("rm -r app .git pyproject.toml")
-    for name, text in {**files, "pyproject.toml": block.text}.items():
-        (reader.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (reader.root / name).write_text(text)
+    write_files(reader.root, {**files, "pyproject.toml": block.text})
     reader.run("git init -q -b main")
     commit(reader)
     reader.run("hatch-docker build", HATCH_DOCKER_LOAD="always")

@@ -12,8 +12,8 @@ from hatch_docker.oci.layout import write_layout
 from tests.fakes.bases import python_image
 from tests.fakes.debian_archive import FakeArchive
 from tests.fakes.package_index import FakeIndex, make_sdist, make_wheel
-from tests.integration.builds import Outcome, edit, run_build
-from tests.integration.failures import OLD, lock, project, require, told, without_privileges
+from tests.integration.builds import Outcome, edit, require, run_build
+from tests.integration.failures import OLD, lock, project, told, without_privileges
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.network, pytest.mark.usefixtures("made_before")]

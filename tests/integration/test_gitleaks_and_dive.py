@@ -13,7 +13,7 @@ import pytest
 from hatch_docker.oci.filesystem import extract
 from tests.conftest import need
 from tests.integration.builds import build
-from tests.projects import write_project
+from tests.projects import write_files, write_project
 
 pytestmark = [pytest.mark.engine, pytest.mark.network]
 
@@ -38,16 +38,13 @@ def plant(project: Path) -> None:
     """Secrets of the shapes that scanners know, where people have them, made up here."""
     dice = random.Random(7)
     key = "\n".join(word(dice, 64) for _ in range(24))
-    for name, text in {
+    write_files(project, {
         ".env": f"GITHUB_TOKEN=ghp_{word(dice, 36)}\n",
         ".pypirc": f"[pypi]\npassword = pypi-AgEIcHlwaS5vcmc{word(dice, 120)}\n",
         "id_rsa": f"-----BEGIN RSA PRIVATE KEY-----\n{key}\n-----END RSA PRIVATE KEY-----\n",
         ".aws/credentials": f"[default]\naws_access_key_id = AKIA{word(dice, 16, string.ascii_uppercase + '234567')}\n",
         ".gitignore": ".env\n.pypirc\nid_rsa\n.aws\ndist\n",
-    }.items():  # fmt: skip
-        path = project / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text)
+    })  # fmt: skip
 
 
 def test_gitleaks_finds_the_secrets_of_the_project_and_none_in_its_image(tmp_path: Path, cache: Path) -> None:

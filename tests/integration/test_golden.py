@@ -11,11 +11,10 @@ here and nothing is compiled. What a real Python compiles is compared with the n
 """
 
 import hashlib
+import itertools
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,8 @@ from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive
 from tests.fakes.elf import make_elf
 from tests.fakes.package_index import make_wheel
-from tests.projects import commit
+from tests.integration.builds import command
+from tests.projects import commit, write_files
 
 GOLDEN = Path(__file__).with_name("golden.json")
 WRITE = os.environ.get("GOLDEN") == "write"
@@ -179,55 +179,48 @@ CASES = {
 def write_case(case: Case, root: Path) -> Path:
     """Write the project, its locked dependencies and its base; return its directory."""
     info = {"golden-1.2.3.dist-info/entry_points.txt": SCRIPTS} if case.scripts else {}
-    own = make_wheel("golden", "1.2.3", files={**case.own, **info}, tag=case.tag)
-    packages = []
-    for wheel in case.wheels:
-        name, data = make_wheel(wheel.name, "1.0", files=wheel.files, tag=wheel.tag, requires=wheel.requires)
-        write(root / "wheels" / name, data)
-        text = f'{{name = "{name}", path = "wheels/{name}", size = {len(data)}, '
-        packages.append((wheel, f'{text}hashes = {{sha256 = "{sha256(data)}"}}}}'))
-    lock = 'lock-version = "1.0"\ncreated-by = "a test"\nextras = ["fast", "slow"]\n'
-    for name in dict.fromkeys(wheel.name for wheel in case.wheels):
-        files = ", ".join(text for wheel, text in packages if wheel.name == name)
-        marker = next(wheel.marker for wheel in case.wheels if wheel.name == name)
-        lock += f'[[packages]]\nname = "{name}"\nversion = "1.0"\nwheels = [{files}]\n'
-        lock += f'marker = "{marker}"\n' if marker else ""
+    own, wheel = make_wheel("golden", "1.2.3", files={**case.own, **info}, tag=case.tag)
     dependencies = [wheel.name for wheel in case.wheels if not wheel.marker]
     scripts = 'scripts = {golden = "golden:main", other = "golden:main"}\n' if case.scripts else ""
     table = f'[tool.hatch-docker]\nbase = "{case.base}"\nload = "never"\nbuild.isolated = "never"\n'
     table += f"platforms = {list(case.platforms)}\n{case.options}"
-    write(root / "pyproject.toml", f"{PROJECT}dependencies = {dependencies}\n{scripts}{case.project}{table}")
-    if packages:
-        write(root / "pylock.toml", lock)
-    write(root / "backend/finished.py", BACKEND)
-    write(root / "backend" / own[0], own[1])
-    write(root / "conf/a.toml", "x = 1\n")
-    write(root / "conf/run", "#!/bin/sh\n")
+    write_files(root, {
+        "pyproject.toml": f"{PROJECT}dependencies = {dependencies}\n{scripts}{case.project}{table}",
+        "backend/finished.py": BACKEND, f"backend/{own}": wheel, "conf/a.toml": "x = 1\n", "conf/run": "#!/bin/sh\n",
+    })  # fmt: skip
+    lock(case.wheels, root)
     (root / "conf/run").chmod(0o755)
     (root / "conf/link").symlink_to("a.toml")
     if case.git:
-        write(root / ".gitignore", "dist/\nbase/\n")
+        write_files(root, {".gitignore": "dist/\nbase/\n"})
         commit(root, case.git)
     bases = (python_image(platform.removeprefix("linux/")) for platform in case.platforms)
     write_layout(index_of(*bases), root / "base")
     return root
 
 
-def write(path: Path, content: str | bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
+def lock(wheels: Sequence[Wheel], root: Path) -> None:
+    """Write some wheels, and the pylock.toml that names them."""
+    text = 'lock-version = "1.0"\ncreated-by = "a test"\nextras = ["fast", "slow"]\n'
+    for name, group in itertools.groupby(wheels, lambda wheel: wheel.name):
+        files, marker = [], ""
+        for wheel in group:
+            file, data = make_wheel(name, "1.0", files=wheel.files, tag=wheel.tag, requires=wheel.requires)
+            write_files(root / "wheels", {file: data})
+            hashes = f'hashes = {{sha256 = "{sha256(data)}"}}'
+            files.append(f'{{name = "{file}", path = "wheels/{file}", size = {len(data)}, {hashes}}}')
+            marker = f'marker = "{wheel.marker}"\n' if wheel.marker else ""
+        text += f'[[packages]]\nname = "{name}"\nversion = "1.0"\nwheels = [{", ".join(files)}]\n{marker}'
+    if wheels:
+        write_files(root, {"pylock.toml": text})
 
 
 def run(case: Case, root: Path, **variables: str) -> Path:
     """Write and build a project below a directory; return the directory of what was made."""
     write_case(case, root / "p")
-    done = subprocess.run(
-        [sys.executable, "-m", "hatch_docker", case.command], cwd=root / "p", text=True, check=False, timeout=600,
-        env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(root / "cache"), **variables},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    return root / "p/dist"
+    outcome = command(root / "p", root / "cache", case.command, **variables)
+    assert outcome.status == 0, outcome.output
+    return outcome.directory
 
 
 def record(case: Case, root: Path) -> dict[str, Any]:
@@ -267,11 +260,20 @@ def keys(cache: Path) -> dict[str, list[str]]:
     return {kind.name: sorted(path.name[:16] for path in kind.iterdir()) for kind in facts}
 
 
+def as_text(golden: Mapping[str, Any]) -> str:
+    """Return the JSON of golden.json, a line for each of a project's values."""
+    rows = []
+    for name, found in sorted(golden.items()):
+        lines = [f"  {json.dumps(key)}: {json.dumps(value, sort_keys=True)}" for key, value in sorted(found.items())]
+        rows.append(f" {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n }")
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
 def check(name: str, found: Mapping[str, Any]) -> None:
     """Compare with golden.json, or write it there."""
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if WRITE:
-        GOLDEN.write_text(json.dumps({**golden, name: found}, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+        GOLDEN.write_text(as_text({**golden, name: found}))
     else:
         assert golden[name] == found
 

@@ -24,7 +24,7 @@ from tests.fakes.bases import file, image_of, layer_of
 from tests.fakes.images import raw_layer
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.sandbox_roots import need_sandbox
-from tests.integration.builds import Outcome, build, run_build
+from tests.integration.builds import Outcome, build, require, run_build
 from tests.integration.memory_peak import run_measured
 from tests.projects import write_project
 
@@ -45,11 +45,7 @@ def refused(outcome: Outcome, *said: str) -> None:
 
 def needing(name: str, directory: Path) -> Path:
     """A project that needs a package; asked as nobody did before, since another index had the same port perhaps."""
-    project = write_project("hello", directory)
-    text = (project / "pyproject.toml").read_text()
-    text = text.replace("[project.scripts]", f'dependencies = ["{name}!=0.{time.time_ns()}"]\n\n[project.scripts]')
-    (project / "pyproject.toml").write_text(text)
-    return project
+    return require(write_project("hello", directory), f"{name}!=0.{time.time_ns()}")
 
 
 def edited(change: Callable[[dict[str, bytes]], object]) -> tuple[str, bytes]:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need_docker
-from tests.integration.builds import Outcome
+from tests.integration.builds import command, done
+from tests.projects import write_files
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
@@ -84,23 +84,16 @@ app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("hello from
 def answer_of(project: Path, files: Mapping[str, str], cache: Path) -> str:
     """What the image of an application answers, once it has gone the way of a newcomer's."""
     docker = need_docker()
-    for name, text in files.items():
-        path = project / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    write_files(project, files)
     name = f"newcomer-{os.getpid()}-{project.name.replace('.', '-')}"
-    variables = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_IMAGE": name}
-    for arguments in (["init", "--yes"], ["build"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "hatch_docker", *arguments], cwd=project, env=variables, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout
-    outcome = Outcome(0, done.stdout, project / "dist")
+    variables = {"HATCH_DOCKER_IMAGE": name, "HATCH_DOCKER_LOAD": "auto"}
+    done(project, cache, "init", "--yes")
+    outcome = command(project, cache, "build", **variables)
+    assert outcome.status == 0, outcome.output
     outcome.item()
     tag = outcome.receipt["tags"][0]
     # The very command that the build's last lines tell, but for the port, which may be taken on this machine.
-    assert f"  docker run --rm -p 8000:8000 {name}:{tag}" in done.stdout.splitlines()
+    assert f"  docker run --rm -p 8000:8000 {name}:{tag}" in outcome.output.splitlines()
     with served(docker, f"{name}:{tag}") as url:
         return answer(url)
 

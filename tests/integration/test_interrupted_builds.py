@@ -21,6 +21,7 @@ from hatch_docker.oci.validate import validate
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import run_build
+from tests.integration.failures import lock
 from tests.integration.prepared_build import FETCHED, Bench, make_bench, serve_base
 from tests.projects import write_project
 
@@ -118,19 +119,11 @@ def test_sixteen_builds_at_once_fetch_everything_once(
     """E3: eight of one project in eight places, eight of others on the same base and wheel, and a cold cache."""
     index.add("shared", make_wheel("shared", "1.0"))
     filename = "shared-1.0-py3-none-any.whl"
-    url = f"{index.url.removesuffix('/simple')}/files/shared/{filename}"
     base = serve_base(registry, cache, tmp_path / "base")
     projects = []
     for number in range(16):
         made = write_project("hello", tmp_path / f"p{number}", base=base)
-        text = (made / "pyproject.toml").read_text()
-        asking = text.replace("requires-python", 'dependencies = ["shared"]\nrequires-python')
-        (made / "pyproject.toml").write_text(asking)
-        (made / "pylock.toml").write_text(
-            'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "shared"\nversion = "1.0"\n'
-            f'[[packages.wheels]]\nname = "{filename}"\nurl = "{url}"\n'
-            f'hashes = {{sha256 = "{index.sha256(filename)}"}}\n'
-        )
+        lock(made, index, filename)
         if number >= 8:
             (made / "hello.py").write_text(f"def main():\n    print({number})\n")
         projects.append(made)

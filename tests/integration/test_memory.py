@@ -15,6 +15,7 @@ from tests.conftest import need_docker
 from tests.fakes.package_index import FakeIndex
 from tests.integration.builds import Outcome
 from tests.integration.docker_registry import docker_registry
+from tests.integration.failures import lock
 from tests.integration.memory_peak import run_measured
 from tests.projects import write_project
 
@@ -61,17 +62,6 @@ SIZES = [
 ]
 
 
-def lock(project: Path, index: FakeIndex) -> None:
-    """A dependency of the project, and a lock that says where it is."""
-    path = project / "pyproject.toml"
-    path.write_text(path.read_text().replace("[project.scripts]", 'dependencies = ["gadget"]\n\n[project.scripts]'))
-    url = f"{index.url.removesuffix('/simple')}/files/gadget/{FILENAME}"
-    (project / "pylock.toml").write_text(
-        'lock-version = "1.0"\ncreated-by = "test"\n[[packages]]\nname = "gadget"\nversion = "1.0"\n'
-        f'[[packages.wheels]]\nname = "{FILENAME}"\nurl = "{url}"\nhashes = {{sha256 = "{index.sha256(FILENAME)}"}}\n'
-    )
-
-
 def peak_of(project: Path, cache: Path, *command: str) -> int:
     """The most memory that a program that must succeed had at once, in bytes."""
     done, peak = run_measured(project, cache, *command, HATCH_DOCKER_LOAD="always", no_proxy="*")
@@ -92,7 +82,7 @@ def test_a_wheel_is_never_held_in_memory(
     image = f"hatch-docker-tests/large-{large}"
     project = write_project("hello", tmp_path / "p", options=f'image = "{image}"\ntags = ["1"]')
     with index.serving(), docker_registry(tmp_path / "registry") as registry:
-        lock(project, index)
+        lock(project, index, FILENAME)
         try:
             built = peak_of(project, cache, "hatchling", "build", "-t", "docker")
             asked = [docker, "inspect", "-f", "{{.Size}}", f"{image}:1"]

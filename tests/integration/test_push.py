@@ -19,7 +19,7 @@ from hatch_docker.oci.model import Image, Index, Platform
 from tests.conftest import need, need_docker, run
 from tests.fakes.github_outputs import read_outputs
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import Outcome, build, run_build
+from tests.integration.builds import Outcome, build, require, run_build, start
 from tests.integration.docker_registry import Server, docker_registry
 from tests.projects import write_project
 
@@ -120,8 +120,7 @@ def test_the_other_platform_s_image_runs_on_its_machine(tmp_path: Path, cache: P
     if os.uname().machine != "x86_64":
         pytest.skip("arm64 is this machine's own")
     made = write_project("hello", tmp_path / "p", options=f"platforms = {BOTH}")
-    pyproject = made / "pyproject.toml"
-    pyproject.write_text(pyproject.read_text().replace("[project]", '[project]\ndependencies = ["markupsafe>=3"]'))
+    require(made, "markupsafe>=3")
     (made / "hello.py").write_text(
         "import os\nfrom markupsafe import _speedups as it\n\n\ndef main():\n    print(os.uname()[4], it.__file__)\n"
     )
@@ -205,12 +204,7 @@ def test_one_registry_fails_and_the_next_run_goes_on(
         assert deliveries(again)[0]["sent"] == 0
 
 
-def start(made: Path, cache: Path) -> subprocess.Popen[str]:
-    environ = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "docker:push"]
-    return subprocess.Popen(
-        command, cwd=made, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+PUSH = (sys.executable, "-m", "hatchling", "build", "-t", "docker:push")
 
 
 def test_a_push_that_was_killed_goes_on(tmp_path: Path, cache: Path) -> None:
@@ -218,7 +212,7 @@ def test_a_push_that_was_killed_goes_on(tmp_path: Path, cache: Path) -> None:
     with FakeRegistry() as registry:
         registry.fault("PUT", "/manifests/", "hang")
         made = project(tmp_path / "p", f"{registry.host}/killed")
-        process = start(made, cache)
+        process = start(made, cache, *PUSH)
         while registry.count("PUT", "/manifests/") == 0:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
@@ -235,7 +229,7 @@ def test_two_pushes_of_one_project_at_once(servers: tuple[Server, Server], tmp_p
     """Two jobs of one pipeline: both succeed, and everything is there once."""
     made = project(tmp_path / "p", f"{servers[0].host}/twice", f"{servers[1].host}/twice")
     (made / "hello.py").write_text(f"def main(): print({str(tmp_path)!r})\n")
-    both = [start(made, cache) for _ in range(2)]
+    both = [start(made, cache, *PUSH) for _ in range(2)]
     for process in both:
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output

@@ -28,7 +28,7 @@ from tests.fakes.bases import file, layer_of
 from tests.fakes.context import context
 from tests.fakes.images import AMD64
 from tests.fakes.sbom_images import installed
-from tests.integration.builds import Outcome, build
+from tests.integration.builds import Outcome, build, require
 from tests.projects import write_project
 
 pytestmark = pytest.mark.engine
@@ -119,10 +119,7 @@ def test_syft_finds_what_our_sbom_names(tmp_path: Path, cache: Path) -> None:
 def test_what_is_compiled_into_a_wheel_is_named(tmp_path: Path, cache: Path) -> None:
     """PEP 770: cryptography says which OpenSSL it brings, which no scanner shows."""
     project = write_project("hello", tmp_path / "p", options='sbom = ["cyclonedx", "spdx"]')
-    text = (project / "pyproject.toml").read_text()
-    text = text.replace("[project.scripts]", 'dependencies = ["cryptography"]\n\n[project.scripts]')
-    (project / "pyproject.toml").write_text(text)
-    outcome = build(project, cache)
+    outcome = build(require(project, "cryptography"), cache)
     found = documents(outcome)
     (wheel,) = [one for one in found["cyclonedx"]["components"] if one["name"] == "cryptography"]
     inside = {part["name"]: part for part in wheel["components"]}

@@ -26,8 +26,8 @@ from tests.fakes.bases import image_of, python_image
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sandbox_roots import need_sandbox
-from tests.integration.builds import Outcome, build, run_build
-from tests.projects import write_project
+from tests.integration.builds import Outcome, build, environment, require, run_build
+from tests.projects import write_files, write_project
 
 pytestmark = pytest.mark.network
 
@@ -84,10 +84,7 @@ def home(tmp_path: Path) -> Path:
         ".ssh/id_rsa": f"-----BEGIN\n{mark('ssh')}\n-----END\n",
         ".aws/credentials": f"[default]\naws_secret_access_key = {mark('aws-file')}\n",
     }
-    for name, text in files.items():
-        path = home / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    write_files(home, files)
     (home / ".netrc").chmod(0o600)
     return home
 
@@ -102,15 +99,11 @@ def variables(home: Path, **more: str) -> dict[str, str]:
 
 def secret_files(project: Path) -> None:
     """Secrets beside the sources, which git is told to ignore."""
-    files = {
+    write_files(project, {
         ".env": f"PASSWORD={mark('env')}\n", "id_rsa": mark("key"), ".pypirc": mark("own-pypirc"), ".netrc": mark("n"),
         ".git/config": f'[remote "origin"]\n\turl = https://x:{mark("remote")}@git.example/p\n',
         ".git/HEAD": "ref: refs/heads/main\n", ".gitignore": ".env\nid_rsa\n.pypirc\n.netrc\ndist\n",
-    }
-    for name, text in files.items():
-        path = project / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    })  # fmt: skip
 
 
 @pytest.fixture
@@ -124,10 +117,9 @@ def index() -> Iterator[FakeIndex]:
 
 def needing_gadget(project: Path, *, table: str = "") -> Path:
     """Asked for as nobody did before, since another index had the same port perhaps."""
-    text = (project / "pyproject.toml").read_text()
-    text = text.replace("[project.scripts]", f'dependencies = ["gadget!=0.{time.time_ns()}"]\n\n[project.scripts]')
-    (project / "pyproject.toml").write_text(text + table)
-    return project
+    with (project / "pyproject.toml").open("a") as stream:
+        stream.write(table)
+    return require(project, f"gadget!=0.{time.time_ns()}")
 
 
 @pytest.mark.parametrize("where", ["UV_INDEX_URL", "PIP_INDEX_URL", "UV_INDEX", "tool.uv", "netrc"])
@@ -370,7 +362,7 @@ def test_the_password_of_a_registry_that_is_pushed_to(home: Path, tmp_path: Path
         for command in (["hatchling", "build", "-t", "docker:push"], ["hatch_docker", "push"]):
             late = subprocess.run(
                 [sys.executable, "-m", *command], cwd=project, text=True, capture_output=True, check=False,
-                env={**os.environ, **own, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never"},
+                env=environment(cache, own),
             )
             assert late.returncode == 1, late.stderr
             assert f"the password of {registry.host} is in /srv/settings.txt of the image" in late.stderr

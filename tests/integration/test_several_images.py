@@ -1,9 +1,7 @@
 """Several images of one project, as users build them: files and names of their own, and the same layers."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from hatch_docker.oci.archive import archive_names, read_archive
 from hatch_docker.oci.validate import validate
 from tests.fakes.github_outputs import read_outputs
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import build, command, done, lock_of, run_build
+from tests.integration.builds import build, command, done, lock_of, run_build, run_in
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -97,8 +95,8 @@ def test_the_other_verbs_know_them_too(tmp_path: Path, cache: Path) -> None:
     wrong = run_build(project, cache, variables={"HATCH_DOCKER_IMAGES": "wroker"})
     assert wrong.status == 1
     assert "there is no image 'wroker'; there are: default, worker" in wrong.output
-    clean = [sys.executable, "-m", "hatchling", "build", "-t", "docker", "--clean-only"]
-    subprocess.run(clean, cwd=project, check=True, env={**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)})
+    clean = (sys.executable, "-m", "hatchling", "build", "-t", "docker", "--clean-only")
+    assert run_in(project, cache, *clean).status == 0
     assert list((project / "dist").iterdir()) == []
 
 

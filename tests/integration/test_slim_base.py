@@ -20,7 +20,7 @@ from hatch_docker.oci.push import push
 from tests.conftest import need, run
 from tests.fakes.bases import file, image_of, layer_of
 from tests.fakes.debian_image import PATH, slim_image
-from tests.integration.builds import Outcome, build, command, done, lock_of, run_build
+from tests.integration.builds import Outcome, build, command, done, lock_of, require, run_build
 from tests.integration.compare_engines import BUILDKIT, NAME, PLAIN, SIX, assert_same, check_agreement, project
 from tests.integration.docker_registry import Server
 
@@ -127,8 +127,7 @@ def test_psycopg_is_built_from_source_and_asks_for_its_server(
     What it compiled there is what the embedded engine compiles for that base, in another way.
     """
     made = project("hello", tmp_path / "p", options=PSYCOPG)
-    source = made / "pyproject.toml"
-    source.write_text(source.read_text().replace("[project]", '[project]\ndependencies = ["psycopg2>=2.9"]'))
+    require(made, "psycopg2>=2.9")
     (made / "hello.py").write_text(DATABASE)
     assert_connects(docker, build(made, cache, variables=PLAIN))
     named = {**PLAIN, "HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_RUNTIME_PACKAGES": "[]"}

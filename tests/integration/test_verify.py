@@ -133,9 +133,9 @@ def test_one_changed_byte_of_a_wheel_is_named(tmp_path: Path, cache: Path) -> No
 def test_a_changed_module_of_the_project_is_named(tmp_path: Path, cache: Path) -> None:
     """Of the files that differ for its sake it comes first; the archive in dist/ needs no name."""
     project = write_project("hello", tmp_path / "p")
-    assert "no archive" in command(project, cache, "verify").stdout
+    assert "no archive" in command(project, cache, "verify").output
     build(project, cache)
-    assert "run `hatch-docker lock`" in command(project, cache, "verify", "--keep-downloads").stdout
+    assert "run `hatch-docker lock`" in command(project, cache, "verify", "--keep-downloads").output
     done(project, cache, "lock")
     build(project, cache)
     source = project / "hello.py"

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from hatch_docker.oci.validate import validate
 from tests.conftest import need
 from tests.fakes.github_outputs import read_outputs
 from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member
-from tests.integration.builds import build, command, done, lock_of, uv
+from tests.integration.builds import build, command, done, lock_of, run_in, uv
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -140,15 +139,13 @@ def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, lin
     share; of the others it is told that they have none."""
     app = workspace(tmp_path / "w", HATCH)
     outputs = tmp_path / "output"
-    environment = {
-        **os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never", "GITHUB_OUTPUT": str(outputs),
-        "PIP_FIND_LINKS": str(links), "UV_FIND_LINKS": str(links), "HATCH_DATA_DIR": str(tmp_path / "data"),
+    variables = {
+        "GITHUB_OUTPUT": str(outputs), "PIP_FIND_LINKS": str(links), "UV_FIND_LINKS": str(links),
+        "HATCH_DATA_DIR": str(tmp_path / "data"),
     }  # fmt: skip
-    found = subprocess.run(
-        [sys.executable, "-m", "hatch", "build", "--all", "-t", "docker"], cwd=app.parent.parent, env=environment,
-        text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600, check=False,
-    )
-    assert found.returncode == 0, found.stdout
+    command = (sys.executable, "-m", "hatch", "build", "--all", "-t", "docker")
+    found = run_in(app.parent.parent, cache, *command, variables=variables)
+    assert found.status == 0, found.output
     dist = tmp_path / "w/dist"
     assert sorted(path.name for path in dist.glob("*.oci.tar")) == ["app-1.0.oci.tar", "tool-1.0.oci.tar"]
     for name in ("core", "lib", "other"):
@@ -181,6 +178,5 @@ def test_the_image_of_a_wheel_takes_them_along(tmp_path: Path, cache: Path) -> N
     app = workspace(tmp_path / "w")
     text = (app / "pyproject.toml").read_text() + "[tool.hatch.build.targets.wheel.hooks.docker]\n"
     (app / "pyproject.toml").write_text(text)
-    environment = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache), "HATCH_DOCKER_LOAD": "never"}
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel"], cwd=app, env=environment, check=True)
+    build(app, cache, verb="wheel")
     assert contents(app / "dist", "app-1.0")[1:] == [["core 1.0"], ["lib 0.2"], ["app 1.0"]]

@@ -23,7 +23,7 @@ from hatch_docker.oci.model import Image, Platform
 from tests.conftest import need, run
 from tests.integration.builds import build
 from tests.integration.compare_engines import BUILDKIT, OPTIONS, PLAIN, assert_same, ejected, project, stages
-from tests.projects import KINDS
+from tests.projects import KINDS, write_files
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
@@ -157,9 +157,7 @@ def test_what_hatch_leaves_out_and_secrets_are_in_no_context(docker: str, tmp_pa
     made = project("vcs-version", tmp_path / "p", options=f'[tool.hatch-docker.build]\nisolated = "always"\n{NAMED}')
     (made / ".npmrc").write_text("loglevel=silent")
     (made / ".gitignore").write_text("*.local\n")
-    for name in PRIVATE:
-        (made / name).parent.mkdir(exist_ok=True)
-        (made / name).write_text("for nobody else")
+    write_files(made, dict.fromkeys(PRIVATE, "for nobody else"))
     outcome = build(made, cache, verb="docker:image,dockerfile", variables=BUILDKIT)
     assert "build-project" in stages(outcome)
     told = "as people keep secrets in such files (force-include of the sdist takes one along): "

@@ -4,14 +4,12 @@ python -m tests.integration.unprivileged PROJECT CACHE DIRECTORY
 """
 
 import errno
-import os
 import shutil
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.builds import build
+from tests.integration.builds import build, done
 from tests.integration.docker_registry import docker_registry
 from tests.projects import write_project
 
@@ -39,11 +37,9 @@ def main(project: Path, cache: Path, directory: Path) -> None:
     assert "project" in outcome.made()
     assert outcome.receipt["references"] == []
     image = outcome.image()
-    environ = {**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}
-    hatch_docker = [sys.executable, "-m", "hatch_docker"]
     with docker_registry(directory / "registry") as registry:
-        subprocess.run([*hatch_docker, "inspect"], cwd=project, env=environ, check=True, capture_output=True)
-        subprocess.run([*hatch_docker, "push", "--registry", registry.host], cwd=project, env=environ, check=True)
+        done(project, cache, "inspect")
+        done(project, cache, "push", "--registry", registry.host)
         other = write_project("hello", directory / "other", base=f"{registry.host}/c-extension:1.0.0")
         on_top = build(other, directory / "cold", variables=variables)
         assert [one.diff_id for one in on_top.image().layers[: len(image.layers)]] == [

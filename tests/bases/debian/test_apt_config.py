@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hatch_docker.bases.debian.apt_config import Mirrors, find_mirrors, parse_fields, read_entries
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.plan.model import BasePlan
-from tests.fakes.debian_archive import PLAN, write_apt
+from tests.fakes.debian_archive import PLAN
+from tests.projects import write_files
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.pgp"
 
@@ -52,14 +53,14 @@ deb https://mirror.example/debian-security bookworm-security main
 )  # fmt: skip
 def test_hosts_mirrors(tmp_path: Path, files: dict[str, str], expected: tuple[str, str]) -> None:
     """Both forms of sources.list(5) are read; security is what they name, else beside the main archive."""
-    found = find_mirrors(PLAN, {}, apt=write_apt(tmp_path, files))
+    found = find_mirrors(PLAN, {}, apt=write_files(tmp_path, files))
     assert (found.main, found.security) == expected
     assert found.check_valid_until
 
 
 def test_archives_of_others_are_not_debian(tmp_path: Path) -> None:
     """Third parties name their suites after Debian's; the archive with Debian's own keys wins in any order."""
-    apt = write_apt(tmp_path, {
+    apt = write_files(tmp_path, {
         "sources.list.d/a.list": "deb https://engine.example/linux/debian trixie stable\n",
         "sources.list.d/b.list": "deb https://database.example/pub/repos trixie main\n",
         "sources.list.d/c.list": "deb file:/usr/share/local ./\ndeb cdrom:[x]/ trixie main\ndeb\n[]\n",
@@ -83,7 +84,7 @@ def test_archives_of_others_are_not_debian(tmp_path: Path) -> None:
 def test_a_host_that_is_not_debian(tmp_path: Path, files: dict[str, str]) -> None:
     """Without a mirror of Debian the error names both ways to give one."""
     with pytest.raises(BaseImageError) as error:
-        find_mirrors(PLAN, {}, apt=write_apt(tmp_path, files))
+        find_mirrors(PLAN, {}, apt=write_files(tmp_path, files))
     assert "`[tool.hatch-docker.debian] mirror`" in str(error.value)
     assert "HATCH_DOCKER_DEBIAN_MIRROR" in str(error.value)
     assert "\n" not in str(error.value)
@@ -91,7 +92,7 @@ def test_a_host_that_is_not_debian(tmp_path: Path, files: dict[str, str]) -> Non
 
 def test_order_of_the_users_words(tmp_path: Path) -> None:
     """The option comes before the variable, both before the host's apt; a security mirror is taken with any."""
-    apt = write_apt(tmp_path, {"sources.list.d/debian.sources": DEB822})
+    apt = write_files(tmp_path, {"sources.list.d/debian.sources": DEB822})
     environ = {"HATCH_DOCKER_DEBIAN_MIRROR": "https://variable.example/debian/"}
     plan = BasePlan("debian", "debian:trixie", "trixie", mirror="https://option.example/debian")
     secured = BasePlan("debian", "debian:trixie", "trixie", security_mirror="https://fixes.example/s")
@@ -135,7 +136,7 @@ def test_passwords_stay_out_of_sight() -> None:
 )
 def test_administrators_choice_of_valid_until(tmp_path: Path, files: dict[str, str]) -> None:
     """Where apt is told not to look at Valid-Until (a frozen mirror), we do not either, for its mirror alone."""
-    apt = write_apt(tmp_path, {"sources.list": "deb http://m.example/debian trixie main\n", **files})
+    apt = write_files(tmp_path, {"sources.list": "deb http://m.example/debian trixie main\n", **files})
     assert not find_mirrors(PLAN, {}, apt=apt).check_valid_until
     assert find_mirrors(PLAN, {"HATCH_DOCKER_DEBIAN_MIRROR": "http://m.example"}, apt=apt).check_valid_until
 
@@ -148,7 +149,7 @@ def test_fields_of_anything(text: str) -> None:
 
 def test_sources_of_garbage(tmp_path: Path) -> None:
     """Bytes that are no text, directories and links to nowhere are passed over."""
-    write_apt(tmp_path, {"sources.list": "", "sources.list.d/a.list": ""})
+    write_files(tmp_path, {"sources.list": "", "sources.list.d/a.list": ""})
     (tmp_path / "sources.list").write_bytes(b"\xff\xfe\0deb\n")
     (tmp_path / "sources.list.d/b.list").mkdir()
     (tmp_path / "sources.list.d/c.sources").symlink_to("nowhere")

@@ -12,8 +12,9 @@ from hatch_docker.bases.debian.apt_config import find_mirrors, proxy_of, read_pa
 from hatch_docker.core.http import client as transport
 from hatch_docker.core.http.urls import basic
 from tests.fakes.context import context
-from tests.fakes.debian_archive import PLAN, write_apt
+from tests.fakes.debian_archive import PLAN
 from tests.fakes.registry import FakeRegistry
+from tests.projects import write_files
 
 CONF = """\
 // how the host reaches out
@@ -36,7 +37,7 @@ machine http://plain.example/debian
 
 def test_settings(tmp_path: Path) -> None:
     """apt.conf(5): one-line names and groups, comments of three sorts, the last value of a name counts."""
-    found = read_settings(write_apt(tmp_path, {"apt.conf.d/01x": CONF, "apt.conf": 'acquire::http::timeout "20";'}))
+    found = read_settings(write_files(tmp_path, {"apt.conf.d/01x": CONF, "apt.conf": 'acquire::http::timeout "20";'}))
     assert found["acquire::http::proxy"] == "http://user:s3cret@proxy.example:3128"
     assert found["acquire::http::timeout"] == "20"
     assert "acquire::languages" not in found
@@ -52,7 +53,7 @@ def test_settings(tmp_path: Path) -> None:
 )
 def test_proxies(tmp_path: Path, url: str, expected: str) -> None:
     """A host's own proxy goes over that of its scheme; DIRECT is none."""
-    assert proxy_of(url, read_settings(write_apt(tmp_path, {"apt.conf": CONF}))) == expected
+    assert proxy_of(url, read_settings(write_files(tmp_path, {"apt.conf": CONF}))) == expected
     assert proxy_of(url, {}) is None
 
 
@@ -75,7 +76,7 @@ def test_https_by_the_proxy_of_http() -> None:
 def test_logins(tmp_path: Path, url: str, expected: str) -> None:
     """apt_auth.conf(5): a login goes to its own machine, below its path, and over https unless it says otherwise."""
     path = "/debian/" if "plain" in url else "/debian"
-    apt = write_apt(tmp_path, {"auth.conf.d/x.conf": AUTH.replace("plain.example/debian", f"plain.example{path}")})
+    apt = write_files(tmp_path, {"auth.conf.d/x.conf": AUTH.replace("plain.example/debian", f"plain.example{path}")})
     assert with_login(url, apt) == expected
     assert set(read_passwords(apt).values()) == {"s3cret", "p@ss/word"}
 
@@ -83,7 +84,7 @@ def test_logins(tmp_path: Path, url: str, expected: str) -> None:
 def test_a_mirror_behind_apts_proxy(tmp_path: Path) -> None:
     """The host's mirror is asked through apt's proxy, with apt's login, neither of which is shown."""
     with FakeRegistry() as server:
-        apt = write_apt(tmp_path / "apt", {
+        apt = write_files(tmp_path / "apt", {
             "sources.list": "deb http://mirror.example/v2 trixie main\n",
             "apt.conf.d/proxy": f'Acquire::http::Proxy "http://user:s3cret@{server.host}/";\n',
             "auth.conf": "machine http://mirror.example login me password hidden\n",
@@ -100,7 +101,7 @@ def test_a_mirror_behind_apts_proxy(tmp_path: Path) -> None:
 
 def test_another_mirror_is_not_apts(tmp_path: Path) -> None:
     """Whoever names a mirror of their own has the proxies of their environment, not the host's."""
-    apt = write_apt(tmp_path, {"apt.conf": CONF, "auth.conf": AUTH})
+    apt = write_files(tmp_path, {"apt.conf": CONF, "auth.conf": AUTH})
     found = find_mirrors(PLAN, {"HATCH_DOCKER_DEBIAN_MIRROR": "https://mirror.example/debian"}, apt=apt)
     assert (found.apt, found.main) == ({}, "https://mirror.example/debian")
 
@@ -108,6 +109,6 @@ def test_another_mirror_is_not_apts(tmp_path: Path) -> None:
 @given(st.text(st.sampled_from('ab:"{};/*# \n\\'), max_size=60))
 def test_settings_of_anything(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """No text makes the reader fail."""
-    apt = write_apt(tmp_path_factory.mktemp("apt"), {"apt.conf": text, "auth.conf": f"machine {text}"})
+    apt = write_files(tmp_path_factory.mktemp("apt"), {"apt.conf": text, "auth.conf": f"machine {text}"})
     assert all(name == name.lower() for name in read_settings(apt))
     with_login("https://a/b", apt)

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.cli.main import main
-from tests.fakes.init_projects import FASTAPI, HATCHLING, MIRROR, write
+from tests.fakes.init_projects import FASTAPI, HATCHLING, MIRROR
 from tests.fakes.terminal import start
+from tests.projects import write_files
 
 
 def init(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +25,7 @@ def init(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_pipeline_is_not_asked(tmp_path: Path) -> None:
     """It says --yes, or nothing is written; --dry-run never writes."""
-    write(tmp_path, {"main.py": FASTAPI})
+    write_files(tmp_path, {"main.py": FASTAPI})
     refused = init(tmp_path)
     assert refused.returncode == 1
     assert "add --yes" in refused.stderr
@@ -40,7 +41,7 @@ def test_a_pipeline_is_not_asked(tmp_path: Path) -> None:
 def test_the_next_command_works_from_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(tmp_path, {"my shop/main.py": FASTAPI})
+    write_files(tmp_path, {"my shop/main.py": FASTAPI})
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HATCH_DOCKER_DEBIAN_MIRROR", MIRROR["HATCH_DOCKER_DEBIAN_MIRROR"])
     assert main(["init", "--yes", "my shop"]) == 0
@@ -49,7 +50,7 @@ def test_the_next_command_works_from_here(
 
 @pytest.mark.parametrize(("answer", "written"), [(b"y\n", True), (b"\n", False), (b"\x04", False)])
 def test_a_person_is_asked(answer: bytes, written: bool, tmp_path: Path) -> None:
-    write(tmp_path, {"main.py": FASTAPI})
+    write_files(tmp_path, {"main.py": FASTAPI})
     terminal = start([sys.executable, "-m", "hatch_docker", "init"], cwd=tmp_path, variables=MIRROR)
     terminal.read(lambda lines: any("[y/N]" in line for line in lines))
     os.write(terminal.master, answer)
@@ -65,7 +66,7 @@ def test_there_must_be_a_directory(capsys: pytest.CaptureFixture[str]) -> None:
 def test_windows_ends_of_lines_stay(tmp_path: Path) -> None:
     before = "# shop\r\n" + HATCHLING.replace("\n", "\r\n")
     before += '[project]\r\nname = "shop"\r\nversion = "1"\r\ndependencies = [\r\n  "flask",\r\n]\r\n'
-    write(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "import flask\napp = flask.Flask('a')\n"})
+    write_files(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "import flask\napp = flask.Flask('a')\n"})
     assert init(tmp_path, "--yes").returncode == 0
     after = (tmp_path / "pyproject.toml").read_bytes()
     assert after.startswith(before[:-5].encode())
@@ -75,7 +76,7 @@ def test_windows_ends_of_lines_stay(tmp_path: Path) -> None:
 
 def test_a_link_stays_one(tmp_path: Path) -> None:
     project = HATCHLING + '[project]\nname = "shop"\nversion = "1"\n'
-    write(tmp_path, {"shared/own.toml": project, "p/shop/__init__.py": "", "p/shop/__main__.py": ""})
+    write_files(tmp_path, {"shared/own.toml": project, "p/shop/__init__.py": "", "p/shop/__main__.py": ""})
     (tmp_path / "p/pyproject.toml").symlink_to("../shared/own.toml")
     assert init(tmp_path / "p", "--yes").returncode == 0
     assert (tmp_path / "p/pyproject.toml").is_symlink()

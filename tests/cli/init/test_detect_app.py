@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hatch_docker.cli.init.detect_app import App, choose_server, command, find_apps, find_programs
 from hatch_docker.cli.init.modules import importable, tops
-from tests.fakes.init_projects import write
+from tests.projects import write_files
 
 APPS = """\
 import fastapi as web
@@ -45,8 +45,10 @@ def other():
 
 def test_applications_are_found_by_reading(tmp_path: Path) -> None:
     """Under any name that they are imported by; factories where nobody has called them; nothing is run."""
-    root = write(tmp_path, {"shop/__init__.py": "1/0", "shop/main.py": APPS, "shop/make.py": MAKE, "bad.py": "def",
-                            "nul.py": "\0", "deep.py": "(" * 5000})
+    root = write_files(tmp_path, {
+        "shop/__init__.py": "1/0", "shop/main.py": APPS, "shop/make.py": MAKE, "bad.py": "def", "nul.py": "\0",
+        "deep.py": "(" * 5000,
+    })  # fmt: skip
     modules = importable(root, tops(root))
     assert sorted(modules) == ["bad", "deep", "nul", "shop", "shop.main", "shop.make"]
     found = [(app.target, app.framework, app.factory) for app in find_apps(root, modules)]

@@ -11,12 +11,13 @@ import pytest
 from hatch_docker.build.project import open_static
 from hatch_docker.cli.init.proposal import NO_PROGRAM, Proposal, propose
 from hatch_docker.core.errors import ConfigError
-from tests.fakes.init_projects import FASTAPI, HATCHLING, MIRROR, write
+from tests.fakes.init_projects import FASTAPI, HATCHLING, MIRROR
+from tests.projects import write_files
 
 
 def proposed(root: Path, files: Mapping[str, str]) -> Proposal:
     """What is proposed to a project, which is a proposal to it once more when it is followed: nothing."""
-    proposal = propose(write(root, files), MIRROR)
+    proposal = propose(write_files(root, files), MIRROR)
     for name in proposal.changed:
         (root / name).write_text(proposal.after[name], newline="")
     again = propose(root, MIRROR)
@@ -218,7 +219,7 @@ def test_a_program_without_an_application(tmp_path: Path) -> None:
 
 def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
     project = '[project]\nname = "shop"\nversion = "1"\n[project.scripts]\nweb = "shop:a"\nworker = "shop:b"\n'
-    proposal = propose(write(tmp_path, {"pyproject.toml": HATCHLING + project, "shop/__init__.py": ""}), MIRROR)
+    proposal = propose(write_files(tmp_path, {"pyproject.toml": HATCHLING + project, "shop/__init__.py": ""}), MIRROR)
     assert proposal.after["pyproject.toml"].endswith('\n# entrypoint = ["web"]\n')
     assert proposal.notes == [
         "no script is named like the project: say with entrypoint which one runs (web, worker)"
@@ -279,7 +280,7 @@ def test_a_table_that_does_not_say_what_runs_gets_that(table: str, after: str, t
     project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi", "uvicorn"]\n'
     target = '[tool.hatch.build.targets.docker]\ndependencies = ["hatch-docker"]\n'
     before = HATCHLING + target + project + table
-    proposal = propose(write(tmp_path, {"pyproject.toml": before, "shop/__init__.py": FASTAPI}), MIRROR)
+    proposal = propose(write_files(tmp_path, {"pyproject.toml": before, "shop/__init__.py": FASTAPI}), MIRROR)
     lines = 'entrypoint = ["uvicorn", "shop:app", "--host", "0.0.0.0", "--port", "8000"]\nports = [8000]\n'
     assert after.replace("+", lines) in proposal.after["pyproject.toml"]
     assert bool(proposal.changed) is bool(after)
@@ -312,7 +313,7 @@ def test_what_is_no_pyproject_is_one_line(tmp_path: Path) -> None:
         (b"tool = []\n", "pyproject.toml: tool must be a table"),
         (b"[build-system]\nrequires = 'setuptools'\n", r"is not valid \(PEP 518\): requires must be a list of strings"),
     ]):  # fmt: skip
-        write(tmp_path / f"wrong{number}", {"a.py": ""}).joinpath("pyproject.toml").write_bytes(text)
+        write_files(tmp_path / f"wrong{number}", {"a.py": ""}).joinpath("pyproject.toml").write_bytes(text)
         with pytest.raises(ConfigError, match=told):
             propose(tmp_path / f"wrong{number}", MIRROR)
         with pytest.raises(ConfigError, match=told):
@@ -323,9 +324,9 @@ def test_what_cannot_be_begun_with_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no Python project and no Python file"):
         propose(tmp_path, MIRROR)
     with pytest.raises(ConfigError, match=r"has \[tool.poetry\] and no \[build-system\]"):
-        propose(write(tmp_path / "a", {"pyproject.toml": "[tool.poetry]\n", "x.py": ""}), MIRROR)
+        propose(write_files(tmp_path / "a", {"pyproject.toml": "[tool.poetry]\n", "x.py": ""}), MIRROR)
     with pytest.raises(ConfigError, match=r"cannot read .*pyproject.toml"):
-        propose(write(tmp_path / "b", {"pyproject.toml": "[", "x.py": ""}), MIRROR)
+        propose(write_files(tmp_path / "b", {"pyproject.toml": "[", "x.py": ""}), MIRROR)
 
 
 def test_a_workspace_is_not_made_a_project(tmp_path: Path) -> None:
@@ -334,4 +335,4 @@ def test_a_workspace_is_not_made_a_project(tmp_path: Path) -> None:
     files = {"pyproject.toml": "[tool.uv.workspace]\nmembers = ['packages/*']\n", "packages/a/pyproject.toml": member,
              "packages/a/a.py": ""}  # fmt: skip
     with pytest.raises(ConfigError, match=r"is a workspace, and no project itself: .* \(packages/a\)"):
-        propose(write(tmp_path, files), MIRROR)
+        propose(write_files(tmp_path, files), MIRROR)
