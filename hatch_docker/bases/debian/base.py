@@ -1,7 +1,7 @@
-"""`debian:<suite>`: Python and the libraries it needs, straight from Debian's signed packages.
+"""The base `debian:<suite>`: Python and the libraries that it needs, directly from Debian's signed packages.
 
-No shell, no package manager, no maintainer script. One layer that is the same for all projects, and one with
-what `runtime.packages` adds to it.
+It has no shell and no package manager, and no maintainer script runs. One layer is the same for all projects, another
+one has `runtime.packages`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
-from hatch_docker.bases.debian.layer import USERS, Assemble, Contents, Made, is_made, layer_of, made_once
+from hatch_docker.bases.debian.layer import USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.debian.suite import Archive, Step, fetch_debs, pin, with_snapshot
 from hatch_docker.bases.image import base_tree
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
     from hatch_docker.bases.debian.deb import Deb
     from hatch_docker.core.context import Context
 
-RECIPE = 1  # raise it when the same packages give another layer
+RECIPE = 1  # raise it when the same packages give a different layer
 ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on these two
 
-# Needed by maintainer scripts and interactive shells only.
+# Only maintainer scripts and interactive shells need them.
 IGNORED = frozenset({"awk", "debconf", "debconf-2.0", "mawk", "openssl", "readline-common"})
-# Berkeley DB is for dbm.ndbm alone, and large; dbm has better ways to keep a file.
+# Berkeley DB is large, and only dbm.ndbm needs it.
 IGNORED_SLIM = frozenset({"libdb5.3", "libdb5.3t64", "openssl-provider-legacy"})
 
-# What building an extension module takes; /bin/sh and what configure scripts and makefiles expect. Packages
-# depend on no essential package by name: libpq-dev's pg_config is a Perl program, many a script wants bash.
+# For building extension modules: a compiler, /bin/sh, and the programs of configure scripts and makefiles. Essential
+# packages must be named, as no package depends on them: libpq-dev's pg_config is a Perl program, scripts need bash.
 TOOLS = (
     "base-files", "bash", "bzip2", "ca-certificates", "coreutils", "dash", "debianutils", "diffutils", "findutils",
     "g++", "gcc", "grep", "gzip", "hostname", "libc-bin", "libc6-dev", "make", "mawk", "media-types", "netbase",
@@ -51,7 +51,7 @@ ENV: Mapping[str, str] = MappingProxyType(
     {
         "LANG": "C.UTF-8",
         "PATH": DEFAULT_PATH,
-        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",  # for libraries that bring their own TLS
+        "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",  # for libraries with their own TLS
     }
 )
 
@@ -59,10 +59,10 @@ ENV: Mapping[str, str] = MappingProxyType(
 def make_debian_base(
     plan: BasePlan, platform: Platform, ctx: Context, *, compression: Compression, keyring: Path = KEYRING
 ) -> Base:
-    """The base of a `debian:` plan; its layers are made once and kept in the store.
+    """Return the base of a `debian:` plan; its layers are made once and kept in the store.
 
-    Nothing is asked of the mirror while yesterday's answer is young (`snapshot.LIFETIME`), and nothing is
-    unpacked while the packages stay the same. Raises BaseImageError and RegistryError.
+    The mirror is asked once in `snapshot.LIFETIME`, and packages are unpacked only if they change. Raises
+    BaseImageError and RegistryError.
     """
     if plan.location not in DEBIAN_PYTHONS:
         known = ", ".join(f"debian:{suite}" for suite in DEBIAN_PYTHONS)
@@ -75,7 +75,7 @@ def make_debian_base(
 
 
 def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
-    """What a base is asked of the archive as: Python and its libraries, then `runtime.packages`."""
+    """Return the packages of a base: Python and its libraries, then `runtime.packages`."""
     python = DEBIAN_PYTHONS[suite]
     names = (
         f"python{python}-minimal", f"libpython{python}-stdlib", "base-files", "ca-certificates", "libc-bin",
@@ -86,7 +86,7 @@ def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
 
 
 def builder_step(suite: str, packages: Sequence[str]) -> Step:
-    """What the builder's root is asked of the archive as."""
+    """Return the packages of the builder's root."""
     return Step((*TOOLS, f"python{DEBIAN_PYTHONS[suite]}-dev", *packages), IGNORED - {"awk", "mawk"}, "builder")
 
 
@@ -96,7 +96,7 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
     steps = [step for step in pin(archive, indexes, base_steps(plan, archive.suite)) if step]
     versions = {package.name: package.version for package in steps[0]}
     interpreter = Interpreter(f"/usr/bin/python{python}", upstream(versions[f"python{python}-minimal"]))
-    made: list[Made] = []
+    made: list[DebianLayer] = []
     cached = True
     layers: list[Layer] = []
     for step in steps:
@@ -104,9 +104,10 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
             key, assemble = _first(archive, step, interpreter, compression)
         else:
             key, assemble = _second(archive, step, made[0], compression)
-        cached = cached and is_made(archive.ctx.store, key)
-        made.append(_made(archive, key, compression, assemble))
-        layers.append(layer_of(archive.ctx.store, key, compression, made[-1], assemble))
+        layer, known = make_once(archive.ctx, key, compression, assemble, title=f"making the base {archive.name}")
+        cached = cached and known
+        made.append(layer)
+        layers.append(layer_of(archive.ctx.store, key, compression, layer, assemble))
     image = _image(archive, platform, layers, max(item.created for item in made))
     return Base(
         plan=plan, name=plan.name, digest=image.digest, image=image, interpreter=interpreter,
@@ -119,24 +120,16 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
     )  # fmt: skip
 
 
-def _made(archive: Archive, key: str, compression: Compression, assemble: Assemble) -> Made:
-    """The layer of a key; who waits for it to be made is told."""
-    if is_made(archive.ctx.store, key):
-        return made_once(archive.ctx.store, key, compression, assemble)
-    with archive.ctx.progress.task(f"making the base {archive.name}"):
-        return made_once(archive.ctx.store, key, compression, assemble)
-
-
 def _first(
     archive: Archive, packages: Sequence[Package], interpreter: Interpreter, compression: Compression
 ) -> tuple[str, Assemble]:
-    """Key and maker of the layer that all projects share."""
+    """Return the key and the assembler of the layer that all projects share."""
     host = runnable_platform()
     compiled = host is not None and host.architecture in ARCHITECTURES
     slim = archive.plan.slim
     key = key_of("debian base", RECIPE, _ids(packages), slim, compiled, compression.identity)
 
-    def assemble(place: Path) -> Contents:
+    def assemble(place: Path) -> LayerContents:
         from hatch_docker.bases.debian.files import base_entries
 
         debs = open_debs(archive, packages)
@@ -155,14 +148,14 @@ def _first(
 
 
 def _second(
-    archive: Archive, packages: Sequence[Package], below: Made, compression: Compression
+    archive: Archive, packages: Sequence[Package], below: DebianLayer, compression: Compression
 ) -> tuple[str, Assemble]:
-    """Key and maker of the layer with `runtime.packages`."""
+    """Return the key and the assembler of the layer with `runtime.packages`."""
     shell = archive.plan.busybox
     more = ("shell",) if shell else ()
     key = key_of("debian system", RECIPE, below.facts.diff_id, _ids(packages), compression.identity, *more)
 
-    def assemble(place: Path) -> Contents:
+    def assemble(place: Path) -> LayerContents:
         from hatch_docker.bases.debian.files import system_entries
 
         return system_entries(open_debs(archive, packages), place, below, shell=shell)
@@ -174,10 +167,10 @@ def builder_root(
     plan: BasePlan, platform: Platform, packages: Sequence[str], ctx: Context, *, suite: str,
     keyring: Path = KEYRING,
 ) -> Path:  # fmt: skip
-    """A tree of the store with a compiler, the suite's Python with its headers, and `packages`; made once.
+    """Return a tree of the store with a compiler, the suite's Python with its headers, and `packages`; made once.
 
-    Mirrors are those of `plan`, which may be another kind of base with the same suite. The tree's name is a
-    key of its contents. Raises BaseImageError and RegistryError.
+    The mirrors are those of `plan`, which may be another kind of base of the same suite. The tree's name is a key of
+    its contents. Raises BaseImageError and RegistryError.
     """
     if suite not in DEBIAN_PYTHONS or platform.architecture not in ARCHITECTURES:
         known = ", ".join(DEBIAN_PYTHONS)
@@ -207,8 +200,8 @@ def builder_root(
 
 
 def note_used(packages: Iterable[Package], suite: str, ctx: Context) -> None:
-    """Say in the context with which packages wheels are made."""
-    ctx.used.update({("deb", one.title, suite): one.digest.removeprefix("sha256:") for one in packages})
+    """Note in the context that wheels are built with some packages."""
+    ctx.used.update({("deb", package.title, suite): package.digest.removeprefix("sha256:") for package in packages})
 
 
 def _ids(packages: Sequence[Package]) -> list[list[str]]:
@@ -216,7 +209,7 @@ def _ids(packages: Sequence[Package]) -> list[list[str]]:
 
 
 def open_debs(archive: Archive, packages: Sequence[Package]) -> list[Deb]:
-    """The .debs of some packages, downloaded where the store lacks them."""
+    """Return the .debs of some packages, downloaded if the store does not have them."""
     from hatch_docker.bases.debian.deb import open_deb
 
     paths = fetch_debs(archive, packages)
@@ -224,7 +217,7 @@ def open_debs(archive: Archive, packages: Sequence[Package]) -> list[Deb]:
 
 
 def upstream(version: str) -> str:
-    """The version that the authors gave: "3.13.5" of "3.13.5-2+deb13u5", "2.41" of "2.41-12"."""
+    """Return the upstream version of a package's version: "3.13.5" of "3.13.5-2+deb13u5", "2.41" of "2.41-12"."""
     match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
     if match is None:
         raise BaseImageError(f"{version!r} of a Debian package holds no version to compare")
@@ -232,7 +225,7 @@ def upstream(version: str) -> str:
 
 
 def _image(archive: Archive, platform: Platform, layers: Sequence[Layer], created: int) -> Image:
-    """The layers as an image of their own, whose digest names the base."""
+    """Return an image of the layers, whose digest names the base."""
     comments = ("Python and its libraries", "runtime.packages")
     additions = [
         (layer, History(f"hatch-docker: {archive.plan.name}", comment))

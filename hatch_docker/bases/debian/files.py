@@ -1,4 +1,4 @@
-"""What is in a Debian base: which files of the packages, and what is made beside them."""
+"""The files of a Debian base: those of the packages that it keeps, and the generated ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hatch_docker.bases.bytecode import compile_sources
 from hatch_docker.bases.debian.deb import Deb
-from hatch_docker.bases.debian.layer import Contents, Made
+from hatch_docker.bases.debian.layer import DebianLayer, LayerContents
 from hatch_docker.bases.debian.ldconfig import conf_directories, find_libraries
 from hatch_docker.bases.debian.maintainer_scripts import (
     alternatives,
@@ -28,8 +28,8 @@ _LIBC_BIN = re.compile(
     r"(usr/sbin/ldconfig|etc/ld\.so\.conf(\.d/.*)?|etc/gai\.conf|usr/lib/locale/C\.utf8/.*"
     r"|usr/share/doc/libc-bin/copyright)"
 )
-# gconv: iconv() in C libraries for rare charsets (Python's codecs are its own). _py*: stand-ins for C modules
-# that Debian's Python always has; _dbm: its library (libdb) is left out as a whole.
+# gconv: iconv() of C libraries for rare charsets (Python has its own codecs). _py*: replacements of C modules that
+# Debian's Python always has; _dbm: its library (libdb) is left out.
 _NOT_SLIM = re.compile(
     r"usr/lib/[^/]+/(gconv|engines-3|ossl-modules)(/.*)?"
     r"|usr/lib/[^/]+/lib(memusage|pcprofile|c_malloc_debug|BrokenLocale|nss_hesiod|thread_db)\.so[.0-9]*"
@@ -46,11 +46,10 @@ _CERTIFICATES = "usr/share/ca-certificates/"
 def base_entries(
     debs: Sequence[Deb], place: Path, interpreter: Interpreter, compiler: tuple[Path, Interpreter] | None,
     *, slim: bool, compiled: bool,
-) -> Contents:
-    """The base layer, unpacked in `place`.
+) -> LayerContents:
+    """Return the base layer, unpacked in `place`.
 
-    Where `compiled`, the standard library's .pyc are made by `compiler`, a tree and its Python; None means the
-    tree at hand.
+    If `compiled`, `compiler`, a tree and its Python, makes the .pyc of the standard library; None means this tree.
     """
 
     def keep(package: str, entry: Entry) -> bool:
@@ -60,7 +59,7 @@ def base_entries(
 
     entries = unpack(debs, place, keep)
     added = root_files(debs, entries)
-    if slim:  # they are in one file now
+    if slim:  # the certificates are in one file now
         entries = {path: entry for path, entry in entries.items() if not f"{path}/".startswith(_CERTIFICATES)}
     entries = _without_empty_documentation(with_parents({**entries, **_by_path(added)}))
     write_into(place, added)
@@ -69,7 +68,7 @@ def base_entries(
     entries |= _by_path([loader_cache(libraries), *status(debs, entries)])
     if compiled:
         entries |= _compiled(entries, interpreter, compiler or (place, interpreter))
-    return Contents(with_parents(entries), libraries, search)
+    return LayerContents(with_parents(entries), libraries, search)
 
 
 def _by_path(entries: Iterable[Entry]) -> Entries:
@@ -77,7 +76,7 @@ def _by_path(entries: Iterable[Entry]) -> Entries:
 
 
 def _without_empty_documentation(entries: Entries) -> Entries:
-    """Directories that only documentation was in tell nothing."""
+    """Return the entries without the directories that had only documentation."""
     used = {path.rpartition("/")[0] for path in entries}
     return {
         path: entry
@@ -87,7 +86,7 @@ def _without_empty_documentation(entries: Entries) -> Entries:
 
 
 def _compiled(entries: Entries, interpreter: Interpreter, compiler: tuple[Path, Interpreter]) -> Entries:
-    """The .pyc of the standard library: without them every start in the container compiles it anew."""
+    """Return the .pyc of the standard library, which Python would else compile at every start of a container."""
     prefix = f"usr/lib/python{interpreter.short}/"
     sources = [
         (path, entry.content)
@@ -99,10 +98,10 @@ def _compiled(entries: Entries, interpreter: Interpreter, compiler: tuple[Path, 
     return {path: text_file(path, data) for path, data in found.items()}
 
 
-def system_entries(debs: Sequence[Deb], place: Path, below: Made, *, shell: bool = False) -> Contents:
-    """What some packages add to a base. No directory of the base is written again. With `shell` BusyBox is /bin/sh.
+def system_entries(debs: Sequence[Deb], place: Path, below: DebianLayer, *, shell: bool = False) -> LayerContents:
+    """Return the layer of some packages on a base; with `shell` BusyBox is /bin/sh.
 
-    Raises BaseImageError where a package would replace one.
+    No directory of the base is written again. Raises BaseImageError if a package would replace one.
     """
     unpacked = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path))
     entries: Entries = {}
@@ -125,11 +124,11 @@ def system_entries(debs: Sequence[Deb], place: Path, below: Made, *, shell: bool
     known |= {item.soname: item for item in find_libraries(entries, search) if item.soname not in known}
     libraries = sorted(known.values())
     entries |= _by_path([loader_cache(libraries), *status(debs, entries)])
-    return Contents(entries, libraries, search)
+    return LayerContents(entries, libraries, search)
 
 
 def unpack_builder(debs: Sequence[Deb], place: Path, interpreter: Interpreter) -> None:
-    """A tree to compile in: everything but documentation, for this machine's architecture."""
+    """Unpack a root to compile in, for this machine's architecture: everything but documentation."""
     entries = unpack(debs, place, lambda _package, entry: wanted_at_run_time(entry.path))
     added = root_files(debs, entries)
     write_into(place, added)
@@ -137,6 +136,6 @@ def unpack_builder(debs: Sequence[Deb], place: Path, interpreter: Interpreter) -
     libraries = find_libraries(entries, conf_directories(loader_files(entries)))
     compiled = _compiled(entries, interpreter, (place, interpreter))
     write_into(place, [loader_cache(libraries), *compiled.values()])
-    # The sandbox's user, who is not us, has to pass every directory, whatever our umask is.
+    # The sandbox's user must be able to enter every directory, whatever our umask is.
     everything = with_parents({**entries, **compiled})
     write_into(place, [entry for entry in everything.values() if entry.kind == "directory"])
