@@ -1,12 +1,12 @@
-"""Sources to .pyc, by the Python of the base itself, which runs here without root, namespaces or a container.
+"""Compiling sources to .pyc by the base's own Python, which runs here without root, namespaces or a container.
 
-The bytes depend on the unit (a wheel, the standard library) and the interpreter's version, on nothing else:
+The bytes depend only on the unit (a wheel, the standard library) and on the interpreter's version:
 
-- unchecked hash .pyc (PEP 552): no time of a file in them, and nothing to check at import;
-- marshal writes an object in another way when something else refers to it (CPython #129724), so what was
-  compiled before may show: a unit is cut into chunks by its own contents, and each chunk is compiled in a
-  fork of a process that has compiled nothing;
-- PYTHONHASHSEED=0: before 3.11 the order of frozensets shows.
+- unchecked hash .pyc (PEP 552) have no time of a file, and imports check nothing;
+- marshal writes an object differently if something else refers to it (CPython #129724), so earlier compilation may
+  change the bytes: a unit is cut into chunks by its own contents, and each chunk is compiled in a fork of a process
+  that has compiled nothing;
+- PYTHONHASHSEED=0, because before 3.11 the order of frozensets changes the bytes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 from hatch_docker.bases.model import Interpreter, follow_links
 from hatch_docker.core.elf import read_elf
 from hatch_docker.core.errors import BaseImageError, ProgramError
 from hatch_docker.core.files import scratch
 from hatch_docker.core.process import run
-from hatch_docker.oci.model import Opener
+from hatch_docker.oci.model import Content, open_content
+from hatch_docker.oci.paths import SOURCE_DATE
+from hatch_docker.oci.tar import Entry
 
 _NOT_RUNNABLE = (
     "cannot run {path} of the base on this machine: {why}; "
@@ -36,9 +38,9 @@ _NOT_RUNNABLE = (
 CHUNK = 256 * 1024
 _LARGEST = 64 << 20  # bytes of one .pyc
 
-# Runs in the base's Python, 3.7 or newer, perhaps without a single .pyc of the standard library: so it
-# imports only what is built in or frozen. Jobs come on stdin: chunk, name, file, offset, size, each ended by
-# NUL. A source that this Python does not accept (Python 2 in a wheel, say) gets no .pyc.
+# Runs in the base's Python, 3.7 or newer, perhaps without any .pyc of the standard library: so it imports only built-in
+# and frozen modules. Each job on stdin is chunk, name, file, offset and size, each ended by NUL. A source that this
+# Python does not accept (such as Python 2 in a wheel) gets no .pyc.
 DRIVER = r"""
 import _imp, gc, marshal, posix, sys
 from _frozen_importlib_external import MAGIC_NUMBER
@@ -97,12 +99,12 @@ def main(limit):
 main(int(sys.argv[1]))
 """
 
-SourceFile = tuple[str, bytes | Path | Opener]
+SourceFile = tuple[str, Content]
 """A path in the image, relative to the root ("usr/lib/python3.13/os.py"), and the contents."""
 
 
 class Sandbox(Protocol):
-    """Runs a command of the tree `root` in a sandbox; `directory` of this machine is `cwd` there, writable."""
+    """Runs a command of the tree `root` in a sandbox; `directory` of the host is `cwd` there, writable."""
 
     def __call__(
         self, root: Path, command: Sequence[str], *, env: Mapping[str, str], directory: Path, cwd: str
@@ -110,27 +112,24 @@ class Sandbox(Protocol):
 
 
 class Compiled(Mapping[str, bytes]):
-    """Some .pyc by their paths in the image, in a file without a name: of a large wheel they are many."""
+    """Compiled files by their paths in the image, kept in one unnamed file: a large wheel has many."""
 
     def __init__(self) -> None:
         self._places: dict[str, tuple[int, int]] = {}
-        self._file = tempfile.TemporaryFile(prefix="hatch-docker-")  # noqa: SIM115 - closed with the last who knows it
+        self._file = tempfile.TemporaryFile(prefix="hatch-docker-")  # noqa: SIM115 - closed by __del__
 
     def __del__(self) -> None:
         self._file.close()
 
     def add(self, path: str, data: bytes) -> None:
-        """Keep one more."""
+        """Add a .pyc."""
         self._places[path] = self._file.seek(0, os.SEEK_END), len(data)
         self._file.write(data)
 
-    def size(self, path: str) -> int:
-        """Its bytes."""
-        return self._places[path][1]
-
-    def opener(self, path: str) -> Opener:
-        """What opens it."""
-        return lambda: io.BytesIO(self[path])
+    def entry(self, path: str) -> Entry:
+        """Return the entry of a .pyc for a layer."""
+        size = self._places[path][1]
+        return Entry(path, "file", 0o644, SOURCE_DATE, size=size, content=lambda: io.BytesIO(self[path]))
 
     def __getitem__(self, path: str) -> bytes:
         start, size = self._places[path]
@@ -145,7 +144,7 @@ class Compiled(Mapping[str, bytes]):
 
 
 def bytecode_path(source: str, interpreter: Interpreter) -> str:
-    """Where an interpreter looks for the .pyc of a source (PEP 3147)."""
+    """Return the path at which an interpreter looks for the .pyc of a source (PEP 3147)."""
     directory, _, name = source.rpartition("/")
     compiled = f"__pycache__/{name.removesuffix('.py')}.{interpreter.cache_tag}.pyc"
     return f"{directory}/{compiled}" if directory else compiled
@@ -155,16 +154,20 @@ def compile_sources(
     units: Sequence[Sequence[SourceFile]], tree: Path, interpreter: Interpreter, *, workers: int = 0,
     sandbox: Sandbox | None = None,
 ) -> Compiled:
-    """The .pyc of some units of sources: its path in the image -> its bytes.
+    """Return the .pyc of some units of sources by their paths in the image.
 
-    A unit is what is always compiled together, as a wheel's sources or the standard library's: a file's bytes
-    may depend on the other files of its unit, never on another unit. A traceback will show a source's path
-    with a leading "/". `tree` is an extracted base whose interpreter runs on this machine
-    (`bases.compiler_tree`); `workers` 0 means one a CPU. A source that this Python does not accept has no
-    item. An interpreter that is not Debian's own is a stranger's program: with `enclosed` it runs in the
-    sandbox. Raises BaseImageError where the interpreter does not run, SandboxError where the kernel refuses.
+    A unit is compiled together, such as the sources of a wheel or of the standard library: the bytes of a .pyc may
+    depend on the other files of its unit, never on another unit. Tracebacks show the path of a source with a leading
+    "/". `tree` is an extracted base whose interpreter runs on this machine (`open.compiler_tree`); `workers` 0 means
+    one for each CPU. A source that this Python does not accept is left out. An interpreter that is not Debian's own
+    is not trusted and runs in `sandbox`. Raises BaseImageError if the interpreter does not run, SandboxError if the
+    kernel refuses.
     """
-    sources = [(number, *source) for number, unit in enumerate(units) for source in sorted(unit, key=_path)]
+    sources = [
+        (number, *source)
+        for number, unit in enumerate(units)
+        for source in sorted(unit, key=lambda source: source[0])
+    ]
     compiled = Compiled()
     if not sources:
         return compiled
@@ -179,7 +182,7 @@ def compile_sources(
             why = str(error).strip().splitlines()[-1]
             raise BaseImageError(_NOT_RUNNABLE.format(path=interpreter.path, why=why)) from error
         for number, (_, path, _) in enumerate(sources):
-            data = _made(directory / str(number))
+            data = _read_output(directory / str(number))
             if data is not None:
                 compiled.add(bytecode_path(path, interpreter), data)
                 (directory / str(number)).unlink()
@@ -188,6 +191,7 @@ def compile_sources(
 
 _OPTIONS = ("-S", "-s", "-W", "ignore", "-c")
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
+_Jobs = Sequence[tuple[int, str, Content]]
 
 
 def _run(jobs: _Jobs, directory: Path, tree: Path, interpreter: Interpreter, workers: str) -> None:
@@ -209,8 +213,8 @@ def _run_in_sandbox(
     sandbox(tree, command, env={**_ENVIRONMENT, "LD_LIBRARY_PATH": libraries}, directory=directory, cwd="/spool")
 
 
-def _made(path: Path) -> bytes | None:
-    """What an interpreter wrote, if it did; one of a stranger's may have put anything there."""
+def _read_output(path: Path) -> bytes | None:
+    """Return a file that an interpreter wrote, None if it did not; one that is not trusted may write anything."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -224,35 +228,22 @@ def _made(path: Path) -> bytes | None:
         return stream.read()
 
 
-_Jobs = Sequence[tuple[int, str, bytes | Path | Opener]]
+def _write_jobs(sources: _Jobs, spool: Path, spool_inside: bytes = b"") -> bytes:
+    """Return the jobs in the driver's format; sources that are not files on disk are written to `spool`.
 
-
-def _path(source: SourceFile) -> str:
-    return source[0]
-
-
-def _opened(content: bytes | Path | Opener) -> BinaryIO:
-    if isinstance(content, bytes):
-        return io.BytesIO(content)
-    return content.open("rb") if isinstance(content, Path) else content()
-
-
-def _write_jobs(sources: _Jobs, spool: Path, seen_as: bytes = b"") -> bytes:
-    """The jobs as the driver reads them; sources that are no files go to `spool`, one after another.
-
-    Where the driver has another root than we, all of them do, and `spool` is `seen_as` there.
+    If the driver has another root directory, all sources go to `spool`, whose path there is `spool_inside`.
     """
     jobs = bytearray()
     chunk, room, last = 0, 0, -1
     with spool.open("wb") as stream:
         for unit, name, content in sources:
-            if isinstance(content, Path) and not seen_as:
+            if isinstance(content, Path) and not spool_inside:
                 place = (os.fsencode(content.absolute()), 0, content.stat().st_size)
             else:
                 start = stream.tell()
-                with _opened(content) as source:
+                with open_content(content) as source:
                     shutil.copyfileobj(source, stream)
-                place = (seen_as or os.fsencode(spool), start, stream.tell() - start)
+                place = (spool_inside or os.fsencode(spool), start, stream.tell() - start)
             if unit != last or room <= 0:
                 chunk, room, last = chunk + 1, CHUNK, unit
             room -= place[2]
@@ -261,9 +252,9 @@ def _write_jobs(sources: _Jobs, spool: Path, seen_as: bytes = b"") -> bytes:
 
 
 def python_command(tree: Path, interpreter: Interpreter) -> list[str]:
-    """The start of a command that runs a tree's interpreter with the tree's own libraries, by its own loader.
+    """Return the first arguments of a command that runs a tree's interpreter with the tree's own loader and libraries.
 
-    Raises BaseImageError where the interpreter is no ELF program for this machine.
+    Raises BaseImageError if the interpreter is not an ELF program for this machine.
     """
     program = inside(tree, interpreter.path)
     try:
@@ -280,7 +271,7 @@ def python_command(tree: Path, interpreter: Interpreter) -> list[str]:
     places = ["usr/local/lib", "lib", "usr/lib", "lib64", "usr/lib64"]
     libraries = [*(inside(tree, place) for place in places), *sorted(multiarch)]
     search = ":".join(dict.fromkeys(str(path) for path in libraries if path.is_dir()))
-    # The host's ld.so.cache would bring the host's libraries in; musl has no cache, and no such option.
+    # Without it glibc's loader would use the host's ld.so.cache; musl has no cache and no such option.
     options = [] if "musl" in elf.interpreter else ["--inhibit-cache"]
     return [str(loader), *options, "--library-path", search, str(program)]
 

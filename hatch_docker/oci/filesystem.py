@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +18,7 @@ from typing import BinaryIO
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.streams import pieces
 from hatch_docker.oci.layer import Entry, layer_entries
-from hatch_docker.oci.model import Layer
+from hatch_docker.oci.model import Layer, open_content
 from hatch_docker.oci.paths import DEPTH_LIMIT
 
 KEPT_LIMIT = 32 << 20     # bytes of files that `listing` brings along
@@ -246,6 +247,27 @@ def extract(layers: Sequence[Layer], root: Path) -> None:
     for path, node in nodes.items():
         if node.entry.kind == "symlink":
             (root / path).symlink_to(node.entry.target)
+
+
+def write_entries(entries: Iterable[Entry], root: Path) -> None:
+    """Write directories, files and symbolic links, whose paths are safe, into a tree; an existing file is replaced.
+
+    The owner may write into every directory. Raises OSError.
+    """
+    for entry in sorted(entries, key=lambda entry: entry.path):
+        path = root / entry.path
+        if entry.kind == "directory":
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(entry.mode | stat.S_IRWXU)
+            continue
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        if entry.kind == "symlink":
+            path.symlink_to(entry.target)
+        elif entry.kind == "file":
+            with open_content(entry.content) as stream, path.open("wb") as out:
+                shutil.copyfileobj(stream, out)
+            path.chmod(entry.mode)
 
 
 def _write_file(root: Path, paths: list[str], entry: Entry, stream: BinaryIO) -> None:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.streams import CHUNK, HashingReader, HashingWriter, Writable, drain
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
-from hatch_docker.oci.model import LAYER_TYPES, OCI_LAYER, Descriptor, Layer, Opener
+from hatch_docker.oci.model import LAYER_TYPES, OCI_LAYER, Descriptor, Layer, Opener, open_content
 from hatch_docker.oci.paths import WHITEOUT, safe_path
 from hatch_docker.oci.tar import BLOCK, END, Entry, Kind, pack_header, read_tar
 
@@ -134,7 +134,7 @@ def _write_file(sink: _Sink, entry: Entry, content: Path | Opener | None, feed: 
         sink.write(pack_header(entry, 0))
         return
     try:
-        stream = content.open("rb") if isinstance(content, Path) else content()
+        stream = open_content(content)
     except OSError as error:
         raise ImageError(f"cannot read {entry.path} from {error.filename}: {error.strerror}") from error
     with contextlib.closing(stream):

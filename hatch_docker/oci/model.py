@@ -6,11 +6,13 @@ Implements the nouns of the OCI image-spec 1.1: descriptor.md, manifest.md, imag
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import platform
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
@@ -39,6 +41,16 @@ _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 Opener = Callable[[], BinaryIO]
 """Opens the same bytes from the start each time it is called; the caller closes the stream."""
+
+Content = bytes | Path | Opener
+"""The bytes of a file: in memory, on disk, or to be opened."""
+
+
+def open_content(content: Content | None) -> BinaryIO:
+    """Open the bytes of a file, none if it has no content; the caller closes the stream. Raises OSError."""
+    if content is None or isinstance(content, bytes):
+        return io.BytesIO(content or b"")
+    return content.open("rb") if isinstance(content, Path) else content()
 
 
 def digest_of(data: bytes) -> str:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, Literal
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.streams import Readable, drain, pieces, read_fully
-from hatch_docker.oci.model import Opener
+from hatch_docker.oci.model import Content
 from hatch_docker.oci.paths import PATH_LIMIT, SOURCE_DATE, parents, safe_path, shown
 
 BLOCK = 512
@@ -57,7 +56,7 @@ class Entry:
     size: int = 0
     uid: int = 0
     gid: int = 0
-    content: bytes | Path | Opener | None = None
+    content: Content | None = None
 
 
 def parent_entries(paths: Iterable[str], present: Collection[str] = frozenset()) -> list[Entry]:

@@ -19,7 +19,7 @@ from hatch_docker.bases.debian.maintainer_scripts import (
     root_files,
     status,
 )
-from hatch_docker.bases.debian.rootfs import Entries, text_file, unpack, wanted_at_run_time, with_parents, write_into
+from hatch_docker.bases.debian.rootfs import Entries, unpack, wanted_at_run_time, with_parents, write_into
 from hatch_docker.bases.model import Interpreter, real_path
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry
@@ -95,7 +95,7 @@ def _compiled(entries: Entries, interpreter: Interpreter, compiler: tuple[Path, 
     ]
     tree, runs = compiler
     found = compile_sources([sources], tree, runs)
-    return {path: text_file(path, data) for path, data in found.items()}
+    return {path: found.entry(path) for path in found}
 
 
 def system_entries(debs: Sequence[Deb], place: Path, below: DebianLayer, *, shell: bool = False) -> LayerContents:

@@ -7,18 +7,17 @@ The root's own ldconfig runs on its own architecture only. The format is glibc's
 from __future__ import annotations
 
 import contextlib
-import io
 import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from hatch_docker.bases.debian.rootfs import MERGED
 from hatch_docker.bases.model import follow_links
 from hatch_docker.core.elf import read_elf
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.model import open_content
 
 MAGIC = b"glibc-ld.so.cache1.1"
 DEFAULT_DIRECTORIES = ("usr/lib",)  # the loader's own, after those of ld.so.conf
@@ -87,9 +86,7 @@ def _followed(entries: Mapping[str, Entry], path: str) -> Entry | None:
 
 def _read(entry: Entry) -> tuple[str, int] | None:
     """Return SONAME and flags of a shared library for a known machine, None for another file (a linker script)."""
-    content = entry.content
-    data = content if isinstance(content, bytes) else b""
-    with content.open("rb") if isinstance(content, Path) else io.BytesIO(data) as stream:
+    with open_content(entry.content) as stream:
         found = read_elf(stream)
     if found is None or found.machine not in _FLAGS or (found.bits, found.little, found.shared) != (64, True, True):
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.bases.debian.layer import USERS
@@ -12,6 +11,7 @@ from hatch_docker.bases.debian.ldconfig import Library, write_cache
 from hatch_docker.bases.debian.rootfs import MERGED, directory, placed, symlink, text_file
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.model import open_content
 
 _GROUPS = {"root": 0, "tty": 5, "staff": 50, "nonroot": 65532, "nogroup": 65534}
 _NSSWITCH = """\
@@ -63,9 +63,8 @@ def certificates(entries: Mapping[str, Entry]) -> list[Entry]:
 
 
 def _content(entry: Entry) -> bytes:
-    if isinstance(entry.content, Path):
-        return entry.content.read_bytes()
-    return entry.content if isinstance(entry.content, bytes) else b""
+    with open_content(entry.content) as stream:
+        return stream.read()
 
 
 def alternatives(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]:

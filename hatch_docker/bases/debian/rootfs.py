@@ -16,6 +16,7 @@ from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.core.cache.store import Store
 from hatch_docker.core.errors import BaseImageError, StoreError
 from hatch_docker.core.files import unfinished_tree
+from hatch_docker.oci.filesystem import write_entries
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry, parent_entries
 
@@ -145,24 +146,16 @@ def make_symlink(entry: Entry, tree: Path) -> None:
         (tree / entry.path).parent.mkdir(parents=True, exist_ok=True)
         (tree / entry.path).symlink_to(entry.target)
     except (FileExistsError, NotADirectoryError) as error:
-        raise BaseImageError(f"/{entry.path} cannot be a link: something is in its way") from error
+        raise BaseImageError(f"/{entry.path} cannot be written: something is in its way") from error
 
 
 def write_into(tree: Path, entries: Iterable[Entry]) -> None:
-    """Write generated entries, with their content in memory, into a tree; a file of the same path is replaced."""
-    for entry in sorted(entries, key=lambda item: item.path):
-        place = tree / entry.path
-        if entry.kind == "directory":
-            place.mkdir(parents=True, exist_ok=True)
-            place.chmod(entry.mode | 0o700)
-        elif entry.kind == "symlink":
-            place.unlink(missing_ok=True)
-            make_symlink(entry, tree)
-        elif isinstance(entry.content, bytes):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.unlink(missing_ok=True)
-            place.write_bytes(entry.content)
-            place.chmod(entry.mode)
+    """Write generated entries into a tree; raises BaseImageError if the path of one is taken."""
+    try:
+        write_entries(entries, tree)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        path = os.path.relpath(error.filename, tree)
+        raise BaseImageError(f"/{path} cannot be written: something is in its way") from error
 
 
 def with_parents(entries: Entries) -> Entries:

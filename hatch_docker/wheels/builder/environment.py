@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from hatch_docker.bases.bytecode import compile_sources
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
-from hatch_docker.oci.layer import Entry
+from hatch_docker.oci.filesystem import write_entries
 from hatch_docker.wheels.builder.sandbox import run_at
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.install.venv import VenvTarget, bytecode_entries, python_sources, venv_entries, wheel_entries
@@ -60,29 +59,3 @@ def install_pure(pins: Sequence[Pin], project: Path, ctx: Context) -> Path:
 
     key = key_of(RECIPE, "pure", venv.interpreter.version, [one.sha256 for one in pins])
     return ctx.store.tree("build-env", key, make) / venv.site_packages
-
-
-def write_entries(entries: Sequence[Entry], root: Path) -> None:
-    """Write directories, files and links into a directory; their paths are safe (`wheel_entries`)."""
-    for entry in entries:
-        path = root / entry.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if entry.kind == "directory":
-            path.mkdir(exist_ok=True)
-            path.chmod(entry.mode)
-        elif entry.kind == "symlink":
-            path.symlink_to(entry.target)
-        else:
-            _write_file(entry, path)
-
-
-def _write_file(entry: Entry, path: Path) -> None:
-    content = entry.content
-    if isinstance(content, Path):
-        shutil.copyfile(content, path)
-    elif content is None or isinstance(content, bytes):
-        path.write_bytes(content or b"")
-    else:
-        with content() as stream, path.open("wb") as out:
-            shutil.copyfileobj(stream, out)
-    path.chmod(entry.mode)

@@ -107,7 +107,7 @@ def bytecode_entries(entries: Iterable[Entry], compiled: Compiled, venv: VenvTar
     from hatch_docker.oci.tar import Entry
 
     files = [
-        Entry(path, "file", 0o644, SOURCE_DATE, size=compiled.size(path), content=compiled.opener(path))
+        compiled.entry(path)
         for entry in entries
         if (path := bytecode_path(entry.path, venv.interpreter)) in compiled and entry.path.endswith(".py")
     ]

@@ -54,7 +54,7 @@ def test_bad_signatures(fake: FakeArchive, kind: str) -> None:
 CHECKING = """
 import sys
 from pathlib import Path
-from hatch_docker.bases.archive import verify
+from hatch_docker.bases.debian.archive import verify
 verify(Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]).read_bytes(), "the InRelease")
 """
 
