@@ -1,6 +1,6 @@
-"""What an image's layers say of it: which Python, which C library, which users, which directories.
+"""Inspecting the layers of an image: its Python, C library, users and directories.
 
-Read from the files themselves, never from labels or variables: those outlive what they were true of.
+Everything is read from the files, never from labels or variables, which may no longer be true.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.bases.model import Interpreter, real_path
@@ -22,12 +22,12 @@ from hatch_docker.oci.model import Image, Layer
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
 
-RECIPE = 1               # raise it when the same layers shall be read in another way
-TEXT_LIMIT = 1 << 20     # bytes of a text that is read
+RECIPE = 1               # raise it when the same layers give different facts
+TEXT_LIMIT = 1 << 20     # bytes of a text file
 CHUNK = 1 << 20
-OVERLAP = 512            # bytes, more than any of the patterns matches
-MATCHES = 4096           # of one pattern in one program
-_PLACES = ("usr/local/bin", "usr/bin", "bin")  # the official python images build theirs into /usr/local
+OVERLAP = 512            # bytes, more than the longest match of a pattern
+MATCHES = 4096           # of a pattern in a program
+_PLACES = ("usr/local/bin", "usr/bin", "bin")  # the official python images have theirs in /usr/local
 
 _PYTHON = re.compile(r"(?:.*/)?bin/python(3\.\d{1,2})")
 _LIBRARY = re.compile(r"(?:.*/)?libpython3\.\d+\.so\.1\.0")
@@ -40,7 +40,7 @@ _PYTHON_VERSION = re.compile(rb"\0(3\.\d{1,2}\.\d{1,3}(?:(?:a|b|rc)\d{1,2})?)\+?
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was read of an image; the fields of `Base`, and the size of each layer's tar in bytes."""
+    """The facts read from an image: fields of `Base`, and the size of each layer's tar in bytes."""
 
     interpreter: Interpreter
     libc: tuple[str, str]
@@ -51,29 +51,24 @@ class Facts:
     unpacked_sizes: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As the store remembers it."""
-        return {
-            "interpreter": [self.interpreter.path, self.interpreter.version], "libc": list(self.libc),
-            "users": {name: list(ids) for name, ids in self.users.items()},
-            "directories": sorted(self.directories), "symlinks": dict(self.symlinks), "suite": self.suite,
-            "unpacked_sizes": list(self.unpacked_sizes),
-        }  # fmt: skip
+        """Return the facts in the form of the store."""
+        return asdict(self) | {"interpreter": astuple(self.interpreter), "directories": sorted(self.directories)}
 
     @classmethod
     def of_json(cls, value: Mapping[str, Any]) -> Facts:
-        """As the store gives it back."""
+        """Return the facts that `to_json` gave."""
+        users = {name: (user, group) for name, (user, group) in value["users"].items()}
         kind, version = value["libc"]
         return cls(
-            Interpreter(*value["interpreter"]), (kind, version),
-            {name: (user, group) for name, (user, group) in value["users"].items()},
-            frozenset(value["directories"]), value["symlinks"], value["suite"], tuple(value["unpacked_sizes"]),
+            Interpreter(*value["interpreter"]), (kind, version), users, frozenset(value["directories"]),
+            value["symlinks"], value["suite"], tuple(value["unpacked_sizes"]),
         )  # fmt: skip
 
 
 def read_facts(image: Image, name: str, ctx: Context) -> Facts:
-    """The facts of an image, read from its layers once and remembered by their diff-ids; `name` is for errors.
+    """Return the facts of an image, read from its layers once and remembered by their diff-ids; `name` is for errors.
 
-    Raises BaseImageError where there is no Python in it, or one for another architecture than it says.
+    Raises BaseImageError if the image has no Python, or one for a different architecture.
     """
     places = _search_path(image)
     key = key_of("base facts", RECIPE, [layer.diff_id for layer in image.layers], str(image.platform), places)
@@ -91,7 +86,7 @@ def read_facts(image: Image, name: str, ctx: Context) -> Facts:
 
 
 def _search_path(image: Image) -> list[str]:
-    """Directories that may hold the interpreter, first the image's own PATH."""
+    """Return the directories that may have the interpreter, those of the image's PATH first."""
     environment: list[str] = (image.config_json.get("config") or {}).get("Env") or []
     path = next((item.partition("=")[2] for item in environment if item.startswith("PATH=")), "")
     own = [place.strip("/") for place in path.split(":") if place.startswith("/") and place.strip("/")]
@@ -120,11 +115,11 @@ def _scan(image: Image, name: str, places: list[str]) -> Facts:
 
 
 def _look(path: str, stream: BinaryIO) -> bytes | None:
-    """What counts of a file: a text as a whole, of a program its head and whatever looks like a version."""
+    """Return the needed part of a file: a whole text, the head of a program and whatever looks like a version."""
     if path in _TEXTS:
         text = stream.read(TEXT_LIMIT + 1)
         if len(text) > TEXT_LIMIT:
-            raise ImageError(f"/{path} has more than {TEXT_LIMIT} bytes, too many to look into")
+            raise ImageError(f"/{path} has more than {TEXT_LIMIT} bytes, too many to read")
         return text
     if not any(kind.fullmatch(path) for kind in (_PYTHON, _LIBRARY, _LIBC)):
         return None
@@ -153,7 +148,7 @@ def _unpacked_size(layer: Layer) -> int:
 def _find_python(
     tree: Mapping[str, Entry], symlinks: Mapping[str, str], places: list[str], name: str
 ) -> tuple[str, bytes]:
-    """The real path and the contents of the interpreter: `python3` of the first place that has one."""
+    """Return the real path and the kept part of the interpreter: `python3` of the first directory that has one."""
     for place in places:
         for candidate in _candidates(tree, place):
             path = real_path(symlinks, candidate)
@@ -182,7 +177,7 @@ def _check_machine(program: bytes, image: Image, name: str) -> None:
 
 
 def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: str) -> str:
-    """PY_VERSION, which stands in the program or in its library, between NULs."""
+    """Return PY_VERSION, a text between NULs in the program or in its library."""
     short = path.rpartition("/python")[2]
     prefix = path.rpartition("/bin/")[0]
     libraries = [
@@ -209,7 +204,7 @@ def _libc(tree: Mapping[str, Entry], name: str) -> tuple[str, str]:
 
 
 def read_users(text: str) -> dict[str, tuple[int, int]]:
-    """The users of an etc/passwd: name -> user id, group id."""
+    """Return the users of an etc/passwd: name -> user id, group id."""
     users: dict[str, tuple[int, int]] = {}
     for line in text.splitlines():
         fields = line.split(":")

@@ -1,4 +1,4 @@
-"""A base out of an OCI layout, a directory or the archive of one: `oci:PATH`."""
+"""A base in an OCI layout, a directory or an archive: `oci:PATH`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
-    """The image for a platform in the layout at `plan.location`; nothing is copied.
+    """Return the base for a platform in the layout at `plan.location`; nothing is copied.
 
-    Raises BaseImageError where there is none, or none for the platform.
+    Raises BaseImageError if there is no layout, or no image for the platform.
     """
     from hatch_docker.oci.archive import read_archive
     from hatch_docker.oci.layout import read_layout

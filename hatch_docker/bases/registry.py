@@ -1,4 +1,4 @@
-"""A base pulled from a registry by our own client: configuration first, layers when somebody reads them."""
+"""A base pulled from a registry: the configuration at once, a layer when it is read."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ WITHOUT = 'base = "debian:trixie" needs no registry'
 
 
 def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
-    """The base behind a reference, one child of an index.
+    """Return the base that a reference names, for one platform of an index.
 
-    A tag is asked for each time, with one request; by digest, and once the facts of the layers are remembered,
-    nothing is asked or downloaded. Where the registry does not answer, what the tag meant last is taken, with
-    a warning. The project's lock says what a tag means, whatever the registry has by now. Raises RegistryError,
-    whose text names the way out, BaseImageError, and ConfigError for a lock that is out of date.
+    A tag takes one request each time. A digest takes none once the facts of the layers are remembered. If the
+    registry does not answer, the last digest of the tag is used, with a warning. The image lock pins the digest of a
+    tag, whatever the registry has by now. Raises RegistryError, whose text names the way out, BaseImageError, and
+    ConfigError for a lock that is out of date.
     """
     from hatch_docker.oci.pull import Remote, pull
     from hatch_docker.oci.reference import parse_reference
@@ -49,7 +49,7 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
 
 
 def pinned_digest(plan: BasePlan, ctx: Context) -> str:
-    """The digest that the project's lock has for a base, "" where nobody asked before."""
+    """Return the digest that the image lock has for a base, "" if it has none."""
     entry = ctx.pins.find("base", {"name": plan.name}) if ctx.pins is not None else None
     return str(entry.get("digest", "")) if entry else ""
 
@@ -64,7 +64,7 @@ def _way_out(error: RegistryError, ctx: Context) -> str:
 
 
 def _resolve(remote: Remote, reference: Reference, ctx: Context) -> str:
-    """The digest behind a reference, index or manifest."""
+    """Return the digest of the index or manifest that a reference names."""
     from hatch_docker.oci.pull import resolve
 
     if reference.digest:

@@ -204,7 +204,7 @@ def layers() -> dict[str, tuple[Layer, str]]:
             "C library",
         ),
         "no Python": (raw_layer(("usr/bin/.wh..wh..opq", tarfile.REGTYPE, "")), "no Python 3"),
-        "zeros": (layer_of([file("etc/passwd", bytes(2 << 20))]), "too many to look into"),
+        "zeros": (layer_of([file("etc/passwd", bytes(2 << 20))]), "too many to read"),
     }
 
 

@@ -1,4 +1,4 @@
-"""A Debian base, remembered whole: an unchanged build reads one small file, and imports nothing that makes one."""
+"""Debian bases in the cache: an unchanged build reads one small file and imports no code that makes a base."""
 
 from __future__ import annotations
 
@@ -21,15 +21,10 @@ KIND = "debian-base"
 
 
 def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> Base | None:
-    """The base of a `debian:` plan, if it was made of the lock, or of the snapshot that is in use and young."""
-    if ctx.pins is not None:
-        snapshot: object = None if ctx.pins.ask else ctx.pins.digest
-    else:
-        snapshot = _young_snapshot(plan, platform, ctx)
-    if snapshot is None:
-        return None
-    fact = ctx.store.recall(KIND, _key(plan, platform, compression, ctx))
-    if fact is None or fact["snapshot"] != snapshot:
+    """Return the base of a `debian:` plan, None if the cache has none made from the image lock or a young snapshot."""
+    origin = _origin(plan, platform, ctx, young=True)
+    fact = ctx.store.recall(KIND, _key(plan, platform, compression, ctx)) if origin is not None else None
+    if fact is None or fact["snapshot"] != origin:
         return None
     layers = tuple(_layer(row, ctx) for row in fact["layers"])
     if not all(ctx.store.has(layer.descriptor.digest) or ctx.lazy for layer in layers):
@@ -46,46 +41,43 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
     )  # fmt: skip
 
 
-def _young_snapshot(plan: BasePlan, platform: Platform, ctx: Context) -> float | None:
-    """When the mirror was asked last, if that will do."""
-    snapshot = recall_snapshot(ctx.store, plan.location, platform.architecture)
-    return snapshot["time"] if snapshot and not ctx.refresh and is_young(snapshot, time.time()) else None
-
-
 def remember_base(base: Base, compression: Compression, ctx: Context) -> None:
-    """Keep a base that was made just now, with the lock or the snapshot that it was made of."""
-    if ctx.pins is not None:
-        if ctx.pins.ask:
-            return
-        made_of: object = ctx.pins.digest
-    else:
-        snapshot = recall_snapshot(ctx.store, base.plan.location, base.platform.architecture)
-        if snapshot is None:
-            return
-        made_of = snapshot["time"]
+    """Keep a new base, with the image lock or the snapshot that it was made from."""
+    origin = _origin(base.plan, base.platform, ctx)
+    if origin is None:
+        return
     image = base.image
-    descriptor = [image.descriptor.media_type, image.descriptor.digest, image.descriptor.size]
     fact: dict[str, Any] = {
-        "snapshot": made_of,
-        "image": [descriptor, image.manifest.decode(), image.config.decode()],
-        "layers": [_row(layer) for layer in image.layers],
-        "interpreter": list(astuple(base.interpreter)), "libc": list(base.libc),
-        "users": {name: list(ids) for name, ids in base.users.items()},
-        "directories": sorted(base.directories), "symlinks": dict(base.symlinks),
-        "contents": [list(row) for row in base.contents], "kinds": list(base.kinds),
-        "hashes": dict(base.hashes),
+        "snapshot": origin,
+        "image": [_row(image.descriptor), image.manifest.decode(), image.config.decode()],
+        "layers": [[*_row(layer.descriptor), layer.diff_id, layer.unpacked_size] for layer in image.layers],
+        "interpreter": astuple(base.interpreter), "libc": base.libc, "users": dict(base.users),
+        "directories": sorted(base.directories), "symlinks": dict(base.symlinks), "contents": base.contents,
+        "kinds": base.kinds, "hashes": dict(base.hashes),
     }  # fmt: skip
     ctx.store.remember(KIND, _key(base.plan, base.platform, compression, ctx), fact)
 
 
+def _origin(plan: BasePlan, platform: Platform, ctx: Context, *, young: bool = False) -> object:
+    """Return what selects the packages: the digest of the image lock, or the time of the snapshot; None without one.
+
+    With `young`, a snapshot does not count if the mirror has to be asked again.
+    """
+    if ctx.pins is not None:
+        return None if ctx.pins.ask else ctx.pins.digest
+    snapshot = recall_snapshot(ctx.store, plan.location, platform.architecture)
+    if snapshot is None or (young and (ctx.refresh or not is_young(snapshot, time.time()))):
+        return None
+    return snapshot["time"]
+
+
 def _key(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> str:
-    pinned = [ctx.pins.digest] if ctx.pins is not None else []  # a fact for each lock, or projects would take turns
+    pinned = [ctx.pins.digest] if ctx.pins is not None else []  # a base for each lock, so that projects keep theirs
     return key_of(RECIPE, plan.location, plan.slim, plan.packages, str(platform), compression.identity, *pinned)
 
 
-def _row(layer: Layer) -> list[Any]:
-    descriptor = layer.descriptor
-    return [descriptor.media_type, descriptor.digest, descriptor.size, layer.diff_id, layer.unpacked_size]
+def _row(descriptor: Descriptor) -> list[Any]:
+    return [descriptor.media_type, descriptor.digest, descriptor.size]
 
 
 def _layer(row: list[Any], ctx: Context) -> Layer:

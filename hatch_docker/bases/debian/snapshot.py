@@ -1,4 +1,4 @@
-"""The snapshot of a suite: the signed indexes as one mirror had them, used for a day by all projects of this machine.
+"""The snapshot of a suite: its signed indexes at one time, used for a day by all projects on this machine.
 
 This module imports nothing that reads an archive: an unchanged build only asks how old the snapshot is.
 """
