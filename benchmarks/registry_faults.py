@@ -51,9 +51,9 @@ from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote, pull
 from hatch_docker.oci.layout import write_layout
-from hatch_docker.progress import Progress
-from hatch_docker.store import open_store
-from hatch_docker.transport import make_client
+from hatch_docker.core.progress import Progress
+from hatch_docker.core.cache.store import open_store
+from hatch_docker.core.http.client import make_client
 name, work = parse_reference(sys.argv[1]), Path(sys.argv[2])
 remote = Remote(make_client({}, Progress(lambda line: print(line, file=sys.stderr))), {})
 image = read_archive(work / "image.tar")

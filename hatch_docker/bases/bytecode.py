@@ -23,7 +23,7 @@ from typing import Protocol
 from hatch_docker.bases.model import Interpreter, follow_links
 from hatch_docker.core.elf import read_elf
 from hatch_docker.core.errors import BaseImageError, ProgramError
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import run
 from hatch_docker.oci.model import Content, open_content
 from hatch_docker.oci.paths import SOURCE_DATE
@@ -172,7 +172,7 @@ def compile_sources(
     if not sources:
         return compiled
     workers = workers or len(os.sched_getaffinity(0))
-    with scratch() as directory:
+    with temporary_directory() as directory:
         try:
             if sandbox is None:
                 _run(sources, directory, tree, interpreter, str(workers))

@@ -35,7 +35,8 @@ def base_of(plan: BasePlan, image: Image, ctx: Context, *, digest: str = "", sou
 
 def check_pinned(image: Image, plan: BasePlan, platform: Platform, ctx: Context) -> None:
     """Raise BaseImageError if the image for a platform is not the one that the image lock pins."""
-    entry = ctx.pins.find("base", {"name": plan.name}) if ctx.pins is not None and not ctx.pins.ask else None
+    lock = ctx.image_lock
+    entry = lock.find("base", {"name": plan.name}) if lock is not None and not lock.ask else None
     if entry is None:
         return
     rows = {row["platform"]: row for row in entry["platforms"]}

@@ -50,15 +50,15 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
 
 def pinned_digest(plan: BasePlan, ctx: Context) -> str:
     """Return the digest that the image lock has for a base, "" if it has none."""
-    entry = ctx.pins.find("base", {"name": plan.name}) if ctx.pins is not None else None
+    entry = ctx.image_lock.find("base", {"name": plan.name}) if ctx.image_lock is not None else None
     return str(entry.get("digest", "")) if entry else ""
 
 
 def _way_out(error: RegistryError, ctx: Context) -> str:
-    if ctx.pins is None or isinstance(error, TransientError):
+    if ctx.image_lock is None or isinstance(error, TransientError):
         return WITHOUT
     return (
-        f"{ctx.pins.name} pins it, and registries delete in time what no tag names any more: "
+        f"{ctx.image_lock.name} pins it, and registries delete in time what no tag names any more: "
         "`hatch-docker lock --upgrade` pins what the name means now"
     )
 

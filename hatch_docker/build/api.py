@@ -28,24 +28,24 @@ Made = MutableMapping[str, "Receipt"]
 @contextlib.contextmanager
 def friendly_errors() -> Iterator[None]:
     """Turn signals, and errors of hatchling and of the operating system, into errors of one line."""
-    from hatch_docker.core.os_errors import told_faults
-    from hatch_docker.core.signals import stoppable
+    from hatch_docker.core.os_errors import friendly_os_errors
+    from hatch_docker.core.signals import handle_signals
     from hatch_docker.project.hatch import hatchling_errors
 
-    with stoppable(), hatchling_errors(), told_faults():
+    with handle_signals(), hatchling_errors(), friendly_os_errors():
         yield
 
 
 def run_or_abort(app: Any, work: Callable[[], Result]) -> Result:
     """Return what `work` returns; a failure that the user can mend ends the program with one line, by hatch's `app`."""
-    from hatch_docker.core.progress import plain
+    from hatch_docker.core.text import sanitize
 
     try:
         with friendly_errors():
             return work()
     except HatchDockerError as error:
         # The name of a file may be no text at all, or control characters for a terminal.
-        app.abort(plain(str(error)), code=error.exit_status)
+        app.abort(sanitize(str(error)), code=error.exit_status)
         raise
 
 
@@ -101,16 +101,17 @@ def write_dockerfiles(project: Project, directory: Path, environ: Mapping[str, s
 
 def write_plans(project: Project, directory: Path, environ: Mapping[str, str]) -> list[Path]:
     """Write everything that decides each image as JSON; builds nothing."""
-    from hatch_docker.core.files import replacing
-    from hatch_docker.core.http.urls import shown
+    from hatch_docker.core.files import atomic_write
+    from hatch_docker.core.http.urls import redact_url
     from hatch_docker.plan.model import plan_json
 
     paths = []
     for plan in open_plans(project, environ)[0]:
         # Logins of mirrors are in the user's environment, and must not be in a file that is passed on.
-        base = replace(plan.base, mirror=shown(plan.base.mirror), security_mirror=shown(plan.base.security_mirror))
+        mirrors = redact_url(plan.base.mirror), redact_url(plan.base.security_mirror)
+        base = replace(plan.base, mirror=mirrors[0], security_mirror=mirrors[1])
         paths.append(directory / f"{plan.stem}.plan.json")
-        with replacing(paths[-1]) as stream:
+        with atomic_write(paths[-1]) as stream:
             document = plan_json(replace(plan, base=base))
             stream.write(json.dumps(document, indent=2, ensure_ascii=False).encode() + b"\n")
     return paths
@@ -158,7 +159,7 @@ def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> Imag
 
     plans, ctx = open_plans(project, environ, every=True)
     plan = plan_of(str(archive), plans)
-    if ctx.pins is None:
+    if ctx.image_lock is None:
         raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build by it")
     with with_members(project, [plan], ctx) as whole:
         return image_or_index(select_engine(plan.engine)(plan, whole, ctx))
@@ -177,7 +178,7 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
     from hatch_docker.oci.model import host_platform
 
     plans, ctx = open_plans(project, environ, every=True)
-    if ctx.pins is None:
+    if ctx.image_lock is None:
         ctx = replace(ctx, environ={**environ, REFRESH: "1"})
     existing = open_existing(image, ctx)
     engine = rebase(existing.item, existing.wheel, existing.left_out)

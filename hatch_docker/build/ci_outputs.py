@@ -7,10 +7,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.build.receipt import Receipt, costs
 from hatch_docker.core.errors import StoreError
-from hatch_docker.core.progress import megabytes, plain
-from hatch_docker.plan.naming import normalised
+from hatch_docker.core.text import megabytes, sanitize
 
 
 def write_ci_outputs(
@@ -22,10 +23,10 @@ def write_ci_outputs(
     project's before them, too. Raises StoreError for a file that cannot be written.
     """
     if dotenv is not None:
-        from hatch_docker.core.files import replacing
+        from hatch_docker.core.files import atomic_write
 
         text = _others(dotenv, receipt) + dotenv_text(receipt, directory)
-        with replacing(dotenv) as stream:
+        with atomic_write(dotenv) as stream:
             stream.write(text.encode())
     if environ.get("GITHUB_OUTPUT"):
         _append(Path(environ["GITHUB_OUTPUT"]), github_text(receipt, directory, several=several))
@@ -50,7 +51,7 @@ def github_text(receipt: Receipt, directory: Path, *, several: bool = False) -> 
         text = "\n".join(items)
         delimiter = "end-" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
         name = f"{receipt.part}-{name}" if receipt.part else name
-        names = (name, f"{normalised(receipt.name)}-{name}")[: 2 if several else 1]
+        names = (name, f"{canonicalize_name(receipt.name)}-{name}")[: 2 if several else 1]
         parts += [f"{one}<<{delimiter}\n{text}\n{delimiter}\n" for one in names]
     return "".join(parts)
 
@@ -104,7 +105,7 @@ def markdown(receipt: Receipt) -> str:
 
 def _inline(text: str) -> str:
     """Text as Markdown shows it: names of files in strangers' wheels may be headings, links and HTML."""
-    return re.sub(r"([\\`\[\]<>|])", r"\\\1", " ".join(plain(text).split()))
+    return re.sub(r"([\\`\[\]<>|])", r"\\\1", " ".join(sanitize(text).split()))
 
 
 def _append(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.build.receipt import Receipt, receipt_beside
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
-from hatch_docker.core.files import ARCHIVE, scratch
+from hatch_docker.core.files import ARCHIVE, temporary_directory
 from hatch_docker.engines.model import WheelInfo
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.oci.reference import parse_reference
@@ -114,7 +114,7 @@ def opened(name: str, ctx: Context) -> Iterator[Existing]:
 
         yield Existing(read_layout(Path(rest)))
     elif f"{scheme}:" in SCHEMES and not Path(name).is_file():
-        with scratch() as directory:
+        with temporary_directory() as directory:
             yield _saved(scheme.removesuffix("-daemon"), rest, directory / "image.tar", ctx)
     else:
         yield open_existing(name, ctx)

@@ -13,8 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import BuildError, ConfigError
-from hatch_docker.core.files import replacing
-from hatch_docker.core.lockfile import NAME, RELOCK, Entry, Pins, parse_pins, pins_of, pins_toml, question_of
+from hatch_docker.core.files import atomic_write
+from hatch_docker.core.lockfile import (
+    NAME,
+    RELOCK,
+    Entry,
+    ImageLock,
+    image_lock_toml,
+    make_image_lock,
+    parse_image_lock,
+    question_of,
+)
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan, BuildPlan, Plan
 
@@ -33,7 +42,7 @@ class Was:
     path: Path
     data: bytes
     entries: Entries
-    pins: Pins
+    pins: ImageLock
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +70,26 @@ def open_lock(
     name = NAME if name == "auto" else name
     path = root / name
     data = path.read_bytes() if path.is_file() else b""
-    entries: Entries = list(parse_pins(data, name)) if data else []
-    return Was(path, data, entries, pins_of(name, "", [] if upgrade else entries, ask=True))
+    entries: Entries = list(parse_image_lock(data, name)) if data else []
+    return Was(path, data, entries, make_image_lock(name, "", [] if upgrade else entries, ask=True))
 
 
 def lock(was: Was, plans: Sequence[Plan], source: Project, ctx: Context) -> Locked:
     """Write the lock of a project's images; raises whatever a build raises that cannot have what it asks for."""
-    from hatch_docker.core.lockfile_text import changes
+    from hatch_docker.core.lockfile import image_lock_changes
 
     entries = make_entries(was, plans, source, ctx)
-    text = pins_toml(entries)
+    text = image_lock_toml(entries)
     if text != was.data:
-        with replacing(was.path) as stream:
+        with atomic_write(was.path) as stream:
             stream.write(text)
-    return Locked(tuple(changes(was.entries, entries)) if was.entries else (), text != was.data)
+    return Locked(tuple(image_lock_changes(was.entries, entries)) if was.entries else (), text != was.data)
 
 
 def make_entries(was: Was, plans: Sequence[Plan], source: Project, ctx: Context) -> Entries:
     """The entries of a lock for some images; see `lock`."""
     known, old = was.pins, was.entries
-    ctx = replace(ctx, pins=known)
+    ctx = replace(ctx, image_lock=known)
     bases: dict[str, dict[str, Any]] = {}
     for plan in plans:
         for platform in _platforms(plan, old):
@@ -150,7 +159,7 @@ def _settled(one: tuple[str, Entry], old: Entries) -> tuple[str, Entry]:
     return one
 
 
-def _others(known: Pins, old: Entries) -> Iterator[tuple[str, Entry]]:
+def _others(known: ImageLock, old: Entries) -> Iterator[tuple[str, Entry]]:
     """The old answers that only another architecture's machine can get, to questions that are still asked here."""
     still = {_apart_from_machine(kind, entry) for kind, entry in known.used.values()}
     for kind, entry in old:
@@ -167,7 +176,7 @@ def _apart_from_machine(kind: str, entry: Entry) -> str:
 
 def check(plans: Sequence[Plan], source: Project, ctx: Context) -> None:
     """Raise ConfigError where a lock does not do for the images of a project; nothing is fetched or made for it."""
-    pins = ctx.pins
+    pins = ctx.image_lock
     if pins is None:
         raise ConfigError(f"there is no {NAME}; {RELOCK}")
     for plan in plans:

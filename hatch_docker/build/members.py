@@ -28,9 +28,9 @@ def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) ->
     from hatch_docker.project.workspace import read_members, workspace_lock
 
     def read(place: Path) -> Metadata:
-        from hatch_docker.core.files import scratch
+        from hatch_docker.core.files import temporary_directory
 
-        with scratch() as temporary:
+        with temporary_directory() as temporary:
             return _open(place, tables, temporary, ctx).metadata(ctx.environ, [DIST])
 
     members = read_members(metadata, tables, read)
@@ -50,7 +50,7 @@ def _open(place: Path, tables: Mapping[str, Any], directory: Path, ctx: Context)
     from hatch_docker.build.project import open_project
 
     table = tables.get("tool", {}).get("hatch-docker", {})
-    return open_project(place, ctx.environ, directory, pins=ctx.pins, table=table)
+    return open_project(place, ctx.environ, directory, pins=ctx.image_lock, table=table)
 
 
 @contextlib.contextmanager
@@ -59,9 +59,9 @@ def with_members(project: Project, plans: Sequence[Plan], ctx: Context) -> Itera
     if not any(plan.members for plan in plans):
         yield project
         return
-    from hatch_docker.core.files import scratch
+    from hatch_docker.core.files import temporary_directory
 
-    with scratch() as temporary:
+    with temporary_directory() as temporary:
 
         @functools.cache
         def member(path: str) -> Project:

@@ -15,7 +15,7 @@ from hatch_docker.build.summary import closing_lines, previous_receipt
 from hatch_docker.core.cache.store import DamagedBlobError
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import DaemonError
-from hatch_docker.core.files import ARCHIVE, RECEIPT, check_free, remove_leftovers, replacing
+from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write, check_free, remove_leftovers
 from hatch_docker.core.streams import CountingStream
 from hatch_docker.engines.model import BuiltImage, Engine
 from hatch_docker.oci.model import Image, Index, Platform, images_of
@@ -209,7 +209,7 @@ def write_archive_file(
         return
     layers = {layer.descriptor.digest: layer for image in images_of(item) for layer in image.layers}
     size = sum(layer.descriptor.size for layer in layers.values())
-    with ctx.progress.task(f"writing {path.name}", size, part=True) as task, replacing(path) as stream:
+    with ctx.progress.task(f"writing {path.name}", size, part=True) as task, atomic_write(path) as stream:
         write_archive(item, references, CountingStream(stream, task.advance), host=host)
 
 

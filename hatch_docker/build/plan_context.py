@@ -12,14 +12,14 @@ from hatch_docker.project.model import DIST
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
     from hatch_docker.core.context import Context
-    from hatch_docker.core.lockfile import Pins
+    from hatch_docker.core.lockfile import ImageLock
     from hatch_docker.project.metadata import Metadata
     from hatch_docker.project.model import Project
 
 
 def open_context_of(
     project: Project, configs: Mapping[str, Config], environ: Mapping[str, str], *, tell: bool, pinned: bool,
-    pins: Pins | None = None,
+    pins: ImageLock | None = None,
 ) -> tuple[Metadata, Context]:
     """Return the metadata of a project and the context of its builds; raises ConfigError.
 
@@ -27,7 +27,7 @@ def open_context_of(
     context has `pins`, or with `pinned` those of the image lock that the configurations name.
     """
     from hatch_docker.core.context import open_context
-    from hatch_docker.core.progress import open_progress
+    from hatch_docker.core.terminal import open_progress
 
     assert project.app is not None
     progress = open_progress(project.app.display_warning, project.app.verbosity, environ)
@@ -36,10 +36,10 @@ def open_context_of(
     metadata = project.metadata(environ, outputs, progress.warn if tell else progress.detail)
     if pins is None and pinned:
         pins = _read_pins(configs, metadata, ctx)
-    return metadata, replace(ctx, pins=pins) if pins else ctx
+    return metadata, replace(ctx, image_lock=pins) if pins else ctx
 
 
-def _read_pins(configs: Mapping[str, Config], metadata: Metadata, ctx: Context) -> Pins | None:
+def _read_pins(configs: Mapping[str, Config], metadata: Metadata, ctx: Context) -> ImageLock | None:
     """Return the image lock of a project, None where it has or wants none."""
     names = {metadata.pins if config.pins == "auto" else config.pins for config in configs.values()}
     if len(names) > 1:
@@ -47,6 +47,6 @@ def _read_pins(configs: Mapping[str, Config], metadata: Metadata, ctx: Context) 
     (name,) = names
     if name in ("", "none"):
         return None
-    from hatch_docker.core.lockfile import read_pins
+    from hatch_docker.core.lockfile import read_image_lock
 
-    return read_pins(metadata.root / name, name, ctx.store)
+    return read_image_lock(metadata.root / name, name, ctx.store)

@@ -12,7 +12,7 @@ from hatch_docker.core.errors import ConfigError, HatchDockerError
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
-    from hatch_docker.core.lockfile import Pins
+    from hatch_docker.core.lockfile import ImageLock
     from hatch_docker.plan.model import Plan
     from hatch_docker.project.metadata import Metadata
     from hatch_docker.project.model import Project
@@ -30,7 +30,7 @@ def about_image(name: str) -> Iterator[None]:
 
 
 def open_plans(
-    project: Project, environ: Mapping[str, str], *, given: bool = False, pins: Pins | None = None,
+    project: Project, environ: Mapping[str, str], *, given: bool = False, pins: ImageLock | None = None,
     pinned: bool = True, push: bool = False, every: bool = False,
 ) -> tuple[tuple[Plan, ...], Context]:
     """Return the plans of a project's images and the context of their build; raises ConfigError.

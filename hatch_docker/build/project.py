@@ -40,7 +40,7 @@ from hatch_docker.project.pyproject import (
 if TYPE_CHECKING:
     from hatch_docker.bases.model import Base
     from hatch_docker.core.context import Context
-    from hatch_docker.core.lockfile import Pins
+    from hatch_docker.core.lockfile import ImageLock
     from hatch_docker.plan.model import Plan
     from hatch_docker.wheels.builder.make_sdist import Tree
     from hatch_docker.wheels.target import Target
@@ -51,7 +51,7 @@ COMMITTED = frozenset({"mesonpy"})  # backends whose sdist is what is committed,
 
 
 def open_project(
-    root: Path, environ: Mapping[str, str], directory: Path, *, pins: Pins | None = None,
+    root: Path, environ: Mapping[str, str], directory: Path, *, pins: ImageLock | None = None,
     table: Mapping[str, Any] | None = None,
 ) -> Project:
     """Return the project in a directory, whatever its backend; raises ConfigError without one.
@@ -150,7 +150,7 @@ class _Stage:
 
 
 def _open_stage(
-    root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str], pins: Pins | None
+    root: Path, tables: Mapping[str, Any], system: BuildSystem, environ: Mapping[str, str], pins: ImageLock | None
 ) -> _Stage:
     """Return the builder stage before the project's dependencies are known: on its base, for this platform."""
     from hatch_docker.bases.open import open_base
@@ -159,7 +159,7 @@ def _open_stage(
     from hatch_docker.wheels.target import Target
 
     plan, ctx = provisional_plan(_static_project(root, tables, system), environ, pinned=pins is None)
-    ctx = ctx if pins is None else replace(ctx, pins=pins)
+    ctx = ctx if pins is None else replace(ctx, image_lock=pins)
     base = open_base(located(plan.base, root), host_platform(), ctx, compression=Compression(plan.compression))
     table = static_table(tables)
     tree, packed = _read(root, table, system, ctx)

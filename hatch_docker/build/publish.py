@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.build.ci_outputs import write_ci_outputs
 from hatch_docker.build.receipt import Receipt, bare_receipt, read_receipt, receipt_beside, receipt_path
 from hatch_docker.core.context import Context
@@ -21,7 +23,7 @@ from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.debug import debug_tags, is_variant
 from hatch_docker.plan.model import SignPlan
-from hatch_docker.plan.naming import normalised, repositories_of, tags_of
+from hatch_docker.plan.naming import repositories_of, tags_of
 from hatch_docker.project.git import DIRTY, Revision, read_revision
 from hatch_docker.release.attachments import attach_and_sign, document_reader
 from hatch_docker.release.push import (
@@ -118,8 +120,8 @@ def own_table(root: Path, path: Path) -> Mapping[str, Any]:
     """
     name = _in_pyproject(root, "project").get("name") or _in_pyproject(root, "tool", "poetry").get("name") or ""
     archives = path.glob(f"*{ARCHIVE}") if path.is_dir() else [path]
-    built = {normalised(receipt.name) if (receipt := receipt_beside(archive)) else "" for archive in archives}
-    return project_table(root) if name and built == {normalised(str(name))} else {}
+    built = {canonicalize_name(receipt.name) if (receipt := receipt_beside(archive)) else "" for archive in archives}
+    return project_table(root) if name and built == {canonicalize_name(str(name))} else {}
 
 
 def project_table(root: Path) -> Mapping[str, Any]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated
 
 from hatch_docker.core.errors import ImageError
-from hatch_docker.core.files import ARCHIVE, RECEIPT, replacing
-from hatch_docker.core.progress import megabytes, share
+from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write
 from hatch_docker.core.records import FileName, Line, read_record
+from hatch_docker.core.text import megabytes, share
 from hatch_docker.engines.model import BuiltImage, Excluded, WheelInfo
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.plan.model import Plan
@@ -103,7 +103,7 @@ class Receipt:
 
     def write(self, path: Path) -> None:
         """Write the file `<name>-<version>.image.json`."""
-        with replacing(path) as stream:
+        with atomic_write(path) as stream:
             stream.write(self.to_json())
 
     def to_json(self) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.build.receipt import KINDS, TITLES, PlatformReceipt, Receipt, read_receipt
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.files import RECEIPT
-from hatch_docker.core.progress import counted, some
+from hatch_docker.core.text import abbreviate, counted
 from hatch_docker.plan.model import DEBUG_PORT
 from hatch_docker.wheels.install.slim import NONE, Rules
 
@@ -103,7 +103,7 @@ def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
             found.append(f"{name} {then[name]} removed".replace("  ", " "))
         elif then[name] != now[name]:
             found.append(f"{name} {then[name]} -> {now[name]}")
-    return some(found)
+    return abbreviate(found)
 
 
 def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
@@ -126,7 +126,7 @@ def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     code = [path for path in differ if ".dist-info/" not in path]
     if not code:
         return "its metadata" if differ else "the same files, made in another way"
-    return f"{counted(len(code), 'file')} changed: {some(code)}"
+    return f"{counted(len(code), 'file')} changed: {abbreviate(code)}"
 
 
 def how_to_run(

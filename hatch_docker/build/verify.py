@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hatch_docker.core.context import CACHE_DIR, open_context
 from hatch_docker.core.errors import BuildError, ImageError
-from hatch_docker.core.files import unfinished_tree
+from hatch_docker.core.files import temporary_tree
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.model import Image, Index, images_of
 
@@ -65,7 +65,7 @@ def verify(
 def _empty_cache(environ: Mapping[str, str], *, keep_downloads: bool) -> Iterator[Path]:
     """A cache that knows nothing, on the disk of the user's, whose blobs it has where downloads are kept."""
     store = open_context(environ, silent()).store
-    with unfinished_tree(store.root / "tmp", "verify-") as place:
+    with temporary_tree(store.root / "tmp", "verify-") as place:
         if keep_downloads:
             # Blobs are checked by their names, and nothing but downloads is asked for by name where no fact is known.
             root = place / store.root.name

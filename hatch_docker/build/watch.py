@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hatch_docker.core.errors import HatchDockerError
-from hatch_docker.core.process import Running, hand_over, leave_behind, start
-from hatch_docker.core.progress import some
+from hatch_docker.core.process import Running, run_foreground, spawn_detached, start
+from hatch_docker.core.text import abbreviate
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
@@ -84,7 +84,7 @@ def watch(project: Watched, tell: Tell, *, run: bool = False) -> NoReturn:
 
 def _build(project: Watched, inputs: Inputs, container: Container | None) -> bool:
     """Whether a build made an image; raises SystemExit where it was ended."""
-    status = hand_over(project.command, env=project.environ)
+    status = run_foreground(project.command, env=project.environ)
     if status < 0 or status > 128:
         raise SystemExit(128 - status if status < 0 else status)
     if status:
@@ -101,10 +101,10 @@ def _opened(project: Watched) -> tuple[Sequence[Plan], Path]:
     """The plans of a project that was just built, for which nothing has to be asked any more, and where files go."""
     from hatch_docker.build.plans import open_plans
     from hatch_docker.build.project import open_project
-    from hatch_docker.core.files import scratch
+    from hatch_docker.core.files import temporary_directory
     from hatch_docker.project.hatch import hatchling_errors
 
-    with contextlib.suppress(HatchDockerError), hatchling_errors(), scratch() as temporary:
+    with contextlib.suppress(HatchDockerError), hatchling_errors(), temporary_directory() as temporary:
         opened = open_project(project.root, project.environ, temporary)
         plans, _ = open_plans(opened, project.environ)
         return plans, project.output or opened.output
@@ -172,7 +172,7 @@ def _ears(roots: Collection[Path], below: Collection[Path]) -> Iterator[Callable
 
 
 def _named(paths: Collection[Path], root: Path) -> str:
-    return some(sorted(os.path.relpath(path, root) for path in paths))
+    return abbreviate(sorted(os.path.relpath(path, root) for path in paths))
 
 
 class Container:
@@ -221,7 +221,7 @@ class Container:
     def leave(self) -> None:
         """End it without waiting: nobody is there any more who would."""
         if self._running is not None:
-            leave_behind([self._program, "rm", "--force", self._name], env=self._project.environ)
+            spawn_detached([self._program, "rm", "--force", self._name], env=self._project.environ)
 
     def _do(self, *arguments: str) -> None:
         from hatch_docker.core.errors import ProgramError

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.progress import Progress, open_progress, plain
+from hatch_docker.core.progress import Progress
+from hatch_docker.core.terminal import open_progress
+from hatch_docker.core.text import sanitize
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
@@ -111,7 +113,7 @@ def stderr_context(options: argparse.Namespace | None = None) -> Context:
 def print_lines(lines: Iterable[str]) -> None:
     """Print lines without control characters: names in them may come from anywhere."""
     for line in lines:
-        print(plain(line))
+        print(sanitize(line))
 
 
 def print_json(value: object) -> None:

@@ -31,7 +31,7 @@ from hatch_docker.cli.commands import (
 )
 from hatch_docker.cli.common import Commands
 from hatch_docker.core.errors import HatchDockerError
-from hatch_docker.core.progress import plain
+from hatch_docker.core.text import sanitize
 
 # In the order of `--help`.
 COMMANDS = (init, make, inspect, why, diff, lock, load, rebase, push, verify, verify_signature, doctor, clean, schema)
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HatchDockerError as error:
         with contextlib.suppress(OSError):  # in one file, the output stands before the error
             sys.stdout.flush()
-        sys.stderr.write(plain(f"hatch-docker: {error}\n"))
+        sys.stderr.write(sanitize(f"hatch-docker: {error}\n"))
         return error.exit_status
     return status or 0
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.core.cache.store import Store, default_root, open_store
-from hatch_docker.core.files import sweep
+from hatch_docker.core.files import remove_abandoned
 from hatch_docker.core.progress import Progress
 from hatch_docker.core.secrets import Secrets
 
 if TYPE_CHECKING:
     from hatch_docker.core.http.client import Client
-    from hatch_docker.core.lockfile import Pins
+    from hatch_docker.core.lockfile import ImageLock
 
 
 CACHE_DIR = "HATCH_DOCKER_CACHE_DIR"
@@ -26,8 +26,8 @@ REFRESH = "HATCH_DOCKER_REFRESH"
 class Context:
     """The hands of a build. `environ` is the process's environment, read nowhere else.
 
-    `connect` gives the one HTTP client; an unchanged build never asks for it. `pins` are what registries, mirrors
-    and indexes are not asked again, None where the project has no lock. `lazy` takes a layer whose digest is known
+    `connect` gives the one HTTP client; an unchanged build never asks for it. `image_lock` has what registries, mirrors
+    and indexes are not asked again, None where the project has none. `lazy` takes a layer whose digest is known
     for one that is there: a registry may have it, and who opens it gets a DamagedBlobError. `secrets` are what must not
     be in anything that is made. `used` has the SHA-256 of what wheels were made with on the way: of ("deb",
     "gcc 4:14.2.0-1 amd64", suite) and ("pypi", name, version, filename).
@@ -37,7 +37,7 @@ class Context:
     progress: Progress
     connect: Callable[[], Client]
     environ: Mapping[str, str]
-    pins: Pins | None = None
+    image_lock: ImageLock | None = None
     lazy: bool = False
     secrets: Secrets = field(default_factory=Secrets)
     used: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ def open_context(environ: Mapping[str, str], progress: Progress) -> Context:
     What killed builds left is removed, there and where temporary directories are.
     """
     store = open_store(cache_root(environ))
-    sweep()
+    remove_abandoned()
 
     def connect() -> Client:
         from hatch_docker.core.http.client import make_client

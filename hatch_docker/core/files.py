@@ -51,7 +51,7 @@ def _remove_unfinished() -> None:
 
 
 @contextlib.contextmanager
-def unfinished_file(directory: Path, prefix: str = HELD, suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
+def temporary_file(directory: Path, prefix: str = HELD, suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
     """A new file and its path; what is left there when the block ends is removed."""
     with _changing:
         descriptor, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=suffix)
@@ -67,7 +67,7 @@ def unfinished_file(directory: Path, prefix: str = HELD, suffix: str = "") -> It
 
 
 @contextlib.contextmanager
-def unfinished_tree(directory: Path, prefix: str = HELD) -> Iterator[Path]:
+def temporary_tree(directory: Path, prefix: str = HELD) -> Iterator[Path]:
     """A new directory; what is left there under its name when the block ends is removed."""
     with _changing:
         path = Path(tempfile.mkdtemp(dir=directory, prefix=prefix))
@@ -83,13 +83,13 @@ def unfinished_tree(directory: Path, prefix: str = HELD) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def scratch() -> Iterator[Path]:
+def temporary_directory() -> Iterator[Path]:
     """A directory of one's own in the system's place for such (TMPDIR), gone with the block; raises StoreError."""
     try:
         place = Path(tempfile.gettempdir())
     except OSError as error:
         raise StoreError(f"there is no place for temporary files: {error.strerror}; TMPDIR names one") from error
-    with unfinished_tree(place) as path:
+    with temporary_tree(place) as path:
         yield path
 
 
@@ -100,7 +100,7 @@ def finish_tree(unfinished: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Write `path` under a temporary name beside it; renamed when the block ends well, removed when not.
 
     Every output of a build goes through here, so that a killed build leaves no half-written file under its
@@ -109,7 +109,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         check_free(path)
-        with unfinished_file(path.parent, f".{path.name}.", ".tmp") as (stream, temporary):
+        with temporary_file(path.parent, f".{path.name}.", ".tmp") as (stream, temporary):
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -144,11 +144,11 @@ def is_output(path: Path) -> bool:
     return any(path.with_name(stem + mate).exists() for mate in mates.get(ending, ()))
 
 
-def tag_cache(directory: Path) -> None:
+def mark_as_cache(directory: Path) -> None:
     """Make a directory that says it is a cache, to git too."""
-    with replacing(directory / ".gitignore") as stream:
+    with atomic_write(directory / ".gitignore") as stream:
         stream.write(b"*\n")
-    with replacing(directory / "CACHEDIR.TAG") as stream:
+    with atomic_write(directory / "CACHEDIR.TAG") as stream:
         stream.write(CACHE_TAG + b"\n# A cache of hatch-docker's builds.\n")
 
 
@@ -172,7 +172,7 @@ def remove_leftovers(path: Path) -> None:
                 _remove_unheld(other)
 
 
-def sweep(directory: Path | None = None) -> None:
+def remove_abandoned(directory: Path | None = None) -> None:
     """Remove what killed processes of this user left unfinished in a directory, TMPDIR's if none: what nobody holds."""
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(directory or tempfile.gettempdir())):

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.text import abbreviate
 
 if TYPE_CHECKING:
     from hatch_docker.core.cache.store import Store
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 NAME = "hatch-docker.lock"
 VERSION = 1
 LIMIT = 32 << 20  # bytes of a file; ours have some 60 KB
+SHOWN = 4  # names of a list in a message
 RELOCK = "run `hatch-docker lock`"
 FACT = "pins-file"
 
@@ -52,7 +54,7 @@ _LINE = r"[^\x00-\x1f\x7f]+"
 _PLATFORM = "[a-z0-9]+/[a-z0-9]+(?:/[a-z0-9]+)?"
 _PYTHON = r"3\.\d{1,3}\.\d{1,3}[a-z0-9.+]*"
 _LIBC = r"(?:glibc|musl) \d{1,3}\.\d{1,3}(?:\.\d{1,3})?"
-# What an entry's fields must be, as `shape.misfit` reads it.
+# What an entry's fields must be, as `validation.first_mismatch` reads it.
 _FIELDS: Mapping[str, Mapping[str, Any]] = {
     "base": {
         "name": _LINE, "digest?": f"sha256:{_SHA256}",
@@ -85,7 +87,7 @@ class NotPinnedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Pins:
+class ImageLock:
     """The entries of a lock, by question. `name` is the file's, for messages, `digest` that of its contents.
 
     `ask` is True for whoever writes a lock: then `find` gives None for what is not there, and the answer is to be
@@ -107,8 +109,6 @@ class Pins:
             return found[1]
         if self.ask:
             return None
-        from hatch_docker.core.lockfile_text import why_missing
-
         reason = why_missing(kind, question, [entry for other, entry in self.known.values() if other == kind])
         raise ConfigError(f"{self.name} is out of date: {reason}; {RELOCK}")
 
@@ -122,12 +122,12 @@ def question_of(kind: str, entry: Entry) -> dict[str, Any]:
     return {name: entry[name] for name in QUESTIONS[kind] if name in entry}
 
 
-def pins_of(name: str, digest: str, entries: Sequence[tuple[str, Entry]], *, ask: bool = False) -> Pins:
+def make_image_lock(name: str, digest: str, entries: Sequence[tuple[str, Entry]], *, ask: bool = False) -> ImageLock:
     """Pins of some entries with their kinds."""
-    return Pins(name, digest, {key_of(kind, question_of(kind, one)): (kind, one) for kind, one in entries}, ask)
+    return ImageLock(name, digest, {key_of(kind, question_of(kind, one)): (kind, one) for kind, one in entries}, ask)
 
 
-def read_pins(path: Path, name: str, store: Store) -> Pins:
+def read_image_lock(path: Path, name: str, store: Store) -> ImageLock:
     """The pins of a file, whose `name` is for messages; raises ConfigError where it is none.
 
     What was read is remembered by the file's contents: reading TOML takes as long as the rest of an unchanged build.
@@ -140,16 +140,16 @@ def read_pins(path: Path, name: str, store: Store) -> Pins:
     digest = hashlib.sha256(data).hexdigest()
     known = store.recall(FACT, digest)
     if known is None:
-        known = parse_pins(data, name)
+        known = parse_image_lock(data, name)
         store.remember(FACT, digest, known)
-    return pins_of(name, digest, [(kind, entry) for kind, entry in known])
+    return make_image_lock(name, digest, [(kind, entry) for kind, entry in known])
 
 
-def parse_pins(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]:
+def parse_image_lock(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]:
     """The entries of a file's contents, with their kinds. Raises ConfigError, naming the field that is wrong."""
     import tomllib
 
-    from hatch_docker.core.validation import misfit
+    from hatch_docker.core.validation import first_mismatch
 
     try:
         table = tomllib.loads(data.decode())
@@ -166,13 +166,13 @@ def parse_pins(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]:
     entries: list[tuple[str, dict[str, Any]]] = []
     for kind, fields in _FIELDS.items():
         rows = table.get(kind, [])
-        if place := misfit([fields], rows, kind):
+        if place := first_mismatch([fields], rows, kind):
             raise ConfigError(f"{name}: {place} is not as `hatch-docker lock` writes it; {RELOCK} without it")
         entries += [(kind, row) for row in rows]
     return entries
 
 
-def pins_toml(entries: Sequence[tuple[str, Entry]]) -> bytes:
+def image_lock_toml(entries: Sequence[tuple[str, Entry]]) -> bytes:
     """The file of some entries; the same entries in any order give the same bytes."""
     lines = [
         "# Written by `hatch-docker lock`, used by every build: commit it, and leave it as it is.",
@@ -207,3 +207,90 @@ def _toml(value: Any) -> str:
     if len(line) <= 100 and not any(isinstance(one, Mapping) for one in value):
         return line
     return "[\n" + "".join(f"    {item},\n" for item in items) + "]"
+
+
+def why_missing(kind: str, question: Entry, known: Sequence[Entry]) -> str:
+    """Why none of the known entries answers a question, in the words of the options that ask it."""
+    if kind == "base":
+        names = abbreviate([entry["name"] for entry in known], SHOWN) or "no base"
+        return f"it pins {names}, and the base is {question['name']}"
+    place = ("for", "suite", "architecture") if kind == "debian" else ("platform",)
+    near = [entry for entry in known if all(entry.get(name) == question.get(name) for name in place)]
+    what = _subject(kind, question)
+    if not near:
+        return f"it has nothing of {what}"
+    closest = min(near, key=lambda entry: len(set(entry["asked"]) ^ set(question["asked"])))
+    more = sorted(set(question["asked"]) - set(closest["asked"]))
+    less = sorted(set(closest["asked"]) - set(question["asked"]))
+    reasons = [f"{abbreviate(more, SHOWN)} came in"] if more else []
+    reasons += [f"{abbreviate(less, SHOWN)} went out"] if less else []
+    if not reasons:
+        reasons = [
+            f"{name} was {_word(closest.get(name))} and is {_word(question.get(name))}"
+            for name in question if closest.get(name) != question[name]
+        ]  # fmt: skip
+    return f"of {what}, {', '.join(reasons)}"
+
+
+def _subject(kind: str, question: Entry) -> str:
+    if kind == "requirements":
+        return f"the requirements for {question['platform']}"
+    what = {"base": "the base's packages", "builder": "the builder's packages"}
+    subject = what.get(question["for"], "runtime.packages")
+    return f"{subject} of debian:{question['suite']} for {question['architecture']}"
+
+
+def _word(value: Any) -> str:
+    return {True: "on", False: "off", None: "not said"}.get(value, str(value))
+
+
+Entries = Sequence[tuple[str, Entry]]
+
+
+def image_lock_changes(old: Entries, new: Entries) -> list[str]:
+    """What a new lock changes, one line each: `debian:trixie amd64: libssl3t64 3.5.1-1 -> 3.5.4-1`."""
+    before, after = _pinned(old), _pinned(new)
+    lines = []
+    for title, name in sorted({*before, *after}):
+        was, now = before.get((title, name), set()), after.get((title, name), set())
+        if was == now:
+            continue
+        versions = [", ".join(sorted({version for version, _ in found})) for found in (was, now)]
+        if not was:
+            what = f"{name} {versions[1]} is new"
+        elif not now:
+            what = f"{name} {versions[0]} is no longer there"
+        elif versions[0] != versions[1]:
+            what = f"{name} {versions[0]} -> {versions[1]}"
+        else:
+            what = f"{name} {versions[0]} is another file now"
+        lines.append(f"{title}: {what}")
+    return lines
+
+
+def _pinned(entries: Entries) -> dict[tuple[str, str], set[tuple[str, str]]]:
+    """What is pinned: place and name -> versions with their hashes."""
+    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for kind, entry in entries:
+        for title, name, version, digest in _rows(kind, entry):
+            found.setdefault((title, name), set()).add((version, digest))
+    return found
+
+
+def _rows(kind: str, entry: Entry) -> Iterator[tuple[str, str, str, str]]:
+    if kind == "base":
+        if "digest" in entry:
+            yield "base", entry["name"], entry["digest"][:19], entry["digest"]
+        for one in entry["platforms"]:
+            title = f"{entry['name']} for {one['platform']}"
+            yield title, "Python", one["python"], ""
+            yield title, *_pair(one["libc"]), ""
+        return
+    title = f"debian:{entry['suite']} {entry['architecture']}" if kind == "debian" else f"for {entry['platform']}"
+    for row in entry["packages" if kind == "debian" else "files"]:
+        yield title, row["name"], row["version"], row["sha256"]
+
+
+def _pair(libc: str) -> tuple[str, str]:
+    kind, _, version = libc.partition(" ")
+    return kind, version

@@ -34,7 +34,7 @@ def reason(error: OSError, place: Path) -> str:
 
 
 @contextlib.contextmanager
-def told_faults() -> Iterator[None]:
+def friendly_os_errors() -> Iterator[None]:
     """Turn what is the machine's fault into a StoreError; end quietly where nobody reads what we print.
 
     Standard output is written through at the end of the block. One that is closed swallows what is printed.

@@ -239,7 +239,7 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def hand_over(command: Sequence[str], *, env: Mapping[str, str]) -> int:
+def run_foreground(command: Sequence[str], *, env: Mapping[str, str]) -> int:
     """Run a program on our own terminal to its end; returns its status, negative for a signal's number."""
     with subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL) as process:
         _running.add(process)
@@ -252,7 +252,7 @@ def hand_over(command: Sequence[str], *, env: Mapping[str, str]) -> int:
             _running.discard(process)
 
 
-def leave_behind(command: Sequence[str], *, env: Mapping[str, str]) -> None:
+def spawn_detached(command: Sequence[str], *, env: Mapping[str, str]) -> None:
     """Start a program that goes on when we end, and that nobody hears of again."""
     with contextlib.suppress(OSError):
         subprocess.Popen(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from hatch_docker.core.validation import misfit
+from hatch_docker.core.validation import first_mismatch
 
 Record = TypeVar("Record")
 Line = Annotated[str, r"[^\x00-\x1f\x7f]*"]
@@ -57,7 +57,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
 
 
 def _checked(expected: Any, value: Any) -> Any:
-    if misfit(expected, value) is not None:
+    if first_mismatch(expected, value) is not None:
         raise ValueError(f"not as expected: {value!r:.60}")
     return value
 

@@ -19,7 +19,7 @@ at_leave: list[Callable[[], None]] = []  # then called first: what ends the prog
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
+def handle_signals() -> Iterator[None]:
     """While the block runs, SIGTERM and SIGINT raise SystemExit (143, 130), so that every `finally` is run.
 
     Where that does not end the process soon, it is ended. Handlers that whoever called us has installed stay,

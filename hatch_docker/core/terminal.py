@@ -13,11 +13,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
-from hatch_docker.core.progress import duration
+from hatch_docker.core.progress import Progress
+from hatch_docker.core.text import duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -214,3 +215,25 @@ def _console() -> Console:
 def _shown(title: str, console: Console) -> str:
     """A title as the terminal will have it, so that its width is known."""
     return title if _is_unicode(console) else title.encode("ascii", "backslashreplace").decode()
+
+
+def open_progress(write: Callable[[str], None], verbosity: int, environ: Mapping[str, str]) -> Progress:
+    """The progress of a command: with a live display where standard error is a terminal that wants one."""
+    if verbosity < 0 or not is_lively(sys.stderr, environ):
+        return Progress(write, verbosity)
+    return Progress(write, verbosity, Screen(write))
+
+
+def is_lively(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Whether a stream is a terminal that can move its cursor, of somebody who wants to see it move.
+
+    NO_COLOR (no-color.org), TERM=dumb and CI are taken for wishes to have plain lines.
+    """
+    if environ.get("NO_COLOR") or environ.get("TERM", "dumb") in ("dumb", "unknown"):
+        return False
+    if environ.get("CI", "").lower() not in ("", "0", "false"):
+        return False
+    try:
+        return stream.isatty()
+    except (AttributeError, ValueError):  # it is closed, or something in its place
+        return False

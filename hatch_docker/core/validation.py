@@ -10,7 +10,7 @@ ANY = object
 """What a reader does not look at."""
 
 
-def misfit(expected: Any, value: Any, place: str = "") -> str | None:
+def first_mismatch(expected: Any, value: Any, place: str = "") -> str | None:
     """Where a value is not as expected, as in `packages[3].name`; None where all of it is.
 
     Expected may be a type (`int` means 0 and more), a pattern for a whole text, a function that says yes, a list of one
@@ -20,11 +20,11 @@ def misfit(expected: Any, value: Any, place: str = "") -> str | None:
     if expected is ANY:
         return None
     if isinstance(expected, tuple):
-        return None if any(misfit(one, value, place) is None for one in expected) else place
+        return None if any(first_mismatch(one, value, place) is None for one in expected) else place
     if isinstance(expected, list):
         if not isinstance(value, list):
             return place
-        found = (misfit(expected[0], item, f"{place}[{number}]") for number, item in enumerate(value))
+        found = (first_mismatch(expected[0], item, f"{place}[{number}]") for number, item in enumerate(value))
         return next((one for one in found if one is not None), None)
     if isinstance(expected, Mapping):
         return _table(expected, value, place)
@@ -46,7 +46,7 @@ def _table(expected: Mapping[str, Any], value: Any, place: str) -> str | None:
     for name, inner in value.items():
         if name not in known and "*" not in expected:
             return _below(place, name)
-        found = misfit(known.get(name, expected.get("*", ANY)), inner, _below(place, name))
+        found = first_mismatch(known.get(name, expected.get("*", ANY)), inner, _below(place, name))
         if found is not None:
             return found
     return None

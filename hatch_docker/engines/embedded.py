@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.errors import BuildError
-from hatch_docker.core.progress import counted
+from hatch_docker.core.text import counted
 from hatch_docker.engines.common import (
     OWN_LAYER,
     check_commands,

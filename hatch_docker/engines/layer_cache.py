@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import SecretError
-from hatch_docker.core.progress import some
 from hatch_docker.core.secrets import PIECE, mark
 from hatch_docker.core.streams import pieces
+from hatch_docker.core.text import abbreviate
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _search(layer: Layer, ctx: Context) -> None:
 
 def making(titles: Sequence[str]) -> str:
     """What users read while the layer of some packages is made."""
-    return f"layer of {some(titles)}"
+    return f"layer of {abbreviate(titles)}"
 
 
 def _full(key: str, compression: Compression) -> str:

@@ -50,7 +50,7 @@ def _holds(marker: str, target: Target) -> bool:
 
 def own_wheel(source: Project, target: Target, ctx: Context) -> Path:
     """The wheel of a project that needs no builder stage; raises BuildError where the lock's hatchling cannot run."""
-    requires = source.requires() if ctx.pins is not None else ()
+    requires = source.requires() if ctx.image_lock is not None else ()
     if not requires:
         return source.wheel()
     from hatch_docker.wheels.locks.pin import pin_requirements

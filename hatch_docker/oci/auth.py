@@ -224,10 +224,10 @@ def _token(
         response = client.send("GET", target, headers=headers, limit=TOKEN_LIMIT)
     if response.status in (400, 401, 403):
         refused = "refuses these credentials" if credential else "gives no token without credentials"
-        raise RegistryError(f"{urls.shown(realm)} {refused} ({response.status}): {login}")
+        raise RegistryError(f"{urls.redact_url(realm)} {refused} ({response.status}): {login}")
     if response.status != 200:
-        raise RegistryError(f"{urls.shown(realm)} gives no token ({response.status})")
-    return _read_token(response.body, urls.shown(realm))
+        raise RegistryError(f"{urls.redact_url(realm)} gives no token ({response.status})")
+    return _read_token(response.body, urls.redact_url(realm))
 
 
 def _read_token(body: bytes, realm: str) -> str:
@@ -245,7 +245,7 @@ def check_realm(url: str, realm: str) -> str:
     """The token server's URL, if it is one we send credentials to: https, or the registry's own origin."""
     target = urls.follow(url, realm) if realm else ""
     if not target or not (target.startswith("https:") or urls.origin(target) == urls.origin(url)):
-        where = urls.shown(realm)[:200]
+        where = urls.redact_url(realm)[:200]
         raise RegistryError(f"it sends us to {where!r} for a token, which is not https: refused")
     return target
 

@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
 
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.streams import CHUNK, HashingReader, drain, pieces, read_fully
 from hatch_docker.oci.compression import LAYER_LIMIT, Decompressed
 from hatch_docker.oci.layer import layer_entries
@@ -154,7 +154,7 @@ def _fields(old: Entry, new: Entry) -> list[str]:
 def _ranges(old: Layer, new: Layer, paths: list[str]) -> dict[str, list[str]]:
     """Return the ranges of bytes, the first byte being 0, in which some files of two layers differ."""
     found: dict[str, list[str]] = {}
-    with scratch() as directory:
+    with temporary_directory() as directory:
         kept = {path: directory / str(number) for number, path in enumerate(paths)}
         for entry, content in layer_entries(old):
             if entry.path in kept and content is not None:

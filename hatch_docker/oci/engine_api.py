@@ -17,10 +17,10 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from hatch_docker.core.errors import DaemonError, ProgramError
-from hatch_docker.core.files import scratch
-from hatch_docker.core.http.urls import shown
+from hatch_docker.core.files import temporary_directory
+from hatch_docker.core.http.urls import redact_url
 from hatch_docker.core.process import ProcessFailed, listen_stdio
-from hatch_docker.core.progress import plain
+from hatch_docker.core.text import sanitize
 
 ANSWER_LIMIT = 16 << 20  # bytes of an answer
 ANSWER_TIMEOUT = 60      # seconds without a byte, while a question is answered
@@ -49,7 +49,8 @@ class Daemon:
         return self.url.startswith("ssh://")
 
     def __str__(self) -> str:
-        return f"{self.kind.capitalize()} at {self.socket or shown(self.url)}" if self.url else self.kind.capitalize()
+        kind = self.kind.capitalize()
+        return f"{kind} at {self.socket or redact_url(self.url)}" if self.url else kind
 
 
 def connect(daemon: Daemon) -> socket.socket:
@@ -62,7 +63,7 @@ def connect(daemon: Daemon) -> socket.socket:
     except ValueError:  # whose text quotes a part that may be a password
         host = None
     if not host or parts.scheme not in ("tcp", "http", "https"):
-        raise OSError(f"{shown(daemon.url)} is not the address of a daemon")
+        raise OSError(f"{redact_url(daemon.url)} is not the address of a daemon")
     return socket.create_connection((host, port), timeout=1)
 
 
@@ -112,14 +113,14 @@ def open_socket(daemon: Daemon) -> Iterator[str]:
         yield daemon.socket
         return
     command = ssh_command(daemon)
-    with scratch() as directory:
+    with temporary_directory() as directory:
         path = str(directory / "daemon.sock")
         try:
             with listen_stdio(command, path):
                 yield path
         except ProcessFailed as error:
             raise DaemonError(
-                f"cannot talk to {daemon}: {plain(str(error))}; see that ssh gets there without asking, and that "
+                f"cannot talk to {daemon}: {sanitize(str(error))}; see that ssh gets there without asking, and that "
                 f"`{daemon.kind} version` works there"
             ) from error
         except ProgramError as error:
@@ -137,7 +138,8 @@ def ssh_command(daemon: Daemon) -> list[str]:
         r"(?::(?P<port>\d{1,5}))?(?P<path>/[^?#]*)?", daemon.url,
     )  # fmt: skip
     if parts is None:
-        raise DaemonError(f"{shown(daemon.url)} is not the address of a daemon; write ssh://user@host, or with :port")
+        address = redact_url(daemon.url)
+        raise DaemonError(f"{address} is not the address of a daemon; write ssh://user@host, or with :port")
     login = ["-l", unquote(parts["user"])] if parts["user"] else []
     port = ["-p", parts["port"]] if parts["port"] else []
     program = [daemon.kind]

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.core.errors import RegistryError
-from hatch_docker.core.http.responses import Refused
+from hatch_docker.core.http.responses import StatusError
 from hatch_docker.core.http.retry import Retryable
-from hatch_docker.core.progress import Advance, attempted
+from hatch_docker.core.progress import Advance, undone_on_failure
 from hatch_docker.oci.compression import LAYER_LIMIT
 from hatch_docker.oci.manifest import (
     CONFIG_LIMIT,
@@ -167,7 +167,7 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
     url = remote.url(reference, f"blobs/{descriptor.digest}")
 
     def attempt(advance: Advance) -> None:
-        with blobs.writer() as writer, attempted(advance) as tell:
+        with blobs.writer() as writer, undone_on_failure(advance) as tell:
 
             def write(data: bytes) -> None:
                 writer.write(data)
@@ -175,7 +175,7 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
 
             try:
                 remote.download(reference, url, write, descriptor.size)
-            except Refused as error:
+            except StatusError as error:
                 raise refuse(reference, error.response) from error
             if writer.digest != descriptor.digest:
                 raise Retryable(f"its digest is {writer.digest}", tries=2, lasting=True)

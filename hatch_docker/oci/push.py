@@ -17,7 +17,7 @@ from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.http import urls
 from hatch_docker.core.http.responses import Response, explain
 from hatch_docker.core.http.retry import Retryable
-from hatch_docker.core.progress import Advance, Task, attempted, nobody
+from hatch_docker.core.progress import Advance, Task, no_progress, undone_on_failure
 from hatch_docker.core.streams import CountingStream
 from hatch_docker.oci.manifest import parse_manifest
 from hatch_docker.oci.model import Descriptor, Image, Index, Opener, images_of
@@ -145,12 +145,12 @@ def send_manifest(
     return remote.client.retry(f"{what}: put manifest (all blobs are there)", attempt)
 
 
-def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: Advance = nobody) -> int | None:
+def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: Advance = no_progress) -> int | None:
     """Bring one blob into the repository; returns the bytes sent, 0 where it was mounted, None where it was there."""
     what = f"{target.name.name}: push blob {descriptor.digest} ({descriptor.size} bytes)"
 
     def attempt() -> int | None:
-        with attempted(advance) as tell:
+        with undone_on_failure(advance) as tell:
             told = partial(_counted, opener, tell)
             return _push_blob(target, descriptor, told)
 

@@ -25,7 +25,7 @@ from typing import Any
 
 from hatch_docker.core.errors import ImageError, RegistryError
 from hatch_docker.core.http import urls
-from hatch_docker.core.http.responses import Refused, Response
+from hatch_docker.core.http.responses import Response, StatusError
 from hatch_docker.oci.manifest import DOCUMENT_LIMIT, parse_index, parse_json
 from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Descriptor, canonical_json, digest_of
 from hatch_docker.oci.push import Target, push_blob, send_manifest
@@ -241,6 +241,6 @@ def _put_index(target: Target, digest: str, items: Sequence[dict[str, Any]], ent
     condition = {"if-match": entity} if entity else _NONE
     try:
         send_manifest(target, fallback_tag(digest), Descriptor(OCI_INDEX, digest_of(data), len(data)), data, condition)
-    except Refused as error:
+    except StatusError as error:
         if error.response.status != 412:  # of a registry that has conditions: somebody was faster
             raise

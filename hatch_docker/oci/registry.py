@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from hatch_docker.core.http import urls
 from hatch_docker.core.http.client import SMALL, Client
-from hatch_docker.core.http.responses import Refused, Response, explain
+from hatch_docker.core.http.responses import Response, StatusError, explain
 from hatch_docker.core.http.retry import Retryable
 from hatch_docker.oci.auth import Credential, authorize, credential_for
 from hatch_docker.oci.model import INDEX_TYPES, MANIFEST_TYPES
@@ -92,7 +92,7 @@ class Remote:
         header = self._header(reference, scopes)
         try:
             self.client.download(url, write, size=size, headers=header)
-        except Refused as error:
+        except StatusError as error:
             response = error.response
             if response.status != 401 or urls.origin(response.url) != urls.origin(url):
                 raise
@@ -129,7 +129,7 @@ def _login(registry: str) -> str:
     return f"log in with `docker login {registry}` or `podman login {registry}`"
 
 
-def refuse(reference: Reference, response: Response) -> Refused:
+def refuse(reference: Reference, response: Response) -> StatusError:
     """The error for an answer nobody expects, with the way out where there is one."""
     text = explain(response)
     if response.status in (401, 403):
@@ -142,4 +142,4 @@ def refuse(reference: Reference, response: Response) -> Refused:
         text += "; it, or a proxy before it, limits what may be sent at once (nginx: client_max_body_size)"
     elif response.status == 400 and b"HTTPS" in response.body:
         text += "; it wants https, and a registry on this machine is spoken to in http"
-    return Refused(text, response)
+    return StatusError(text, response)

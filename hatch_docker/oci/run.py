@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import LAST_LINES, ProcessFailed, TimedOut, run
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.daemon import load, open_client
@@ -31,7 +31,7 @@ def run_once(
     unless the daemon had it before. Raises DaemonError, and TimedOut after `timeout` seconds.
     """
     name = f"localhost/hatch-docker-check:{image.digest[-12:]}"
-    with scratch() as directory:
+    with temporary_directory() as directory:
         archive = directory / "image.tar"
         with archive.open("wb") as stream:
             write_archive(image, [name], stream, host=image.platform)

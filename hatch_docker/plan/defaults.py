@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.debug import slim_plan, variant
@@ -26,7 +28,7 @@ from hatch_docker.plan.model import (
     Plan,
     SignPlan,
 )
-from hatch_docker.plan.naming import annotations_of, merged, normalised, repositories_of, tags_of
+from hatch_docker.plan.naming import annotations_of, merged, repositories_of, tags_of
 from hatch_docker.project.dependencies import Needs, needs_of
 from hatch_docker.project.metadata import PURE_HOOKS, Metadata
 
@@ -232,7 +234,7 @@ def _lock_kind(path: str) -> str:
 def _image(project: Metadata, config: Config, part: str, guesses: list[Guess]) -> str:
     if config.image:
         return config.image
-    image = normalised(project.name) + (f"-{part}" if part else "")
+    image = canonicalize_name(project.name) + (f"-{part}" if part else "")
     guesses.append(Guess("image", image, "the project's name" + (" and the image's" if part else "")))
     return image
 
@@ -306,7 +308,7 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
     if len(scripts) == 1:
         guesses.append(Guess("entrypoint", scripts[0], "the project's only script"))
         return scripts
-    like = [name for name in scripts if normalised(name) == normalised(project.name)]
+    like = [name for name in scripts if canonicalize_name(name) == canonicalize_name(project.name)]
     if like:
         guesses.append(Guess("entrypoint", like[0], "the script named like the project"))
         return (like[0],)

@@ -125,11 +125,6 @@ def tag_from(template: str, project: Named) -> tuple[str, str]:
     return tag, told if tag != filled else ""
 
 
-def normalised(name: str) -> str:
-    """A project's or script's name in the form of PEP 503, also the default name of the image."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def annotations_of(project: Metadata) -> dict[str, str]:
     """The pre-defined annotation keys that the metadata fills (annotations.md)."""
     urls = {re.sub(r"[^a-z0-9]", "", label.lower()): url for label, url in project.urls.items()}

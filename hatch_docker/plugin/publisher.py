@@ -34,7 +34,7 @@ class DockerPublisher(PublisherInterface):
         from hatch_docker.build.publish import project_table, push_archives
         from hatch_docker.core.context import open_context
         from hatch_docker.core.errors import ConfigError
-        from hatch_docker.core.progress import open_progress
+        from hatch_docker.core.terminal import open_progress
 
         root = Path(self.root)
         unknown = [*(f"-o {key}" for key in options if key not in OPTIONS), *(set(self.project_config) - {"disable"})]

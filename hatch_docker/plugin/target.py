@@ -18,7 +18,7 @@ from hatchling.plugin.manager import PluginManager
 from hatchling.utils.fs import locate_file
 
 from hatch_docker.build import api
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.plugin.receipts import receipts_of
 from hatch_docker.project.hatch import Hatchling, hatchling_project, readable_project
 
@@ -113,7 +113,7 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
 
     def _run(self, verb: Callable[[Project, Path, Mapping[str, str]], Iterable[object]], directory: str) -> str:
         def run() -> str:
-            with scratch() as temporary:
+            with temporary_directory() as temporary:
                 project = hatchling_project(self._hatchling(), temporary)
                 return "\n".join(map(str, verb(project, Path(directory), os.environ)))
 

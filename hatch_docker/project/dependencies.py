@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.http.urls import redacted
-from hatch_docker.plan.naming import normalised
+from hatch_docker.core.http.urls import redact_requirement
 from hatch_docker.project.metadata import Metadata
 
 if TYPE_CHECKING:
@@ -35,16 +36,16 @@ def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) ->
     found: dict[str, None] = {}
     members: dict[str, dict[str, None]] = {}
     seen: set[tuple[str, tuple[str, ...], str]] = set()
-    known = {**project.members, normalised(project.name): project}
+    known = {**project.members, canonicalize_name(project.name): project}
     while waiting:
         line, condition = waiting.pop()
         requirement = _parsed(line)
-        name = normalised(requirement.name)
+        name = canonicalize_name(requirement.name)
         marker = _both(condition, str(requirement.marker or ""))
         if name not in known:
             found[_with(requirement, marker) if condition else line] = None
             continue
-        key = (name, tuple(sorted(map(normalised, requirement.extras))), marker)
+        key = (name, tuple(sorted(map(canonicalize_name, requirement.extras))), marker)
         if key in seen:
             continue
         seen.add(key)
@@ -54,7 +55,7 @@ def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) ->
             _check_version(requirement, other, project)
             members.setdefault(name, {})[marker] = None
             below += other.dependencies
-        chosen = {normalised(extra): lines for extra, lines in other.extras.items()}
+        chosen = {canonicalize_name(extra): lines for extra, lines in other.extras.items()}
         below += [one for extra in key[1] for one in chosen.get(extra, ())]
         # What a project asks of itself holds wherever its extras are asked for.
         waiting += [(one, marker) for one in below]
@@ -68,7 +69,7 @@ def _parsed(line: str) -> Requirement:
         return Requirement(line)
     except InvalidRequirement as error:
         why = str(error).splitlines()[0]
-        raise ConfigError(f"pyproject.toml: the dependency {redacted(line)!r} is not valid: {why}") from None
+        raise ConfigError(f"pyproject.toml: the dependency {redact_requirement(line)!r} is not valid: {why}") from None
 
 
 def _both(one: str, other: str) -> str:

@@ -204,7 +204,7 @@ def _wheel_by(root: Path, directory: Path, installed: Path, environ: Mapping[str
 
 def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     """Build one artifact in `directory`, of regular files alone and without secrets; returns its path."""
-    from hatch_docker.core.progress import plain
+    from hatch_docker.core.text import sanitize
 
     files, root = builder.recurse_included_files, Path(builder.root)
     secrets: list[str] = []
@@ -220,7 +220,7 @@ def _build(builder: BuilderInterface[Any, Any], directory: Path) -> Path:
     if secrets:
         names = ", ".join([*secrets[:5], *(["..."] if secrets[5:] else [])])
         why = "people keep secrets in files of such names; force-include of the sdist adds one"
-        builder.app.display_info(plain(f"excluded from the sdist: {names} ({why})"))
+        builder.app.display_info(sanitize(f"excluded from the sdist: {names} ({why})"))
     return Path(artifact)
 
 

@@ -15,8 +15,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.plan.naming import normalised
 from hatch_docker.project.metadata import Metadata
 
 Config = Mapping[str, Any]
@@ -37,10 +38,10 @@ def read_members(project: Metadata, config: Config, read: Callable[[Path], Metad
     waiting = [_name(line) for line in lines] if places else []
     while waiting:
         name = waiting.pop()
-        if name in found or name not in places or name == normalised(project.name):
+        if name in found or name not in places or name == canonicalize_name(project.name):
             continue
         member = found[name] = read(places[name])
-        if normalised(member.name) != name:
+        if canonicalize_name(member.name) != name:
             raise ConfigError(f"{places[name]} is {member.name}, and {project.name} takes it for {name}")
         waiting += [_name(line) for line in member.dependencies]
         waiting += [_name(line) for lines in member.extras.values() for line in lines]
@@ -49,7 +50,7 @@ def read_members(project: Metadata, config: Config, read: Callable[[Path], Metad
 
 def _name(line: str) -> str:
     match = re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line)
-    return normalised(match[1]) if match else ""
+    return canonicalize_name(match[1]) if match else ""
 
 
 def member_places(root: Path, config: Config) -> dict[str, Path]:
@@ -164,7 +165,7 @@ def _sources(config: Config) -> Iterator[tuple[str, Config]]:
         for name, given in table.items():
             for source in given if isinstance(given, list) else [given]:
                 if isinstance(source, Mapping):
-                    yield normalised(name), source
+                    yield canonicalize_name(name), source
 
 
 def _directories(place: Path, config: Config) -> dict[str, Path]:
@@ -186,6 +187,6 @@ def _from_elsewhere(config: Config) -> Iterator[str]:
 def _project_name(path: Path) -> str:
     try:
         table = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))
-        return normalised(str(table["project"]["name"]))
+        return canonicalize_name(str(table["project"]["name"]))
     except (OSError, ValueError, KeyError, TypeError):
         return ""  # no project, or one whose own build will say what is wrong

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.errors import ConfigError, RegistryError, SecretError, TransientError
-from hatch_docker.core.files import replacing
+from hatch_docker.core.files import atomic_write
 from hatch_docker.engines.layer_cache import search_layers
 from hatch_docker.oci.model import Descriptor, Image, Index, images_of
 from hatch_docker.release.model import Document
@@ -158,7 +158,7 @@ def write_documents(documents: Sequence[Document], directory: Path, ctx: Context
         path = directory / document.file
         if path.is_file() and file_digest(path) == document.digest:
             continue
-        with replacing(path) as stream:
+        with atomic_write(path) as stream:
             stream.write(read_stored(document, ctx))
 
 

@@ -11,9 +11,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker import __version__
 from hatch_docker.oci.model import Index
-from hatch_docker.plan.naming import PREFIX, normalised
+from hatch_docker.plan.naming import PREFIX
 from hatch_docker.release.purl import base_purl, purl
 
 if TYPE_CHECKING:
@@ -50,7 +52,8 @@ def provenance(
             "buildDefinition": {
                 "buildType": BUILD_TYPE,
                 "externalParameters": {
-                    "project": {"name": normalised(plan.name), "version": plan.version}, "options": _options(plan),
+                    "project": {"name": canonicalize_name(plan.name), "version": plan.version},
+                    "options": _options(plan),
                 },
                 "internalParameters": {"secrets": list(plan.build.secrets)},
                 "resolvedDependencies": _dependencies(plan, built, locks, used),

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from hatch_docker.plan.naming import normalised
+from packaging.utils import canonicalize_name
 
 if TYPE_CHECKING:
     from hatch_docker.bases.model import Base
@@ -20,7 +20,7 @@ def purl(
 ) -> str:
     """Return the purl of a package in its canonical form, without qualifiers that have no value."""
     if kind == "pypi":
-        name = normalised(name)
+        name = canonicalize_name(name)
     path = [kind, *(namespace.split("/") if namespace else ()), name]
     text = "pkg:" + "/".join(_quoted(part) for part in path)
     if version:

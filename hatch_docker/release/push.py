@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hatch_docker.core.cache.store import DamagedBlobError, key_of
 from hatch_docker.core.errors import ConfigError, HatchDockerError, RegistryError, TransientError
-from hatch_docker.core.progress import counted, megabytes, some
 from hatch_docker.core.records import Line
+from hatch_docker.core.text import abbreviate, counted, megabytes
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
@@ -72,8 +72,8 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
         )
     if dirty and not allow_dirty:
         raise ConfigError(
-            f"the image is not pushed, since no commit has what is in it: {some(dirty)}; commit or ignore that, or set "
-            "allow-dirty = true (HATCH_DOCKER_ALLOW_DIRTY=1)"
+            f"the image is not pushed, since no commit has what is in it: {abbreviate(dirty)}; commit or ignore "
+            "that, or set allow-dirty = true (HATCH_DOCKER_ALLOW_DIRTY=1)"
         )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ImageError, SignatureError
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.oci.manifest import DOCUMENT_LIMIT, parse_json
 from hatch_docker.oci.model import OCI_MANIFEST, Descriptor, Image, Index, canonical_json, digest_of
 from hatch_docker.oci.push import Target
@@ -97,7 +97,7 @@ def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, before
 
     `before` says whether somebody has signed any; if nobody, they need not be read.
     """
-    with scratch() as temporary:
+    with temporary_directory() as temporary:
         public = temporary / "key.pub"
         check = before and bool(documents and signer.plan.key)
         if check:

@@ -10,7 +10,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import RegistryError
 from hatch_docker.core.http import client as transport
 from hatch_docker.core.http.client import Client
-from hatch_docker.core.progress import Advance, nobody
+from hatch_docker.core.progress import Advance, no_progress
 from hatch_docker.wheels.index import Indexes, read_indexes
 from hatch_docker.wheels.keyrings import with_keyring
 from hatch_docker.wheels.target import Pin
@@ -27,7 +27,7 @@ def fetch(pins: Sequence[Pin], ctx: Context, *, root: Path) -> tuple[Path, ...]:
     """
     missing = [pin for pin in pins if not ctx.store.has(f"sha256:{pin.sha256}")]
     if not missing:
-        return tuple(_fetch(pin, ctx, ctx.client, _NOBODYS, nobody) for pin in pins)
+        return tuple(_fetch(pin, ctx, ctx.client, _NOBODYS, no_progress) for pin in pins)
     size = sum(pin.size or 0 for pin in missing) if all(pin.size for pin in missing) else None
     indexes = with_keyring(read_indexes(root, ctx.environ), ctx)
     client = indexes.client(ctx)

@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.http import urls
-from hatch_docker.core.validation import ANY, misfit
+from hatch_docker.core.validation import ANY, first_mismatch
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
@@ -36,7 +36,7 @@ _PROJECT_ONLY = frozenset({
     "build-backend", "conflicts", "default-groups", "dependency-groups", "dev-dependencies", "environments",
     "managed", "package", "required-environments", "sources", "workspace",
 })
-# What is read of uv's settings, as `shape.misfit` reads it.
+# What is read of uv's settings, as `validation.first_mismatch` reads it.
 _PLACES: Mapping[str, Any] = {
     "index?": [{"url?": str, "name?": str, "default?": bool, "*": ANY}], "index-url?": str, "extra-index-url?": [str],
     "find-links?": [str], "no-index?": bool, "dependency-metadata?": [{"name?": str, "*": ANY}], "*": ANY,
@@ -157,7 +157,8 @@ def _index(text: str, environ: Mapping[str, str], *, name: str = "", default: bo
         parts.port  # noqa: B018 - raises where it is no number
     except ValueError:  # whose text quotes a part that may be a password
         raise ConfigError(
-            f"the package index {urls.shown(text)!r} is not a URL; in a password write / as %2F, # as %23 and @ as %40"
+            f"the package index {urls.redact_url(text)!r} is not a URL; in a password write / as %2F, # as %23 and "
+            "@ as %40"
         ) from None
     if name:
         variable = "UV_INDEX_" + re.sub(r"[^A-Z0-9]", "_", name.upper())
@@ -265,7 +266,7 @@ def _toml(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read the index configuration in {path}: {error}") from error
-    if (place := misfit(expected, table)) is not None:
+    if (place := first_mismatch(expected, table)) is not None:
         raise ConfigError(f"the index configuration in {path} cannot be read: {place} is not what uv takes there")
     return table
 

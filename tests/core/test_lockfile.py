@@ -19,8 +19,15 @@ from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ConfigError, RegistryError
-from hatch_docker.core.lockfile import Entry, Pins, parse_pins, pins_of, pins_toml, read_pins
-from hatch_docker.core.lockfile_text import changes
+from hatch_docker.core.lockfile import (
+    Entry,
+    ImageLock,
+    image_lock_changes,
+    image_lock_toml,
+    make_image_lock,
+    parse_image_lock,
+    read_image_lock,
+)
 from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Image, Platform
@@ -69,7 +76,7 @@ ENTRIES = [
 
 
 def file_of(entries: list[tuple[str, Entry]]) -> bytes:
-    return pins_toml(entries)
+    return image_lock_toml(entries)
 
 
 def test_the_file_says_what_it_is_and_is_the_same_for_the_same_answers() -> None:
@@ -80,7 +87,7 @@ def test_the_file_says_what_it_is_and_is_the_same_for_the_same_answers() -> None
     for seed in range(5):
         random.Random(seed).shuffle(shuffled)
         assert file_of(shuffled) == text
-    assert file_of([(kind, entry) for kind, entry in parse_pins(text, "x.lock")]) == text
+    assert file_of([(kind, entry) for kind, entry in parse_image_lock(text, "x.lock")]) == text
     assert tomllib.loads(text.decode())["debian"][1]["packages"] == [deb("libpq5", "17.1")]
     (line,) = [line for line in text.decode().splitlines() if "libpq5_17.1" in line]
     assert line.startswith('    { name = "libpq5", version = "17.1"')
@@ -113,7 +120,7 @@ def test_a_file_that_is_not_ours_is_refused_by_its_field(old: str, new: str, pla
     text = file_of([base(), debian(deb("libpq5", "17.1")), requirements("a")]).decode()
     assert old in text
     with pytest.raises(ConfigError) as caught:
-        parse_pins(text.replace(old, new).encode(), "x.lock")
+        parse_image_lock(text.replace(old, new).encode(), "x.lock")
     assert place in str(caught.value)
     assert "hatch-docker" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -129,22 +136,22 @@ def test_whatever_stands_in_the_file_is_read_or_refused(source: random.Random) -
         other = source.choice((b"", b'"', b"[", b"9", b"\xff", bytes(data[at : at + 60])))
         data[at : at + source.choice((0, 1, 1, 40))] = other
     try:
-        found = parse_pins(bytes(data), "x.lock")
+        found = parse_image_lock(bytes(data), "x.lock")
     except ConfigError as error:
         assert "\n" not in str(error)
     else:
-        parse_pins(pins_toml(found), "x.lock")
+        parse_image_lock(image_lock_toml(found), "x.lock")
 
 
 def test_what_was_read_is_remembered_by_its_contents(tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
     path = tmp_path / "x.lock"
     path.write_bytes(file_of(ENTRIES))
-    first, again = (read_pins(path, "x.lock", ctx.store) for _ in range(2))
+    first, again = (read_image_lock(path, "x.lock", ctx.store) for _ in range(2))
     assert first.known == again.known
     assert len(first.known) == len(ENTRIES)
     path.write_bytes(file_of([]))
-    assert read_pins(path, "x.lock", ctx.store).known == {}
+    assert read_image_lock(path, "x.lock", ctx.store).known == {}
 
 
 @pytest.mark.parametrize(("kind", "question", "says"), [
@@ -161,7 +168,7 @@ def test_what_was_read_is_remembered_by_its_contents(tmp_path: Path) -> None:
 def test_a_stale_lock_says_what_changed_and_what_to_run(kind: str, question: dict[str, Any], says: str) -> None:
     from hatch_docker.core.lockfile import question_of
 
-    pins = pins_of("hatch-docker.lock", "", ENTRIES)
+    pins = make_image_lock("hatch-docker.lock", "", ENTRIES)
     with pytest.raises(ConfigError) as caught:
         pins.find(kind, question_of(kind, question))
     message = str(caught.value)
@@ -174,30 +181,30 @@ def test_changes_are_told_old_to_new() -> None:
     """A line for whatever is another version, another file, new, or gone; nothing where nothing changes."""
     old = [base(), debian(deb("libpq5", "17.1"), deb("gone", "1")), requirements("a")]
     new = [base(digest="sha256:" + SHA[::-1]), debian(deb("libpq5", "17.2"), deb("new", "2")), requirements("a")]
-    assert changes(old, old) == []
-    assert changes(old, new) == [
+    assert image_lock_changes(old, old) == []
+    assert image_lock_changes(old, new) == [
         f"base: python:3.13-slim sha256:{SHA[:12]} -> sha256:{SHA[::-1][:12]}",
         "debian:trixie amd64: gone 1 is no longer there",
         "debian:trixie amd64: libpq5 17.1 -> 17.2",
         "debian:trixie amd64: new 2 is new",
     ]
     replaced = [base(), debian(deb("libpq5", "17.1", SHA[::-1]), deb("gone", "1")), requirements("a", version="1.1")]
-    assert changes(old, replaced) == [
+    assert image_lock_changes(old, replaced) == [
         "debian:trixie amd64: libpq5 17.1 is another file now", "for linux/amd64: a 1.0 -> 1.1",
     ]  # fmt: skip
 
 
 def asking(ctx: Context) -> Context:
     """Whoever writes a lock that has nothing yet."""
-    return replace(ctx, pins=pins_of("hatch-docker.lock", "", [], ask=True))
+    return replace(ctx, image_lock=make_image_lock("hatch-docker.lock", "", [], ask=True))
 
 
 def locked(ctx: Context, by: Context, *more: tuple[str, Entry]) -> Context:
     """A build with what was noted, by way of the file."""
-    assert by.pins is not None
-    data = pins_toml([*by.pins.used.values(), *more])
-    entries: list[tuple[str, Entry]] = [*parse_pins(data, "hatch-docker.lock")]
-    return replace(ctx, pins=pins_of("hatch-docker.lock", "d", entries))
+    assert by.image_lock is not None
+    data = image_lock_toml([*by.image_lock.used.values(), *more])
+    entries: list[tuple[str, Entry]] = [*parse_image_lock(data, "hatch-docker.lock")]
+    return replace(ctx, image_lock=make_image_lock("hatch-docker.lock", "d", entries))
 
 
 def debian_base(fake: FakeArchive, ctx: Context, url: str, *packages: str) -> Base:
@@ -337,7 +344,7 @@ def test_a_find_links_file_below_the_project_is_locked_relative_to_it(tmp_path: 
 
 
 def test_pins_of_a_build_have_no_gaps() -> None:
-    pins = Pins("x", "", {})
+    pins = ImageLock("x", "", {})
     with pytest.raises(ConfigError, match="no base"):
         pins.find("base", {"name": "debian:trixie"})
 
@@ -345,7 +352,7 @@ def test_pins_of_a_build_have_no_gaps() -> None:
 def test_the_lock_is_in_no_sdist(tmp_path: Path) -> None:
     """It decides how a project is built and is no part of what is: a new lock has nothing compiled again."""
     project = write_project("hello", tmp_path / "p")
-    (project / "hatch-docker.lock").write_bytes(pins_toml([]))
+    (project / "hatch-docker.lock").write_bytes(image_lock_toml([]))
     with tarfile.open(hatchling_project(open_hatchling(project), tmp_path).sdist()) as sdist:
         assert "hello-1.0.0/pyproject.toml" in sdist.getnames()
         assert not [name for name in sdist.getnames() if name.endswith(".lock")]

@@ -12,8 +12,8 @@ import pytest
 
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.errors import StoreError
-from hatch_docker.core.files import replacing
-from hatch_docker.core.os_errors import reason, told_faults
+from hatch_docker.core.files import atomic_write
+from hatch_docker.core.os_errors import friendly_os_errors, reason
 
 
 def test_of_a_full_disk_it_is_told_what_is_free(tmp_path: Path) -> None:
@@ -52,18 +52,19 @@ def test_an_output_reaches_the_disk_before_it_has_its_name(tmp_path: Path, monke
     path = tmp_path / "out"
     path.write_bytes(b"first")
     monkeypatch.setattr("os.fsync", broken)
-    with pytest.raises(StoreError, match=r"cannot write .*/out: Input/output error"), replacing(path) as stream:
+    with pytest.raises(StoreError, match=r"cannot write .*/out: Input/output error"), atomic_write(path) as stream:
         stream.write(b"second")
     assert path.read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_nobodys_mistake_is_one_line_and_a_bug_is_not() -> None:
-    with pytest.raises(StoreError, match="cannot read or write /x/y: Input/output error"), told_faults():
+    with pytest.raises(StoreError, match="cannot read or write /x/y: Input/output error"), friendly_os_errors():
         raise OSError(errno.EIO, "Input/output error", "/x/y")
-    with pytest.raises(StoreError, match=r"a file \(temporary ones are in .*TMPDIR.*: Input/output"), told_faults():
+    temporary = r"a file \(temporary ones are in .*TMPDIR.*: Input/output"
+    with pytest.raises(StoreError, match=temporary), friendly_os_errors():
         raise OSError(errno.EIO, "Input/output error")
-    with pytest.raises(FileNotFoundError), told_faults():
+    with pytest.raises(FileNotFoundError), friendly_os_errors():
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/x/y")
 
 

@@ -16,13 +16,15 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.core.http.retry import Policy, Retryable
-from hatch_docker.core.progress import Progress, attempted, duration, is_lively, open_progress, silent
+from hatch_docker.core.progress import Progress, silent, undone_on_failure
+from hatch_docker.core.terminal import is_lively, open_progress
+from hatch_docker.core.text import duration
 from tests.fakes.terminal import start
 
 BEGIN = """
 import os, sys, threading, time
-from hatch_docker.ending import stoppable
-from hatch_docker.progress import open_progress
+from hatch_docker.core.signals import handle_signals
+from hatch_docker.core.terminal import open_progress
 progress = open_progress(lambda line: print(line, file=sys.stderr), 0, os.environ)
 """
 
@@ -159,7 +161,7 @@ def test_standard_output_gets_what_it_shall_while_the_display_is_on_standard_err
 def test_ctrl_c_leaves_the_terminal_sane(number: signal.Signals) -> None:
     """The display is gone, the cursor is there, the status is the signal's."""
     terminal = start(program("""
-    with stoppable():
+    with handle_signals():
         with progress.task("a long task"):
             time.sleep(60)
     """))
@@ -182,7 +184,7 @@ def test_ctrl_c_leaves_the_terminal_sane_where_the_main_thread_is_deaf() -> None
             time.sleep(60)
         except BaseException:
             time.sleep(60)
-    with stoppable():
+    with handle_signals():
         with progress.task("a long task"):
             deaf()
     """))
@@ -255,7 +257,7 @@ def test_what_failed_before_it_was_tried_again_does_not_count() -> None:
 
         def attempt() -> None:
             tries.append(1)
-            with attempted(task.advance) as tell:
+            with undone_on_failure(task.advance) as tell:
                 tell(7)
                 if len(tries) == 1:
                     raise Retryable("it broke")

@@ -13,22 +13,22 @@ from pathlib import Path
 import pytest
 
 import hatch_docker
-from hatch_docker.core.signals import PATIENCE, stoppable
+from hatch_docker.core.signals import PATIENCE, handle_signals
 
 BEGIN = """
 import sys, tempfile, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from hatch_docker.ending import stoppable
-from hatch_docker.process import run
-from hatch_docker.progress import silent
-from hatch_docker.outputs import replacing
-from hatch_docker.store import open_store
+from hatch_docker.core.signals import handle_signals
+from hatch_docker.core.process import run
+from hatch_docker.core.progress import silent
+from hatch_docker.core.files import atomic_write
+from hatch_docker.core.cache.store import open_store
 store, out = open_store(Path(sys.argv[1], "cache")), Path(sys.argv[1], "out")
 out.write_text("whole")
 def ready():
     print("ready", flush=True)
-with stoppable(), tempfile.TemporaryDirectory(dir=sys.argv[1]) as directory:
+with handle_signals(), tempfile.TemporaryDirectory(dir=sys.argv[1]) as directory:
 """
 
 # Python drops an exception here: the loop after it would go on for ever.
@@ -64,7 +64,7 @@ DEAF = """
 """
 WRITING = """
     def write():
-        with replacing(out) as stream, store.writer() as writer:
+        with atomic_write(out) as stream, store.writer() as writer:
             stream.write(b"half")
             writer.write(b"half")
             ready()
@@ -90,7 +90,7 @@ FILLING = """
         list(pool.map(fill, "abc"))
 """
 DOWNLOADING = """
-    from hatch_docker.transport import fetch, make_client
+    from hatch_docker.core.http.client import fetch, make_client
     ready()
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda path: fetch(store, make_client({}, silent()), sys.argv[2] + path, digest=None), "ab"))
@@ -183,7 +183,7 @@ def test_what_a_caller_wants_of_signals_stays() -> None:
     """An ignored SIGINT (nohup, a shell's background) is ignored on; all is as it was afterwards."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.getsignal(signal.SIGTERM)
     try:
-        with stoppable():
+        with handle_signals():
             assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
             assert signal.getsignal(signal.SIGTERM) is not before[1]
         assert signal.getsignal(signal.SIGTERM) is before[1]

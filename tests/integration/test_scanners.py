@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from packaging.utils import canonicalize_name
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
@@ -19,7 +20,6 @@ from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image
 from hatch_docker.oci.validate import validate
-from hatch_docker.plan.naming import normalised
 from hatch_docker.release.sbom.cyclonedx import cyclonedx
 from hatch_docker.release.sbom.inventory import read_inventory
 from hatch_docker.release.sbom.model import make_sbom
@@ -84,8 +84,8 @@ def all_told(image: Image, document: dict[str, Any]) -> set[str]:
     """The distributions that brought an SBOM of their own (PEP 770): all of them have parts in ours, and no others."""
     paths = [entry.path for layer in image.layers for entry, _ in layer_entries(layer)]
     found = {re.search(r"([\w.]+)-[^/]+\.dist-info/sboms/.+\.json$", path) for path in paths}
-    brought = {normalised(match[1]) for match in found if match}
-    assert {normalised(one["name"]) for one in document["components"] if one.get("components")} == brought
+    brought = {canonicalize_name(match[1]) for match in found if match}
+    assert {canonicalize_name(one["name"]) for one in document["components"] if one.get("components")} == brought
     return brought
 
 

@@ -293,11 +293,11 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import Artifact, attach
 from hatch_docker.oci.remote import Remote
 from hatch_docker.plan import SignPlan
-from hatch_docker.progress import silent
+from hatch_docker.core.progress import silent
 from hatch_docker.release.model import Document
 from hatch_docker.release.cosign import Cosign
 from hatch_docker.release.sign import Signer, sign_item
-from hatch_docker.transport import make_client
+from hatch_docker.core.http.client import make_client
 from tests.fakes.images import small_image
 
 host, number = sys.argv[1:]

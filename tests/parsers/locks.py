@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hatch_docker.core.lockfile import parse_pins
+from hatch_docker.core.lockfile import parse_image_lock
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.locks.pin import _lines, _locked
@@ -101,7 +101,7 @@ files = [{{name = "app", version = "1.0", file = "app-1.0-py3-none-any.whl", url
 sha256 = "{"a" * 64}"}}]
 """))
 def pins(data: bytes, _directory: Path) -> None:
-    parse_pins(data, "hatch-docker.lock")
+    parse_image_lock(data, "hatch-docker.lock")
 
 
 @parses(of_toml("""\

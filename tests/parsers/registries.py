@@ -44,7 +44,7 @@ def link(text: str, _directory: Path) -> None:
 
 @parses(of_text("https://u:p@r.example:1/a?b#c", "//10.0.0.1/x", "http://[::1]:80/", "http://0x7f.1/", "/v2/"))
 def location(text: str, _directory: Path) -> None:
-    urls.shown(text)
+    urls.redact_url(text)
     urls.origin(urls.follow("http://127.0.0.1:5/v2/", text))
     urls.with_credentials(text, {})
 

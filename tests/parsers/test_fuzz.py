@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hatch_docker.core.errors import HatchDockerError
-from hatch_docker.core.progress import plain
+from hatch_docker.core.text import sanitize
 from tests import parsers
 from tests.fakes.resource_use import forget_peak, peak_of
 from tests.parsers.parser import PARSERS
@@ -67,7 +67,7 @@ def test_a_parser_fails_in_one_way_only(name: str, tmp_path: Path) -> None:
                 try:
                     parse(document, Path(place))
                 except HatchDockerError as error:
-                    assert all(len(line) < 2100 for line in plain(str(error)).splitlines())
+                    assert all(len(line) < 2100 for line in sanitize(str(error)).splitlines())
                 except Exception:
                     print(f"the document: {document!r}")
                     raise

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from hatch_docker.core.errors import BaseImageError
-from hatch_docker.core.http.urls import shown
+from hatch_docker.core.http.urls import redact_url
 from hatch_docker.plan.model import BasePlan
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _root(mirror: str, origin: str) -> str:
         good = False
     if not good:
         raise BaseImageError(
-            f"{origin} is {shown(mirror)!r}: a mirror of Debian is an http, https or file URL, such as "
+            f"{origin} is {redact_url(mirror)!r}: a mirror of Debian is an http, https or file URL, such as "
             "https://mirror.example/debian"
         )
     return mirror.rstrip("/")

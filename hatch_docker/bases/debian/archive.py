@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases.debian.apt_config import SECURITY_VARIABLE, WAYS_OUT, Mirrors, parse_fields
 from hatch_docker.bases.debian.resolver import Package, PackageIndex, version_key
 from hatch_docker.core.errors import BaseImageError, ImageError
-from hatch_docker.core.http.urls import shown
+from hatch_docker.core.http.urls import redact_url
 from hatch_docker.core.streams import pieces
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def fetch_releases(
     with ThreadPoolExecutor(len(wanted)) as pool:
         found = list(pool.map(lambda item: _fetch_release(item[0], item[1], mirrors, ctx, keys), wanted))
     if found[1] is None:
-        url = shown(f"{mirrors.root('main')}/dists/{suite}-updates/InRelease")
+        url = redact_url(f"{mirrors.root('main')}/dists/{suite}-updates/InRelease")
         ctx.progress.warn(f"{url} does not exist: going on without the updates between point releases")
     return tuple(release for release in found if release is not None)
 
@@ -160,12 +160,12 @@ def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, key
     from hatch_docker.core.http import client as transport
 
     url = f"{mirrors.root(archive)}/dists/{suite}/InRelease"
-    signed = transport.read(mirrors.client(ctx), url, limit=RELEASE_LIMIT)
+    signed = transport.read_document(mirrors.client(ctx), url, limit=RELEASE_LIMIT)
     if signed is not None:
-        text = verify(signed, keys, shown(url))
+        text = verify(signed, keys, redact_url(url))
         now = time.time() if mirrors.check_valid_until else None
-        return read_release(text, shown(url), suite, archive, now=now)
-    message = f"{shown(url)} does not exist (the mirror is named by {mirrors.origin})"
+        return read_release(text, redact_url(url), suite, archive, now=now)
+    message = f"{redact_url(url)} does not exist (the mirror is named by {mirrors.origin})"
     if suite.endswith("-updates"):
         return None  # the caller warns, once the other releases are there
     if archive == "security":
@@ -183,7 +183,7 @@ def fetch_package_index(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: C
 
     def read(index: ArchiveFile) -> tuple[str, bytes]:
         url = fetch_file(index, mirrors, ctx, task.advance)
-        return index.archive, _unpack(ctx.store.blob_path(index.digest), shown(url))
+        return index.archive, _unpack(ctx.store.blob_path(index.digest), redact_url(url))
 
     with ThreadPoolExecutor(len(indexes)) as pool:
         task.expect(sum(index.size for index in indexes if not ctx.store.has(index.digest)))

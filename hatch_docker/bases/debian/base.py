@@ -21,7 +21,7 @@ from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import BaseImageError
-from hatch_docker.core.progress import counted
+from hatch_docker.core.text import counted
 from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.model import History, Image, Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image, scratch

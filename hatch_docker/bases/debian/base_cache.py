@@ -63,8 +63,8 @@ def _origin(plan: BasePlan, platform: Platform, ctx: Context, *, young: bool = F
 
     With `young`, a snapshot does not count if the mirror has to be asked again.
     """
-    if ctx.pins is not None:
-        return None if ctx.pins.ask else ctx.pins.digest
+    if ctx.image_lock is not None:
+        return None if ctx.image_lock.ask else ctx.image_lock.digest
     snapshot = recall_snapshot(ctx.store, plan.location, platform.architecture)
     if snapshot is None or (young and (ctx.refresh or not is_young(snapshot, time.time()))):
         return None
@@ -72,7 +72,8 @@ def _origin(plan: BasePlan, platform: Platform, ctx: Context, *, young: bool = F
 
 
 def _key(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> str:
-    pinned = [ctx.pins.digest] if ctx.pins is not None else []  # a base for each lock, so that projects keep theirs
+    # A base for each lock, so that projects keep theirs.
+    pinned = [ctx.image_lock.digest] if ctx.image_lock is not None else []
     return key_of(RECIPE, plan.location, plan.slim, plan.packages, str(platform), compression.identity, *pinned)
 
 

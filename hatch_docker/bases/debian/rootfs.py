@@ -15,7 +15,7 @@ from typing import BinaryIO
 from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.core.cache.store import Store
 from hatch_docker.core.errors import BaseImageError, StoreError
-from hatch_docker.core.files import unfinished_tree
+from hatch_docker.core.files import temporary_tree
 from hatch_docker.oci.filesystem import write_entries
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry, parent_entries
@@ -167,7 +167,7 @@ def with_parents(entries: Entries) -> Entries:
 def workspace(store: Store) -> Iterator[Path]:
     """Provide an empty directory in the store, removed at the end. Raises StoreError if the disk is full."""
     try:
-        with unfinished_tree(store.root / "tmp") as place:
+        with temporary_tree(store.root / "tmp") as place:
             yield place
     except OSError as error:
         why = error.strerror or error

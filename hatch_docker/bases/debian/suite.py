@@ -28,7 +28,8 @@ from hatch_docker.bases.debian.snapshot import is_young, recall_snapshot, rememb
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.lockfile import NotPinnedError
-from hatch_docker.core.progress import Advance, counted, nobody
+from hatch_docker.core.progress import Advance, no_progress
+from hatch_docker.core.text import counted
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
@@ -66,7 +67,7 @@ def with_snapshot(archive: Archive, use: Callable[[tuple[ArchiveFile, ...]], Res
     A superseded .deb leaves the mirrors soon after its successor appears. With an image lock `use` gets no indexes.
     Raises BaseImageError and RegistryError, also those of `use`.
     """
-    if archive.ctx.pins is not None:
+    if archive.ctx.image_lock is not None:
         try:
             return use(())
         except NotPinnedError:
@@ -145,7 +146,7 @@ def pin(archive: Archive, indexes: Sequence[ArchiveFile], steps: Sequence[Step])
     They come from the image lock if there is one, else they are remembered by the digests of the indexes. Raises
     BaseImageError if names cannot be resolved, ConfigError for a lock that is out of date.
     """
-    store, pins = archive.ctx.store, archive.ctx.pins
+    store, pins = archive.ctx.store, archive.ctx.image_lock
     index: PackageIndex | None = None
     found: list[tuple[Package, ...]] = []
     for count, step in enumerate(steps, 1):
@@ -227,7 +228,7 @@ def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]
                 raise _missing(archive, package, error) from error
         return store.blob_path(package.digest)
 
-    advance: Advance = nobody
+    advance: Advance = no_progress
     with contextlib.ExitStack() as stack:
         if missing:
             title = f"downloading {counted(len(missing), 'package')} of {archive.name}"
@@ -239,10 +240,10 @@ def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]
 
 def _missing(archive: Archive, package: Package, error: RegistryError) -> RegistryError:
     """Return the error for a .deb that is not available, with the ways out if a lock pins it."""
-    if archive.ctx.pins is None:
+    if archive.ctx.image_lock is None:
         return error
     return RegistryError(
-        f"{error}; {archive.ctx.pins.name} pins {package.name} {package.version}, and mirrors drop what a newer "
+        f"{error}; {archive.ctx.image_lock.name} pins {package.name} {package.version}, and mirrors drop what a newer "
         "version supersedes: `hatch-docker lock --upgrade` takes the newer one, or [tool.hatch-docker.debian] mirror "
         "names a snapshot archive, which keeps every version"
     )

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from hatch_docker.core.errors import BuildError, TransientError
-from hatch_docker.core.http.responses import Refused
-from hatch_docker.core.progress import megabytes
+from hatch_docker.core.http.responses import StatusError
+from hatch_docker.core.text import megabytes
 from hatch_docker.engines.model import OURS, BuiltImage
 from hatch_docker.oci.model import Image
 from hatch_docker.plan.model import BudgetPlan, Plan
@@ -79,7 +79,7 @@ def last_pushed(plan: Plan, platform: Platform, ctx: Context) -> tuple[str, Imag
         name = f"{plan.repositories[0]}:{tag}"
         try:
             return name, pull(remote, parse_reference(name), platform, ctx.store)
-        except Refused as error:
+        except StatusError as error:
             if error.response.status != 404:
                 raise
         except ImageError:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from hatch_docker.core.cache.store import key_of
-from hatch_docker.core.progress import megabytes, some
+from hatch_docker.core.text import abbreviate, megabytes
 from hatch_docker.engines.model import BuiltImage
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def _own(plan: Plan, one: BuiltImage, ctx: Context) -> Iterator[str]:
     if files and all(".dist-info/" in path or path.startswith(f"{venv.root}/bin/") for path in files):
         yield f"{one.wheel.filename} holds no module: where that is not meant, say where the code is"
     if bad := [path.removeprefix(f"{venv.site_packages}/") for path in uncompiled(venv, digest, ctx, rules)]:
-        yield f"Python {venv.interpreter.short} does not accept {some(bad, SHOWN)}: an import fails with a SyntaxError"
+        modules = abbreviate(bad, SHOWN)
+        yield f"Python {venv.interpreter.short} does not accept {modules}: an import fails with a SyntaxError"
 
 
 def _cuda(one: BuiltImage) -> Iterator[str]:
@@ -63,7 +64,7 @@ def _cuda(one: BuiltImage) -> Iterator[str]:
     torch = any(pin.name == "torch" for pin in one.pins)
     wheel = "torch's CPU wheel from PyTorch's index for it" if torch else "a CPU wheel of what asks for them"
     yield (
-        f"{megabytes(sum(sizes.values()))} are for GPUs: {packages} CUDA's ({some(titles, SHOWN)}). "
+        f"{megabytes(sum(sizes.values()))} are for GPUs: {packages} CUDA's ({abbreviate(titles, SHOWN)}). "
         f"Without one take {wheel} ([tool.uv.sources], {PAGE}); with one set env.NVIDIA_VISIBLE_DEVICES"
     )
 

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import BuildError
 from hatch_docker.engines.model import BuiltImage
-from hatch_docker.plan.naming import normalised
 
 if TYPE_CHECKING:
     from hatch_docker.build.checks.loader import Need
@@ -81,8 +82,8 @@ def _is_own(need: Need, one: BuiltImage) -> bool:
     """Whether a file was compiled for this image: then nobody else has tried it."""
     if one.notes[need.layer].kind != "dependencies":
         return True
-    owner = normalised(need.owner.rpartition(" ")[0])
-    return any(owner == normalised(pin.name) for pin in one.pins if not pin.is_wheel)
+    owner = canonicalize_name(need.owner.rpartition(" ")[0])
+    return any(owner == canonicalize_name(pin.name) for pin in one.pins if not pin.is_wheel)
 
 
 def _packages(libraries: Sequence[str], base: Base, ctx: Context) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
     if options.name == "build" and (options.watch or options.run_image):
         _watch(options, root, output)
     made: dict[str, Receipt] = {}
-    with scratch() as temporary:
+    with temporary_directory() as temporary:
         project = open_project(root, os.environ, temporary)
         if line := api.why_no_image(project):
             if not quiet:
@@ -71,7 +71,7 @@ def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoRe
     """Build after each change, until a signal; raise ConfigError for options that contradict each other."""
     from hatch_docker.build.watch import Watched, build_command, watch
     from hatch_docker.core.errors import ConfigError
-    from hatch_docker.core.progress import plain
+    from hatch_docker.core.text import sanitize
     from hatch_docker.project.pyproject import read_pyproject
 
     if not options.watch:
@@ -83,4 +83,5 @@ def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoRe
     environ = {**os.environ, "HATCH_DOCKER_PUSH": "false"}
     os.environ["HATCH_QUIET"] = "99"  # the next build reports what is found between builds
     command = build_command(*(("--output", str(output)) if output else ()), str(root))
-    watch(Watched(root, output, command, environ), lambda line: print(plain(line), flush=True), run=options.run_image)
+    watched = Watched(root, output, command, environ)
+    watch(watched, lambda line: print(sanitize(line), flush=True), run=options.run_image)

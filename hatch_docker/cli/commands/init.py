@@ -63,8 +63,8 @@ def _is_confirmed(proposal: Proposal) -> bool:
 
 
 def _write(proposal: Proposal) -> None:
-    from hatch_docker.core.files import replacing
+    from hatch_docker.core.files import atomic_write
 
     for name in proposal.changed:
-        with replacing((proposal.root / name).resolve()) as stream:  # a symlink stays one
+        with atomic_write((proposal.root / name).resolve()) as stream:  # a symlink stays one
             stream.write(proposal.after[name].encode())

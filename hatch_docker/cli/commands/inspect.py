@@ -30,9 +30,9 @@ def run(options: argparse.Namespace) -> None:
         subject = read_subject(options.image, existing, image)
         if options.html:
             from hatch_docker.cli.inspect.html import page
-            from hatch_docker.core.files import replacing
+            from hatch_docker.core.files import atomic_write
 
-            with replacing(options.html) as stream:
+            with atomic_write(options.html) as stream:
                 stream.write(page(subject, existing.receipt))
             print_lines([str(options.html)])
         elif options.json:

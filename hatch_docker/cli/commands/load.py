@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.build.publish import given_archive, load_archive
-    from hatch_docker.core.progress import megabytes
+    from hatch_docker.core.text import megabytes
     from hatch_docker.oci.model import host_platform
 
     ctx = stderr_context(options)

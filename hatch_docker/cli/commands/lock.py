@@ -6,7 +6,7 @@ import argparse
 import os
 
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 
 
 def add(commands: Commands) -> None:
@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
         environ[REFRESH] = "1"  # take no answer of an earlier build from the cache
         before = open_lock(root, read_pyproject(root), environ, upgrade=options.upgrade)
     pins = before.pins if before else None
-    with scratch() as temporary:
+    with temporary_directory() as temporary:
         project = open_project(root, environ, temporary, pins=pins)
         plans, ctx = open_plans(project, environ, pins=pins, every=True)
         with with_members(project, plans, ctx) as whole:

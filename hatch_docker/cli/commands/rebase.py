@@ -9,7 +9,7 @@ from pathlib import Path
 from hatch_docker.build.api import archives_of, rebase_image
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 
 
 def add(commands: Commands) -> None:
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     given = {"HATCH_DOCKER_BASE": options.base, "HATCH_DOCKER_PINS": "none"} if options.base else {}
     environ = {**os.environ, **given, **({"HATCH_DOCKER_PUSH": "1"} if options.push else {})}
     try:
-        with scratch() as temporary:
+        with temporary_directory() as temporary:
             project = open_project(project_root(options), environ, temporary)
             directory = options.output or project.output
             for image in [options.image] if options.image else archives_of(project, os.environ):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.build.api import archives_of, rebuild
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 
 if TYPE_CHECKING:
     from hatch_docker.oci.model import Image, Index
@@ -35,14 +35,14 @@ def run(options: argparse.Namespace) -> None:
     root = project_root(options)
     archives = [options.archive]
     if options.archive is None:
-        with scratch() as temporary:
+        with temporary_directory() as temporary:
             archives = archives_of(open_project(root, os.environ, temporary), os.environ)
     for archive in archives:
         if not archive.is_file():
             raise ConfigError(f"there is no archive {archive}: build it, or name another")
 
         def build_again(environ: Mapping[str, str], archive: Path = archive) -> Image | Index:
-            with scratch() as temporary:
+            with temporary_directory() as temporary:
                 return rebuild(open_project(root, environ, temporary), archive, environ)
 
         verified = verify(archive, build_again, os.environ, keep_downloads=options.keep_downloads)

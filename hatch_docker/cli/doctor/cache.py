@@ -11,8 +11,8 @@ from pathlib import Path
 from hatch_docker.cli.doctor.check import Finding, Report, Setup
 from hatch_docker.core.cache.prune import MAX_BYTES, entries
 from hatch_docker.core.cache.store import Store, open_store
-from hatch_docker.core.files import scratch
-from hatch_docker.core.progress import megabytes
+from hatch_docker.core.files import temporary_directory
+from hatch_docker.core.text import megabytes
 
 MIN_FREE = 1_000_000_000  # bytes; with less a build may fail
 SAMPLE = 3.0              # seconds for reading a part of the cache
@@ -85,7 +85,7 @@ def find_leftovers(root: Path) -> tuple[int, int]:
 
 def check_disks(setup: Setup) -> Report:
     """Check the free space of every disk that a build writes to."""
-    with scratch() as path:
+    with temporary_directory() as path:
         places = {setup.cache: "the cache", path.parent: "temporary files", setup.root: "the project"}
     disks: dict[int, tuple[Path, list[str]]] = {}
     for path, purpose in places.items():

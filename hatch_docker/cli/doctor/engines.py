@@ -7,7 +7,7 @@ import shutil
 from hatch_docker.cli.doctor.check import Finding, Report, Setup
 from hatch_docker.cli.doctor.machine import TIMEOUT
 from hatch_docker.core.errors import DaemonError
-from hatch_docker.core.http.urls import shown
+from hatch_docker.core.http.urls import redact_url
 from hatch_docker.core.process import run
 from hatch_docker.oci.daemon import docker_daemon, find_daemons, open_client
 from hatch_docker.oci.engine_api import Daemon, connect
@@ -68,7 +68,7 @@ def _check_connection(daemon: Daemon) -> None:
     except OSError as error:
         reason = error.strerror or str(error) or "no answer"
         raise DaemonError(
-            f"nothing answers at {daemon.socket or shown(daemon.url)} ({reason}); start Docker, or set DOCKER_HOST"
+            f"nothing answers at {daemon.socket or redact_url(daemon.url)} ({reason}); start Docker, or set DOCKER_HOST"
         ) from error
 
 
@@ -79,4 +79,4 @@ def _describe(daemon: Daemon) -> str:
     store = "containerd's store" if "containerd" in str(info.get("DriverStatus")) else str(info.get("Driver", "?"))
     rootless = ", rootless" if "rootless" in str(info.get("SecurityOptions")) else ""
     version, system, machine = (info.get(name, "?") for name in ("ServerVersion", "OSType", "Architecture"))
-    return f"version {version} at {daemon.socket or shown(daemon.url)}{rootless}, {system}/{machine}, {store}"
+    return f"version {version} at {daemon.socket or redact_url(daemon.url)}{rootless}, {system}/{machine}, {store}"

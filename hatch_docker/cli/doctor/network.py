@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.cli.doctor.check import Check, Report, Setup, always, never
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.http import urls
@@ -16,7 +18,6 @@ from hatch_docker.oci.model import host_platform
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.registry import ACCEPT, Remote, refuse
 from hatch_docker.plan.model import BasePlan, Plan
-from hatch_docker.plan.naming import normalised
 from hatch_docker.wheels.index import Index, Indexes, read_indexes
 from hatch_docker.wheels.keyrings import with_keyring
 from hatch_docker.wheels.locks.uv import compile_lock
@@ -36,7 +37,7 @@ def check_debian(setup: Setup) -> Report:
         except RegistryError as error:
             raise RegistryError(f"by {mirrors.origin}: {error}; check that the address is right") from error
         names = ", ".join(release.suite for release in releases)
-        yield f"{urls.shown(mirrors.main)}, by {mirrors.origin}: {names} signed by Debian"
+        yield f"{urls.redact_url(mirrors.main)}, by {mirrors.origin}: {names} signed by Debian"
 
 
 def check_indexes(setup: Setup) -> Report:
@@ -46,9 +47,9 @@ def check_indexes(setup: Setup) -> Report:
     if found.no_index and not found.find_links:
         raise RegistryError(f"no index is allowed, {origin}, and there are no find-links: set one of them")
     for index in found.indexes:
-        yield f"{urls.shown(index.url)} answers, {origin}{_ask_index(index, found, setup)}"
+        yield f"{urls.redact_url(index.url)} answers, {origin}{_ask_index(index, found, setup)}"
     for link in found.find_links:
-        yield f"find-links {urls.shown(link.url)}, {origin}{_login_source(link, setup.ctx.environ)}"
+        yield f"find-links {urls.redact_url(link.url)}, {origin}{_login_source(link, setup.ctx.environ)}"
     if not found.indexes and not found.no_index:
         environ = {**setup.ctx.environ, "UV_NO_CACHE": "1", "UV_HTTP_RETRIES": "0"}
         target = Target("3.13.0", host_platform(), ("glibc", "2.36"))
@@ -66,15 +67,15 @@ def _ask_index(index: Index, found: Indexes, setup: Setup) -> str:
     try:
         response = found.client(setup.ctx).send("HEAD", page, headers={**header, **found.authorization(page)})
     except RegistryError as error:
-        raise RegistryError(f"{urls.shown(bare)}: {error}; check that the address is right") from error
+        raise RegistryError(f"{urls.redact_url(bare)}: {error}; check that the address is right") from error
     if response.status in (401, 403):
         reason = "the login is refused" if login else "there is no login for it"
         raise RegistryError(
-            f"{urls.shown(bare)}: {explain(response)}, {reason}; put user and password into UV_INDEX_<NAME>_USERNAME "
-            "and _PASSWORD, the index's URL or ~/.netrc"
+            f"{urls.redact_url(bare)}: {explain(response)}, {reason}; put user and password into "
+            "UV_INDEX_<NAME>_USERNAME and _PASSWORD, the index's URL or ~/.netrc"
         )
     if response.status not in (200, 404):
-        raise RegistryError(f"{urls.shown(bare)}: {explain(response)}")
+        raise RegistryError(f"{urls.redact_url(bare)}: {explain(response)}")
     return login
 
 
@@ -84,7 +85,7 @@ def _any_project(setup: Setup) -> str:
 
     for plan in setup.plans:
         for line in plan.lock.requirements:
-            return normalised(Requirement(line).name)
+            return canonicalize_name(Requirement(line).name)
     return "pip"
 
 

@@ -11,7 +11,7 @@ from hatch_docker.cli.doctor.check import Finding
 from hatch_docker.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hatch_docker.core.lockfile import Pins
+    from hatch_docker.core.lockfile import ImageLock
     from hatch_docker.plan.model import Plan
 
 
@@ -20,7 +20,7 @@ class ProjectPlans:
     """A project's plans and pins; `static` is False if only its build backend knows what it needs."""
 
     plans: tuple[Plan, ...] = ()
-    pins: Pins | None = None
+    pins: ImageLock | None = None
     static: bool = True
 
 
@@ -41,7 +41,7 @@ def read_project(root: Path, environ: Mapping[str, str]) -> ProjectPlans | None:
             plans = (plan,)
     for plan in plans:
         _check_files(plan, root)
-    return ProjectPlans(plans, ctx.pins, static)
+    return ProjectPlans(plans, ctx.image_lock, static)
 
 
 def _check_files(plan: Plan, root: Path) -> None:

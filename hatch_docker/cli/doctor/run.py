@@ -17,7 +17,7 @@ from hatch_docker.cli.doctor.project import ProjectPlans, project_findings, read
 from hatch_docker.core.cache.store import FORMAT
 from hatch_docker.core.context import CACHE_DIR, Context, cache_root, open_context
 from hatch_docker.core.errors import HatchDockerError, StoreError
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.client import Client, is_offline
 from hatch_docker.core.http.retry import Policy
 from hatch_docker.core.process import end_running
@@ -48,7 +48,7 @@ def _needs_index(setup: Setup) -> bool:
 def _needs_uv(setup: Setup) -> bool:
     """Return whether requirements are resolved, of the project or of its build."""
     resolved = setup.any_plan(lambda plan: plan.lock.kind == "resolve" and plan.lock.requirements, default=True)
-    return (resolved or setup.isolated or not setup.static) and setup.ctx.pins is None
+    return (resolved or setup.isolated or not setup.static) and setup.ctx.image_lock is None
 
 
 CHECKS = (
@@ -86,7 +86,7 @@ def run_checks(
         reading.wait(time.monotonic() + READING)
         project = reading.result or ProjectPlans()
         yield from project_findings(root, project, reading.problem(READING))
-        ctx = replace(ctx, pins=project.pins)
+        ctx = replace(ctx, image_lock=project.pins)
         setup = Setup(root, ctx, directory, project.plans, project.static, offline, deep, leftovers)
         tasks = [(check, _start(check, setup)) for check in (*CHECKS, *network.registry_checks(project.plans))]
         deadline = time.monotonic() + patience
@@ -141,7 +141,7 @@ def _context(environ: Mapping[str, str], patience: float, stack: contextlib.Exit
     try:
         ctx = open_context(environ, silent())
     except StoreError:
-        environ = {**environ, CACHE_DIR: str(stack.enter_context(scratch()))}
+        environ = {**environ, CACHE_DIR: str(stack.enter_context(temporary_directory()))}
         ctx = open_context(environ, silent())
     client = Client(environ, silent(), Policy(tries=1), idle=patience)
     return replace(ctx, connect=lambda: client)

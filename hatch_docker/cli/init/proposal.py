@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.cli.init.detect_app import PORT, App, choose_server, command, find_apps, find_programs
 from hatch_docker.cli.init.modules import DATA, importable, tops, wheel_modules, wheel_table
 from hatch_docker.cli.init.requirements import Listed, has_script, needed, read_listed
 from hatch_docker.cli.init.toml_text import inserted, shown
 from hatch_docker.core.errors import BaseImageError, ConfigError
-from hatch_docker.core.http.urls import redacted
-from hatch_docker.plan.naming import normalised
+from hatch_docker.core.http.urls import redact_requirement
 from hatch_docker.project.pyproject import HATCHLING, build_system, check_project, check_tables, parse_toml
 from hatch_docker.project.workspace import workspace_members
 
@@ -179,7 +180,8 @@ def _make_package(
         lines = []
     if listed and lines:
         proposal.guesses.append(f"dependencies: those of {listed.path}, which is not read from now on")
-        proposal.notes += [f"{listed.path}: {redacted(line)!r} has no place in [project]" for line in listed.left_out]
+        left_out = map(redact_requirement, listed.left_out)
+        proposal.notes += [f"{listed.path}: {line!r} has no place in [project]" for line in left_out]
     if any("@" in line for line in lines):
         proposal.add(PYPROJECT, "tool.hatch.metadata", {"allow-direct-references": True})
     if "uv" in config.get("tool", {}) or (proposal.root / "uv.lock").exists():
@@ -252,7 +254,7 @@ def _no_program(scripts: Sequence[str]) -> str:
 
 
 def _has_script(proposal: Proposal, config: Mapping[str, Any]) -> bool | None:
-    name = normalised(str(config.get("project", {}).get("name", proposal.root.name)))
+    name = canonicalize_name(str(config.get("project", {}).get("name", proposal.root.name)))
     return has_script(proposal.root, config, name)
 
 

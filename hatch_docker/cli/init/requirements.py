@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.plan.naming import normalised
+from packaging.utils import canonicalize_name
 
 FILES = ("requirements.txt", "requirements.in")
 # What brings another package along that matters to us.
@@ -97,7 +97,7 @@ def has_script(root: Path, config: Mapping[str, Any], name: str) -> bool | None:
     scripts: set[str] = set(_table(config, "project").get("scripts", {}))
     scripts |= set(_table(config, "tool", "poetry", "scripts")) | set(_table(config, "tool", "flit", "scripts"))
     if scripts:
-        return len(scripts) == 1 or name in map(normalised, scripts)
+        return len(scripts) == 1 or name in {*map(canonicalize_name, scripts)}
     if "scripts" in _table(config, "project").get("dynamic", []) or "project" not in config:
         for file in ("setup.py", "setup.cfg"):
             if (root / file).is_file() and "console_scripts" in (root / file).read_text("utf-8", errors="replace"):

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.cli.inspect.document import SCHEMA, settings
 from hatch_docker.cli.inspect.model import TITLES, Contents, File
 from hatch_docker.cli.inspect.subject import Subject
 from hatch_docker.cli.inspect.text import SHOWN, compressed
-from hatch_docker.core.progress import megabytes
+from hatch_docker.core.text import megabytes
 from hatch_docker.oci.diff import changed
-from hatch_docker.plan.naming import normalised
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
@@ -75,7 +76,7 @@ def _rows(old: Rows, new: Rows) -> Iterator[Change]:
 def _packages(contents: Contents) -> Rows:
     rows: dict[str, tuple[Any, int]] = {}
     for one in contents.packages:
-        name = normalised(one.name) if one.type == "python" else one.name
+        name = canonicalize_name(one.name) if one.type == "python" else one.name
         title = name if one.type in ("python", "interpreter") else f"{name} ({one.type})"
         versions, size = rows.get(title, ("", 0))
         rows[title] = (f"{versions}, {one.version}" if versions else one.version, size + one.size)
@@ -182,7 +183,7 @@ def _value(value: Any) -> str:
 
 def _told_files(found: Difference, *, every: bool) -> Iterator[str]:
     named = {change.name.partition(" ")[0] for change in found.packages}
-    rows = [change for change in found.files if every or normalised(change.package) not in named]
+    rows = [change for change in found.files if every or canonicalize_name(change.package) not in named]
     rows = [change for change in rows if every or change.package not in named]
     if not found.files:
         return

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.cli.inspect.model import Need
 from hatch_docker.oci.model import Platform
-from hatch_docker.plan.naming import normalised
 from hatch_docker.release.sbom.requirements import Requirements, spread_extras
 from hatch_docker.wheels.target import MACHINES, Target
 
@@ -47,7 +48,7 @@ def _names(found: Sequence[Found]) -> dict[tuple[str, str], int]:
     """The packages by type and name; what is in a layer of its own goes over what a base has under the same name."""
     names: dict[tuple[str, str], int] = {}
     for number, package in enumerate(found):
-        name = normalised(package.name) if package.type == "python" else package.name
+        name = canonicalize_name(package.name) if package.type == "python" else package.name
         names.setdefault((package.type, name), number)
     for number, package in enumerate(found):
         for name in package.provides:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from hatch_docker.cli.inspect.model import TITLES, Contents, Package
 from hatch_docker.cli.inspect.subject import Subject
-from hatch_docker.core.progress import counted, megabytes, share
+from hatch_docker.core.text import counted, megabytes, share
 from hatch_docker.oci.model import LAYER_TYPES
 from hatch_docker.plan.naming import PREFIX
 

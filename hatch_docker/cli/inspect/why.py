@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from packaging.utils import canonicalize_name
+
 from hatch_docker.cli.inspect.document import SCHEMA, package
 from hatch_docker.cli.inspect.model import PROJECT, Contents, Need
 from hatch_docker.cli.inspect.text import SHOWN, TYPES, by_size
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.progress import counted, megabytes
-from hatch_docker.plan.naming import normalised
+from hatch_docker.core.text import counted, megabytes
 
 LONGEST = 1_000_000  # packages of all chains together; more are nobody's to read
 
@@ -33,10 +34,10 @@ def why(contents: Contents, name: str) -> tuple[Why, ...]:
 
     Raises ConfigError where there is none, with the names that are like it.
     """
-    wanted = normalised(name)
+    wanted = canonicalize_name(name)
     found = [
         number for number, one in enumerate(contents.packages)
-        if one.name == name or (one.type == "python" and normalised(one.name) == wanted)
+        if one.name == name or (one.type == "python" and canonicalize_name(one.name) == wanted)
     ]
     if not found:
         names = sorted({one.name for one in contents.packages})

@@ -17,19 +17,27 @@ import io
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from hatch_docker.core.cache.tree_digest import seal
 from hatch_docker.core.errors import StoreError
-from hatch_docker.core.files import finish_tree, remove_tree, sweep, tag_cache, unfinished_file, unfinished_tree
+from hatch_docker.core.files import (
+    finish_tree,
+    mark_as_cache,
+    remove_abandoned,
+    remove_tree,
+    temporary_file,
+    temporary_tree,
+)
 from hatch_docker.core.os_errors import FULL, reason
 from hatch_docker.core.streams import HashingWriter
 
 FORMAT = "v1"
+CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its digest covers contents: to hash a compiler takes a second
 TMP_LIFETIME = 24 * 3600  # seconds after which what is unfinished is nobody's, whether it is held or not
 
 
@@ -47,6 +55,38 @@ def file_digest(path: Path) -> str:
     """`sha256:` and the hexadecimal digest of a file, read in pieces."""
     with path.open("rb") as stream:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def tree_digest(root: Path) -> str:
+    """A digest of a tree: names, kinds, modes, links' targets, sizes and times, of a small tree the contents too.
+
+    Times are whole seconds, which archives of a cache keep. Owners do not count, nor do times of directories.
+    Raises OSError for what cannot be read.
+    """
+    found = sorted(_walk(root, ""))
+    small = sum(status.st_size for _, status in found if stat.S_ISREG(status.st_mode)) <= CONTENTS_LIMIT
+    digest = hashlib.sha256()
+    for name, status in found:
+        row = [os.fsencode(name), b"%o" % status.st_mode]
+        if stat.S_ISLNK(status.st_mode):
+            row.append(os.fsencode(os.readlink(root / name)))  # noqa: PTH115 - as it is written
+        elif not stat.S_ISDIR(status.st_mode):
+            row.append(b"%d %d" % (status.st_size, status.st_mtime))
+            if small and stat.S_ISREG(status.st_mode):
+                with (root / name).open("rb") as stream:
+                    row.append(hashlib.file_digest(stream, "sha256").digest())
+        for part in row:
+            digest.update(b"%d:" % len(part) + part)
+    return digest.hexdigest()
+
+
+def _walk(root: Path, below: str) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(root / below) as entries:
+        for entry in entries:
+            name = f"{below}/{entry.name}" if below else entry.name
+            yield name, entry.stat(follow_symlinks=False)
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(root, name)
 
 
 class BlobWriter(HashingWriter):
@@ -124,7 +164,7 @@ class Store:
     def writer(self) -> Iterator[BlobWriter]:
         """A BlobWriter; what was not committed when the block ends is removed. Raises StoreError."""
         try:
-            with unfinished_file(self.root / "tmp") as (stream, temporary):
+            with temporary_file(self.root / "tmp") as (stream, temporary):
                 yield BlobWriter(self, stream, temporary)
         except OSError as error:
             raise _unwritable(self.root, error) from error
@@ -151,12 +191,12 @@ class Store:
         return None
 
     def is_sound(self, path: Path) -> bool:
-        """Whether a blob, a fact or a tree is what its name, checksum or seal says; raises OSError."""
+        """Whether a blob, a fact or a tree is what its name, checksum or digest says; raises OSError."""
         kind, *names = path.relative_to(self.root).parts
         if kind == "blobs":
             return file_digest(path) == f"sha256:{path.name}"
         if kind == "trees":
-            return bool(seal(path) == self.recall("seal", "-".join(names)))
+            return bool(tree_digest(path) == self.recall("seal", "-".join(names)))
         checksum, _, text = _read_file(path).partition(b"\n")
         return checksum == _fact_sum(path.name, text)
 
@@ -169,7 +209,7 @@ class Store:
         path = self.root / "facts" / kind / key
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished_file(self.root / "tmp") as (stream, temporary):
+            with temporary_file(self.root / "tmp") as (stream, temporary):
                 stream.write(_fact_sum(key, text) + b"\n" + text)
                 stream.close()
                 _rename(temporary, path)
@@ -179,7 +219,7 @@ class Store:
     def tree(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
         """The directory under a key, made once: `make` fills an empty directory that is then renamed.
 
-        One that is not as it was finished is made anew; looked at once a process, by its seal (seal.py).
+        One that is not as it was finished is made anew; looked at once a process, by its digest.
         """
         path = self.root / "trees" / kind / key
         if not self._is_sound(path):
@@ -194,7 +234,7 @@ class Store:
             return False
         if path not in self.looked_at:
             try:
-                if seal(path) != self.recall("seal", f"{path.parent.name}-{path.name}"):
+                if tree_digest(path) != self.recall("seal", f"{path.parent.name}-{path.name}"):
                     return False
             except OSError:
                 return False
@@ -204,10 +244,10 @@ class Store:
     def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with unfinished_tree(self.root / "tmp") as temporary:
+            with temporary_tree(self.root / "tmp") as temporary:
                 temporary.chmod(0o755)
                 make(temporary)
-                self.remember("seal", f"{path.parent.name}-{path.name}", seal(temporary))
+                self.remember("seal", f"{path.parent.name}-{path.name}", tree_digest(temporary))
                 if os.path.lexists(path):
                     self._remove_tree(path)
                 finish_tree(temporary, path)
@@ -216,7 +256,7 @@ class Store:
 
     def _remove_tree(self, path: Path) -> None:
         """Whatever is there, under another name first: nobody shall find a tree that is half gone."""
-        with unfinished_tree(self.root / "tmp") as doomed:
+        with temporary_tree(self.root / "tmp") as doomed:
             path.rename(doomed / path.name)
 
     @contextlib.contextmanager
@@ -265,13 +305,13 @@ def open_store(root: Path) -> Store:
             store.root.unlink()
         store.root.mkdir(parents=True, exist_ok=True)
         if not (store.root / "CACHEDIR.TAG").exists():  # pipelines keep it in the project, of which it is no part
-            tag_cache(store.root)
+            mark_as_cache(store.root)
         _remove_links(store.root)
         for name in ("blobs", "facts", "trees", "locks", "tmp"):
             (store.root / name).mkdir(parents=True, exist_ok=True)
         for name in ("facts", "trees", "locks"):
             _remove_links(store.root / name)
-        sweep(store.root / "tmp")
+        remove_abandoned(store.root / "tmp")
         _remove_old(store.root / "tmp", time.time() - TMP_LIFETIME)
     except OSError as error:
         raise StoreError(

@@ -24,9 +24,16 @@ from urllib.parse import unquote, urlsplit
 from hatch_docker import __version__
 from hatch_docker.core.errors import OfflineError, RegistryError
 from hatch_docker.core.http import urls
-from hatch_docker.core.http.responses import CONNECT, Response, expecting, explain, judge, unechoed
+from hatch_docker.core.http.responses import (
+    CONNECT,
+    Response,
+    check_status,
+    classify_error,
+    explain,
+    redact_credentials,
+)
 from hatch_docker.core.http.retry import RETRYABLE, Policy, Retryable, retry_after
-from hatch_docker.core.progress import Advance, Progress, attempted, nobody
+from hatch_docker.core.progress import Advance, Progress, no_progress, undone_on_failure
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -97,9 +104,9 @@ class Client:
 
         def attempt() -> Response:
             response = self.send(method, url, headers=headers, body=body, limit=limit)
-            return expecting(expect, response)
+            return check_status(expect, response)
 
-        return self.retry(f"{method} {urls.shown(url)}", attempt)
+        return self.retry(f"{method} {urls.redact_url(url)}", attempt)
 
     def retry(self, what: str, attempt: Callable[[], Result], *, size: int = 0) -> Result:
         """Run an attempt by the retry policy; `size`, the bytes to move, stretches its deadline."""
@@ -125,7 +132,7 @@ class Client:
         exchange = self._exchange("GET", url, headers, None, None, MAX_REDIRECTS)
         with self.session.room, exchange as (raw, final):
             if raw.status != 200:
-                expecting((200,), self._small(raw, final, SMALL, headers))
+                check_status((200,), self._small(raw, final, SMALL, headers))
             bound = limit if size is None else size
             count = 0
             for chunk in self._chunks(raw, final):
@@ -150,7 +157,7 @@ class Client:
             if raw.status < 400 and len(data) > limit:
                 raise RegistryError(f"the answer is larger than {limit} bytes")
         named = {name.lower(): value for name, value in raw.headers.items()}
-        body = bytes(data) if raw.status < 400 else unechoed(bytes(data), sent.get("authorization", ""))
+        body = bytes(data) if raw.status < 400 else redact_credentials(bytes(data), sent.get("authorization", ""))
         response = Response(raw.status, named, body, url)
         if response.status in RETRYABLE:
             raise Retryable(explain(response), after=retry_after(named))
@@ -173,11 +180,11 @@ class Client:
             raw.close()
             target = urls.follow(url, location)
             if method not in {"GET", "HEAD"} and raw.status not in {307, 308}:
-                raise RegistryError(f"{method} {urls.shown(url)}: redirected ({raw.status}), refused")
+                raise RegistryError(f"{method} {urls.redact_url(url)}: redirected ({raw.status}), refused")
             if urls.origin(target) != urls.origin(url):
                 sent.pop("authorization", None)
             url = target
-        raise RegistryError(f"{method} {urls.shown(url)}: more than {redirects} redirects")
+        raise RegistryError(f"{method} {urls.redact_url(url)}: more than {redirects} redirects")
 
     def _open(
         self, method: str, url: str, headers: Mapping[str, str], body: Body, body_size: int | None
@@ -206,7 +213,7 @@ class Client:
                     timeout=urllib3.Timeout(connect=CONNECT, read=patience),
                 )
             except (urllib3.exceptions.HTTPError, *BROKEN) as error:
-                raise judge(error, url, self.session.reached, self.idle) from error
+                raise classify_error(error, url, self.session.reached, self.idle) from error
         self.session.reached.add(urls.origin(url)[1])
         return raw
 
@@ -218,7 +225,7 @@ class Client:
             try:
                 data = raw.read1(CHUNK, decode_content=False)
             except (urllib3.exceptions.HTTPError, *BROKEN) as error:
-                raise judge(error, url, self.session.reached, self.idle) from error
+                raise classify_error(error, url, self.session.reached, self.idle) from error
             if not data:
                 return
             yield data
@@ -226,7 +233,7 @@ class Client:
     def _pool(self, url: str) -> urllib3.PoolManager:
         import urllib3
 
-        from hatch_docker.core.http.minimum_rate import keep_pace
+        from hatch_docker.core.http.minimum_rate import enforce_minimum_rate
 
         known = self.proxy(url)
         proxy = urls.proxy_for(url, self.environ) if known is None else known or None
@@ -239,7 +246,7 @@ class Client:
                 else:
                     bare, secret = urls.proxy_credentials(proxy)
                     pools[proxy] = urllib3.ProxyManager(bare, proxy_headers=secret, **options)
-                keep_pace(pools[proxy], self.idle, self.minimum_rate)
+                enforce_minimum_rate(pools[proxy], self.idle, self.minimum_rate)
             return pools[proxy]
 
 
@@ -255,7 +262,7 @@ def make_client(environ: Mapping[str, str], progress: Progress) -> Client:
 
 def fetch(
     store: Store, client: Client, url: str, *, digest: str | None, size: int | None = None,
-    headers: Mapping[str, str] = _NONE, limit: int = 4 << 30, advance: Advance = nobody,
+    headers: Mapping[str, str] = _NONE, limit: int = 4 << 30, advance: Advance = no_progress,
 ) -> str:
     """The digest of a file that is in the store afterwards; it is downloaded only where the store lacks it.
 
@@ -281,7 +288,7 @@ def _fetch(
     bare, credentials = (url, {}) if local else urls.with_credentials(url, client.environ)
 
     def attempt() -> str:
-        with store.writer() as writer, attempted(advance) as tell:
+        with store.writer() as writer, undone_on_failure(advance) as tell:
 
             def write(data: bytes) -> None:
                 writer.write(data)
@@ -296,10 +303,10 @@ def _fetch(
                 raise Retryable(f"its digest is {writer.digest} instead of {digest}", tries=2, lasting=True)
             return writer.commit()
 
-    return client.retry(f"GET {urls.shown(url)}", attempt, size=size or 0)
+    return client.retry(f"GET {urls.redact_url(url)}", attempt, size=size or 0)
 
 
-def read(client: Client, url: str, *, limit: int) -> bytes | None:
+def read_document(client: Client, url: str, *, limit: int) -> bytes | None:
     """A document of at most `limit` bytes, or None where there is none (404, or no such file)."""
     local = _local(url)
     if local:
@@ -318,7 +325,7 @@ def _local(url: str) -> Path | None:
         return None
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
-        raise RegistryError(f"{urls.shown(url)}: a file URL names no host")
+        raise RegistryError(f"{urls.redact_url(url)}: a file URL names no host")
     return Path(unquote(parts.path))
 
 

@@ -26,7 +26,7 @@ class TooSlowError(TimeoutError):
         super().__init__(f"only {count} bytes came in {seconds:.0f} s")
 
 
-def keep_pace(manager: urllib3.PoolManager, window: float, rate: int) -> None:
+def enforce_minimum_rate(manager: urllib3.PoolManager, window: float, rate: int) -> None:
     """Let what a manager's peers send raise TooSlowError where, once it has begun, less than `rate` bytes a second come
     over `window` seconds of waiting for them.
     """

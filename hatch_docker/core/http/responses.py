@@ -26,7 +26,7 @@ class Response:
     url: str
 
 
-class Refused(RegistryError):
+class StatusError(RegistryError):
     """A peer answered with a status that the caller has no use for; `response` is the answer."""
 
     def __init__(self, message: str, response: Response) -> None:
@@ -34,7 +34,7 @@ class Refused(RegistryError):
         self.response = response
 
 
-def unechoed(body: bytes, authorization: str) -> bytes:
+def redact_credentials(body: bytes, authorization: str) -> bytes:
     """A complaint without the credentials it is about: some servers print the request that they do not like."""
     import base64
 
@@ -47,10 +47,10 @@ def unechoed(body: bytes, authorization: str) -> bytes:
     return body
 
 
-def expecting(statuses: Iterable[int], response: Response) -> Response:
+def check_status(statuses: Iterable[int], response: Response) -> Response:
     """The response, if its status is one of those; else raises Refused with what the peer said."""
     if response.status not in statuses:
-        raise Refused(explain(response), response)
+        raise StatusError(explain(response), response)
     return response
 
 
@@ -71,7 +71,7 @@ def explain(response: Response) -> str:
     return f"{text} ({message})" if message else text
 
 
-def judge(error: Exception, url: str, reached: Container[str], idle: float) -> RegistryError:
+def classify_error(error: Exception, url: str, reached: Container[str], idle: float) -> RegistryError:
     """What a failure below HTTP means: Retryable, or a refusal that trying again cannot mend.
 
     `reached` holds the hosts that have answered before, `idle` the seconds that a peer was given.

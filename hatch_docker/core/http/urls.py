@@ -31,9 +31,9 @@ def split(url: str) -> SplitResult:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:  # whose text quotes a part that may be a password
-        raise RegistryError(f"{shown(url)[:200]!r} is not a URL{_ESCAPE if '@' in url else ''}") from None
+        raise RegistryError(f"{redact_url(url)[:200]!r} is not a URL{_ESCAPE if '@' in url else ''}") from None
     if parts.scheme not in PORTS or not parts.hostname or port == 0 or "\\" in parts.netloc:
-        raise RegistryError(f"{shown(url)!r} is not an http or https URL")
+        raise RegistryError(f"{redact_url(url)!r} is not an http or https URL")
     return parts
 
 
@@ -43,7 +43,7 @@ def origin(url: str) -> Origin:
     return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or PORTS[parts.scheme]
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """The URL as it may be printed: without user, password, query and fragment."""
     try:
         parts = urlsplit(url)
@@ -62,10 +62,10 @@ def parse(url: str) -> SplitResult:
     try:
         return urlsplit(url)
     except ValueError:
-        raise ValueError(f"{shown(url)} is not a URL{_ESCAPE if '@' in url else ''}") from None
+        raise ValueError(f"{redact_url(url)} is not a URL{_ESCAPE if '@' in url else ''}") from None
 
 
-def redacted(line: str) -> str:
+def redact_requirement(line: str) -> str:
     """A requirement as it may be shown, even one that is not valid: without a login in its URL."""
     return re.sub(r"://.*@", "://***@", line, flags=re.DOTALL)
 
@@ -80,18 +80,18 @@ def follow(url: str, location: str) -> str:
         target = urljoin(url, location)
         parts = urlsplit(target)
     except ValueError as error:
-        raise RegistryError(f"{shown(url)} leads to something that is not a URL") from error
+        raise RegistryError(f"{redact_url(url)} leads to something that is not a URL") from error
     # Of "https://a\@b" the host is b to urllib, and a to urllib3 and browsers: whom we look at is not whom we ask.
     if parts.scheme not in PORTS or not parts.hostname or "\\" in parts.netloc:
-        raise RegistryError(f"{shown(url)} leads to {shown(target)[:200]!r}: not an http or https URL")
+        raise RegistryError(f"{redact_url(url)} leads to {redact_url(target)[:200]!r}: not an http or https URL")
     if urlsplit(url).scheme == "https" and parts.scheme == "http":
-        raise RegistryError(f"{shown(url)} leads from https to plain http at {parts.hostname}: refused")
-    if not may_meet(urlsplit(url).hostname or "", parts.hostname):
-        raise RegistryError(f"{shown(url)} leads to the private address {parts.hostname}: refused")
+        raise RegistryError(f"{redact_url(url)} leads from https to plain http at {parts.hostname}: refused")
+    if not may_lead_to(urlsplit(url).hostname or "", parts.hostname):
+        raise RegistryError(f"{redact_url(url)} leads to the private address {parts.hostname}: refused")
     return target
 
 
-def may_meet(host: str, target: str) -> bool:
+def may_lead_to(host: str, target: str) -> bool:
     """Whether a host may send us to another: not to a private address, though loopback may to loopback."""
     try:
         address = ipaddress.ip_address(target)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from hatch_docker.core.errors import DaemonError, LostError, ProgramError
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.engines.buildkit.endpoint import WAY_OUT
 from hatch_docker.oci.archive import write_archive
@@ -97,7 +97,7 @@ def load_image(program: Sequence[str], image: PreloadedImage, ctx: Context) -> N
         return
     except ProgramError:
         ctx.progress.detail(f"loading {image.name} into {Path(program[0]).name}")
-    with scratch() as directory:
+    with temporary_directory() as directory:
         archive = directory / "image.tar"
         with archive.open("wb") as stream:
             write_archive(image.image, [image.name], stream, host=image.image.platform)

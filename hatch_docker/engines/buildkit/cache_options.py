@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.files import tag_cache
+from hatch_docker.core.files import mark_as_cache
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
@@ -40,7 +40,7 @@ def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: C
                     ctx.progress.info(f"  nothing in the cache {fields[place]} yet")
                     continue
                 if option == "to" and _is_for_a_cache(path):
-                    tag_cache(path)
+                    mark_as_cache(path)
                 fields = {**fields, place: str(path)}
             options.append(f"--cache-{option}={_joined(fields)}")
     return options

@@ -9,7 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from hatch_docker.core.errors import ConfigError, StoreError
-from hatch_docker.core.files import replacing, unfinished_tree
+from hatch_docker.core.files import atomic_write, temporary_tree
 from hatch_docker.core.streams import pieces
 from hatch_docker.engines.buildkit.build_request import PreloadedImage
 from hatch_docker.engines.buildkit.context import (
@@ -68,7 +68,7 @@ def write_dockerfile(plan: Plan, source: Project, directory: Path, ctx: Context)
     text = _head(plan, title, images, steps) + render(stages, settings)
 
     directory.mkdir(parents=True, exist_ok=True)
-    with unfinished_tree(directory, f".{title}.") as work:
+    with temporary_tree(directory, f".{title}.") as work:
         context = work / "context"
         write_context(steps, base, compiler, context, source, ctx)
         (context / "requirements.txt").write_text(requirements(pins), encoding="utf-8")
@@ -76,11 +76,11 @@ def write_dockerfile(plan: Plan, source: Project, directory: Path, ctx: Context)
         for name, layer in tars.items():
             _write_tar(layer, context / f"{name}.tar")
         for name, image in images.items():
-            with replacing(context / "images" / f"{name}.tar") as stream:
+            with atomic_write(context / "images" / f"{name}.tar") as stream:
                 write_archive(image.image, [image.name], stream, host=base.platform)
         _swap(context, directory / f"{title}.context", work)
     path = directory / f"{title}.Dockerfile"
-    with replacing(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(text.encode())
     return path
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from hatch_docker.core.errors import DaemonError, HatchDockerError
-from hatch_docker.core.http.urls import proxy_for, shown
+from hatch_docker.core.http.urls import proxy_for, redact_url
 from hatch_docker.core.process import run
 from hatch_docker.oci.daemon import docker_daemon, docker_directory, read_json
 
@@ -33,7 +33,7 @@ def check_reachable(name: str, ctx: Context) -> None:
         problem = _problem(url, ctx.environ, direct=direct)
         if not problem:
             return
-        problems.append(f"{shown(url)}: {problem}")
+        problems.append(f"{redact_url(url)}: {problem}")
     if problems:
         raise DaemonError(
             f"nothing answers where {f'builder {name!r}' if name else 'Docker'} should be ({'; '.join(problems)}); "

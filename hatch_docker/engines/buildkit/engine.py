@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.errors import BuildError, WheelError
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.engines.buildkit.build_request import BuildRequest, PreloadedImage
 from hatch_docker.engines.buildkit.builders import find_builder
 from hatch_docker.engines.buildkit.context import (
@@ -216,7 +216,7 @@ def _layers(site: _Site) -> list[tuple[Layer, bool]]:
     # What goes to a shared cache must be whole: its next reader may have none of our layers.
     whole = bool(site.plan.cache.targets)
     wanted = [step for step, layer in zip(site.steps, known, strict=True) if whole or layer is None]
-    with scratch() as work:
+    with temporary_directory() as work:
         out = work / "out"
         _run(site, wanted, work, out)
         return [

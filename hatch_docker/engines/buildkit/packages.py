@@ -137,10 +137,10 @@ def find_system(base: Base, ctx: Context) -> Debs | None:
 
 
 def _by_itself(base: Base, names: Sequence[str], ctx: Context) -> Debs:
-    if ctx.pins is not None:
+    if ctx.image_lock is not None:
         raise ConfigError(
-            f"{ctx.pins.name} cannot pin {', '.join(sorted(set(names))[:3])}, ... for base {base.name}: its archive is "
-            'not one of the known suites of Debian; set pins = "none" to take what the archive has'
+            f"{ctx.image_lock.name} cannot pin {', '.join(sorted(set(names))[:3])}, ... for base {base.name}: "
+            'its archive is not one of the known suites of Debian; set pins = "none" to take what the archive has'
         )
     return Debs(tuple(sorted(set(names))), None)
 

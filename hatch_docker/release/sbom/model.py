@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.plan.naming import normalised
+from packaging.utils import canonicalize_name
+
 from hatch_docker.project.licences import NO_LICENCE, Licence
 from hatch_docker.release.purl import base_purl, purl
 from hatch_docker.release.sbom.inventory import RELEASES
@@ -70,9 +71,9 @@ def make_sbom(plan: Plan, built: BuiltImage, findings: Findings) -> Sbom:
     added = [component.ref for number, component in system if number >= own]
     below = _base_component(built, release, [component.ref for component in base])
     interpreter = _interpreter(built)
-    project = [part.ref for part in runtime if normalised(part.name) == normalised(plan.name)]
+    project = [part.ref for part in runtime if canonicalize_name(part.name) == canonicalize_name(plan.name)]
     root = Component(
-        ref=_image_purl(plan, image), type="container", name=normalised(plan.name), version=plan.version,
+        ref=_image_purl(plan, image), type="container", name=canonicalize_name(plan.name), version=plan.version,
         purl=_image_purl(plan, image), hashes={"SHA-256": image.digest.removeprefix("sha256:")},
         supplier=next((part.supplier for part in runtime if part.ref in project), ""),
         licence=next((part.licence for part in runtime if part.ref in project), NO_LICENCE),
@@ -87,7 +88,7 @@ def make_sbom(plan: Plan, built: BuiltImage, findings: Findings) -> Sbom:
 
 
 def _image_purl(plan: Plan, image: Image) -> str:
-    return purl("oci", normalised(plan.name), image.digest, qualifiers={"arch": image.platform.architecture})
+    return purl("oci", canonicalize_name(plan.name), image.digest, qualifiers={"arch": image.platform.architecture})
 
 
 def _base_component(built: BuiltImage, release: Mapping[str, Any], refs: Sequence[str]) -> list[Component]:
@@ -175,13 +176,15 @@ def _copyrights(findings: Findings) -> dict[str, Mapping[str, Any]]:
 def _python(findings: Findings, plan: Plan, built: BuiltImage) -> Iterator[tuple[int, Component]]:
     """Yield the Python distributions, each with the number of its layer."""
     own = len(built.base.image.layers)
-    files = {normalised(pin.name): pin for pin in built.pins}
-    made = {normalised(wheel.filename.partition("-")[0]): wheel.sha256 for wheel in built.own_wheels}
+    files = {canonicalize_name(pin.name): pin for pin in built.pins}
+    made = {canonicalize_name(wheel.filename.partition("-")[0]): wheel.sha256 for wheel in built.own_wheels}
     rows = sorted(
-        (normalised(finding["name"]), path, number, finding) for path, (number, finding) in findings.items()
+        (canonicalize_name(finding["name"]), path, number, finding) for path, (number, finding) in findings.items()
         if finding["kind"] == "python" and finding["name"]
     )
-    installed = {name: (path, finding) for name, path, number, finding in rows if number >= own}
+    installed: dict[str, tuple[str, Mapping[str, Any]]] = {
+        name: (path, finding) for name, path, number, finding in rows if number >= own
+    }
     needs = _needs(installed, plan, Target(built.base.interpreter.version, built.image.platform, built.base.libc))
     refs: dict[str, str] = {}
     for _, path, _, finding in sorted(rows, key=lambda row: (row[2] < own, row[1])):
@@ -212,7 +215,7 @@ def _needs(
     extras: dict[str, set[str]] = {name: set() for name in installed}
     required = {name: Requirements(finding["requires"], environment) for name, (_, finding) in installed.items()}
     # These already include the extras and the dependency groups of the plan.
-    required[normalised(plan.name)] = Requirements(plan.lock.requirements, environment)
+    required[canonicalize_name(plan.name)] = Requirements(plan.lock.requirements, environment)
     spread_extras(required, extras, lambda name: name if name in extras else None)
     return {
         name: {requirement.name for requirement in found.applying(extras.get(name, set()))}

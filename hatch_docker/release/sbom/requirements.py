@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from hatch_docker.plan.naming import normalised
+from packaging.utils import canonicalize_name
 
 LINES = 5000     # of a distribution that are read
 LONGEST = 8192   # characters of one
@@ -53,11 +53,11 @@ class Requirements:
     def _add(self, match: re.Match[str], line: str) -> None:
         marker = (match["marker"] or "").strip()
         words = (word.strip() for word in (match["extras"] or "").split(","))
-        extras = frozenset(normalised(word) for word in words if word)
-        requirement = Requirement(normalised(match["name"]), extras, line)
+        extras = frozenset(canonicalize_name(word) for word in words if word)
+        requirement = Requirement(canonicalize_name(match["name"]), extras, line)
         always = not marker or _holds(marker, "", self._environment)
         quoted = " ".join(_QUOTED.findall(marker)).split()[:MENTIONED] if "extra" in marker and not always else ()
-        conditional = _Conditional(requirement, marker, always, frozenset(map(normalised, quoted)))
+        conditional = _Conditional(requirement, marker, always, frozenset(map(canonicalize_name, quoted)))
         self._all.append(conditional)
         for word in conditional.mentioned:
             self.by_extra.setdefault(word, []).append(conditional)

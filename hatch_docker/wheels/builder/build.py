@@ -26,7 +26,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, WheelError
-from hatch_docker.core.files import remove_tree, unfinished_tree
+from hatch_docker.core.files import remove_tree, temporary_tree
 from hatch_docker.core.process import ProcessFailed
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
@@ -230,7 +230,7 @@ def in_builder(
         pins, builder.venv, builder.project, ctx, compiler=builder.python_tree,
         trust_key=builder.base.interpreter_trust_key,
     )
-    with ctx.progress.task(f"building {name} in the builder"), unfinished_tree(ctx.store.root / "tmp") as work:
+    with ctx.progress.task(f"building {name} in the builder"), temporary_tree(ctx.store.root / "tmp") as work:
         for path in ("build/src", "build/home", "out"):
             (work / path).mkdir(parents=True)
         shutil.copyfile(Path(__file__).with_name("pep517.py"), work / "build/pep517.py")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ImageError, WheelError
-from hatch_docker.core.http.urls import redacted
+from hatch_docker.core.http.urls import redact_requirement
 from hatch_docker.core.streams import HashingReader, drain
 
 LIMIT = 2 << 30         # bytes that an sdist may unpack to
@@ -82,5 +82,5 @@ def _check_requires(requires: Sequence[str], name: str) -> None:
             Requirement(line)
         except InvalidRequirement:
             raise WheelError(
-                f"{name}: [build-system] requires {redacted(line)[:100]!r}, which is no requirement (PEP 508)"
+                f"{name}: [build-system] requires {redact_requirement(line)[:100]!r}, which is no requirement (PEP 508)"
             ) from None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ConfigError, TransientError, WheelError
-from hatch_docker.core.http.urls import redacted
-from hatch_docker.core.progress import some
+from hatch_docker.core.http.urls import redact_requirement
+from hatch_docker.core.text import abbreviate
 from hatch_docker.oci.model import digest_of
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.wheels.target import Pin, Target
@@ -192,7 +192,7 @@ def check_covers(
             requirement = Requirement(line)
         except InvalidRequirement as error:
             why = str(error).splitlines()[0]
-            raise ConfigError(f"the project's dependency {redacted(line)!r} is not valid: {why}") from None
+            raise ConfigError(f"the project's dependency {redact_requirement(line)!r} is not valid: {why}") from None
         if not target.holds(requirement.marker):
             continue
         name = canonicalize_name(requirement.name)
@@ -211,7 +211,7 @@ def _resolved(
     """A resolution: the project's lock's, else one remembered for a day, and for longer while no index answers."""
     if not lock.requirements:
         return ()
-    if ctx.pins is not None:
+    if ctx.image_lock is not None:
         from hatch_docker.wheels.locks.pinned import pinned
 
         return pinned(lock, root, target, ctx, lambda: _asked(lock, root, target, ctx, metadata))
@@ -231,9 +231,9 @@ def _asked(
         return known
     from hatch_docker.wheels.locks.resolver import resolve
 
-    why = "no lock" if ctx.pins is None else "to be locked"
+    why = "no lock" if ctx.image_lock is None else "to be locked"
     try:
-        with ctx.progress.task(f"resolving {some(sorted(lock.requirements))} for {target.platform} ({why})"):
+        with ctx.progress.task(f"resolving {abbreviate(sorted(lock.requirements))} for {target.platform} ({why})"):
             found = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata)
         return _keep(key, root, ctx, found)
     except TransientError as error:

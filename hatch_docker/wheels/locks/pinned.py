@@ -24,17 +24,17 @@ def pinned(
 
     Raises ConfigError for a lock that is out of date.
     """
-    assert ctx.pins is not None
+    assert ctx.image_lock is not None
     question = {
         "platform": str(target.platform), "python": target.python, "libc": " ".join(target.libc),
         "asked": sorted(lock.requirements),
     }  # fmt: skip
     place = root.absolute().as_uri() + "/"
-    entry = ctx.pins.find("requirements", question)
+    entry = ctx.image_lock.find("requirements", question)
     if entry is not None:
         return tuple(moved(_pin(row), HERE, place) for row in entry["files"])
     found = ask()
-    ctx.pins.note("requirements", {**question, "files": [_row(moved(one, place, HERE)) for one in found]})
+    ctx.image_lock.note("requirements", {**question, "files": [_row(moved(one, place, HERE)) for one in found]})
     return found
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import WheelError
-from hatch_docker.core.http.urls import redacted
-from hatch_docker.core.validation import ANY, misfit
+from hatch_docker.core.http.urls import redact_requirement
+from hatch_docker.core.validation import ANY, first_mismatch
 from hatch_docker.wheels.locks.requirements_txt import HashedLine
 from hatch_docker.wheels.target import Target
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 
-# What is read of a lock's packages, as `shape.misfit` reads it.
+# What is read of a lock's packages, as `validation.first_mismatch` reads it.
 _FILES = [{"hash": str, "*": ANY}]
 _WANTED = (str, {"extras?": [str], "markers?": str, "*": ANY})
 _SHAPES: Mapping[str, Any] = {
@@ -55,7 +55,7 @@ def named_lines(
     Raises WheelError for a lock of another form, for a package without a hash or that is no file, and where the lock
     leaves open which of several versions holds. A requirement that is not in it is left out: whoever asks compares.
     """
-    if (wrong := misfit({"package": [_SHAPES[kind]], "*": ANY}, table)) is not None:
+    if (wrong := first_mismatch({"package": [_SHAPES[kind]], "*": ANY}, table)) is not None:
         raise WheelError(f"{place} is not a lock of {kind}: {wrong} is not as it writes it; run `{kind} lock`")
     read = {"poetry": _poetry, "pdm": _pdm}[kind]
     packages = [read(one) for one in table["package"]]
@@ -128,7 +128,7 @@ def _required(line: str, place: str) -> Requirement:
         return Requirement(line)
     except InvalidRequirement as error:
         why = str(error).splitlines()[0]
-        raise WheelError(f"{place}: {redacted(line)!r} is not a valid requirement: {why}") from None
+        raise WheelError(f"{place}: {redact_requirement(line)!r} is not a valid requirement: {why}") from None
 
 
 def _line(package: _Package, place: str) -> HashedLine:

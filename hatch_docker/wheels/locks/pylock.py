@@ -148,7 +148,7 @@ def _place(url: str | None, path: str | None, directory: Path) -> str:
         parts = urls.parse(url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
     if url and "://" in url:
-        raise WheelError(f"{urls.shown(url)} is not an http, https or file URL")
+        raise WheelError(f"{urls.redact_url(url)} is not an http, https or file URL")
     return (directory / (path or url or "")).absolute().as_uri()
 
 

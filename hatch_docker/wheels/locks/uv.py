@@ -17,9 +17,9 @@ from urllib.parse import urlsplit
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import HatchDockerError, OfflineError, RegistryError, TransientError, WheelError
-from hatch_docker.core.files import scratch
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.client import OFFLINE, is_offline
-from hatch_docker.core.http.urls import redacted, shown
+from hatch_docker.core.http.urls import redact_requirement, redact_url
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.wheels.index import Indexes
 from hatch_docker.wheels.target import Target
@@ -109,7 +109,7 @@ def compile_lock(
         command += ["--only-binary", ":all:"]
         for name in sorted(metadata):
             command += ["--no-binary", name]
-    with scratch() as directory:
+    with temporary_directory() as directory:
         if metadata:
             config = directory / "uv.toml"
             config.write_text(_settings(indexes, metadata), encoding="utf-8")
@@ -135,15 +135,15 @@ def _check_lines(lines: Sequence[str]) -> None:
         try:
             url = urlsplit(Requirement(line).url or "file:///.whl")
         except (InvalidRequirement, ValueError):
-            word = redacted(line)[:100]
+            word = redact_requirement(line)[:100]
             raise WheelError(f"{word!r} is not a requirement (PEP 508); correct whoever asks for it") from None
         if url.scheme not in _SCHEMES or not url.path.endswith(".whl"):
             raise WheelError(
-                f"{line.partition('@')[0].strip()[:100]} is at {shown(url.geturl())[:200]}, which is no wheel: publish "
-                "it to an index, or lock the address of an archive with its hash"
+                f"{line.partition('@')[0].strip()[:100]} is at {redact_url(url.geturl())[:200]}, which is no wheel: "
+                "publish it to an index, or lock the address of an archive with its hash"
             )
         if "\n" in line or "\r" in line:
-            raise WheelError(f"{redacted(line)[:100]!r} is more than one line; correct whoever asks for it")
+            raise WheelError(f"{redact_requirement(line)[:100]!r} is more than one line; correct whoever asks for it")
 
 
 def _settings(indexes: Indexes, metadata: Mapping[str, Mapping[str, Sequence[str]]]) -> str:

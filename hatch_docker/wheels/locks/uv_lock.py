@@ -12,13 +12,13 @@ from urllib.parse import unquote
 
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http.urls import parse
-from hatch_docker.core.validation import ANY, misfit
+from hatch_docker.core.validation import ANY, first_mismatch
 from hatch_docker.wheels.locks.pylock import Source
 from hatch_docker.wheels.target import Target
 
 Table = Mapping[str, Any]
 
-# What is read of a lock, as `shape.misfit` reads it.
+# What is read of a lock, as `validation.first_mismatch` reads it.
 _PLACE = {"*": str}
 _ENTRY = {"name": str, "version?": str, "source?": _PLACE, "marker?": str, "extra?": [str], "*": ANY}
 _FILE = {
@@ -57,7 +57,7 @@ def uv_table(
     """
     if lock.get("version") != 1:
         raise WheelError(f"{source.name} has version {lock.get('version')}, not 1; lock it with another uv")
-    if (place := misfit(_LOCK, lock)) is not None:
+    if (place := first_mismatch(_LOCK, lock)) is not None:
         raise WheelError(f"{source.name} is not a lock of uv's: {place} is not as uv writes it; run `uv lock`")
     packages: Sequence[Table] = lock.get("package", [])
     root = _root(packages, source)

@@ -91,7 +91,7 @@ def test_a_mirror_behind_apts_proxy(tmp_path: Path) -> None:
         })  # fmt: skip
         mirrors = find_mirrors(PLAN, {}, apt=apt)
         ctx = context(tmp_path / "store")
-        transport.read(mirrors.client(ctx), f"{mirrors.main}/", limit=10)
+        transport.read_document(mirrors.client(ctx), f"{mirrors.main}/", limit=10)
         (request,) = server.requests
     assert request.path == "http://mirror.example/v2/"
     assert request.headers["proxy-authorization"] == basic("user", "s3cret")

@@ -13,7 +13,7 @@ import pytest
 import hatch_docker
 from hatch_docker.core.cache.prune import prune, prune_now_and_then
 from hatch_docker.core.cache.store import Store, open_store
-from hatch_docker.core.files import HELD, remove_tree, sweep
+from hatch_docker.core.files import HELD, remove_abandoned, remove_tree
 
 
 def test_what_killed_builds_left_is_swept(store: Store) -> None:
@@ -30,14 +30,14 @@ def test_what_killed_builds_left_is_swept(store: Store) -> None:
 LEAVING = """
 import os, sys, time
 from pathlib import Path
-from hatch_docker.outputs import scratch
-from hatch_docker.store import open_store
+from hatch_docker.core.files import temporary_directory
+from hatch_docker.core.cache.store import open_store
 store = open_store(Path(sys.argv[1]))
 def fill(tree):
     (tree / "closed").mkdir(mode=0)
     print("ready", flush=True)
     time.sleep(600)
-with scratch() as directory, store.writer() as writer:
+with temporary_directory() as directory, store.writer() as writer:
     writer.write(b"half")
     store.tree("base", "key", fill)
 """
@@ -60,12 +60,12 @@ def test_what_a_killed_process_left_is_swept_by_the_next_and_not_before(tmp_path
     for path in [*begun, other]:
         os.utime(path, (1000, 1000), follow_symlinks=False)
     for place in places:
-        sweep(place)
+        remove_abandoned(place)
     assert all(path.exists() for path in begun)
     process.kill()
     process.communicate()
     for place in places:
-        sweep(place)
+        remove_abandoned(place)
     assert not any(path.exists() for path in begun)
     assert other.is_symlink()
 
@@ -98,7 +98,7 @@ def test_pruning_removes_whole_trees(store: Store) -> None:
 SWAP = """
 import os, sys
 from pathlib import Path
-from hatch_docker.outputs import remove_tree
+from hatch_docker.core.files import remove_tree
 tree, outside = map(Path, sys.argv[1:])
 def swap(event, arguments):
     if event == "os.rename" and Path(arguments[0]).name == "directory":

@@ -15,7 +15,7 @@ import pytest
 
 from hatch_docker.core.cache.store import DamagedBlobError, Store, key_of, open_store
 from hatch_docker.core.errors import StoreError
-from hatch_docker.core.files import is_cache, remove_tree, replacing
+from hatch_docker.core.files import atomic_write, is_cache, remove_tree
 
 
 def test_a_blob_comes_back_as_it_went_in(store: Store) -> None:
@@ -211,7 +211,7 @@ def test_a_tree_that_changed_is_made_anew(change: str, store: Store) -> None:
 
 def test_of_a_large_tree_times_and_sizes_are_looked_at(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Contents would take a second; a tree that is as it was is not made again, whatever read it or moved it."""
-    monkeypatch.setattr("hatch_docker.core.cache.tree_digest.READ", 3)
+    monkeypatch.setattr("hatch_docker.core.cache.store.CONTENTS_LIMIT", 3)
     tree = store.tree("t", "k", grow)
     os.utime(tree, (1, 1))
     os.utime(tree / "bin", (1, 1))
@@ -241,9 +241,9 @@ def test_a_tree_is_looked_at_once(store: Store) -> None:
 
 def test_an_output_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "dist" / "out"
-    with replacing(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(b"first")
-    with pytest.raises(RuntimeError), replacing(path) as stream:
+    with pytest.raises(RuntimeError), atomic_write(path) as stream:
         stream.write(b"half of the sec")
         raise RuntimeError
     assert path.read_bytes() == b"first"
@@ -252,10 +252,10 @@ def test_an_output_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(StoreError, match="a directory is in the way"), replacing(tmp_path / "out"):
+    with pytest.raises(StoreError, match="a directory is in the way"), atomic_write(tmp_path / "out"):
         pass
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file/out"), replacing(tmp_path / "file" / "out"):
+    with pytest.raises(StoreError, match="file/out"), atomic_write(tmp_path / "file" / "out"):
         pass
 
 

@@ -16,7 +16,7 @@ import pytest
 from hatch_docker.core.cache.store import Store
 from hatch_docker.core.errors import ConfigError, RegistryError, TransientError
 from hatch_docker.core.http import urls
-from hatch_docker.core.http.client import Client, fetch, make_client, read
+from hatch_docker.core.http.client import Client, fetch, make_client, read_document
 from hatch_docker.core.http.retry import Policy, retry_after
 from hatch_docker.core.progress import Progress
 from hatch_docker.oci.model import digest_of
@@ -140,20 +140,20 @@ def test_gives_up(server: FakeRegistry, store: Store, world: World) -> None:
 def test_nobody_listens(server: FakeRegistry, world: World) -> None:
     """A refused connection is tried again; a name that does not exist is not."""
     with pytest.raises(TransientError, match=r"broke \(Connection refused\); gave up after 6 tries"):
-        read(world.client, "http://127.0.0.1:1/x", limit=10)
+        read_document(world.client, "http://127.0.0.1:1/x", limit=10)
     world.sleeps.clear()
     with pytest.raises(RegistryError, match=r"registry.invalid: the name does not resolve"):
-        read(world.client, "http://registry.invalid/x", limit=10)
+        read_document(world.client, "http://registry.invalid/x", limit=10)
     assert world.sleeps == []
 
 
 def test_read(server: FakeRegistry, world: World) -> None:
     """A small document, nothing where there is none, an error where it is not small."""
     small = server.put_blob("files", b"small")
-    assert read(world.client, f"{server.origin}/v2/files/blobs/{small}", limit=5) == b"small"
-    assert read(world.client, f"{server.origin}/v2/files/blobs/sha256:0", limit=5) is None
+    assert read_document(world.client, f"{server.origin}/v2/files/blobs/{small}", limit=5) == b"small"
+    assert read_document(world.client, f"{server.origin}/v2/files/blobs/sha256:0", limit=5) is None
     with pytest.raises(RegistryError, match="larger than 4 bytes"):
-        read(world.client, f"{server.origin}/v2/files/blobs/{small}", limit=4)
+        read_document(world.client, f"{server.origin}/v2/files/blobs/{small}", limit=4)
 
 
 def test_file_urls(store: Store, world: World, tmp_path: Path) -> None:
@@ -161,14 +161,14 @@ def test_file_urls(store: Store, world: World, tmp_path: Path) -> None:
     path = tmp_path / "a file"
     path.write_bytes(b"content")
     assert fetch(store, world.client, path.as_uri(), digest=digest_of(b"content")) == digest_of(b"content")
-    assert read(world.client, path.as_uri(), limit=10) == b"content"
-    assert read(world.client, (tmp_path / "none").as_uri(), limit=10) is None
+    assert read_document(world.client, path.as_uri(), limit=10) == b"content"
+    assert read_document(world.client, (tmp_path / "none").as_uri(), limit=10) is None
     with pytest.raises(RegistryError, match="its digest is"):
         fetch(store, world.client, path.as_uri(), digest="sha256:" + "0" * 64)
     with pytest.raises(RegistryError, match="does not exist"):
         fetch(store, world.client, (tmp_path / "none").as_uri(), digest=None)
     with pytest.raises(RegistryError, match="a file URL names no host"):
-        read(world.client, "file://elsewhere/x", limit=10)
+        read_document(world.client, "file://elsewhere/x", limit=10)
 
 
 def test_credentials_of_the_url(server: FakeRegistry, store: Store, world: World) -> None:
@@ -190,7 +190,7 @@ def test_netrc(server: FakeRegistry, tmp_path: Path) -> None:
         "nonsense": None,
     }.items():
         path.write_text(text)
-        read(World({"NETRC": str(path)}).client, url(server), limit=1 << 20)
+        read_document(World({"NETRC": str(path)}).client, url(server), limit=1 << 20)
         assert server.requests[-1].headers.get("authorization") == expected
 
 
@@ -217,7 +217,7 @@ def test_proxies(environ: dict[str, str], expected: str | None) -> None:
 def test_proxy_is_used(server: FakeRegistry) -> None:
     """A request goes through the proxy, with the proxy's own credentials."""
     client = World({"http_proxy": f"http://user:s3cret@{server.host}"}).client
-    assert read(client, "http://registry.example/v2/", limit=10) == b"{}"
+    assert read_document(client, "http://registry.example/v2/", limit=10) == b"{}"
     assert server.requests[0].path == "http://registry.example/v2/"
     assert server.requests[0].headers["proxy-authorization"] == urls.basic("user", "s3cret")
 
@@ -250,7 +250,7 @@ def test_a_proxy_that_lets_nobody_through(answer: bytes, said: str, sleeps: int)
     with answering(answer) as proxy:
         world = World({"https_proxy": proxy})
         with pytest.raises(RegistryError, match=said) as caught:
-            read(world.client, "https://registry.example/v2/", limit=10)
+            read_document(world.client, "https://registry.example/v2/", limit=10)
         assert isinstance(caught.value, TransientError) == bool(sleeps)
         assert len(world.sleeps) == sleeps
 
@@ -266,22 +266,22 @@ def test_unknown_certificate(tmp_path: Path, server: FakeRegistry) -> None:
     with FakeRegistry() as secure:
         secure.server.socket = context.wrap_socket(secure.server.socket, server_side=True)
         target = f"https://{secure.host}/v2/"
-        assert read(World({"HATCH_DOCKER_CA_BUNDLE": str(bundle)}).client, target, limit=10) == b"{}"
+        assert read_document(World({"HATCH_DOCKER_CA_BUNDLE": str(bundle)}).client, target, limit=10) == b"{}"
         world = World()
         with pytest.raises(RegistryError, match=r"no trusted TLS connection .*set HATCH_DOCKER_CA_BUNDLE"):
-            read(world.client, target, limit=10)
+            read_document(world.client, target, limit=10)
         assert world.sleeps == []
     with pytest.raises(RegistryError, match="does not speak https on this port"):
-        read(World().client, f"https://{server.host}/v2/", limit=10)
+        read_document(World().client, f"https://{server.host}/v2/", limit=10)
     with pytest.raises(ConfigError, match=r"SSL_CERT_FILE names /nowhere/x.pem, which does not exist"):
-        read(World({"SSL_CERT_FILE": "/nowhere/x.pem"}).client, target, limit=10)
+        read_document(World({"SSL_CERT_FILE": "/nowhere/x.pem"}).client, target, limit=10)
 
 
 @pytest.mark.parametrize("bad", ["ftp://x/y", "http://", "http://host:0/", "http://host:99999/", "//x", "http://[::1"])
 def test_bad_urls(bad: str, world: World) -> None:
     """What is no URL is refused before anything is sent."""
     with pytest.raises(RegistryError, match="not a"):
-        read(world.client, bad, limit=10)
+        read_document(world.client, bad, limit=10)
 
 
 def test_https_never_leads_to_http() -> None:
@@ -314,7 +314,7 @@ def test_deadline(server: FakeRegistry) -> None:
     server.fault("GET", "", 503, times=99)
     client = Client({}, Progress(lambda _line: None), Policy(sleep=sleep, clock=lambda: now[0]))
     with pytest.raises(TransientError, match=r"gave up after [34] tries: out of time"):
-        read(client, url(server), limit=10)
+        read_document(client, url(server), limit=10)
 
 
 def test_cheap_to_make() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hatch_docker.core.errors import RegistryError, WheelError
-from hatch_docker.core.http.urls import follow, parse, redacted, shown, split
+from hatch_docker.core.http.urls import follow, parse, redact_requirement, redact_url, split
 from hatch_docker.wheels.locks.uv import _check_lines
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("secrets_stay")
 ])  # fmt: skip
 def test_a_password_is_not_shown_even_where_it_is_not_escaped(url: str) -> None:
     """A slash in a password makes another address of it; all before the last @ is hidden."""
-    assert "hu" not in shown(url)
-    assert shown(url).endswith("h.example/x")
+    assert "hu" not in redact_url(url)
+    assert redact_url(url).endswith("h.example/x")
     if "/x?" not in url:
         with pytest.raises(RegistryError) as caught:
             split(url)
@@ -34,7 +34,7 @@ def test_what_is_no_url_at_all_is_not_quoted(url: str) -> None:
     with pytest.raises(ValueError, match="is not a URL; in a password write") as caught:
         parse(url)
     assert "hu" not in str(caught.value)
-    assert "hush" not in redacted(f"app @ {url}; python_version > '3'")
+    assert "hush" not in redact_requirement(f"app @ {url}; python_version > '3'")
     with pytest.raises(WheelError) as told:
         _check_lines([f"app @ {url}"])
     assert str(told.value).startswith("'app @ https://***@")
@@ -42,7 +42,7 @@ def test_what_is_no_url_at_all_is_not_quoted(url: str) -> None:
 
 def test_other_urls_are_shown_as_they_are() -> None:
     for url in ("https://h.example:8080/a", "https://h.example/@scope/x", "file:///srv/a@b", "http://[::1]:80/x"):
-        assert shown(url) == url
+        assert redact_url(url) == url
 
 
 @pytest.mark.parametrize("host", [

@@ -11,7 +11,7 @@ import pytest
 
 from hatch_docker.config.options import load_config
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.core.files import is_cache, tag_cache
+from hatch_docker.core.files import is_cache, mark_as_cache
 from hatch_docker.engines.buildkit.buildx import OLDEST
 from hatch_docker.engines.buildkit.cache_options import GHA_RESULTS, buildx_caches, podman_caches
 from hatch_docker.plan.model import CachePlan
@@ -107,7 +107,7 @@ def test_a_local_cache_says_that_it_is_one(tmp_path: Path) -> None:
 def test_a_cache_is_in_no_sdist_and_makes_nothing_dirty(tmp_path: Path) -> None:
     """It is large, and another one after each build: the wheel would be compiled anew each time."""
     project = write_project("vcs-version", tmp_path / "p")
-    tag_cache(project / "kept")
+    mark_as_cache(project / "kept")
     (project / "kept/blobs").mkdir()
     (project / "kept/blobs/blob").write_text("x")
     with tarfile.open(hatchling_project(open_hatchling(project), tmp_path).sdist()) as sdist:

@@ -248,8 +248,8 @@ SLEEPING = """
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from hatch_docker.ending import stoppable
-with stoppable() if sys.argv[3] == "stoppable" else nullcontext():
+from hatch_docker.core.signals import handle_signals
+with handle_signals() if sys.argv[3] == "handled" else nullcontext():
     print("ready", flush=True)
     from hatch_docker.wheels.sandbox import run_in
     run_in(Path(sys.argv[1]), ["sh", "-c", f"sleep {sys.argv[2]} & sleep {sys.argv[2]}"], env={"PATH": "/bin"})
@@ -288,7 +288,7 @@ def test_it_ends_with_us(root: Path, number: int) -> None:
 def test_one_signal_ends_it_at_whatever_moment(root: Path, number: int, after: int) -> None:
     """`after` so many ms of a build: in an import, which drops exceptions, in a program's start, in the sandbox's."""
     mark = f"{4000000 + os.getpid() * 100 + after}"
-    with sleeping(root, mark, "stoppable") as parent:
+    with sleeping(root, mark, "handled") as parent:
         time.sleep(after / 1000)
         os.kill(parent.pid, number)
         assert parent.wait(10) == 128 + number

@@ -23,7 +23,7 @@ from hatch_docker.cli.inspect.html.tables import (
 )
 from hatch_docker.cli.inspect.model import HEADERS, REMOVED, TITLES, Contents, File
 from hatch_docker.cli.inspect.text import compressed
-from hatch_docker.core.progress import plain
+from hatch_docker.core.text import sanitize
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
@@ -38,8 +38,8 @@ def page(subject: Subject, receipt: Receipt | None = None) -> bytes:
     parts = files("hatch_docker.cli.inspect.html")
     style, script = (parts.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
     values = {
-        "title": escape(plain(f"{subject.name}: {short(contents.unpacked)}, {short(contents.yours)} of it yours")),
-        "name": escape(plain(subject.name)), "unpacked": short(contents.unpacked), "yours": short(contents.yours),
+        "title": escape(sanitize(f"{subject.name}: {short(contents.unpacked)}, {short(contents.yours)} of it yours")),
+        "name": escape(sanitize(subject.name)), "unpacked": short(contents.unpacked), "yours": short(contents.yours),
         "facts": _facts(subject), "kinds": kinds_bar(contents),
         "layers": layers_table(contents, receipt) + left_out_note(subject.left_out),
         "timeline": timeline_table(receipt), "packages": packages_table(contents), "files": files_table(contents),
@@ -69,7 +69,8 @@ def _facts(subject: Subject) -> str:
     stored = f"{short(contents.stored)} compressed" if compressed(contents) else ""
     system = ", ".join(filter(None, [contents.system, contents.python and f"Python {contents.python}"]))
     created = str(image.config_json.get("created") or "")[:10]
-    words = [f"<span>{escape(plain(word))}</span>" for word in (stored, str(image.platform), created, system) if word]
+    facts = filter(None, (stored, str(image.platform), created, system))
+    words = [f"<span>{escape(sanitize(fact))}</span>" for fact in facts]
     return f"{' · '.join(words)}<br><code>{image.digest}</code>"
 
 
@@ -93,10 +94,13 @@ def tree(name: str, contents: Contents) -> dict[str, Any]:
             nodes.append({"n": TITLES[HEADERS], "s": rest, "k": HEADERS})
         title = f"{number + 1}: {TITLES[layer.kind]}"
         layers.append({
-            "n": plain(f"{title}, {layer.title[:100]}" if layer.title else title), "s": layer.unpacked, "k": layer.kind,
-            "f": layer.files, "i": number, "c": sorted_nodes(nodes),
+            "n": sanitize(f"{title}, {layer.title[:100]}" if layer.title else title),
+            "s": layer.unpacked, "k": layer.kind, "f": layer.files, "i": number, "c": sorted_nodes(nodes),
         })  # fmt: skip
-    return {"n": plain(name), "s": contents.unpacked, "f": sum(one["f"] for one in layers), "c": sorted_nodes(layers)}
+    return {
+        "n": sanitize(name), "s": contents.unpacked,
+        "f": sum(layer["f"] for layer in layers), "c": sorted_nodes(layers),
+    }  # fmt: skip
 
 
 def _least(contents: Contents) -> int:
@@ -115,6 +119,6 @@ def _group(contents: Contents, package: int, found: Iterable[File], least: int) 
         title = TITLES[REMOVED] if package == -2 else "files of no package"
     place, nodes = in_one_place(files, least)
     return {
-        "n": plain(title), "s": sum(one.size for one in files), "k": kind, "f": len(files), "i": package,
+        "n": sanitize(title), "s": sum(one.size for one in files), "k": kind, "f": len(files), "i": package,
         "d": place, "c": nodes,
     }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from hatch_docker.core.progress import plain
+from hatch_docker.core.text import sanitize
 
 NEARLY = 0.97
 ROOM = 200   # tiles of a directory; the smallest beyond are one
@@ -47,7 +47,7 @@ def _weight(files: Iterable[Found]) -> int:
 
 def place_of(files: Sequence[Found]) -> str:
     """The directory that all of some files are in, as it is named from the root: "/", "/usr/lib/"."""
-    return plain("/" + "".join(f"{name}/" for name in files[0].path.split("/")[: _depth(files, 0)]))
+    return sanitize("/" + "".join(f"{name}/" for name in files[0].path.split("/")[: _depth(files, 0)]))
 
 
 def within(files: Sequence[Found], least: int, depth: int = 0) -> list[dict[str, Any]]:
@@ -65,7 +65,7 @@ def within(files: Sequence[Found], least: int, depth: int = 0) -> list[dict[str,
         elif one.size < least:
             small.append(one)
         else:
-            nodes.append({"n": plain(names[depth]), "s": one.size})
+            nodes.append({"n": sanitize(names[depth]), "s": one.size})
     nodes += [_directory(inner, least, depth) for inner in directories.values()]
     return _bounded(sorted_nodes(nodes), small)
 
@@ -86,7 +86,7 @@ def _directory(files: Sequence[Found], least: int, depth: int) -> dict[str, Any]
     """A directory, with those in it as long as there is but one: `a/b/`."""
     below = _depth(files, depth)
     return {
-        "n": plain("".join(f"{name}/" for name in files[0].path.split("/")[depth:below])),
+        "n": sanitize("".join(f"{name}/" for name in files[0].path.split("/")[depth:below])),
         "s": sum(one.size for one in files), "f": len(files), "c": within(files, least, below),
     }  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.build.receipt import left_out_lines
 from hatch_docker.cli.inspect.model import TITLES, Contents
 from hatch_docker.cli.inspect.text import TYPES, by_size, compressed
-from hatch_docker.core.progress import counted, plain, share, some
+from hatch_docker.core.text import abbreviate, counted, sanitize, share
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
@@ -37,7 +37,7 @@ def short(size: int) -> str:
 
 def text(words: object) -> str:
     """Text as HTML shows it, and nothing else: orders of terminals and of writing direction are spelt out."""
-    return escape(plain(str(words)))
+    return escape(sanitize(str(words)))
 
 
 def _share(part: int, whole: int) -> float:
@@ -175,7 +175,7 @@ def packages_table(contents: Contents) -> str:
             f'<td class="what">{text(one.version)}</td>', f'<td class="wide">{TYPES[one.type]}</td>', _size(one.size),
             f'<td class="n wide" data-v="{one.files}">{one.files}</td>',
             f'<td class="n wide" data-v="{one.layer}">{one.layer + 1 if one.layer >= 0 else ""}</td>',
-            f'<td class="what wide">{text(some(sorted(users.get(number, ()))))}</td>',
+            f'<td class="what wide">{text(abbreviate(sorted(users.get(number, ()))))}</td>',
         ]))  # fmt: skip
     heads = [
         ("name", "", True), ("version", "", True), ("of", "wide", True), ("size", "n", True),
