@@ -12,8 +12,8 @@ from hatch_docker.oci.model import DIGEST, Platform
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
-    from hatch_docker.oci.pull import Remote
     from hatch_docker.oci.reference import Reference
+    from hatch_docker.oci.registry import Remote
     from hatch_docker.plan.model import BasePlan
 
 
@@ -28,8 +28,9 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
     tag, whatever the registry has by now. Raises RegistryError, whose text names the way out, BaseImageError, and
     ConfigError for a lock that is out of date.
     """
-    from hatch_docker.oci.pull import Remote, pull
+    from hatch_docker.oci.pull import pull
     from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.registry import Remote
 
     reference = parse_reference(plan.location)
     remote = Remote(ctx.client, ctx.environ)

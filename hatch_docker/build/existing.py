@@ -87,7 +87,8 @@ def open_existing(name: str, ctx: Context) -> Existing:
         return Existing(item, image, tuple(one.tag for one in names), wheel=wheel, receipt=receipt)
     if name.endswith(ENDINGS) or name.startswith((".", "/")):
         raise ConfigError(f"there is no archive {name}: build it, or name another")
-    from hatch_docker.oci.pull import Remote, pull_item
+    from hatch_docker.oci.pull import pull_item
+    from hatch_docker.oci.registry import Remote
 
     try:
         reference = parse_reference(name)

@@ -138,8 +138,9 @@ def _is_ours(makers: Sequence[str]) -> bool:
 
 def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
     """The old base as its registry, or the cache, has it: the configuration, no layer."""
-    from hatch_docker.oci.pull import Remote, pull
+    from hatch_docker.oci.pull import pull
     from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.registry import Remote
 
     if not name:
         raise ImageError(

@@ -1,12 +1,10 @@
-"""Images from and to a registry: the verbs of the distribution-spec 1.1, each by the retry policy.
+"""Images pulled from a registry (distribution-spec 1.1, Pull), with retries.
 
-    resolve      a name -> the manifest or index behind it
-    pull         a name and a platform -> Image, whose layers are downloaded when they are opened
-    pull_index   a name -> Index, all its platforms
+    resolve      name -> manifest or index
+    pull         name and platform -> Image, whose layers are downloaded when they are opened
+    pull_index   name -> Index with all its platforms
 
-The way back is oci.push.
-
-Plain http is spoken with this very machine and with the registries of HATCH_DOCKER_INSECURE_REGISTRIES only.
+Plain http is used only for this machine and for the registries of HATCH_DOCKER_INSECURE_REGISTRIES.
 """
 
 from __future__ import annotations
@@ -14,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatch_docker.core.cache.store import Store
 from hatch_docker.core.errors import RegistryError
 from hatch_docker.core.http.responses import StatusError
 from hatch_docker.core.http.retry import Retryable
@@ -42,21 +41,20 @@ from hatch_docker.oci.model import (
     digest_of,
 )
 from hatch_docker.oci.reference import Reference
-from hatch_docker.oci.registry import ACCEPT, BlobCache, Remote, refuse
+from hatch_docker.oci.registry import ACCEPT, Remote, refuse
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-SMALL = 1_000_000  # bytes of a blob that comes at once
-IMAGES = 100  # of an index; there are not half as many platforms, and each is asked for
-__all__ = ["BlobCache", "Remote", "fetch_blob", "pull", "pull_index", "pull_item", "resolve"]
+SMALL = 1_000_000  # bytes of a blob that is downloaded too quickly to be shown
+IMAGES = 100  # of an index; there are not half as many platforms, and each takes a request
 
 
-def resolve(remote: Remote, reference: Reference, blobs: BlobCache) -> tuple[Descriptor, bytes]:
-    """The descriptor and the exact bytes of a manifest or index.
+def resolve(remote: Remote, reference: Reference, blobs: Store) -> tuple[Descriptor, bytes]:
+    """Return the descriptor and the exact bytes of a manifest or index.
 
-    By digest the cache is asked first; by tag the registry is asked for the digest, and for the bytes where the
-    cache lacks them. Raises RegistryError, and ImageError for a document that breaks the image-spec.
+    By digest it may come from the cache; for a tag the registry is asked for the digest, and for the bytes if the
+    cache does not have them. Raises RegistryError, and ImageError for a document that breaks the image-spec.
     """
     digest = reference.digest or remote.client.retry(f"{reference}: ask", lambda: _head(remote, reference))
     if not digest or not (path := blobs.get(digest)):
@@ -67,7 +65,7 @@ def resolve(remote: Remote, reference: Reference, blobs: BlobCache) -> tuple[Des
 
 
 def _head(remote: Remote, reference: Reference) -> str:
-    """The digest behind a tag, or nothing where the registry does not tell: a HEAD is not counted as a pull."""
+    """Return the digest of a tag, "" if the registry does not say; registries do not count a HEAD as a pull."""
     url = remote.url(reference, f"manifests/{reference.tag}")
     scopes = (f"repository:{reference.repository}:pull",)
     response = remote.send(reference, "HEAD", url, scopes, headers={"accept": ACCEPT})
@@ -75,15 +73,15 @@ def _head(remote: Remote, reference: Reference) -> str:
     return digest if response.status == 200 and DIGEST.fullmatch(digest) else ""
 
 
-def _manifest(remote: Remote, reference: Reference, blobs: BlobCache) -> tuple[Descriptor, bytes]:
+def _manifest(remote: Remote, reference: Reference, blobs: Store) -> tuple[Descriptor, bytes]:
     url = remote.url(reference, f"manifests/{reference.digest or reference.tag}")
     scopes = (f"repository:{reference.repository}:pull",)
     response = remote.send(reference, "GET", url, scopes, headers={"accept": ACCEPT}, limit=DOCUMENT_LIMIT)
     if response.status != 200:
         raise refuse(reference, response)
     found = digest_of(response.body)
-    told = response.headers.get("docker-content-digest", "")
-    promised = reference.digest or (told if DIGEST.fullmatch(told) else found)
+    header = response.headers.get("docker-content-digest", "")
+    promised = reference.digest or (header if DIGEST.fullmatch(header) else found)
     if found != promised:
         raise Retryable(f"the manifest's digest is {found} instead of {promised}", tries=2, lasting=True)
     media_type = media_type_of(response.body, response.headers.get("content-type", ""), str(reference))
@@ -93,10 +91,10 @@ def _manifest(remote: Remote, reference: Reference, blobs: BlobCache) -> tuple[D
     return Descriptor(media_type, found, len(response.body)), response.body
 
 
-def pull(remote: Remote, reference: Reference, platform: Platform, blobs: BlobCache) -> Image:
-    """An image for a platform, from an index or alone; a layer is downloaded when it is opened first.
+def pull(remote: Remote, reference: Reference, platform: Platform, blobs: Store) -> Image:
+    """Return the image for a platform, from an index or alone; its layers are downloaded when they are opened.
 
-    Raises RegistryError when it cannot be had, ImageError when there is none for the platform or it breaks the
+    Raises RegistryError when it cannot be pulled, ImageError when there is none for the platform or it breaks the
     image-spec.
     """
     descriptor, data = resolve(remote, reference, blobs)
@@ -109,22 +107,22 @@ def pull(remote: Remote, reference: Reference, platform: Platform, blobs: BlobCa
     return image
 
 
-def pull_item(remote: Remote, reference: Reference, blobs: BlobCache) -> Image | Index:
-    """Whatever a name means, an index with all its platforms or the image of one; see `pull`."""
+def pull_item(remote: Remote, reference: Reference, blobs: Store) -> Image | Index:
+    """Return what a name means: an index with all its platforms, or the image of one; see `pull`."""
     descriptor, data = resolve(remote, reference, blobs)
     if descriptor.media_type in INDEX_TYPES:
         return pull_index(remote, reference, blobs)
     return _image(remote, reference, descriptor, data, blobs)
 
 
-def pull_index(remote: Remote, reference: Reference, blobs: BlobCache) -> Index:
-    """An index with the images of all its platforms; attestations among its children are left out."""
+def pull_index(remote: Remote, reference: Reference, blobs: Store) -> Index:
+    """Return an index with the images of all its platforms, without the attestations among its children."""
     descriptor, data = resolve(remote, reference, blobs)
     if descriptor.media_type not in INDEX_TYPES:
         raise RegistryError(f"{reference} is an image of one platform, not an index")
     images = []
-    children = [one for one in parse_index(data, str(reference)) if one.media_type in MANIFEST_TYPES]
-    children = [one for one in children if one.platform != UNKNOWN]
+    children = [child for child in parse_index(data, str(reference)) if child.media_type in MANIFEST_TYPES]
+    children = [child for child in children if child.platform != UNKNOWN]
     if len(children) > IMAGES:
         raise RegistryError(f"{reference} has {len(children)} images, more than {IMAGES}: name one by its digest")
     for child in children:
@@ -134,7 +132,7 @@ def pull_index(remote: Remote, reference: Reference, blobs: BlobCache) -> Index:
 
 
 def _image(
-    remote: Remote, reference: Reference, descriptor: Descriptor, manifest: bytes, blobs: BlobCache
+    remote: Remote, reference: Reference, descriptor: Descriptor, manifest: bytes, blobs: Store
 ) -> Image:
     what = str(reference.pinned(descriptor.digest))
     config = parse_manifest(manifest, what).config
@@ -149,17 +147,17 @@ def _image(
     )
 
 
-def _opener(remote: Remote, reference: Reference, layer: Descriptor, blobs: BlobCache) -> Opener:
+def _opener(remote: Remote, reference: Reference, layer: Descriptor, blobs: Store) -> Opener:
     def open_blob() -> BinaryIO:
         return fetch_blob(remote, reference, layer, blobs).open("rb")
 
     return open_blob
 
 
-def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blobs: BlobCache) -> Path:
-    """The path of a blob's verified bytes, downloaded where the cache lacks them, once per machine.
+def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blobs: Store) -> Path:
+    """Return the path of a blob's verified bytes; they are downloaded if the cache does not have them.
 
-    Only the registry is asked: the `urls` of a foreign layer are never followed.
+    Builds that run at once download a blob once. The `urls` of a foreign layer are never used.
     """
     found = blobs.get(descriptor.digest)
     if found:
@@ -167,11 +165,11 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
     url = remote.url(reference, f"blobs/{descriptor.digest}")
 
     def attempt(advance: Advance) -> None:
-        with blobs.writer() as writer, undone_on_failure(advance) as tell:
+        with blobs.writer() as writer, undone_on_failure(advance) as report:
 
             def write(data: bytes) -> None:
                 writer.write(data)
-                tell(len(data))
+                report(len(data))
 
             try:
                 remote.download(reference, url, write, descriptor.size)
@@ -185,7 +183,7 @@ def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blo
         if not blobs.get(descriptor.digest):
             what = f"{reference.name}: get blob {descriptor.digest} ({descriptor.size} bytes)"
             title = f"downloading {descriptor.digest[7:19]} of {reference.name}"
-            small = descriptor.size < SMALL  # and told with -v only
+            small = descriptor.size < SMALL  # shown with -v only
             with remote.client.progress.task(title, descriptor.size, part=small) as task:
                 remote.client.retry(what, lambda: attempt(task.advance), size=descriptor.size)
     found = blobs.get(descriptor.digest)

@@ -1,16 +1,14 @@
-"""A registry as one build sees it: its URLs, its tokens, and what to say when it refuses.
+"""Registries during one build: their URLs, authorized requests, and the errors for answers that refuse.
 
-Implements the authentication and the end-points' addresses of the distribution-spec 1.1.
+Implements the authentication and the endpoints of the distribution-spec 1.1.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from hatch_docker.core.http import urls
 from hatch_docker.core.http.client import SMALL, Client
@@ -21,30 +19,13 @@ from hatch_docker.oci.model import INDEX_TYPES, MANIFEST_TYPES
 from hatch_docker.oci.reference import DOCKER_HUB, Reference
 
 INSECURE = "HATCH_DOCKER_INSECURE_REGISTRIES"
-ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))  # what is asked for where a manifest or an index may be
+ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))  # for requests that may return a manifest or an index
 _HUB_API = "registry-1.docker.io"
-
-
-class Writer(Protocol):
-    """Bytes on their way into a cache; `commit` gives them their digest as a name."""
-
-    @property
-    def digest(self) -> str: ...
-    def write(self, data: bytes) -> int: ...
-    def commit(self) -> str: ...
-
-
-class BlobCache(Protocol):
-    """Where downloaded bytes are kept; the store is one."""
-
-    def get(self, digest: str) -> Path | None: ...
-    def writer(self) -> AbstractContextManager[Writer]: ...
-    def lock(self, name: str) -> AbstractContextManager[None]: ...
 
 
 @dataclass(slots=True)
 class _Known:
-    """What was learned from registries on the way: how each wants to be addressed."""
+    """Credentials and authorization headers of the registries asked so far."""
 
     guard: threading.Lock = field(default_factory=threading.Lock)
     headers: dict[tuple[str, tuple[str, ...]], str] = field(default_factory=dict)
@@ -53,14 +34,14 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """Registries as one build sees them: the network, the user's credentials, the tokens so far."""
+    """Access to registries for one build: the HTTP client, the user's credentials, the tokens so far."""
 
     client: Client
     environ: Mapping[str, str]
     known: _Known = field(default_factory=_Known, repr=False, compare=False)
 
     def url(self, reference: Reference, path: str) -> str:
-        """A URL of the reference's repository."""
+        """Return the URL of a path in the reference's repository."""
         registry = reference.registry
         host = _HUB_API if registry == DOCKER_HUB else registry
         listed = {item.strip() for item in self.environ.get(INSECURE, "").split(",")}
@@ -71,10 +52,10 @@ class Remote:
         self, reference: Reference, method: str, url: str, scopes: tuple[str, ...], *,
         headers: Mapping[str, str] | None = None, limit: int = SMALL, replay: bool = True, **body: Any,
     ) -> Response:
-        """One attempt of a request, authorized where `url` is the registry's own origin.
+        """Make one attempt of a request, authorized if `url` has the registry's own origin.
 
-        A 401 is answered once with a fresh token; with `replay` off the caller's whole attempt is tried again
-        instead, since the body was sent into an upload session that may be spoilt.
+        After a 401 it is sent once more with a new token. Without `replay` Retryable is raised instead, for the caller
+        to begin again: the body went into an upload session that may be unusable now.
         """
         own = urls.origin(url) == urls.origin(self.url(reference, ""))
         sent = {**(headers or {}), **(self._header(reference, scopes) if own else {})}
@@ -87,7 +68,7 @@ class Remote:
         return self.client.send(method, url, headers={**sent, **fresh}, limit=limit, **body)
 
     def download(self, reference: Reference, url: str, write: Callable[[bytes], object], size: int) -> None:
-        """One attempt to stream a blob of `size` bytes into `write`."""
+        """Make one attempt to stream a blob of `size` bytes into `write`."""
         scopes = (f"repository:{reference.repository}:pull",)
         header = self._header(reference, scopes)
         try:
@@ -108,7 +89,7 @@ class Remote:
     ) -> dict[str, str]:
         key = (reference.registry, scopes)
         with self.known.guard:
-            # Another thread may have met the same refusal and renewed the token meanwhile.
+            # Another thread may have renewed the token after the same refusal.
             if self.known.headers.get(key) in (None, used):
                 self.known.headers[key] = authorize(
                     self.client, self.url(reference, ""), response.headers.get("www-authenticate", ""),
@@ -130,16 +111,16 @@ def _login(registry: str) -> str:
 
 
 def refuse(reference: Reference, response: Response) -> StatusError:
-    """The error for an answer nobody expects, with the way out where there is one."""
+    """Return the error for an unexpected answer, with advice for the well-known ones."""
     text = explain(response)
     if response.status in (401, 403):
         text += f"; {_login(reference.registry)} as a user who may do this"
     elif response.status == 404:
-        text += "; no such image, or it is not yours to see: check the name"
+        text += "; no such image, or you may not see it: check the name"
     elif response.status == 405:
-        text += "; it takes no pushes, as one that only mirrors another does"
+        text += "; it accepts no pushes, as a mirror of another registry does"
     elif response.status == 413:
-        text += "; it, or a proxy before it, limits what may be sent at once (nginx: client_max_body_size)"
+        text += "; it, or a proxy in front of it, limits the size of a request (nginx: client_max_body_size)"
     elif response.status == 400 and b"HTTPS" in response.body:
-        text += "; it wants https, and a registry on this machine is spoken to in http"
+        text += "; it wants https, and a registry on this machine is asked over http"
     return StatusError(text, response)

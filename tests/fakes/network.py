@@ -11,8 +11,8 @@ import trustme
 from hatch_docker.core.http.client import Client
 from hatch_docker.core.http.retry import Policy
 from hatch_docker.core.progress import Progress
-from hatch_docker.oci.pull import Remote
 from hatch_docker.oci.reference import Reference, parse_reference
+from hatch_docker.oci.registry import Remote
 from tests.fakes.registry import FakeRegistry
 
 PASSWORD = "pass-s3cret-word"

@@ -13,7 +13,7 @@ import pytest
 
 from hatch_docker.core.http.client import make_client
 from hatch_docker.core.progress import Progress
-from hatch_docker.oci.pull import Remote
+from hatch_docker.oci.registry import Remote
 from tests.conftest import need, need_docker
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import build

@@ -14,9 +14,9 @@ from hatch_docker.core.progress import silent
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Image, host_platform
 from hatch_docker.oci.mutate import make_index
-from hatch_docker.oci.pull import Remote
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.registry import Remote
 from hatch_docker.oci.validate import validate
 from tests.fakes.bases import image_of
 from tests.fakes.registry import FakeRegistry

@@ -7,8 +7,8 @@ import pytest
 
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.pull import Remote
 from hatch_docker.oci.push import push
+from hatch_docker.oci.registry import Remote
 from tests.integration.builds import build, run_build
 from tests.integration.compare_engines import BUILDKIT, PLAIN, SIX, check_agreement, ejected, project, stages
 from tests.integration.docker_registry import Server

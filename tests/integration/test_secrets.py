@@ -18,9 +18,9 @@ from hatch_docker.core.progress import silent
 from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.layout import blobs_of
 from hatch_docker.oci.model import Layer
-from hatch_docker.oci.pull import Remote
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.registry import Remote
 from tests.conftest import need_docker
 from tests.fakes.bases import image_of, python_image
 from tests.fakes.package_index import FakeIndex, make_wheel

@@ -16,9 +16,9 @@ import pytest
 from hatch_docker.core.http.client import make_client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.model import OCI_MANIFEST, Descriptor, digest_of
-from hatch_docker.oci.pull import Remote
 from hatch_docker.oci.push import Target, push, push_blob, put_manifest
 from hatch_docker.oci.referrers import referrers
+from hatch_docker.oci.registry import Remote
 from hatch_docker.plan.model import SignPlan
 from hatch_docker.release.cosign import Cosign
 from hatch_docker.release.model import Document

@@ -15,8 +15,8 @@ from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Image, Platform
-from hatch_docker.oci.pull import Remote
 from hatch_docker.oci.push import push
+from hatch_docker.oci.registry import Remote
 from tests.conftest import need, run
 from tests.fakes.bases import file, image_of, layer_of
 from tests.fakes.debian_image import PATH, slim_image

@@ -19,8 +19,9 @@ from hatch_docker.core.http.client import Client
 from hatch_docker.core.http.retry import Policy
 from hatch_docker.core.progress import Progress
 from hatch_docker.oci.model import Image
-from hatch_docker.oci.pull import Remote, pull
+from hatch_docker.oci.pull import pull
 from hatch_docker.oci.push import push
+from hatch_docker.oci.registry import Remote
 from hatch_docker.oci.validate import validate
 from tests.fakes.images import AMD64, small_image, small_layer
 from tests.fakes.network import PASSWORD, World, login, name

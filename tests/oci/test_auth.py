@@ -14,9 +14,9 @@ from hatch_docker.core.http.client import make_client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci import auth
 from hatch_docker.oci.auth import Credential, credential_for, merge_scopes, parse_challenges
-from hatch_docker.oci.pull import Remote
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
+from hatch_docker.oci.registry import Remote
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry
 

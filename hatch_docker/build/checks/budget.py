@@ -71,8 +71,9 @@ def last_pushed(plan: Plan, platform: Platform, ctx: Context) -> tuple[str, Imag
     No layer is fetched. Raises RegistryError, TransientError and ImageError.
     """
     from hatch_docker.core.errors import ImageError
-    from hatch_docker.oci.pull import Remote, pull
+    from hatch_docker.oci.pull import pull
     from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.registry import Remote
 
     remote = Remote(ctx.client, ctx.environ)
     for tag in dict.fromkeys([*reversed(plan.tags), "latest"]):

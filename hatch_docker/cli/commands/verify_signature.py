@@ -26,8 +26,9 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.core.context import open_context
     from hatch_docker.core.progress import silent
-    from hatch_docker.oci.pull import Remote, resolve
+    from hatch_docker.oci.pull import resolve
     from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.registry import Remote
     from hatch_docker.release.cosign import Cosign
     from hatch_docker.release.sign import Trust, verify_image
 

@@ -238,9 +238,9 @@ def test_every_place_an_image_is_in(
     write_layout(image, tmp_path / "layout")
     monkeypatch.chdir(tmp_path)
     with FakeRegistry() as registry:
-        from hatch_docker.oci.pull import Remote
         from hatch_docker.oci.push import push
         from hatch_docker.oci.reference import parse_reference
+        from hatch_docker.oci.registry import Remote
 
         ctx = context(tmp_path / "other")
         name = f"{registry.host}/team/app:1"
