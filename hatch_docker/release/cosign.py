@@ -1,8 +1,8 @@
-"""cosign as we run it: which flags, whose identity, what it may not show. Its version decides nothing, its flags do.
+"""The program cosign (https://docs.sigstore.dev/cosign): its flags, the identity that it signs with, its secrets.
 
-https://docs.sigstore.dev/cosign. Of 2 and 3 alike the signatures that every verifier reads are asked for (tags
-`sha256-HEX.sig` and `.att`), not 3's bundles; distributions build it without a version, and since 3.1 its help does
-not name the flags any more.
+Versions 2 and 3 both write the signatures that every verifier reads, under the tags `sha256-HEX.sig` and `.att`, and
+not 3's bundles. Which flags it needs for that is tried: distributions build it without a version number, and since 3.1
+its help does not list those flags.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ if TYPE_CHECKING:
 
 TIMEOUT = 300.0  # seconds of one run; the transparency log may be slow
 PASSWORD = "COSIGN_PASSWORD"  # noqa: S105 - a variable's name
-# Variables whose values cosign reads and nobody else may see.
+# Variables that cosign reads and whose values must stay secret.
 SECRETS = (PASSWORD, "SIGSTORE_ID_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "BUILDKITE_AGENT_ACCESS_TOKEN")
-# Where cosign looks for an identity (its pkg/providers): variables, files, and who made the machine.
+# Where cosign looks for an identity (its pkg/providers): variables, files, and the maker of the machine.
 _IDENTITIES = (
     ("SIGSTORE_ID_TOKEN",), ("ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"),
     ("BUILDKITE_AGENT_ACCESS_TOKEN",), ("GOOGLE_SERVICE_ACCOUNT_NAME",), ("GCE_METADATA_HOST",),
 )
 _TOKEN = Path("/var/run/sigstore/cosign/oidc-token")
-_SPIFFE = "/tmp/spire-agent/public/api.sock"  # noqa: S108 - where its agent has it
+_SPIFFE = "/tmp/spire-agent/public/api.sock"  # noqa: S108 - the default of its agent
 _MAKER = Path("/sys/class/dmi/id/product_name")
-# Defaults of 3 that change the format, and whose commands have them; older versions know none or one.
-_NOT_OURS = ("--new-bundle-format", "--use-signing-config")
+# Flags that turn off new defaults of 3, which change the format, and the commands that have them. Older versions know
+# one of them or none.
+_OLD_FORMAT = ("--new-bundle-format", "--use-signing-config")
 _COMMANDS = ("sign", "attest", "verify", "verify-attestation")
-# Of its registry, key store or log, as Go's network library says it.
-_PASSING = re.compile(
+# Errors of a registry, key store or log that may not happen again, as Go's network library words them.
+_TRANSIENT = re.compile(
     r"\b(429|50[0234])\b|connection (refused|reset)|timeout|deadline exceeded|temporary failure|unexpected EOF",
     re.IGNORECASE,
 )
@@ -48,66 +49,69 @@ _ENVIRONMENT = "env://"
 
 @dataclass(frozen=True, slots=True)
 class Cosign:
-    """The program, with the project's directory, which a key's path is relative to."""
+    """The program; paths of keys are relative to `root`, the project's directory."""
 
     root: Path
     ctx: Context
-    unknown: set[tuple[str, str]] = field(default_factory=set, repr=False, compare=False)  # flags it refused
+    unknown: set[tuple[str, str]] = field(default_factory=set, repr=False, compare=False)  # refused flags by command
 
     def run(self, command: str, *arguments: str, secrets: Sequence[str] = ()) -> str:
-        """One run, its standard output; raises Refused, whose text is cosign's own line of the failure."""
+        """Run a command and return its standard output. Raises CosignError with cosign's own error message."""
         while True:
-            ours = [flag for flag in _NOT_OURS if command in _COMMANDS and (command, flag) not in self.unknown]
+            flags = [flag for flag in _OLD_FORMAT if command in _COMMANDS and (command, flag) not in self.unknown]
             try:
-                return self._run(command, *(f"{flag}=false" for flag in ours), *arguments, secrets=secrets)
-            except Refused as refused:
-                if refused.flag not in ours:
+                return self._run(command, *(f"{flag}=false" for flag in flags), *arguments, secrets=secrets)
+            except CosignError as error:
+                if error.flag not in flags:
                     raise
-                self.unknown.add((command, refused.flag))  # which it says before it does anything
+                self.unknown.add((command, error.flag))  # cosign checks its flags before it does anything
 
     def _run(self, *arguments: str, secrets: Sequence[str]) -> str:
         environ = self.ctx.environ
         _check_installed(environ)
-        env = {**environ, PASSWORD: environ.get(PASSWORD, "")}  # unset, it would ask a terminal
+        env = {**environ, PASSWORD: environ.get(PASSWORD, "")}  # without it, cosign asks on the terminal
         if environ.get("HATCH_DOCKER_CA_BUNDLE"):
             env["SSL_CERT_FILE"] = environ["HATCH_DOCKER_CA_BUNDLE"]
         hidden = [*secrets, *(environ[name] for name in SECRETS if environ.get(name))]
 
-        def tell(line: str) -> None:
-            if not any(flag in line for flag in _NOT_OURS):  # which are for us to know, or out of date
+        def log(line: str) -> None:
+            if not any(flag in line for flag in _OLD_FORMAT):  # advice on flags that the user did not give
                 self.ctx.progress.detail(line)
 
         try:
-            return run(["cosign", *arguments], env=env, secrets=hidden, log=tell, timeout=TIMEOUT)
+            return run(["cosign", *arguments], env=env, secrets=hidden, log=log, timeout=TIMEOUT)
         except ProcessFailed as failure:
-            raise Refused(arguments[0], failure, password=bool(environ.get(PASSWORD))) from failure
+            raise CosignError(arguments[0], failure, password=bool(environ.get(PASSWORD))) from failure
 
     def registry(self, name: Reference) -> tuple[str, ...]:
-        """What a registry needs that is spoken to in plain http; loopback goes without saying."""
+        """Return the flag for a registry that is reached by plain http; cosign uses that for loopback by itself."""
         from hatch_docker.oci.registry import INSECURE
 
         listed = {item.strip() for item in self.ctx.environ.get(INSECURE, "").split(",")}
         return ("--allow-http-registry",) if name.registry in listed else ()
 
     def key(self, key: str) -> str:
-        """A key as cosign takes it: a file of the project, `env://NAME`, or the address of a key store."""
+        """Return a key as cosign takes it: a path, `env://NAME`, or the address of a key store."""
         return key if _is_address(key) else str(self.root / key)
 
 
-class Refused(ProgramError):
-    """cosign ended with a failure, its `status`; `flag` is one that it does not know; `passing` ones may do later."""
+class CosignError(ProgramError):
+    """A failed run of cosign, with its exit status.
+
+    `flag` is the flag that it does not know, else ""; `transient` errors may not happen again.
+    """
 
     def __init__(self, command: str, failure: ProcessFailed, *, password: bool = True) -> None:
         lines = [line for line in failure.output.splitlines() if line.startswith(("Error: ", "error during"))]
-        reason = (lines or failure.output.splitlines() or ["it said nothing"])[0].removeprefix("Error: ")
+        reason = (lines or failure.output.splitlines() or ["it printed nothing"])[0].removeprefix("Error: ")
         if "decryption failed" in reason:
-            told = f"is {PASSWORD} the password of the key?" if password else f"set {PASSWORD} to the key's password"
-            reason += f"; {told}"
+            advice = f"is {PASSWORD} the password of the key?" if password else f"set {PASSWORD} to the key's password"
+            reason += f"; {advice}"
         super().__init__(f"cosign {command}: {reason[:500]}")
         self.status = failure.status
         self.flag = reason.removeprefix("unknown flag: ") if reason.startswith("unknown flag: ") else ""
-        self.passing = bool(_PASSING.search(reason))
-        if self.passing:
+        self.transient = bool(_TRANSIENT.search(reason))
+        if self.transient:
             self.exit_status = TransientError.exit_status
 
 
@@ -121,7 +125,7 @@ def _is_address(key: str) -> bool:
 
 
 def check_signing(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> None:
-    """Raise ConfigError or ProgramError, before anything is built, where what is pushed could not be signed."""
+    """Raise ConfigError or ProgramError if an image that is pushed later could not be signed."""
     _check_installed(environ)
     if not sign.key:
         if not _has_identity(environ):
@@ -134,7 +138,7 @@ def check_signing(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> Non
 
 
 def _has_identity(environ: Mapping[str, str]) -> bool:
-    """Whether cosign may find one; whether that is any good it finds out itself."""
+    """Return whether cosign may find an identity; it decides itself whether that is valid."""
     if any(all(environ.get(name) for name in names) for names in _IDENTITIES):
         return True
     if _TOKEN.exists() or Path(environ.get("SPIFFE_ENDPOINT_SOCKET") or _SPIFFE).exists():
@@ -145,7 +149,7 @@ def _has_identity(environ: Mapping[str, str]) -> bool:
 
 
 def check_key(key: str, root: Path, option: str, environ: Mapping[str, str]) -> None:
-    """Raise ConfigError where a key is not where an option says; what others keep only they know."""
+    """Raise ConfigError if a key is not where an option says. Key stores are not asked."""
     if key.startswith(_ENVIRONMENT):
         name = key.removeprefix(_ENVIRONMENT)
         if not environ.get(name):
@@ -155,13 +159,13 @@ def check_key(key: str, root: Path, option: str, environ: Mapping[str, str]) -> 
 
 
 def key_secrets(sign: SignPlan, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The key itself, where it is in a variable."""
+    """Return the key itself, if it is in a variable."""
     value = environ.get(sign.key.removeprefix(_ENVIRONMENT), "") if sign.key.startswith(_ENVIRONMENT) else ""
     return (value,) if value else ()
 
 
 def signing_secrets(sign: SignPlan, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What signing takes that nobody may see, and what each is."""
+    """Yield the secrets that signing uses, each with its description."""
     for name in SECRETS:
         yield f"the value of {name}", environ.get(name, "")
     for value in key_secrets(sign, environ):
@@ -169,7 +173,7 @@ def signing_secrets(sign: SignPlan, environ: Mapping[str, str]) -> Iterator[tupl
 
 
 def key_identity(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> str:
-    """What stands for the key that signs: it changes when another key comes under the same name."""
+    """Return a text that stands for the key; it differs for another key under the same name."""
     from hatch_docker.core.cache.store import file_digest, key_of
 
     if not sign.key or (_is_address(sign.key) and not sign.key.startswith(_ENVIRONMENT)):

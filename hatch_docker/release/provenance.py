@@ -1,8 +1,8 @@
-"""Provenance: what an image was made of, and how: a SLSA 1 predicate in an in-toto statement 1.
+"""Provenance: the materials and the options of a build, as a SLSA 1 predicate in an in-toto statement 1.
 
 https://slsa.dev/spec/v1.0/provenance, https://github.com/in-toto/attestation (Statement, ResourceDescriptor). It is
-Build L1 and says no more: who holds the statement knows what went in, not that nobody could have changed it. It has
-no clock, host, path or user in it, and the values of no variable: the same build states the same on every machine.
+Build L1 and claims no more: it states what went into the image, and does not prove that nobody changed it. It has no
+time, host, path, user or value of a variable in it: the same build makes the same statement on every machine.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
 BUILDER = "pkg:pypi/hatch-docker"
-BUILD_TYPE = f"{BUILDER}#image/v1"  # what externalParameters mean: the options of [tool.hatch-docker]
+BUILD_TYPE = f"{BUILDER}#image/v1"  # externalParameters are then options of [tool.hatch-docker]
 
 Resource = dict[str, Any]
 Used = tuple[str, ...]
@@ -36,10 +36,10 @@ def provenance(
     plan: Plan, item: Image | Index, built: Sequence[BuiltImage], *, locks: Mapping[str, str], used: Mapping[Used, str],
     documents: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The statement about an image or index.
+    """Return the statement about an image or index, as parsed JSON.
 
-    `locks` are the digests of the files that versions came from, `documents` those of what was made beside the image,
-    by their names; `used` is what wheels were made with, as the context has it.
+    `locks` are the digests of the files that versions came from, `documents` those of the image's SBOMs, both by file
+    name; `used` are the packages that wheels were built with, as in `Context.used`.
     """
     images = item.images if isinstance(item, Index) else ()
     name = plan.image
@@ -60,7 +60,7 @@ def provenance(
             },
             "runDetails": {
                 "builder": {"id": BUILDER, "version": {"hatch-docker": __version__}},
-                "metadata": {},  # no clock and no run; cosign writes it in any case
+                "metadata": {},  # no times and no ID of a run; cosign adds an empty one anyway
                 "byproducts": [
                     {"name": name, "digest": _sha256(digest)}
                     for name, digest in sorted({**_wheels(built), **documents}.items())
@@ -71,7 +71,7 @@ def provenance(
 
 
 def _options(plan: Plan) -> dict[str, Any]:
-    """The options that decide what the image is; of variables their names."""
+    """Return the options that decide what is in the image; only the names of variables and arguments."""
     config = plan.config
     values = {
         "engine": plan.engine, "base": _base_name(plan), "python": plan.python, "platforms": list(plan.platforms),
@@ -84,7 +84,7 @@ def _options(plan: Plan) -> dict[str, Any]:
         "debug": plan.debug or None, "debug-shell": plan.base.busybox or None,
         "slim.leave-out": list(plan.slim.leave_out), "slim.locales": list(plan.slim.locales),
         "slim.keep": list(plan.slim.keep),
-        "files": [{"source": _last(one.source), "target": one.target} for one in plan.files],
+        "files": [{"source": _last(file.source), "target": file.target} for file in plan.files],
         "entrypoint": list(config.entrypoint), "cmd": list(config.cmd), "env": sorted(config.env),
         "user": config.user, "workdir": config.workdir,
     }  # fmt: skip
@@ -92,12 +92,12 @@ def _options(plan: Plan) -> dict[str, Any]:
 
 
 def _base_name(plan: Plan) -> str:
-    """What the user typed; of a layout's path the last part, since the rest is this machine's."""
+    """Return the base as the user typed it; of a layout's path the last part, since the rest is of this machine."""
     return f"oci:{_last(plan.base.location)}" if plan.base.kind == "oci" else plan.base.name
 
 
 def _last(path: str) -> str:
-    """A path as the project has it; of one that leads elsewhere the last part."""
+    """Return a path inside the project as it is, and the last part of any other path."""
     parts = re.split(r"[/\\]", path.rstrip("/\\"))
     return parts[-1] if path.startswith(("/", "~", "\\")) or ".." in parts or parts[0].endswith(":") else path
 
@@ -105,21 +105,21 @@ def _last(path: str) -> str:
 def _dependencies(
     plan: Plan, built: Sequence[BuiltImage], locks: Mapping[str, str], used: Mapping[Used, str]
 ) -> list[Resource]:
-    """What went in, each with its digest: sources, locks, bases, packages of Debian, wheels and sdists; and what
-    wheels were made with in the builder stage, so marked where the image does not hold it as well.
+    """Return everything that went into an image, with digests: sources, locks, bases, Debian packages, wheels, sdists.
 
-    Of an image that was put on another base, that image instead of the sources: they may be others by now.
+    Packages that were only used to build wheels are marked with the stage "builder". For an image that was put on
+    another base, that image stands instead of the sources, which may have changed since.
     """
     found: list[Resource] = []
-    if not any(one.origin for one in built):
+    if not any(image.origin for image in built):
         found += _source(plan)
         found += [{"name": name, "digest": _sha256(digest)} for name, digest in sorted(locks.items())]
-    for one in built:
-        found += [{"name": plan.image, "digest": _sha256(one.origin)}] if one.origin else []
-        found += [_base(one, plan), *_debs(one), *_files(one)]
-    there = {one.get("uri") for one in found}
-    found += [{**tool, "annotations": {"stage": "builder"}} for tool in _tools(used) if tool["uri"] not in there]
-    return [one for number, one in enumerate(found) if one not in found[:number]]
+    for image in built:
+        found += [{"name": plan.image, "digest": _sha256(image.origin)}] if image.origin else []
+        found += [_base(image, plan), *_debs(image), *_files(image)]
+    uris = {resource.get("uri") for resource in found}
+    found += [{**tool, "annotations": {"stage": "builder"}} for tool in _tools(used) if tool["uri"] not in uris]
+    return [resource for number, resource in enumerate(found) if resource not in found[:number]]
 
 
 def _tools(used: Mapping[Used, str]) -> Iterator[Resource]:
@@ -160,8 +160,8 @@ def _deb(title: str, suite: str, digest: str) -> Resource:
 
 
 def _files(built: BuiltImage) -> Iterator[Resource]:
-    for one in built.pins:
-        yield _file(one.name, one.version, one.filename, one.sha256)
+    for pin in built.pins:
+        yield _file(pin.name, pin.version, pin.filename, pin.sha256)
 
 
 def _file(name: str, version: str, filename: str, digest: str) -> Resource:
@@ -170,9 +170,8 @@ def _file(name: str, version: str, filename: str, digest: str) -> Resource:
 
 
 def _wheels(built: Sequence[BuiltImage]) -> dict[str, str]:
-    """The wheels that were made on the way, by their names."""
-    notes = [note for one in built for note in (*one.members, *([one.wheel] if one.wheel else []))]
-    return {note.filename: note.sha256 for note in notes if note.filename}
+    """Return the digests of the wheels that the build made, by file name."""
+    return {wheel.filename: wheel.sha256 for image in built for wheel in image.own_wheels if wheel.filename}
 
 
 def _sha256(digest: str) -> dict[str, str]:

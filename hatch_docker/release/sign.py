@@ -1,8 +1,8 @@
-"""Signatures of an image, its SBOMs and its provenance in a registry, by digest: cosign makes and checks them.
+"""Signatures of an image, its SBOMs and its provenance in a registry, by digest: cosign makes and verifies them.
 
-What cosign writes under its tags is listed as a referrer of the image besides, so that whoever lists what is
-attached finds it. A signature says for which repository it is; cosign alone accepts it in another one as well, and
-so would take an image that somebody copied, with its signature, to where it does not belong.
+The manifests that cosign writes under its tags are also attached as referrers of the image, where tools look for
+them. A signature names the repository that it is for. cosign accepts it in every repository, so an image that was
+copied somewhere else with its signature would pass; `verify_image` compares the repository.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.referrers import attach_manifests, fallback_tag, referrers
 from hatch_docker.oci.registry import ACCEPT, refuse
-from hatch_docker.release.cosign import Cosign, Refused, check_key, key_identity, key_secrets
+from hatch_docker.release.cosign import Cosign, CosignError, check_key, key_identity, key_secrets
 from hatch_docker.release.push import run_concurrently
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from hatch_docker.release.model import Document
 
 KIND = "signed"
-# What cosign calls a predicate, by the format of its document.
+# cosign's names of predicates, by the format of the document.
 PREDICATES = {"cyclonedx": "cyclonedx", "spdx": "spdxjson", "slsa": "slsaprovenance1"}
-# How its tags end, and as what their contents are listed.
+# The ends of its tags, and the artifact types of the referrers made from them.
 _TAGS = {
     ".sig": "application/vnd.dev.cosign.artifact.sig.v1+json",
     ".att": "application/vnd.dsse.envelope.v1+json",
@@ -43,59 +43,59 @@ _TAGS = {
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs in one repository."""
+    """The key or identity that signs in one repository."""
 
     cosign: Cosign
     plan: SignPlan
     target: Target
 
     def arguments(self, command: str) -> list[str]:
-        """The flags that signing commands share."""
+        """Return a signing command with the flags that all of them need."""
         key = ["--key", self.cosign.key(self.plan.key)] if self.plan.key else []
         log = f"--tlog-upload={'true' if self.plan.log else 'false'}"
         return [command, "--yes", *key, log, *self.cosign.registry(self.target.name)]
 
     def run(self, *arguments: str) -> str:
-        """One run of cosign that may see the key."""
+        """Run cosign with access to the key."""
         return self.cosign.run(*arguments, secrets=key_secrets(self.plan, self.cosign.ctx.environ))
 
 
 def sign_item(
     signer: Signer, item: Image | Index, documents: Sequence[Document], read: Callable[[Document], bytes]
 ) -> None:
-    """Sign an image or index, with the images of an index, and the documents about each; once.
+    """Sign an image or index, with the images of an index, and the documents about each of them.
 
-    What this machine signed before with the same key, and the registry still lists, is not signed again. Raises
-    ProgramError, RegistryError or TransientError.
+    Signatures that this machine made before with the same key, and the registry still lists, are not made again.
+    Raises ProgramError, RegistryError or TransientError.
     """
     work = []
-    for one in (item, *(item.images if isinstance(item, Index) else ())):
-        subject = Descriptor(one.descriptor.media_type, one.digest, one.descriptor.size)
-        own = [document for document in documents if document.subject == one.digest]
-        work.append(partial(_sign_one, signer, subject, {document.format: read(document) for document in own}))
+    for image in (item, *(item.images if isinstance(item, Index) else ())):
+        subject = Descriptor(image.descriptor.media_type, image.digest, image.descriptor.size)
+        own = [document for document in documents if document.subject == image.digest]
+        work.append(partial(_sign_subject, signer, subject, {document.format: read(document) for document in own}))
     run_concurrently(work)
 
 
-def _sign_one(signer: Signer, subject: Descriptor, documents: Mapping[str, bytes]) -> None:
+def _sign_subject(signer: Signer, subject: Descriptor, documents: Mapping[str, bytes]) -> None:
     target, ctx = signer.target, signer.cosign.ctx
     name = str(target.name.pinned(subject.digest))
     identity = key_identity(signer.plan, signer.cosign.root, ctx.environ)
     key = key_of(1, name, identity, signer.plan.log, {kind: digest_of(data) for kind, data in documents.items()})
-    listed = {one.descriptor.digest for one in referrers(target, subject.digest)}
+    listed = {referrer.descriptor.digest for referrer in referrers(target, subject.digest)}
     known = ctx.store.recall(KIND, key)
     if known and set(known) <= listed:
         return
     signer.run(*signer.arguments("sign"), name)
     _attest(signer, name, documents, before=_as_referrer(target, subject, ".att") is not None)
     manifests = [manifest for tag in _TAGS if (manifest := _as_referrer(target, subject, tag))]
-    attach_manifests(target, subject, [one for one in manifests if digest_of(one) not in listed])
+    attach_manifests(target, subject, [manifest for manifest in manifests if digest_of(manifest) not in listed])
     ctx.store.remember(KIND, key, [digest_of(manifest) for manifest in manifests])
 
 
 def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, before: bool) -> None:
-    """Sign the documents as attestations, each of which cosign would add again however often it is there.
+    """Sign the documents as attestations, except those that this key has signed already: cosign would add them again.
 
-    `before` says whether somebody has signed any; if nobody, they need not be read.
+    `before` says whether the image has attestations at all; if not, they need not be read.
     """
     with temporary_directory() as temporary:
         public = temporary / "key.pub"
@@ -113,19 +113,19 @@ def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, before
 
 
 def _attested(signer: Signer, name: str, kind: str, public: Path) -> list[Any]:
-    """The predicates of a type that this key has signed for an image."""
-    how = Trust(key=str(public), log=signer.plan.log)
+    """Return the predicates of a type that this key has signed for an image."""
+    trust = Trust(key=str(public), log=signer.plan.log)
     try:
-        statements = _statements(signer.cosign, signer.target.name, how, PREDICATES[kind], name)
-    except Refused as error:
-        if error.passing:
+        statements = _statements(signer.cosign, signer.target.name, trust, PREDICATES[kind], name)
+    except CosignError as error:
+        if error.transient:
             raise
         return []
     return [statement.get("predicate") for statement in statements]
 
 
 def _as_referrer(target: Target, subject: Descriptor, tag: str) -> bytes | None:
-    """What cosign wrote under a tag, as a manifest that names its subject; None where there is nothing."""
+    """Return the manifest that cosign wrote under a tag, with its subject added; None if there is no such tag."""
     url = target.remote.url(target.name, f"manifests/{fallback_tag(subject.digest)}{tag}")
 
     def attempt() -> bytes:
@@ -142,8 +142,8 @@ def _as_referrer(target: Target, subject: Descriptor, tag: str) -> bytes | None:
     what = f"{target.name.name}:{fallback_tag(subject.digest)}{tag}"
     value = parse_json(data, what)
     if not isinstance(value.get("config"), dict) or not isinstance(value.get("layers"), list):
-        raise ImageError(f"{what} is nothing that cosign wrote; delete that tag")
-    # As cosign itself writes it in the mode of OCI 1.1, where the type is the configuration's.
+        raise ImageError(f"{what} was not written by cosign; delete that tag")
+    # As cosign writes it in its mode for OCI 1.1: the artifact type is that of the configuration.
     config = {**value["config"], "mediaType": _TAGS[tag]}
     return canonical_json(
         {
@@ -155,9 +155,9 @@ def _as_referrer(target: Target, subject: Descriptor, tag: str) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Whose signatures are accepted: those of a public key, or of an identity that an issuer vouches for.
+    """The signatures that are accepted: those of a public key, or those of an identity that an issuer certifies.
 
-    `log` asks that they are in the transparency log; those of an identity always are.
+    `log` requires that they are in the transparency log; those of an identity always are.
     """
 
     key: str = ""
@@ -166,31 +166,30 @@ class Trust:
     log: bool = False
 
     def arguments(self) -> list[str]:
-        """As flags of cosign."""
+        """Return the flags of cosign for it."""
         if not self.key:
             return ["--certificate-identity", self.identity, "--certificate-oidc-issuer", self.issuer]
         return ["--key", self.key, *([] if self.log else ["--insecure-ignore-tlog=true"])]
 
 
 def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: str = "") -> list[str]:
-    """Check that an image is signed, by digest, for its own repository; returns what else is signed of it.
+    """Verify the signature of an image, by digest and for its repository; return the formats of its signed documents.
 
-    `signed_as` is the repository that the signature must name where the image was copied by its owner: a mirror.
-    Raises SignatureError where there is no such signature, ConfigError where there is no such key, ProgramError where
-    cosign is missing or did not get to look.
+    `signed_as` is the repository that the signature must name instead, for an image that was copied to a mirror. Raises
+    SignatureError without such a signature, ConfigError without the key, ProgramError if cosign is missing or fails.
     """
     if trust.key:
         check_key(trust.key, cosign.root, "verify-signature: --key", cosign.ctx.environ)
     wanted = parse_reference(signed_as).name if signed_as else name.name
     try:
         output = cosign.run("verify", "--output=json", *_common(cosign, name, trust), str(name))
-    except Refused as error:
-        if error.passing:
+    except CosignError as error:
+        if error.transient:
             raise
         raise SignatureError(f"{name} is not signed as it should be: {error}") from error
-    found = {_identity(payload, name.digest) for payload in _json(output)}
-    if wanted not in found:
-        others = ", ".join(sorted(filter(None, found))) or "nothing"
+    repositories = {_signed_repository(payload, name.digest) for payload in _json(output)}
+    if wanted not in repositories:
+        others = ", ".join(sorted(filter(None, repositories))) or "nothing"
         raise SignatureError(
             f"{name} is signed, but for {others}, not for {wanted}: somebody copied it there with its signature; "
             "if that was meant, say --signed-as"
@@ -199,11 +198,11 @@ def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: st
     for kind, predicate in PREDICATES.items():
         try:
             statements = _statements(cosign, name, trust, predicate, str(name))
-        except Refused as error:
-            if error.passing:
+        except CosignError as error:
+            if error.transient:
                 raise
             continue
-        if any(_stated(statement, name.digest) == wanted for statement in statements):
+        if any(_attested_repository(statement, name.digest) == wanted for statement in statements):
             signed.append(kind)
     return signed
 
@@ -213,7 +212,7 @@ def _common(cosign: Cosign, name: Reference, trust: Trust) -> list[str]:
 
 
 def _statements(cosign: Cosign, name: Reference, trust: Trust, predicate: str, image: str) -> list[dict[str, Any]]:
-    """The in-toto statements of a type that are signed for an image."""
+    """Return the in-toto statements of a type that are signed for an image."""
     output = cosign.run(
         "verify-attestation", "--output=json", "--type", predicate, *_common(cosign, name, trust), image
     )
@@ -225,20 +224,21 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ImageError("cosign's answer is not readable as JSON; is it a version that nobody knows yet?") from error
+        raise ImageError("cosign did not print valid JSON; its version may be newer than hatch-docker knows") from error
 
 
-def _identity(payload: Mapping[str, Any], digest: str) -> str:
-    """The repository that a signature's payload names, "" where it is about another digest."""
+def _signed_repository(payload: Mapping[str, Any], digest: str) -> str:
+    """Return the repository that the payload of a signature names, "" if it is about another digest."""
     critical = payload["critical"]
     if critical["image"]["docker-manifest-digest"] != digest:
         return ""
     return _repository(critical["identity"]["docker-reference"])
 
 
-def _stated(statement: Mapping[str, Any], digest: str) -> str:
-    """The same of a statement's subject."""
-    names = [one["name"] for one in statement["subject"] if f"sha256:{one['digest'].get('sha256')}" == digest]
+def _attested_repository(statement: Mapping[str, Any], digest: str) -> str:
+    """Return the repository that the subject of a statement names, "" if it is about another digest."""
+    subjects = statement["subject"]
+    names = [subject["name"] for subject in subjects if f"sha256:{subject['digest'].get('sha256')}" == digest]
     return _repository(names[0]) if names else ""
 
 

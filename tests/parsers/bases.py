@@ -15,7 +15,7 @@ from hatch_docker.bases.inspection import read_facts
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.oci.layer import Entry
 from hatch_docker.plan.model import BasePlan
-from hatch_docker.release.sbom.embedded import read_bundled
+from hatch_docker.release.sbom.embedded import read_embedded
 from hatch_docker.release.sbom.inventory import reader
 from tests.fakes.bases import file, image_of, layer_of
 from tests.fakes.bases import program as elf
@@ -137,4 +137,4 @@ def installed(data: bytes, _directory: Path) -> None:
                         "relatedSpdxElement": "SPDXRef-b"}]},
 ))  # fmt: skip
 def bundled_sbom(data: bytes, _directory: Path) -> None:
-    json.dumps(read_bundled(data))
+    json.dumps(read_embedded(data))

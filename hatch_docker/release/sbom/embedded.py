@@ -1,7 +1,7 @@
-"""SBOMs that wheels bring of what was compiled into them (PEP 770): CycloneDX and SPDX 2, as far as ours repeats them.
+"""SBOMs inside of wheels (PEP 770), CycloneDX and SPDX 2: the components that were compiled into the wheel.
 
-They are of any version, and written by anybody: only what is known to fit is taken over. A document that cannot be
-read, or holds too much, is named and not merged.
+They are of any version, and written by anybody: only valid values are taken over. A document that cannot be read, or
+has too many components, is named in our SBOM and not merged.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 
 from hatch_docker.project.licences import stated
 
-MOST = 5000   # parts of one document
-DEEPEST = 16  # components in components
+MOST = 5000   # components of one document
+DEEPEST = 16  # levels of components in components
 TYPES = frozenset({
     "application", "framework", "library", "operating-system", "firmware", "file", "data", "machine-learning-model",
 })  # fmt: skip
-# The hash algorithms of CycloneDX, by SPDX's names and its own, with the hexadecimal digits they have.
+# The hash algorithms of CycloneDX with their numbers of hexadecimal digits, and SPDX's names of them.
 HASHES = {"MD5": 32, "SHA-1": 40, "SHA-256": 64, "SHA-384": 96, "SHA-512": 128}
 _SPDX_HASHES = {"SHA1": "SHA-1", "SHA256": "SHA-256", "SHA384": "SHA-384", "SHA512": "SHA-512", "MD5": "MD5"}
 _PURL = re.compile(r"pkg:[A-Za-z][A-Za-z0-9.+-]*/[^\s]+")
@@ -28,10 +28,11 @@ Part = dict[str, Any]
 """type, name, version, purl, licence, supplier, hashes by algorithm, requires (positions)."""
 
 
-def read_bundled(data: bytes) -> dict[str, Any]:
-    """The parts that a document names, without the wheel itself; it needs those whose positions are `top`.
+def read_embedded(data: bytes) -> dict[str, Any]:
+    """Return {"format", "parts", "top"}: the components in a document without the wheel itself.
 
-    `format` is "CycloneDX" or "SPDX"; "" for a document that is not understood, with no parts.
+    `top` are the positions of the parts that the wheel itself requires. `format` is "CycloneDX" or "SPDX", or "" for
+    another document, which has no parts then.
     """
     try:
         value = json.loads(data)
@@ -58,7 +59,7 @@ def _checked(kind: str, found: list[Part], top: Iterable[str]) -> dict[str, Any]
 
 
 def people(text: str) -> str:
-    """Names without their addresses: `Ann <ann@home.example>, Bob`."""
+    """Return the names in text such as `Ann <ann@home.example>, Bob`, without the addresses."""
     text = " ".join(text.split())
     names = [re.sub(r"\s*<[^>]*>", "", part).strip().strip('"') or part.strip(" <>") for part in text.split(",")]
     return ", ".join(name for name in names if name)[:200]
@@ -76,11 +77,11 @@ def _cyclonedx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:
         found.append(
             _part(
                 ref, item, purl=item.get("purl"), licence=_expression(item.get("licenses") or []),
-                supplier=_who(item), requires=needs.get(ref, []),
+                supplier=_supplier(item), requires=needs.get(ref, []),
                 hashes={line["alg"]: line["content"] for line in item.get("hashes") or []},
             )
         )
-    # What is packed into a library of the wheel's own is needed by it.
+    # Libraries that are packed into the wheel are required by it.
     top = [ref for name in own for ref in needs.get(name, [])]
     return found, top
 
@@ -93,13 +94,13 @@ def _flat(items: Iterable[Mapping[str, Any]], depth: int) -> Iterator[Mapping[st
 
 
 def _expression(licences: list[Mapping[str, Any]]) -> str:
-    """What a component says of its licence, where that is one expression or one known licence."""
+    """Return the licence of a component if it is one expression or one known licence, else ""."""
     if len(licences) != 1:
         return ""
     return str(licences[0].get("expression") or (licences[0].get("license") or {}).get("id") or "")
 
 
-def _who(item: Mapping[str, Any]) -> str:
+def _supplier(item: Mapping[str, Any]) -> str:
     supplier = (item.get("supplier") or {}).get("name") or item.get("publisher") or item.get("author")
     authors = [str(author.get("name", "")) for author in item.get("authors") or []]
     return str(supplier or ", ".join(filter(None, authors)))
@@ -111,13 +112,13 @@ def _spdx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:
         for line in value.get("relationships") or []
     ]
     own = set(value.get("documentDescribes") or ())
-    own |= {other for one, kind, other in relations if one == "SPDXRef-DOCUMENT" and kind == "DESCRIBES"}
+    own |= {other for subject, kind, other in relations if subject == "SPDXRef-DOCUMENT" and kind == "DESCRIBES"}
     needs: dict[str, list[str]] = {}
-    for one, kind, other in relations:
+    for subject, kind, other in relations:
         if kind in ("DEPENDS_ON", "CONTAINS"):
-            needs.setdefault(one, []).append(other)
+            needs.setdefault(subject, []).append(other)
         elif kind in ("DEPENDENCY_OF", "CONTAINED_BY"):
-            needs.setdefault(other, []).append(one)
+            needs.setdefault(other, []).append(subject)
     found = []
     for item in value.get("packages") or []:
         if item["SPDXID"] in own:
@@ -136,7 +137,7 @@ def _spdx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:
                 },
             )
         )
-    return found, [other for one in own for other in needs.get(one, [])]
+    return found, [other for subject in own for other in needs.get(subject, [])]
 
 
 def _part(

@@ -1,10 +1,10 @@
-"""What is installed in an image, read from its files: what a layer brings is read once and remembered.
+"""Inventory of an image: what is installed in it, read from its files, and remembered for each layer.
 
     python     distributions, by their METADATA (PEP 376, and eggs of old), with their own SBOMs (PEP 770)
     system     packages of Debian (var/lib/dpkg/status and status.d) and Alpine (lib/apk/db/installed)
     release    which distribution of Linux it is (os-release)
 
-Nothing is taken from labels, locks or resolutions: those say what should be there.
+Labels, locks and resolutions are not used: they say what should be there.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.project.licences import NO_LICENCE, debian_licence, licence_of, stated
-from hatch_docker.release.sbom.embedded import people, read_bundled
+from hatch_docker.release.sbom.embedded import people, read_embedded
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
     from hatch_docker.oci.model import Layer
 
-RECIPE = 2               # raise it when the same files shall be read in another way
+RECIPE = 2               # raise it if the same files must be read differently
 LIMIT = 16 << 20         # bytes of a file that is read
 KIND = "inventory"
 _METADATA = re.compile(r"(?:.*/)?(?:[^/]+\.dist-info/METADATA|[^/]+\.egg-info(?:/PKG-INFO)?)")
@@ -34,27 +34,27 @@ _COPYRIGHT = re.compile(r"usr/share/doc/(?P<package>[^/]+)/copyright")
 RELEASES = ("etc/os-release", "usr/lib/os-release")
 _INSTALLED = "install ok installed"
 
-Finds = Mapping[str, Any]
-"""What was read, as JSON: path -> {"kind", ...}; a path that is removed has the kind "whiteout" or "opaque"."""
+Findings = Mapping[str, Any]
+"""Parsed JSON: path -> {"kind", ...}; the kind of a path that the layer removes is "whiteout" or "opaque"."""
 
 
 def read_inventory(layers: Sequence[Layer], ctx: Context) -> dict[str, tuple[int, dict[str, Any]]]:
-    """What the files of an image say, by path, with the number of the layer; later over earlier ones (layer.md)."""
+    """Return the findings of an image by path, with the number of the layer; later layers win (layer.md)."""
     merged: dict[str, tuple[int, dict[str, Any]]] = {}
     for number, layer in enumerate(layers):
-        for path, find in _known(layer, ctx).items():
-            if find["kind"] in ("whiteout", "opaque"):
+        for path, finding in _known(layer, ctx).items():
+            if finding["kind"] in ("whiteout", "opaque"):
                 gone = [other for other in merged if other.startswith(f"{path}/") or path in ("", other)]
                 for other in gone:
                     del merged[other]
             else:
-                merged[path] = (number, find)
+                merged[path] = (number, finding)
     return merged
 
 
-def _known(layer: Layer, ctx: Context) -> Finds:
+def _known(layer: Layer, ctx: Context) -> Findings:
     key = key_of(RECIPE, layer.diff_id)
-    known: Finds | None = ctx.store.recall(KIND, key)
+    known: Findings | None = ctx.store.recall(KIND, key)
     if known is None:
         from hatch_docker.oci.layer import layer_entries
 
@@ -64,7 +64,7 @@ def _known(layer: Layer, ctx: Context) -> Finds:
 
 
 def _read(entries: Iterable[tuple[Any, BinaryIO | None]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The finds of one layer. Removals come first: a layer's own files are not subject to them."""
+    """Yield the findings of one layer, removals first: they do not concern the layer's own files."""
     found: list[tuple[str, dict[str, Any]]] = []
     for entry, stream in entries:
         path = entry.path
@@ -78,7 +78,7 @@ def _read(entries: Iterable[tuple[Any, BinaryIO | None]]) -> Iterator[tuple[str,
 
 
 def reader(path: str) -> Any:
-    """What reads a file of that path; None for the many that nobody reads."""
+    """Return the function that reads a file of that path; None for most paths."""
     if path in RELEASES:
         return _release
     name = path.rpartition("/")[2]
@@ -94,7 +94,7 @@ def reader(path: str) -> Any:
 
 
 def headers(text: str) -> dict[str, list[str]]:
-    """The fields of a paragraph such as those of METADATA and of Debian's control files, by lower-case names."""
+    """Return the fields of the first paragraph of METADATA or of a Debian control file, by lower-case names."""
     fields: dict[str, list[list[str]]] = {}
     last: list[str] | None = None
     for line in text.splitlines():
@@ -112,7 +112,7 @@ def headers(text: str) -> dict[str, list[str]]:
 
 
 def _first(fields: Mapping[str, Sequence[str]], *names: str) -> str:
-    """The first of some fields that says something, on one line."""
+    """Return the first of some fields that is not empty, on one line."""
     return next((" ".join(fields[name][0].split()) for name in names if fields.get(name) and fields[name][0]), "")
 
 
@@ -130,7 +130,7 @@ def _bundled(path: str, data: bytes) -> dict[str, Any]:
     assert match is not None
     return {
         "kind": "bundled", "of": match["owner"], "sha256": hashlib.sha256(data).hexdigest(),
-        **read_bundled(data),
+        **read_embedded(data),
     }  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def _dpkg(_path: str, data: bytes) -> dict[str, Any]:
 
 
 def _source(fields: Mapping[str, Sequence[str]]) -> str:
-    """The source package as purl's `upstream` names it, "" where it is the binary one: "glibc", "gcc-14@14.2.0-19"."""
+    """Return the source package for purl's `upstream`, as "gcc-14@14.2.0-19"; "" if it is named like the binary one."""
     name, _, version = _first(fields, "source").partition(" ")
     version = version.strip("()")
     if not version or version == _first(fields, "version"):
@@ -159,13 +159,13 @@ def _source(fields: Mapping[str, Sequence[str]]) -> str:
 
 
 def _relations(*texts: str) -> list[list[str]]:
-    """The names of a relationship field (deb-control(5)): any of each list, all of the lists."""
+    """Return the names of relationship fields (deb-control(5)): one of each list is needed."""
     groups = [group for text in texts for group in text.replace("\n", " ").split(",") if group.strip()]
     return [[re.split(r"[\s(:]", name.strip(), maxsplit=1)[0] for name in group.split("|")] for group in groups]
 
 
 def _apk(_path: str, data: bytes) -> dict[str, Any]:
-    """Alpine's database: a paragraph a package, a letter a field."""
+    """Read Alpine's database: a paragraph for each package, a letter for each field."""
     packages = []
     for text in re.split(r"\n\s*\n", data.decode(errors="replace")):
         pairs = (line.partition(":") for line in text.splitlines() if line[1:2] == ":")
