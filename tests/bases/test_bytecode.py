@@ -1,4 +1,4 @@
-"""Sources to .pyc by a base's own Python: the same bytes whatever else is compiled, where, and by whom."""
+"""hatch_docker.bases.bytecode: a base's own Python compiles, to the same bytes in any order and on any machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.fakes.bases import program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs of Linux images run on Linux")
 
-# The Python that runs the tests stands for a base's: the whole machine is its tree.
+# The Python that runs the tests plays the base's: its tree is the whole machine.
 HOST = Interpreter(str(Path(sys.executable).resolve()), ".".join(map(str, sys.version_info[:3])))
 ROOT = Path("/")
 STDLIB = Path(sysconfig.get_path("stdlib"))
@@ -32,7 +32,7 @@ def header(pyc: bytes) -> tuple[bytes, int, bytes]:
 
 
 def test_bytecode_is_unchecked_and_of_this_source(tmp_path: Path) -> None:
-    """PEP 552: no time in it, not compared with the source at import; a traceback shows the path in the image."""
+    """PEP 552: no time in it, no check of the source at import; a traceback shows the path in the image."""
     source = b"def hello():\n    return 'hello'\n"
     (pyc,) = compile_sources([[(f"{SITE}/demo.py", source)]], ROOT, HOST).values()
     magic, flags, digest = header(pyc)
@@ -47,7 +47,7 @@ def test_bytecode_is_unchecked_and_of_this_source(tmp_path: Path) -> None:
 
 
 def test_python_takes_it_instead_of_the_source(tmp_path: Path) -> None:
-    """The name is the one that import looks for (PEP 3147)."""
+    """The path is the one that import looks for (PEP 3147)."""
     path = f"{str(tmp_path).lstrip('/')}/demo.py"
     for name, data in compile_sources([[(path, b"print('compiled', __file__)\n")]], ROOT, HOST).items():
         assert name == bytecode_path(path, HOST)
@@ -65,8 +65,8 @@ def library(count: int) -> list[tuple[str, bytes | Path]]:
     return [(str(path).lstrip("/"), path) for path in paths]
 
 
-def test_same_bytes_in_any_order_company_and_number_of_workers() -> None:
-    """I3: a unit's bytes depend on the unit only; what another wheel brings, and CPUs, do not show."""
+def test_same_bytes_in_any_order_and_with_any_number_of_workers() -> None:
+    """The bytes of a unit depend on the unit only, not on other wheels or the number of CPUs."""
     first, second = library(60)[:40], library(60)[40:]
     together = compile_sources([first, second], ROOT, HOST, workers=3)
     alone = compile_sources([list(reversed(first))], ROOT, HOST, workers=1)
@@ -77,8 +77,8 @@ def test_same_bytes_in_any_order_company_and_number_of_workers() -> None:
     assert compile_sources([in_memory], ROOT, HOST) == alone
 
 
-def test_hash_seed_of_the_user_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    """I2: nothing of the environment reaches the interpreter."""
+def test_hash_seed_of_the_user_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of the user does not reach the interpreter."""
     unit = [("demo.py", b"def f(x):\n    return x in {'a', 'b', 'c', 'd', 'e', 'f', 'g'}\n")]
     found = set()
     for seed in ("1", "2", "random"):
@@ -90,7 +90,7 @@ def test_hash_seed_of_the_user_does_not_show(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_source_that_is_not_accepted_has_no_bytecode(capfd: pytest.CaptureFixture[str]) -> None:
-    """Wheels hold Python 2, templates and broken encodings: pip leaves them alone, and so do we."""
+    """Wheels have Python 2, templates and broken encodings: like pip, we skip them."""
     unit = [
         ("a.py", b"print 'two'\n"), ("b.py", b"\0"), ("c.py", b"# coding: no-such-thing\n"), ("d.py", b"'\xff'\n"),
         ("e.py", b"x = " + b"(" * 5000), ("empty.py", b""),
@@ -115,8 +115,8 @@ def test_nothing_of_a_source_is_run(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
-def test_interpreter_that_does_not_run_is_told_in_one_line(tmp_path: Path) -> None:
-    """One line that names the interpreter, whatever is wrong with it."""
+def test_interpreter_that_does_not_run(tmp_path: Path) -> None:
+    """The error is one line with the interpreter, whatever is wrong with it."""
     (tmp_path / "usr/bin").mkdir(parents=True)
     python = tmp_path / "usr/bin/python3.13"
     interpreter = Interpreter("/usr/bin/python3.13", "3.13.5")
@@ -129,8 +129,8 @@ def test_interpreter_that_does_not_run_is_told_in_one_line(tmp_path: Path) -> No
         assert "\n" not in str(caught.value)
 
 
-def test_links_lead_nowhere_but_into_the_tree(tmp_path: Path) -> None:
-    """D1: the loader is the tree's own, whatever its links say."""
+def test_links_stay_inside_the_tree(tmp_path: Path) -> None:
+    """Symbolic links are followed inside the tree only."""
     (tmp_path / "usr/lib").mkdir(parents=True)
     (tmp_path / "lib").symlink_to("/usr/lib")
     (tmp_path / "usr/lib/loader").symlink_to("../../../../etc/passwd")
@@ -143,7 +143,7 @@ def test_links_lead_nowhere_but_into_the_tree(tmp_path: Path) -> None:
 
 
 def test_libraries_are_the_trees_own() -> None:
-    """The host's cache of libraries is not asked, and the tree's loader is called, not the host's."""
+    """The tree's own loader runs, without the host's cache of libraries."""
     command = python_command(ROOT, HOST)
     assert command[-1] == HOST.path
     if len(command) > 1:

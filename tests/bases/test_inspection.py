@@ -1,4 +1,4 @@
-"""Facts of a base: told by its files, remembered by its layers."""
+"""hatch_docker.bases.inspection: facts read from the files of a base, remembered by its layers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_official_image(tmp_path: Path) -> None:
 
 
 def test_python_of_usr_local_comes_before_that_of_usr(tmp_path: Path) -> None:
-    """Debian's own Python may be a dependency of something else in the image."""
+    """Debian's own Python may be there only as a dependency of another package."""
     python = file("usr/bin/python3.11", program("amd64", "3.11.2"), 0o755)
     debian = layer_of([python, link("usr/bin/python3", "python3.11")])
     alone = facts_of(debian_layer(), debian, tmp_path=tmp_path / "a")
@@ -56,14 +56,14 @@ def test_python_of_usr_local_comes_before_that_of_usr(tmp_path: Path) -> None:
 
 
 def test_own_path_of_the_image_comes_first(tmp_path: Path) -> None:
-    """Images of other makers keep Python elsewhere and say so in PATH."""
+    """Other images have Python elsewhere, in a directory of their PATH."""
     other = python_layer(version="3.12.1", prefix="opt/conda")
     facts = facts_of(debian_layer(), python_layer(), other, tmp_path=tmp_path, path="/opt/conda/bin:/usr/local/bin")
     assert facts.interpreter == Interpreter("/opt/conda/bin/python3.12", "3.12.1")
 
 
 def test_interpreter_is_the_real_file(tmp_path: Path) -> None:
-    """The environment links to no link: a base may replace them."""
+    """The virtual environment must not depend on a link, which a base may replace."""
     layer = layer_of([
         file("usr/lib/pythons/bin/python3.13", program("amd64", "3.13.0rc2"), 0o755),
         link("usr/bin/python3", "/lib/pythons/bin/python3.13"),
@@ -72,13 +72,13 @@ def test_interpreter_is_the_real_file(tmp_path: Path) -> None:
     assert facts.interpreter == Interpreter("/usr/lib/pythons/bin/python3.13", "3.13.0rc2")
 
 
-def test_newest_python_where_no_link_tells(tmp_path: Path) -> None:
+def test_newest_python_without_a_link(tmp_path: Path) -> None:
     layer = layer_of([file(f"usr/bin/python3.{minor}", program("amd64", f"3.{minor}.1")) for minor in (9, 12, 11)])
     assert facts_of(debian_layer(), layer, tmp_path=tmp_path).interpreter.version == "3.12.1"
 
 
 def test_removed_python_is_not_there(tmp_path: Path) -> None:
-    """A whiteout counts: what a later layer removed cannot run."""
+    """A whiteout removes a Python of an earlier layer."""
     removal = layer_of([file("usr/local/bin/.wh.python3.13"), file("usr/local/bin/.wh.python3")])
     with pytest.raises(BaseImageError, match="test has no Python 3 in /usr/local/bin, /usr/bin"):
         facts_of(debian_layer(), python_layer(), removal, tmp_path=tmp_path)
@@ -96,7 +96,7 @@ def test_alpine(tmp_path: Path) -> None:
 
 
 def test_python_for_another_machine_is_refused(tmp_path: Path) -> None:
-    """C4: the configuration's word is checked against the files."""
+    """The architecture in the configuration is checked against the files."""
     with pytest.raises(BaseImageError, match=r"test says that it is for linux/amd64, but its Python is for arm64"):
         facts_of(debian_layer(), python_layer("arm64"), tmp_path=tmp_path)
 
@@ -106,7 +106,7 @@ def test_python_for_another_machine_is_refused(tmp_path: Path) -> None:
     ([file("usr/bin/python3.13", program("amd64", "2.7.18"))], "version of its /usr/bin/python3.13"),
     ([link("usr/bin/python3", "python3")], "loop of symbolic links"),
 ])  # fmt: skip
-def test_base_that_cannot_be_used_is_told_in_one_line(entries: list, message: str, tmp_path: Path) -> None:
+def test_unusable_base_gives_one_line(entries: list, message: str, tmp_path: Path) -> None:
     with pytest.raises(BaseImageError, match=message) as caught:
         facts_of(debian_layer(), layer_of(entries), tmp_path=tmp_path)
     assert "\n" not in str(caught.value)
@@ -119,7 +119,7 @@ def test_base_without_a_c_library_is_refused(tmp_path: Path) -> None:
 
 
 def test_facts_are_remembered_and_no_layer_is_opened_again(tmp_path: Path) -> None:
-    """A second build needs the layers' names only."""
+    """A second build needs only the diff-ids of the layers."""
     ctx = context(tmp_path)
     image = python_image()
     first = read_facts(image, "test", ctx)
@@ -133,7 +133,7 @@ def test_facts_are_remembered_and_no_layer_is_opened_again(tmp_path: Path) -> No
 
 
 def test_damaged_layer_is_refused_and_not_remembered(tmp_path: Path) -> None:
-    """C4: what does not unpack to its diff-id is not looked at."""
+    """A layer that does not unpack to its diff-id is not used."""
     image: Image = python_image()
     lying = dataclasses.replace(image.layers[0], diff_id="sha256:" + "0" * 64)
     wrong = dataclasses.replace(image, layers=(lying, image.layers[1]))

@@ -1,4 +1,4 @@
-"""Bases: pulled, read from a layout, remembered; the Python that fits, and the one that compiles."""
+"""hatch_docker.bases.open, image, registry and layout: pulling and reading bases; the Python that compiles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pull(location: str, ctx: Context, platform: Platform = AMD64) -> Base:
 
 
 def test_child_of_an_index(tmp_path: Path) -> None:
-    """The platform's own image; the digest to compare with is the index's."""
+    """The base is the image for the platform, its digest that of the index."""
     with FakeRegistry() as registry:
         publish(registry, BOTH)
         for platform, image in zip((AMD64, ARM64), BOTH.images, strict=True):
@@ -62,7 +62,7 @@ def test_single_image(tmp_path: Path) -> None:
 
 
 def test_pinned_base_needs_no_traffic_once_known(tmp_path: Path) -> None:
-    """By digest the second build asks nothing; by tag one request, and no layer is downloaded again."""
+    """The second build sends no request for a digest, one for a tag, and downloads no layer again."""
     with FakeRegistry() as registry:
         publish(registry, BOTH)
         pinned = f"{registry.host}/python:3.13@{BOTH.digest}"
@@ -75,8 +75,8 @@ def test_pinned_base_needs_no_traffic_once_known(tmp_path: Path) -> None:
     assert dataclasses.replace(first, image=again.image) == again
 
 
-def test_tag_as_of_the_last_build_where_the_registry_is_silent(tmp_path: Path) -> None:
-    """Work goes on in a train; the user is told what is built upon."""
+def test_last_digest_of_a_tag_if_the_registry_refuses(tmp_path: Path) -> None:
+    """Without an answer the last digest of the tag is used, with a warning that names it."""
     lines: list[str] = []
     with FakeRegistry() as registry:
         publish(registry, BOTH)
@@ -97,7 +97,7 @@ def test_registry_that_refuses_names_the_way_out(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("archive", [False, True])
 def test_layout(archive: bool, tmp_path: Path) -> None:
-    """`oci:PATH`, a directory or the archive of one, with one image or several."""
+    """`oci:PATH` is a directory or an archive, with images for several platforms."""
     path = tmp_path / "base"
     if archive:
         with path.open("wb") as out:
@@ -114,7 +114,7 @@ def test_layout(archive: bool, tmp_path: Path) -> None:
 
 
 def test_layout_of_another_platform_is_refused(tmp_path: Path) -> None:
-    """A layout with one image is not taken for whatever is asked for."""
+    """The only image of a layout must be for the platform."""
     write_layout(python_image("arm64"), tmp_path / "base")
     plan = BasePlan("oci", "oci:base", str(tmp_path / "base"))
     with pytest.raises(BaseImageError, match=r"linux/arm64, not for linux/amd64"):
@@ -122,7 +122,7 @@ def test_layout_of_another_platform_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "directory"])
-def test_layout_that_is_none(kind: str, tmp_path: Path) -> None:
+def test_not_a_layout(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "base"
     if kind == "file":
         path.write_bytes(b"hello" * 1000)
@@ -143,7 +143,7 @@ def test_python_that_does_not_fit_names_both_sides(tmp_path: Path) -> None:
 
 
 def test_tree_holds_the_files_of_all_layers(tmp_path: Path) -> None:
-    """Made once for a set of layers, whoever names them."""
+    """The tree is made once for the same layers, whatever the name of the base."""
     ctx = context(tmp_path)
     base = base_of(registry_plan("a"), python_image(), ctx)
     tree = base_tree(base, ctx)
@@ -152,8 +152,8 @@ def test_tree_holds_the_files_of_all_layers(tmp_path: Path) -> None:
     assert base_tree(base_of(registry_plan("b"), python_image(), ctx), ctx) == tree
 
 
-def test_compiler_of_a_foreign_architecture_is_its_sibling(tmp_path: Path) -> None:
-    """The child of the same index that runs here, although the tag has moved since."""
+def test_compiler_for_another_architecture(tmp_path: Path) -> None:
+    """The image of the same index for this machine compiles, although the tag has moved."""
     host = host_platform()
     if host not in (AMD64, ARM64):
         pytest.skip("the images are for amd64 and arm64")
@@ -169,8 +169,8 @@ def test_compiler_of_a_foreign_architecture_is_its_sibling(tmp_path: Path) -> No
     assert compiler_tree(own, ctx, compression=GZIP) == found
 
 
-def test_without_a_compiler_the_user_is_told(tmp_path: Path) -> None:
-    """No sibling: no .pyc, a warning, no failure."""
+def test_no_compiler_for_another_architecture(tmp_path: Path) -> None:
+    """Without an image for this machine there is no .pyc and a warning, not an error."""
     host = host_platform()
     foreign = "arm64" if host == AMD64 else "amd64"
     lines: list[str] = []
@@ -183,7 +183,7 @@ def test_without_a_compiler_the_user_is_told(tmp_path: Path) -> None:
 
 
 def test_links_of_the_base_are_followed() -> None:
-    """usr-merge: a layer that writes lib/x would replace the link by a directory."""
+    """A layer that wrote lib/x would replace the link of a merged /usr with a directory."""
     links = {"lib": "usr/lib", "usr/lib/one": "../share/one", "abs": "/usr/lib", "a": "b", "b": "a", "up": "../../x"}
     assert real_path(links, "lib/x") == "usr/lib/x"
     assert real_path(links, "lib/one/x") == "usr/share/one/x"
@@ -195,7 +195,7 @@ def test_links_of_the_base_are_followed() -> None:
 
 
 def test_layers_are_downloaded_once_and_checked(tmp_path: Path) -> None:
-    """C1: a blob that is not what its digest says is fetched once more, then refused; nothing bad is kept."""
+    """A blob with another digest is fetched once more, then refused, and never kept."""
     with FakeRegistry() as registry:
         publish(registry, BOTH)
         layer = BOTH.images[0].layers[0].descriptor.digest

@@ -1,4 +1,4 @@
-"""What a base made by somebody else lacks of some packages: no more than needed, nothing older than what is there."""
+"""hatch_docker.bases.debian.additions: the packages that an image with apt lacks, no more and none that is older."""
 
 from __future__ import annotations
 
@@ -48,36 +48,36 @@ def package(name: str, version: str = "1", depends: str = "", conflicts: str = "
 
 
 def added(names: str, offered: Sequence[Package], there: Sequence[Package]) -> list[str]:
-    """Name and version of what is added; only what is read may be known of a package."""
-    bare = [package(one.name, one.version) for one in offered]
-    whole = {one.name: one for one in offered}
-    found = needed(names.split(), bare, there, lambda some: [whole[one.name] for one in some], "python:slim")
-    return [f"{one.name} {one.version}" for one in found]
+    """Return name and version of the added packages; their relations are known only once they are read."""
+    bare = [package(item.name, item.version) for item in offered]
+    whole = {item.name: item for item in offered}
+    found = needed(names.split(), bare, there, lambda some: [whole[item.name] for item in some], "python:slim")
+    return [f"{item.name} {item.version}" for item in found]
 
 
-def test_what_is_there_is_not_added() -> None:
+def test_installed_packages_are_not_added() -> None:
     assert added("a", [package("a", "2", "b"), package("b")], [package("a", "1")]) == []
 
 
-def test_what_is_needed_comes_along_and_what_only_others_need_does_not() -> None:
+def test_dependencies_are_added_and_other_offers_are_not() -> None:
     offered = [package("a", "1", "b, c (>= 2) | d"), package("b", "1", "e"), package("d"), package("e"), package("f")]
     assert added("a", offered, [package("e", "0.1")]) == ["a 1", "b 1", "d 1"]
 
 
-def test_what_is_there_is_replaced_where_it_is_too_old() -> None:
-    """With what hangs on its version."""
+def test_packages_that_are_too_old_are_replaced() -> None:
+    """Packages that depend on its exact version are replaced, too."""
     offered = [package("dev", "3", "lib (= 3)"), package("lib", "3"), package("bin", "3", "lib (= 3)")]
     there = [package("lib", "2"), package("bin", "2", "lib (= 2)"), package("other", "1", "lib (>= 1)")]
     assert added("dev", offered, there) == ["bin 3", "dev 3", "lib 3"]
 
 
-def test_what_is_broken_is_replaced() -> None:
+def test_conflicting_packages_are_replaced() -> None:
     offered = [package("a", "1", conflicts="old (<< 2), gone"), package("old", "2")]
     assert added("a", offered, [package("old", "1"), package("unrelated", "1")]) == ["a 1", "old 2"]
     assert added("a", offered, [package("old", "2")]) == ["a 1"]
 
 
-def test_a_virtual_package_may_be_there_or_be_offered() -> None:
+def test_virtual_packages() -> None:
     offered = [package("a", "1", "mta"), package("exim", provides="mta")]
     assert added("a", offered, [package("postfix", provides="mta")]) == ["a 1"]
     assert added("a", offered, []) == ["a 1", "exim 1"]
@@ -92,7 +92,7 @@ def test_a_virtual_package_may_be_there_or_be_offered() -> None:
         ("absent", [], r"package a 1 needs absent: base python:slim and the mirror are not of the same age"),
     ],
 )
-def test_a_base_newer_than_the_mirror_is_told(depends: str, there: list[Package], message: str) -> None:
+def test_a_base_newer_than_the_mirror_is_refused(depends: str, there: list[Package], message: str) -> None:
     with pytest.raises(BaseImageError, match=message):
         added("a", [package("a", "1", depends), package("lib", "1")], there)
 
@@ -106,14 +106,14 @@ def base(*files: object) -> Base:
     )  # fmt: skip
 
 
-def test_what_dpkg_has_installed_is_read_from_the_layers(tmp_path: Path) -> None:
-    one = base(file("var/lib/dpkg/status", STATUS))
+def test_installed_packages_are_read_from_the_layers(tmp_path: Path) -> None:
+    debian = base(file("var/lib/dpkg/status", STATUS))
     for _ in range(2):  # read, and remembered
-        found = installed(one, context(tmp_path))
+        found = installed(debian, context(tmp_path))
         assert [(item.name, item.version) for item in found] == [("apt", "3.0.3"), ("dpkg", "1.22.21"), ("held", "2")]
         assert (found[0].depends, found[2].provides) == ("libc6 (>= 2.34)", "virtual (= 3)")
-    assert has_apt(one, context(tmp_path))
-    assert knows_archive(one)
+    assert has_apt(debian, context(tmp_path))
+    assert knows_archive(debian)
 
 
 def test_a_base_without_dpkg_has_no_apt(tmp_path: Path) -> None:

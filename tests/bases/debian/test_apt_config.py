@@ -1,4 +1,4 @@
-"""Debian's mirrors are found where the user or the host's apt names them, and nowhere else."""
+"""hatch_docker.bases.debian.apt_config: mirrors named by the user or by the host's apt, its proxies and logins."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hatch_docker.bases.debian.apt_config import Mirrors, find_mirrors, parse_fields, read_entries
+from hatch_docker.bases.debian.apt_config import (
+    Mirrors,
+    find_mirrors,
+    parse_fields,
+    proxy_of,
+    read_entries,
+    read_passwords,
+    read_settings,
+    with_login,
+)
 from hatch_docker.core.errors import BaseImageError
+from hatch_docker.core.http import client as transport
+from hatch_docker.core.http.urls import basic
 from hatch_docker.plan.model import BasePlan
+from tests.fakes.context import context
 from tests.fakes.debian_archive import PLAN
+from tests.fakes.registry import FakeRegistry
 from tests.projects import write_files
 
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.pgp"
@@ -52,14 +65,14 @@ deb https://mirror.example/debian-security bookworm-security main
     ],
 )  # fmt: skip
 def test_hosts_mirrors(tmp_path: Path, files: dict[str, str], expected: tuple[str, str]) -> None:
-    """Both forms of sources.list(5) are read; security is what they name, else beside the main archive."""
+    """Both forms of sources.list(5) are read; the security mirror is the named one, else beside the main archive."""
     found = find_mirrors(PLAN, {}, apt=write_files(tmp_path, files))
     assert (found.main, found.security) == expected
     assert found.check_valid_until
 
 
 def test_archives_of_others_are_not_debian(tmp_path: Path) -> None:
-    """Third parties name their suites after Debian's; the archive with Debian's own keys wins in any order."""
+    """Other archives use the names of Debian's suites: the one with Debian's own keys is chosen, in any order."""
     apt = write_files(tmp_path, {
         "sources.list.d/a.list": "deb https://engine.example/linux/debian trixie stable\n",
         "sources.list.d/b.list": "deb https://database.example/pub/repos trixie main\n",
@@ -82,7 +95,7 @@ def test_archives_of_others_are_not_debian(tmp_path: Path) -> None:
     ],
 )
 def test_a_host_that_is_not_debian(tmp_path: Path, files: dict[str, str]) -> None:
-    """Without a mirror of Debian the error names both ways to give one."""
+    """Without a mirror of Debian the error names both ways to set one."""
     with pytest.raises(BaseImageError) as error:
         find_mirrors(PLAN, {}, apt=write_files(tmp_path, files))
     assert "`[tool.hatch-docker.debian] mirror`" in str(error.value)
@@ -90,8 +103,8 @@ def test_a_host_that_is_not_debian(tmp_path: Path, files: dict[str, str]) -> Non
     assert "\n" not in str(error.value)
 
 
-def test_order_of_the_users_words(tmp_path: Path) -> None:
-    """The option comes before the variable, both before the host's apt; a security mirror is taken with any."""
+def test_order_of_the_settings(tmp_path: Path) -> None:
+    """The option comes before the variable, both before the host's apt; a security mirror goes with any of them."""
     apt = write_files(tmp_path, {"sources.list.d/debian.sources": DEB822})
     environ = {"HATCH_DOCKER_DEBIAN_MIRROR": "https://variable.example/debian/"}
     plan = BasePlan("debian", "debian:trixie", "trixie", mirror="https://option.example/debian")
@@ -112,13 +125,13 @@ def test_order_of_the_users_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mirror", ["mirror.example/debian", "ftp://mirror.example", "http://", "debian"])
 def test_a_mirror_that_is_no_url(tmp_path: Path, mirror: str) -> None:
-    """What cannot be a mirror is refused, naming who said it."""
+    """A value that is not a URL is refused with the name of the setting."""
     with pytest.raises(BaseImageError, match=r"HATCH_DOCKER_DEBIAN_MIRROR is .* an http, https or file URL"):
         find_mirrors(PLAN, {"HATCH_DOCKER_DEBIAN_MIRROR": mirror}, apt=tmp_path)
 
 
-def test_passwords_stay_out_of_sight() -> None:
-    """A mirror's password is in no representation of it."""
+def test_passwords_are_not_shown() -> None:
+    """No representation and no error shows a mirror's password."""
     mirrors = Mirrors("https://me:secret@mirror.example/debian", "https://me:secret@mirror.example/x", "a test")
     assert "secret" not in repr(mirrors)
     with pytest.raises(BaseImageError) as error:
@@ -135,7 +148,7 @@ def test_passwords_stay_out_of_sight() -> None:
     ],
 )
 def test_administrators_choice_of_valid_until(tmp_path: Path, files: dict[str, str]) -> None:
-    """Where apt is told not to look at Valid-Until (a frozen mirror), we do not either, for its mirror alone."""
+    """If apt does not check Valid-Until (a frozen mirror), neither do we, only for apt's own mirror."""
     apt = write_files(tmp_path, {"sources.list": "deb http://m.example/debian trixie main\n", **files})
     assert not find_mirrors(PLAN, {}, apt=apt).check_valid_until
     assert find_mirrors(PLAN, {"HATCH_DOCKER_DEBIAN_MIRROR": "http://m.example"}, apt=apt).check_valid_until
@@ -143,14 +156,112 @@ def test_administrators_choice_of_valid_until(tmp_path: Path, files: dict[str, s
 
 @given(st.text())
 def test_fields_of_anything(text: str) -> None:
-    """No text makes the deb822 reader fail."""
+    """The deb822 reader fails for no text."""
     assert all(name == name.lower() for name in parse_fields(text))
 
 
 def test_sources_of_garbage(tmp_path: Path) -> None:
-    """Bytes that are no text, directories and links to nowhere are passed over."""
+    """Bytes that are not text, directories and broken links are skipped."""
     write_files(tmp_path, {"sources.list": "", "sources.list.d/a.list": ""})
     (tmp_path / "sources.list").write_bytes(b"\xff\xfe\0deb\n")
     (tmp_path / "sources.list.d/b.list").mkdir()
     (tmp_path / "sources.list.d/c.sources").symlink_to("nowhere")
     assert read_entries(tmp_path) == []
+
+
+CONF = """\
+// how the host reaches out
+Acquire::http::Proxy "http://user:s3cret@proxy.example:3128"; # for all
+Acquire {
+  /* but
+     these */
+  HTTP { Proxy { "ignored"; }; Proxy::direct.example "DIRECT"; Timeout "10"; };
+  https { Proxy "http://other.example:8080/"; };
+  Languages { "none"; };
+};
+"""
+AUTH = """\
+# logins
+machine mirror.example login me password s3cret
+machine http://plain.example/debian
+  login you password p@ss/word
+"""
+
+
+def test_settings(tmp_path: Path) -> None:
+    """apt.conf(5): full names and groups, three kinds of comments, the last value of a name."""
+    found = read_settings(write_files(tmp_path, {"apt.conf.d/01x": CONF, "apt.conf": 'acquire::http::timeout "20";'}))
+    assert found["acquire::http::proxy"] == "http://user:s3cret@proxy.example:3128"
+    assert found["acquire::http::timeout"] == "20"
+    assert "acquire::languages" not in found
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://mirror.example/debian", "http://user:s3cret@proxy.example:3128"),
+        ("https://mirror.example/debian", "http://other.example:8080/"),
+        ("http://direct.example/debian", ""),
+    ],
+)
+def test_proxies(tmp_path: Path, url: str, expected: str) -> None:
+    """The proxy of a host replaces that of its scheme; DIRECT means none."""
+    assert proxy_of(url, read_settings(write_files(tmp_path, {"apt.conf": CONF}))) == expected
+    assert proxy_of(url, {}) is None
+
+
+def test_https_by_the_proxy_of_http() -> None:
+    """The proxy for http is used for https, too, unless https has its own."""
+    assert proxy_of("https://m.example/", {"acquire::http::proxy": "http://p.example"}) == "http://p.example"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://mirror.example/debian", "https://me:s3cret@mirror.example/debian"),
+        ("http://mirror.example/debian", "http://mirror.example/debian"),
+        ("https://mirror.example.org/debian", "https://mirror.example.org/debian"),
+        ("https://own:login@mirror.example/debian", "https://own:login@mirror.example/debian"),
+        ("http://plain.example/debian", "http://you:p%40ss%2Fword@plain.example/debian"),
+        ("http://plain.example/debian-security", "http://plain.example/debian-security"),
+    ],
+)
+def test_logins(tmp_path: Path, url: str, expected: str) -> None:
+    """apt_auth.conf(5): a login is for its machine and below its path, by default over https."""
+    path = "/debian/" if "plain" in url else "/debian"
+    apt = write_files(tmp_path, {"auth.conf.d/x.conf": AUTH.replace("plain.example/debian", f"plain.example{path}")})
+    assert with_login(url, apt) == expected
+    assert set(read_passwords(apt).values()) == {"s3cret", "p@ss/word"}
+
+
+def test_a_mirror_behind_apts_proxy(tmp_path: Path) -> None:
+    """The host's mirror is used through apt's proxy and with apt's login; neither is shown."""
+    with FakeRegistry() as server:
+        apt = write_files(tmp_path / "apt", {
+            "sources.list": "deb http://mirror.example/v2 trixie main\n",
+            "apt.conf.d/proxy": f'Acquire::http::Proxy "http://user:s3cret@{server.host}/";\n',
+            "auth.conf": "machine http://mirror.example login me password hidden\n",
+        })  # fmt: skip
+        mirrors = find_mirrors(PLAN, {}, apt=apt)
+        ctx = context(tmp_path / "store")
+        transport.read_document(mirrors.client(ctx), f"{mirrors.main}/", limit=10)
+        (request,) = server.requests
+    assert request.path == "http://mirror.example/v2/"
+    assert request.headers["proxy-authorization"] == basic("user", "s3cret")
+    assert request.headers["authorization"] == basic("me", "hidden")
+    assert not any(secret in repr(mirrors) for secret in ("s3cret", "hidden"))
+
+
+def test_another_mirror_is_not_apts(tmp_path: Path) -> None:
+    """A mirror named by the user does not use the proxies and logins of the host's apt."""
+    apt = write_files(tmp_path, {"apt.conf": CONF, "auth.conf": AUTH})
+    found = find_mirrors(PLAN, {"HATCH_DOCKER_DEBIAN_MIRROR": "https://mirror.example/debian"}, apt=apt)
+    assert (found.apt, found.main) == ({}, "https://mirror.example/debian")
+
+
+@given(st.text(st.sampled_from('ab:"{};/*# \n\\'), max_size=60))
+def test_settings_of_anything(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    """The readers fail for no text."""
+    apt = write_files(tmp_path_factory.mktemp("apt"), {"apt.conf": text, "auth.conf": f"machine {text}"})
+    assert all(name == name.lower() for name in read_settings(apt))
+    with_login("https://a/b", apt)

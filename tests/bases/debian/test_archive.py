@@ -1,4 +1,4 @@
-"""Nothing of a mirror is believed that Debian's keys have not signed; what was believed once needs no mirror."""
+"""hatch_docker.bases.debian.archive and suite: only signed data is used; data in the cache needs no mirror."""
 
 from __future__ import annotations
 
@@ -19,16 +19,8 @@ from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive, archive_of, fetched, serving
 
 
-@pytest.fixture
-def fake(tmp_path: Path) -> FakeArchive:
-    found = FakeArchive(tmp_path / "mirror")
-    found.add("tool", "1.0", {"usr/bin/tool": b"one"}, Depends="lib (>= 1)")
-    found.add("lib", "1.0", {"usr/lib/lib.so": b"lib"})
-    return found
-
-
 def test_signed_text_only(fake: FakeArchive) -> None:
-    """What comes back is the text under the signature, whatever stands around it."""
+    """Only the signed text is returned, without any text around the signature."""
     signed = fake.sign(b"Origin: Debian\n- dash\n")
     around = b"Origin: Evil\n\n" + signed + b"\nSuite: evil\n"
     assert verify(signed, fake.keyring.read_bytes(), "x").strip() == b"Origin: Debian\n- dash"
@@ -38,7 +30,7 @@ def test_signed_text_only(fake: FakeArchive) -> None:
 
 @pytest.mark.parametrize("kind", ["altered", "another key", "unsigned", "empty", "cut", "garbage"])
 def test_bad_signatures(fake: FakeArchive, kind: str) -> None:
-    """Anything but a good signature of a known key is refused in one line that names the file and a way out."""
+    """Any other signature than a good one of a known key is refused in one line with the file and a way out."""
     signed = fake.sign(b"Origin: Debian\nSuite: stable\n")
     bad = {
         "altered": signed.replace(b"stable", b"stabel"), "another key": signed, "unsigned": b"Origin: Debian\n",
@@ -60,7 +52,7 @@ verify(Path(sys.argv[1]).read_bytes(), Path(sys.argv[2]).read_bytes(), "the InRe
 
 
 def test_a_clock_that_the_library_cannot_read(fake: FakeArchive) -> None:
-    """Past 2106 OpenPGP has no times: one error of ours, whatever the library does."""
+    """After 2106, which OpenPGP cannot express, the library panics: it is reported as an error of ours."""
     signed = fake.root / "signed"
     signed.parent.mkdir(exist_ok=True)
     signed.write_bytes(fake.sign(b"Origin: Debian\n"))
@@ -73,7 +65,7 @@ def test_a_clock_that_the_library_cannot_read(fake: FakeArchive) -> None:
 
 
 def test_bundled_keys() -> None:
-    """The keys of bookworm and trixie are there."""
+    """The keyring has the keys of bookworm and trixie."""
     import pysequoia
 
     keys = pysequoia.Cert.split_bytes(KEYRING.read_bytes())
@@ -104,13 +96,13 @@ EXPIRY = 1763164800.0
     ],
 )
 def test_releases_that_are_refused(text: str, now: float | None, message: str) -> None:
-    """Another suite, an expired or an empty release: signed or not, it is not what was asked for."""
+    """A release of another suite, an expired or an empty one is refused, also if it is signed."""
     with pytest.raises(BaseImageError, match=message):
         read_release(text.encode(), "http://m.example/InRelease", "trixie", "main", now=now)
 
 
 def test_releases_that_hold() -> None:
-    """Valid-Until counts where it is given and not switched off; by-hash is used where offered."""
+    """Valid-Until is checked unless that is switched off; by-hash is used if the release offers it."""
     where = "http://m.example/InRelease"
     for text, now in ((RELEASE, EXPIRY), (EXPIRES + RELEASE, EXPIRY - 1), (EXPIRES + RELEASE, None)):
         release = read_release(text.encode(), where, "trixie", "main", now=now)
@@ -122,7 +114,7 @@ def test_releases_that_hold() -> None:
 
 
 def test_highest_version_of_all_suites(fake: FakeArchive, tmp_path: Path) -> None:
-    """A fix of -security beats the suite, and comes from the archive that has it; 1.0-10 is above 1.0-9."""
+    """A newer version in -security is taken, from that archive; 1.0-10 is higher than 1.0-9."""
     fake.add("lib", "1.0-9", {"x": b"updates"}, where="-updates")
     fake.add("lib", "1.0-10", {"x": b"security"}, where="-security")
     ctx = context(tmp_path / "cache")
@@ -135,7 +127,7 @@ def test_highest_version_of_all_suites(fake: FakeArchive, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("by_hash", [True, False])
 def test_over_http(fake: FakeArchive, tmp_path: Path, by_hash: bool) -> None:
-    """A plain http mirror does, with and without by-hash; a second build asks it for nothing."""
+    """A plain http mirror is enough, with and without by-hash; a second build sends no request."""
     fake.by_hash = by_hash
     fake.write()
     ctx = context(tmp_path / "cache")
@@ -152,7 +144,7 @@ def test_over_http(fake: FakeArchive, tmp_path: Path, by_hash: bool) -> None:
 
 
 def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A day later the mirror is asked again; when it is gone, yesterday's packages are used with a warning."""
+    """A day later the mirror is asked again; if it does not answer, the known packages are used with a warning."""
     fake.write()
     lines: list[str] = []
     ctx = context(tmp_path / "cache", lines)
@@ -173,7 +165,7 @@ def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pyte
 
 
 def test_refresh(fake: FakeArchive, tmp_path: Path) -> None:
-    """HATCH_DOCKER_REFRESH=1 sees today's fix at once, others tomorrow."""
+    """HATCH_DOCKER_REFRESH=1 asks the mirror at once, other builds a day later."""
     fake.write()
     ctx = context(tmp_path / "cache")
     assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.0"
@@ -185,7 +177,7 @@ def test_refresh(fake: FakeArchive, tmp_path: Path) -> None:
 
 
 def test_an_older_release_is_not_believed(fake: FakeArchive, tmp_path: Path) -> None:
-    """L: a mirror that goes back in time, every signature in order, withholds no fix that was seen."""
+    """A mirror with an older release, although well signed, cannot take back a fix that was seen."""
     fake.add("lib", "1.1", {"x": b"fixed"}, where="-security")
     fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
     fake.write()
@@ -200,7 +192,7 @@ def test_an_older_release_is_not_believed(fake: FakeArchive, tmp_path: Path) -> 
 
 
 def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
-    """A .deb that left the mirror is taken from the store; where it is not there, its successor is asked for."""
+    """A .deb that left the mirror is taken from the store; if it is not there, the new version is used."""
     fake.write()
     ctx = context(tmp_path / "cache")
     fetched(archive_of(fake, ctx), "lib")
@@ -214,7 +206,7 @@ def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
 
 
 def test_missing_suites(fake: FakeArchive, tmp_path: Path) -> None:
-    """Without -updates there is a warning; without -security an error that names the way to one."""
+    """A mirror without -updates gives a warning, without -security an error with a way out."""
     lines: list[str] = []
     ctx = context(tmp_path / "cache", lines)
     fake.write(["", "-security"])
@@ -227,22 +219,22 @@ def test_missing_suites(fake: FakeArchive, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["gone", "down", "lying release", "lying packages", "lying deb", "expired", "huge", "not xz"]
+    "what", ["gone", "down", "altered release", "altered packages", "altered deb", "expired", "huge", "not xz"]
 )
-def test_lying_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
-    """Unreachable, altered, stale or oversized: one clear line, and nothing bad is kept."""
+def test_hostile_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
+    """An unreachable, altered, expired or oversized file gives an error of one line, and is not kept."""
     if what == "expired":
         fake.valid_until = "Sat, 01 Jan 2022 00:00:00 UTC"
     fake.write()
     release = fake.root / "debian/dists/trixie/InRelease"
     if what == "gone":
         release.unlink()
-    elif what == "lying release":
+    elif what == "altered release":
         release.write_bytes(release.read_bytes().replace(b"Debian", b"Nobody"))
     elif what == "huge":
         release.write_bytes(bytes(RELEASE_LIMIT + 1))
-    elif what in ("lying packages", "lying deb"):
-        kind = "debian/dists/trixie/main/binary-amd64/by-hash" if what == "lying packages" else "debian/pool"
+    elif what in ("altered packages", "altered deb"):
+        kind = "debian/dists/trixie/main/binary-amd64/by-hash" if what == "altered packages" else "debian/pool"
         for path in (fake.root / kind).rglob("*"):
             if path.is_file():
                 path.write_bytes(path.read_bytes()[:-1] + b"!")
@@ -266,7 +258,7 @@ def test_lying_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
 
 
 def test_passwords_of_mirrors(fake: FakeArchive, tmp_path: Path) -> None:
-    """The password in a mirror's URL is neither said nor kept."""
+    """The password in a mirror's URL is neither printed nor kept."""
     fake.write()
     lines: list[str] = []
     ctx = context(tmp_path / "cache", lines)
@@ -288,7 +280,7 @@ def test_passwords_of_mirrors(fake: FakeArchive, tmp_path: Path) -> None:
      "Package: x\nVersion: 1\nFilename: x\nSize: 1\nSHA256: " + "g" * 64],
 )  # fmt: skip
 def test_malformed_stanzas(stanza: str) -> None:
-    """A broken entry is an error for who wants that package, and for nobody else."""
+    """A malformed entry is an error only if its package is wanted."""
     found = read_package_index([("main", (stanza + "\n\nPackage: y\n").encode())])
     with pytest.raises(BaseImageError, match="entry of package 'x'"):
         found.get("x")

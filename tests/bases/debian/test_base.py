@@ -1,4 +1,4 @@
-"""A Debian base is Python and its libraries: what maintainer scripts would do is done, and nothing of them is run."""
+"""hatch_docker.bases.debian.base: Python and its libraries, with the files that maintainer scripts would make."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def layer(base: Base, number: int = 0) -> dict[str, tuple[Entry, bytes]]:
     }
 
 
-def test_what_a_base_says_of_itself(fake: FakeArchive, tmp_path: Path) -> None:
-    """Interpreter, C library, users and packages are those of the .debs; no user, no entrypoint, an environment."""
+def test_facts_and_configuration(fake: FakeArchive, tmp_path: Path) -> None:
+    """Interpreter, C library, users and packages come from the .debs; the configuration has only an environment."""
     base = base_of(fake.write(), context(tmp_path / "cache"))
     assert (base.interpreter.path, base.interpreter.version) == ("/usr/bin/python3.13", "3.13.5")
     assert (base.libc, base.suite, base.name, base.kinds) == (
@@ -66,8 +66,8 @@ def test_what_a_base_says_of_itself(fake: FakeArchive, tmp_path: Path) -> None:
     assert config["created"] == "2023-11-14T22:13:20Z"  # the newest file's
 
 
-def test_what_is_in_the_layer(fake: FakeArchive, tmp_path: Path) -> None:
-    """Licences stay, documentation and what slim leaves out go, and each thing a script would have made is there."""
+def test_files_of_the_layer(fake: FakeArchive, tmp_path: Path) -> None:
+    """Licences and the files that scripts would make are there, documentation and files left out by slim are not."""
     base = base_of(fake.write(), context(tmp_path / "cache"))
     found = layer(base)
     for path in ("usr/bin/python3.13", "usr/share/doc/libc6/copyright", "usr/lib/locale/C.utf8/LC_CTYPE",
@@ -91,8 +91,8 @@ def test_what_is_in_the_layer(fake: FakeArchive, tmp_path: Path) -> None:
     assert dict(base.symlinks) == links
 
 
-def test_what_scanners_find(fake: FakeArchive, tmp_path: Path) -> None:
-    """status.d has an entry of its own, each package's control file, and the sums of the files that are there."""
+def test_package_database_for_scanners(fake: FakeArchive, tmp_path: Path) -> None:
+    """status.d has its own entry, each package's control file, and the sums of the files that are in the layer."""
     found = layer(base_of(fake.write(), context(tmp_path / "cache")))
     status = "var/lib/dpkg/status.d"
     assert found[status][0].kind == "directory"
@@ -107,7 +107,7 @@ def test_what_scanners_find(fake: FakeArchive, tmp_path: Path) -> None:
 
 
 def test_full_base(fake: FakeArchive, tmp_path: Path) -> None:
-    """Without slim nothing of the packages is missing but documentation."""
+    """Without slim only documentation is left out."""
     found = layer(base_of(fake.write(), context(tmp_path / "cache"), slim=False))
     assert f"{LIB}/gconv/BIG5.so" in found
     assert "usr/lib/python3.13/test/big.txt" in found
@@ -115,7 +115,7 @@ def test_full_base(fake: FakeArchive, tmp_path: Path) -> None:
 
 
 def test_system_layer(fake: FakeArchive, tmp_path: Path) -> None:
-    """runtime.packages make a layer of their own: what is new, no directory of the base, both layers' libraries."""
+    """runtime.packages are a second layer, without directories of the base, with the libraries of both in the cache."""
     blas = f"{LIB}/blas/libblas.so.3"
     fake.add("libpq5", "1:17.5-1", {
         "usr": None, "usr/lib": None, LIB: None, f"{LIB}/libpq.so.5.17": make_library("libpq.so.5"),
@@ -148,8 +148,8 @@ def test_system_layer(fake: FakeArchive, tmp_path: Path) -> None:
     assert "run/postgresql" in base.directories
 
 
-def test_links_of_the_base_hold(fake: FakeArchive, tmp_path: Path) -> None:
-    """A package that knows a linked directory as a real one puts its files where the link leads."""
+def test_links_of_the_base_stay(fake: FakeArchive, tmp_path: Path) -> None:
+    """If a directory of a package is a link in the base, the files go to its target."""
     fake.add("netbase", "7", {"usr/share/real/a": b"a", "usr/share/linked": ("symlink", "real")})
     linked = {"usr/share/linked": None, "usr/share/linked/b": b"b", "usr/share/linked/c": ("symlink", "b")}
     fake.add("late", "1", linked)
@@ -161,15 +161,15 @@ def test_links_of_the_base_hold(fake: FakeArchive, tmp_path: Path) -> None:
     assert base.symlinks["usr/share/linked"] == "real"
 
 
-def test_a_package_in_the_way(fake: FakeArchive, tmp_path: Path) -> None:
-    """A package that would replace a directory of the base is refused by name."""
+def test_a_package_that_replaces_a_directory(fake: FakeArchive, tmp_path: Path) -> None:
+    """A package that would replace a directory of the base is refused."""
     fake.add("odd", "1", {"usr/lib": ("symlink", "/opt")})
     with pytest.raises(BaseImageError, match="/usr/lib, which is a directory of the base"):
         base_of(fake.write(), context(tmp_path / "cache"), "odd")
 
 
 def test_nothing_changed(fake: FakeArchive, tmp_path: Path) -> None:
-    """A second build asks nobody and unpacks nothing; a lost layer is made again, the same."""
+    """A second build sends no request and unpacks nothing; a lost layer is made again with the same bytes."""
     fake.write()
     ctx = context(tmp_path / "cache")
     with serving(fake.root) as (url, requests):
@@ -192,7 +192,7 @@ def test_nothing_changed(fake: FakeArchive, tmp_path: Path) -> None:
 
 
 def test_same_bytes_everywhere(fake: FakeArchive, tmp_path: Path) -> None:
-    """Neither the cache's place, nor the umask, nor the order of packages shows in the digest."""
+    """The digest does not depend on the path of the cache, the umask or the order of packages."""
     fake.add("a", "1", {"usr/a": b"a"})
     fake.add("b", "1", {"usr/b": b"b"})
     fake.write()
@@ -206,11 +206,11 @@ def test_same_bytes_everywhere(fake: FakeArchive, tmp_path: Path) -> None:
 
 
 def test_another_architecture(tmp_path: Path) -> None:
-    """arm64 is made on any machine: its own packages, its own loader's cache, its name in the configuration."""
+    """A base for arm64 is made on any machine, with its own packages, loader cache and configuration."""
     fake = FakeArchive(tmp_path / "mirror", architecture="arm64").python().write()
     own = FakeArchive(tmp_path / "own", key=fake.key).python().write()
     ctx = context(tmp_path / "cache")
-    base_of(own, ctx)  # the one whose Python compiles for it, should this machine be no arm64
+    base_of(own, ctx)  # its Python compiles for the other, unless this machine is an arm64
     base = base_of(fake, ctx, platform=Platform("linux", "arm64"))
     assert base.image.platform == Platform("linux", "arm64")
     found = layer(base)
@@ -231,15 +231,15 @@ def test_another_architecture(tmp_path: Path) -> None:
         ("trixie", Platform("windows", "amd64"), "cannot be made for windows/amd64"),
     ],
 )
-def test_what_cannot_be_made(tmp_path: Path, suite: str, platform: Platform, message: str) -> None:
-    """Other suites and platforms are refused before anything is fetched, with what there is."""
+def test_unknown_suites_and_platforms(tmp_path: Path, suite: str, platform: Platform, message: str) -> None:
+    """Other suites and platforms are refused before any download; the error lists the known ones."""
     plan = BasePlan("debian", f"debian:{suite}", suite)
     with pytest.raises(BaseImageError, match=message):
         make_debian_base(plan, platform, context(tmp_path), compression=Compression())
 
 
 def test_failures_leave_nothing(fake: FakeArchive, tmp_path: Path) -> None:
-    """A package that is missing or damaged in the middle of the work: an error, and no layer remembered."""
+    """If a package is missing or damaged, the build fails and no layer is remembered."""
     files: dict[str, Content] = {"usr/x": b"x", "usr/fifo": ("fifo", "")}
     fake.add("broken", "1", files)
     fake.write()
@@ -255,7 +255,7 @@ def test_failures_leave_nothing(fake: FakeArchive, tmp_path: Path) -> None:
 
 
 def test_full_disk(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that fills while packages are unpacked is named in one line."""
+    """A full disk is reported in one line with the path of the cache."""
     fake.write()
     ctx = context(tmp_path / "cache")
 
@@ -268,26 +268,16 @@ def test_full_disk(fake: FakeArchive, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
-    """The builder's tree has its packages whole, the links of alternatives and certificates; it is made once."""
+    """The builder's tree has whole packages, the links of alternatives and certificates; it is made once."""
     for name in ("bash", "bzip2", "coreutils", "dash", "debianutils", "diffutils", "findutils", "g++", "grep", "gzip",
                  "hostname", "libc6-dev", "make", "patch", "perl-base", "pkgconf", "sed", "tar", "xz-utils",
                  "python3.13-dev"):  # fmt: skip
         fake.add(name, "1", {f"usr/share/x/{name}": b"x"})
     fake.add("python3.13", "3.13.5-2", {"usr/bin/python3.13-x": b"p"})
-    fake.add(
-        "gcc",
-        "4:14",
-        {"usr/bin/gcc": b"gcc"},
-        Depends="python3.13",
-        postinst="update-alternatives --quiet --install /usr/bin/cc cc /usr/bin/gcc 20 --slave /x x /y",
-    )
-    fake.add(
-        "mawk",
-        "1.3",
-        {"usr/bin/mawk": b"mawk"},
-        Provides="awk",
-        postinst="update-alternatives --install /usr/bin/awk awk /usr/bin/mawk 5",
-    )
+    gcc = "update-alternatives --quiet --install /usr/bin/cc cc /usr/bin/gcc 20 --slave /x x /y"
+    fake.add("gcc", "4:14", {"usr/bin/gcc": b"gcc"}, Depends="python3.13", postinst=gcc)
+    mawk = "update-alternatives --install /usr/bin/awk awk /usr/bin/mawk 5"
+    fake.add("mawk", "1.3", {"usr/bin/mawk": b"mawk"}, Provides="awk", postinst=mawk)
     fake.add("libfoo-dev", "1", {"usr/include/foo.h": b"foo"})
     fake.write()
     plan = BasePlan("registry", "python:3.13-slim", "python:3.13-slim", mirror=fake.url)
@@ -308,8 +298,8 @@ def test_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
         builder_root(plan, AMD64, (), ctx, suite="", keyring=fake.keyring)
 
 
-def test_versions_of_authors() -> None:
-    """Epoch, revision and suffixes are Debian's, not the authors'."""
+def test_upstream_versions() -> None:
+    """Epoch, revision and suffixes of Debian are not part of the upstream version."""
     assert [upstream(text) for text in ("3.13.5-2+deb13u1", "2.41-12", "1:17.5-1", "2:6.3.0+dfsg-3")] == [
         "3.13.5", "2.41", "17.5", "6.3.0",
     ]  # fmt: skip
@@ -321,7 +311,7 @@ def library(soname: str, machine: int = 62) -> Entry:
 
 
 def test_libraries_and_their_order() -> None:
-    """The first directory of ld.so.conf wins; names are what SONAME says; what is no library is passed over."""
+    """The first directory of ld.so.conf wins; names are SONAMEs; files that are not libraries are skipped."""
     conf = {
         "etc/ld.so.conf": b"include x\n",
         "etc/ld.so.conf.d/a.conf": b"# own\n/opt/lib\n/lib/x86_64-linux-gnu\n",
@@ -343,7 +333,7 @@ def test_libraries_and_their_order() -> None:
     ]  # fmt: skip
 
 
-def test_cache_is_sorted_as_the_loader_searches() -> None:
+def test_order_of_the_loader_cache() -> None:
     """Descending, numbers by value: libx.so.10 before libx.so.9 before libx.so."""
     names = ["libx.so", "libx.so.9", "libx.so.10", "liba.so.1"]
     cache = write_cache(Library(name, f"usr/lib/{name}", 0x303) for name in names)

@@ -1,4 +1,4 @@
-"""A .deb is read within bounds, or refused in one line that names its package."""
+"""hatch_docker.bases.debian.deb and rootfs: a .deb is read within limits, or refused in one line with its package."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def written(path: Path, data: bytes) -> Path:
 
 
 def unpacked(tmp_path: Path, *debs: bytes) -> tuple[dict[str, Entry], Path]:
-    """Packages p0, p1, ... unpacked in a directory beside a file that nothing may touch."""
+    """Unpack packages p0, p1, ... in a directory beside a file that must stay."""
     tree = tmp_path / "outer/tree"
     tree.mkdir(parents=True)
     (tmp_path / "canary").write_bytes(b"canary")
@@ -47,7 +47,7 @@ def unpacked(tmp_path: Path, *debs: bytes) -> tuple[dict[str, Entry], Path]:
 
 @pytest.mark.parametrize("compression", ["xz", "gz", ""])
 def test_members(tmp_path: Path, compression: str) -> None:
-    """Control files and members come out as they were put in, whatever the compression."""
+    """Control files and members are read back, with any compression."""
     deb = open_deb(
         written(tmp_path / "x.deb", make_deb("tool", files=FILES, compression=compression, postinst="exit")), "tool"
     )
@@ -63,7 +63,7 @@ def test_members(tmp_path: Path, compression: str) -> None:
 
 
 def test_reads_what_dpkg_deb_builds(tmp_path: Path) -> None:
-    """A package built by dpkg-deb, long names and all, gives the files that were put in."""
+    """A package built by dpkg-deb is read, also with long names."""
     dpkg_deb = need("dpkg-deb")
     source = tmp_path / "source"
     long = "usr/share/" + "d" * 90 + "/" + "f" * 120
@@ -83,7 +83,7 @@ def test_reads_what_dpkg_deb_builds(tmp_path: Path) -> None:
 
 
 def test_unpacked_tree(tmp_path: Path) -> None:
-    """Files, links and modes land in the tree; owners and times stay in the entries."""
+    """The tree gets files, links and modes; owners and times are only in the entries."""
     entries, tree = unpacked(tmp_path, make_deb("tool", files=FILES))
     assert (tree / "usr/bin/tool").read_bytes() == b"program"
     assert (tree / "usr/bin/tool").stat().st_mode & 0o777 == 0o755
@@ -94,7 +94,7 @@ def test_unpacked_tree(tmp_path: Path) -> None:
 
 
 def test_usr_is_merged(tmp_path: Path) -> None:
-    """Bookworm's packages still have /lib and /var/run: their files go where the links of every image lead."""
+    """Bookworm's packages still have /lib and /var/run: their files go to the targets of the links in every image."""
     entries, tree = unpacked(tmp_path, make_deb("x", files={
         "lib": None, "lib/x86/libc.so.6": b"c", "sbin/ldconfig": b"l", "var/run": None, "var/run/x": None,
         "lib64/ld.so": b"d",
@@ -137,8 +137,8 @@ CUT = lzma.compress(MEMBERS[1][1])[:-40]
         (make_ar([MEMBERS[0], ("control.tar.xz", CUT), MEMBERS[2]]), "package x is damaged: "),
     ],
 )  # fmt: skip
-def test_broken_frames(tmp_path: Path, deb: bytes, message: str) -> None:
-    """Whatever is wrong with the frame of a .deb, one line says so."""
+def test_damaged_archives(tmp_path: Path, deb: bytes, message: str) -> None:
+    """Damage to the ar archive gives an error of one line."""
     with pytest.raises(BaseImageError) as error:
         open_deb(written(tmp_path / "x.deb", deb), "x")
     assert message in str(error.value)
@@ -160,14 +160,14 @@ def test_broken_frames(tmp_path: Path, deb: bytes, message: str) -> None:
     ],
 )
 def test_hostile_members(tmp_path: Path, debs: list[dict[str, Content]], message: str) -> None:
-    """No path, link or device of a package reaches out of the tree, and two packages cannot own one path."""
+    """No path, link or device of a package leaves the tree, and two packages cannot have the same path."""
     with pytest.raises(BaseImageError) as error:
         unpacked(tmp_path, *(make_deb(f"p{number}", files=files) for number, files in enumerate(debs)))
     assert message in str(error.value)
 
 
 def test_wrong_md5sums(tmp_path: Path) -> None:
-    """A file that is not what the package's own md5sums say is refused."""
+    """A file that differs from the package's own md5sums is refused."""
     deb = make_deb("p", files={"usr/x": b"data"}, sums={"usr/x": "0" * 32})
     with pytest.raises(BaseImageError, match="/usr/x is not what its md5sums say"):
         unpacked(tmp_path, deb)
@@ -175,8 +175,8 @@ def test_wrong_md5sums(tmp_path: Path) -> None:
 
 @given(place=st.integers(0, 2000), value=st.integers(0, 255))
 @settings(max_examples=100)
-def test_damage_never_escapes(tmp_path_factory: pytest.TempPathFactory, place: int, value: int) -> None:
-    """A flipped byte gives the package, or our own error."""
+def test_changed_bytes(tmp_path_factory: pytest.TempPathFactory, place: int, value: int) -> None:
+    """A package with a changed byte is read, or refused with our own error."""
     deb = bytearray(make_deb("tool", files={"usr/bin/tool": b"program", "usr/x": ("symlink", "y")}))
     deb[place % len(deb)] = value
     path = written(tmp_path_factory.getbasetemp() / "flipped.deb", bytes(deb))

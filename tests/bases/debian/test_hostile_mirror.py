@@ -1,7 +1,7 @@
-"""L: eleven ways in which a mirror of Debian lies: each is refused, and what was believed before is still used.
+"""Eleven ways in which a mirror of Debian may deceive: each is refused, and the packages in the cache stay in use.
 
-`lie` changes a mirror that a first build took its packages from, after a fix was published there. Whoever asks it then
-gets an error, or goes on with the packages of before, told so; nothing of the lie is kept.
+Each function changes a mirror that a first build has used, after a fix was published there. The next build fails, or
+goes on with the known packages and a warning; no changed file is kept.
 """
 
 from __future__ import annotations
@@ -25,14 +25,6 @@ SUITE = "dists/trixie"
 REFRESH = {"HATCH_DOCKER_REFRESH": "1"}
 
 
-@pytest.fixture
-def fake(tmp_path: Path) -> FakeArchive:
-    found = FakeArchive(tmp_path / "mirror")
-    found.add("tool", "1.0", {"usr/bin/tool": b"one"}, Depends="lib (>= 1)")
-    found.add("lib", "1.0", {"usr/lib/lib.so": b"lib"})
-    return found.write()
-
-
 def release(fake: FakeArchive) -> Path:
     return fake.root / "debian" / SUITE / "InRelease"
 
@@ -44,7 +36,7 @@ def edit(path: Path, old: bytes, new: bytes) -> None:
 
 
 def resigned(fake: FakeArchive, old: bytes, new: bytes) -> None:
-    """The release with another text, rightly signed."""
+    """Replace text in the release and sign it again."""
     text = verify(release(fake).read_bytes(), fake.keyring.read_bytes(), "it") + b"\n"
     assert old in text
     release(fake).write_bytes(fake.sign(text.replace(old, new, 1)))
@@ -62,7 +54,7 @@ def tampered(fake: FakeArchive) -> None:
 
 
 def text_outside_of_the_signature(fake: FakeArchive) -> None:
-    """The indexes of another, before what was signed."""
+    """Put other indexes around the signed text."""
     evil = f"SHA256:\n {'a' * 64} 12 main/binary-amd64/Packages.xz\n\n"
     release(fake).write_bytes(evil.encode() + release(fake).read_bytes() + evil.encode())
 
@@ -76,7 +68,7 @@ def signed_by_another(fake: FakeArchive) -> None:
 
 
 def weak(fake: FakeArchive) -> None:
-    """Nothing but MD5."""
+    """Leave only MD5 sums."""
     resigned(fake, b"SHA256:", b"MD5Sum:")
 
 
@@ -95,19 +87,19 @@ def other_packages(fake: FakeArchive) -> None:
 
 
 def other_deb(fake: FakeArchive) -> None:
-    """Of the right size; and one that is longer."""
+    """Change one .deb in place, and make another one longer."""
     spoil(fake.root / "debian/pool", "tool_2*.deb", lambda data: data[:-1] + b"!")
     spoil(fake.root / "debian/pool", "lib_2*.deb", lambda data: data + b"!")
 
 
 def half_synced(fake: FakeArchive) -> None:
-    """The new release beside the index of before, on a mirror without by-hash."""
+    """Have the new release with the old index, on a mirror without by-hash."""
     fake.by_hash = False
     fake.write()
     (fake.root / "debian" / SUITE / "main/binary-amd64/Packages.xz").write_bytes(b"\xfd7zXZ\0 of before")
 
 
-LIES: dict[str, tuple[Callable[[FakeArchive], None], str]] = {
+CHANGES: dict[str, tuple[Callable[[FakeArchive], None], str]] = {
     "a release that was changed": (tampered, "is not signed by Debian's archive keys"),
     "text outside of what is signed": (text_outside_of_the_signature, "is not signed by Debian's archive keys"),
     "a release that expired": (expired, "expired on Sat, 01 Jan 2022"),
@@ -121,9 +113,10 @@ LIES: dict[str, tuple[Callable[[FakeArchive], None], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", LIES)
-def test_a_mirror_that_lies_is_refused(name: str, fake: FakeArchive, tmp_path: Path) -> None:
-    lie, said = LIES[name]
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_hostile_mirror_is_refused(name: str, fake: FakeArchive, tmp_path: Path) -> None:
+    change, said = CHANGES[name]
+    fake.write()
     ctx = context(tmp_path / "cache")
     first = fetched(archive_of(fake, ctx), "tool")
     kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
@@ -136,7 +129,7 @@ def test_a_mirror_that_lies_is_refused(name: str, fake: FakeArchive, tmp_path: P
         first = fetched(archive_of(fake, ctx), "tool")
         kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
     fake.write()
-    lie(fake)
+    change(fake)
     lines: list[str] = []
     asking = context(tmp_path / "cache", lines, **REFRESH)
     message = ""
@@ -151,9 +144,9 @@ def test_a_mirror_that_lies_is_refused(name: str, fake: FakeArchive, tmp_path: P
         assert path.name in kept or hashlib.sha256(path.read_bytes()).hexdigest() == path.name
     if name not in ("another index than the release says", "another package than the index says",
                     "an index of before", "an index that is not there by its hash"):  # fmt: skip
-        assert fetched(archive_of(fake, ctx), "tool") == first, "what was believed before is still used"
+        assert fetched(archive_of(fake, ctx), "tool") == first, "the known packages are still used"
     fresh = context(tmp_path / "fresh" / "cache")
-    if name != "a release that is older than the last":  # whom nobody told of a newer one must believe it
+    if name != "a release that is older than the last":  # a new cache does not know that there was a newer one
         with pytest.raises(HatchDockerError):
             fetched(archive_of(fake, fresh), "tool")
 
@@ -170,7 +163,7 @@ class _Round(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def going_round() -> Iterator[str]:
-    """A mirror that sends whoever asks back to where he came from."""
+    """Provide a mirror that redirects every request to itself."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Round)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -183,7 +176,8 @@ def going_round() -> Iterator[str]:
 
 
 def test_a_mirror_that_redirects_in_a_circle(fake: FakeArchive, tmp_path: Path) -> None:
-    """The eleventh."""
+    """A redirect loop is an error, too."""
+    fake.write()
     first = fetched(archive_of(fake, context(tmp_path / "cache")), "tool")
     with going_round() as url:
         lines: list[str] = []
@@ -239,7 +233,7 @@ as+0mRc3qxSxUOOV15tC9BeTv5NvBws=
 
 
 def test_a_signature_of_a_weak_hash() -> None:
-    """SHA-1 has collisions: what it signs may be another text."""
+    """A signature over SHA-1 is refused: its collisions allow another text."""
     assert verify(SHA512.encode(), KEY.encode(), "it").startswith(b"Origin: Debian")
     with pytest.raises(BaseImageError, match="it is not signed by Debian's archive keys"):
         verify(SHA1.encode(), KEY.encode(), "it")

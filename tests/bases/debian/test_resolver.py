@@ -1,4 +1,4 @@
-"""Names become packages by Debian's rules: its order of versions, alternatives, Provides, Conflicts."""
+"""hatch_docker.bases.debian.resolver: order of versions, alternatives, Provides and Conflicts by Debian's rules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def package(name: str, version: str = "1.0", **fields: str) -> Package:
     return Package(name, version, "amd64", f"pool/{name}.deb", 1, "sha256:" + "0" * 64, **fields)
 
 
-def universe(*packages: Package) -> PackageIndex:
+def index_of(*packages: Package) -> PackageIndex:
     providers: dict[str, list[str]] = {}
     for item in packages:
         for given_name, *_ in parse_relations(item.provides):
@@ -38,12 +38,12 @@ def universe(*packages: Package) -> PackageIndex:
     return PackageIndex(known, known.get, lambda: providers)
 
 
-def names(found: list[Package]) -> list[str]:
-    return [item.name for item in found]
+def names(packages: list[Package]) -> list[str]:
+    return [item.name for item in packages]
 
 
 def test_order_of_versions() -> None:
-    """deb-version(7): `~` before everything, letters before other signs, numbers by value, the epoch first."""
+    """deb-version(7): `~` before everything, letters before other characters, numbers by value, the epoch first."""
     assert sorted(set(ORDER), key=version_key) == ORDER
     assert version_key("1.0") == version_key("0:1.0-0") == version_key("1.00")
 
@@ -51,7 +51,7 @@ def test_order_of_versions() -> None:
 @given(*[st.from_regex(r"(?:[01]:)?[0-9][0-9a-z.+~]{0,6}(?:-[0-9a-z.+~]{1,4})?", fullmatch=True)] * 2)
 @settings(max_examples=150)
 def test_order_is_dpkgs(one: str, other: str) -> None:
-    """dpkg --compare-versions says the same."""
+    """dpkg --compare-versions gives the same order."""
     dpkg = need("dpkg")
     less = subprocess.run([dpkg, "--compare-versions", one, "lt", other], check=False).returncode == 0
     assert (version_key(one) < version_key(other)) == less
@@ -59,7 +59,7 @@ def test_order_is_dpkgs(one: str, other: str) -> None:
 
 @pytest.mark.parametrize("version", ["", "a:1", ":1", "-1", "1:"])
 def test_what_is_no_version(version: str) -> None:
-    """A malformed version is refused, not sorted."""
+    """A malformed version is refused."""
     with pytest.raises(BaseImageError, match="is not a version"):
         version_key(version)
 
@@ -76,47 +76,46 @@ def test_relations() -> None:
 
 def test_operators() -> None:
     """The five operators and the two obsolete ones that mean "or equal"."""
-    table = {"<<": "011000"[1:4], "<=": "110", "=": "010", ">=": "011", ">>": "001", "<": "110", ">": "011"}
-    table["<<"] = "100"
+    table = {"<<": "100", "<=": "110", "=": "010", ">=": "011", ">>": "001", "<": "110", ">": "011"}
     for operator, expected in table.items():
         assert "".join(str(int(Relation("x", operator, "2").holds(version))) for version in "123") == expected
 
 
 def test_dependencies() -> None:
-    """Depends and what they need, sorted; the first alternative that exists; what is there is enough."""
-    found = universe(
+    """Dependencies of dependencies, sorted by name; the first alternative that exists, or one already chosen."""
+    index = index_of(
         package("app", depends="lib (>= 1), missing | second | third"), package("lib", depends="libc6"),
         package("libc6"), package("second"), package("third"),
     )  # fmt: skip
-    assert names(resolve(found, ["app"], where="x")) == ["app", "lib", "libc6", "second"]
-    assert names(resolve(found, ["app", "third"], where="x")) == ["app", "lib", "libc6", "third"]
+    assert names(resolve(index, ["app"], where="x")) == ["app", "lib", "libc6", "second"]
+    assert names(resolve(index, ["app", "third"], where="x")) == ["app", "lib", "libc6", "third"]
 
 
 def test_ignored_and_installed() -> None:
-    """What is ignored is not brought in unless wanted; what is installed satisfies and is not told again."""
-    found = universe(
+    """An ignored package is added only if wanted; an installed one meets dependencies and is not in the result."""
+    index = index_of(
         package("app", depends="debconf (>= 0.5) | debconf-2.0, lib"), package("debconf", depends="perl"),
         package("perl"), package("lib", depends="db"), package("db"), package("tool", depends="db, lib"),
     )  # fmt: skip
     ignored = {"debconf", "debconf-2.0", "db"}
-    base = resolve(found, ["app"], ignored=ignored, where="x")
+    base = resolve(index, ["app"], ignored=ignored, where="x")
     assert names(base) == ["app", "lib"]
-    assert names(resolve(found, ["tool"], installed=base, ignored={"debconf"}, where="x")) == ["db", "tool"]
-    assert "debconf" in names(resolve(found, ["app", "debconf"], ignored=ignored, where="x"))
+    assert names(resolve(index, ["tool"], installed=base, ignored={"debconf"}, where="x")) == ["db", "tool"]
+    assert "debconf" in names(resolve(index, ["app", "debconf"], ignored=ignored, where="x"))
 
 
 def test_providers() -> None:
-    """Of several providers the one Debian itself prefers (priority), not the first of the alphabet."""
-    found = universe(
+    """The provider with the highest priority is chosen, not the first by name."""
+    index = index_of(
         package("base-files", depends="awk"), package("gawk", provides="awk", priority="optional"),
         package("mawk", provides="awk", priority="required"), package("original-awk", provides="awk"),
     )  # fmt: skip
-    assert names(resolve(found, ["base-files"], where="x")) == ["base-files", "mawk"]
-    assert names(resolve(found, ["base-files", "gawk"], where="x")) == ["base-files", "gawk"]
+    assert names(resolve(index, ["base-files"], where="x")) == ["base-files", "mawk"]
+    assert names(resolve(index, ["base-files", "gawk"], where="x")) == ["base-files", "gawk"]
 
 
 def test_versioned_provides() -> None:
-    """A condition on the version is met by a Provides with a version only."""
+    """Only a versioned Provides meets a condition on the version."""
     relation = Relation("api", ">=", "2")
     assert provides(package("a", provides="x, api (= 2.1)"), relation)
     assert not provides(package("a", provides="api (= 1.9)"), relation)
@@ -125,9 +124,9 @@ def test_versioned_provides() -> None:
 
 
 def test_cycles_end() -> None:
-    """libc6 and libgcc-s1 need each other."""
-    found = universe(package("libc6", depends="libgcc-s1"), package("libgcc-s1", depends="libc6 (>= 1)"))
-    assert names(resolve(found, ["libc6"], where="x")) == ["libc6", "libgcc-s1"]
+    """Packages may depend on each other, as libc6 and libgcc-s1 do."""
+    index = index_of(package("libc6", depends="libgcc-s1"), package("libgcc-s1", depends="libc6 (>= 1)"))
+    assert names(resolve(index, ["libc6"], where="x")) == ["libc6", "libgcc-s1"]
 
 
 @pytest.mark.parametrize(
@@ -138,26 +137,26 @@ def test_cycles_end() -> None:
         ("awk", "awk is a virtual package of debian:x; name one that provides it: mawk, gawk"),
         ("broken", "package broken 1.0 of debian:x needs nothing (>= 9) | none, which is not there"),
         ("old", r"package old 1.0 of debian:x needs libpq5 \(>> 17\)"),
-        ("enemy", "packages enemy 1.0 and mawk 1.0 exclude each other"),
+        ("rude", "packages rude 1.0 and mawk 1.0 exclude each other"),
     ],
 )
-def test_what_cannot_be(wanted: str, message: str) -> None:
-    """One line that names the package, the archive and what to try."""
-    found = universe(
+def test_unresolvable_packages(wanted: str, message: str) -> None:
+    """The error is one line with the package, the archive and what to try."""
+    index = index_of(
         package("libpq5", "17"), package("mawk", provides="awk", priority="required"), package("gawk", provides="awk"),
         package("broken", depends="nothing (>= 9) | none"), package("old", depends="libpq5 (>> 17)"),
-        package("enemy", depends="mawk", conflicts="mawk (<< 2)"),
+        package("rude", depends="mawk", conflicts="mawk (<< 2)"),
     )  # fmt: skip
     with pytest.raises(BaseImageError, match=message.replace("(>= 9) |", r"\(>= 9\) \|")) as error:
-        resolve(found, [wanted], where="debian:x")
+        resolve(index, [wanted], where="debian:x")
     assert "\n" not in str(error.value)
 
 
 def test_order_of_names_does_not_matter() -> None:
-    """The same names in any order give the same packages in the same order."""
-    found = universe(
+    """The order of the names does not change the result."""
+    index = index_of(
         package("a", depends="x | y"), package("b", depends="y"), package("c"), package("x"), package("y"),
         package("c2", provides="c"),
     )  # fmt: skip
-    results = {tuple(names(resolve(found, order, where="x"))) for order in itertools.permutations(["b", "c", "a"])}
+    results = {tuple(names(resolve(index, order, where="x"))) for order in itertools.permutations(["b", "c", "a"])}
     assert results == {("a", "b", "c", "x", "y")}
