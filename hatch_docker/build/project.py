@@ -132,10 +132,10 @@ def _static_hatchling(
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """The builder stage of a project: its tree, where it is built, and by what.
+    """The builder stage of a project: its tree, its build system and the environment it is built in.
 
-    `packed` is the name of an archive of the tree as it is, which a wheel is made of; "" where the backend makes an
-    sdist of the tree before. `named` is what that archive would be called, TREE where the project does not tell.
+    `packed` is the name of the archive of the tree that the wheel is made of, "" where the backend makes an sdist
+    first. `named` is the name that such an archive would have, TREE where the project does not tell.
     """
 
     root: Path
@@ -168,10 +168,10 @@ def _open_stage(
 
 
 def _read(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx: Context) -> tuple[Tree, str]:
-    """The tree of a project, and the name of the archive that its wheel is made of, "" for an sdist of its backend.
+    """Return the tree of a project, and the name of the archive of it that the wheel is made of.
 
-    An unpacked sdist is one already. meson-python's sdist lacks what is not committed, so there the tree is better,
-    unless scripts of the project have to write files of the sdist.
+    The name is "" where the backend makes an sdist first. An unpacked sdist is packed as it is. meson-python's sdist
+    lacks uncommitted files, so its tree is packed too, unless scripts of the project write files of the sdist.
     """
     from hatch_docker.wheels.builder.make_sdist import read_tree
 
@@ -190,7 +190,7 @@ def _read(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx: Contex
 
 
 def _archive(metadata: Mapping[str, Any]) -> str:
-    """The name of an sdist with these metadata (PEP 625), TREE where they lack the version."""
+    """Return the name of an sdist with these metadata (PEP 625), TREE where they lack the version."""
     from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 
     from hatch_docker.wheels.install.venv import TREE
@@ -220,7 +220,7 @@ def _sdist(stage: _Stage) -> Path:
 
 
 def _without_sandbox(stage: _Stage, refused: str) -> Path:
-    """What BuildKit's stage makes the wheel of where this machine cannot make the sdist: the tree as it is."""
+    """Return the tree as an archive, for a stage of BuildKit, where there is no sandbox to make the sdist in."""
     from hatch_docker.wheels.builder.make_sdist import packed_tree
     from hatch_docker.wheels.builder.sandbox import WAYS_OUT
     from hatch_docker.wheels.install.venv import TREE
@@ -253,7 +253,7 @@ def _completed(tables: Mapping[str, Any], stage: Callable[[], _Stage]) -> dict[s
 
 
 def frontend_wheel(root: Path, directory: Path, environ: Mapping[str, str]) -> Path:
-    """The wheel of a project as uv makes it on this machine, with the backend in an environment of its own.
+    """Return the wheel of a project as uv makes it on this machine, with the backend in an environment of its own.
 
     For `isolated = "never"`. Raises BuildError with the last lines, WheelError where there is no uv.
     """

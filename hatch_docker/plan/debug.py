@@ -1,4 +1,4 @@
-"""What a project may ask of its image beside the usual: less of its wheels, or a variant to debug."""
+"""The debug variant of an image, and the parts of wheels that `slim` leaves out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hatch_docker.plan.model import DEBUG_PORT, PROGRAMS, Plan, SlimPlan
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
 
-DEBUG = "debug"           # behind tags, and in the names of files
+DEBUG = "debug"           # ends the tags and file names of a debug variant
 DEBUGGER = "debugpy"
 SHELL = "busybox-static"  # Debian's package
 _LONGEST_TAG = 128
@@ -20,31 +20,31 @@ _WITH_VALUE = ("-X", "-W", "--check-hash-based-pycs")  # options of python that 
 
 
 def slim_plan(config: Config) -> SlimPlan:
-    """What is left out of wheels; raises ConfigError for options that say nothing without another."""
+    """Return what is left out of wheels; raises ConfigError for an option without effect."""
     slim = config.slim
     if slim.locales and "locales" not in slim.leave_out:
         raise ConfigError(
-            'tool.hatch-docker.slim.locales: every translation stays as long as leave-out has no "locales"'
+            'tool.hatch-docker.slim.locales: has no effect without "locales" in leave-out: every translation stays'
         )
     if slim.keep and not slim.leave_out:
-        raise ConfigError("tool.hatch-docker.slim.keep: nothing is left out; say what, in leave-out")
+        raise ConfigError("tool.hatch-docker.slim.keep: has no effect without leave-out: nothing is left out")
     return SlimPlan(*(tuple(sorted(set(values))) for values in (slim.leave_out, slim.locales, slim.keep)))
 
 
 def variant(plan: Plan, config: Config) -> Plan:
-    """The plan of a variant to debug, where that is wanted; it never has a name or a file of the image itself.
+    """Return the plan of the debug variant if the configuration wants it, else the plan itself.
 
-    Raises ConfigError where a debugger cannot run the program.
+    The variant shares no tag and no file with the image. Raises ConfigError where a debugger cannot run the program.
     """
     if not config.debug:
         if config.debug_shell:
-            raise ConfigError("tool.hatch-docker.debug-shell: is for images to debug; set debug = true too")
+            raise ConfigError("tool.hatch-docker.debug-shell: needs debug = true")
         return plan
     base = plan.base
     if config.debug_shell:
         if base.kind != "debian":
             raise ConfigError(
-                f'tool.hatch-docker.debug-shell: is for "debian:" bases, which have none, and base is {base.name!r}'
+                f'tool.hatch-docker.debug-shell: adds a shell to "debian:" bases, and base is {base.name!r}'
             )
         base = replace(base, packages=tuple(sorted({*base.packages, SHELL})), busybox=True)
     settings = plan.config
@@ -62,22 +62,22 @@ def variant(plan: Plan, config: Config) -> Plan:
         ),
         budget=None,
         debug=True,
-        notes=(*plan.notes, f"a variant to debug: whoever reaches its port {DEBUG_PORT} can run anything in it"),
+        notes=(*plan.notes, f"a debug variant: whoever reaches its port {DEBUG_PORT} can run any code in it"),
     )
 
 
 def debug_tags(tags: Sequence[str]) -> tuple[str, ...]:
-    """The tags of a variant to debug, where the image has `tags`."""
+    """Return the tags of the debug variant of an image with `tags`."""
     return tuple(dict.fromkeys(f"{tag[: _LONGEST_TAG - len(DEBUG) - 1]}-{DEBUG}" for tag in tags))
 
 
 def is_variant(tags: Sequence[str]) -> bool:
-    """Whether an image that was built with some tags is a variant to debug."""
+    """Return whether an image with some tags is a debug variant."""
     return bool(tags) and all(tag.endswith(f"-{DEBUG}") for tag in tags)
 
 
 def debugged(command: Sequence[str]) -> tuple[str, ...]:
-    """A command as debugpy runs it; raises ConfigError for one that is none of Python."""
+    """Return a command run under debugpy; raises ConfigError for one that Python does not run."""
     word, *rest = command or ("",)
     options: list[str] = []
     if word.rpartition("/")[2].startswith("python"):
@@ -92,9 +92,9 @@ def debugged(command: Sequence[str]) -> tuple[str, ...]:
         program = []
     if not program:
         raise ConfigError(
-            f"tool.hatch-docker.debug: no debugger for Python can run {' '.join(command) or 'nothing'!r}; set "
+            f"tool.hatch-docker.debug: a Python debugger cannot run {' '.join(command) or 'nothing'!r}; set "
             'entrypoint to a script of the environment, or to ["python", "-m", "MODULE"]'
         )
-    # Frozen modules have no lines to stop at, of which debugpy would warn at every start.
+    # Frozen modules have no lines to stop at, and debugpy would warn of that at every start.
     listen = ("-X", "frozen_modules=off", "-m", DEBUGGER, "--listen", f"0.0.0.0:{DEBUG_PORT}")
     return ("python", *options, *listen, *program)

@@ -1,4 +1,4 @@
-"""make_plan: every default and every guess is taken here, and each guess says why."""
+"""make_plan: all defaults and guesses of a plan, each guess with its reason."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")  # whose wheels most pr
 
 
 def make_plan(project: Metadata, config: Config, host: Platform, part: str = "") -> Plan:
-    """Decide everything: the user's options over the project's facts over our defaults.
+    """Decide everything about an image: options of the user, else facts of the project, else defaults.
 
-    `part` is the name of an image of `images`. Pure: reads no file, clock or variable. Raises ConfigError where the
-    options cannot be met.
+    `part` is the name of an image of `images`. Pure: it reads no file, clock or variable. Raises ConfigError for
+    options that contradict each other or the project.
     """
     guesses: list[Guess] = []
     base, python = _base(project, config, guesses)
@@ -183,7 +183,7 @@ def _lock(
 
 
 def _members(project: Metadata, config: Config, needs: Needs, guesses: list[Guess]) -> tuple[MemberPlan, ...]:
-    """The projects of the workspace that go into the image, each built as the project itself would be."""
+    """Return the projects of the workspace that go into the image, each built as the project itself would be."""
     found = []
     for name, markers in needs.members.items():
         member = project.members[name]
@@ -226,7 +226,7 @@ def _lock_kind(path: str) -> str:
     if name.endswith((".txt", ".in", ".lock")):
         return "requirements"
     raise ConfigError(
-        f"tool.hatch-docker.lock: {path!r} is not a lock we read; "
+        f"tool.hatch-docker.lock: {path!r} is not a lock that can be read; "
         "use pylock.toml, uv.lock, poetry.lock, pdm.lock or a requirements file with hashes"
     )
 
@@ -316,13 +316,13 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
         return ()
     example = '", "'.join(scripts[:1] or ("python", "-m", "MODULE"))
     raise ConfigError(
-        f"tool.hatch-docker.entrypoint: {project.name} needs one, no script is the obvious one (it has "
+        f"tool.hatch-docker.entrypoint: {project.name} needs one: no script is the obvious choice (it has "
         f'{", ".join(scripts) or "none"}); set one, as entrypoint = ["{example}"], or let `hatch-docker init` look'
     )
 
 
 def _cache(config: Config) -> CachePlan:
-    """The shared cache of BuildKit; raises ConfigError for options that another engine would ignore."""
+    """Return the shared cache of BuildKit; raises ConfigError for options that the other engine would ignore."""
     given = {"builder": config.builder, "cache.from": config.cache.from_, "cache.to": config.cache.to}
     for option, value in given.items():
         if value and config.engine != "buildkit":

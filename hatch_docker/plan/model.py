@@ -215,5 +215,5 @@ class Plan:
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
-    """The plan as JSON values, for `docker:plan`."""
+    """Return the plan as JSON values, for `docker:plan`."""
     return {"schema": 1, "references": plan.references, **asdict(plan)}

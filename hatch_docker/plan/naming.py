@@ -1,4 +1,4 @@
-"""Tags, labels and annotations: how an image is called and what it says of itself. Decided before the engine."""
+"""Names of an image: repositories, tags, labels and annotations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _URLS = {
     "source": ("source", "repository", "sourcecode", "github"),
     "documentation": ("documentation", "docs"),
 }
-# Why a placeholder may be empty.
+# The reason why a placeholder has no value.
 _UNKNOWN = {
     "revision": "no commit is checked out",
     "branch": (
@@ -31,10 +31,10 @@ _UNKNOWN = {
 
 
 def repositories_of(image: str, registries: Sequence[str]) -> tuple[str, ...]:
-    """The repositories that a push goes to, each with its registry; none where nothing names a registry.
+    """Return the repositories that a push goes to, each with its registry; none where nothing names a registry.
 
-    A registry alone takes the path of `image`. Without any, `image` tells, where it is more than one bare word: on
-    Docker Hub a bare word is one of Docker's own images.
+    An entry of `registries` without a path gets the path of `image`. Without entries `image` itself names the
+    repository, unless it is a single word: on Docker Hub that is one of Docker's own images.
     """
     first, slash, rest = image.partition("/")
     named = bool(slash) and (bool(set(first) & set(".:[")) or first == "localhost")
@@ -47,7 +47,7 @@ def repositories_of(image: str, registries: Sequence[str]) -> tuple[str, ...]:
 
 
 class Named(Protocol):
-    """What tags are made of: a project, or what is known of an image that was built of one."""
+    """The values that tags are made of: those of a project, or of an image that was built of one."""
 
     @property
     def version(self) -> str: ...
@@ -58,17 +58,17 @@ class Named(Protocol):
 
 
 def tags_of(templates: Sequence[str], project: Named, *, move: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The tags that some templates make, and what the user should be told of them.
+    """Return the tags that some templates make, and notes about them for the user.
 
-    A pre-release leaves the tags that people follow where they are, unless it shall `move` them; where no other
-    is left, the image is tagged with its version. Raises ConfigError as `tag_from` does.
+    A pre-release does not get tags that move with each release, unless `move` is set; if no other tag is left, the
+    image is tagged with its version. Raises ConfigError as `tag_from` does.
     """
     from packaging.version import Version
 
     notes: list[str] = []
     chosen = list(templates)
     if not move and Version(project.version).is_prerelease:
-        chosen = [template for template in templates if not _followed(template)] or ["{version}"]
+        chosen = [template for template in templates if not _is_moving(template)] or ["{version}"]
         left = [f'"{template}"' for template in templates if template not in chosen]
         if left:
             notes.append(
@@ -77,14 +77,14 @@ def tags_of(templates: Sequence[str], project: Named, *, move: bool) -> tuple[tu
             )
     tags: dict[str, None] = {}
     for template in chosen:
-        tag, told = tag_from(template, project)
+        tag, note = tag_from(template, project)
         tags[tag] = None
-        notes += [told] if told else []
+        notes += [note] if note else []
     return tuple(tags), tuple(notes)
 
 
-def _followed(template: str) -> bool:
-    """Whether a tag means another image with each release: `latest`, `{major}`, `{major}.{minor}`."""
+def _is_moving(template: str) -> bool:
+    """Return whether a tag moves to another image with each release: `latest`, `{major}`, `{major}.{minor}`."""
     fields = set(re.findall(r"{(\w+)}", template))
     return template == "latest" or bool(fields and fields <= {"major", "minor"})
 
@@ -93,7 +93,7 @@ def tag_from(template: str, project: Named) -> tuple[str, str]:
     """Fill a tag template and make it fit the tag grammar (distribution-spec, Pulling manifests).
 
     Placeholders: {version} {major} {minor} {revision} {branch} {date}. Characters that a tag cannot have, such as
-    the `+` of a local version, become `-`; the second text says so, and is empty where nothing was changed. Raises
+    the `+` of a local version, become `-`; the second text is a note of that, "" where nothing was changed. Raises
     ConfigError for an unknown or an empty placeholder.
     """
     from packaging.version import Version
@@ -121,12 +121,12 @@ def tag_from(template: str, project: Named) -> tuple[str, str]:
     filled = re.sub(r"\{(\w+)\}", fill, template)
     tag = re.sub(r"[^A-Za-z0-9_.-]", "-", filled)[:128]
     tag = tag if re.match(r"\w", tag, re.ASCII) else f"_{tag[1:]}"
-    told = f'tag "{filled}" is written "{tag}": at most 128 letters, digits, "_", "." and "-"'
-    return tag, told if tag != filled else ""
+    note = f'tag "{filled}" is written "{tag}": at most 128 letters, digits, "_", "." and "-"'
+    return tag, note if tag != filled else ""
 
 
 def annotations_of(project: Metadata) -> dict[str, str]:
-    """The pre-defined annotation keys that the metadata fills (annotations.md)."""
+    """Return the pre-defined annotation keys that the metadata fills (annotations.md)."""
     urls = {re.sub(r"[^a-z0-9]", "", label.lower()): url for label, url in project.urls.items()}
     values = {
         "title": project.name,
@@ -142,14 +142,14 @@ def annotations_of(project: Metadata) -> dict[str, str]:
 
 
 def index_annotations(images: Sequence[Image]) -> dict[str, str]:
-    """What the manifests of all platforms say alike; `created` is that of the newest."""
+    """Return the annotations that the manifests of all platforms share; `created` is that of the newest."""
     tables: list[dict[str, str]] = [image.manifest_json.get("annotations") or {} for image in images]
-    alike = {key: value for key, value in tables[0].items() if all(table.get(key) == value for table in tables)}
+    shared = {key: value for key, value in tables[0].items() if all(table.get(key) == value for table in tables)}
     times = [table[PREFIX + "created"] for table in tables if PREFIX + "created" in table]
-    return alike | ({PREFIX + "created": max(times)} if times else {})
+    return shared | ({PREFIX + "created": max(times)} if times else {})
 
 
 def merged(metadata: Mapping[str, str], user: Mapping[str, str]) -> dict[str, str]:
-    """The metadata's values with the user's over them, by key; an empty value of the user removes a key."""
+    """Return the metadata's values with the user's over them, by key; an empty value of the user removes a key."""
     values = {**metadata, **user}
     return {key: values[key] for key in sorted(values) if values[key] or key not in metadata}

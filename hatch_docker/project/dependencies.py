@@ -1,4 +1,4 @@
-"""What a project needs: its dependencies with extras and groups, for members of its workspace what those need."""
+"""The requirements of a project: its dependencies, extras and groups, and those of members of its workspace."""
 
 from __future__ import annotations
 
@@ -18,16 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """`requirements` are PEP 508 and name no project of the workspace; `members` are such projects by their normalised
-    names, with the markers one of which must hold, "" for always."""
+    """Requirements (PEP 508) of other projects, and the members of the workspace that are needed.
+
+    `members` maps their normalised names to markers, one of which must hold; "" always holds.
+    """
 
     requirements: tuple[str, ...]
     members: Mapping[str, tuple[str, ...]]
 
 
 def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) -> Needs:
-    """What a project needs with some extras and groups; where that is itself, its extras, where it is a member of its
-    workspace, that one's needs. Raises ConfigError for what is no requirement, and a member of an unfit version."""
+    """Return the requirements of a project with some extras and groups.
+
+    Requirements of the project itself stand for its extras, those of a member of its workspace for that member's
+    requirements. Raises ConfigError for a line that is no requirement, and for a member of an unfit version.
+    """
     waiting = [(line, "") for line in project.dependencies]
     for table, names in ((project.extras, extras), (project.groups, groups)):
         waiting += [(line, "") for name in names for line in table[name]]
@@ -56,9 +61,9 @@ def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) ->
             members.setdefault(name, {})[marker] = None
             below += other.dependencies
         chosen = {canonicalize_name(extra): lines for extra, lines in other.extras.items()}
-        below += [one for extra in key[1] for one in chosen.get(extra, ())]
-        # What a project asks of itself holds wherever its extras are asked for.
-        waiting += [(one, marker) for one in below]
+        below += [line for extra in key[1] for line in chosen.get(extra, ())]
+        # The requirements of an extra hold under the marker of whoever asks for the extra.
+        waiting += [(line, marker) for line in below]
     return Needs(tuple(sorted(found)), {name: tuple(sorted(markers)) for name, markers in sorted(members.items())})
 
 
@@ -72,12 +77,12 @@ def _parsed(line: str) -> Requirement:
         raise ConfigError(f"pyproject.toml: the dependency {redact_requirement(line)!r} is not valid: {why}") from None
 
 
-def _both(one: str, other: str) -> str:
-    return f"({one}) and ({other})" if one and other else one or other
+def _both(marker: str, other: str) -> str:
+    return f"({marker}) and ({other})" if marker and other else marker or other
 
 
 def _with(requirement: Requirement, marker: str) -> str:
-    """The requirement with another marker."""
+    """Return a requirement with another marker."""
     bare = str(requirement).partition(";")[0].strip()
     return f"{bare} ; {marker}" if requirement.url else f"{bare}; {marker}"
 
@@ -85,6 +90,6 @@ def _with(requirement: Requirement, marker: str) -> str:
 def _check_version(requirement: Requirement, member: Metadata, project: Metadata) -> None:
     if not requirement.specifier.contains(member.version, prereleases=True):
         raise ConfigError(
-            f"{requirement} is asked for, and {member.name} of the workspace is {member.version}: "
-            f"{project.name} takes it from there; widen the one or raise the other"
+            f"{project.name} requires {requirement}, but {member.name} of its workspace is {member.version}: "
+            "widen the requirement or raise the version"
         )

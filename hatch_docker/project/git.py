@@ -1,4 +1,4 @@
-"""Revision: where a project's sources stand in version control, and what of them no commit has."""
+"""Revision: the commit that a project's sources are checked out at, and the files that differ from it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from hatch_docker.core.errors import HatchDockerError
 
-DIRTY = "-dirty"  # behind a commit that does not have all that is in an image
+DIRTY = "-dirty"  # follows the commit of an image that holds uncommitted changes
 _HEAD = re.compile(r"(?:^|, )HEAD -> refs/heads/(\S+?)(?:, |$)")  # in a shallow clone "grafted" stands before it
-# Who says which branch a pipeline works on: it checks out a commit, and then git does not know.
+# Variables of the branch that a pipeline works on: it checks out a commit, so git does not know the branch.
 _BRANCHES = (
     "GITHUB_HEAD_REF", "CI_COMMIT_BRANCH", "CI_MERGE_REQUEST_SOURCE_BRANCH_NAME", "BITBUCKET_BRANCH",
     "BUILDKITE_BRANCH", "CIRCLE_BRANCH", "BRANCH_NAME",
@@ -23,7 +23,7 @@ _BRANCHES = (
 class Revision:
     """A commit that is checked out. `time` is the commit's, in seconds since the epoch.
 
-    `dirty` are paths of the project that are not as the commit has them, or that it does not have.
+    `dirty` are the paths of the project that differ from the commit, untracked files included.
     """
 
     commit: str
@@ -33,7 +33,7 @@ class Revision:
 
     @property
     def mark(self) -> str:
-        """What follows the commit where it is not the whole truth."""
+        """"-dirty" if the working tree has uncommitted changes, else ""."""
         return DIRTY if self.dirty else ""
 
 
@@ -41,10 +41,10 @@ def read_revision(
     root: Path, environ: Mapping[str, str], outputs: Sequence[str] = (),
     warn: Callable[[str], None] = lambda _line: None,
 ) -> Revision | None:
-    """The commit that is checked out, or None outside version control and before the first commit.
+    """Return the commit that is checked out, or None outside version control and before the first commit.
 
-    `outputs` are paths below `root` that builds write to, which make no tree dirty. Where there is a repository that
-    git does not read, or no git, the user hears of it from `warn`: the image then does not say what it was made of.
+    `outputs` are paths below `root` that builds write to, whose changes do not count. `warn` is called where git is
+    missing or cannot read the repository: the image then does not name its sources.
     """
     top = next((parent for parent in (root, *root.parents) if (parent / ".git").exists()), None)
     if top is None:
@@ -63,25 +63,25 @@ def read_revision(
         return Revision(commit, branch[1] if branch else _pipeline_branch(environ), int(time), tuple(dirty))
     except (HatchDockerError, ValueError) as error:
         if not _unborn(git):
-            told = re.search(r"^(?:fatal|error): .*", str(error), re.MULTILINE)
-            why = told[0] if told else " ".join(str(error).split())
+            message = re.search(r"^(?:fatal|error): .*", str(error), re.MULTILINE)
+            why = message[0] if message else " ".join(str(error).split())
             trust = f"; git config --global --add safe.directory {root}" if "safe.directory" in str(error) else ""
-            warn(f"the image names no commit, and nobody notices what no commit has: {why}{trust}")
+            warn(f"the image names no commit, and uncommitted changes go unnoticed: {why}{trust}")
     return None
 
 
 def is_changed(root: Path, path: str) -> bool:
-    """Whether a file that a project uses, relative to its directory, is not as the commit has it; ignored ones are."""
+    """Return whether a file, by its path from the root, differs from the commit; an ignored file does not."""
     from hatch_docker.core.process import run
 
     git = ["git", "--no-optional-locks", "-C", str(root)]
     with contextlib.suppress(HatchDockerError):
         return bool(run([*git, "status", "--porcelain", "-z", "--", path]))
-    return False  # of another repository, say
+    return False  # for instance in another repository
 
 
 def _unborn(git: Sequence[str]) -> bool:
-    """Whether the repository can be read, and has no commit yet."""
+    """Return whether the repository can be read but has no commit yet."""
     from hatch_docker.core.process import ProcessFailed, run
 
     try:
@@ -94,7 +94,7 @@ def _unborn(git: Sequence[str]) -> bool:
 
 
 def _dirty(status: str) -> list[str]:
-    """The paths in what `git status --porcelain -z` prints; a renamed file is followed by its former name."""
+    """Return the paths in what `git status --porcelain -z` prints; a renamed file is followed by its former name."""
     fields = iter(status.split("\0"))
     paths = []
     for field in fields:

@@ -1,4 +1,4 @@
-"""What packages say of their licence, as SPDX expressions where it can be told; never guessed from texts.
+"""Licences of packages as SPDX expressions, where their metadata name them; never guessed from licence texts.
 
 Reads core metadata (PEP 639's License-Expression, else License and classifiers) and Debian's machine-readable
 copyright files (DEP-5).
@@ -53,7 +53,7 @@ _GNU = re.compile(r"(A?GPL|LGPL|GFDL)-(\d)(?:\.(\d))?(?:\.0)?(\+?)", re.IGNORECA
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """An SPDX expression, "" where none can be told; then `names` is what the package says."""
+    """An SPDX expression, or "" and in `names` what the package says."""
 
     expression: str = ""
     names: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ NO_LICENCE = Licence()
 
 
 def licence_of(metadata: Mapping[str, Sequence[str]]) -> Licence:
-    """The licence of a distribution, of its core metadata by lower-case names."""
+    """Return the licence of a distribution; `metadata` are its core metadata by lower-case names."""
     (stated,) = metadata.get("license-expression", [""])[:1]
     (text,) = metadata.get("license", [""])[:1]
     classifiers = [line for line in metadata.get("classifier", ()) if line.startswith("License :: ")]
@@ -78,14 +78,14 @@ def licence_of(metadata: Mapping[str, Sequence[str]]) -> Licence:
 
 
 def stated(words: str) -> Licence:
-    """The licence that some words name."""
-    expression = spdx(words) or spdx(words.replace("/", " OR "))  # Cargo's of old: "MIT/Apache-2.0"
+    """Return the licence that some words name."""
+    expression = spdx(words) or spdx(words.replace("/", " OR "))  # the older form of Cargo: "MIT/Apache-2.0"
     return Licence(expression, (words[:LONGEST],) if words and not expression else ())
 
 
 @functools.lru_cache(maxsize=256)
 def spdx(words: str) -> str:
-    """The canonical SPDX expression that some words are, "" where they are none."""
+    """Return some words as a canonical SPDX expression, "" if they are none."""
     if not words or len(words) > LONGEST or "\n" in words:
         return ""
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
@@ -97,9 +97,9 @@ def spdx(words: str) -> str:
 
 
 def debian_licence(copyright_file: str) -> Licence:
-    """The licences in a machine-readable copyright file (DEP-5), by SPDX's names where they are known.
+    """Return the licences in a machine-readable copyright file (DEP-5), by SPDX's names where they are known.
 
-    Which of several files each is for is not read: one of them is an expression, several are names.
+    Which file each licence is for is not read: a single licence is an expression, several are names.
     """
     if not copyright_file.startswith(("Format:", "Format-Specification:")):
         return NO_LICENCE

@@ -19,7 +19,7 @@ BuildSystem = tuple[tuple[str, ...], str, tuple[str, ...]]
 
 
 def read_pyproject(root: Path) -> dict[str, Any]:
-    """The pyproject.toml of a directory, empty where there is only a setup.py; raises ConfigError without either."""
+    """Return the pyproject.toml of a directory, empty if it has only a setup.py; raises ConfigError without either."""
     path = root / "pyproject.toml"
     if not path.is_file():
         if (root / "setup.py").is_file():
@@ -38,34 +38,35 @@ def read_pyproject(root: Path) -> dict[str, Any]:
 
 
 def parse_toml(path: Path, text: str) -> dict[str, Any]:
-    """What a file says whose text is known; raises ConfigError for one that is no TOML."""
+    """Return a parsed TOML file, given its text; raises ConfigError where that is not TOML."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        why = "it begins with a byte order mark, which TOML has not; save it without" if text[:1] == "\ufeff" else error
+        bom = "it begins with a byte order mark, which TOML does not allow; save it without one"
+        why = bom if text[:1] == "\ufeff" else error
         raise ConfigError(f"cannot read {path}: {why}") from error
 
 
 def check_tables(config: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a pyproject.toml whose first tables are none."""
+    """Raise ConfigError where a top-level name of pyproject.toml is not a table."""
     for name in ("build-system", "project", "tool"):
         if not isinstance(config.get(name, {}), dict):
             raise ConfigError(f"pyproject.toml: {name} must be a table")
 
 
 def above(root: Path) -> str:
-    """Where a project is that a directory is a part of, for the end of a clause; "" for none."""
+    """Return the end of a clause that names the project around a directory, "" where there is none."""
     found = next((place for place in root.resolve().parents if (place / "pyproject.toml").is_file()), None)
     return f", which may be {found}" if found else ""
 
 
 def check_project(root: Path, config: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a pyproject.toml of other tools' tables: setuptools would make a wheel of no name."""
+    """Raise ConfigError for a pyproject.toml without a project: setuptools would make a wheel without a name of it."""
     if config.keys() & {"project", "build-system"} or any((root / name).is_file() for name in LEGACY_FILES):
         return
     if members := [os.path.relpath(path, root) for path in workspace_members(root, config)]:
         raise ConfigError(
-            f"{root} is a workspace, and no project itself: go to one of its members ({', '.join(members[:5])})"
+            f"{root} is a workspace and not a project: go to one of its members ({', '.join(members[:5])})"
         )
     raise ConfigError(
         f"{root / 'pyproject.toml'} has neither [project] nor [build-system]: have `hatch-docker init` write them"
@@ -73,7 +74,7 @@ def check_project(root: Path, config: Mapping[str, Any]) -> None:
 
 
 def build_system(config: Mapping[str, Any]) -> BuildSystem:
-    """requires, build-backend and backend-path of a pyproject.toml (PEP 518); raises ConfigError."""
+    """Return requires, build-backend and backend-path of a pyproject.toml (PEP 518); raises ConfigError."""
     table = config.get("build-system")
     if table is None:
         return LEGACY

@@ -1,8 +1,8 @@
-"""The projects beside a project: which of its dependencies are members of its workspace, or directories that it names.
+"""Workspaces: the dependencies of a project that are members of its workspace, or directories that it names.
 
-uv's tables ([tool.uv.workspace], [tool.uv.sources]) and hatch's (`workspace` and `sources` of its environments, in
-pyproject.toml or hatch.toml) are read as they are. A dependency is a member by its name alone: what a lock or an index
-has under that name is another project then.
+Reads uv's tables ([tool.uv.workspace], [tool.uv.sources]) and hatch's (`workspace` and `sources` of its environments,
+in pyproject.toml or hatch.toml). A dependency is a member by its name alone; a project of that name in a lock or an
+index is then not used.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Config = Mapping[str, Any]
 
 
 def read_members(project: Metadata, config: Config, read: Callable[[Path], Metadata]) -> dict[str, Metadata]:
-    """The projects that a project depends on, directly or by one another, by their normalised names.
+    """Return the members that a project depends on, directly or through others, by their normalised names.
 
-    `config` is the project's pyproject.toml, `read` reads another project. Raises ConfigError for tables that are not
-    as uv and hatch have them.
+    `config` is the project's pyproject.toml, `read` reads another project. Raises ConfigError for tables that uv and
+    hatch would not take.
     """
-    lines = [*project.dependencies, *(line for table in (project.extras, project.groups) for one in table.values()
-                                      for line in one)]  # fmt: skip
+    tables = (project.extras, project.groups)
+    lines = [*project.dependencies, *(line for table in tables for lines in table.values() for line in lines)]
     if not lines:
         return {}
     places = member_places(project.root, config)
@@ -42,7 +42,7 @@ def read_members(project: Metadata, config: Config, read: Callable[[Path], Metad
             continue
         member = found[name] = read(places[name])
         if canonicalize_name(member.name) != name:
-            raise ConfigError(f"{places[name]} is {member.name}, and {project.name} takes it for {name}")
+            raise ConfigError(f"{places[name]} is {member.name}, but {project.name} depends on it as {name}")
         waiting += [_name(line) for line in member.dependencies]
         waiting += [_name(line) for lines in member.extras.values() for line in lines]
     return found
@@ -54,7 +54,7 @@ def _name(line: str) -> str:
 
 
 def member_places(root: Path, config: Config) -> dict[str, Path]:
-    """The directories of the projects that names may mean in the project at `root`."""
+    """Return the directories of the projects that the project at `root` takes by name, by their normalised names."""
     found: dict[str, Path] = {}
     above: Config = {}
     for place in (root, *root.parents):
@@ -80,12 +80,12 @@ def workspace_lock(root: Path) -> str:
 
 
 def is_member(root: Path) -> bool:
-    """Whether a directory above has a workspace with this project in it."""
+    """Return whether a project is a member of a workspace of a directory above."""
     return any(True for _ in _workspaces(root))
 
 
 def workspace_members(root: Path, config: Config) -> list[Path]:
-    """The directories of the members of the workspace that a directory is the top of."""
+    """Return the directories of the members of the workspace at `root`."""
     return sorted(_members(root, config))
 
 
@@ -98,9 +98,9 @@ def _workspaces(root: Path) -> Iterator[Path]:
 
 
 def _config_of(place: Path, root: Path) -> Config:
-    """The tables of a directory above the project at `root`, if it may have one that matters.
+    """Return the tables of a directory above the project at `root`, if its files name a workspace.
 
-    Files of other people do not count: whoever may write to /tmp must not have a say in what is built there.
+    Files of other users do not count: whoever may write to /tmp must not decide what is built below it.
     """
     tables: list[dict[str, Any]] = []
     owners = {0, os.getuid(), root.stat().st_uid}
@@ -125,7 +125,7 @@ def _text(path: Path, owners: Collection[int]) -> bytes:
 
 
 def _members(place: Path, config: Config) -> set[Path]:
-    """The directories of a workspace's members, the workspace's own included where it is a project."""
+    """Return the directories of a workspace's members, with its own if that is a project."""
     tables = [table for table in _tables(config, "workspace") if table.get("members")]
     if not tables:
         return set()
@@ -136,13 +136,13 @@ def _members(place: Path, config: Config) -> set[Path]:
             pattern = str(member["path"] if isinstance(member, Mapping) else member).replace("{root}", ".")
             for path in _matching(place, pattern):
                 relative = os.path.relpath(path, place)
-                if not any(fnmatch.fnmatch(relative, one.rstrip("/")) for one in excluded):
+                if not any(fnmatch.fnmatch(relative, glob.rstrip("/")) for glob in excluded):
                     found.add(path)
     return found
 
 
 def _matching(place: Path, pattern: str) -> Iterator[Path]:
-    """The projects that a pattern names, relative to a directory; it may climb out of it."""
+    """Yield the projects that a pattern names, relative to a directory; it may climb out of it."""
     parts = [part for part in pattern.split("/") if part not in ("", ".")]
     while parts and parts[0] == "..":
         place, parts = place.parent, parts[1:]
@@ -169,7 +169,7 @@ def _sources(config: Config) -> Iterator[tuple[str, Config]]:
 
 
 def _directories(place: Path, config: Config) -> dict[str, Path]:
-    """The dependencies that are directories of projects."""
+    """Return the dependencies that are directories of projects."""
     found = {}
     for name, source in _sources(config):
         path = place / str(source["path"]) if "path" in source else None
@@ -189,4 +189,4 @@ def _project_name(path: Path) -> str:
         table = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))
         return canonicalize_name(str(table["project"]["name"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return ""  # no project, or one whose own build will say what is wrong
+        return ""  # no project, or one whose own build reports the mistake

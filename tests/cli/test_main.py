@@ -99,7 +99,7 @@ def test_no_project_is_one_line(
         ({"pyproject.toml": "", "src/a.py": ""}, "src", "go to the project's directory, which may be {root}, "),
         ({"pyproject.toml": "[tool.ruff]"}, ".", "pyproject.toml has neither [project] nor [build-system]: have "),
         ({"pyproject.toml": "[tool.uv.workspace]\nmembers = ['p/*']", "p/a/pyproject.toml": "[project]"}, ".",
-         "{root} is a workspace, and no project itself: go to one of its members (p/a)"),
+         "{root} is a workspace and not a project: go to one of its members (p/a)"),
     ],
 )  # fmt: skip
 def test_what_is_no_project_leads_to_one(

@@ -127,7 +127,7 @@ def test_a_version_that_does_not_fit_is_told(tmp_path: Path, cache: Path) -> Non
     write_member(app, "app", dependencies=["lib>=7"], more=script("app"), code=CODE)
     found = command(app, cache, "build")
     assert found.returncode == 1
-    assert "lib>=7 is asked for, and lib of the workspace is 0.2" in found.stdout
+    assert "app requires lib>=7, but lib of its workspace is 0.2" in found.stdout
     assert "Traceback" not in found.stdout
 
 

@@ -49,7 +49,7 @@ def test_debugpy_runs_the_program(command: tuple[str, ...], runs: tuple[str, ...
 
 @pytest.mark.parametrize("command", [(), ("python",), ("python", "-u"), ("/usr/bin/tini", "--", "serve")])
 def test_what_is_no_program_of_python_is_refused(command: tuple[str, ...]) -> None:
-    with pytest.raises(ConfigError, match=r"tool\.hatch-docker\.debug: no debugger for Python can run"):
+    with pytest.raises(ConfigError, match=r"tool\.hatch-docker\.debug: a Python debugger cannot run"):
         debugged(command)
 
 
@@ -70,9 +70,9 @@ def test_a_shell_is_busybox_on_a_base_without_one() -> None:
     assert plan().base.packages == ()
     base = plan(**{"debug-shell": True, "runtime": {"packages": ["libpq5"]}}).base
     assert (base.packages, base.busybox) == (("busybox-static", "libpq5"), True)
-    with pytest.raises(ConfigError, match=r"debug-shell: is for images to debug; set debug = true too"):
+    with pytest.raises(ConfigError, match=r"debug-shell: needs debug = true"):
         plan(**{"debug": False, "debug-shell": True})
-    with pytest.raises(ConfigError, match=r"debug-shell: is for \"debian:\" bases, which have none, and base is"):
+    with pytest.raises(ConfigError, match=r"debug-shell: adds a shell to \"debian:\" bases, and base is"):
         plan(**{"base": "python:3.13-slim", "debug-shell": True})
 
 

@@ -121,7 +121,7 @@ def test_needs_of_members_stand_for_them() -> None:
 def test_a_member_of_another_version_is_told_with_both() -> None:
     lib = project(name="lib", version="0.2", dependencies=(), extras={}, groups={})
     app = project(name="app", dependencies=("lib>=1",), extras={}, groups={}, members={"lib": lib})
-    with pytest.raises(ConfigError, match=r"lib>=1 is asked for, and lib of the workspace is 0\.2"):
+    with pytest.raises(ConfigError, match=r"app requires lib>=1, but lib of its workspace is 0\.2"):
         needs_of(app, (), ())
 
 
@@ -179,5 +179,5 @@ def test_a_changed_member_makes_the_image_one_of_no_commit(tmp_path: Path) -> No
 def test_a_project_that_is_not_what_its_directory_is_taken_for(tmp_path: Path) -> None:
     write_member(tmp_path / "lib", "other-name")
     write_member(tmp_path / "app", "app", dependencies=["lib"], more='[tool.uv.sources]\nlib = { path = "../lib" }\n')
-    with pytest.raises(ConfigError, match="is other-name, and app takes it for lib"):
+    with pytest.raises(ConfigError, match="is other-name, but app depends on it as lib"):
         opened(tmp_path / "app", tmp_path / "cache")

@@ -334,5 +334,5 @@ def test_a_workspace_is_not_made_a_project(tmp_path: Path) -> None:
     member = "[project]\nname = 'a'\nversion = '1'\n"
     files = {"pyproject.toml": "[tool.uv.workspace]\nmembers = ['packages/*']\n", "packages/a/pyproject.toml": member,
              "packages/a/a.py": ""}  # fmt: skip
-    with pytest.raises(ConfigError, match=r"is a workspace, and no project itself: .* \(packages/a\)"):
+    with pytest.raises(ConfigError, match=r"is a workspace and not a project: .* \(packages/a\)"):
         propose(write_files(tmp_path, files), MIRROR)
