@@ -25,7 +25,7 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.oci.mutate import make_index, scratch
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.plugin import build_hook
-from hatch_docker.plugin.build_hook import passing, project_root, why_not
+from hatch_docker.plugin.build_hook import is_temporary, project_root, why_not
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from hatch_docker.project.model import with_wheel
 from hatch_docker.wheels.install.compatibility import check_given
@@ -77,21 +77,21 @@ def test_the_builder_stage_sets_the_guard() -> None:
 
 
 def test_a_directory_of_tempfile_is_passing_and_so_is_what_is_in_it(temporary: Path) -> None:
-    assert passing(temporary)
-    assert passing(temporary / "deep" / "down")
+    assert is_temporary(temporary)
+    assert is_temporary(temporary / "deep" / "down")
     assert "temporary directory" in why_not("standard", temporary, {})
 
 
 def test_a_project_in_a_temporary_directory_keeps_its_dist(temporary: Path) -> None:
     (temporary / "pyproject.toml").touch()
-    assert not passing(temporary / "dist")
-    assert not passing(temporary)
+    assert not is_temporary(temporary / "dist")
+    assert not is_temporary(temporary)
 
 
 def test_a_directory_that_a_user_named_below_the_temporary_one_stays(temporary: Path) -> None:
     """mkdtemp's have eight letters at their end and are closed to others; a user's mkdir gives no such thing."""
     temporary.chmod(0o755)
-    assert not passing(temporary)
+    assert not is_temporary(temporary)
 
 
 def test_a_tool_s_cache_is_passing(tmp_path: Path) -> None:
@@ -100,9 +100,9 @@ def test_a_tool_s_cache_is_passing(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     (cache / "builds").mkdir(parents=True)
     (cache / "CACHEDIR.TAG").write_bytes(b"not the signature")
-    assert not passing(cache / "builds" / ".tmp123")
+    assert not is_temporary(cache / "builds" / ".tmp123")
     (cache / "CACHEDIR.TAG").write_bytes(CACHE_TAG + b"\n# a comment")
-    assert passing(cache / "builds" / ".tmp123")
+    assert is_temporary(cache / "builds" / ".tmp123")
 
 
 # Out of which project
