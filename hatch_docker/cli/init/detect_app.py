@@ -1,4 +1,4 @@
-"""The web application of a project, found by reading its files: nothing is imported, and no environment looked into."""
+"""Web applications and programs of a project, found by reading its files: nothing is imported or run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# What makes an application -> what people call it, and the interface that a server needs.
+# Callables that make an application -> the framework's name, and the interface that a server needs.
 FRAMEWORKS: Mapping[str, tuple[str, str]] = {
     "fastapi.FastAPI": ("FastAPI", "asgi"),
     "fastapi.applications.FastAPI": ("FastAPI", "asgi"),
@@ -23,12 +23,13 @@ FRAMEWORKS: Mapping[str, tuple[str, str]] = {
     "bottle.Bottle": ("Bottle", "wsgi"),
 }
 NAMES = ("main", "app", "asgi", "wsgi", "application", "server", "api", "web", "__init__")  # of modules, best first
+SERVERS = {"asgi": ("uvicorn", "hypercorn", "granian", "daphne"), "wsgi": ("gunicorn", "waitress", "granian")}
 PORT = 8000
 
 
 @dataclass(frozen=True, slots=True)
 class App:
-    """An application object, or with `factory` a function that makes one."""
+    """An application object; with `factory` a function that returns one."""
 
     module: str                               # "shop.main"
     name: str                                 # "app"
@@ -39,47 +40,48 @@ class App:
 
     @property
     def target(self) -> str:
-        """As servers are told it."""
+        """The argument of a server: "shop.main:app"."""
         return f"{self.module}:{self.name}"
 
 
 def find_apps(root: Path, modules: Mapping[str, Path]) -> list[App]:
-    """The applications in some modules, the one that is most probably meant first."""
-    trees = {name: tree for name, path in modules.items() if (tree := _parsed(root / path)) is not None}
-    known = {name: _imports(tree, name) for name, tree in trees.items()}
+    """Return the applications in some modules, the most likely one first."""
+    trees = {name: tree for name, path in modules.items() if (tree := _parse(root / path)) is not None}
+    imports = {name: _imported_names(tree, name) for name, tree in trees.items()}
     factories = {
-        f"{module}.{function.name}": found
+        f"{module}.{function.name}": made
         for module, tree in trees.items()
         for function in tree.body
         if isinstance(function, ast.FunctionDef) and not _needs_arguments(function)
-        if (found := _made_in(function, known[module]))
+        if (made := _made_in(function, imports[module]))
     }
     apps = []
     for module, tree in trees.items():
-        makers = {**FRAMEWORKS, **factories}
-        for name, made in _assigned(tree.body, {**known[module], **_own(module, factories)}, makers):
+        own = {name.rpartition(".")[2]: name for name in factories if name.rpartition(".")[0] == module}
+        for name, made in _assigned_apps(tree.body, {**imports[module], **own}, {**FRAMEWORKS, **factories}):
             apps.append(App(module, name, modules[module], *made))
     for factory, made in factories.items():
         module, _, name = factory.rpartition(".")
         apps.append(App(module, name, modules[module], *made, factory=True))
-    return sorted(apps, key=_doubt)
+    return sorted(apps, key=_app_rank)
 
 
 def find_programs(root: Path, modules: Mapping[str, Path]) -> list[str]:
-    """Modules to be run by `python -m`: packages with a __main__, what asks for its own name, and at last a script.
+    """Return the modules that `python -m` may run, the most likely one first.
 
-    A script calls or loops where others define; it is the only module, or called like a program.
+    They are packages with a __main__, modules that compare their __name__, and scripts. A script calls functions or
+    loops at its top level; it is the only module, or its name is one of NAMES.
     """
-    trees = {name: _parsed(root / path) for name, path in modules.items()}
+    trees = {name: _parse(root / path) for name, path in modules.items()}
     packages = [name.removesuffix(".__main__") for name in modules if name.endswith(".__main__")]
-    asking = [name for name, tree in trees.items() if _asks_for_main(tree) and not name.endswith("__main__")]
-    scripts = [name for name, tree in trees.items() if (name in NAMES or len(trees) == 1) and _acts(tree)]
-    order = [*sorted(asking, key=_rank), *sorted(scripts, key=_rank)]
+    programs = [name for name, tree in trees.items() if _has_main(tree) and not name.endswith("__main__")]
+    scripts = [name for name, tree in trees.items() if (name in NAMES or len(trees) == 1) and _is_script(tree)]
+    order = [*sorted(programs, key=_rank), *sorted(scripts, key=_rank)]
     return list(dict.fromkeys([*sorted(packages, key=lambda name: name.count(".")), *order]))
 
 
-def _doubt(app: App) -> tuple[bool, bool, tuple[int, int, str]]:
-    """How little speaks for an application: a Django project has two, and the older interface is the usual one."""
+def _app_rank(app: App) -> tuple[bool, bool, tuple[int, int, str]]:
+    """Return a sort key, the most likely application first: of Django's two interfaces WSGI is the usual one."""
     return app.factory, app.framework == "Django" and app.interface == "asgi", _rank(app.module)
 
 
@@ -88,37 +90,31 @@ def _rank(module: str) -> tuple[int, int, str]:
     return module.count("."), NAMES.index(last) if last in NAMES else len(NAMES), module
 
 
-def _parsed(path: Path) -> ast.Module | None:
+def _parse(path: Path) -> ast.Module | None:
     try:
-        with warnings.catch_warnings(action="ignore"):  # of others' escape sequences
+        with warnings.catch_warnings(action="ignore"):  # the user's invalid escape sequences
             return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
-def _imports(tree: ast.Module, module: str) -> dict[str, str]:
-    """What the names that a module imports stand for, in full."""
+def _imported_names(tree: ast.Module, module: str) -> dict[str, str]:
+    """Return the full names of what a module imports, by the names that it uses."""
     found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                found[alias.asname or alias.name.partition(".")[0]] = (
-                    alias.name if alias.asname else alias.name.partition(".")[0]
-                )
+                top = alias.name.partition(".")[0]
+                found[alias.asname or top] = alias.name if alias.asname else top
         elif isinstance(node, ast.ImportFrom):
-            above = module.split(".")[: -node.level] if node.level else []
-            package = ".".join([*above, *([node.module] if node.module else [])])
+            parents = module.split(".")[: -node.level] if node.level else []
+            package = ".".join([*parents, *([node.module] if node.module else [])])
             found.update({alias.asname or alias.name: f"{package}.{alias.name}" for alias in node.names})
     return found
 
 
-def _own(module: str, factories: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    own = (factory for factory in factories if factory.rpartition(".")[0] == module)
-    return {factory.rpartition(".")[2]: factory for factory in own}
-
-
-def _called(node: ast.expr | None, known: Mapping[str, str]) -> str:
-    """The full name of what an expression calls, "" where it is no call of a name."""
+def _called_name(node: ast.expr | None, imports: Mapping[str, str]) -> str:
+    """Return the full name of what an expression calls, "" if it does not call a name."""
     if not isinstance(node, ast.Call):
         return ""
     parts, function = [], node.func
@@ -127,79 +123,75 @@ def _called(node: ast.expr | None, known: Mapping[str, str]) -> str:
         function = function.value
     if not isinstance(function, ast.Name):
         return ""
-    return ".".join([known.get(function.id, function.id), *reversed(parts)])
+    return ".".join([imports.get(function.id, function.id), *reversed(parts)])
 
 
-def _assigned(
-    body: Sequence[ast.stmt], known: Mapping[str, str], makers: Mapping[str, tuple[str, str]]
+def _assigned_apps(
+    body: Sequence[ast.stmt], imports: Mapping[str, str], makers: Mapping[str, tuple[str, str]]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
-    """The names that a module gives to applications, also in an `if` or `try` of its top level."""
+    """Return the names that a module gives to applications, also in an `if` or `try` of its top level."""
     for statement in body:
         if isinstance(statement, (ast.Assign, ast.AnnAssign)):
-            made = makers.get(_called(statement.value, known))
+            made = makers.get(_called_name(statement.value, imports))
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             for target in targets if made else ():
                 if isinstance(target, ast.Name) and made:
                     yield target.id, made
         elif isinstance(statement, (ast.If, ast.Try, ast.With)) and not _is_main(statement):
-            yield from _assigned(statement.body, known, makers)
+            yield from _assigned_apps(statement.body, imports, makers)
 
 
-def _made_in(function: ast.FunctionDef, known: Mapping[str, str]) -> tuple[str, str] | None:
-    """What a function that is named like a factory makes and returns."""
-    if not function.name.endswith(("app", "application", "api")) or not _returns(function):
+def _made_in(function: ast.FunctionDef, imports: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the framework of the application that a factory makes; None if its name or body is not a factory's."""
+    returns = any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(function))
+    if not returns or not function.name.endswith(("app", "application", "api")):
         return None
-    calls = (FRAMEWORKS.get(_called(node, known)) for node in ast.walk(function) if isinstance(node, ast.Call))
+    calls = (FRAMEWORKS.get(_called_name(node, imports)) for node in ast.walk(function) if isinstance(node, ast.Call))
     return next((made for made in calls if made), None)
-
-
-def _returns(function: ast.FunctionDef) -> bool:
-    return any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(function))
 
 
 def _needs_arguments(function: ast.FunctionDef) -> bool:
     arguments = function.args
-    wanted = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
-    return wanted > 0 or any(default is None for default in arguments.kw_defaults)
+    required = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
+    return required > 0 or any(default is None for default in arguments.kw_defaults)
 
 
-def _asks_for_main(tree: ast.Module | None) -> bool:
+def _has_main(tree: ast.Module | None) -> bool:
     return tree is not None and any(_is_main(statement) for statement in tree.body)
-
-
-def _acts(tree: ast.Module | None) -> bool:
-    body = tree.body if tree else []
-    return any(
-        isinstance(one, (ast.For, ast.While)) or (isinstance(one, ast.Expr) and isinstance(one.value, ast.Call))
-        for one in body
-    )
 
 
 def _is_main(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)
 
 
-def choose_server(app: App, needs: Iterable[str]) -> tuple[str, bool]:
-    """The server of an application, and whether the project needs it already; `needs` are normalised names."""
-    servers = ("uvicorn", "hypercorn", "granian", "daphne") if app.interface == "asgi" else ("gunicorn", "waitress",
-                                                                                             "granian")
-    has = set(needs) | ({"hypercorn"} if app.framework == "Quart" else set())  # which Quart itself needs
-    fitting = [server for server in servers if server in has and not (app.factory and server == "daphne")]
+def _is_script(tree: ast.Module | None) -> bool:
+    """Return whether a module calls functions or loops at its top level."""
+    return any(
+        isinstance(node, (ast.For, ast.While)) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
+        for node in (tree.body if tree else ())
+    )
+
+
+def choose_server(app: App, required: Iterable[str]) -> tuple[str, bool]:
+    """Return the server for an application, and whether the project requires it already, given normalised names."""
+    present = set(required) | ({"hypercorn"} if app.framework == "Quart" else set())  # Quart requires it
+    servers = SERVERS[app.interface]
+    fitting = [server for server in servers if server in present and not (app.factory and server == "daphne")]
     return (fitting[0], True) if fitting else (servers[0], False)
 
 
-def command(app: App, server: str) -> list[str]:
-    """How a server is told to serve an application to everybody who can reach the container."""
-    target, address = app.target, f"0.0.0.0:{PORT}"
-    called = f"{target}()" if app.factory else target
-    everywhere = ["--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104 - in a container
-    if server == "uvicorn":
-        return ["uvicorn", *(["--factory"] if app.factory else []), target, *everywhere]
-    if server == "granian":
-        made = ["--factory"] if app.factory else []
-        return ["granian", "--interface", app.interface, *made, *everywhere, target]
-    if server == "daphne":
-        return ["daphne", "-b", "0.0.0.0", "-p", str(PORT), target]  # noqa: S104
-    if server == "waitress":
-        return ["waitress-serve", f"--listen={address}", *(["--call"] if app.factory else []), target]
-    return [server, "--bind", address, called]
+def server_command(app: App, server: str) -> list[str]:
+    """Return the command by which a server serves an application on all addresses of the container."""
+    factory = ["--factory"] if app.factory else []
+    address = ["--host", "0.0.0.0", "--port", str(PORT)]  # noqa: S104 - in a container
+    match server:
+        case "uvicorn":
+            return ["uvicorn", *factory, app.target, *address]
+        case "granian":
+            return ["granian", "--interface", app.interface, *factory, *address, app.target]
+        case "daphne":
+            return ["daphne", "-b", "0.0.0.0", "-p", str(PORT), app.target]  # noqa: S104
+        case "waitress":
+            return ["waitress-serve", f"--listen=0.0.0.0:{PORT}", *(["--call"] if app.factory else []), app.target]
+        case _:
+            return [server, "--bind", f"0.0.0.0:{PORT}", f"{app.target}()" if app.factory else app.target]

@@ -1,4 +1,4 @@
-"""Which files of a project can be imported in its image, by their module's name, and how a wheel gets to hold them."""
+"""Modules of a project that can be imported in its image, and what a wheel needs to hold them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-LARGEST = 1 << 20  # bytes of a file that somebody wrote by hand
-MOST = 5000  # files that are looked at
-# Beside what begins with a dot: not what a project runs.
+MAX_SIZE = 1 << 20  # bytes of a file that a person wrote
+MAX_FILES = 5000
+# Directories that hold nothing that a project runs; those whose name begins with a dot are skipped as well.
 SKIPPED = frozenset({
     "__pycache__", "benchmarks", "build", "dist", "doc", "docs", "env", "example", "examples", "htmlcov", "migrations",
     "node_modules", "notebooks", "scripts", "site", "site-packages", "test", "tests", "venv",
@@ -18,7 +18,7 @@ DATA = ("assets", "public", "static", "templates")  # directories that a web app
 
 
 def python_files(directory: Path) -> Iterator[Path]:
-    """The Python files of a project that may be its program's, relative to it, in order; never an environment's."""
+    """Return the Python files that a project may run, relative to it and sorted; none of a virtual environment."""
     count = 0
     for place, directories, files in os.walk(directory):
         here = Path(place)
@@ -26,10 +26,10 @@ def python_files(directory: Path) -> Iterator[Path]:
         for name in sorted(files):
             if name.endswith(".py") and name not in TOOLS and not name.startswith("test_"):
                 path = here / name
-                if path.is_file() and not path.is_symlink() and path.stat().st_size <= LARGEST:
+                if path.is_file() and not path.is_symlink() and path.stat().st_size <= MAX_SIZE:
                     yield path.relative_to(directory)
                     count += 1
-        if count > MOST:
+        if count > MAX_FILES:
             return
 
 
@@ -40,32 +40,32 @@ def _is_skipped(directory: Path) -> bool:
 
 
 def module_name(path: str) -> str:
-    """The dotted name of a module by its path below the directory that is imported from."""
+    """Return the dotted name of a module, given its path below the directory that is imported from."""
     parts = path.removesuffix(".py").split("/")
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def tops(root: Path) -> list[str]:
-    """What is imported from a project's root, or from src: top-level packages and modules, as paths in order."""
+def top_level(root: Path) -> list[str]:
+    """Return the paths of a project's top-level packages and modules, from its root or its src directory."""
     source = root / "src"
     if source.is_dir() and not (source / "__init__.py").exists():
         return list(dict.fromkeys(f"src/{path.parts[0]}" for path in python_files(source)))
     return list(dict.fromkeys(path.parts[0] for path in python_files(root)))
 
 
-def importable(root: Path, places: list[str]) -> dict[str, Path]:
-    """The modules below some top-level packages and modules, by their names."""
+def find_modules(root: Path, places: list[str]) -> dict[str, Path]:
+    """Return the modules of some top-level packages and modules: paths by dotted names."""
     found: dict[str, Path] = {}
     for place in places:
-        path, above = root / place, place.rpartition("/")[0]
-        files = [Path(place)] if path.is_file() else [Path(place) / one for one in python_files(path)]
+        path, parent = root / place, place.rpartition("/")[0]
+        files = [Path(place)] if path.is_file() else [Path(place) / file for file in python_files(path)]
         for file in files:
-            found[module_name(str(file).removeprefix(f"{above}/") if above else str(file))] = file
+            found[module_name(str(file).removeprefix(f"{parent}/") if parent else str(file))] = file
     return {name: path for name, path in found.items() if all(part.isidentifier() for part in name.split("."))}
 
 
 def wheel_modules(root: Path) -> dict[str, Path] | None:
-    """Return the modules that hatchling puts into the wheel, by their names; None where it cannot tell which."""
+    """Return the modules that hatchling puts into the wheel: paths by names; None if it cannot tell which."""
     from hatch_docker.project.hatch import wheel_files
 
     files = wheel_files(root)
@@ -73,9 +73,9 @@ def wheel_modules(root: Path) -> dict[str, Path] | None:
 
 
 def wheel_table(root: Path, name: str, places: list[str]) -> Mapping[str, list[str]]:
-    """What [tool.hatch.build.targets.wheel] must say for hatchling to find the code; nothing where it does by itself.
+    """Return the [tool.hatch.build.targets.wheel] that hatchling needs to find the code.
 
-    It looks for a package, or a module, of the project's own name.
+    It is empty if there is a package, or a module, of the project's own name: hatchling finds that by itself.
     """
     own = name.replace("-", "_").replace(".", "_").lower()
     if places in ([own], [f"src/{own}"]) and (root / places[0] / "__init__.py").is_file():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hatch_docker.cli.init.detect_app import App, choose_server, command, find_apps, find_programs
-from hatch_docker.cli.init.modules import importable, tops
+from hatch_docker.cli.init.detect_app import App, choose_server, find_apps, find_programs, server_command
+from hatch_docker.cli.init.modules import find_modules, top_level
 from tests.projects import write_files
 
 APPS = """\
@@ -49,7 +49,7 @@ def test_applications_are_found_by_reading(tmp_path: Path) -> None:
         "shop/__init__.py": "1/0", "shop/main.py": APPS, "shop/make.py": MAKE, "bad.py": "def", "nul.py": "\0",
         "deep.py": "(" * 5000,
     })  # fmt: skip
-    modules = importable(root, tops(root))
+    modules = find_modules(root, top_level(root))
     assert sorted(modules) == ["bad", "deep", "nul", "shop", "shop.main", "shop.make"]
     found = [(app.target, app.framework, app.factory) for app in find_apps(root, modules)]
     assert found == [
@@ -61,10 +61,10 @@ def test_applications_are_found_by_reading(tmp_path: Path) -> None:
 
 def test_servers_are_told_of_factories() -> None:
     app = App("m", "make", Path("m.py"), "FastAPI", "asgi", factory=True)
-    assert command(app, "uvicorn")[:3] == ["uvicorn", "--factory", "m:make"]
-    assert command(app, "hypercorn")[-1] == "m:make()"
-    assert command(app, "granian")[3:4] == ["--factory"]
+    assert server_command(app, "uvicorn")[:3] == ["uvicorn", "--factory", "m:make"]
+    assert server_command(app, "hypercorn")[-1] == "m:make()"
+    assert server_command(app, "granian")[3:4] == ["--factory"]
     assert choose_server(app, {"daphne"}) == ("uvicorn", False)
     flask = App("m", "make", Path("m.py"), "Flask", "wsgi", factory=True)
-    assert command(flask, "waitress")[-2:] == ["--call", "m:make"]
-    assert command(flask, "gunicorn")[-1] == "m:make()"
+    assert server_command(flask, "waitress")[-2:] == ["--call", "m:make"]
+    assert server_command(flask, "gunicorn")[-1] == "m:make()"

@@ -115,8 +115,8 @@ line-length = 100
         "entrypoint": ["gunicorn", "--bind", "0.0.0.0:8000", "shop:create_app()"],
     }  # fmt: skip
     assert proposal.notes == [
-        "uv installs the project itself from now on, since it says how it is built",
-        "uv.lock does not know gunicorn yet: `uv lock`",
+        "uv installs the project itself from now on, since it has a [build-system]",
+        "uv.lock does not have gunicorn yet: run `uv lock`",
     ]
 
 
@@ -194,7 +194,7 @@ def test_scripts_that_only_the_backend_knows_are_left_to_it(tmp_path: Path) -> N
     setup = "from setuptools import setup\nsetup(name='pkg', entry_points={'console_scripts': ['pkg=pkg:main']})\n"
     proposal = proposed(tmp_path, {"setup.py": setup, "pkg/__init__.py": FASTAPI})
     assert ours(proposal) == {"base": "debian:trixie"}
-    assert proposal.notes == ["its scripts are known to its backend alone: set entrypoint if there are several"]
+    assert proposal.notes == ["only its backend knows its scripts: set entrypoint if there are several"]
 
 
 def test_what_a_web_application_reads_beside_its_modules_goes_along(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_program_without_an_application(tmp_path: Path) -> None:
     assert ours(proposed(tmp_path / "loop", files))["entrypoint"] == ["python", "-m", "main"]
     proposal = proposed(tmp_path / "two", {"work.py": "def main(): ...\n"})
     assert proposal.after["pyproject.toml"].endswith('# entrypoint = ["python", "-m", "MODULE"]\n')
-    assert proposal.notes == ["no program was found: say what runs in the image with entrypoint"]
+    assert proposal.notes == ["no program was found: name with entrypoint what runs in the image"]
 
 
 def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
     proposal = propose(write_files(tmp_path, {"pyproject.toml": HATCHLING + project, "shop/__init__.py": ""}), MIRROR)
     assert proposal.after["pyproject.toml"].endswith('\n# entrypoint = ["web"]\n')
     assert proposal.notes == [
-        "no script is named like the project: say with entrypoint which one runs (web, worker)"
+        "no script has the project's name: choose with entrypoint the one that runs (web, worker)"
     ]
 
 
@@ -269,7 +269,7 @@ def test_a_table_that_is_there_is_the_user_s(tmp_path: Path) -> None:
         ("[tool.hatch-docker]  # ours\nbase = 'x'\n", "[tool.hatch-docker]  # ours\nbase = 'x'\n+"),
         ("[tool.hatch-docker]\n\n[tool.hatch-docker.env]\n", "[tool.hatch-docker]\n+\n[tool.hatch-docker.env]\n"),
         ("[tool.hatch-docker]\r\nbase = 'x'\r\n\r\n[tool.x]\r\n", "[tool.hatch-docker]\r\nbase = 'x'\r\n+\r\n[tool.x]"),
-        ("[tool.hatch-docker]\nextras = [\n\n]\n", "[tool.hatch-docker]\n+extras = [\n\n]\n"),
+        ("[tool.hatch-docker]\nextras = [\n\n]\n", "[tool.hatch-docker]\nextras = [\n\n]\n+"),
         ("[tool.hatch-docker.env]\nA = '1'\n", ""),
         ("[tool.hatch-docker]\nentrypoint = []\n", ""),
         ("[tool.hatch-docker.images.a]\n", ""),
