@@ -322,9 +322,8 @@ def test_a_hundred_thousand_files(tmp_path: Path) -> None:
     del stream, plain, layer
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     code = (
-        "import sys; from hatch_docker.cli.main import main; from tests.fakes.resource_use import peak_of;"
-        "main(sys.argv[1:]);"
-        "print(peak_of() >> 20)"
+        "import sys; from hatch_docker.cli.main import main; from tests.fakes.resource_use import peak_of; "
+        "main(sys.argv[1:]); print(peak_of() >> 20)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, "inspect", str(path)], capture_output=True, text=True, check=True,
