@@ -310,13 +310,13 @@ def read_extras(path: str) -> None:
     from types import SimpleNamespace
     from typing import Any, cast
 
-    from hatch_docker.cli.inspect.requirements import Found, needs_of
+    from hatch_docker.cli.inspect.requirements import Metadata, dependencies_of
     from hatch_docker.oci.model import Platform
     from hatch_docker.release.sbom.model import _needs
     from hatch_docker.wheels.target import Target
 
     lines, platform = tuple(Path(path).read_text().split("\n")), Platform("linux", "amd64")
-    needs_of([Found("python", "a", "1", "a/METADATA", lines, own=True)], "3.13.5", platform)
+    dependencies_of([Metadata("python", "a", "1", "a/METADATA", lines, own=True)], "3.13.5", platform)
     plan = cast("Any", SimpleNamespace(name="p", lock=SimpleNamespace(requirements=("a[e0]",))))
     _needs({"a": ("x", {"requires": lines})}, plan, Target("3.13.5", platform, ("glibc", "2.36")))
 
@@ -331,12 +331,12 @@ def chain(path: Path) -> None:
 
 def read_chain(path: str) -> None:
     from hatch_docker.cli.inspect.reader import read_contents
-    from hatch_docker.cli.inspect.why import why
+    from hatch_docker.cli.inspect.why import find_reasons
     from tests.fakes.bases import file, layer_of
     from tests.fakes.inspected_images import others
 
     contents = read_contents(others(layer_of([file("var/lib/dpkg/status", Path(path).read_text())])))
-    assert [len(one.chains) for one in why(contents, "p9999")] == [1]
+    assert [len(one.chains) for one in find_reasons(contents, "p9999")] == [1]
 
 
 def challenge(path: Path) -> None:

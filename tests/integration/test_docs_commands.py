@@ -201,7 +201,7 @@ def test_a_project_goes_through_the_pages(reader: Reader) -> None:
 
     reader.run("hatch-docker build")
     assert "of it yours" in reader.types("inspect.md", "`inspect`")
-    assert "asks for  h11" in reader.types("inspect.md", "`why`")
+    assert "requires  h11" in reader.types("inspect.md", "`why`")
     keys("inspect", reader.run("hatch-docker inspect --files --json"))
     keys("why", reader.run("hatch-docker why h11 --json"))
     bump(reader)

@@ -20,16 +20,16 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; return 1 if the images differ and --exit-code is given."""
     from hatch_docker.cli.inspect.diff import compare, document, told
-    from hatch_docker.cli.inspect.subject import open_subject, read_subject
+    from hatch_docker.cli.inspect.named_image import open_image, read_image
     from hatch_docker.oci.diff import differences
 
     ctx = stderr_context()
     with (
-        open_subject(options.old, options.platform, ctx) as (old, old_image),
-        open_subject(options.new, options.platform, ctx) as (new, new_image),
+        open_image(options.old, options.platform, ctx) as (old, old_image),
+        open_image(options.new, options.platform, ctx) as (new, new_image),
     ):
-        one = read_subject(options.old, old, old_image, hashed=True)
-        other = read_subject(options.new, new, new_image, hashed=True)
+        one = read_image(options.old, old, old_image, hashed=True)
+        other = read_image(options.new, new, new_image, hashed=True)
         found = compare(one.contents, other.contents)
         if options.json:
             print_json(document(one, other, found))

@@ -23,19 +23,19 @@ def add(commands: Commands) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.cli.inspect.document import document
-    from hatch_docker.cli.inspect.subject import open_subject, read_subject
-    from hatch_docker.cli.inspect.text import told
+    from hatch_docker.cli.inspect.named_image import open_image, read_image
+    from hatch_docker.cli.inspect.text import inspect_lines
 
-    with open_subject(options.image, options.platform, stderr_context()) as (existing, image):
-        subject = read_subject(options.image, existing, image)
+    with open_image(options.image, options.platform, stderr_context()) as (existing, image):
+        named = read_image(options.image, existing, image)
         if options.html:
-            from hatch_docker.cli.inspect.html import page
+            from hatch_docker.cli.inspect.html.page import page
             from hatch_docker.core.files import atomic_write
 
             with atomic_write(options.html) as stream:
-                stream.write(page(subject, existing.receipt))
+                stream.write(page(named, existing.receipt))
             print_lines([str(options.html)])
         elif options.json:
-            print_json(document(subject, files=options.files))
+            print_json(document(named, files=options.files))
         else:
-            print_lines(told(subject, files=options.files, every=options.all))
+            print_lines(inspect_lines(named, files=options.files, every=options.all))

@@ -18,13 +18,13 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from hatch_docker.cli.inspect.subject import open_subject, read_subject
-    from hatch_docker.cli.inspect.why import document, told, why
+    from hatch_docker.cli.inspect.named_image import open_image, read_image
+    from hatch_docker.cli.inspect.why import find_reasons, why_document, why_lines
 
-    with open_subject(options.image, options.platform, stderr_context()) as (existing, image):
-        contents = read_subject(options.image, existing, image).contents
-        reasons = why(contents, options.package)
+    with open_image(options.image, options.platform, stderr_context()) as (existing, image):
+        contents = read_image(options.image, existing, image).contents
+        reasons = find_reasons(contents, options.package)
     if options.json:
-        print_json(document(contents, reasons))
+        print_json(why_document(contents, reasons))
     else:
-        print_lines(told(contents, reasons, every=options.all))
+        print_lines(why_lines(contents, reasons, every=options.all))

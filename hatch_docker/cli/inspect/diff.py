@@ -9,9 +9,9 @@ from typing import Any
 from packaging.utils import canonicalize_name
 
 from hatch_docker.cli.inspect.document import SCHEMA, settings
-from hatch_docker.cli.inspect.model import TITLES, Contents, File
-from hatch_docker.cli.inspect.subject import Subject
-from hatch_docker.cli.inspect.text import SHOWN, compressed
+from hatch_docker.cli.inspect.model import TITLES, File, ImageContents
+from hatch_docker.cli.inspect.named_image import NamedImage
+from hatch_docker.cli.inspect.text import MOST
 from hatch_docker.core.text import megabytes
 from hatch_docker.oci.diff import changed
 
@@ -54,7 +54,7 @@ class Difference:
         return bool(self.packages or self.files or self.settings)
 
 
-def compare(old: Contents, new: Contents) -> Difference:
+def compare(old: ImageContents, new: ImageContents) -> Difference:
     """Return what differs in `new`; both were read with the digests of their files."""
     return Difference(
         tuple(_rows(_packages(old), _packages(new))),
@@ -73,7 +73,7 @@ def _rows(old: Rows, new: Rows) -> Iterator[Change]:
         yield Change(name, old_value, new_value, old_size, new_size)
 
 
-def _packages(contents: Contents) -> Rows:
+def _packages(contents: ImageContents) -> Rows:
     rows: dict[str, tuple[Any, int]] = {}
     for one in contents.packages:
         name = canonicalize_name(one.name) if one.type == "python" else one.name
@@ -83,7 +83,7 @@ def _packages(contents: Contents) -> Rows:
     return rows
 
 
-def _settings(contents: Contents) -> Rows:
+def _settings(contents: ImageContents) -> Rows:
     """The settings by name, variables and labels one by one, and what the image is for."""
     rows: dict[str, tuple[Any, int]] = {"platform": (str(contents.image.platform), 0)}
     for name, value in settings(contents).items():
@@ -96,14 +96,14 @@ def _settings(contents: Contents) -> Rows:
     return rows
 
 
-def _files(old: Contents, new: Contents) -> Iterator[Change]:
-    before, after = ({file.path: file for file in contents.files if file.shown} for contents in (old, new))
+def _files(old: ImageContents, new: ImageContents) -> Iterator[Change]:
+    before, after = ({file.path: file for file in contents.files if file.present} for contents in (old, new))
     for path, was, now in changed(before, after, by=lambda file: (file.digest, file.mode, file.owner)):
         contents, file = (old, was) if now is None else (new, now)
         assert file is not None
         yield Change(
             f"/{path}", _describe(was, now), _describe(now, was), was.size if was else 0, now.size if now else 0,
-            contents.packages[file.package].name if file.package >= 0 else "",
+            contents.package_of(file),
         )  # fmt: skip
 
 
@@ -121,21 +121,21 @@ def _describe(file: File | None, other: File | None) -> str | None:
     return ", ".join(words)
 
 
-def _kinds(old_contents: Contents, new_contents: Contents) -> Iterator[Change]:
-    old, new = ({part.kind: part.size for part in one.parts} for one in (old_contents, new_contents))
+def _kinds(old_contents: ImageContents, new_contents: ImageContents) -> Iterator[Change]:
+    old, new = ({kind.kind: kind.unpacked_size for kind in contents.kinds} for contents in (old_contents, new_contents))
     for kind in (kind for kind in TITLES if kind in old or kind in new):
         sizes = old.get(kind), new.get(kind)
         yield Change(kind, sizes[0], sizes[1], sizes[0] or 0, sizes[1] or 0)
 
 
-def told(one: Subject, other: Subject, found: Difference, *, files: bool) -> Iterator[str]:
+def told(one: NamedImage, other: NamedImage, found: Difference, *, files: bool) -> Iterator[str]:
     """The difference for a terminal, sizes first; the files of packages that are told already only if asked for."""
     yield f"{one.name} {one.contents.image.digest}"
     yield f"{other.name} {other.contents.image.digest}"
     yield ""
-    yield _sizes("unpacked", one.contents.unpacked, other.contents.unpacked)
-    if compressed(one.contents) and compressed(other.contents):
-        yield _sizes("compressed", one.contents.stored, other.contents.stored)
+    yield _sizes("unpacked", one.contents.unpacked_size, other.contents.unpacked_size)
+    if one.contents.compressed and other.contents.compressed:
+        yield _sizes("compressed", one.contents.size, other.contents.size)
     for kind in found.kinds:
         if kind.grown:
             yield _sizes(f"  {TITLES[kind.name]}", kind.old_size, kind.new_size)
@@ -189,7 +189,7 @@ def _told_files(found: Difference, *, every: bool) -> Iterator[str]:
         return
     yield ""
     yield f"files: {_counts(found.files)}"
-    chosen = sorted(rows, key=_weight) if every else sorted(rows, key=_weight)[:SHOWN]
+    chosen = sorted(rows, key=_weight) if every else sorted(rows, key=_weight)[:MOST]
     for change in chosen:
         what = f"  {change.old} -> {change.new}" if change.how == "changed" and "sha256" not in str(change.new) else ""
         yield f"{_signed(change.grown):>14}  {_SIGNS[change.how]} {change.name}{what}"
@@ -204,13 +204,13 @@ def _counts(changes: Iterable[Change]) -> str:
     return ", ".join(f"{hows.count(how)} {how}" for how in _SIGNS if how in hows)
 
 
-def document(one: Subject, other: Subject, found: Difference) -> dict[str, Any]:
+def document(one: NamedImage, other: NamedImage, found: Difference) -> dict[str, Any]:
     """The difference for programs; sizes are in bytes, `size` as stored."""
     return {
         "schema": SCHEMA,
         "images": [
-            {"name": subject.name, "digest": subject.contents.image.digest, "size": subject.contents.stored,
-             "unpacked_size": subject.contents.unpacked, "yours": subject.contents.yours}
+            {"name": subject.name, "digest": subject.contents.image.digest, "size": subject.contents.size,
+             "unpacked_size": subject.contents.unpacked_size, "yours": subject.contents.yours}
             for subject in (one, other)
         ],
         "kinds": [{"kind": change.name, "old_size": change.old_size, "new_size": change.new_size}

@@ -1,21 +1,22 @@
-"""Contents: what an image consists of, layers, packages and files, each with its size. What `inspect` is made from.
+"""Model of what an image contains: layers, packages and files with their sizes, for `inspect`, `why` and `diff`.
 
-Sizes are in bytes. Of a file it is its content's; of a layer `stored` is as a registry has it, `unpacked` its tar's,
-headers and padding included.
+Sizes are in bytes. `size` of a layer is as a registry stores it, `unpacked_size` that of its tar, headers and padding
+included. Fields have the names that they have in `--json` (docs/inspect.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from hatch_docker.oci.model import Image
+from hatch_docker.oci.model import LAYER_TYPES, Image
 
 BASE, SYSTEM, DEPENDENCIES, PROJECT, FILES = "base", "system", "dependencies", "project", "files"
-OTHER = "other"        # of no package, in images that others made
+OTHER = "other"        # of no package, in images that other programs built
 REMOVED = "removed"    # by a later layer: in the image, and not in its file system
-HEADERS = "headers"    # of tars, and what pads them
+HEADERS = "headers"    # of tars, and their padding
 YOURS = (PROJECT, FILES)
 
 TITLES = {
@@ -26,10 +27,10 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A member of a layer that is no directory. `package` is a number in `Contents.packages`, -1 for none.
+    """A file or link of a layer. `package` is an index of `ImageContents.packages`, -1 for none.
 
-    `layer` counts from 0. `kind` is one of those above, REMOVED for what a later layer took away or replaced. `digest`
-    is the SHA-256 of its content, of a symlink's of its target, where that was asked for.
+    `layer` counts from 0. `kind` is a key of TITLES: REMOVED if a later layer removed or replaced it. `digest` is the
+    SHA-256 of its content, of a symlink's target, b"" if it was not asked for.
     """
 
     path: str
@@ -37,20 +38,20 @@ class File:
     layer: int
     kind: str
     package: int = -1
-    link: bool = False       # symlinks and hard links, which take no room
+    link: bool = False       # symlinks and hard links, whose size is 0
     mode: int = 0
     owner: tuple[int, int] = (0, 0)
     digest: bytes = b""
 
     @property
-    def shown(self) -> bool:
-        """Whether it is there when the image runs."""
+    def present(self) -> bool:
+        """Whether the file system of the image has it."""
         return self.kind != REMOVED
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """What a package requires: `package` by its number, `line` as it says so, `extra` where that asks for it."""
+class Dependency:
+    """A package that another one requires: its index, the requirement as written, and the extra that it belongs to."""
 
     package: int
     line: str
@@ -59,10 +60,10 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """Something installed. `type` is python, deb, apk, or interpreter for a Python that no package brought.
+    """An installed package. `type` is python, deb, apk, or interpreter for a Python that no package brought.
 
-    `layer` is that of most of its bytes; `size` and `files` are what it has in the image's file system. `root` is True
-    where nobody in the image asks for it: the project itself, and what the image's maker asked for.
+    `layer` is the one with most of its bytes, -1 if it has no file; `size` and `files` count what the file system of
+    the image has. `root` is True for the project, and if no package of the image requires it.
     """
 
     type: str
@@ -73,7 +74,7 @@ class Package:
     files: int
     kind: str
     root: bool = False
-    needs: tuple[Need, ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
 
     @property
     def title(self) -> str:
@@ -83,85 +84,141 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class LayerContents:
-    """One layer: `title` is what made it or is in it, `size` the sum of its files, `removed` what of that is gone."""
+    """A layer. `title` is the command that made it, or the packages in it; `removed_size` is what later layers removed
+    of `files_size`."""
 
     digest: str
     diff_id: str
     kind: str
     title: str
-    stored: int
-    unpacked: int
     size: int
+    unpacked_size: int
     files: int
-    removed: int
+    files_size: int
+    removed_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedFiles:
+    """Number and bytes of the files that one user and group own."""
+
+    files: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """Who may do what: `owners` maps "uid:gid" to files and bytes; paths are absolute.
+    """Owners and writable paths of an image's file system; paths are absolute.
 
-    `privileged` are the programs with a set-user-ID or set-group-ID bit. `writable` are the directories and files that
-    the image's user may write to beside those that everybody may, `open` those of everybody. `user` is the user's
-    number, None where its name is not in etc/passwd.
+    `user` is the number of the image's user, None if etc/passwd lacks its name. `owners` is by "uid:gid". `setuid` are
+    the programs with a set-user-ID or set-group-ID bit. `writable` are the paths that the image's user may write to,
+    without those of `writable_by_everybody`.
     """
 
     user: int | None
-    owners: Mapping[str, tuple[int, int]]
-    privileged: tuple[str, ...]
+    owners: Mapping[str, OwnedFiles]
+    setuid: tuple[str, ...]
     writable: tuple[str, ...]
-    open: tuple[str, ...]
+    writable_by_everybody: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What the files of one kind take; `stored` is None where a layer holds several kinds."""
+class KindSize:
+    """Bytes of the files of one kind; `size` is None if a layer holds several kinds."""
 
     kind: str
-    size: int
-    stored: int | None
+    unpacked_size: int
+    size: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """An image and what is in it; `ours` says whether hatch-docker made it, so that its layers are of one kind each."""
+class ImageContents:
+    """An image and what it contains; `by_hatch_docker` means that each layer holds one kind of files."""
 
     image: Image
-    ours: bool
-    system: str                      # "Debian GNU/Linux 13 (trixie)", "" where no file says so
-    python: str                      # the version that markers are judged by, "" without a Python
+    by_hatch_docker: bool
+    system: str                      # "Debian GNU/Linux 13 (trixie)", "" if no file says so
+    python: str                      # the version that markers are evaluated for, "" without a Python
     layers: tuple[LayerContents, ...]
     packages: tuple[Package, ...]
     files: tuple[File, ...]
     permissions: Permissions
-    parts: tuple[Part, ...] = field(default=())
+    kinds: tuple[KindSize, ...] = ()
 
     @property
-    def stored(self) -> int:
-        """As a registry has it."""
-        return sum(layer.stored for layer in self.layers)
+    def size(self) -> int:
+        """Bytes of all layers as stored."""
+        return sum(layer.size for layer in self.layers)
 
     @property
-    def unpacked(self) -> int:
-        """All layers' tars."""
-        return sum(layer.unpacked for layer in self.layers)
+    def unpacked_size(self) -> int:
+        """Bytes of the tars of all layers."""
+        return sum(layer.unpacked_size for layer in self.layers)
 
     @property
     def yours(self) -> int:
-        """What is of the project, as far as can be told."""
-        return sum(part.size for part in self.parts if part.kind in YOURS)
+        """Bytes of the project, as far as the image tells."""
+        return sum(kind.unpacked_size for kind in self.kinds if kind.kind in YOURS)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether layers are stored compressed; a daemon has plain tars."""
+        return any(LAYER_TYPES[layer.descriptor.media_type] for layer in self.image.layers)
+
+    @property
+    def created(self) -> str:
+        """The time of creation (config.md), "" if the image does not say."""
+        return str(self.image.config_json.get("created") or "")
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The configuration's `config` (config.md)."""
+        """The `config` of the image's configuration (config.md)."""
         settings: Mapping[str, Any] = self.image.config_json.get("config") or {}
         return settings
 
     @property
     def labels(self) -> dict[str, str]:
-        """The image's labels."""
-        return {str(name): str(value) for name, value in (self.settings.get("Labels") or {}).items()}
+        """The image's labels, by name."""
+        return {str(name): str(value) for name, value in sorted((self.settings.get("Labels") or {}).items())}
 
-    def requirers(self, number: int) -> Iterator[tuple[int, Need]]:
-        """Who requires a package, by number."""
+    @property
+    def command(self) -> str:
+        """The command that runs, as a shell would take it."""
+        words = [*(self.settings.get("Entrypoint") or ()), *(self.settings.get("Cmd") or ())]
+        return shlex.join(words) if words else "no command of its own"
+
+    @property
+    def user(self) -> str:
+        """The user and directory that the command runs with."""
+        return f"{self.settings.get('User') or 'root'} in {self.settings.get('WorkingDir') or '/'}"
+
+    @property
+    def platform_text(self) -> str:
+        """The distribution and Python in the image, "" if neither was found."""
+        return ", ".join(filter(None, [self.system, self.python and f"Python {self.python}"]))
+
+    @property
+    def owners(self) -> list[tuple[str, OwnedFiles]]:
+        """The owners of files, those of most bytes first."""
+        owners = [(name, owned) for name, owned in self.permissions.owners.items() if owned.files]
+        return sorted(owners, key=lambda item: (-item[1].size, item[0]))
+
+    def package_of(self, file: File, default: str = "") -> str:
+        """Return the name of the package that has a file."""
+        return self.packages[file.package].name if file.package >= 0 else default
+
+    def requirers(self, number: int) -> Iterator[tuple[int, Dependency]]:
+        """Return the packages that require one, by index, each with its dependency."""
         for other, package in enumerate(self.packages):
-            yield from ((other, need) for need in package.needs if need.package == number)
+            yield from ((other, dependency) for dependency in package.dependencies if dependency.package == number)
+
+
+def largest_packages(packages: Iterable[Package]) -> list[Package]:
+    """Return packages, the largest first."""
+    return sorted(packages, key=lambda package: (-package.size, package.name, package.type))
+
+
+def largest_files(contents: ImageContents) -> list[File]:
+    """Return the files of all layers without links, the largest first."""
+    files = (file for file in contents.files if not file.link)
+    return sorted(files, key=lambda file: (-file.size, file.path, file.layer))

@@ -1,4 +1,4 @@
-"""Which package a file belongs to: RECORD of Python's (PEP 376), the lists of dpkg and apk."""
+"""Ownership of files by packages: RECORD of Python's (PEP 376), the lists of dpkg and apk."""
 
 from __future__ import annotations
 
@@ -19,35 +19,34 @@ USERS = "etc/passwd"
 DIRECT = ".dist-info/direct_url.json"
 _LIST = re.compile(r"var/lib/dpkg/(?:info/(?P<name>[^/:]+)(?::[^/]+)?\.list|status\.d/(?P<distroless>[^/]+)\.md5sums)")
 _APK = re.compile(r"(?:usr/)?lib/apk/db/installed")
-_SOURCELESS = re.compile(r"(?P<directory>.*/)?__pycache__/(?P<name>[^/]+?)\.[^/.]+(?:\.opt-\d)?\.pyc")
+_BYTECODE = re.compile(r"(?P<directory>.*/)?__pycache__/(?P<name>[^/]+?)\.[^/.]+(?:\.opt-\d)?\.pyc")
 
 
-class Reading:
-    """What the files of an image say, by path, as they are come across; later layers over earlier ones."""
+class PackageFiles:
+    """Content of the files of an image that describe its packages, by path; later layers replace earlier ones."""
 
     def __init__(self) -> None:
-        self.finds: dict[str, dict[str, Any]] = {}     # as release.inventory reads them
+        self.metadata: dict[str, dict[str, Any]] = {}  # as release.sbom.inventory reads it
         self.lists: dict[str, list[str]] = {}          # the paths that a list of files names
         self.texts: dict[str, str] = {}
         self._room = READ_LIMIT
 
-    def look(self, path: str, stream: Readable) -> None:
-        """Read a file if it says something; see `oci.tree.Look`."""
+    def read(self, path: str, stream: Readable) -> None:
+        """Read a file of a layer if it describes packages."""
         name = path.rpartition("/")[2]
         if name == "RECORD" and path.endswith(".dist-info/RECORD"):
-            self.lists[path] = list(_recorded(path, self._read(path, stream)))
+            self.lists[path] = list(_record_paths(path, self._text(path, stream)))
         elif path.startswith("var/lib/dpkg/") and _LIST.fullmatch(path):
-            self.lists[path] = list(_listed(self._read(path, stream)))
+            self.lists[path] = list(_dpkg_paths(self._text(path, stream)))
         elif path == USERS or path.endswith(DIRECT):
-            self.texts[path] = self._read(path, stream)
-        elif name not in ("copyright", "") and "/sboms/" not in path and (read := reader(path)):
-            text = self._read(path, stream)
-            self.finds[path] = read(path, text.encode(errors="surrogateescape"))
+            self.texts[path] = self._text(path, stream)
+        elif name not in ("copyright", "") and "/sboms/" not in path and (parse := reader(path)):
+            text = self._text(path, stream)
+            self.metadata[path] = parse(path, text.encode(errors="surrogateescape"))
             if _APK.fullmatch(path):
-                for package, paths in _installed(text):
-                    self.lists[f"{path}#{package}"] = paths
+                self.lists |= {f"{path}#{package}": paths for package, paths in _apk_paths(text)}
 
-    def _read(self, path: str, stream: Readable) -> str:
+    def _text(self, path: str, stream: Readable) -> str:
         data = stream.read(LIMIT)
         self._room -= len(data)
         if self._room < 0:
@@ -56,7 +55,7 @@ class Reading:
 
     @property
     def direct(self) -> frozenset[str]:
-        """The directories of metadata of what was installed from a directory, not from an index (PEP 610)."""
+        """The .dist-info directories of packages that were installed from a directory (PEP 610)."""
         return frozenset(
             path.rpartition("/")[0] for path, text in self.texts.items()
             if path.endswith(DIRECT) and re.search(r'"url":\s*"file:', text)
@@ -65,36 +64,49 @@ class Reading:
     @property
     def release(self) -> Mapping[str, str]:
         """The fields of os-release."""
-        return next((self.finds[path] for path in RELEASES if path in self.finds), {})
+        return next((self.metadata[path] for path in RELEASES if path in self.metadata), {})
+
+    def owned(self, present: Mapping[str, object]) -> Iterator[tuple[str, str, list[str]]]:
+        """Return type, package and paths of each list whose metadata is `present` in the image's file system.
+
+        A package of Python is named by the path of its METADATA, others by their names.
+        """
+        for path, paths in self.lists.items():
+            if path.endswith("/RECORD"):
+                metadata = path.removesuffix("RECORD") + "METADATA"
+                if metadata in present:
+                    yield "python", metadata, paths
+            elif "#" in path:
+                database, _, name = path.partition("#")
+                if database in present:
+                    yield "apk", name, paths
+            elif match := _LIST.fullmatch(path):
+                yield "deb", match["name"] or match["distroless"], [*paths, path, path.removesuffix(".md5sums")]
 
 
-def _recorded(path: str, text: str) -> Iterator[str]:
-    """The paths of a RECORD, from the root: relative ones are to the directory of its .dist-info."""
+def _record_paths(path: str, text: str) -> Iterator[str]:
+    """Return the paths of a RECORD from the root; in the file they are relative to the directory of its .dist-info."""
     site = path.rpartition("/")[0].rpartition("/")[0]
-    for row in _quoted(text) if '"' in text else (line.split(",", 1) for line in _lines(text)):
+    for row in _csv_rows(text) if '"' in text else (line.split(",", 1) for line in text.splitlines() if line):
         if row and 0 < len(row[0]) <= PATH_LIMIT:
             name = row[0] if row[0].startswith("/") else f"{site}/{row[0]}"
             yield (posixpath.normpath(name) if "." in name.split("/") or ".." in name.split("/") else name).lstrip("/")
 
 
-def _quoted(text: str) -> Iterator[list[str]]:
-    """The rows of a CSV file, up to one that is none: csv takes no field of more than 128 KiB."""
+def _csv_rows(text: str) -> Iterator[list[str]]:
+    """Return the rows of a CSV file up to the first invalid one: csv takes no field of more than 128 KiB."""
     with contextlib.suppress(csv.Error):
         yield from csv.reader(text.splitlines(), strict=False)
 
 
-def _lines(text: str) -> Iterator[str]:
-    return (line for line in text.splitlines() if line)
-
-
-def _listed(text: str) -> Iterator[str]:
-    """The paths of dpkg's list, one a line from the root, or of md5sums(5), each after its sum."""
-    for line in _lines(text):
+def _dpkg_paths(text: str) -> Iterator[str]:
+    """Return the paths of dpkg's list, a line each from the root, or of md5sums(5), each after its sum."""
+    for line in filter(None, text.splitlines()):
         yield (line if line.startswith("/") else line.partition("  ")[2] or line).lstrip("/")
 
 
-def _installed(text: str) -> Iterator[tuple[str, list[str]]]:
-    """The files of each package in apk's database: F: is a directory, R: a file in it."""
+def _apk_paths(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Return the files of each package in apk's database: F: is a directory, R: a file in it."""
     for paragraph in re.split(r"\n\s*\n", text):
         package, directory, paths = "", "", []
         for line in paragraph.splitlines():
@@ -108,24 +120,9 @@ def _installed(text: str) -> Iterator[tuple[str, list[str]]]:
             yield package, paths
 
 
-def lists_of(reading: Reading, finds: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, list[str]]]:
-    """Type, package and files of each list that is there in the end; of Python's the package is its METADATA's path."""
-    for path, paths in reading.lists.items():
-        if path.endswith("/RECORD"):
-            metadata = path.removesuffix("RECORD") + "METADATA"
-            if metadata in finds:
-                yield "python", metadata, paths
-        elif "#" in path:
-            database, _, name = path.partition("#")
-            if database in finds:
-                yield "apk", name, paths
-        elif match := _LIST.fullmatch(path):
-            yield "deb", match["name"] or match["distroless"], [*paths, path, path.removesuffix(".md5sums")]
-
-
 def source_of(path: str) -> str:
-    """The module that a cached .pyc was compiled from (PEP 3147), "" for any other file."""
+    """Return the module that a cached .pyc was compiled from (PEP 3147), "" for any other file."""
     if not path.endswith(".pyc"):
         return ""
-    match = _SOURCELESS.fullmatch(path)
+    match = _BYTECODE.fullmatch(path)
     return f"{match['directory'] or ''}{match['name']}.py" if match else ""

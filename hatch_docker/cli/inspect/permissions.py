@@ -1,11 +1,11 @@
-"""Who owns the files of an image, who may write to them, and which programs run as somebody else."""
+"""Permissions in an image: owners of files, writable paths, programs that run as another user."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hatch_docker.cli.inspect.model import Permissions
-from hatch_docker.cli.inspect.ownership import USERS, Reading
+from hatch_docker.cli.inspect.model import OwnedFiles, Permissions
+from hatch_docker.cli.inspect.ownership import USERS, PackageFiles
 from hatch_docker.oci.filesystem import Member
 from hatch_docker.oci.model import Image
 
@@ -13,12 +13,12 @@ _SET_ID = 0o6000
 _STICKY = 0o1000
 
 
-def permissions_of(image: Image, members: Sequence[Member], reading: Reading) -> Permissions:
-    """The facts of the file system as it is in the end, in the order of its paths."""
-    user, group = _user(image, reading.texts.get(USERS, ""))
+def permissions_of(image: Image, members: Sequence[Member], package_files: PackageFiles) -> Permissions:
+    """Return the permissions of the image's file system, sorted by path."""
+    user, group = _user(image, package_files.texts.get(USERS, ""))
     owners: dict[str, tuple[int, int]] = {}
-    privileged, writable, open_ = [], [], []
-    for member in sorted((one for one in members if one.shown), key=lambda one: one.entry.path.split("/")):
+    setuid, writable, everybody = [], [], []
+    for member in sorted((member for member in members if member.shown), key=lambda item: item.entry.path.split("/")):
         entry = member.entry
         if entry.kind == "symlink":
             continue
@@ -27,18 +27,19 @@ def permissions_of(image: Image, members: Sequence[Member], reading: Reading) ->
         owners[name] = (files + (entry.kind == "file"), size + entry.size)
         path = f"/{entry.path}"
         if entry.mode & _SET_ID and entry.kind in ("file", "hardlink"):
-            privileged.append(path)
+            setuid.append(path)
         if entry.mode & 0o002:
-            open_.append(path + ("" if entry.kind != "directory" or entry.mode & _STICKY else " (not sticky)"))
+            everybody.append(path + ("" if entry.kind != "directory" or entry.mode & _STICKY else " (not sticky)"))
         elif user and ((entry.uid == user and entry.mode & 0o200) or (entry.gid == group and entry.mode & 0o020)):
             writable.append(path)
-    return Permissions(user, owners, tuple(privileged), tuple(writable), tuple(open_))
+    owned = {name: OwnedFiles(*counts) for name, counts in sorted(owners.items())}
+    return Permissions(user, owned, tuple(setuid), tuple(writable), tuple(everybody))
 
 
-def _user(image: Image, text: str) -> tuple[int | None, int | None]:
-    """The numbers of the user and the group that the image runs as; 0 where it does not say, as runtimes do."""
+def _user(image: Image, passwd: str) -> tuple[int | None, int | None]:
+    """Return the numbers of the user and group that the image runs as; 0 if it names none, as runtimes do."""
     name, _, group = str((image.config_json.get("config") or {}).get("User") or "0").partition(":")
-    rows = [line.split(":") for line in text.splitlines()]
+    rows = [line.split(":") for line in passwd.splitlines()]
     known = next((row for row in rows if len(row) > 3 and name in (row[0], row[2])), None)
     numbers = [known[2], known[3]] if known else [name, "0"]
     if group:

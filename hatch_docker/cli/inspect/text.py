@@ -1,40 +1,35 @@
-"""What `inspect` tells: lines for a terminal. Names are a stranger's: whoever prints a line makes it `plain`."""
+"""Text of `inspect` for a terminal. Names in it may hold control characters: print it with `print_lines`."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from hatch_docker.cli.inspect.model import TITLES, Contents, Package
-from hatch_docker.cli.inspect.subject import Subject
+from hatch_docker.build.receipt import left_out_lines
+from hatch_docker.cli.inspect.model import TITLES, ImageContents, largest_files, largest_packages
+from hatch_docker.cli.inspect.named_image import NamedImage
 from hatch_docker.core.text import counted, megabytes, share
-from hatch_docker.oci.model import LAYER_TYPES
 from hatch_docker.plan.naming import PREFIX
 
-SHOWN = 20            # packages, files and paths that are told unless all are asked for
-WIDTH = 60            # characters of what is in a layer
+MOST = 20             # packages, files and paths that are listed without --all
+WIDTH = 60            # characters of a layer's title
 TYPES = {"python": "Python", "deb": "Debian", "apk": "Alpine", "interpreter": "-"}
 
 
-def told(subject: Subject, *, files: bool, every: bool) -> Iterator[str]:
-    """All about an image, the answer first: what it weighs, and what of that is the project."""
-    contents = subject.contents
-    image = contents.image
-    yield f"{subject.name}  {image.platform}  {image.config_json.get('created') or ''}".rstrip()
-    yield image.digest
-    if len(subject.platforms) > 1:
-        others = (str(platform) for platform, _, _ in subject.platforms)
-        yield f"one of {', '.join(others)}; together {subject.digest}"
-    yield ""
-    yield headline(contents)
-    yield ""
+def inspect_lines(named: NamedImage, *, files: bool, every: bool) -> Iterator[str]:
+    """Return all about an image, first its size and how much of that is the project."""
+    contents = named.contents
+    yield f"{named.name}  {contents.image.platform}  {contents.created}".rstrip()
+    yield contents.image.digest
+    if len(named.platforms) > 1:
+        platforms = ", ".join(str(platform) for platform, _, _ in named.platforms)
+        yield f"one of {platforms}; together {named.digest}"
+    stored = f" ({megabytes(contents.size)} compressed)" if contents.compressed else ""
+    yield from ("", f"{megabytes(contents.unpacked_size)}{stored}, {megabytes(contents.yours)} of it yours", "")
     yield from _settings(contents)
     yield ""
     yield from _layers(contents)
-    if subject.left_out:
-        from hatch_docker.build.receipt import left_out_lines
-
-        yield from (f"     {line}" for line in left_out_lines(subject.left_out))
+    yield from (f"     {line}" for line in left_out_lines(named.left_out))
     yield ""
     yield from _packages(contents, every=every)
     yield ""
@@ -44,107 +39,94 @@ def told(subject: Subject, *, files: bool, every: bool) -> Iterator[str]:
         yield from _files(contents, every=every)
 
 
-def compressed(contents: Contents) -> bool:
-    """Whether the layers are stored compressed; a daemon gives them away as plain tars."""
-    return any(LAYER_TYPES[layer.descriptor.media_type] for layer in contents.image.layers)
+def size_line(size: int, text: str) -> str:
+    """Return a line of a table whose first column is a size."""
+    return f"{megabytes(size):>14}  {text}".rstrip()
 
 
-def headline(contents: Contents) -> str:
-    """The question that everybody has: how large is it, and how much of it is the project?"""
-    stored = f" ({megabytes(contents.stored)} compressed)" if compressed(contents) else ""
-    return f"{megabytes(contents.unpacked)}{stored}, {megabytes(contents.yours)} of it yours"
-
-
-def _settings(contents: Contents) -> Iterator[str]:
+def _settings(contents: ImageContents) -> Iterator[str]:
     settings = contents.settings
-    command = [*(settings.get("Entrypoint") or ()), *(settings.get("Cmd") or ())]
-    yield _row("runs", shlex.join(command) if command else "nothing that it names itself")
-    user = settings.get("User") or "root"
-    yield _row("as", f"{user} in {settings.get('WorkingDir') or '/'}")
+    yield from _row("runs", contents.command)
+    yield from _row("as", contents.user)
     for title, name in (("ports", "ExposedPorts"), ("volumes", "Volumes")):
         if settings.get(name):
-            yield _row(title, ", ".join(sorted(settings[name])))
-    yield from _rows("env", [shlex.quote(line) for line in settings.get("Env") or ()])
-    labels = (f"{name.removeprefix(PREFIX)} {_cut(value, WIDTH)}" for name, value in sorted(contents.labels.items()))
-    yield from _rows("labels", list(labels))
-    system = filter(None, [contents.system, contents.python and f"Python {contents.python}"])
-    yield _row("system", ", ".join(system) or "none that it names")
+            yield from _row(title, ", ".join(sorted(settings[name])))
+    yield from _row("env", *map(shlex.quote, settings.get("Env") or ()))
+    labels = (f"{name.removeprefix(PREFIX)} {_cut(value)}" for name, value in contents.labels.items())
+    yield from _row("labels", *labels)
+    yield from _row("system", contents.platform_text or "not named in the image")
 
 
-def _row(title: str, text: str) -> str:
-    return f"{title:<10}{text}"
-
-
-def _rows(title: str, lines: Sequence[str]) -> Iterator[str]:
+def _row(title: str, *lines: str) -> Iterator[str]:
+    """Return lines with a title before the first one."""
     for number, line in enumerate(lines):
-        yield _row("" if number else title, line)
+        yield f"{'' if number else title:<10}{line}"
 
 
-def _cut(text: str, width: int) -> str:
+def _cut(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 3] + "..."
+    return text if len(text) <= WIDTH else text[: WIDTH - 3] + "..."
 
 
-def _layers(contents: Contents) -> Iterator[str]:
-    stored = compressed(contents)
+def _layers(contents: ImageContents) -> Iterator[str]:
+    stored = contents.compressed
     yield f"{'layers':<10}{'unpacked':>26}{'share':>9}" + (f"{'compressed':>13}" if stored else "")
     for number, layer in enumerate(contents.layers, 1):
-        packed = f"{megabytes(layer.stored):>13}" if stored else ""
-        gone = f" ({megabytes(layer.removed)} of it removed again)" if layer.removed else ""
-        title = TITLES[layer.kind]
-        size, percent = megabytes(layer.unpacked), share(layer.unpacked, contents.unpacked)
-        yield f"{number:>3}  {title:<20}{size:>11}{percent:>9}{packed}  {_cut(layer.title, WIDTH)}{gone}".rstrip()
-    if not contents.ours:
-        yield ""
-        yield "what it is, by its files"
-        for part in contents.parts:
-            yield f"     {TITLES[part.kind]:<20}{megabytes(part.size):>11}{share(part.size, contents.unpacked):>9}"
+        compressed = f"{megabytes(layer.size):>13}" if stored else ""
+        removed = f" ({megabytes(layer.removed_size)} of it removed again)" if layer.removed_size else ""
+        sizes = _kind_columns(contents, layer.kind, layer.unpacked_size)
+        yield f"{number:>3}  {sizes}{compressed}  {_cut(layer.title)}{removed}".rstrip()
+    if not contents.by_hatch_docker:
+        yield from ("", "what it is, by its files")
+        yield from (f"     {_kind_columns(contents, kind.kind, kind.unpacked_size)}" for kind in contents.kinds)
 
 
-def by_size(packages: Iterable[Package]) -> list[Package]:
-    """The largest first."""
-    return sorted(packages, key=lambda one: (-one.size, one.name, one.type))
+def _kind_columns(contents: ImageContents, kind: str, size: int) -> str:
+    return f"{TITLES[kind]:<20}{megabytes(size):>11}{share(size, contents.unpacked_size):>9}"
 
 
-def _packages(contents: Contents, *, every: bool) -> Iterator[str]:
-    found = by_size(contents.packages)
-    if not found:
+def _packages(contents: ImageContents, *, every: bool) -> Iterator[str]:
+    packages = largest_packages(contents.packages)
+    if not packages:
         yield "packages  none that can be read"
         return
-    yield counted(len(found), "package")
-    chosen = found if every else found[:SHOWN]
-    width = min(max(len(one.title) for one in chosen), 44)
-    for one in chosen:
-        layer = f"layer {one.layer + 1}" if one.layer >= 0 else ""
-        yield f"{megabytes(one.size):>14}  {one.title:<{width}}  {TYPES[one.type]:<7} {layer}".rstrip()
-    if len(chosen) < len(found):
-        rest = sum(one.size for one in found[SHOWN:])
-        yield f"{megabytes(rest):>14}  in {len(found) - SHOWN} more (--all)"
+    yield counted(len(packages), "package")
+    listed = packages if every else packages[:MOST]
+    width = min(max(len(package.title) for package in listed), 44)
+    for package in listed:
+        layer = f"layer {package.layer + 1}" if package.layer >= 0 else ""
+        yield size_line(package.size, f"{package.title:<{width}}  {TYPES[package.type]:<7} {layer}")
+    yield from rest_line(package.size for package in packages[len(listed) :])
 
 
-def _permissions(contents: Contents, *, every: bool) -> Iterator[str]:
+def rest_line(sizes: Iterable[int]) -> Iterator[str]:
+    """Return a line with the number and sum of the sizes that a table leaves out; none if there are no more."""
+    rest = [*sizes]
+    if rest:
+        yield size_line(sum(rest), f"in {len(rest)} more (--all)")
+
+
+def _permissions(contents: ImageContents, *, every: bool) -> Iterator[str]:
     facts = contents.permissions
-    owners = sorted(facts.owners.items(), key=lambda row: (-row[1][1], row[0]))
-    yield _row("owners", ", ".join(
-        f"{name} {megabytes(size)} in {counted(files, 'file')}" for name, (files, size) in owners if files
-    ) or "no files")  # fmt: skip
-    yield from _rows("setuid", _some(facts.privileged, every=every) or ["none"])
+    owners = (f"{name} {megabytes(owned.size)} in {counted(owned.files, 'file')}" for name, owned in contents.owners)
+    yield from _row("owners", ", ".join(owners) or "no files")
+    yield from _row("setuid", *_some(facts.setuid, every=every) or ["none"])
     if facts.user == 0:
-        yield _row("writable", "everything: it runs as root")
-    else:
-        who = contents.settings.get("User")
-        own = [f"{path} by {who}" for path in _some(facts.writable, every=every)]
-        anybody = [f"{path} by everybody" for path in _some(facts.open, every=every)]
-        yield from _rows("writable", [*own, *anybody] or ["nothing"])
+        yield from _row("writable", "everything: it runs as root")
+        return
+    user = contents.settings.get("User")
+    own = [f"{path} by {user}" for path in _some(facts.writable, every=every)]
+    everybody = [f"{path} by everybody" for path in _some(facts.writable_by_everybody, every=every)]
+    yield from _row("writable", *[*own, *everybody] or ["nothing"])
 
 
 def _some(paths: Sequence[str], *, every: bool) -> list[str]:
-    return [*paths] if every or len(paths) <= SHOWN else [*paths[:SHOWN], f"{len(paths) - SHOWN} more (--all)"]
+    return [*paths] if every or len(paths) <= MOST else [*paths[:MOST], f"{len(paths) - MOST} more (--all)"]
 
 
-def _files(contents: Contents, *, every: bool) -> Iterator[str]:
-    files = sorted((one for one in contents.files if not one.link), key=lambda one: (-one.size, one.path))
+def _files(contents: ImageContents, *, every: bool) -> Iterator[str]:
+    files = largest_files(contents)
     yield counted(len(files), "file")
-    for one in files if every else files[:SHOWN]:
-        of = contents.packages[one.package].name if one.package >= 0 else "-" if one.shown else "(removed again)"
-        yield f"{megabytes(one.size):>14}  layer {one.layer + 1:<3} {of:<20} /{one.path}"
+    for file in files if every else files[:MOST]:
+        package = contents.package_of(file, "-" if file.present else "(removed again)")
+        yield size_line(file.size, f"layer {file.layer + 1:<3} {package:<20} /{file.path}")

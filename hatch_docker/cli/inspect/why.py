@@ -1,4 +1,4 @@
-"""Why a package is in an image: who asks for it, what it costs, and what is there for its sake only."""
+"""Answer of `why`: what requires a package of an image, its size, and what is there only for its sake."""
 
 from __future__ import annotations
 
@@ -10,169 +10,170 @@ from typing import Any, NamedTuple
 
 from packaging.utils import canonicalize_name
 
-from hatch_docker.cli.inspect.document import SCHEMA, package
-from hatch_docker.cli.inspect.model import PROJECT, Contents, Need
-from hatch_docker.cli.inspect.text import SHOWN, TYPES, by_size
+from hatch_docker.cli.inspect.document import SCHEMA, package_document
+from hatch_docker.cli.inspect.model import PROJECT, Dependency, ImageContents, largest_packages
+from hatch_docker.cli.inspect.text import MOST, TYPES, rest_line, size_line
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.text import counted, megabytes
 
-LONGEST = 1_000_000  # packages of all chains together; more are nobody's to read
+MAX_STEPS = 1_000_000  # of all chains together
+
+Chain = tuple[tuple[int, Dependency], ...]
+"""Packages by index from a root on, each with its dependency on the next."""
 
 
 @dataclass(frozen=True, slots=True)
-class Why:
-    """The reasons for one package, all by number: `chains` are the needs that lead to it, each from a root on, one for
-    everybody who asks for it; `exclusive` are the packages that nobody would ask for without it."""
+class Reasons:
+    """Reasons for a package, by index: a chain for each package that requires it, the shortest first.
+
+    `exclusive` are the packages that nothing would require without it.
+    """
 
     package: int
-    chains: tuple[tuple[tuple[int, Need], ...], ...]
+    chains: tuple[Chain, ...]
     exclusive: tuple[int, ...]
 
 
-def why(contents: Contents, name: str) -> tuple[Why, ...]:
-    """The reasons for the packages of a name, which Python and the system may both have.
+def find_reasons(contents: ImageContents, name: str) -> tuple[Reasons, ...]:
+    """Return the reasons for each package of a name, which Python and the system may both have.
 
-    Raises ConfigError where there is none, with the names that are like it.
+    Raises ConfigError if there is none, with similar names.
     """
     wanted = canonicalize_name(name)
-    found = [
-        number for number, one in enumerate(contents.packages)
-        if one.name == name or (one.type == "python" and canonicalize_name(one.name) == wanted)
+    numbers = [
+        number for number, package in enumerate(contents.packages)
+        if package.name == name or (package.type == "python" and canonicalize_name(package.name) == wanted)
     ]
-    if not found:
-        names = sorted({one.name for one in contents.packages})
-        like = difflib.get_close_matches(name, names, 3, 0.6) or difflib.get_close_matches(wanted, names, 3, 0.6)
-        hint = f": did you mean {' or '.join(like)}?" if like else "; `hatch-docker inspect --all` lists what is"
-        raise ConfigError(f"{name} is no package of the image{hint}")
-    return tuple(_why(contents, number) for number in found)
+    if not numbers:
+        names = sorted({package.name for package in contents.packages})
+        close = difflib.get_close_matches(name, names, 3, 0.6) or difflib.get_close_matches(wanted, names, 3, 0.6)
+        hint = f": did you mean {' or '.join(close)}?" if close else "; `hatch-docker inspect --all` lists all"
+        raise ConfigError(f"the image has no package {name}{hint}")
+    return tuple(_reasons(contents, number) for number in numbers)
 
 
-def _why(contents: Contents, number: int) -> Why:
-    roots = _roots(contents)
-    without = _paths(contents, roots, number)
-    whole = _paths(contents, roots, -1)
-    asking = [(other, need) for other, need in contents.requirers(number) if other in without]
-    chains: list[tuple[tuple[int, Need], ...]] = []
-    room = LONGEST
-    for other, need in sorted(asking, key=lambda one: without[one[0]].length):
-        room -= without[other].length
-        if room < 0:
+def _reasons(contents: ImageContents, number: int) -> Reasons:
+    packages, roots = contents.packages, _roots(contents)
+    without = _shortest_paths(contents, roots, number)
+    requirers = [(other, dependency) for other, dependency in contents.requirers(number) if other in without]
+    chains: list[Chain] = []
+    steps = MAX_STEPS
+    for other, dependency in sorted(requirers, key=lambda item: without[item[0]].length):
+        steps -= without[other].length
+        if steps < 0:
             break
-        chains.append((*_way(without, other), (other, need)))
-    chains.sort(key=lambda chain: (len(chain), [contents.packages[one].name for one, _ in chain], chain[-1][1].line))
-    exclusive = [one for one in whole if one not in without and one != number]
-    exclusive.sort(key=lambda one: (-contents.packages[one].size, contents.packages[one].name))
-    return Why(number, tuple(chains), tuple(exclusive))
+        chains.append((*_chain_to(without, other), (other, dependency)))
+    chains.sort(key=lambda chain: (len(chain), [packages[step].name for step, _ in chain], chain[-1][1].line))
+    reachable = _shortest_paths(contents, roots, -1)
+    exclusive = [other for other in reachable if other not in without and other != number]
+    exclusive.sort(key=lambda other: (-packages[other].size, packages[other].name))
+    return Reasons(number, tuple(chains), tuple(exclusive))
 
 
-def _roots(contents: Contents) -> list[int]:
-    """Where every chain begins: the project, what nobody asks for, and one of each circle that only asks for itself."""
+def _roots(contents: ImageContents) -> list[int]:
+    """Return where chains begin: the project, what nothing requires, and one package of each cycle of the rest."""
     packages = contents.packages
-    roots = [number for number, one in enumerate(packages) if one.root]
+    roots = [number for number, package in enumerate(packages) if package.root]
     roots.sort(key=lambda number: packages[number].kind != PROJECT)
-    reached = set(_paths(contents, roots, -1))
-    for number in range(len(packages)):
-        if number not in reached:
-            roots.append(number)
-            waiting = [number]
+    reached = set(_shortest_paths(contents, roots, -1))
+    for root in range(len(packages)):
+        if root not in reached:
+            roots.append(root)
+            waiting = [root]
             while waiting:
-                if (one := waiting.pop()) not in reached:
-                    reached.add(one)
-                    waiting += [need.package for need in packages[one].needs]
+                if (number := waiting.pop()) not in reached:
+                    reached.add(number)
+                    waiting += [dependency.package for dependency in packages[number].dependencies]
     return roots
 
 
 class _Step(NamedTuple):
-    """How a package is reached first: by whom and by which need, after how many needs; a root by none."""
+    """Last step of the shortest path to a package: from where, by which dependency, and the length of the path."""
 
     before: int
-    need: Need | None
+    dependency: Dependency | None
     length: int
 
 
-def _paths(contents: Contents, roots: Iterable[int], avoided: int) -> dict[int, _Step]:
-    """The last step of the shortest way from a root to each package that can be reached without one."""
+def _shortest_paths(contents: ImageContents, roots: Iterable[int], avoided: int) -> dict[int, _Step]:
+    """Return the last step to each package that a root leads to without the avoided package."""
     found = {root: _Step(-1, None, 0) for root in roots if root != avoided}
     waiting = deque(found)
     while waiting:
         number = waiting.popleft()
-        for need in contents.packages[number].needs:
-            if need.package not in found and need.package != avoided:
-                found[need.package] = _Step(number, need, found[number].length + 1)
-                waiting.append(need.package)
+        for dependency in contents.packages[number].dependencies:
+            if dependency.package not in found and dependency.package != avoided:
+                found[dependency.package] = _Step(number, dependency, found[number].length + 1)
+                waiting.append(dependency.package)
     return found
 
 
-def _way(found: Mapping[int, _Step], number: int) -> tuple[tuple[int, Need], ...]:
-    """The needs that lead from a root to a package."""
+def _chain_to(found: Mapping[int, _Step], number: int) -> Chain:
     steps = []
-    while (step := found[number]).need is not None:
-        steps.append((step.before, step.need))
+    while (step := found[number]).dependency is not None:
+        steps.append((step.before, step.dependency))
         number = step.before
     return tuple(reversed(steps))
 
 
-def told(contents: Contents, reasons: Sequence[Why], *, every: bool) -> Iterator[str]:
-    """The answer for a terminal."""
-    packages = contents.packages
-    for index, one in enumerate(reasons):
+def why_lines(contents: ImageContents, answer: Sequence[Reasons], *, every: bool) -> Iterator[str]:
+    """Return the answer for a terminal."""
+    for index, reasons in enumerate(answer):
         if index:
             yield ""
-        it = packages[one.package]
-        layer = f"layer {it.layer + 1}, " if it.layer >= 0 else ""
-        yield f"{it.title}  {TYPES[it.type]}, {layer}{megabytes(it.size)} in {counted(it.files, 'file')}"
-        yield ""
-        if it.kind == PROJECT:
+        package = contents.packages[reasons.package]
+        layer = f"layer {package.layer + 1}, " if package.layer >= 0 else ""
+        size = f"{megabytes(package.size)} in {counted(package.files, 'file')}"
+        yield from (f"{package.title}  {TYPES[package.type]}, {layer}{size}", "")
+        if package.kind == PROJECT:
             yield "it is the project itself"
-        elif not one.chains:
-            yield "nobody in the image asks for it: whoever made the image did"
-        chains = one.chains if every else one.chains[:SHOWN]
-        for chain in chains:
-            yield f"  {_chain(contents, chain)}"
-        if len(chains) < len(one.chains):
-            yield f"  and {len(one.chains) - len(chains)} more (--all)"
+        elif not reasons.chains:
+            yield "no package of the image requires it: whoever built the image asked for it"
+        chains = reasons.chains if every else reasons.chains[:MOST]
+        yield from (f"  {_chain_text(contents, chain)}" for chain in chains)
+        if len(chains) < len(reasons.chains):
+            yield f"  and {len(reasons.chains) - len(chains)} more (--all)"
         yield ""
-        yield from _cost(contents, one, every=every)
+        yield from _cost(contents, reasons, every=every)
 
 
-def _chain(contents: Contents, chain: Sequence[tuple[int, Need]]) -> str:
-    """The packages from the root on, and how the last asks for it."""
+def _chain_text(contents: ImageContents, chain: Chain) -> str:
     steps = []
-    for number, need in chain:
-        extra = f" [{need.extra}]" if need.extra else ""
+    for number, dependency in chain:
+        extra = f" [{dependency.extra}]" if dependency.extra else ""
         steps.append(f"{contents.packages[number].title}{extra}")
     line = chain[-1][1].line
-    return f"{' -> '.join(steps)}  asks for  {line}" if line else f"{' -> '.join(steps)} asks for it"
+    return f"{' -> '.join(steps)}  requires  {line}" if line else f"{' -> '.join(steps)} requires it"
 
 
-def _cost(contents: Contents, one: Why, *, every: bool) -> Iterator[str]:
-    it = contents.packages[one.package]
-    if not one.exclusive:
-        yield f"it costs {megabytes(it.size)}; nothing else is there for its sake"
+def _cost(contents: ImageContents, reasons: Reasons, *, every: bool) -> Iterator[str]:
+    size = contents.packages[reasons.package].size
+    exclusive = largest_packages(contents.packages[number] for number in reasons.exclusive)
+    if not exclusive:
+        yield f"it takes {megabytes(size)}; nothing else is there only for its sake"
         return
-    total = it.size + sum(contents.packages[number].size for number in one.exclusive)
-    yield f"it costs {megabytes(it.size)}; with what is there for its sake only, {megabytes(total)}:"
-    found = by_size(contents.packages[number] for number in one.exclusive)
-    for other in found if every else found[:SHOWN]:
-        yield f"{megabytes(other.size):>14}  {other.title}"
-    if not every and len(found) > SHOWN:
-        yield f"{megabytes(sum(other.size for other in found[SHOWN:])):>14}  in {len(found) - SHOWN} more (--all)"
+    total = size + sum(package.size for package in exclusive)
+    yield f"it takes {megabytes(size)}; with what is there only for its sake, {megabytes(total)}:"
+    listed = exclusive if every else exclusive[:MOST]
+    yield from (size_line(package.size, package.title) for package in listed)
+    yield from rest_line(package.size for package in exclusive[len(listed) :])
 
 
-def document(contents: Contents, reasons: Sequence[Why]) -> dict[str, Any]:
-    """The answer for programs; sizes are in bytes."""
+def why_document(contents: ImageContents, answer: Sequence[Reasons]) -> dict[str, Any]:
+    """Return the answer as JSON; sizes are in bytes."""
+    packages = contents.packages
     return {"schema": SCHEMA, "digest": contents.image.digest, "packages": [
         {
-            **package(contents, contents.packages[one.package]),
+            **package_document(contents, packages[reasons.package]),
             "chains": [
                 [
-                    {"name": contents.packages[number].name, "version": contents.packages[number].version,
-                     "requires": need.line, "extra": need.extra}
-                    for number, need in chain
+                    {"name": packages[number].name, "version": packages[number].version,
+                     "requires": dependency.line, "extra": dependency.extra}
+                    for number, dependency in chain
                 ]
-                for chain in one.chains
+                for chain in reasons.chains
             ],
-            "exclusive": [package(contents, contents.packages[number]) for number in one.exclusive],
+            "exclusive": [package_document(contents, packages[number]) for number in reasons.exclusive],
         }
-        for one in reasons
+        for reasons in answer
     ]}  # fmt: skip

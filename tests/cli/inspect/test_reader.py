@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.cli.inspect.model import Contents, File, Package
+from hatch_docker.cli.inspect.model import File, ImageContents, OwnedFiles, Package
 from hatch_docker.cli.inspect.reader import read_contents
 from hatch_docker.cli.main import main
 from hatch_docker.core.errors import ImageError
@@ -33,13 +33,13 @@ from tests.fakes.sbom_images import SITE, installed, metadata
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-def package(contents: Contents, name: str) -> Package:
+def package(contents: ImageContents, name: str) -> Package:
     (found,) = (one for one in contents.packages if one.name == name)
     return found
 
 
-def the_file(contents: Contents, path: str) -> File:
-    (found,) = (one for one in contents.files if one.path == path and one.shown)
+def the_file(contents: ImageContents, path: str) -> File:
+    (found,) = (one for one in contents.files if one.path == path and one.present)
     return found
 
 
@@ -57,13 +57,13 @@ def test_sizes_add_up(tmp_path: Path) -> None:
         {"created_by": "hatch-docker project", "comment": "my_app 1.2.3"},
     ]  # fmt: skip
     contents = read_contents(configured(image, history=history))
-    assert contents.ours
+    assert contents.by_hatch_docker
     assert [layer.kind for layer in contents.layers] == ["base", "other", "other", "dependencies", "project"]
     for layer, made in zip(contents.layers, image.layers, strict=True):
-        assert (layer.unpacked, layer.stored) == (made.unpacked_size, made.descriptor.size)
-    assert contents.unpacked == sum(layer.unpacked_size or 0 for layer in image.layers)
+        assert (layer.unpacked_size, layer.size) == (made.unpacked_size, made.descriptor.size)
+    assert contents.unpacked_size == sum(layer.unpacked_size or 0 for layer in image.layers)
     assert contents.yours == image.layers[-1].unpacked_size
-    assert sum(one.size for one in contents.files) == sum(layer.size for layer in contents.layers)
+    assert sum(one.size for one in contents.files) == sum(layer.files_size for layer in contents.layers)
     own = package(contents, "my_app")
     assert (own.type, own.version, own.kind, own.layer, own.root) == ("python", "1.2.3", "project", 4, True)
     assert package(contents, "libc6").type == "deb"
@@ -107,10 +107,10 @@ def test_what_later_layers_take_away_still_weighs() -> None:
     lower = layer_of([file("a", bytes(1000)), file("b", bytes(2000)), file("d/x", bytes(3000)), file("kept", b"1")])
     upper = layer_of([file(".wh.a"), file("b", bytes(10)), file("d/.wh..wh..opq"), file("d/y", bytes(20))])
     contents = read_contents(others(lower, upper))
-    assert {one.path: one.size for one in contents.files if not one.shown} == {"a": 1000, "b": 2000, "d/x": 3000}
-    assert contents.layers[0].removed == 6000
-    assert [part.size for part in contents.parts if part.kind == "removed"] == [6000]
-    assert sum(part.size for part in contents.parts) == contents.unpacked
+    assert {one.path: one.size for one in contents.files if not one.present} == {"a": 1000, "b": 2000, "d/x": 3000}
+    assert contents.layers[0].removed_size == 6000
+    assert [kind.unpacked_size for kind in contents.kinds if kind.kind == "removed"] == [6000]
+    assert sum(kind.unpacked_size for kind in contents.kinds) == contents.unpacked_size
 
 
 def test_a_hard_link_weighs_nothing() -> None:
@@ -141,7 +141,7 @@ def test_others_images_say_whose_is_what() -> None:
         "COPY . /srv # buildkit",
     ]  # fmt: skip
     contents = read_contents(others(base, wheels, copied, commands=commands, Env=["PYTHON_VERSION=3.12.9"]))
-    assert not contents.ours
+    assert not contents.by_hatch_docker
     assert (contents.python, contents.system) == ("3.12.9", "Debian 13")
     assert [layer.title for layer in contents.layers] == ["ADD file:1 in /", "RUN pip install .", "COPY . /srv"]
     python = package(contents, "python")
@@ -163,7 +163,7 @@ def test_alpine_and_nothing_at_all() -> None:
     ])))  # fmt: skip
     assert [(one.name, one.type, one.size) for one in contents.packages] == [("musl", "apk", 11), ("zlib", "apk", 12)]
     empty = read_contents(others())
-    assert (empty.packages, empty.unpacked, empty.yours) == ((), 0, 0)
+    assert (empty.packages, empty.unpacked_size, empty.yours) == ((), 0, 0)
 
 
 def test_permissions() -> None:
@@ -174,10 +174,10 @@ def test_permissions() -> None:
         replace(file("own", b"", 0o400), uid=7),
     ])  # fmt: skip
     facts = read_contents(others(layer, User="7:8")).permissions
-    assert facts.privileged == ("/bin/su", "/bin/wall")
-    assert facts.open == ("/open (not sticky)", "/tmp")
+    assert facts.setuid == ("/bin/su", "/bin/wall")
+    assert facts.writable_by_everybody == ("/open (not sticky)", "/tmp")
     assert facts.writable == ("/data", "/log")
-    assert facts.owners == {"0:0": (2, 0), "0:8": (1, 2), "7:0": (1, 0)}
+    assert facts.owners == {"0:0": OwnedFiles(2, 0), "0:8": OwnedFiles(1, 2), "7:0": OwnedFiles(1, 0)}
     assert read_contents(others(layer)).permissions.user == 0
     assert read_contents(others(layer, User="nobody-knows")).permissions.user is None
 
@@ -248,7 +248,7 @@ def test_every_place_an_image_is_in(
         for arguments in ([], ["dist/app.oci.tar"], ["oci:layout"], ["layout"], [name]):
             text = told(capsys, *arguments)
             assert image.digest in text
-            assert "system    none that it names" in text.splitlines()
+            assert "system    not named in the image" in text.splitlines()
 
 
 def test_several_platforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.cli.inspect.model import Contents
+from hatch_docker.cli.inspect.model import ImageContents
 from hatch_docker.cli.inspect.reader import read_contents
-from hatch_docker.cli.inspect.why import told, why
+from hatch_docker.cli.inspect.why import find_reasons, why_lines
 from hatch_docker.cli.main import main
 from hatch_docker.core.text import megabytes
 from tests.fakes.bases import file, layer_of, link
@@ -19,55 +19,56 @@ from tests.fakes.sbom_images import SITE, metadata, system_layer
 
 
 @pytest.fixture(scope="module")
-def contents() -> Contents:
+def contents() -> ImageContents:
     return read_contents(ours())
 
 
-def answer(contents: Contents, name: str) -> list[str]:
-    return [line for line in told(contents, why(contents, name), every=True) if line]
+def answer(contents: ImageContents, name: str) -> list[str]:
+    return [line for line in why_lines(contents, find_reasons(contents, name), every=True) if line]
 
 
-def test_chains_start_at_the_project(contents: Contents) -> None:
+def test_chains_start_at_the_project(contents: ImageContents) -> None:
     """One for everybody who asks, with the words and the extra that ask, the shortest first; markers as they hold."""
     lines = answer(contents, "leaf")
     assert lines[1:3] == [
-        "  my_app 1 [jobs] -> queue 1  asks for  leaf",
-        "  my_app 1 -> web 2 -> core 1  asks for  leaf; python_version >= '3.8'",
+        "  my_app 1 [jobs] -> queue 1  requires  leaf",
+        "  my_app 1 -> web 2 -> core 1  requires  leaf; python_version >= '3.8'",
     ]  # fmt: skip
     sizes = {one.name: one.size for one in contents.packages}
     total = sizes["leaf"] + sizes["deep-one"]
     assert lines[3] == (
-        f"it costs {megabytes(sizes['leaf'])}; with what is there for its sake only, {megabytes(total)}:"
+        f"it takes {megabytes(sizes['leaf'])}; with what is there only for its sake, {megabytes(total)}:"
     )
     assert lines[4].endswith("  deep-one 1")
-    assert answer(contents, "fast")[1] == "  my_app 1 -> web 2 [speed]  asks for  fast; extra == 'speed'"
+    assert answer(contents, "fast")[1] == "  my_app 1 -> web 2 [speed]  requires  fast; extra == 'speed'"
 
 
-def test_extras_of_the_project_are_found_out(contents: Contents) -> None:
+def test_extras_of_the_project_are_found_out(contents: ImageContents) -> None:
     """No file says which were asked for: those whose requirements are there."""
-    assert answer(contents, "queue")[1] == "  my_app 1 [jobs]  asks for  queue; extra == 'jobs'"
+    assert answer(contents, "queue")[1] == "  my_app 1 [jobs]  requires  queue; extra == 'jobs'"
 
 
-def test_what_nobody_else_needs_goes_with_it(contents: Contents) -> None:
+def test_what_nobody_else_needs_goes_with_it(contents: ImageContents) -> None:
     """All the way down, and nothing that somebody else asks for, too."""
-    (web,) = why(contents, "web")
+    (web,) = find_reasons(contents, "web")
     assert {contents.packages[number].name for number in web.exclusive} == {"core", "fast"}
-    (core,) = why(contents, "core")
+    (core,) = find_reasons(contents, "core")
     assert core.exclusive == ()
-    (project,) = why(contents, "My.App")
+    (project,) = find_reasons(contents, "My.App")
     assert {contents.packages[number].name for number in project.exclusive} == {
         "web", "core", "leaf", "deep-one", "fast", "queue",
     }  # fmt: skip
     assert "it is the project itself" in answer(contents, "my_app")
 
 
-def test_debian_by_depends(contents: Contents) -> None:
+def test_debian_by_depends(contents: ImageContents) -> None:
     """Alternatives and what packages provide; circles have an end; what nobody asks for, somebody wanted."""
-    assert answer(contents, "libx")[1] == "  python-min 3 -> zlib 1 asks for it"
-    assert answer(contents, "gcc-base")[1] == "  python-min 3 -> libc6 2 -> libgcc-s1 14 asks for it"
-    assert answer(contents, "python-min")[1] == "nobody in the image asks for it: whoever made the image did"
-    assert answer(contents, "loose")[1] == "nobody in the image asks for it: whoever made the image did"
-    (zlib,) = why(contents, "zlib")
+    assert answer(contents, "libx")[1] == "  python-min 3 -> zlib 1 requires it"
+    assert answer(contents, "gcc-base")[1] == "  python-min 3 -> libc6 2 -> libgcc-s1 14 requires it"
+    for name in ("python-min", "loose"):
+        (line,) = answer(contents, name)[1:2]
+        assert line == "no package of the image requires it: whoever built the image asked for it"
+    (zlib,) = find_reasons(contents, "zlib")
     assert [contents.packages[number].name for number in zlib.exclusive] == ["libx"]
 
 
@@ -75,7 +76,7 @@ def test_circles() -> None:
     """Packages that only ask for each other: one of them begins the chain."""
     wheels = dist("a", "1", {}, "Requires-Dist: b") + dist("b", "1", {}, "Requires-Dist: a")
     contents = read_contents(others(layer_of(wheels)))
-    assert answer(contents, "b")[1] == "  a 1  asks for  b"
+    assert answer(contents, "b")[1] == "  a 1  requires  b"
     assert answer(contents, "a")[-1].endswith("  b 1")
 
 
@@ -84,13 +85,13 @@ def test_a_name_of_two_packages() -> None:
     contents = read_contents(others(layer_of([
         file("var/lib/dpkg/status", "Package: tzdata\nVersion: 1\nArchitecture: all\n"), *dist("tzdata", "2", {}),
     ])))  # fmt: skip
-    assert [contents.packages[one.package].type for one in why(contents, "tzdata")] == ["deb", "python"]
+    assert [contents.packages[one.package].type for one in find_reasons(contents, "tzdata")] == ["deb", "python"]
 
 
 @pytest.mark.parametrize(("name", "says"), [
-    ("lea", "lea is no package of the image: did you mean leaf?"),
-    ("xyzzy", "xyzzy is no package of the image; `hatch-docker inspect --all` lists what is"),
-    (EVIL, "is no package of the image; `hatch-docker inspect --all`"),
+    ("lea", "the image has no package lea: did you mean leaf?"),
+    ("xyzzy", "the image has no package xyzzy; `hatch-docker inspect --all` lists all"),
+    (EVIL, "; `hatch-docker inspect --all` lists all"),
 ])  # fmt: skip
 def test_unknown_packages(name: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(archived(ours(), tmp_path / "dist"))
@@ -175,4 +176,4 @@ def test_metadata_as_strangers_write_it() -> None:
     wheels = [metadata("a", "1", *(f"Requires-Dist: {line}" for line in strange)),
               metadata("b", "", "Requires-Dist: b")]  # fmt: skip
     contents = read_contents(others(system_layer(), layer_of(wheels)))
-    assert "nobody in the image asks for it" in answer(contents, "b")[1]
+    assert "no package of the image requires it" in answer(contents, "b")[1]

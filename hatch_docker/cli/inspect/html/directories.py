@@ -1,4 +1,7 @@
-"""The files of a package as the map goes into them: by directories, as far as there is a choice."""
+"""Nodes of the HTML page's map for the files of a package: directories, as far as there is a choice.
+
+A node is JSON: n its name, s its size, f its number of files, c the nodes in it, d the directory where they are.
+"""
 
 from __future__ import annotations
 
@@ -7,100 +10,98 @@ from typing import Any, NamedTuple
 
 from hatch_docker.core.text import sanitize
 
-NEARLY = 0.97
-ROOM = 200   # tiles of a directory; the smallest beyond are one
+NEARLY_ALL = 0.97   # of the bytes
+MAX_NODES = 200     # of a directory; the smallest ones beyond are one node
+
+Node = dict[str, Any]
 
 
-class Found(NamedTuple):
+class SizedPath(NamedTuple):
     """A file: its path from the root, and its size in bytes, which is not 0."""
 
     path: str
     size: int
 
 
-def in_one_place(files: Sequence[Found], least: int) -> tuple[str, list[dict[str, Any]]]:
-    """The directory that nearly all of some files are in, and what lies there; the others are one tile, "elsewhere"."""
+def package_nodes(files: Sequence[SizedPath], least: int) -> tuple[str, list[Node]]:
+    """Return the directory that has nearly all of some files, and its nodes; the other files are one, "elsewhere".
+
+    Files of less than `least` bytes have no node of their own.
+    """
     main, depth = list(files), 0
     while True:
-        depth = _depth(main, depth)
-        inner: dict[str, list[Found]] = {}
-        for one in main:
-            if one.path.count("/") > depth:
-                inner.setdefault(one.path.split("/", depth + 1)[depth], []).append(one)
-        largest = max(inner.values(), key=_weight, default=[])
-        if _weight(largest) < NEARLY * _weight(files):
+        depth = _common_depth(main, depth)
+        inner: dict[str, list[SizedPath]] = {}
+        for file in main:
+            if file.path.count("/") > depth:
+                inner.setdefault(file.path.split("/", depth + 1)[depth], []).append(file)
+        largest = max(inner.values(), key=_total, default=[])
+        if _total(largest) < NEARLY_ALL * _total(files):
             break
         main, depth = largest, depth + 1
-    place, chosen = place_of(main), {*main}
-    nodes = within(main, least, depth)
-    others = [one for one in files if one not in chosen]
+    chosen = {*main}
+    nodes = _nodes(main, least, depth)
+    others = [file for file in files if file not in chosen]
     if others:
-        nodes = sorted_nodes([*nodes, {
-            "n": "elsewhere", "s": _weight(others), "f": len(others), "d": place_of(others), "c": within(others, least),
-        }])  # fmt: skip
-    return place, nodes
+        nodes = sorted_nodes([*nodes, {**_node("elsewhere", others, least, 0), "d": _directory(others)}])
+    return _directory(main), nodes
 
 
-def _weight(files: Iterable[Found]) -> int:
-    return sum(one.size for one in files)
+def _node(name: str, files: Sequence[SizedPath], least: int, depth: int) -> Node:
+    return {"n": sanitize(name), "s": _total(files), "f": len(files), "c": _nodes(files, least, depth)}
 
 
-def place_of(files: Sequence[Found]) -> str:
-    """The directory that all of some files are in, as it is named from the root: "/", "/usr/lib/"."""
-    return sanitize("/" + "".join(f"{name}/" for name in files[0].path.split("/")[: _depth(files, 0)]))
+def _total(files: Iterable[SizedPath]) -> int:
+    return sum(file.size for file in files)
 
 
-def within(files: Sequence[Found], least: int, depth: int = 0) -> list[dict[str, Any]]:
-    """What lies in the directory that all of some files are in: files of `least` bytes and more, directories, the rest.
+def _directory(files: Sequence[SizedPath]) -> str:
+    """Return the directory that all of some files are in, from the root: "/", "/usr/lib/"."""
+    return sanitize("/" + "".join(f"{name}/" for name in files[0].path.split("/")[: _common_depth(files, 0)]))
 
-    They are known to be in one that is `depth` names deep.
-    """
-    depth = _depth(files, depth)
-    directories: dict[str, list[Found]] = {}
+
+def _nodes(files: Sequence[SizedPath], least: int, depth: int) -> list[Node]:
+    """Return the nodes of the directory that all of some files are in; it is at least `depth` names deep."""
+    depth = _common_depth(files, depth)
+    directories: dict[str, list[SizedPath]] = {}
     nodes, small = [], []
-    for one in files:
-        names = one.path.split("/", depth + 1)
+    for file in files:
+        names = file.path.split("/", depth + 1)
         if len(names) > depth + 1:
-            directories.setdefault(names[depth], []).append(one)
-        elif one.size < least:
-            small.append(one)
+            directories.setdefault(names[depth], []).append(file)
+        elif file.size < least:
+            small.append(file)
         else:
-            nodes.append({"n": sanitize(names[depth]), "s": one.size})
-    nodes += [_directory(inner, least, depth) for inner in directories.values()]
+            nodes.append({"n": sanitize(names[depth]), "s": file.size})
+    for inner in directories.values():
+        below = _common_depth(inner, depth)  # directories without a choice are one node: `a/b/`
+        name = "".join(f"{name}/" for name in inner[0].path.split("/")[depth:below])
+        nodes.append(_node(name, inner, least, below))
     return _bounded(sorted_nodes(nodes), small)
 
 
-def _depth(files: Sequence[Found], depth: int) -> int:
-    """How deep the directory is that all are in."""
+def _common_depth(files: Sequence[SizedPath], depth: int) -> int:
+    """Return the depth of the deepest directory that all files are in, at least `depth`."""
     first = files[0].path.split("/")
     common = len(first) - 1
-    for one in files:
-        names = one.path.split("/")
+    for file in files:
+        names = file.path.split("/")
         common = min(common, len(names) - 1)
         while names[depth:common] != first[depth:common]:
             common -= 1
     return common
 
 
-def _directory(files: Sequence[Found], least: int, depth: int) -> dict[str, Any]:
-    """A directory, with those in it as long as there is but one: `a/b/`."""
-    below = _depth(files, depth)
-    return {
-        "n": sanitize("".join(f"{name}/" for name in files[0].path.split("/")[depth:below])),
-        "s": sum(one.size for one in files), "f": len(files), "c": within(files, least, below),
-    }  # fmt: skip
-
-
-def _bounded(nodes: Sequence[dict[str, Any]], small: Sequence[Found]) -> list[dict[str, Any]]:
-    """No more tiles than there is room for: what is smaller, files and directories, is one."""
-    rest = nodes[ROOM:]
-    count = sum(one.get("f", 1) for one in rest) + len(small)
-    size = sum(one["s"] for one in rest) + sum(one.size for one in small)
+def _bounded(nodes: Sequence[Node], small: Sequence[SizedPath]) -> list[Node]:
+    """Return at most MAX_NODES nodes, and one for the smaller ones and the small files together."""
+    rest = nodes[MAX_NODES:]
+    count = sum(node.get("f", 1) for node in rest) + len(small)
+    size = sum(node["s"] for node in rest) + _total(small)
     if not count:
         return list(nodes)
-    return sorted_nodes([*nodes[:ROOM], {"n": f"{count} smaller files", "s": size, "f": count}])
+    return sorted_nodes([*nodes[:MAX_NODES], {"n": f"{count} smaller files", "s": size, "f": count}])
 
 
-def sorted_nodes(nodes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The largest first, those without size left out."""
+def sorted_nodes(nodes: Iterable[Node]) -> list[Node]:
+    """Return the nodes that have a size, the largest first."""
     return sorted((node for node in nodes if node["s"]), key=lambda node: (-node["s"], node["n"], node.get("i", 0)))

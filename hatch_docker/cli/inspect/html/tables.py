@@ -1,32 +1,31 @@
-"""The parts of the page that need no script: what the map shows, in words. All text of strangers is escaped here."""
+"""Parts of the HTML page that need no script: the map in words. Every text of the image is escaped here."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
 from hatch_docker.build.receipt import left_out_lines
-from hatch_docker.cli.inspect.model import TITLES, Contents
-from hatch_docker.cli.inspect.text import TYPES, by_size, compressed
+from hatch_docker.cli.inspect.model import TITLES, ImageContents, largest_files, largest_packages
+from hatch_docker.cli.inspect.text import TYPES
 from hatch_docker.core.text import abbreviate, counted, sanitize, share
 
 if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
     from hatch_docker.engines.model import Excluded
 
-FILES = 50          # rows of the largest files
-PATHS = 20          # paths of a list, before it is folded
-_STEPS = {
+MAX_FILES = 50      # rows of the largest files
+MAX_PATHS = 20      # paths of a list, before it is folded
+STEPS = {
     "build": "make the layers", "libraries": "look for shared libraries", "check": "run the check",
     "documents": "write SBOM and provenance",
     "archive": "write the archive", "load": "load it into the daemon", "push": "push it",
 }  # fmt: skip
 
 
-def short(size: int) -> str:
-    """A number of bytes in three digits."""
+def short_size(size: int) -> str:
+    """Return a number of bytes in three digits."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if size >= 0.9995 * unit:
             value = size / unit
@@ -36,96 +35,112 @@ def short(size: int) -> str:
 
 
 def text(words: object) -> str:
-    """Text as HTML shows it, and nothing else: orders of terminals and of writing direction are spelt out."""
+    """Return a text escaped for HTML, without control characters and changes of the writing direction."""
     return escape(sanitize(str(words)))
 
 
-def _share(part: int, whole: int) -> float:
+def _percent(part: int, whole: int) -> float:
     return 100 * part / whole if whole else 0.0
 
 
 def _bar(kind: str, part: int, whole: int, start: int = 0) -> str:
-    """A bar of a whole; in SVG, for which the page's policy needs no exception."""
-    x, width = _share(start, whole), max(_share(part, whole), 0.6)
+    """Return a bar that shows a part of a whole; SVG needs no exception in the page's security policy."""
+    x, width = _percent(start, whole), max(_percent(part, whole), 0.6)
     return (
         '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="{kind}" x="{min(x, 99.4):.2f}" width="{width:.2f}" height="8"/></svg>'
     )
 
 
-def _row(cells: Iterable[str]) -> str:
-    return f"<tr>{''.join(cells)}</tr>"
+def _class(css: str) -> str:
+    return f' class="{css}"' if css else ""
 
 
-def _size(size: int | None, css: str = "n") -> str:
-    return f'<td class="{css}" data-v="{size or 0}">{"" if size is None else short(size)}</td>'
+def _cell(content: object, css: str = "", value: object = None) -> str:
+    """Return a cell of some HTML; `value` is what a script sorts it by."""
+    key = "" if value is None else f' data-v="{value}"'
+    return f"<td{_class(css)}{key}>{content}</td>"
 
 
-def _table(name: str, heads: Sequence[tuple[str, str, bool]], rows: Iterable[str], *, first: int = -1) -> str:
-    """A table that sorts where a column may; `first` is the column that it is sorted by, largest first."""
-    cells = []
-    for number, (title, css, sorts) in enumerate(heads):
-        order = f' aria-sort="{"descending" if number == first else "none"}"' if sorts else ""
-        inner = f'<button type="button">{title}</button>' if sorts else title
-        cells.append(f'<th scope="col" class="{css}"{order}>{inner}</th>')
-    css = ' class="sorts"' if any(sorts for _, _, sorts in heads) else ""
-    body = "\n".join(rows)
+def _header(content: str, css: str = "") -> str:
+    return f'<th scope="row"{_class(css)}>{content}</th>'
+
+
+def _size(size: int, css: str = "n") -> str:
+    return _cell(short_size(size), css, size)
+
+
+def _map_button(label: str, layer: int, package: int) -> str:
+    return f'<button type="button" data-at="{layer} {package}" title="show in the map">{label}</button>'
+
+
+def _table(name: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, sort: str = "") -> str:
+    """Return a table whose columns have titles and CSS classes.
+
+    With `sort`, the title of the column that it is sorted by, the largest first, the columns of class "sorts" sort.
+    """
+    heads = []
+    for title, css in columns:
+        sorts = "sorts" in css.split()
+        order = f' aria-sort="{"descending" if title == sort else "none"}"' if sorts else ""
+        label = f'<button type="button">{title}</button>' if sorts else title
+        heads.append(f'<th scope="col"{_class(css.replace("sorts", "").strip())}{order}>{label}</th>')
+    body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    table = f'<table id="{name}"{_class("sorts" if sort else "")}>'
     return (
-        f'<div class="scroll"><table id="{name}"{css}><thead><tr>{"".join(cells)}</tr></thead>\n'
+        f'<div class="scroll">{table}<thead><tr>{"".join(heads)}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
 
 
-def kinds_bar(contents: Contents) -> str:
-    """The whole image as one bar, and what its colours stand for. The smallest part is wide enough to be seen."""
-    whole = contents.unpacked
-    widths = [max(_share(part.size, whole), 0.5) for part in contents.parts]
+def kinds_bar(contents: ImageContents) -> str:
+    """Return the whole image as one bar with its legend; the smallest part is wide enough to be seen."""
+    whole = contents.unpacked_size
+    widths = [max(_percent(kind.unpacked_size, whole), 0.5) for kind in contents.kinds]
     scale = 100 / sum(widths) if widths else 0
-    rects, at = [], 0.0
-    for part, width in zip(contents.parts, widths, strict=True):
-        rects.append(f'<rect class="k-{part.kind}" x="{at:.2f}" width="{width * scale:.2f}" height="10"/>')
-        at += width * scale
-    items = [
-        f'<li class="k-{part.kind}">{TITLES[part.kind]} <b>{short(part.size)}</b> '
-        f"<span>{text(share(part.size, whole))}</span></li>"
-        for part in contents.parts
-    ]
+    rects, items, x = [], [], 0.0
+    for kind, width in zip(contents.kinds, widths, strict=True):
+        rects.append(f'<rect class="k-{kind.kind}" x="{x:.2f}" width="{width * scale:.2f}" height="10"/>')
+        x += width * scale
+        items.append(
+            f'<li class="k-{kind.kind}">{TITLES[kind.kind]} <b>{short_size(kind.unpacked_size)}</b> '
+            f"<span>{text(share(kind.unpacked_size, whole))}</span></li>"
+        )
     return (
         '<svg class="whole" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         f'{"".join(rects)}</svg>\n<ul class="legend">{"".join(items)}</ul>'
     )
 
 
-def layers_table(contents: Contents, receipt: Receipt | None) -> str:
-    """The layers from the base on; with a receipt, whether the build had to make each."""
+def layers_table(contents: ImageContents, receipt: Receipt | None) -> str:
+    """Return the layers from the base on; with a receipt also whether the build made each."""
     states = _states(contents, receipt)
-    heads = [("#", "n", False), ("kind", "", False), ("what", "wide", False), ("unpacked", "n", False),
-             ("share", "wide", False)]  # fmt: skip
-    heads += [("compressed", "n wide", False)] if compressed(contents) else []
-    heads += [("this build", "", False)] if states else []
+    columns = [("#", "n"), ("kind", ""), ("what", "wide"), ("unpacked", "n"), ("share", "wide")]
+    columns += [("compressed", "n wide")] if contents.compressed else []
+    columns += [("this build", "")] if states else []
     rows = []
     for number, layer in enumerate(contents.layers):
-        gone = f'<br><span class="dim">{short(layer.removed)} of it removed again</span>' if layer.removed else ""
-        shows = f'<button type="button" data-at="{number} -9" title="show in the map">{TITLES[layer.kind]}</button>'
+        size = short_size(layer.removed_size)
+        removed = f'<br><span class="dim">{size} of it removed again</span>' if layer.removed_size else ""
         cells = [
-            f'<td class="n">{number + 1}</td>', f'<th scope="row" class="dot k-{layer.kind}">{shows}</th>',
-            f'<td class="what wide">{text(layer.title)}{gone}</td>', _size(layer.unpacked),
-            f'<td class="wide">{_bar(f"k-{layer.kind}", layer.unpacked, contents.unpacked)}</td>',
+            _cell(number + 1, "n"), _header(_map_button(TITLES[layer.kind], number, -9), f"dot k-{layer.kind}"),
+            _cell(f"{text(layer.title)}{removed}", "what wide"), _size(layer.unpacked_size),
+            _cell(_bar(f"k-{layer.kind}", layer.unpacked_size, contents.unpacked_size), "wide"),
         ]  # fmt: skip
-        cells += [_size(layer.stored, "n wide")] if compressed(contents) else []
-        cells += [f"<td>{states[layer.digest]}</td>"] if states else []
-        rows.append(_row(cells))
-    return _table("layers", heads, rows)
+        cells += [_size(layer.size, "n wide")] if contents.compressed else []
+        cells += [_cell(states[layer.digest])] if states else []
+        rows.append(cells)
+    return _table("layers", columns, rows)
 
 
 def left_out_note(left_out: Sequence[Excluded]) -> str:
-    """What is not in the image of what its wheels have, where something was left out."""
+    """Return a paragraph with what was left out of wheels, "" if nothing was."""
     lines = "<br>".join(text(" ".join(line.split())) for line in left_out_lines(left_out))
     return f'<p class="dim">{lines}</p>' if lines else ""
 
 
-def _states(contents: Contents, receipt: Receipt | None) -> dict[str, str]:
-    """Whether each layer was made, by its digest; nothing where no receipt tells of all."""
+def _states(contents: ImageContents, receipt: Receipt | None) -> dict[str, str]:
+    """Return whether the build made each layer, by digest; nothing if the receipt does not have all layers."""
     known = {
         layer.digest: "reused" if layer.cached else "made"
         for platform in (receipt.platforms if receipt else ()) for layer in platform.layers
@@ -134,52 +149,48 @@ def _states(contents: Contents, receipt: Receipt | None) -> dict[str, str]:
 
 
 def timeline_table(receipt: Receipt | None) -> str:
-    """What each step of the build took, one after the other; nothing without a receipt."""
+    """Return the time of each step of the build, one after the other; "" without a receipt."""
     timings = {step: seconds for step, seconds in (receipt.timings if receipt else {}).items() if seconds >= 0}
     whole = round(1000 * sum(timings.values()))
     if receipt is None or not whole:
         return ""
-    rows, at = [], 0
+    rows, start = [], 0
     for step, seconds in timings.items():
         took = round(1000 * seconds)
-        rows.append(_row([
-            f'<th scope="row">{text(_STEPS.get(step, step))}</th>', f'<td class="n">{seconds:.2f} s</td>',
-            f"<td>{_bar('step', took, whole, at)}</td>",
-        ]))  # fmt: skip
-        at += took
-    made = [layer for platform in receipt.platforms for layer in platform.layers if not layer.cached]
-    count = sum(len(platform.layers) for platform in receipt.platforms)
-    table = _table("timeline", [("step", "", False), ("time", "n", False), ("", "", False)], rows)
+        bar = _bar("step", took, whole, start)
+        rows.append([_header(text(STEPS.get(step, step))), _cell(f"{seconds:.2f} s", "n"), _cell(bar)])
+        start += took
+    layers = [layer for platform in receipt.platforms for layer in platform.layers]
+    made = sum(not layer.cached for layer in layers)
+    table = _table("timeline", [("step", ""), ("time", "n"), ("", "")], rows)
     return (
         '<section aria-labelledby="timeline-title">\n<h2 id="timeline-title">The build</h2>\n'
-        f"<p>{whole / 1000:.2f} s; {len(made)} of {counted(count, 'layer')} had to be made.</p>\n{table}\n</section>"
+        f"<p>{whole / 1000:.2f} s; {made} of {counted(len(layers), 'layer')} had to be made.</p>\n{table}\n</section>"
     )
 
 
-def packages_table(contents: Contents) -> str:
-    """Every package, the largest first, to be sorted and searched where there is a script."""
+def packages_table(contents: ImageContents) -> str:
+    """Return every package, the largest first; a script can sort and search them."""
     if not contents.packages:
         return "<p>None that can be read.</p>"
-    numbers = {id(one): number for number, one in enumerate(contents.packages)}
-    users: dict[int, set[str]] = {}
-    for one in contents.packages:
-        for need in one.needs:
-            users.setdefault(need.package, set()).add(one.name)
+    numbers = {id(package): number for number, package in enumerate(contents.packages)}
+    requirers: dict[int, set[str]] = {}
+    for package in contents.packages:
+        for dependency in package.dependencies:
+            requirers.setdefault(dependency.package, set()).add(package.name)
     rows = []
-    for one in by_size(contents.packages):
-        number = numbers[id(one)]
-        name = text(one.name)
-        at = f'<button type="button" data-at="{one.layer} {number}" title="show in the map">{name}</button>'
-        rows.append(_row([
-            f'<th scope="row" class="dot k-{one.kind}">{at if one.size else name}</th>',
-            f'<td class="what">{text(one.version)}</td>', f'<td class="wide">{TYPES[one.type]}</td>', _size(one.size),
-            f'<td class="n wide" data-v="{one.files}">{one.files}</td>',
-            f'<td class="n wide" data-v="{one.layer}">{one.layer + 1 if one.layer >= 0 else ""}</td>',
-            f'<td class="what wide">{text(abbreviate(sorted(users.get(number, ()))))}</td>',
-        ]))  # fmt: skip
-    heads = [
-        ("name", "", True), ("version", "", True), ("of", "wide", True), ("size", "n", True),
-        ("files", "n wide", True), ("layer", "n wide", True), ("asked for by", "wide", False),
+    for package in largest_packages(contents.packages):
+        number, name = numbers[id(package)], text(package.name)
+        rows.append([
+            _header(_map_button(name, package.layer, number) if package.size else name, f"dot k-{package.kind}"),
+            _cell(text(package.version), "what"), _cell(TYPES[package.type], "wide"), _size(package.size),
+            _cell(package.files, "n wide", package.files),
+            _cell(package.layer + 1 if package.layer >= 0 else "", "n wide", package.layer),
+            _cell(text(abbreviate(sorted(requirers.get(number, ())))), "what wide"),
+        ])  # fmt: skip
+    columns = [
+        ("name", "sorts"), ("version", "sorts"), ("of", "wide sorts"), ("size", "n sorts"), ("files", "n wide sorts"),
+        ("layer", "n wide sorts"), ("required by", "wide"),
     ]  # fmt: skip
     count = len(rows)
     tools = (
@@ -187,48 +198,45 @@ def packages_table(contents: Contents) -> str:
         f'<input id="filter" type="search" autocomplete="off">'
         f'<span id="found" role="status">{count} of {count}</span></p>'
     )
-    return f"{tools}\n{_table('packages', heads, rows, first=3)}"
+    return f"{tools}\n{_table('packages', columns, rows, sort='size')}"
 
 
-def files_table(contents: Contents) -> str:
-    """The largest files, those that were removed again too."""
-    found = sorted((one for one in contents.files if one.size), key=lambda one: (-one.size, one.path, one.layer))
-    rows = []
-    for one in found[:FILES]:
-        owner = contents.packages[one.package].name if one.package >= 0 else "" if one.shown else TITLES[one.kind]
-        rows.append(_row([
-            f'<td class="what dot k-{one.kind}">/{text(one.path)}</td>', _size(one.size),
-            f'<td class="wide">{text(owner)}</td>', f'<td class="n wide">{one.layer + 1}</td>',
-        ]))  # fmt: skip
-    heads = [("file", "", False), ("size", "n", False), ("package", "wide", False), ("layer", "n wide", False)]
-    return _table("largest", heads, rows) if rows else "<p>None.</p>"
-
-
-def settings_list(contents: Contents) -> str:
-    """What the image runs, as whom, and who may write what."""
-    settings, facts = contents.settings, contents.permissions
-    command = [*(settings.get("Entrypoint") or ()), *(settings.get("Cmd") or ())]
+def files_table(contents: ImageContents) -> str:
+    """Return the largest files, those that were removed again included."""
     rows = [
-        ("runs", [shlex.join(command)] if command else ["nothing that it names itself"]),
-        ("as", [f"{settings.get('User') or 'root'} in {settings.get('WorkingDir') or '/'}"]),
+        [
+            _cell(f"/{text(file.path)}", f"what dot k-{file.kind}"), _size(file.size),
+            _cell(text(contents.package_of(file, "" if file.present else TITLES[file.kind])), "wide"),
+            _cell(file.layer + 1, "n wide"),
+        ]
+        for file in largest_files(contents)[:MAX_FILES] if file.size
+    ]  # fmt: skip
+    columns = [("file", ""), ("size", "n"), ("package", "wide"), ("layer", "n wide")]
+    return _table("largest", columns, rows) if rows else "<p>None.</p>"
+
+
+def settings_list(contents: ImageContents) -> str:
+    """Return the command, its user and variables, the owners of files and who may write to them."""
+    settings, facts = contents.settings, contents.permissions
+    owners = [f"{name}: {short_size(owned.size)} in {counted(owned.files, 'file')}" for name, owned in contents.owners]
+    rows: list[tuple[str, Sequence[str]]] = [
+        ("runs", [contents.command]),
+        ("as", [contents.user]),
         ("ports", sorted(settings.get("ExposedPorts") or ())),
         ("volumes", sorted(settings.get("Volumes") or ())),
         ("environment", settings.get("Env") or ()),
-        ("labels", [f"{name}={value}" for name, value in sorted(contents.labels.items())]),
-        ("owners", [
-            f"{name}: {short(size)} in {counted(count, 'file')}"
-            for name, (count, size) in sorted(facts.owners.items(), key=lambda row: (-row[1][1], row[0])) if count
-        ]),
-        ("set-user-ID programs", facts.privileged or ["none"]),
+        ("labels", [f"{name}={value}" for name, value in contents.labels.items()]),
+        ("owners", owners),
+        ("set-user-ID programs", facts.setuid or ["none"]),
         ("writable by its user", ["everything: it runs as root"] if facts.user == 0 else facts.writable or ["nothing"]),
-        ("writable by everybody", facts.open or ["nothing"]),
-    ]  # fmt: skip
-    return "<dl>" + "\n".join(f"<dt>{title}</dt><dd>{_lines(lines)}</dd>" for title, lines in rows if lines) + "</dl>"
+        ("writable by everybody", facts.writable_by_everybody or ["nothing"]),
+    ]
+    return "<dl>" + "\n".join(f"<dt>{title}</dt><dd>{_folded(lines)}</dd>" for title, lines in rows if lines) + "</dl>"
 
 
-def _lines(lines: Sequence[str]) -> str:
-    shown = [f"<code>{text(line)}</code>" for line in lines]
-    if len(shown) <= PATHS:
-        return "".join(shown)
-    rest = "".join(shown[PATHS:])
-    return f"{''.join(shown[:PATHS])}<details><summary>{len(shown) - PATHS} more</summary>{rest}</details>"
+def _folded(lines: Sequence[str]) -> str:
+    codes = [f"<code>{text(line)}</code>" for line in lines]
+    first, rest = "".join(codes[:MAX_PATHS]), "".join(codes[MAX_PATHS:])
+    if not rest:
+        return first
+    return f"{first}<details><summary>{len(codes) - MAX_PATHS} more</summary>{rest}</details>"

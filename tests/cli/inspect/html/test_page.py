@@ -17,8 +17,8 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from hatch_docker.build.receipt import bare_receipt
-from hatch_docker.cli.inspect.html import FILES, tree
-from hatch_docker.cli.inspect.html.tables import short
+from hatch_docker.cli.inspect.html.page import MAX_FILES, tree
+from hatch_docker.cli.inspect.html.tables import STEPS, short_size
 from hatch_docker.cli.inspect.reader import read_contents
 from hatch_docker.cli.main import main
 from hatch_docker.oci.model import Image
@@ -197,8 +197,8 @@ def test_the_map_is_true(browser: webdriver.Chrome, tmp_path: Path) -> None:
             down = min(one["y"] + one["h"], other["y"] + other["h"]) - max(one["y"], other["y"])
             assert across <= 1 or down <= 1
     contents = read_contents(example())
-    largest = max(layer.unpacked for layer in contents.layers)
-    assert tiles[0]["w"] * tiles[0]["h"] / (width * height) == pytest.approx(largest / contents.unpacked, rel=0.03)
+    largest = max(layer.unpacked_size for layer in contents.layers)
+    assert tiles[0]["w"] * tiles[0]["h"] / (width * height) == pytest.approx(largest / contents.unpacked_size, rel=0.03)
     page.leave()
 
 
@@ -331,11 +331,9 @@ def test_the_build_is_told_by_its_receipt(tmp_path: Path) -> None:
 
 def test_every_step_of_a_build_has_words() -> None:
     """What the pipeline times, the page names."""
-    from hatch_docker.cli.inspect.html.tables import _STEPS
-
     timed = set(re.findall(r'_timed\(timings, "(\w+)"\)', (ROOT / "hatch_docker/build/pipeline.py").read_text("utf-8")))
     assert len(timed) > 5
-    assert timed == set(_STEPS)
+    assert timed == set(STEPS)
 
 
 def test_very_many_files_are_a_page() -> None:
@@ -352,8 +350,8 @@ def test_very_many_files_are_a_page() -> None:
             assert len(children) <= 202
         return sum(check(one) for one in children) + 1
 
-    assert check(whole) < FILES * 1.5
-    assert whole["s"] == contents.unpacked
+    assert check(whole) < MAX_FILES * 1.5
+    assert whole["s"] == contents.unpacked_size
     assert whole["f"] == 15_000
     assert len(json.dumps(whole)) < 1_500_000
 
@@ -370,7 +368,7 @@ def test_deep_directories() -> None:
     (999_600, "1.00 MB"), (916_999_999, "917 MB"), (9_994_999, "9.99 MB"), (2_500_000_000, "2.50 GB"),
 ])  # fmt: skip
 def test_three_digits(size: int, words: str) -> None:
-    assert short(size) == words
+    assert short_size(size) == words
 
 
 def test_the_wheel_has_the_page(tmp_path: Path) -> None:
