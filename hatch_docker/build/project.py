@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from hatch_docker.core.context import Context
     from hatch_docker.core.lockfile import ImageLock
     from hatch_docker.plan.model import Plan
-    from hatch_docker.wheels.builder.make_sdist import Tree
+    from hatch_docker.project.tree import Tree
     from hatch_docker.wheels.target import Target
 
 RECIPE = 2
@@ -173,7 +173,7 @@ def _read(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx: Contex
     The name is "" where the backend makes an sdist first. An unpacked sdist is packed as it is. meson-python's sdist
     lacks uncommitted files, so its tree is packed too, unless scripts of the project write files of the sdist.
     """
-    from hatch_docker.wheels.builder.make_sdist import read_tree
+    from hatch_docker.project.tree import read_tree
 
     if (root / "PKG-INFO").is_file() and not (root / ".git").exists():
         metadata = parser.BytesHeaderParser().parsebytes((root / "PKG-INFO").read_bytes())

@@ -306,7 +306,7 @@ def _files_of(place: Path, *, whole: bool) -> Iterator[Path]:
 
         yield from selected_files(open_hatchling(place), sdist=whole)
         return
-    from hatch_docker.wheels.builder.make_sdist import read_tree
+    from hatch_docker.project.tree import read_tree
 
     tree = read_tree(place, versioned=False)
     yield from (tree.top / name for name in tree.files)

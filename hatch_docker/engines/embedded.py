@@ -71,7 +71,8 @@ def gather(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Gat
 
     def metadata(one: Pin, sdist: Path) -> bytes:
         """Of an sdist that only its build can tell: built in the builder stage, where it is needed anyway."""
-        from hatch_docker.wheels.builder.build import build_wheel, metadata_of
+        from hatch_docker.wheels.builder.build import build_wheel
+        from hatch_docker.wheels.metadata import metadata_of
 
         build = dependency_build_plan(plan.build)
         return metadata_of(build_wheel(sdist, build, base, target, ctx, filename=one.filename, root=source.root))
@@ -168,11 +169,10 @@ def _own(one: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) 
 def _from_own_sdist(one: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Path:
     """A wheel of ours out of the builder stage; a pure one is good for other architectures than this machine's."""
     from hatch_docker.wheels.builder.build import build_wheel
-    from hatch_docker.wheels.locks.pylock import builds_here
 
     source = one.source
     sdist = source.sdist()
-    if builds_here(target):
+    if target.builds_here:
         return build_wheel(sdist, one.build, base, target, ctx, filename=sdist.name, root=source.root)
     compression = Compression(plan.compression)
     own, here = open_target(plan, host_platform(), compression, source, ctx)

@@ -1,8 +1,9 @@
-"""The user's package index: what uv and pip are configured to use, and whose password goes where.
+"""The user's package indexes: which ones uv and pip are configured to use, and their logins.
 
-uv's configuration comes first (its variables, then uv.toml or [tool.uv] of the project, of the user, of the
-machine); where it names no index, pip's is taken (its variables, then every pip.conf). Passwords live in the
-`login` of an index and in the environment of uv, never in a key, a pin or a message.
+uv's configuration comes first (its variables, then uv.toml or [tool.uv] of the project, of the user, of the machine);
+if it names no index, pip's is used (its variables, then every pip.conf). Passwords stand in the `login` of an index and
+in the environment of uv, never in a key, a pin or a message. With uv's or pip's `keyring-provider`, the program
+`keyring` is asked for a password that is missing, as uv asks: for the index's URL, then for its host.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import configparser
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.errors import ConfigError, ProgramError, RegistryError
 from hatch_docker.core.http import urls
+from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.core.validation import ANY, first_mismatch
 
 if TYPE_CHECKING:
@@ -27,16 +29,16 @@ if TYPE_CHECKING:
 
 Login = tuple[str, str]
 
-# Settings of uv that change which versions it picks, and so belong in the key of a resolution.
+# Variables of uv that change which versions it picks, and so belong in the key of a resolution.
 DECIDING = (
     "UV_CONSTRAINT", "UV_EXCLUDE_NEWER", "UV_INDEX_STRATEGY", "UV_OVERRIDE", "UV_PRERELEASE", "UV_RESOLUTION",
 )
-# [tool.uv] keys that belong to a project, not to uv.toml: uv refuses them there.
+# Keys of [tool.uv] that uv refuses in uv.toml.
 _PROJECT_ONLY = frozenset({
     "build-backend", "conflicts", "default-groups", "dependency-groups", "dev-dependencies", "environments",
     "managed", "package", "required-environments", "sources", "workspace",
 })
-# What is read of uv's settings, as `validation.first_mismatch` reads it.
+# The settings of uv that are read, as `validation.first_mismatch` checks them.
 _PLACES: Mapping[str, Any] = {
     "index?": [{"url?": str, "name?": str, "default?": bool, "*": ANY}], "index-url?": str, "extra-index-url?": [str],
     "find-links?": [str], "no-index?": bool, "dependency-metadata?": [{"name?": str, "*": ANY}], "*": ANY,
@@ -46,8 +48,8 @@ _PYPROJECT: Mapping[str, Any] = {"tool?": {"uv?": _SETTINGS, "*": ANY}, "*": ANY
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
-    """One index, or a flat page of files. `url` has no credentials: those are the `login`, never shown."""
+class SimpleIndex:
+    """A package index (PEP 503), or a flat page or directory of files. `url` has no credentials: `login` has them."""
 
     url: str
     name: str = ""
@@ -56,38 +58,38 @@ class Index:
 
     def __repr__(self) -> str:
         login = "***" if self.login else None
-        return f"Index({self.url!r}, name={self.name!r}, login={login}, default={self.default})"
+        return f"SimpleIndex({self.url!r}, name={self.name!r}, login={login}, default={self.default})"
 
 
 @dataclass(frozen=True, slots=True)
 class Indexes:
-    """Where packages come from. `source` says whose configuration it is: "uv", "pip" or "" (uv's default)."""
+    """The indexes to ask. `source` names the configuration that they are from: "uv", "pip" or "" (uv's default)."""
 
-    indexes: tuple[Index, ...]
-    find_links: tuple[Index, ...]
+    indexes: tuple[SimpleIndex, ...]
+    find_links: tuple[SimpleIndex, ...]
     no_index: bool
     source: str
     settings: Mapping[str, Any]           # uv.toml of project, user and machine as one table
     deciding: Mapping[str, str]           # the variables of DECIDING that are set
-    certificates: str = ""                # pip's `cert`: whom it trusts where no variable says
-    keyring: bool = False                 # whether passwords that are missing are asked of the program keyring
+    certificates: str = ""                # pip's `cert`, a bundle to trust if no variable names one
+    keyring: bool = False                 # True if the program keyring is asked for missing passwords
 
     def identity(self) -> list[Any]:
-        """What decides a resolution, as JSON for a key; no secrets."""
-        places = [[index.url, index.default] for index in (*self.indexes, *self.find_links)]
+        """Return everything that decides a resolution, as JSON for a key; no secrets."""
+        addresses = [[index.url, index.default] for index in (*self.indexes, *self.find_links)]
         tables = {**self.settings.get("pip", {}), **self.settings}
         settings = {name: value for name, value in tables.items() if name in _VERSION_SETTINGS}
-        return [places, self.no_index, dict(self.deciding), repr(sorted(settings.items()))]
+        return [addresses, self.no_index, dict(self.deciding), repr(sorted(settings.items()))]
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every password and token, also as it looks inside a URL: to be hidden in what programs print."""
+        """All passwords and tokens, also as they look inside a URL, to hide them in the output of programs."""
         logins = [index.login for index in (*self.indexes, *self.find_links) if index.login]
         words = {word for user, password in logins for word in (password or user,)}
         return tuple(sorted(words | {quote(word, safe="") for word in words}))
 
     def authorization(self, url: str) -> dict[str, str]:
-        """The headers that carry the login of the index at this very origin; empty where there is none."""
+        """Return headers with the login of the index at the origin of a URL; none if no index there has one."""
         if urlsplit(url).scheme not in urls.PORTS:
             return {}
         for index in (*self.indexes, *self.find_links):
@@ -97,23 +99,23 @@ class Indexes:
         return {}
 
     def client(self, ctx: Context) -> Client:
-        """The HTTP client of a build, which trusts whom pip trusts where pip alone says so."""
-        said = any(ctx.environ.get(name) for name in urls.BUNDLES)
-        return ctx.client if said or not self.certificates else ctx.client.trusting(self.certificates)
+        """Return the HTTP client of a build; it trusts pip's certificates if no variable names others."""
+        named = any(ctx.environ.get(name) for name in urls.BUNDLES)
+        return ctx.client if named or not self.certificates else ctx.client.trusting(self.certificates)
 
     def uv_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """The environment for uv: pip's configuration translated where uv has none of its own.
+        """Return the environment for uv, with pip's configuration in uv's variables if uv has none.
 
-        In the environment and not on the command line, which every user of the machine can read.
+        Not in options: every user of the machine can read a command line.
         """
         env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "VIRTUAL_ENV"))}
         env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
         bundle = next((environ[name] for name in urls.BUNDLES if environ.get(name)), self.certificates)
-        if bundle and _there(Path(bundle)):
+        if bundle and _exists(Path(bundle)):
             env["SSL_CERT_FILE"] = bundle
         named = bundle or env.keys() & set(_TRUST)
-        if not named and any(_there(Path(path)) for path in urls.WELL_KNOWN):
-            env |= dict.fromkeys(_TRUST, "1")  # whom Python and pip trust by themselves
+        if not named and any(_exists(Path(path)) for path in urls.WELL_KNOWN):
+            env |= dict.fromkeys(_TRUST, "1")  # as Python and pip do by default
         if self.source == "pip":
             extras = [_with_login(index) for index in self.indexes if not index.default]
             defaults = [_with_login(index) for index in self.indexes if index.default]
@@ -124,7 +126,9 @@ class Indexes:
         return env
 
 
-_TRUST = ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")  # uv's names, new and old, for the system's authorities
+KEYRING_TIMEOUT = 60.0  # seconds, for the user to unlock it
+_known_passwords: dict[tuple[str, str, str], str] = {}  # keyring's, by URL, user and PATH; "" if it has none
+_TRUST = ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")  # the new and the old variable to trust the system's authorities
 _VERSION_SETTINGS = frozenset({
     "constraint-dependencies", "exclude-newer", "exclude-newer-package", "index-strategy",
     "override-dependencies", "prerelease", "resolution",
@@ -132,7 +136,7 @@ _VERSION_SETTINGS = frozenset({
 
 
 def read_indexes(root: Path, environ: Mapping[str, str]) -> Indexes:
-    """The index configuration that holds for a project; raises ConfigError for a file that cannot be read."""
+    """Return the index configuration of a project; raise ConfigError for a file that cannot be read."""
     settings = _uv_settings(root, environ)
     indexes, find_links, no_index = _of_uv(settings, environ)
     source, certificates, provider = "uv", "", ""
@@ -143,19 +147,63 @@ def read_indexes(root: Path, environ: Mapping[str, str]) -> Indexes:
         certificates, provider = options.get("cert", ""), options.get("keyring-provider", "")
     for table in (settings.get("pip", {}), settings, {"keyring-provider": environ.get("UV_KEYRING_PROVIDER") or None}):
         provider = table.get("keyring-provider") or provider
-    keyring = provider in ("subprocess", "import")  # pip's other way to ask the same program
+    keyring = provider in ("subprocess", "import")  # "import" is pip's other way to ask keyring
     deciding = {name: environ[name] for name in DECIDING if environ.get(name)}
     return Indexes(tuple(indexes), tuple(find_links), no_index, source, settings, deciding, certificates, keyring)
 
 
-def _index(text: str, environ: Mapping[str, str], *, name: str = "", default: bool = False) -> Index:
-    """An index from a URL that may carry a login, or from UV_INDEX_<NAME>_USERNAME and _PASSWORD."""
+def with_keyring(indexes: Indexes, ctx: Context) -> Indexes:
+    """Return the indexes with keyring's passwords; the same indexes if the configuration does not ask for keyring.
+
+    Each is asked for once in a process, and is a secret of the build from then on. Raise RegistryError if there is no
+    program `keyring`, or if it does not answer in time.
+    """
+    if not indexes.keyring:
+        return indexes
+
+    def with_password(index: SimpleIndex) -> SimpleIndex:
+        user, password = index.login or ("", "")
+        if not user or user.startswith("-") or password or not index.url.startswith("http"):
+            return index
+        key = (index.url, user, ctx.environ.get("PATH", ""))
+        if key not in _known_passwords:
+            _known_passwords[key] = _ask_keyring(index.url, user, ctx.environ)
+        password = _known_passwords[key]
+        if not password:
+            return index
+        ctx.secrets.add(f"the login of the index {index.url}", password)
+        return replace(index, login=(user, password))
+
+    return replace(
+        indexes, indexes=tuple(map(with_password, indexes.indexes)),
+        find_links=tuple(map(with_password, indexes.find_links)),
+    )
+
+
+def _ask_keyring(url: str, user: str, environ: Mapping[str, str]) -> str:
+    for service in (url, urlsplit(url).netloc):
+        try:
+            found = run(["keyring", "get", service, user], env=environ, timeout=KEYRING_TIMEOUT).strip("\r\n")
+        except ProcessFailed:  # it has no such entry
+            continue
+        except ProgramError as error:
+            raise RegistryError(
+                f"the package index {url}: {error}, though the configuration asks for keyring's passwords; install "
+                "keyring, or put the password into UV_INDEX_<NAME>_PASSWORD or ~/.netrc"
+            ) from error
+        if found:
+            return found
+    return ""
+
+
+def _index(text: str, environ: Mapping[str, str], *, name: str = "", default: bool = False) -> SimpleIndex:
+    """Return the index at a URL, with the login in the URL or in UV_INDEX_<NAME>_USERNAME and _PASSWORD."""
     try:
         parts = urlsplit(text)
         host = parts.netloc.rpartition("@")[2]
         login = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-        parts.port  # noqa: B018 - raises where it is no number
-    except ValueError:  # whose text quotes a part that may be a password
+        parts.port  # noqa: B018 - raises ValueError if it is not a number
+    except ValueError:  # its text may quote a password
         raise ConfigError(
             f"the package index {urls.redact_url(text)!r} is not a URL; in a password write / as %2F, # as %23 and "
             "@ as %40"
@@ -165,17 +213,17 @@ def _index(text: str, environ: Mapping[str, str], *, name: str = "", default: bo
         user, password = environ.get(f"{variable}_USERNAME"), environ.get(f"{variable}_PASSWORD")
         if user or password:
             login = (user or (login[0] if login else ""), password or (login[1] if login else ""))
-    return Index(parts._replace(netloc=host).geturl() if host else text, name, login, default)
+    return SimpleIndex(parts._replace(netloc=host).geturl() if host else text, name, login, default)
 
 
-def _named(word: str, environ: Mapping[str, str], *, default: bool = False) -> Index:
-    """An index as uv's variables give it: a URL, or NAME=URL."""
+def _named(word: str, environ: Mapping[str, str], *, default: bool = False) -> SimpleIndex:
+    """Return an index as uv's variables name it: by URL, or by NAME=URL."""
     match = re.fullmatch(r"([\w.-]+)=(.+)", word)
     name, url = match.groups() if match else ("", word)
     return _index(url, environ, name=name, default=default)
 
 
-def _with_login(index: Index) -> str:
+def _with_login(index: SimpleIndex) -> str:
     if index.login is None:
         return index.url
     parts = urlsplit(index.url)
@@ -183,46 +231,43 @@ def _with_login(index: Index) -> str:
     return parts._replace(netloc=f"{user}{password and f':{password}'}@{parts.netloc}").geturl()
 
 
-def _of_uv(settings: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[list[Index], list[Index], bool]:
-    """The variables of uv, then its files: the first default wins, the others are all asked."""
-    found: list[Index] = []
-    for variable in ("UV_INDEX", "UV_EXTRA_INDEX_URL"):
-        found += [_named(word, environ) for word in environ.get(variable, "").split()]
-    for variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL"):
-        found += [_named(word, environ, default=True) for word in environ.get(variable, "").split()]
+_Found = tuple[list[SimpleIndex], list[SimpleIndex], bool]
+"""Indexes with at most one default, find-links, and True if no index may be asked."""
+
+
+def _of_uv(settings: Mapping[str, Any], environ: Mapping[str, str]) -> _Found:
+    """Return the indexes of uv's variables, then those of its files; the first default wins."""
+    found: list[SimpleIndex] = []
+    for variable in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        is_default = variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
+        found += [_named(word, environ, default=is_default) for word in environ.get(variable, "").split()]
     tables = [settings, settings.get("pip", {})]
     for table in tables:
-        found += [
-            _index(str(entry.get("url", "")), environ, name=str(entry.get("name", "")),
-                   default=bool(entry.get("default")))
-            for entry in table.get("index", [])
-        ]
-        found += [_index(str(url), environ) for url in table.get("extra-index-url", [])]
-        found += [_index(str(table["index-url"]), environ, default=True)] if "index-url" in table else []
+        for entry in table.get("index", []):
+            url, name = entry.get("url", ""), entry.get("name", "")
+            found.append(_index(url, environ, name=name, default=entry.get("default", False)))
+        found += [_index(url, environ) for url in table.get("extra-index-url", [])]
+        found += [_index(table["index-url"], environ, default=True)] if "index-url" in table else []
+    default = next((index for index in found if index.default), None)
     links = [word for word in environ.get("UV_FIND_LINKS", "").split(",") if word.strip()]
-    links += [str(link) for table in tables for link in table.get("find-links", [])]
+    links += [link for table in tables for link in table.get("find-links", [])]
     no_index = environ.get("UV_NO_INDEX", "").lower() in ("1", "true", "yes") or any(
-        bool(table.get("no-index")) for table in tables
+        table.get("no-index") for table in tables
     )
-    return _one_default(found), [_index(link.strip(), environ) for link in links], no_index
-
-
-def _one_default(found: Iterable[Index]) -> list[Index]:
-    kept: list[Index] = []
-    for index in found:
-        if not (index.default and any(other.default for other in kept)):
-            kept.append(index)
-    return kept
+    return (
+        [index for index in found if not index.default or index is default],
+        [_index(link.strip(), environ) for link in links], no_index,
+    )
 
 
 def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
-    """uv's files as one table: the project's before the user's before the machine's; lists are joined."""
+    """Return uv's files as one table: the project's wins over the user's over the machine's; lists are joined."""
     if environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes"):
         return {}
     if environ.get("UV_CONFIG_FILE"):
         return _toml(Path(environ["UV_CONFIG_FILE"]), _SETTINGS)
     merged: dict[str, Any] = {}
-    for table in (_project_table(root), *(_toml(path, _SETTINGS) for path in _uv_files(environ) if _there(path))):
+    for table in (_project_table(root), *(_toml(path, _SETTINGS) for path in _uv_files(environ) if _exists(path))):
         for name, value in table.items():
             if name in _PROJECT_ONLY:
                 continue
@@ -235,9 +280,9 @@ def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _project_table(root: Path) -> dict[str, Any]:
     for directory in (root, *root.parents):
-        if _there(directory / "uv.toml"):
+        if _exists(directory / "uv.toml"):
             return _toml(directory / "uv.toml", _SETTINGS)
-        if _there(directory / "pyproject.toml"):
+        if _exists(directory / "pyproject.toml"):
             table: dict[str, Any] | None = _toml(directory / "pyproject.toml", _PYPROJECT).get("tool", {}).get("uv")
             if table is not None:
                 return table
@@ -250,15 +295,15 @@ def _uv_files(environ: Mapping[str, str]) -> Iterator[Path]:
     if environ.get("APPDATA"):
         yield Path(environ["APPDATA"]) / "uv" / "uv.toml"
     for directory in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"):
-        if _there(Path(directory) / "uv" / "uv.toml"):
+        if _exists(Path(directory) / "uv" / "uv.toml"):
             yield Path(directory) / "uv" / "uv.toml"
             return
     yield Path("/etc/uv/uv.toml")
 
 
-def _there(path: Path) -> bool:
-    """Whether a file can be seen; one behind a directory that is closed to us counts as absent, as for pip."""
-    return os.path.isfile(path)  # noqa: PTH113 - Path's own raises where a directory is closed
+def _exists(path: Path) -> bool:
+    """Return whether a file exists; one in a directory that we may not enter counts as absent, as for pip."""
+    return os.path.isfile(path)  # noqa: PTH113 - Path's method raises for such a directory
 
 
 def _toml(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
@@ -271,9 +316,7 @@ def _toml(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     return table
 
 
-def _of_pip(
-    root: Path, environ: Mapping[str, str], options: Mapping[str, str]
-) -> tuple[list[Index], list[Index], bool]:
+def _of_pip(root: Path, environ: Mapping[str, str], options: Mapping[str, str]) -> _Found:
     found = [_index(url, environ) for url in options.get("extra-index-url", "").split()]
     if "index-url" in options:
         found.append(_index(options["index-url"], environ, default=True))
@@ -284,10 +327,10 @@ def _of_pip(
 
 
 def _pip_options(environ: Mapping[str, str]) -> dict[str, str]:
-    """What pip would use: its variables over [install] over [global], the user's file over the machine's."""
+    """Return pip's options: its variables win over [install] over [global], the user's file over the machine's."""
     options: dict[str, str] = {}
     for path in _pip_files(environ):
-        if not _there(path):
+        if not _exists(path):
             continue
         parser = configparser.RawConfigParser()
         try:
@@ -306,7 +349,7 @@ def _pip_options(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _pip_files(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Every pip.conf, the least important first (pip's documentation, Configuration, Location)."""
+    """Yield every pip.conf, the least important first (pip's documentation, Configuration, Location)."""
     only = environ.get("PIP_CONFIG_FILE")
     if only == "/dev/null":
         return

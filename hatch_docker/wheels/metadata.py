@@ -1,22 +1,42 @@
-"""What a wheel says of itself, as the [project] table (PEP 621) that would have given it."""
+"""A wheel's own metadata, and the [project] table (PEP 621) that corresponds to them."""
 
 from __future__ import annotations
 
+import configparser
+import contextlib
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from email.utils import getaddresses
 from pathlib import Path
 from typing import Any
 
 from hatch_docker.core.errors import WheelError
-from hatch_docker.wheels.builder.build import metadata_of
 
+LIMIT = 1 << 20  # bytes of METADATA
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 
 
+@contextlib.contextmanager
+def _open(wheel: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            yield archive
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise WheelError(f"cannot read the wheel {wheel.name}: {error}") from error
+
+
+def metadata_of(wheel: Path) -> bytes:
+    """Return the core metadata of a wheel (METADATA); raise WheelError, naming the wheel, if it has none."""
+    with _open(wheel) as archive:
+        names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
+        if len(names) == 1 and archive.getinfo(names[0]).file_size <= LIMIT:
+            return archive.read(names[0])
+    raise WheelError(f"the wheel {wheel.name} has no METADATA of its own")
+
+
 def project_table(wheel: Path) -> dict[str, Any]:
-    """The [project] table of a wheel's core metadata and entry points; raises WheelError, naming the wheel."""
+    """Return the [project] table of a wheel's core metadata and entry points; raise WheelError, naming the wheel."""
     from packaging.metadata import parse_email
     from packaging.utils import canonicalize_name
 
@@ -34,7 +54,7 @@ def project_table(wheel: Path) -> dict[str, Any]:
         },
         "authors": list(_people(raw.get("author", ""), raw.get("author_email", ""))),
         "urls": dict(raw.get("project_urls", {})),
-        "scripts": _scripts(wheel),
+        "scripts": _console_scripts(wheel),
     }
     if home := raw.get("home_page"):
         table["urls"].setdefault("Homepage", home)
@@ -46,23 +66,20 @@ def project_table(wheel: Path) -> dict[str, Any]:
 
 
 def programs(wheel: Path) -> list[str]:
-    """The scripts that a wheel brings as files, as of `setup(scripts=...)` or a program in Rust (PEP 427, .data)."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            found = (re.fullmatch(r"[^/]+\.data/scripts/([^/]+)", name) for name in archive.namelist())
-            return sorted({match[1] for match in found if match})
-    except (OSError, zipfile.BadZipFile) as error:
-        raise WheelError(f"cannot read the wheel {wheel.name}: {error}") from error
+    """Return the scripts that a wheel has as files: of `setup(scripts=...)`, or a program in Rust (PEP 427, .data)."""
+    with _open(wheel) as archive:
+        found = (re.fullmatch(r"[^/]+\.data/scripts/([^/]+)", name) for name in archive.namelist())
+        return sorted({match[1] for match in found if match})
 
 
 def _with(line: str, extra: str) -> str:
-    """A requirement of an extra as it reads where that extra is chosen: markers know no extras there."""
+    """Return a requirement of an extra as one that applies if the extra is chosen: its marker then names no extra."""
     from packaging.utils import canonicalize_name
 
-    def answer(found: re.Match[str]) -> str:
+    def truth(found: re.Match[str]) -> str:
         return 'python_version >= "3"' if canonicalize_name(found[1]) == extra else 'python_version < "3"'
 
-    return _EXTRA.sub(answer, line)
+    return _EXTRA.sub(truth, line)
 
 
 def _people(names: str, addresses: str) -> Iterable[dict[str, str]]:
@@ -74,16 +91,14 @@ def _people(names: str, addresses: str) -> Iterable[dict[str, str]]:
             yield {key: value for key, value in person.items() if value}
 
 
-def _scripts(wheel: Path) -> dict[str, str]:
-    import configparser
-
+def _console_scripts(wheel: Path) -> dict[str, str]:
     parser = configparser.ConfigParser(delimiters="=", interpolation=None, strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for name in archive.namelist():
-                if re.fullmatch(r"[^/]+\.dist-info/entry_points\.txt", name):
+    with _open(wheel) as archive:
+        for name in archive.namelist():
+            if re.fullmatch(r"[^/]+\.dist-info/entry_points\.txt", name):
+                try:
                     parser.read_string(archive.read(name).decode())
-    except (OSError, ValueError, zipfile.BadZipFile, configparser.Error) as error:
-        raise WheelError(f"cannot read the entry points of {wheel.name}: {error}") from error
+                except (ValueError, configparser.Error) as error:
+                    raise WheelError(f"cannot read the entry points of {wheel.name}: {error}") from error
     return dict(parser.items("console_scripts")) if parser.has_section("console_scripts") else {}

@@ -1,8 +1,11 @@
-"""Dependencies: the target they are for, and the pinned files that a lock or a resolution gives for it."""
+"""The target that a wheel must fit, and the pins: the files that a lock or a resolution gives for one target."""
 
 from __future__ import annotations
 
 import functools
+import platform
+import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -12,11 +15,12 @@ from hatch_docker.oci.model import Platform
 
 if TYPE_CHECKING:
     from packaging.markers import Environment, Marker
+    from packaging.requirements import Requirement
     from packaging.tags import Tag
 
     from hatch_docker.core.context import Context
 
-# What the kernel of an architecture calls itself, by the name Go (and OCI) has for it.
+# The kernel's name of an architecture, by Go's (and OCI's).
 MACHINES = {
     "386": "i686", "amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l", "loong64": "loongarch64",
     "ppc64le": "ppc64le", "riscv64": "riscv64", "s390x": "s390x",
@@ -26,7 +30,7 @@ _LEGACY_MANYLINUX = {(2, 17): "manylinux2014", (2, 12): "manylinux2010", (2, 5):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a wheel must fit: CPython ("3.13.5"), a platform, and a C library ("glibc" or "musl", "2.41")."""
+    """The system that a wheel must fit: CPython ("3.13.5"), a platform, a C library ("glibc" or "musl", "2.41")."""
 
     python: str
     platform: Platform
@@ -47,15 +51,29 @@ class Target:
                 f"no wheels are known for the architecture of {self.platform}; leave it out of `platforms`"
             ) from None
 
+    @property
+    def builds_here(self) -> bool:
+        """True if this machine runs programs of the target, and so can build sdists for it."""
+        machine = {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+        return sys.platform == "linux" and machine == self.machine
+
+    @property
+    def ways_out(self) -> str:
+        """The end of an error message: what a user can do if no wheel fits."""
+        return (
+            "lock a version that has such a wheel (or build one and add it with find-links), or build the image on "
+            f"a {self.platform} machine, where its sdist can be compiled"
+        )
+
     def __str__(self) -> str:
         return f"Python {self.short} on {self.platform} with {self.libc[0]} {self.libc[1]}"
 
     def tags(self) -> Sequence[Tag]:
-        """The tags of the wheels that fit, best first (PEP 425, 600 and 656)."""
+        """Return the tags of the wheels that fit, the best first (PEP 425, 600 and 656)."""
         return _tags(self)
 
     def marker_environment(self) -> Environment:
-        """Every variable that a marker may ask for, as the target would answer, never the host (PEP 508)."""
+        """Return the target's values of all variables of markers, never the host's (PEP 508)."""
         return {
             "implementation_name": "cpython",
             "implementation_version": self.python,
@@ -70,9 +88,12 @@ class Target:
             "sys_platform": "linux",
         }
 
-    def holds(self, marker: Marker | None) -> bool:
-        """Whether a marker is true for the target; no marker is."""
-        return marker is None or marker.evaluate(cast("dict[str, str]", self.marker_environment()))
+    def holds(self, marker: Marker | None, extras: Iterable[str] = ()) -> bool:
+        """Return whether a marker is true for the target, without an extra or with one of `extras`; None is true."""
+        if marker is None:
+            return True
+        environment = cast("dict[str, str]", self.marker_environment())
+        return any(marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras))
 
 
 @functools.cache
@@ -89,7 +110,7 @@ def _tags(target: Target) -> tuple[Tag, ...]:
 
 
 def _libc_tags(target: Target) -> list[str]:
-    """Platform tags from the target's C library down to the oldest that the standard knows, newest first."""
+    """Return the platform tags from the target's C library down to the oldest of the standard, the newest first."""
     kind, version = target.libc
     major, minor = (int(part) for part in version.split(".")[:2])
     machine = target.machine
@@ -104,12 +125,44 @@ def _libc_tags(target: Target) -> list[str]:
     return names
 
 
+def incompatibility(filename: str, target: Target) -> str:
+    """Return what a wheel is for ("for CPython 3.12", "for aarch64", "for glibc 2.42"), or "" if it fits the target."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        tags = parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename as error:
+        return f"not named as a wheel ({error})"
+    known = target.tags()
+    if not tags.isdisjoint(known):
+        return ""
+    if not {(tag.interpreter, tag.abi) for tag in tags} & {(tag.interpreter, tag.abi) for tag in known}:
+        return "for " + first_three(f"{tag.interpreter}-{tag.abi}" for tag in tags)
+    if libc := _oldest_libc((tag.platform for tag in tags), target):
+        return f"for {target.libc[0]} {libc} or newer"
+    return "for " + first_three(tag.platform for tag in tags)
+
+
+def first_three(words: Iterable[str]) -> str:
+    """Return the first three of some words by name, and "..." if there are more."""
+    found = sorted(set(words))
+    return ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+
+
+def _oldest_libc(platforms: Iterable[str], target: Target) -> str:
+    """Return the oldest C library among platform tags of the target's machine and kind, or ""."""
+    kind = {"glibc": "manylinux", "musl": "musllinux"}[target.libc[0]]
+    pattern = re.compile(rf"{kind}_(\d+)_(\d+)_{re.escape(target.machine)}")
+    versions = [(int(found[1]), int(found[2])) for name in platforms if (found := pattern.fullmatch(name))]
+    return "{}.{}".format(*min(versions)) if versions else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Pin:
     """One file of one package, by hash; the file may be an sdist.
 
-    `sha256` is hexadecimal, `size` in bytes, `upload_time` in seconds since the epoch; both None where nobody
-    says. `url` carries no credentials.
+    `sha256` is hexadecimal, `size` in bytes, `upload_time` in seconds since the epoch; both are None if unknown.
+    `url` carries no credentials.
     """
 
     name: str
@@ -122,10 +175,25 @@ class Pin:
 
     @property
     def is_wheel(self) -> bool:
-        """Whether the file is a wheel, not an sdist to build."""
+        """True for a wheel, False for an sdist, which has to be built."""
         return self.filename.endswith(".whl")
 
 
 def note_used(pins: Iterable[Pin], ctx: Context) -> None:
-    """Say in the context with which build requirements a wheel was made."""
-    ctx.used.update({("pypi", one.name, one.version, one.filename): one.sha256 for one in pins})
+    """Note in the context the build requirements with which a wheel was made."""
+    ctx.used.update({("pypi", pin.name, pin.version, pin.filename): pin.sha256 for pin in pins})
+
+
+def parse_requirement(line: str, where: str) -> Requirement:
+    """Parse a requirement (PEP 508). Raise WheelError that begins with `where` and quotes the line without a login."""
+    from packaging.requirements import Requirement
+
+    from hatch_docker.core.http.urls import parse, redact_requirement
+
+    try:
+        requirement = Requirement(line)
+        parse(requirement.url or "")
+    except ValueError as error:
+        reason = str(error).splitlines()[0]
+        raise WheelError(f"{where} {redact_requirement(line)[:100]!r} is not a valid requirement: {reason}") from None
+    return requirement

@@ -3,7 +3,6 @@
 from hatch_docker.core.context import Context
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import LockPlan
-from hatch_docker.wheels.locks.pylock import builds_here
 from hatch_docker.wheels.target import Pin, Target
 from tests.fakes.context import with_environ
 from tests.fakes.package_index import FakeIndex
@@ -11,7 +10,7 @@ from tests.fakes.package_index import FakeIndex
 AMD64 = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
 ARM64 = Target("3.13.5", Platform("linux", "arm64"), ("glibc", "2.41"))
 OLD = Target("3.11.2", Platform("linux", "amd64"), ("glibc", "2.36"))
-HOST = AMD64 if builds_here(AMD64) else ARM64
+HOST = AMD64 if AMD64.builds_here else ARM64
 FOREIGN = ARM64 if HOST is AMD64 else AMD64
 
 

@@ -12,7 +12,7 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.locks.pin import pin
-from hatch_docker.wheels.locks.pylock import Source, pins_of
+from hatch_docker.wheels.locks.pylock import LockFile, pins_of
 from hatch_docker.wheels.locks.uv import find_uv
 from hatch_docker.wheels.target import Target
 from tests.fakes.context import context
@@ -69,7 +69,7 @@ def test_uv_lock_is_read_as_uv_exports_it(
     """Our reading of uv.lock and uv's own export select the same files for every target."""
     flags = [*(f"--extra={extra}" for extra in extras), *(f"--group={group}" for group in groups)]
     exported = uv(project, "export", "--frozen", "--format", "pylock.toml", "--no-dev", "--no-header", *flags)
-    expected = pins_of(tomllib.loads(exported), Source("export", project, project), target)
+    expected = pins_of(tomllib.loads(exported), LockFile("export", project, project), target)
     assert pin(LockPlan("uv", "uv.lock", extras=extras, groups=groups), project, target, ctx) == expected
     assert len(expected) > 5
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hatch_docker.core.lockfile import parse_image_lock
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.wheels.index import read_indexes
-from hatch_docker.wheels.locks.pin import _lines, _locked
+from hatch_docker.wheels.locks.pin import _from_table, _hashed_packages
 from tests.fakes.context import context
 from tests.fakes.lock_files import AMD64 as TARGET
 from tests.fakes.lock_files import PDM, POETRY, UV_LOCK
@@ -50,9 +50,9 @@ def lock_of(kind: str, name: str, text: str) -> tuple[Parse, st.SearchStrategy[A
         lock = LockPlan(kind, name, ("app>=1", *(["tool"] if kind == "uv" else [])), extras, groups)
         written(directory, name, data)
         if kind in ("pylock", "uv"):
-            _locked(lock, data, directory, TARGET)
+            _from_table(lock, data, directory, TARGET)
         else:
-            _lines(lock, directory / name, directory, TARGET, context(directory / "cache"))
+            _hashed_packages(lock, directory, TARGET, context(directory / "cache"))
 
     return parse, *of_toml(text)
 
@@ -75,7 +75,7 @@ dep @ https://f.example/dep-1.0-py3-none-any.whl --hash=sha256:{"b" * 64}
 def requirements(data: bytes, directory: Path) -> None:
     path = written(directory, "requirements.lock", data)
     written(directory, "requirements.txt", b"")
-    _lines(LockPlan("requirements", path.name), path, directory, TARGET, context(directory / "cache"))
+    _hashed_packages(LockPlan("requirements", path.name), directory, TARGET, context(directory / "cache"))
 
 
 @parses(of_toml(f"""\

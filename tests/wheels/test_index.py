@@ -8,7 +8,8 @@ import pytest
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.http.urls import WELL_KNOWN
-from hatch_docker.wheels.index import Index, read_indexes
+from hatch_docker.wheels.index import SimpleIndex as Index
+from hatch_docker.wheels.index import read_indexes
 
 A, B, C = "https://a.example/simple", "https://b.example/simple", "https://c.example/simple"
 

@@ -18,8 +18,7 @@ from hatch_docker.oci.model import host_platform
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.registry import ACCEPT, Remote, refuse
 from hatch_docker.plan.model import BasePlan, Plan
-from hatch_docker.wheels.index import Index, Indexes, read_indexes
-from hatch_docker.wheels.keyrings import with_keyring
+from hatch_docker.wheels.index import Indexes, SimpleIndex, read_indexes, with_keyring
 from hatch_docker.wheels.locks.uv import compile_lock
 from hatch_docker.wheels.target import Target
 
@@ -57,7 +56,7 @@ def check_indexes(setup: Setup) -> Report:
         yield "uv's default answers"
 
 
-def _ask_index(index: Index, found: Indexes, setup: Setup) -> str:
+def _ask_index(index: SimpleIndex, found: Indexes, setup: Setup) -> str:
     """Ask an index for a page and return where the login is from; raise RegistryError if it refuses."""
     login = _login_source(index, setup.ctx.environ)
     if not index.url.startswith("http"):
@@ -89,7 +88,7 @@ def _any_project(setup: Setup) -> str:
     return "pip"
 
 
-def _login_source(index: Index, environ: Mapping[str, str]) -> str:
+def _login_source(index: SimpleIndex, environ: Mapping[str, str]) -> str:
     """Return where the login for an index is from, never the login itself."""
     host = urls.split(index.url).hostname if index.url.startswith("http") else None
     if index.login is not None:

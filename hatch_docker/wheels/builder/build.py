@@ -1,21 +1,19 @@
-"""The builder stage: an sdist becomes a wheel in a sandbox that has a compiler, and leaves only the wheel.
+"""The builder stage: an sdist becomes a wheel in a sandbox that has a compiler, and only the wheel is kept.
 
-The sandbox's root is Debian of the base's suite with the compiler and the base's Python (`builder_root`); the
-build requirements are wheels, resolved and fetched out here, so that no login of an index ever gets in.
+The sandbox's root is Debian of the base's suite with the compiler and the base's Python (`builder_root`). The build
+requirements are wheels, resolved and fetched outside, so that no login of an index gets in.
 
     /env      the build requirements, a virtual environment, read-only
     /build    the unpacked sdist and HOME, the same path in every build
-    /out      where the wheel has to appear
+    /out      the wheel that the backend makes
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 import stat
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +21,9 @@ from typing import Any
 
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base
-from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.cache.store import Store, file_digest, key_of
 from hatch_docker.core.context import Context
-from hatch_docker.core.errors import BuildError, WheelError
+from hatch_docker.core.errors import BuildError
 from hatch_docker.core.files import remove_tree, temporary_tree
 from hatch_docker.core.process import ProcessFailed
 from hatch_docker.oci.paths import SOURCE_DATE
@@ -34,89 +32,115 @@ from hatch_docker.wheels.builder.environment import build_environment
 from hatch_docker.wheels.builder.failure_hints import hint
 from hatch_docker.wheels.builder.sandbox import Bind, run_in
 from hatch_docker.wheels.builder.sdist import Sdist, read_sdist
-from hatch_docker.wheels.builder.ssh_agent import SOCKET, lent
+from hatch_docker.wheels.builder.ssh_agent import SOCKET, forwarded_agent
 from hatch_docker.wheels.builder.variables import accounts, build_variables, certificates
 from hatch_docker.wheels.install.venv import VenvTarget, check_made
 from hatch_docker.wheels.locks.pin import pin_requirements
 from hatch_docker.wheels.target import Pin, Target, note_used
 
-RECIPE = 1             # raise it when the same sdist shall give another wheel
-RESULT_LIMIT = 1 << 20  # bytes that the build may tell us
+RECIPE = 1             # to be raised if the same sdist shall give another wheel
+RESULT_LIMIT = 1 << 20  # bytes of result.json
 
 
 @dataclass(frozen=True, slots=True)
-class Builder:
-    """What a build runs in, and everything that decides its wheel but the sdist."""
+class BuilderStage:
+    """The system that a build runs in: everything that decides its wheel but the sdist."""
 
     root: Path                            # the compiler's tree; its name is its key
     plan: BuildPlan
     base: Base
     target: Target
     ctx: Context
-    project: Path                         # whose index configuration holds
+    project: Path                         # for its index configuration
 
     @property
     def venv(self) -> VenvTarget:
-        """Where the build requirements are in the sandbox."""
+        """The virtual environment of the build requirements in the sandbox."""
         return VenvTarget(self.base.interpreter, "env")
 
     @property
     def prefix(self) -> str:
-        """Where the base's Python is, if it is one of its own (python:3.13-slim's "/usr/local"), else ""."""
+        """The prefix of the base's Python if Debian did not install it (python:3.13-slim's "/usr/local"), else ""."""
         prefix = self.base.interpreter.path.rpartition("/bin/")[0]
         return "" if prefix == "/usr" else prefix
 
     def python_tree(self) -> Path:
-        """The tree that the interpreter is in: Debian's is the compiler's, another came with the base."""
+        """Return the tree with the interpreter: the compiler's for Debian's Python, else the base's."""
         return base_tree(self.base, self.ctx) if self.prefix else self.root
+
+    def pins(self, requires: Sequence[str]) -> tuple[Pin, ...]:
+        """Return the pins of some build requirements."""
+        return pin_requirements(requires, self.project, self.target, self.ctx)
 
     @property
     def key(self) -> str:
-        """A key of all that decides a wheel here."""
+        """A key of everything that decides a wheel but the sdist and the build requirements."""
         interpreter = self.base.interpreter
         return key_of(
             RECIPE, self.root.name, interpreter.path, interpreter.version, self.base.interpreter_trust_key,
             dict(self.plan.env), dict(self.plan.args), sorted(self.plan.secrets), self.plan.network, self.plan.ssh,
         )
 
+    def key_with(self, source: Sdist, pins: Sequence[Pin]) -> str:
+        """Return a key of everything that decides the wheel of an sdist with some build requirements."""
+        return key_of(self.key, source.content, [pin.sha256 for pin in pins])
+
+
+class MoreNeededError(Exception):
+    """The backend asks for requirements in addition to those of pyproject.toml."""
+
+    def __init__(self, requires: Sequence[str]) -> None:
+        super().__init__(", ".join(requires))
+        self.requires = tuple(requires)
+
 
 def build_wheel(
     sdist: Path, build: BuildPlan, base: Base, target: Target, ctx: Context, *, root: Path, filename: str = ""
 ) -> Path:
-    """The wheel of an sdist for one target, from the store where the same build was done before.
+    """Return the wheel of an sdist for one target, under its own name; from the cache if it was built before.
 
-    `filename` is the sdist's own name where `sdist` has another, as in the store; `root` is the project whose
-    index configuration the build requirements come from. The path returned ends in the wheel's own name.
-    Raises BuildError with the last lines of a failed build, SandboxError where the kernel refuses one, and
-    WheelError for an sdist that cannot be read or gives a wheel that does not fit.
+    `filename` is the sdist's name if `sdist` has another, as in the cache; `root` is the project whose index
+    configuration the build requirements come from. Raise BuildError with the last lines of a failed build,
+    SandboxError if the kernel refuses the sandbox, and WheelError for an sdist that cannot be read or gives a wheel
+    that does not fit.
     """
     source = known_sdist(sdist, filename, ctx)
-    return wheel_of(source, make_builder(source, build, base, target, ctx, root))
+    return wheel_of(source, make_builder_stage(source, build, base, target, ctx, root))
 
 
-def wheel_of(source: Sdist, builder: Builder) -> Path:
-    """The wheel of an sdist out of a builder at hand; see `build_wheel`."""
-    ctx = builder.ctx
-    known = source.requires
-    pins = _pins(known, builder)
-    asked = key_of(builder.key, source.content, _hashes(pins))
-    more = ctx.store.recall("build-requires", asked)
-    if more:
-        known = (*known, *more)
-        pins = _pins(known, builder)
-    try:
-        return _stored(source, builder, known, pins)
-    except MoreNeededError as needed:
-        ctx.store.remember("build-requires", asked, list(needed.requires))
-        known = (*source.requires, *needed.requires)
+def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
+    """Return the wheel of an sdist out of a builder stage; see `build_wheel`."""
+
+    def make(known: Sequence[str], pins: Sequence[Pin]) -> Path:
+        return _stored_wheel(source, stage, known, pins)
+
+    return with_all_requirements("build-requires", source, stage, make)
+
+
+def with_all_requirements(
+    fact: str, source: Sdist, stage: BuilderStage, make: Callable[[Sequence[str], Sequence[Pin]], Path]
+) -> Path:
+    """Return the file that `make` builds from build requirements and their pins.
+
+    They are the sdist's, and those that its backend asks for beside them (MoreNeededError), which are remembered under
+    `fact`. Raise BuildError if the backend asks for more once it has them.
+    """
+    store = stage.ctx.store
+    pins = stage.pins(source.requires)
+    key = stage.key_with(source, pins)
+    more: Sequence[str] = store.recall(fact, key) or ()
+    for _ in range(2):
+        known = (*source.requires, *more)
         try:
-            return _stored(source, builder, known, _pins(known, builder))
-        except MoreNeededError as again:
-            raise BuildError(f"{source.name} never stops asking for build requirements: {again}") from None
+            return make(known, stage.pins(known) if more else pins)
+        except MoreNeededError as needed:
+            more = needed.requires
+            store.remember(fact, key, list(more))
+    raise BuildError(f"{source.name} never stops asking for build requirements: {', '.join(more)}")
 
 
 def known_sdist(path: Path, name: str, ctx: Context) -> Sdist:
-    """What `read_sdist` reads, remembered by the file's digest: nothing is unpacked to find a wheel again."""
+    """Return what `read_sdist` returns, remembered by the file's digest: to find a wheel again nothing is unpacked."""
     name = name or path.name
     key = key_of(RECIPE, name, file_digest(path))
     if fact := ctx.store.recall("sdist", key):
@@ -127,33 +151,11 @@ def known_sdist(path: Path, name: str, ctx: Context) -> Sdist:
     return found
 
 
-def metadata_of(wheel: Path) -> bytes:
-    """The core metadata of a wheel (METADATA), for a resolver; raises WheelError, naming the wheel."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
-            if len(names) == 1 and archive.getinfo(names[0]).file_size <= RESULT_LIMIT:
-                return archive.read(names[0])
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
-        raise WheelError(f"cannot read the wheel {wheel.name}: {error}") from error
-    raise WheelError(f"the wheel {wheel.name} has no METADATA of its own")
-
-
-class MoreNeededError(Exception):
-    """The backend asks for requirements beside those of pyproject.toml."""
-
-    def __init__(self, requires: Sequence[str]) -> None:
-        super().__init__(", ".join(requires))
-        self.requires = tuple(requires)
-
-
-def make_builder(
+def make_builder_stage(
     source: Sdist, build: BuildPlan, base: Base, target: Target, ctx: Context, project: Path
-) -> Builder:
-    """The builder for an sdist on a base; raises BuildError where there can be none."""
-    from hatch_docker.wheels.locks.pylock import builds_here
-
-    if not builds_here(target):
+) -> BuilderStage:
+    """Return the builder stage for an sdist on a base; raise BuildError if there is no compiler for it."""
+    if not target.builds_here:
         raise BuildError(f"{source.name} cannot be compiled for {base.platform} on this machine; build it there")
     if not base.suite:
         raise BuildError(
@@ -163,41 +165,46 @@ def make_builder(
     from hatch_docker.bases.debian.base import builder_root
 
     tree = builder_root(base.plan, base.platform, build.packages, ctx, suite=base.suite)
-    return Builder(tree, build, base, target, ctx, project)
+    return BuilderStage(tree, build, base, target, ctx, project)
 
 
-def _pins(requires: Sequence[str], builder: Builder) -> tuple[Pin, ...]:
-    return pin_requirements(requires, builder.project, builder.target, builder.ctx)
+def stored_file(store: Store, kinds: tuple[str, str], key: str, name: str, make: Callable[[Path], Path]) -> Path:
+    """Return the verified file that `make` writes to a directory; from the cache if it was made before.
 
+    `kinds` are those of the cache's tree and of its fact about the file, `name` is for messages. Raise BuildError if
+    the file is damaged again as soon as it was made again.
+    """
+    tree, fact = kinds
 
-def _hashes(pins: Sequence[Pin]) -> list[str]:
-    return [pin.sha256 for pin in pins]
-
-
-def _stored(source: Sdist, builder: Builder, known: Sequence[str], pins: Sequence[Pin]) -> Path:
-    """The wheel as the store has it, verified; built where it has none. Raises MoreNeededError."""
-    store = builder.ctx.store
-    key = key_of(builder.key, source.content, _hashes(pins))
-
-    def make(directory: Path) -> None:
-        wheel = _build(source, builder, known, pins, directory)
-        if builder.plan.secrets:
-            builder.ctx.secrets.check_wheel(wheel)
-        store.remember("wheel", key, {"name": wheel.name, "digest": file_digest(wheel)})
+    def keep(directory: Path) -> None:
+        made = make(directory)
+        store.remember(fact, key, {"name": made.name, "digest": file_digest(made)})
 
     for _ in range(2):
-        directory = store.tree("wheel", key, make)
-        fact = store.recall("wheel", key) or {}
-        wheel = directory / str(fact.get("name", "missing"))
-        if wheel.is_file() and file_digest(wheel) == fact["digest"]:
-            note_used(pins, builder.ctx)
-            return wheel
-        remove_tree(directory)  # damaged: made once more
-    raise BuildError(f"the cache loses the wheel of {source.name}; is its disk full or failing?")
+        directory = store.tree(tree, key, keep)
+        known = store.recall(fact, key) or {}
+        path = directory / str(known.get("name", "missing"))
+        if path.is_file() and file_digest(path) == known["digest"]:
+            return path
+        remove_tree(directory)  # damaged: it is made once more
+    raise BuildError(f"the cache loses {name}; is its disk full or failing?")
+
+
+def _stored_wheel(source: Sdist, stage: BuilderStage, known: Sequence[str], pins: Sequence[Pin]) -> Path:
+    def make(directory: Path) -> Path:
+        wheel = _build(source, stage, known, pins, directory)
+        if stage.plan.secrets:
+            stage.ctx.secrets.check_wheel(wheel)
+        return wheel
+
+    key = stage.key_with(source, pins)
+    wheel = stored_file(stage.ctx.store, ("wheel", "wheel"), key, f"the wheel of {source.name}", make)
+    note_used(pins, stage.ctx)
+    return wheel
 
 
 def _build(
-    source: Sdist, builder: Builder, known: Sequence[str], pins: Sequence[Pin], directory: Path
+    source: Sdist, stage: BuilderStage, known: Sequence[str], pins: Sequence[Pin], directory: Path
 ) -> Path:
     """Build into `directory` and return the wheel there."""
     spec = {
@@ -206,29 +213,30 @@ def _build(
     }  # fmt: skip
 
     def fill(build: Path) -> None:
-        # A copy, which becomes the sandbox's user's: in the store it may be ours alone.
+        # A copy, which is given to the sandbox's user: the user may not read the file in the cache.
         shutil.copyfile(source.path, build / "sdist.tar.gz")
 
     def take(result: Mapping[str, Any], output: Path) -> Path:
-        return _take(result, output, directory, source, builder.target)
+        name = made_file(result, "wheel", output, source.name)
+        check_made(name, source.name, stage.target)
+        return Path(shutil.copyfile(output / name, directory / name, follow_symlinks=False))
 
-    return in_builder(source.name, spec, builder, pins, fill, take)
+    return run_backend(source.name, spec, stage, pins, fill, take)
 
 
-def in_builder(
-    name: str, spec: Mapping[str, Any], builder: Builder, pins: Sequence[Pin], fill: Callable[[Path], None],
+def run_backend(
+    name: str, spec: Mapping[str, Any], stage: BuilderStage, pins: Sequence[Pin], fill: Callable[[Path], None],
     take: Callable[[Mapping[str, Any], Path], Path], binds: Sequence[Bind] = (),
 ) -> Path:
-    """Have the driver (pep517.py) do what `spec` says, with the pinned build requirements; what `take` gives of it.
+    """Run pep517.py with `spec` and the pinned build requirements in the sandbox, and return what `take` returns.
 
-    `fill` puts into /build what the driver works on; `take` gets its result and the directory of its output, which
-    are gone afterwards. Raises BuildError with the last lines of a failed build.
+    `fill` writes the backend's input to the directory that becomes /build; `take` gets the result and the directory of
+    the output, which are deleted afterwards. Raise BuildError with the last lines of a failed build.
     """
-    ctx = builder.ctx
-    env = build_variables(builder.plan, ctx.environ)
+    ctx = stage.ctx
+    env = build_variables(stage.plan, ctx.environ)
     environment = build_environment(
-        pins, builder.venv, builder.project, ctx, compiler=builder.python_tree,
-        trust_key=builder.base.interpreter_trust_key,
+        pins, stage.venv, stage.project, ctx, compiler=stage.python_tree, trust_key=stage.base.interpreter_trust_key
     )
     with ctx.progress.task(f"building {name} in the builder"), temporary_tree(ctx.store.root / "tmp") as work:
         for path in ("build/src", "build/home", "out"):
@@ -239,31 +247,32 @@ def in_builder(
             Bind(environment / "env", "/env"),
             Bind(work / "build", "/build", writable=True), Bind(work / "out", "/out", writable=True), *binds,
         ]  # fmt: skip
-        if builder.prefix:
-            mounts.append(Bind(builder.python_tree() / builder.prefix[1:], builder.prefix))
+        if stage.prefix:
+            mounts.append(Bind(stage.python_tree() / stage.prefix[1:], stage.prefix))
         whole = {**spec, "source": "/build/src", "output": "/out", "time": SOURCE_DATE}
-        with lent(ctx.environ, work) if builder.plan.ssh else contextlib.nullcontext() as agent:
-            _run(name, builder, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else [])], env)
+        with forwarded_agent(ctx.environ, work) if stage.plan.ssh else contextlib.nullcontext() as agent:
+            _run(name, stage, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else [])], env)
         return take(_result(work / "out"), work / "out")
 
 
-def _run(name: str, builder: Builder, spec: Mapping[str, Any], binds: Sequence[Bind], env: Mapping[str, str]) -> None:
-    ctx = builder.ctx
+def _run(
+    name: str, stage: BuilderStage, spec: Mapping[str, Any], binds: Sequence[Bind], env: Mapping[str, str]
+) -> None:
+    ctx, plan = stage.ctx, stage.plan
     try:
         run_in(
-            builder.root, ["/env/bin/python", "/build/pep517.py", json.dumps(spec)],
-            env=env, binds=binds, files={**accounts(builder.root), **certificates(builder.plan, ctx.environ)},
-            network=builder.plan.network, cwd="/build",
-            log=ctx.progress.detail, secrets=[env[name] for name in builder.plan.secrets], merge=True,
-            environ=ctx.environ,
+            stage.root, ["/env/bin/python", "/build/pep517.py", json.dumps(spec)],
+            env=env, binds=binds, files={**accounts(stage.root), **certificates(plan, ctx.environ)},
+            network=plan.network, cwd="/build", log=ctx.progress.detail, secrets=[env[name] for name in plan.secrets],
+            merge=True, environ=ctx.environ,
         )  # fmt: skip
     except ProcessFailed as failure:
-        told = hint(failure.output, network=builder.plan.network)
-        raise BuildError(f"building {name} failed with status {failure.status}{told}:\n{failure.output}") from None
+        cause = hint(failure.output, network=plan.network)
+        raise BuildError(f"building {name} failed with status {failure.status}{cause}:\n{failure.output}") from None
 
 
 def _result(output: Path) -> dict[str, Any]:
-    """What the build says it did. Written by foreign code: nothing but a small file is read."""
+    """Return result.json. A backend could write it: only a small regular file is read."""
     path = output / "result.json"
     try:
         if not stat.S_ISREG(path.lstat().st_mode) or path.lstat().st_size > RESULT_LIMIT:
@@ -276,16 +285,8 @@ def _result(output: Path) -> dict[str, Any]:
     raise BuildError("the build ended without its result")
 
 
-def _take(result: Mapping[str, Any], output: Path, directory: Path, source: Sdist, target: Target) -> Path:
-    """Move the wheel out of the sandbox's directory once it is one that fits. Raises MoreNeededError."""
-    name = made_file(result, "wheel", output, source.name)
-    check_made(name, source.name, target)
-    shutil.copyfile(output / name, directory / name, follow_symlinks=False)
-    return directory / name
-
-
 def made_file(result: Mapping[str, Any], kind: str, output: Path, source: str) -> str:
-    """The name of the file that a hook says it made, once it is there. Raises MoreNeededError and BuildError."""
+    """Return the name of the file that a hook says it made, if it is there. Raise MoreNeededError and BuildError."""
     requires = result.get("requires")
     if isinstance(requires, list) and requires:
         raise MoreNeededError([str(line) for line in requires])

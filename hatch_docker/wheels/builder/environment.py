@@ -1,4 +1,4 @@
-"""The build requirements of an sdist, installed: a virtual environment in a tree of the store."""
+"""Build environments: the build requirements of an sdist, installed into a directory of the cache."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def build_environment(
     pins: Sequence[Pin], venv: VenvTarget, project: Path, ctx: Context, *, compiler: Callable[[], Path],
     trust_key: str = "",
 ) -> Path:
-    """The tree that holds `venv` with the pinned wheels; made once for the same wheels and interpreter.
+    """Return the directory with `venv` and the pinned wheels in it; made once for the same wheels and interpreter.
 
-    Nothing of the wheels is run, but their modules are compiled by the interpreter in `compiler`'s tree: they
-    are imported in every build, and half of a small build is their import. `trust_key` is `Base.interpreter_trust_key`
-    if the interpreter is the base's: then it compiles in the sandbox, and for that base only. Raises what `fetch`,
-    `wheel_entries` and `compile_sources` raise.
+    Nothing of the wheels is run, but the interpreter in `compiler`'s tree compiles their modules: every build imports
+    them, which takes half the time of a small build. `trust_key` is `Base.interpreter_trust_key` if the interpreter is
+    the base's: then it compiles in the sandbox, and for that base only. Raise what `fetch`, `wheel_entries` and
+    `compile_sources` raise.
     """
 
     def make(directory: Path) -> None:
@@ -47,15 +47,15 @@ def build_environment(
 
 
 def install_pure(pins: Sequence[Pin], project: Path, ctx: Context) -> Path:
-    """The directory of the store whose modules are those of some pure wheels, for the Python that runs here.
+    """Return a directory of the cache with the modules of some pure wheels, for the Python that runs this build.
 
-    Raises what `fetch` and `wheel_entries` raise.
+    Raise what `fetch` and `wheel_entries` raise.
     """
     venv = VenvTarget(Interpreter(sys.executable, ".".join(map(str, sys.version_info[:2]))), "env")
 
     def make(directory: Path) -> None:
-        for one, wheel in zip(pins, fetch(pins, ctx, root=project), strict=True):
-            write_entries(wheel_entries(wheel, venv, filename=one.filename), directory)
+        for pin, wheel in zip(pins, fetch(pins, ctx, root=project), strict=True):
+            write_entries(wheel_entries(wheel, venv, filename=pin.filename), directory)
 
-    key = key_of(RECIPE, "pure", venv.interpreter.version, [one.sha256 for one in pins])
+    key = key_of(RECIPE, "pure", venv.interpreter.version, [pin.sha256 for pin in pins])
     return ctx.store.tree("build-env", key, make) / venv.site_packages

@@ -1,11 +1,11 @@
-"""What a failed build lacked, as far as compilers, build systems and backends say so in their own words."""
+"""Hints for a failed build: the Debian package or the network that it lacked, by the output of compilers."""
 
 from __future__ import annotations
 
 import re
 
-LONGEST = 1000  # characters of a line that are looked at
-# What is said, and the Debian package that has it; "{}" is for what was named, whose package nobody knows here.
+LONGEST = 1000  # characters of a line that are read
+# Pattern of the output, and the missing thing; the Debian packages that have it, if known. "{}" is the name found.
 _WORDS = (
     (r"fatal error: (\S+): No such file", "{}"),
     (r"rustc ([\d.]+) is not supported by the following package", "a Rust that is newer than {}; rustc-web, cargo-web"),
@@ -24,7 +24,7 @@ _WHERE = "[tool.hatch-docker.build] packages"
 
 
 def hint(output: str, *, network: bool) -> str:
-    """What to try next after a build that said this, "" where that is not to be told; it may use the `network`."""
+    """Return what to try after a failed build, "" if unknown; `network` is True if the build may use the network."""
     output = "\n".join(line[:LONGEST] for line in output.splitlines())
     for pattern, words in _WORDS:
         if match := re.search(pattern, output):

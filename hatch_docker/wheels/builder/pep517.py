@@ -1,12 +1,19 @@
-"""Inside the builder: unpack an sdist and have its own backend make the wheel; or of a tree its sdist (PEP 517).
+"""PEP 517 in the builder: have the backend of an sdist make the wheel, or that of a tree make the sdist.
 
-A program of its own, run in the sandbox by the target's Python (3.9 or newer), standard library only. Its
-argument is a JSON object, or the path of one: `sdist` (left out where the tree is in `source` already), `source` and
-`output` (paths), `project` (its directory below `source`), `backend`, `backend_path`, `known` (the requirements that
-are installed) and `time` (seconds since the epoch, given to every file). It writes `result.json` to `output`:
-{"wheel": its file name}, or of a tree {"sdist": its file name}, or {"requires": [...]} where the backend asks for
-more, which with `strict` is the end. `env` are variables to set, `secrets` names of variables whose values are in
-/run/secrets.
+A program that the target's Python (3.9 or newer) runs in the sandbox or in a stage of a Dockerfile; standard library
+only. Its argument is a JSON object, or the path of one, with
+
+    sdist          path of the sdist; left out if the tree is in `source` already
+    source         directory to unpack it to, `project` (default ".") the project's directory below it
+    output         directory for the wheel or sdist
+    backend        build-backend, with `backend_path`
+    known          requirements that are installed
+    time           of every file, in seconds since the epoch
+    env            variables to set; `secrets`: names of variables whose values are in /run/secrets
+    strict         true to fail if the backend asks for requirements that are not `known`
+
+It writes `result.json` to `output`: {"wheel": its file name}, {"sdist": its file name}, or {"requires": [...]} if the
+backend asks for more requirements.
 """
 
 from __future__ import annotations
@@ -24,7 +31,7 @@ MISSING = "the build asks for more requirements: "
 
 
 def unpack(archive: str, target: str, time: int) -> None:
-    """Unpack without the top directory; owners, modes and times are ours, so that two builds are alike."""
+    """Unpack without the top directory, with fixed owners, modes and times, so that two builds are alike."""
     with tarfile.open(archive) as tar:
         members = []
         for member in tar.getmembers():
@@ -37,12 +44,12 @@ def unpack(archive: str, target: str, time: int) -> None:
                 member.linkname = member.linkname.removeprefix("./").partition("/")[2]
             members.append(member)
         if hasattr(tarfile, "fully_trusted_filter"):
-            tar.extraction_filter = tarfile.fully_trusted_filter  # the sandbox is what holds it
+            tar.extraction_filter = tarfile.fully_trusted_filter  # the sandbox confines it
         tar.extractall(target, members)  # noqa: S202
 
 
 def load(spec: dict[str, Any]) -> Any:
-    """The backend object, from the project's own directories where backend-path says so."""
+    """Return the backend object, from the project's directories if there is a backend-path."""
     directories = [str(Path(path).absolute()) for path in spec["backend_path"]]
     sys.path[:1] = directories  # instead of the directory of this script
     module, _, names = spec["backend"].partition(":")
@@ -55,7 +62,7 @@ def load(spec: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    """Make the wheel, or say what else has to be installed first."""
+    """Make the file, or list the requirements that have to be installed first."""
     given = sys.argv[1]
     spec = json.loads(given if given.startswith("{") else Path(given).read_text("utf-8"))
     for path in (spec["output"], os.environ["HOME"]):
@@ -80,10 +87,10 @@ def main() -> None:
 
 
 def run() -> None:
-    """Do it; of a failure show the frames nearest to it, so that what the compiler said before stays in sight."""
+    """Run `main`; of a failure print only the innermost frames, so that the compiler's messages above stay visible."""
     try:
         main()
-    except Exception:  # noqa: BLE001 - a backend may raise anything, and its user wants to see it
+    except Exception:  # noqa: BLE001 - a backend may raise anything
         traceback.print_exc(limit=-2)
         raise SystemExit(1) from None
 

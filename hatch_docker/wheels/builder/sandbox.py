@@ -1,8 +1,8 @@
-"""Run a command in a file tree of its own, by namespaces of the Linux kernel: no daemon, no root, no program.
+"""The sandbox: a command in another file tree, by namespaces of the Linux kernel; no daemon, no root, no program.
 
-What the command gets: the given trees read-only, `binds`, an own /tmp, /proc and /dev, the host name
-`sandbox`, one user, no capabilities, and either the host's network or a loopback device alone. It ends with
-us, and so does everything that it started. `enter.py` does it, in an interpreter of its own.
+The command sees the given trees read-only, `binds`, a new /tmp, /proc and /dev, the host name `sandbox`, one user, no
+capabilities, and either the host's network or a loopback device. It ends with this process, and so does everything that
+it started. `sandbox_init.py` sets this up, in another interpreter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hatch_docker.core.errors import BuildError, SandboxError
 from hatch_docker.core.process import ProcessFailed, redact, run
 
 BUILD_USER = (1000, 1000)
-"""Who builds: not 0, as tar would then try to give files to users that the sandbox does not have."""
+"""User and group of a build: not 0, or tar would try to give files to users that the sandbox does not have."""
 
 HOSTS = "127.0.0.1\tlocalhost sandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 _EMPTY: Mapping[str, str] = {}
@@ -29,9 +29,9 @@ _EMPTY: Mapping[str, str] = {}
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A file or directory of the host shown at an absolute path in the sandbox.
+    """A file or directory of the host, mounted at an absolute path in the sandbox.
 
-    A writable one should be a directory made for this: run by root, it is given to the sandbox's user.
+    A writable one should be a directory made for this: if root runs the sandbox, the sandbox's user becomes its owner.
     """
 
     source: Path
@@ -57,12 +57,11 @@ def run_in(
 ) -> str:
     """Run a command with `root` as its root directory and return its standard output.
 
-    Several roots are merged, the first that has a file wins. `files` are small texts by absolute path that
-    the command finds beside them. `env` is its whole environment; of `environ`, ours, it sees nothing.
-    Standard error goes to `log` by lines, with `secrets` hidden; `merge` sends standard output there too.
-    Raises SandboxError where the kernel refuses, BuildError where the command cannot be started,
-    ProcessFailed when it ends with a status other than 0, and TimedOut when it is not done after `timeout`
-    seconds.
+    Several roots are merged; the first that has a file wins. `files` are small texts by absolute path, in addition to
+    them. `env` is the command's whole environment; it sees nothing of `environ`, ours. Standard error goes to `log` by
+    lines, with `secrets` hidden; `merge` sends standard output there too. Raise SandboxError if the kernel refuses,
+    BuildError if the command cannot be started, ProcessFailed if its status is not 0, and TimedOut if it runs longer
+    than `timeout` seconds.
     """
     roots = [root] if isinstance(root, Path) else list(root)
     spec: dict[str, Any] = {
@@ -82,7 +81,7 @@ def run_at(root: Path, command: Sequence[str], *, env: Mapping[str, str], direct
 
 
 def why_not(environ: Mapping[str, str]) -> str | None:
-    """The reason why there is no sandbox on this machine, and the ways out; None where there is one."""
+    """Return why this machine has no sandbox, and the ways out; None if it has one."""
     spec = {
         "roots": [], "binds": [], "files": {}, "command": [], "env": {}, "cwd": "/",
         "uid": BUILD_USER[0], "gid": BUILD_USER[1], "network": False, "merge": False,
@@ -102,20 +101,18 @@ def _target(path: str) -> str:
 
 def _check_targets(targets: Sequence[str]) -> None:
     ordered = sorted([*targets, "/proc", "/dev", "/tmp"])  # noqa: S108
-    for one in ordered:
-        if any(other.startswith(one + "/") for other in ordered) or ordered.count(one) > 1:
-            raise ValueError(f"two mounts at or below {one}")
+    for target in ordered:
+        if any(other.startswith(target + "/") for other in ordered) or ordered.count(target) > 1:
+            raise ValueError(f"two mounts at or below {target}")
 
 
 def _network_files(network: bool) -> dict[str, str]:
-    if not network:
-        return {"/etc/hosts": HOSTS}
     files = {"/etc/hosts": HOSTS}
-    for path in ("/etc/hosts", "/etc/resolv.conf"):
+    for path in ("/etc/hosts", "/etc/resolv.conf") if network else ():
         try:
             files[path] = files.get(path, "") + Path(path).read_text(encoding="utf-8", errors="replace")
         except OSError:
-            continue  # a host without one resolves names without it
+            continue  # a host without the file resolves names without it
     return files
 
 
@@ -138,7 +135,7 @@ def _enter(
             log(line)
 
     command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("sandbox_init.py"))]
-    # The launcher's environment can be read in the sandbox's /proc/1: it gets what Python may need to start.
+    # The launcher's environment can be read in the sandbox's /proc/1: it has only what Python needs to start.
     env = {name: environ[name] for name in ("LD_LIBRARY_PATH",) if name in environ}
     text = json.dumps({**spec, "token": token, "parent": os.getpid()}).encode()
     try:
@@ -167,7 +164,7 @@ WAYS_OUT = 'or set engine = "buildkit"; a project without code to compile needs 
 
 
 def _cause(step: str, code: int) -> str:
-    """What most likely stands in the way, as the next thing to try."""
+    """Return what to try next: the most likely reason for a refusal."""
     if code == errno.ENOSPC and step == "unshare":
         return "allow user namespaces (sysctl user.max_user_namespaces is too low), "
     if _setting("kernel/unprivileged_userns_clone") == "0":

@@ -1,17 +1,17 @@
-"""Enter the sandbox and run one command there: a program of its own (`python -I -S enter.py`), JSON on stdin.
+"""Sandbox setup: a program (`python -I -S sandbox_init.py`, JSON on stdin) that runs one command in a sandbox.
 
-It is not imported: namespaces are entered by a fresh interpreter with one thread, so that nothing of the
-host's Python (threads, open files, environment) is forked into them. Standard library only, for any Python.
+It is not imported: a new interpreter with one thread enters the namespaces, so that nothing of the host's Python
+(threads, open files, environment) is forked into them. Standard library only, for any Python.
 
     this process     unshares namespaces, maps one user, composes the new root on a tmpfs
     └── process 1    mounts /proc, pivots into the new root, reaps, and dies with its parent
         └── command  no capabilities, no new privileges, no terminal
 
-The new root is a tmpfs whose entries are read-only bind mounts of the given trees (the first tree that has
-a name wins, directories are merged), so no tree is written to and no overlayfs is needed. Run by root, the
-command is an unprivileged user outside as well: a process of root's would own /proc/sys, whatever it lost.
+The new root is a tmpfs whose entries are read-only bind mounts of the given trees (the first tree that has a name wins,
+directories are merged), so no tree is written to and no overlayfs is needed. If root runs it, the command is an
+unprivileged user outside as well: a process of root's owns /proc/sys, even without capabilities.
 
-A step that fails prints the token of the specification and a JSON object [step, errno, subject], status 125.
+A step that fails prints the token of the specification and a JSON list [step, errno, subject]; its status is 125.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 4096, 16384, 1 << 18, 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
 
-NOBODY = 65534      # who the command is outside when root runs it
+NOBODY = 65534      # the command's user outside if root runs it
 STATUS = 125        # the status of a sandbox that could not be entered
-NEW_ROOT = Path("/tmp")  # noqa: S108  (covered by our tmpfs, in our own mount namespace only)
+NEW_ROOT = Path("/tmp")  # noqa: S108  (covered by our tmpfs, in our mount namespace only)
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}  # a system call's number
 LINKS = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
@@ -46,14 +46,14 @@ LINKS = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Refused(Exception):
-    """A step of the set-up that the kernel, or a tree, does not allow: its name, errno, subject."""
+class SetupError(Exception):
+    """A step that the kernel or a tree does not allow: its name, errno, subject."""
 
 
 def call(step: str, subject: str, function: Any, *arguments: Any) -> None:
-    """Call a function of the C library; raises Refused with its errno."""
+    """Call a function of the C library; raise SetupError with its errno."""
     if function(*arguments) != 0:
-        raise Refused(step, ctypes.get_errno(), subject)
+        raise SetupError(step, ctypes.get_errno(), subject)
 
 
 def prctl(option: int, value: int) -> None:
@@ -62,34 +62,34 @@ def prctl(option: int, value: int) -> None:
 
 
 def mount(source: str | Path | None, target: str | Path, kind: str | None, flags: int, data: str = "") -> None:
-    """mount(2); raises Refused."""
+    """Call mount(2); raise SetupError."""
     names = os.fsencode(source or "none"), os.fsencode(target), kind.encode() if kind else None
     call("mount", str(target), _libc.mount, *names, ctypes.c_ulong(flags), data.encode())
 
 
 def bind(source: Path, target: Path, writable: bool) -> None:
-    """Show a file or directory at `target`, without set-user-ID bits and devices."""
+    """Bind-mount a file or directory at `target`, without set-user-ID bits and devices."""
     mount(source, target, None, MS_BIND)
-    # What the file system below was mounted with is locked for us, and has to be repeated.
+    # The mount options of the file system below are locked for us, and have to be repeated.
     kept = os.statvfs(target).f_flag & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount(None, target, None, MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | kept | (0 if writable else MS_RDONLY))
 
 
 def die_with_parent(parent: int) -> None:
-    """Be killed when the parent ends, however it ends. Reset by the kernel when credentials change."""
+    """Have the kernel kill this process when its parent ends. The kernel resets this when credentials change."""
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        os._exit(STATUS)  # it ended before it could be the death of us
+        os._exit(STATUS)  # the parent exited before PR_SET_PDEATHSIG took effect
 
 
 def forget_keys() -> None:
-    """A session keyring of our own: the user's may hold tickets, tokens, the keys of disks."""
+    """Enter a new session keyring: the user's may hold tickets, tokens, the keys of disks."""
     if number := KEYCTL.get(os.uname().machine):
-        _libc.syscall(ctypes.c_long(number), 1, None)  # JOIN_SESSION_KEYRING; refused where there are none
+        _libc.syscall(ctypes.c_long(number), 1, None)  # JOIN_SESSION_KEYRING; refused if the kernel has none
 
 
 def has_id(identifier: int) -> bool:
-    """Whether our own user namespace has that user and group (a rootless container may have one only)."""
+    """Return whether our user namespace has that user and group (a rootless container may have only one)."""
     for name in ("uid_map", "gid_map"):
         ranges = [line.split() for line in Path("/proc/self", name).read_text().splitlines()]
         if not any(int(first) <= identifier < int(first) + int(count) for first, _, count in ranges):
@@ -98,7 +98,7 @@ def has_id(identifier: int) -> bool:
 
 
 def write_maps(process: str, inside: tuple[int, int], outside: tuple[int, int], alone: bool) -> None:
-    """Map one user and one group of a new user namespace; `alone` when written from within it."""
+    """Map one user and one group of a new user namespace; `alone` if this process is within it."""
     maps = {"uid_map": (inside[0], outside[0]), "gid_map": (inside[1], outside[1])}
     try:
         if alone:
@@ -106,16 +106,16 @@ def write_maps(process: str, inside: tuple[int, int], outside: tuple[int, int], 
         for name, (new, old) in maps.items():
             Path("/proc", process, name).write_text(f"{new} {old} 1")
     except OSError as error:
-        raise Refused("map", error.errno or 0, "") from error
+        raise SetupError("map", error.errno or 0, "") from error
 
 
 def unshare(flags: int, inside: tuple[int, int], outside: tuple[int, int]) -> None:
-    """Enter new namespaces, in which `outside` is called `inside`."""
+    """Enter new namespaces, in which the user and group `outside` have the numbers `inside`."""
     if outside == (os.geteuid(), os.getegid()):
         call("unshare", "", _libc.unshare, flags)
         write_maps("self", inside, outside, alone=True)
         return
-    # Only a process that stayed behind may map another user than itself.
+    # Only a process outside of the new namespace may map another user than itself.
     ready, go = os.pipe()
     process = str(os.getpid())
     child = os.fork()
@@ -125,8 +125,8 @@ def unshare(flags: int, inside: tuple[int, int], outside: tuple[int, int]) -> No
             if os.read(ready, 1):
                 write_maps(process, inside, outside, alone=False)
             os._exit(0)
-        except Refused as refused:
-            os._exit(refused.args[1] or 1)
+        except SetupError as error:
+            os._exit(error.args[1] or 1)
     try:
         call("unshare", "", _libc.unshare, flags)
         os.write(go, b"1")
@@ -134,12 +134,12 @@ def unshare(flags: int, inside: tuple[int, int], outside: tuple[int, int]) -> No
         os.close(go)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if status != 0:
-        raise Refused("map", status, "")
+        raise SetupError("map", status, "")
     os.setgroups([])
 
 
-def give(paths: list[str], owner: tuple[int, int]) -> None:
-    """Give the writable directories to the user whom the command will be outside."""
+def chown_tree(paths: list[str], owner: tuple[int, int]) -> None:
+    """Make the user whom the command will be outside the owner of the writable directories."""
     for top in paths:
         os.chown(top, *owner, follow_symlinks=False)
         for directory, subdirectories, files in os.walk(top):
@@ -148,7 +148,7 @@ def give(paths: list[str], owner: tuple[int, int]) -> None:
 
 
 def wanted_tree(targets: list[str]) -> dict[str, Any]:
-    """The mount points as nested dictionaries by name; a leaf, the mount point itself, is empty."""
+    """Return mount points as nested dictionaries by name; the mount point itself is an empty one."""
     top: dict[str, Any] = {}
     for target in targets:
         node = top
@@ -158,7 +158,7 @@ def wanted_tree(targets: list[str]) -> dict[str, Any]:
 
 
 def compose(sources: list[Path], target: Path, wanted: dict[str, Any]) -> None:
-    """Fill a directory with what the sources have in theirs, but for the mount points in `wanted`."""
+    """Fill a directory with the entries of the sources, except the mount points in `wanted`."""
     found: dict[str, list[Path]] = {}
     for source in sources:
         for path in source.iterdir():
@@ -170,7 +170,7 @@ def compose(sources: list[Path], target: Path, wanted: dict[str, Any]) -> None:
         place = target / name
         mode = paths[0].lstat().st_mode
         if below or stat.S_ISDIR(mode):
-            # Never a link where we go on to write: it would lead out of the new root, which is not / yet.
+            # Never a link in a path that we write to: it would lead out of the new root, which is not / yet.
             directories = [path for path in paths if stat.S_ISDIR(path.lstat().st_mode)]
             place.mkdir(0o700)
             if below or len(directories) > 1:
@@ -186,7 +186,7 @@ def compose(sources: list[Path], target: Path, wanted: dict[str, Any]) -> None:
 
 
 def make_devices(top: Path) -> None:
-    """A /dev with the devices that every program may use, and shared memory of its own."""
+    """Make a /dev with the devices that every program may use, and new shared memory."""
     top.mkdir()
     for name in DEVICES:
         if Path("/dev", name).exists():
@@ -218,30 +218,30 @@ def make_root(spec: dict[str, Any], trees: list[Path], binds: list[Any]) -> None
 
 
 def bring_up_loopback() -> None:
-    """The only network of a sandbox without network."""
+    """Start the loopback device, the only one of a sandbox without network."""
     fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 0x1))  # SIOCSIFFLAGS, IFF_UP
 
 
-def opened(path: str) -> Path:
-    """A path for a file or directory that stays good whoever we become."""
+def by_descriptor(path: str) -> Path:
+    """Return a path of a file or directory that stays valid when this process changes its user."""
     return Path(f"/proc/self/fd/{os.open(path, os.O_PATH)}")
 
 
 def enter(spec: dict[str, Any]) -> None:
-    """Namespaces, user and new root: all that is not process 1's to do."""
+    """Set up namespaces, user and new root: everything that comes before process 1."""
     inside, outside = (spec["uid"], spec["gid"]), (os.geteuid(), os.getegid())
     if outside[0] == 0 and has_id(NOBODY):
         outside = (NOBODY, NOBODY)
-        give([source for source, _, writable in spec["binds"] if writable], outside)
+        chown_tree([source for source, _, writable in spec["binds"] if writable], outside)
     flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID
     unshare(flags if spec["network"] else flags | CLONE_NEWNET, inside, outside)
     mount(None, "/", None, MS_REC | MS_PRIVATE)
-    # Opened by name while we are still who may pass the directories above them; used by number after.
-    trees = [opened(path) for path in spec["roots"]]
-    binds = [(opened(path), *where) for path, *where in spec["binds"]]
+    # Opened by name while this user may still enter the directories above; used by number later.
+    trees = [by_descriptor(path) for path in spec["roots"]]
+    binds = [(by_descriptor(path), *where) for path, *where in spec["binds"]]
     os.setresgid(inside[1], inside[1], inside[1])
     os.setresuid(inside[0], inside[0], inside[0])
-    prctl(PR_SET_DUMPABLE, 1)  # or /proc/self is root's once the user has changed
+    prctl(PR_SET_DUMPABLE, 1)  # or /proc/self would belong to root once the user has changed
     die_with_parent(spec["parent"])
     os.umask(0o022)
     make_root(spec, trees, binds)
@@ -251,11 +251,11 @@ def enter(spec: dict[str, Any]) -> None:
 
 
 def pivot(log: int) -> None:
-    """Make the composed root the only one; process 1 of the new process namespace only."""
+    """Make the composed root the only one; only process 1 of the new process namespace may."""
     try:
         mount("proc", NEW_ROOT / "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    except Refused:
-        # A container hides parts of its /proc, and the kernel then gives no new one. Few builds look.
+    except SetupError:
+        # In a container that hides parts of its /proc, the kernel mounts no new one. Few builds need it.
         os.write(log, b"the sandbox has no /proc: the container around it hides parts of its own\n")
     os.chdir(NEW_ROOT)
     call("pivot_root", "", _libc.pivot_root, b".", b".")
@@ -265,16 +265,16 @@ def pivot(log: int) -> None:
 
 
 def execute(spec: dict[str, Any]) -> NoReturn:
-    """Give up what is left of power and become the command."""
+    """Drop all remaining privileges and become the command."""
     os.setsid()  # no terminal, so that nothing can be typed into it
     for capability in range(64):
-        _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)  # fails above the kernel's last
+        _libc.prctl(PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0)  # fails above the kernel's last capability
     prctl(PR_SET_NO_NEW_PRIVS, 1)
-    # Sockets without a file are the network's, a desktop's among them: Linux 6.12 hides them (landlock(7), scopes).
+    # Sockets without a file belong to the network, a desktop's too: Linux 6.12 hides them (landlock(7), scopes).
     rules = _libc.syscall(ctypes.c_long(444), struct.pack("3Q", 0, 0, 1), ctypes.c_size_t(24), 0)
     _libc.syscall(ctypes.c_long(446), rules, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, its children would too
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and its children would too
         signal.signal(number, signal.SIG_DFL)
     if spec["merge"]:
         os.dup2(2, 1)
@@ -284,17 +284,17 @@ def execute(spec: dict[str, Any]) -> NoReturn:
         step, subject = "exec", spec["command"][0]
         os.execvpe(subject, spec["command"], spec["env"])  # noqa: S606
     except OSError as error:
-        raise Refused(step, error.errno or 0, subject) from error
+        raise SetupError(step, error.errno or 0, subject) from error
 
 
 def init(spec: dict[str, Any]) -> int:
-    """Process 1: start the command, reap everything, and return the command's status."""
+    """Be process 1: start the command, reap everything, and return the command's status."""
     pivot(2)
     if not spec["command"]:
         return 0
     child = os.fork()
     if child == 0:
-        guarded(spec, execute)
+        run_and_exit(spec, execute)
     while True:
         process, status = os.wait()
         if process == child:
@@ -302,18 +302,18 @@ def init(spec: dict[str, Any]) -> int:
 
 
 def exit_status(status: int) -> int:
-    """A wait status as a shell says it: 128 and the signal's number for a killed process."""
+    """Return a wait status as a shell does: 128 and the signal's number for a killed process."""
     code = os.waitstatus_to_exitcode(status)
     return code if code >= 0 else 128 - code
 
 
-def guarded(spec: dict[str, Any], step: Any) -> NoReturn:
-    """Run a step and end this process with its status, saying why in a form that our caller can read."""
+def run_and_exit(spec: dict[str, Any], step: Any) -> NoReturn:
+    """Run a step and end this process with its status; print the reason in a form that our caller can read."""
     status = STATUS
     try:
         status = step(spec) or 0
-    except (Refused, OSError) as error:
-        what = error.args if isinstance(error, Refused) else ("setup", error.errno, str(error.filename or ""))
+    except (SetupError, OSError) as error:
+        what = error.args if isinstance(error, SetupError) else ("setup", error.errno, str(error.filename or ""))
         os.write(2, f"\n{spec['token']}{json.dumps(what)}\n".encode())
     finally:
         if any(sys.exc_info()):  # a bug of ours: its traceback goes to the log
@@ -330,20 +330,20 @@ def launch(spec: dict[str, Any]) -> int:
     child = os.fork()
     if child == 0:
         os.close(ours)
-        die_with_parent(0)  # who is outside of our namespace
+        die_with_parent(0)  # the parent is outside of our namespace
         if select.select([alive], [], [], 0)[0]:
             os._exit(STATUS)
-        guarded(spec, init)
+        run_and_exit(spec, init)
     os.close(alive)
     return exit_status(os.waitpid(child, 0)[1])
 
 
 def main() -> NoReturn:
-    """Read the specification and go."""
+    """Read the specification and run it."""
     spec = json.load(sys.stdin.buffer)
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    guarded(spec, launch)
+    run_and_exit(spec, launch)
 
 
 if __name__ == "__main__":

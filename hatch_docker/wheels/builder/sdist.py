@@ -1,17 +1,16 @@
-"""What an sdist is, as far as its build depends on it: its contents and its build system (PEP 517, PEP 518)."""
+"""The parts of an sdist that its build depends on: its contents and its build system (PEP 517, PEP 518)."""
 
 from __future__ import annotations
 
 import io
 import tomllib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ImageError, WheelError
-from hatch_docker.core.http.urls import redact_requirement
 from hatch_docker.core.streams import HashingReader, drain
+from hatch_docker.wheels.target import parse_requirement
 
 LIMIT = 2 << 30         # bytes that an sdist may unpack to
 MEMBERS = 200_000       # files of an sdist
@@ -22,10 +21,10 @@ LEGACY = "setuptools.build_meta:__legacy__"
 
 @dataclass(frozen=True, slots=True)
 class Sdist:
-    """An sdist that was read: `content` is a key of its files, whatever their times, owners and compression."""
+    """An sdist that was read: `content` is a key of its files, independent of their times, owners and compression."""
 
     path: Path
-    name: str                             # the file's own name
+    name: str                             # of the file, as its index has it
     content: str
     requires: tuple[str, ...]
     backend: str
@@ -33,7 +32,7 @@ class Sdist:
 
 
 def read_sdist(path: Path, name: str = "") -> Sdist:
-    """Read an sdist once; `name` is its own where `path` has another. Raises WheelError, naming it."""
+    """Read an sdist; `name` is its own if `path` has another. Raise WheelError, naming it, if it cannot be read."""
     from hatch_docker.oci.compression import Decompressed
     from hatch_docker.oci.tar import read_tar
 
@@ -69,18 +68,6 @@ def _build_system(pyproject: bytes, name: str) -> tuple[tuple[str, ...], str, tu
             raise WheelError(f"{name}: [build-system] of its pyproject.toml has values that are not texts")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WheelError(f"{name}: [build-system] of its pyproject.toml is not valid (PEP 518): {error}") from error
-    _check_requires(requires, name)
+    for line in requires:  # anything else could be an option or one of our files to the resolver
+        parse_requirement(line, f"{name}: [build-system] requires")
     return tuple(requires), backend, tuple(backend_path)
-
-
-def _check_requires(requires: Sequence[str], name: str) -> None:
-    """Raise WheelError for what is no requirement: a resolver could take it for an option or a file of ours."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    for line in requires:
-        try:
-            Requirement(line)
-        except InvalidRequirement:
-            raise WheelError(
-                f"{name}: [build-system] requires {redact_requirement(line)[:100]!r}, which is no requirement (PEP 508)"
-            ) from None

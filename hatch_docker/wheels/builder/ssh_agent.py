@@ -1,6 +1,6 @@
-"""This machine's SSH agent, lent to a build: a socket that leads to it for as long as the build runs.
+"""This machine's SSH agent, forwarded to a build: a socket that leads to it for as long as the build runs.
 
-An agent talks to its owner alone, and the sandbox's user is somebody else. No key leaves the agent.
+An agent talks to its owner only, and the sandbox's user is another one. No key leaves the agent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PIECE = 1 << 16
 
 
 def check_agent(environ: Mapping[str, str]) -> str:
-    """The path of the agent's socket; raises ConfigError where none answers."""
+    """Return the path of the agent's socket; raise ConfigError if none answers."""
     path = environ.get(VARIABLE, "")
     try:
         if path:
@@ -46,14 +46,14 @@ def _connected(path: str) -> socket.socket:
 
 
 @contextlib.contextmanager
-def lent(environ: Mapping[str, str], directory: Path) -> Iterator[Path]:
-    """A socket in `directory`, ours alone, that anybody who is shown it can talk to; gone at the end."""
+def forwarded_agent(environ: Mapping[str, str], directory: Path) -> Iterator[Path]:
+    """Yield a socket in `directory`, which only we can enter, that every user may talk to; remove it at the end."""
     agent = check_agent(environ)
     path = directory / "ssh-agent"
     with socket.socket(socket.AF_UNIX) as server:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            server.bind(f"/proc/self/fd/{descriptor}/{path.name}")  # the path of a socket has 107 bytes at most
+            server.bind(f"/proc/self/fd/{descriptor}/{path.name}")  # a socket's path may have 107 bytes
         finally:
             os.close(descriptor)
         path.chmod(0o666)
@@ -63,7 +63,7 @@ def lent(environ: Mapping[str, str], directory: Path) -> Iterator[Path]:
         try:
             yield path
         finally:
-            server.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in accept()
+            server.shutdown(socket.SHUT_RDWR)  # ends accept()
             thread.join()
             path.unlink()
 
@@ -72,11 +72,11 @@ def _serve(server: socket.socket, agent: str) -> None:
     with contextlib.suppress(OSError):
         while True:
             client, _ = server.accept()
-            threading.Thread(target=_pass_on, args=(client, agent), daemon=True).start()
+            threading.Thread(target=_forward, args=(client, agent), daemon=True).start()
 
 
-def _pass_on(client: socket.socket, agent: str) -> None:
-    """Everything that one side says to the other, until one of them ends."""
+def _forward(client: socket.socket, agent: str) -> None:
+    """Copy everything from each side to the other, until one of them ends."""
     with contextlib.suppress(OSError), client, _connected(agent) as upstream:
         other = {client: upstream, upstream: client}
         while True:

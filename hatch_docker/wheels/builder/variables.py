@@ -1,4 +1,4 @@
-"""What a build sees of this machine, whoever runs it: variables, an account, the certificates that are trusted here."""
+"""The environment of a build in the builder stage: variables, a user account, this machine's certificates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
 def fixed_env(plan: BuildPlan) -> dict[str, str]:
-    """What the environment of every build has, in the sandbox and in a stage: what makes bytes the same, the plan's."""
+    """Return the variables of every build, in the sandbox and in a Dockerfile: those that fix its bytes, the plan's."""
     env = {
         "PATH": "/env/bin:/usr/local/bin:/usr/bin:/bin", "HOME": "/build/home", "TMPDIR": "/tmp",  # noqa: S108
         "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "VIRTUAL_ENV": "/env",
@@ -31,7 +31,7 @@ def fixed_env(plan: BuildPlan) -> dict[str, str]:
 
 
 def build_variables(plan: BuildPlan, environ: Mapping[str, str]) -> dict[str, str]:
-    """The whole environment of a build in the sandbox: nothing of ours but what the plan names, and the proxies."""
+    """Return the whole environment of a build in the sandbox: of this machine's, the plan's secrets and the proxies."""
     env = fixed_env(plan)
     if plan.network:
         env = {**proxies(environ), **env}
@@ -41,13 +41,13 @@ def build_variables(plan: BuildPlan, environ: Mapping[str, str]) -> dict[str, st
 
 
 def proxies(environ: Mapping[str, str]) -> dict[str, str]:
-    """The proxies of this machine that a build may use; one with a login goes in only as one of `secrets`."""
+    """Return this machine's proxies that a build may use; one with a login has to be one of `secrets`."""
     names = [variable for name in PROXIES for variable in (name, name.upper())]
     return {name: environ[name] for name in names if environ.get(name) and "@" not in environ[name]}
 
 
 def secret_variables(names: tuple[str, ...], environ: Mapping[str, str]) -> dict[str, str]:
-    """The values of a build's secrets; raises ConfigError for one that is not set."""
+    """Return the values of a build's secrets; raise ConfigError for one that is not set."""
     for name in names:
         if name not in environ:
             raise ConfigError(
@@ -57,7 +57,7 @@ def secret_variables(names: tuple[str, ...], environ: Mapping[str, str]) -> dict
 
 
 def accounts(root: Path) -> dict[str, str]:
-    """The tree's users with the one who builds, for the programs that look up who they are."""
+    """Return the tree's passwd and group with the user who builds, for programs that look their user up."""
     lines = {"etc/passwd": "builder:x:{}:{}::/build/home:/bin/sh\n", "etc/group": "builder:x:{1}:\n"}
     files = {}
     for name, line in lines.items():
@@ -68,7 +68,7 @@ def accounts(root: Path) -> dict[str, str]:
 
 
 def certificates(plan: BuildPlan, environ: Mapping[str, str]) -> dict[str, str]:
-    """The host's certificates, so that a private authority is trusted inside too."""
+    """Return the host's certificates by path, so that a build with network trusts a private authority too."""
     from hatch_docker.core.http.urls import BUNDLES
 
     if not plan.network:

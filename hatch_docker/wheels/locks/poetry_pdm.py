@@ -1,31 +1,30 @@
-"""poetry.lock and pdm.lock, which have names, versions and hashes: what a project reaches in one for a target."""
+"""poetry.lock and pdm.lock: names, versions and hashes of the packages that a project reaches for one target."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import WheelError
-from hatch_docker.core.http.urls import redact_requirement
 from hatch_docker.core.validation import ANY, first_mismatch
-from hatch_docker.wheels.locks.requirements_txt import HashedLine
-from hatch_docker.wheels.target import Target
+from hatch_docker.wheels.locks.requirements_txt import LockedPackage, sha256_of
+from hatch_docker.wheels.target import Target, parse_requirement
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 
-# What is read of a lock's packages, as `validation.first_mismatch` reads it.
+# The fields of a package that are read, as `shape.first_mismatch` checks them.
 _FILES = [{"hash": str, "*": ANY}]
-_WANTED = (str, {"extras?": [str], "markers?": str, "*": ANY})
-_SHAPES: Mapping[str, Any] = {
+_DEPENDENCY = (str, {"extras?": [str], "markers?": str, "*": ANY})
+_FIELDS: Mapping[str, Any] = {
     "poetry": {
         "name": str, "version": str, "markers?": (str, {"*": str}), "source?": {"*": str}, "files?": _FILES,
-        "dependencies?": {"*": (*_WANTED, [_WANTED])}, "*": ANY,
+        "dependencies?": {"*": (*_DEPENDENCY, [_DEPENDENCY])}, "*": ANY,
     },
     "pdm": {
         "name": str, "version": str, "marker?": str, "extras?": [str], "dependencies?": [str], "url?": str,
@@ -35,137 +34,118 @@ _SHAPES: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Package:
-    """One entry of a lock: when it holds, and what it asks for in its turn (PEP 508)."""
+class _Entry:
+    """One entry of a lock: the package, when it applies, and what it requires (PEP 508)."""
 
-    name: str
-    version: str
-    marker: str                           # of the project, where the lock has several versions; "" for always
-    extras: frozenset[str]                # pdm's entry of these extras, beside that of the package itself
+    package: LockedPackage
+    marker: str                           # of the project, if the lock has several versions; "" for always
+    extras: frozenset[str]                # pdm writes another entry of a package for its extras
     requires: tuple[str, ...]
-    url: str
-    sha256: frozenset[str]
 
 
-def named_lines(
+def locked_packages(
     kind: str, table: Mapping[str, Any], place: str, requirements: Sequence[str], extras: Sequence[str], target: Target
-) -> tuple[HashedLine, ...]:
-    """What some requirements reach in a lock of `kind` "poetry" or "pdm", by name; `extras` are the project's.
+) -> tuple[LockedPackage, ...]:
+    """Return the packages that some requirements reach in a lock of `kind` "poetry" or "pdm", by name.
 
-    Raises WheelError for a lock of another form, for a package without a hash or that is no file, and where the lock
-    leaves open which of several versions holds. A requirement that is not in it is left out: whoever asks compares.
+    `extras` are the project's; a requirement that the lock does not have is left out, for the caller to compare. Raise
+    WheelError, naming the lock (`place`), for another form, a package without a hash or that is not a file, and several
+    versions for the target.
     """
-    if (wrong := first_mismatch({"package": [_SHAPES[kind]], "*": ANY}, table)) is not None:
+    if (wrong := first_mismatch({"package": [_FIELDS[kind]], "*": ANY}, table)) is not None:
         raise WheelError(f"{place} is not a lock of {kind}: {wrong} is not as it writes it; run `{kind} lock`")
     read = {"poetry": _poetry, "pdm": _pdm}[kind]
-    packages = [read(one) for one in table["package"]]
-    found: dict[str, set[str]] = {}
-    lines: dict[str, HashedLine] = {}
-    waiting = [_required(line, place) for line in requirements]
-    direct = {canonicalize_name(one.name) for one in waiting}
+    entries = [read(entry) for entry in table["package"]]
+    reached: dict[str, set[str]] = {}     # names, and the extras that they were reached with
+    packages: dict[str, LockedPackage] = {}
+    waiting = [parse_requirement(line, f"{place}:") for line in requirements]
+    direct = {canonicalize_name(requirement.name) for requirement in waiting}
     while waiting:
-        asked = waiting.pop()
-        name = canonicalize_name(asked.name)
-        known = name in found
-        if not _holds(asked.marker, (), target) or (known and asked.extras <= found[name]):
+        wanted = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        known = name in reached
+        if not target.holds(wanted.marker) or (known and wanted.extras <= reached[name]):
             continue
-        found.setdefault(name, set()).update(asked.extras)
-        entries = [one for one in packages if one.name == name and one.extras <= found[name]]
-        chosen = _choose(entries, asked, extras, target, place)
+        reached.setdefault(name, set()).update(wanted.extras)
+        found = [entry for entry in entries if entry.package.name == name and entry.extras <= reached[name]]
+        chosen = _choose(found, wanted, extras, target, place)
         if not chosen and name not in direct:
             raise WheelError(f"{place} names {name}, which it does not have for {target}; run `{kind} lock`")
-        for one in chosen:
-            if not one.extras:
-                lines[name] = _line(one, place)
-            waiting += _below(one, sorted(found[name]), target, place)
-    return tuple(lines[name] for name in sorted(lines))
+        for entry in chosen:
+            if not entry.extras:
+                packages[name] = _checked(entry.package, place)
+            waiting += _dependencies(entry, sorted(reached[name]), target, place)
+    return tuple(packages[name] for name in sorted(packages))
 
 
 def _choose(
-    entries: Sequence[_Package], asked: Requirement, extras: Sequence[str], target: Target, place: str
-) -> list[_Package]:
-    """Of entries with one name, those of the version that holds on the target."""
+    entries: Sequence[_Entry], wanted: Requirement, extras: Sequence[str], target: Target, place: str
+) -> list[_Entry]:
+    """Return the entries, of those with one name, whose version applies to the target."""
     from packaging.markers import InvalidMarker, Marker
 
     try:
-        holding = [one for one in entries if not one.marker or _holds(Marker(one.marker), extras, target)]
+        applying = [entry for entry in entries if not entry.marker or target.holds(Marker(entry.marker), extras)]
     except InvalidMarker as error:
-        raise WheelError(f"{place}: {asked.name} has a marker that is not valid: {error}") from error
-    fitting = [one for one in holding if _admits(asked, one.version)]
-    chosen = fitting or holding
-    if len({one.version for one in chosen}) > 1:
-        versions = ", ".join(sorted({one.version for one in chosen}))
-        raise WheelError(f"{place} has {asked.name} {versions}, and does not say which is for {target}; lock it again")
+        raise WheelError(f"{place}: {wanted.name} has a marker that is not valid: {error}") from error
+    chosen = [entry for entry in applying if _admits(wanted, entry.package.version)] or applying
+    versions = sorted({entry.package.version for entry in chosen})
+    if len(versions) > 1:
+        raise WheelError(
+            f"{place} has {wanted.name} {', '.join(versions)}, and does not say which is for {target}; lock it again"
+        )
     return chosen
 
 
-def _admits(asked: Requirement, version: str) -> bool:
-    with contextlib.suppress(ValueError):  # of numbers with 5000 digits
-        return asked.specifier.contains(version, prereleases=True)
+def _admits(wanted: Requirement, version: str) -> bool:
+    with contextlib.suppress(ValueError):  # a number of 5000 digits
+        return wanted.specifier.contains(version, prereleases=True)
     return False
 
 
-def _holds(marker: Any, extras: Sequence[str], target: Target) -> bool:
-    if marker is None:
-        return True
-    environment = target.marker_environment()
-    return any(marker.evaluate({**environment, "extra": extra}) for extra in ("", *extras))
+def _dependencies(entry: _Entry, extras: Sequence[str], target: Target, place: str) -> Iterator[Requirement]:
+    """Return what a package with some extras requires on a target."""
+    for line in entry.requires:
+        requirement = parse_requirement(line, f"{place}:")
+        if target.holds(requirement.marker, extras):
+            requirement.marker = None
+            yield requirement
 
 
-def _below(package: _Package, extras: Sequence[str], target: Target, place: str) -> Iterator[Requirement]:
-    """What a package with some extras asks for on a target."""
-    for line in package.requires:
-        required = _required(line, place)
-        if _holds(required.marker, extras, target):
-            required.marker = None
-            yield required
-
-
-def _required(line: str, place: str) -> Requirement:
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    try:
-        return Requirement(line)
-    except InvalidRequirement as error:
-        why = str(error).splitlines()[0]
-        raise WheelError(f"{place}: {redact_requirement(line)!r} is not a valid requirement: {why}") from None
-
-
-def _line(package: _Package, place: str) -> HashedLine:
+def _checked(package: LockedPackage, place: str) -> LockedPackage:
     if not package.sha256:
         raise WheelError(f"{place}: {package.name} {package.version} is no file with a sha256; publish it to an index")
-    return HashedLine(package.name, "" if package.url else package.version, package.url, package.sha256)
+    return replace(package, version="") if package.url else package  # its address decides
 
 
-def _hashes(entry: Mapping[str, Any]) -> frozenset[str]:
-    hashes = (one["hash"] for one in entry.get("files", ()))
-    return frozenset(text.removeprefix("sha256:").lower() for text in hashes if text.startswith("sha256:"))
+def _entry(
+    table: Mapping[str, Any], url: str, local: bool, marker: str, requires: Sequence[str], extras: Sequence[str] = ()
+) -> _Entry:
+    hashes = () if local else (file["hash"] for file in table.get("files", ()))
+    package = LockedPackage(canonicalize_name(table["name"]), table["version"], url, sha256_of(hashes))
+    return _Entry(package, marker, frozenset(extras), tuple(requires))
 
 
-def _poetry(entry: Mapping[str, Any]) -> _Package:
-    source = entry.get("source", {})
-    local = source.get("type") in ("git", "directory", "file")
-    marker = entry.get("markers", "")
+def _poetry(table: Mapping[str, Any]) -> _Entry:
+    source = table.get("source", {})
+    marker = table.get("markers", "")
     if isinstance(marker, Mapping):  # by group
-        marker = " or ".join(f"({one})" for one in marker.values())
-    return _Package(
-        canonicalize_name(entry["name"]), entry["version"], marker, frozenset(), tuple(_poetry_requires(entry)),
-        source.get("url", "") if source.get("type") == "url" else "", frozenset() if local else _hashes(entry),
-    )
+        marker = " or ".join(f"({condition})" for condition in marker.values())
+    url = source.get("url", "") if source.get("type") == "url" else ""
+    return _entry(table, url, source.get("type") in ("git", "directory", "file"), marker, [*_poetry_requires(table)])
 
 
-def _poetry_requires(entry: Mapping[str, Any]) -> Iterator[str]:
-    """Poetry's own way to write requirements; versions are left to the lock, which has decided."""
-    for name, wanted in entry.get("dependencies", {}).items():
-        for one in wanted if isinstance(wanted, list) else [wanted]:
-            said = one if isinstance(one, Mapping) else {}
-            extras = f"[{','.join(said['extras'])}]" if said.get("extras") else ""
-            yield f"{name}{extras}" + (f" ; {said['markers']}" if said.get("markers") else "")
+def _poetry_requires(table: Mapping[str, Any]) -> Iterator[str]:
+    """Yield Poetry's dependencies as requirements, without their versions: the lock has decided those."""
+    for name, dependency in table.get("dependencies", {}).items():
+        for alternative in dependency if isinstance(dependency, list) else [dependency]:
+            options = alternative if isinstance(alternative, Mapping) else {}
+            extras = f"[{','.join(options['extras'])}]" if options.get("extras") else ""
+            yield f"{name}{extras}" + (f" ; {options['markers']}" if options.get("markers") else "")
 
 
-def _pdm(entry: Mapping[str, Any]) -> _Package:
-    local = "git" in entry or "path" in entry
-    return _Package(
-        canonicalize_name(entry["name"]), entry["version"], entry.get("marker", ""), frozenset(entry.get("extras", ())),
-        tuple(entry.get("dependencies", ())), entry.get("url", ""), frozenset() if local else _hashes(entry),
+def _pdm(table: Mapping[str, Any]) -> _Entry:
+    return _entry(
+        table, table.get("url", ""), "git" in table or "path" in table, table.get("marker", ""),
+        table.get("dependencies", ()), table.get("extras", ()),
     )

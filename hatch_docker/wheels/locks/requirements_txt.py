@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.progress import Progress
-from hatch_docker.wheels.target import Target
+from hatch_docker.wheels.target import Target, parse_requirement
 
-# Options about where files are: only the user's own configuration decides that.
-_PLACES = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--trusted-host")
-_HARMLESS = ("--require-hashes", "--only-binary", "--no-binary", "--prefer-binary", "--pre", "--use-feature")
-_HASH = re.compile(r"\s--hash[= ](\w+):(\w+)")
+# Options that name indexes: only the user's own configuration does.
+_INDEXES = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--no-index", "--trusted-host")
+_IGNORED = (
+    "--require-hashes", "--only-binary", "--no-binary", "--prefer-binary", "--pre", "--use-feature", "-c",
+    "--constraint",
+)
+_HASH = re.compile(r"\s--hash[= ](\w+:\w+)")
 
 
 @dataclass(frozen=True, slots=True)
-class HashedLine:
-    """One pinned requirement; `url` is its address where the file names one, `sha256` what it may be."""
+class LockedPackage:
+    """A package of a lock without addresses: its version or, if the lock has one, its URL; and its files' hashes."""
 
     name: str
     version: str
@@ -28,32 +31,35 @@ class HashedLine:
     sha256: frozenset[str]
 
 
+def sha256_of(hashes: Iterable[str]) -> frozenset[str]:
+    """Return the SHA-256 digests, hexadecimal, among hashes such as "sha256:AB12..."."""
+    return frozenset(text.removeprefix("sha256:").lower() for text in hashes if text.startswith("sha256:"))
+
+
 def read_requirements(
     path: Path, root: Path, target: Target, progress: Progress, members: Sequence[str] = ()
-) -> tuple[HashedLine, ...]:
-    """The requirements of a file, and of the files it includes, that hold for a target, by name.
+) -> tuple[LockedPackage, ...]:
+    """Return the packages of a file, and of the files that it includes, that a target needs, by name.
 
-    The project's directory is skipped, and so are the `members` of its workspace, paths from there. Raises WheelError,
+    The project at `root` is left out, and so are the `members` of its workspace, paths from there. Raise WheelError,
     naming file and line, for a line without version or sha256, a directory, an unknown option and a package that is
     there twice.
     """
-    found: dict[str, HashedLine] = {}
-    own = frozenset(place.resolve() for place in (root, *(root / member for member in members)))
-    for place, line in _lines(path, progress, ()):
-        hashed = _parse(place, line, own, path.parent, target)
-        if hashed is None:
-            continue
-        if found.setdefault(hashed.name, hashed) != hashed:
-            raise WheelError(f"{place}: {hashed.name} is there twice for {target}; lock the project again")
+    found: dict[str, LockedPackage] = {}
+    own = frozenset(directory.resolve() for directory in (root, *(root / member for member in members)))
+    for where, line in _lines(path, progress, ()):
+        package = _parse(where, line, own, path.parent, target)
+        if package is not None and found.setdefault(package.name, package) != package:
+            raise WheelError(f"{where}: {package.name} is there twice for {target}; lock the project again")
     return tuple(found[name] for name in sorted(found))
 
 
 def _lines(path: Path, progress: Progress, parents: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
-    """Logical lines with their place: continuations joined, comments cut, included files in place."""
+    """Yield logical lines with file and number: continuations joined, comments cut, included files in their place."""
     try:
         real = path.resolve()
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a link that leads in circles
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: a link that leads to itself
         raise WheelError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     if real in parents:
         raise WheelError(f"{path.name} includes itself")
@@ -64,44 +70,42 @@ def _lines(path: Path, progress: Progress, parents: tuple[Path, ...]) -> Iterato
             joined += raw[:-1] + " "
             continue
         line = re.sub(r"(^|\s+)#.*$", "", joined + raw).strip()
-        place, joined, start = f"{path.name}:{start}", "", 0
+        where, joined, start = f"{path.name}:{start}", "", 0
         option, _, value = line.replace("=", " ", 1).partition(" ") if line.startswith("-") else ("", "", "")
         if option in ("-r", "--requirement"):
             yield from _lines(path.parent / value.strip(), progress, (*parents, real))
-        elif option in _PLACES:
-            progress.warn(f"{place}: {option} is not followed; files come from the index of your own configuration")
-        elif line and option not in (*_HARMLESS, "-c", "--constraint"):
-            yield place, line
+        elif option in _INDEXES:
+            progress.warn(f"{where}: {option} is not followed; files come from the index of your own configuration")
+        elif line and option not in _IGNORED:
+            yield where, line
 
 
-def _parse(place: str, line: str, own: frozenset[Path], directory: Path, target: Target) -> HashedLine | None:
-    from packaging.requirements import InvalidRequirement, Requirement
+def _parse(where: str, line: str, own: frozenset[Path], directory: Path, target: Target) -> LockedPackage | None:
+    """Return the package of a line, None for the project itself and for what the target does not need."""
     from packaging.utils import canonicalize_name
 
-    local = re.match(r"(?:-e|--editable)[ =]\s*(\S+)|(\.\S*)", line)
-    if local:
-        where = (local[1] or local[2]).removeprefix("file:")
+    if local := re.match(r"(?:-e|--editable)[ =]\s*(\S+)|(\.\S*)", line):
+        path = (local[1] or local[2]).removeprefix("file:")
         # uv exports a member's file with paths that start at the workspace.
-        above = (directory, *directory.resolve().parents)
-        if "\0" not in where and any(Path(os.path.realpath(place / where)) in own for place in above):
+        parents = (directory, *directory.resolve().parents)
+        if "\0" not in path and any(Path(os.path.realpath(parent / path)) in own for parent in parents):
             return None
-        raise WheelError(f"{place}: {where} is a directory; publish it to an index, or lock its wheel")
+        raise WheelError(f"{where}: {path} is a directory; publish it to an index, or lock its wheel")
     if line.startswith("-"):
-        raise WheelError(f"{place}: the option {line.partition(' ')[0]} is not supported")
-    try:
-        requirement = Requirement(_HASH.sub("", f" {line}").strip())
-    except InvalidRequirement as error:
-        raise WheelError(f"{place}: {str(error).splitlines()[0]}") from error
+        raise WheelError(f"{where}: the option {line.partition(' ')[0]} is not supported")
+    requirement = parse_requirement(_HASH.sub("", f" {line}").strip(), f"{where}:")
     if not target.holds(requirement.marker):
         return None
-    sha256 = frozenset(digest.lower() for kind, digest in _HASH.findall(f" {line}") if kind == "sha256")
+    sha256 = sha256_of(_HASH.findall(f" {line}"))
     if not sha256:
         raise WheelError(
-            f"{place}: {requirement.name} has no --hash=sha256:...; write the file with "
+            f"{where}: {requirement.name} has no --hash=sha256:...; write the file with "
             "`uv pip compile --generate-hashes`"
         )
-    pinned = [one.version for one in requirement.specifier if one.operator in ("==", "===") and "*" not in one.version]
-    if not pinned and not requirement.url:
-        raise WheelError(f"{place}: {requirement.name} is not pinned with ==; lock the project again")
-    version = pinned[0] if pinned else ""
-    return HashedLine(canonicalize_name(requirement.name), version, requirement.url or "", sha256)
+    exact = [clause.version for clause in requirement.specifier if clause.operator in ("==", "===")]
+    versions = [version for version in exact if "*" not in version]
+    if not versions and not requirement.url:
+        raise WheelError(f"{where}: {requirement.name} is not pinned with ==; lock the project again")
+    return LockedPackage(
+        canonicalize_name(requirement.name), versions[0] if versions else "", requirement.url or "", sha256
+    )

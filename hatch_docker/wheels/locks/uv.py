@@ -1,7 +1,7 @@
-"""The uv program: where it is, and one question to it, "which files for these requirements and this target?"
+"""The uv program: where it is, and how it resolves requirements to the files for one target.
 
-uv evaluates markers and tags for the target. It is never allowed to build: an sdist takes part in a
-resolution only with metadata that we hand to uv (`dependency-metadata`), so no package's code runs here.
+uv evaluates markers and tags for the target. It is never allowed to build: an sdist takes part in a resolution only
+with metadata that we give to uv (`dependency-metadata`), so no package's code runs here.
 """
 
 from __future__ import annotations
@@ -13,26 +13,25 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import HatchDockerError, OfflineError, RegistryError, TransientError, WheelError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.client import OFFLINE, is_offline
-from hatch_docker.core.http.urls import redact_requirement, redact_url
+from hatch_docker.core.http.urls import parse, redact_requirement, redact_url
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.wheels.index import Indexes
-from hatch_docker.wheels.target import Target
+from hatch_docker.wheels.target import Target, parse_requirement
 
-# uv knows these; a newer C library takes the newest below it, and no wheel asks for a newer one today.
+# Minor versions that uv has names for; of another one, the newest below it is taken.
 _GLIBC = (40, 39, 38, 37, 36, 35, 34, 33, 32, 31, 28, 17)
 OLDEST = "0.8.6"  # pip compile --format pylock.toml
 _NAME = r"([A-Za-z0-9](?:[\w-]|\.(?=\w))*)"
-# What may pass is in `retry.RETRYABLE`.
+# Refusals that last; those that may pass are in `retry.RETRYABLE`.
 _REFUSED = re.compile(r"HTTP status client error \(4(?!08|29|99)\d\d |proxy authorization required")
 _SCHEMES = ("http", "https", "file")
-# uv is told to build nothing. Where it would all the same, what it runs is a Python that finds no library; the one
-# that we name it asks with -I. keyring, which it may have to ask, is a program in Python as well.
+# uv is told to build nothing. If it does so anyway, the Python that it starts finds no library. uv asks the Python that
+# we name with -I, so that this one works. `keyring`, which uv may have to run, is a Python program as well.
 _NO_BUILD = {"PYTHONHOME": "/nonexistent"}
 _LACKING = (
     re.compile(rf"Wheels are required for `{_NAME}"),
@@ -41,7 +40,7 @@ _LACKING = (
 
 
 class MissingWheelError(WheelError):
-    """uv found no wheel for some packages; `names` are theirs."""
+    """uv found no wheel for the packages `names`."""
 
     def __init__(self, message: str, names: tuple[str, ...]) -> None:
         super().__init__(message)
@@ -49,7 +48,7 @@ class MissingWheelError(WheelError):
 
 
 def find_uv(environ: Mapping[str, str]) -> str:
-    """The path of the uv program; raises WheelError that says where it was looked for.
+    """Return the path of the uv program; raise WheelError, which names the places, if there is none.
 
     In this order: HATCH_UV (hatch sets it), UV (uv sets it), PATH, the uv package beside hatch-docker.
     """
@@ -72,7 +71,7 @@ def find_uv(environ: Mapping[str, str]) -> str:
 
 
 def platform_name(target: Target) -> str:
-    """The target as `uv --python-platform` calls it; raises WheelError where uv has no name for it."""
+    """Return the target's name for `uv --python-platform`; raise WheelError if uv has none."""
     kind, version = target.libc
     if target.machine == "riscv64" and kind == "glibc":
         return "riscv64-unknown-linux"
@@ -89,11 +88,11 @@ def compile_lock(
     lines: Sequence[str], target: Target, root: Path, indexes: Indexes, ctx: Context, *,
     metadata: Mapping[str, Mapping[str, Sequence[str]]], every_file: bool = False,
 ) -> dict[str, Any]:
-    """uv's answer as the table of a pylock.toml (PEP 751).
+    """Return uv's resolution as the table of a pylock.toml (PEP 751).
 
-    `metadata` gives, for the packages that may come as sdists, their `requires-dist` and `provides-extra`.
-    With `every_file` the lines are pins, taken without their dependencies, and the answer lists all files of
-    each. Raises MissingWheelError, RegistryError, TransientError, or WheelError with uv's explanation.
+    `metadata` gives `requires-dist` and `provides-extra` of the packages that may come as sdists. With `every_file` the
+    lines are pins, taken without their dependencies, and all files of each are listed. Raise MissingWheelError,
+    RegistryError, TransientError, or WheelError with uv's explanation.
     """
     if is_offline(ctx.environ):
         raise OfflineError(f"what {', '.join(lines)[:200]} needs is not in the cache, and {OFFLINE} is set")
@@ -103,7 +102,7 @@ def compile_lock(
         program, "pip", "compile", "-", "--format", "pylock.toml", "--quiet", "--no-header",
         "--python", sys.executable, "--python-version", target.python,
     ]
-    command += ["--no-index"] if indexes.no_index else []  # uv has no variable for it
+    command += ["--no-index"] if indexes.no_index else []  # there is no variable for it
     command += ["--universal", "--no-deps"] if every_file else ["--python-platform", platform_name(target)]
     if not every_file:
         command += ["--only-binary", ":all:"]
@@ -129,35 +128,31 @@ def compile_lock(
 
 def _check_lines(lines: Sequence[str]) -> None:
     """Raise WheelError unless every line is a requirement: an sdist may name others, not options and files for uv."""
-    from packaging.requirements import InvalidRequirement, Requirement
-
     for line in lines:
-        try:
-            url = urlsplit(Requirement(line).url or "file:///.whl")
-        except (InvalidRequirement, ValueError):
-            word = redact_requirement(line)[:100]
-            raise WheelError(f"{word!r} is not a requirement (PEP 508); correct whoever asks for it") from None
+        url = parse(parse_requirement(line, "the dependency").url or "file:///.whl")
         if url.scheme not in _SCHEMES or not url.path.endswith(".whl"):
             raise WheelError(
-                f"{line.partition('@')[0].strip()[:100]} is at {redact_url(url.geturl())[:200]}, which is no wheel: "
+                f"{line.partition('@')[0].strip()[:100]} is at {redact_url(url.geturl())[:200]}, which is not a wheel: "
                 "publish it to an index, or lock the address of an archive with its hash"
             )
         if "\n" in line or "\r" in line:
-            raise WheelError(f"{redact_requirement(line)[:100]!r} is more than one line; correct whoever asks for it")
+            raise WheelError(
+                f"the dependency {redact_requirement(line)[:100]!r} is more than one line; correct the package that "
+                "requires it"
+            )
 
 
 def _settings(indexes: Indexes, metadata: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
-    """The user's settings with our metadata: a file given by option replaces all that uv would have read."""
+    """Return a uv.toml of the user's settings with our metadata: uv reads no other file beside it."""
     import tomlkit
 
-    mine = [{"name": name, **table} for name, table in sorted(metadata.items())]
-    given = indexes.settings.get("dependency-metadata", [])
-    theirs = [entry for entry in given if entry.get("name") not in metadata]
-    return tomlkit.dumps({**indexes.settings, "dependency-metadata": mine + theirs})
+    ours = [{"name": name, **table} for name, table in sorted(metadata.items())]
+    users = [entry for entry in indexes.settings.get("dependency-metadata", []) if entry.get("name") not in metadata]
+    return tomlkit.dumps({**indexes.settings, "dependency-metadata": ours + users})
 
 
 def _explain(output: str, target: Target) -> HatchDockerError:
-    """uv's error as one line; what uv says in several lines is joined."""
+    """Return the error for uv's output, in one line."""
     lines = [re.sub(r"^(?:error|cause)\b:?|^\W+", "", line.strip()).strip() for line in output.splitlines()]
     text = " ".join(line for line in lines if line)
     if "unexpected argument" in text or "invalid value" in text:
@@ -168,13 +163,14 @@ def _explain(output: str, target: Target) -> HatchDockerError:
             "_PASSWORD, the index's URL or ~/.netrc"
         )
     if "invalid peer certificate" in text:
-        hint = "for a private CA set HATCH_DOCKER_CA_BUNDLE"
-        return RegistryError(f"uv does not trust the package index: {text}; {hint}")
+        return RegistryError(
+            f"uv does not trust the package index: {text}; for a private CA set HATCH_DOCKER_CA_BUNDLE"
+        )
     if _REFUSED.search(text):
         return RegistryError(f"the package index refuses uv: {text}")
     if re.search(r"Request failed|[Ff]ailed to fetch|error sending request", text):
         return TransientError(f"the package index does not answer uv: {text}")
-    # Of other errors parts are a stranger's, such as a line of a pyproject.toml that is none.
+    # Other errors may quote a package's files, such as an invalid line of its pyproject.toml.
     patterns = _LACKING if text.startswith("No solution found") else ()
     names = tuple(sorted({name for pattern in patterns for name in pattern.findall(text)}))
     sentence = text.partition(" hint: ")[0].rstrip(".")

@@ -1,4 +1,4 @@
-"""From a uv.lock to the table of a pylock.toml, without uv: the packages that the project reaches for one target."""
+"""uv.lock to the table of a pylock.toml, without uv: the packages that the project reaches for one target."""
 
 from __future__ import annotations
 
@@ -13,90 +13,90 @@ from urllib.parse import unquote
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http.urls import parse
 from hatch_docker.core.validation import ANY, first_mismatch
-from hatch_docker.wheels.locks.pylock import Source
+from hatch_docker.wheels.locks.pylock import LockFile
 from hatch_docker.wheels.target import Target
 
 Table = Mapping[str, Any]
 
-# What is read of a lock, as `validation.first_mismatch` reads it.
-_PLACE = {"*": str}
-_ENTRY = {"name": str, "version?": str, "source?": _PLACE, "marker?": str, "extra?": [str], "*": ANY}
+# The fields of a lock that are read, as `shape.first_mismatch` checks them.
+_SOURCE = {"*": str}
+_DEPENDENCY = {"name": str, "version?": str, "source?": _SOURCE, "marker?": str, "extra?": [str], "*": ANY}
 _FILE = {
     "url?": str, "path?": str, "filename?": str, "hash?": str, "size?": int,
     "upload-time?": r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "*": ANY,
 }
 _PACKAGE = {
-    "name": str, "version?": str, "source?": _PLACE, "dependencies?": [_ENTRY],
-    "optional-dependencies?": {"*": [_ENTRY]}, "dev-dependencies?": {"*": [_ENTRY]}, "resolution-markers?": [str],
-    "wheels?": [_FILE], "sdist?": _FILE,
+    "name": str, "version?": str, "source?": _SOURCE, "dependencies?": [_DEPENDENCY],
+    "optional-dependencies?": {"*": [_DEPENDENCY]}, "dev-dependencies?": {"*": [_DEPENDENCY]},
+    "resolution-markers?": [str], "wheels?": [_FILE], "sdist?": _FILE,
     "metadata?": {"provides-extras?": [str], "requires-dev?": {"*": ANY}, "*": ANY}, "*": ANY,
 }
 _LOCK = {
     "version": int, "package?": [_PACKAGE], "manifest?": {"overrides?": [{"name?": str, "*": ANY}], "*": ANY}, "*": ANY,
 }
+_LOCAL = ("virtual", "editable", "directory")  # kinds of sources that are directories
 
 
 @dataclass(slots=True)
 class _Walk:
-    """The packages reached so far, by position in the lock, with their extras; and what is active."""
+    """The packages reached so far, by position in the lock, with their extras."""
 
     packages: Sequence[Table]
-    source: Source
+    file: LockFile
     target: Target
-    active: set[str]                      # uv's names of the chosen extras and groups, for its conflict markers
+    active: set[str]                      # chosen extras and groups, as uv names them in markers of conflicts
     reached: dict[int, set[str]] = field(default_factory=dict)
-    direct: set[str] = field(default_factory=set)
 
 
 def uv_table(
-    lock: Table, source: Source, target: Target, extras: Collection[str], groups: Collection[str]
+    lock: Table, file: LockFile, target: Target, extras: Collection[str], groups: Collection[str]
 ) -> tuple[dict[str, Any], frozenset[str]]:
-    """A pylock.toml's table of what the project needs, and the names that it asks for itself.
+    """Return the table of a pylock.toml with what the project needs, and the names of its direct dependencies.
 
-    Raises WheelError for a lock of another version, a project that is not in it, an unknown extra or group.
+    Raise WheelError for a lock of another version, a project that is not in it, an unknown extra or group.
     """
     if lock.get("version") != 1:
-        raise WheelError(f"{source.name} has version {lock.get('version')}, not 1; lock it with another uv")
+        raise WheelError(f"{file.name} has version {lock.get('version')}, not 1; lock it with another uv")
     if (place := first_mismatch(_LOCK, lock)) is not None:
-        raise WheelError(f"{source.name} is not a lock of uv's: {place} is not as uv writes it; run `uv lock`")
+        raise WheelError(f"{file.name} is not a lock of uv's: {place} is not as uv writes it; run `uv lock`")
     packages: Sequence[Table] = lock.get("package", [])
-    root = _root(packages, source)
-    name = packages[root]["name"]
-    walk = _Walk(packages, source, target, set())
-    walk.active |= {f"extra-{len(name)}-{name}-{extra}" for extra in extras}
-    walk.active |= {f"group-{len(name)}-{name}-{group}" for group in groups}
-    for kind, chosen in (("optional-dependencies", extras), ("dev-dependencies", groups)):
-        for one in chosen:
-            _known(packages[root], kind, one, source)
-    entries = [*_dependencies(packages[root], extras)]
+    root = _position_of_project(packages, file)
+    project, name = packages[root], packages[root]["name"]
+    active = {f"extra-{len(name)}-{name}-{extra}" for extra in extras}
+    active |= {f"group-{len(name)}-{name}-{group}" for group in groups}
+    walk = _Walk(packages, file, target, active)
+    _check_known(project, "optional-dependencies", extras, file)
+    _check_known(project, "dev-dependencies", groups, file)
+    entries = [*_dependencies(project, extras)]
     for group in groups:
-        entries += packages[root].get("dev-dependencies", {}).get(group, [])
+        entries += project.get("dev-dependencies", {}).get(group, [])
     walk.reached[root] = set(extras)
-    walk.direct |= {entry["name"] for entry in entries if _applies(entry, walk)} - {name}
+    direct = {entry["name"] for entry in entries if _applies(entry, walk)} - {name}
     _follow(entries, walk)
     del walk.reached[root]
     try:
-        found = [_package(packages[position], source) for position in sorted(walk.reached)]
-    except ValueError as error:  # a URL or a time that is none
-        raise WheelError(f"{source.name} is not a lock of uv's: {error}; run `uv lock`") from error
-    return {"lock-version": "1.0", "created-by": "uv", "packages": found}, frozenset(walk.direct)
+        found = [_package(packages[position], file) for position in sorted(walk.reached)]
+    except ValueError as error:  # a malformed URL or time
+        raise WheelError(f"{file.name} is not a lock of uv's: {error}; run `uv lock`") from error
+    return {"lock-version": "1.0", "created-by": "uv", "packages": found}, frozenset(direct)
 
 
-def _root(packages: Sequence[Table], source: Source) -> int:
+def _position_of_project(packages: Sequence[Table], file: LockFile) -> int:
+    alone = replace(file, members=())
     for position, package in enumerate(packages):
-        place = package.get("source", {})
-        for kind in ("virtual", "editable", "directory"):
-            if kind in place and replace(source, members=()).is_own(place[kind]):
-                return position
-    raise WheelError(f"{source.name} does not know the project; run `uv lock`")
+        source = package.get("source", {})
+        if any(kind in source and alone.is_own(source[kind]) for kind in _LOCAL):
+            return position
+    raise WheelError(f"{file.name} does not know the project; run `uv lock`")
 
 
-def _known(package: Table, kind: str, name: str, source: Source) -> None:
+def _check_known(package: Table, kind: str, names: Collection[str], file: LockFile) -> None:
     metadata = package.get("metadata", {})
     known = {*package.get(kind, {}), *metadata.get("provides-extras", []), *metadata.get("requires-dev", {})}
-    if name not in known:
-        what = "extra" if kind == "optional-dependencies" else "dependency group"
-        raise WheelError(f"{source.name} does not know the {what} {name!r}; run `uv lock`")
+    for name in names:
+        if name not in known:
+            what = "extra" if kind == "optional-dependencies" else "dependency group"
+            raise WheelError(f"{file.name} does not know the {what} {name!r}; run `uv lock`")
 
 
 def _dependencies(package: Table, extras: Collection[str]) -> Iterator[Table]:
@@ -106,7 +106,7 @@ def _dependencies(package: Table, extras: Collection[str]) -> Iterator[Table]:
 
 
 def _follow(entries: Sequence[Table], walk: _Walk) -> None:
-    """Reach what the entries ask for, and what that asks for; an extra asked for later is visited then."""
+    """Reach what the entries require, and so on; a package is visited again for an extra that is required later."""
     waiting = list(entries)
     while waiting:
         entry = waiting.pop()
@@ -121,21 +121,21 @@ def _follow(entries: Sequence[Table], walk: _Walk) -> None:
 
 
 def _applies(entry: Table, walk: _Walk) -> bool:
-    """Whether an entry's marker holds for the target. uv writes chosen extras into markers under its own names."""
+    """Return whether an entry's marker holds for the target; uv has its own names in markers for chosen extras."""
     from packaging.markers import InvalidMarker, Marker
 
     text = entry.get("marker")
     if not text:
         return True
 
-    def answer(found: re.Match[str]) -> str:
+    def truth(found: re.Match[str]) -> str:
         return "os_name == 'posix'" if (found[2] in walk.active) == (found[1] == "==") else "os_name != 'posix'"
 
-    plain = re.sub(r"extra\s*(==|!=)\s*'([^']*)'", answer, text)
+    marker = re.sub(r"extra\s*(==|!=)\s*'([^']*)'", truth, text)
     try:
-        return walk.target.holds(Marker(plain))
+        return walk.target.holds(Marker(marker))
     except InvalidMarker as error:
-        raise WheelError(f"{walk.source.name}: the marker {text!r} of {entry.get('name')} is not valid") from error
+        raise WheelError(f"{walk.file.name}: the marker {text!r} of {entry.get('name')} is not valid") from error
 
 
 def _find(entry: Table, walk: _Walk) -> int:
@@ -148,7 +148,7 @@ def _find(entry: Table, walk: _Walk) -> int:
     if len(found) > 1:
         found = [position for position in found if _for_target(walk.packages[position], walk)]
     if len(found) != 1:
-        raise WheelError(f"{walk.source.name} names {entry['name']}, but has it {len(found)} times; run `uv lock`")
+        raise WheelError(f"{walk.file.name} names {entry['name']}, but has it {len(found)} times; run `uv lock`")
     return found[0]
 
 
@@ -157,37 +157,37 @@ def _for_target(package: Table, walk: _Walk) -> bool:
     return not markers or any(_applies({"marker": marker}, walk) for marker in markers)
 
 
-def _package(package: Table, source: Source) -> dict[str, Any]:
-    """One package as PEP 751 writes it."""
-    place = package.get("source", {})
+def _package(package: Table, file: LockFile) -> dict[str, Any]:
+    """Return a package as PEP 751 writes it."""
+    source = package.get("source", {})
     value: dict[str, Any] = {"name": package["name"]}
     if "version" in package:
         value["version"] = package["version"]
-    if "git" in place:
-        url, _, commit = place["git"].partition("#")
+    if "git" in source:
+        url, _, commit = source["git"].partition("#")
         return {**value, "vcs": {"type": "git", "url": url, "commit-id": commit or "HEAD"}}
-    for kind in ("virtual", "editable", "directory"):
-        if kind in place:
-            return {**value, "directory": {"path": place[kind]}}
-    base = Path(place["registry"]) if "://" not in place.get("registry", "://") else Path()
+    for kind in _LOCAL:
+        if kind in source:
+            return {**value, "directory": {"path": source[kind]}}
+    directory = Path(source["registry"]) if "://" not in source.get("registry", "://") else Path()
     if "wheels" in package:
-        value["wheels"] = [_file(entry, place, base) for entry in package["wheels"]]
+        value["wheels"] = [_file(entry, source, directory) for entry in package["wheels"]]
     if "sdist" in package:
-        value["sdist"] = _file(package["sdist"], place, base)
+        value["sdist"] = _file(package["sdist"], source, directory)
     if "wheels" not in value and "sdist" not in value:
-        raise WheelError(f"{source.name}: {package['name']} has no files; run `uv lock`")
+        raise WheelError(f"{file.name}: {package['name']} has no files; run `uv lock`")
     return value
 
 
-def _file(entry: Table, place: Table, base: Path) -> dict[str, Any]:
-    """A file of a package; of a direct URL or path, the address is the package's."""
+def _file(entry: Table, source: Table, directory: Path) -> dict[str, Any]:
+    """Return a file of a package; the address of a direct URL or path stands in the package's source."""
     value: dict[str, Any] = {}
-    url = entry.get("url") or (None if "path" in entry else place.get("url"))
-    path = entry.get("path") or place.get("path")
+    url = entry.get("url") or (None if "path" in entry else source.get("url"))
+    path = entry.get("path") or source.get("path")
     if url:
         value |= {"url": url, "name": entry.get("filename") or unquote(parse(url).path.rpartition("/")[2])}
     elif path:
-        value |= {"path": str(base / path), "name": Path(path).name}
+        value |= {"path": str(directory / path), "name": Path(path).name}
     if "size" in entry:
         value["size"] = entry["size"]
     if "upload-time" in entry:

@@ -37,7 +37,7 @@ def test_what_is_no_url_at_all_is_not_quoted(url: str) -> None:
     assert "hush" not in redact_requirement(f"app @ {url}; python_version > '3'")
     with pytest.raises(WheelError) as told:
         _check_lines([f"app @ {url}"])
-    assert str(told.value).startswith("'app @ https://***@")
+    assert str(told.value).startswith("the dependency 'app @ https://***@")
 
 
 def test_other_urls_are_shown_as_they_are() -> None:

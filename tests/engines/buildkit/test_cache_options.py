@@ -17,7 +17,7 @@ from hatch_docker.engines.buildkit.cache_options import GHA_RESULTS, buildx_cach
 from hatch_docker.plan.model import CachePlan
 from hatch_docker.project.git import read_revision
 from hatch_docker.project.hatch import hatchling_project, open_hatchling, selected_files
-from hatch_docker.wheels.builder.make_sdist import read_tree
+from hatch_docker.project.tree import read_tree
 from tests.fakes.context import context
 from tests.projects import write_project
 

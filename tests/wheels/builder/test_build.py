@@ -25,8 +25,9 @@ from hatch_docker.core.errors import BuildError, ConfigError, WheelError
 from hatch_docker.oci.model import Platform
 from hatch_docker.oci.mutate import scratch
 from hatch_docker.plan.model import BasePlan, BuildPlan
-from hatch_docker.wheels.builder.build import Builder, make_builder, metadata_of, wheel_of
+from hatch_docker.wheels.builder.build import BuilderStage, make_builder_stage, wheel_of
 from hatch_docker.wheels.builder.sdist import read_sdist
+from hatch_docker.wheels.metadata import metadata_of
 from hatch_docker.wheels.target import Target
 from tests.fakes.context import context
 from tests.fakes.package_index import write_sdist
@@ -79,16 +80,16 @@ def make_base(suite: str = "trixie") -> Base:
 
 
 @pytest.fixture
-def builder(tree: Path, ctx: Context, tmp_path: Path) -> Builder:
-    return Builder(tree, BuildPlan(isolated=True, network=False), make_base(), TARGET, ctx, tmp_path)
+def builder(tree: Path, ctx: Context, tmp_path: Path) -> BuilderStage:
+    return BuilderStage(tree, BuildPlan(isolated=True, network=False), make_base(), TARGET, ctx, tmp_path)
 
 
-def planned(builder: Builder, **options: object) -> Builder:
+def planned(builder: BuilderStage, **options: object) -> BuilderStage:
     plan = BuildPlan(isolated=True, **{"network": False, **options})  # type: ignore[arg-type]
-    return Builder(builder.root, plan, builder.base, builder.target, builder.ctx, builder.project)
+    return BuilderStage(builder.root, plan, builder.base, builder.target, builder.ctx, builder.project)
 
 
-def build(builder: Builder, directory: Path, backend: str = BACKEND, **options: object) -> Path:
+def build(builder: BuilderStage, directory: Path, backend: str = BACKEND, **options: object) -> Path:
     files = {"pyproject.toml": PYPROJECT, "backend.py": backend}
     return wheel_of(read_sdist(write_sdist(directory, files, **options)), builder)  # type: ignore[arg-type]
 
@@ -98,7 +99,7 @@ def said(wheel: Path) -> str:
         return archive.read("demo.txt").decode()
 
 
-def test_the_wheel_is_made_in_a_place_without_traces(builder: Builder, tmp_path: Path) -> None:
+def test_the_wheel_is_made_in_a_place_without_traces(builder: BuilderStage, tmp_path: Path) -> None:
     """Fixed path, fixed user, fixed environment: nothing of this machine, nothing of the host's variables."""
     wheel = build(builder, tmp_path / "a")
     assert wheel.name == "demo-1.0-py3-none-any.whl"
@@ -112,7 +113,7 @@ def test_the_wheel_is_made_in_a_place_without_traces(builder: Builder, tmp_path:
     assert not list((builder.ctx.store.root / "tmp").iterdir())
 
 
-def test_the_same_contents_are_built_once(builder: Builder, tmp_path: Path, lines: list[str]) -> None:
+def test_the_same_contents_are_built_once(builder: BuilderStage, tmp_path: Path, lines: list[str]) -> None:
     """Other times, another path, the same files: the store has the wheel. Another line: it is built."""
     first = build(builder, tmp_path / "a", mtime=1)
     assert build(builder, tmp_path / "b", mtime=2) == first
@@ -121,7 +122,7 @@ def test_the_same_contents_are_built_once(builder: Builder, tmp_path: Path, line
     assert build(planned(builder, env={"A": "b"}), tmp_path / "d") != first
 
 
-def test_our_umask_is_not_the_build_s(builder: Builder, tmp_path: Path) -> None:
+def test_our_umask_is_not_the_build_s(builder: BuilderStage, tmp_path: Path) -> None:
     """An sdist, a store and a cache that only we may read are no obstacle to the sandbox's user."""
     before = os.umask(0o077)
     try:
@@ -130,7 +131,7 @@ def test_our_umask_is_not_the_build_s(builder: Builder, tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_a_damaged_wheel_is_made_again(builder: Builder, tmp_path: Path) -> None:
+def test_a_damaged_wheel_is_made_again(builder: BuilderStage, tmp_path: Path) -> None:
     """What the store gives was verified."""
     first = build(builder, tmp_path / "a")
     content = first.read_bytes()
@@ -138,7 +139,7 @@ def test_a_damaged_wheel_is_made_again(builder: Builder, tmp_path: Path) -> None
     assert build(builder, tmp_path / "a").read_bytes() == content
 
 
-def test_environment_and_secrets_of_the_plan(builder: Builder, tmp_path: Path, lines: list[str]) -> None:
+def test_environment_and_secrets_of_the_plan(builder: BuilderStage, tmp_path: Path, lines: list[str]) -> None:
     """build.env and the named variables reach the build; a secret is hidden in what the build prints."""
     backend = BACKEND.replace("import os, zipfile", "import os, zipfile; print('key', os.environ['TOKEN'])")
     wheel = build(planned(builder, env={"LDFLAGS": "mine"}, secrets=("TOKEN",)), tmp_path / "a", backend)
@@ -150,7 +151,7 @@ def test_environment_and_secrets_of_the_plan(builder: Builder, tmp_path: Path, l
         build(planned(builder, secrets=("ABSENT",)), tmp_path / "b")
 
 
-def test_arguments_of_the_plan(builder: Builder, tmp_path: Path) -> None:
+def test_arguments_of_the_plan(builder: BuilderStage, tmp_path: Path) -> None:
     """build.args are variables of the build, over what every build has; another value is another wheel."""
     wheel = build(planned(builder, args={"EDITION": "full\nand more", "LDFLAGS": "-s"}), tmp_path / "a")
     assert r"('EDITION', 'full\nand more')" in said(wheel)
@@ -168,7 +169,7 @@ print("the agent says", agent.recv(100).decode())
 
 
 def test_the_ssh_agent_is_lent_to_a_build_that_asks(
-    builder: Builder, tmp_path: Path, lines: list[str], short: Path
+    builder: BuilderStage, tmp_path: Path, lines: list[str], short: Path
 ) -> None:
     """Under another user than its owner, and to no other build; without an agent the error says what to do."""
     where = str(short / "agent")
@@ -199,7 +200,7 @@ def test_the_ssh_agent_is_lent_to_a_build_that_asks(
         build(planned(builder), tmp_path / "b", ASKS)
 
 
-def test_a_failed_build_ends_with_its_last_lines(builder: Builder, tmp_path: Path) -> None:
+def test_a_failed_build_ends_with_its_last_lines(builder: BuilderStage, tmp_path: Path) -> None:
     """Twenty lines, in order, with the next thing to try where they tell."""
     backend = (
         "def build_wheel(*arguments):\n    for number in range(30): print('line', number)\n"
@@ -217,7 +218,7 @@ def test_a_failed_build_ends_with_its_last_lines(builder: Builder, tmp_path: Pat
     assert not list((builder.ctx.store.root / "tmp").iterdir())
 
 
-def test_without_network_a_build_that_asks_for_it_is_told(builder: Builder, tmp_path: Path) -> None:
+def test_without_network_a_build_that_asks_for_it_is_told(builder: BuilderStage, tmp_path: Path) -> None:
     """network = false is named where it is what stopped the build."""
     backend = "import socket\ndef build_wheel(*a): socket.create_connection(('192.0.2.1', 80))\n"
     with pytest.raises(BuildError, match="network = false keeps from it"):
@@ -230,7 +231,7 @@ def test_without_network_a_build_that_asks_for_it_is_told(builder: Builder, tmp_
     "os.mkdir(directory + '/demo-1.0-py3-none-any.whl')",
     "pass",
 ])
-def test_only_a_real_file_is_taken(builder: Builder, tmp_path: Path, trick: str) -> None:
+def test_only_a_real_file_is_taken(builder: BuilderStage, tmp_path: Path, trick: str) -> None:
     """A backend that puts a link, a pipe or nothing where its wheel should be gets nothing out of the host."""
     backend = f"import os\ndef build_wheel(directory, *a):\n    {trick}\n    return 'demo-1.0-py3-none-any.whl'\n"
     with pytest.raises(BuildError, match="no such file"):
@@ -242,7 +243,7 @@ def test_only_a_real_file_is_taken(builder: Builder, tmp_path: Path, trick: str)
     "open(directory + '/result.json', 'w').write('[' * 100000)",
     "open(directory + '/result.json', 'w').truncate(1 << 30)", "pass",
 ])
-def test_a_lying_result_is_refused(builder: Builder, tmp_path: Path, trick: str) -> None:
+def test_a_lying_result_is_refused(builder: BuilderStage, tmp_path: Path, trick: str) -> None:
     """The file that tells what was made is written by foreign code."""
     backend = f"import os\ndef build_wheel(directory, *a):\n    {trick}\n    os._exit(0)\n"
     with pytest.raises(BuildError, match="without its result"):
@@ -250,14 +251,14 @@ def test_a_lying_result_is_refused(builder: Builder, tmp_path: Path, trick: str)
 
 
 @pytest.mark.parametrize("name", ["demo-1.0-cp27-cp27m-win32.whl", "../demo-1.0-py3-none-any.whl", "demo.zip"])
-def test_a_wheel_for_something_else_is_refused(builder: Builder, tmp_path: Path, name: str) -> None:
+def test_a_wheel_for_something_else_is_refused(builder: BuilderStage, tmp_path: Path, name: str) -> None:
     """Tags are judged before the wheel is taken."""
     backend = f"def build_wheel(directory, *a):\n    open(directory + '/x', 'w')\n    return {name!r}\n"
     with pytest.raises((WheelError, BuildError), match=r"does not fit|not the name of a wheel|no such file"):
         build(builder, tmp_path / "a", backend)
 
 
-def test_links_of_an_sdist_stay_in_the_sandbox(builder: Builder, tmp_path: Path) -> None:
+def test_links_of_an_sdist_stay_in_the_sandbox(builder: BuilderStage, tmp_path: Path) -> None:
     """An sdist is unpacked inside: a link to the host's file leads to the sandbox's, a relative one works."""
     backend = BACKEND.replace("repr(", "open('alias').read() + str(os.path.exists('outside')) + repr(")
     (tmp_path / "secret").write_text("secret")
@@ -265,7 +266,7 @@ def test_links_of_an_sdist_stay_in_the_sandbox(builder: Builder, tmp_path: Path)
     assert said(build(builder, tmp_path / "a", backend, links=links)).startswith(PYPROJECT + "False")
 
 
-def test_in_tree_backends_are_in_the_tree(builder: Builder, tmp_path: Path) -> None:
+def test_in_tree_backends_are_in_the_tree(builder: BuilderStage, tmp_path: Path) -> None:
     """A backend-path whose backend comes from elsewhere is refused (PEP 517)."""
     pyproject = PYPROJECT.replace('"backend"', '"json"')
     sdist = write_sdist(tmp_path / "a", {"pyproject.toml": pyproject})
@@ -304,7 +305,7 @@ def test_bases_without_a_compiler_are_named(tmp_path: Path, ctx: Context) -> Non
     sdist = read_sdist(write_sdist(tmp_path / "a", {"setup.py": ""}))
     plan = BuildPlan(isolated=True)
     with pytest.raises(BuildError, match="not Debian; use debian:<suite>"):
-        make_builder(sdist, plan, make_base(suite=""), TARGET, ctx, tmp_path)
+        make_builder_stage(sdist, plan, make_base(suite=""), TARGET, ctx, tmp_path)
     other = Target(VERSION, Platform("linux", "s390x"), TARGET.libc)
     with pytest.raises(BuildError, match="cannot be compiled for"):
-        make_builder(sdist, plan, make_base(), other, ctx, tmp_path)
+        make_builder_stage(sdist, plan, make_base(), other, ctx, tmp_path)

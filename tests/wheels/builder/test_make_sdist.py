@@ -10,7 +10,8 @@ import pytest
 from hatch_docker.core.context import open_context
 from hatch_docker.core.progress import Progress
 from hatch_docker.oci.tar import read_tar
-from hatch_docker.wheels.builder.make_sdist import packed_tree, read_tree
+from hatch_docker.project.tree import read_tree
+from hatch_docker.wheels.builder.make_sdist import packed_tree
 
 SOURCES = {
     "pyproject.toml", "src/pkg/build/__init__.py", "src/pkg/dist/a.py", "src/target/generated.rs",

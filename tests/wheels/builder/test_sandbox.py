@@ -120,7 +120,7 @@ add = {"x86_64": 248}.get(sys.argv[1], 217)
 libc.syscall(add, b"user", b"hatch-docker-tests", b"hunter2", ctypes.c_size_t(7), mine)
 """ + SEARCH + """
 from pathlib import Path
-from hatch_docker.wheels.sandbox import run_in
+from hatch_docker.wheels.builder.sandbox import run_in
 print(run_in(Path(sys.argv[2]), sys.argv[3:], env={"LD_LIBRARY_PATH": "/usr/lib"}))
 """
 
@@ -251,7 +251,7 @@ from pathlib import Path
 from hatch_docker.core.signals import handle_signals
 with handle_signals() if sys.argv[3] == "handled" else nullcontext():
     print("ready", flush=True)
-    from hatch_docker.wheels.sandbox import run_in
+    from hatch_docker.wheels.builder.sandbox import run_in
     run_in(Path(sys.argv[1]), ["sh", "-c", f"sleep {sys.argv[2]} & sleep {sys.argv[2]}"], env={"PATH": "/bin"})
 """
 
@@ -309,7 +309,7 @@ def test_what_runs_on_ends_with_the_command(root: Path) -> None:
 PROBE = """
 import sys
 from pathlib import Path
-from hatch_docker.wheels.sandbox import Bind, run_in, why_not
+from hatch_docker.wheels.builder.sandbox import Bind, run_in, why_not
 reason = why_not({})
 if reason:
     sys.exit(reason)

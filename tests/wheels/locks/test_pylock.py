@@ -10,8 +10,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.wheels.locks.pin import pin
-from hatch_docker.wheels.locks.pylock import misfit
-from hatch_docker.wheels.target import Pin, Target
+from hatch_docker.wheels.target import Pin, Target, incompatibility
 from tests.fakes.lock_files import AMD64, FOREIGN, HOST, OLD
 
 
@@ -119,10 +118,10 @@ def test_lock_for_another_python(ctx: Context, root: Path) -> None:
         ("a-1-cp311-cp311-manylinux_2_39_x86_64.manylinux_2_38_x86_64.whl", OLD, "for glibc 2.38 or newer"),
         ("a-1-cp313-cp313-win_amd64.whl", AMD64, "for win_amd64"),
         ("a-1-cp313-cp313t-manylinux_2_17_x86_64.whl", AMD64, "for cp313-cp313t"),
-        ("a.whl", AMD64, "no wheel's name"),
+        ("a.whl", AMD64, "not named as a wheel"),
     ],
 )
-def test_misfit(file: str, target: Target, reason: str) -> None:
+def test_incompatibility(file: str, target: Target, reason: str) -> None:
     """D6: the side of the wheel, in the words of the error."""
-    assert misfit(file, target).startswith(reason)
-    assert bool(misfit(file, target)) == bool(reason)
+    assert incompatibility(file, target).startswith(reason)
+    assert bool(incompatibility(file, target)) == bool(reason)

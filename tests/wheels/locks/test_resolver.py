@@ -194,7 +194,7 @@ def test_what_strangers_name_by_an_address_is_never_built_here(
 ) -> None:
     """An sdist's build requirements are a stranger's; uv would fetch these by git, and build them on this machine."""
     line = f"evil @ {address.replace('URL', index.url)}"
-    with pytest.raises(WheelError, match=r"evil is at .*, which is no wheel"):
+    with pytest.raises(WheelError, match=r"evil is at .*, which is not a wheel"):
         pin(resolving(line), root, AMD64, using(ctx, index))
 
 

@@ -1,0 +1,130 @@
+"""The project's files that may be its sources, for a builder that makes its sdist or its wheel."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import ConfigError, ProgramError
+from hatch_docker.core.files import is_cache, is_output
+from hatch_docker.core.process import run
+from hatch_docker.core.secrets import secret_part
+
+RECIPE = 1
+# Directories that tools leave and no sdist needs, in a tree outside version control.
+LEFT_OUT = frozenset({
+    ".git", ".hg", ".svn", ".tox", ".nox", ".venv", "node_modules", "__pycache__",
+    ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".eggs",
+})
+# Directories that tools write beside PROJECT_FILES; elsewhere they are part of the project, as in a crate src/target/.
+OUTPUTS = frozenset({"dist", "build", "target", "venv"})
+PROJECT_FILES = ("pyproject.toml", "setup.py", "Cargo.toml")
+SOURCES = ("__init__.py", "build.rs", "Cargo.toml", "meson.build")  # in directories that only have an output's name
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The files of a project, by their paths relative to `top`, and a key of everything that its sdist depends on.
+
+    `top` is the repository's directory if the backend may ask version control for the version, else the project's.
+    `project` is the project's directory below it, "." for `top` itself.
+    """
+
+    top: Path
+    project: str
+    files: tuple[str, ...]
+    content: str
+    repository: Path | None = None        # git's common directory, if the backend may ask git
+    checkout: str = "."                   # the checkout's own part of it, another one for a linked work tree
+
+
+def read_tree(root: Path, *, versioned: bool) -> Tree:
+    """Return the files that the sdist of the project at `root` may need; raise ConfigError for an unreadable one.
+
+    In a git repository these are the files that git does not ignore, else all but those that tools leave (LEFT_OUT).
+    Files in which people keep secrets are left out. With `versioned` they are the whole repository's, whose state is in
+    the key.
+    """
+    top = next((directory for directory in (root, *root.parents) if (directory / ".git").exists()), None)
+    state, repository, checkout = "", None, "."
+    if top is not None and versioned:
+        state = _git(top, "describe", "--tags", "--long", "--always", "--dirty") + _git(top, "rev-parse", "HEAD")
+        places = _git(top, "rev-parse", "--path-format=absolute", "--git-common-dir", "--absolute-git-dir").split("\n")
+        if len(places) > 1:
+            repository, checkout = Path(places[0]), os.path.relpath(places[1], places[0])
+    start = top if repository is not None and top is not None else root
+    files = _git_files(start) if top is not None else None
+    names = tuple(sorted(name for name in files or _walk(start) if not secret_part(name)))
+    rows = [[name, *_file_key(start / name)] for name in names]
+    project = os.path.relpath(root, start)
+    return Tree(start, project, names, key_of(RECIPE, project, state, rows), repository, checkout)
+
+
+def _git(top: Path, *arguments: str) -> str:
+    try:
+        return run(["git", "-C", str(top), *arguments])
+    except ProgramError:
+        return ""
+
+
+def _git_files(start: Path) -> list[str] | None:
+    """Return the files that git knows below a directory, and others that no tool left there; None if git fails."""
+    command = ["git", "-C", str(start), "ls-files", "-z"]
+    try:
+        known = run([*command, "--cached", "--recurse-submodules"]).split("\0")
+        other = run([*command, "--others", "--exclude-standard"]).split("\0")
+    except ProgramError:
+        return None
+
+    @functools.cache
+    def in_leftover(directory: Path) -> bool:
+        return directory != start and (in_leftover(directory.parent) or _is_leftover(directory))
+
+    for name in other:
+        if name.endswith("/"):  # another repository
+            known += [] if in_leftover(start / name) else [name + inner for inner in _walk(start / name)]
+        elif name and not is_output(start / name) and not in_leftover((start / name).parent):
+            known.append(name)
+    return [name for name in dict.fromkeys(known) if name and os.path.lexists(start / name)]
+
+
+def _is_leftover(directory: Path) -> bool:
+    """Return whether a directory was left by a tool and is not part of the project."""
+    if directory.name in LEFT_OUT or directory.name.endswith(".egg-info") or is_cache(directory):
+        return True
+    return (
+        directory.name in OUTPUTS
+        and any((directory.parent / name).is_file() for name in PROJECT_FILES)
+        and not any((directory / name).is_file() for name in SOURCES)
+    )
+
+
+def _walk(start: Path) -> list[str]:
+    found: list[str] = []
+    for directory, directories, names in os.walk(start):
+        directories[:] = [name for name in directories if not _is_leftover(Path(directory, name))]
+        files = (Path(directory, name) for name in names)
+        found += [os.path.relpath(path, start) for path in files if not is_output(path)]
+    return found
+
+
+def _file_key(path: Path) -> list[Any]:
+    """Return the properties of a file that an sdist can have: whether it is executable, its digest, a link's target."""
+    try:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            return ["link", os.readlink(path)]  # noqa: PTH115
+        if stat.S_ISDIR(status.st_mode):
+            return ["submodule"]  # not checked out
+        if not stat.S_ISREG(status.st_mode):
+            raise ConfigError(f"{path} of the project is no regular file; remove it, or have git ignore it")
+        with path.open("rb") as stream:
+            return [bool(status.st_mode & 0o100), hashlib.file_digest(stream, "sha256").hexdigest()]
+    except OSError as error:
+        raise ConfigError(f"cannot read {path} of the project: {error.strerror}") from error
