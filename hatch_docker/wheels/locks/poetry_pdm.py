@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 
-# The fields of a package that are read, as `shape.first_mismatch` checks them.
+# The fields of a package that are read, as `validation.first_mismatch` checks them.
 _FILES = [{"hash": str, "*": ANY}]
 _DEPENDENCY = (str, {"extras?": [str], "markers?": str, "*": ANY})
 _FIELDS: Mapping[str, Any] = {

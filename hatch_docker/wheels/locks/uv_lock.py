@@ -18,7 +18,7 @@ from hatch_docker.wheels.target import Target
 
 Table = Mapping[str, Any]
 
-# The fields of a lock that are read, as `shape.first_mismatch` checks them.
+# The fields of a lock that are read, as `validation.first_mismatch` checks them.
 _SOURCE = {"*": str}
 _DEPENDENCY = {"name": str, "version?": str, "source?": _SOURCE, "marker?": str, "extra?": [str], "*": ANY}
 _FILE = {
