@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.bases.debian.apt_config import find_mirrors
-from hatch_docker.bases.debian.base import builder_step, open_debs
-from hatch_docker.bases.debian.suite import Archive, pin, with_snapshot
+from hatch_docker.bases.debian.base import builder_step
+from hatch_docker.bases.debian.suite import Archive, open_debs, pin, with_snapshot
 from hatch_docker.core.context import open_context
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.archive import read_archive, write_archive

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from hatch_docker.bases.debian.apt_config import parse_fields
 from hatch_docker.bases.debian.archive import package_of
 from hatch_docker.bases.debian.resolver import Package, Relation, is_met, parse_relations, version_key
-from hatch_docker.bases.debian.suite import Archive, Step, fetch_debs, pin, with_snapshot
+from hatch_docker.bases.debian.suite import Archive, Step, fetch_debs, open_debs, pin, with_snapshot
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import BaseImageError
@@ -96,16 +96,13 @@ def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:
 
 
 def _read(archive: Archive, packages: Sequence[Package]) -> list[Package]:
-    from hatch_docker.bases.debian.deb import open_deb
-
-    paths = fetch_debs(archive, packages)
-    return [_with_relations(package, open_deb(paths[package.name], package.name).control) for package in packages]
-
-
-def _with_relations(package: Package, control: bytes) -> Package:
-    fields = {**parse_fields(control.decode(errors="replace")), "filename": "", "size": "0", "sha256": "0" * 64}
-    read = package_of(fields, package.archive)
-    return replace(package, depends=read.depends, conflicts=read.conflicts, provides=read.provides)
+    """Return packages with the relations in their own control files."""
+    known = []
+    for package, deb in zip(packages, open_debs(archive, packages), strict=True):
+        fields = parse_fields(deb.control.decode(errors="replace"))
+        read = package_of({**fields, "filename": "", "size": "0", "sha256": "0" * 64}, package.archive)
+        known.append(replace(package, depends=read.depends, conflicts=read.conflicts, provides=read.provides))
+    return known
 
 
 def needed(

@@ -75,22 +75,19 @@ def find_mirrors(plan: BasePlan, environ: Mapping[str, str], *, apt: Path = APT)
     Raises BaseImageError if nothing names a mirror of Debian, or the URL of the mirror cannot be used.
     """
     security = plan.security_mirror or environ.get(SECURITY_VARIABLE, "")
-    for mirror, origin in (
-        (plan.mirror, "[tool.hatch-docker.debian] mirror"),
-        (environ.get(MIRROR_VARIABLE, ""), MIRROR_VARIABLE),
-    ):
-        if mirror:
-            main = _root(mirror, origin)
-            if mirror == environ.get(MIRROR_VARIABLE):  # the variable has replaced the option
-                origin = MIRROR_VARIABLE
-            found = Mirrors(main, f"{main}-security", origin)
-            break
+    variable = environ.get(MIRROR_VARIABLE, "")
+    if mirror := plan.mirror or variable:
+        # The variable may have replaced the option.
+        origin = MIRROR_VARIABLE if mirror == variable else "[tool.hatch-docker.debian] mirror"
+        main = _root(mirror, origin)
+        found = Mirrors(main, f"{main}-security", origin)
     else:
         found = _of_host(apt)
     return replace(found, security=_root(security, "the security mirror")) if security else found
 
 
 def _root(mirror: str, origin: str) -> str:
+    """Return a mirror as a URL without a slash at the end; raises BaseImageError, naming its origin, if it is none."""
     if mirror.startswith("/"):
         mirror = Path(mirror).as_uri()
     if mirror.startswith("file:/") and not mirror.startswith("file://"):  # apt's own spelling
@@ -109,23 +106,25 @@ def _root(mirror: str, origin: str) -> str:
 
 
 def _of_host(apt: Path) -> Mirrors:
-    sources = [source for source in read_entries(apt) if _is_debian(source)]
-    main = [source for source in sources if not _is_security(source.suite)]
+    """Return the mirrors of the host's apt; raises BaseImageError if it has none of Debian."""
+    entries = [entry for entry in read_entries(apt) if _is_debian(entry)]
+    main = [entry for entry in entries if not _is_security(entry.suite)]
     if not main:
         raise BaseImageError(
             f"no mirror of Debian is known: apt's configuration in {apt} names none; set {WAYS_OUT} "
             "to the URL of one"
         )
     first = min(main, key=_doubt)  # stable: apt's own order among equals
-    security = [source for source in sources if _is_security(source.suite)]
-    second = min(security, key=_doubt) if security else None
-    checked = first.check_valid_until and (second is None or second.check_valid_until)
-    conf = read_settings(apt)
+    second = min((entry for entry in entries if _is_security(entry.suite)), key=_doubt, default=None)
     root = _root(first.uri, str(apt))
-    security_root = _root(second.uri, str(apt)) if second else f"{root}-security"
-    checked = checked and not _says_no(conf.get("acquire::check-valid-until", ""))
+    security = _root(second.uri, str(apt)) if second else f"{root}-security"
+    settings = read_settings(apt)
+    checked = (
+        first.check_valid_until and (second is None or second.check_valid_until)
+        and not _says_no(settings.get("acquire::check-valid-until", ""))
+    )
     return Mirrors(
-        with_login(root, apt), with_login(security_root, apt), f"apt's configuration in {apt}", checked, conf
+        with_login(root, apt), with_login(security, apt), f"apt's configuration in {apt}", checked, settings
     )
 
 
@@ -133,22 +132,22 @@ def _is_security(suite: str) -> bool:
     return suite.rstrip("/").endswith(("-security", "/updates"))
 
 
-def _is_debian(source: AptEntry) -> bool:
+def _is_debian(entry: AptEntry) -> bool:
     return (
-        "main" in source.components
-        and _SUITE.fullmatch(source.suite) is not None
-        and re.match(r"(https?://|file:/)", source.uri) is not None
+        "main" in entry.components
+        and _SUITE.fullmatch(entry.suite) is not None
+        and re.match(r"(https?://|file:/)", entry.uri) is not None
     )
 
 
-def _doubt(source: AptEntry) -> int:
+def _doubt(entry: AptEntry) -> int:
     """Return 0, 1 or 2: how weak the evidence is that an archive is Debian's own.
 
     Other archives name their suites after Debian's too.
     """
-    if "debian-archive-" in source.signed_by:
+    if "debian-archive-" in entry.signed_by:
         return 0
-    last = source.uri.rstrip("/").rpartition("/")[2]
+    last = entry.uri.rstrip("/").rpartition("/")[2]
     return 1 if last in ("debian", "debian-security") else 2
 
 
@@ -167,10 +166,7 @@ def _one_line(text: str) -> Iterator[AptEntry]:
         if match is None:
             continue
         options = dict(re.findall(r"([a-z-]+)\+?=(\S+)", (match["options"] or "").lower()))
-        yield AptEntry(
-            match["uri"], match["suite"], tuple(match["components"].split()), options.get("signed-by", ""),
-            not _says_no(options.get("check-valid-until", "")),
-        )  # fmt: skip
+        yield _entry(match["uri"], match["suite"], match["components"], options)
 
 
 def _deb822(text: str) -> Iterator[AptEntry]:
@@ -180,10 +176,12 @@ def _deb822(text: str) -> Iterator[AptEntry]:
             continue
         for uri in fields.get("uris", "").split():
             for suite in fields.get("suites", "").split():
-                yield AptEntry(
-                    uri, suite, tuple(fields.get("components", "").split()), fields.get("signed-by", ""),
-                    not _says_no(fields.get("check-valid-until", "")),
-                )  # fmt: skip
+                yield _entry(uri, suite, fields.get("components", ""), fields)
+
+
+def _entry(uri: str, suite: str, components: str, options: Mapping[str, str]) -> AptEntry:
+    checked = not _says_no(options.get("check-valid-until", ""))
+    return AptEntry(uri, suite, tuple(components.split()), options.get("signed-by", ""), checked)
 
 
 def parse_fields(stanza: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
 from hatch_docker.bases.debian.layer import USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
 from hatch_docker.bases.debian.resolver import Package
-from hatch_docker.bases.debian.suite import Archive, Step, fetch_debs, pin, with_snapshot
+from hatch_docker.bases.debian.suite import Archive, Step, open_debs, pin, with_snapshot
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.cache.store import key_of
@@ -28,7 +28,6 @@ from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.plan.model import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
 
 if TYPE_CHECKING:
-    from hatch_docker.bases.debian.deb import Deb
     from hatch_docker.core.context import Context
 
 RECIPE = 1  # raise it when the same packages give a different layer
@@ -206,14 +205,6 @@ def note_used(packages: Iterable[Package], suite: str, ctx: Context) -> None:
 
 def _ids(packages: Sequence[Package]) -> list[list[str]]:
     return [[package.name, package.digest] for package in packages]
-
-
-def open_debs(archive: Archive, packages: Sequence[Package]) -> list[Deb]:
-    """Return the .debs of some packages, downloaded if the store does not have them."""
-    from hatch_docker.bases.debian.deb import open_deb
-
-    paths = fetch_debs(archive, packages)
-    return [open_deb(paths[package.name], package.name) for package in packages]
 
 
 def upstream(version: str) -> str:

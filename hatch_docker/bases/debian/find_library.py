@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.bases.debian.archive import ArchiveFile, fetch_file, fetch_package_index, fetch_releases
 from hatch_docker.bases.debian.snapshot import is_young
-from hatch_docker.bases.debian.suite import Archive, current_indexes, fetch_debs
+from hatch_docker.bases.debian.suite import Archive, current_indexes, open_debs
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.streams import pieces
@@ -98,11 +98,8 @@ def policy_names(library: str) -> list[str]:
 
 
 def _is_in(library: str, package: Package, archive: Archive) -> bool:
-    from hatch_docker.bases.debian.deb import open_deb
-
-    path = fetch_debs(archive, [package])[package.name]
-    members = open_deb(path, package.name).members()
-    return any(is_searched(entry.path, library) for entry, _ in members)
+    (deb,) = open_debs(archive, [package])
+    return any(is_searched(entry.path, library) for entry, _ in deb.members())
 
 
 def is_searched(path: str, library: str) -> bool:

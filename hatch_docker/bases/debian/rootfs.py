@@ -65,7 +65,8 @@ def unpack(debs: Sequence[Deb], tree: Path, keep: Keep) -> Entries:
     entries: Entries = {}
     owners: dict[str, str] = {}
     # base-files first: it has the right modes of the directories that many packages have.
-    for deb, members in sorted(zip(debs, unpacked, strict=True), key=lambda item: _precedence(item[0].name)):
+    ordered = sorted(zip(debs, unpacked, strict=True), key=lambda item: (item[0].name != "base-files", item[0].name))
+    for deb, members in ordered:
         for entry in members:
             known = entries.setdefault(entry.path, entry)
             if known is not entry and not (known.kind == entry.kind == "directory"):
@@ -75,10 +76,6 @@ def unpack(debs: Sequence[Deb], tree: Path, keep: Keep) -> Entries:
             owners.setdefault(entry.path, deb.name)
     _make_links(entries, tree)
     return entries
-
-
-def _precedence(name: str) -> tuple[bool, str]:
-    return name != "base-files", name
 
 
 def _unpack(deb: Deb, tree: Path, keep: Keep) -> list[Entry]:
@@ -135,26 +132,25 @@ def _make_links(entries: Mapping[str, Entry], tree: Path) -> None:
         parent = entries.get(path.rpartition("/")[0])
         if parent is not None and parent.kind != "directory":
             raise BaseImageError(f"the packages have both /{path} and /{parent.path} as a {parent.kind}")
-    for _, entry in sorted(entries.items(), reverse=True):
-        if entry.kind == "symlink":
-            make_symlink(entry, tree)
-
-
-def make_symlink(entry: Entry, tree: Path) -> None:
-    """Write a symbolic link into a tree; raises BaseImageError if its path is taken."""
-    try:
-        (tree / entry.path).parent.mkdir(parents=True, exist_ok=True)
-        (tree / entry.path).symlink_to(entry.target)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise BaseImageError(f"/{entry.path} cannot be written: something is in its way") from error
+    with _refuse_taken_paths(tree):
+        for path, entry in sorted(entries.items(), reverse=True):  # the deepest first: none is written through a link
+            if entry.kind == "symlink":
+                (tree / path).parent.mkdir(parents=True, exist_ok=True)
+                (tree / path).symlink_to(entry.target)
 
 
 def write_into(tree: Path, entries: Iterable[Entry]) -> None:
     """Write generated entries into a tree; raises BaseImageError if the path of one is taken."""
-    try:
+    with _refuse_taken_paths(tree):
         write_entries(entries, tree)
+
+
+@contextlib.contextmanager
+def _refuse_taken_paths(tree: Path) -> Iterator[None]:
+    try:
+        yield
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-        path = os.path.relpath(error.filename, tree)
+        path = os.path.relpath(error.filename2 or error.filename, tree)
         raise BaseImageError(f"/{path} cannot be written: something is in its way") from error
 
 

@@ -32,6 +32,7 @@ from hatch_docker.core.progress import Advance, no_progress
 from hatch_docker.core.text import counted
 
 if TYPE_CHECKING:
+    from hatch_docker.bases.debian.deb import Deb
     from hatch_docker.core.context import Context
     from hatch_docker.plan.model import BasePlan
 
@@ -95,19 +96,20 @@ def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[ArchiveFile, ...], b
     now = now or ctx.refresh
     start = time.time()
     with ctx.store.lock(f"debian-snapshot-{key}"):
-        known = recall_snapshot(ctx.store, archive.suite, archive.architecture)
-        asked = known["time"] if known else 0.0
+        known = recall_snapshot(ctx.store, archive.suite, archive.architecture) or {}
+        indexes = tuple(ArchiveFile(*row) for row in known.get("indexes", ()))
         # Another build may have asked the mirror while this one waited.
-        if known and (start <= asked or (not now and is_young(known, start))):
-            return tuple(ArchiveFile(*row) for row in known["indexes"]), False
+        if known and (start <= known["time"] or (not now and is_young(known, start))):
+            return indexes, False
         try:
             releases = fetch_releases(archive.mirrors(), archive.suite, ctx, keyring=archive.keyring)
-            _check_order(releases, known or {})
+            _check_order(releases, known)
         except RegistryError as error:
             if not known:
                 raise
-            ctx.progress.warn(f"{error}; going on with {archive.name} as of {_date(asked)}")
-            return tuple(ArchiveFile(*row) for row in known["indexes"]), False
+            day = time.strftime("%Y-%m-%d", time.gmtime(known["time"]))
+            ctx.progress.warn(f"{error}; going on with {archive.name} as of {day}")
+            return indexes, False
         indexes = tuple(release.index(archive.architecture) for release in releases)
         fact = {
             "time": time.time(), "indexes": [astuple(file) for file in indexes],
@@ -122,10 +124,6 @@ def _check_order(releases: Sequence[Release], known: Mapping[str, Any]) -> None:
     for release in releases:
         if release.date < known.get("dates", {}).get(release.suite, 0.0):
             raise RegistryError(f"{release.where} is older than what a mirror had before: this one lags behind")
-
-
-def _date(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,7 @@ def pin(archive: Archive, indexes: Sequence[ArchiveFile], steps: Sequence[Step])
     found: list[tuple[Package, ...]] = []
     for count, step in enumerate(steps, 1):
         if pins is not None:
-            entry = pins.find("debian", _question(archive, step))
+            entry = pins.find("debian", _lock_key(archive, step))
             if entry is not None:
                 found.append(tuple(_package(row) for row in entry["packages"]))
                 continue
@@ -166,19 +164,17 @@ def pin(archive: Archive, indexes: Sequence[ArchiveFile], steps: Sequence[Step])
                     index = fetch_package_index(indexes, archive.mirrors(), archive.ctx, task)
             names = [package.name for earlier in found for package in earlier]
             installed = [package for package in map(index.get, names) if package is not None]
-            packages = resolve(
-                index, step.names, installed=installed, ignored=step.ignored, where=archive.name
-            )
+            packages = resolve(index, step.names, installed=installed, ignored=step.ignored, where=archive.name)
             known = [astuple(package)[:7] for package in packages]
             store.remember("debian-resolution", key, known)
         found.append(tuple(Package(*row) for row in known))
         if pins is not None:
             rows = [_row(package) for package in found[-1]]
-            pins.note("debian", {**_question(archive, step), "as-of": _as_of(archive), "packages": rows})
+            pins.note("debian", {**_lock_key(archive, step), "as-of": _as_of(archive), "packages": rows})
     return found
 
 
-def _question(archive: Archive, step: Step) -> dict[str, Any]:
+def _lock_key(archive: Archive, step: Step) -> dict[str, Any]:
     """Return the fields that identify a step in the image lock."""
     slim = {"slim": archive.plan.slim} if step.purpose in ("base", "runtime") else {}
     return {
@@ -236,6 +232,14 @@ def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]
             advance = stack.enter_context(archive.ctx.progress.task(title, size)).advance
         pool = stack.enter_context(ThreadPoolExecutor(TRANSFERS))
         return dict(zip((package.name for package in packages), pool.map(fetch, packages), strict=True))
+
+
+def open_debs(archive: Archive, packages: Sequence[Package]) -> list[Deb]:
+    """Return the .debs of some packages, downloaded if the store does not have them."""
+    from hatch_docker.bases.debian.deb import open_deb
+
+    paths = fetch_debs(archive, packages)
+    return [open_deb(paths[package.name], package.name) for package in packages]
 
 
 def _missing(archive: Archive, package: Package, error: RegistryError) -> RegistryError:
