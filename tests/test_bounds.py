@@ -332,7 +332,8 @@ def chain(path: Path) -> None:
 def read_chain(path: str) -> None:
     from hatch_docker.cli.inspect.reader import read_contents
     from hatch_docker.cli.inspect.why import find_reasons
-    from tests.fakes.bases import file, layer_of
+    from tests.fakes.bases import file
+    from tests.fakes.images import layer_of
     from tests.fakes.inspected_images import others
 
     contents = read_contents(others(layer_of([file("var/lib/dpkg/status", Path(path).read_text())])))

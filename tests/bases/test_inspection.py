@@ -12,20 +12,9 @@ from hatch_docker.bases.inspection import Facts, read_facts
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.oci.model import Image, Layer
-from tests.fakes.bases import (
-    GLIBC,
-    PASSWD,
-    debian_layer,
-    directory,
-    file,
-    image_of,
-    layer_of,
-    link,
-    program,
-    python_image,
-    python_layer,
-)
+from tests.fakes.bases import GLIBC, PASSWD, debian_layer, directory, file, link, program, python_image, python_layer
 from tests.fakes.context import context
+from tests.fakes.images import image_of, layer_of
 
 
 def facts_of(*layers: Layer, tmp_path: Path, architecture: str = "amd64", path: str = "") -> Facts:

@@ -18,8 +18,9 @@ from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.plan.model import BasePlan
-from tests.fakes.bases import BOTH, index_of, publish, python_image
+from tests.fakes.bases import BOTH, publish, python_image
 from tests.fakes.context import context
+from tests.fakes.images import small_index
 from tests.fakes.registry import FakeRegistry
 
 AMD64 = Platform("linux", "amd64")
@@ -162,7 +163,7 @@ def test_compiler_for_another_architecture(tmp_path: Path) -> None:
     with FakeRegistry() as registry:
         publish(registry, BOTH)
         base = pull(f"{registry.host}/python:3.13", ctx, foreign)
-        publish(registry, index_of(python_image("amd64", "3.12.9"), python_image("arm64", "3.12.9")))
+        publish(registry, small_index(python_image("amd64", "3.12.9"), python_image("arm64", "3.12.9")))
         found = compiler_tree(base, ctx, compression=GZIP)
         own = pull(f"{registry.host}/python@{BOTH.digest}", ctx, host)
     assert found == (base_tree(own, ctx), own.interpreter)

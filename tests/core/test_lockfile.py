@@ -35,9 +35,10 @@ from hatch_docker.plan.model import BasePlan, LockPlan
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Target
-from tests.fakes.bases import BOTH, index_of, publish, python_image
+from tests.fakes.bases import BOTH, publish, python_image
 from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive, serving
+from tests.fakes.images import small_index
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.projects import write_project
@@ -259,7 +260,7 @@ def test_a_locked_tag_is_not_asked_for(tmp_path: Path) -> None:
         publish(registry, BOTH)
         name = f"{registry.host}/python:3.13"
         entry = base(name, BOTH.digest, BOTH.images[0].digest)
-        moved = index_of(python_image("amd64", "3.13.9"), python_image("arm64", "3.13.9"))
+        moved = small_index(python_image("amd64", "3.13.9"), python_image("arm64", "3.13.9"))
         publish(registry, moved)
         plan = BasePlan("registry", name, name)
         ctx = context(tmp_path / "one")

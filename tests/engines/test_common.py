@@ -10,8 +10,9 @@ from hatch_docker.bases.image import base_of
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.engines.common import check_commands
 from hatch_docker.plan.model import BasePlan
-from tests.fakes.bases import debian_layer, image_of, layer_of, link, python_image, python_layer
+from tests.fakes.bases import debian_layer, link, python_image, python_layer
 from tests.fakes.context import context
+from tests.fakes.images import image_of, layer_of
 from tests.fakes.plans import plan as plan_of
 
 

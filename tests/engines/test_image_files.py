@@ -13,8 +13,9 @@ from hatch_docker.engines.image_files import make_files
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.plan.model import BasePlan, FilePlan
-from tests.fakes.bases import debian_layer, directory, file, image_of, layer_of, link, python_layer
+from tests.fakes.bases import debian_layer, directory, file, link, python_layer
 from tests.fakes.context import context
+from tests.fakes.images import image_of, layer_of
 
 EXTRA = layer_of([
     directory("var"), directory("run"), directory("root", 0o700), link("var/run", "../run"), file("srv/data", "here"),

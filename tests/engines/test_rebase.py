@@ -24,9 +24,10 @@ from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
 from hatch_docker.oci.mutate import make_index
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan, Plan
-from tests.fakes.bases import file, layer_of, opened, publish, python_base
+from tests.fakes.bases import file, opened, publish, python_base
 from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive
+from tests.fakes.images import layer_of
 from tests.fakes.plans import given_project
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.registry import FakeRegistry

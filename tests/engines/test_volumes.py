@@ -16,8 +16,9 @@ from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Layer
 from hatch_docker.plan.model import BasePlan
-from tests.fakes.bases import debian_layer, directory, file, image_of, layer_of, link, python_layer
+from tests.fakes.bases import debian_layer, directory, file, link, python_layer
 from tests.fakes.context import context
+from tests.fakes.images import image_of, layer_of
 from tests.fakes.plans import plan
 
 EXTRA = layer_of([

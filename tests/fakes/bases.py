@@ -1,22 +1,17 @@
 """Base images made by hand: files that look like a Python and a C library, and do not run."""
 
-import io
 import json
 import struct
-from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.core.context import Context
-from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
+from hatch_docker.oci.layer import Compression, Entry
 from hatch_docker.oci.model import (
-    OCI_CONFIG,
     OCI_INDEX,
     OCI_MANIFEST,
-    Descriptor,
     Image,
     Index,
     Layer,
@@ -25,7 +20,7 @@ from hatch_docker.oci.model import (
     digest_of,
 )
 from hatch_docker.plan.model import BasePlan
-from tests.fakes.images import AMD64
+from tests.fakes.images import AMD64, image_of, layer_of, small_index
 from tests.fakes.registry import FakeRegistry
 
 MACHINES = {"amd64": 62, "arm64": 183}
@@ -51,29 +46,6 @@ def link(path: str, target: str) -> Entry:
 
 def directory(path: str, mode: int = 0o755) -> Entry:
     return Entry(path, "directory", mode, 0)
-
-
-def layer_of(entries: Iterable[Entry]) -> Layer:
-    out = io.BytesIO()
-    compression = Compression()
-    facts = write_layer(list(entries), out, compression)
-    return make_layer(facts, compression, partial(io.BytesIO, out.getvalue()))
-
-
-def image_of(*layers: Layer, architecture: str = "amd64", path: str = "") -> Image:
-    config = canonical_json({
-        "os": "linux", "architecture": architecture,
-        "config": {"Env": [f"PATH={path}"]} if path else {},
-        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-    })  # fmt: skip
-    manifest = canonical_json({
-        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
-        "config": Descriptor(OCI_CONFIG, digest_of(config), len(config)).to_json(),
-        "layers": [layer.descriptor.to_json() for layer in layers],
-    })  # fmt: skip
-    platform = Platform("linux", architecture)
-    descriptor = Descriptor(OCI_MANIFEST, digest_of(manifest), len(manifest), platform)
-    return Image(descriptor, manifest, config, layers)
 
 
 def debian_layer(architecture: str = "amd64") -> Layer:
@@ -102,13 +74,6 @@ def python_image(architecture: str = "amd64", version: str = "3.13.5") -> Image:
     return image_of(debian_layer(architecture), python_layer(architecture, version), architecture=architecture)
 
 
-def index_of(*images: Image) -> Index:
-    data = canonical_json({
-        "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.descriptor.to_json() for image in images],
-    })  # fmt: skip
-    return Index(Descriptor(OCI_INDEX, digest_of(data), len(data)), data, images)
-
-
 def publish(registry: FakeRegistry, item: Image | Index, tag: str = "3.13") -> None:
     for image in item.images if isinstance(item, Index) else (item,):
         registry.put_blob("python", image.config)
@@ -120,7 +85,7 @@ def publish(registry: FakeRegistry, item: Image | Index, tag: str = "3.13") -> N
         registry.put_manifest("python", tag, OCI_INDEX, item.index)
 
 
-BOTH = index_of(python_image("amd64"), python_image("arm64"))
+BOTH = small_index(python_image("amd64"), python_image("arm64"))
 
 
 def python_base(version: str = "3.13.5", *, path: str = "/usr/local/bin:/usr/bin:/bin", extra: str = "",

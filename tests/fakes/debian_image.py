@@ -18,7 +18,7 @@ from hatch_docker.oci.model import Image, Platform, host_platform
 from hatch_docker.oci.tar import Entry, read_tar
 from hatch_docker.plan.model import BasePlan
 from tests.conftest import need
-from tests.fakes.bases import image_of, layer_of
+from tests.fakes.images import image_of, layer_of
 
 SUITE, PYTHON = "trixie", "python3.13"
 # What Python's modules load, as in the official images.

@@ -1,17 +1,24 @@
-"""Small images made by hand, so that tests of one module need no other."""
+"""Small images made by hand, so that tests of one module need no other; and images as `build_image` makes them."""
 
 import gzip
 import io
 import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
-from hatch_docker.oci.layer import Compression, LayerFacts, make_layer
+from hatch_docker.oci.layer import Compression, Entry, LayerFacts, make_layer, write_layer
 from hatch_docker.oci.model import (
+    DOCKER_CONFIG,
+    DOCKER_LAYER,
+    DOCKER_MANIFEST,
     OCI_CONFIG,
     OCI_INDEX,
     OCI_LAYER,
     OCI_MANIFEST,
     Descriptor,
+    History,
     Image,
     Index,
     Layer,
@@ -19,13 +26,27 @@ from hatch_docker.oci.model import (
     canonical_json,
     digest_of,
 )
+from hatch_docker.oci.mutate import Settings, build_image, scratch
 
 AMD64 = Platform("linux", "amd64")
 ARM64 = Platform("linux", "arm64", "v8")
+CREATED = 1_700_000_000
+
+
+def layer_of(entries: Iterable[Entry], compression: str = "gzip") -> Layer:
+    """Return a layer of some entries, held in memory."""
+    out = io.BytesIO()
+    facts = write_layer(list(entries), out, Compression(compression))
+    return make_layer(facts, Compression(compression), partial(io.BytesIO, out.getvalue()))
+
+
+def layer(path: str, content: bytes = b"x", compression: str = "gzip") -> Layer:
+    """Return a layer with one file, as we write it."""
+    return layer_of([Entry(path, "file", 0o644, 315532800, content=content)], compression)
 
 
 def small_layer(name: str, content: bytes) -> Layer:
-    """A gzip layer with one file."""
+    """Return a gzip layer with one file, as others write it."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         item = tarfile.TarInfo(name)
@@ -37,39 +58,8 @@ def small_layer(name: str, content: bytes) -> Layer:
     return Layer(descriptor, digest_of(plain), len(plain), partial(io.BytesIO, packed))
 
 
-def small_image(*layers: Layer, platform: Platform = AMD64) -> Image:
-    """An image of some layers (by default of one)."""
-    layers = layers or (small_layer("hello", b"hello\n"),)
-    config = canonical_json(
-        {
-            "os": platform.os, "architecture": platform.architecture,
-            **({"variant": platform.variant} if platform.variant else {}),
-            "config": {"Cmd": ["/hello"]},
-            "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-        }
-    )
-    manifest = canonical_json(
-        {
-            "schemaVersion": 2, "mediaType": OCI_MANIFEST,
-            "config": Descriptor(OCI_CONFIG, digest_of(config), len(config)).to_json(),
-            "layers": [layer.descriptor.to_json() for layer in layers],
-        }
-    )
-    descriptor = Descriptor(OCI_MANIFEST, digest_of(manifest), len(manifest), platform)
-    return Image(descriptor, manifest, config, layers)
-
-
-def small_index(*images: Image) -> Index:
-    """An index of some images (by default one for amd64 and one for arm64)."""
-    images = images or (small_image(), small_image(platform=ARM64))
-    data = canonical_json(
-        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.descriptor.to_json() for image in images]}
-    )
-    return Index(Descriptor(OCI_INDEX, digest_of(data), len(data)), data, images)
-
-
 def raw_layer(*members: tuple[str, bytes, str]) -> Layer:
-    """A layer as an attacker writes it: name, tar type, link name."""
+    """Return a layer as an attacker writes it; each member is a name, a type of tar and the name that it links to."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
         for name, kind, link in members:
@@ -80,3 +70,61 @@ def raw_layer(*members: tuple[str, bytes, str]) -> Layer:
     data = out.getvalue()
     facts = LayerFacts(digest_of(data), len(data), digest_of(data), len(data))
     return make_layer(facts, Compression("none"), lambda: io.BytesIO(data))
+
+
+def _image(layers: tuple[Layer, ...], platform: Platform, config: Mapping[str, Any]) -> Image:
+    data = canonical_json({
+        "os": platform.os, "architecture": platform.architecture,
+        **({"variant": platform.variant} if platform.variant else {}), "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
+    })  # fmt: skip
+    manifest = canonical_json({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": Descriptor(OCI_CONFIG, digest_of(data), len(data)).to_json(),
+        "layers": [layer.descriptor.to_json() for layer in layers],
+    })  # fmt: skip
+    return Image(Descriptor(OCI_MANIFEST, digest_of(manifest), len(manifest), platform), manifest, data, layers)
+
+
+def image_of(*layers: Layer, architecture: str = "amd64", path: str = "") -> Image:
+    """Return an image of some layers whose configuration has nothing, or PATH."""
+    return _image(layers, Platform("linux", architecture), {"Env": [f"PATH={path}"]} if path else {})
+
+
+def small_image(*layers: Layer, platform: Platform = AMD64) -> Image:
+    """Return an image of some layers, by default of one, that runs /hello."""
+    return _image(layers or (small_layer("hello", b"hello\n"),), platform, {"Cmd": ["/hello"]})
+
+
+def small_index(*images: Image) -> Index:
+    """Return an index of some images, by default of one for amd64 and one for arm64."""
+    images = images or (small_image(), small_image(platform=ARM64))
+    data = canonical_json({
+        "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [image.descriptor.to_json() for image in images],
+    })  # fmt: skip
+    return Index(Descriptor(OCI_INDEX, digest_of(data), len(data)), data, images)
+
+
+def image(platform: Platform = AMD64, **settings: Any) -> Image:
+    """Return an image of two layers as `build_image` makes it."""
+    additions = [(layer("a"), History("COPY a")), (layer("b", str(platform).encode()), History("COPY b"))]
+    return build_image(scratch(platform), additions, Settings(**settings), CREATED, {"org.example.note": "1"})
+
+
+def docker_image(**config: Any) -> Image:
+    """Return an image with the media types and the configuration of an old Docker."""
+    brought = layer("etc")
+    brought = replace(brought, descriptor=replace(brought.descriptor, media_type=DOCKER_LAYER + ".gzip"))
+    config_bytes = canonical_json({
+        "architecture": "amd64", "os": "linux", "created": "2020-01-01T00:00:00Z", "container": "abc",
+        "container_config": {"Cmd": ["x"]}, "docker_version": "20", "config": config,
+        "rootfs": {"type": "layers", "diff_ids": [brought.diff_id]},
+        "history": [{"created_by": "ADD file"}, {"created_by": "CMD", "empty_layer": True}],
+    })  # fmt: skip
+    manifest = canonical_json({
+        "schemaVersion": 2, "mediaType": DOCKER_MANIFEST,
+        "config": Descriptor(DOCKER_CONFIG, digest_of(config_bytes), len(config_bytes)).to_json(),
+        "layers": [brought.descriptor.to_json()],
+    })  # fmt: skip
+    descriptor = Descriptor(DOCKER_MANIFEST, digest_of(manifest), len(manifest), AMD64)
+    return Image(descriptor, manifest, config_bytes, (brought,))

@@ -8,8 +8,8 @@ from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Descriptor, Image, Layer, canonical_json, digest_of
 from hatch_docker.oci.validate import validate
-from tests.fakes.bases import directory, file, image_of, layer_of
-from tests.fakes.images import AMD64
+from tests.fakes.bases import directory, file
+from tests.fakes.images import AMD64, image_of, layer_of
 from tests.fakes.sbom_images import SITE, metadata
 
 NAME = "registry.example/hatch-docker-tests/inspect"

@@ -13,8 +13,9 @@ from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.wheels.target import Pin
-from tests.fakes.bases import file, image_of, layer_of, python_image
+from tests.fakes.bases import file, python_image
 from tests.fakes.elf import make_elf
+from tests.fakes.images import image_of, layer_of
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.sbom_images import SITE
 

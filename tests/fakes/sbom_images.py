@@ -17,7 +17,8 @@ from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.project.git import Revision
 from hatch_docker.project.metadata import Metadata
 from hatch_docker.wheels.target import Pin
-from tests.fakes.bases import directory, file, image_of, layer_of, python_image
+from tests.fakes.bases import directory, file, python_image
+from tests.fakes.images import image_of, layer_of
 
 SITE = "opt/venv/lib/python3.13/site-packages"
 CREATED = 1_700_000_000

@@ -18,7 +18,7 @@ from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote
 from hatch_docker.oci.validate import validate
-from tests.fakes.bases import image_of
+from tests.fakes.images import image_of
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import Outcome, build, start
 from tests.projects import write_project

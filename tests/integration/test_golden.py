@@ -29,10 +29,11 @@ from hatch_docker.oci.model import Platform, host_platform, images_of
 from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan
 from tests.conftest import missing
-from tests.fakes.bases import index_of, python_image
+from tests.fakes.bases import python_image
 from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive
 from tests.fakes.elf import make_elf
+from tests.fakes.images import small_index
 from tests.fakes.package_index import make_wheel
 from tests.integration.builds import command
 from tests.projects import commit, write_files
@@ -195,7 +196,7 @@ def write_case(case: Case, root: Path) -> Path:
         write_files(root, {".gitignore": "dist/\nbase/\n"})
         commit(root, case.git)
     bases = (python_image(platform.removeprefix("linux/")) for platform in case.platforms)
-    write_layout(index_of(*bases), root / "base")
+    write_layout(small_index(*bases), root / "base")
     return root
 
 

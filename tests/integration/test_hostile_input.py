@@ -20,8 +20,8 @@ import pytest
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import OCI_CONFIG, OCI_MANIFEST, Descriptor, Image, Layer, canonical_json, digest_of
-from tests.fakes.bases import file, image_of, layer_of
-from tests.fakes.images import raw_layer
+from tests.fakes.bases import file
+from tests.fakes.images import image_of, layer_of, raw_layer
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.sandbox_roots import need_sandbox
 from tests.integration.builds import Outcome, build, require, run_build

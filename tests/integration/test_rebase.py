@@ -10,7 +10,7 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import History, Image
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.validate import validate
-from tests.fakes.bases import layer_of
+from tests.fakes.images import layer_of
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import build, command, done
 from tests.integration.prepared_build import pushed

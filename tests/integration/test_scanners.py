@@ -24,9 +24,9 @@ from hatch_docker.release.sbom.cyclonedx import cyclonedx
 from hatch_docker.release.sbom.inventory import read_inventory
 from hatch_docker.release.sbom.model import make_sbom
 from tests.conftest import need
-from tests.fakes.bases import file, layer_of
+from tests.fakes.bases import file
 from tests.fakes.context import context
-from tests.fakes.images import AMD64
+from tests.fakes.images import AMD64, layer_of
 from tests.fakes.sbom_images import installed
 from tests.integration.builds import Outcome, build, require
 from tests.projects import write_project

@@ -22,7 +22,8 @@ from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote
 from tests.conftest import need_docker
-from tests.fakes.bases import image_of, python_image
+from tests.fakes.bases import python_image
+from tests.fakes.images import image_of
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sandbox_roots import need_sandbox

@@ -18,8 +18,9 @@ from hatch_docker.oci.model import Image, Platform
 from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
 from tests.conftest import need, run
-from tests.fakes.bases import file, image_of, layer_of
+from tests.fakes.bases import file
 from tests.fakes.debian_image import PATH, slim_image
+from tests.fakes.images import image_of, layer_of
 from tests.integration.builds import Outcome, build, command, done, lock_of, require, run_build
 from tests.integration.compare_engines import BUILDKIT, NAME, PLAIN, SIX, assert_same, check_agreement, project
 from tests.integration.docker_registry import Server

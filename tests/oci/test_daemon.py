@@ -26,8 +26,7 @@ from hatch_docker.oci.engine_api import Daemon, ssh_command
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from tests.conftest import need, need_docker
-from tests.fakes.built import layer
-from tests.fakes.images import AMD64
+from tests.fakes.images import AMD64, layer
 from tests.fakes.resource_use import quickest
 
 NAME = "registry.example/hatch-docker-tests/daemon"

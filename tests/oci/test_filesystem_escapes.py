@@ -16,8 +16,7 @@ from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.filesystem import extract, listing
 from hatch_docker.oci.layout import write_layout
 from tests.conftest import need, run
-from tests.fakes.bases import image_of
-from tests.fakes.images import raw_layer
+from tests.fakes.images import image_of, raw_layer
 from tests.fakes.sandbox_roots import tree
 
 REG, SYM, LNK, DIR = tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE

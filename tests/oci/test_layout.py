@@ -16,8 +16,7 @@ from hatch_docker.oci.layout import blob_path, read_layout, write_layout
 from hatch_docker.oci.model import Image, Index, Platform, canonical_json, digest_of
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from hatch_docker.oci.validate import validate
-from tests.fakes.built import docker_image, image
-from tests.fakes.images import AMD64
+from tests.fakes.images import AMD64, docker_image, image
 from tests.fakes.resource_use import quickest
 
 ARM64 = Platform("linux", "arm64")

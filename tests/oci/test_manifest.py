@@ -252,7 +252,7 @@ ARM6, ARM7, ARM5 = (Platform("linux", "arm", f"v{number}") for number in (6, 7, 
 UNKNOWN = Platform("unknown", "unknown")
 
 
-def index_of(*platforms: Platform | None) -> tuple[bytes, dict[Platform | None, Image]]:
+def small_index(*platforms: Platform | None) -> tuple[bytes, dict[Platform | None, Image]]:
     """An index with an image for each platform, which may be one that the index does not tell."""
     images = {one: small_image(small_layer("f", str(one).encode()), platform=one or AMD64) for one in platforms}
     items = []
@@ -290,7 +290,7 @@ def test_the_right_child_of_an_index(
     world: World, store: Store,
 ) -> None:
     """C5: the variant that runs and is the newest, never an attestation; else what there is."""
-    index, images = index_of(*there)
+    index, images = small_index(*there)
     for image in images.values():
         push(world.remote, image, [name(registry, "team/app:child")])
     registry.put_manifest("team/app", "1", OCI_INDEX, index)
@@ -313,7 +313,7 @@ def test_an_index_of_very_many_images_is_not_asked_for(registry: FakeRegistry, w
 
 def test_attestations_are_no_images(registry: FakeRegistry, world: World, store: Store) -> None:
     """C5: of BuildKit's index with attestations all that run are taken, and nothing else is asked for."""
-    index, images = index_of(AMD64, UNKNOWN, ARM64)
+    index, images = small_index(AMD64, UNKNOWN, ARM64)
     for platform, image in images.items():
         if platform != UNKNOWN:
             push(world.remote, image, [name(registry, "team/app:child")])

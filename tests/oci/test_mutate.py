@@ -20,7 +20,7 @@ from hatch_docker.oci.model import (
 )
 from hatch_docker.oci.mutate import Settings, build_image, make_index, rfc3339, scratch
 from hatch_docker.oci.validate import validate
-from tests.fakes.built import CREATED, docker_image, image, layer
+from tests.fakes.images import CREATED, docker_image, image, layer
 
 AMD64 = Platform("linux", "amd64")
 

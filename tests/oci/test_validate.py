@@ -26,8 +26,7 @@ from hatch_docker.oci.model import (
 )
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from hatch_docker.oci.validate import validate
-from tests.fakes.built import docker_image, image
-from tests.fakes.images import AMD64, raw_layer
+from tests.fakes.images import AMD64, docker_image, image, raw_layer
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -17,12 +17,13 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.release.sbom.embedded import read_embedded
 from hatch_docker.release.sbom.inventory import reader
-from tests.fakes.bases import file, image_of, layer_of
+from tests.fakes.bases import file
 from tests.fakes.bases import program as elf
 from tests.fakes.context import context
 from tests.fakes.damaged_documents import spoilt
 from tests.fakes.debian_archive import make_library
 from tests.fakes.elf import make_elf
+from tests.fakes.images import image_of, layer_of
 from tests.parsers.parser import of_bytes, of_json, of_text, parses, written
 
 

@@ -12,8 +12,9 @@ from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.plan.model import BasePlan
-from tests.fakes.bases import directory, file, image_of, layer_of
+from tests.fakes.bases import directory, file
 from tests.fakes.context import context
+from tests.fakes.images import image_of, layer_of
 
 STATUS = """\
 Package: apt

@@ -16,8 +16,9 @@ from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Layer
 from hatch_docker.plan.model import BasePlan, BudgetPlan, Plan
-from tests.fakes.bases import layer_of, opened, publish, python_base
+from tests.fakes.bases import opened, publish, python_base
 from tests.fakes.context import context
+from tests.fakes.images import layer_of
 from tests.fakes.plans import given_project
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.registry import FakeRegistry

@@ -27,10 +27,11 @@ from hatch_docker.oci.model import Layer
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.wheels.target import Pin
 from tests.conftest import need
-from tests.fakes.bases import directory, file, image_of, layer_of, link
+from tests.fakes.bases import directory, file, link
 from tests.fakes.context import context
 from tests.fakes.debian_archive import FakeArchive, serving
 from tests.fakes.elf import make_elf
+from tests.fakes.images import image_of, layer_of
 from tests.fakes.library_images import LIB, built, plan, record, so
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.sbom_images import SITE

@@ -24,8 +24,9 @@ from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer, digest_of
 from hatch_docker.oci.mutate import make_index
 from tests.conftest import need, need_docker
-from tests.fakes.bases import directory, file, image_of, layer_of, link
+from tests.fakes.bases import directory, file, link
 from tests.fakes.context import context
+from tests.fakes.images import image_of, layer_of
 from tests.fakes.inspected_images import EVIL, NAME, archived, configured, dist, others
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sbom_images import SITE, installed, metadata

@@ -13,7 +13,8 @@ from hatch_docker.cli.inspect.reader import read_contents
 from hatch_docker.cli.inspect.why import find_reasons, why_lines
 from hatch_docker.cli.main import main
 from hatch_docker.core.text import megabytes
-from tests.fakes.bases import file, layer_of, link
+from tests.fakes.bases import file, link
+from tests.fakes.images import layer_of
 from tests.fakes.inspected_images import EVIL, PROJECT, WHEELS, archived, dist, others, ours
 from tests.fakes.sbom_images import SITE, metadata, system_layer
 

@@ -17,8 +17,9 @@ from hatch_docker.engines.buildkit.packages import Debs, facts_of, read_changes,
 from hatch_docker.oci.filesystem import listing
 from hatch_docker.oci.layer import Entry
 from hatch_docker.plan.model import BasePlan
-from tests.fakes.bases import file, image_of, layer_of
+from tests.fakes.bases import file
 from tests.fakes.context import context
+from tests.fakes.images import image_of, layer_of
 
 PROGRAM = Path(__file__).parent.parent.parent.parent / "hatch_docker/engines/buildkit/stage_diff.py"
 PASSWD = "root:x:0:0:root:/root:/bin/sh\n"

@@ -24,8 +24,9 @@ from hatch_docker.release.sbom.cyclonedx import all_components, cyclonedx
 from hatch_docker.release.sbom.inventory import headers, read_inventory
 from hatch_docker.release.sbom.model import Component, Sbom, make_sbom
 from hatch_docker.release.sbom.spdx import spdx_document
-from tests.fakes.bases import file, layer_of
+from tests.fakes.bases import file
 from tests.fakes.context import context
+from tests.fakes.images import layer_of
 from tests.fakes.sbom_images import DEPENDENCIES, SITE, bundled, installed, metadata, system_layer
 
 CARGO = {

@@ -23,7 +23,8 @@ from hatch_docker.cli.inspect.reader import read_contents
 from hatch_docker.cli.main import main
 from hatch_docker.oci.model import Image
 from tests.conftest import need
-from tests.fakes.bases import file, layer_of
+from tests.fakes.bases import file
+from tests.fakes.images import layer_of
 from tests.fakes.inspected_images import EVIL, archived, configured, dist, others, ours
 
 pytestmark = pytest.mark.usefixtures("own_cache")
