@@ -49,7 +49,8 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import host_platform
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.oci.registry import Remote, pull
+from hatch_docker.oci.pull import pull
+from hatch_docker.oci.registry import Remote
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.core.progress import Progress
 from hatch_docker.core.cache.store import open_store

@@ -291,12 +291,8 @@ import sys
 from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import Artifact, attach
-from hatch_docker.oci.remote import Remote
-from hatch_docker.plan import SignPlan
+from hatch_docker.oci.registry import Remote
 from hatch_docker.core.progress import silent
-from hatch_docker.release.model import Document
-from hatch_docker.release.cosign import Cosign
-from hatch_docker.release.sign import Signer, sign_item
 from hatch_docker.core.http.client import make_client
 from tests.fakes.images import small_image
 
