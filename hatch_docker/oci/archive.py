@@ -1,7 +1,7 @@
-"""Images in one tar that every engine loads: an OCI layout and a docker-archive around the same blobs.
+"""Image archives that every engine loads: one tar that is an OCI layout and a docker-archive with the same blobs.
 
-`docker load` before the containerd store wants a manifest.json (moby's image/spec v1.2) and takes its layers
-from wherever that points, so it points into blobs/sha256.
+`docker load` without the containerd store needs a manifest.json (moby's image/spec v1.2), and reads the layers at the
+paths in it: here those of blobs/sha256.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from hatch_docker.oci.tar import BLOCK, END, Entry, pack_header, read_tar
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-OPENED = 3  # layers that are opened, and so hashed, ahead of the one that is written
+OPENED = 3  # layers that are opened ahead of the one that is written, because opening hashes them
 CONTAINERD_NAME = "io.containerd.image.name"
 
 
 def write_archive(item: Image | Index, references: Sequence[str], out: Writable, *, host: Platform) -> None:
-    """Write an item and its names as one deterministic tar, layers checked on the way.
+    """Write an item and its names as one deterministic tar, and check the layers.
 
-    The docker-archive part is of one platform: of an index the child for `host`, else the first. Raises
-    ImageError for a damaged layer or a name that is no reference.
+    The docker-archive part has one platform: of an index the child for `host`, else the first. Raises ImageError for
+    a damaged layer or a name that is not a reference.
     """
     members = list(_members(item, references, host))
     with contextlib.ExitStack() as stack:
@@ -57,13 +57,13 @@ def write_archive(item: Image | Index, references: Sequence[str], out: Writable,
 
 
 def _opened(layers: Iterable[Layer], stack: contextlib.ExitStack) -> Iterator[Layer]:
-    """The layers in their order, some opened ahead: to open one of the cache is to hash it, which takes a while."""
+    """Yield the layers in their order, some opened ahead: opening one of the cache hashes it, which takes time."""
     from concurrent.futures import ThreadPoolExecutor
 
     pool = stack.enter_context(ThreadPoolExecutor(OPENED))
     waiting: deque[tuple[Layer, Future[BinaryIO]]] = deque()
     for layer in layers:
-        waiting.append((layer, pool.submit(lambda one: stack.enter_context(one.open()), layer)))
+        waiting.append((layer, pool.submit(lambda item: stack.enter_context(item.open()), layer)))
         if len(waiting) > OPENED:
             first, stream = waiting.popleft()
             yield replace(first, open=stream.result)
@@ -72,10 +72,10 @@ def _opened(layers: Iterable[Layer], stack: contextlib.ExitStack) -> Iterator[La
 
 
 def write_partial(image: Image, references: Sequence[str], present: int, out: Writable) -> None:
-    """Write a docker-archive without the `present` lowest layers, for a Docker that has them already.
+    """Write a docker-archive without the `present` lowest layers, which Docker has already.
 
-    Undocumented, and works with Docker's own store: it looks for each layer's chain before its file. The
-    containerd store and podman want every layer.
+    Docker does not document this. It works with its own store, which looks for a layer's chain id before its file.
+    The containerd store and Podman need every layer.
     """
     config = parse_manifest(image.manifest, "the manifest").config
     for name, data in (
@@ -94,17 +94,17 @@ def write_partial(image: Image, references: Sequence[str], present: int, out: Wr
 
 
 def child_for(index: Index, host: Platform) -> Image:
-    """The image of an index for a platform, else for its architecture, else the first."""
+    """Return the image of an index for a platform, else for its architecture, else the first."""
     fitting = [image for image in index.images if image.platform == host]
     same = [image for image in index.images if image.platform.architecture == host.architecture]
     return (fitting or same or list(index.images))[0]
 
 
 def archive_matches(path: Path, item: Image | Index, references: Sequence[str], *, host: Platform) -> bool:
-    """Whether the archive at `path` is what `write_archive` would write, so that it need not.
+    """Tell whether the archive at `path` is what `write_archive` would write.
 
-    Compares every header and document and the length; of layers the name, which is their digest, and the
-    size. Takes a millisecond, whatever the layers' size.
+    Compares every header and document and the length; of layers only the name, which is their digest, and the size.
+    Takes a millisecond, whatever the size of the layers.
     """
     try:
         with path.open("rb") as stream:
@@ -121,13 +121,13 @@ def archive_matches(path: Path, item: Image | Index, references: Sequence[str], 
 
 
 def docker_names(references: Sequence[str]) -> list[str]:
-    """The references that a docker-archive can carry: those with a tag, spelt out in full, each once."""
+    """Return the references that a docker-archive can have: those with a tag, in full, each once."""
     full = [parse_reference(reference) for reference in references]
     return list(dict.fromkeys(f"{name.name}:{name.tag}" for name in full if name.tag))
 
 
 def docker_manifest(image: Image, references: Sequence[str]) -> bytes:
-    """A docker-archive's manifest.json, its paths in a layout's blobs."""
+    """Return a docker-archive's manifest.json, with the paths of a layout's blobs."""
     config = parse_manifest(image.manifest, "the manifest").config
     paths = [blob_path(layer.descriptor.digest) for layer in image.layers]
     value = {"Config": blob_path(config.digest), "RepoTags": docker_names(references), "Layers": paths}
@@ -137,7 +137,7 @@ def docker_manifest(image: Image, references: Sequence[str]) -> bytes:
 def _members(
     item: Image | Index, references: Sequence[str], host: Platform
 ) -> Iterator[tuple[bytes, bytes | Layer, int]]:
-    """Header, content and size of every member, the small ones first."""
+    """Yield header, content and size of every member, the small ones first."""
     names = docker_names(references)
     annotations = [{REF_NAME: name, CONTAINERD_NAME: name} for name in names]
     loaded = item if isinstance(item, Image) else child_for(item, host)
@@ -169,10 +169,10 @@ def _part(path: Path, offset: int, size: int) -> PartReader:
 
 
 def read_archive(path: Path, platform: Platform | None = None) -> Image | Index:
-    """The image of an OCI archive (a layout in an uncompressed tar), as `read_layout` reads a directory.
+    """Return the image of an OCI archive (a layout in an uncompressed tar), as `read_layout` does for a directory.
 
-    Layers are opened in place, by their offset. Raises ImageError, also for archives that Docker before 25
-    saved, which hold no layout.
+    Layers are read in place, at their offset. Raises ImageError, also for archives of Docker before 25, which have
+    no layout.
     """
     members = _locate(path)
 
@@ -182,30 +182,28 @@ def read_archive(path: Path, platform: Platform | None = None) -> Image | Index:
             raise ImageError(f"the archive {path} has no blob {digest}")
         return io.BufferedReader(_part(path, *found))
 
-    documents = []
-    for name in ("index.json", "oci-layout"):
-        if name not in members:
-            raise ImageError(f"the archive {path} has no {name}: not an OCI layout")
-        offset, size = members[name]
-        with _part(path, offset, min(size, LARGEST)) as window:
-            documents.append(window.read() or b"")
-    return read_item(documents[0], documents[1], open_blob, platform, f"the archive {path}")
+    index, layout = (_read(path, members, name) for name in ("index.json", "oci-layout"))
+    return read_item(index, layout, open_blob, platform, f"the archive {path}")
 
 
 def archive_names(path: Path) -> list[str]:
-    """The full names, tags included, that an archive gives its image; raises ImageError where it has no index."""
-    members = _locate(path)
-    if "index.json" not in members:
-        raise ImageError(f"the archive {path} has no index.json: not an OCI layout")
-    offset, size = members["index.json"]
-    with _part(path, offset, min(size, LARGEST)) as window:
-        children = parse_index(window.read() or b"", f"the archive {path}")
+    """Return the full names, with tags, that an archive gives its image; raises ImageError if it has no index."""
+    children = parse_index(_read(path, _locate(path), "index.json"), f"the archive {path}")
     names = [child.annotations.get(CONTAINERD_NAME, "") for child in children]
     return list(dict.fromkeys(name for name in names if name))
 
 
+def _read(path: Path, members: dict[str, tuple[int, int]], name: str) -> bytes:
+    """Return a document of an archive."""
+    if name not in members:
+        raise ImageError(f"the archive {path} has no {name}: not an OCI layout")
+    offset, size = members[name]
+    with _part(path, offset, min(size, LARGEST)) as stream:
+        return stream.read() or b""
+
+
 def _locate(path: Path) -> dict[str, tuple[int, int]]:
-    """Offset and size of every file of a tar, by its path."""
+    """Return offset and size of every file of a tar, by its path."""
     members: dict[str, tuple[int, int]] = {}
     try:
         with path.open("rb") as stream:
@@ -214,7 +212,7 @@ def _locate(path: Path) -> dict[str, tuple[int, int]]:
                 if content is not None:
                     members[entry.path] = (stream.tell(), entry.size)
                     if stream.tell() + entry.size > end:
-                        raise ImageError(f"the archive {path} is cut short inside of {entry.path}")
+                        raise ImageError(f"the archive {path} is cut short inside {entry.path}")
     except OSError as error:
         raise ImageError(f"cannot read the archive {path}: {error.strerror}") from error
     except ImageError as error:

@@ -1,4 +1,4 @@
-"""How a layer is compressed, always to the same bytes, and read back within bounds."""
+"""Compression of layers, always to the same bytes, and decompression within limits."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from hatch_docker.core.streams import PartReader, Readable
 LAYER_LIMIT = 4 << 30  # bytes that a layer may unpack to
 RATIO_LIMIT = 200      # times its compressed size, once RATIO_GRACE bytes came out
 RATIO_GRACE = 64 << 20
-XZ_MEMORY = 128 << 20  # bytes that unpacking xz may take; what `xz -9` packs takes 65 MiB
+XZ_MEMORY = 128 << 20  # bytes of memory for unpacking xz; data packed by `xz -9` takes 65 MiB
 XZ_PIECE = 1 << 18     # bytes
 
 _SUFFIXES = {"gzip": "+gzip", "zstd": "+zstd", "none": ""}
 _LEVELS = {"gzip": (6, 1, 9), "zstd": (3, 1, 19), "none": (0, 0, 0)}  # default, lowest, highest
 
-# Method deflate, no flags, no time, OS unknown: the library's own header differs between versions.
+# Method deflate, no flags, no time, OS unknown; the header that the library writes differs between versions.
 _GZIP_HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 
 class Compressor(Protocol):
-    """Bytes in, bytes out; `flush` ends the stream."""
+    """A compressed stream: `compress` takes data and returns what is ready, `flush` the end of the stream."""
 
     def compress(self, data: bytes, /) -> bytes: ...
 
@@ -33,7 +33,7 @@ class Compressor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """A way to compress: "gzip" (zlib-ng), "zstd" or "none", and its level; level -1 is the default one.
+    """An algorithm, "gzip" (zlib-ng), "zstd" or "none", and its level; level -1 is the default level.
 
     Raises ImageError for another name or a level out of range.
     """
@@ -52,14 +52,14 @@ class Compression:
 
     @property
     def media_suffix(self) -> str:
-        """What follows `...layer.v1.tar` in the media type (layer.md, +gzip and +zstd)."""
+        """Suffix of `...layer.v1.tar` in the media type (layer.md, +gzip and +zstd)."""
         return _SUFFIXES[self.name]
 
     @property
     def identity(self) -> str:
-        """Compressor, version and level: what decides the bytes, for the keys of caches.
+        """Compressor, version and level, which together decide the bytes: a part of cache keys.
 
-        Raises ImageError where zstd is asked for and no library is installed.
+        Raises ImageError for zstd if no library for it is installed.
         """
         if self.name == "gzip":
             from zlib_ng import zlib_ng
@@ -70,7 +70,7 @@ class Compression:
         return "none"
 
     def compressor(self) -> Compressor:
-        """A new stream. Feed it pieces of CHUNK bytes: their size could show in the output."""
+        """Start a stream. Give it pieces of CHUNK bytes: their size could change the output."""
         if self.name == "gzip":
             return _Gzip(self.level)
         if self.name == "zstd":
@@ -80,7 +80,7 @@ class Compression:
 
 
 class _Gzip:
-    """RFC 1952 by zlib-ng, three times as fast as zlib and the same bytes on every CPU."""
+    """gzip (RFC 1952) by zlib-ng: three times as fast as zlib, and the same bytes on every CPU."""
 
     def __init__(self, level: int) -> None:
         from zlib_ng import zlib_ng
@@ -113,7 +113,7 @@ class _Stored:
 
 
 def _zstd() -> Any:
-    """The standard library's zstd of Python 3.14, or its backport."""
+    """Return the zstd module of Python 3.14, or its backport."""
     try:
         from compression import zstd  # type: ignore[import-not-found]
     except ImportError:
@@ -127,11 +127,11 @@ def _zstd() -> Any:
 
 
 class Decompressed:
-    """What a compressed stream unpacks to, whichever of gzip, zstd and plain its first bytes say it is.
+    """The decompressed data of a stream; its first bytes say whether it is gzip, zstd or not compressed.
 
-    The media type is not asked, as no runtime does: images with zstd layers called gzip are about. `compression` says
-    what it must be, where somebody else knows: "gzip", "zstd", "none", or "xz" of packages. Raises ImageError on
-    damage, and when more comes out than `limit` bytes, or `ratio` times what went in.
+    The media type is ignored, as runtimes do: some images call their zstd layers gzip. `compression` is given if it
+    is known: "gzip", "zstd", "none", or "xz" for Debian's packages. Raises ImageError for damaged data, and for more
+    than `limit` bytes, or more than `ratio` times the compressed size.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Decompressed:
         self._inner, self._errors = _opened(self._source, self.compression)
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes, none at the end."""
+        """Return at most `size` bytes, none at the end."""
         try:
             data: bytes = self._inner.read(size)
         except self._errors as error:
@@ -166,11 +166,11 @@ def _compression_of(magic: bytes) -> str:
 
 
 def _opened(source: PartReader, compression: str) -> tuple[Any, tuple[type[Exception], ...]]:
-    """What unpacks a stream, and what it raises where the stream is damaged."""
+    """Return the decompressed stream, and the exceptions that it raises for damaged data."""
     if compression == "gzip":
         from zlib_ng import gzip_ng, zlib_ng
 
-        open_gzip: Any = gzip_ng.GzipNGFile  # reads on where one member follows another
+        open_gzip: Any = gzip_ng.GzipNGFile  # reads all members, one after the other
         errors = (EOFError, cast("type[Exception]", zlib_ng.error), gzip_ng.BadGzipFile)
         return open_gzip(fileobj=source, mode="rb"), errors
     if compression == "zstd":
@@ -184,7 +184,7 @@ def _opened(source: PartReader, compression: str) -> tuple[Any, tuple[type[Excep
 
 
 class _Xz(io.RawIOBase):
-    """The xz format within bounds: lzma's own file takes as much memory as a stranger's header asks for."""
+    """xz data within a memory limit: lzma's own file class takes as much memory as the header asks for."""
 
     def __init__(self, source: PartReader) -> None:
         self._source = source

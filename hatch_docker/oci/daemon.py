@@ -188,7 +188,7 @@ def _loaded_before(daemon: Daemon, ids: Sequence[str], names: Sequence[str]) -> 
     with _reported(daemon), open_socket(daemon) as path:
         found = ""
         for name in names:
-            found = str(inspect_image(path, name).get("Id"))
+            found = str(inspect_image(daemon, path, name).get("Id"))
             if found not in ids:
                 return ""
         return found

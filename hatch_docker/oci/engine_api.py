@@ -78,10 +78,10 @@ def _connect(path: str, timeout: float) -> socket.socket:
     return connection
 
 
-def inspect_image(path: str, name: str) -> dict[str, Any]:
-    """Ask the daemon behind a Unix socket for an image; returns its description, {} where it has none.
+def inspect_image(daemon: Daemon, path: str, name: str) -> dict[str, Any]:
+    """Ask a daemon for an image, through the socket of `open_socket`; returns its description, {} if it has none.
 
-    Raises DaemonError for an answer that is an error, OSError where nothing listens. In HTTP/1.0 the end of the
+    Raises DaemonError for an answer that is an error, OSError if nothing listens. In HTTP/1.0 the end of the
     connection is the end of the answer.
     """
     with _connect(path, ANSWER_TIMEOUT) as connection:
@@ -100,7 +100,7 @@ def inspect_image(path: str, name: str) -> dict[str, Any]:
         message = answer["message"]
     except (ValueError, TypeError, KeyError):
         message = f"its answer has the status {status[0].decode(errors='replace')} and is not JSON"
-    raise DaemonError(f"the question for {name} failed: {message}")
+    raise DaemonError(f"{daemon} failed: {message}")
 
 
 @contextlib.contextmanager

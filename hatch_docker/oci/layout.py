@@ -1,4 +1,4 @@
-"""Images in a directory: an OCI image layout (image-layout.md), read and written."""
+"""OCI image layouts: images in a directory (image-layout.md), read and written."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import contextlib
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from hatch_docker.core.errors import ImageError
+from hatch_docker.core.files import atomic_write
 from hatch_docker.core.streams import HashingReader, Writable, pieces
 from hatch_docker.oci.manifest import LARGEST, assemble, choose, media_type_of, parse_index, parse_json, parse_manifest
 from hatch_docker.oci.model import (
@@ -34,16 +34,16 @@ LAYOUT = canonical_json({"imageLayoutVersion": "1.0.0"})
 REF_NAME = "org.opencontainers.image.ref.name"
 
 OpenBlob = Callable[[str], BinaryIO]
-"""Opens the blob of a digest; raises ImageError where there is none."""
+"""Function that opens the blob of a digest; raises ImageError if there is none."""
 
 
 def blob_path(digest: str) -> str:
-    """Where a layout keeps a blob, relative to its root."""
+    """Return the path of a blob in a layout, relative to its root."""
     return "blobs/" + digest.replace(":", "/")
 
 
 def blobs_of(item: Image | Index) -> Iterator[tuple[Descriptor, bytes | Layer]]:
-    """Every blob of an item once, documents before layers, each document before what names it last."""
+    """Return every blob of an item once: documents before layers, and a document before the one that names it."""
     images = images_of(item)
     documents: dict[str, tuple[Descriptor, bytes]] = {}
     for image in images:
@@ -59,9 +59,9 @@ def blobs_of(item: Image | Index) -> Iterator[tuple[Descriptor, bytes | Layer]]:
 
 
 def copy_layer(layer: Layer, out: Writable) -> None:
-    """Copy a layer's stored bytes, size and digest checked on the way. Raises ImageError.
+    """Copy a layer's stored bytes and check their size and digest; raises ImageError if they are wrong.
 
-    A stream that says it is `verified` was hashed when it was opened, and is not hashed again.
+    A stream of the store that was `verified` when it was opened is not hashed again.
     """
     with contextlib.closing(layer.open()) as stream:
         known = getattr(stream, "verified", "") == layer.descriptor.digest
@@ -75,13 +75,13 @@ def copy_layer(layer: Layer, out: Writable) -> None:
             out.write(piece)
     if (hashed.digest, hashed.size) != (layer.descriptor.digest, layer.descriptor.size):
         raise ImageError(
-            f"the layer {layer.descriptor.digest} of {layer.descriptor.size} bytes turned out to be {hashed.digest} "
-            f"of {hashed.size} bytes: the copy it comes from is damaged; build again"
+            f"the layer {layer.descriptor.digest} of {layer.descriptor.size} bytes is {hashed.digest} "
+            f"of {hashed.size} bytes: its copy is damaged; build again"
         )
 
 
 def index_json(item: Image | Index, annotations: Sequence[dict[str, str]]) -> bytes:
-    """The layout's index.json: the item, once for each set of annotations."""
+    """Return a layout's index.json, which names the item once for each set of annotations."""
     entries: list[dict[str, Any]] = []
     for added in annotations or [{}]:
         entry = item.descriptor.to_json()
@@ -91,19 +91,19 @@ def index_json(item: Image | Index, annotations: Sequence[dict[str, str]]) -> by
 
 
 def write_layout(item: Image | Index, directory: Path, references: Sequence[str] = ()) -> None:
-    """Write an item into a layout directory, which is made where it is missing; index.json comes last.
+    """Write an item into a layout directory, which is created if it is missing; index.json comes last.
 
-    An older index.json is replaced; blobs that are there and sound are kept. Raises ImageError for a damaged
-    layer, OSError where the disk refuses.
+    An older index.json is replaced; undamaged blobs are kept. Raises ImageError for a damaged layer, StoreError if
+    the directory cannot be written.
     """
     for descriptor, content in blobs_of(item):
         path = directory / blob_path(descriptor.digest)
         if not _is_sound(path, descriptor):
-            with _replacing(path) as out:
+            with atomic_write(path) as out:
                 out.write(content) if isinstance(content, bytes) else copy_layer(content, out)
-    with _replacing(directory / "oci-layout") as out:
+    with atomic_write(directory / "oci-layout") as out:
         out.write(LAYOUT)
-    with _replacing(directory / "index.json") as out:
+    with atomic_write(directory / "index.json") as out:
         out.write(index_json(item, [{REF_NAME: reference} for reference in references]))
 
 
@@ -114,24 +114,10 @@ def _is_sound(path: Path, descriptor: Descriptor) -> bool:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest() == descriptor.digest
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file that takes the name of `path` when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            yield stream
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-
-
 def read_layout(directory: Path, platform: Platform | None = None) -> Image | Index:
-    """The image of a layout directory: for `platform` out of an index, without one whatever is there.
+    """Return the image of a layout directory: of an index the one for `platform`, or the whole index without one.
 
-    Layers are opened when they are read. Raises ImageError where the layout is broken or has several images.
+    Layers are opened when they are read. Raises ImageError if the layout is damaged or has several images.
     """
 
     def open_blob(digest: str) -> BinaryIO:
@@ -143,18 +129,18 @@ def read_layout(directory: Path, platform: Platform | None = None) -> Image | In
     try:
         index, layout = ((directory / name).read_bytes() for name in ("index.json", "oci-layout"))
     except OSError as error:
-        raise ImageError(f"{directory} is no OCI layout: cannot read {error.filename}: {error.strerror}") from error
+        raise ImageError(f"{directory} is not an OCI layout: cannot read {error.filename}: {error.strerror}") from error
     return read_item(index, layout, open_blob, platform, f"the layout {directory}")
 
 
 def read_item(
     index: bytes, layout: bytes, open_blob: OpenBlob, platform: Platform | None, what: str
 ) -> Image | Index:
-    """The image or index that an index.json names, its documents verified. Raises ImageError."""
+    """Return the image or index that an index.json names, with verified documents. Raises ImageError."""
     version = parse_json(layout, f"{what}: oci-layout").get("imageLayoutVersion")
     if version != "1.0.0":
-        raise ImageError(f"{what} is of version {version!r}; only 1.0.0 is read")
-    named = {child.digest: child for child in parse_index(index, what)}  # once for each of its names
+        raise ImageError(f"{what} has the layout version {version!r}; only 1.0.0 can be read")
+    named = {child.digest: child for child in parse_index(index, what)}  # listed once for each of its names
     if not named:
         raise ImageError(f"{what} holds no image")
     if len(named) == 1:
@@ -179,7 +165,7 @@ def read_item(
 
 
 def read_document(descriptor: Descriptor, open_blob: OpenBlob, what: str) -> bytes:
-    """A manifest, index or configuration out of a layout, size and digest checked. Raises ImageError."""
+    """Return a manifest, index or configuration of a layout; raises ImageError if its size or digest is wrong."""
     if descriptor.size > LARGEST:
         raise ImageError(f"{what}: {descriptor.digest} has {descriptor.size} bytes, too many for a document")
     with contextlib.closing(open_blob(descriptor.digest)) as stream:
@@ -191,7 +177,7 @@ def read_document(descriptor: Descriptor, open_blob: OpenBlob, what: str) -> byt
 
 def _read_image(descriptor: Descriptor, manifest: bytes, open_blob: OpenBlob, what: str) -> Image:
     if media_type_of(manifest, descriptor.media_type, what) in INDEX_TYPES:
-        raise ImageError(f"{what}: an index within an index is not read")
+        raise ImageError(f"{what}: an index within an index cannot be read")
     config = read_document(parse_manifest(manifest, what).config, open_blob, what)
 
     def opener(layer: Descriptor) -> Opener:

@@ -121,7 +121,7 @@ def test_damaged_layer_never_gets_into_a_layout(tmp_path: Path) -> None:
 
 def test_broken_layouts_are_refused(tmp_path: Path) -> None:
     """Missing and altered documents, several images, no images: one line each."""
-    with pytest.raises(ImageError, match="no OCI layout"):
+    with pytest.raises(ImageError, match="is not an OCI layout"):
         read_layout(tmp_path)
     layout = tmp_path / "layout"
     write_layout(GOOD, layout)
