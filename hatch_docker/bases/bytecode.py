@@ -31,7 +31,7 @@ from hatch_docker.oci.tar import Entry
 
 _NOT_RUNNABLE = (
     "cannot run {path} of the base on this machine: {why}; "
-    "is the cache on a file system mounted noexec? HATCH_DOCKER_CACHE_DIR names another place"
+    "is the cache on a file system mounted noexec? HATCH_DOCKER_CACHE_DIR sets another directory"
 )
 
 # Bytes of source that one fork compiles: small enough to share among CPUs, large enough to pay for the fork.
@@ -220,11 +220,11 @@ def _read_output(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise BaseImageError(f"the base's Python left no .pyc that can be read: {error.strerror}") from error
+        raise BaseImageError(f"the base's Python wrote a .pyc that cannot be read: {error.strerror}") from error
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST:
-            raise BaseImageError("the base's Python left no .pyc that can be read")
+            raise BaseImageError("the base's Python wrote a .pyc that cannot be read")
         return stream.read()
 
 
@@ -261,7 +261,7 @@ def python_command(tree: Path, interpreter: Interpreter) -> list[str]:
         with program.open("rb") as stream:
             elf = read_elf(stream)
         if elf is None or elf.bits != 64:
-            raise BaseImageError(_NOT_RUNNABLE.format(path=program, why="no 64-bit ELF program"))
+            raise BaseImageError(_NOT_RUNNABLE.format(path=program, why="not a 64-bit ELF program"))
         loader = inside(tree, elf.interpreter)
     except OSError as error:
         raise BaseImageError(_NOT_RUNNABLE.format(path=program, why=error.strerror)) from error

@@ -45,7 +45,7 @@ def check_pinned(image: Image, plan: BasePlan, platform: Platform, ctx: Context)
     if pinned != image.digest and not by_index:
         raise BaseImageError(
             f"base {plan.name} is {image.digest} for {platform}, and {pinned} in the project's lock; "
-            "put back what was there, or run `hatch-docker lock --upgrade`"
+            "restore the old base, or run `hatch-docker lock --upgrade`"
         )
 
 

@@ -169,7 +169,7 @@ def _candidates(tree: Mapping[str, Entry], place: str) -> Iterator[str]:
 
 def _check_machine(program: bytes, image: Image, name: str) -> None:
     if program[:4] != b"\x7fELF" or len(program) < 20:
-        raise BaseImageError(f"base {name}: its Python is no ELF program")
+        raise BaseImageError(f"base {name}: its Python is not an ELF program")
     (machine,) = struct.unpack_from("<H" if program[5] == 1 else ">H", program, 18)
     found = MACHINES.get(machine, f"machine {machine}")
     if found != image.platform.architecture:
@@ -189,7 +189,7 @@ def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: 
         for found in _PYTHON_VERSION.finditer(content):
             if found[1].startswith(f"{short}.".encode()):
                 return found[1].decode()
-    raise BaseImageError(f"base {name}: the version of its /{path} cannot be told")
+    raise BaseImageError(f"base {name}: its /{path} has no version of Python in it")
 
 
 def _libc(tree: Mapping[str, Entry], name: str) -> tuple[str, str]:

@@ -26,7 +26,7 @@ def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
 
     path = Path(plan.location).expanduser()
     if not path.exists():
-        raise BaseImageError(f"base {plan.name}: {path.absolute()} is neither a directory nor a file; name a layout")
+        raise BaseImageError(f"base {plan.name}: {path.absolute()} does not exist; give the path of an OCI layout")
     try:
         image = read_layout(path, platform) if path.is_dir() else read_archive(path, platform)
         assert not isinstance(image, Index)  # a platform was asked for

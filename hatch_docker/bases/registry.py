@@ -59,8 +59,8 @@ def _way_out(error: RegistryError, ctx: Context) -> str:
     if ctx.image_lock is None or isinstance(error, TransientError):
         return WITHOUT
     return (
-        f"{ctx.image_lock.name} pins it, and registries delete in time what no tag names any more: "
-        "`hatch-docker lock --upgrade` pins what the name means now"
+        f"{ctx.image_lock.name} pins it, and registries delete images without a tag after a while: "
+        "`hatch-docker lock --upgrade` pins the current image"
     )
 
 
@@ -77,7 +77,7 @@ def _resolve(remote: Remote, reference: Reference, ctx: Context) -> str:
         known = ctx.store.recall("tag", key)
         if not isinstance(known, str) or not DIGEST.fullmatch(known):
             raise
-        ctx.progress.warn(f"{reference} as of the last build, {known}: {error}")
+        ctx.progress.warn(f"using {reference} of the last build, {known}: {error}")
         return known
     if ctx.store.recall("tag", key) != digest:
         ctx.store.remember("tag", key, digest)

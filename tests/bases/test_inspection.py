@@ -91,8 +91,8 @@ def test_python_for_another_machine_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("entries", "message"), [
-    ([file("usr/bin/python3.13", b"#!/bin/sh\n")], "no ELF program"),
-    ([file("usr/bin/python3.13", program("amd64", "2.7.18"))], "version of its /usr/bin/python3.13"),
+    ([file("usr/bin/python3.13", b"#!/bin/sh\n")], "not an ELF program"),
+    ([file("usr/bin/python3.13", program("amd64", "2.7.18"))], "its /usr/bin/python3.13 has no version of Python"),
     ([link("usr/bin/python3", "python3")], "loop of symbolic links"),
 ])  # fmt: skip
 def test_unusable_base_gives_one_line(entries: list, message: str, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ MISTAKES: Mapping[str, tuple[tuple[str, str], str, tuple[str, ...]]] = {
     ),
     "unknown extra": (("", ""), 'extras = ["fast"]', ("tool.hatch-docker.extras", "'fast'", "it has: none")),
     "unknown user": (("", ""), 'user = "bob"', ("tool.hatch-docker.user", "'bob'", "nonroot")),
-    "no such layout": (("debian:trixie", "oci:nowhere"), "", ("oci:nowhere", "neither a directory nor a file")),
+    "no such layout": (("debian:trixie", "oci:nowhere"), "", ("oci:nowhere", "does not exist")),
     "no such file": (("", ""), FILES, ("tool.hatch-docker.files", "data")),
     "no such lock": (("", ""), 'lock = "pylock.prod.toml"', ("pylock.prod.toml", "No such file")),
 }

@@ -91,8 +91,8 @@ def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
 
 def _unsigned(where: str, reason: str) -> BaseImageError:
     return BaseImageError(
-        f"{where} is not signed by Debian's archive keys ({reason}): the mirror, or something before it, "
-        f"alters files or is not Debian's; try another by {WAYS_OUT}"
+        f"{where} is not signed by Debian's archive keys ({reason}): the mirror, or a proxy before it, "
+        f"alters files or is not Debian's; set another one with {WAYS_OUT}"
     )
 
 
@@ -106,13 +106,13 @@ def read_release(text: bytes, where: str, suite: str, archive: str, *, now: floa
     if suite not in (fields.get("codename"), fields.get("suite")):
         raise BaseImageError(
             f"{where} describes suite {fields.get('codename')!r}, not {suite!r}: the mirror is wrong; "
-            f"try another by {WAYS_OUT}"
+            f"set another one with {WAYS_OUT}"
         )
     expiry = fields.get("valid-until", "")
     if expiry and now is not None and _seconds(expiry, where) < now:
         raise BaseImageError(
             f"{where} expired on {expiry}: the mirror is out of date (or this machine's clock is wrong); "
-            f"try another by {WAYS_OUT}"
+            f"set another one with {WAYS_OUT}"
         )
     files: dict[str, tuple[str, int]] = {}
     for line in fields.get("sha256", "").splitlines():
@@ -152,7 +152,7 @@ def fetch_releases(
         found = list(pool.map(lambda item: _fetch_release(item[0], item[1], mirrors, ctx, keys), wanted))
     if found[1] is None:
         url = redact_url(f"{mirrors.root('main')}/dists/{suite}-updates/InRelease")
-        ctx.progress.warn(f"{url} does not exist: going on without the updates between point releases")
+        ctx.progress.warn(f"{url} does not exist: continuing without the updates between point releases")
     return tuple(release for release in found if release is not None)
 
 
@@ -171,7 +171,7 @@ def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, key
     if archive == "security":
         hint = f"`[tool.hatch-docker.debian] security-mirror` or {SECURITY_VARIABLE} names one with fixes"
         raise BaseImageError(f"{message}; {hint}")
-    raise BaseImageError(f"{message}; {WAYS_OUT} names another")
+    raise BaseImageError(f"{message}; set another one with {WAYS_OUT}")
 
 
 def fetch_package_index(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: Context, task: Task) -> PackageIndex:

@@ -43,7 +43,7 @@ def open_deb(path: Path, name: str) -> Deb:
     with path.open("rb") as stream:
         members = _members(stream, name)
         if _start(stream, members.get("debian-binary")) != b"2.0\n":
-            raise BaseImageError(f"package {name} is no .deb of format 2.0")
+            raise BaseImageError(f"package {name} is not a .deb of format 2.0")
         control = _tar(members, "control.tar", name)
         data = _tar(members, "data.tar", name)
         files: dict[str, bytes] = {}
@@ -75,7 +75,7 @@ def _members(stream: BinaryIO, name: str) -> dict[str, tuple[int, int]]:
     end = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     if stream.read(len(MAGIC)) != MAGIC:
-        raise BaseImageError(f"package {name} is no .deb: it is not an ar archive")
+        raise BaseImageError(f"package {name} is not a .deb: it is not an ar archive")
     members: dict[str, tuple[int, int]] = {}
     while (offset := stream.tell()) < end:
         header = stream.read(60)

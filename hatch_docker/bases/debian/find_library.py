@@ -52,7 +52,7 @@ def find_providers(libraries: Sequence[str], archive: Archive) -> dict[str, Prov
         try:
             _find(missing, archive, found)
         except HatchDockerError as error:
-            ctx.progress.detail(f"which packages have {', '.join(missing)} is not known for certain: {error}")
+            ctx.progress.detail(f"cannot tell for certain which packages have {', '.join(missing)}: {error}")
         for library in missing:
             known[library] = {"time": now, "found": asdict(found[library]) if library in found else None}
             ctx.store.remember(KIND, keys[library], known[library])

@@ -178,7 +178,7 @@ def resolve(
             if found is None:
                 needed = " | ".join(map(str, group))
                 raise BaseImageError(
-                    f"package {package.name} {package.version} of {where} needs {needed}, which is not there"
+                    f"package {package.name} {package.version} of {where} needs {needed}, which does not exist"
                 )
             chosen[found.name] = found
             queue.append(found)

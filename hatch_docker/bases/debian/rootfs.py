@@ -82,7 +82,9 @@ def _unpack(deb: Deb, tree: Path, keep: Keep) -> list[Entry]:
     members: list[Entry] = []
     for entry, content in deb.members():
         if entry.kind not in ("file", "directory", "symlink", "hardlink"):
-            raise BaseImageError(f"package {deb.name} has a {entry.kind}, /{entry.path}, which no image may bring")
+            raise BaseImageError(
+                f"package {deb.name} has a {entry.kind}, /{entry.path}, which is not allowed in an image"
+            )
         original = entry.path
         if original in _LINKS and entry.kind == "directory":
             continue
@@ -111,7 +113,7 @@ def _write(content: BinaryIO, place: Path, entry: Entry, deb: Deb) -> str:
     try:
         descriptor = os.open(place, flags, 0o600)
     except FileExistsError as error:
-        raise BaseImageError(f"package {deb.name} has /{entry.path}, and so has another one") from error
+        raise BaseImageError(f"package {deb.name} has /{entry.path}, and another package has it, too") from error
     with os.fdopen(descriptor, "wb") as stream:
         while chunk := content.read(CHUNK):
             digest.update(chunk)
@@ -125,7 +127,7 @@ def _make_links(entries: Mapping[str, Entry], tree: Path) -> None:
         if entry.kind == "hardlink":
             file = entries.get(entry.target)
             if file is None or file.kind != "file":
-                raise BaseImageError(f"the packages have /{path} as a link to /{entry.target}, which is no file")
+                raise BaseImageError(f"the packages have /{path} as a link to /{entry.target}, which is not a file")
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             os.link(tree / entry.target, tree / path)
     for path in sorted(entries):
@@ -151,7 +153,7 @@ def _refuse_taken_paths(tree: Path) -> Iterator[None]:
         yield
     except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
         path = os.path.relpath(error.filename2 or error.filename, tree)
-        raise BaseImageError(f"/{path} cannot be written: something is in its way") from error
+        raise BaseImageError(f"/{path} cannot be written: another file has its path") from error
 
 
 def with_parents(entries: Entries) -> Entries:

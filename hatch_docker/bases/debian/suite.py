@@ -123,7 +123,7 @@ def _check_order(releases: Sequence[Release], known: Mapping[str, Any]) -> None:
     """Raise RegistryError for a release older than the known one: its signature is good, but it lacks fixes."""
     for release in releases:
         if release.date < known.get("dates", {}).get(release.suite, 0.0):
-            raise RegistryError(f"{release.where} is older than what a mirror had before: this one lags behind")
+            raise RegistryError(f"{release.where} is older than the release seen before: this mirror is not up to date")
 
 
 @dataclass(frozen=True, slots=True)

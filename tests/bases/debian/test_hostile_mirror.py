@@ -105,7 +105,7 @@ CHANGES: dict[str, tuple[Callable[[FakeArchive], None], str]] = {
     "a release that expired": (expired, "expired on Sat, 01 Jan 2022"),
     "the signature of another key": (signed_by_another, "is not signed by Debian's archive keys"),
     "weak hashes alone": (weak, "lists no files with their SHA256"),
-    "a release that is older than the last": (older, "is older than what a mirror had before"),
+    "a release that is older than the last": (older, "is older than the release seen before"),
     "an index that is not there by its hash": (without_by_hash, "does not exist"),
     "another index than the release says": (other_packages, "sha256"),
     "another package than the index says": (other_deb, "_2.0_amd64.deb is"),

@@ -135,7 +135,7 @@ def test_cycles_end() -> None:
         ("libpq", "debian:x has no package 'libpq'; did you mean libpq5"),
         ("zzzz", "has no package 'zzzz'"),
         ("awk", "awk is a virtual package of debian:x; name one that provides it: mawk, gawk"),
-        ("broken", "package broken 1.0 of debian:x needs nothing (>= 9) | none, which is not there"),
+        ("broken", "package broken 1.0 of debian:x needs nothing (>= 9) | none, which does not exist"),
         ("old", r"package old 1.0 of debian:x needs libpq5 \(>> 17\)"),
         ("rude", "packages rude 1.0 and mawk 1.0 exclude each other"),
     ],
