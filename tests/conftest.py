@@ -1,4 +1,4 @@
-"""What tests share."""
+"""Fixtures and settings that all tests share."""
 
 import os
 import shutil
@@ -52,7 +52,7 @@ os.environ.setdefault("UV_SYSTEM_CERTS", "1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What takes long is left out, unless `-m` asks for it."""
+    """Leave out the tests marked `long`, unless `-m` names that mark."""
     if "long" in config.option.markexpr:
         return
     left_out = [item for item in items if item.get_closest_marker("long")]
@@ -62,7 +62,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def as_loud_as_before() -> Iterator[None]:
-    """How much a command is asked to tell it hands on by variables, which the next test would have, too."""
+    """Restore the variables by which a command passes on its verbosity."""
     names = ("HATCH_QUIET", "HATCH_VERBOSE")
     before = {name: os.environ[name] for name in names if name in os.environ}
     yield
@@ -75,7 +75,7 @@ def as_loud_as_before() -> Iterator[None]:
 def secrets_stay(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:
-    """B7: whatever the test does, no line, no error, nothing that is printed or logged has a secret in it."""
+    """Check that no line, error, log or output of the test has a secret in it."""
     heard = Overheard(monkeypatch)
     yield
     logged = [caplog.handler.format(record) for when in ("setup", "call") for record in caplog.get_records(when)]
@@ -104,7 +104,7 @@ def need_docker() -> str:
 
 
 def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, str] = {}) -> str:
-    """What a program that must succeed prints."""
+    """Run a program that must succeed; return what it printed on standard output."""
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=cwd, env={**os.environ, **variables}, timeout=600
     )
@@ -130,7 +130,7 @@ def world() -> World:
 
 @pytest.fixture
 def lines() -> list[str]:
-    """What the user reads."""
+    """The lines that the user reads."""
     return []
 
 

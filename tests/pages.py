@@ -34,7 +34,7 @@ class Block:
         return f"{self.page}:{self.line}"
 
     def script(self) -> str:
-        """What a shell would be given of it: of a session what follows its prompts, else all of it."""
+        """Return the lines for a shell: those behind the prompts of a session, else all of them."""
         lines = self.text.splitlines()
         if any(line.startswith("$ ") for line in lines):
             return "".join(f"{line.removeprefix('$ ')}\n" for line in lines if line.startswith("$ "))

@@ -49,7 +49,7 @@ def directory(path: str, mode: int = 0o755) -> Entry:
 
 
 def debian_layer(architecture: str = "amd64") -> Layer:
-    """What python:slim stands on: usr-merged, no Python."""
+    """Return the layer below Python in python:slim: a usr-merged Debian."""
     return layer_of([
         link("bin", "usr/bin"), link("lib", "usr/lib"), directory("usr"), directory("usr/bin"), directory("usr/lib"),
         directory("etc"), directory("tmp", 0o1777), directory("opt"), file("etc/passwd", PASSWD),

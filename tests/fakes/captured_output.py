@@ -1,4 +1,4 @@
-"""B7: everything that a test makes us say, at the highest verbosity, and whether a secret is in it.
+"""Everything that a test makes us print, at the highest verbosity, and a search for secrets in it.
 
 Passwords, tokens, upload sessions and signed URLs of these tests hold the MARK.
 """
@@ -50,7 +50,7 @@ class Overheard:
         return told
 
     def everything(self) -> list[str]:
-        """What was said, and each error as its traceback ends, with all that it came from.
+        """Return the lines, and each error as its traceback ends, with its causes.
 
         Without the lines of code between: they are the same whatever the secrets are.
         """

@@ -47,7 +47,7 @@ def slim_image(cache: Path, work: Path) -> Image:
 
 
 def _debian(work: Path) -> Iterator[Entry]:
-    """What mmdebstrap makes, but for devices."""
+    """Yield the entries that mmdebstrap makes, without devices."""
     plan = BasePlan("debian", f"debian:{SUITE}", SUITE)
     mirrors = find_mirrors(plan, os.environ)
     suites = [(mirrors.main, SUITE), (mirrors.main, f"{SUITE}-updates"), (mirrors.security, f"{SUITE}-security")]

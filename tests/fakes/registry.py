@@ -36,7 +36,7 @@ from tests.fakes.captured_output import MARK
 
 @dataclass
 class Fault:
-    """What goes wrong, where, and how many times still."""
+    """A fault: the requests that it concerns, what happens to them, and how many times still."""
 
     method: str
     part: str
@@ -56,7 +56,7 @@ class Request:
 
 @dataclass
 class Repository:
-    """What one repository holds; `manifests` by tag and by digest: media type and bytes."""
+    """The contents of a repository; `manifests` by tag and by digest: media type and bytes."""
 
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
@@ -131,7 +131,7 @@ class FakeRegistry:
         return None
 
     def count(self, method: str, part: str) -> int:
-        """How many requests of that kind came."""
+        """Return the number of requests of a method whose path has a part."""
         return sum(request.method == method and part in request.path for request in self.requests)
 
     def put_blob(self, repository: str, data: bytes) -> str:
@@ -310,7 +310,7 @@ class Handler(BaseHTTPRequestHandler):
             answer[kind](name, rest, query)
 
     def allowed(self, name: str) -> bool:
-        """Whether the request may go on; answers with a challenge if not."""
+        """Return whether the request may go on; answer with a challenge if not."""
         registry = self.registry
         reading = self.command in ("GET", "HEAD")
         action = "pull" if reading else "push"

@@ -1,4 +1,4 @@
-"""What some work takes in a process of its own: seconds of CPU, the peak of its memory, and how it ended.
+"""Measurement of some work in a process of its own: seconds of CPU, the peak of memory, the error.
 
 The peak is the kernel's VmHWM (proc(5)), reset before the work: getrusage's ru_maxrss of a child begins with what its
 parent had.

@@ -66,7 +66,7 @@ def _libraries(program: Path, root: Path) -> None:
 
 
 def tree(root: Path) -> dict[str, tuple[str, int]]:
-    """What is below a directory, by its path: kind or contents, and mode."""
+    """Return what is below a directory, by its path: kind or contents, and mode."""
     found = {}
     for path in sorted(root.rglob("*")):
         kind = f"link {path.readlink()}" if path.is_symlink() else "dir" if path.is_dir() else path.read_text()

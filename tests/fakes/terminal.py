@@ -30,7 +30,7 @@ class Terminal:
         self.stream: Any = pyte.ByteStream(self.screen)
 
     def lines(self) -> list[str]:
-        """What the screen shows, without the empty lines."""
+        """Return the lines of the screen, without the empty ones."""
         return [line.rstrip() for line in self.screen.display if line.strip()]
 
     def read(self, until: Callable[[list[str]], bool] = lambda _lines: False, timeout: float = 60) -> list[str]:
@@ -59,7 +59,7 @@ class Terminal:
 
     @property
     def has_cursor(self) -> bool:
-        """Whether the cursor can be seen."""
+        """Return whether the cursor is visible."""
         return not self.screen.cursor.hidden
 
 

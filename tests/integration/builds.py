@@ -21,7 +21,7 @@ from tests.projects import BUILD_SYSTEM, KINDS, write_files
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a build said, and what it left in dist/."""
+    """The outcome of a program: its status, its output, and what it left in dist/."""
 
     status: int
     output: str
@@ -43,7 +43,7 @@ class Outcome:
         return str(self.receipt["digest"])
 
     def item(self) -> Image | Index:
-        """What is in the archive, every invariant computed anew, and the same as the receipt says."""
+        """Return the image or index in the archive; it is valid and has the digest of the receipt."""
         item = read_archive(self.archive)
         validate(item)
         assert item.digest == self.digest

@@ -47,7 +47,7 @@ def edit_module(made: Path) -> None:
 
 
 def materials(outcome: Outcome) -> list[str]:
-    """What the provenance says that an image, and the wheels in it, were made of."""
+    """Return the materials of an image and of the wheels in it, as the provenance states them."""
     statement = json.loads((outcome.directory / outcome.receipt["provenance"]["file"]).read_bytes())
     found = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
     return [one.get("uri", one.get("name")) for one in found if one["digest"]]
@@ -80,7 +80,7 @@ def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path) 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What a container does: its program's output and status, its user and group, variables, directory and Python."""
+    """A container's output and status, user and group, variables, directory and Python."""
 
     output: str
     status: int
@@ -100,7 +100,7 @@ print(json.dumps([os.getuid(), os.getgid(), env, os.getcwd(), sys.version, sys.p
 
 
 def behaviours(docker: str, outcomes: Mapping[str, Outcome]) -> list[Behaviour]:
-    """What containers of some builds' images, by their tags, do in Docker: read-only and without capabilities."""
+    """Run the images of some builds, by their tags, in Docker: read-only and without capabilities."""
     start = [docker, "run", "--rm", "--network=none", "--read-only", "--cap-drop=ALL"]
     names = [f"{NAME}:{tag}" for tag in outcomes]
     found = []

@@ -1,4 +1,4 @@
-"""What whole builds share: one cache for the session, so that each base is made once; registries, engines, an index."""
+"""Fixtures of whole builds: one cache for the session, so that each base is made once; registries and engines."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""How much memory a command takes, with all the programs that it starts."""
+"""The peak of memory of a command, with all the programs that it starts."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ runpy.run_module(module, run_name="__main__", alter_sys=False)
 
 
 def run_measured(project: Path, cache: Path, *command: str, **variables: str) -> tuple[Outcome, int]:
-    """What a program of Python said in a project, and the most memory that it or one of its programs had, in bytes."""
+    """Run a module of Python in a project; return its outcome and the peak of memory of one process, in bytes."""
     said = project.parent / "peak"
     program = (sys.executable, "-c", MEASURING, str(said), *command)
     outcome = run_in(project, cache, *program, variables=variables, timeout=1800)

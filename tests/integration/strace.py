@@ -1,4 +1,4 @@
-"""What a program does to files, as strace sees it: what it, and all that it starts, create, change or remove."""
+"""The files that a program, and all that it starts, create, change or remove, as strace sees them."""
 
 import re
 import subprocess

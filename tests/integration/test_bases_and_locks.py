@@ -117,7 +117,7 @@ def test_every_lock_decides_the_versions(name: str, tmp_path: Path, cache: Path)
 
 
 def test_a_dependency_without_a_wheel_is_built_and_asked_in_the_builder(tmp_path: Path, cache: Path) -> None:
-    """What it needs is not known before its build, which runs in the sandbox; the wheel of both is installed."""
+    """Its own dependency is known once it is built, in the sandbox; both wheels are installed."""
     index = FakeIndex()
     index.add("only-source", only_source())
     index.add("needed-by-it", make_wheel("needed-by-it", "2.0"))

@@ -198,7 +198,7 @@ time.sleep(300)
 
 
 def interrupted(made: Path, cache: Path, variables: Mapping[str, str], action: Callable[[], None], work: Path) -> None:
-    """What happens in the midst of a step ends the build: its last lines, status 75, earlier output, nothing left."""
+    """Run `action` during a step: the build ends with its last lines and status 75, and earlier output stays."""
     (made / "hatch_build.py").write_text(f"{TALKS}# {secrets.token_hex()}\n")
     (made / "dist").mkdir()
     (made / "dist/c_extension-1.0.0.oci.tar").write_text("of an earlier build")

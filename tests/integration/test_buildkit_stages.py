@@ -66,7 +66,7 @@ def agent(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def found_by(outcome: Outcome) -> str:
-    """What the build wrote down."""
+    """Return what the build wrote into the file."""
     for entry, stream in layer_entries(outcome.image().layers[-1]):
         if entry.path.endswith("/found.py") and stream is not None:
             return stream.read().decode()

@@ -41,7 +41,7 @@ def test_every_sort_of_project_becomes_an_image_that_runs(kind: str, tmp_path: P
     ours = paths(image, above_base=True)
     assert all(path == "opt/venv" or path.startswith("opt/venv/") for path in ours)
     assert not [path for path in ours if path.endswith(".whl") or "/.git/" in path]
-    for layer in image.layers[1:]:  # G1: all is root's, and written to by nobody else
+    for layer in image.layers[1:]:  # all is root's, and nobody else may write to it
         for entry, _ in layer_entries(layer):
             assert (entry.uid, entry.gid) == (0, 0)
             assert entry.kind == "symlink" or not entry.mode & 0o6022, entry.path
@@ -258,7 +258,7 @@ def test_the_plan_is_written_and_nothing_is_built(tmp_path: Path, cache: Path) -
 
 
 def test_the_last_line_of_standard_output_is_the_archive(tmp_path: Path, cache: Path) -> None:
-    """What a release pipeline reads, whatever is told to people on standard error."""
+    """A release pipeline reads it; all else is on standard error."""
     project = write_project("hello", tmp_path / "p")
     done = subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "docker"], cwd=project, capture_output=True, text=True,

@@ -59,7 +59,7 @@ def base_of(ctx: Context, suite: str, target: Platform = HOST, *packages: str, s
 
 
 def run_python(base: Base, ctx: Context, code: str) -> str:
-    """What the base's own Python says, run by the base's own loader, as any user may."""
+    """Run code in the base's own Python, by the base's own loader; return its standard output."""
     tree = base_tree(base, ctx)
     home = tree / base.interpreter.path.lstrip("/")
     environ = {"PYTHONHOME": str(home).rpartition("/bin/")[0], "LC_ALL": "C.UTF-8"}

@@ -1,4 +1,4 @@
-"""E4: whatever a disk does while an image is made, there is a whole image, or one line and nothing of it."""
+"""Full and broken disks: there is a whole image, or one line and no output."""
 
 import contextlib
 import json
@@ -66,7 +66,7 @@ def test_a_disk_of_every_size(megabytes: int, base: str, tmp_path: Path) -> None
 
 
 def test_the_output_of_before_is_whole_where_a_disk_is_full(base: str, tmp_path: Path) -> None:
-    """E4, E8: an image is lost to no build that fails, of which nothing stays."""
+    """A build that fails leaves the earlier image, and nothing of its own."""
     project = write_project("hello", tmp_path / "p", base=base)
     with disk(project / "dist", 30) as small:
         build(project, tmp_path / "cache")

@@ -80,7 +80,7 @@ def test_skopeo_agrees(server: Server, remote: Remote, tmp_path: Path) -> None:
 
 
 def test_refusals_have_its_words(server: Server, remote: Remote, tmp_path: Path) -> None:
-    """What the registry says about an unknown image reaches the user."""
+    """The user reads the registry's words about an unknown image."""
     with pytest.raises(RegistryError, match=r"team/none:1: get manifest: 404 Not Found \(MANIFEST_UNKNOWN"):
         pull(remote, server.name("team/none:1"), AMD64, open_store(tmp_path))
 

@@ -101,7 +101,7 @@ class Reader:
         return script
 
     def run(self, script: str, **variables: str) -> str:
-        """What a shell says for some lines; they must succeed."""
+        """Run some lines in a shell, which must succeed; return its output."""
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {
             **os.environ, "PATH": path, "HATCH_DOCKER_CACHE_DIR": str(self.cache), "CI_CACHE": str(self.cache),
@@ -116,7 +116,7 @@ class Reader:
         return done.stdout
 
     def types(self, page: str, heading: str, **variables: str) -> str:
-        """What is said to the lines below a heading of a page, block by block."""
+        """Run the commands below a heading of a page, block by block; return their output."""
         said = []
         for block in blocks("console", "sh", page=f"docs/{page}", heading=heading):
             lines = [line for line in block.script().splitlines() if not ELSEWHERE.search(line)]
@@ -154,12 +154,12 @@ def receipt(reader: Reader, version: str = "1.0") -> dict[str, Any]:
 
 
 def answer(reader: Reader) -> bytes:
-    """What the container answers, once it has started."""
+    """Return the answer of the container, once it has started."""
     return get(reader.run(f"docker port {reader.container} 8000").split()[0])
 
 
 def get(address: str) -> bytes:
-    """What is answered at an address, once something is."""
+    """Return the answer at an address, once there is one."""
     for _ in range(300):
         try:
             with urllib.request.urlopen(f"http://{address}/healthz", timeout=10) as response:

@@ -45,7 +45,7 @@ def test_a_machine_that_can(tmp_path: Path, cache: Path) -> None:
 
 
 def test_refused_namespaces(tmp_path: Path, cache: Path) -> None:
-    """What must be compiled cannot be: the status says so as the build would, with the sysctl that refuses."""
+    """Nothing can be compiled: the status is that of a build, and the line names the sysctl."""
     need("unshare")
     limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
     prefix = ("unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh")
@@ -61,7 +61,7 @@ def test_refused_namespaces(tmp_path: Path, cache: Path) -> None:
 @pytest.mark.engine
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are those of an ordinary user")
 def test_a_plain_user(tmp_path: Path, elsewhere: Path) -> None:
-    """Who may not talk to Docker reads which group to join; who may not write the cache, what to set."""
+    """A user who may not talk to Docker reads the group to join; without a cache, the variable to set."""
     need_docker()
     install_elsewhere(other_python(), elsewhere / "venv")
     project = write_project("hello", elsewhere / "p")

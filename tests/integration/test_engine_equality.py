@@ -27,7 +27,7 @@ def test_both_engines_make_the_same_image(kind: str, docker: str, tmp_path: Path
 def test_they_agree_on_a_base_from_a_registry(
     kind: str, docker: str, server: Server, remote: Remote, tmp_path: Path, cache: Path
 ) -> None:
-    """Which the daemon pulls itself, by its digest."""
+    """The daemon pulls it itself, by its digest."""
     _, dockerfile = ejected(write_project("hello", tmp_path / "base"), cache)
     base = read_archive(dockerfile.with_suffix(".context") / "images" / "base.tar")
     push(remote, base, [server.name("python:3.13-slim")])

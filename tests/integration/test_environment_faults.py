@@ -1,4 +1,4 @@
-"""E4, E6, E7: clocks that jump, files that change while they are read, no home: a good image or one line."""
+"""Clocks that are wrong, files that change while they are read, no home: a good image or one line."""
 
 import os
 import threading
@@ -33,7 +33,7 @@ def told(outcome: Outcome, *said: str) -> None:
     assert not outcome.directory.exists() or not list(outcome.directory.iterdir())
 
 
-# E6. What a clock says decides nothing.
+# The clock decides nothing.
 
 CLOCKS = {
     "1970": ("1970-01-02 00:00:00",), "2106": ("2106-02-09 00:00:00",),
@@ -70,7 +70,7 @@ def test_files_of_other_centuries(base: str, tmp_path: Path) -> None:
         assert (outcome.digest, outcome.made()) == (digest, [])
 
 
-# E7. Files that change while they are read; others that are odd are in test_errors.
+# Files that change while they are read; odd files are in test_errors.
 
 
 def test_a_file_that_changes_while_it_is_read(base: str, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_file_of_more_than_four_gigabytes_is_named(base: str, tmp_path: Path) 
     told(run_build(project, tmp_path / "cache"), "tool.hatch-docker.files", "/srv/data has 4.3 GB", "volume")
 
 
-# E4. Where the cache would be.
+# The place of the cache.
 
 
 @pytest.mark.parametrize("home", ["/proc", "/dev/null"])

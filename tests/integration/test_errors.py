@@ -1,4 +1,4 @@
-"""What a user did wrong, or the world: one line that says what, where and what to try, and dist/ as it was."""
+"""Mistakes and failures: one line that says what, where and what to try, and dist/ as it was."""
 
 import os
 import socket

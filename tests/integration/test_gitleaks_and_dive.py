@@ -1,4 +1,4 @@
-"""G2, G3: what tools of others say of an image: gitleaks finds no secret in it, dive nothing that is there twice."""
+"""Images seen by other tools: gitleaks finds no secret in them, dive no file that is there twice."""
 
 import json
 import random

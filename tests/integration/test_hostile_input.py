@@ -1,4 +1,4 @@
-"""What strangers send, met by a whole build: one line that names it, status 1, nothing written, nothing touched.
+"""Hostile input of whole builds: one line that names it, status 1, nothing written, nothing touched.
 
 A wheel and an sdist from an index, a base image, a build. What each of them may hold is tested piece by piece
 elsewhere (test_install, test_tree, test_registry, test_builder); here a user's command has to end well.

@@ -1,4 +1,4 @@
-"""K1, K2: what goes wrong between a package index and a whole build passes, or is told and leaves nothing."""
+"""Faults of a package index in whole builds: retried, or one line and nothing left."""
 
 import time
 from pathlib import Path
@@ -24,7 +24,7 @@ def locked(index: FakeIndex, directory: Path) -> tuple[Path, str]:
 
 @pytest.mark.parametrize("fault", [503, 429, "cut", "close", "short", "flip"])
 def test_what_passes(fault: object, index: FakeIndex, tmp_path: Path, cache: Path) -> None:
-    """K1: one bad answer is one line more, and a whole image."""
+    """One bad answer is one line more, and a whole image."""
     project, filename = locked(index, tmp_path / "p")
     index.faults.append([filename, fault, 1])
     outcome = build(project, cache)
@@ -46,7 +46,7 @@ def test_what_passes(fault: object, index: FakeIndex, tmp_path: Path, cache: Pat
     ],
 )  # fmt: skip
 def test_what_stays(fault: object, status: int, said: str, index: FakeIndex, tmp_path: Path, cache: Path) -> None:
-    """K1, K2: a file that is not to be had, or no longer what was locked: one line, no image, nothing in the cache."""
+    """A file that is not available, or not as locked: one line, no image, nothing in the cache."""
     project, filename = locked(index, tmp_path / "p")
     right = index.files["gadget"][filename]
     if fault == "replaced":

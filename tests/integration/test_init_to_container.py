@@ -82,7 +82,7 @@ app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("hello from
 
 
 def answer_of(project: Path, files: Mapping[str, str], cache: Path) -> str:
-    """What the image of an application answers, once it has gone the way of a newcomer's."""
+    """Run `init` and `build` for an application; return the answer of a container of its image."""
     docker = need_docker()
     write_files(project, files)
     name = f"newcomer-{os.getpid()}-{project.name.replace('.', '-')}"
@@ -113,7 +113,7 @@ def served(docker: str, image: str) -> Iterator[str]:
 
 
 def answer(url: str) -> str:
-    """What is answered, once something is: a container takes a moment to start."""
+    """Return the answer, once there is one: a container takes a moment to start."""
     end = time.monotonic() + 60
     while True:
         try:

@@ -64,7 +64,7 @@ STOPS = [pytest.param(2, id="2"), pytest.param(25, id="25", marks=pytest.mark.lo
 def test_a_stopped_build_ends_soon_and_leaves_nothing(
     bench: Bench, number: signal.Signals, status: int, times: int
 ) -> None:
-    """E2: within two seconds, also where much is being written just then."""
+    """Within two seconds, also while much is written."""
     moments, stopped, slowest = random.Random(int(number)), 0, 0.0
     cold = bench.cache.rename(bench.cache.with_name("cold"))
     for _ in range(times * 4):
@@ -116,7 +116,7 @@ def test_an_output_of_before_is_whole_while_a_build_is_stopped(warm: Bench) -> N
 def test_sixteen_builds_at_once_fetch_everything_once(
     index: FakeIndex, registry: FakeRegistry, tmp_path: Path, cache: Path
 ) -> None:
-    """E3: eight of one project in eight places, eight of others on the same base and wheel, and a cold cache."""
+    """Eight of one project in eight places, eight of others on the same base and wheel, and a cold cache."""
     index.add("shared", make_wheel("shared", "1.0"))
     filename = "shared-1.0-py3-none-any.whl"
     base = serve_base(registry, cache, tmp_path / "base")
@@ -185,7 +185,7 @@ def become_a_pipe(path: Path) -> None:
 def test_a_damaged_cache_is_found_and_mended(
     warm: Bench, base: Callable[[Path], None], own: Callable[[Path], None]
 ) -> None:
-    """E5: both layers, the tree that compiles, every second fact; nothing is read through a link. v2 is not ours."""
+    """Both layers, the tree that compiles, every second fact; nothing is read through a link. v2 is not ours."""
     (warm.cache / "v2").mkdir()
     names = [layer["digest"].removeprefix("sha256:") for layer in warm.build().receipt["platforms"][0]["layers"]]
     warm.archive.unlink()
@@ -211,7 +211,7 @@ DAMAGES = (flip, truncate, empty, become_a_link, become_a_directory, become_a_pi
 
 @pytest.mark.parametrize("damage", [pytest.param(one, marks=[pytest.mark.long] * (one is not flip)) for one in DAMAGES])
 def test_every_entry_is_damaged(damage: Callable[[Path], None], warm: Bench) -> None:
-    """E5: each blob, each fact and each file of each tree at once, but for what was fetched of Debian's archive."""
+    """Each blob, each fact and each file of each tree at once, but for what was fetched of Debian's archive."""
     blobs = {layer["digest"].removeprefix("sha256:") for layer in warm.build().receipt["platforms"][0]["layers"]}
     paths = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED]
     paths += [warm.cache / "v1/blobs" / name for name in blobs]
@@ -227,7 +227,7 @@ def test_every_entry_is_damaged(damage: Callable[[Path], None], warm: Bench) -> 
 
 
 def test_whose_an_entry_is_does_not_matter(warm: Bench) -> None:
-    """E5: a cache that was copied by root, or comes from another machine: bytes count."""
+    """A cache that root copied, or another machine made, is used: its bytes count."""
     if os.getuid() == 0:
         for path in [*warm.cache.glob("v1/blobs/*"), *warm.cache.glob("v1/facts/*/*")]:
             belong_to_another(path)

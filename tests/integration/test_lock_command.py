@@ -70,7 +70,7 @@ def test_a_stale_lock_stops_the_build_and_the_check(tmp_path: Path, cache: Path)
 
 
 def generator(image: Image) -> str:
-    """Who made the project's wheel."""
+    """Return the generator of the project's wheel."""
     for entry, content in layer_entries(image.layers[-1]):
         if entry.path.endswith(".dist-info/WHEEL") and content is not None:
             return next(line for line in content.read().decode().splitlines() if line.startswith("Generator"))
@@ -114,7 +114,7 @@ def test_a_lock_for_two_platforms_serves_each_of_them(tmp_path: Path, cache: Pat
 
 
 def test_another_backend_that_makes_up_its_version(tmp_path: Path, cache: Path) -> None:
-    """What its sdist and its metadata are made with is locked too; a stale lock is renewed by the same command."""
+    """The requirements of its sdist and metadata are locked too; the same command renews a stale lock."""
     project = tmp_path / "p"
     (project / "src/made_up").mkdir(parents=True)
     (project / "src/made_up/__init__.py").write_text('__version__ = "3.2"\n\n\ndef main():\n    print("hi")\n')

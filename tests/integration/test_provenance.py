@@ -1,4 +1,4 @@
-"""H6: what a whole build and push state about an image: what it was made of, each by its hash, and nothing else."""
+"""Provenance of a whole build and push: all materials, each by its hash, and nothing else."""
 
 import hashlib
 import json

@@ -187,7 +187,7 @@ def test_a_layer_is_not_even_made_where_the_registry_has_it(tmp_path: Path, cach
 def test_one_registry_fails_and_the_next_run_goes_on(
     servers: tuple[Server, Server], tmp_path: Path, cache: Path
 ) -> None:
-    """What is where is said and recorded, the status says to try again, and no blob is sent a second time."""
+    """The receipt says which registry has the image, the status says to try again, and no blob is sent twice."""
     with FakeRegistry() as flaky:
         flaky.fault("PUT", "/manifests/", 503, times=6)
         made = project(tmp_path / "p", f"{servers[0].host}/partial", f"{flaky.host}/partial")

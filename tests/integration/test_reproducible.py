@@ -1,4 +1,4 @@
-"""I: the same digest whatever differs around a build. One difference at a time, all at once, and fifty times over.
+"""The same digest whatever differs around a build: one difference at a time, all at once, and fifty times over.
 
 The everyday half is in test_builds (another host), test_locking (a new release upstream), test_verify and
 test_compile. These take minutes: `pytest -m long`, with Debian's `reprotest` and `disorderfs`.
@@ -38,7 +38,7 @@ def fresh(bench: Bench, name: str) -> Path:
 
 
 def test_reprotest(bench: Bench) -> None:
-    """I1: all that reprotest varies, clock, locale, path, order of files, number of CPUs and home among it."""
+    """All that reprotest varies: clock, locale, path, order of files, number of CPUs, home and more."""
     need("disorderfs")
     command = bench.project.parent / "build.sh"
     command.write_text(
@@ -60,7 +60,7 @@ def test_reprotest(bench: Bench) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs: variables, options of the process, the place, the order of files, the Python and its user."""
+    """Differences of a build: variables, options of the process, place, order of files, Python and user."""
 
     variables: dict[str, str] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
@@ -87,7 +87,7 @@ DIFFERENCES = {
 
 @pytest.mark.parametrize("name", DIFFERENCES)
 def test_one_difference(name: str, bench: Bench) -> None:
-    """I2: the same digest where one thing differs, everything made anew."""
+    """The same digest where one thing differs, everything made anew."""
     differs, root = DIFFERENCES[name], bench.project.parent
     own, python = fresh(bench, "own"), sys.executable
     project = shutil.copytree(bench.project, root / differs.place / "p") if differs.place else bench.project
@@ -122,7 +122,7 @@ def disordered(directory: Path, mount: Path, option: str) -> Iterator[Path]:
 
 
 def test_fifty_builds(bench: Bench) -> None:
-    """I3: without a cache, with one, and in between; on one CPU and on all; by any hash seed: one digest."""
+    """Without a cache, with one, and in between; on one CPU and on all; by any hash seed: one digest."""
     dice, found = random.Random(5), []
     own = fresh(bench, "own")
     for number in range(50):

@@ -1,4 +1,4 @@
-"""What others find in our images: syft names the packages that our SBOM names, no more and no less."""
+"""Scanners on our images: syft names the packages that our SBOM names, no more and no less."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""G2, B7, K5: what a user keeps secret is in no layer, document, output or cache of a whole build."""
+"""Secrets of a user are in no layer, document, output or cache of a whole build."""
 
 import base64
 import hashlib
@@ -41,7 +41,7 @@ def mark(name: str) -> str:
 
 
 def traces(data: bytes) -> bool:
-    """Whether a secret is in some bytes, as it is or in the base64 of a login."""
+    """Return whether a secret is in some bytes, as it is or in the base64 of a login."""
     # Whatever stands before it, the middle of its base64 is one of three.
     forms = [MARK.encode(), *(base64.b64encode(pad + MARK.encode())[4:-4] for pad in (b"", b"x", b"xx"))]
     return any(form in data for form in forms)
@@ -301,7 +301,7 @@ MISHAPS: list[tuple[str, str, Any]] = [
 
 
 def test_a_registry_that_misbehaves(home: Path, tmp_path: Path) -> None:
-    """B7: passwords, tokens and signed URLs are shown in no retry, refusal or receipt, and are in no cache."""
+    """Passwords, tokens and signed URLs are in no retry, refusal, receipt or cache."""
     base = python_image("arm64")
     password = mark("registry")
     with FakeRegistry(password=password, referrers=True) as registry, FakeRegistry(address="127.0.0.2") as storage:

@@ -1,4 +1,4 @@
-"""E1: SIGKILL at any moment of a build, a pull, a push; whatever it left, the next run is right."""
+"""SIGKILL at any moment of a build, a pull, a push; whatever it left, the next run is right."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ EARLIEST = 0.15  # seconds: before that there is nothing of ours
 
 @dataclass(frozen=True)
 class Scene:
-    """What is killed; `sound` looks at what is left, `done` at what a run to the end made, `reset` begins anew."""
+    """A program that is killed; `sound` checks what is left, `done` what a run to the end made, `reset` begins anew."""
 
     bench: Bench
     program: tuple[str, ...]

@@ -157,7 +157,7 @@ def assert_connects(docker: str, outcome: Outcome) -> None:
 
 
 def test_a_lock_pins_the_packages(slim: str, tmp_path: Path, cache: Path) -> None:
-    """What `runtime.packages` need beyond nothing, whatever the base has of it, and the compiler's."""
+    """All that `runtime.packages` need, whatever the base has of it, and the compiler's packages."""
     made = project("c-extension", tmp_path / "p", options=PSYCOPG)
     variables = {"HATCH_DOCKER_BASE": slim, "HATCH_DOCKER_ENGINE": "buildkit"}
     done(made, cache, "lock", **variables)

@@ -1,4 +1,4 @@
-"""A: what goes wrong on the way to a registry and back passes, or is told; Debian's docker-registry behind a proxy.
+"""Faults on the way to a registry and back are retried, or reported; Debian's docker-registry behind a proxy.
 
 What this registry cannot play (Retry-After, hanging, upload sessions of all kinds, TLS) is in test_registry and
 test_transport, with the fake one.
@@ -47,7 +47,7 @@ def journey(proxy: FaultProxy, world: World, repository: str, directory: Path) -
 
 
 def blobs(server: Server, repository: str) -> int:
-    """How many blobs a repository has, as the registry's own files tell."""
+    """Return the number of blobs of a repository, as the registry's own files tell."""
     links = server.data / "docker/registry/v2/repositories" / repository / "_layers/sha256"
     return len(list(links.iterdir()))
 
@@ -56,7 +56,7 @@ def blobs(server: Server, repository: str) -> int:
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 @pytest.mark.parametrize("step", STEPS)
 def test_bad_answers_pass(step: str, status: int, times: int, server: Server, tmp_path: Path) -> None:
-    """A1: up to three bad answers on each step are survived, with a line for each retry, in five seconds at most."""
+    """Up to three bad answers on each step are survived, with a line for each retry, in five seconds at most."""
     with FaultProxy(server.host, password=PASSWORD) as proxy:
         world = World(login(tmp_path, proxy))
         proxy.fault(*STEPS[step], status, times=times)
@@ -68,7 +68,7 @@ def test_bad_answers_pass(step: str, status: int, times: int, server: Server, tm
 
 @pytest.mark.parametrize(("step", "fault"), SINGLE)
 def test_broken_connections_pass(step: str, fault: str, server: Server, tmp_path: Path) -> None:
-    """A3: a connection that breaks before, in and after an answer is survived, and nothing is there twice."""
+    """A connection that breaks before, in and after an answer is survived, and nothing is there twice."""
     with FaultProxy(server.host) as proxy:
         world = World()
         proxy.fault(*STEPS[step], fault)
@@ -81,7 +81,7 @@ def test_broken_connections_pass(step: str, fault: str, server: Server, tmp_path
 
 @pytest.mark.parametrize(("step", "answer"), ANSWERS)
 def test_single_bad_answers_pass(step: str, answer: int | str, server: Server, tmp_path: Path) -> None:
-    """A1, C1: sixteen that benchmarks/registry_faults.py shows to other tools as well, wrong bytes among them."""
+    """Sixteen that benchmarks/registry_faults.py shows to other tools as well, wrong bytes among them."""
     with FaultProxy(server.host) as proxy:
         world = World()
         proxy.fault(*STEPS[step], answer)
@@ -92,7 +92,7 @@ def test_single_bad_answers_pass(step: str, answer: int | str, server: Server, t
 
 @pytest.mark.parametrize("step", ["HEAD blob", "POST", "PUT blob", "PUT manifest"])
 def test_what_stays_broken_is_told_and_nothing_is_tagged(step: str, server: Server) -> None:
-    """A5: the step, the registry's status and what is there already are in one line; the tag means nothing."""
+    """One line has the step, the registry's status and what is there already; the tag does not exist."""
     with FaultProxy(server.host) as proxy:
         world = World()
         proxy.fault(*STEPS[step], 500, times=999)
@@ -109,7 +109,7 @@ def test_what_stays_broken_is_told_and_nothing_is_tagged(step: str, server: Serv
 
 @pytest.mark.parametrize("step", ["GET manifest", "GET blob", "token"])
 def test_what_stays_broken_on_the_way_back_is_told(step: str, server: Server, tmp_path: Path) -> None:
-    """A5: the same of a pull, and the cache has nothing of it."""
+    """The same of a pull, and the cache has nothing of it."""
     with FaultProxy(server.host, password=PASSWORD) as proxy:
         made = image("a5 back", step)
         push(World(login(tmp_path, proxy)).remote, made, [name(proxy, "a5/back:1")])
@@ -126,7 +126,7 @@ def test_what_stays_broken_on_the_way_back_is_told(step: str, server: Server, tm
 
 
 def test_the_network_is_cut_before_a_push(server: Server, tmp_path: Path) -> None:
-    """A11: nobody listens for a while; the push that is run again sends each blob once."""
+    """While no server listens a push fails; run again, it sends each blob once."""
     with FaultProxy(server.host) as proxy:
         port = int(proxy.host.rpartition(":")[2])
     world, made = World(), image("a11", tmp_path)
@@ -139,7 +139,7 @@ def test_the_network_is_cut_before_a_push(server: Server, tmp_path: Path) -> Non
 
 
 def test_the_network_is_cut_in_a_push(server: Server, tmp_path: Path) -> None:
-    """A11: once a blob is there, all connections break; what arrived is not sent again, not even in part."""
+    """Once a blob is there, all connections break; what arrived is not sent again, not even in part."""
     with FaultProxy(server.host) as proxy:
         world = World()
         made = small_image(*(small_layer(f"{number}", f"{tmp_path} {number}".encode()) for number in range(9)))
@@ -161,7 +161,7 @@ def test_the_network_is_cut_in_a_push(server: Server, tmp_path: Path) -> None:
 
 
 def sent(proxy: FaultProxy) -> int:
-    """How many blobs were sent; each of them once."""
+    """Return the number of blobs that were sent; each of them once."""
     paths = [request.path for request in proxy.requests if (request.method, "/blobs/" in request.path) == ("PUT", True)]
     digests = [path.rpartition("digest=")[2] for path in paths]
     assert len(digests) == len(set(digests))
@@ -169,7 +169,7 @@ def sent(proxy: FaultProxy) -> int:
 
 
 def test_twenty_pushes_at_once(server: Server) -> None:
-    """A10: to one repository, each with a layer that all of them have: 20 of 20 are there.
+    """To one repository, each with a layer that all of them have: 20 of 20 are there.
 
     This registry answers 500 now and then when several bring it the same blob, or that it does not see one.
     """
@@ -181,7 +181,7 @@ def test_twenty_pushes_at_once(server: Server) -> None:
 
 
 def test_twenty_pushes_at_once_to_a_registry_with_a_limit(server: Server) -> None:
-    """A10: which takes ten manifests a second and answers 429 without a hint to more, as ECR does: 20 of 20."""
+    """It takes ten manifests a second and answers 429 without a hint to more, as ECR does: 20 of 20."""
     tenth = 0.1  # all waits are a tenth of what they are
     with FaultProxy(server.host) as proxy:
         taken: list[float] = []

@@ -1,4 +1,4 @@
-"""M: no daemon, no network, no root, and no file touched but those of the build: each shown from outside."""
+"""No daemon, no network, no root, and no file touched but those of the build: each observed from outside."""
 
 import os
 import subprocess

@@ -47,7 +47,7 @@ def workspace(root: Path, head: str = UV_WORKSPACE + UV_SOURCES) -> Path:
 
 
 def contents(directory: Path, stem: str) -> list[list[str]]:
-    """What each layer above the base holds."""
+    """Return the contents of each layer above the base."""
     receipt: dict[str, Any] = json.loads((directory / f"{stem}.image.json").read_bytes())
     return [layer["contents"] for layer in receipt["platforms"][0]["layers"] if layer["kind"] != "base"]
 

@@ -65,7 +65,7 @@ mode = "0600"
 
 
 def add_files(made: Path) -> None:
-    """What FILES names: a link, a name that is a pattern, an empty directory and a program among them."""
+    """Write the files that FILES names, among them a link, a pattern as a name, an empty directory and a program."""
     (made / "conf" / "[a-c]*$x").mkdir(parents=True)
     (made / "conf" / "a.toml").write_text("x = 1\n")
     (made / "conf" / "run").write_text("#!/opt/venv/bin/python\n")

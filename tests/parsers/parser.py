@@ -1,4 +1,4 @@
-"""How a parser of what strangers write is registered, with sound documents and damaged ones; test_fuzz judges it."""
+"""Registration of the parsers of untrusted input, with sound documents and damaged ones, for test_fuzz."""
 
 import json
 import tomllib

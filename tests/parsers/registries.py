@@ -1,4 +1,4 @@
-"""What registries answer, and what names them."""
+"""Parsers of the answers of registries, and of their names."""
 
 import io
 import json

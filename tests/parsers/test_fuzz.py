@@ -1,4 +1,4 @@
-"""J: whatever strangers write, every parser answers, or refuses in one line of ours, at once.
+"""Every parser of untrusted input answers at once, or fails with one line of ours.
 
 Each parser (tests/parsers/) gets a thousand sound documents that were damaged (tests/fakes/damaged_documents.py);
 HATCH_DOCKER_EXAMPLES=20000 looks longer. What documents may cost that are large and not damaged is in test_bounds.

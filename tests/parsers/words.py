@@ -1,4 +1,4 @@
-"""What the user writes, and what BuildKit says."""
+"""Parsers of options, variables and BuildKit's log."""
 
 import json
 import tomllib
