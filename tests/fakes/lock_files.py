@@ -23,7 +23,7 @@ def resolving(*requirements: str) -> LockPlan:
 
 
 def names(pins: tuple[Pin, ...]) -> list[str]:
-    return [one.filename for one in pins]
+    return [pin.filename for pin in pins]
 
 
 UV_LOCK = """

@@ -50,7 +50,7 @@ def materials(outcome: Outcome) -> list[str]:
     """Return the materials of an image and of the wheels in it, as the provenance states them."""
     statement = json.loads((outcome.directory / outcome.receipt["provenance"]["file"]).read_bytes())
     found = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
-    return [one.get("uri", one.get("name")) for one in found if one["digest"]]
+    return [material.get("uri", material.get("name")) for material in found if material["digest"]]
 
 
 def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path) -> None:
@@ -58,20 +58,20 @@ def check_agreement(kind: str, base: str, docker: str, work: Path, cache: Path) 
     options = f'image = "{NAME}"\n{OPTIONS.get(kind, "")}\n{check_option(kind)}'
     made = project(kind, work / "p", options=options)
     plain = {"SOURCE_DATE_EPOCH": "1700000000", "HATCH_DOCKER_BASE": base}
-    one = build(made, cache, variables={**PLAIN, **plain, "HATCH_DOCKER_TAGS": "embedded"})
-    one.directory.rename(work / "embedded")
-    one = replace(one, directory=work / "embedded")
+    embedded = build(made, cache, variables={**PLAIN, **plain, "HATCH_DOCKER_TAGS": "embedded"})
+    embedded.directory.rename(work / "embedded")
+    embedded = replace(embedded, directory=work / "embedded")
     other = build(made, cache, variables={**BUILDKIT, **plain, "HATCH_DOCKER_TAGS": "buildkit"})
     assert "install-project" in other.output, "it came from a cache: nothing was compared"
-    assert other.digest == one.digest
-    (there,), (here,) = other.receipt["platforms"], one.receipt["platforms"]
+    assert other.digest == embedded.digest
+    (there,), (here,) = other.receipt["platforms"], embedded.receipt["platforms"]
     assert [layer["contents"] for layer in there["layers"]] == [layer["contents"] for layer in here["layers"]]
     assert abs(there["unpacked_size"] - here["unpacked_size"]) <= 0.03 * here["unpacked_size"]
-    assert other.receipt["wheel"] == one.receipt["wheel"]
+    assert other.receipt["wheel"] == embedded.receipt["wheel"]
     if base.startswith("debian:"):  # else that base's own apt brings the compiler, and not all of it is new
-        assert materials(other) == materials(one)
-        assert kind != "c-extension" or any("/gcc@" in uri for uri in materials(one))
-    found, expected = behaviours(docker, {"buildkit": other, "embedded": one})
+        assert materials(other) == materials(embedded)
+        assert kind != "c-extension" or any("/gcc@" in uri for uri in materials(embedded))
+    found, expected = behaviours(docker, {"buildkit": other, "embedded": embedded})
     assert found == expected
     assert (found.status, found.user, found.group) == (0, 65532, 65532 if base.startswith("debian:") else 0)
     if kind not in ("extras-and-groups", "vcs-version"):  # there it depends on the options, and on the edit
@@ -133,7 +133,7 @@ def tree(image: Image) -> dict[str, tuple[object, ...]]:
     for layer in image.layers:
         gone = [entry for entry, _ in layer_entries(layer) if entry.kind in ("whiteout", "opaque")]
         for path in list(found):
-            if any(path == one.path or path.startswith(f"{one.path}/") for one in gone):
+            if any(path == entry.path or path.startswith(f"{entry.path}/") for entry in gone):
                 del found[path]
         for entry, stream in layer_entries(layer):
             if entry in gone:

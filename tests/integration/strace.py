@@ -72,7 +72,7 @@ def _read(trace: Path, process: _Process, changed: set[str]) -> list[_Process]:
             started.append(replace(process, number=int(match[4] or match[3])))
         elif not process.inside:
             paths = set(_changes(name, arguments, line))
-            changed |= {path for path in paths if not any(path.startswith(f"{one}/") for one in process.mounts)}
+            changed |= {path for path in paths if not any(path.startswith(f"{mount}/") for mount in process.mounts)}
     return started
 
 

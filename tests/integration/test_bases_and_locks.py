@@ -42,12 +42,12 @@ def test_a_base_from_a_registry(
     digest = pushed(registry, bases, "python:3.13-slim")
     check = '[tool.hatch-docker.check]\ncommand = ["c-extension"]'
     by_tag = write_project("c-extension", tmp_path / "tag", base=f"{registry.host}/python:3.13-slim", options=check)
-    one = build(by_tag, cache)
-    assert one.receipt["base"] == {"name": f"{registry.host}/python:3.13-slim", "digest": digest}
+    tagged = build(by_tag, cache)
+    assert tagged.receipt["base"] == {"name": f"{registry.host}/python:3.13-slim", "digest": digest}
     by_digest = write_project("c-extension", tmp_path / "digest", base=f"{registry.host}/python@{digest}")
     other = build(by_digest, cache)
-    assert wheels_above(one) == wheels_above(other)
-    one.item()
+    assert wheels_above(tagged) == wheels_above(other)
+    tagged.item()
     annotations = other.image().manifest_json["annotations"]
     assert annotations["org.opencontainers.image.base.digest"] == digest
     arm = build(

@@ -150,10 +150,10 @@ def test_another_host_gives_the_same_digest(tmp_path: Path, cache: Path, elsewhe
         "LC_ALL": "C", "TZ": "Asia/Kathmandu", "PYTHONHASHSEED": "7", "HOME": str(elsewhere / "cache"),
         "TMPDIR": str(elsewhere / "cache"), "VIRTUAL_ENV": str(closed),
     }
-    one = build(project, cache, variables={"TZ": "UTC", "LC_ALL": "C.UTF-8"}, umask=0o022)
+    here = build(project, cache, variables={"TZ": "UTC", "LC_ALL": "C.UTF-8"}, umask=0o022)
     other = build(twin, elsewhere / "cache", python=str(venv / "bin/python"), variables=variables, **options)
     assert other.made()
-    assert one.digest == other.digest
+    assert here.digest == other.digest
     other.item()
 
 

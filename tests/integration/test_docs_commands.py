@@ -331,7 +331,7 @@ def test_images_of_two_machines_are_joined(reader: Reader) -> None:
         reader.run(line, HATCH_DOCKER_PLATFORMS=platform)
     reader.run(join)
     said = json.loads(reader.run(f"hatch-docker inspect --json {reader.registry}/team/app:1.0 --platform linux/arm64"))
-    assert [one["platform"] for one in said["platforms"]] == ["linux/amd64", "linux/arm64"]
+    assert [platform["platform"] for platform in said["platforms"]] == ["linux/amd64", "linux/arm64"]
 
 
 COMPILED = {

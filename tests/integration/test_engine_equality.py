@@ -33,10 +33,10 @@ def test_they_agree_on_a_base_from_a_registry(
     push(remote, base, [server.name("python:3.13-slim")])
     made = project(kind, tmp_path / "p")
     named = {"HATCH_DOCKER_BASE": f"{server.host}/python:3.13-slim"}
-    one = build(made, cache, variables={**PLAIN, **named}).digest
+    digest = build(made, cache, variables={**PLAIN, **named}).digest
     other = build(made, cache, variables={**BUILDKIT, **named})
     assert "install-project" in stages(other)
-    assert other.digest == one
+    assert other.digest == digest
     assert other.image().config_json["config"]["Labels"]["org.opencontainers.image.base.name"].endswith("3.13-slim")
 
 

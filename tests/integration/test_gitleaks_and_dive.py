@@ -27,7 +27,7 @@ def leaks(directory: Path) -> list[str]:
     """The files in which gitleaks sees secrets."""
     command = [tool("gitleaks"), "dir", directory, "--no-banner", "--exit-code", "0", "--report-format", "json"]
     done = subprocess.run([*command, "--report-path", "-"], capture_output=True, text=True, timeout=300, check=True)
-    return sorted({str(Path(one["File"]).relative_to(directory)) for one in json.loads(done.stdout)})
+    return sorted({str(Path(finding["File"]).relative_to(directory)) for finding in json.loads(done.stdout)})
 
 
 def word(dice: random.Random, length: int, letters: str = string.ascii_letters + string.digits) -> str:

@@ -251,7 +251,7 @@ def image(archive: Path) -> dict[str, Any]:
     """Return the digest of what an archive holds and the diff-ids of each platform's layers."""
     item = read_archive(archive)
     validate(item)
-    platforms = {str(one.platform): [layer.diff_id for layer in one.layers] for one in images_of(item)}
+    platforms = {str(image.platform): [layer.diff_id for layer in image.layers] for image in images_of(item)}
     return {"digest": item.digest, **platforms}
 
 

@@ -137,7 +137,8 @@ def test_sixteen_builds_at_once_fetch_everything_once(
     assert len({outcome.digest for outcome in outcomes[:8]}) == 1
     assert len({outcome.digest for outcome in outcomes}) == 9
     assert index.paths(".whl") == [f"/files/shared/{filename}"]
-    fetched = Counter(one.path for one in registry.requests if one.method == "GET" and "/blobs/" in one.path)
+    got = [request.path for request in registry.requests if request.method == "GET"]
+    fetched = Counter(path for path in got if "/blobs/" in path)
     assert set(fetched.values()) == {1}, fetched
     assert len(fetched) == 2  # the configuration and the layer
 
@@ -209,7 +210,7 @@ def test_a_damaged_cache_is_found_and_mended(
 DAMAGES = (flip, truncate, empty, become_a_link, become_a_directory, become_a_pipe)
 
 
-@pytest.mark.parametrize("damage", [pytest.param(one, marks=[pytest.mark.long] * (one is not flip)) for one in DAMAGES])
+@pytest.mark.parametrize("damage", [pytest.param(how, marks=[pytest.mark.long] * (how is not flip)) for how in DAMAGES])
 def test_every_entry_is_damaged(damage: Callable[[Path], None], warm: Bench) -> None:
     """Each blob, each fact and each file of each tree at once, but for what was fetched of Debian's archive."""
     blobs = {layer["digest"].removeprefix("sha256:") for layer in warm.build().receipt["platforms"][0]["layers"]}

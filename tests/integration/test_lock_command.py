@@ -108,7 +108,7 @@ def test_a_lock_for_two_platforms_serves_each_of_them(tmp_path: Path, cache: Pat
     both = {"HATCH_DOCKER_PLATFORMS": "linux/amd64,linux/arm64"}
     done(project, cache, "lock", **both)
     for entry in lock_of(project)["base"]:
-        assert [one["platform"] for one in entry["platforms"]] == ["linux/amd64", "linux/arm64"]
+        assert [row["platform"] for row in entry["platforms"]] == ["linux/amd64", "linux/arm64"]
     build(project, cache, variables=both)
     assert "nothing changes" in done(project, cache, "lock")  # what was locked for another platform stays
 

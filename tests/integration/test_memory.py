@@ -94,6 +94,6 @@ def test_a_wheel_is_never_held_in_memory(
         made = Outcome(0, "", project / "dist").image()
         found = (registry.data / "docker/registry/v2/blobs/sha256").glob("*/*/data")
         sizes = {path.parent.name: path.stat().st_size for path in found}
-        assert all(sizes[one.descriptor.digest[7:]] == one.descriptor.size for one in made.layers)
+        assert all(sizes[layer.descriptor.digest[7:]] == layer.descriptor.size for layer in made.layers)
     print(f"peaks of memory: built and loaded {built >> 20} MB, pushed {pushed >> 20} MB")
     assert max(built, pushed) < bound

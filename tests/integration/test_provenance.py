@@ -17,7 +17,7 @@ pytestmark = pytest.mark.network
 
 
 def git(project: Path, *arguments: str) -> str:
-    who = {f"GIT_{one}_{what}": "a@example.invalid" for one in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    who = {f"GIT_{role}_{what}": "a@example.invalid" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     environ = {**os.environ, **who, "GIT_CONFIG_GLOBAL": os.devnull}
     return subprocess.run(
         ["git", *arguments], cwd=project, env=environ, check=True, capture_output=True, text=True
@@ -47,9 +47,9 @@ def test_what_was_built_of_what(tmp_path: Path, cache: Path) -> None:
     statement = json.loads(text)
     assert statement["subject"] == [{"name": name, "digest": {"sha256": hashlib.sha256(digest).hexdigest()}}]
     definition = statement["predicate"]["buildDefinition"]
-    materials = {one.get("uri") or one["name"]: one for one in definition["resolvedDependencies"]}
-    assert all(one["digest"] for one in materials.values())
-    (source,) = [one for one in materials.values() if one.get("name") == "source"]
+    materials = {material.get("uri") or material["name"]: material for material in definition["resolvedDependencies"]}
+    assert all(material["digest"] for material in materials.values())
+    (source,) = [material for material in materials.values() if material.get("name") == "source"]
     assert source["digest"] == {"gitCommit": git(project, "rev-parse", "HEAD")}
     assert source["annotations"] == {"dirty": False}
     lock = hashlib.sha256((project / "hatch-docker.lock").read_bytes()).hexdigest()

@@ -236,7 +236,7 @@ def test_two_pushes_of_one_project_at_once(servers: tuple[Server, Server], tmp_p
     for server in servers:
         name = f"{server.host}/twice"
         found = json.loads(run(need("oras"), "discover", "--plain-http", "--format", "json", f"{name}:latest"))
-        assert sorted(one["artifactType"].rpartition(".")[2] for one in found["manifests"]) == [
+        assert sorted(manifest["artifactType"].rpartition(".")[2] for manifest in found["manifests"]) == [
             "cyclonedx+json", "in-toto+json",
         ]  # fmt: skip
 

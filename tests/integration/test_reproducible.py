@@ -133,8 +133,8 @@ def test_fifty_builds(bench: Bench) -> None:
             blobs = sorted((own / "v1/blobs").iterdir())
             for path in dice.sample(blobs, len(blobs) // 2):
                 path.unlink()
-        one = dice.random() < 0.5
-        cpus = {min(os.sched_getaffinity(0))} if one else os.sched_getaffinity(0)
+        single = dice.random() < 0.5
+        cpus = {min(os.sched_getaffinity(0))} if single else os.sched_getaffinity(0)
         made = build(
             bench.project, own, variables={"PYTHONHASHSEED": str(dice.randrange(1 << 32))},
             preexec_fn=lambda cpus=cpus: os.sched_setaffinity(0, cpus),

@@ -43,18 +43,18 @@ def syft(archive: Path) -> set[str]:
     command = [program, "scan", "--quiet", "--output", "json", f"oci-archive:{archive}"]
     done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=300)
     assert done.returncode == 0, done.stderr
-    return {one["purl"] for one in json.loads(done.stdout)["artifacts"] if one["type"] in KINDS}
+    return {artifact["purl"] for artifact in json.loads(done.stdout)["artifacts"] if artifact["type"] in KINDS}
 
 
 def ours(document: dict[str, Any]) -> set[str]:
     """Those of our document, without what is compiled into a package: no scanner sees that."""
-    purls = (one.get("purl", "") for one in document["components"])
+    purls = (component.get("purl", "") for component in document["components"])
     return {purl for purl in purls if purl.startswith(("pkg:pypi/", "pkg:deb/", "pkg:apk/"))}
 
 
 def documents(outcome: Outcome) -> dict[str, dict[str, Any]]:
     """The SBOMs by their format, found valid."""
-    files = {one["format"]: outcome.directory / one["file"] for one in outcome.receipt["sbom"]}
+    files = {sbom["format"]: outcome.directory / sbom["file"] for sbom in outcome.receipt["sbom"]}
     found = {name: json.loads(path.read_bytes()) for name, path in files.items()}
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(found["cyclonedx"])) is None
     assert validate_full_spdx_document(JsonLikeDictParser().parse(found["spdx"])) == []
@@ -69,15 +69,15 @@ def stated_in_full(document: dict[str, Any]) -> None:
     assert document["metadata"]["tools"]
     assert document["metadata"]["lifecycles"] == [{"phase": "build"}]
     related = {line["ref"] for line in document["dependencies"]}
-    for one in document["components"]:
-        assert one["supplier"]["name"]
-        assert one["name"]
-        assert one["version"]
-        assert one["licenses"]
-        assert one["bom-ref"] in related
-        if one["type"] == "library":
-            assert one["purl"]
-            assert one["hashes"]
+    for component in document["components"]:
+        assert component["supplier"]["name"]
+        assert component["name"]
+        assert component["version"]
+        assert component["licenses"]
+        assert component["bom-ref"] in related
+        if component["type"] == "library":
+            assert component["purl"]
+            assert component["hashes"]
 
 
 def all_told(image: Image, document: dict[str, Any]) -> set[str]:
@@ -85,7 +85,8 @@ def all_told(image: Image, document: dict[str, Any]) -> set[str]:
     paths = [entry.path for layer in image.layers for entry, _ in layer_entries(layer)]
     found = {re.search(r"([\w.]+)-[^/]+\.dist-info/sboms/.+\.json$", path) for path in paths}
     brought = {canonicalize_name(match[1]) for match in found if match}
-    assert {canonicalize_name(one["name"]) for one in document["components"] if one.get("components")} == brought
+    with_parts = [component for component in document["components"] if component.get("components")]
+    assert {canonicalize_name(component["name"]) for component in with_parts} == brought
     return brought
 
 
@@ -106,12 +107,12 @@ def test_syft_finds_what_our_sbom_names(tmp_path: Path, cache: Path) -> None:
         ref["referenceLocator"] for package in found["spdx"]["packages"] for ref in package.get("externalRefs", ())
     }
     assert named <= in_spdx
-    libraries = {one["purl"]: one["hashes"][0]["content"] for one in found["cyclonedx"]["components"]
-                 if one["type"] == "library"}  # fmt: skip
+    libraries = {component["purl"]: component["hashes"][0]["content"] for component in found["cyclonedx"]["components"]
+                 if component["type"] == "library"}  # fmt: skip
     assert named <= set(libraries)
     statement = json.loads((outcome.directory / outcome.receipt["provenance"]["file"]).read_bytes())
     materials = statement["predicate"]["buildDefinition"]["resolvedDependencies"]
-    stated = {one["uri"].partition("&")[0]: one["digest"]["sha256"] for one in materials if "uri" in one}
+    stated = {item["uri"].partition("&")[0]: item["digest"]["sha256"] for item in materials if "uri" in item}
     assert all(stated[purl.partition("&")[0]] == digest for purl, digest in libraries.items() if "pkg:deb/" in purl)
 
 
@@ -121,7 +122,7 @@ def test_what_is_compiled_into_a_wheel_is_named(tmp_path: Path, cache: Path) -> 
     project = write_project("hello", tmp_path / "p", options='sbom = ["cyclonedx", "spdx"]')
     outcome = build(require(project, "cryptography"), cache)
     found = documents(outcome)
-    (wheel,) = [one for one in found["cyclonedx"]["components"] if one["name"] == "cryptography"]
+    (wheel,) = [component for component in found["cyclonedx"]["components"] if component["name"] == "cryptography"]
     inside = {part["name"]: part for part in wheel["components"]}
     assert all_told(outcome.image(), found["cyclonedx"]) == {"cryptography"}
     assert inside["openssl"]["version"]

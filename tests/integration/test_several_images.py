@@ -48,7 +48,7 @@ def test_each_image_has_its_files_and_names_and_they_share_layers(tmp_path: Path
     web, worker = receipt(project), receipt(project, ".worker")
     assert (web["part"], worker["part"]) == ("", "worker")
     assert web["wheel"] == worker["wheel"]
-    layers = [{layer["digest"]: layer["kind"] for layer in one["platforms"][0]["layers"]} for one in (web, worker)]
+    layers = [{layer["digest"]: layer["kind"] for layer in made["platforms"][0]["layers"]} for made in (web, worker)]
     assert sorted(layers[0][digest] for digest in set(layers[0]) & set(layers[1])) == ["base", "project"]
     assert "libgomp1" in json.dumps(worker["platforms"][0]["layers"])
     again = build(project, cache, variables={"HATCH_DOCKER_IMAGES": "worker"})
@@ -107,7 +107,7 @@ def test_a_push_brings_each_where_it_belongs(tmp_path: Path, cache: Path) -> Non
         variables = {"HATCH_DOCKER_REGISTRIES": f"{registry.host},{registry.host}/team/app"}
         build(project, cache, verb="docker:push", variables=variables)
         digests = [receipt(project, part)["digest"] for part in ("", ".worker")]
-        pushed = [[one["reference"] for one in receipt(project, part)["deliveries"]] for part in ("", ".worker")]
+        pushed = [[sent["reference"] for sent in receipt(project, part)["deliveries"]] for part in ("", ".worker")]
         assert pushed == [
             [f"{registry.host}/extras-and-groups@{digests[0]}", f"{registry.host}/team/app@{digests[0]}"],
             [f"{registry.host}/extras-and-groups-worker@{digests[1]}", f"{registry.host}/team/app-worker@{digests[1]}"],

@@ -100,9 +100,9 @@ def pushed(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
                 assert hashlib.sha256(data).hexdigest() == name.removeprefix("sha256:")
             for _, manifest in repository.manifests.values():
                 found = json.loads(manifest)
-                for one in [*found.get("layers", []), *([found["config"]] if "config" in found else [])]:
-                    assert one["digest"] in repository.blobs
-                assert all(one["digest"] in repository.manifests for one in found.get("manifests", []))
+                for item in [*found.get("layers", []), *([found["config"]] if "config" in found else [])]:
+                    assert item["digest"] in repository.blobs
+                assert all(item["digest"] in repository.manifests for item in found.get("manifests", []))
 
     def done() -> None:
         assert digest in registry.repositories["hello"].manifests

@@ -115,7 +115,7 @@ def test_everything_is_found_beside_the_image(pushed: Pushed, skopeo: list[str])
     """`oras discover` lists SBOMs, provenance, signature and attestations, each once; skopeo sees the same image."""
     found = run(need("oras"), "discover", "--plain-http", "--format", "json", pushed.name)
     assert found.returncode == 0, found.stderr
-    kinds = [one["artifactType"] for one in json.loads(found.stdout)["manifests"]]
+    kinds = [manifest["artifactType"] for manifest in json.loads(found.stdout)["manifests"]]
     assert sorted(kinds) == sorted(KINDS)
     digest = run(*skopeo, "inspect", "--tls-verify=false", "--format={{.Digest}}", f"docker://{pushed.name}")
     assert digest.stdout.strip() == pushed.outcome.digest
@@ -125,17 +125,17 @@ def test_what_is_attached_is_what_was_written(pushed: Pushed, tmp_path: Path) ->
     """`oras pull` brings the files of dist/ back, under their names."""
     host = pushed.name.partition("@")[0]
     found = run(need("oras"), "discover", "--plain-http", "--format", "json", pushed.name)
-    for one in json.loads(found.stdout)["manifests"]:
-        if "cosign" in one["artifactType"] or "dsse" in one["artifactType"]:
+    for manifest in json.loads(found.stdout)["manifests"]:
+        if "cosign" in manifest["artifactType"] or "dsse" in manifest["artifactType"]:
             continue
-        done = run(need("oras"), "pull", "--plain-http", "-o", str(tmp_path), f"{host}@{one['digest']}")
+        done = run(need("oras"), "pull", "--plain-http", "-o", str(tmp_path), f"{host}@{manifest['digest']}")
         assert done.returncode == 0, done.stderr
     files = [*pushed.outcome.receipt["sbom"], pushed.outcome.receipt["provenance"]]
     assert len(files) == 3
-    for one in files:
-        data = (tmp_path / one["file"]).read_bytes()
-        assert data == (pushed.outcome.directory / one["file"]).read_bytes()
-        assert digest_of(data) == one["digest"]
+    for file in files:
+        data = (tmp_path / file["file"]).read_bytes()
+        assert data == (pushed.outcome.directory / file["file"]).read_bytes()
+        assert digest_of(data) == file["digest"]
 
 
 def test_a_second_push_moves_nothing(pushed: Pushed, cache: Path, keys: Keys) -> None:
@@ -277,7 +277,7 @@ def test_an_index_and_its_images(server: Server, keys: Keys, tmp_path: Path) -> 
     to = Target(remote(), replace(server.name("team/both"), tag=""), lambda _digest: "")
     who = Signer(Cosign(keys.directory, ctx), SignPlan("cosign.key", False), to)
     sign_item(who, index, tuple(documents), documents.__getitem__)
-    names = [f"{server.host}/team/both@{one.digest}" for one in (index, *index.images)]
+    names = [f"{server.host}/team/both@{item.digest}" for item in (index, *index.images)]
     signed = [verify_signature(keys.public, name).stdout for name in names]
     assert signed == [
         f"{names[0]} is signed, and so are its documents: slsa\n",

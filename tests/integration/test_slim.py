@@ -69,4 +69,4 @@ def components(directory: Path) -> set[str]:
     """The packages that the SBOM names."""
     (path,) = directory.glob("*.cdx.json")
     value: dict[str, Any] = json.loads(path.read_bytes())
-    return {f"{one['name']} {one.get('version')}" for one in value["components"]}
+    return {f"{component['name']} {component.get('version')}" for component in value["components"]}

@@ -219,9 +219,9 @@ def test_podman_installs_the_same_packages_on_a_layout(
     made = project("hello", tmp_path / "p", options='[tool.hatch-docker.runtime]\npackages = ["netcat-openbsd"]\n')
     write_layout(slim_image(cache, tmp_path), made / "base")
     named = {"HATCH_DOCKER_BASE": "oci:base"}
-    one = build(made, cache, variables={**BUILDKIT, **named}).receipt
+    receipt = build(made, cache, variables={**BUILDKIT, **named}).receipt
     for kind in ("stage tree", "layer"):  # as if no builder had made anything
         shutil.rmtree(cache / "v1/facts" / kind)
     other = build(made, cache, variables={**BUILDKIT, **named, **podman, "HATCH_DOCKER_BUILDER": "podman"})
     assert re.search(r"^  system  ", other.output, re.MULTILINE)
-    assert other.digest == one["digest"]
+    assert other.digest == receipt["digest"]

@@ -69,7 +69,7 @@ def test_no_file_is_touched_but_in_cache_output_and_temporary_directory(tmp_path
         [sys.executable, "-m", "hatchling", "build", "-t", "docker"], project, tmp_path / "traces", environ
     )  # fmt: skip
     allowed = [str(cache), str(tmp_path / "tmp"), str(project / "dist")]
-    outside = {path for path in changed if not any(path == one or path.startswith(f"{one}/") for one in allowed)}
+    outside = {path for path in changed if not any(path == place or path.startswith(f"{place}/") for place in allowed)}
     assert {path for path in outside if not path.startswith(("/proc/", "/dev/null"))} == set()
     assert any(path.endswith(".oci.tar") for path in changed), "so changes are seen"
     assert any("/v1/blobs/" in path for path in changed)

@@ -86,9 +86,9 @@ def test_resolved_and_fetched(tmp_path: Path, ctx: Context) -> None:
     """Without a lock: wheels for a foreign platform, fetched and verified; the second time at once."""
     lock = LockPlan("resolve", requirements=("markupsafe", "idna"))
     pins = pin(lock, tmp_path, TARGETS[1], ctx)
-    assert [one.name for one in pins] == ["idna", "markupsafe"]
+    assert [pin.name for pin in pins] == ["idna", "markupsafe"]
     assert "aarch64" in pins[1].filename
-    assert all(one.upload_time for one in pins)
-    assert [path.stat().st_size for path in fetch(pins, ctx, root=tmp_path)] == [one.size for one in pins]
+    assert all(pin.upload_time for pin in pins)
+    assert [path.stat().st_size for path in fetch(pins, ctx, root=tmp_path)] == [pin.size for pin in pins]
     assert pin(lock, tmp_path, TARGETS[1], ctx) == pins
     assert quickest(lambda: pin(lock, tmp_path, TARGETS[1], ctx)) < 0.1

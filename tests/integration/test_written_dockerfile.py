@@ -206,7 +206,7 @@ def check_values(docker: str, work: Path, texts: Sequence[str]) -> None:
     assert set(found["Volumes"]) == {f"/{text}" for text in texts}
     assert found["Cmd"] == list(texts)
     taken = "ENV " + " ".join(f'E{number}="$A{number}"' for number in range(len(texts)))
-    found = read_back(docker, work, *(f"ARG {one}" for one in pairs("A")), taken)
+    found = read_back(docker, work, *(f"ARG {text}" for text in pairs("A")), taken)
     assert [item for item in found["Env"] if item.startswith("E")] == [f"E{n}={text}" for n, text in enumerate(texts)]
 
 

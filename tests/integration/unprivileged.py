@@ -42,8 +42,8 @@ def main(project: Path, cache: Path, directory: Path) -> None:
         done(project, cache, "push", "--registry", registry.host)
         other = write_project("hello", directory / "other", base=f"{registry.host}/c-extension:1.0.0")
         on_top = build(other, directory / "cold", variables=variables)
-        assert [one.diff_id for one in on_top.image().layers[: len(image.layers)]] == [
-            one.diff_id for one in image.layers
+        assert [layer.diff_id for layer in on_top.image().layers[: len(image.layers)]] == [
+            layer.diff_id for layer in image.layers
         ]
     print(outcome.digest)
 

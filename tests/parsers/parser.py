@@ -53,7 +53,7 @@ def toml(value: Any, top: bool = True) -> str:
         rows = [f"{toml(name, False)} = {toml(one, False)}" for name, one in value.items() if one is not None]
         return "\n".join(rows) if top else "{" + ", ".join(rows) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(toml(one, False) for one in value if one is not None) + "]"
+        return "[" + ", ".join(toml(item, False) for item in value if item is not None) + "]"
     return json.dumps(value, default=str, ensure_ascii=isinstance(value, str) and value.isascii())
 
 

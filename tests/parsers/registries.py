@@ -107,5 +107,5 @@ def image_config(data: bytes, _directory: Path) -> None:
 
 @parses(of_json({"schemaVersion": 2, "manifests": [{**IMAGE.descriptor.to_json(), "annotations": {"a": "b"}}]}))
 def layout_index(data: bytes, _directory: Path) -> None:
-    blobs = {digest_of(one): one for one in (IMAGE.manifest, IMAGE.config)}
+    blobs = {digest_of(blob): blob for blob in (IMAGE.manifest, IMAGE.config)}
     read_item(data, b'{"imageLayoutVersion": "1.0.0"}', lambda name: io.BytesIO(blobs.get(name, b"")), AMD64, "it")

@@ -42,9 +42,9 @@ LOG = [
 
 
 @parses((
-    misfit([LOG]).map(lambda value: b"\n".join(json.dumps(one).encode() for one in value or ()))
-    | spoilt([b"".join(json.dumps(one, indent=1).encode() + b"\n" for one in LOG) + b"text\n"]),
-    b"\n".join(json.dumps(one).encode() for one in LOG),
+    misfit([LOG]).map(lambda value: b"\n".join(json.dumps(step).encode() for step in value or ()))
+    | spoilt([b"".join(json.dumps(step, indent=1).encode() + b"\n" for step in LOG) + b"text\n"]),
+    b"\n".join(json.dumps(step).encode() for step in LOG),
 ))  # fmt: skip
 def buildkit_log(data: bytes, _directory: Path) -> None:
     log = Log(silent())
