@@ -115,9 +115,7 @@ class FakeRegistry:
         """A repository, made if missing."""
         return self.repositories.setdefault(name, Repository())
 
-    def fault(
-        self, method: str, part: str, action: Any, *, times: int = 1, headers: Mapping[str, str] = {}
-    ) -> None:
+    def fault(self, method: str, part: str, action: Any, *, times: int = 1, headers: Mapping[str, str] = {}) -> None:
         """The next `times` requests of that method (or of several: "PATCH|PUT") whose path has that part go wrong."""
         self.faults.append(Fault(method, part, action, times, headers))
 

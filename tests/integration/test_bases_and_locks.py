@@ -35,9 +35,7 @@ def wheels_above(outcome: Outcome) -> list[str]:
     return [layer["diff_id"] for layer in outcome.receipt["platforms"][0]["layers"] if layer["kind"] != "base"]
 
 
-def test_a_base_from_a_registry(
-    registry: FakeRegistry, bases: tuple[Image, Image], tmp_path: Path, cache: Path
-) -> None:
+def test_base_from_a_registry(registry: FakeRegistry, bases: tuple[Image, Image], tmp_path: Path, cache: Path) -> None:
     """By tag and by digest, the child for the platform; built in the builder where it compiles; it runs."""
     digest = pushed(registry, bases, "python:3.13-slim")
     check = '[tool.hatch-docker.check]\ncommand = ["c-extension"]'
@@ -57,9 +55,7 @@ def test_a_base_from_a_registry(
     assert str(arm.image().platform) == "linux/arm64"
 
 
-def test_a_base_by_digest_needs_no_registry_once_it_is_known(
-    bases: tuple[Image, Image], tmp_path: Path, cache: Path
-) -> None:
+def test_a_known_base_by_digest_needs_no_registry(bases: tuple[Image, Image], tmp_path: Path, cache: Path) -> None:
     with FakeRegistry() as registry:
         digest = pushed(registry, bases, "pinned")
         project = write_project("hello", tmp_path / "p", base=f"{registry.host}/pinned@{digest}")

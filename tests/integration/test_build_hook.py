@@ -89,9 +89,7 @@ def test_wheel_and_target_give_one_digest(tmp_path: Path, cache: Path) -> None:
     ("kind", "command"), [("hello", HATCHLING), ("c-extension", BUILD), ("hello", UV_BUILD)],
     ids=["hatch", "build", "uv"],
 )
-def test_docker_makes_the_image_of_that_wheel_too(
-    kind: str, command: Sequence[str], docker: str, tmp_path: Path, cache: Path
-) -> None:
+def test_docker_uses_that_wheel(kind: str, command: Sequence[str], docker: str, tmp_path: Path, cache: Path) -> None:
     """The hook's wheel is installed in a stage, never built in one: the same hash, the same digest."""
     base = f"debian:{own_suite()}" if kind == "c-extension" else "debian:trixie"
     project = write(kind, tmp_path / "p", options=check_option(kind), base=base)
@@ -169,7 +167,7 @@ def test_no_image_in_the_builder_stage(tmp_path: Path, cache: Path) -> None:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("engine", ["embedded", "buildkit"])
-def test_a_hook_that_is_always_on_makes_no_image_within_the_image_s_build(
+def test_an_enabled_hook_in_the_image_s_build(
     engine: str, docker: str, tmp_path: Path, cache: Path, links: Path
 ) -> None:
     """The builder stage gets hatch-docker, as the hook's table asks, whose hook says there why it does nothing."""
@@ -226,9 +224,7 @@ def test_code_that_this_machine_compiled_runs_in_the_image(tmp_path: Path, cache
 
 
 @pytest.mark.parametrize("targets", [("wheel", "docker"), ("docker", "wheel")])
-def test_with_both_targets_the_image_is_of_the_wheel_in_dist(
-    targets: tuple[str, str], tmp_path: Path, cache: Path
-) -> None:
+def test_both_targets_share_the_wheel_in_dist(targets: tuple[str, str], tmp_path: Path, cache: Path) -> None:
     """The target alone would take the builder stage's wheel; the hook has the last word in either order."""
     project = write("c-extension", tmp_path / "p", base=f"debian:{own_suite()}")
     command = [PYTHON, "-m", "hatchling", "build", *(word for target in targets for word in ("-t", target))]

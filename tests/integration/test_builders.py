@@ -101,9 +101,7 @@ def test_a_far_builder_makes_it(fars: tuple[Far, Far], tmp_path: Path, cache: Pa
     assert other.digest == digest
 
 
-def test_the_registry_s_cache_spares_an_empty_builder_what_another_built(
-    fars: tuple[Far, Far], tmp_path: Path, cache: Path
-) -> None:
+def test_an_empty_builder_uses_a_cache_in_a_registry(fars: tuple[Far, Far], tmp_path: Path, cache: Path) -> None:
     """Dependencies and builder stages too: of compiled code only what an edit touches is compiled again."""
     one, two = fars
     made = project("c-extension", tmp_path / "p")
@@ -126,9 +124,7 @@ def test_the_registry_s_cache_spares_an_empty_builder_what_another_built(
     assert ran(edited) == ["build-project", "install-project"]
 
 
-def test_an_emptied_builder_takes_from_a_directory_what_was_not_edited(
-    fars: tuple[Far, Far], tmp_path: Path, cache: Path
-) -> None:
+def test_an_empty_builder_uses_a_cache_in_a_directory(fars: tuple[Far, Far], tmp_path: Path, cache: Path) -> None:
     """And with `cache.to` every stage is asked for, also those whose trees we know: a shared cache must be whole."""
     far = replace(fars[1], variables={**BUILDKIT, **VERBOSE, "DOCKER_HOST": fars[1].daemon})
     made = project("extras-and-groups", tmp_path / "p")
@@ -160,9 +156,7 @@ def test_two_platforms_are_one_index_without_emulation(docker: str, tmp_path: Pa
     assert [str(image.platform) for image in item.images] == ["linux/amd64", "linux/arm64"]
 
 
-def test_what_has_to_be_compiled_is_refused_for_a_platform_that_the_builder_has_not(
-    docker: str, tmp_path: Path, cache: Path
-) -> None:
+def test_code_cannot_be_compiled_for_a_platform_without_a_builder(docker: str, tmp_path: Path, cache: Path) -> None:
     made = project("c-extension", tmp_path / "p")
     refused = run_build(made, cache, variables={**BUILDKIT, "HATCH_DOCKER_PLATFORMS": "linux/arm64"})
     assert refused.status == 1
@@ -170,9 +164,7 @@ def test_what_has_to_be_compiled_is_refused_for_a_platform_that_the_builder_has_
     assert "Traceback" not in refused.output
 
 
-def test_podman_shares_its_steps_through_a_registry(
-    podman: dict[str, str], server: Server, tmp_path: Path, cache: Path
-) -> None:
+def test_podman_shares_by_a_registry(podman: dict[str, str], server: Server, tmp_path: Path, cache: Path) -> None:
     """In a repository of their own; stages are told with their times, as with buildx."""
     registries = f'[[registry]]\nlocation = "{server.host}"\ninsecure = true\n'
     (tmp_path / "registries.conf").write_text(registries)
@@ -221,9 +213,7 @@ def interrupted(made: Path, cache: Path, variables: Mapping[str, str], action: C
     assert not list((work / "temporary").iterdir())
 
 
-def test_a_stream_that_is_cut_ends_a_build_and_the_next_one_succeeds(
-    fars: tuple[Far, Far], tmp_path: Path, cache: Path
-) -> None:
+def test_the_build_after_a_cut_stream_succeeds(fars: tuple[Far, Far], tmp_path: Path, cache: Path) -> None:
     made = project("c-extension", tmp_path / "p")
     hook = (made / "hatch_build.py").read_text()
     variables = {**fars[0].variables, "HATCH_DOCKER_BUILDER": "cut"}

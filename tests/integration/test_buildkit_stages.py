@@ -73,9 +73,7 @@ def found_by(outcome: Outcome) -> str:
     raise AssertionError("found.py is in no layer")
 
 
-def test_both_engines_lend_the_ssh_agent_and_pass_arguments(
-    docker: str, agent: dict[str, str], tmp_path: Path, cache: Path
-) -> None:
+def test_both_engines_lend_agent_and_arguments(docker: str, agent: dict[str, str], tmp_path: Path, cache: Path) -> None:
     """Whatever the values hold, and trust what this machine trusts; without an agent the error says so."""
     made = project("c-extension", tmp_path / "p", options=OPTIONS)
     hook = made / "hatch_build.py"
@@ -100,9 +98,7 @@ def test_both_engines_lend_the_ssh_agent_and_pass_arguments(
         assert "ssh needs an SSH agent, and SSH_AUTH_SOCK is not set" in failed.output
 
 
-def test_the_written_dockerfile_takes_what_was_lent(
-    docker: str, agent: dict[str, str], tmp_path: Path, cache: Path
-) -> None:
+def test_the_dockerfile_takes_what_was_lent(docker: str, agent: dict[str, str], tmp_path: Path, cache: Path) -> None:
     """As its first lines say, with an argument set anew."""
     made = project("c-extension", tmp_path / "p", options=OPTIONS + 'secrets = ["TOKEN"]\n')
     hook = made / "hatch_build.py"
@@ -143,9 +139,7 @@ def build_wheel(directory, config_settings=None, metadata_directory=None):
 """
 
 
-def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(
-    docker: str, tmp_path: Path, cache: Path
-) -> None:
+def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(docker: str, tmp_path: Path, cache: Path) -> None:
     """Both ask for a build requirement that no file names, and what they need shows when they are built."""
     made = project("hello", tmp_path / "p")
     require(made, "one-more", "another")
@@ -165,9 +159,7 @@ def test_sdists_that_only_their_build_knows_are_asked_in_a_stage(
 
 
 @pytest.mark.parametrize("engine", ["embedded", "buildkit"])
-def test_an_sdist_that_gives_another_package_is_refused(
-    engine: str, docker: str, tmp_path: Path, cache: Path
-) -> None:
+def test_an_sdist_that_gives_another_package_is_refused(engine: str, docker: str, tmp_path: Path, cache: Path) -> None:
     made = project("hello", tmp_path / "p")
     require(made, "one-more")
     index = FakeIndex()
@@ -193,9 +185,7 @@ def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cach
     assert told == [*(f"line {number}" for number in range(12, 31)), "no luck today"]
 
 
-def test_a_step_that_is_killed_is_suspected_of_too_little_memory(
-    docker: str, tmp_path: Path, cache: Path
-) -> None:
+def test_a_step_that_is_killed_is_suspected_of_too_little_memory(docker: str, tmp_path: Path, cache: Path) -> None:
     """Its status is that of SIGKILL, which the kernel's own judge sends."""
     made = project("c-extension", tmp_path / "p")
     (made / "hatch_build.py").write_text('import os\nprint("filling", flush=True)\nos._exit(137)\n')
@@ -225,9 +215,7 @@ def steps(docker: str, dockerfile: Path) -> dict[str, bool]:
     return found
 
 
-def test_an_edit_and_a_version_bump_rerun_the_wheel_and_its_install_alone(
-    docker: str, tmp_path: Path, cache: Path
-) -> None:
+def test_an_edit_and_a_version_bump_rerun_two_stages(docker: str, tmp_path: Path, cache: Path) -> None:
     """As BuildKit itself tells, in a build that asks for every stage: what is compiled with and depended on stays."""
     made = project("c-extension", tmp_path / "p")
     require(made, "idna>=3")

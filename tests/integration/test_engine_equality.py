@@ -24,7 +24,7 @@ def test_both_engines_make_the_same_image(kind: str, docker: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("kind", ["hello", "extras-and-groups"])
-def test_they_agree_on_a_base_from_a_registry(
+def test_base_from_a_registry(
     kind: str, docker: str, server: Server, remote: Remote, tmp_path: Path, cache: Path
 ) -> None:
     """The daemon pulls it itself, by its digest."""
@@ -60,9 +60,7 @@ def test_after_an_edit_only_the_wheel_is_built_and_installed(docker: str, tmp_pa
     assert stages(bumped) == ["install-project"]
 
 
-def test_a_failed_build_shows_its_last_lines_and_leaves_earlier_output(
-    docker: str, tmp_path: Path, cache: Path
-) -> None:
+def test_a_failed_build_shows_its_end_and_leaves_earlier_output(docker: str, tmp_path: Path, cache: Path) -> None:
     made = project("c-extension", tmp_path / "p")
     first = build(made, cache, variables=BUILDKIT)
     before = first.archive.read_bytes()

@@ -73,7 +73,7 @@ def test_two_mistakes_are_two_lines(tmp_path: Path, cache: Path) -> None:
         ({"HATCH_DOCKER_DEBIAN_MIRROR": "ftp://x/debian"}, ("HATCH_DOCKER_DEBIAN_MIRROR", "ftp://x/debian", "http")),
     ],
 )
-def test_a_mistake_in_a_variable_is_one_line(
+def test_a_wrong_variable_is_one_line(
     variables: Mapping[str, str], parts: tuple[str, ...], tmp_path: Path, cache: Path
 ) -> None:
     told(run_build(project(tmp_path), cache, variables=variables), *parts)
@@ -95,9 +95,7 @@ def test_code_that_is_no_python_is_pointed_out_every_time(tmp_path: Path, cache:
 
 
 @pytest.mark.parametrize(("load", "status"), [("auto", 0), ("always", 1)])
-def test_a_podman_that_does_not_work_is_told_and_the_image_is_there(
-    load: str, status: int, tmp_path: Path, cache: Path
-) -> None:
+def test_a_broken_podman_is_told_and_the_image_is_there(load: str, status: int, tmp_path: Path, cache: Path) -> None:
     """Its program is on many machines where it never ran, for want of subordinate ids, say."""
     if Path(PODMAN_SOCKET).exists():
         pytest.skip("a Podman that works answers here")
@@ -195,9 +193,7 @@ def test_a_file_that_may_not_be_read_is_named(where: str, tmp_path: Path, cache:
 
 
 @pytest.mark.parametrize("name", ["hello-1.0.0.oci.tar", "hello-1.0.0.image.json"])
-def test_a_directory_in_the_place_of_an_output_is_told_before_anything_is_written(
-    name: str, tmp_path: Path, cache: Path
-) -> None:
+def test_a_directory_in_the_place_of_an_output_is_told_first(name: str, tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "dist" / name).unlink()
     (made / "dist" / name).mkdir()
@@ -295,9 +291,7 @@ def test_without_a_lock_and_without_uv_both_ways_out_are_told(index: FakeIndex, 
     told(outcome, "needs uv", "hatch-docker[uv]", "pylock.toml", steps=1)
 
 
-def test_a_package_without_a_wheel_for_a_foreign_platform_is_refused_by_name(
-    index: FakeIndex, tmp_path: Path, cache: Path
-) -> None:
+def test_an_sdist_for_a_foreign_platform_is_refused_by_name(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
     index.add("source-only", make_sdist("source-only", "1.0"))
     write_layout(python_image("arm64"), tmp_path / "layout")
     made = project(tmp_path, base=f"oci:{tmp_path / 'layout'}")

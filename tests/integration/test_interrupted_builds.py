@@ -61,9 +61,7 @@ STOPS = [pytest.param(2, id="2"), pytest.param(25, id="25", marks=pytest.mark.lo
 
 @pytest.mark.parametrize("times", STOPS)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_build_ends_soon_and_leaves_nothing(
-    bench: Bench, number: signal.Signals, status: int, times: int
-) -> None:
+def test_a_stopped_build_leaves_nothing(bench: Bench, number: signal.Signals, status: int, times: int) -> None:
     """Within two seconds, also while much is written."""
     moments, stopped, slowest = random.Random(int(number)), 0, 0.0
     cold = bench.cache.rename(bench.cache.with_name("cold"))
@@ -113,7 +111,7 @@ def test_an_output_of_before_is_whole_while_a_build_is_stopped(warm: Bench) -> N
     validate(read_archive(warm.archive))
 
 
-def test_sixteen_builds_at_once_fetch_everything_once(
+def test_sixteen_builds_fetch_everything_once(
     index: FakeIndex, registry: FakeRegistry, tmp_path: Path, cache: Path
 ) -> None:
     """Eight of one project in eight places, eight of others on the same base and wheel, and a cold cache."""
@@ -183,9 +181,7 @@ def become_a_pipe(path: Path) -> None:
 @pytest.mark.parametrize(("base", "own"), [
     (flip, become_a_link), (become_a_directory, truncate), (become_a_pipe, empty),
 ])  # fmt: skip
-def test_a_damaged_cache_is_found_and_mended(
-    warm: Bench, base: Callable[[Path], None], own: Callable[[Path], None]
-) -> None:
+def test_a_damaged_cache_is_mended(warm: Bench, base: Callable[[Path], None], own: Callable[[Path], None]) -> None:
     """Both layers, the tree that compiles, every second fact; nothing is read through a link. v2 is not ours."""
     (warm.cache / "v2").mkdir()
     names = [layer["digest"].removeprefix("sha256:") for layer in warm.build().receipt["platforms"][0]["layers"]]

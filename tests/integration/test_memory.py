@@ -70,7 +70,7 @@ def peak_of(project: Path, cache: Path, *command: str) -> int:
 
 
 @pytest.mark.parametrize(("large", "small", "modules", "bound"), SIZES)
-def test_a_wheel_is_never_held_in_memory(
+def test_a_wheel_is_not_in_memory(
     large: int, small: int, modules: int, bound: int, tmp_path: Path, cache: Path
 ) -> None:
     """Fetched, checked, compiled, compressed, written, loaded, pushed: with less memory than it has bytes."""

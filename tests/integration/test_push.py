@@ -74,9 +74,7 @@ def test_pushed_to_two_registries_pulled_by_digest_and_run(
         run(*docker, "rmi", "--force", name)
 
 
-def test_nothing_new_moves_nothing_and_an_edit_only_what_it_changed(
-    servers: tuple[Server, Server], tmp_path: Path, cache: Path
-) -> None:
+def test_only_what_changed_is_pushed_again(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
     """An unchanged push is some questions, in 0.3 s at most; an edited line is less than a hundredth of the image."""
     made = project(tmp_path / "p", f"{servers[0].host}/costs", f"{servers[1].host}/costs")
     build(made, cache, verb="docker:push")
@@ -184,9 +182,7 @@ def test_a_layer_is_not_even_made_where_the_registry_has_it(tmp_path: Path, cach
         assert len(two.repository("app").blobs) == len(one.repository("app").blobs)
 
 
-def test_one_registry_fails_and_the_next_run_goes_on(
-    servers: tuple[Server, Server], tmp_path: Path, cache: Path
-) -> None:
+def test_a_run_after_a_failed_registry_goes_on(servers: tuple[Server, Server], tmp_path: Path, cache: Path) -> None:
     """The receipt says which registry has the image, the status says to try again, and no blob is sent twice."""
     with FakeRegistry() as flaky:
         flaky.fault("PUT", "/manifests/", 503, times=6)

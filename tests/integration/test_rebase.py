@@ -52,9 +52,7 @@ def test_a_base_that_moved_on(registry: FakeRegistry, base: Image, tmp_path: Pat
     assert fresh.receipt["wheel"] == old["wheel"]
 
 
-def test_an_image_in_a_registry_goes_back_to_it(
-    registry: FakeRegistry, base: Image, tmp_path: Path, cache: Path
-) -> None:
+def test_an_image_in_a_registry_returns_to_it(registry: FakeRegistry, base: Image, tmp_path: Path, cache: Path) -> None:
     """By its name, with --push: its tag is the rebased image; another minor version of Python is refused."""
     name = f"{registry.host}/python:3.13-slim"
     project = write_project("hello", tmp_path / "p", base=name)

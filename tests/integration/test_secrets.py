@@ -124,9 +124,7 @@ def needing_gadget(project: Path, *, table: str = "") -> Path:
 
 
 @pytest.mark.parametrize("where", ["UV_INDEX_URL", "PIP_INDEX_URL", "UV_INDEX", "tool.uv", "netrc"])
-def test_the_password_of_an_index(
-    where: str, index: FakeIndex, home: Path, tmp_path: Path, cache: Path
-) -> None:
+def test_the_password_of_an_index(where: str, index: FakeIndex, home: Path, tmp_path: Path, cache: Path) -> None:
     """Wherever it stands, the index gets it and nobody else."""
     project = write_project("hello", tmp_path / "p")
     secret_files(project)
@@ -390,9 +388,7 @@ def test_the_password_of_a_mirror(index: FakeIndex, home: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("variable", ["UV_INDEX_URL", "PIP_INDEX_URL", "UV_INDEX", "HATCH_DOCKER_DEBIAN_MIRROR"])
-def test_a_password_that_is_not_written_as_a_url_wants_it(
-    variable: str, home: Path, tmp_path: Path, cache: Path
-) -> None:
+def test_a_password_with_characters_of_urls(variable: str, home: Path, tmp_path: Path, cache: Path) -> None:
     """With a slash in it the address is another one than it looks like; the error hides all before the host."""
     project = needing_gadget(write_project("hello", tmp_path / "p"))
     own = {variable: f"https://user:{mark('a')}/{mark('b')}@h.example/x"}

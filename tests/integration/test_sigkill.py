@@ -127,7 +127,7 @@ Make = Callable[[Path, Path, FakeRegistry], Scene]
 
 
 @pytest.mark.parametrize(("make", "kills", "within"), [(built, 8, 1.6), (pulled, 5, 1.2), (pushed, 5, 0.5)])
-def test_what_was_killed_again_and_again_ends_well(
+def test_after_many_kills(
     make: Make, kills: int, within: float, registry: FakeRegistry, tmp_path: Path, cache: Path
 ) -> None:
     """Each run finds what those before it left."""

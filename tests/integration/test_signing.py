@@ -191,9 +191,7 @@ def test_an_altered_image_is_refused(pushed: Pushed, server: Server, keys: Keys,
     assert verify_signature(keys.public, name).returncode == 1
 
 
-def test_a_signature_of_another_repository_is_refused(
-    pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]
-) -> None:
+def test_a_signature_of_another_name_is_refused(pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]) -> None:
     """Copied with its image, cosign alone accepts it; we do not, unless the repository is said to be a mirror."""
     source = pushed.name.partition("@")[0]
     tag = f"{pushed.outcome.digest.replace(':', '-')}.sig"
@@ -241,9 +239,7 @@ HASHED = "user:$2b$04$OnQrBIJthp360dGyOAt9t.9Efz/DDR1vq3PDkmQdVPKbXIpwT2g.q\n"
 
 
 @pytest.mark.parametrize("where", ["docker", "podman"])
-def test_a_registry_that_wants_a_password(
-    where: str, pushed: Pushed, cache: Path, keys: Keys, tmp_path: Path
-) -> None:
+def test_a_registry_that_wants_a_password(where: str, pushed: Pushed, cache: Path, keys: Keys, tmp_path: Path) -> None:
     """One login, Docker's or Podman's, is cosign's too: pushed, attached, signed and verified, and it shows nowhere."""
     with docker_registry(tmp_path / "registry", HASHED) as closed:
         login = {"auths": {closed.host: {"auth": base64.b64encode(f"user:{LOGIN}".encode()).decode()}}}

@@ -29,9 +29,7 @@ pytestmark = [pytest.mark.network, pytest.mark.engine]
 
 
 @pytest.fixture(scope="module")
-def slim(
-    docker: str, server: Server, cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
+def slim(docker: str, server: Server, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The reference of such a base in a registry of this machine; Docker has it, so that it loads less each time."""
     image = slim_image(cache, tmp_path_factory.mktemp("slim"))
     push(Remote(make_client({}, silent()), {}), image, [server.name("python:3.13-slim")])
@@ -43,9 +41,7 @@ def slim(
 
 
 @pytest.mark.parametrize("kind", SIX)
-def test_both_engines_make_the_same_image_on_it(
-    kind: str, docker: str, slim: str, tmp_path: Path, cache: Path
-) -> None:
+def test_both_engines_make_the_same_image_on_it(kind: str, docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
     """The same digest, compiled code included: one compiles in a Debian root, the other in the base itself."""
     check_agreement(kind, slim, docker, tmp_path, cache)
 
@@ -58,9 +54,7 @@ def saved(docker: str, name: str, work: Path) -> Image:
     return image
 
 
-def test_runtime_packages_are_installed_with_their_scripts(
-    docker: str, slim: str, tmp_path: Path, cache: Path
-) -> None:
+def test_runtime_packages_are_installed_with_their_scripts(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
     """By the base's own apt, out of Debian's archive as this machine knows it: a layer of them and nothing more.
 
     `docker build` without a cache makes the same of the written Dockerfile: nothing in it hangs on the day.
@@ -120,9 +114,7 @@ packages = ["libpq5"]
 '''
 
 
-def test_psycopg_is_built_from_source_and_asks_for_its_server(
-    docker: str, slim: str, tmp_path: Path, cache: Path
-) -> None:
+def test_psycopg_is_built_and_asks_for_its_server(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
     """On `debian:` and, by BuildKit, on a base from a registry: the library is there, a compiler is not.
 
     What it compiled there is what the embedded engine compiles for that base, in another way.
@@ -176,7 +168,7 @@ def test_a_lock_pins_the_packages(slim: str, tmp_path: Path, cache: Path) -> Non
     assert run(need("hadolint"), "--no-color", "--failure-threshold", "info", dockerfile) == ""
 
 
-def test_a_base_of_another_distribution_asks_its_own_archives(
+def test_another_distribution_has_its_own_archives(
     docker: str, slim: str, server: Server, cache: Path, tmp_path: Path
 ) -> None:
     """Whatever it names: here a directory of its own with one package, whose script makes a user."""
@@ -212,9 +204,7 @@ def test_a_base_of_another_distribution_asks_its_own_archives(
     assert "cannot pin demo, ... for base" in refused.stdout
 
 
-def test_podman_installs_the_same_packages_on_a_layout(
-    docker: str, podman: dict[str, str], tmp_path: Path, cache: Path
-) -> None:
+def test_podman_installs_the_same_on_a_layout(docker: str, podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
     """Its layer is Docker's, to the digest: nothing hangs on the day, the builder or its store."""
     made = project("hello", tmp_path / "p", options='[tool.hatch-docker.runtime]\npackages = ["netcat-openbsd"]\n')
     write_layout(slim_image(cache, tmp_path), made / "base")

@@ -120,9 +120,7 @@ def test_a_build_is_loaded_by_ssh(far: Far, tmp_path: Path, monkeypatch: pytest.
     ("bare", "", r".*docker: (command )?not found"),
     ("far", "/no/such.sock", r".*dial unix /no/such\.sock: connect: no such file or directory"),
 ])  # fmt: skip
-def test_what_keeps_us_away_is_told_in_ssh_s_words(
-    host: str, path: str, said: str, far: Far, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refusal_has_ssh_s_words(host: str, path: str, said: str, far: Far, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one line, where and why, and what to try; nothing is asked, and nothing waits."""
     monkeypatch.setenv("PATH", far.path)
     wanted = rf"^cannot talk to Docker at ssh://{host}:{far.port}{path}: .*{said}; see that ssh gets there without"
