@@ -243,7 +243,8 @@ def wheel_small_files(path: Path) -> None:
 
 def read_wheel(path: str) -> None:
     from hatch_docker.bases.model import Interpreter
-    from hatch_docker.wheels.install.venv import VenvTarget, wheel_entries
+    from hatch_docker.wheels.install.destination import VenvTarget
+    from hatch_docker.wheels.install.venv import wheel_entries
 
     venv = VenvTarget(Interpreter("/usr/bin/python3.13", "3.13.5"))
     for entry in wheel_entries(Path(path), venv, filename="gadget-1.0-py3-none-any.whl"):

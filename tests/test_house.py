@@ -38,7 +38,6 @@ LIBRARIES: dict[str, set[str]] = {
     "subprocess": {"core.process", "engines.buildkit.stage_install"},
     "urllib3": {"core.http"},
     "docker": {"oci.daemon"},
-    "installer": {"wheels"},
     "pysequoia": {"bases"},
     "rich": {"core.terminal"},
     "watchfiles": {"build.watch"},
@@ -51,7 +50,7 @@ LIBRARIES: dict[str, set[str]] = {
 # Programs of their own: they run in the builder or in a stage of a Dockerfile, and read its environment.
 PROGRAMS = {"wheels.builder.pep517", "engines.buildkit.stage_install"}
 
-HEAVY = ("pydantic", "pydantic_core", "urllib3", "docker", "rich", "packaging", "installer", "tomlkit")
+HEAVY = ("pydantic", "pydantic_core", "urllib3", "docker", "rich", "packaging", "tomlkit")
 HOOKS_BUDGET = 5000  # microseconds for our own modules
 LONGEST_MODULE, LONGEST_FUNCTION = 500, 60
 QUESTIONS = ("What ", "Who ", "Whose ", "Whether ", "Which ", "How ")

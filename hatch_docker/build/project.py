@@ -193,7 +193,7 @@ def _archive(metadata: Mapping[str, Any]) -> str:
     """Return the name of an sdist with these metadata (PEP 625), TREE where they lack the version."""
     from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
 
-    from hatch_docker.wheels.install.venv import TREE
+    from hatch_docker.wheels.install.compatibility import TREE
 
     known = {name.lower(): str(value) for name, value in metadata.items()}
     name = f"{canonicalize_name(known.get('name', '')).replace('-', '_')}-{known.get('version', '')}.tar.gz"
@@ -223,7 +223,7 @@ def _without_sandbox(stage: _Stage, refused: str) -> Path:
     """Return the tree as an archive, for a stage of BuildKit, where there is no sandbox to make the sdist in."""
     from hatch_docker.wheels.builder.make_sdist import packed_tree
     from hatch_docker.wheels.builder.sandbox import WAYS_OUT
-    from hatch_docker.wheels.install.venv import TREE
+    from hatch_docker.wheels.install.compatibility import TREE
 
     if stage.named == TREE or stage.tree.repository:
         raise SandboxError(

@@ -110,7 +110,7 @@ def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     """Which files of the project's wheel are others, as far as the cache still knows both wheels."""
     from hatch_docker.bases.model import Interpreter
     from hatch_docker.engines.wheel_layers import known_files
-    from hatch_docker.wheels.install.venv import VenvTarget
+    from hatch_docker.wheels.install.destination import VenvTarget
 
     found = [
         known_files(VenvTarget(Interpreter("", receipt.python)), f"sha256:{receipt.wheel.sha256}", ctx, rules)

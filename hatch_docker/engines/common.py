@@ -132,7 +132,7 @@ def check_secrets(wheel: Path) -> None:
     """Raise WheelError for a wheel that is none, or that holds a file in which people keep secrets."""
     import zipfile
 
-    from hatch_docker.wheels.install.compatibility import ZIP_ERRORS
+    from hatch_docker.wheels.install.archive import ZIP_ERRORS
 
     try:
         with zipfile.ZipFile(wheel) as archive:

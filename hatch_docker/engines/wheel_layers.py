@@ -14,8 +14,8 @@ from hatch_docker.core.errors import WheelError
 from hatch_docker.engines.layer_cache import layer_by_key, making, recall_layer
 from hatch_docker.oci.model import Layer
 from hatch_docker.wheels.install import venv as install
+from hatch_docker.wheels.install.destination import VenvTarget
 from hatch_docker.wheels.install.slim import NONE, Rules
-from hatch_docker.wheels.install.venv import VenvTarget
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context

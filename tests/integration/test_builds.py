@@ -102,7 +102,7 @@ def test_after_an_edit_only_the_project_is_made_again(tmp_path: Path, cache: Pat
 UNUSED = {
     "concurrent.futures", "difflib", "docker", "email.parser", "hatch_docker.bases.debian.base",
     "hatch_docker.oci.pull", "hatch_docker.wheels.builder.build", "hatch_docker.wheels.builder.sandbox",
-    "hatch_docker.wheels.locks.uv", "http.client", "installer", "packaging.pylock", "pydantic_core", "pysequoia",
+    "hatch_docker.wheels.locks.uv", "http.client", "packaging.pylock", "pydantic_core", "pysequoia",
     "rich",
     "tomlkit", "urllib3", "zlib_ng.gzip_ng",
 }

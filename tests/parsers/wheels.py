@@ -10,7 +10,8 @@ from pathlib import Path
 
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.wheels.install.compatibility import check_given
-from hatch_docker.wheels.install.venv import VenvTarget, wheel_entries
+from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.venv import wheel_entries
 from tests.fakes.damaged_documents import spoilt
 from tests.fakes.lock_files import AMD64 as TARGET
 from tests.parsers.parser import PARSERS, of_bytes, parses, written

@@ -35,7 +35,7 @@ def _own(plan: Plan, one: BuiltImage, ctx: Context) -> Iterator[str]:
     """A wheel of the project with its metadata alone, as a backend makes it that finds no code; or with bad code."""
     from hatch_docker.engines.common import rules_of
     from hatch_docker.engines.wheel_layers import known_files, uncompiled
-    from hatch_docker.wheels.install.venv import VenvTarget
+    from hatch_docker.wheels.install.destination import VenvTarget
 
     if one.wheel is None:
         return

@@ -17,18 +17,23 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hatch_docker.bases.model import Base
+from hatch_docker.core import errors
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.errors import BaseImageError, BuildError
+from hatch_docker.engines.buildkit import stage_install
 from hatch_docker.engines.buildkit.build_request import IMAGES, PreloadedImage
 from hatch_docker.engines.buildkit.dockerfile import WHEEL, Group, Stages, multiline_variables
 from hatch_docker.engines.buildkit.packages import Compiler, Debs, find_compiler, write_packages
+from hatch_docker.oci import paths
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Image, Platform, digest_of, host_platform
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.project.model import Project
+from hatch_docker.wheels.builder import pep517
 from hatch_docker.wheels.builder.sdist import Sdist
-from hatch_docker.wheels.install.venv import VenvTarget
+from hatch_docker.wheels.install import archive, destination, slim, strip
+from hatch_docker.wheels.install.destination import VenvTarget
 from hatch_docker.wheels.target import Pin, Target
 
 if TYPE_CHECKING:
@@ -36,7 +41,8 @@ if TYPE_CHECKING:
     from hatch_docker.oci.compression import Compression
 
 RECIPE = 1  # raise it when the same inputs shall give other trees
-WHEELS = Path(__file__).parent.parent.parent / "wheels"
+STAGE_MODULES = (errors, paths, archive, destination, slim, strip)
+"""Modules that stages run too, laid beside their programs under the same names: standard library only, Python 3.9."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,16 +218,7 @@ def write_context(
     steps: Sequence[CopyStep], base: Base, compiler: Compiler | None, directory: Path, source: Project, ctx: Context
 ) -> None:
     """Write what the stages of some steps copy; nothing of the project's directory but its sdist or wheel."""
-    from hatch_docker.bases.bytecode import DRIVER
-
-    tools = directory / "tools"
-    tools.mkdir(parents=True)
-    shutil.copyfile(Path(__file__).with_name("stage_install.py"), tools / "install.py")
-    shutil.copyfile(WHEELS / "builder" / "pep517.py", tools / "pep517.py")
-    (tools / "compile.py").write_text(DRIVER, encoding="utf-8")
-    if any(step.group.rules.leave_out for step in steps):
-        for name in ("slim.py", "strip.py"):
-            shutil.copyfile(WHEELS / "install" / name, tools / name)
+    write_tools(directory / "tools")
     if compiler and compiler.debs:
         write_packages(compiler.debs, base, directory / "packages" / "compiler", ctx)
     for step in steps:
@@ -232,10 +229,23 @@ def write_context(
         if step.job is not None:
             _write_job(step.job, directory / "build" / name, source, ctx)
             continue
-        place = directory / "wheels" / name
-        _write_pins(step.pins, place, source, ctx)
+        wheels = directory / "wheels" / name
+        _write_pins(step.pins, wheels, source, ctx)
         if step.wheel is not None:
-            shutil.copyfile(step.wheel, place / step.wheel.name)
+            shutil.copyfile(step.wheel, wheels / step.wheel.name)
+
+
+def write_tools(directory: Path) -> None:
+    """Write the programs that stages run, and the modules that they import."""
+    from hatch_docker.bases.bytecode import DRIVER
+
+    for module in STAGE_MODULES:
+        place = directory / Path(*module.__name__.split(".")).with_suffix(".py")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(module.__file__), place)
+    shutil.copyfile(stage_install.__file__, directory / "install.py")
+    shutil.copyfile(pep517.__file__, directory / "pep517.py")
+    (directory / "compile.py").write_text(DRIVER, encoding="utf-8")
 
 
 def write_certificates(steps: Sequence[CopyStep], directory: Path, ctx: Context) -> bool:

@@ -56,8 +56,10 @@ from hatch_docker.engines.project_wheels import OwnProject, own_projects, own_wh
 from hatch_docker.engines.wheel_layers import note_uncompiled, remember_files
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.wheels.install.compatibility import check_fits, check_made
+from hatch_docker.wheels.install.destination import VenvTarget
 from hatch_docker.wheels.install.slim import KINDS
-from hatch_docker.wheels.install.venv import VenvTarget, check_fits, check_made, check_owners, wheel_files
+from hatch_docker.wheels.install.venv import check_owners, wheel_files
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import note_used
 

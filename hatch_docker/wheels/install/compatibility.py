@@ -1,22 +1,22 @@
-"""A wheel that was made outside of the builder stage, by the user's own tools: does it run on the base?"""
+"""Checks of a wheel before it is installed: its tags, its name and version, and the C library that it needs."""
 
 from __future__ import annotations
 
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hatch_docker.core.errors import WheelError
+from hatch_docker.wheels.install.archive import ZIP_ERRORS, BadWheelError, WheelArchive, refusing
 from hatch_docker.wheels.target import Target
 
+if TYPE_CHECKING:
+    from packaging.version import Version
+
 PIECE = 1 << 20
-# What zipfile raises for archives that are damaged, encrypted or packed in a way that it does not know.
-ZIP_ERRORS = (
-    zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError,
-)
+TREE = "source.tar.gz"  # the sdist of a project's tree, whose name and version its backend alone knows
 # The version of a symbol that compiled code takes from glibc, as in the string table of an ELF file.
 _NEEDED = re.compile(rb"\0GLIBC_(\d{1,3})\.(\d{1,3})(?:\.\d{1,3})?(?=\0)")
 _LONGEST = 32  # bytes of such a string
@@ -27,8 +27,6 @@ def check_given(wheel: Path, target: Target) -> None:
 
     Beyond its tags (PEP 425) its compiled code is asked what it needs: `linux_x86_64` says nothing of the C library.
     """
-    from hatch_docker.wheels.install.venv import check_fits
-
     way_out = "; make it on such a system, or let the builder stage do it: `hatch build -t docker`"
     try:
         check_fits(wheel.name, target)
@@ -60,3 +58,61 @@ def _needs(wheel: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
                     yield info.filename, max((int(major), int(minor)) for major, minor in found)
     except ZIP_ERRORS as error:
         raise WheelError(f"cannot read the wheel {wheel.name}: {error}") from error
+
+
+def check_fits(filename: str, target: Target) -> None:
+    """Raise WheelError, naming both sides, where a wheel's tags (PEP 425) are not among those of the target."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    try:
+        tags = parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename as error:
+        raise WheelError(f"{filename} is not the name of a wheel: {error}") from None
+    if tags.isdisjoint(target.tags()):
+        raise WheelError(
+            f"wheel {filename} does not fit the base, which is {target}; "
+            "choose another version or base, or let the builder make the wheel"
+        )
+
+
+def check_made(filename: str, sdist: str, target: Target) -> None:
+    """Raise WheelError where a wheel does not fit the target, or is not of the package and version of its sdist."""
+    from packaging.utils import InvalidSdistFilename, parse_sdist_filename, parse_wheel_filename
+
+    check_fits(filename, target)
+    if sdist == TREE:
+        return
+    try:
+        wanted = parse_sdist_filename(sdist)
+    except InvalidSdistFilename as error:
+        raise WheelError(f"{sdist} is not the name of an sdist: {error}") from None
+    if parse_wheel_filename(filename)[:2] != wanted:
+        raise WheelError(f"building {sdist} gave {filename}, which is another package or version; tell its makers")
+
+
+def check_identity(wheel: WheelArchive) -> None:
+    """Raise WheelError where file name, .dist-info directory and METADATA are not of one package and version."""
+    from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
+    with refusing(wheel.filename):
+        try:
+            identity = parse_wheel_filename(wheel.filename)[:2]
+        except InvalidWheelFilename:
+            raise BadWheelError("its name is not that of a wheel") from None
+        name, _, version = wheel.dist_info.removesuffix(".dist-info").rpartition("-")
+        if not _is_of(identity, name, version):
+            raise BadWheelError(f"its metadata is that of another package ({wheel.dist_info})")
+        metadata = wheel.headers("METADATA")
+        name, version = str(metadata["Name"]), str(metadata["Version"])
+        if not _is_of(identity, name, version):
+            raise BadWheelError(f"its METADATA is that of {name} {version}")
+
+
+def _is_of(identity: tuple[str, Version], name: str, version: str) -> bool:
+    from packaging.utils import canonicalize_name
+    from packaging.version import Version
+
+    try:
+        return (canonicalize_name(name), Version(version)) == identity
+    except ValueError:  # of InvalidVersion, and of numbers of 5000 digits
+        return False

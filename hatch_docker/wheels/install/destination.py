@@ -1,48 +1,43 @@
-"""The entries that pypa/installer makes of a wheel.
+"""Installation of a wheel into a virtual environment: the path, mode and contents of every file (PEP 427, PEP 376).
 
-Apart from install.py because nothing else needs installer: it is imported when a wheel is opened, not when a
-build finds that all its layers are there.
+Standard library only, for Python 3.9: the process makes layers of these files, and a stage of the Dockerfile runs this
+file too and writes them to its disk (`engines.buildkit.stage_install`). Both so install the same bytes.
 """
 
 from __future__ import annotations
 
+import configparser
 import csv
+import hashlib
 import io
 import posixpath
 import re
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
-from installer import install
-from installer.destinations import WheelDestination
-from installer.exceptions import InvalidWheelSource
-from installer.records import Hash, InvalidRecordEntry, RecordEntry
-from installer.utils import Scheme
-
-from hatch_docker.core.errors import ImageError
-from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.paths import SOURCE_DATE, WHITEOUT, safe_path
-from hatch_docker.wheels.install.archive import BadWheelError, Member, Source, open_archive, refusal, text_hash
-from hatch_docker.wheels.install.compatibility import ZIP_ERRORS
-from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules, count, is_stripped
+from hatch_docker.oci.paths import WHITEOUT, parents, safe_path
+from hatch_docker.wheels.install.archive import (
+    BadWheelError,
+    Hash,
+    Member,
+    PieceReader,
+    WheelArchive,
+    encoded,
+    refusing,
+)
+from hatch_docker.wheels.install.slim import LOOKED_AT, SYMBOLS, Rules, choose, count, is_stripped
+from hatch_docker.wheels.install.strip import MAGIC, Piece, length, strip_parts, strip_plan
 
 if TYPE_CHECKING:
-    import os
-
-    from installer.scripts import ScriptSection
-
-    from hatch_docker.wheels.install.slimming import Stripped
-    from hatch_docker.wheels.install.venv import VenvTarget
+    from hatch_docker.bases.model import Interpreter
 
 INSTALLER = b"hatch-docker\n"
-AT_HAND = 1 << 20         # bytes from which RECORD keeps the hash that the wheel has
-START = 1 << 20           # bytes of a .pth that are looked at
-SCRIPTS_LIMIT = 64 << 20  # bytes of scripts whose first line is another one here, and which are held in memory
-
-# Not installer's own: its text may change with its version, and with it the layers of unchanged wheels.
+REHASHED = 1 << 20        # bytes from which RECORD keeps a hash that is not SHA-256
+PTH_LIMIT = 1 << 20       # bytes of a .pth in which imports are looked for
+SCRIPTS_LIMIT = 64 << 20  # bytes of scripts that get another first line, and are held in memory
+SPOOLED = 8 << 20         # bytes of a file from which a disk holds it while its symbols are looked for
 _SCRIPT = """\
 #!{python}
 import sys
@@ -50,132 +45,234 @@ from {module} import {name}
 if __name__ == "__main__":
     sys.exit({call}())
 """
+_ENTRY_POINT = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<call>[\w.]+)\s*(\[.*\])?\s*$")
 
 
-def unpack(
-    wheel: Path, venv: VenvTarget, filename: str, warn: Callable[[str], object], rules: Rules = NONE,
-    tally: dict[str, list[int]] | None = None,
-) -> list[Entry]:
-    """The files of an installed wheel; see `install.wheel_entries`."""
-    try:
-        archive = open_archive(wheel)  # kept open by the entries that are read later
-    except ZIP_ERRORS as error:
-        raise refusal(filename, f"it is no zip file that can be read ({error})") from error
-    try:
-        source = Source(archive, filename, wheel.stat().st_size)
-        destination = _Destination(venv, source, lambda what: warn(f"wheel {filename} {what}"), rules)
-        if rules.leave_out:
-            destination.tally |= source.leave_out(rules)
-        install(source, destination, {"INSTALLER": INSTALLER})
-    except (BadWheelError, ImageError, InvalidWheelSource, InvalidRecordEntry, csv.Error) as error:
-        raise refusal(filename, str((error.args or (error,))[-1])) from error  # installer's first is an object
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeDecodeError) as error:
-        raise refusal(filename, f"the archive is damaged ({error})") from error
-    if tally is not None:
-        tally |= destination.tally
-    return list(destination.entries.values())
+@dataclass(frozen=True)
+class VenvTarget:
+    """A virtual environment in an image (PEP 405): the base's interpreter, and the directory, without leading "/"."""
+
+    interpreter: Interpreter
+    root: str = "opt/venv"
+
+    @property
+    def site_packages(self) -> str:
+        """The directory of modules, relative to the image's root."""
+        return f"{self.root}/lib/python{self.interpreter.short}/site-packages"
+
+    def has_module(self, path: str) -> bool:
+        """Tell whether a path is a module that is compiled.
+
+        Modules of packages' tests are not: no service imports them, and numpy's .pyc of them are 6 % of an image.
+        """
+        return path.endswith(".py") and path.startswith(self.site_packages) and "/tests/" not in path
+
+    @property
+    def python(self) -> str:
+        """The absolute path of the environment's interpreter, for the first line of scripts."""
+        return f"/{self.root}/bin/python"
+
+    @property
+    def links(self) -> dict[str, str]:
+        """The environment's symbolic links and their targets, relative to `root`."""
+        python = f"bin/python{self.interpreter.short}"
+        return {"bin/python": self.interpreter.path, "bin/python3": "python", python: "python", "lib64": "lib"}
+
+    @property
+    def settings(self) -> bytes:
+        """The contents of pyvenv.cfg."""
+        return (
+            f"home = {posixpath.dirname(self.interpreter.path)}\ninclude-system-site-packages = false\n"
+            f"version = {self.interpreter.version}\nexecutable = {self.interpreter.path}\n"
+        ).encode()
 
 
-class _Destination(WheelDestination):
-    """Installs into entries of a layer."""
+class InstalledFile(NamedTuple):
+    """A file that a wheel puts into an image; `path` is relative to the root, `size` in bytes."""
 
-    def __init__(self, venv: VenvTarget, source: Source, warn: Callable[[str], object], rules: Rules) -> None:
+    path: str
+    mode: int
+    size: int
+    content: bytes | Callable[[], BinaryIO]
+
+    def open(self) -> BinaryIO:
+        """Open the contents; the last `read` raises WheelError where they differ from the wheel's RECORD."""
+        return io.BytesIO(self.content) if isinstance(self.content, bytes) else self.content()
+
+
+class Installation:
+    """The files of an installed wheel by their paths, and what `rules` left out: kind -> files and bytes.
+
+    Files are opened, and compared with RECORD, only when they are read: none is held in memory. `warn` gets a sentence
+    about each module that will run at every start of Python. Raises WheelError, naming the wheel and the entry, for a
+    wheel that is not sound: names that leave their directory, files that differ from RECORD or are not in it, links,
+    setuid bits, archives that unpack to far more than they hold, files of the environment itself.
+    """
+
+    def __init__(self, wheel: WheelArchive, venv: VenvTarget, rules: Rules, warn: Callable[[str], object]) -> None:
+        self.files: dict[str, InstalledFile] = {}
+        self.left_out: dict[str, list[int]] = {}
+        self._wheel = wheel
         self._venv = venv
-        self._source = source
-        self._warn = warn
         self._rules = rules
-        self.tally: dict[str, list[int]] = {}
-        self.entries: dict[str, Entry] = {}
+        self._warn = warn
         self._held = 0
-        root, site = venv.root, venv.site_packages
-        package = source.dist_info_dir.partition("-")[0]
+        self._rows: list[tuple[str, str, str]] = []
         self._places = {
-            "purelib": site, "platlib": site, "scripts": f"{root}/bin", "data": root,
-            "headers": f"{root}/include/site/python{venv.interpreter.short}/{package}",
+            "purelib": venv.site_packages, "platlib": venv.site_packages, "scripts": f"{venv.root}/bin",
+            "headers": f"{venv.root}/include/site/python{venv.interpreter.short}/{wheel.dist_info.partition('-')[0]}",
+            "data": venv.root,
         }
-        python = re.escape(f"{root}/bin/python")
-        self._reserved = re.compile(rf"{re.escape(root)}/(pyvenv\.cfg|bin|lib|lib64)|{python}[0-9.]*")
+        root = re.escape(venv.root)
+        self._reserved = re.compile(rf"{root}/(pyvenv\.cfg|bin|lib|lib64)|{root}/bin/python[0-9.]*")
+        with refusing(wheel.filename):
+            self._install()
 
-    def write_script(
-        self, name: str, module: str, attr: str, section: ScriptSection  # noqa: ARG002
-    ) -> RecordEntry:
-        if "/" in name:
-            raise BadWheelError(f"the entry point {name!r} is no file name")
-        text = _SCRIPT.format(
-            python=self._venv.python, module=module, name=attr.partition(".")[0], call=attr
-        )
-        return self._add(f"{self._venv.root}/bin/{safe_path(name, backslash=False)}", text.encode(), 0o755)
+    def _install(self) -> None:
+        version = str(self._wheel.headers("WHEEL")["Wheel-Version"])
+        if not version.startswith("1."):
+            raise BadWheelError(f"its format has the version {version}, and 1.x is known")
+        gone = self._choose()
+        for name, module, call in self._entry_points():
+            if "/" in name:
+                raise BadWheelError(f"the entry point {name!r} is no file name")
+            script = _SCRIPT.format(python=self._venv.python, module=module, name=call.partition(".")[0], call=call)
+            self._add(f"{self._venv.root}/bin/{safe_path(name, backslash=False)}", script.encode(), 0o755)
+        for member in self._wheel.members():
+            if member.name not in gone:
+                self._add_member(member)
+        self._add(f"{self._venv.site_packages}/{self._wheel.dist_info}/INSTALLER", INSTALLER, 0o644)
+        self._add_record()
+        for path in self.files:
+            for parent in parents(path):
+                if parent in self.files:
+                    raise BadWheelError(f"/{parent} would be a file and a directory")
 
-    def write_file(
-        self, scheme: Scheme, path: str | os.PathLike[str], stream: BinaryIO, is_executable: bool
-    ) -> RecordEntry:
-        target = f"{self._places[scheme]}/{safe_path(str(path), backslash=False)}"
+    def _choose(self) -> dict[str, str]:
+        """Return the files that are left out, and count them."""
+        if not self._rules.leave_out:
+            return {}
+        wheel = self._wheel
+        gone = choose(wheel.names, lambda name: wheel.member(name).start(LOOKED_AT), self._rules)
+        for name, kind in gone.items():
+            count(self.left_out, kind, wheel.member(name).size)
+        return gone
+
+    def _entry_points(self) -> Iterator[tuple[str, str, str]]:
+        """Yield name, module and attribute of each program (entry points specification)."""
+        if not self._wheel.has_metadata("entry_points.txt"):
+            return
+        parser = configparser.ConfigParser(delimiters="=", interpolation=None)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        try:
+            parser.read_string(self._wheel.read_metadata("entry_points.txt"))
+        except configparser.Error as error:
+            raise BadWheelError(f"its entry_points.txt cannot be read ({error})") from None
+        for section in {"console_scripts", "gui_scripts"} & set(parser.sections()):
+            for name, value in parser.items(section):
+                found = _ENTRY_POINT.match(value)
+                if found is None:
+                    raise BadWheelError(f"its entry_points.txt cannot be read ({name} = {value} cannot be called)")
+                yield name, found["module"], found["call"]
+
+    def _add_member(self, member: Member) -> None:
+        scheme, path = self._placed(member.name)
+        if scheme not in self._places or not path:
+            raise BadWheelError(f"{member.name} is in no directory of .data that wheels have")
+        target = f"{self._places[scheme]}/{safe_path(path, backslash=False)}"
         library = f"{self._venv.root}/lib64/"
         if target.startswith(library):  # a link to lib
-            target = f"{self._venv.root}/lib/{target.removeprefix(library)}"
-        inside = target.removeprefix(f"{self._venv.site_packages}/").split("/")
-        if len(inside) == 2 and inside[0].endswith(".dist-info") and inside[0] != self._source.dist_info_dir:
+            target = f"{self._venv.root}/lib/{target[len(library):]}"
+        inside = target.replace(f"{self._venv.site_packages}/", "", 1).split("/")
+        if len(inside) == 2 and inside[0].endswith(".dist-info") and inside[0] != self._wheel.dist_info:
             raise BadWheelError(f"it brings {inside[0]}, the metadata of another package")
-        mode = 0o755 if is_executable or scheme == "scripts" else 0o644
-        member = stream if isinstance(stream, Member) else None
-        script = scheme == "scripts" and member is not None and member.start(8) == b"#!python"
-        if member is not None and not script:
-            self._warn_of_start(target, member)
-            return self._add(target, self._stripped(member), mode)
-        self._held += member.size if member is not None else 0
-        if self._held > SCRIPTS_LIMIT:
-            raise BadWheelError(f"its scripts have more than {SCRIPTS_LIMIT} bytes")
-        data = stream.read()
-        if script:
-            data = f"#!{self._venv.python}\n".encode() + data.partition(b"\n")[2]
-        return self._add(target, data, mode)
+        mode = 0o755 if member.executable or scheme == "scripts" else 0o644
+        if scheme == "scripts" and member.start(8) == b"#!python":
+            self._held += member.size
+            if self._held > SCRIPTS_LIMIT:
+                raise BadWheelError(f"its scripts have more than {SCRIPTS_LIMIT} bytes")
+            self._add(target, f"#!{self._venv.python}\n".encode() + member.read().partition(b"\n")[2], mode)
+            return
+        self._warn_of_start(target, member)
+        self._add(target, self._stripped(member), mode)
 
-    def finalize_installation(
-        self, scheme: Scheme, record_file_path: str,  # noqa: ARG002
-        records: Iterable[tuple[Scheme, RecordEntry]],
-    ) -> None:
-        out = io.StringIO(newline="")
-        rows = sorted(record.to_row() for _, record in records if record.path != record_file_path)
-        csv.writer(out, lineterminator="\n").writerows([*rows, (record_file_path, "", "")])
-        self._add(f"{self._venv.site_packages}/{record_file_path}", out.getvalue().encode(), 0o644)
-        for path in self.entries:
-            parent = path.rpartition("/")[0]
-            while parent:
-                if parent in self.entries:
-                    raise BadWheelError(f"/{parent} would be a file and a directory")
-                parent = parent.rpartition("/")[0]
+    def _placed(self, name: str) -> tuple[str, str]:
+        """Return the scheme of a file in the archive (PEP 427), and its path there."""
+        data, _, rest = name.partition("/")
+        if data != f"{self._wheel.dist_info[: -len('.dist-info')]}.data":
+            return "purelib", name
+        scheme, _, path = rest.partition("/")
+        return scheme, path
 
     def _stripped(self, member: Member) -> Member | Stripped:
-        """A member, or what takes its place where symbols are left out."""
-        if not is_stripped(member.name, self._rules):
-            return member
-        from hatch_docker.wheels.install.slimming import stripped
-
-        found = stripped(member)
+        """Return a member, or the file without symbols that takes its place."""
+        found = strip_member(member) if is_stripped(member.name, self._rules) else None
         if found is None:
             return member
-        count(self.tally, SYMBOLS, member.size - found.size)
+        count(self.left_out, SYMBOLS, member.size - found.size)
         return found
 
-    def _add(self, path: str, content: bytes | Member | Stripped, mode: int) -> RecordEntry:
-        if path in self.entries:
+    def _add(self, path: str, content: bytes | Member | Stripped, mode: int) -> None:
+        if path in self.files:
             raise BadWheelError(f"it brings /{path} twice")
         if f"/{WHITEOUT}" in path:
             raise BadWheelError(f"it brings /{path}, which would remove what other layers have")
         if self._reserved.fullmatch(path):
             raise BadWheelError(f"it would overwrite /{path}, which is the environment's own")
         if isinstance(content, bytes):
-            self.entries[path] = Entry(path, "file", mode, SOURCE_DATE, size=len(content), content=content)
-            promise, size = Hash("sha256", text_hash("sha256", content)), len(content)
+            self.files[path] = InstalledFile(path, mode, len(content), content)
+            found = _sha256(content)
         else:
-            size, promise = content.size, content.hash
-            if promise.name != "sha256" and size < AT_HAND and isinstance(content, Member):
-                promise = Hash("sha256", text_hash("sha256", content.read()))
-            self.entries[path] = Entry(path, "file", mode, SOURCE_DATE, size=size, content=content.open)
-        return RecordEntry(posixpath.relpath(path, self._venv.site_packages), promise, size)
+            self.files[path] = InstalledFile(path, mode, content.size, content.open)
+            found = content.hash
+            if found.algorithm != "sha256" and content.size < REHASHED and isinstance(content, Member):
+                found = _sha256(content.read())
+        row = (posixpath.relpath(path, self._venv.site_packages), str(found), str(self.files[path].size))
+        self._rows.append(row)
+
+    def _add_record(self) -> None:
+        path = f"{self._wheel.dist_info}/RECORD"
+        out = io.StringIO(newline="")
+        csv.writer(out, lineterminator="\n").writerows([*sorted(self._rows), (path, "", "")])
+        self._add(f"{self._venv.site_packages}/{path}", out.getvalue().encode(), 0o644)
 
     def _warn_of_start(self, path: str, member: Member) -> None:
-        name = path.removeprefix(self._venv.site_packages + "/")
-        code = name.endswith(".pth") and re.search(rb"^import[ \t]", member.start(START), re.MULTILINE)
+        name = path.replace(f"{self._venv.site_packages}/", "", 1)
+        code = name.endswith(".pth") and re.search(rb"^import[ \t]", member.start(PTH_LIMIT), re.MULTILINE)
         if code or name in ("sitecustomize.py", "usercustomize.py"):
-            self._warn(f"brings {name}, whose code runs at every start of Python")
+            self._warn(f"wheel {self._wheel.filename} brings {name}, whose code runs at every start of Python")
+
+
+class Stripped(NamedTuple):
+    """A program or library without its symbols; `size` in bytes, `hash` for RECORD."""
+
+    member: Member
+    pieces: list[Piece]
+    size: int
+    hash: Hash
+
+    def open(self) -> BinaryIO:
+        """Open a stream of it; the last `read` raises WheelError where the member differs from RECORD."""
+        return cast("BinaryIO", PieceReader(strip_parts(self.member.open(), self.pieces)))
+
+
+def strip_member(member: Member) -> Stripped | None:
+    """Return a program or library without its symbols; None for all other files, and for those that have none."""
+    if member.start(len(MAGIC)) != MAGIC:
+        return None
+    with tempfile.SpooledTemporaryFile(SPOOLED) as file:
+        for piece in member.pieces():
+            file.write(piece)
+        file.seek(0)
+        pieces = strip_plan(file, member.size)
+        if not pieces:
+            return None
+        file.seek(0)
+        digest = hashlib.sha256()
+        for part in strip_parts(file, pieces):
+            digest.update(part)
+    return Stripped(member, pieces, length(pieces), Hash("sha256", encoded(digest.digest())))
+
+
+def _sha256(data: bytes) -> Hash:
+    return Hash("sha256", encoded(hashlib.sha256(data).digest()))

@@ -1,7 +1,8 @@
-"""What of a wheel an image can do without: by clear rules, and never what another module of the wheel imports.
+"""Choice of the files of a wheel that an image does not need: never one that another module of the wheel imports.
 
-Standard library only, for Python 3.9: a stage of the Dockerfile runs this file too (`stage.py`). Nothing is parsed as
-Python, which every version of it would do in its own way: lines are read, and what may be an import counts as one.
+Standard library only, for Python 3.9: a stage of the Dockerfile runs this file too
+(`engines.buildkit.stage_install`). Nothing is parsed as Python, because every version of Python parses differently:
+lines are read, and a line that may be an import counts as one.
 
     tests     directories named test or tests in a package that has other modules, none of which imports them
     stubs     *.pyi and py.typed; not where the module beside a stub reads it (lazy_loader)
@@ -17,6 +18,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import NamedTuple
+
+from hatch_docker.oci.paths import parents
 
 KINDS = ("tests", "stubs", "headers", "symbols", "locales")
 TESTS, STUBS, HEADERS, SYMBOLS, LOCALES = KINDS
@@ -128,7 +131,7 @@ def _tests(names: dict[str, str], read: Callable[[str], bytes]) -> frozenset[str
         places.setdefault(_test_root(path), []).append(path)
     others = [path for path in places.pop("", ()) if path.endswith(MODULES)]
     packages = {posixpath.dirname(root) for root in places}
-    packages = {above for path in others for above in _above(path) if above in packages}
+    packages = {parent for path in others for parent in parents(path) if parent in packages}
     gone = {root for root in places if posixpath.dirname(root) in packages}
     while others and gone:
         used = (name for path in others if path.endswith(".py") for name in _imported(path, read(names[path])))
@@ -136,13 +139,6 @@ def _tests(names: dict[str, str], read: Callable[[str], bytes]) -> frozenset[str
         gone -= back
         others = [path for root in back for path in places[root] if path.endswith(MODULES)]
     return frozenset(gone)
-
-
-def _above(path: str) -> Iterator[str]:
-    """The directories that a path is in."""
-    while "/" in path:
-        path = path.rpartition("/")[0]
-        yield path
 
 
 def _test_root(path: str) -> str:

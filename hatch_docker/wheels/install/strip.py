@@ -1,8 +1,9 @@
 """ELF files without symbols and debug information: every byte that is loaded stays what it is.
 
-Standard library only, for Python 3.9: a stage of the Dockerfile runs this file too (`stage.py`). binutils' strip is
-not asked: the bytes must be the same whoever builds, for any architecture, and it breaks what patchelf has edited, as
-auditwheel did with most wheels. What is done here is less. The debug sections and the linker's symbol table (.symtab;
+Standard library only, for Python 3.9: a stage of the Dockerfile runs this file too
+(`engines.buildkit.stage_install`). binutils' strip is not used: the bytes must be the same on every machine and for
+every architecture, and it breaks files that patchelf edited, as auditwheel does with most wheels. This module does
+less. The debug sections and the linker's symbol table (.symtab;
 the loader's .dynsym stays) are cut out, by whole pages where segments follow, and the headers of those sections are
 made empty, so that no index changes (gabi, "Sections"). A file that is otherwise than expected stays as it is.
 """

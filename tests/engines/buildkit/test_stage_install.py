@@ -7,19 +7,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from hatch_docker.bases.bytecode import DRIVER, compile_sources
+from hatch_docker.bases.bytecode import compile_sources
 from hatch_docker.bases.model import Interpreter
-from hatch_docker.engines.buildkit.context import tree_entries
+from hatch_docker.engines.buildkit import stage_diff, stage_install
+from hatch_docker.engines.buildkit.context import STAGE_MODULES, tree_entries, write_tools
 from hatch_docker.oci.layer import Entry
+from hatch_docker.wheels.builder import pep517
+from hatch_docker.wheels.install.destination import VenvTarget
 from hatch_docker.wheels.install.slim import KINDS, NONE, Rules
 from hatch_docker.wheels.install.strip import strip_bytes
-from hatch_docker.wheels.install.venv import VenvTarget, bytecode_entries, python_sources, venv_entries, wheel_entries
+from hatch_docker.wheels.install.venv import bytecode_entries, python_sources, venv_entries, wheel_entries
 from tests.fakes.compiled import compile_library
 from tests.fakes.wheels import Wheel
-from tests.modules import PACKAGE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs of Linux images run on Linux")
 
@@ -49,12 +52,7 @@ def rich(directory: Path) -> Path:
 def staged(wheels: Path, work: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run the program as a stage does."""
     tools = work / "tools"
-    tools.mkdir(parents=True)
-    source = PACKAGE / "engines/buildkit/stage_install.py"
-    (tools / "install.py").write_bytes(source.read_bytes())
-    (tools / "compile.py").write_text(DRIVER)
-    for name in ("slim.py", "strip.py"):
-        (tools / name).write_bytes((PACKAGE / "wheels/install" / name).read_bytes())
+    write_tools(tools)
     command = [HOST.path, "-I", "-S", str(tools / "install.py"), str(wheels), str(work / "out"), VENV.root, *options]
     return subprocess.run(command, capture_output=True, text=True, check=False, umask=0o077)
 
@@ -124,13 +122,13 @@ def test_times_tell_nothing_of_the_build(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoiled", "message"),
     [
-        (Wheel(files={"../evil.py": b""}), "not in the environment"),
-        (Wheel(files={"/evil.py": b""}), "not in the environment"),
+        (Wheel(files={"../evil.py": b""}), "it climbs out with '..'"),
+        (Wheel(files={"/evil.py": b""}), "it is absolute"),
         (Wheel(files={"demo/.wh.other.py": b""}), "would remove what other layers have"),
-        (Wheel(files={"demo.py": b"x"}, unrecorded={"demo.py"}), "not as RECORD says"),
-        (Wheel(records={"demo/__init__.py": "demo/__init__.py,sha256=AAAA,3"}), "not as RECORD says"),
-        (Wheel(files={f"{DATA}/scripts/python": b"evil"}), "with different contents"),
-        (Wheel(scripts="[console_scripts]\n../demo = demo:main\n"), "cannot be called"),
+        (Wheel(files={"demo.py": b"x"}, unrecorded={"demo.py"}), "RECORD has no hash of demo.py"),
+        (Wheel(records={"demo/__init__.py": "demo/__init__.py,sha256=AAAA,14\n"}), "differs from what RECORD says"),
+        (Wheel(files={f"{DATA}/scripts/python": b"evil"}), "which is the environment's own"),
+        (Wheel(scripts="[console_scripts]\n../demo = demo:main\n"), "is no file name"),
     ],
 )
 def test_a_wheel_that_is_not_sound_ends_the_stage(spoiled: Wheel, message: str, tmp_path: Path) -> None:
@@ -147,9 +145,15 @@ def test_a_stage_without_a_wheel_says_so(tmp_path: Path) -> None:
     assert "no wheel in" in staged(tmp_path / "wheels", tmp_path / "work").stderr
 
 
-@pytest.mark.parametrize("name", [
-    "engines/buildkit/stage_install.py", "wheels/builder/pep517.py", "wheels/install/slim.py",
-    "wheels/install/strip.py",
-])
-def test_what_runs_in_a_stage_is_read_by_python_3_9(name: str) -> None:
-    ast.parse((PACKAGE / name).read_text(), feature_version=(3, 9))
+@pytest.mark.parametrize("module", [*STAGE_MODULES, stage_install, stage_diff, pep517])
+def test_what_runs_in_a_stage_is_read_by_python_3_9(module: ModuleType) -> None:
+    """It imports the standard library and what lies beside it; annotations are never evaluated."""
+    source = Path(str(module.__file__)).read_text()
+    tree = ast.parse(source, feature_version=(3, 9))
+    assert "from __future__ import annotations\n" in source
+    beside = {known.__name__ for known in STAGE_MODULES}
+    checks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    unread = {id(inner) for node in checks for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in unread:
+            assert str(node.module).partition(".")[0] in sys.stdlib_module_names or node.module in beside

@@ -19,10 +19,10 @@ from hatch_docker.oci.layer import Compression, write_layer
 from hatch_docker.oci.model import Platform
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import parent_entries
+from hatch_docker.wheels.install.compatibility import check_fits
+from hatch_docker.wheels.install.destination import VenvTarget
 from hatch_docker.wheels.install.venv import (
-    VenvTarget,
     bytecode_entries,
-    check_fits,
     check_owners,
     python_sources,
     venv_entries,
