@@ -1,4 +1,4 @@
-"""Base images made by hand: files that look like a Python and a C library, and do not run."""
+"""Base images with files that look like a Python and a C library, and do not run."""
 
 import json
 import struct
@@ -30,7 +30,7 @@ GLIBC = b"\0GNU C Library (Debian GLIBC 2.41-12) stable release version 2.41.\n\
 
 
 def program(architecture: str, *texts: str) -> bytes:
-    """The head of an ELF program, and some texts between NULs."""
+    """Return the head of an ELF program, and some texts between NULs."""
     head = b"\x7fELF\x02\x01" + bytes(10) + struct.pack("<HH", 3, MACHINES[architecture]) + bytes(44)
     return head + b"\0" + b"".join(text.encode() + b"\0" for text in texts)
 
@@ -59,7 +59,7 @@ def debian_layer(architecture: str = "amd64") -> Layer:
 
 
 def python_layer(architecture: str = "amd64", version: str = "3.13.5", prefix: str = "usr/local") -> Layer:
-    """A Python as the official images have it: a small program and a library."""
+    """Return a layer with Python as in the official images: a small program and a library."""
     short = version.rpartition(".")[0]
     return layer_of([
         directory(prefix), directory(f"{prefix}/bin"), directory(f"{prefix}/lib"),
@@ -70,7 +70,7 @@ def python_layer(architecture: str = "amd64", version: str = "3.13.5", prefix: s
 
 
 def python_image(architecture: str = "amd64", version: str = "3.13.5") -> Image:
-    """An image like python:3.13-slim."""
+    """Return an image like python:3.13-slim."""
     return image_of(debian_layer(architecture), python_layer(architecture, version), architecture=architecture)
 
 
@@ -90,7 +90,7 @@ BOTH = small_index(python_image("amd64"), python_image("arm64"))
 
 def python_base(version: str = "3.13.5", *, path: str = "/usr/local/bin:/usr/bin:/bin", extra: str = "",
                 architecture: str = "amd64", prefix: str = "usr/local", glibc: str = "2.41", **config: Any) -> Image:
-    """An image like python:3.13-slim, with its variables."""
+    """Return an image like python:3.13-slim, with its variables."""
     system = debian_layer(architecture)
     if glibc != "2.41":
         text = program(architecture) + GLIBC.replace(b"2.41", glibc.encode())

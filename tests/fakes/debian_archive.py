@@ -1,4 +1,4 @@
-"""A Debian archive made in the test: .debs, Packages, an InRelease signed with its own key, a mirror on loopback."""
+"""A Debian archive for tests: .debs, Packages, an InRelease signed with a new key, a mirror on loopback."""
 
 import gzip
 import hashlib
@@ -28,7 +28,7 @@ Content = bytes | tuple[str, str] | None
 
 
 def make_tar(files: Mapping[str, Content], *, prefix: str = "./") -> bytes:
-    """A tar as dpkg-deb writes them: owned by root, names with "./"."""
+    """Return a tar as dpkg-deb writes it: owned by root, names with "./"."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for path, content in files.items():
@@ -49,7 +49,7 @@ def make_tar(files: Mapping[str, Content], *, prefix: str = "./") -> bytes:
 
 
 def make_ar(members: Sequence[tuple[str, bytes]]) -> bytes:
-    """An ar archive."""
+    """Return an ar archive."""
     parts = [b"!<arch>\n"]
     for name, data in members:
         parts.append(
@@ -68,7 +68,7 @@ def make_deb(
     compression: str = "xz",
     architecture: str = "amd64",
 ) -> bytes:
-    """The bytes of a .deb with right md5sums, unless `sums` says otherwise."""
+    """Return a .deb; its md5sums are right, except for those in `sums`."""
     files = files or {}
     found = {path: hashlib.md5(data).hexdigest() for path, data in files.items() if isinstance(data, bytes)}
     found |= dict(sums or {})
@@ -90,7 +90,7 @@ def make_deb(
 
 
 def make_library(soname: str, *, machine: int = 62) -> bytes:
-    """A shared library that has a SONAME."""
+    """Return a shared library with a SONAME."""
     return make_elf(soname, machine=machine)
 
 
@@ -107,12 +107,12 @@ class FakeArchive:
     codename: str = ""
     by_hash: bool = True
     contents: str = ""
-    """The list of all files, as `Contents-<architecture>.gz` has it; without it there is none."""
+    """The text of `Contents-<architecture>.gz`; an empty one is not written."""
     key: Any = field(default_factory=lambda: pysequoia.Tsk.generate("A test's archive <archive@debian.example>"))
 
     @property
     def url(self) -> str:
-        """The archive by itself, no server needed."""
+        """The URL of the archive's directory, which needs no server."""
         return (self.root / "debian").as_uri()
 
     @property
@@ -168,7 +168,7 @@ class FakeArchive:
         return self
 
     def _write_index(self, place: Path, data: bytes) -> str:
-        """The index at its place, and its hash and size as a release names them."""
+        """Write an index, and return its hash and size as in a release."""
         digest = hashlib.sha256(data).hexdigest()
         place.parent.mkdir(parents=True, exist_ok=True)
         if self.by_hash:
@@ -178,11 +178,11 @@ class FakeArchive:
         return f" {digest} {len(data):8}"
 
     def sign(self, text: bytes) -> bytes:
-        """A cleartext signature by the archive's key."""
+        """Return a cleartext signature by the archive's key."""
         return bytes(pysequoia.sign(self.key.signer(), text, mode=pysequoia.SignatureMode.CLEAR))
 
     def python(self) -> Self:
-        """Add what a base of trixie asks for, with contents that tell and nothing that runs."""
+        """Add the packages that a base of trixie needs, with files that do not run."""
         triplet = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}[self.architecture]
         machine = {"amd64": 62, "arm64": 183}[self.architecture]
         licence = {"copyright": b"free\n", "changelog.gz": b"much"}
@@ -234,7 +234,7 @@ class _Handler(SimpleHTTPRequestHandler):
 
 @contextmanager
 def serving(directory: Path) -> Iterator[tuple[str, list[str]]]:
-    """A mirror on loopback: the URL of `directory`, and the paths asked for as they come."""
+    """Serve `directory` on loopback; provide its URL and the list of requested paths, which grows."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(directory)))
     server.daemon_threads = True
     server.requests = requests = []  # type: ignore[attr-defined]
@@ -254,7 +254,7 @@ def archive_of(fake: FakeArchive, ctx: Context, url: str = "") -> Archive:
 
 
 def fetched(archive: Archive, *names: str) -> dict[str, tuple[Package, bytes]]:
-    """The packages that names need, with their .debs, as a base would get them."""
+    """Return the packages that names need, with their .debs, as for a base."""
 
     def use(indexes: tuple[ArchiveFile, ...]) -> dict[str, tuple[Package, bytes]]:
         (found,) = pin(archive, indexes, [Step(names)])

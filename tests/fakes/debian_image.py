@@ -1,5 +1,5 @@
-"""An image like python:3.13-slim, which no machine without a registry has: a minimal Debian with apt, made by
-mmdebstrap, and a Python in /usr/local, which is Debian's own moved there.
+"""An image like python:3.13-slim, made without a registry: a minimal Debian with apt by mmdebstrap, and Debian's Python
+in /usr/local.
 """
 
 import os
@@ -30,7 +30,7 @@ PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def slim_image(cache: Path, work: Path) -> Image:
-    """The image, for this machine's platform; kept beside a cache that is kept."""
+    """Return the image for this machine's platform; it is kept beside the cache."""
     kept = cache / "tests" / "slim-1.oci.tar"
     if not kept.exists():
         image = image_of(
@@ -63,7 +63,7 @@ def _debian(work: Path) -> Iterator[Entry]:
 
 
 def _python(cache: Path, work: Path) -> Iterator[Entry]:
-    """Debian's Python with its headers, under /usr/local."""
+    """Return Debian's Python with its headers, in /usr/local."""
     ctx = open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
     archive = Archive(BasePlan("debian", f"debian:{SUITE}", SUITE), SUITE, host_platform().architecture, ctx)
     (packages,) = with_snapshot(archive, lambda indexes: pin(archive, indexes, [builder_step(SUITE, ())]))

@@ -1,4 +1,4 @@
-"""Bases made of Debian's own packages, from the mirror this host's apt knows: they run, and weigh what was promised."""
+"""Bases made from Debian's packages on the mirror of this host's apt: they run and have the promised size."""
 
 import json
 import os
@@ -47,7 +47,7 @@ print(json.dumps({{
 
 @pytest.fixture(scope="module")
 def ctx(cache: Path) -> Context:
-    """The user's environment, and the cache of the session."""
+    """Return a context with the user's environment and the cache of the session."""
     return open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
 
 
@@ -69,7 +69,7 @@ def run_python(base: Base, ctx: Context, code: str) -> str:
 
 @pytest.mark.parametrize(("suite", "python", "glibc"), [("trixie", "3.13", "2.41"), ("bookworm", "3.11", "2.36")])
 def test_base_runs(ctx: Context, suite: str, python: str, glibc: str) -> None:
-    """Python starts, imports what people import, finds every .pyc, and OpenSSL's paths lead to certificates."""
+    """Python starts, imports the usual modules, finds every .pyc, and OpenSSL's default paths have certificates."""
     base = base_of(ctx, suite)
     report = json.loads(run_python(base, ctx, REPORT))
     assert report["version"] == base.interpreter.version
@@ -87,7 +87,7 @@ def test_base_runs(ctx: Context, suite: str, python: str, glibc: str) -> None:
 
 @pytest.mark.parametrize("suite", ["trixie", "bookworm"])
 def test_loaders_cache_is_ldconfigs(ctx: Context, suite: str, tmp_path: Path) -> None:
-    """Our ld.so.cache has what the suite's own ldconfig would write, in its order, with every library's path."""
+    """Our ld.so.cache has the entries of the suite's own ldconfig, in its order."""
     kept = base_tree(base_of(ctx, suite, HOST, "libpq5"), ctx)
     tree = shutil.copytree(kept, tmp_path / "root", symlinks=True)  # ldconfig writes into it
 
@@ -108,7 +108,7 @@ def test_loaders_cache_is_ldconfigs(ctx: Context, suite: str, tmp_path: Path) ->
 
 
 def test_sizes(ctx: Context) -> None:
-    """The slim base is what the README promises, in both its sizes; full is the larger one."""
+    """The slim base has the two sizes that the README promises; the full base is larger."""
     for target in (HOST, OTHER):
         layer = base_of(ctx, "trixie", target).image.layers[0]
         assert layer.unpacked_size is not None
@@ -120,7 +120,7 @@ def test_sizes(ctx: Context) -> None:
 
 @pytest.mark.parametrize("suite", ["trixie", "bookworm"])
 def test_foreign_architecture(ctx: Context, suite: str) -> None:
-    """Every ELF file is for the platform asked for, and the standard library is compiled without emulation."""
+    """Every ELF file is for the target platform, and the standard library is compiled without emulation."""
     base = base_of(ctx, suite, OTHER)
     assert base.image.platform == OTHER
     machines, compiled, cache = set(), 0, b""
@@ -136,7 +136,7 @@ def test_foreign_architecture(ctx: Context, suite: str) -> None:
 
 
 def test_nothing_changed_needs_no_network(ctx: Context) -> None:
-    """With every mirror out of reach the base of a minute ago is there at once."""
+    """A base in the cache needs no mirror."""
     base = base_of(ctx, "trixie")
     offline = open_context(
         {

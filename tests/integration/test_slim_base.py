@@ -1,4 +1,4 @@
-"""A base like python:3.13-slim, out of a registry: both engines on it, compilers and Debian packages included."""
+"""A base like python:3.13-slim from a registry: both engines, with compilers and Debian packages."""
 
 import hashlib
 import re
@@ -47,7 +47,7 @@ def test_both_engines_make_the_same_image_on_it(kind: str, docker: str, slim: st
 
 
 def saved(docker: str, name: str, work: Path) -> Image:
-    """An image that Docker has."""
+    """Return an image that Docker has."""
     run(docker, "save", "--output", work / "saved.tar", name)
     image = read_archive(work / "saved.tar", Platform("linux", "amd64"))
     assert isinstance(image, Image)
@@ -57,7 +57,7 @@ def saved(docker: str, name: str, work: Path) -> Image:
 def test_runtime_packages_are_installed_with_their_scripts(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
     """By the base's own apt, out of Debian's archive as this machine knows it: a layer of them and nothing more.
 
-    `docker build` without a cache makes the same of the written Dockerfile: nothing in it hangs on the day.
+    `docker build` without a cache gives the same layer from the written Dockerfile: it does not depend on the day.
     """
     options = '''
 image = "hatch-docker/tested"
@@ -117,7 +117,7 @@ packages = ["libpq5"]
 def test_psycopg_is_built_and_asks_for_its_server(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
     """On `debian:` and, by BuildKit, on a base from a registry: the library is there, a compiler is not.
 
-    What it compiled there is what the embedded engine compiles for that base, in another way.
+    Both engines compile the same code for that base.
     """
     made = project("hello", tmp_path / "p", options=PSYCOPG)
     require(made, "psycopg2>=2.9")
@@ -135,7 +135,7 @@ def test_psycopg_is_built_and_asks_for_its_server(docker: str, slim: str, tmp_pa
 
 
 def assert_connects(docker: str, outcome: Outcome) -> None:
-    """As far as there is no server."""
+    """Check that the library is loaded and tries to connect; there is no server."""
     run(docker, "load", "--quiet", "--input", outcome.archive)
     name = f"{NAME}:1.0.0"
     try:
@@ -171,7 +171,7 @@ def test_a_lock_pins_the_packages(slim: str, tmp_path: Path, cache: Path) -> Non
 def test_another_distribution_has_its_own_archives(
     docker: str, slim: str, server: Server, cache: Path, tmp_path: Path
 ) -> None:
-    """Whatever it names: here a directory of its own with one package, whose script makes a user."""
+    """A mirror may be a directory with a single package, whose script adds a user."""
     control = "Package: demo\nVersion: 1.0\nArchitecture: all\nMaintainer: A <a@b.example>\nDescription: demo\n"
     for name, text in {
         "DEBIAN/control": control,
