@@ -11,7 +11,7 @@ import installer.destinations
 import installer.sources
 import pytest
 
-from hatch_docker.config.options import load_config
+from hatch_docker.config.load import load_config
 from tests.conftest import need
 from tests.projects import KINDS, write_project
 

@@ -61,7 +61,7 @@ def open_lock(
 
     Raises ConfigError where the project wants none, or has one that cannot be read.
     """
-    from hatch_docker.config.options import load_config
+    from hatch_docker.config.load import load_config
 
     table = pyproject.get("tool", {}).get("hatch-docker", {})
     name = load_config(table, environ, root / "pyproject.toml").pins

@@ -39,7 +39,7 @@ def open_plans(
     exists, so that none is built. The context has `pins`, or with `pinned` those of the image lock. With `push` the
     images go to their registries and nowhere else.
     """
-    from hatch_docker.config.options import load_configs
+    from hatch_docker.config.load import load_configs
     from hatch_docker.oci.model import host_platform
     from hatch_docker.plan.defaults import make_plan
 

@@ -105,7 +105,7 @@ def provisional_plan(project: Project, environ: Mapping[str, str], *, pinned: bo
 
     It is the plan of the table itself where the project has several images.
     """
-    from hatch_docker.config.options import load_config
+    from hatch_docker.config.load import load_config
     from hatch_docker.plan.defaults import make_plan
 
     config = load_config(project.table, environ, project.root / "pyproject.toml")

@@ -89,7 +89,7 @@ def _configs(
     table: Mapping[str, Any], environ: Mapping[str, str], root: Path, typed: Mapping[str, str]
 ) -> Mapping[str, Config]:
     """The options of each image; what is wrong with a variable is told of what was `typed` in its place."""
-    from hatch_docker.config.options import load_configs
+    from hatch_docker.config.load import load_configs
 
     try:
         return load_configs(table, environ, root / "pyproject.toml")

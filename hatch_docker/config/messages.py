@@ -14,8 +14,7 @@ from typing import Any
 
 from hatch_docker.config.environ import Overrides
 from hatch_docker.config.fields import all_options, options_of
-from hatch_docker.config.options import TABLE
-from hatch_docker.config.tables import FileConfig
+from hatch_docker.config.options import TABLE, FileConfig
 from hatch_docker.config.types import Problem
 from hatch_docker.core.errors import ConfigError
 

@@ -11,8 +11,7 @@ from typing import Any
 from hatch_docker.config.environ import OTHER_VARIABLES
 from hatch_docker.config.fields import Option, all_options, options_of, table_of
 from hatch_docker.config.images import NAME, OPTION
-from hatch_docker.config.options import Config
-from hatch_docker.config.tables import FileConfig
+from hatch_docker.config.options import Config, FileConfig
 
 SCHEMA_ID = "urn:hatch-docker:tool.hatch-docker"
 IMAGES = "Further images of the project, each with the options of this table and its own over them."
@@ -39,6 +38,11 @@ def _partial(table: dict[str, Any]) -> dict[str, Any]:
         if "properties" in value:
             value.pop("required", None)
     return table
+
+
+def tool_schema(_tool: str) -> dict[str, Any]:
+    """Return the schema for validate-pyproject, which asks by the entry point `validate_pyproject.tool_schema`."""
+    return schema()
 
 
 def pyproject_schema() -> dict[str, Any]:

@@ -33,8 +33,7 @@ from hatch_docker.project.dependencies import Needs, needs_of
 from hatch_docker.project.metadata import PURE_HOOKS, Metadata
 
 if TYPE_CHECKING:
-    from hatch_docker.config.options import Config
-    from hatch_docker.config.tables import BuildConfig
+    from hatch_docker.config.options import BuildConfig, Config
 
 KNOWN_PYTHONS = ("3.14", "3.13", "3.12", "3.11", "3.10")  # whose wheels most projects publish, newest first
 

@@ -11,7 +11,8 @@ import pytest
 
 from hatch_docker.build.plans import open_plans
 from hatch_docker.config.images import wanted
-from hatch_docker.config.options import Config, load_configs
+from hatch_docker.config.load import load_configs
+from hatch_docker.config.options import Config
 from hatch_docker.config.schema import schema
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.plan.defaults import make_plan

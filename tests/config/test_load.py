@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hatch_docker.config.fields import all_options
-from hatch_docker.config.options import Config, FileConfig, HealthcheckConfig, load_config
+from hatch_docker.config.load import load_config
+from hatch_docker.config.options import Config, FileConfig, HealthcheckConfig
 from hatch_docker.config.schema import schema
 from hatch_docker.core.errors import ConfigError
 from tests.fakes.every_option import EVERYTHING, load, refusal, table
@@ -226,7 +227,7 @@ def test_the_schema_is_a_draft_7_schema_that_explains() -> None:
 def test_loading_imports_little() -> None:
     """A good table needs neither tomlkit nor the modules for messages."""
     code = (
-        "import sys; from hatch_docker.config.options import load_config; load_config({'user': '0'}, {}, None);"
+        "import sys; from hatch_docker.config.load import load_config; load_config({'user': '0'}, {}, None);"
         "print(*sorted({'tomlkit', 'difflib', 'json', 'hatch_docker.config.messages', "
         "'hatch_docker.config.schema'} & set(sys.modules)))"
     )

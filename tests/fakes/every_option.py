@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.config.options import Config, load_config
+from hatch_docker.config.load import load_config
+from hatch_docker.config.options import Config
 from hatch_docker.core.errors import ConfigError
 
 EVERYTHING = """

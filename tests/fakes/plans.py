@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from hatch_docker.config.options import load_config
+from hatch_docker.config.load import load_config
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.defaults import make_plan
 from hatch_docker.plan.model import Plan

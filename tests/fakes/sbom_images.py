@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.bases.image import base_of
-from hatch_docker.config.options import load_config
+from hatch_docker.config.load import load_config
 from hatch_docker.core.context import Context
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.oci.layer import Entry

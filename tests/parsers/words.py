@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hatch_docker.config.options import load_config
+from hatch_docker.config.load import load_config
 from hatch_docker.core.progress import silent
 from hatch_docker.engines.buildkit.buildx_log import Log
 from tests.fakes.damaged_documents import misfit, spoilt, spoilt_text

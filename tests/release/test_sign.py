@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.config.options import load_config
+from hatch_docker.config.load import load_config
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError, ProgramError, SignatureError
 from hatch_docker.core.http.client import make_client

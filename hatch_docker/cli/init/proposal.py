@@ -218,7 +218,7 @@ def _add_target(proposal: Proposal) -> None:
 
 def _add_options(proposal: Proposal, modules: Mapping[str, Path], environ: Mapping[str, str]) -> None:
     """Add [tool.hatch-docker]: the base, and what runs if no script of the project does."""
-    from hatch_docker.config.options import load_config
+    from hatch_docker.config.load import load_config
 
     config = proposal.config(PYPROJECT)
     table: dict[str, Any] = _base(proposal, config, environ)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.build.checks.budget import check_budget
-from hatch_docker.config.options import load_config
+from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BuildError, ConfigError, RegistryError, TransientError
 from hatch_docker.engines.common import finish
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo

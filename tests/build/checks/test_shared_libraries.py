@@ -17,7 +17,7 @@ from hatch_docker.bases.debian.archive import KEYRING
 from hatch_docker.bases.debian.find_library import Provider, find_providers, is_searched, policy_names
 from hatch_docker.bases.debian.suite import Archive
 from hatch_docker.build.checks.shared_libraries import check_native
-from hatch_docker.config.options import load_config
+from hatch_docker.config.load import load_config
 from hatch_docker.core.context import Context
 from hatch_docker.core.elf import Elf, read_elf
 from hatch_docker.core.errors import BuildError

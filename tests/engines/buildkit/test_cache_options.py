@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.config.options import load_config
+from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import is_cache, mark_as_cache
 from hatch_docker.engines.buildkit.buildx import OLDEST

@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.config.options import Config
-from hatch_docker.config.tables import SlimConfig
+from hatch_docker.config.options import Config, SlimConfig
 from hatch_docker.core.elf import read_elf
 from hatch_docker.core.errors import ConfigError, WheelError
 from hatch_docker.engines.common import rules_of
