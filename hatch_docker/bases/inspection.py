@@ -15,9 +15,8 @@ from hatch_docker.bases.model import Interpreter, real_path
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.elf import MACHINES
 from hatch_docker.core.errors import BaseImageError, ImageError
-from hatch_docker.core.streams import drain
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import Image, Layer
+from hatch_docker.oci.model import Image
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
@@ -96,9 +95,9 @@ def _search_path(image: Image) -> list[str]:
 def _scan(image: Image, name: str, places: list[str]) -> Facts:
     from hatch_docker.oci.filesystem import listing
 
+    sizes: list[int] = []
     try:
-        tree = listing(image.layers, _look)
-        sizes = tuple(_unpacked_size(layer) for layer in image.layers)
+        tree = listing(image.layers, _look, sizes)
     except ImageError as error:
         raise BaseImageError(f"base {name} cannot be read: {error}") from error
     symlinks = {path: entry.target for path, entry in tree.items() if entry.kind == "symlink"}
@@ -110,12 +109,12 @@ def _scan(image: Image, name: str, places: list[str]) -> Facts:
         Interpreter(f"/{python}", _python_version(python, program, tree, name)), _libc(tree, name),
         read_users(_text(tree, "etc/passwd")),
         frozenset(path for path, entry in tree.items() if entry.kind == "directory"), symlinks,
-        codename if re.fullmatch(r"[a-z]{1,32}", codename) else "", sizes,
+        codename if re.fullmatch(r"[a-z]{1,32}", codename) else "", tuple(sizes),
     )  # fmt: skip
 
 
 def _look(path: str, stream: BinaryIO) -> bytes | None:
-    """Return the needed part of a file: a whole text, the head of a program and whatever looks like a version."""
+    """Return the needed part of a file: a whole text, the head of a program and all texts that look like a version."""
     if path in _TEXTS:
         text = stream.read(TEXT_LIMIT + 1)
         if len(text) > TEXT_LIMIT:
@@ -132,17 +131,6 @@ def _look(path: str, stream: BinaryIO) -> bytes | None:
         piece = stream.read(CHUNK)
         rest = rest[-OVERLAP:] + piece if piece else b""
     return b"\0".join([head[:64], *(text for texts in found.values() for text in texts), b""])
-
-
-def _unpacked_size(layer: Layer) -> int:
-    from hatch_docker.oci.compression import LAYER_LIMIT, Decompressed
-
-    if layer.unpacked_size is not None:
-        return layer.unpacked_size
-    with layer.open() as stream:
-        plain = Decompressed(stream, LAYER_LIMIT)
-        drain(plain)
-    return plain.size
 
 
 def _find_python(

@@ -184,14 +184,16 @@ def _merge(
     return tree
 
 
-def listing(layers: Sequence[Layer], look: Look | None = None) -> dict[str, Entry]:
+def listing(
+    layers: Sequence[Layer], look: Look | None = None, sizes: list[int] | None = None
+) -> dict[str, Entry]:
     """The merged tree of some layers, base first: entries by real path, sorted, parents first.
 
     Whiteouts are applied, hard links are files, directories that no layer names are there with mode 0755.
-    What `look` returns of a file comes along as `Entry.content`. Each layer is read once, and its diff-id checked.
-    Raises ImageError.
+    What `look` returns of a file comes along as `Entry.content`. Each layer is read once, and its diff-id checked;
+    the size of its tar, in bytes, is added to `sizes`. Raises ImageError.
     """
-    return {node.entry.path: node.entry for node in _merge(layers, look).nodes()}
+    return {node.entry.path: node.entry for node in _merge(layers, look, sizes=sizes).nodes()}
 
 
 @dataclass(frozen=True, slots=True)
