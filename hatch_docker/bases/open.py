@@ -64,18 +64,18 @@ def compiler_base(base: Base, ctx: Context, compression: Compression) -> Base | 
     try:
         if host is None:
             raise BaseImageError("programs of a Linux image do not run on this machine")
-        return sibling_base(base, host, ctx, compression)
+        return base_for(base, host, ctx, compression)
     except (BaseImageError, ImageError, RegistryError) as error:
         ctx.progress.warn(f"no .pyc for {base.platform}, so the image will start more slowly: {error}")
         return None
 
 
-def sibling_base(base: Base, platform: Platform, ctx: Context, compression: Compression) -> Base:
+def base_for(base: Base, platform: Platform, ctx: Context, compression: Compression) -> Base:
     """Return the same base for another platform; raises BaseImageError if it has another Python there."""
     plan = replace(base.plan, packages=())  # its Python is enough to compile with
     if plan.kind == "registry" and base.source:
         plan = replace(plan, location=base.source)
-    sibling = open_base(plan, platform, ctx, compression=compression)
-    if sibling.interpreter.short != base.interpreter.short:
-        raise BaseImageError(f"{base.name} for {platform} has Python {sibling.interpreter.version}")
-    return sibling
+    other = open_base(plan, platform, ctx, compression=compression)
+    if other.interpreter.short != base.interpreter.short:
+        raise BaseImageError(f"{base.name} for {platform} has Python {other.interpreter.version}")
+    return other

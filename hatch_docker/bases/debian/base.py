@@ -94,7 +94,7 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
     python = DEBIAN_PYTHONS[archive.suite]
     steps = [step for step in pin(archive, indexes, base_steps(plan, archive.suite)) if step]
     versions = {package.name: package.version for package in steps[0]}
-    interpreter = Interpreter(f"/usr/bin/python{python}", upstream(versions[f"python{python}-minimal"]))
+    interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(versions[f"python{python}-minimal"]))
     made: list[DebianLayer] = []
     cached = True
     layers: list[Layer] = []
@@ -110,7 +110,8 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
     image = _image(archive, platform, layers, max(item.created for item in made))
     return Base(
         plan=plan, name=plan.name, digest=image.digest, image=image, interpreter=interpreter,
-        libc=("glibc", upstream(versions["libc6"])), users={name: (uid, gid) for name, (uid, gid, _) in USERS.items()},
+        libc=("glibc", upstream_version(versions["libc6"])),
+        users={name: (uid, gid) for name, (uid, gid, _) in USERS.items()},
         directories=frozenset(path for item in made for path in item.directories),
         symlinks={path: target for item in made for path, target in item.symlinks.items()},
         suite=archive.suite, kinds=("base", "system")[: len(steps)], cached=cached,
@@ -182,7 +183,7 @@ def builder_root(
         (found,) = pin(archive, indexes, [step])
         key = key_of("builder root", RECIPE, _ids(found))
         version = next(package.version for package in found if package.name == f"python{python}")
-        interpreter = Interpreter(f"/usr/bin/python{python}", upstream(version))
+        interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(version))
 
         def make(place: Path) -> None:
             from hatch_docker.bases.debian.files import unpack_builder
@@ -207,7 +208,7 @@ def _ids(packages: Sequence[Package]) -> list[list[str]]:
     return [[package.name, package.digest] for package in packages]
 
 
-def upstream(version: str) -> str:
+def upstream_version(version: str) -> str:
     """Return the upstream version of a package's version: "3.13.5" of "3.13.5-2+deb13u5", "2.41" of "2.41-12"."""
     match = re.match(r"(?:\d+:)?(\d+(?:\.\d+)*)", version)
     if match is None:

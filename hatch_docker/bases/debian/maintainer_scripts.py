@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.bases.debian.layer import USERS
 from hatch_docker.bases.debian.ldconfig import Library, write_cache
-from hatch_docker.bases.debian.rootfs import MERGED, directory, placed, symlink, text_file
+from hatch_docker.bases.debian.rootfs import MERGED, directory, merged_path, symlink, text_file
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import open_content
@@ -75,7 +75,7 @@ def alternatives(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entr
     best: dict[str, tuple[int, str]] = {}
     for deb in debs:
         for link, _name, target, priority in _ALTERNATIVE.findall(deb.postinst.replace("\\\n", " ")):
-            path, file = placed(link.strip("/")), placed(target.strip("/"))
+            path, file = merged_path(link.strip("/")), merged_path(target.strip("/"))
             if file in entries and path not in entries:
                 best[path] = max(best.get(path, (-1, "")), (int(priority), file))
     return [symlink(path, f"/{file}") for path, (_, file) in sorted(best.items())]
@@ -102,7 +102,7 @@ def status(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]:
     """
     found = [directory("var/lib/dpkg/status.d")]
     for deb in sorted(debs, key=lambda item: item.name):
-        kept = sorted((path, value) for path, value in deb.sums.items() if placed(path) in entries)
+        kept = sorted((path, value) for path, value in deb.sums.items() if merged_path(path) in entries)
         sums = "".join(f"{value}  {path}\n" for path, value in kept).encode(errors="surrogateescape")
         found.append(text_file(f"var/lib/dpkg/status.d/{deb.name}", deb.control))
         found.append(text_file(f"var/lib/dpkg/status.d/{deb.name}.md5sums", sums))

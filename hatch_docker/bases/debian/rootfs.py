@@ -37,7 +37,7 @@ _DOCUMENTATION = re.compile(
 )
 
 
-def placed(path: str) -> str:
+def merged_path(path: str) -> str:
     """Return the path of a package's file in an image, where the directories in `_LINKS` are links."""
     for link, target in _LINKS.items():
         if path.startswith(link + "/"):
@@ -88,8 +88,8 @@ def _unpack(deb: Deb, tree: Path, keep: Keep) -> list[Entry]:
         original = entry.path
         if original in _LINKS and entry.kind == "directory":
             continue
-        target = placed(entry.target) if entry.kind == "hardlink" else entry.target
-        entry = replace(entry, path=original if original in _LINKS else placed(original), target=target)
+        target = merged_path(entry.target) if entry.kind == "hardlink" else entry.target
+        entry = replace(entry, path=original if original in _LINKS else merged_path(original), target=target)
         if not keep(deb.name, entry):
             continue
         if entry.kind == "file" and content is not None:

@@ -142,7 +142,7 @@ def stage_base(
     Wheels are installed and compiled by the same base for the builder's own platform, where that is another one: no
     emulation is needed. What has to be compiled needs it. Raises BuildError where that is not to be had.
     """
-    from hatch_docker.bases.open import sibling_base
+    from hatch_docker.bases.open import base_for
 
     own = Platform(*(platforms[0].split("/") if platforms else str(host_platform()).split("/"))[:2])
     if base.platform.architecture == own.architecture:
@@ -157,7 +157,7 @@ def stage_base(
             f"{', '.join(platforms) or own} only; give it QEMU's emulation (docker/setup-qemu-action, the package "
             "qemu-user-static), name a builder that has that platform (builder = ...), or drop it from platforms"
         )
-    found = sibling_base(base, own, ctx, compression)
+    found = base_for(base, own, ctx, compression)
     if found.interpreter != base.interpreter:
         raise BuildError(
             f"base {base.name} has Python {base.interpreter.version} for {base.platform} and "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases.debian.base import IGNORED, builder_root, make_debian_base, upstream
+from hatch_docker.bases.debian.base import IGNORED, builder_root, make_debian_base, upstream_version
 from hatch_docker.bases.debian.ldconfig import Library, conf_directories, find_libraries, write_cache
 from hatch_docker.bases.model import Base
 from hatch_docker.core.context import Context
@@ -300,7 +300,7 @@ def test_builder_root(fake: FakeArchive, tmp_path: Path) -> None:
 
 def test_upstream_versions() -> None:
     """Epoch, revision and suffixes of Debian are not part of the upstream version."""
-    assert [upstream(text) for text in ("3.13.5-2+deb13u1", "2.41-12", "1:17.5-1", "2:6.3.0+dfsg-3")] == [
+    assert [upstream_version(text) for text in ("3.13.5-2+deb13u1", "2.41-12", "1:17.5-1", "2:6.3.0+dfsg-3")] == [
         "3.13.5", "2.41", "17.5", "6.3.0",
     ]  # fmt: skip
     assert "debconf" in IGNORED
