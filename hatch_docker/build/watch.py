@@ -1,6 +1,6 @@
-"""`hatch-docker build --watch`: built again whenever something changes that a build reads, until Ctrl-C.
+"""`hatch-docker build --watch`: build again whenever a file changes that a build reads, until Ctrl-C.
 
-Each build is a process of its own, so that it sees the project as it is, and one that fails ends nothing.
+Each build is a process of its own, so that it reads the project anew, and a failed build does not end the watching.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
     from hatch_docker.build.receipt import Receipt
     from hatch_docker.plan.model import Plan
 
-TICK = 1.0      # seconds after which files are looked at where nobody tells that they change
-SETTLED = 0.2   # seconds in which nothing more may change, before it is built
-PATIENCE = "1"  # seconds that a container has to end by itself
+POLL_INTERVAL = 1.0  # seconds between two looks at the files, without notifications
+SETTLED = 0.2        # seconds without a change before a build starts
+STOP_TIMEOUT = "1"   # seconds that a container has to end by itself
 
-# At a project's root, whatever else is chosen there; a build may depend on one that is not there yet.
+# In a project's root, always: a build may depend on one that does not exist yet.
 ALWAYS = (
     "pyproject.toml", "hatch.toml", "setup.py", "setup.cfg", "hatch_build.py", "hatch-docker.lock", "pylock.toml",
     "uv.lock", "poetry.lock", "pdm.lock", "requirements.lock", "requirements.txt",
 )  # fmt: skip
 
-Look = Mapping[Path, str]
-"""The files that a build reads and their hashes, "" for one that is not there."""
+FileHashes = Mapping[Path, str]
+"""The files that a build reads and their hashes, "" for one that does not exist."""
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """A project to watch: how it is built, where to if not where its builds go anyway, and in which environment."""
+class WatchedProject:
+    """A project to watch: the command that builds it, the directory of `--output` if given, and the environment."""
 
     root: Path
     output: Path | None
@@ -52,53 +52,54 @@ class Watched:
     environ: Mapping[str, str]
 
 
-def watch(project: Watched, tell: Tell, *, run: bool = False) -> NoReturn:
-    """Build a project, wait for a change, and so on; with `run` the image also runs, each time it is another one.
+def watch(project: WatchedProject, log: Log, *, run: bool = False) -> NoReturn:
+    """Build a project after each change; with `run`, also run each new image.
 
-    Ends by SystemExit alone: Ctrl-C.
+    Raises SystemExit when the user ends a build or the waiting (Ctrl-C), and never returns.
     """
-    inputs = Inputs(project.root)
-    container = Container(project, tell) if run else None
+    files = WatchedFiles(project.root)
+    container = Container(project, log) if run else None
     written: frozenset[Path] = frozenset()
-    seen = inputs.look()
+    seen = files.hashes()
     try:
         while True:
-            made = _build(project, inputs, container)
-            now = inputs.look()
-            # What a build itself writes, as a version into a file, is no reason to go on for ever.
-            # Nor is a file that is there and was read as long as nobody knew that the wheel needs no sdist.
-            during = frozenset(one for one in changed(seen, now) & set(seen) if one in now or not one.exists())
+            made = _build(project, files, container)
+            now = files.hashes()
+            # A file that the build itself writes, such as one with the version, must not start builds without end.
+            # A file that exists and left the list was on it only until the plan said that the wheel needs no sdist.
+            differ = changed_files(seen, now) & set(seen)
+            during = frozenset(path for path in differ if path in now or not path.exists())
             seen = now
             if during and during != written:
                 written = during
-                tell(f"changed meanwhile: {_named(during, project.root)}")
+                log(f"changed during the build: {_names(during, project.root)}")
                 continue
             count = sum(bool(digest) for digest in seen.values())
-            tell(f"{'' if made else 'not built; '}watching {count} files; Ctrl-C ends")
-            differ, seen = _next(inputs, seen, container)
-            tell(f"changed: {_named(differ, project.root)}")
+            log(f"{'' if made else 'not built; '}watching {count} files; Ctrl-C ends")
+            differ, seen = _wait_for_change(files, seen, container)
+            log(f"changed: {_names(differ, project.root)}")
     finally:
         if container is not None:
-            container.leave()
+            container.remove()
 
 
-def _build(project: Watched, inputs: Inputs, container: Container | None) -> bool:
-    """Whether a build made an image; raises SystemExit where it was ended."""
+def _build(project: WatchedProject, files: WatchedFiles, container: Container | None) -> bool:
+    """Build once; return whether that made an image. Raises SystemExit if a signal ended the build."""
     status = run_foreground(project.command, env=project.environ)
     if status < 0 or status > 128:
         raise SystemExit(128 - status if status < 0 else status)
     if status:
         return False
-    plans, directory = _opened(project)
+    plans, directory = _read_plans(project)
     if plans:
-        inputs.planned(plans)
+        files.use_plans(plans)
         if container is not None:
-            container.renew(plans[0], directory)
+            container.update(plans[0], directory)
     return True
 
 
-def _opened(project: Watched) -> tuple[Sequence[Plan], Path]:
-    """The plans of a project that was just built, for which nothing has to be asked any more, and where files go."""
+def _read_plans(project: WatchedProject) -> tuple[Sequence[Plan], Path]:
+    """Return the plans of a project that was just built, and the directory of its files; no plans if it fails."""
     from hatch_docker.build.plans import open_plans
     from hatch_docker.build.project import open_project
     from hatch_docker.core.files import temporary_directory
@@ -111,81 +112,84 @@ def _opened(project: Watched) -> tuple[Sequence[Plan], Path]:
     return (), project.root
 
 
-def _next(inputs: Inputs, seen: Look, container: Container | None) -> tuple[frozenset[Path], Look]:
-    """The next change, once nothing more changes: which files, and how all are now."""
-    with _ears(*inputs.directories()) as heard:
+def _wait_for_change(
+    files: WatchedFiles, seen: FileHashes, container: Container | None
+) -> tuple[frozenset[Path], FileHashes]:
+    """Wait until files change and then stay the same; return the changed files, and the hashes of all."""
+    with _change_detector(*files.directories()) as heard:
         while True:
-            if heard() and changed(seen, now := inputs.look()):
+            if heard() and changed_files(seen, now := files.hashes()):
                 before = None
                 while now != before:
                     time.sleep(SETTLED)
-                    now, before = inputs.look(), now
-                if differ := changed(seen, now):
+                    now, before = files.hashes(), now
+                if differ := changed_files(seen, now):
                     return differ, now
             if container is not None:
-                container.look()
+                container.report_end()
 
 
 @contextlib.contextmanager
-def _ears(roots: Collection[Path], below: Collection[Path]) -> Iterator[Callable[[], bool]]:
-    """What waits a while and says whether something may have changed.
+def _change_detector(roots: Collection[Path], below: Collection[Path]) -> Iterator[Callable[[], bool]]:
+    """Yield a function that waits a while, and returns whether something may have changed.
 
-    The system tells; without watchfiles, or where the system cannot (it has no more watches to give), who asks looks.
+    The system notifies it. Without watchfiles, or if the system has no more watches, it always returns True: the
+    caller then compares the files.
     """
-    heard, over, deaf = threading.Event(), threading.Event(), threading.Event()
+    notified, ended, polling = threading.Event(), threading.Event(), threading.Event()
 
     def wait() -> bool:
-        if deaf.is_set():
-            time.sleep(TICK)
+        if polling.is_set():
+            time.sleep(POLL_INTERVAL)
             return True
-        told = heard.wait(TICK)
-        heard.clear()
-        return told
+        changed = notified.wait(POLL_INTERVAL)
+        notified.clear()
+        return changed
 
     try:
-        from watchfiles import watch as listen
+        from watchfiles import watch as notifications
     except ImportError:
-        deaf.set()
+        polling.set()
         yield wait
         return
 
-    def hear(places: Collection[Path], *, recursive: bool) -> None:
+    def listen(places: Collection[Path], *, recursive: bool) -> None:
         try:
-            told = listen(
-                *places, watch_filter=None, recursive=recursive, stop_event=over, debounce=200, step=50,
+            batches = notifications(
+                *places, watch_filter=None, recursive=recursive, stop_event=ended, debounce=200, step=50,
                 rust_timeout=500, yield_on_timeout=True, raise_interrupt=False, ignore_permission_denied=True,
             )
-            for number, found in enumerate(told):
-                if found or not number:  # what changed before anybody listened is seen at the first look
-                    heard.set()
+            for number, changes in enumerate(batches):
+                if changes or not number:  # files may have changed before the first batch
+                    notified.set()
         except (OSError, RuntimeError):
-            deaf.set()
-            heard.set()
+            polling.set()
+            notified.set()
 
     for places, recursive in ((roots, False), (below, True)):
         if places:
-            threading.Thread(target=hear, args=(places,), kwargs={"recursive": recursive}, daemon=True).start()
+            threading.Thread(target=listen, args=(places,), kwargs={"recursive": recursive}, daemon=True).start()
     try:
         yield wait
     finally:
-        over.set()
+        ended.set()
 
 
-def _named(paths: Collection[Path], root: Path) -> str:
+def _names(paths: Collection[Path], root: Path) -> str:
     return abbreviate(sorted(os.path.relpath(path, root) for path in paths))
 
 
 class Container:
-    """The container of a watched image: one at a time, its output on this terminal."""
+    """The container of a watched image, one at a time; its output goes to this terminal."""
 
-    def __init__(self, project: Watched, tell: Tell) -> None:
+    def __init__(self, project: WatchedProject, log: Log) -> None:
         self._project = project
-        self._tell = tell
+        self._log = log
         self._running: Running | None = None
         self._program, self._name, self._digest = "", "", ""
 
-    def renew(self, plan: Plan, directory: Path) -> None:
-        """Run the image of a plan that was built into a directory, instead of the one that runs, if it is another."""
+    def update(self, plan: Plan, directory: Path) -> None:
+        """Run the image of a plan that was built into a directory, unless the same image is running already."""
         from hatch_docker.build.summary import run_command
         from hatch_docker.oci.daemon import find_daemons
         from hatch_docker.oci.model import host_platform
@@ -193,7 +197,7 @@ class Container:
         receipt = _receipt(plan, directory)
         daemons = find_daemons(self._project.environ)
         if receipt is None or not daemons or not [name for name in receipt.references if "@" not in name]:
-            self._tell("not run: neither Docker nor Podman has the image")
+            self._log("not run: neither Docker nor Podman has the image")
             return
         if receipt.digest == self._digest and self._running is not None and self._running.poll() is None:
             return
@@ -202,24 +206,24 @@ class Container:
         self._program, self._name, self._digest = daemons[0].kind, name, receipt.digest
         self._do("rm", "--force", self._name)
         command = run_command(plan, self._program, plan.references[0], host_platform(), "--name", self._name)
-        self._tell(shlex.join(command))
+        self._log(shlex.join(command))
         self._running = start(command, env=self._project.environ)
 
-    def look(self) -> None:
-        """Tell once of a container that ended by itself."""
+    def report_end(self) -> None:
+        """Tell the user once if the container ended by itself."""
         if self._running is not None and (status := self._running.poll()) is not None:
-            self._tell(f"{self._name} ended with status {status}")
+            self._log(f"{self._name} ended with status {status}")
             self._running = None
 
     def stop(self) -> None:
-        """End the container that runs."""
+        """Stop the container, if one runs."""
         if self._running is not None:
-            self._do("stop", "-t", PATIENCE, self._name)
+            self._do("stop", "-t", STOP_TIMEOUT, self._name)
             self._running.wait()
             self._running = None
 
-    def leave(self) -> None:
-        """End it without waiting: nobody is there any more who would."""
+    def remove(self) -> None:
+        """Remove the container without waiting for it: this process is about to end."""
         if self._running is not None:
             spawn_detached([self._program, "rm", "--force", self._name], env=self._project.environ)
 
@@ -227,7 +231,7 @@ class Container:
         from hatch_docker.core.errors import ProgramError
         from hatch_docker.core.process import run
 
-        with contextlib.suppress(ProgramError):  # it was gone already
+        with contextlib.suppress(ProgramError):  # there is no such container any more
             run([self._program, *arguments], env=self._project.environ)
 
 
@@ -241,12 +245,12 @@ def _receipt(plan: Plan, directory: Path) -> Receipt | None:
 
 
 def build_command(*arguments: str) -> list[str]:
-    """A build as a program of its own, which imports nothing that lies in the directory it is started in."""
+    """Return the command of a build, which imports nothing from its working directory (`-P`)."""
     return [sys.executable, "-P", "-m", "hatch_docker", "build", *arguments]
 
 
-class Inputs:
-    """A project and its workspace's members, looked at again and again; what did not change is not read again."""
+class WatchedFiles:
+    """The files that builds of a project and its workspace members read; unchanged ones are hashed once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -254,12 +258,12 @@ class Inputs:
         self._chosen: frozenset[Path] = frozenset()
         self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
-    def planned(self, plans: Sequence[Plan]) -> None:
-        """Take what a project's plans say: its members, its lock, files, and whether its wheel is made of an sdist."""
+    def use_plans(self, plans: Sequence[Plan]) -> None:
+        """Take members, lock and files from plans, and whether the wheel is built from an sdist."""
         self._plans = plans
 
-    def look(self) -> Look:
-        """What a build would read now; of a project that cannot be read, what it read before."""
+    def hashes(self) -> FileHashes:
+        """Return the hashes of the files that a build would read now, or read before if the project is invalid now."""
         try:
             self._chosen = frozenset(self._choose())
         except (HatchDockerError, ValueError, TypeError, OSError):
@@ -267,7 +271,7 @@ class Inputs:
         return {path: self._digest(path) for path in sorted(self._chosen)}
 
     def directories(self) -> tuple[set[Path], set[Path]]:
-        """Where files may change or come to be: the projects' own directories, and those below them that have any."""
+        """Return the directories to watch: the projects' own, and those below them that hold watched files."""
         roots = {self.root, *(path.parent for path in self._chosen if not path.is_relative_to(self.root))}
         below = {self.root / path.relative_to(self.root).parts[0] for path in self._chosen
                  if path.is_relative_to(self.root) and path.parent != self.root}  # fmt: skip
@@ -280,11 +284,11 @@ class Inputs:
             isolated[self.root] |= plan.build.isolated
             isolated |= {(self.root / member.path).resolve(): member.build.isolated for member in plan.members}
             yield from (self.root / name for name in (plan.lock.path, plan.pins) if name)
-            for one in plan.files:
-                yield from _walk(self.root / one.source)
-        for place, whole in isolated.items():
-            yield place / ALWAYS[0]
-            yield from _files_of(place, whole=whole)
+            for file in plan.files:
+                yield from _walk(self.root / file.source)
+        for project, whole in isolated.items():
+            yield project / ALWAYS[0]
+            yield from _backend_files(project, whole=whole)
 
     def _digest(self, path: Path) -> str:
         try:
@@ -297,18 +301,18 @@ class Inputs:
             return ""
 
 
-def _files_of(place: Path, *, whole: bool) -> Iterator[Path]:
-    """What the backend of one project reads; `whole` where it may be all that its sdist holds."""
+def _backend_files(project: Path, *, whole: bool) -> Iterator[Path]:
+    """Yield the files that the backend of a project reads; with `whole`, all those that its sdist would hold."""
     from hatch_docker.project.pyproject import HATCHLING, build_system, read_pyproject
 
-    if build_system(read_pyproject(place))[1] == HATCHLING:
+    if build_system(read_pyproject(project))[1] == HATCHLING:
         from hatch_docker.project.hatch import open_hatchling, selected_files
 
-        yield from selected_files(open_hatchling(place), sdist=whole)
+        yield from selected_files(open_hatchling(project), sdist=whole)
         return
     from hatch_docker.project.tree import read_tree
 
-    tree = read_tree(place, versioned=False)
+    tree = read_tree(project, versioned=False)
     yield from (tree.top / name for name in tree.files)
 
 
@@ -319,6 +323,6 @@ def _walk(path: Path) -> Iterator[Path]:
         yield from (Path(directory, name) for name in names)
 
 
-def changed(before: Look, after: Look) -> frozenset[Path]:
-    """The files that are otherwise, or there no more, or there at last."""
+def changed_files(before: FileHashes, after: FileHashes) -> frozenset[Path]:
+    """Return the files whose contents differ, and those that exist only before or after."""
     return frozenset(path for path in {*before, *after} if before.get(path, "") != after.get(path, ""))

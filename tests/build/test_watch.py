@@ -1,4 +1,4 @@
-"""What is watched, and when it is built again."""
+"""Watching a project: which files are watched, and when it is built again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.build.watch import ALWAYS, Inputs, Watched, build_command, changed, watch
+from hatch_docker.build.watch import ALWAYS, WatchedFiles, WatchedProject, build_command, changed_files, watch
 from hatch_docker.cli.main import main
 from hatch_docker.plan.model import FilePlan, MemberPlan
 from tests.fakes.plans import plan
@@ -28,8 +28,8 @@ def project(tmp_path: Path) -> Path:
     return write_project("hello", tmp_path / "p")
 
 
-def names(inputs: Inputs) -> set[str]:
-    return {os.path.relpath(path, inputs.root) for path, digest in inputs.look().items() if digest}
+def names(files: WatchedFiles) -> set[str]:
+    return {os.path.relpath(path, files.root) for path, digest in files.hashes().items() if digest}
 
 
 def test_what_is_watched_is_what_hatchling_reads(project: Path) -> None:
@@ -37,60 +37,60 @@ def test_what_is_watched_is_what_hatchling_reads(project: Path) -> None:
     (project / "tests").mkdir()
     (project / "tests/test_it.py").touch()
     (project / "README.md").touch()
-    inputs = Inputs(project)
-    first = names(inputs)
+    files = WatchedFiles(project)
+    first = names(files)
     assert {"pyproject.toml", "hello.py", "tests/test_it.py"} <= first
     made = plan()
-    inputs.planned([replace(made, build=replace(made.build, isolated=False))])
-    assert names(inputs) == first - {"tests/test_it.py", "README.md"}
-    inputs.planned([replace(made, build=replace(made.build, isolated=True))])
-    assert names(inputs) == first
+    files.use_plans([replace(made, build=replace(made.build, isolated=False))])
+    assert names(files) == first - {"tests/test_it.py", "README.md"}
+    files.use_plans([replace(made, build=replace(made.build, isolated=True))])
+    assert names(files) == first
 
 
 def test_members_of_the_workspace_are_watched_too(project: Path, tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     write_project("hello", tmp_path / "lib")
-    inputs = Inputs(project)
+    files = WatchedFiles(project)
     made = plan()
     member = MemberPlan("lib", "1.0", "../lib", ("",), made.build)
-    inputs.planned([replace(made, members=(member,))])
-    assert {"../lib/hello.py", "../lib/pyproject.toml"} <= names(inputs)
-    roots, _ = inputs.directories()
+    files.use_plans([replace(made, members=(member,))])
+    assert {"../lib/hello.py", "../lib/pyproject.toml"} <= names(files)
+    roots, _ = files.directories()
     assert roots == {project, tmp_path / "lib"}
 
 
 def test_files_and_locks_are_watched_before_they_are_there(project: Path) -> None:
-    inputs = Inputs(project)
+    files = WatchedFiles(project)
     made = plan()
-    inputs.planned([replace(made, files=(FilePlan("static", "/srv"), FilePlan("one.txt", "/one.txt")))])
-    before = inputs.look()
+    files.use_plans([replace(made, files=(FilePlan("static", "/srv"), FilePlan("one.txt", "/one.txt")))])
+    before = files.hashes()
     assert {project / name for name in ALWAYS} <= set(before)
     (project / "static/deep").mkdir(parents=True)
     for name in ("static/deep/x.css", "one.txt", "uv.lock"):
         (project / name).write_text("x")
-    there = changed(before, inputs.look())
+    there = changed_files(before, files.hashes())
     assert there == {project / name for name in ("static/deep/x.css", "one.txt", "uv.lock")}
 
 
 def test_a_file_that_is_written_again_as_it_was_did_not_change(project: Path) -> None:
-    inputs = Inputs(project)
-    before = inputs.look()
+    files = WatchedFiles(project)
+    before = files.hashes()
     text = (project / "hello.py").read_text()
     (project / "hello.py").write_text(text)
-    assert not changed(before, inputs.look())
+    assert not changed_files(before, files.hashes())
     (project / "hello.py").write_text(text + "#")
     (project / "new.py").touch()
-    assert changed(before, inputs.look()) >= {project / "hello.py"}
+    assert changed_files(before, files.hashes()) >= {project / "hello.py"}
     (project / "hello.py").unlink()
-    assert project / "hello.py" in changed(before, inputs.look())
+    assert project / "hello.py" in changed_files(before, files.hashes())
 
 
 def test_a_project_that_cannot_be_read_is_watched_as_before(project: Path) -> None:
-    inputs = Inputs(project)
-    before = inputs.look()
+    files = WatchedFiles(project)
+    before = files.hashes()
     (project / "pyproject.toml").write_text("[")
-    assert changed(before, inputs.look()) == {project / "pyproject.toml"}
-    assert set(Inputs(project).look()) == {project / name for name in ALWAYS}
+    assert changed_files(before, files.hashes()) == {project / "pyproject.toml"}
+    assert set(WatchedFiles(project).hashes()) == {project / name for name in ALWAYS}
 
 
 def test_of_another_backend_the_tree_is_watched(tmp_path: Path) -> None:
@@ -99,7 +99,8 @@ def test_of_another_backend_the_tree_is_watched(tmp_path: Path) -> None:
     (tmp_path / "a/__init__.py").touch()
     (tmp_path / "build").mkdir()
     (tmp_path / "build/out.o").touch()
-    assert {"setup.py", "a/__init__.py"} <= names(Inputs(tmp_path)) <= {"setup.py", "a/__init__.py", "build/out.o"}
+    sources = {"setup.py", "a/__init__.py"}
+    assert sources <= names(WatchedFiles(tmp_path)) <= {*sources, "build/out.o"}
 
 
 # Counts its runs, and does for each what it is told: writes into the project, ends with a status.
@@ -115,11 +116,11 @@ sys.exit(status)
 """
 
 
-def watched(project: Path, steps: Sequence[tuple[str, str, int]]) -> tuple[list[str], Watched]:
+def watched(project: Path, steps: Sequence[tuple[str, str, int]]) -> tuple[list[str], WatchedProject]:
     """A project with a build that does some steps; the last must end the watching, as Ctrl-C does."""
     told: list[str] = []
     command = [sys.executable, "-c", BUILD, str(project), str(project.parent / "runs"), repr(list(steps))]
-    return told, Watched(project, project / "dist", command, dict(os.environ))
+    return told, WatchedProject(project, project / "dist", command, dict(os.environ))
 
 
 def edit(project: Path, told: list[str], *edits: tuple[str, str]) -> threading.Thread:
@@ -163,7 +164,9 @@ def test_what_changes_while_it_is_built_is_built_and_what_a_build_writes_makes_n
         watch(made, told.append)
     thread.join()
     assert ended.value.code == 143
-    assert told == ["changed meanwhile: hello.py", "not built; watching 2 files; Ctrl-C ends", "changed: hello.py"]
+    assert told == [
+        "changed during the build: hello.py", "not built; watching 2 files; Ctrl-C ends", "changed: hello.py",
+    ]  # fmt: skip
 
 
 def test_what_the_first_build_shows_not_to_matter_did_not_change(project: Path) -> None:
@@ -180,8 +183,8 @@ def test_what_the_first_build_shows_not_to_matter_did_not_change(project: Path) 
 def test_names_that_are_orders_to_a_terminal(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def watch(_made: Watched, tell: Callable[[str], None], *, run: bool) -> None:
-        tell(f"changed: \x1b]52;c;aGk=\x07.py {run}")
+    def watch(_made: WatchedProject, log: Callable[[str], None], *, run: bool) -> None:
+        log(f"changed: \x1b]52;c;aGk=\x07.py {run}")
         raise SystemExit(130)
 
     monkeypatch.setattr("hatch_docker.build.watch.watch", watch)

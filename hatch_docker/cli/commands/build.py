@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoReturn:
     """Build after each change, until a signal; raise ConfigError for options that contradict each other."""
-    from hatch_docker.build.watch import Watched, build_command, watch
+    from hatch_docker.build.watch import WatchedProject, build_command, watch
     from hatch_docker.core.errors import ConfigError
     from hatch_docker.core.text import sanitize
     from hatch_docker.project.pyproject import read_pyproject
@@ -83,5 +83,5 @@ def _watch(options: argparse.Namespace, root: Path, output: Path | None) -> NoRe
     environ = {**os.environ, "HATCH_DOCKER_PUSH": "false"}
     os.environ["HATCH_QUIET"] = "99"  # the next build reports what is found between builds
     command = build_command(*(("--output", str(output)) if output else ()), str(root))
-    watched = Watched(root, output, command, environ)
+    watched = WatchedProject(root, output, command, environ)
     watch(watched, lambda line: print(sanitize(line), flush=True), run=options.run_image)
