@@ -151,14 +151,14 @@ def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> Imag
 
     Raises ConfigError for a project without an image lock.
     """
-    from hatch_docker.build.existing import plan_of
+    from hatch_docker.build.existing import matching_plan
     from hatch_docker.build.members import with_members
     from hatch_docker.build.pipeline import image_or_index
     from hatch_docker.core.lockfile import NAME, RELOCK
     from hatch_docker.engines.select import select_engine
 
     plans, ctx = open_plans(project, environ, every=True)
-    plan = plan_of(str(archive), plans)
+    plan = matching_plan(str(archive), plans)
     if ctx.image_lock is None:
         raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build by it")
     with with_members(project, [plan], ctx) as whole:
@@ -171,7 +171,7 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
     The image lock names that base where there is one, else the registry or the mirror is asked. The same follows as
     after a build; an image of a registry is pushed back there.
     """
-    from hatch_docker.build.existing import open_existing, plan_of
+    from hatch_docker.build.existing import matching_plan, open_existing
     from hatch_docker.build.pipeline import run
     from hatch_docker.core.context import REFRESH
     from hatch_docker.engines.rebase import rebase
@@ -182,7 +182,7 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
         ctx = replace(ctx, environ={**environ, REFRESH: "1"})
     existing = open_existing(image, ctx)
     engine = rebase(existing.item, existing.wheel, existing.left_out)
-    return run(existing.plan(plan_of(image, plans)), project, engine, directory, host_platform(), ctx)
+    return run(existing.plan(matching_plan(image, plans)), project, engine, directory, host_platform(), ctx)
 
 
 def archives_of(project: Project, environ: Mapping[str, str]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""An image that was built before: out of an archive, a layout, a registry or a daemon."""
+"""An image that was built before, from an archive, a layout, a registry or a daemon."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ from hatch_docker.project.git import DIRTY
 if TYPE_CHECKING:
     from hatch_docker.engines.model import Excluded
 
-ENDINGS = (".tar", ".tar.gz", ".tgz")  # of a name that is a file's, not a tag's
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")  # a label may say anything, and names files here
+ENDINGS = (".tar", ".tar.gz", ".tgz")  # of names that are paths, not tags
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")  # of a label; it becomes part of file names
 
 
 @dataclass(frozen=True, slots=True)
-class Existing:
-    """An image and its names: `image` without a tag, "" where it has none; `repository` is where it came from, ""
-    for an archive. `receipt` is that of the archive, where it lies beside it; `wheel` is the project's, if it tells."""
+class ExistingImage:
+    """An image and its names: `image` without a tag, "" if it has none.
+
+    `repository` is where it was pulled from, "" for an archive. `receipt` is the one beside the archive, if there is
+    one; `wheel` is the project's wheel that it names.
+    """
 
     item: Image | Index
     image: str = ""
@@ -41,21 +44,21 @@ class Existing:
 
     @property
     def images(self) -> tuple[Image, ...]:
-        """One a platform."""
+        """The image of each platform."""
         return images_of(self.item)
 
     def label(self, name: str) -> str:
-        """A pre-defined label (annotations.md), "" where it is missing."""
+        """Return a pre-defined label (annotations.md), "" if it is missing."""
         labels = (self.images[0].config_json.get("config") or {}).get("Labels") or {}
         return str(labels.get(PREFIX + name, ""))
 
     def left_out(self, image: Image) -> tuple[Excluded, ...]:
-        """What the wheels of an image have and it has not, as far as the receipt is at hand."""
+        """Return what was left out of the wheels of an image; () without a receipt."""
         platforms = self.receipt.platforms if self.receipt else ()
-        return next((one.left_out for one in platforms if one.digest == image.digest), ())
+        return next((platform.left_out for platform in platforms if platform.digest == image.digest), ())
 
     def plan(self, plan: Plan) -> Plan:
-        """A plan of the same project, as of this image: its version, names, platforms and commit."""
+        """Return a plan of the same project with the version, names, platforms and commit of this image."""
         revision, version = self.label("revision"), self.label("version")
         return replace(
             plan,
@@ -69,22 +72,22 @@ class Existing:
         )
 
 
-def open_existing(name: str, ctx: Context) -> Existing:
-    """The image in the archive of a path, else the one that a reference names in its registry.
+def open_existing(name: str, ctx: Context) -> ExistingImage:
+    """Return the image in an archive if `name` is a path, else the one that it names in a registry.
 
-    Raises ConfigError for a path of nothing, ImageError for what is no image, and RegistryError.
+    Raises ConfigError for a path that does not exist, ImageError for an invalid image, and RegistryError.
     """
     from hatch_docker.oci.archive import archive_names, read_archive
 
     path = Path(name)
     if path.is_file():
         item = read_archive(path)
-        names = [parse_reference(one) for one in archive_names(path)]
-        image = _bare(names[0].familiar) if names else ""
+        names = [parse_reference(text) for text in archive_names(path)]
+        image = _repository(names[0].familiar) if names else ""
         receipt = receipt_beside(path)
         receipt = receipt if receipt and receipt.digest == item.digest else None
         wheel = receipt.wheel if receipt else None
-        return Existing(item, image, tuple(one.tag for one in names), wheel=wheel, receipt=receipt)
+        return ExistingImage(item, image, tuple(name.tag for name in names), wheel=wheel, receipt=receipt)
     if name.endswith(ENDINGS) or name.startswith((".", "/")):
         raise ConfigError(f"there is no archive {name}: build it, or name another")
     from hatch_docker.oci.pull import pull_item
@@ -96,66 +99,66 @@ def open_existing(name: str, ctx: Context) -> Existing:
         raise ConfigError(f"{name} is neither an archive nor an image in a registry: {error}") from error
     item = pull_item(Remote(ctx.client, ctx.environ), reference, ctx.store)
     tags = (reference.tag,) if reference.tag else ()
-    return Existing(item, _bare(reference.familiar), tags, reference.name)
+    return ExistingImage(item, _repository(reference.familiar), tags, reference.name)
 
 
 SCHEMES = ("oci:", "docker:", "docker-daemon:", "podman:")
 
 
 @contextlib.contextmanager
-def opened(name: str, ctx: Context) -> Iterator[Existing]:
-    """As `open_existing`, and also `oci:DIRECTORY`, a layout, and `docker:NAME` and `podman:NAME`, an image that the
-    daemon of this machine has. What is opened of it is there while the block runs.
+def existing_image(name: str, ctx: Context) -> Iterator[ExistingImage]:
+    """Yield the image that `open_existing` returns, or one of `oci:DIRECTORY`, a layout, or of `docker:NAME` or
+    `podman:NAME`, from a daemon of this machine. Its layers can be read while the block runs.
 
-    Raises DaemonError where no daemon answers, or has no such image.
+    Raises DaemonError if no daemon answers, or it has no such image.
     """
     scheme, _, rest = name.partition(":")
     if scheme == "oci":
         from hatch_docker.oci.layout import read_layout
 
-        yield Existing(read_layout(Path(rest)))
+        yield ExistingImage(read_layout(Path(rest)))
     elif f"{scheme}:" in SCHEMES and not Path(name).is_file():
         with temporary_directory() as directory:
-            yield _saved(scheme.removesuffix("-daemon"), rest, directory / "image.tar", ctx)
+            yield _open_saved(scheme.removesuffix("-daemon"), rest, directory / "image.tar", ctx)
     else:
         yield open_existing(name, ctx)
 
 
-def _saved(kind: str, name: str, archive: Path, ctx: Context) -> Existing:
-    """The image of a daemon, which gives it away as an archive only."""
+def _open_saved(kind: str, name: str, archive: Path, ctx: Context) -> ExistingImage:
+    """Save an image of a daemon to an archive, and open that."""
     from hatch_docker.oci.archive import read_archive
     from hatch_docker.oci.daemon import find_daemon, save
 
     reference = parse_reference(name) if not name.startswith("sha256:") else None
     save(find_daemon(ctx.environ, kind), name, archive)
     tags = (reference.tag,) if reference and reference.tag else ()
-    return Existing(read_archive(archive), _bare(reference.familiar) if reference else "", tags)
+    return ExistingImage(read_archive(archive), _repository(reference.familiar) if reference else "", tags)
 
 
-def plan_of(name: str, plans: Sequence[Plan]) -> Plan:
-    """Which of a project's images an archive or a reference is of: by a receipt, by its name, else the first.
+def matching_plan(name: str, plans: Sequence[Plan]) -> Plan:
+    """Return the plan that an archive or a reference belongs to: by its receipt, by its name, else the first plan.
 
-    Raises ConfigError where the receipt names an image that the project does not have as it is configured now.
+    Raises ConfigError if the receipt names an image that the project does not have in its present configuration.
     """
     path = Path(name)
     if receipt := receipt_beside(path):
         part = receipt.part
         if part not in {plan.part for plan in plans}:
             raise ConfigError(
-                f"{name} is the image {part or 'default'!r} of its project, which has none of that name as it is "
-                "configured now (HATCH_DOCKER_DEBUG=true, if that is what it was built with)"
+                f"{name} is the image {part or 'default'!r} of its project, whose configuration now has no image of "
+                "that name (set HATCH_DOCKER_DEBUG=true if it was built with that)"
             )
     elif path.is_file():
         part = next((plan.part for plan in plans if plan.part and path.name.endswith(f".{plan.part}{ARCHIVE}")), "")
     else:
-        bare = parse_reference(_bare(name)).name
-        known = {parse_reference(one).name: plan.part for plan in plans for one in (plan.image, *plan.repositories)}
+        bare = parse_reference(_repository(name)).name
+        known = {parse_reference(text).name: plan.part for plan in plans for text in (plan.image, *plan.repositories)}
         part = known.get(bare, "")
     return next((plan for plan in plans if plan.part == part), plans[0])
 
 
-def _bare(name: str) -> str:
-    """A name without digest and tag."""
+def _repository(name: str) -> str:
+    """Return a name without digest and tag."""
     name = name.partition("@")[0]
     head, slash, last = name.rpartition("/")
     return head + slash + last.partition(":")[0]

@@ -1,7 +1,7 @@
-"""`hatch-docker lock`: everything that a build would ask registries, mirrors and indexes, asked now and written down.
+"""`hatch-docker lock`: ask registries, mirrors and indexes everything that builds need, and write down the answers.
 
-What the lock has already is kept, unless an upgrade is wanted; what nobody asks for any more is left out. The answers
-are taken where a build takes them (`pins.Pins`), so the two cannot disagree on what has to be known.
+Answers in the lock are kept, unless an upgrade is wanted; those that no build needs any more are removed. The answers
+are recorded where a build takes them (`core.lockfile`), so a lock always has what a build asks for.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Entries = list[tuple[str, Entry]]
 
 
 @dataclass(frozen=True, slots=True)
-class Was:
-    """The lock as it was: its file, what is in it, and the pins that take what is asked now."""
+class CurrentLock:
+    """A lock before it is written: its file, its entries, and the pins that record what is asked now."""
 
     path: Path
     data: bytes
@@ -46,9 +46,8 @@ class Was:
 
 
 @dataclass(frozen=True, slots=True)
-class Locked:
-    """What became of a lock. `changes` to one that was there are lines for the user, `written` is whether the file is
-    another one now."""
+class LockResult:
+    """The result of locking: `changes` to an earlier lock as lines for the user, and whether the file was `written`."""
 
     changes: tuple[str, ...]
     written: bool
@@ -56,10 +55,10 @@ class Locked:
 
 def open_lock(
     root: Path, pyproject: Mapping[str, Any], environ: Mapping[str, str], *, upgrade: bool = False
-) -> Was:
-    """The lock of the project in a directory; an `upgrade` keeps no answer of it.
+) -> CurrentLock:
+    """Return the lock of the project in a directory; an `upgrade` keeps none of its answers.
 
-    Raises ConfigError where the project wants none, or has one that cannot be read.
+    Raises ConfigError if the project's options turn locking off, or its lock cannot be read.
     """
     from hatch_docker.config.load import load_config
 
@@ -71,11 +70,11 @@ def open_lock(
     path = root / name
     data = path.read_bytes() if path.is_file() else b""
     entries: Entries = list(parse_image_lock(data, name)) if data else []
-    return Was(path, data, entries, make_image_lock(name, "", [] if upgrade else entries, ask=True))
+    return CurrentLock(path, data, entries, make_image_lock(name, "", [] if upgrade else entries, ask=True))
 
 
-def lock(was: Was, plans: Sequence[Plan], source: Project, ctx: Context) -> Locked:
-    """Write the lock of a project's images; raises whatever a build raises that cannot have what it asks for."""
+def lock(was: CurrentLock, plans: Sequence[Plan], source: Project, ctx: Context) -> LockResult:
+    """Write the lock of a project's images. Raises the errors of a build that gets no answer."""
     from hatch_docker.core.lockfile import image_lock_changes
 
     entries = make_entries(was, plans, source, ctx)
@@ -83,28 +82,29 @@ def lock(was: Was, plans: Sequence[Plan], source: Project, ctx: Context) -> Lock
     if text != was.data:
         with atomic_write(was.path) as stream:
             stream.write(text)
-    return Locked(tuple(image_lock_changes(was.entries, entries)) if was.entries else (), text != was.data)
+    return LockResult(tuple(image_lock_changes(was.entries, entries)) if was.entries else (), text != was.data)
 
 
-def make_entries(was: Was, plans: Sequence[Plan], source: Project, ctx: Context) -> Entries:
-    """The entries of a lock for some images; see `lock`."""
+def make_entries(was: CurrentLock, plans: Sequence[Plan], source: Project, ctx: Context) -> Entries:
+    """Return the entries of a lock for some images; see `lock`."""
     known, old = was.pins, was.entries
     ctx = replace(ctx, image_lock=known)
     bases: dict[str, dict[str, Any]] = {}
     for plan in plans:
         for platform in _platforms(plan, old):
-            base = _ask(plan, platform, source, ctx)
+            base = _answer(plan, platform, source, ctx)
             entry = bases.setdefault(base.name, _base_entry(base))
             row = _base_row(base)
-            entry["platforms"] = [one for one in entry["platforms"] if one["platform"] != row["platform"]] + [row]
+            entry["platforms"] = [old for old in entry["platforms"] if old["platform"] != row["platform"]] + [row]
     for entry in bases.values():
         entry["platforms"].sort(key=lambda row: row["platform"])
         known.note("base", entry)
-    return [*(_settled(one, old) for one in known.used.values()), *_others(known, old)]
+    used = [_with_old_time(kind, entry, old) for kind, entry in known.used.values()]
+    return [*used, *_from_other_machines(known, old)]
 
 
 def _platforms(plan: Plan, old: Entries) -> list[Platform]:
-    """The plan's; where it names none, beside this machine's those that were locked on others."""
+    """Return the platforms of a plan; if it names none, this machine's and those locked on others."""
     found = [Platform.parse(text) for text in plan.platforms]
     if any(guess.option == "platforms" for guess in plan.guesses):
         rows = [row for kind, entry in old if kind == "base" and entry["name"] == plan.base.name
@@ -113,8 +113,11 @@ def _platforms(plan: Plan, old: Entries) -> list[Platform]:
     return sorted(set(found))
 
 
-def _ask(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Base:
-    """Have everything asked that a build for one platform asks; what only that platform's machine can do is left."""
+def _answer(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Base:
+    """Ask everything that a build for one platform asks, and return its base.
+
+    Requirements of sdists that only a machine of that platform can build are left out, with a warning.
+    """
     from hatch_docker.bases.open import compiler_base
     from hatch_docker.engines.buildkit.packages import find_system
     from hatch_docker.engines.common import open_target
@@ -127,13 +130,15 @@ def _ask(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Base:
     except BuildError as error:
         if platform.architecture == host_platform().architecture:
             raise
-        ctx.progress.warn(f"what compiles for {platform} is locked on such a machine, run the same there: {error}")
+        ctx.progress.warn(
+            f"what compiles for {platform} is locked on a machine of that architecture: run this there too ({error})"
+        )
         from hatch_docker.wheels.locks.pin import pin
 
         base, target = open_target(plan, platform, compression, source, ctx)
         pin(plan.lock, source.root, target, ctx)
     find_system(base, ctx)
-    compiler_base(base, ctx, compression)  # another architecture's Python may have to compile for this one
+    compiler_base(base, ctx, compression)  # another architecture's Python may have to compile the .pyc
     return base
 
 
@@ -143,39 +148,38 @@ def _base_entry(base: Base) -> dict[str, Any]:
 
 
 def _base_row(base: Base) -> dict[str, Any]:
-    made = base.plan.kind == "debian"  # of packages, and compressed as the options say: its digest pins nothing
+    made = base.plan.kind == "debian"  # of packages, which are pinned; its digest depends on options as well
     row = {"platform": str(base.platform)}
     row |= {} if made else {"digest": base.image.digest}
     row |= {"python": base.interpreter.version, "libc": " ".join(base.libc)}
     return row | ({} if made or not base.suite else {"suite": base.suite})
 
 
-def _settled(one: tuple[str, Entry], old: Entries) -> tuple[str, Entry]:
-    """An answer as it was written before, where only the day on which it was got is another."""
-    kind, entry = one
+def _with_old_time(kind: str, entry: Entry, old: Entries) -> tuple[str, Entry]:
+    """Return an answer, with the time that it had in the old lock if nothing else differs."""
     for other_kind, other in old:
         if kind == other_kind == "debian" and {**other, "as-of": ""} == {**entry, "as-of": ""}:
             return kind, other
-    return one
+    return kind, entry
 
 
-def _others(known: ImageLock, old: Entries) -> Iterator[tuple[str, Entry]]:
-    """The old answers that only another architecture's machine can get, to questions that are still asked here."""
-    still = {_apart_from_machine(kind, entry) for kind, entry in known.used.values()}
+def _from_other_machines(known: ImageLock, old: Entries) -> Iterator[tuple[str, Entry]]:
+    """Yield old answers that only another architecture's machine can get, if their questions are still asked here."""
+    still = {_without_machine(kind, entry) for kind, entry in known.used.values()}
     for kind, entry in old:
         architecture = entry.get("architecture") or entry.get("platform", "").rpartition("/")[2]
         foreign = architecture not in ("", host_platform().architecture)
         used = key_of(kind, question_of(kind, entry)) in known.used
-        if foreign and not used and _apart_from_machine(kind, entry) in still:
+        if foreign and not used and _without_machine(kind, entry) in still:
             yield kind, entry
 
 
-def _apart_from_machine(kind: str, entry: Entry) -> str:
+def _without_machine(kind: str, entry: Entry) -> str:
     return key_of(kind, {**question_of(kind, entry), "architecture": "", "platform": ""})
 
 
 def check(plans: Sequence[Plan], source: Project, ctx: Context) -> None:
-    """Raise ConfigError where a lock does not do for the images of a project; nothing is fetched or made for it."""
+    """Raise ConfigError if a lock lacks what a project's images need; nothing is downloaded or built."""
     pins = ctx.image_lock
     if pins is None:
         raise ConfigError(f"there is no {NAME}; {RELOCK}")
@@ -185,7 +189,7 @@ def check(plans: Sequence[Plan], source: Project, ctx: Context) -> None:
         rows = {row["platform"]: row for row in entry["platforms"]}
         for platform in plan.platforms:
             if platform not in rows:
-                raise ConfigError(f"{pins.name} is out of date: it has {plan.base.name} not for {platform}; {RELOCK}")
+                raise ConfigError(f"{pins.name} is out of date: it lacks {plan.base.name} for {platform}; {RELOCK}")
             _check(plan, Platform.parse(platform), rows[platform], source, ctx)
 
 
@@ -208,9 +212,9 @@ def _check(plan: Plan, platform: Platform, row: Entry, source: Project, ctx: Con
         pin_packages(archive, (), (system_step(plan.base.packages),))
     if plan.lock.kind == "resolve":
         suite = row.get("suite") or plan.base.location
-        if any(not one.is_wheel for one in pin(plan.lock, source.root, target, ctx)):
+        if any(not found.is_wheel for found in pin(plan.lock, source.root, target, ctx)):
             _check_packages(plan.base, suite, platform, dependency_build_plan(plan.build), ctx)
-    # A pure wheel for another architecture comes out of this one's builder, whose packages are checked for itself.
+    # A pure wheel for another architecture is built by this one's builder, whose packages are checked for this one.
     here = platform.architecture == host_platform().architecture
     if plan.build.isolated and here:
         _check_packages(plan.base, row.get("suite") or plan.base.location, platform, plan.build, ctx)
@@ -222,7 +226,7 @@ def _check(plan: Plan, platform: Platform, row: Entry, source: Project, ctx: Con
 def _check_packages(
     plan: BasePlan, suite: str, platform: Platform, build: BuildPlan | None, ctx: Context
 ) -> None:
-    """Ask for the packages of a base, or of the builder that a build needs."""
+    """Look up the packages of a base, or those of the builder of `build`."""
     from hatch_docker.bases.debian.base import base_steps, builder_step
     from hatch_docker.bases.debian.suite import Archive, pin
 

@@ -46,11 +46,11 @@ def push_archives(
     archives: Iterable[Path], root: Path, table: Mapping[str, Any], options: Mapping[str, str],
     typed: Mapping[str, str], taken: dict[str, Path], ctx: Context,
 ) -> list[str]:
-    """Push some archives, or those of a directory (see `given_archives`); returns their names by digest.
+    """Push some archives, or those of a directory (see `resolve_archives`); return their names by digest.
 
-    `table` is [tool.hatch-docker] of the project in `root`, where there is one; `options` are those of a command
-    line, which has them as `typed`, and count for more than the environment's variables. `taken` has the names that
-    archives are pushed under: none is another's, too.
+    `table` is [tool.hatch-docker] of the project in `root`, {} without one. `options` are those of the command line,
+    spelled as in `typed`, and override the environment. `taken` collects the names that archives are pushed under: no
+    two archives may have the same.
     """
     from hatch_docker.config.images import wanted
     from hatch_docker.config.options import PREFIX
@@ -60,24 +60,24 @@ def push_archives(
     environ = {**ctx.environ, **{variable: options[name] for variable, name in variables.items()}}
     configs = _configs(table, environ, root, {variable: typed[name] for variable, name in variables.items()})
     parts = [part for part, _config in wanted(configs, environ)] if len(configs) > 1 else []
-    orders = []
-    for archive in [one for path in archives for one in given_archives(path, parts)]:
+    pushes = []
+    for archive in [found for path in archives for found in resolve_archives(path, parts)]:
         receipt = receipt_beside(archive)
         config = configs.get(receipt.part if receipt else "", configs[""])
-        # A command line says what it means; templates of the table were filled in when the image was built.
+        # The command line overrides the table, whose templates were filled in when the image was built.
         registries = configs[""].registries if options.get("registries") else config.registries
         tags = config.tags if environ.get(f"{PREFIX}TAGS") else ()
         if tags and receipt:
             typed_here = bool(options.get("tags"))
-            tags = _filled(tags, receipt, root, ctx, move=typed_here or config.prereleases_move_tags)
+            tags = _filled_tags(tags, receipt, root, ctx, move=typed_here or config.prereleases_move_tags)
             tags = debug_tags(tags) if is_variant(receipt.tags) and not typed_here else tags
         if receipt:
-            _take(archive, receipt, registries, tags, taken)
-        orders.append((archive, config, registries, tags))
+            _check_names(archive, receipt, registries, tags, taken)
+        pushes.append((archive, config, registries, tags))
     names: list[str] = []
-    for archive, config, registries, tags in orders:
+    for archive, config, registries, tags in pushes:
         dotenv = root / config.dotenv if config.dotenv else None
-        done = publish(
+        done = push_archive(
             archive, ctx, registries=registries, tags=tags, allow_dirty=config.allow_dirty, dotenv=dotenv,
             sign=sign_plan(config), root=root,
         )  # fmt: skip
@@ -88,7 +88,7 @@ def push_archives(
 def _configs(
     table: Mapping[str, Any], environ: Mapping[str, str], root: Path, typed: Mapping[str, str]
 ) -> Mapping[str, Config]:
-    """The options of each image; what is wrong with a variable is told of what was `typed` in its place."""
+    """Return the options of each image; errors name the option that was `typed` instead of its variable."""
     from hatch_docker.config.load import load_configs
 
     try:
@@ -100,10 +100,10 @@ def _configs(
         raise ConfigError(text) from error
 
 
-def _take(
+def _check_names(
     archive: Path, receipt: Receipt, registries: Sequence[str], tags: Sequence[str], taken: dict[str, Path]
 ) -> None:
-    """Raise ConfigError where an archive would be pushed under the name of another one."""
+    """Raise ConfigError if an archive would be pushed under the name of another one."""
     repositories = repositories_of(receipt.image, registries) if registries else receipt.repositories
     for name in (f"{repository}:{tag}" for repository in repositories for tag in tags or receipt.tags):
         if (other := taken.setdefault(name, archive)) != archive:
@@ -113,10 +113,10 @@ def _take(
             )
 
 
-def own_table(root: Path, path: Path) -> Mapping[str, Any]:
-    """[tool.hatch-docker] of the project in `root`, where an archive, or all in a directory, are of that project.
+def table_for_archives(root: Path, path: Path) -> Mapping[str, Any]:
+    """Return [tool.hatch-docker] of the project in `root` if it built an archive, or all in a directory; else {}.
 
-    What another project built is none of its business: neither its registries nor its key are meant.
+    Registries and keys of a project are not meant for archives of another one.
     """
     name = _in_pyproject(root, "project").get("name") or _in_pyproject(root, "tool", "poetry").get("name") or ""
     archives = path.glob(f"*{ARCHIVE}") if path.is_dir() else [path]
@@ -125,7 +125,7 @@ def own_table(root: Path, path: Path) -> Mapping[str, Any]:
 
 
 def project_table(root: Path) -> Mapping[str, Any]:
-    """[tool.hatch-docker] of the project in `root` as it stands, empty where there is none that can be read."""
+    """Return [tool.hatch-docker] of the project in `root`, {} if there is none or it cannot be read."""
     return _in_pyproject(root, "tool", "hatch-docker")
 
 
@@ -140,16 +140,16 @@ def _in_pyproject(root: Path, *names: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def publish(
+def push_archive(
     archive: Path, ctx: Context, *, registries: Sequence[str] = (), tags: Sequence[str] = (), allow_dirty: bool = False,
     dotenv: Path | None = None, sign: SignPlan | None = None, root: Path | None = None,
 ) -> Receipt:
     """Push an archive to the repositories and under the tags of its receipt, or to `registries` and under `tags`.
 
-    The documents of the receipt go with it, and are signed as it is where `sign` says who does; `root` is the project,
-    which a key's path is relative to. The receipt then says what became of it. Raises ImageError for what is no image
-    of ours, ConfigError where it is not told where to push, or may not be, or a document is not what was made with it,
-    SecretError where a login of the push is in a layer; RegistryError or TransientError once the receipt is written.
+    The documents of the receipt are attached to it; `sign` signs them and the image, with a key below the project's
+    `root`. The result is written into the receipt, which is returned. Raises ImageError for an invalid archive,
+    ConfigError without a destination, for a dirty image, or for a document that was changed, SecretError if a password
+    of the push is in a layer; and RegistryError or TransientError after the receipt is written.
     """
     item = read_archive(archive)
     receipt, path = receipt_of(archive, item)
@@ -164,8 +164,8 @@ def publish(
     read = document_reader(archive.parent)
     contents = {document: read(document) for document in receipt.documents}
     add_push_secrets(repositories, sign, ctx)
-    base = {layer.digest for one in receipt.platforms for layer in one.layers if layer.kind == "base"}
-    layers = [layer for one in images_of(item) for layer in one.layers]
+    base = {layer.digest for platform in receipt.platforms for layer in platform.layers if layer.kind == "base"}
+    layers = [layer for image in images_of(item) for layer in image.layers]
     search_layers([layer for layer in layers if layer.descriptor.digest not in base], ctx)
     started = time.perf_counter()
     on_pushed = attach_and_sign(sign, item, receipt.documents, root or Path(), ctx, contents.__getitem__)
@@ -179,8 +179,8 @@ def publish(
     )
     if path is not None:
         receipt.write(path)
-    beside_it = (receipt_beside(one) for one in archive.parent.glob(f"*{ARCHIVE}"))
-    several = len({one.name for one in beside_it if one}) > 1
+    receipts = map(receipt_beside, archive.parent.glob(f"*{ARCHIVE}"))
+    several = len({other.name for other in receipts if other}) > 1
     write_ci_outputs(receipt, archive.parent, dotenv, ctx.environ, several=several)
     if error := push_error(deliveries):
         raise error
@@ -188,20 +188,20 @@ def publish(
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """What tags are made of, of an image that was built."""
+class _TagValues:
+    """The values that tags of an existing image are made of."""
 
     version: str
     revision: Revision | None
     source_date: int | None
 
 
-def _filled(
+def _filled_tags(
     templates: tuple[str, ...], receipt: Receipt, root: Path, ctx: Context, *, move: bool
 ) -> tuple[str, ...]:
-    """The tags that templates make, as they would in the build of the image.
+    """Return the tags that templates make, as they would in the build of the image.
 
-    Its branch and date are those of the project in `root`, as long as that has the image's commit checked out.
+    Branch and date come from the project in `root`, if the image's commit is checked out there.
     """
     from packaging.version import InvalidVersion
 
@@ -209,56 +209,56 @@ def _filled(
     if move and not fields:
         return templates
     commit = receipt.revision.removesuffix(DIRTY)
-    there = read_revision(root, ctx.environ) if fields and commit else None
-    same = there if there and there.commit == commit else None
+    present = read_revision(root, ctx.environ) if fields and commit else None
+    same = present if present and present.commit == commit else None
     revision = replace(same or Revision(commit, "", 0), dirty=receipt.dirty) if commit else None
-    said = ctx.environ.get("SOURCE_DATE_EPOCH", "")
-    date = int(said) if re.fullmatch(r"\d{1,11}", said) else same.time if same else None
+    epoch = ctx.environ.get("SOURCE_DATE_EPOCH", "")
+    date = int(epoch) if re.fullmatch(r"\d{1,11}", epoch) else same.time if same else None
     try:
-        tags, notes = tags_of(templates, _Made(receipt.version, revision, date), move=move)
+        tags, notes = tags_of(templates, _TagValues(receipt.version, revision, date), move=move)
     except InvalidVersion as error:
         if not fields:
             return templates
-        raise ConfigError(f"{receipt.archive} does not say its version, which tags are made of: name them") from error
+        raise ConfigError(f"{receipt.archive} does not say its version, which the tags need: name the tags") from error
     for note in notes:
         ctx.progress.info(note)
     return tags
 
 
-def given_archive(path: Path) -> Path:
-    """The archive that a command line names: the file, or the only one in a directory; see `find_archive`."""
+def resolve_archive(path: Path) -> Path:
+    """Return the archive that a path names: the file, or the only archive in a directory (see `find_archive`)."""
     return path if path.is_file() or (path != DIST and not path.is_dir()) else find_archive(path)
 
 
-def given_archives(path: Path, parts: Sequence[str]) -> list[Path]:
-    """The archives that a push is told of: the file, or those of a directory.
+def resolve_archives(path: Path, parts: Sequence[str]) -> list[Path]:
+    """Return the archives that a path names: the file, or those in a directory.
 
-    Of a project with several images all that one build left there, as far as `parts` names them and in that order; else
-    the only one.
+    If all in the directory are images of one build, these are those that `parts` names, in that order; else the only
+    archive there.
     """
     archives = sorted(path.glob(f"*{ARCHIVE}")) if path.is_dir() else []
     receipts = {archive: receipt_beside(archive) for archive in archives}
     builds = {(receipt.name, receipt.version) if receipt else None for receipt in receipts.values()}
     if len(builds) == 1:
-        found = [one for part in parts for one, receipt in receipts.items() if receipt and receipt.part == part]
+        found = [path for part in parts for path, receipt in receipts.items() if receipt and receipt.part == part]
         if found:
             return found
-    return [given_archive(path)]
+    return [resolve_archive(path)]
 
 
 def find_archive(directory: Path) -> Path:
-    """The only archive in a directory; raises ConfigError where there is none, or which one is not told."""
+    """Return the only archive in a directory. Raises ConfigError if there is none, or more than one."""
     found = sorted(path for path in directory.glob(f"*{ARCHIVE}") if path.is_file())
     if len(found) == 1:
         return found[0]
     if not found:
         raise ConfigError(f"{directory} holds no {ARCHIVE}: build it first (`hatch-docker build`), or name an archive")
     names = ", ".join(path.name for path in found[:5])
-    raise ConfigError(f"{directory} holds {len(found)} archives ({names}): name the one that is meant")
+    raise ConfigError(f"{directory} holds {len(found)} archives ({names}): name one of them")
 
 
 def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None]:
-    """The receipt beside an archive, and its path; where there is none, what the archive says of itself."""
+    """Return the receipt beside an archive and its path; without one, a receipt of what the archive holds, and None."""
     path = receipt_path(archive)
     if not path.is_file():
         names = [parse_reference(name) for name in archive_names(archive)]
@@ -268,14 +268,14 @@ def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None
     receipt = read_receipt(path)
     if receipt.digest != item.digest:
         raise ImageError(
-            f"{path} is not the receipt of {archive.name}: it tells of {receipt.digest}, the archive holds "
+            f"{path} is not the receipt of {archive.name}: it is about {receipt.digest}, the archive holds "
             f"{item.digest}; build again, or move the receipt away"
         )
     return receipt, path
 
 
 def _mount_source(receipt: Receipt) -> MountSource:
-    """The layers of a base that came from a registry, which has them."""
+    """Return the layers of a base that came from a registry: that registry has them."""
     name = receipt.base.get("name", "")
     if not name or name.startswith(("debian:", "oci:")):
         return NO_MOUNT
@@ -285,10 +285,10 @@ def _mount_source(receipt: Receipt) -> MountSource:
 
 
 def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform, ctx: Context) -> Loaded:
-    """Load an archive into the first daemon that answers, or the one of a `kind`, as `names` or those it has itself.
+    """Load an archive into the first daemon that answers, or that of a `kind`, under `names` or those in the archive.
 
-    The receipt beside it then says so. Raises ConfigError for an archive without names, ImageError for what is no
-    archive, DaemonError where nobody answers.
+    The receipt beside it then has these names. Raises ConfigError for an archive without names, ImageError for an
+    invalid archive, DaemonError if no daemon answers.
     """
     from hatch_docker.oci.daemon import find_daemon, load
 

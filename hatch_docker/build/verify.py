@@ -1,4 +1,4 @@
-"""`hatch-docker verify`: the image of an archive made once more from the lock, and compared to the last byte."""
+"""`hatch-docker verify`: build the image of an archive again from the lock, and compare the digests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Rebuild = Callable[[Mapping[str, str]], Image | Index]
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """An archive whose image came out the same; `created` is the time in it, `reused` says what was not made anew."""
+    """An archive whose image was reproduced; `created` is its time, `reused` names what was not downloaded again."""
 
     archive: Path
     digest: str
@@ -32,9 +32,9 @@ def verify(
 ) -> Verified:
     """Rebuild the image of an archive in an empty cache, and compare the digests.
 
-    Its platforms and its time are the archive's, everything else is up to `rebuild`, which is handed the variables of
-    a build. With `keep_downloads` files that were downloaded before are taken from the cache, by their hashes. Raises
-    BuildError, which says where they differ, and ImageError for an archive that is damaged.
+    `rebuild` gets the variables of a build with the platforms and the time of the archive. With `keep_downloads`, files
+    that were downloaded before are taken from the user's cache, by their hashes. Raises BuildError, which says where
+    the images differ, and ImageError for a damaged archive.
     """
     from hatch_docker.oci.archive import read_archive
     from hatch_docker.oci.diff import differences
@@ -47,11 +47,11 @@ def verify(
     created = max(times)
     variables = {**environ, "HATCH_DOCKER_PLATFORMS": ",".join(str(image.platform) for image in images)}
     variables.pop("SOURCE_DATE_EPOCH", "")
-    if len(times) == 1:  # else they are the times of each platform's wheels: nothing told that of the sources
+    if len(times) == 1:  # else they are the times of each platform's wheels, and not of the sources
         try:
             variables["SOURCE_DATE_EPOCH"] = str(int(datetime.fromisoformat(created).timestamp()))
         except ValueError:
-            raise ImageError(f"{archive} says of no time that it was made then: {created[:40]!r}") from None
+            raise ImageError(f"{archive} has an invalid creation time: {created[:40]!r}") from None
     with _empty_cache(environ, keep_downloads=keep_downloads) as cache:
         made = rebuild({**variables, CACHE_DIR: str(cache)})
         if made.digest != expected.digest:
@@ -63,11 +63,11 @@ def verify(
 
 @contextmanager
 def _empty_cache(environ: Mapping[str, str], *, keep_downloads: bool) -> Iterator[Path]:
-    """A cache that knows nothing, on the disk of the user's, whose blobs it has where downloads are kept."""
+    """Yield an empty cache on the disk of the user's cache, with the blobs of that one if downloads are kept."""
     store = open_context(environ, silent()).store
     with temporary_tree(store.root / "tmp", "verify-") as place:
         if keep_downloads:
-            # Blobs are checked by their names, and nothing but downloads is asked for by name where no fact is known.
+            # Blobs are verified by their names, and without facts about them a build looks for downloads only.
             root = place / store.root.name
             root.mkdir()
             (root / "blobs").symlink_to(store.root / "blobs")

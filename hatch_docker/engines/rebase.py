@@ -93,7 +93,7 @@ def _created(image: Image, old: Old, base: Base) -> int:
     try:
         return int(datetime.fromisoformat(now).timestamp())
     except ValueError:
-        raise ImageError(f"{image.digest} says of no time that it was made then: {now[:40]!r}; build again") from None
+        raise ImageError(f"{image.digest} has an invalid creation time: {now[:40]!r}; build again") from None
 
 
 def _renewed(labels: Mapping[str, str], base: Base, created: int) -> dict[str, str]:

@@ -118,7 +118,7 @@ def test_templates_are_filled_in_of_what_was_built(
     with_receipt(path, item, repositories=[f"{registry.host}/y"], version="")
     monkeypatch.setenv("HATCH_DOCKER_TAGS", "{version}")
     assert main(["push", str(path)]) == 1
-    assert "app-1.0.oci.tar does not say its version, which tags are made of: name them" in capsys.readouterr().err
+    assert "app-1.0.oci.tar does not say its version, which the tags need: name the tags" in capsys.readouterr().err
 
 
 def test_a_variant_to_debug_takes_no_tag_of_the_image(
@@ -182,7 +182,7 @@ def test_a_directory_with_one_archive_will_do(tmp_path: Path) -> None:
     one = archive(tmp_path)
     assert find_archive(tmp_path) == one
     archive(tmp_path, name="app-2.0")
-    with pytest.raises(ConfigError, match=r"2 archives \(app-1.0.oci.tar, app-2.0.oci.tar\): name the one"):
+    with pytest.raises(ConfigError, match=r"2 archives \(app-1.0.oci.tar, app-2.0.oci.tar\): name one of them"):
         find_archive(tmp_path)
 
 

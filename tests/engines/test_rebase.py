@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hatch_docker.bases.model import Base
-from hatch_docker.build.existing import Existing, open_existing
+from hatch_docker.build.existing import ExistingImage, open_existing
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.engines.common import finish
@@ -215,9 +215,9 @@ def test_an_image_is_found_in_an_archive_or_a_registry(tmp_path: Path) -> None:
 def test_a_label_names_no_file_elsewhere(version: str, tmp_path: Path) -> None:
     """Archive and receipt are named after the version, and a label may say anything."""
     image = python_base(Labels={"org.opencontainers.image.version": version})
-    assert Existing(image).plan(plan_of({})).version == "1.2.3"
+    assert ExistingImage(image).plan(plan_of({})).version == "1.2.3"
     good = python_base(Labels={"org.opencontainers.image.version": "2!1.0rc1.post2+local.7"})
-    assert Existing(good).plan(plan_of({})).version == "2!1.0rc1.post2+local.7"
+    assert ExistingImage(good).plan(plan_of({})).version == "2!1.0rc1.post2+local.7"
 
 
 @pytest.mark.parametrize("created", [None, "yesterday", 7])
@@ -228,7 +228,7 @@ def test_an_image_of_no_time_is_told(created: object, tmp_path: Path) -> None:
         publish(registry, python_base())
         image = built(plan, opened(name, ctx), ctx)
         config = canonical_json({**image.config_json, "created": created})
-        with pytest.raises(ImageError, match="says of no time that it was made then"):
+        with pytest.raises(ImageError, match="has an invalid creation time"):
             rebase(replace(image, config=config))(plan, given_project(), ctx)
 
 

@@ -175,7 +175,7 @@ def test_a_tag_that_may_not_move(tag: int, told: str, one: FakeRegistry, world: 
     assert names(one, "app") == set(TAGS[:tag])
 
 
-@pytest.mark.parametrize(("status", "told"), [(405, "it takes no pushes"), (413, "limits the size of a request")])
+@pytest.mark.parametrize(("status", "told"), [(405, "it accepts no pushes"), (413, "limits the size of a request")])
 def test_a_registry_that_takes_nothing(status: int, told: str, one: FakeRegistry, world: World) -> None:
     one.fault("POST|PUT", "/blobs/uploads/", status, times=99)
     (done,) = push_to_all(IMAGE, [f"{one.host}/app"], TAGS, world.ctx)

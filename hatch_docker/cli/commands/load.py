@@ -21,12 +21,12 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from hatch_docker.build.publish import given_archive, load_archive
+    from hatch_docker.build.publish import load_archive, resolve_archive
     from hatch_docker.core.text import megabytes
     from hatch_docker.oci.model import host_platform
 
     ctx = stderr_context(options)
-    loaded = load_archive(given_archive(options.archive), options.into, options.tag, host_platform(), ctx)
+    loaded = load_archive(resolve_archive(options.archive), options.into, options.tag, host_platform(), ctx)
     sent = megabytes(loaded.sent) + " sent" if loaded.sent else "it was there"
     ctx.progress.info(f"{loaded.daemon}: {loaded.image_id}, {sent}")
     print_lines(loaded.references)

@@ -21,11 +21,11 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from hatch_docker.build.publish import own_table, push_archives
+    from hatch_docker.build.publish import push_archives, table_for_archives
 
     given = {"registries": ",".join(options.registry), "tags": ",".join(options.tag)}
     given |= {"allow-dirty": "1"} if options.allow_dirty else {}
     ctx = stderr_context(options)
     taken: dict[str, Path] = {}
     for archive in options.archives or [Path("dist")]:
-        print_lines(push_archives([archive], Path(), own_table(Path(), archive), given, TYPED, taken, ctx))
+        print_lines(push_archives([archive], Path(), table_for_archives(Path(), archive), given, TYPED, taken, ctx))

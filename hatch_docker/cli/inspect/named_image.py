@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.build.existing import Existing, opened
+from hatch_docker.build.existing import ExistingImage, existing_image
 from hatch_docker.cli.inspect.model import ImageContents
 from hatch_docker.cli.inspect.reader import read_contents
 from hatch_docker.core.errors import ConfigError
@@ -36,20 +36,20 @@ class NamedImage:
 
 
 @contextlib.contextmanager
-def open_image(name: str, platform: str, ctx: Context) -> Iterator[tuple[Existing, Image]]:
+def open_image(name: str, platform: str, ctx: Context) -> Iterator[tuple[ExistingImage, Image]]:
     """Open the image of a name, for a platform or else for this machine's.
 
     The name of a directory stands for the only archive in it, or for a layout. Raises ConfigError if there is no image
     for the platform.
     """
-    from hatch_docker.build.publish import DIST, given_archive
+    from hatch_docker.build.publish import DIST, resolve_archive
 
     path = Path(name)
     if (path / "oci-layout").is_file():
         name = f"oci:{path}"
     elif path == DIST or path.is_dir():
-        name = str(given_archive(path))
-    with opened(name, ctx) as existing:
+        name = str(resolve_archive(path))
+    with existing_image(name, ctx) as existing:
         if not platform:
             item = existing.item
             yield existing, child_for(item, host_platform()) if isinstance(item, Index) else item
@@ -62,7 +62,7 @@ def open_image(name: str, platform: str, ctx: Context) -> Iterator[tuple[Existin
         yield existing, image
 
 
-def read_image(name: str, existing: Existing, image: Image, *, hashed: bool = False) -> NamedImage:
+def read_image(name: str, existing: ExistingImage, image: Image, *, hashed: bool = False) -> NamedImage:
     """Read the contents of an image that `open_image` opened; for `hashed` see `read_contents`."""
     tag = f":{existing.tags[0]}" if existing.tags else ""
     title = f"{existing.image}{tag}" if existing.image else existing.label("title") or name
