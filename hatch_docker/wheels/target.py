@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from hatch_docker.core.errors import WheelError
+from hatch_docker.core.text import abbreviate
 from hatch_docker.oci.model import Platform
 
 if TYPE_CHECKING:
@@ -137,16 +138,10 @@ def incompatibility(filename: str, target: Target) -> str:
     if not tags.isdisjoint(known):
         return ""
     if not {(tag.interpreter, tag.abi) for tag in tags} & {(tag.interpreter, tag.abi) for tag in known}:
-        return "for " + first_three(f"{tag.interpreter}-{tag.abi}" for tag in tags)
+        return "for " + abbreviate(sorted({f"{tag.interpreter}-{tag.abi}" for tag in tags}))
     if libc := _oldest_libc((tag.platform for tag in tags), target):
         return f"for {target.libc[0]} {libc} or newer"
-    return "for " + first_three(tag.platform for tag in tags)
-
-
-def first_three(words: Iterable[str]) -> str:
-    """Return the first three of some words by name, and "..." if there are more."""
-    found = sorted(set(words))
-    return ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+    return "for " + abbreviate(sorted({tag.platform for tag in tags}))
 
 
 def _oldest_libc(platforms: Iterable[str], target: Target) -> str:

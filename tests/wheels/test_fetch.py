@@ -1,6 +1,4 @@
-"""Wheels into the store: verified, once, in the order of the pins, the password only where it belongs."""
-
-from __future__ import annotations
+"""Wheels into the cache: verified, downloaded once, in the order of the pins; passwords go to their index only."""
 
 import hashlib
 from dataclasses import replace
@@ -23,7 +21,7 @@ def offer(index: FakeIndex, count: int = 3) -> None:
 
 
 def test_each_file_once_and_in_order(ctx: Context, tmp_path: Path) -> None:
-    """What comes back is in the order of the pins; the second time nothing is asked."""
+    """Files are returned in the order of the pins; the second time nothing is asked."""
     index = FakeIndex()
     offer(index, 6)
     with index.serving():
@@ -37,7 +35,7 @@ def test_each_file_once_and_in_order(ctx: Context, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", [503, 429, "cut", "flip"])
 def test_single_faults_pass(ctx: Context, tmp_path: Path, fault: object, lines: list[str]) -> None:
-    """K1: one bad answer is retried with a line that says so."""
+    """One bad answer is retried with a line that says so."""
     index = FakeIndex(faults=[["p1", fault, 1]])
     offer(index)
     with index.serving():
@@ -49,7 +47,7 @@ def test_single_faults_pass(ctx: Context, tmp_path: Path, fault: object, lines: 
 
 @pytest.mark.parametrize("fault", ["flip", 404, "cut"])
 def test_lasting_faults_name_the_package(ctx: Context, tmp_path: Path, fault: object) -> None:
-    """K2: a file that is not what the lock says never enters the store; the error names it."""
+    """A file with another hash than the lock's never enters the cache; the error names it."""
     index = FakeIndex(faults=[["p1", fault, 99]])
     offer(index)
     with index.serving():
@@ -60,7 +58,7 @@ def test_lasting_faults_name_the_package(ctx: Context, tmp_path: Path, fault: ob
 
 
 def test_login_goes_to_the_index_only(ctx: Context, tmp_path: Path, lines: list[str]) -> None:
-    """K5: the password of the index's URL opens its files, is sent nowhere else and is never printed."""
+    """The password of the index's URL opens its files, is sent nowhere else and is never printed."""
     index, other = FakeIndex(login=("user", "pass-mark")), FakeIndex()
     offer(index, 2)
     other.add("q", make_wheel("q", "1.0"))
@@ -73,7 +71,7 @@ def test_login_goes_to_the_index_only(ctx: Context, tmp_path: Path, lines: list[
 
 
 def test_netrc(tmp_path: Path) -> None:
-    """K5: netrc's login of the host is used."""
+    """netrc's login of the host is used."""
     index = FakeIndex(login=("user", "pass-mark"))
     offer(index, 1)
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password pass-mark\n")
@@ -83,15 +81,15 @@ def test_netrc(tmp_path: Path) -> None:
 
 
 def test_files_of_the_disk(ctx: Context, tmp_path: Path) -> None:
-    """A file URL, as find-links gives, is copied into the store."""
+    """A file URL, as find-links gives, is copied into the cache."""
     file, data = make_wheel("local", "1.0")
     (tmp_path / file).write_bytes(data)
     pin = Pin("local", "1.0", file, (tmp_path / file).as_uri(), hashlib.sha256(data).hexdigest(), None, None)
     assert fetch([pin], ctx, root=tmp_path)[0].read_bytes() == data
 
 
-def test_whom_pip_trusts(tmp_path: Path) -> None:
-    """pip's `cert` is trusted for the files of the index, unless a variable says whom to trust."""
+def test_certificates_of_pip(tmp_path: Path) -> None:
+    """pip's `cert` is trusted for the files of the index, unless a variable names another bundle."""
     import ssl
 
     import trustme

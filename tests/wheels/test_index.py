@@ -1,6 +1,4 @@
-"""The user's index configuration: every place is read in uv's and pip's order, and no password gets out."""
-
-from __future__ import annotations
+"""The user's index configuration: every file and variable in uv's and pip's order; no password is shown."""
 
 from pathlib import Path
 
@@ -30,7 +28,7 @@ def write(path: Path, text: str) -> None:
 
 
 def test_nothing_configured(home: dict[str, str], tmp_path: Path) -> None:
-    """Without configuration nothing is said to uv: its own default holds."""
+    """Without configuration uv gets no index: its own default holds."""
     found = read_indexes(tmp_path / "project", home)
     assert (found.indexes, found.source) == ((), "")
     assert not {"UV_DEFAULT_INDEX", "UV_INDEX"} & found.uv_environment(home).keys()
@@ -55,7 +53,7 @@ def test_nothing_configured(home: dict[str, str], tmp_path: Path) -> None:
 def test_variables(
     home: dict[str, str], tmp_path: Path, variables: dict[str, str], expected: list[Index]
 ) -> None:
-    """uv's variables, then pip's where uv's say nothing; a name brings its login from the environment."""
+    """uv's variables, then pip's if there are none of uv's; the login of a named index is in the environment."""
     assert list(read_indexes(tmp_path / "project", home | variables).indexes) == expected
 
 
@@ -71,7 +69,7 @@ def test_files_of_uv(home: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["xdg/pip/pip.conf", ".pip/pip.conf", ".config/pip/pip.conf", "venv/pip.conf", "own"])
 def test_files_of_pip(home: dict[str, str], tmp_path: Path, place: str) -> None:
-    """Every place of pip.conf counts; [install] beats [global]; uv gets it in its environment."""
+    """pip.conf is read in every directory of pip's; [install] beats [global]; uv gets it in its environment."""
     text = f"[global]\nindex-url = {B}\nextra-index-url =\n    {C}\n    {A}\n[install]\nindex-url={A}\n"
     write(tmp_path / place, text)
     home |= {"VIRTUAL_ENV": str(tmp_path / "venv"), "PIP_CONFIG_FILE": str(tmp_path / "own")}
@@ -82,7 +80,7 @@ def test_files_of_pip(home: dict[str, str], tmp_path: Path, place: str) -> None:
 
 
 def test_login_stays_at_its_origin(home: dict[str, str], tmp_path: Path) -> None:
-    """A login is sent to the scheme, host and port it was given for, and to nobody else."""
+    """A login is sent to the scheme, host and port that it was given for, and to no other."""
     home["PIP_INDEX_URL"] = "https://u:secret@a.example/simple"
     found = read_indexes(tmp_path / "project", home)
     assert found.authorization("https://a.example/files/x.whl")
@@ -91,7 +89,7 @@ def test_login_stays_at_its_origin(home: dict[str, str], tmp_path: Path) -> None
 
 
 def test_password_is_in_no_text(home: dict[str, str], tmp_path: Path) -> None:
-    """repr and the key's parts hold no password; what is hidden from output includes its quoted form."""
+    """repr and the key hold no password; the secrets to hide include its quoted form."""
     home["PIP_INDEX_URL"] = "https://u:s%2Fcret@a.example/simple"
     found = read_indexes(tmp_path / "project", home)
     assert "cret" not in repr(found) + repr(found.identity())
@@ -100,7 +98,7 @@ def test_password_is_in_no_text(home: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_custom_ca_reaches_uv(home: dict[str, str], tmp_path: Path) -> None:
-    """A CA bundle given to us is uv's too, before its own; one given to pip is where uv has none."""
+    """A CA bundle given to us goes to uv too, before its own; pip's does if uv has none."""
     write(tmp_path / "ca.pem", "")
     found = read_indexes(tmp_path / "project", home)
     ours = {"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")}
@@ -112,8 +110,8 @@ def test_custom_ca_reaches_uv(home: dict[str, str], tmp_path: Path) -> None:
     assert found.uv_environment(both)["SSL_CERT_FILE"] == "/own"
 
 
-def test_uv_trusts_whom_the_system_trusts(home: dict[str, str], tmp_path: Path) -> None:
-    """As Python and pip do by themselves, unless the user says something else; and only where there is somebody."""
+def test_uv_trusts_the_authorities_of_the_system(home: dict[str, str], tmp_path: Path) -> None:
+    """As Python and pip do by default, unless the user configures something else, and if the system has any."""
     found = read_indexes(tmp_path / "project", home)
     there = any(Path(path).is_file() for path in WELL_KNOWN)
     assert (found.uv_environment(home).get("UV_SYSTEM_CERTS") == "1") is there

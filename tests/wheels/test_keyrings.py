@@ -1,6 +1,4 @@
-"""K5: passwords of indexes that a keyring has are found as uv finds them, used where they belong, and never shown."""
-
-from __future__ import annotations
+"""Passwords of indexes in the user's keyring: found as uv finds them, sent to their index only, and never shown."""
 
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from hatch_docker.wheels.locks.uv import find_uv
 from hatch_docker.wheels.target import Target
 from tests.fakes.captured_output import MARK
 from tests.fakes.context import context
-from tests.fakes.package_index import FakeIndex, make_wheel
+from tests.fakes.package_index import FakeIndex, make_wheel, pins_of
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
 
@@ -26,7 +24,7 @@ PASSWORD = f"{MARK}-of-the-ring/ü"
 
 
 def keyring(directory: Path, answers: str) -> Path:
-    """A program called keyring, which notes what it is asked; `answers` are cases of its service and user."""
+    """Write a program `keyring` that notes its arguments; `answers` are shell cases of its service and user."""
     path = directory / "bin/keyring"
     path.parent.mkdir()
     path.write_text(f'#!/bin/sh\necho "$@" >> {directory}/asked\ncase "$2 $3" in {answers} *) exit 1;; esac\n')
@@ -48,19 +46,19 @@ def context_of(directory: Path, **environ: str) -> Context:
     return context(directory / "store", **said)
 
 
-@pytest.mark.parametrize("told", ["uv", "pip", "uv.toml"])
+@pytest.mark.parametrize("configured", ["uv", "pip", "uv.toml"])
 @pytest.mark.parametrize("service", ["the index", "its host"])
-def test_what_the_keyring_has(told: str, service: str, tmp_path: Path) -> None:
-    """uv resolves with it and we fetch with it, asking once; it is a secret of the build from then on."""
+def test_a_password_of_the_keyring(configured: str, service: str, tmp_path: Path) -> None:
+    """uv resolves with it and we fetch with it, after one question; it is a secret of the build from then on."""
     index = FakeIndex(login=("ann", PASSWORD)).add("gadget", make_wheel("gadget", "1.0"))
     with index.serving():
         url = index.url.replace("//", "//ann@")
         name = index.url if service == "the index" else f"127.0.0.1:{index.port}"
         keyring(tmp_path, f"'{name} ann') echo '{PASSWORD}';;")
         own = {"UV_DEFAULT_INDEX": url, "UV_KEYRING_PROVIDER": "subprocess"}
-        if told == "pip":
+        if configured == "pip":
             own = {"PIP_INDEX_URL": url, "PIP_KEYRING_PROVIDER": "import"}
-        elif told == "uv.toml":
+        elif configured == "uv.toml":
             (tmp_path / "uv.toml").write_text(f'keyring-provider = "subprocess"\nindex-url = "{url}"\n')
             own = {}
         ctx = context_of(tmp_path, **own)
@@ -78,32 +76,26 @@ def test_what_the_keyring_has(told: str, service: str, tmp_path: Path) -> None:
         assert not [path for path in kept if MARK.encode() in path.read_bytes()]
 
 
-def fetched(index: FakeIndex, ctx: Context, root: Path) -> None:
-    from tests.fakes.package_index import pins_of
-
-    fetch(pins_of(index), ctx, root=root)
-
-
 def test_a_keyring_without_an_entry(tmp_path: Path) -> None:
-    """The index's own refusal is told."""
+    """The error has the index's own refusal."""
     index = FakeIndex(login=("ann", PASSWORD)).add("gadget", make_wheel("gadget", "1.0"))
     with index.serving():
         keyring(tmp_path, "")
         url = index.url.replace("//", "//ann@")
         ctx = context_of(tmp_path, UV_DEFAULT_INDEX=url, UV_KEYRING_PROVIDER="subprocess")
         with pytest.raises(RegistryError, match=r"gadget 1\.0 .*401 Unauthorized"):
-            fetched(index, ctx, tmp_path)
+            fetch(pins_of(index), ctx, root=tmp_path)
         assert len(asked(tmp_path)) == 2
 
 
 def test_no_keyring(tmp_path: Path) -> None:
-    """Who asks for one that is not there is told so, and what else there is."""
+    """A configuration that asks for a missing keyring is an error that names the other ways."""
     index = FakeIndex(login=("ann", PASSWORD)).add("gadget", make_wheel("gadget", "1.0"))
     with index.serving():
         url = index.url.replace("//", "//ann@")
         ctx = context_of(tmp_path, UV_DEFAULT_INDEX=url, UV_KEYRING_PROVIDER="subprocess")
         with pytest.raises(RegistryError, match=rf"{index.url}: cannot run keyring: .*install keyring, or put"):
-            fetched(index, ctx, tmp_path)
+            fetch(pins_of(index), ctx, root=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -113,19 +105,19 @@ def test_no_keyring(tmp_path: Path) -> None:
         ("//--keyring-path=evil@", "subprocess"),
     ],
 )
-def test_nobody_asks_without_need(url: str, provider: str, tmp_path: Path) -> None:
-    """Not without the user's word, not without a user name (an option is none), and not where there is a password."""
+def test_keyring_is_not_asked_without_need(url: str, provider: str, tmp_path: Path) -> None:
+    """Only if configured, with a user name (not an option), and without a password."""
     index = FakeIndex().add("gadget", make_wheel("gadget", "1.0"))
     with index.serving():
         keyring(tmp_path, "*) echo x;;")
         said = {"UV_KEYRING_PROVIDER": provider} if provider else {}
         ctx = context_of(tmp_path, UV_DEFAULT_INDEX=index.url.replace("//", url), **said)
-        fetched(index, ctx, tmp_path)
+        fetch(pins_of(index), ctx, root=tmp_path)
         assert asked(tmp_path) == []
 
 
-def test_a_user_alone_stays_one(tmp_path: Path) -> None:
-    """pip's URL with a user name and no password is handed to uv as it was."""
+def test_a_user_without_a_password_goes_to_uv(tmp_path: Path) -> None:
+    """pip's URL with a user name and no password goes to uv unchanged."""
     environ = {"PIP_INDEX_URL": "https://ann@a.example/simple", "PIP_CONFIG_FILE": "/dev/null", "HOME": str(tmp_path)}
     env = read_indexes(tmp_path, environ).uv_environment(environ)
     assert env["UV_DEFAULT_INDEX"] == "https://ann@a.example/simple"

@@ -1,6 +1,4 @@
-"""What a wheel says of itself becomes the [project] table that would have given it."""
-
-from __future__ import annotations
+"""A wheel's own metadata become the [project] table that corresponds to them."""
 
 import zipfile
 from pathlib import Path

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http import urls
-from hatch_docker.wheels.target import Pin, Target, first_three, incompatibility
+from hatch_docker.core.text import abbreviate
+from hatch_docker.wheels.target import Pin, Target, incompatibility
 
 if TYPE_CHECKING:
     from packaging.pylock import Package, PackageArchive, PackageSdist, PackageWheel
@@ -161,7 +162,7 @@ def _unselected(text: str, packages: Any, file: LockFile, target: Target) -> Whe
     if not found:
         return WheelError(f"{file.name} does not serve {target}: {text}")
     package = packages[int(found[1])]
-    reasons = first_three(incompatibility(wheel.filename, target) for wheel in package.wheels or ())
+    reasons = abbreviate(sorted({incompatibility(wheel.filename, target) for wheel in package.wheels or ()}))
     return WheelError(
         f"{file.name}: {package.name} {package.version} has no wheel for {target}, only ones {reasons}, and "
         f"no sdist; {target.ways_out}"

@@ -4,8 +4,6 @@ The root here is the Python that runs the tests, and backends are in the sdists 
 root with its compiler is in integration/test_builder_stage.py.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import socket
@@ -99,8 +97,8 @@ def said(wheel: Path) -> str:
         return archive.read("demo.txt").decode()
 
 
-def test_the_wheel_is_made_in_a_place_without_traces(builder: BuilderStage, tmp_path: Path) -> None:
-    """Fixed path, fixed user, fixed environment: nothing of this machine, nothing of the host's variables."""
+def test_a_wheel_has_no_traces_of_this_machine(builder: BuilderStage, tmp_path: Path) -> None:
+    """Fixed path, fixed user, fixed environment, no variables of the host."""
     wheel = build(builder, tmp_path / "a")
     assert wheel.name == "demo-1.0-py3-none-any.whl"
     text = said(wheel)
@@ -114,16 +112,16 @@ def test_the_wheel_is_made_in_a_place_without_traces(builder: BuilderStage, tmp_
 
 
 def test_the_same_contents_are_built_once(builder: BuilderStage, tmp_path: Path, lines: list[str]) -> None:
-    """Other times, another path, the same files: the store has the wheel. Another line: it is built."""
+    """Other times, another path, the same files: the cache has the wheel. Another line: it is built."""
     first = build(builder, tmp_path / "a", mtime=1)
     assert build(builder, tmp_path / "b", mtime=2) == first
-    assert sum(line.endswith("in the builder") for line in lines) == 1  # with its time behind it where it was slow
+    assert sum(line.endswith("in the builder") for line in lines) == 1  # followed by its time if it was slow
     assert build(builder, tmp_path / "c", BACKEND + "\n") != first
     assert build(planned(builder, env={"A": "b"}), tmp_path / "d") != first
 
 
 def test_our_umask_is_not_the_build_s(builder: BuilderStage, tmp_path: Path) -> None:
-    """An sdist, a store and a cache that only we may read are no obstacle to the sandbox's user."""
+    """The sandbox's user needs no permission to read an sdist or a cache that only we may read."""
     before = os.umask(0o077)
     try:
         assert said(build(builder, tmp_path / "a"))
@@ -132,7 +130,7 @@ def test_our_umask_is_not_the_build_s(builder: BuilderStage, tmp_path: Path) -> 
 
 
 def test_a_damaged_wheel_is_made_again(builder: BuilderStage, tmp_path: Path) -> None:
-    """What the store gives was verified."""
+    """A file of the cache is verified before it is used."""
     first = build(builder, tmp_path / "a")
     content = first.read_bytes()
     first.write_bytes(b"damaged")
@@ -140,7 +138,7 @@ def test_a_damaged_wheel_is_made_again(builder: BuilderStage, tmp_path: Path) ->
 
 
 def test_environment_and_secrets_of_the_plan(builder: BuilderStage, tmp_path: Path, lines: list[str]) -> None:
-    """build.env and the named variables reach the build; a secret is hidden in what the build prints."""
+    """build.env and the named variables reach the build; a secret is hidden in the build's output."""
     backend = BACKEND.replace("import os, zipfile", "import os, zipfile; print('key', os.environ['TOKEN'])")
     wheel = build(planned(builder, env={"LDFLAGS": "mine"}, secrets=("TOKEN",)), tmp_path / "a", backend)
     assert "('LDFLAGS', 'mine')" in said(wheel)
@@ -168,15 +166,15 @@ print("the agent says", agent.recv(100).decode())
 """)
 
 
-def test_the_ssh_agent_is_lent_to_a_build_that_asks(
+def test_the_ssh_agent_is_forwarded_to_a_build_that_asks(
     builder: BuilderStage, tmp_path: Path, lines: list[str], short: Path
 ) -> None:
-    """Under another user than its owner, and to no other build; without an agent the error says what to do."""
+    """As another user than its owner, and to no other build; without an agent the error says what to do."""
     where = str(short / "agent")
     environ = {**builder.ctx.environ, "SSH_AUTH_SOCK": where}
-    lending = replace(planned(builder, ssh=True, network=True), ctx=replace(builder.ctx, environ=environ))
+    forwarding = replace(planned(builder, ssh=True, network=True), ctx=replace(builder.ctx, environ=environ))
     with pytest.raises(ConfigError, match=r"ssh needs an SSH agent, and SSH_AUTH_SOCK is .* where none answers"):
-        build(lending, tmp_path / "a", ASKS)
+        build(forwarding, tmp_path / "a", ASKS)
     with pytest.raises(ConfigError, match=r"SSH_AUTH_SOCK is not set; start one \(ssh-agent\)"):
         build(planned(builder, ssh=True, network=True), tmp_path / "a", ASKS)
     with socket.socket(socket.AF_UNIX) as server:
@@ -193,7 +191,7 @@ def test_the_ssh_agent_is_lent_to_a_build_that_asks(
                             client.sendall(b"the one that was asked " + question)
 
         threading.Thread(target=serve, daemon=True).start()
-        wheel = build(lending, tmp_path / "a", ASKS)
+        wheel = build(forwarding, tmp_path / "a", ASKS)
     assert "the agent says the one that was asked who are you?" in lines
     assert where not in said(wheel)
     with pytest.raises(BuildError, match="SSH_AUTH_SOCK"):
@@ -201,7 +199,7 @@ def test_the_ssh_agent_is_lent_to_a_build_that_asks(
 
 
 def test_a_failed_build_ends_with_its_last_lines(builder: BuilderStage, tmp_path: Path) -> None:
-    """Twenty lines, in order, with the next thing to try where they tell."""
+    """Twenty lines, in order, and the next thing to try if they name it."""
     backend = (
         "def build_wheel(*arguments):\n    for number in range(30): print('line', number)\n"
         "    raise SystemExit('x.c:1:10: fatal error: libpq-fe.h: No such file or directory')\n"
@@ -218,8 +216,8 @@ def test_a_failed_build_ends_with_its_last_lines(builder: BuilderStage, tmp_path
     assert not list((builder.ctx.store.root / "tmp").iterdir())
 
 
-def test_without_network_a_build_that_asks_for_it_is_told(builder: BuilderStage, tmp_path: Path) -> None:
-    """network = false is named where it is what stopped the build."""
+def test_a_build_that_needs_the_network_names_the_option(builder: BuilderStage, tmp_path: Path) -> None:
+    """network = false is named if it stopped the build."""
     backend = "import socket\ndef build_wheel(*a): socket.create_connection(('192.0.2.1', 80))\n"
     with pytest.raises(BuildError, match="network = false keeps from it"):
         build(builder, tmp_path / "a", backend)
@@ -231,8 +229,8 @@ def test_without_network_a_build_that_asks_for_it_is_told(builder: BuilderStage,
     "os.mkdir(directory + '/demo-1.0-py3-none-any.whl')",
     "pass",
 ])
-def test_only_a_real_file_is_taken(builder: BuilderStage, tmp_path: Path, trick: str) -> None:
-    """A backend that puts a link, a pipe or nothing where its wheel should be gets nothing out of the host."""
+def test_only_a_regular_file_is_taken(builder: BuilderStage, tmp_path: Path, trick: str) -> None:
+    """A backend that makes a link, a pipe or nothing instead of its wheel gets no file of the host."""
     backend = f"import os\ndef build_wheel(directory, *a):\n    {trick}\n    return 'demo-1.0-py3-none-any.whl'\n"
     with pytest.raises(BuildError, match="no such file"):
         build(builder, tmp_path / "a", backend)
@@ -243,8 +241,8 @@ def test_only_a_real_file_is_taken(builder: BuilderStage, tmp_path: Path, trick:
     "open(directory + '/result.json', 'w').write('[' * 100000)",
     "open(directory + '/result.json', 'w').truncate(1 << 30)", "pass",
 ])
-def test_a_lying_result_is_refused(builder: BuilderStage, tmp_path: Path, trick: str) -> None:
-    """The file that tells what was made is written by foreign code."""
+def test_a_false_result_is_refused(builder: BuilderStage, tmp_path: Path, trick: str) -> None:
+    """A backend can write result.json itself."""
     backend = f"import os\ndef build_wheel(directory, *a):\n    {trick}\n    os._exit(0)\n"
     with pytest.raises(BuildError, match="without its result"):
         build(builder, tmp_path / "a", backend)
@@ -252,7 +250,7 @@ def test_a_lying_result_is_refused(builder: BuilderStage, tmp_path: Path, trick:
 
 @pytest.mark.parametrize("name", ["demo-1.0-cp27-cp27m-win32.whl", "../demo-1.0-py3-none-any.whl", "demo.zip"])
 def test_a_wheel_for_something_else_is_refused(builder: BuilderStage, tmp_path: Path, name: str) -> None:
-    """Tags are judged before the wheel is taken."""
+    """Tags are checked before the wheel is taken."""
     backend = f"def build_wheel(directory, *a):\n    open(directory + '/x', 'w')\n    return {name!r}\n"
     with pytest.raises((WheelError, BuildError), match=r"does not fit|not the name of a wheel|no such file"):
         build(builder, tmp_path / "a", backend)
@@ -283,8 +281,8 @@ def test_a_wrong_build_system_is_named(tmp_path: Path, text: str) -> None:
         read_sdist(write_sdist(tmp_path / "a", {"pyproject.toml": text}))
 
 
-def test_what_is_no_sdist_is_named(tmp_path: Path) -> None:
-    """A zip, a damaged archive, a name in the store."""
+def test_an_unreadable_sdist_is_named(tmp_path: Path) -> None:
+    """A zip, a damaged archive, a file of the cache."""
     (tmp_path / "demo-1.0.zip").write_bytes(b"")
     with pytest.raises(WheelError, match=r"demo-1\.0\.zip is not an sdist"):
         read_sdist(tmp_path / "demo-1.0.zip")
@@ -301,7 +299,7 @@ def test_an_sdist_without_a_table_is_built_by_setuptools(tmp_path: Path) -> None
 
 
 def test_bases_without_a_compiler_are_named(tmp_path: Path, ctx: Context) -> None:
-    """Another distribution, another architecture: said before anything is fetched, with what to use."""
+    """Another distribution or architecture is an error before anything is fetched; it says what to use."""
     sdist = read_sdist(write_sdist(tmp_path / "a", {"setup.py": ""}))
     plan = BuildPlan(isolated=True)
     with pytest.raises(BuildError, match="not Debian; use debian:<suite>"):

@@ -1,6 +1,4 @@
-"""What a failed build lacked, read off what compilers and build systems really said."""
-
-from __future__ import annotations
+"""Hints for failed builds, by real output of compilers and build systems."""
 
 import pytest
 
@@ -33,7 +31,7 @@ error: rustc 1.85.1 is not supported by the following packages:
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "missing"),
     [
         ("x.c:1:10: fatal error: libpq-fe.h: No such file or directory", f"libpq-fe.h{ANY}"),
         (MESON, f"cairo.pc{ANY}"),
@@ -49,8 +47,8 @@ error: rustc 1.85.1 is not supported by the following packages:
         ("ERROR: Git program not found, cannot download x.wrap via git.", 'git; add "git"'),
     ],
 )
-def test_what_was_lacking_is_named(output: str, told: str) -> None:
-    assert hint(output, network=True) == f" for want of {told} {ADD}"
+def test_the_missing_thing_is_named(output: str, missing: str) -> None:
+    assert hint(output, network=True) == f" for want of {missing} {ADD}"
 
 
 @pytest.mark.parametrize(

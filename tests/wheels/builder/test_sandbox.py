@@ -1,6 +1,4 @@
-"""The sandbox: a command in a tree of its own, as root and as an ordinary user, and nothing left behind."""
-
-from __future__ import annotations
+"""The sandbox: a command in another tree, as root and as an ordinary user; nothing is left behind."""
 
 import contextlib
 import ctypes
@@ -43,8 +41,8 @@ def sh(root: Path, script: str, **options: object) -> str:
     return run_in(root, ["sh", "-c", script], env=ENV, **options)  # type: ignore[arg-type]
 
 
-def test_only_what_is_given_can_be_written(root: Path, tmp_path: Path) -> None:
-    """The root is read-only; /tmp, /dev/shm and writable binds are not, and what is written there stays."""
+def test_only_writable_binds_can_be_written(root: Path, tmp_path: Path) -> None:
+    """The root is read-only; /tmp, /dev/shm and writable binds are not, and a file that is written there stays."""
     inner = tmp_path / "given" / "inner"
     inner.mkdir(parents=True)
     written = sh(
@@ -69,8 +67,8 @@ def test_a_bind_is_read_only_unless_asked(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("user", [(1000, 1000), (65532, 65532), (0, 0)])
-def test_the_command_has_no_power(root: Path, user: tuple[int, int]) -> None:
-    """Whoever it is inside: no capabilities, no new privileges, no terminal."""
+def test_the_command_has_no_privileges(root: Path, user: tuple[int, int]) -> None:
+    """No capabilities, no new privileges, no terminal, for any user inside."""
     text = sh(root, "id -u; id -g; cat /proc/self/status", user=user)
     assert text.split()[:2] == [str(user[0]), str(user[1])]
     status = dict(line.split(":\t", 1) for line in text.splitlines()[2:] if ":\t" in line)
@@ -97,7 +95,7 @@ def test_with_network_names_resolve_as_on_the_host(root: Path) -> None:
 
 
 def test_nothing_of_our_environment_gets_in(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command sees the given variables, standard input is empty, and process 1 tells nothing."""
+    """The command sees the given variables, standard input is empty, and process 1 shows nothing."""
     monkeypatch.setenv("PASSWORD", "hunter2")
     text = sh(root, "env; cat; cat /proc/1/environ 2>&-; ls -l /proc/self/fd", environ=os.environ)
     assert "hunter2" not in text
@@ -127,7 +125,7 @@ print(run_in(Path(sys.argv[2]), sys.argv[3:], env={"LD_LIBRARY_PATH": "/usr/lib"
 
 @pytest.mark.skipif(platform.machine() not in UNSHARE, reason="the number of the call is not known here")
 def test_the_users_keyring_stays_outside() -> None:
-    """Kerberos and others keep tickets there; where the kernel has none there is nothing to hide."""
+    """Kerberos and others keep tickets there; a kernel without keyrings has nothing to hide."""
     need_sandbox()
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
@@ -156,13 +154,13 @@ for name in ("\\0hatch-docker-test-outside", "\\0inside"):
 
 
 def landlock() -> int:
-    """Which version of Landlock the kernel has; scopes are of 6, in Linux 6.12."""
+    """Return the kernel's version of Landlock; 6, in Linux 6.12, has scopes."""
     return int(ctypes.CDLL(None).syscall(ctypes.c_long(444), None, ctypes.c_size_t(0), 1))
 
 
 @pytest.mark.skipif(sys.platform != "linux" or landlock() < 6, reason="the kernel has no scopes of Landlock")
 def test_sockets_without_a_file_are_out_of_reach() -> None:
-    """With the machine's network a command would reach a desktop's and a bus's, which let in whoever is this user."""
+    """With the machine's network a command would reach those of a desktop and a bus, which let this user in."""
     need_sandbox()
     with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as server:
         server.bind("\0hatch-docker-test-outside")
@@ -190,7 +188,7 @@ def test_several_roots_are_one(root: Path, tmp_path: Path) -> None:
 
 
 def test_a_link_in_the_tree_leads_nowhere(root: Path, tmp_path: Path) -> None:
-    """A tree whose /etc or /dev is a link to a directory of the host's does not make us write there."""
+    """If a tree's /etc or /dev is a link to a directory of the host, nothing is written there."""
     tree, canary = tmp_path / "tree", tmp_path / "canary"
     tree.mkdir(), canary.mkdir()
     canary.chmod(0o777), tree.chmod(0o755), tmp_path.chmod(0o755)
@@ -202,7 +200,7 @@ def test_a_link_in_the_tree_leads_nowhere(root: Path, tmp_path: Path) -> None:
     assert not list(canary.iterdir())
 
 
-def test_a_failure_is_told_with_its_last_lines(root: Path) -> None:
+def test_a_failure_has_its_last_lines(root: Path) -> None:
     """Status and output of the command, secrets hidden; both streams in order when merged."""
     lines: list[str] = []
     with pytest.raises(ProcessFailed, match=r"sh failed with status 3:\nout\nkey \*\*\*$") as failure:
@@ -213,7 +211,7 @@ def test_a_failure_is_told_with_its_last_lines(root: Path) -> None:
         sh(root, "kill -9 $$")
 
 
-def test_what_cannot_be_started_is_named(root: Path) -> None:
+def test_a_command_that_cannot_be_started_is_named(root: Path) -> None:
     """A missing program or directory is the user's mistake, in one line."""
     with pytest.raises(BuildError, match="cannot run nope: No such file"):
         run_in(root, ["nope"], env=ENV)
@@ -223,13 +221,13 @@ def test_what_cannot_be_started_is_named(root: Path) -> None:
 
 @pytest.mark.parametrize("target", ["relative", "/", "/a/../b", "/tmp/x", "/proc"])
 def test_mount_points_are_plain(root: Path, target: str) -> None:
-    """Two mounts over each other, or a path with .. in it, are a mistake of the caller's."""
+    """Two mounts over each other, or a path with .. in it, are a mistake of the caller."""
     with pytest.raises(ValueError, match=r"path|mounts"):
         run_in(root, ["id"], env=ENV, binds=[Bind(root, target)])
 
 
 def sleepers(mark: str) -> int:
-    """How many processes sleep for `mark` seconds; the one that was told to start them is none."""
+    """Return how many processes sleep for `mark` seconds, without the shell that starts them."""
     found = 0
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -258,7 +256,7 @@ with handle_signals() if sys.argv[3] == "handled" else nullcontext():
 
 @contextlib.contextmanager
 def sleeping(root: Path, mark: str, how: str = "plain") -> Iterator[subprocess.Popen[bytes]]:
-    """A program that starts two sleepers in a sandbox, and has got as far as to be ready."""
+    """Run a program that starts two sleepers in a sandbox, and has printed "ready"."""
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPING, root, mark, how], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         cwd=Path(hatch_docker.__file__).parents[1],
@@ -274,7 +272,7 @@ def sleeping(root: Path, mark: str, how: str = "plain") -> Iterator[subprocess.P
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_it_ends_with_us(root: Path, number: int) -> None:
-    """However our process ends, the command and what it started end too, detached or not."""
+    """The command and its processes, detached or not, end with our process, by any signal."""
     mark = f"{1000000 + os.getpid() * 10 + number}"
     with sleeping(root, mark) as parent:
         wait_for(2, mark)
@@ -285,19 +283,19 @@ def test_it_ends_with_us(root: Path, number: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("after", [0, 20, 40, 80, 160])
-def test_one_signal_ends_it_at_whatever_moment(root: Path, number: int, after: int) -> None:
-    """`after` so many ms of a build: in an import, which drops exceptions, in a program's start, in the sandbox's."""
+def test_one_signal_ends_it_at_any_moment(root: Path, number: int, after: int) -> None:
+    """`after` milliseconds of a build: in an import, which drops exceptions, in a program's start, in the sandbox's."""
     mark = f"{4000000 + os.getpid() * 100 + after}"
     with sleeping(root, mark, "handled") as parent:
         time.sleep(after / 1000)
         os.kill(parent.pid, number)
         assert parent.wait(10) == 128 + number
-        # Whoever was about to start one has had the time.
+        # Time for a process that was about to start a sleeper.
         time.sleep(0.2)
         wait_for(0, mark)
 
 
-def test_what_runs_on_ends_with_the_command(root: Path) -> None:
+def test_a_background_process_ends_with_the_command(root: Path) -> None:
     """A process left in the background does not outlive the command."""
     mark = f"{3000000 + os.getpid()}"
     begun = time.monotonic()
@@ -322,7 +320,7 @@ print(text.split(), (out / "x").stat().st_uid)
 
 @contextlib.contextmanager
 def copied_package() -> Iterator[Path]:
-    """A copy of the package that every user can read, in a directory that every user can write."""
+    """Yield a directory that every user can write, with a copy of the package that every user can read."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o777)
         copy = Path(directory, "hatch_docker")
@@ -348,7 +346,7 @@ def probe(root: Path, prefix: list[str], **options: object) -> subprocess.Comple
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other tests are those of an ordinary user")
 def test_an_ordinary_user_gets_the_same(root: Path) -> None:
-    """Without root the user inside is the same, and what it writes is ours."""
+    """Without root the user inside is the same, and its files belong to us."""
     need("/usr/bin/python3")
     done = probe(root, [], user=12345, group=12345, extra_groups=[])
     assert (done.stdout, done.stderr) == ("['1000', '1000'] 12345\n", "")
@@ -356,7 +354,7 @@ def test_an_ordinary_user_gets_the_same(root: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_root_builds_as_nobody(root: Path) -> None:
-    """Run by root, the command is nobody outside: it owns nothing of root's, /proc/sys least of all."""
+    """If root runs it, the command is the user nobody outside: it owns nothing of root's, above all not /proc/sys."""
     done = probe(root, [])
     assert (done.stdout, done.stderr) == ("['1000', '1000'] 65534\n", "")
 

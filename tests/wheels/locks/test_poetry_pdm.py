@@ -1,7 +1,4 @@
-"""poetry.lock and pdm.lock: what the project reaches in them for a target, by hash."""
-
-
-from __future__ import annotations
+"""poetry.lock and pdm.lock: the packages that the project reaches for a target, by hash."""
 
 from pathlib import Path
 
@@ -41,11 +38,11 @@ def lock(root: Path, index: FakeIndex, kind: str, *asked: str, text: str = "") -
 
 
 @pytest.mark.parametrize("kind", ["poetry", "pdm"])
-def test_what_the_project_reaches_is_pinned_by_hash(kind: str, ctx: Context, index: FakeIndex, root: Path) -> None:
+def test_packages_that_the_project_reaches_are_pinned(kind: str, ctx: Context, index: FakeIndex, root: Path) -> None:
     """Names of any spelling, markers of the target, extras of dependencies, one of two versions; nothing else."""
     with index.serving() as serving:
         pins = pin(lock(root, serving, kind, "app", "tool>=1"), root, AMD64, using(ctx, serving))
-        assert [(one.name, one.version) for one in pins] == [
+        assert [(found.name, found.version) for found in pins] == [
             ("app", "1.0"), ("deep-dep", "3.0"), ("tool", "2.0"), ("wide", "0.1")
         ]
         older = Target("3.11.2", AMD64.platform, AMD64.libc)
@@ -56,7 +53,7 @@ def test_what_the_project_reaches_is_pinned_by_hash(kind: str, ctx: Context, ind
 
 
 def test_an_extra_asked_for_later_is_followed(ctx: Context, index: FakeIndex, root: Path) -> None:
-    """A package reached twice, the second time with an extra, brings what the extra asks for."""
+    """A package that is reached twice, the second time with an extra, brings the extra's dependencies."""
     with index.serving() as serving:
         for kind in ("poetry", "pdm"):
             pins = pin(lock(root, serving, kind, "app", "app[fast]"), root, AMD64, using(ctx, serving))

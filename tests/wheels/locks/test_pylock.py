@@ -1,6 +1,4 @@
-"""pylock.toml (PEP 751): what it has for a target, by hash, and what does not fit."""
-
-from __future__ import annotations
+"""pylock.toml (PEP 751): the files for a target, by hash, and locks that do not fit."""
 
 from pathlib import Path
 
@@ -42,7 +40,7 @@ def test_pylock(ctx: Context, root: Path) -> None:
         '[[packages]]\nname = "project"\ndirectory = {path = "."}\n',
     ]), "app>=1", extra='extras = ["web", "no"]\ndependency-groups = ["dev"]', extras=("web",), groups=("dev",))
     pins = pin(lock, root, AMD64, ctx)
-    assert [one.name for one in pins] == ["app", "dev", "opt"]
+    assert [found.name for found in pins] == ["app", "dev", "opt"]
     assert pins[0] == Pin(
         "app", "1.0", "app-1.0-cp313-cp313-manylinux_2_41_x86_64.whl",
         "https://files.example/app-1.0-cp313-cp313-manylinux_2_41_x86_64.whl", "a" * 64, 7, 1704164645,
@@ -51,7 +49,7 @@ def test_pylock(ctx: Context, root: Path) -> None:
 
 
 def test_a_pylock_of_chosen_extras(ctx: Context, root: Path) -> None:
-    """One that declares no extras was exported with some; one that declares others than the image's was not of them."""
+    """A lock without declared extras was exported with some; one with other extras than the image's is refused."""
     text = package("app", "app-1.0-py3-none-any.whl")
     assert pin(pylock(root, text, extras=("web",), groups=("dev",)), root, AMD64, ctx)[0].name == "app"
     lock = pylock(root, text, extra='extras = ["cli", "no"]', extras=("Web",))
@@ -95,7 +93,7 @@ def test_relative_files_move_with_the_project(ctx: Context, root: Path, tmp_path
     ],
 )
 def test_bad_pylock(ctx: Context, root: Path, packages: str, target: Target, message: str) -> None:
-    """D6 and K2: what does not fit, has no hash or is stale is refused before anything is fetched, both sides named."""
+    """A file that does not fit or has no hash, and a stale lock, are refused before anything is fetched."""
     with pytest.raises(WheelError, match=message) as caught:
         pin(pylock(root, packages, "app>=1"), root, target, ctx)
     assert "\n" not in str(caught.value)
@@ -122,6 +120,6 @@ def test_lock_for_another_python(ctx: Context, root: Path) -> None:
     ],
 )
 def test_incompatibility(file: str, target: Target, reason: str) -> None:
-    """D6: the side of the wheel, in the words of the error."""
+    """Return what the wheel is for, in the words of the error."""
     assert incompatibility(file, target).startswith(reason)
     assert bool(incompatibility(file, target)) == bool(reason)

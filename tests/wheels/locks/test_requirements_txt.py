@@ -1,7 +1,5 @@
 """Files of requirements with hashes, as `pip install --require-hashes` reads them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -49,14 +47,14 @@ def test_hashes_choose_the_file(ctx: Context, index: FakeIndex, root: Path, line
     ],
 )
 def test_bad_requirements(ctx: Context, index: FakeIndex, root: Path, text: str, message: str) -> None:
-    """K2: no hash, another hash, no pin: refused with file and line."""
+    """No hash, another hash, no pin: refused with file and line."""
     index.add("app", make_wheel("app", "1.0"))
     with pytest.raises(WheelError, match=message):
         pin(requirements(root, text), root, AMD64, using(ctx, index))
 
 
 def test_pinned_sdist(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
-    """An sdist pinned by hash is taken without a look into it."""
+    """An sdist pinned by hash is taken without reading its metadata."""
     mark = tmp_path / "ran"
     sdist = make_sdist("gamma", "1.0", dynamic=True, setup=EVIL.format(mark=str(mark)))
     index.add("gamma", sdist)

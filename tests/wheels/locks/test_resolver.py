@@ -1,7 +1,5 @@
 """Resolutions against a package index on loopback: for the target, complete, without running code."""
 
-from __future__ import annotations
-
 import hashlib
 import ssl
 import threading
@@ -25,7 +23,7 @@ from tests.fakes.package_index import EVIL, UPLOADED_SECONDS, FakeIndex, make_sd
 
 
 def test_resolution_is_for_the_target(ctx: Context, index: FakeIndex, root: Path) -> None:
-    """K3: markers and tags are the target's, never the host's; the answer has size, hash and upload time."""
+    """Markers and tags are the target's, never the host's; the answer has size, hash and upload time."""
     index.add("app", make_wheel("app", "1.0", requires=[
         "arm; platform_machine == 'aarch64'", "intel; platform_machine == 'x86_64'", "old; python_version < '3.12'",
         "win; sys_platform == 'win32'",
@@ -61,7 +59,7 @@ def test_resolution_is_remembered(ctx: Context, index: FakeIndex, root: Path, li
 def test_old_resolution_serves_while_no_index_answers(
     ctx: Context, root: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a day the index is asked again; where it does not answer, what is remembered is used with a warning."""
+    """After a day the index is asked again; if it does not answer, the remembered resolution is used with a warning."""
     with FakeIndex().add("app", make_wheel("app", "1.0")).serving() as index:
         ctx = using(ctx, index, UV_HTTP_RETRIES="0", UV_NO_CACHE="1")
         first = pin(resolving("app"), root, AMD64, ctx)
@@ -89,7 +87,7 @@ def test_sdist_with_static_metadata(ctx: Context, index: FakeIndex, root: Path, 
 
 
 def test_sdist_with_dynamic_metadata(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
-    """Where only a build knows, the caller's isolated build is asked; without one the error says what to do."""
+    """If only a build knows, the caller's isolated build is used; without one the error says what to do."""
     mark = tmp_path / "ran"
     index.add("gamma", make_sdist("gamma", "1.0", dynamic=True, setup=EVIL.format(mark=str(mark))))
     index.add("delta", make_wheel("delta", "3.0"))
@@ -108,7 +106,7 @@ def test_sdist_with_dynamic_metadata(ctx: Context, index: FakeIndex, root: Path,
 
 
 def test_no_wheel_names_both_ways_out(ctx: Context, index: FakeIndex, root: Path) -> None:
-    """K4: for a foreign platform, or without an sdist, the error names package, target and both ways out."""
+    """For a foreign platform, or without an sdist, the error names package, target and both ways out."""
     index.add("gamma", make_sdist("gamma", "1.0"))
     index.add("newer", make_wheel("newer", "1.0", tag="cp313-cp313-manylinux_2_99_x86_64"))
     index.add("older", make_wheel("older", "1.0", tag="cp312-cp312-manylinux_2_17_x86_64"))
@@ -134,7 +132,7 @@ def test_no_solution(ctx: Context, index: FakeIndex, root: Path) -> None:
 def test_password_opens_the_index_and_stays_hidden(
     ctx: Context, index: FakeIndex, root: Path, lines: list[str]
 ) -> None:
-    """K5: the login of the index's URL works, by pip's variable too, and is in no pin, no message, no cache."""
+    """The login of the index's URL works, by pip's variable too, and is in no pin, no message, no cache."""
     index.login = ("user", "pass-mark")
     index.add("app", make_wheel("app", "1.0"))
     environ = {**ctx.environ, "PIP_INDEX_URL": index.url_with_login}
@@ -148,7 +146,7 @@ def test_password_opens_the_index_and_stays_hidden(
 
 
 def test_wrong_password(ctx: Context, index: FakeIndex, root: Path) -> None:
-    """A refusing index is an error that may not pass by waiting."""
+    """An index that refuses a login is a lasting error."""
     index.login = ("user", "right")
     index.add("app", make_wheel("app", "1.0"))
     bad = index.url.replace("//", "//user:pass-mark@")
@@ -158,18 +156,18 @@ def test_wrong_password(ctx: Context, index: FakeIndex, root: Path) -> None:
 
 
 @pytest.mark.parametrize(("status", "passing"), [(410, False), (429, True), (503, True)])
-def test_a_refusal_is_final_and_an_overload_passes(
+def test_a_refusal_lasts_and_an_overload_passes(
     ctx: Context, index: FakeIndex, root: Path, status: int, passing: bool
 ) -> None:
-    """As with every other server: exit status 75 is for what a later try may mend."""
+    """As with every other server: exit status 75 is for errors that a later try may not have."""
     index.faults.append(["/app", status, 100])
     with pytest.raises(RegistryError, match=str(status)) as caught:
         pin(resolving("app"), root, AMD64, using(ctx, index, UV_HTTP_RETRIES="0"))
     assert isinstance(caught.value, TransientError) == passing
 
 
-def test_a_certificate_that_nobody_knows_does_not_pass(ctx: Context, root: Path) -> None:
-    """To wait does not help: the error says what does."""
+def test_an_unknown_certificate_is_a_lasting_error(ctx: Context, root: Path) -> None:
+    """Waiting does not help: the error says what does."""
     authority = trustme.CA()
     secure = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(secure)
@@ -189,17 +187,17 @@ def build_wheel(directory, settings=None, metadata=None):
 
 
 @pytest.mark.parametrize("address", ["URL/evil.tar.gz", "file:///nowhere/evil", "git+file:///nowhere/evil"])
-def test_what_strangers_name_by_an_address_is_never_built_here(
+def test_an_address_that_is_not_a_wheel_is_never_built_here(
     ctx: Context, index: FakeIndex, root: Path, address: str
 ) -> None:
-    """An sdist's build requirements are a stranger's; uv would fetch these by git, and build them on this machine."""
+    """An sdist may require such an address; uv would fetch it, by git too, and build it on this machine."""
     line = f"evil @ {address.replace('URL', index.url)}"
     with pytest.raises(WheelError, match=r"evil is at .*, which is not a wheel"):
         pin(resolving(line), root, AMD64, using(ctx, index))
 
 
-def test_what_a_stranger_s_file_says_allows_nothing() -> None:
-    """uv shows the line of a pyproject.toml that it cannot read; only its own words say what has no wheel."""
+def test_quoted_files_of_a_package_allow_nothing() -> None:
+    """uv quotes a line of a pyproject.toml that it cannot read; only uv's own words name packages without a wheel."""
     said = "error: Failed to build `x @ https://e/x.tar.gz`\n  cause: 2 | name = Wheels are required for `evil`"
     assert not isinstance(_explain(said, AMD64), MissingWheelError)
     mine = _explain("  \u00d7 No solution found when resolving dependencies:\n  evil has no usable wheels", AMD64)
@@ -208,7 +206,7 @@ def test_what_a_stranger_s_file_says_allows_nothing() -> None:
 
 
 def test_uv_runs_no_build_even_where_it_would(ctx: Context, index: FakeIndex, root: Path, tmp_path: Path) -> None:
-    """Whatever leads it there: a build that it starts finds no Python."""
+    """A build that it starts for any reason finds no Python."""
     mark, source = tmp_path / "mark", tmp_path / "evil"
     source.mkdir()
     (source / "pyproject.toml").write_text(
@@ -223,8 +221,8 @@ def test_uv_runs_no_build_even_where_it_would(ctx: Context, index: FakeIndex, ro
     assert not mark.exists()
 
 
-def test_a_proxy_that_wants_a_password_does_not_pass(ctx: Context, root: Path) -> None:
-    """It will want it the next time, too."""
+def test_a_proxy_that_wants_a_password_is_a_lasting_error(ctx: Context, root: Path) -> None:
+    """It wants one the next time too."""
 
     class Proxy(BaseHTTPRequestHandler):
         def do_CONNECT(self) -> None:
@@ -256,5 +254,5 @@ def test_html_index_and_find_links(ctx: Context, index: FakeIndex, root: Path, t
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / file).write_bytes(data)
     pins = pin(resolving("app"), root, AMD64, using(ctx, index, UV_FIND_LINKS=str(tmp_path / "links")))
-    assert [one.name for one in pins] == ["app", "local"]
+    assert [found.name for found in pins] == ["app", "local"]
     assert [path.read_bytes() for path in fetch(pins, using(ctx, index), root=root)][1] == data

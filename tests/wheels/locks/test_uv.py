@@ -1,7 +1,5 @@
 """The uv program: where it is looked for, and its names of platforms."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

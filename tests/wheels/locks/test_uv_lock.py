@@ -1,6 +1,4 @@
-"""uv.lock: what the project reaches in it for a target, by hash."""
-
-from __future__ import annotations
+"""uv.lock: the packages that the project reaches for a target, by hash."""
 
 from pathlib import Path
 
@@ -34,8 +32,8 @@ def test_uv_lock(
 ) -> None:
     """Forks, extras of extras, groups, direct URLs and uv's conflict markers, read without uv."""
     pins = pin(uvlock(root, **chosen), root, target, ctx)
-    assert [f"{one.name} {one.version}" for one in pins] == expected
-    assert all(one.upload_time == 1704164645 and one.size == 5 for one in pins if one.name == "app")
+    assert [f"{found.name} {found.version}" for found in pins] == expected
+    assert all(found.upload_time == 1704164645 and found.size == 5 for found in pins if found.name == "app")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""The tree of a project: every file that may be a source, none that tools leave."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.project.tree import read_tree
+
+SOURCES = {
+    "pyproject.toml", "src/pkg/build/__init__.py", "src/pkg/dist/a.py", "src/target/generated.rs",
+    "crates/a/Cargo.toml", "crates/a/src/target/x.rs", "crates/b/Cargo.toml", "crates/b/build/build.rs",
+    "build/__init__.py", "src/pkg/still.image.json", "src/pkg/lone.cdx.json", "src/pkg/still.Dockerfile",
+    "src/pkg/a.context/x",
+}  # fmt: skip
+LEFT = {
+    "dist/old.whl", "target/release/a.so", "crates/a/target/debug/x.o", "src/pkg/__pycache__/a.pyc", ".venv/bin/python",
+    "venv/bin/python", "src/pkg.egg-info/PKG-INFO", "node_modules/a/index.js", "kept/CACHEDIR.TAG", "kept/x",
+    "out/pkg-1.oci.tar", "out/pkg-1.image.json", "out/pkg-1.cdx.json", "out/pkg-1.linux-arm64.spdx.json",
+    "out/pkg-1.provenance.json", "out/pkg-1.Dockerfile", "out/pkg-1.context/build/project/sdist/x",
+    "pushed/pkg-1.image.json", "pushed/pkg-1.provenance.json",
+}  # fmt: skip
+
+
+def git(directory: Path, *arguments: str) -> None:
+    who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main",
+           "-c", "protocol.file.allow=always"]  # fmt: skip
+    subprocess.run(["git", *who, *arguments], cwd=directory, check=True, capture_output=True)
+
+
+def lay(root: Path, names: set[str]) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("Signature: 8a477f597d28d172789f06886806bc55" if path.name == "CACHEDIR.TAG" else name)
+    return root
+
+
+@pytest.mark.parametrize("versioned", [False, True], ids=["walked", "git"])
+def test_sources_and_what_tools_leave(versioned: bool, tmp_path: Path) -> None:
+    """A directory with an output's name is left out beside project files, not inside the sources."""
+    lay(tmp_path, SOURCES | LEFT)
+    if versioned:
+        git(tmp_path, "init", "-q")
+    assert set(read_tree(tmp_path, versioned=False).files) == SOURCES
+
+
+def test_files_that_git_knows_are_taken_under_any_name(tmp_path: Path) -> None:
+    lay(tmp_path, {"pyproject.toml", "dist/kept.js"})
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    lay(tmp_path, {"dist/old.whl"})
+    assert set(read_tree(tmp_path, versioned=False).files) == {"pyproject.toml", "dist/kept.js"}
+
+
+def test_submodules_are_read_file_by_file(tmp_path: Path) -> None:
+    """An edit in a submodule is an edit of the project."""
+    library = lay(tmp_path / "library", {"Cargo.toml", "build/x.c"})
+    git(library, "init", "-q")
+    git(library, "add", "-A")
+    git(library, "commit", "-qm", "all")
+    project = lay(tmp_path / "project", {"pyproject.toml"})
+    git(project, "init", "-q")
+    git(project, "submodule", "add", "-q", str(library), "library")
+    before = read_tree(project, versioned=False)
+    assert {"library/Cargo.toml", "library/build/x.c"} < set(before.files)
+    (project / "library/build/x.c").write_text("other")
+    assert read_tree(project, versioned=False).content != before.content
