@@ -136,7 +136,7 @@ def nested_bomb(path: Path) -> None:
 
 
 def read_layer(path: str) -> None:
-    from hatch_docker.oci.filesystem import listing
+    from hatch_docker.oci.filesystem import merge_layers
     from hatch_docker.oci.layer import layer_entries
     from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
 
@@ -144,7 +144,7 @@ def read_layer(path: str) -> None:
         return Path(path).open("rb")
 
     layer = Layer(Descriptor(OCI_LAYER, f"sha256:{'0' * 64}", 1), f"sha256:{'0' * 64}", None, opened)
-    listing([layer])
+    merge_layers([layer])
     list(layer_entries(layer))
 
 
@@ -389,7 +389,7 @@ CASES: dict[str, tuple[Make, Callable[[str], None], str, float]] = {
     "records of headers": (records, read_layer, "records in them", 20),
     "links through links": (links, read_layer, "lead on and on", 20),
     "whiteouts": (whiteouts, read_layer, "lead on and on", 20),
-    "a size of 2^40": (large_size, read_layer, "ends inside of f", 1),
+    "a size of 2^40": (large_size, read_layer, "ends inside f", 1),
     "a gzip bomb": (gzip_bomb, read_layer, "refused as a bomb", 2),
     "a zstd bomb": (zstd_bomb, read_layer, "refused as a bomb", 2),
     "a zstd window": (zstd_window, read_layer, "damaged", 1),

@@ -93,11 +93,11 @@ def _search_path(image: Image) -> list[str]:
 
 
 def _scan(image: Image, name: str, places: list[str]) -> Facts:
-    from hatch_docker.oci.filesystem import listing
+    from hatch_docker.oci.filesystem import merge_layers
 
     sizes: list[int] = []
     try:
-        tree = listing(image.layers, _look, sizes)
+        tree = merge_layers(image.layers, _look, sizes)
     except ImageError as error:
         raise BaseImageError(f"base {name} cannot be read: {error}") from error
     symlinks = {path: entry.target for path, entry in tree.items() if entry.kind == "symlink"}

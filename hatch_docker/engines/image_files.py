@@ -124,9 +124,9 @@ def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
     key = key_of("base files", 1, [layer.diff_id for layer in base.image.layers], wanted)
     known = ctx.store.recall("base", key)
     if known is None:
-        from hatch_docker.oci.filesystem import listing
+        from hatch_docker.oci.filesystem import merge_layers
 
-        tree = listing(base.image.layers)
+        tree = merge_layers(base.image.layers)
         known = [path for path in wanted if path in tree]
         ctx.store.remember("base", key, known)
     return frozenset(known)

@@ -1,7 +1,7 @@
-"""The file tree that layers make when laid on each other (layer.md, Applying Changesets).
+"""The file system of an image: its layers, applied one on the other (layer.md, Applying Changesets).
 
-The tree is merged in memory, names only. Whatever symlinks layers bring are followed there, inside of the
-root; on disk they are made last, so nothing is ever written through one.
+The tree is merged in memory, without contents. Symbolic links of layers are followed there, inside the root; on disk
+they are created last, so that nothing is written through one.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from hatch_docker.oci.layer import Entry, layer_entries
 from hatch_docker.oci.model import Layer, open_content
 from hatch_docker.oci.paths import DEPTH_LIMIT
 
-KEPT_LIMIT = 32 << 20     # bytes of files that `listing` brings along
+KEPT_LIMIT = 32 << 20     # bytes of content that `merge_layers` keeps
 TREE_LIMIT = 200 << 20    # bytes of memory that a merged tree may take: some 300 000 entries
 ENTRY_COST = 560          # bytes of memory of an entry, beside its names
-STEP_LIMIT = 8_000_000    # names that are looked up while layers are merged; an entry takes as many as it is deep
+STEP_LIMIT = 8_000_000    # names to look up while layers are merged; an entry takes as many as its depth
 LINKS_LIMIT = 40          # symlinks in one path, as in Linux
 
 
-Look = Callable[[str, BinaryIO], bytes | None]
-"""Looks into a file of a layer, given its path in the tree; what it returns is kept as the entry's content."""
+FileReader = Callable[[str, BinaryIO], bytes | None]
+"""Function that gets the path and the content of a file; what it returns is kept as the entry's content."""
 
 
 @dataclass(slots=True)
 class _Node:
-    """A path of the merged tree: what is there, and which layer and member of it brought it."""
+    """A path of the merged tree: its entry, and the numbers of the layer and of its member that it comes from."""
 
     entry: Entry
     source: tuple[int, int]
@@ -45,11 +45,11 @@ class _Node:
         return self.entry.kind == "directory"
 
 
-_NONE: dict[str, _Node] = {}  # the children of everything that is no directory
+_NONE: dict[str, _Node] = {}  # the children of everything but directories
 
 
 class _Tree:
-    """Layers' entries applied one after the other."""
+    """A tree to which the entries of layers are applied one after the other."""
 
     def __init__(self) -> None:
         self.root = _Node(Entry("", "directory", 0o755, 0), (-1, 0), {})
@@ -57,7 +57,7 @@ class _Tree:
         self._steps = STEP_LIMIT
 
     def apply(self, entry: Entry, source: tuple[int, int]) -> _Node | None:
-        """Apply an entry; the node it became, None for whiteouts. Raises ImageError."""
+        """Apply an entry and return its node, None for whiteouts. Raises ImageError."""
         self._take(entry.path, entry.target)
         parts = entry.path.split("/") if entry.path else []
         if entry.kind == "opaque":
@@ -91,7 +91,10 @@ class _Tree:
         return _Node(entry, source, {} if entry.kind == "directory" else _NONE)
 
     def _walk(self, parts: Sequence[str], create: tuple[int, int] | None) -> _Node | None:
-        """The directory of a path, symlinks followed inside the root; made where `create` is its source."""
+        """Return the directory of a path, with symlinks followed inside the root.
+
+        A missing one is created if `create` gives its source; without it the result is None.
+        """
         stack = [self.root]
         todo = list(reversed(parts))
         links = 0
@@ -115,7 +118,7 @@ class _Tree:
             if child.entry.kind == "symlink":
                 links += 1
                 if links > LINKS_LIMIT:
-                    raise ImageError(f"a layer's path {'/'.join(parts)} runs through too many symlinks")
+                    raise ImageError(f"a layer's path {'/'.join(parts)} goes through too many symlinks")
                 if child.entry.target.startswith("/"):
                     del stack[1:]
                 todo.extend(reversed(child.entry.target.split("/")))
@@ -130,7 +133,7 @@ class _Tree:
         return stack[-1]
 
     def _prune(self, parent: _Node, name: str, layer: int) -> None:
-        """Remove what lower layers put at a name; what this layer brought itself stays."""
+        """Remove what lower layers put at a name, but nothing of this layer."""
         self._step()
         node = parent.children.get(name)
         if node is None:
@@ -148,10 +151,10 @@ class _Tree:
     def _step(self) -> None:
         self._steps -= 1
         if self._steps < 0:
-            raise ImageError("the layers take too long to be merged: their links or whiteouts lead on and on")
+            raise ImageError("the layers take too long to merge: they have too many links or whiteouts")
 
     def nodes(self) -> Iterator[_Node]:
-        """All but the root, sorted, parents first."""
+        """Yield all nodes but the root, sorted, parents first."""
         todo = [self.root]
         while todo:
             node = todo.pop()
@@ -165,7 +168,8 @@ def _join(parent: _Node, name: str) -> str:
 
 
 def _merge(
-    layers: Sequence[Layer], look: Look | None, every: list[_Node] | None = None, sizes: list[int] | None = None
+    layers: Sequence[Layer], read_file: FileReader | None,
+    every: list[_Node] | None = None, sizes: list[int] | None = None,
 ) -> _Tree:
     tree = _Tree()
     room = KEPT_LIMIT
@@ -175,45 +179,45 @@ def _merge(
             node = tree.apply(entry, (number, ordinal))
             if every is not None and node is not None:
                 every.append(node)
-            kept = None if look is None or stream is None or node is None else look(node.entry.path, stream)
+            kept = None if read_file is None or stream is None or node is None else read_file(node.entry.path, stream)
             if kept is not None and node is not None:
                 room -= len(kept)
                 if room < 0:
-                    raise ImageError(f"{entry.path} and others of the layers are too large to be kept in memory")
+                    raise ImageError(f"{entry.path} and others of the layers are too large to keep in memory")
                 node.entry = dataclasses.replace(node.entry, content=kept)
     return tree
 
 
-def listing(
-    layers: Sequence[Layer], look: Look | None = None, sizes: list[int] | None = None
+def merge_layers(
+    layers: Sequence[Layer], read_file: FileReader | None = None, sizes: list[int] | None = None
 ) -> dict[str, Entry]:
-    """The merged tree of some layers, base first: entries by real path, sorted, parents first.
+    """Return the merged tree of some layers, base first: entries by real path, sorted, parents first.
 
-    Whiteouts are applied, hard links are files, directories that no layer names are there with mode 0755.
-    What `look` returns of a file comes along as `Entry.content`. Each layer is read once, and its diff-id checked;
-    the size of its tar, in bytes, is added to `sizes`. Raises ImageError.
+    Whiteouts are applied, hard links are files, directories that are in no layer get the mode 0755.
+    What `read_file` returns for a file becomes `Entry.content`. Each layer is read once, and its diff-id checked; the
+    size of its tar in bytes is added to `sizes`. Raises ImageError.
     """
-    return {node.entry.path: node.entry for node in _merge(layers, look, sizes=sizes).nodes()}
+    return {node.entry.path: node.entry for node in _merge(layers, read_file, sizes=sizes).nodes()}
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A member of a layer, by its number, as it was applied: `shown` is whether it is there in the end."""
+class LayerMember:
+    """A member of the layer with this number; `shown` is False if a later layer removes or replaces it."""
 
     entry: Entry
     layer: int
     shown: bool
 
 
-def survey(layers: Sequence[Layer], look: Look | None = None) -> tuple[list[Member], list[int]]:
-    """Every member that some layers brought, in their order, also what a later one removed or replaced; and the size
-    of each layer's tar, in bytes.
+def list_members(layers: Sequence[Layer], read_file: FileReader | None = None) -> tuple[list[LayerMember], list[int]]:
+    """Return every member of some layers in their order, and the size of each layer's tar in bytes.
 
-    As `listing` otherwise, but that a hard link is a "hardlink" still, of no size.
+    Members that a later layer removes or replaces are included. Otherwise as `merge_layers`, but hard links stay
+    "hardlink", with the size 0.
     """
     every: list[_Node] = []
     sizes: list[int] = []
-    shown = {id(node) for node in _merge(layers, look, every, sizes).nodes()}
+    shown = {id(node) for node in _merge(layers, read_file, every, sizes).nodes()}
     seen: set[tuple[int, int]] = set()
     members = []
     for node in every:
@@ -221,15 +225,15 @@ def survey(layers: Sequence[Layer], look: Look | None = None) -> tuple[list[Memb
         seen.add(node.source)
         if again and entry.kind == "file":
             entry = dataclasses.replace(entry, kind="hardlink", size=0)
-        members.append(Member(entry, node.source[0], id(node) in shown))
+        members.append(LayerMember(entry, node.source[0], id(node) in shown))
     return members, sizes
 
 
 def extract(layers: Sequence[Layer], root: Path) -> None:
     """Write the merged tree of some layers into the empty directory `root`, as any user.
 
-    Owners and devices are left out, and so are the set-user-ID and set-group-ID bits; directories can be written
-    and files read by their owner. Raises ImageError, and OSError where the disk refuses.
+    Owners, devices, and the set-user-ID and set-group-ID bits are left out; the owner can write directories and read
+    files. Raises ImageError, and OSError if the disk cannot be written.
     """
     nodes = {node.entry.path: node for node in _merge(layers, None).nodes()}
     for path, node in nodes.items():

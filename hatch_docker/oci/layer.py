@@ -1,4 +1,4 @@
-"""A layer: entries in, one deterministic compressed tar out; and back (layer.md)."""
+"""Layers (layer.md): entries written as one deterministic compressed tar, and read from it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from hatch_docker.oci.paths import WHITEOUT, safe_path
 from hatch_docker.oci.tar import BLOCK, END, Entry, Kind, pack_header, read_tar
 
 __all__ = [
-    "Compression", "Entry", "Kind", "LayerFacts", "layer_entries", "make_layer", "read_entries", "without_setid",
-    "write_layer",
+    "Compression", "Entry", "Kind", "LayerFacts", "layer_entries", "make_layer", "without_setid", "write_layer",
 ]  # fmt: skip
 
 OPAQUE = ".wh..wh..opq"
 
 
 Watch = Callable[[str], Callable[[bytes], None]]
-"""What is shown a layer's files: a path, then piece by piece what is in it."""
+"""Function that takes the path of an entry and returns a function that takes its content, piece by piece."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerFacts:
-    """What is known of a layer once written; sizes in bytes, `unpacked_size` that of the tar."""
+    """Digests and sizes of a written layer; sizes are in bytes, `unpacked_size` is that of the tar."""
 
     digest: str
     size: int
@@ -39,15 +38,15 @@ class LayerFacts:
 
 
 def make_layer(facts: LayerFacts, compression: Compression, opener: Opener) -> Layer:
-    """The Layer of some facts: an OCI media type, `opener` for its bytes."""
+    """Return the Layer of a written one, with an OCI media type and an opener for its bytes."""
     media_type = OCI_LAYER + compression.media_suffix
     return Layer(
         Descriptor(media_type, facts.digest, facts.size), facts.diff_id, facts.unpacked_size, opener
     )
 
 
-class _Sink:
-    """Cuts what is written into equal pieces, hashes them, compresses them, hashes that, passes it on."""
+class _LayerWriter:
+    """A stream that hashes and compresses a tar in pieces of equal size, and hashes the compressed bytes."""
 
     def __init__(self, out: Writable, compression: Compression) -> None:
         self._compressor = compression.compressor()
@@ -83,18 +82,18 @@ class _Sink:
 def write_layer(
     entries: Iterable[Entry], out: Writable, compression: Compression, watch: Watch | None = None
 ) -> LayerFacts:
-    """Write entries as one layer, sorted by path with hard links last, and return what it came to.
+    """Write entries as one layer, sorted by path with hard links last, and return its digests and sizes.
 
-    The same entries in any order give the same bytes. Contents are streamed; `watch` is shown the path and the target
-    of each entry, and its content, and may raise. Raises ImageError for two entries of one path, an entry below a
-    file, a path that is not as `safe_path` gives it, and a file whose content is not as long as its entry says.
+    The same entries in any order give the same bytes. Contents are streamed; `watch` gets the path, the target and the
+    content of each entry, and may raise. Raises ImageError for two entries of one path, an entry below a file, a path
+    that is not as `safe_path` returns it, and a file whose content is not as long as its entry says.
     """
-    # A hard link may sort before its file, and must come after it.
+    # A hard link has to come after its file, also if its path sorts before.
     ordered = sorted(entries, key=lambda entry: (entry.kind == "hardlink", entry.path.split("/")))
     _check_paths(ordered)
-    sink = _Sink(out, compression)
+    sink = _LayerWriter(out, compression)
     for entry in ordered:
-        feed = watch(entry.path) if watch else _unseen
+        feed = watch(entry.path) if watch else _ignore
         feed(f"{entry.path}\0{entry.target}\0".encode(errors="surrogateescape"))
         if entry.kind != "file":
             sink.write(pack_header(entry, 0))
@@ -123,11 +122,11 @@ def _check_paths(entries: list[Entry]) -> None:
             raise ImageError(f"{path} cannot be in a layer in which {parent} is a {kinds[parent]}")
 
 
-def _unseen(_piece: bytes) -> None:
-    """Nobody looks."""
+def _ignore(_piece: bytes) -> None:
+    """Ignore a piece of content."""
 
 
-def _write_file(sink: _Sink, entry: Entry, content: Path | Opener | None, feed: Callable[[bytes], None]) -> None:
+def _write_file(sink: _LayerWriter, entry: Entry, content: Path | Opener | None, feed: Callable[[bytes], None]) -> None:
     if content is None:
         if entry.size:
             raise ImageError(f"{entry.path} has a size and no content")
@@ -154,24 +153,8 @@ def _write_file(sink: _Sink, entry: Entry, content: Path | Opener | None, feed: 
     sink.write(bytes(-size % BLOCK))
 
 
-def read_entries(
-    stream: BinaryIO, media_type: str, *, limit: int = LAYER_LIMIT
-) -> Iterator[tuple[Entry, BinaryIO | None]]:
-    """The entries of a layer as stored, in its order, each file with its bytes; read them before going on.
-
-    `limit` bounds the unpacked size in bytes. Raises ImageError for a media type that is no layer's, damaged
-    or bomb-like data, and unsafe paths.
-    """
-    if media_type not in LAYER_TYPES:
-        raise ImageError(f"{media_type!r} is not the media type of a layer that can be read")
-    for entry, content in read_tar(Decompressed(stream, limit)):
-        seen = _whiteout(entry)
-        if seen is not None:
-            yield seen, content
-
-
 def _whiteout(entry: Entry) -> Entry | None:
-    """The entry, a whiteout for what layer.md names so, None for what AUFS left behind."""
+    """Return the entry; a "whiteout" or "opaque" one for such a name (layer.md), None for AUFS's own files."""
     parent, _, name = entry.path.rpartition("/")
     if not name.startswith(WHITEOUT):
         return entry
@@ -181,16 +164,17 @@ def _whiteout(entry: Entry) -> Entry | None:
         return None
     removed = name.removeprefix(WHITEOUT)
     if removed in ("", ".", ".."):
-        raise ImageError(f"a layer's whiteout {entry.path!r} removes nothing that can be named")
+        raise ImageError(f"a layer's whiteout {entry.path!r} has no name to remove")
     return Entry(f"{parent}/{removed}" if parent else removed, "whiteout", 0, entry.mtime)
 
 
 def layer_entries(
     layer: Layer, *, measured: Callable[[int], object] | None = None
 ) -> Iterator[tuple[Entry, BinaryIO | None]]:
-    """As `read_entries`, of a Layer; after the last entry its diff-id is checked (ImageError).
+    """Yield the entries of a layer in its order, each file with its content, to be read before the next entry.
 
-    `measured` is told the tar's size in bytes then.
+    At the end `measured` gets the size of the tar in bytes. Raises ImageError for a media type that is not a layer's,
+    for damaged data, more than LAYER_LIMIT bytes, unsafe paths, and at the end for a wrong diff-id.
     """
     if layer.descriptor.media_type not in LAYER_TYPES:
         raise ImageError(f"{layer.descriptor.media_type!r} is not the media type of a layer that can be read")

@@ -1,7 +1,7 @@
-"""Tar, written and read by hand: USTAR, PAX where a value does not fit, nothing of the host in it.
+"""Tar archives, written and read: USTAR, with PAX records for values that do not fit (POSIX.1-2017, pax).
 
-tarfile would do, but it reads a header of any declared size into memory, and takes ten times as long for the
-thousands of small files of a wheel. The format: POSIX.1-2017, pax, and GNU's long names when reading.
+Nothing of the machine gets into what is written; GNU's long names are read too. The standard library's tarfile reads
+headers of any size into memory, and takes ten times as long for the thousands of small files of a wheel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hatch_docker.oci.paths import PATH_LIMIT, SOURCE_DATE, parents, safe_path, 
 BLOCK = 512
 END = bytes(2 * BLOCK)
 EXTENSION_LIMIT = 1 << 20  # bytes of one PAX or GNU header, which is held in memory
-HEADER_LIMIT = 1_000_000  # headers of one tar, extended ones too; to read so many takes some ten seconds
+HEADER_LIMIT = 1_000_000  # headers of one tar, extended ones included; reading so many takes about ten seconds
 RECORD_LIMIT = 2_000_000  # PAX records of one tar
 
 Kind = Literal["file", "directory", "symlink", "hardlink", "character", "block", "fifo", "whiteout", "opaque"]
@@ -29,8 +29,7 @@ _KINDS: dict[bytes, Kind] = {
     b"0": "file", b"\0": "file", b"7": "file", b"1": "hardlink", b"2": "symlink",
     b"3": "character", b"4": "block", b"5": "directory", b"6": "fifo",
 }  # fmt: skip
-# The records of PAX headers that say something of a member as layers have it; others are not kept: what a stranger
-# puts into headers would grow without bounds.
+# The PAX records that are used; others are not kept, since a hostile archive could fill the memory with them.
 _RECORDS = frozenset({b"path", b"linkpath", b"uid", b"gid", b"size", b"mtime"})
 _HEADER = struct.Struct("100s8s8s8s12s12s8s1s100s6s2s32s32s8s8s155s12x")
 _ZERO = bytes(BLOCK)
@@ -40,12 +39,12 @@ _ZERO = bytes(BLOCK)
 class Entry:
     """One member of a layer.
 
-    `path` is relative to the root, as `safe_path` gives it; `mode` holds the permission bits; `mtime` is in
-    seconds since the epoch. `target` is a symlink's text or the path of a hard link's file. `content` gives a
-    file's bytes: at hand, in a file, or opened (then `size` says how many they are).
+    `path` is relative to the root, as `safe_path` returns it; `mode` holds the permission bits; `mtime` is in
+    seconds since the epoch. `target` is a symlink's text or the path of a hard link's file. `content` is a file's
+    content: bytes, a path, or an opener, for which `size` gives the number of bytes.
 
-    A reader also gives the kinds "whiteout" (`path` is removed from lower layers) and "opaque" (the directory
-    `path` loses what lower layers put there), layer.md, Whiteouts.
+    Readers also return the kinds "whiteout" (`path` is removed from lower layers) and "opaque" (the directory
+    `path` loses what lower layers put there): layer.md, Whiteouts.
     """
 
     path: str
@@ -70,7 +69,7 @@ def parent_entries(paths: Iterable[str], present: Collection[str] = frozenset())
 
 
 def pack_header(entry: Entry, size: int) -> bytes:
-    """The header blocks of a member with `size` bytes of content; PAX records only for what USTAR cannot say.
+    """Return the header blocks of a member with `size` bytes of content; PAX records only if USTAR has no room.
 
     Raises ImageError for kinds that our layers never hold (devices, pipes) and names that are not Unicode.
     """
@@ -144,7 +143,7 @@ def _record(key: str, value: str) -> bytes:
 
 
 class _Content:
-    """The bytes of the member at hand; what a reader leaves is skipped before the next header."""
+    """The content of the current member."""
 
     def __init__(self, stream: Readable, size: int, path: str) -> None:
         self._stream = stream
@@ -159,7 +158,7 @@ class _Content:
         except ImageError as error:
             raise ImageError(f"{self._path}: {error}") from error
         if not data and self.left and size:
-            raise ImageError(f"a tar ends inside of {self._path}")
+            raise ImageError(f"a tar ends inside {self._path}")
         self.left -= len(data)
         return data
 
@@ -167,7 +166,7 @@ class _Content:
 def read_tar(
     stream: Readable, skip: Callable[[int], object] | None = None
 ) -> Iterator[tuple[Entry, BinaryIO | None]]:
-    """The members of a tar in its order, each with its bytes where it is a file; read them before going on.
+    """Yield the members of a tar in its order, each file with its content, to be read before the next member.
 
     Streams: no member is held in memory. What the caller leaves unread is read and dropped, or handed as a
     number of bytes to `skip`, which may seek (and check that there were so many). The root itself is left
@@ -204,10 +203,10 @@ def read_tar(
 
 
 def _exactly(stream: Readable, size: int) -> bytes:
-    """`size` bytes; nothing at the end of the stream, where some writers leave the trailer out."""
+    """Return `size` bytes, or none at the end of the stream: some writers leave out the trailer."""
     data = read_fully(stream, size)
     if 0 < len(data) < size:
-        raise ImageError("a tar ends inside of a block")
+        raise ImageError("a tar ends inside a block")
     return data
 
 
@@ -230,12 +229,12 @@ def _extension(stream: Readable, size: int) -> bytes:
         raise ImageError(f"a tar has an extended header of {size} bytes, more than {EXTENSION_LIMIT}")
     data = _exactly(stream, size + -size % BLOCK)
     if len(data) < size:
-        raise ImageError("a tar ends inside of an extended header")
+        raise ImageError("a tar ends inside an extended header")
     return data[:size]
 
 
 def _extend(flag: bytes, data: bytes, pending: dict[str, str], shared: dict[str, str]) -> int:
-    """Take what a header says of the members after it; the number of its records."""
+    """Store what an extended header says of the members after it; return the number of its records."""
     if flag in b"LK":
         pending["path" if flag == b"L" else "linkpath"] = _text(data)
         return 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.oci.filesystem import listing
+from hatch_docker.oci.filesystem import merge_layers
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
 from tests.conftest import need, need_docker, run
@@ -173,7 +173,8 @@ def test_nothing_that_built_it_is_in_it(example: Outcome) -> None:
 def test_its_users_are_one_each_and_nobody_logs_in(example: Outcome) -> None:
     """As CIS and dockle ask: no id twice, no password, no shell to log in to; and the user is a number."""
     image = example.image()
-    files = listing(image.layers, lambda path, stream: stream.read() if path in ("etc/passwd", "etc/group") else None)
+    names = ("etc/passwd", "etc/group")
+    files = merge_layers(image.layers, lambda path, stream: stream.read() if path in names else None)
     for path, shell in (("etc/passwd", 6), ("etc/group", None)):
         content = files[path].content
         assert isinstance(content, bytes)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.core.errors import ImageError
-from hatch_docker.oci.filesystem import KEPT_LIMIT, extract, listing
+from hatch_docker.oci.filesystem import KEPT_LIMIT, extract, merge_layers
 from hatch_docker.oci.layer import Compression, Entry, make_layer, write_layer
 from hatch_docker.oci.model import Layer
 from tests.fakes.images import raw_layer
@@ -54,7 +54,7 @@ def test_whiteouts_remove_what_lower_layers_brought(tmp_path: Path) -> None:
         "bin": "-> usr/bin", "etc": "/", "etc/passwd-": "root", "usr": "/", "usr/bin": "/",
         "usr/bin/sh": "shell", "var": "/", "var/cache": "/", "var/cache/0": "new", "var/cache/z": "new",
     }  # fmt: skip
-    assert list(listing([BASE, upper])) == sorted(disk(tmp_path), key=lambda path: path.split("/"))
+    assert list(merge_layers([BASE, upper])) == sorted(disk(tmp_path), key=lambda path: path.split("/"))
 
 
 def test_entries_below_a_linked_directory_land_in_it(tmp_path: Path) -> None:
@@ -65,7 +65,8 @@ def test_entries_below_a_linked_directory_land_in_it(tmp_path: Path) -> None:
     assert (tmp_path / "bin").is_symlink()
     assert (tmp_path / "usr/bin/ls").read_text() == "list"
     assert (tmp_path / "x").samefile(tmp_path / "usr/bin/sh")
-    merged = listing([BASE, upper], lambda path, file: file.read() if path in ("usr/bin/ls", "etc/passwd") else None)
+    kept = ("usr/bin/ls", "etc/passwd")
+    merged = merge_layers([BASE, upper], lambda path, file: file.read() if path in kept else None)
     assert (merged["usr/bin/ls"].content, merged["etc/passwd"].content) == (b"list", b"root")
     assert merged["usr/bin/sh"].content is None
     assert merged["opt"].kind == "directory"
@@ -92,13 +93,13 @@ def test_any_user_can_extract_and_remove(tmp_path: Path) -> None:
     assert (tmp_path / "sbin/su").stat().st_mode & 0o7777 == 0o755
     assert (tmp_path / "etc/passwd").stat().st_mode & 0o7777 == 0o644
     assert (tmp_path / "sbin/su").stat().st_mtime == 99
-    assert listing([BASE])["sbin/su"].mode == 0o4755
+    assert merge_layers([BASE])["sbin/su"].mode == 0o4755
 
 
 def test_devices_are_listed_and_not_made(tmp_path: Path) -> None:
     """As any user: no mknod."""
     upper = raw_layer(("dev/null", tarfile.CHRTYPE, ""), ("run/pipe", tarfile.FIFOTYPE, ""))
-    assert listing([upper])["dev/null"].kind == "character"
+    assert merge_layers([upper])["dev/null"].kind == "character"
     extract([upper], tmp_path)
     assert disk(tmp_path) == {"dev": "/", "run": "/"}
 
@@ -106,10 +107,10 @@ def test_devices_are_listed_and_not_made(tmp_path: Path) -> None:
 def test_deep_and_long_paths_are_refused() -> None:
     """A path of thousands of directories would cost time and stack."""
     with pytest.raises(ImageError, match="deep"):
-        listing([raw_layer(("a/" * 300 + "f", tarfile.REGTYPE, ""))])
+        merge_layers([raw_layer(("a/" * 300 + "f", tarfile.REGTYPE, ""))])
     with pytest.raises(ImageError, match="too long"):
-        listing([raw_layer(("a/" * 3000, tarfile.DIRTYPE, ""))])
+        merge_layers([raw_layer(("a/" * 3000, tarfile.DIRTYPE, ""))])
     with pytest.raises(ImageError, match="too long"):
-        listing([raw_layer(("a", tarfile.SYMTYPE, "a/" * 3000))])
-    with pytest.raises(ImageError, match="big and others of the layers are too large to be kept in memory"):
-        listing([layer(file("big", bytes(KEPT_LIMIT + 1)))], lambda path, file: file.read())
+        merge_layers([raw_layer(("a", tarfile.SYMTYPE, "a/" * 3000))])
+    with pytest.raises(ImageError, match="big and others of the layers are too large to keep in memory"):
+        merge_layers([layer(file("big", bytes(KEPT_LIMIT + 1)))], lambda path, file: file.read())

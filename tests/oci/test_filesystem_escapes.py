@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.core.errors import ImageError
-from hatch_docker.oci.filesystem import extract, listing
+from hatch_docker.oci.filesystem import extract, merge_layers
 from hatch_docker.oci.layout import write_layout
 from tests.conftest import need, run
 from tests.fakes.images import image_of, raw_layer
@@ -188,4 +188,4 @@ def test_umoci_agrees_what_a_whiteout_removes(name: str, tmp_path: Path) -> None
     (tmp_path / "ours").mkdir()
     extract(image.layers, tmp_path / "ours")
     assert tree(tmp_path / "ours") == tree(tmp_path / "bundle/rootfs")
-    assert set(tree(tmp_path / "ours")) == set(listing(image.layers))
+    assert set(tree(tmp_path / "ours")) == set(merge_layers(image.layers))

@@ -10,17 +10,19 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hatch_docker.core.errors import ImageError
-from hatch_docker.oci.compression import RATIO_GRACE, Decompressed
-from hatch_docker.oci.layer import Compression, Entry, layer_entries, make_layer, read_entries, write_layer
-from hatch_docker.oci.model import OCI_LAYER
+from hatch_docker.core.streams import read_fully
+from hatch_docker.oci.compression import LAYER_LIMIT, RATIO_GRACE, Decompressed
+from hatch_docker.oci.layer import Compression, Entry, layer_entries, make_layer, write_layer
+from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer, digest_of
 from hatch_docker.oci.paths import safe_path
 from hatch_docker.oci.tar import pack_header, read_tar
 from tests.fakes.layer_entries import TIME, directory, file, symlink
@@ -30,6 +32,16 @@ def written(entries: list[Entry], compression: str = "none") -> bytes:
     out = io.BytesIO()
     write_layer(entries, out, Compression(compression))
     return out.getvalue()
+
+
+def read_entries(raw: bytes, media_type: str = OCI_LAYER) -> Iterator[tuple[Entry, BinaryIO | None]]:
+    """The entries of a layer that is stored as these bytes; its diff-id is that of whatever they unpack to."""
+    try:
+        diff_id = digest_of(read_fully(Decompressed(io.BytesIO(raw)), LAYER_LIMIT))
+    except ImageError:
+        diff_id = "damaged"
+    descriptor = Descriptor(media_type, digest_of(raw), len(raw))
+    return layer_entries(Layer(descriptor, diff_id, None, lambda: io.BytesIO(raw)))
 
 
 TREE = [
@@ -82,7 +94,7 @@ def test_bytes_do_not_depend_on_how_content_arrives(name: str, tmp_path: Path) -
     media_type = OCI_LAYER + Compression(name).media_suffix
     ((entry, content),) = [
         (entry, stream.read() if stream else None)
-        for entry, stream in read_entries(io.BytesIO(layers.pop()), media_type)
+        for entry, stream in read_entries(layers.pop(), media_type)
     ]
     assert (entry.path, entry.size, entry.mode, content) == ("f", len(data), 0o644, data)
 
@@ -219,7 +231,7 @@ def sparse() -> bytes:
 def test_damaged_layers_are_refused(raw: bytes, message: str) -> None:
     """A damaged tar or stream is an ImageError, whatever is wrong, with nothing big held."""
     with pytest.raises(ImageError, match=message):
-        for _entry, content in read_entries(io.BytesIO(raw), OCI_LAYER):
+        for _entry, content in read_entries(bytes(raw)):
             if content:
                 content.read()
 
@@ -230,15 +242,14 @@ def test_extended_attributes_are_no_entries() -> None:
     plain = tarfile.TarInfo("bin/ping")
     plain.size = 1
     raw = pax(body) + plain.tobuf(tarfile.GNU_FORMAT) + b"x" + bytes(511 + 1024)
-    ((entry, content),) = [(entry, content.read() if content else b"") for entry, content in read_entries(
-        io.BytesIO(raw), OCI_LAYER)]  # fmt: skip
+    ((entry, content),) = [(entry, content.read() if content else b"") for entry, content in read_entries(raw)]
     assert (entry.path, entry.kind, content) == ("bin/ping", "file", b"x")
 
 
 def test_a_layer_of_another_type_is_refused() -> None:
     """The error names the media type."""
     with pytest.raises(ImageError, match="encrypted"):
-        next(read_entries(io.BytesIO(), OCI_LAYER + "+encrypted"))
+        next(read_entries(b"", OCI_LAYER + "+encrypted"))
 
 
 def test_bombs_stop_early() -> None:
@@ -250,16 +261,16 @@ def test_bombs_stop_early() -> None:
             pass
     assert stream.size <= RATIO_GRACE + (1 << 20)
     with pytest.raises(ImageError, match=r"^srv/zeros: it unpacks to more than 200 times its size: refused as a bomb"):
-        list(read_entries(io.BytesIO(zeros), OCI_LAYER))
+        list(read_entries(zeros))
     with pytest.raises(ImageError, match="more than 1000 bytes"):
-        list(read_entries(io.BytesIO(written([file("f", b"x" * 5000)], "gzip")), OCI_LAYER, limit=1000))
+        list(read_tar(Decompressed(io.BytesIO(written([file("f", b"x" * 5000)], "gzip")), 1000)))
 
 
 def test_gzip_of_several_members_is_one_stream() -> None:
     """pigz and eStargz write such layers."""
     raw = written([file("f", b"x" * 5000)])
     parts = gzip.compress(raw[:1000]) + gzip.compress(raw[1000:])
-    ((entry, _),) = read_entries(io.BytesIO(parts), OCI_LAYER + "+gzip")
+    ((entry, _),) = read_entries(parts, OCI_LAYER + "+gzip")
     assert entry.path == "f"
 
 
@@ -269,13 +280,13 @@ def test_whiteouts_are_told_apart() -> None:
         directory("d"), file("d/.wh.x"), file("d/.wh..wh..opq"), file(".wh.y"),
         file(".wh..wh.plnk"), file("d/.wh"),
     ]  # fmt: skip
-    seen = [(entry.path, entry.kind) for entry, _ in read_entries(io.BytesIO(written(entries)), OCI_LAYER)]
+    seen = [(entry.path, entry.kind) for entry, _ in read_entries(written(entries))]
     assert sorted(seen) == [
         ("d", "directory"), ("d", "opaque"), ("d/.wh", "file"), ("d/x", "whiteout"), ("y", "whiteout"),
     ]  # fmt: skip
     for name in (".wh.", ".wh..", ".wh..."):
         with pytest.raises(ImageError, match="whiteout"):
-            list(read_entries(io.BytesIO(written([file(name)])), OCI_LAYER))
+            list(read_entries(written([file(name)])))
 
 
 def test_diff_id_is_checked_after_reading() -> None:
@@ -351,6 +362,6 @@ def test_any_damage_is_an_image_error(changes: list[tuple[int, int]]) -> None:
         if raw[start + 257 : start + 262] == b"ustar":
             raw[start + 148 : start + 156] = b"%06o\0 " % total
     with contextlib.suppress(ImageError):
-        for _entry, content in read_entries(io.BytesIO(raw), OCI_LAYER):
+        for _entry, content in read_entries(bytes(raw)):
             if content:
                 content.read()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hatch_docker.bases.debian.deb import open_deb
 from hatch_docker.oci.archive import read_archive, write_archive
-from hatch_docker.oci.filesystem import extract, listing
+from hatch_docker.oci.filesystem import extract, merge_layers
 from hatch_docker.oci.layer import Compression, Entry, layer_entries, read_entries, write_layer
 from hatch_docker.oci.model import OCI_LAYER, Image, Layer, digest_of
 from hatch_docker.wheels.builder.sdist import read_sdist
@@ -55,7 +55,7 @@ def summed(data: bytes) -> bytes:
 def layer(data: bytes, directory: Path) -> None:
     descriptor = replace(IMAGE.layers[0].descriptor, digest=digest_of(data), media_type=OCI_LAYER)
     made = Layer(descriptor, digest_of(data), None, lambda: io.BytesIO(data))
-    listing([made], lambda _path, stream: stream.read())
+    merge_layers([made], lambda _path, stream: stream.read())
     extract([made], directory)
 
 

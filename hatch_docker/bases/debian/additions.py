@@ -49,9 +49,9 @@ def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
     key = key_of("dpkg", RECIPE, [layer.diff_id for layer in base.image.layers])
     known = ctx.store.recall("dpkg", key)
     if known is None:
-        from hatch_docker.oci.filesystem import listing
+        from hatch_docker.oci.filesystem import merge_layers
 
-        entry = listing(base.image.layers, _look).get(STATUS)
+        entry = merge_layers(base.image.layers, _look).get(STATUS)
         text = entry.content.decode(errors="replace") if entry and isinstance(entry.content, bytes) else ""
         known = [astuple(package) for package in _read_status(text)]
         ctx.store.remember("dpkg", key, known)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from hatch_docker.cli.inspect.model import OwnedFiles, Permissions
 from hatch_docker.cli.inspect.ownership import USERS, PackageFiles
-from hatch_docker.oci.filesystem import Member
+from hatch_docker.oci.filesystem import LayerMember
 from hatch_docker.oci.model import Image
 
 _SET_ID = 0o6000
 _STICKY = 0o1000
 
 
-def permissions_of(image: Image, members: Sequence[Member], package_files: PackageFiles) -> Permissions:
+def permissions_of(image: Image, members: Sequence[LayerMember], package_files: PackageFiles) -> Permissions:
     """Return the permissions of the image's file system, sorted by path."""
     user, group = _user(image, package_files.texts.get(USERS, ""))
     owners: dict[str, tuple[int, int]] = {}

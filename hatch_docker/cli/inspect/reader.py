@@ -29,7 +29,7 @@ from hatch_docker.cli.inspect.ownership import PackageFiles, source_of
 from hatch_docker.cli.inspect.permissions import permissions_of
 from hatch_docker.cli.inspect.requirements import Metadata, dependencies_of
 from hatch_docker.core.streams import HashingReader, drain
-from hatch_docker.oci.filesystem import Member, survey
+from hatch_docker.oci.filesystem import LayerMember, list_members
 from hatch_docker.oci.model import Image
 
 _OURS = re.compile(r"hatch-docker (?P<kind>base|system|dependencies|project|files)|hatch-docker: (?P<base>.+)")
@@ -45,7 +45,7 @@ _DEBIAN_PYTHON = re.compile(r"(?:lib)?python3\.\d+-minimal")
 
 History = Sequence[tuple[str, str]]
 """Kind and title of each layer; the kind is "" for a layer of another program."""
-Present = Mapping[str, Member]
+Present = Mapping[str, LayerMember]
 """The members of the image's file system, by path."""
 
 
@@ -65,7 +65,7 @@ def read_contents(image: Image, *, hashed: bool = False) -> ImageContents:
         drain(hashing)
         return hashing.hash.digest()
 
-    members, sizes = survey(image.layers, read_file)
+    members, sizes = list_members(image.layers, read_file)
     present = {member.entry.path: member for member in members if member.shown}
     metadata = {path: value for path, value in package_files.metadata.items() if path in present}
     history = _history(image)
@@ -200,7 +200,7 @@ class _Owners:
 
 
 def _files(
-    members: Sequence[Member], found: Sequence[Metadata], owners: _Owners, history: History, image: Image
+    members: Sequence[LayerMember], found: Sequence[Metadata], owners: _Owners, history: History, image: Image
 ) -> Iterator[File]:
     """Return every file of every layer."""
     workdir = str((image.config_json.get("config") or {}).get("WorkingDir") or "").strip("/")

@@ -14,7 +14,7 @@ import pytest
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.errors import BuildError
 from hatch_docker.engines.buildkit.packages import Debs, facts_of, read_changes, with_system
-from hatch_docker.oci.filesystem import listing
+from hatch_docker.oci.filesystem import merge_layers
 from hatch_docker.oci.layer import Entry
 from hatch_docker.plan.model import BasePlan
 from tests.fakes.bases import file
@@ -106,7 +106,7 @@ def test_base_and_changes_are_the_stage(base: Base, tmp_path: Path) -> None:
     brought = [entry for entry in found if "/.wh." not in entry.path]
     assert {(entry.uid, entry.gid) for entry in brought} == {(os.geteuid(), os.getegid())}
     whole = [replace(one, content=one.content.read_bytes()) if isinstance(one.content, Path) else one for one in found]
-    merged = listing([*base.image.layers, layer_of(whole)], lambda _path, stream: stream.read())
+    merged = merge_layers([*base.image.layers, layer_of(whole)], lambda _path, stream: stream.read())
     there = {
         path: (one.kind, one.mode if one.kind != "symlink" else 0, one.target, one.content or b"")
         for path, one in merged.items()
