@@ -9,16 +9,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.core.context import Context
 from hatch_docker.oci.layer import Compression, Entry
-from hatch_docker.oci.model import (
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Image,
-    Index,
-    Layer,
-    Platform,
-    canonical_json,
-    digest_of,
-)
+from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Image, Index, Layer, Platform, canonical_json, digest_of
 from hatch_docker.plan.model import BasePlan
 from tests.fakes.images import AMD64, image_of, layer_of, small_index
 from tests.fakes.registry import FakeRegistry

@@ -149,9 +149,7 @@ def test_documents_pass_the_specifications_schemas(tmp_path: Path) -> None:
     from referencing import Registry, Resource
     from referencing.jsonschema import DRAFT4
 
-    documents = {
-        path.name: json.loads(path.read_bytes(), object_hook=_without_id) for path in SCHEMAS.glob("*.json")
-    }
+    documents = {path.name: json.loads(path.read_bytes(), object_hook=_without_id) for path in SCHEMAS.glob("*.json")}
     resources = [(name, Resource(document, DRAFT4)) for name, document in documents.items()]
     registry = Registry().with_resources(resources)
 

@@ -98,9 +98,7 @@ def test_loaders_cache_is_ldconfigs(ctx: Context, suite: str, tmp_path: Path) ->
 
     ours = listed(tree / "etc/ld.so.cache")
     made = tmp_path / "ld.so.cache"
-    subprocess.run(
-        [str(tree / "usr/sbin/ldconfig"), "-X", "-r", str(tree), "-C", "/etc/ld.so.cache.test"], check=True
-    )
+    subprocess.run([str(tree / "usr/sbin/ldconfig"), "-X", "-r", str(tree), "-C", "/etc/ld.so.cache.test"], check=True)
     (tree / "etc/ld.so.cache.test").rename(made)
     assert ours == listed(made)
     assert len(ours) > 40

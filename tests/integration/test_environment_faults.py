@@ -45,9 +45,7 @@ CLOCKS = {
 SLOW = ("back by ten years", "runs three times as fast", "stands still")
 
 
-@pytest.mark.parametrize(
-    "clock", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in CLOCKS]
-)  # fmt: skip
+@pytest.mark.parametrize("clock", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in CLOCKS])
 def test_a_clock_that_is_wrong(clock: str, base: str, tmp_path: Path) -> None:
     """With an empty cache; and then a right one with what the wrong one left: the same digest."""
     project = write_project("hello", tmp_path / "p", base=base)

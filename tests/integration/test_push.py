@@ -174,9 +174,7 @@ def test_a_layer_is_not_even_made_where_the_registry_has_it(tmp_path: Path, cach
         # The manifest by its digest, what is attached (the API that is not there, the tag instead), two tags.
         asked = [(request.method, request.path.rpartition("/")[2]) for request in one.requests]
         tag = digest.replace(":", "-")
-        assert asked == [
-            ("HEAD", digest), ("GET", digest), ("GET", tag), ("HEAD", "1.0.0"), ("HEAD", "latest"),
-        ]  # fmt: skip
+        assert asked == [("HEAD", digest), ("GET", digest), ("GET", tag), ("HEAD", "1.0.0"), ("HEAD", "latest")]
         elsewhere = build(made, cache, verb="docker:push", variables={"HATCH_DOCKER_REGISTRIES": f"{two.host}/app"})
         assert (elsewhere.digest, blob.exists()) == (digest, True)
         assert len(two.repository("app").blobs) == len(one.repository("app").blobs)

@@ -42,9 +42,7 @@ def test_a_build_on_a_terminal(columns: int, tmp_path: Path, cache: Path) -> Non
     assert lines[-1] == archive
     at = lines.index("changed since the build before:")
     assert lines[at + 1] == "  your code         2 files changed: c_extension/_answer.c, c_extension/new.py"
-    assert lines[at + 2 : -1] == [
-        "run it:", f"  docker load -i {archive}", "  docker run --rm c-extension:1.0.0",
-    ]  # fmt: skip
+    assert lines[at + 2 : -1] == ["run it:", f"  docker load -i {archive}", "  docker run --rm c-extension:1.0.0"]
 
     unchanged = build_in(project, cache, columns, PYTHONPROFILEIMPORTTIME="1")
     assert b"\x1b" not in unchanged.raw

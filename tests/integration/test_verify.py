@@ -118,9 +118,7 @@ def test_one_changed_byte_of_a_wheel_is_named(tmp_path: Path, cache: Path) -> No
     outcome = build(project, cache)
     image = outcome.image()
     number = len(image.layers) - 2
-    (path,) = [
-        entry.path for entry, _ in layer_entries(image.layers[number]) if entry.path.endswith("/idna/core.py")
-    ]
+    (path,) = [entry.path for entry, _ in layer_entries(image.layers[number]) if entry.path.endswith("/idna/core.py")]
     archive = tmp_path / "altered.oci.tar"
     write(with_layer(image, number, altered(image.layers[number], path, 1234)), archive)
     found = command(project, cache, "verify", "--keep-downloads", str(archive))

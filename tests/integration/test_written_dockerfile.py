@@ -88,9 +88,7 @@ start-period = "5s"
 """
 
 
-@pytest.mark.parametrize(
-    ("kind", "options"), [("hello", WILD + FILES), ("c-extension", ""), ("extras-and-groups", "")]
-)
+@pytest.mark.parametrize(("kind", "options"), [("hello", WILD + FILES), ("c-extension", ""), ("extras-and-groups", "")])
 def test_docker_builds_the_dockerfile(kind: str, options: str, docker: str, tmp_path: Path, cache: Path) -> None:
     """As its first lines say, with every option that a Dockerfile can hold; hadolint finds nothing."""
     made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
