@@ -66,7 +66,7 @@ def test_an_image_in_a_registry_returns_to_it(registry: FakeRegistry, base: Imag
     digest = read_archive(archive).digest
     assert found.splitlines()[-1] == f"{registry.host}/team/hello@{digest}"
     again = command(project, cache, "rebase", f"{registry.host}/team/hello:1", "--base", "debian:bookworm")
-    assert again.returncode == 1
-    assert "Python 3.13" in again.stdout
-    assert "base debian:bookworm has Python 3.11" in again.stdout
-    assert "Traceback" not in again.stdout
+    assert again.status == 1
+    assert "Python 3.13" in again.output
+    assert "base debian:bookworm has Python 3.11" in again.output
+    assert "Traceback" not in again.output

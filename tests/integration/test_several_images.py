@@ -115,4 +115,4 @@ def test_a_push_brings_each_where_it_belongs(tmp_path: Path, cache: Path) -> Non
         build(project, cache)
         archive = "dist/extras_and_groups-1.0.0.worker.oci.tar"
         found = command(project, cache, "push", "--registry", f"{registry.host}/other", archive)
-        assert found.stdout.splitlines()[-1] == f"{registry.host}/other@{digests[1]}", found.stdout
+        assert found.output.splitlines()[-1] == f"{registry.host}/other@{digests[1]}", found.output

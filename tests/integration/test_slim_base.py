@@ -201,7 +201,7 @@ def test_another_distribution_has_its_own_archives(
     assert outcome.receipt["platforms"][0]["layers"][3]["contents"] == ["demo"]
     assert outcome.image().config_json["config"]["User"] == "1234:1234"
     refused = command(made, cache, "lock", **variables)
-    assert "cannot pin demo, ... for base" in refused.stdout
+    assert "cannot pin demo, ... for base" in refused.output
 
 
 def test_podman_installs_the_same_on_a_layout(docker: str, podman: dict[str, str], tmp_path: Path, cache: Path) -> None:

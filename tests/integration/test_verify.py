@@ -122,10 +122,10 @@ def test_one_changed_byte_of_a_wheel_is_named(tmp_path: Path, cache: Path) -> No
     archive = tmp_path / "altered.oci.tar"
     write(with_layer(image, number, altered(image.layers[number], path, 1234)), archive)
     found = command(project, cache, "verify", "--keep-downloads", str(archive))
-    assert found.returncode == 1
-    assert f"layer {number + 1} of {number + 2} (hatch-docker dependencies)" in found.stdout
-    assert f"{path}: byte 1234\n" in found.stdout
-    assert len(re.findall(r": bytes? ", found.stdout)) == 1  # and nothing else
+    assert found.status == 1
+    assert f"layer {number + 1} of {number + 2} (hatch-docker dependencies)" in found.output
+    assert f"{path}: byte 1234\n" in found.output
+    assert len(re.findall(r": bytes? ", found.output)) == 1  # and nothing else
 
 
 def test_a_changed_module_of_the_project_is_named(tmp_path: Path, cache: Path) -> None:
@@ -139,8 +139,8 @@ def test_a_changed_module_of_the_project_is_named(tmp_path: Path, cache: Path) -
     source = project / "hello.py"
     source.write_text(source.read_text().replace("world", "World"))
     found = command(project, cache, "verify", "--keep-downloads")
-    assert found.returncode == 1
-    first = next(line for line in found.stdout.splitlines() if ": byte" in line)
+    assert found.status == 1
+    first = next(line for line in found.output.splitlines() if ": byte" in line)
     assert re.fullmatch(r"  linux/\w+:   opt/venv/lib/python3\.13/site-packages/hello\.py: byte \d+", first)
 
 
@@ -152,7 +152,7 @@ def test_a_damaged_archive_is_no_no(tmp_path: Path, cache: Path) -> None:
     data[len(data) // 2] ^= 1
     archive.write_bytes(data)
     found = command(project, cache, "verify")
-    assert found.returncode == 1
-    assert "rebuild" not in found.stdout
-    assert "Traceback" not in found.stdout
+    assert found.status == 1
+    assert "rebuild" not in found.output
+    assert "Traceback" not in found.output
     assert read_archive(archive)
