@@ -37,6 +37,7 @@ def name(registry: FakeRegistry, text: str = "team/app:1") -> Reference:
 def login(directory: Path, *registries: FakeRegistry, password: str = PASSWORD) -> dict[str, str]:
     """An environment whose Docker configuration knows the password of some registries."""
     auth = {"auth": base64.b64encode(f"user:{password}".encode()).decode()}
+    directory.mkdir(exist_ok=True)
     (directory / "config.json").write_text(json.dumps({"auths": {registry.host: auth for registry in registries}}))
     return {"DOCKER_CONFIG": str(directory)}
 

@@ -114,6 +114,13 @@ def build(project: Path, cache: Path, **options: Any) -> Outcome:
     return outcome
 
 
+def check_failed(outcome: Outcome, *words: str) -> None:
+    """Check that a program ended with status 1, some words and no traceback."""
+    assert outcome.status == 1, outcome.output
+    assert [text for text in words if text not in outcome.output] == [], outcome.output
+    assert "Traceback" not in outcome.output
+
+
 def paths(image: Image, *, above_base: bool = False) -> list[str]:
     """The path of every entry, base first."""
     layers = image.layers[1:] if above_base else image.layers

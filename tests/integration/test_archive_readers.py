@@ -1,6 +1,5 @@
 """Every engine reads the one archive, and finds in it the image that was put in."""
 
-import io
 import json
 import os
 import subprocess
@@ -11,17 +10,17 @@ import pytest
 
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.filesystem import extract
-from hatch_docker.oci.layer import Compression, Entry, Layer, make_layer, write_layer
+from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
 from hatch_docker.oci.reference import parse_reference
 from tests.conftest import need, need_docker, run
+from tests.fakes.images import AMD64, layer_of
 from tests.fakes.sandbox_roots import tree
 
 pytestmark = pytest.mark.engine
 
-AMD64 = Platform("linux", "amd64")
 NAME = "registry.example/hatch-docker-tests/reader"
 SCHEMAS = Path("/usr/share/gocode/src/github.com/opencontainers/image-spec/schema")
 ENTRIES = [
@@ -39,12 +38,8 @@ UPPER = [
 
 
 def made(compression: str, platform: Platform = AMD64) -> Image:
-    def layer(entries: list[Entry]) -> Layer:
-        out = io.BytesIO()
-        facts = write_layer(entries, out, Compression(compression))
-        return make_layer(facts, Compression(compression), lambda: io.BytesIO(out.getvalue()))
-
-    layers = [(layer(ENTRIES), History("COPY lower")), (layer(UPPER), History("COPY upper"))]
+    lower, upper = (layer_of(entries, compression) for entries in (ENTRIES, UPPER))
+    layers = [(lower, History("COPY lower")), (upper, History("COPY upper"))]
     settings = Settings(("/etc/a",), user="65532", env={"A": "ő"}, ports=("80/tcp",), labels={"x": "1"})
     return build_image(scratch(platform), layers, settings, 1_700_000_000, {"org.example.note": "1"})
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import build, edit, run_build
+from tests.integration.builds import build, check_failed, edit, run_build
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -20,8 +20,7 @@ def test_what_grew_since_the_last_push_is_named(tmp_path: Path, cache: Path) -> 
         first = build(project, cache, variables=variables).digest
         edit(project, '"idna>=3"', '"idna>=3", "pygments"')
         over = run_build(project, cache, variables=variables)
-        assert over.status == 1
-        assert f"since {registry.host}/app:latest, and tool.hatch-docker.max-growth is 200.00 kB" in over.output
+        check_failed(over, f"since {registry.host}/app:latest, and tool.hatch-docker.max-growth is 200.00 kB")
         assert "pygments" in over.output.partition("max-growth")[2]
         assert "Traceback" not in over.output
         assert over.digest == first

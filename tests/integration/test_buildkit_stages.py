@@ -14,7 +14,7 @@ from hatch_docker.core.http.urls import WELL_KNOWN
 from hatch_docker.oci.layer import layer_entries
 from tests.conftest import need, run
 from tests.fakes.package_index import FakeIndex, make_wheel, only_source
-from tests.integration.builds import Outcome, build, require, run_build
+from tests.integration.builds import Outcome, build, check_failed, require, run_build
 from tests.integration.compare_engines import BUILDKIT, PLAIN, edit_module, project
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
@@ -94,8 +94,7 @@ def test_both_engines_lend_agent_and_arguments(docker: str, agent: dict[str, str
     hook.write_text(hook.read_text() + "# edited\n")
     for engine in ("embedded", "buildkit"):
         failed = run_build(made, cache, variables={"SSH_AUTH_SOCK": "", "HATCH_DOCKER_ENGINE": engine})
-        assert failed.status == 1
-        assert "ssh needs an SSH agent, and SSH_AUTH_SOCK is not set" in failed.output
+        check_failed(failed, "ssh needs an SSH agent, and SSH_AUTH_SOCK is not set")
 
 
 def test_the_dockerfile_takes_what_was_lent(docker: str, agent: dict[str, str], tmp_path: Path, cache: Path) -> None:
@@ -167,8 +166,7 @@ def test_an_sdist_that_gives_another_package_is_refused(engine: str, docker: str
     with index.serving() as serving:
         asked = {"UV_DEFAULT_INDEX": serving.url, "no_proxy": "*", "NO_PROXY": "*", "HATCH_DOCKER_REFRESH": "1"}
         failed = run_build(made, cache, variables={**PLAIN, **asked, "HATCH_DOCKER_ENGINE": engine})
-    assert failed.status == 1
-    assert "building one_more-1.0.tar.gz gave other-1.0-py3-none-any.whl, which is another package" in failed.output
+    check_failed(failed, "building one_more-1.0.tar.gz gave other-1.0-py3-none-any.whl, which is another package")
 
 
 def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cache: Path) -> None:

@@ -19,7 +19,7 @@ from hatch_docker.oci.model import Image, Index, Platform
 from tests.conftest import need, need_docker, run
 from tests.fakes.github_outputs import read_outputs
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import Outcome, build, require, run_build, start
+from tests.integration.builds import Outcome, build, check_failed, require, run_build, start
 from tests.integration.docker_registry import Server, docker_registry
 from tests.projects import write_project
 
@@ -278,8 +278,7 @@ def test_what_no_commit_has_is_pushed_by_nobody(tmp_path: Path, cache: Path) -> 
         (made / "vcs_version/__init__.py").write_text("def main(): print('other')\n")
         registry.requests.clear()
         refused = run_build(made, cache, verb="docker:push")
-        assert refused.status == 1
-        assert "no commit has what is in it: vcs_version/__init__.py; commit" in refused.output
+        check_failed(refused, "no commit has what is in it: vcs_version/__init__.py; commit")
         assert registry.requests == []
         dirty = build(made, cache, verb="docker:push", variables={"HATCH_DOCKER_ALLOW_DIRTY": "1"}).receipt
         assert (clean["dirty"], dirty["dirty"]) == ([], ["vcs_version/__init__.py"])

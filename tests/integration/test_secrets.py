@@ -24,10 +24,11 @@ from hatch_docker.oci.registry import Remote
 from tests.conftest import need_docker
 from tests.fakes.bases import python_image
 from tests.fakes.images import image_of
+from tests.fakes.network import login
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sandbox_roots import need_sandbox
-from tests.integration.builds import Outcome, build, environment, require, run_build
+from tests.integration.builds import Outcome, build, check_failed, environment, require, run_build
 from tests.projects import write_files, write_project
 
 pytestmark = pytest.mark.network
@@ -155,8 +156,7 @@ def test_an_index_that_takes_the_password_no_more(index: FakeIndex, home: Path, 
     project = needing_gadget(write_project("hello", tmp_path / "p"))
     index.login, url = ("user", "changed"), index.url_with_login
     refused = run_build(project, cache, variables=variables(home, UV_DEFAULT_INDEX=url))
-    assert refused.status == 1
-    assert "gadget" in refused.output
+    check_failed(refused, "gadget")
     assert told(refused, cache, start) == []
 
 
@@ -234,9 +234,7 @@ def test_a_secret_that_a_build_writes_into_its_wheel(written: str, home: Path, t
     own = {"UV_DEFAULT_INDEX": os.environ["UV_DEFAULT_INDEX"]} if "UV_DEFAULT_INDEX" in os.environ else {}
     for _ in range(2):
         refused = run_build(project, cache, variables=variables(home, BUILD_KEY=mark("written"), **own))
-        assert refused.status == 1, refused.output
-        assert "the value of BUILD_KEY (build.secrets) is in /generated.py of the image" in refused.output
-        assert "Traceback" not in refused.output
+        check_failed(refused, "the value of BUILD_KEY (build.secrets) is in /generated.py of the image")
         assert told(refused, cache, start) == []
         assert not list(refused.directory.glob("*"))
 
@@ -254,8 +252,7 @@ def test_a_login_that_is_in_the_project(where: str, index: FakeIndex, home: Path
         with (project / "hello.py").open("a") as stream:
             stream.write(f"PASSWORD = {mark('index')!r}\n")
     refused = run_build(project, cache, variables=variables(home, UV_INDEX_URL=index.url_with_login))
-    assert refused.status == 1, refused.output
-    assert f"the login of the index {index.url}" in refused.output
+    check_failed(refused, f"the login of the index {index.url}")
     place = {"the code": "site-packages/", "files": "/srv/settings.txt of the image", "env": "the configuration of"}
     assert place[where] in refused.output
     assert mark("index") not in refused.output
@@ -268,9 +265,7 @@ def test_the_password_of_a_registry(home: Path, tmp_path: Path, cache: Path) -> 
     base = image_of(build(write_project("hello", tmp_path / "base"), cache).image().layers[0])
     password = mark("registry")
     with FakeRegistry(password=password) as registry:
-        login = base64.b64encode(f"user:{password}".encode()).decode()
-        (home / ".docker").mkdir()
-        (home / ".docker/config.json").write_text(json.dumps({"auths": {registry.host: {"auth": login}}}))
+        login(home / ".docker", registry, password=password)
         environ = {"HOME": str(home)}
         name = f"{registry.host}/private:1"
         push(Remote(make_client(environ, silent()), environ), base, [parse_reference(name)])
@@ -303,9 +298,7 @@ def test_a_registry_that_misbehaves(home: Path, tmp_path: Path) -> None:
     base = python_image("arm64")
     password = mark("registry")
     with FakeRegistry(password=password, referrers=True) as registry, FakeRegistry(address="127.0.0.2") as storage:
-        login = base64.b64encode(f"user:{password}".encode()).decode()
-        (home / ".docker").mkdir()
-        (home / ".docker/config.json").write_text(json.dumps({"auths": {registry.host: {"auth": login}}}))
+        login(home / ".docker", registry, password=password)
         environ = {"HOME": str(home)}
         push(Remote(make_client(environ, silent()), environ), base, [parse_reference(f"{registry.host}/private:1")])
         storage.repositories, registry.redirect_blobs = registry.repositories, storage.origin
@@ -341,13 +334,10 @@ def test_the_password_of_a_registry_that_is_pushed_to(home: Path, tmp_path: Path
     project = write_project("hello", tmp_path / "p", options=options)
     (project / "settings.txt").write_text(f"{tmp_path} {password}\n")
     with FakeRegistry(password=password) as registry:
-        login = base64.b64encode(f"user:{password}".encode()).decode()
-        (home / ".docker").mkdir()
-        (home / ".docker/config.json").write_text(json.dumps({"auths": {registry.host: {"auth": login}}}))
+        login(home / ".docker", registry, password=password)
         own = variables(home, HATCH_DOCKER_REGISTRIES=registry.host, HATCH_DOCKER_ALLOW_DIRTY="1")
         refused = run_build(project, cache, verb="docker:push", variables=own)
-        assert refused.status == 1
-        assert f"the password of {registry.host} is in /srv/settings.txt of the image" in refused.output
+        check_failed(refused, f"the password of {registry.host} is in /srv/settings.txt of the image")
         assert registry.requests == []
         assert told(refused, cache, start) == []
         (project / "settings.txt").write_text(f"{tmp_path}\n")
@@ -435,6 +425,5 @@ def test_files_that_are_secrets_are_refused(source: str, home: Path, tmp_path: P
     secret_files(project)
     (project / "settings.txt").symlink_to(".env")
     outcome = run_build(project, cache, variables=variables(home))
-    assert outcome.status == 1, outcome.output
-    assert "looks like a secret" in outcome.output
+    check_failed(outcome, "looks like a secret")
     assert not list(outcome.directory.glob("*"))

@@ -12,7 +12,7 @@ from hatch_docker.oci.archive import archive_names, read_archive
 from hatch_docker.oci.validate import validate
 from tests.fakes.github_outputs import read_outputs
 from tests.fakes.registry import FakeRegistry
-from tests.integration.builds import build, command, done, lock_of, run_build, run_in
+from tests.integration.builds import build, check_failed, command, done, lock_of, run_build, run_in
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -72,8 +72,7 @@ def test_a_mistake_says_whose_it_is(verb: str, option: str, words: str, tmp_path
     options = f'[tool.hatch-docker.images.worker]\n{option}\n'
     made = write_project("hello", tmp_path / "p", options=options)
     wrong = run_build(made, cache, verb=verb)
-    assert wrong.status == 1
-    assert f"image 'worker': {words}" in wrong.output
+    check_failed(wrong, f"image 'worker': {words}")
 
 
 def test_the_other_verbs_know_them_too(tmp_path: Path, cache: Path) -> None:
@@ -93,8 +92,7 @@ def test_the_other_verbs_know_them_too(tmp_path: Path, cache: Path) -> None:
                                     HATCH_DOCKER_LOAD="never")  # fmt: skip
     assert receipt(project, ".worker")["digest"] == before
     wrong = run_build(project, cache, variables={"HATCH_DOCKER_IMAGES": "wroker"})
-    assert wrong.status == 1
-    assert "there is no image 'wroker'; there are: default, worker" in wrong.output
+    check_failed(wrong, "there is no image 'wroker'; there are: default, worker")
     clean = (sys.executable, "-m", "hatchling", "build", "-t", "docker", "--clean-only")
     assert run_in(project, cache, *clean).status == 0
     assert list((project / "dist").iterdir()) == []

@@ -26,7 +26,7 @@ from hatch_docker.release.sign import Signer, sign_item
 from tests.conftest import need
 from tests.fakes.context import context
 from tests.fakes.images import small_image, small_index, small_layer
-from tests.integration.builds import Outcome, run_build
+from tests.integration.builds import Outcome, check_failed, run_build
 from tests.integration.docker_registry import Server, docker_registry
 from tests.projects import write_project
 
@@ -79,6 +79,13 @@ def new_pair(directory: Path, name: str) -> None:
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
+
+
+def copy(skopeo: list[str], source: str, target: str) -> None:
+    """Copy an image or what is attached to one, by its names in registries."""
+    names = (f"docker://{source}", f"docker://{target}")
+    done = run(*skopeo, "copy", "--src-tls-verify=false", "--dest-tls-verify=false", *names)
+    assert done.returncode == 0, done.stderr
 
 
 def cosign_verify(key: Path, name: str) -> int:
@@ -182,11 +189,7 @@ def test_an_altered_image_is_refused(pushed: Pushed, server: Server, keys: Keys,
     name = f"{server.host}/team/hello@{altered.digest}"
     assert cosign_verify(keys.public, name) != 0
     tags = [f"{digest.replace(':', '-')}.sig" for digest in (pushed.outcome.digest, altered.digest)]
-    copied = run(
-        *skopeo, "copy", "--src-tls-verify=false", "--dest-tls-verify=false",
-        *(f"docker://{server.host}/team/hello:{tag}" for tag in tags),
-    )  # fmt: skip
-    assert copied.returncode == 0, copied.stderr
+    copy(skopeo, *(f"{server.host}/team/hello:{tag}" for tag in tags))
     assert cosign_verify(keys.public, name) != 0
     assert verify_signature(keys.public, name).returncode == 1
 
@@ -196,11 +199,7 @@ def test_a_signature_of_another_name_is_refused(pushed: Pushed, server: Server, 
     source = pushed.name.partition("@")[0]
     tag = f"{pushed.outcome.digest.replace(':', '-')}.sig"
     for name in ("latest", tag):
-        done = run(
-            *skopeo, "copy", "--src-tls-verify=false", "--dest-tls-verify=false",
-            f"docker://{source}:{name}", f"docker://{server.host}/thief/hello:{name}",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        copy(skopeo, f"{source}:{name}", f"{server.host}/thief/hello:{name}")
     stolen = f"{server.host}/thief/hello@{pushed.outcome.digest}"
     assert cosign_verify(keys.public, stolen) == 0
     refused = verify_signature(keys.public, stolen)
@@ -213,11 +212,9 @@ def test_a_wrong_password(pushed: Pushed, cache: Path, keys: Keys, server: Serve
     """The image is pushed and the failure told, with neither password in it; the right one goes on from there."""
     image = f"{server.host}/team/other"
     missing = push_project(pushed.project, cache, keys, HATCH_DOCKER_IMAGE=image, COSIGN_PASSWORD="")
-    assert missing.status == 1
-    assert "set COSIGN_PASSWORD to the key's password" in missing.output
+    check_failed(missing, "set COSIGN_PASSWORD to the key's password")
     failed = push_project(pushed.project, cache, keys, HATCH_DOCKER_IMAGE=image, COSIGN_PASSWORD="wr0ng-one")
-    assert failed.status == 1
-    assert "is COSIGN_PASSWORD the password of the key?" in failed.output
+    check_failed(failed, "is COSIGN_PASSWORD the password of the key?")
     assert PASSWORD not in failed.output
     assert "wr0ng-one" not in failed.output
     assert push_project(pushed.project, cache, keys, HATCH_DOCKER_IMAGE=image).status == 0
@@ -248,8 +245,7 @@ def test_a_registry_that_wants_a_password(where: str, pushed: Pushed, cache: Pat
         own = {"DOCKER_CONFIG": str(tmp_path)} if where == "docker" else {"REGISTRY_AUTH_FILE": str(path)}
         own |= {"HOME": str(tmp_path), "HATCH_DOCKER_IMAGE": f"{closed.host}/team/app"}
         without = push_project(pushed.project, cache, keys, **{**own, "DOCKER_CONFIG": "/x", "REGISTRY_AUTH_FILE": ""})
-        assert without.status == 1
-        assert f"it wants a password: log in with `docker login {closed.host}`" in without.output
+        check_failed(without, f"it wants a password: log in with `docker login {closed.host}`")
         done = push_project(pushed.project, cache, keys, HATCH_VERBOSE="1", **own)
         assert done.status == 0, done.output
         name = f"{closed.host}/team/app:latest"
@@ -331,11 +327,7 @@ def test_an_altered_attestation_is_refused(pushed: Pushed, server: Server, keys:
     tag = pushed.outcome.digest.replace(":", "-")
     copy = server.name("altered/hello")
     for name in ("latest", f"{tag}.sig", f"{tag}.att"):
-        done = run(
-            *skopeo, "copy", "--src-tls-verify=false", "--dest-tls-verify=false",
-            f"docker://{source}:{name}", f"docker://{server.host}/altered/hello:{name}",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        copy(skopeo, f"{source}:{name}", f"{server.host}/altered/hello:{name}")
     name = f"{server.host}/altered/hello@{pushed.outcome.digest}"
     whole = verify_signature(keys.public, name, "--signed-as", source).stdout
     assert whole == f"{name} is signed, and so are its documents: cyclonedx, spdx, slsa\n"

@@ -21,9 +21,10 @@ from tests.conftest import need, run
 from tests.fakes.bases import file
 from tests.fakes.debian_image import PATH, slim_image
 from tests.fakes.images import image_of, layer_of
-from tests.integration.builds import Outcome, build, command, done, lock_of, require, run_build
+from tests.integration.builds import Outcome, build, check_failed, command, done, lock_of, require, run_build
 from tests.integration.compare_engines import BUILDKIT, NAME, PLAIN, SIX, assert_same, check_agreement, project
 from tests.integration.docker_registry import Server
+from tests.projects import write_files
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
 
@@ -69,8 +70,7 @@ command = ["python", "-c", "import os; assert 'OpenBSD' in os.popen('nc -h 2>&1'
     made = project("hello", tmp_path / "p", options=options)
     named = {"HATCH_DOCKER_BASE": slim}
     refused = run_build(made, cache, variables={**PLAIN, **named})
-    assert refused.status == 1
-    assert 'set engine = "buildkit", or base = "debian:trixie"' in refused.output
+    check_failed(refused, 'set engine = "buildkit", or base = "debian:trixie"')
 
     outcome = build(made, cache, verb="docker:image,dockerfile", variables={**BUILDKIT, **named})
     layers = outcome.receipt["platforms"][0]["layers"]
@@ -173,15 +173,14 @@ def test_another_distribution_has_its_own_archives(
 ) -> None:
     """A mirror may be a directory with a single package, whose script adds a user."""
     control = "Package: demo\nVersion: 1.0\nArchitecture: all\nMaintainer: A <a@b.example>\nDescription: demo\n"
-    for name, text in {
+    demo = {
         "DEBIAN/control": control,
         "DEBIAN/postinst": "#!/bin/sh\necho demo:x:1234:1234::/:/bin/sh >> /etc/passwd\n",
         "usr/bin/demo": "#!/bin/sh\nexec id -un\n",
-    }.items():
-        path = tmp_path / "demo" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        path.chmod(0o755)
+    }
+    write_files(tmp_path / "demo", demo)
+    for name in demo:
+        (tmp_path / "demo" / name).chmod(0o755)
     run(need("dpkg-deb"), "--root-owner-group", "--build", tmp_path / "demo", tmp_path / "demo.deb")
     deb = (tmp_path / "demo.deb").read_bytes()
     listing = f"{control}Filename: ./demo.deb\nSize: {len(deb)}\nSHA256: {hashlib.sha256(deb).hexdigest()}\n"

@@ -1,13 +1,11 @@
 """`hatch-docker verify`: yes after a rebuild elsewhere by another Python, and the very file where a byte is another."""
 
-import io
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,11 +13,12 @@ import pytest
 from hatch_docker.build.verify import verify
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.archive import read_archive, write_archive
-from hatch_docker.oci.layer import Compression, layer_entries, make_layer, write_layer
+from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Descriptor, Image, Index, Layer, canonical_json, digest_of, host_platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index
 from tests.fakes.bases import python_image
-from tests.integration.builds import build, command, done, install_elsewhere, other_python
+from tests.fakes.images import layer_of
+from tests.integration.builds import build, check_failed, command, done, install_elsewhere, other_python
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -33,8 +32,7 @@ def altered(layer: Layer, path: str, at: int) -> Layer:
         if entry.path == path:
             data[at] ^= 1
         entries.append(replace(entry, content=bytes(data) if entry.kind == "file" else None))
-    out, packed = io.BytesIO(), Compression()
-    return make_layer(write_layer(entries, out, packed), packed, partial(io.BytesIO, out.getvalue()))
+    return layer_of(entries)
 
 
 def with_layer(image: Image, number: int, layer: Layer) -> Image:
@@ -122,9 +120,7 @@ def test_one_changed_byte_of_a_wheel_is_named(tmp_path: Path, cache: Path) -> No
     archive = tmp_path / "altered.oci.tar"
     write(with_layer(image, number, altered(image.layers[number], path, 1234)), archive)
     found = command(project, cache, "verify", "--keep-downloads", str(archive))
-    assert found.status == 1
-    assert f"layer {number + 1} of {number + 2} (hatch-docker dependencies)" in found.output
-    assert f"{path}: byte 1234\n" in found.output
+    check_failed(found, f"layer {number + 1} of {number + 2} (hatch-docker dependencies)", f"{path}: byte 1234\n")
     assert len(re.findall(r": bytes? ", found.output)) == 1  # and nothing else
 
 
