@@ -1,17 +1,15 @@
 """Base images with files that look like a Python and a C library, and do not run."""
 
-import json
 import struct
-from dataclasses import replace
 from typing import Any
 
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.core.context import Context
 from hatch_docker.oci.layer import Compression, Entry
-from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Image, Index, Layer, Platform, canonical_json, digest_of
+from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Image, Index, Layer, Platform
 from hatch_docker.plan.model import BasePlan
-from tests.fakes.images import AMD64, image_of, layer_of, small_index
+from tests.fakes.images import AMD64, image_of, layer_of, small_index, with_config
 from tests.fakes.registry import FakeRegistry
 
 MACHINES = {"amd64": 62, "arm64": 183}
@@ -88,14 +86,8 @@ def python_base(version: str = "3.13.5", *, path: str = "/usr/local/bin:/usr/bin
         system = layer_of([directory("usr"), directory("usr/lib"), file("usr/lib/libc.so.6", text, 0o755)])
     image = image_of(system, python_layer(architecture, version, prefix), *([layer_of([file(extra)])] if extra else []),
                      architecture=architecture)  # fmt: skip
-    value = json.loads(image.config)
-    value["config"] = {"Env": [f"PATH={path}", f"PYTHON_VERSION={version}"], "Cmd": ["python3"], **config}
-    data = canonical_json(value)
-    manifest = json.loads(image.manifest)
-    manifest["config"] |= {"digest": digest_of(data), "size": len(data)}
-    document = canonical_json(manifest)
-    descriptor = replace(image.descriptor, digest=digest_of(document), size=len(document))
-    return Image(descriptor, document, data, image.layers)
+    settings = {"Env": [f"PATH={path}", f"PYTHON_VERSION={version}"], "Cmd": ["python3"], **config}
+    return with_config(image, {**image.config_json, "config": settings})
 
 
 def opened(name: str, ctx: Context, platform: Platform = AMD64) -> Base:

@@ -105,6 +105,15 @@ def small_index(*images: Image) -> Index:
     return Index(Descriptor(OCI_INDEX, digest_of(data), len(data)), data, images)
 
 
+def with_config(image: Image, config: Any, **manifest: Any) -> Image:
+    """Return an image with another configuration, and other values of its manifest; its digests are right."""
+    data = canonical_json(config)
+    described = {**image.manifest_json["config"], "digest": digest_of(data), "size": len(data)}
+    document = canonical_json({**image.manifest_json, **manifest, "config": described})
+    descriptor = replace(image.descriptor, digest=digest_of(document), size=len(document))
+    return replace(image, descriptor=descriptor, manifest=document, config=data)
+
+
 def image(platform: Platform = AMD64, **settings: Any) -> Image:
     """Return an image of two layers as `build_image` makes it."""
     additions = [(layer("a"), History("COPY a")), (layer("b", str(platform).encode()), History("COPY b"))]

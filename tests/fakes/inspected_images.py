@@ -6,10 +6,10 @@ from typing import Any
 
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import Descriptor, Image, Layer, canonical_json, digest_of
+from hatch_docker.oci.model import Image, Layer
 from hatch_docker.oci.validate import validate
 from tests.fakes.bases import directory, file
-from tests.fakes.images import AMD64, image_of, layer_of
+from tests.fakes.images import AMD64, image_of, layer_of, with_config
 from tests.fakes.sbom_images import SITE, metadata
 
 NAME = "registry.example/hatch-docker-tests/inspect"
@@ -18,12 +18,7 @@ EVIL = "<script>alert(1)</script>\"'&\x1b[2J\u202e"
 
 def configured(image: Image, **changes: Any) -> Image:
     """The image with another configuration."""
-    config = canonical_json({**image.config_json, **changes})
-    value = image.manifest_json
-    value["config"] = {**value["config"], "digest": digest_of(config), "size": len(config)}
-    manifest = canonical_json(value)
-    made = Image(Descriptor(image.descriptor.media_type, digest_of(manifest), len(manifest), image.descriptor.platform),
-                 manifest, config, image.layers)  # fmt: skip
+    made = with_config(image, {**image.config_json, **changes})
     validate(made)
     return made
 

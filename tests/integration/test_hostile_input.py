@@ -19,9 +19,9 @@ import pytest
 
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.layout import write_layout
-from hatch_docker.oci.model import OCI_CONFIG, OCI_MANIFEST, Descriptor, Image, Layer, canonical_json, digest_of
+from hatch_docker.oci.model import Image, Layer
 from tests.fakes.bases import file
-from tests.fakes.images import image_of, layer_of, raw_layer
+from tests.fakes.images import image_of, layer_of, raw_layer, with_config
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.sandbox_roots import need_sandbox
 from tests.integration.builds import Outcome, build, require, run_build
@@ -167,15 +167,6 @@ def on(base: Image, directory: Path) -> Path:
     return project
 
 
-def with_settings(image: Image, **settings: object) -> Image:
-    """The image with another configuration; what its manifest says of it is right."""
-    config = canonical_json({**image.config_json, **settings})
-    manifest = canonical_json({
-        **image.manifest_json, "config": Descriptor(OCI_CONFIG, digest_of(config), len(config)).to_json(),
-    })  # fmt: skip
-    return Image(Descriptor(OCI_MANIFEST, digest_of(manifest), len(manifest)), manifest, config, image.layers)
-
-
 CONFIGS: dict[str, tuple[dict[str, object], str]] = {
     "Env without =": ({"config": {"Env": ["PATH"]}}, "config.Env"),
     "no object": ({"config": []}, ""),
@@ -186,7 +177,7 @@ CONFIGS: dict[str, tuple[dict[str, object], str]] = {
 @pytest.mark.parametrize("what", CONFIGS)
 def test_a_base_with_a_bad_configuration(what: str, sound: Image, tmp_path: Path, cache: Path) -> None:
     settings, said = CONFIGS[what]
-    outcome = run_build(on(with_settings(sound, **settings), tmp_path / "p"), cache)
+    outcome = run_build(on(with_config(sound, {**sound.config_json, **settings}), tmp_path / "p"), cache)
     if said:
         refused(outcome, "base oci:base", said)
     else:

@@ -14,10 +14,10 @@ from hatch_docker.build.verify import verify
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.model import Descriptor, Image, Index, Layer, canonical_json, digest_of, host_platform
+from hatch_docker.oci.model import Image, Index, Layer, canonical_json, digest_of, host_platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index
 from tests.fakes.bases import python_image
-from tests.fakes.images import layer_of
+from tests.fakes.images import layer_of, with_config
 from tests.integration.builds import build, check_failed, command, done, install_elsewhere, other_python
 from tests.projects import write_project
 
@@ -40,12 +40,8 @@ def with_layer(image: Image, number: int, layer: Layer) -> Image:
     config, manifest = image.config_json, image.manifest_json
     config["rootfs"]["diff_ids"][number] = layer.diff_id
     manifest["layers"][number] = layer.descriptor.to_json()
-    data = canonical_json(config)
-    manifest["config"] = {**manifest["config"], "digest": digest_of(data), "size": len(data)}
-    document = canonical_json(manifest)
-    descriptor = Descriptor(image.descriptor.media_type, digest_of(document), len(document), image.platform)
     layers = (*image.layers[:number], layer, *image.layers[number + 1 :])
-    return Image(descriptor, document, data, layers)
+    return replace(with_config(image, config, layers=manifest["layers"]), layers=layers)
 
 
 def write(image: Image, path: Path) -> None:
