@@ -18,7 +18,7 @@ from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.core.secrets import looks_secret, secret_part
 from hatch_docker.core.streams import HashingReader
-from hatch_docker.engines.layer_cache import layer_by_key
+from hatch_docker.engines.layer_cache import files_layer_key, layer_by_key, volumes_layer_key
 from hatch_docker.engines.model import LayerInfo
 from hatch_docker.oci.compression import LAYER_LIMIT, RATIO_GRACE, RATIO_LIMIT
 from hatch_docker.oci.layer import Compression, Entry
@@ -53,7 +53,7 @@ def make_files(
     for entry in parent_entries(list(entries), base.directories):
         entries.setdefault(entry.path, entry)
     ordered = [entries[path] for path in sorted(entries)]
-    key = key_of("files", 1, [[one.path, one.kind, one.mode, one.target, digests.get(one.path, "")] for one in ordered])
+    key = files_layer_key(ordered, digests)
     layer, cached = layer_by_key(
         key, compression, ctx, lambda: [_watched(one, digests.get(one.path, "")) for one in ordered],
         title="layer of your files",
@@ -284,7 +284,7 @@ def make_volumes(
     entries = {one.path: one for one in parent_entries(missing, base.directories | there)}
     entries |= {path: Entry(path, "directory", 0o755, SOURCE_DATE, uid=uid, gid=gid) for path in missing}
     ordered = [entries[path] for path in sorted(entries)]
-    key = key_of("volumes", 1, [[one.path, one.mode, one.uid, one.gid] for one in ordered])
+    key = volumes_layer_key(ordered)
     layer, cached = layer_by_key(key, compression, ctx, lambda: ordered)
     return layer, LayerInfo("files", tuple(missing.values()), cached)
 

@@ -1,9 +1,32 @@
-"""Layers by key: the lazy layer. Its digest is known from what goes into it, its bytes are made once."""
+"""Cache of layers. A layer's key is made of all that decides its bytes, so its digest is known before it is made.
+
+Keys are made of contents, never of paths or times. `layer_by_key` adds the compression to each of them.
+
+    layer                     key                   what enters it
+    wheels                    wheels_layer_key      Python's version; the base's layers where its Python is not Debian's
+                                                    (it makes the .pyc); the environment's directory, and the path of
+                                                    the interpreter if the environment's own files are in the layer; of
+                                                    each wheel its digest, and the rules by which files are left out;
+                                                    "sources only" if nothing can make the .pyc
+    wheels out of a stage     stage_tree_key        the same, but of wheels that the stage builds the sdist's contents,
+                                                    the digests of its build requirements, the compiler's key, and
+                                                    variables, arguments, secrets' names, network and SSH of the build
+    `runtime.packages`        packages_layer_key    the base's layers; the digests of the .debs, or the names where apt
+                                                    of the base finds the packages
+    `files`                   files_layer_key       path, kind, mode, link and digest of every entry
+    `volumes`                 volumes_layer_key     path, mode, user and group of every directory
+    compiler, for a builder   compiler_layer_key    the name of its tree in the store, a key of its packages
+    base                      `bases.debian.base`   the packages' digests, whether documentation and bytecode are in it
+    base from a registry      none                  its own digest
+
+What is remembered of wheels beside their layers (files, programs, modules without .pyc) is under `wheel_facts_key` and
+`programs_key`. A recipe's number is raised when the same inputs shall give other bytes.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +38,72 @@ from hatch_docker.core.text import abbreviate
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
 
 if TYPE_CHECKING:
+    from hatch_docker.bases.model import Base
     from hatch_docker.core.context import Context
     from hatch_docker.oci.compression import Compression
     from hatch_docker.oci.layer import Entry
+    from hatch_docker.wheels.install.destination import VenvTarget
+    from hatch_docker.wheels.install.slim import Rules
 
 KIND = "layer"
-SEARCHED = "layer-searched"  # what was looked for in a layer, by its digest and the key of the marks
+SEARCHED = "layer-searched"  # secrets that a layer was searched for, by its digest and the key of the marks
+WHEELS_RECIPE = STAGE_RECIPE = PACKAGES_RECIPE = FILES_RECIPE = VOLUMES_RECIPE = 1
+
+
+def wheels_layer_key(base: Base, venv: VenvTarget, identities: Sequence[object], *, own_files: bool) -> str:
+    """Return the key of a layer of wheels; `identities` are theirs, `own_files` are the environment's."""
+    return key_of("wheels", WHEELS_RECIPE, *_environment(base, venv, own_files=own_files), identities)
+
+
+def stage_tree_key(base: Base, venv: VenvTarget, inputs: Sequence[object], *, own_files: bool) -> str:
+    """Return the key of a layer of wheels that a stage of the Dockerfile installs; `inputs` decide the wheels."""
+    return key_of("stage", STAGE_RECIPE, *_environment(base, venv, own_files=own_files), inputs)
+
+
+def _environment(base: Base, venv: VenvTarget, *, own_files: bool) -> tuple[str, ...]:
+    home = base.interpreter.path if own_files else ""
+    return base.interpreter.version, base.interpreter_trust_key, venv.root, home
+
+
+def with_packages_key(base: Base, packages: Sequence[str], *, given: bool) -> str:
+    """Return the key of a base with packages: their digests if they are `given`, else their names."""
+    diff_ids = [layer.diff_id for layer in base.image.layers]
+    return key_of("debs", PACKAGES_RECIPE, diff_ids, not given, packages)
+
+
+def packages_layer_key(with_packages: str) -> str:
+    """Return the key of the layer of `runtime.packages`, of the base's key with them."""
+    return key_of("system", STAGE_RECIPE, with_packages)
+
+
+def compiler_layer_key(tree: str) -> str:
+    """Return the key of the layer of a builder root, of its tree's name in the store."""
+    return key_of("builder image", STAGE_RECIPE, tree)
+
+
+def files_layer_key(entries: Iterable[Entry], digests: Mapping[str, str]) -> str:
+    """Return the key of the layer of `files`; `digests` are those of their contents, by path."""
+    rows = [[entry.path, entry.kind, entry.mode, entry.target, digests.get(entry.path, "")] for entry in entries]
+    return key_of("files", FILES_RECIPE, rows)
+
+
+def volumes_layer_key(entries: Iterable[Entry]) -> str:
+    """Return the key of the layer of `volumes`."""
+    return key_of("volumes", VOLUMES_RECIPE, [[entry.path, entry.mode, entry.uid, entry.gid] for entry in entries])
+
+
+def wheel_facts_key(venv: VenvTarget, digest: str, rules: Rules) -> str:
+    """Return the key of what is remembered of a wheel, as it is installed by some rules."""
+    return key_of(WHEELS_RECIPE, venv.root, venv.interpreter.short, digest, *(rules if rules.leave_out else ()))
+
+
+def programs_key(venv: VenvTarget, identities: Sequence[object]) -> str:
+    """Return the key of the names of the programs that some wheels bring."""
+    return key_of(WHEELS_RECIPE, venv.root, venv.interpreter.short, identities)
 
 
 def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | None:
-    """The layer remembered under a key, if the store still has its bytes, or nobody may want them."""
+    """Return the layer remembered under a key, if the store still has its bytes or the build may do without them."""
     fact = ctx.store.recall(KIND, _full(key, compression))
     if fact is None or not (ctx.store.has(fact["digest"]) or ctx.lazy):
         return None
@@ -34,11 +113,10 @@ def recall_layer(key: str, compression: Compression, ctx: Context) -> Layer | No
 def layer_by_key(
     key: str, compression: Compression, ctx: Context, make: Callable[[], Iterable[Entry]], *, title: str = ""
 ) -> tuple[Layer, bool]:
-    """The layer remembered under a key, else made of `make()`'s entries; and whether it was remembered.
+    """Return the layer remembered under a key, else one made of `make()`'s entries, and whether it was remembered.
 
-    `key` stands for the entries' contents; the compression is added to it here; `title` is what users read while the
-    layer is made. Two builds that want the same one at once make it once. Raises SecretError where a secret of the
-    build is in it; then it is not kept.
+    `key` stands for the entries' contents; `title` is shown while the layer is made. Two builds that want the same
+    layer at once make it once. Raises SecretError, and does not keep the layer, if it holds a secret of the build.
     """
     found = recall_layer(key, compression, ctx)
     if found is not None:
@@ -58,9 +136,10 @@ def layer_by_key(
 
 
 def search_layers(layers: Iterable[Layer], ctx: Context, new: Collection[str] = ()) -> None:
-    """Raise SecretError where a secret is in a layer that was made when nobody looked for that value; it is not kept.
+    """Search layers for secrets that they were not searched for when they were made.
 
-    `new` are the digests of those that were made just now, and searched as they were.
+    `new` are the digests of layers that were searched just now, when they were made. Raises SecretError for a layer
+    that holds a secret, and removes it from the store.
     """
     sought = ctx.secrets.sought
     for layer in layers:
@@ -68,7 +147,7 @@ def search_layers(layers: Iterable[Layer], ctx: Context, new: Collection[str] = 
         key = key_of(digest, mark())
         searched = set(ctx.store.recall(SEARCHED, key) or ())
         if sought <= searched or (ctx.lazy and not ctx.store.has(digest)):
-            continue  # who wants what is not here makes it anew
+            continue  # it is made again where it is needed
         if digest not in new:
             try:
                 _search(layer, ctx)
@@ -91,8 +170,8 @@ def _search(layer: Layer, ctx: Context) -> None:
             feed(piece)
 
 
-def making(titles: Sequence[str]) -> str:
-    """What users read while the layer of some packages is made."""
+def layer_title(titles: Sequence[str]) -> str:
+    """Return the title shown while the layer of some packages is made."""
     return f"layer of {abbreviate(titles)}"
 
 
@@ -101,7 +180,7 @@ def _full(key: str, compression: Compression) -> str:
 
 
 def _layer(fact: dict[str, Any], compression: Compression, ctx: Context) -> Layer:
-    """The Layer of what `LayerFacts` says, its bytes in the store."""
+    """Return the layer that a remembered LayerFacts describes; its bytes are in the store."""
     digest = fact["digest"]
     descriptor = Descriptor(OCI_LAYER + compression.media_suffix, digest, fact["size"])
     return Layer(descriptor, fact["diff_id"], fact["unpacked_size"], lambda: ctx.store.open(digest))

@@ -11,7 +11,14 @@ from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.bases.open import compiler_tree
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import WheelError
-from hatch_docker.engines.layer_cache import layer_by_key, making, recall_layer
+from hatch_docker.engines.layer_cache import (
+    layer_by_key,
+    layer_title,
+    programs_key,
+    recall_layer,
+    wheel_facts_key,
+    wheels_layer_key,
+)
 from hatch_docker.oci.model import Layer
 from hatch_docker.wheels.install import venv as install
 from hatch_docker.wheels.install.destination import VenvTarget
@@ -22,7 +29,6 @@ if TYPE_CHECKING:
     from hatch_docker.oci.compression import Compression
     from hatch_docker.oci.layer import Entry
 
-RECIPE = 1  # raise it when the same wheels shall give other bytes
 LEFT_OUT = "left out"
 UNCOMPILED = "uncompiled"
 
@@ -69,7 +75,7 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
     found = recall_wheels(site, wheels, venv=venv)
     if found is not None:
         return found, True
-    with site.ctx.progress.task(making([wheel.title for wheel in wheels]), part=True):
+    with site.ctx.progress.task(layer_title([wheel.title for wheel in wheels]), part=True):
         return _made(site, wheels, venv)
 
 
@@ -113,10 +119,7 @@ def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
 
 
 def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
-    interpreter = site.base.interpreter
-    home = interpreter.path if venv else ""
-    made = (interpreter.version, site.base.interpreter_trust_key)
-    return key_of("wheels", RECIPE, *made, site.venv.root, home, [wheel.identity for wheel in wheels])
+    return wheels_layer_key(site.base, site.venv, [wheel.identity for wheel in wheels], own_files=venv)
 
 
 def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:
@@ -129,26 +132,22 @@ def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:
             tally=tally,
         )
         if wheel.rules.leave_out:
-            site.ctx.store.remember(LEFT_OUT, _files_key(site.venv, wheel.digest, wheel.rules), tally)
+            site.ctx.store.remember(LEFT_OUT, wheel_facts_key(site.venv, wheel.digest, wheel.rules), tally)
         remember_files(site.venv, wheel.digest, install.wheel_files(entries, site.venv), site.ctx, wheel.rules)
         installed.append(entries)
     return installed
-
-
-def _files_key(venv: VenvTarget, digest: str, rules: Rules) -> str:
-    return key_of(RECIPE, venv.root, venv.interpreter.short, digest, *(rules if rules.leave_out else ()))
 
 
 def remember_files(
     venv: VenvTarget, digest: str, files: Mapping[str, str], ctx: Context, rules: Rules = NONE
 ) -> None:
     """Keep the files that a wheel brings but for what some rules leave out, path -> hash."""
-    ctx.store.remember("files", _files_key(venv, digest, rules), files)
+    ctx.store.remember("files", wheel_facts_key(venv, digest, rules), files)
 
 
 def known_files(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE) -> Mapping[str, str] | None:
     """The files that a wheel brings, path -> hash; None where the cache does not know it."""
-    files: Mapping[str, str] | None = ctx.store.recall("files", _files_key(venv, digest, rules))
+    files: Mapping[str, str] | None = ctx.store.recall("files", wheel_facts_key(venv, digest, rules))
     return files
 
 
@@ -161,19 +160,19 @@ def note_uncompiled(
     sources = (path for path, _ in install.python_sources(entries, venv))
     lacking = [path for path in sources if bytecode_path(path, venv.interpreter) not in compiled]
     if lacking:
-        ctx.store.remember(UNCOMPILED, _files_key(venv, digest, rules), sorted(lacking))
+        ctx.store.remember(UNCOMPILED, wheel_facts_key(venv, digest, rules), sorted(lacking))
 
 
 def uncompiled(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE) -> Sequence[str]:
     """The modules of a wheel that an import of fails, as far as the cache knows."""
-    return ctx.store.recall(UNCOMPILED, _files_key(venv, digest, rules)) or ()
+    return ctx.store.recall(UNCOMPILED, wheel_facts_key(venv, digest, rules)) or ()
 
 
 def left_out(site: Site, wheel: Wheel) -> Mapping[str, Sequence[int]]:
     """What is left out of a wheel: kind -> files and bytes. To be called when its layer is there."""
     if not wheel.rules.leave_out:
         return {}
-    return site.ctx.store.recall(LEFT_OUT, _files_key(site.venv, wheel.digest, wheel.rules)) or {}
+    return site.ctx.store.recall(LEFT_OUT, wheel_facts_key(site.venv, wheel.digest, wheel.rules)) or {}
 
 
 def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
@@ -181,7 +180,7 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
 
     To be called when the layers are made: then the files of every wheel are known.
     """
-    key = key_of(RECIPE, site.venv.root, site.venv.interpreter.short, [wheel.identity for wheel in wheels])
+    key = programs_key(site.venv, [wheel.identity for wheel in wheels])
     known = site.ctx.store.recall("programs", key)
     if known is None:
         files = {wheel.title: _files(site, wheel) for wheel in wheels}

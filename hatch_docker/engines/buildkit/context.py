@@ -24,6 +24,7 @@ from hatch_docker.engines.buildkit import stage_install
 from hatch_docker.engines.buildkit.build_request import IMAGES, PreloadedImage
 from hatch_docker.engines.buildkit.dockerfile import WHEEL, Group, Stages, multiline_variables
 from hatch_docker.engines.buildkit.packages import Compiler, Debs, find_compiler, write_packages
+from hatch_docker.engines.layer_cache import compiler_layer_key, layer_by_key, packages_layer_key, stage_tree_key
 from hatch_docker.oci import paths
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Image, Platform, digest_of, host_platform
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from hatch_docker.core.context import Context
     from hatch_docker.oci.compression import Compression
 
-RECIPE = 1  # raise it when the same inputs shall give other trees
 STAGE_MODULES = (errors, paths, archive, destination, slim, strip)
 """Modules that stages run too, laid beside their programs under the same names: standard library only, Python 3.9."""
 
@@ -68,9 +68,7 @@ class CopyStep:
     def key(self, base: Base, compiler: str) -> str:
         """A key of everything that decides the tree."""
         if self.debs is not None:
-            return key_of("system", RECIPE, self.debs.key(base))
-        interpreter = base.interpreter
-        home = interpreter.path if self.group.venv else ""
+            return packages_layer_key(self.debs.key(base))
         inputs: list[object] = [one.sha256 for one in self.pins]
         if self.wheel is not None:
             inputs.append([self.wheel.name, file_digest(self.wheel)])
@@ -82,8 +80,7 @@ class CopyStep:
             ]  # fmt: skip
         if self.group.rules.leave_out:
             inputs.append(list(self.group.rules))
-        made = (interpreter.version, base.interpreter_trust_key)
-        return key_of("stage", RECIPE, *made, VenvTarget(interpreter).root, home, inputs)
+        return stage_tree_key(base, VenvTarget(base.interpreter), inputs, own_files=self.group.venv)
 
 
 def stages_of(
@@ -182,12 +179,11 @@ def compiler_of(base: Base, steps: Sequence[CopyStep], ctx: Context) -> Compiler
 def compiler_image(tree: Path, base: Base, ctx: Context, *, remote: bool = False) -> PreloadedImage:
     """Return a builder root as an image; its layer is compressed only for a remote builder, which it is sent to."""
     from hatch_docker.bases.debian.base import ENV
-    from hatch_docker.engines.layer_cache import layer_by_key
     from hatch_docker.oci.compression import Compression
     from hatch_docker.oci.model import History
     from hatch_docker.oci.mutate import Settings, build_image, scratch
 
-    key = key_of("builder image", RECIPE, tree.name)
+    key = compiler_layer_key(tree.name)
     layer, _ = layer_by_key(
         key, Compression("gzip" if remote else "none"), ctx, lambda: tree_entries(tree), title="packing the compiler"
     )

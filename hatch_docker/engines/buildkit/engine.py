@@ -50,7 +50,7 @@ from hatch_docker.engines.common import (
     rules_of,
     size_of,
 )
-from hatch_docker.engines.layer_cache import layer_by_key, making, recall_layer
+from hatch_docker.engines.layer_cache import layer_by_key, layer_title, recall_layer
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import OwnProject, own_projects, own_wheel
 from hatch_docker.engines.wheel_layers import note_uncompiled, remember_files
@@ -307,7 +307,7 @@ def _take(step: CopyStep, key: str, site: _Site, out: Path) -> Layer:
         title = entry.path.split("/")[-2].removesuffix(".dist-info").replace("-", " ")
         files[title] = wheel_files([replace(entry, content=entry.content.read_bytes())], venv)
     wheel = _wheel_of(step, site.target, out)
-    layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: entries, title=making(step.group.contents))
+    layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: entries, title=layer_title(step.group.contents))
     programs = sorted(path.name for path in (root / venv.root / "bin").glob("*"))
     if step.group.kind == "project" and len(files) == 1:
         (own,) = files.values()

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.bases.debian.additions import find_additions, has_apt, knows_archive, write_debs
 from hatch_docker.bases.model import Base
-from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import BaseImageError, BuildError, ConfigError
 from hatch_docker.core.streams import pieces
 from hatch_docker.engines.buildkit.dockerfile import COMPILER, Packages
+from hatch_docker.engines.layer_cache import with_packages_key
 from hatch_docker.engines.model import OURS
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import History, Layer, host_platform
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from hatch_docker.bases.debian.suite import Step
     from hatch_docker.core.context import Context
 
-RECIPE = 1  # raise it when the same packages shall give another layer
 APT_CONF = """\
 // For apt-get in a stage: no documentation, no index of packages, no log.
 Dir::Cache::pkgcache "";
@@ -66,8 +65,8 @@ class Debs:
 
     def key(self, base: Base) -> str:
         """A key of the base with them."""
-        found = self.names if self.packages is None else [one.digest for one in self.packages]
-        return key_of("debs", RECIPE, [layer.diff_id for layer in base.image.layers], self.packages is None, found)
+        found: Sequence[str] = self.names if self.packages is None else [one.digest for one in self.packages]
+        return with_packages_key(base, found, given=self.packages is not None)
 
 
 @dataclass(frozen=True, slots=True)
