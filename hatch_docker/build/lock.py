@@ -204,12 +204,12 @@ def _check(plan: Plan, platform: Platform, row: Entry, source: Project, ctx: Con
     if plan.base.kind == "debian":
         _check_packages(plan.base, plan.base.location, platform, None, ctx)
     elif plan.base.packages and row.get("suite") in DEBIAN_PYTHONS:
-        from hatch_docker.bases.debian.suite import Archive
+        from hatch_docker.bases.debian.suite import Suite
         from hatch_docker.bases.debian.suite import pin as pin_packages
         from hatch_docker.engines.buildkit.packages import system_step
 
-        archive = Archive(plan.base, row["suite"], platform.architecture, ctx)
-        pin_packages(archive, (), (system_step(plan.base.packages),))
+        debian = Suite(plan.base, row["suite"], platform.architecture, ctx)
+        pin_packages(debian, (), (system_step(plan.base.packages),))
     if plan.lock.kind == "resolve":
         suite = row.get("suite") or plan.base.location
         if any(not found.is_wheel for found in pin(plan.lock, source.root, target, ctx)):
@@ -228,7 +228,7 @@ def _check_packages(
 ) -> None:
     """Look up the packages of a base, or those of the builder of `build`."""
     from hatch_docker.bases.debian.base import base_steps, builder_step
-    from hatch_docker.bases.debian.suite import Archive, pin
+    from hatch_docker.bases.debian.suite import Suite, pin
 
     steps = base_steps(plan, suite) if build is None else (builder_step(suite, build.packages),)
-    pin(Archive(plan, suite, platform.architecture, ctx), (), steps)
+    pin(Suite(plan, suite, platform.architecture, ctx), (), steps)

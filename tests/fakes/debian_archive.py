@@ -18,7 +18,7 @@ import pysequoia
 
 from hatch_docker.bases.debian.archive import ArchiveFile
 from hatch_docker.bases.debian.resolver import Package
-from hatch_docker.bases.debian.suite import Archive, Step, fetch_debs, pin, with_snapshot
+from hatch_docker.bases.debian.suite import Step, Suite, fetch_debs, pin, with_snapshot
 from hatch_docker.core.context import Context
 from hatch_docker.plan.model import BasePlan
 from tests.fakes.elf import make_elf
@@ -248,20 +248,33 @@ def serving(directory: Path) -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-def archive_of(fake: FakeArchive, ctx: Context, url: str = "") -> Archive:
+def library_archive(root: Path) -> FakeArchive:
+    """Return a written archive with shared libraries, found by the package's name or in the Contents file."""
+    directory = "usr/lib/x86_64-linux-gnu"
+    fake = FakeArchive(root, contents=(
+        f"{directory}/libz.so.1    libs/zlib1g\nusr/cross/lib/libz.so.1 devel/cross\n"
+        f"{directory}/libboth.so.1    oldlibs/libboth,libs/libboth-other\n"
+    ))  # fmt: skip
+    library = f"{directory}/libpq.so.5"
+    fake.add("libpq5", files={f"{library}.17": b"elf", library: ("symlink", "libpq.so.5.17")})
+    fake.add("libempty1", files={"usr/share/doc/x": b"text"})
+    return fake.write()
+
+
+def suite_of(fake: FakeArchive, ctx: Context, url: str = "") -> Suite:
     plan = BasePlan("debian", "debian:trixie", "trixie", mirror=url or fake.url)
-    return Archive(plan, fake.suite, fake.architecture, ctx, fake.keyring)
+    return Suite(plan, fake.suite, fake.architecture, ctx, fake.keyring)
 
 
-def fetched(archive: Archive, *names: str) -> dict[str, tuple[Package, bytes]]:
+def fetched(suite: Suite, *names: str) -> dict[str, tuple[Package, bytes]]:
     """Return the packages that names need, with their .debs, as for a base."""
 
     def use(indexes: tuple[ArchiveFile, ...]) -> dict[str, tuple[Package, bytes]]:
-        (found,) = pin(archive, indexes, [Step(names)])
-        paths = fetch_debs(archive, found)
+        (found,) = pin(suite, indexes, [Step(names)])
+        paths = fetch_debs(suite, found)
         return {package.name: (package, paths[package.name].read_bytes()) for package in found}
 
-    return with_snapshot(archive, use)
+    return with_snapshot(suite, use)
 
 
 PLAN = BasePlan("debian", "debian:trixie", "trixie")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.bases.debian.base import builder_step
-from hatch_docker.bases.debian.suite import Archive, open_debs, pin, with_snapshot
+from hatch_docker.bases.debian.suite import Suite, open_debs, pin, with_snapshot
 from hatch_docker.core.context import open_context
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.archive import read_archive, write_archive
@@ -65,10 +65,10 @@ def _debian(work: Path) -> Iterator[Entry]:
 def _python(cache: Path, work: Path) -> Iterator[Entry]:
     """Return Debian's Python with its headers, in /usr/local."""
     ctx = open_context({**os.environ, "HATCH_DOCKER_CACHE_DIR": str(cache)}, silent())
-    archive = Archive(BasePlan("debian", f"debian:{SUITE}", SUITE), SUITE, host_platform().architecture, ctx)
-    (packages,) = with_snapshot(archive, lambda indexes: pin(archive, indexes, [builder_step(SUITE, ())]))
+    suite = Suite(BasePlan("debian", f"debian:{SUITE}", SUITE), SUITE, host_platform().architecture, ctx)
+    (packages,) = with_snapshot(suite, lambda indexes: pin(suite, indexes, [builder_step(SUITE, ())]))
     made: dict[str, Entry] = {}
-    for deb in open_debs(archive, [package for package in packages if PYTHON in package.name]):
+    for deb in open_debs(suite, [package for package in packages if PYTHON in package.name]):
         for entry, content in deb.members():
             parts = entry.path.split("/")
             if parts[0] != "usr" or parts[1:2] not in (["bin"], ["lib"], ["include"]):

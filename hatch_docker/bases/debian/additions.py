@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from hatch_docker.bases.debian.apt_config import parse_fields
 from hatch_docker.bases.debian.archive import package_of
 from hatch_docker.bases.debian.resolver import Package, Relation, is_met, parse_relations, version_key
-from hatch_docker.bases.debian.suite import Archive, Step, fetch_debs, open_debs, pin, with_snapshot
+from hatch_docker.bases.debian.suite import Step, Suite, fetch_debs, open_debs, pin, with_snapshot
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import BaseImageError
@@ -79,26 +79,26 @@ def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:
 
     Raises BaseImageError if they do not fit on the base, and RegistryError.
     """
-    archive = Archive(base.plan, base.suite, base.platform.architecture, ctx)
+    suite = Suite(base.plan, base.suite, base.platform.architecture, ctx)
 
     def found(indexes: Sequence[ArchiveFile]) -> tuple[Package, ...]:
-        (offered,) = pin(archive, indexes, [step])
+        (offered,) = pin(suite, indexes, [step])
         diff_ids = [layer.diff_id for layer in base.image.layers]
         key = key_of("additions", RECIPE, diff_ids, step.names, [package.digest for package in offered])
         known = ctx.store.recall("additions", key)
         if known is None:
-            packages = needed(step.names, offered, installed(base, ctx), lambda some: _read(archive, some), base.name)
+            packages = needed(step.names, offered, installed(base, ctx), lambda some: _read(suite, some), base.name)
             known = [astuple(package)[:7] for package in packages]
             ctx.store.remember("additions", key, known)
         return tuple(Package(*row) for row in known)
 
-    return with_snapshot(archive, found)
+    return with_snapshot(suite, found)
 
 
-def _read(archive: Archive, packages: Sequence[Package]) -> list[Package]:
+def _read(suite: Suite, packages: Sequence[Package]) -> list[Package]:
     """Return packages with the relations in their own control files."""
     known = []
-    for package, deb in zip(packages, open_debs(archive, packages), strict=True):
+    for package, deb in zip(packages, open_debs(suite, packages), strict=True):
         fields = parse_fields(deb.control.decode(errors="replace"))
         read = package_of({**fields, "filename": "", "size": "0", "sha256": "0" * 64}, package.archive)
         known.append(replace(package, depends=read.depends, conflicts=read.conflicts, provides=read.provides))
@@ -186,6 +186,6 @@ def write_debs(base: Base, packages: Sequence[Package], directory: Path, ctx: Co
 
     BuildKit does not transfer a file again if it has one with the same name, size and time.
     """
-    archive = Archive(base.plan, base.suite, base.platform.architecture, ctx)
-    for package, path in zip(packages, fetch_debs(archive, packages).values(), strict=True):
+    suite = Suite(base.plan, base.suite, base.platform.architecture, ctx)
+    for package, path in zip(packages, fetch_debs(suite, packages).values(), strict=True):
         shutil.copy2(path, directory / package.filename.rpartition("/")[2])

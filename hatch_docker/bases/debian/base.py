@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
 from hatch_docker.bases.debian.layer import USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
 from hatch_docker.bases.debian.resolver import Package
-from hatch_docker.bases.debian.suite import Archive, Step, open_debs, pin, with_snapshot
+from hatch_docker.bases.debian.suite import Step, Suite, open_debs, pin, with_snapshot
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.cache.store import key_of
@@ -69,8 +69,8 @@ def make_debian_base(
     if platform.os != "linux" or platform.architecture not in ARCHITECTURES:
         known = ", ".join(f"linux/{architecture}" for architecture in ARCHITECTURES)
         raise BaseImageError(f"base {plan.name} cannot be made for {platform}; it can for {known}")
-    archive = Archive(plan, plan.location, platform.architecture, ctx, keyring)
-    return with_snapshot(archive, lambda indexes: _base(archive, platform, compression, indexes))
+    suite = Suite(plan, plan.location, platform.architecture, ctx, keyring)
+    return with_snapshot(suite, lambda indexes: _base(suite, platform, compression, indexes))
 
 
 def base_steps(plan: BasePlan, suite: str) -> tuple[Step, ...]:
@@ -89,10 +89,10 @@ def builder_step(suite: str, packages: Sequence[str]) -> Step:
     return Step((*TOOLS, f"python{DEBIAN_PYTHONS[suite]}-dev", *packages), IGNORED - {"awk", "mawk"}, "builder")
 
 
-def _base(archive: Archive, platform: Platform, compression: Compression, indexes: Sequence[ArchiveFile]) -> Base:
-    plan = archive.plan
-    python = DEBIAN_PYTHONS[archive.suite]
-    steps = [step for step in pin(archive, indexes, base_steps(plan, archive.suite)) if step]
+def _base(suite: Suite, platform: Platform, compression: Compression, indexes: Sequence[ArchiveFile]) -> Base:
+    plan = suite.plan
+    python = DEBIAN_PYTHONS[suite.codename]
+    steps = [step for step in pin(suite, indexes, base_steps(plan, suite.codename)) if step]
     versions = {package.name: package.version for package in steps[0]}
     interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(versions[f"python{python}-minimal"]))
     made: list[DebianLayer] = []
@@ -100,65 +100,65 @@ def _base(archive: Archive, platform: Platform, compression: Compression, indexe
     layers: list[Layer] = []
     for step in steps:
         if not made:
-            key, assemble = _first(archive, step, interpreter, compression)
+            key, assemble = _first(suite, step, interpreter, compression)
         else:
-            key, assemble = _second(archive, step, made[0], compression)
-        layer, known = make_once(archive.ctx, key, compression, assemble, title=f"making the base {archive.name}")
+            key, assemble = _second(suite, step, made[0], compression)
+        layer, known = make_once(suite.ctx, key, compression, assemble, title=f"making the base {suite.name}")
         cached = cached and known
         made.append(layer)
-        layers.append(layer_of(archive.ctx.store, key, compression, layer, assemble))
-    image = _image(archive, platform, layers, max(item.created for item in made))
+        layers.append(layer_of(suite.ctx.store, key, compression, layer, assemble))
+    image = _image(suite, platform, layers, max(item.created for item in made))
     return Base(
         plan=plan, name=plan.name, digest=image.digest, image=image, interpreter=interpreter,
         libc=("glibc", upstream_version(versions["libc6"])),
         users={name: (uid, gid) for name, (uid, gid, _) in USERS.items()},
         directories=frozenset(path for item in made for path in item.directories),
         symlinks={path: target for item in made for path, target in item.symlinks.items()},
-        suite=archive.suite, kinds=("base", "system")[: len(steps)], cached=cached,
+        suite=suite.codename, kinds=("base", "system")[: len(steps)], cached=cached,
         contents=tuple(tuple(f"{package.name} {package.version}" for package in step) for step in steps),
         hashes={package.title: package.digest for step in steps for package in step},
     )  # fmt: skip
 
 
 def _first(
-    archive: Archive, packages: Sequence[Package], interpreter: Interpreter, compression: Compression
+    suite: Suite, packages: Sequence[Package], interpreter: Interpreter, compression: Compression
 ) -> tuple[str, Assemble]:
     """Return the key and the assembler of the layer that all projects share."""
     host = runnable_platform()
     compiled = host is not None and host.architecture in ARCHITECTURES
-    slim = archive.plan.slim
+    slim = suite.plan.slim
     key = key_of("debian base", RECIPE, _ids(packages), slim, compiled, compression.identity)
 
     def assemble(place: Path) -> LayerContents:
         from hatch_docker.bases.debian.files import base_entries
 
-        debs = open_debs(archive, packages)
+        debs = open_debs(suite, packages)
         compiler = None
         if host is None or not compiled:
-            archive.ctx.progress.warn(
-                f"this machine cannot run {archive.plan.name}'s Python: its standard library goes without .pyc"
+            suite.ctx.progress.warn(
+                f"this machine cannot run {suite.plan.name}'s Python: its standard library goes without .pyc"
             )
-        elif archive.architecture != host.architecture:
-            plan = replace(archive.plan, packages=())
-            own = make_debian_base(plan, host, archive.ctx, compression=compression, keyring=archive.keyring)
-            compiler = base_tree(own, archive.ctx), own.interpreter
+        elif suite.architecture != host.architecture:
+            plan = replace(suite.plan, packages=())
+            own = make_debian_base(plan, host, suite.ctx, compression=compression, keyring=suite.keyring)
+            compiler = base_tree(own, suite.ctx), own.interpreter
         return base_entries(debs, place, interpreter, compiler, slim=slim, compiled=compiled)
 
     return key, assemble
 
 
 def _second(
-    archive: Archive, packages: Sequence[Package], below: DebianLayer, compression: Compression
+    suite: Suite, packages: Sequence[Package], below: DebianLayer, compression: Compression
 ) -> tuple[str, Assemble]:
     """Return the key and the assembler of the layer with `runtime.packages`."""
-    shell = archive.plan.busybox
+    shell = suite.plan.busybox
     more = ("shell",) if shell else ()
     key = key_of("debian system", RECIPE, below.facts.diff_id, _ids(packages), compression.identity, *more)
 
     def assemble(place: Path) -> LayerContents:
         from hatch_docker.bases.debian.files import system_entries
 
-        return system_entries(open_debs(archive, packages), place, below, shell=shell)
+        return system_entries(open_debs(suite, packages), place, below, shell=shell)
 
     return key, assemble
 
@@ -175,12 +175,12 @@ def builder_root(
     if suite not in DEBIAN_PYTHONS or platform.architecture not in ARCHITECTURES:
         known = ", ".join(DEBIAN_PYTHONS)
         raise BaseImageError(f"there is no compiler for {platform} of {suite or plan.name!r}; there is for {known}")
-    archive = Archive(plan, suite, platform.architecture, ctx, keyring)
+    target = Suite(plan, suite, platform.architecture, ctx, keyring)
     python = DEBIAN_PYTHONS[suite]
     step = builder_step(suite, packages)
 
     def unpacked(indexes: Sequence[ArchiveFile]) -> tuple[Path, Sequence[Package]]:
-        (found,) = pin(archive, indexes, [step])
+        (found,) = pin(target, indexes, [step])
         key = key_of("builder root", RECIPE, _ids(found))
         version = next(package.version for package in found if package.name == f"python{python}")
         interpreter = Interpreter(f"/usr/bin/python{python}", upstream_version(version))
@@ -188,13 +188,13 @@ def builder_root(
         def make(place: Path) -> None:
             from hatch_docker.bases.debian.files import unpack_builder
 
-            debs = open_debs(archive, found)
-            with ctx.progress.task(f"unpacking {counted(len(debs), 'package')} of {archive.name}"):
+            debs = open_debs(target, found)
+            with ctx.progress.task(f"unpacking {counted(len(debs), 'package')} of {target.name}"):
                 unpack_builder(debs, place, interpreter)
 
         return ctx.store.tree("builder", key, make), found
 
-    tree, found = with_snapshot(archive, unpacked)
+    tree, found = with_snapshot(target, unpacked)
     note_used(found, suite, ctx)
     return tree
 
@@ -216,11 +216,11 @@ def upstream_version(version: str) -> str:
     return match[1]
 
 
-def _image(archive: Archive, platform: Platform, layers: Sequence[Layer], created: int) -> Image:
+def _image(suite: Suite, platform: Platform, layers: Sequence[Layer], created: int) -> Image:
     """Return an image of the layers, whose digest names the base."""
     comments = ("Python and its libraries", "runtime.packages")
     additions = [
-        (layer, History(f"hatch-docker: {archive.plan.name}", comment))
+        (layer, History(f"hatch-docker: {suite.plan.name}", comment))
         for layer, comment in zip(layers, comments, strict=False)
     ]
     return build_image(scratch(platform), additions, Settings(env=ENV), created, {})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.bases.debian.archive import ArchiveFile, fetch_file, fetch_package_index, fetch_releases
 from hatch_docker.bases.debian.snapshot import is_young
-from hatch_docker.bases.debian.suite import Archive, current_indexes, open_debs
+from hatch_docker.bases.debian.suite import Suite, current_indexes, open_debs
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.streams import pieces
@@ -37,20 +37,20 @@ class Provider:
     seen: bool
 
 
-def find_providers(libraries: Sequence[str], archive: Archive) -> dict[str, Provider]:
+def find_providers(libraries: Sequence[str], suite: Suite) -> dict[str, Provider]:
     """Return the packages of a suite that have some libraries in a directory of the loader, without those not found.
 
     What is found in a package is remembered for good, every other answer for a day.
     """
-    ctx = archive.ctx
-    keys = {library: key_of(RECIPE, archive.suite, archive.architecture, library) for library in libraries}
+    ctx = suite.ctx
+    keys = {library: key_of(RECIPE, suite.codename, suite.architecture, library) for library in libraries}
     known = {library: ctx.store.recall(KIND, key) for library, key in keys.items()}
     now = time.time()
     missing = [library for library, fact in known.items() if fact is None or not _holds(fact, now)]
     if missing:
         found: dict[str, Provider] = {}
         try:
-            _find(missing, archive, found)
+            _find(missing, suite, found)
         except HatchDockerError as error:
             ctx.progress.detail(f"cannot tell for certain which packages have {', '.join(missing)}: {error}")
         for library in missing:
@@ -64,19 +64,19 @@ def _holds(fact: Mapping[str, Any], now: float) -> bool:
     return bool(fact["found"] and fact["found"]["seen"]) or is_young(fact, now)
 
 
-def _find(libraries: Sequence[str], archive: Archive, found: dict[str, Provider]) -> None:
+def _find(libraries: Sequence[str], suite: Suite, found: dict[str, Provider]) -> None:
     """Add the providers of some libraries to `found`, sure answers last; raises HatchDockerError if a mirror fails."""
-    with archive.ctx.progress.task(f"looking for {', '.join(libraries)} in {archive.name}", part=True) as task:
-        index = fetch_package_index(current_indexes(archive), archive.mirrors(), archive.ctx, task)
+    with suite.ctx.progress.task(f"looking for {', '.join(libraries)} in {suite.name}", part=True) as task:
+        index = fetch_package_index(current_indexes(suite), suite.mirrors(), suite.ctx, task)
     for library in libraries:
         for package in map(index.get, policy_names(library)):
             if package is not None and not (library in found and found[library].seen):
-                seen = package.size <= LARGEST and _is_in(library, package, archive)
+                seen = package.size <= LARGEST and _is_in(library, package, suite)
                 if seen or library not in found:
                     found[library] = Provider(package.name, seen)
     unseen = [library for library in libraries if library not in found or not found[library].seen]
     if unseen:
-        found |= {library: Provider(package, seen=True) for library, package in _listed(unseen, archive).items()}
+        found |= {library: Provider(package, seen=True) for library, package in _listed(unseen, suite).items()}
 
 
 def policy_names(library: str) -> list[str]:
@@ -97,8 +97,8 @@ def policy_names(library: str) -> list[str]:
     return list(dict.fromkeys(full for stem in names for full in (f"{stem}t64", stem)))
 
 
-def _is_in(library: str, package: Package, archive: Archive) -> bool:
-    (deb,) = open_debs(archive, [package])
+def _is_in(library: str, package: Package, suite: Suite) -> bool:
+    (deb,) = open_debs(suite, [package])
     return any(is_searched(entry.path, library) for entry, _ in deb.members())
 
 
@@ -107,21 +107,21 @@ def is_searched(path: str, library: str) -> bool:
     return re.fullmatch(rf"(?:usr/)?lib/(?:[a-z0-9_]+-linux-gnu[a-z]*/)?{re.escape(library)}", path) is not None
 
 
-def _listed(libraries: Sequence[str], archive: Archive) -> dict[str, str]:
+def _listed(libraries: Sequence[str], suite: Suite) -> dict[str, str]:
     """Return the packages that the archive's Contents file names for some libraries."""
-    releases = fetch_releases(archive.mirrors(), archive.suite, archive.ctx, keyring=archive.keyring)
-    name = f"main/Contents-{archive.architecture}.gz"
+    releases = fetch_releases(suite.mirrors(), suite.codename, suite.ctx, keyring=suite.keyring)
+    name = f"main/Contents-{suite.architecture}.gz"
     if name not in releases[0].files:
         return {}
     index = releases[0].file(name)
-    ctx = archive.ctx
-    title = f"looking for {', '.join(libraries)} in the list of all files of {archive.name}"
+    ctx = suite.ctx
+    title = f"looking for {', '.join(libraries)} in the list of all files of {suite.name}"
     with ctx.progress.task(title, None if ctx.store.has(index.digest) else index.size) as task:
-        fetch_file(index, archive.mirrors(), ctx, task.advance)
+        fetch_file(index, suite.mirrors(), ctx, task.advance)
     found: dict[str, list[str]] = {}
     names = b"|".join(re.escape(library.encode()) for library in libraries)
     pattern = re.compile(rb"(?m)^(\S*/)(" + names + rb")[ \t]+(\S+)$")
-    for piece in _pieces(index, archive):
+    for piece in _pieces(index, suite):
         for place, name, packages in pattern.findall(piece):
             library = name.decode()
             if is_searched((place + name).decode(errors="replace"), library):
@@ -131,11 +131,11 @@ def _listed(libraries: Sequence[str], archive: Archive) -> dict[str, str]:
     return {library: package.rpartition("/")[2] for library, package in best.items()}
 
 
-def _pieces(index: ArchiveFile, archive: Archive) -> Iterator[bytes]:
+def _pieces(index: ArchiveFile, suite: Suite) -> Iterator[bytes]:
     """Yield the lines of a Contents file, many at once."""
     from hatch_docker.oci.compression import Decompressed
 
-    with archive.ctx.store.open(index.digest) as stream:
+    with suite.ctx.store.open(index.digest) as stream:
         rest = b""
         for piece in pieces(Decompressed(stream, LIST_LIMIT, compression="gzip"), CHUNK):
             whole, newline, tail = (rest + piece).rpartition(b"\n")

@@ -43,11 +43,11 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
+class Suite:
     """A suite for one Debian architecture, fetched from the mirrors of a plan. `keyring` has the trusted keys."""
 
     plan: BasePlan
-    suite: str
+    codename: str
     architecture: str
     ctx: Context
     keyring: Path = KEYRING
@@ -55,25 +55,25 @@ class Archive:
     @property
     def name(self) -> str:
         """The name in messages: "debian:trixie (amd64)"."""
-        return f"debian:{self.suite} ({self.architecture})"
+        return f"debian:{self.codename} ({self.architecture})"
 
     def mirrors(self) -> Mirrors:
         """Return the mirrors, needed only for a download. Raises BaseImageError if there are none."""
         return find_mirrors(self.plan, self.ctx.environ)
 
 
-def with_snapshot(archive: Archive, use: Callable[[tuple[ArchiveFile, ...]], Result]) -> Result:
+def with_snapshot(suite: Suite, use: Callable[[tuple[ArchiveFile, ...]], Result]) -> Result:
     """Call `use` with the archive's indexes; again with new ones if a mirror lacks a file that the old ones name.
 
     A superseded .deb leaves the mirrors soon after its successor appears. With an image lock `use` gets no indexes.
     Raises BaseImageError and RegistryError, also those of `use`.
     """
-    if archive.ctx.image_lock is not None:
+    if suite.ctx.image_lock is not None:
         try:
             return use(())
         except NotPinnedError:
             pass  # the lock is being written and has no entry yet
-    indexes, fresh = _indexes(archive, now=False)
+    indexes, fresh = _indexes(suite, now=False)
     try:
         return use(indexes)
     except TransientError:
@@ -81,41 +81,41 @@ def with_snapshot(archive: Archive, use: Callable[[tuple[ArchiveFile, ...]], Res
     except RegistryError:
         if fresh:
             raise
-        return use(_indexes(archive, now=True)[0])
+        return use(_indexes(suite, now=True)[0])
 
 
-def current_indexes(archive: Archive) -> tuple[ArchiveFile, ...]:
+def current_indexes(suite: Suite) -> tuple[ArchiveFile, ...]:
     """Return the archive's indexes, at most a day old, also with a lock. Raises BaseImageError and RegistryError."""
-    return _indexes(archive, now=False)[0]
+    return _indexes(suite, now=False)[0]
 
 
-def _indexes(archive: Archive, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]:
+def _indexes(suite: Suite, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]:
     """Return the indexes of a suite, and whether the mirror was asked just now."""
-    ctx = archive.ctx
-    key = snapshot_key(archive.suite, archive.architecture)
+    ctx = suite.ctx
+    key = snapshot_key(suite.codename, suite.architecture)
     now = now or ctx.refresh
     start = time.time()
     with ctx.store.lock(f"debian-snapshot-{key}"):
-        known = recall_snapshot(ctx.store, archive.suite, archive.architecture) or {}
+        known = recall_snapshot(ctx.store, suite.codename, suite.architecture) or {}
         indexes = tuple(ArchiveFile(*row) for row in known.get("indexes", ()))
         # Another build may have asked the mirror while this one waited.
         if known and (start <= known["time"] or (not now and is_young(known, start))):
             return indexes, False
         try:
-            releases = fetch_releases(archive.mirrors(), archive.suite, ctx, keyring=archive.keyring)
+            releases = fetch_releases(suite.mirrors(), suite.codename, ctx, keyring=suite.keyring)
             _check_order(releases, known)
         except RegistryError as error:
             if not known:
                 raise
             day = time.strftime("%Y-%m-%d", time.gmtime(known["time"]))
-            ctx.progress.warn(f"{error}; going on with {archive.name} as of {day}")
+            ctx.progress.warn(f"{error}; going on with {suite.name} as of {day}")
             return indexes, False
-        indexes = tuple(release.index(archive.architecture) for release in releases)
+        indexes = tuple(release.index(suite.architecture) for release in releases)
         fact = {
             "time": time.time(), "indexes": [astuple(file) for file in indexes],
             "dates": {release.suite: release.date for release in releases},
         }  # fmt: skip
-        remember_snapshot(ctx.store, archive.suite, archive.architecture, fact)
+        remember_snapshot(ctx.store, suite.codename, suite.architecture, fact)
         return indexes, True
 
 
@@ -138,18 +138,18 @@ class Step:
     purpose: str = "base"
 
 
-def pin(archive: Archive, indexes: Sequence[ArchiveFile], steps: Sequence[Step]) -> list[tuple[Package, ...]]:
+def pin(suite: Suite, indexes: Sequence[ArchiveFile], steps: Sequence[Step]) -> list[tuple[Package, ...]]:
     """Return the packages that each step needs beyond the steps before it, sorted by name.
 
     They come from the image lock if there is one, else they are remembered by the digests of the indexes. Raises
     BaseImageError if names cannot be resolved, ConfigError for a lock that is out of date.
     """
-    store, pins = archive.ctx.store, archive.ctx.image_lock
+    store, pins = suite.ctx.store, suite.ctx.image_lock
     index: PackageIndex | None = None
     found: list[tuple[Package, ...]] = []
     for count, step in enumerate(steps, 1):
         if pins is not None:
-            entry = pins.find("debian", _lock_key(archive, step))
+            entry = pins.find("debian", _lock_key(suite, step))
             if entry is not None:
                 found.append(tuple(_package(row) for row in entry["packages"]))
                 continue
@@ -160,25 +160,25 @@ def pin(archive: Archive, indexes: Sequence[ArchiveFile], steps: Sequence[Step])
         known = store.recall("debian-resolution", key)
         if known is None:
             if index is None:
-                with archive.ctx.progress.task(f"reading the packages of {archive.name}") as task:
-                    index = fetch_package_index(indexes, archive.mirrors(), archive.ctx, task)
+                with suite.ctx.progress.task(f"reading the packages of {suite.name}") as task:
+                    index = fetch_package_index(indexes, suite.mirrors(), suite.ctx, task)
             names = [package.name for earlier in found for package in earlier]
             installed = [package for package in map(index.get, names) if package is not None]
-            packages = resolve(index, step.names, installed=installed, ignored=step.ignored, where=archive.name)
+            packages = resolve(index, step.names, installed=installed, ignored=step.ignored, where=suite.name)
             known = [astuple(package)[:7] for package in packages]
             store.remember("debian-resolution", key, known)
         found.append(tuple(Package(*row) for row in known))
         if pins is not None:
             rows = [_row(package) for package in found[-1]]
-            pins.note("debian", {**_lock_key(archive, step), "as-of": _as_of(archive), "packages": rows})
+            pins.note("debian", {**_lock_key(suite, step), "as-of": _as_of(suite), "packages": rows})
     return found
 
 
-def _lock_key(archive: Archive, step: Step) -> dict[str, Any]:
+def _lock_key(suite: Suite, step: Step) -> dict[str, Any]:
     """Return the fields that identify a step in the image lock."""
-    slim = {"slim": archive.plan.slim} if step.purpose in ("base", "runtime") else {}
+    slim = {"slim": suite.plan.slim} if step.purpose in ("base", "runtime") else {}
     return {
-        "for": step.purpose, "suite": archive.suite, "architecture": archive.architecture, **slim,
+        "for": step.purpose, "suite": suite.codename, "architecture": suite.architecture, **slim,
         "asked": sorted(set(step.names)),
     }  # fmt: skip
 
@@ -198,56 +198,56 @@ def _package(row: Mapping[str, Any]) -> Package:
     )  # fmt: skip
 
 
-def _as_of(archive: Archive) -> str:
+def _as_of(suite: Suite) -> str:
     """Return when the newest release in use was signed: the date to look up in an archive of all versions."""
-    known = recall_snapshot(archive.ctx.store, archive.suite, archive.architecture)
+    known = recall_snapshot(suite.ctx.store, suite.codename, suite.architecture)
     assert known is not None  # the indexes came from it
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(max(known["dates"].values())))
 
 
-def fetch_debs(archive: Archive, packages: Sequence[Package]) -> dict[str, Path]:
+def fetch_debs(suite: Suite, packages: Sequence[Package]) -> dict[str, Path]:
     """Return the .deb of each package by its name, downloaded and verified. Raises RegistryError."""
     from concurrent.futures import ThreadPoolExecutor
 
-    store = archive.ctx.store
+    store = suite.ctx.store
     missing = [package for package in packages if not store.has(package.digest)]
-    mirrors = archive.mirrors() if missing else None
+    mirrors = suite.mirrors() if missing else None
 
     def fetch(package: Package) -> Path:
         if store.get(package.digest) is None:
             file = ArchiveFile(package.archive, package.filename, package.digest, package.size)
             try:
-                fetch_file(file, mirrors or archive.mirrors(), archive.ctx, advance)
+                fetch_file(file, mirrors or suite.mirrors(), suite.ctx, advance)
             except TransientError:
                 raise
             except RegistryError as error:
-                raise _missing(archive, package, error) from error
+                raise _missing(suite, package, error) from error
         return store.blob_path(package.digest)
 
     advance: Advance = no_progress
     with contextlib.ExitStack() as stack:
         if missing:
-            title = f"downloading {counted(len(missing), 'package')} of {archive.name}"
+            title = f"downloading {counted(len(missing), 'package')} of {suite.name}"
             size = sum(package.size for package in missing)
-            advance = stack.enter_context(archive.ctx.progress.task(title, size)).advance
+            advance = stack.enter_context(suite.ctx.progress.task(title, size)).advance
         pool = stack.enter_context(ThreadPoolExecutor(TRANSFERS))
         return dict(zip((package.name for package in packages), pool.map(fetch, packages), strict=True))
 
 
-def open_debs(archive: Archive, packages: Sequence[Package]) -> list[Deb]:
+def open_debs(suite: Suite, packages: Sequence[Package]) -> list[Deb]:
     """Return the .debs of some packages, downloaded if the store does not have them."""
     from hatch_docker.bases.debian.deb import open_deb
 
-    paths = fetch_debs(archive, packages)
+    paths = fetch_debs(suite, packages)
     return [open_deb(paths[package.name], package.name) for package in packages]
 
 
-def _missing(archive: Archive, package: Package, error: RegistryError) -> RegistryError:
+def _missing(suite: Suite, package: Package, error: RegistryError) -> RegistryError:
     """Return the error for a .deb that is not available, with the ways out if a lock pins it."""
-    if archive.ctx.image_lock is None:
+    if suite.ctx.image_lock is None:
         return error
     return RegistryError(
-        f"{error}; {archive.ctx.image_lock.name} pins {package.name} {package.version}, and mirrors drop what a newer "
+        f"{error}; {suite.ctx.image_lock.name} pins {package.name} {package.version}, and mirrors drop what a newer "
         "version supersedes: `hatch-docker lock --upgrade` takes the newer one, or [tool.hatch-docker.debian] mirror "
         "names a snapshot archive, which keeps every version"
     )

@@ -93,9 +93,9 @@ def _packages(libraries: Sequence[str], base: Base, ctx: Context) -> dict[str, s
     if not libraries or base.suite not in DEBIAN_PYTHONS:
         return {}
     from hatch_docker.bases.debian.find_library import find_providers
-    from hatch_docker.bases.debian.suite import Archive
+    from hatch_docker.bases.debian.suite import Suite
 
-    found = find_providers(libraries, Archive(base.plan, base.suite, base.platform.architecture, ctx))
+    found = find_providers(libraries, Suite(base.plan, base.suite, base.platform.architecture, ctx))
     return {
         library: f'"{one.package}"' + ("" if one.seen else " (by its name: not seen in it)")
         for library, one in found.items()

@@ -16,7 +16,7 @@ from hatch_docker.bases.debian.archive import KEYRING, RELEASE_LIMIT, read_packa
 from hatch_docker.core.errors import BaseImageError, HatchDockerError, RegistryError
 from tests.conftest import need
 from tests.fakes.context import context
-from tests.fakes.debian_archive import FakeArchive, archive_of, fetched, serving
+from tests.fakes.debian_archive import FakeArchive, fetched, serving, suite_of
 
 
 def test_signed_text_only(fake: FakeArchive) -> None:
@@ -118,7 +118,7 @@ def test_highest_version_of_all_suites(fake: FakeArchive, tmp_path: Path) -> Non
     fake.add("lib", "1.0-9", {"x": b"updates"}, where="-updates")
     fake.add("lib", "1.0-10", {"x": b"security"}, where="-security")
     ctx = context(tmp_path / "cache")
-    found = fetched(archive_of(fake.write(), ctx), "tool")
+    found = fetched(suite_of(fake.write(), ctx), "tool")
     assert found["lib"][0].version == "1.0-10"
     assert found["lib"][0].archive == "security"
     assert "sha256:" + hashlib.sha256(found["lib"][1]).hexdigest() == found["lib"][0].digest
@@ -132,14 +132,14 @@ def test_over_http(fake: FakeArchive, tmp_path: Path, by_hash: bool) -> None:
     fake.write()
     ctx = context(tmp_path / "cache")
     with serving(fake.root) as (url, requests):
-        archive = archive_of(fake, ctx, f"{url}/debian")
-        first = fetched(archive, "tool")
+        suite = suite_of(fake, ctx, f"{url}/debian")
+        first = fetched(suite, "tool")
         assert any("by-hash" in path for path in requests) == by_hash
         assert sum(path.endswith("InRelease") for path in requests) == 3
         requests.clear()
-        assert fetched(archive, "tool") == first
+        assert fetched(suite, "tool") == first
         assert requests == []
-        fetched(archive, "lib")  # other names: the same Packages files, already here
+        fetched(suite, "lib")  # other names: the same Packages files, already here
         assert requests == []
 
 
@@ -149,16 +149,16 @@ def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pyte
     lines: list[str] = []
     ctx = context(tmp_path / "cache", lines)
     with serving(fake.root) as (url, requests):
-        archive = archive_of(fake, ctx, f"{url}/debian")
-        first = fetched(archive, "tool")
+        suite = suite_of(fake, ctx, f"{url}/debian")
+        first = fetched(suite, "tool")
         requests.clear()
         now = time.time()
         monkeypatch.setattr("time.time", lambda: now + snapshot.LIFETIME + 1)
-        assert fetched(archive, "tool") == first
+        assert fetched(suite, "tool") == first
         assert len(requests) == 3  # the three releases, unchanged: nothing else
         monkeypatch.setattr("time.time", lambda: now + 3 * snapshot.LIFETIME)
     lines.clear()
-    assert fetched(archive, "tool") == first
+    assert fetched(suite, "tool") == first
     assert any(
         line.startswith("warning: ") and "going on with debian:trixie (amd64) as of" in line for line in lines
     )
@@ -168,12 +168,12 @@ def test_refresh(fake: FakeArchive, tmp_path: Path) -> None:
     """HATCH_DOCKER_REFRESH=1 asks the mirror at once, other builds a day later."""
     fake.write()
     ctx = context(tmp_path / "cache")
-    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.0"
+    assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.0"
     fake.add("lib", "1.1", {"x": b"fixed"}, where="-security")
     fake.write()
-    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.0"
+    assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.0"
     ctx = context(tmp_path / "cache", HATCH_DOCKER_REFRESH="1")
-    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
+    assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.1"
 
 
 def test_an_older_release_is_not_believed(fake: FakeArchive, tmp_path: Path) -> None:
@@ -183,11 +183,11 @@ def test_an_older_release_is_not_believed(fake: FakeArchive, tmp_path: Path) -> 
     fake.write()
     lines: list[str] = []
     ctx = context(tmp_path / "cache", lines, HATCH_DOCKER_REFRESH="1")
-    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
+    assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.1"
     fake.packages["-security"] = []
     fake.date = "Sat, 01 Nov 2025 00:00:00 UTC"
     fake.write()
-    assert fetched(archive_of(fake, ctx), "tool")["lib"][0].version == "1.1"
+    assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.1"
     assert any("is older than" in line and "going on with debian:trixie" in line for line in lines)
 
 
@@ -195,14 +195,14 @@ def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
     """A .deb that left the mirror is taken from the store; if it is not there, the new version is used."""
     fake.write()
     ctx = context(tmp_path / "cache")
-    fetched(archive_of(fake, ctx), "lib")
+    fetched(suite_of(fake, ctx), "lib")
     for old in (fake.root / "debian/pool").rglob("*_1.0_*.deb"):
         old.unlink()
     fake.packages[""].clear()
     fake.add("tool", "1.1", {"usr/bin/tool": b"two"})
     fake.write()
-    assert fetched(archive_of(fake, ctx), "lib")["lib"][0].version == "1.0"
-    assert fetched(archive_of(fake, ctx), "tool")["tool"][0].version == "1.1"
+    assert fetched(suite_of(fake, ctx), "lib")["lib"][0].version == "1.0"
+    assert fetched(suite_of(fake, ctx), "tool")["tool"][0].version == "1.1"
 
 
 def test_missing_suites(fake: FakeArchive, tmp_path: Path) -> None:
@@ -210,12 +210,12 @@ def test_missing_suites(fake: FakeArchive, tmp_path: Path) -> None:
     lines: list[str] = []
     ctx = context(tmp_path / "cache", lines)
     fake.write(["", "-security"])
-    assert fetched(archive_of(fake, ctx), "lib")
+    assert fetched(suite_of(fake, ctx), "lib")
     assert any("trixie-updates/InRelease does not exist" in line for line in lines)
     (fake.root / "debian-security/dists/trixie-security/InRelease").unlink()
     ctx = context(tmp_path / "other" / "cache")
     with pytest.raises(BaseImageError, match=r"security-mirror` or HATCH_DOCKER_DEBIAN_SECURITY_MIRROR"):
-        fetched(archive_of(fake, ctx), "lib")
+        fetched(suite_of(fake, ctx), "lib")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_hostile_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
     ctx = context(tmp_path / "cache")
     url = "http://127.0.0.1:9/debian" if what == "down" else ""
     with pytest.raises(HatchDockerError) as error:
-        fetched(archive_of(fake, ctx, url), "tool")
+        fetched(suite_of(fake, ctx, url), "tool")
     assert isinstance(error.value, (BaseImageError, RegistryError))
     assert "\n" not in str(error.value)
     kept = [path.read_bytes() for path in (ctx.store.root / "blobs").iterdir()]
@@ -264,9 +264,9 @@ def test_passwords_of_mirrors(fake: FakeArchive, tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache", lines)
     with serving(fake.root) as (url, _):
         secret = url.replace("http://", "http://me:swordfish@")
-        fetched(archive_of(fake, ctx, f"{secret}/debian"), "tool")
+        fetched(suite_of(fake, ctx, f"{secret}/debian"), "tool")
         with pytest.raises(HatchDockerError) as error:
-            fetched(archive_of(fake, context(tmp_path / "2" / "cache"), f"{secret}/nowhere"), "tool")
+            fetched(suite_of(fake, context(tmp_path / "2" / "cache"), f"{secret}/nowhere"), "tool")
     kept = [path.read_bytes() for path in (ctx.store.root / "facts").rglob("*") if path.is_file()]
     assert kept
     assert not any(b"swordfish" in data or b"127.0.0.1" in data for data in kept)

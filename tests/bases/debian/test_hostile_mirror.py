@@ -19,7 +19,7 @@ import pytest
 from hatch_docker.bases.debian.archive import verify
 from hatch_docker.core.errors import BaseImageError, HatchDockerError
 from tests.fakes.context import context
-from tests.fakes.debian_archive import FakeArchive, archive_of, fetched
+from tests.fakes.debian_archive import FakeArchive, fetched, suite_of
 
 SUITE = "dists/trixie"
 REFRESH = {"HATCH_DOCKER_REFRESH": "1"}
@@ -118,15 +118,15 @@ def test_a_hostile_mirror_is_refused(name: str, fake: FakeArchive, tmp_path: Pat
     change, said = CHANGES[name]
     fake.write()
     ctx = context(tmp_path / "cache")
-    first = fetched(archive_of(fake, ctx), "tool")
+    first = fetched(suite_of(fake, ctx), "tool")
     kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
     fake.add("lib", "2.0", {"usr/lib/lib.so": b"fixed"})
     fake.add("tool", "2.0", {"usr/bin/tool": b"two"}, Depends="lib (>= 2)")
     fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
     if name == "a release that is older than the last":
         fake.write()
-        assert fetched(archive_of(fake, context(tmp_path / "cache", **REFRESH)), "tool")["lib"][0].version == "2.0"
-        first = fetched(archive_of(fake, ctx), "tool")
+        assert fetched(suite_of(fake, context(tmp_path / "cache", **REFRESH)), "tool")["lib"][0].version == "2.0"
+        first = fetched(suite_of(fake, ctx), "tool")
         kept = {path.name for path in (ctx.store.root / "blobs").iterdir()}
     fake.write()
     change(fake)
@@ -134,7 +134,7 @@ def test_a_hostile_mirror_is_refused(name: str, fake: FakeArchive, tmp_path: Pat
     asking = context(tmp_path / "cache", lines, **REFRESH)
     message = ""
     try:
-        assert fetched(archive_of(fake, asking), "tool") == first
+        assert fetched(suite_of(fake, asking), "tool") == first
     except HatchDockerError as error:
         message = str(error)
         assert "\n" not in message
@@ -144,11 +144,11 @@ def test_a_hostile_mirror_is_refused(name: str, fake: FakeArchive, tmp_path: Pat
         assert path.name in kept or hashlib.sha256(path.read_bytes()).hexdigest() == path.name
     if name not in ("another index than the release says", "another package than the index says",
                     "an index of before", "an index that is not there by its hash"):  # fmt: skip
-        assert fetched(archive_of(fake, ctx), "tool") == first, "the known packages are still used"
+        assert fetched(suite_of(fake, ctx), "tool") == first, "the known packages are still used"
     fresh = context(tmp_path / "fresh" / "cache")
     if name != "a release that is older than the last":  # a new cache does not know that there was a newer one
         with pytest.raises(HatchDockerError):
-            fetched(archive_of(fake, fresh), "tool")
+            fetched(suite_of(fake, fresh), "tool")
 
 
 class _Round(BaseHTTPRequestHandler):
@@ -178,14 +178,14 @@ def going_round() -> Iterator[str]:
 def test_a_mirror_that_redirects_in_a_circle(fake: FakeArchive, tmp_path: Path) -> None:
     """A redirect loop is an error, too."""
     fake.write()
-    first = fetched(archive_of(fake, context(tmp_path / "cache")), "tool")
+    first = fetched(suite_of(fake, context(tmp_path / "cache")), "tool")
     with going_round() as url:
         lines: list[str] = []
         asking = context(tmp_path / "cache", lines, **REFRESH)
-        assert fetched(archive_of(fake, asking, url), "tool") == first
+        assert fetched(suite_of(fake, asking, url), "tool") == first
         assert any("redirect" in line and "going on with debian:trixie" in line for line in lines)
         with pytest.raises(HatchDockerError, match="redirect"):
-            fetched(archive_of(fake, context(tmp_path / "fresh" / "cache"), url), "tool")
+            fetched(suite_of(fake, context(tmp_path / "fresh" / "cache"), url), "tool")
 
 
 # An Ed25519 key, and text that it signed with SHA-1: gpg --digest-algo SHA1 --clearsign

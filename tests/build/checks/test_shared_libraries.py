@@ -13,23 +13,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.bases.debian.archive import KEYRING
-from hatch_docker.bases.debian.find_library import Provider, find_providers, is_searched, policy_names
-from hatch_docker.bases.debian.suite import Archive
+from hatch_docker.bases.debian.find_library import find_providers
 from hatch_docker.build.checks.shared_libraries import check_native
 from hatch_docker.config.load import load_config
-from hatch_docker.core.context import Context
 from hatch_docker.core.elf import Elf, read_elf
 from hatch_docker.core.errors import BuildError
 from hatch_docker.engines.model import LayerInfo
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Layer
-from hatch_docker.plan.model import BasePlan
 from hatch_docker.wheels.target import Pin
 from tests.conftest import need
 from tests.fakes.bases import directory, file, link
 from tests.fakes.context import context
-from tests.fakes.debian_archive import FakeArchive, serving
+from tests.fakes.debian_archive import library_archive, suite_of
 from tests.fakes.elf import make_elf
 from tests.fakes.images import image_of, layer_of
 from tests.fakes.library_images import LIB, built, plan, record, so
@@ -250,85 +246,11 @@ def test_the_option() -> None:
     assert load_config({"native-libraries": "off"}, {}, None).native_libraries == "off"
 
 
-# which package has it
-
-@pytest.mark.parametrize(("library", "package"), [
-    ("libpq.so.5", "libpq5"), ("libGL.so.1", "libgl1"), ("libX11.so.6", "libx11-6"),
-    ("libasound.so.2", "libasound2t64"), ("libglib-2.0.so.0", "libglib2.0-0t64"),
-    ("libpango-1.0.so.0", "libpango-1.0-0"), ("libtcl8.6.so", "libtcl8.6"),
-    ("libpython3.13.so.1.0", "libpython3.13"), ("libstdc++.so.6", "libstdc++6"), ("libSM_x.so.6", "libsm-x6"),
-])  # fmt: skip
-def test_the_names_that_policy_gives(library: str, package: str) -> None:
-    assert package in policy_names(library)
-
-
-def test_what_is_no_library_has_no_package() -> None:
-    assert policy_names("x.so") == []
-    assert policy_names("/lib/ld.so") == []
-    assert is_searched(f"{LIB}/libz.so.1", "libz.so.1")
-    assert not is_searched(f"{LIB}/deep/libz.so.1", "libz.so.1")
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> FakeArchive:
-    fake = FakeArchive(tmp_path / "mirror", contents=(
-        f"{LIB}/libz.so.1    libs/zlib1g\nusr/cross/lib/libz.so.1 devel/cross\n"
-        f"{LIB}/libboth.so.1    oldlibs/libboth,libs/libboth-other\n"
-    ))  # fmt: skip
-    fake.add("libpq5", files={f"{LIB}/libpq.so.5.17": b"elf", f"{LIB}/libpq.so.5": ("symlink", "libpq.so.5.17")})
-    fake.add("libempty1", files={"usr/share/doc/x": b"text"})
-    return fake.write()
-
-
-def archive(fake: FakeArchive, ctx: Context, url: str = "") -> Archive:
-    plan = BasePlan("debian", "debian:trixie", "trixie", mirror=url or fake.url)
-    return Archive(plan, "trixie", "amd64", ctx, fake.keyring)
-
-
-def test_the_package_that_has_it_is_seen_to_have_it(mirror: FakeArchive, tmp_path: Path) -> None:
-    """By its policy name, looked into; else by the archive's list of files; else by its name alone, which is told."""
-    names = ["libpq.so.5", "libz.so.1", "libboth.so.1", "libempty.so.1", "libnowhere.so.1"]
-    assert find_providers(names, archive(mirror, context(tmp_path / "store"))) == {
-        "libpq.so.5": Provider("libpq5", seen=True), "libz.so.1": Provider("zlib1g", seen=True),
-        "libboth.so.1": Provider("libboth-other", seen=True), "libempty.so.1": Provider("libempty1", seen=False),
-    }  # fmt: skip
-
-
-def test_a_mirror_is_asked_once(mirror: FakeArchive, tmp_path: Path) -> None:
-    """What was found stays, and what was not is not asked for again all day, with or without a mirror."""
-    ctx = context(tmp_path / "store")
-    names = ["libpq.so.5", "libnowhere.so.1"]
-    with serving(mirror.root) as (url, requests):
-        first = find_providers(names, archive(mirror, ctx, f"{url}/debian"))
-        asked = len(requests)
-        assert find_providers(names, archive(mirror, ctx, f"{url}/debian")) == first
-        assert asked == len(requests) > 0
-    assert find_providers(names, archive(mirror, ctx, "http://127.0.0.1:1/debian")) == first
-
-
-def test_without_a_mirror_nobody_knows(tmp_path: Path) -> None:
-    lines: list[str] = []
-    ctx = context(tmp_path / "store", lines)
-    broken = Archive(BasePlan("debian", "debian:trixie", "trixie", mirror=(tmp_path / "none").as_uri()), "trixie",
-                     "amd64", ctx, KEYRING)  # fmt: skip
-    assert find_providers(["libpq.so.5"], broken) == {}
-    count = len(lines)
-    assert find_providers(["libpq.so.5"], broken) == {}
-    assert count == len(lines) > 0
-
-
-def test_a_list_of_files_that_is_not_as_signed_is_not_believed(mirror: FakeArchive, tmp_path: Path) -> None:
-    (listed,) = (path for path in mirror.root.rglob("dists/trixie/main/by-hash/SHA256/*") if path.is_file())
-    listed.write_bytes(b"other")
-    assert find_providers(["libz.so.1", "libpq.so.5"], archive(mirror, context(tmp_path / "store"))) == {
-        "libpq.so.5": Provider("libpq5", seen=True)
-    }
-
-
-def test_the_cure_is_where_it_can_be_had(mirror: FakeArchive, tmp_path: Path) -> None:
+def test_the_cure_is_where_it_can_be_had(tmp_path: Path) -> None:
+    mirror = library_archive(tmp_path / "mirror")
     lines: list[str] = []
     ctx = context(tmp_path / "store", lines, HATCH_DOCKER_DEBIAN_MIRROR=mirror.url)
-    find_providers(["libpq.so.5"], archive(mirror, ctx))
+    find_providers(["libpq.so.5"], suite_of(mirror, ctx))
     one = built(ctx, record("pkg", "1", so("pkg/pq.so", "libpq.so.5")), suite="trixie")
     for engine, kind, cure in (
         ("embedded", "debian", 'add "libpq5" to runtime.packages'),
