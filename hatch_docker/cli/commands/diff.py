@@ -19,7 +19,7 @@ def add(commands: Commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; return 1 if the images differ and --exit-code is given."""
-    from hatch_docker.cli.inspect.diff import compare, document, told
+    from hatch_docker.cli.inspect.diff import compare, diff_document, diff_lines
     from hatch_docker.cli.inspect.named_image import open_image, read_image
     from hatch_docker.oci.diff import differences
 
@@ -32,9 +32,9 @@ def run(options: argparse.Namespace) -> int:
         other = read_image(options.new, new, new_image, hashed=True)
         found = compare(one.contents, other.contents)
         if options.json:
-            print_json(document(one, other, found))
+            print_json(diff_document(one, other, found))
         else:
-            print_lines(told(one, other, found, files=options.files))
+            print_lines(diff_lines(one, other, found, files=options.files))
             if not found:  # times, the order of members, compression: nothing that a user of the image sees
                 print_lines(f"  but {line}" for line in differences(old_image, new_image))
     return int(options.exit_code and old_image.digest != new_image.digest)

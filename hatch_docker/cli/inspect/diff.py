@@ -1,6 +1,4 @@
-"""What is different in one image from another: packages, files, settings and sizes."""
-
-from __future__ import annotations
+"""Answer of `diff`: the differences between two images in packages, files, settings and sizes."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,33 +15,49 @@ from hatch_docker.oci.diff import changed
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 
+Rows = Mapping[str, tuple[Any, int]]
+"""Values and sizes of packages or settings, by name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A package, a file or a setting: `old` and `new` are its version, what a file is like, or its value, None where it
-    is not there; sizes are in bytes."""
+    """A package, file or setting that differs. Sizes are in bytes.
+
+    `old` and `new` are its version, what differs of a file, or its value; None if it is not there. `package` is the one
+    that has a file.
+    """
 
     name: str
     old: Any
     new: Any
     old_size: int = 0
     new_size: int = 0
-    package: str = ""   # of a file: the package that has it, in the newer image if it is there
+    package: str = ""
 
     @property
-    def how(self) -> str:
-        """added, removed or changed."""
+    def change(self) -> str:
+        """The kind of change: added, removed or changed."""
         return "added" if self.old is None else "removed" if self.new is None else "changed"
 
     @property
-    def grown(self) -> int:
-        """By how many bytes."""
+    def growth(self) -> int:
+        """Bytes that the new image has more."""
         return self.new_size - self.old_size
+
+    @property
+    def values(self) -> str:
+        """The values before and after, or the only one."""
+        return " -> ".join(_value(value) for value in (self.old, self.new) if value is not None)
+
+
+def _value(value: Any) -> str:
+    text = " ".join(value) if isinstance(value, list) else str(value)
+    return repr(text) if not text or text.strip() != text else text
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """All that differs. `kinds` are the bytes of each kind in both, unpacked."""
+    """All changes; `kinds` has the unpacked bytes of each kind in both images, changed or not."""
 
     packages: tuple[Change, ...]
     files: tuple[Change, ...]
@@ -64,9 +78,6 @@ def compare(old: ImageContents, new: ImageContents) -> Difference:
     )
 
 
-Rows = Mapping[str, tuple[Any, int]]  # value and size by name
-
-
 def _rows(old: Rows, new: Rows) -> Iterator[Change]:
     for name, was, now in changed(old, new, by=lambda row: row[0]):
         (old_value, old_size), (new_value, new_size) = was or (None, 0), now or (None, 0)
@@ -75,16 +86,16 @@ def _rows(old: Rows, new: Rows) -> Iterator[Change]:
 
 def _packages(contents: ImageContents) -> Rows:
     rows: dict[str, tuple[Any, int]] = {}
-    for one in contents.packages:
-        name = canonicalize_name(one.name) if one.type == "python" else one.name
-        title = name if one.type in ("python", "interpreter") else f"{name} ({one.type})"
+    for package in contents.packages:
+        name = canonicalize_name(package.name) if package.type == "python" else package.name
+        title = name if package.type in ("python", "interpreter") else f"{name} ({package.type})"
         versions, size = rows.get(title, ("", 0))
-        rows[title] = (f"{versions}, {one.version}" if versions else one.version, size + one.size)
+        rows[title] = (f"{versions}, {package.version}" if versions else package.version, size + package.size)
     return rows
 
 
 def _settings(contents: ImageContents) -> Rows:
-    """The settings by name, variables and labels one by one, and what the image is for."""
+    """Return the platform and the settings by name; each variable and label is one."""
     rows: dict[str, tuple[Any, int]] = {"platform": (str(contents.image.platform), 0)}
     for name, value in settings(contents).items():
         if name == "env":
@@ -108,7 +119,7 @@ def _files(old: ImageContents, new: ImageContents) -> Iterator[Change]:
 
 
 def _describe(file: File | None, other: File | None) -> str | None:
-    """Describe what differs in a file from the other one: "file" if there is no other, None if there is no file."""
+    """Return what differs in a file from the other one: "file" if there is no other, None if there is no file."""
     if file is None or other is None:
         return None if file is None else "file"
     words = []
@@ -121,40 +132,40 @@ def _describe(file: File | None, other: File | None) -> str | None:
     return ", ".join(words)
 
 
-def _kinds(old_contents: ImageContents, new_contents: ImageContents) -> Iterator[Change]:
-    old, new = ({kind.kind: kind.unpacked_size for kind in contents.kinds} for contents in (old_contents, new_contents))
-    for kind in (kind for kind in TITLES if kind in old or kind in new):
-        sizes = old.get(kind), new.get(kind)
-        yield Change(kind, sizes[0], sizes[1], sizes[0] or 0, sizes[1] or 0)
+def _kinds(old: ImageContents, new: ImageContents) -> Iterator[Change]:
+    before, after = ({kind.kind: kind.unpacked_size for kind in contents.kinds} for contents in (old, new))
+    for kind in (kind for kind in TITLES if kind in before or kind in after):
+        was, now = before.get(kind), after.get(kind)
+        yield Change(kind, was, now, was or 0, now or 0)
 
 
-def told(one: NamedImage, other: NamedImage, found: Difference, *, files: bool) -> Iterator[str]:
-    """The difference for a terminal, sizes first; the files of packages that are told already only if asked for."""
-    yield f"{one.name} {one.contents.image.digest}"
-    yield f"{other.name} {other.contents.image.digest}"
-    yield ""
-    yield _sizes("unpacked", one.contents.unpacked_size, other.contents.unpacked_size)
-    if one.contents.compressed and other.contents.compressed:
-        yield _sizes("compressed", one.contents.size, other.contents.size)
-    for kind in found.kinds:
-        if kind.grown:
-            yield _sizes(f"  {TITLES[kind.name]}", kind.old_size, kind.new_size)
+def diff_lines(old: NamedImage, new: NamedImage, found: Difference, *, files: bool) -> Iterator[str]:
+    """Return the difference for a terminal, sizes first; without `files` not the files of changed packages."""
+    for named in (old, new):
+        yield f"{named.name} {named.contents.image.digest}"
+    yield from ("", _sizes("unpacked", old.contents.unpacked_size, new.contents.unpacked_size))
+    if old.contents.compressed and new.contents.compressed:
+        yield _sizes("compressed", old.contents.size, new.contents.size)
+    yield from (_sizes(f"  {TITLES[kind.name]}", kind.old_size, kind.new_size) for kind in found.kinds if kind.growth)
     if not found:
         yield "the same packages, files and settings"
-        return
     if found.packages:
         yield from ("", "packages")
-    for change in sorted(found.packages, key=_weight):
-        yield f"{_signed(change.grown):>14}  {_SIGNS[change.how]} {change.name} {_versions(change)}"
+    yield from (_line(_signed(change.growth), change, change.values) for change in sorted(found.packages, key=_weight))
     if found.settings:
         yield from ("", "settings")
-    for change in found.settings:
-        yield f"{'':>14}  {_SIGNS[change.how]} {change.name} {_values(change)}"
-    yield from _told_files(found, every=files)
+    yield from (_line("", change, change.values) for change in found.settings)
+    if found.files:
+        yield from ("", f"files: {_counts(found.files)}")
+        yield from _file_lines(found, every=files)
 
 
 def _weight(change: Change) -> tuple[int, str]:
-    return -abs(change.grown), change.name
+    return -abs(change.growth), change.name
+
+
+def _line(size: str, change: Change, text: str) -> str:
+    return f"{size:>14}  {_SIGNS[change.change]} {change.name} {text}".rstrip()
 
 
 def _sizes(title: str, old: int, new: int) -> str:
@@ -166,67 +177,42 @@ def _signed(size: int) -> str:
     return f"{'-' if size < 0 else '+'}{megabytes(abs(size))}" if size else "same size"
 
 
-def _versions(change: Change) -> str:
-    return f"{change.old} -> {change.new}" if change.how == "changed" else str(change.new or change.old or "")
-
-
-def _values(change: Change) -> str:
-    if change.how == "changed":
-        return f"{_value(change.old)} -> {_value(change.new)}"
-    return _value(change.old if change.new is None else change.new)
-
-
-def _value(value: Any) -> str:
-    text = " ".join(value) if isinstance(value, list) else str(value)
-    return repr(text) if not text or text.strip() != text else text
-
-
-def _told_files(found: Difference, *, every: bool) -> Iterator[str]:
-    named = {change.name.partition(" ")[0] for change in found.packages}
-    rows = [change for change in found.files if every or canonicalize_name(change.package) not in named]
-    rows = [change for change in rows if every or change.package not in named]
-    if not found.files:
-        return
-    yield ""
-    yield f"files: {_counts(found.files)}"
-    chosen = sorted(rows, key=_weight) if every else sorted(rows, key=_weight)[:MOST]
-    for change in chosen:
-        what = f"  {change.old} -> {change.new}" if change.how == "changed" and "sha256" not in str(change.new) else ""
-        yield f"{_signed(change.grown):>14}  {_SIGNS[change.how]} {change.name}{what}"
-    if len(rows) > len(chosen):
-        yield f"{'':>14}  and {len(rows) - len(chosen)} more (--files)"
-    if len(rows) < len(found.files):
-        yield f"{'':>14}  and {len(found.files) - len(rows)} of the packages above (--files)"
+def _file_lines(found: Difference, *, every: bool) -> Iterator[str]:
+    packages = {change.name.partition(" ")[0] for change in found.packages}
+    rows = [
+        change for change in sorted(found.files, key=_weight)
+        if every or not {change.package, canonicalize_name(change.package)} & packages
+    ]  # fmt: skip
+    listed = rows if every else rows[:MOST]
+    for change in listed:
+        mode = change.change == "changed" and "sha256" not in change.new
+        yield _line(_signed(change.growth), change, f" {change.values}" if mode else "")
+    for count, text in ((len(rows) - len(listed), "more"), (len(found.files) - len(rows), "of the packages above")):
+        if count:
+            yield f"{'':>14}  and {count} {text} (--files)"
 
 
 def _counts(changes: Iterable[Change]) -> str:
-    hows = [change.how for change in changes]
-    return ", ".join(f"{hows.count(how)} {how}" for how in _SIGNS if how in hows)
+    kinds = [change.change for change in changes]
+    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in _SIGNS if kind in kinds)
 
 
-def document(one: NamedImage, other: NamedImage, found: Difference) -> dict[str, Any]:
-    """The difference for programs; sizes are in bytes, `size` as stored."""
+def diff_document(old: NamedImage, new: NamedImage, found: Difference) -> dict[str, Any]:
+    """Return the difference as JSON; sizes are in bytes, `size` as stored."""
+    contents = [(named.name, named.contents) for named in (old, new)]
     return {
         "schema": SCHEMA,
         "images": [
-            {"name": subject.name, "digest": subject.contents.image.digest, "size": subject.contents.size,
-             "unpacked_size": subject.contents.unpacked_size, "yours": subject.contents.yours}
-            for subject in (one, other)
+            {"name": name, "digest": image.image.digest, "size": image.size, "unpacked_size": image.unpacked_size,
+             "yours": image.yours}
+            for name, image in contents
         ],
-        "kinds": [{"kind": change.name, "old_size": change.old_size, "new_size": change.new_size}
-                  for change in found.kinds],
-        "packages": _change_rows(found.packages), "settings": [
-            {"change": change.how, "name": change.name, "old": change.old, "new": change.new}
-            for change in found.settings
-        ],
-        "files": [{**row, "package": change.package}
-                  for row, change in zip(_change_rows(found.files), found.files, strict=True)],
+        "kinds": [{"kind": kind.name, "old_size": kind.old_size, "new_size": kind.new_size} for kind in found.kinds],
+        "packages": _documents(found.packages, "change", "name", "old", "new", "old_size", "new_size"),
+        "settings": _documents(found.settings, "change", "name", "old", "new"),
+        "files": _documents(found.files, "change", "name", "old", "new", "old_size", "new_size", "package"),
     }  # fmt: skip
 
 
-def _change_rows(changes: Sequence[Change]) -> list[dict[str, Any]]:
-    return [
-        {"change": change.how, "name": change.name, "old": change.old, "new": change.new,
-         "old_size": change.old_size, "new_size": change.new_size}
-        for change in changes
-    ]  # fmt: skip
+def _documents(changes: Sequence[Change], *names: str) -> list[dict[str, Any]]:
+    return [{name: getattr(change, name) for name in names} for change in changes]
