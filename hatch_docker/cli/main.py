@@ -1,9 +1,8 @@
 """The `hatch-docker` command line, which `python -m hatch_docker` runs as well."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
+import difflib
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -81,8 +80,6 @@ def _refuse(command: argparse.ArgumentParser, word: str) -> NoReturn:
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    import difflib
-
     matches = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean {matches[0]}?" if matches else ""
 

@@ -1,19 +1,15 @@
 """`build`, `plan` and `dockerfile`: what `hatch build -t docker:NAME` does, for projects of any build backend."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
+from hatch_docker.build.receipt import Receipt
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.core.files import temporary_directory
-
-if TYPE_CHECKING:
-    from hatch_docker.build.receipt import Receipt
 
 SUMMARIES = {
     "build": "build the image, as `hatch build -t docker` does",

@@ -1,7 +1,5 @@
 """`hatch-docker clean`: bound the cache by age and size, or empty it."""
 
-from __future__ import annotations
-
 import argparse
 import os
 

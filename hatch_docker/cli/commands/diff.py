@@ -1,7 +1,5 @@
 """`hatch-docker diff`: what differs between two images."""
 
-from __future__ import annotations
-
 import argparse
 
 from hatch_docker.cli.common import IMAGE, Commands, add_image_options, declare, print_json, print_lines, stderr_context

@@ -1,7 +1,5 @@
 """`hatch-docker doctor`: check whether a project's image can be built here, a line for each check."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import os

@@ -1,7 +1,5 @@
 """`hatch-docker inspect`: show the contents of an image as text, as JSON or as an HTML page."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

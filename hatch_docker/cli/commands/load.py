@@ -1,7 +1,5 @@
 """`hatch-docker load`: load an archive into Docker or Podman."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

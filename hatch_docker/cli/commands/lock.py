@@ -1,7 +1,5 @@
 """`hatch-docker lock`: pin what builds would ask registries, mirrors and indexes for."""
 
-from __future__ import annotations
-
 import argparse
 import os
 

@@ -1,7 +1,5 @@
 """`hatch-docker push`: push archives that were built."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`hatch-docker rebase`: put an image on a newer base."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path

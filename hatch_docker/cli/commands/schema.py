@@ -1,7 +1,5 @@
 """`hatch-docker schema`: the JSON Schema of [tool.hatch-docker]."""
 
-from __future__ import annotations
-
 import argparse
 
 from hatch_docker.cli.common import Commands, declare

@@ -1,20 +1,14 @@
 """`hatch-docker verify`: rebuild an image from the lock and compare the digests."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hatch_docker.build.api import archives_of, rebuild
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root, set_verbosity
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import temporary_directory
-
-if TYPE_CHECKING:
-    from hatch_docker.oci.model import Image, Index
 
 
 def add(commands: Commands) -> None:
@@ -30,6 +24,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from hatch_docker.build.project import open_project
     from hatch_docker.build.verify import verify
+    from hatch_docker.oci.model import Image, Index
 
     set_verbosity(options)
     root = project_root(options)

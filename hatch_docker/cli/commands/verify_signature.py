@@ -1,7 +1,5 @@
 """`hatch-docker verify-signature`: check who signed an image, and for which repository."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`hatch-docker why`: show what requires a package of an image, and how much space it takes."""
 
-from __future__ import annotations
-
 import argparse
 
 from hatch_docker.cli.common import IMAGE, Commands, add_image_options, declare, print_json, print_lines, stderr_context

@@ -1,7 +1,5 @@
 """Checks of the cache and of the disks: free space, damage, files that killed builds left."""
 
-from __future__ import annotations
-
 import os
 import random
 import shutil

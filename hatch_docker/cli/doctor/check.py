@@ -3,16 +3,13 @@
 A check raises the error that a build would end with. That is a problem only if the project needs what was checked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.plan.model import Plan
+from hatch_docker.core.context import Context
+from hatch_docker.plan.model import Plan
 
 State = Literal["ok", "unneeded", "problem"]
 

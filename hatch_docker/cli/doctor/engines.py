@@ -1,7 +1,5 @@
 """Checks of Docker, Podman and the builders of Dockerfiles: address, version, permission."""
 
-from __future__ import annotations
-
 import shutil
 
 from hatch_docker.cli.doctor.check import Finding, Report, Setup
@@ -9,6 +7,8 @@ from hatch_docker.cli.doctor.machine import TIMEOUT
 from hatch_docker.core.errors import DaemonError
 from hatch_docker.core.http.urls import redact_url
 from hatch_docker.core.process import run
+from hatch_docker.engines.buildkit.builders import find_builder
+from hatch_docker.engines.buildkit.buildx import Buildx
 from hatch_docker.oci.daemon import docker_daemon, find_daemons, open_client
 from hatch_docker.oci.engine_api import Daemon, connect
 
@@ -40,9 +40,6 @@ def check_podman(setup: Setup) -> Report:
 
 def check_builder(setup: Setup) -> Report:
     """Check the builders of engine = "buildkit"."""
-    from hatch_docker.engines.buildkit.builders import find_builder
-    from hatch_docker.engines.buildkit.buildx import Buildx
-
     names = {plan.builder for plan in setup.plans if plan.engine == "buildkit"} or {""}
     for name in sorted(names):
         found = find_builder(name, setup.ctx)

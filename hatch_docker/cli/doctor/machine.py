@@ -1,11 +1,11 @@
 """Checks of this machine: programs and their versions, namespaces, certificates."""
 
-from __future__ import annotations
-
+import getpass
 import importlib.util
 import platform
 import re
 import shutil
+import ssl
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,8 @@ from hatch_docker.cli.doctor.check import Finding, Report, Setup
 from hatch_docker.core.errors import ConfigError, ProgramError, SandboxError, WheelError
 from hatch_docker.core.http import urls
 from hatch_docker.core.process import run
+from hatch_docker.project.git import read_revision
+from hatch_docker.release.cosign import check_signing
 from hatch_docker.wheels.builder.sandbox import why_not
 from hatch_docker.wheels.locks.uv import OLDEST, find_uv
 
@@ -45,8 +47,6 @@ def check_hatch(setup: Setup) -> Report:
 
 def check_git(setup: Setup) -> Report:
     """Check the commit, which gives the image its name and labels."""
-    from hatch_docker.project.git import read_revision
-
     warnings: list[str] = []
     revision = read_revision(setup.root, setup.ctx.environ, warn=warnings.append)
     if warnings:
@@ -69,8 +69,6 @@ def check_uv(setup: Setup) -> Report:
 
 def check_cosign(setup: Setup) -> Report:
     """Check cosign, and the key or identity that it signs with."""
-    from hatch_docker.release.cosign import check_signing
-
     path = shutil.which("cosign", path=setup.ctx.environ.get("PATH", ""))
     signs = [plan.sign for plan in setup.plans if plan.sign]
     for sign in signs:
@@ -86,8 +84,6 @@ def check_cosign(setup: Setup) -> Report:
 
 def check_sandbox(setup: Setup) -> Report:
     """Check that the builder's namespaces can be entered."""
-    import getpass
-
     if reason := why_not(setup.ctx.environ):
         raise SandboxError(reason)
     try:
@@ -99,8 +95,6 @@ def check_sandbox(setup: Setup) -> Report:
 
 def check_certificates(setup: Setup) -> Report:
     """Check the certificate authorities that https trusts."""
-    import ssl
-
     environ = setup.ctx.environ
     trust = urls.trust(environ)
     variable = next((name for name in urls.BUNDLES if environ.get(name)), "")

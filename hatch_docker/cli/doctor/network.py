@@ -1,14 +1,16 @@
 """Checks of the servers that a build asks: Debian mirrors, package indexes, registries, and the logins for them."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from hatch_docker.bases.debian.apt_config import find_mirrors
+from hatch_docker.bases.debian.archive import fetch_releases
+from hatch_docker.bases.registry import WITHOUT
 from hatch_docker.cli.doctor.check import Check, Report, Setup, always, never
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.http import urls
@@ -25,9 +27,6 @@ from hatch_docker.wheels.target import Target
 
 def check_debian(setup: Setup) -> Report:
     """Check that each suite's releases are on the mirrors, and signed."""
-    from hatch_docker.bases.debian.apt_config import find_mirrors
-    from hatch_docker.bases.debian.archive import fetch_releases
-
     bases = {plan.base for plan in setup.plans if plan.base.kind == "debian"}
     mirrors = find_mirrors(next(iter(bases), BasePlan("debian", "", "")), setup.ctx.environ)
     for suite in sorted({base.location for base in bases} or {"trixie"}):
@@ -80,8 +79,6 @@ def _ask_index(index: SimpleIndex, found: Indexes, setup: Setup) -> str:
 
 def _any_project(setup: Setup) -> str:
     """Return a project to ask an index for: one that is required, or one that every index has."""
-    from packaging.requirements import Requirement
-
     for plan in setup.plans:
         for line in plan.lock.requirements:
             return canonicalize_name(Requirement(line).name)
@@ -123,8 +120,6 @@ def _check_push(name: str, setup: Setup) -> Report:
 
 def _check_base(name: str, setup: Setup) -> Report:
     """Check that a base exists and can be read; the error names a base that needs no registry."""
-    from hatch_docker.bases.registry import WITHOUT
-
     reference = parse_reference(name)
     login = _login(reference, setup)
     remote = Remote(setup.ctx.client, setup.ctx.environ)

@@ -1,18 +1,16 @@
 """The project as `doctor` reads it: its plans, its image lock, and the errors in its table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hatch_docker.build.plans import open_plans
+from hatch_docker.build.project import open_static, provisional_plan
 from hatch_docker.cli.doctor.check import Finding
 from hatch_docker.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from hatch_docker.core.lockfile import ImageLock
-    from hatch_docker.plan.model import Plan
+from hatch_docker.core.lockfile import ImageLock
+from hatch_docker.plan.model import Plan
+from hatch_docker.project.hatch import hatchling_errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +26,6 @@ def read_project(root: Path, environ: Mapping[str, str]) -> ProjectPlans | None:
     """Return the plans of the project in a directory, None without a project; raise ConfigError."""
     if not any((root / name).is_file() for name in ("pyproject.toml", "setup.py")):
         return None
-    from hatch_docker.build.plans import open_plans
-    from hatch_docker.build.project import open_static, provisional_plan
-    from hatch_docker.project.hatch import hatchling_errors
-
     with hatchling_errors():
         project, static = open_static(root)
         if static:

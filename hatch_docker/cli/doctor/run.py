@@ -1,7 +1,5 @@
 """The run of `doctor`: the project is read, then every check runs in its own thread, with one deadline for all."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import time
@@ -69,6 +67,37 @@ CHECKS = (
 )
 
 
+class _Task(threading.Thread, Generic[Result]):
+    """A function that runs in a daemon thread: the program can end before it does."""
+
+    def __init__(self, function: Callable[[], Result]) -> None:
+        super().__init__(daemon=True)
+        self.function = function
+        self.result: Result | None = None
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        """Run the function and keep its result or error (see Thread)."""
+        try:
+            self.result = self.function()
+        except BaseException as error:  # noqa: BLE001 - `wait` raises it
+            self.error = error
+
+    def wait(self, deadline: float | None) -> None:
+        """Wait for the end, or until a time of time.monotonic; raise an error that is a bug."""
+        self.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        if self.error is not None and not isinstance(self.error, HatchDockerError):
+            raise self.error
+
+    def problem(self, patience: float) -> str:
+        """Return why there is no result, "" if there is one."""
+        if self.error is not None:
+            return str(self.error)
+        text = f"no result after {patience:g} s; look at what it asks, or allow more time with --patience"
+        return text if self.is_alive() else ""
+
+
 def run_checks(
     root: Path, environ: Mapping[str, str], *, offline: bool, deep: bool, patience: float
 ) -> Iterator[Finding]:
@@ -103,37 +132,6 @@ def run_checks(
 
 def _start(check: Check, setup: Setup) -> _Task[list[str | Finding]] | None:
     return None if check.remote and setup.offline else _Task(lambda: list(check.run(setup)))
-
-
-class _Task(threading.Thread, Generic[Result]):
-    """A function that runs in a daemon thread: the program can end before it does."""
-
-    def __init__(self, function: Callable[[], Result]) -> None:
-        super().__init__(daemon=True)
-        self.function = function
-        self.result: Result | None = None
-        self.error: BaseException | None = None
-        self.start()
-
-    def run(self) -> None:
-        """Run the function and keep its result or error (see Thread)."""
-        try:
-            self.result = self.function()
-        except BaseException as error:  # noqa: BLE001 - `wait` raises it
-            self.error = error
-
-    def wait(self, deadline: float | None) -> None:
-        """Wait for the end, or until a time of time.monotonic; raise an error that is a bug."""
-        self.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-        if self.error is not None and not isinstance(self.error, HatchDockerError):
-            raise self.error
-
-    def problem(self, patience: float) -> str:
-        """Return why there is no result, "" if there is one."""
-        if self.error is not None:
-            return str(self.error)
-        text = f"no result after {patience:g} s; look at what it asks, or allow more time with --patience"
-        return text if self.is_alive() else ""
 
 
 def _context(environ: Mapping[str, str], patience: float, stack: contextlib.ExitStack) -> Context:

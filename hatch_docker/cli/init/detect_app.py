@@ -1,7 +1,5 @@
 """Web applications and programs of a project, found by reading its files: nothing is imported or run."""
 
-from __future__ import annotations
-
 import ast
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence

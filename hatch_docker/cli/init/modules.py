@@ -1,10 +1,10 @@
 """Modules of a project that can be imported in its image, and what a wheel needs to hold them."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from hatch_docker.project.hatch import wheel_files
 
 MAX_SIZE = 1 << 20  # bytes of a file that a person wrote
 MAX_FILES = 5000
@@ -66,8 +66,6 @@ def find_modules(root: Path, places: list[str]) -> dict[str, Path]:
 
 def wheel_modules(root: Path) -> dict[str, Path] | None:
     """Return the modules that hatchling puts into the wheel: paths by names; None if it cannot tell which."""
-    from hatch_docker.project.hatch import wheel_files
-
     files = wheel_files(root)
     return files and {module_name(name): path for name, path in files.items() if name.endswith(".py")}
 

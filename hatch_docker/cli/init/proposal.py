@@ -4,8 +4,6 @@ Lines are added, none is changed or moved: tables at the end of a file, keys at 
 of their list.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import sys
@@ -15,14 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
+from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.cli.init.detect_app import PORT, App, choose_server, find_apps, find_programs, server_command
 from hatch_docker.cli.init.modules import DATA, find_modules, top_level, wheel_modules, wheel_table
 from hatch_docker.cli.init.requirements import RequirementsFile, has_script, read_requirements_file, required_names
 from hatch_docker.cli.init.toml_text import add_keys, add_table, append_item, toml_lines
+from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.core.http.urls import redact_requirement
+from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan
 from hatch_docker.project.pyproject import HATCHLING, build_system, check_project, check_tables, parse_toml
 from hatch_docker.project.workspace import workspace_members
 
@@ -218,8 +220,6 @@ def _add_target(proposal: Proposal) -> None:
 
 def _add_options(proposal: Proposal, modules: Mapping[str, Path], environ: Mapping[str, str]) -> None:
     """Add [tool.hatch-docker]: the base, and what runs if no script of the project does."""
-    from hatch_docker.config.load import load_config
-
     config = proposal.config(PYPROJECT)
     table: dict[str, Any] = _base(proposal, config, environ)
     script = _has_script(proposal, config)
@@ -267,11 +267,6 @@ def _complete_options(proposal: Proposal, modules: Mapping[str, Path]) -> None:
 
 def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
     """Return a base of Debian packages if a mirror is known and its Python fits, else none: the default."""
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
-    from hatch_docker.bases.debian.apt_config import find_mirrors
-    from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan
-
     try:
         mirrors = find_mirrors(BasePlan("debian", "debian:trixie", "trixie", "", "", True, ()), environ)
     except BaseImageError:

@@ -1,7 +1,5 @@
 """Requirements and console scripts of a project: [project], Poetry's table, setup.cfg, setup.py, requirements.txt."""
 
-from __future__ import annotations
-
 import configparser
 import re
 from collections.abc import Iterator, Mapping

@@ -1,21 +1,17 @@
 """TOML text: values as a person writes them, and additions to a file that keep its comments and order."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from tomlkit import TOMLDocument
-    from tomlkit.items import Item
+import tomlkit
+from tomlkit import TOMLDocument
+from tomlkit.items import Item, Table
 
 LONG = 100  # characters of a list, from which each item has its own line
 
 
 def toml_value(value: Any) -> Item:
     """Return a value whose text is that of `as_string`: tables are inline, long lists have a line for each item."""
-    import tomlkit
-
     if isinstance(value, Mapping):
         table = tomlkit.inline_table()
         table.update({key: toml_value(item) for key, item in value.items()})
@@ -36,8 +32,6 @@ def toml_lines(values: Mapping[str, Any]) -> list[str]:
 
 def add_table(text: str, path: Sequence[str], values: Mapping[str, Any]) -> str:
     """Return a file with one more table, inside an inline table that it has; `path` has the names of the tables."""
-    import tomlkit
-
     document, place = _open(text, path[:-1], create=True)
     place[path[-1]] = dict(values)
     return tomlkit.dumps(document)
@@ -45,9 +39,6 @@ def add_table(text: str, path: Sequence[str], values: Mapping[str, Any]) -> str:
 
 def add_keys(text: str, path: Sequence[str], values: Mapping[str, Any]) -> str | None:
     """Return a file with more keys in a table; None if the table has no header line that they could follow."""
-    import tomlkit
-    from tomlkit.items import Table
-
     document, place = _open(text, path)
     if not isinstance(place, Table) or place.is_super_table():
         return None
@@ -58,8 +49,6 @@ def add_keys(text: str, path: Sequence[str], values: Mapping[str, Any]) -> str |
 
 def append_item(text: str, path: Sequence[str], item: str) -> str:
     """Return a file with an item at the end of a list, which is created if its table has none."""
-    import tomlkit
-
     document, place = _open(text, path[:-1])
     if path[-1] in place:
         place[path[-1]].append(item)
@@ -70,8 +59,6 @@ def append_item(text: str, path: Sequence[str], item: str) -> str:
 
 def _open(text: str, path: Sequence[str], *, create: bool = False) -> tuple[TOMLDocument, Any]:
     """Parse a file and return it with one of its tables, which `create` makes if it is missing."""
-    import tomlkit
-
     document = tomlkit.parse(text)
     place: Any = document
     for key in path:

@@ -1,7 +1,5 @@
 """JSON of `inspect --json`, described in docs/inspect.md. Keys are only ever added."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

@@ -4,8 +4,6 @@ Sizes are in bytes. `size` of a layer is as a registry stores it, `unpacked_size
 included. Fields have the names that they have in `--json` (docs/inspect.md).
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,23 +1,19 @@
 """The image that a user names on the command line: where it is, one of its platforms, and its contents."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hatch_docker.build.existing import ExistingImage, existing_image
+from hatch_docker.build.publish import DIST, resolve_archive
 from hatch_docker.cli.inspect.model import ImageContents
 from hatch_docker.cli.inspect.reader import read_contents
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.engines.model import Excluded
 from hatch_docker.oci.archive import child_for
 from hatch_docker.oci.model import Image, Index, Platform, host_platform
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.engines.model import Excluded
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +38,6 @@ def open_image(name: str, platform: str, ctx: Context) -> Iterator[tuple[Existin
     The name of a directory stands for the only archive in it, or for a layout. Raises ConfigError if there is no image
     for the platform.
     """
-    from hatch_docker.build.publish import DIST, resolve_archive
-
     path = Path(name)
     if (path / "oci-layout").is_file():
         name = f"oci:{path}"

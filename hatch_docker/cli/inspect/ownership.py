@@ -1,7 +1,5 @@
 """Ownership of files by packages: RECORD of Python's (PEP 376), the lists of dpkg and apk."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import posixpath

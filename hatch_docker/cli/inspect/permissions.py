@@ -1,7 +1,5 @@
 """Permissions in an image: owners of files, writable paths, programs that run as another user."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from hatch_docker.cli.inspect.model import OwnedFiles, Permissions

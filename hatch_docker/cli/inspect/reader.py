@@ -1,7 +1,5 @@
 """Reader of an image's contents: it reads each layer once and unpacks nothing."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections import Counter

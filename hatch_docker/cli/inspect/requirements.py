@@ -1,7 +1,5 @@
 """Dependencies between the packages of an image: METADATA and its markers for Python, Depends for the system."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

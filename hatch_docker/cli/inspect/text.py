@@ -1,7 +1,5 @@
 """Text of `inspect` for a terminal. Names in it may hold control characters: print it with `print_lines`."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 

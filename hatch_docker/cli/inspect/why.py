@@ -1,7 +1,5 @@
 """Answer of `why`: what requires a package of an image, its size, and what is there only for its sake."""
 
-from __future__ import annotations
-
 import difflib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 A node is JSON: n its name, s its size, f its number of files, c the nodes in it, d the directory where they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 

@@ -1,15 +1,13 @@
 """Page of `inspect --html`: one file that needs no other, with the same bytes for the same image and receipt."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING
 
+from hatch_docker.build.receipt import Receipt
 from hatch_docker.cli.inspect.html.directories import Node, SizedPath, package_nodes, sorted_nodes
 from hatch_docker.cli.inspect.html.tables import (
     files_table,
@@ -23,11 +21,8 @@ from hatch_docker.cli.inspect.html.tables import (
     timeline_table,
 )
 from hatch_docker.cli.inspect.model import HEADERS, REMOVED, TITLES, File, ImageContents
+from hatch_docker.cli.inspect.named_image import NamedImage
 from hatch_docker.core.text import sanitize
-
-if TYPE_CHECKING:
-    from hatch_docker.build.receipt import Receipt
-    from hatch_docker.cli.inspect.named_image import NamedImage
 
 MAX_FILES = 12_000  # files with nodes of their own; the smaller ones of a directory are one node
 

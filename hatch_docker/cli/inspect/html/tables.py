@@ -1,19 +1,13 @@
 """Parts of the HTML page that need no script: the map in words. Every text of the image is escaped here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
-from hatch_docker.build.receipt import left_out_lines
+from hatch_docker.build.receipt import Receipt, left_out_lines
 from hatch_docker.cli.inspect.model import TITLES, ImageContents, largest_files, largest_packages
 from hatch_docker.cli.inspect.text import TYPES
 from hatch_docker.core.text import abbreviate, counted, sanitize, share
-
-if TYPE_CHECKING:
-    from hatch_docker.build.receipt import Receipt
-    from hatch_docker.engines.model import Excluded
+from hatch_docker.engines.model import Excluded
 
 MAX_FILES = 50      # rows of the largest files
 MAX_PATHS = 20      # paths of a list, before it is folded
