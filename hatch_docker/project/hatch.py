@@ -281,7 +281,7 @@ def _checked(file: IncludedFile, root: Path) -> IncludedFile:
     except OSError as error:
         raise ConfigError(f"cannot read {name} of the project: {error.strerror}; {_EXCLUDE}") from error
     if not stat.S_ISREG(mode):
-        raise ConfigError(f"{name} of the project is no regular file; {_EXCLUDE}")
+        raise ConfigError(f"{name} of the project is not a regular file; {_EXCLUDE}")
     if why := refused_link(file.path, root):
         raise ConfigError(f"{name} of the project is a link to {why}; {_EXCLUDE}")
     if not os.access(file.path, os.R_OK):

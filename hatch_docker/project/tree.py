@@ -123,7 +123,7 @@ def _file_key(path: Path) -> list[Any]:
         if stat.S_ISDIR(status.st_mode):
             return ["submodule"]  # not checked out
         if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"{path} of the project is no regular file; remove it, or have git ignore it")
+            raise ConfigError(f"{path} of the project is not a regular file; remove it, or have git ignore it")
         with path.open("rb") as stream:
             return [bool(status.st_mode & 0o100), hashlib.file_digest(stream, "sha256").hexdigest()]
     except OSError as error:

@@ -32,7 +32,7 @@ def metadata_of(wheel: Path) -> bytes:
         names = [name for name in archive.namelist() if re.fullmatch(r"[^/]+\.dist-info/METADATA", name)]
         if len(names) == 1 and archive.getinfo(names[0]).file_size <= LIMIT:
             return archive.read(names[0])
-    raise WheelError(f"the wheel {wheel.name} has no METADATA of its own")
+    raise WheelError(f"the wheel {wheel.name} has no METADATA file, or several")
 
 
 def project_table(wheel: Path) -> dict[str, Any]:

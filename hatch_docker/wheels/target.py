@@ -179,6 +179,16 @@ def note_used(pins: Iterable[Pin], ctx: Context) -> None:
     ctx.used.update({("pypi", pin.name, pin.version, pin.filename): pin.sha256 for pin in pins})
 
 
+def parse_marker(text: str, where: str) -> Marker:
+    """Parse a marker (PEP 508). Raise WheelError that begins with `where`."""
+    from packaging.markers import InvalidMarker, Marker
+
+    try:
+        return Marker(text)
+    except InvalidMarker:
+        raise WheelError(f"{where} has a marker that is not valid: {text!r}") from None
+
+
 def parse_requirement(line: str, where: str) -> Requirement:
     """Parse a requirement (PEP 508). Raise WheelError that begins with `where` and quotes the line without a login."""
     from packaging.requirements import Requirement

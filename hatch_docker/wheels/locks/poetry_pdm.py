@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.validation import ANY, first_mismatch
 from hatch_docker.wheels.locks.requirements_txt import LockedPackage, sha256_of
-from hatch_docker.wheels.target import Target, parse_requirement
+from hatch_docker.wheels.target import Target, parse_marker, parse_requirement
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -82,12 +82,10 @@ def _choose(
     entries: Sequence[_Entry], wanted: Requirement, extras: Sequence[str], target: Target, place: str
 ) -> list[_Entry]:
     """Return the entries, of those with one name, whose version applies to the target."""
-    from packaging.markers import InvalidMarker, Marker
-
-    try:
-        applying = [entry for entry in entries if not entry.marker or target.holds(Marker(entry.marker), extras)]
-    except InvalidMarker as error:
-        raise WheelError(f"{place}: {wanted.name} has a marker that is not valid: {error}") from error
+    where = f"{place}: {wanted.name}"
+    applying = [
+        entry for entry in entries if not entry.marker or target.holds(parse_marker(entry.marker, where), extras)
+    ]
     chosen = [entry for entry in applying if _admits(wanted, entry.package.version)] or applying
     versions = sorted({entry.package.version for entry in chosen})
     if len(versions) > 1:
@@ -114,7 +112,9 @@ def _dependencies(entry: _Entry, extras: Sequence[str], target: Target, place: s
 
 def _checked(package: LockedPackage, place: str) -> LockedPackage:
     if not package.sha256:
-        raise WheelError(f"{place}: {package.name} {package.version} is no file with a sha256; publish it to an index")
+        raise WheelError(
+            f"{place}: {package.name} {package.version} is not a file with a sha256 hash; publish it to an index"
+        )
     return replace(package, version="") if package.url else package  # its address decides
 
 

@@ -77,7 +77,8 @@ def resolve(
         missing = None
         pins = pins_of(table, LockFile("uv's resolution", root, root), target)
         if unexpected := [pin for pin in pins if not pin.is_wheel and pin.name not in sdists]:
-            raise WheelError(f"{unexpected[0].name} is an sdist that another one names by an address: lock the project")
+            name = unexpected[0].name
+            raise WheelError(f"{name} is an sdist at an address that another package requires: lock the project")
         unread = [pin for pin in pins if not pin.is_wheel and sdists[pin.name].version != pin.version]
         if not unread:
             return pins

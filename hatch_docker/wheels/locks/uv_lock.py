@@ -14,7 +14,7 @@ from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http.urls import parse
 from hatch_docker.core.validation import ANY, first_mismatch
 from hatch_docker.wheels.locks.pylock import LockFile
-from hatch_docker.wheels.target import Target
+from hatch_docker.wheels.target import Target, parse_marker
 
 Table = Mapping[str, Any]
 
@@ -122,8 +122,6 @@ def _follow(entries: Sequence[Table], walk: _Walk) -> None:
 
 def _applies(entry: Table, walk: _Walk) -> bool:
     """Return whether an entry's marker holds for the target; uv has its own names in markers for chosen extras."""
-    from packaging.markers import InvalidMarker, Marker
-
     text = entry.get("marker")
     if not text:
         return True
@@ -132,10 +130,7 @@ def _applies(entry: Table, walk: _Walk) -> bool:
         return "os_name == 'posix'" if (found[2] in walk.active) == (found[1] == "==") else "os_name != 'posix'"
 
     marker = re.sub(r"extra\s*(==|!=)\s*'([^']*)'", truth, text)
-    try:
-        return walk.target.holds(Marker(marker))
-    except InvalidMarker as error:
-        raise WheelError(f"{walk.file.name}: the marker {text!r} of {entry.get('name')} is not valid") from error
+    return walk.target.holds(parse_marker(marker, f"{walk.file.name}: {entry.get('name')}"))
 
 
 def _find(entry: Table, walk: _Walk) -> int:
