@@ -1,7 +1,7 @@
-"""HATCH_DOCKER_* variables over [tool.hatch-docker]: HATCH_DOCKER_BUILD_PACKAGES is build.packages.
+"""HATCH_DOCKER_* variables that override `[tool.hatch-docker]`: HATCH_DOCKER_BUILD_PACKAGES is `build.packages`.
 
-A variable replaces the whole value of its option; an empty one counts as unset. Lists are JSON or items between
-commas (caches one a line), commands JSON or words quoted as in a shell, tables JSON or `A=1,B=2`.
+A variable replaces the whole value of its option; an empty one counts as unset. Lists are JSON or items separated by
+commas (caches: one per line), commands JSON or words quoted as in a shell, tables JSON or `A=1,B=2`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FLAGS = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """The table with the variables applied, which variable set which option, and what was wrong with them."""
+    """The table with the variables applied, the variable that set each option, and the problems of the variables."""
 
     table: Mapping[str, Any]
     variables: Mapping[tuple[str, ...], str]
@@ -42,7 +42,7 @@ class Overrides:
 
 
 def override(table: Mapping[str, Any], environ: Mapping[str, str]) -> Overrides:
-    """Apply every HATCH_DOCKER_* variable to a table; the table itself is left alone."""
+    """Apply every HATCH_DOCKER_* variable to a copy of a table."""
     options = {option.variable: option for option in all_options() if option.table is None}
     merged: dict[str, Any] = dict(table) if isinstance(table, Mapping) else {}
     variables: dict[tuple[str, ...], str] = {}

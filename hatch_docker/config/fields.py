@@ -1,4 +1,4 @@
-"""The options of [tool.hatch-docker] as a list, read off the fields of Config: for variables, messages, docs."""
+"""The options of `[tool.hatch-docker]` as a list, read from the fields of Config: for variables, messages and docs."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ class Option:
 
     @property
     def required(self) -> bool:
-        """Whether its table is incomplete without it."""
+        """True if its table is incomplete without it."""
         return self.default is dataclasses.MISSING
 
 
 def bare(check: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The check inside its wrappings."""
+    """Return the innermost check, without the functions around it."""
     while check["type"] in ("after", "before"):
         check = check["inner"]
     return check
 
 
 def table_of(check: Mapping[str, Any]) -> type | None:
-    """The class that a check makes, None where it makes a plain value."""
+    """Return the class that a check makes, None if it makes a plain value."""
     inner = bare(check)
     cls: type | None = inner["cls"] if inner["type"] == "table" else None
     return cls
 
 
 def options_of(cls: type, above: tuple[str, ...] = ()) -> Iterator[Option]:
-    """The options of one table, in the order of its fields."""
+    """Yield the options of one table, in the order of its fields."""
     for field in dataclasses.fields(cls):
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
@@ -69,7 +69,7 @@ def options_of(cls: type, above: tuple[str, ...] = ()) -> Iterator[Option]:
 
 @functools.cache
 def all_options() -> tuple[Option, ...]:
-    """Every option but those of `files`, tables before what they hold."""
+    """Return every option except those of `files`; a table comes before its options."""
     found: list[Option] = []
     for option in options_of(Config):
         found.append(option)

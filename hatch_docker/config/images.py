@@ -1,7 +1,7 @@
-"""`[tool.hatch-docker.images.NAME]`: further images of a project, each the whole table with some options replaced.
+"""Further images of a project, `[tool.hatch-docker.images.NAME]`: the whole table with some options replaced.
 
-An option of an image replaces the whole value of the table's; the options of a sub-table such as `build` are replaced
-one by one. What names an image is not taken over but made from the table's, or two images would have one name.
+An option of an image replaces the whole value of the table's option; the options of a sub-table such as `build` are
+replaced one by one. The options that name an image are derived, so that two images never have the same name.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ NAME = re.compile(r"[a-z0-9]+(?:[_-][a-z0-9]+)*")
 def walk_images(
     table: Mapping[str, Any], top: Config | None, environ: Mapping[str, str], problems: list[Problem]
 ) -> dict[str, Config]:
-    """The Config of each image of a table; what is wrong with them is added to `problems`.
+    """Return the Config of each image of a table by its name; add what is wrong to `problems`.
 
-    `top` is the table's own Config, None where something is wrong with it. The variables go over every image.
+    `top` is the table's own Config, None if the table is wrong. Variables override the options of every image.
     """
     images = table[OPTION]
     if not isinstance(images, Mapping):
@@ -58,7 +58,7 @@ def _variables(options: Sequence[str]) -> list[str]:
 
 
 def _merged(table: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
-    """The table with an image's options over it."""
+    """Return the table with an image's options over it."""
     tables = {option.name for option in options_of(Config) if option.table is not None}
     merged = {key: value for key, value in table.items() if key not in (OPTION, *NAMES)}
     for key, value in image.items():
@@ -68,7 +68,7 @@ def _merged(table: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any
 
 
 def _is_own(problem: Problem, image: Mapping[str, Any]) -> bool:
-    """Whether the image's own table is to blame; what the table above says is told there."""
+    """Return whether the problem is in the image's own table; a problem of the table above is reported there."""
     at: Any = image
     path: Location = problem.location[2:]
     for part in path[:-1] if problem.kind == "missing" else path:
@@ -80,13 +80,13 @@ def _is_own(problem: Problem, image: Mapping[str, Any]) -> bool:
 
 
 def _is_set(problem: Problem, variables: Collection[tuple[str, ...]]) -> bool:
-    """Whether a variable is to blame, which is told once."""
+    """Return whether a variable causes the problem; that is reported once, not for each image."""
     path = problem.location[2:]
     return any(path[: len(variable)] == variable for variable in variables)
 
 
 def _named(config: Config, top: Config, image: Mapping[str, Any], name: str) -> Config:
-    """The Config with names of its own: those of the table with the image's name behind."""
+    """Return the Config with its own names: the table's names, then "-" and the image's name."""
     if "image" not in image and top.image:
         config = replace(config, image=f"{top.image}-{name}")
     if "registries" not in image:
@@ -96,7 +96,8 @@ def _named(config: Config, top: Config, image: Mapping[str, Any], name: str) -> 
 
 
 def wanted(configs: Mapping[str, Config], environ: Mapping[str, str]) -> Iterator[tuple[str, Config]]:
-    """The images that a build makes: all, or those that the variable names. Raises ConfigError for others."""
+    """Yield the images that a build makes: all, or those that the variable names. Raise ConfigError for unknown names.
+    """
     names = [name.strip() for name in environ.get(IMAGES_VARIABLE, "").split(",") if name.strip()]
     for name in names:
         if ("" if name == DEFAULT else name) not in configs:

@@ -1,4 +1,4 @@
-"""The Configs of a project: its `[tool.hatch-docker]` table checked, under the variables, for each of its images."""
+"""Check a project's `[tool.hatch-docker]` table, with the variables over it, and return the Config of each image."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from hatch_docker.config.types import Problem, table_check, walk
 
 
 def load_config(table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path | None) -> Config:
-    """The Config of a `[tool.hatch-docker]` table itself; see `load_configs`."""
+    """Return the Config of the `[tool.hatch-docker]` table itself; see `load_configs`."""
     return load_configs(table, environ, pyproject)[""]
 
 
 def load_configs(
     table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path | None
 ) -> Mapping[str, Config]:
-    """The Config of each image of a `[tool.hatch-docker]` table by its name, "" for that of the table itself.
+    """Return the Config of each image of a `[tool.hatch-docker]` table by its name; "" is the table's own image.
 
-    HATCH_DOCKER_* variables come first. Raises ConfigError with one line for every problem; `pyproject` is read for
-    their line numbers only.
+    HATCH_DOCKER_* variables override the table. Raises ConfigError with one line for each problem; `pyproject` is read
+    only for the line numbers in it.
     """
     overrides, own = None, table
     several = isinstance(table, Mapping) and "images" in table

@@ -1,6 +1,6 @@
-"""What is wrong in [tool.hatch-docker], all of it at once, in the user's words: file, line, path, what to write.
+"""The error message for a wrong `[tool.hatch-docker]`: every problem at once, with file, line, path and correction.
 
-Loaded only once something is wrong, and so is tomlkit.
+Imported only when something is wrong, and so is tomlkit.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _WITHOUT_VALUE = frozenset(("missing", "empty", "unicode"))
 def explain(
     problems: Sequence[Problem], overrides: Overrides | None, pyproject: Path | None
 ) -> ConfigError:
-    """The ConfigError for what the checks found: one line a problem, in the order of the file."""
+    """Return the ConfigError for the problems that the checks found: one line each, in the order of the file."""
     variables = overrides.variables if overrides else {}
     file = _Lines(pyproject)
     found: list[tuple[int, str]] = []
@@ -83,7 +83,7 @@ def _sentence(problem: Problem) -> str:
 
 
 def _shown(value: Any, location: tuple[Any, ...]) -> str:
-    """The wrong value, unless it may be a secret or would fill the screen."""
+    """Return the wrong value for a message, "" if it may be a secret or is too long."""
     if "env" in location or not isinstance(value, str | int | float):
         return ""
     text = json.dumps(value, ensure_ascii=False)
@@ -104,7 +104,7 @@ def _unknown(location: tuple[Any, ...]) -> str:
 
 
 class _Lines:
-    """Finds the lines of values in a TOML file: replaces the value by a marker and looks where that lands."""
+    """Line numbers of values in a TOML file: a value is replaced by a marker, whose line is then looked up."""
 
     _MARK = "hatch-docker-looks-for-this-line"
 
@@ -115,7 +115,7 @@ class _Lines:
             self._text = ""
 
     def find(self, path: Sequence[Any]) -> int | None:
-        """The line of the value at a path, else that of the nearest table around it, else None."""
+        """Return the line of the value at a path, else of the nearest table around it, else None."""
         while path and self._text:
             try:
                 number = self._mark(path)

@@ -1,7 +1,7 @@
-"""`[tool.hatch-docker]` as the user typed it: every option, its type, its default and what it does.
+"""Every option of `[tool.hatch-docker]`: its type, its default and its description.
 
-Each class is one table: a frozen dataclass whose fields say how they are checked. TOML names are the Python names in
-kebab-case; durations are nanoseconds and modes integers once loaded.
+Each class is one table: a frozen dataclass whose fields hold their checks. TOML names are the Python names in
+kebab-case; once loaded, durations are nanoseconds and modes are integers.
 """
 
 # ruff: noqa: RUF009 - `option` returns a dataclass field
@@ -44,7 +44,9 @@ PREFIX = "HATCH_DOCKER_"
 
 
 def option(schema: Check, what: str, default: Any = dataclasses.MISSING, shown: str = "") -> Any:
-    """A field: what it may be, what it does, its default, and what the documentation shows as default."""
+    """Return a dataclass field with its check, its description, its default, and the default that the documentation
+    shows.
+    """
     metadata = {"schema": schema, "what": what, "shown": shown}
     if default == {}:
         return dataclasses.field(default_factory=dict, metadata=metadata)
@@ -53,15 +55,17 @@ def option(schema: Check, what: str, default: Any = dataclasses.MISSING, shown: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HealthcheckConfig:
-    """How the runtime finds out whether a container is well; 0 leaves a number to the runtime."""
+    """The command by which the container runtime finds out whether a container is healthy; 0 means the runtime's
+    default.
+    """
 
     command: tuple[str, ...] = option(
-        command_of(1), "The program that ends with status 0 while all is well, and its arguments."
+        command_of(1), "The program, and its arguments, that exits with status 0 while the container is healthy."
     )
     interval: int = option(DURATION, "The time between two checks.", 0, '`"30s"`')
     timeout: int = option(DURATION, "The time after which a check counts as failed.", 0, '`"30s"`')
     start_period: int = option(
-        DURATION, "The time that a container has to start, in which failures do not count.", 0, '`"0s"`'
+        DURATION, "The time in which a container may start; failures do not count.", 0, '`"0s"`'
     )
     retries: int = option(COUNT, "The failures in a row that make a container unhealthy.", 0, "`3`")
 
@@ -74,7 +78,7 @@ class FileConfig:
         checked(values.source, FILLED), "The file or directory, relative to `pyproject.toml`."
     )
     target: str = option(
-        checked(values.target, FILLED, pattern="^/"), "Its own absolute path in the image."
+        checked(values.target, FILLED, pattern="^/"), "The absolute path of the copy in the image."
     )
     mode: int | None = option(
         checked(values.octal, text(*values.MODE)),
@@ -90,13 +94,13 @@ class BuildConfig:
 
     packages: tuple[str, ...] = option(
         list_of(PACKAGE),
-        "Debian packages that the build needs beside the compiler and Python's headers, such as `libpq-dev`.",
+        "Debian packages that the build needs in addition to the compiler and Python's headers, such as `libpq-dev`.",
         (),
     )
     env: Mapping[str, str] = option(strings(VARIABLE), "Environment variables of the build.", {})
     args: Mapping[str, str] = option(
         strings(ARGUMENT),
-        "Build arguments: environment variables of the build that differ from one build to the next. `ARG` in the "
+        "Build arguments: environment variables that differ from one build to the next. They are `ARG` in the "
         "Dockerfile, so that `--build-arg` sets them there. Not for secrets.",
         {},
     )
@@ -107,94 +111,94 @@ class BuildConfig:
     )
     ssh: bool = option(
         FLAG,
-        "Whether the build may ask this machine's SSH agent (`SSH_AUTH_SOCK`), as `docker buildx build --ssh default` "
-        "allows: for private Git repositories. No key leaves the agent.",
+        "Whether the build may use this machine's SSH agent (`SSH_AUTH_SOCK`), for private Git repositories, as with "
+        "`docker buildx build --ssh default`. No key leaves the agent.",
         False,
     )
     network: bool = option(FLAG, "Whether the build may use the network.", True)
     isolated: str = option(
         one_of("auto", "always", "never"),
-        "Whether the wheel is made in the builder stage. `auto`: where the project has build hooks, "
-        "extension modules, a backend other than hatchling, or one of the options above asks for it; else hatchling "
-        "makes it in this process.",
+        "Whether the project's wheel is made in the builder stage. `auto`: if the project has build hooks, extension "
+        "modules or a backend other than hatchling, or if one of the options above needs it; else hatchling makes it "
+        "in this process.",
         "auto",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeConfig:
-    """What the image holds beside Python and the project."""
+    """Further contents of the image, beside Python and the project."""
 
     packages: tuple[str, ...] = option(
         list_of(PACKAGE),
-        "Debian packages that the program needs, such as `libpq5`. On a base other than `debian:` its own apt installs "
-        "them, with `buildkit` only.",
+        "Debian packages that the program needs, such as `libpq5`. On a base other than `debian:` the base's own apt "
+        "installs them, with `buildkit` only.",
         (),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlimConfig:
-    """What is left out of wheels, because a running program does not read it."""
+    """Files of wheels that a running program does not read, and that are left out."""
 
     leave_out: tuple[str, ...] = option(
         checked(values.distinct, list_of(one_of("tests", "stubs", "headers", "symbols", "locales"))),
-        "What is left out of the wheels of dependencies: packages' own `tests`, type `stubs`, `headers` and static "
-        "libraries, debug `symbols` of compiled code (your own too), and `locales`: translations. How much that was is "
-        "told after the build.",
+        "Files to leave out of the wheels of dependencies: packages' own `tests`, type `stubs`, `headers` and static "
+        "libraries, debug `symbols` of compiled code (of the project's too), and `locales`: translations. The build "
+        "ends with their size.",
         (),
     )
     locales: tuple[str, ...] = option(
         list_of(text(*values.LANGUAGE)),
-        "The languages whose translations stay, such as `\"de\"`; English always does.",
+        "The languages whose translations are kept, such as `\"de\"`; English always does.",
         (),
     )
     keep: tuple[str, ...] = option(
         list_of(checked(values.pattern, FILLED)),
-        "Files and directories that stay, by patterns of their paths below `site-packages`: `\"pandas/tests\"`, "
-        "`\"*.pyi\"`. A `*` stands for `/` too.",
+        "Files and directories to keep, as patterns of their paths below `site-packages`: `\"pandas/tests\"`, "
+        "`\"*.pyi\"`. A `*` matches `/` too.",
         (),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheConfig:
-    """A cache of BuildKit's that machines share, of every stage."""
+    """A BuildKit cache of every stage, shared by several machines."""
 
     from_: tuple[Mapping[str, str], ...] = option(
         lines_of(checked(values.cache_source, FILLED)),
-        "Where `buildkit` looks for stages that were built before, as `--cache-from` of `docker buildx build` "
-        "takes it: `type=registry,ref=registry.example/app:cache`, `type=local,src=...`, `type=gha`.",
+        "Where `buildkit` looks for stages that were built before, in the form of `docker buildx build --cache-from`:  "
+        "`type=registry,ref=registry.example/app:cache`, `type=local,src=...`, `type=gha`.",
         (),
     )
     to: tuple[Mapping[str, str], ...] = option(
         lines_of(checked(values.cache_target, FILLED)),
-        "Where it keeps them, as `--cache-to` takes it; all stages, unless it says `mode=min`. Docker's default "
-        "store cannot: name a `builder` that can.",
+        "Where `buildkit` stores them, in the form of `--cache-to`; all stages, unless it says `mode=min`. Docker's "
+        "default builder cannot do this: name a `builder` that can.",
         (),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignConfig:
-    """Who signs what is pushed: cosign does."""
+    """Signatures of pushed images, made by cosign."""
 
     key: str = option(
         checked(values.no_control, FILLED),
-        "A private key of `cosign generate-key-pair`, or what else cosign takes for one: a file relative to "
+        "A private key of `cosign generate-key-pair`, or another key that cosign accepts: a file relative to "
         "`pyproject.toml`, `env://COSIGN_PRIVATE_KEY`, `awskms://...`. Its password is in `COSIGN_PASSWORD`.",
         "",
         "none",
     )
     keyless: bool = option(
         FLAG,
-        "Whether the pipeline's own identity signs (GitHub, GitLab and others give it one), by Sigstore's public "
-        "services.",
+        "Whether to sign with the identity of the pipeline (GitHub, GitLab and others provide one), through Sigstore's "
+        "public services.",
         False,
     )
     transparency_log: bool | None = option(
         FLAG,
-        "Whether signatures are written in Sigstore's public log, for all to see. Without it, verifiers say "
+        "Whether signatures are recorded in Sigstore's public log, which everybody can read. Without it, verifiers add "
         "`--insecure-ignore-tlog=true`, and need no network.",
         None,
         "`true` with `keyless`, else `false`",
@@ -203,11 +207,11 @@ class SignConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckConfig:
-    """A command that proves the finished image."""
+    """A command that tests the finished image."""
 
     command: tuple[str, ...] = option(
         command_of(),
-        "A program and its arguments, run in the finished image before the build counts as done.",
+        "A program and its arguments, run in the finished image; the build fails if it fails.",
         (),
         "no check",
     )
@@ -218,7 +222,7 @@ class CheckConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DebianConfig:
-    """Where Debian's packages come from, for `debian:` bases and the builder stage."""
+    """The sources of Debian's packages, for `debian:` bases and the builder stage."""
 
     mirror: str = option(MIRROR, "The URL of a mirror of Debian.", "", "the host's apt configuration")
     security_mirror: str = option(
@@ -229,7 +233,7 @@ class DebianConfig:
     )
     slim: bool = option(
         FLAG,
-        "Leave out what services do not use: gconv's character sets, OpenSSL's engines, and test, idlelib, "
+        "Whether to leave out what services do not use: gconv's character sets, OpenSSL's engines, and test, idlelib, "
         "pydoc and turtle of the standard library.",
         True,
     )
@@ -241,50 +245,50 @@ class Config:
 
     image: str = option(
         text(*values.IMAGE),
-        "The repository that the image is named after, with its registry where it has one.",
+        "The repository of the image, with its registry if it has one.",
         "",
         "the project's name",
     )
     tags: tuple[str, ...] = option(
         TAGS,
         "The image's tags. `{version}`, `{major}`, `{minor}`, `{revision}` (the commit), `{branch}` and `{date}` (of "
-        "the commit, or SOURCE_DATE_EPOCH: 20240229) are filled in. What a tag cannot hold becomes `-`.",
+        "the commit, or SOURCE_DATE_EPOCH: 20240229) are filled in. A character that a tag cannot contain becomes `-`.",
         ("{version}", "latest"),
     )
     prereleases_move_tags: bool = option(
         FLAG,
-        "Whether a pre-release such as `2.0rc1` also gets the tags that people follow: `latest`, and those of "
-        "`{major}` and `{minor}` alone.",
+        "Whether a pre-release such as `2.0rc1` also gets the tags that move: `latest`, and those with `{major}` and "
+        "`{minor}` alone.",
         False,
     )
     push: bool = option(FLAG, "Whether every build pushes the image; `docker:push` does it once.", False)
     registries: tuple[str, ...] = option(
         DESTINATIONS,
-        "Where a push goes: registries, which take the path of `image` (`registry.example`, `localhost:5000`), and "
-        "repositories of registries (`registry.example/team/app`).",
+        "Where a push goes: registries, to which the path of `image` is added (`registry.example`, `localhost:5000`), "
+        "and repositories of registries (`registry.example/team/app`).",
         (),
         "the registry of `image`",
     )
     allow_dirty: bool = option(
-        FLAG, "Whether an image may be pushed that was made of changes which no commit has.", False
+        FLAG, "Whether an image made from uncommitted changes may be pushed.", False
     )
     engine: str = option(
         one_of("embedded", "buildkit"),
-        "What makes the image. `embedded` assembles it in this process and needs no Docker. `buildkit` compiles and "
-        "installs in the stages of a Dockerfile, in Docker (buildx) or Podman; the image is the same.",
+        "The engine that makes the image. `embedded` assembles it in this process and needs no Docker. `buildkit` "
+        "compiles and installs in the stages of a Dockerfile, in Docker (buildx) or Podman; the image is the same.",
         "embedded",
     )
     builder: str = option(
         text(*values.BUILDER),
-        "Who builds with `buildkit`: a builder of `docker buildx ls`, near or far, or `podman`.",
+        "The builder for `buildkit`: one of `docker buildx ls`, local or remote, or `podman`.",
         "",
         "Docker's current builder, else Podman",
     )
     base: str = option(
         text(*values.BASE),
-        "What the image starts from: a registry reference (`@sha256:...` pins it), `debian:<suite>` (Python "
-        "and its libraries straight from Debian's signed packages: no shell, no registry), or `oci:PATH` (an OCI "
-        "layout). Debian's own image on a registry is `library/debian:...`.",
+        "The base image: a registry reference (`@sha256:...` pins it), `debian:<suite>` (Python and its libraries "
+        "straight from Debian's signed packages: no shell, no registry), or `oci:PATH` (an OCI layout). Debian's own "
+        "image on a registry is `library/debian:...`.",
         "",
         "`python:X.Y-slim`, X.Y the newest Python that `requires-python` admits",
     )
@@ -301,44 +305,44 @@ class Config:
     dependency_groups: tuple[str, ...] = option(list_of(NAME), "Dependency groups to install.", ())
     lock: str = option(
         checked(values.no_control, FILLED),
-        "Where the versions of dependencies come from. `auto`: `pylock.toml`, `uv.lock`, `poetry.lock`, "
-        "`pdm.lock`, requirements with hashes, or a fresh resolution, the first that can be had. `none`: a fresh "
-        "resolution. Else a path.",
+        "The lock of the Python dependencies: where their versions come from. `auto`: `pylock.toml`, `uv.lock`, "
+        "`poetry.lock`, `pdm.lock` or requirements with hashes, the first that exists, else a fresh resolution. "
+        "`none`: a fresh resolution. Otherwise a path. (The image lock is the option `pins`.)",
         "auto",
     )
     pins: str = option(
         checked(values.no_control, FILLED),
-        "What pins all the rest, as `hatch-docker lock` writes it. `auto`: `hatch-docker.lock`, where it is there. "
-        "`none`: nothing. Else a path.",
+        "The image lock, written by `hatch-docker lock`: it pins the base image, Debian's packages, and all that "
+        "`lock` does not pin. `auto`: `hatch-docker.lock`, if it exists. `none`: no image lock. Otherwise a path.",
         "auto",
     )
     entrypoint: tuple[str, ...] | None = option(
         command_of(),
-        "The program that the container runs and its first arguments; `[]` for none.",
+        "The program that the container runs, and its first arguments; `[]` for none.",
         None,
         "the project's only script, or the one named like the project",
     )
     cmd: tuple[str, ...] = option(command_of(), "The arguments that `docker run IMAGE ...` replaces.", ())
     env: Mapping[str, str] = option(
         strings(VARIABLE),
-        "Environment variables of the container, beside `PATH`. Secrets do not belong here.",
+        "Environment variables of the container, in addition to `PATH`. Not for secrets.",
         {},
         '`{ PYTHONUNBUFFERED = "1" }`',
     )
     labels: Mapping[str, str] = option(
-        strings(KEY), "Labels, beside those filled in from the project's metadata.", {}
+        strings(KEY), "Labels, in addition to those from the project's metadata.", {}
     )
     annotations: Mapping[str, str] = option(
-        strings(KEY), "Annotations, beside those filled in from the project's metadata.", {}
+        strings(KEY), "Annotations, in addition to those from the project's metadata.", {}
     )
     user: str = option(
         checked(values.user, text(*values.USER)),
-        "Who runs the program: a number, `uid:gid`, or a user of the base.",
+        "The user that runs the program: a number, `uid:gid`, or a user of the base.",
         "65532",
     )
     workdir: str = option(
         checked(values.absolute, FILLED, pattern="^/"),
-        "The directory that the program starts in.",
+        "The working directory of the program.",
         "",
         "the base's, else `/`",
     )
@@ -347,27 +351,28 @@ class Config:
     )
     volumes: tuple[str, ...] = option(
         list_of(checked(values.below_root, FILLED, pattern="^/")),
-        "Directories for data that outlives the container. In the image each belongs to `user`, so that a new volume "
-        "does too; what the base or `files` has there stays as it is.",
+        "Directories for data that outlives the container. In the image each belongs to `user`, and so does a new "
+        "volume; a directory that the base or `files` has there stays as it is.",
         (),
     )
     stop_signal: str = option(
         text(*values.SIGNAL), "The signal that ends the program.", "", "the base's, else `\"SIGTERM\"`"
     )
     healthcheck: HealthcheckConfig | None = option(
-        table_check(HealthcheckConfig), "How the runtime finds out whether a container is well.", None
+        table_check(HealthcheckConfig),
+        "The command by which the container runtime finds out whether a container is healthy.", None
     )
     files: tuple[FileConfig, ...] = option(
         list_of(table_check(FileConfig)), "Files and directories of the project to copy into the image.", ()
     )
     debug: bool = option(
         FLAG,
-        "Whether the image is a variant to debug: debugpy runs the program and listens on port 5678, every tag ends "
-        "with `-debug`, and the files in `dist/` have names of their own. Not for production.",
+        "Whether to make a debug image: debugpy runs the program and listens on port 5678, every tag ends with "
+        "`-debug`, and the names of its files in `dist/` contain it. Not for production.",
         False,
     )
     debug_shell: bool = option(
-        FLAG, "Whether a variant to debug gets a shell, Debian's static BusyBox; on a `debian:` base, which has none.",
+        FLAG, "Whether a debug image gets a shell, Debian's static BusyBox; for `debian:` bases, which have none.",
         False,
     )
     compression: str = option(
@@ -378,38 +383,38 @@ class Config:
     )
     load: str = option(
         one_of("auto", "always", "never"),
-        "Whether the image is loaded into Docker or Podman. `auto`: where one answers.",
+        "Whether the image is loaded into Docker or Podman. `auto`: if one of them answers.",
         "auto",
     )
     native_libraries: str = option(
         one_of("auto", "error", "warn", "off"),
-        "What a shared library is that compiled code in the image needs and the loader would not find. `auto`: an "
-        "error where the project needs it, or a dependency that was compiled for this image; a warning where it is a "
-        "finished wheel, since parts of such may never be loaded. `off`: nobody looks.",
+        "How to treat a shared library that compiled code needs and the dynamic loader cannot find. `auto`: an error "
+        "if the project, or a dependency compiled for this image, needs it; a warning if a published wheel does, "
+        "because parts of it may never be loaded. `off`: no check.",
         "auto",
     )
     sbom: tuple[str, ...] = option(
         checked(values.distinct, list_of(one_of("cyclonedx", "spdx"))),
-        "The formats of the bill of materials (CycloneDX 1.6, SPDX 2.3) that is written beside the image, and attached "
-        "to it where it is pushed.",
+        "The formats of the software bill of materials (CycloneDX 1.6, SPDX 2.3), written beside the image and "
+        "attached to it on a push.",
         ("cyclonedx",),
     )
     provenance: bool = option(
         FLAG,
-        "Whether what the image was made of is stated beside it (SLSA 1, Build L1), and attached to it where it is "
-        "pushed.",
+        "Whether a provenance statement (SLSA 1, Build L1), which says what the image was made from, is written beside "
+        "it and attached to it on a push.",
         True,
     )
     max_size: int = option(
         checked(values.size, text(*values.SIZE)),
-        "The size above which a build fails, of one platform's image as a registry stores it (compressed): `\"50MB\"`.",
+        "The size above which a build fails: of one platform's image as a registry stores it (compressed), `\"50MB\"`.",
         0,
         "no limit",
     )
     max_growth: tuple[float | None, int | None] | None = option(
         checked(values.growth, text(*values.GROWTH)),
-        "How much larger than the image last pushed one may be before the build fails: `\"5%\"`, `\"2MB\"`. The image "
-        "last pushed is the last of `tags`, else `latest`, in the first repository that a push goes to.",
+        "How much larger than the last pushed image an image may be; beyond that the build fails: `\"5%\"`, `\"2MB\"`. "
+        "The last pushed image is the last of `tags`, else `latest`, in the first repository that a push goes to.",
         None,
         "no limit",
     )
@@ -422,12 +427,12 @@ class Config:
     )
     build: BuildConfig = option(table_check(BuildConfig), "The builder stage.", BuildConfig())
     runtime: RuntimeConfig = option(
-        table_check(RuntimeConfig), "What the image holds beside Python and the project.", RuntimeConfig()
+        table_check(RuntimeConfig), "Further contents of the image, beside Python and the project.", RuntimeConfig()
     )
-    slim: SlimConfig = option(table_check(SlimConfig), "What is left out of wheels.", SlimConfig())
-    cache: CacheConfig = option(table_check(CacheConfig), "A cache of BuildKit's that machines share.", CacheConfig())
-    sign: SignConfig = option(table_check(SignConfig), "Who signs what is pushed.", SignConfig())
-    check: CheckConfig = option(table_check(CheckConfig), "A command that proves the image.", CheckConfig())
+    slim: SlimConfig = option(table_check(SlimConfig), "Files to leave out of wheels.", SlimConfig())
+    cache: CacheConfig = option(table_check(CacheConfig), "A BuildKit cache shared by several machines.", CacheConfig())
+    sign: SignConfig = option(table_check(SignConfig), "Signatures of pushed images.", SignConfig())
+    check: CheckConfig = option(table_check(CheckConfig), "A command that tests the finished image.", CheckConfig())
     debian: DebianConfig = option(
-        table_check(DebianConfig), "Where Debian's packages come from.", DebianConfig()
+        table_check(DebianConfig), "The sources of Debian's packages.", DebianConfig()
     )

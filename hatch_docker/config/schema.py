@@ -1,4 +1,6 @@
-"""The options as documentation: a JSON Schema for editors and validate-pyproject, tables for docs/options.md."""
+"""Documentation generated from the options: a JSON Schema for editors and validate-pyproject, tables for
+docs/options.md.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ UNSET: tuple[object, ...] = (None, (), "", {})  # defaults that say nothing
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (draft-07) of `[tool.hatch-docker]`."""
+    """Return the JSON Schema (draft-07) of `[tool.hatch-docker]`."""
     table = _table(Config)
     table["properties"][OPTION] = {
         "description": IMAGES, "type": "object", "propertyNames": {"pattern": f"^{NAME.pattern}$"},
@@ -33,7 +35,7 @@ def schema() -> dict[str, Any]:
 
 
 def _partial(table: dict[str, Any]) -> dict[str, Any]:
-    """A table whose own tables need not be complete: the rest is in the table that it goes over."""
+    """Return a table's schema in which its sub-tables may be incomplete: the table below it has the rest."""
     for value in table["properties"].values():
         if "properties" in value:
             value.pop("required", None)
@@ -46,7 +48,7 @@ def tool_schema(_tool: str) -> dict[str, Any]:
 
 
 def pyproject_schema() -> dict[str, Any]:
-    """The JSON Schema (draft-07) of a whole pyproject.toml, of which it knows nothing but `[tool.hatch-docker]`."""
+    """Return the JSON Schema (draft-07) of a whole pyproject.toml, which describes only `[tool.hatch-docker]`."""
     table = schema()
     draft = table.pop("$schema")
     del table["$id"]
@@ -55,7 +57,7 @@ def pyproject_schema() -> dict[str, Any]:
 
 
 def schema_text(value: Mapping[str, Any]) -> str:
-    """A schema as it is printed and shipped."""
+    """Return a schema as printed and shipped."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
@@ -79,7 +81,7 @@ def _property(option: Option) -> dict[str, Any]:
 
 
 def _value(check: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of one value; the outermost wrapping has the last word."""
+    """Return the schema of one value; an outer check overrides what an inner one says."""
     kind = check["type"]
     said: dict[str, Any] = check.get("json", {})
     if kind in ("after", "before"):
@@ -104,7 +106,7 @@ def _value(check: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_table() -> str:
-    """Every option as a Markdown table: name, type, default, what it does."""
+    """Return every option as a Markdown table: name, type, default, description."""
     rows = ["| option | type | default | what |", "|---|---|---|---|"]
     for option in all_options():
         if option.name == "files":
@@ -116,13 +118,13 @@ def options_table() -> str:
 
 
 def variables_table() -> str:
-    """The variables that are no options as a Markdown table."""
+    """Return the variables that are not options as a Markdown table."""
     rows = [f"| `{name}` | {what} |" for name, what in OTHER_VARIABLES.items()]
     return "\n".join(["| variable | what |", "|---|---|", *rows])
 
 
 def with_tables(text: str) -> str:
-    """A page with the tables between its markers, `<!-- options -->` and `<!-- variables -->`, as the code has them."""
+    """Return a page with current tables between its markers, `<!-- options -->` and `<!-- variables -->`."""
     for name, table in (("options", options_table), ("variables", variables_table)):
         start, end = f"<!-- {name} -->\n", f"\n<!-- /{name} -->"
         before, found, rest = text.partition(start)

@@ -1,7 +1,7 @@
-"""What a value of [tool.hatch-docker] may be, as plain dictionaries, and the walk that holds values against them.
+"""Checks of values in `[tool.hatch-docker]`, written as plain dictionaries, and the function that applies them.
 
-Done here because it runs in every build: the import of a library for it takes a tenth of the time that an unchanged
-build has. `json` adds what the schema for editors cannot read from a check.
+Written here and not by a library because it runs in every build: importing a library for it takes a tenth of the time
+of an unchanged build. `json` adds what the schema for editors cannot read from a check.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ WRONG = object()  # what the walk returns for a value that is not as it must be
 
 
 class Problem(NamedTuple):
-    """What is wrong with one value: the kind of fault, where below the table, the value, what it ought to be."""
+    """A wrong value: the kind of problem, its location below the table, the value, and what was expected."""
 
     kind: str
     location: Location
@@ -28,57 +28,57 @@ class Problem(NamedTuple):
 
 
 def text(must: str, pattern: str) -> Check:
-    """A string of a pattern; `must` says what it must be."""
+    """Return the check of a string that matches a pattern; `must` says in words what it must be."""
     return {"type": "str", "pattern": pattern, "must": must}
 
 
 def checked(call: Callable[[Any], Any], inner: Check, **json: object) -> Check:
-    """A value that a function of config_values checks or turns into another, once it is what `inner` says."""
+    """Return a check that calls a function of values.py, which checks or converts, after `inner` accepted the value."""
     return {"type": "after", "call": call, "inner": inner, "json": json}
 
 
 def guarded(call: Callable[[Any], Any], inner: Check) -> Check:
-    """A value of which a function of config_values knows better than `inner` what is wrong with it."""
+    """Return a check that calls a function of values.py before `inner`, because it has the better message."""
     return {"type": "before", "call": call, "inner": inner}
 
 
 def list_of(item: Check, at_least: int = 0) -> Check:
-    """A list, kept as a tuple."""
+    """Return the check of a list, which becomes a tuple."""
     return {"type": "list", "item": item, "min_length": at_least}
 
 
 def lines_of(item: Check) -> Check:
-    """A list of texts that may hold commas; in a variable one a line."""
+    """Return the check of a list of texts that may contain commas; a variable has one item per line."""
     return list_of(item) | {"lines": True}
 
 
 def command_of(at_least: int = 0) -> Check:
-    """A list of arguments."""
+    """Return the check of a list of arguments."""
     return guarded(values.arguments, list_of(STRING, at_least)) | {"words": True}
 
 
 def strings(name: Check) -> Check:
-    """A table of strings."""
+    """Return the check of a table of strings."""
     return {"type": "dict", "name": name, "value": guarded(values.string, STRING)}
 
 
 def one_of(*words: str) -> Check:
-    """One of some words."""
+    """Return the check of a string that is one of `words`."""
     return {"type": "word", "words": words}
 
 
 def table_check(cls: type) -> Check:
-    """A table: the fields of a class, and no others."""
+    """Return the check of a table with the fields of a class and no others."""
     return {"type": "table", "cls": cls}
 
 
 def toml_name(name: str) -> str:
-    """How TOML writes the name of a field; `from_` is not a Python name without its underscore."""
+    """Return the TOML name of a field: kebab-case, without the underscore that makes `from_` a Python name."""
     return name.rstrip("_").replace("_", "-")
 
 
 def walk(check: Check, value: Any, problems: list[Problem], location: Location = ()) -> Any:
-    """What the Config holds for a value, or WRONG, and then what is wrong with it is added to `problems`."""
+    """Return the value as Config holds it; if it is wrong, add to `problems` and return WRONG."""
     return _WALKS[check["type"]](check, value, problems, location)
 
 

@@ -1,6 +1,6 @@
-"""The checks of single values in [tool.hatch-docker] that a pattern cannot say.
+"""Checks of single values in `[tool.hatch-docker]` that a pattern cannot express.
 
-Each takes a value and returns what the Config holds, or raises a ValueError that says what it must be.
+Each function takes a value and returns what Config holds for it, or raises ValueError that says what it must be.
 """
 
 from __future__ import annotations
@@ -88,31 +88,31 @@ _SECRET = re.compile(r"token|secret|password|access_key")
 
 
 def no_control(value: str) -> str:
-    """One line of printable text."""
+    """Check that a text is one line without control characters."""
     if any(character < " " or character == "\x7f" for character in value):
         raise ValueError("must be one line without control characters")
     return value
 
 
 def cache_source(value: str) -> Mapping[str, str]:
-    """The fields of one of cache.from."""
+    """Return the fields of an item of `cache.from`."""
     return parse_cache(no_control(value), target=False)
 
 
 def cache_target(value: str) -> Mapping[str, str]:
-    """The fields of one of cache.to."""
+    """Return the fields of an item of `cache.to`."""
     return parse_cache(no_control(value), target=True)
 
 
 def no_nul(value: str) -> str:
-    """Text that can be an argument or a variable's value."""
+    """Check that a text can be an argument or a variable's value."""
     if "\0" in value:
         raise ValueError("must not contain a NUL character")
     return value
 
 
 def tag(value: str) -> str:
-    """A tag, or a template of one (distribution-spec, "Pulling manifests")."""
+    """Check a tag or a template of one (distribution-spec, "Pulling manifests")."""
     for field in re.findall(r"{([^{}]*)}", value):
         if field not in TAG_FIELDS:
             known = ", ".join(f"{{{name}}}" for name in TAG_FIELDS)
@@ -124,7 +124,7 @@ def tag(value: str) -> str:
 
 
 def user(value: str) -> str:
-    """A user, numbers within what Docker takes."""
+    """Check that the numbers of a user are ones that Docker accepts."""
     for part in value.split(":"):
         if part.isdecimal() and int(part[:11]) > MAX_ID:
             raise ValueError(f"must be at most {MAX_ID}: no user or group has a greater number")
@@ -132,7 +132,7 @@ def user(value: str) -> str:
 
 
 def absolute(value: str) -> str:
-    """An absolute path in the image."""
+    """Check an absolute path in the image."""
     if not value.startswith("/"):
         raise ValueError("must be an absolute path in the image, such as /data")
     if ".." in value.split("/"):
@@ -141,35 +141,35 @@ def absolute(value: str) -> str:
 
 
 def below_root(value: str) -> str:
-    """An absolute path other than the root."""
+    """Check an absolute path other than the root."""
     if not absolute(value).strip("/"):
         raise ValueError("must be below /")
     return value
 
 
 def target(value: str) -> str:
-    """The path of a file or directory in the image."""
+    """Check the path of a file or directory in the image."""
     if below_root(value).endswith("/"):
         raise ValueError("must name the file or directory itself, without / at its end")
     return value
 
 
 def source(value: str) -> str:
-    """A path inside the project."""
+    """Check a path inside the project."""
     if not value or value.startswith("/") or ".." in value.split("/"):
         raise ValueError('must be a path inside the project, relative to pyproject.toml, without ".."')
     return no_control(value)
 
 
 def pattern(value: str) -> str:
-    """A pattern of paths below site-packages."""
+    """Check a pattern of paths below site-packages."""
     if value.startswith(("/", "./")) or ".." in value.split("/"):
         raise ValueError('must be a path below site-packages, such as "pandas/tests", without / at its start and ".."')
     return no_control(value)
 
 
 def port(value: Any) -> str:
-    """A port as the image's configuration names it (config.md, ExposedPorts): `8000/tcp`."""
+    """Return a port in the form of the image's configuration (config.md, ExposedPorts): `8000/tcp`."""
     text = str(value) if type(value) is int else value if isinstance(value, str) else ""
     match = re.fullmatch(r"([0-9]{1,5})(?:/(tcp|udp|sctp))?", text)
     if match is None or not 1 <= int(match[1]) <= 65535:
@@ -178,30 +178,30 @@ def port(value: Any) -> str:
 
 
 def duration(value: str) -> int:
-    """A duration, in nanoseconds."""
+    """Return a duration in nanoseconds."""
     if not re.fullmatch(r"(?:[0-9]{1,9}(?:h|ms|m|s))+", value, re.ASCII):
         raise ValueError('must be a duration such as "30s", "1m30s" or "500ms"')
     return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"([0-9]+)(h|ms|m|s)", value))
 
 
 def size(value: str) -> int:
-    """A size, in bytes."""
+    """Return a size in bytes."""
     number = value.rstrip("".join(_BYTES))
     return round(float(number) * _BYTES[value.removeprefix(number)])
 
 
 def growth(value: str) -> tuple[float | None, int | None]:
-    """A share, 0.05 for "5%", or else a size in bytes."""
+    """Return a share (0.05 for "5%") and None, or None and a size in bytes."""
     return (float(value[:-1]) / 100, None) if value.endswith("%") else (None, size(value))
 
 
 def octal(value: str) -> int:
-    """Permission bits."""
+    """Return permission bits."""
     return int(value, 8)
 
 
 def arguments(value: Any) -> Any:
-    """A command's arguments; a string is answered with the list it would be."""
+    """Check that a command is a list; the message for a string shows the list to write."""
     if isinstance(value, str):
         import json
         import shlex
@@ -215,7 +215,7 @@ def arguments(value: Any) -> Any:
 
 
 def string(value: Any) -> Any:
-    """The value of a table of strings; what is not a string is answered with what to write."""
+    """Check a value of a table of strings; the message for another type shows what to write."""
     if isinstance(value, Mapping):
         raise ValueError("must be a string; a name that contains dots needs quotes")
     if isinstance(value, bool | int | float):
@@ -224,7 +224,7 @@ def string(value: Any) -> Any:
 
 
 def distinct(value: tuple[str, ...]) -> tuple[str, ...]:
-    """A list without repetitions."""
+    """Check that a list has no item twice."""
     for item in value:
         if value.count(item) > 1:
             raise ValueError(f'names "{item}" twice')
@@ -232,9 +232,9 @@ def distinct(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def parse_cache(value: str, *, target: bool) -> dict[str, str]:
-    """The fields of `type=registry,ref=...`; a lone reference is a registry's. A target keeps all stages.
+    """Return the fields of `type=registry,ref=...`; a lone reference means a registry. A target caches all stages.
 
-    Raises ValueError, without the value, for what BuildKit would pass over in silence and for secrets, which the
+    Raises ValueError, without the value, for a field that BuildKit would ignore silently, and for secrets, which the
     plan, a log and the list of processes would show.
     """
     if "=" not in value:

@@ -1,1 +1,1 @@
-"""What every package stands on."""
+"""Errors, files, programs, secrets, progress, the cache and the network: everything above imports from here."""

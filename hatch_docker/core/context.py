@@ -1,4 +1,4 @@
-"""What every step is handed: the store, the user's eyes, the network, the environment."""
+"""The build context that is passed to every step: cache, progress, HTTP client, environment."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ REFRESH = "HATCH_DOCKER_REFRESH"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The hands of a build. `environ` is the process's environment, read nowhere else.
+    """Everything a build step may use; no module keeps such state of its own. No module reads the process's
+    environment.
 
-    `connect` gives the one HTTP client; an unchanged build never asks for it. `image_lock` has what registries, mirrors
-    and indexes are not asked again, None where the project has none. `lazy` takes a layer whose digest is known
-    for one that is there: a registry may have it, and who opens it gets a DamagedBlobError. `secrets` are what must not
-    be in anything that is made. `used` has the SHA-256 of what wheels were made with on the way: of ("deb",
-    "gcc 4:14.2.0-1 amd64", suite) and ("pypi", name, version, filename).
+    `connect` returns the one HTTP client; an unchanged build never calls it. `image_lock` holds the answers for which
+    registries, mirrors and indexes are not asked again, None if the project has none. With `lazy` a layer whose digest
+    is known counts as present: a registry may have it, and opening it raises DamagedBlobError. `secrets` must not be in
+    anything that is made. `used` holds the SHA-256 of what wheels were built with: by ("deb", "gcc 4:14.2.0-1 amd64",
+    suite) and ("pypi", name, version, filename).
     """
 
     store: Store
@@ -49,19 +50,19 @@ class Context:
 
     @property
     def refresh(self) -> bool:
-        """Whether registries, mirrors and indexes are asked, however young their answers of before are."""
+        """True if registries, mirrors and indexes are asked again, however recent their remembered answers are."""
         return self.environ.get(REFRESH, "") not in ("", "0")
 
 
 def cache_root(environ: Mapping[str, str]) -> Path:
-    """The directory of the cache: $HATCH_DOCKER_CACHE_DIR, else in the user's cache directory."""
+    """Return the directory of the cache: $HATCH_DOCKER_CACHE_DIR, else one in the user's cache directory."""
     return Path(environ.get(CACHE_DIR) or default_root())
 
 
 def open_context(environ: Mapping[str, str], progress: Progress) -> Context:
-    """The context of one build, on the cache that the environment names. Raises StoreError where it cannot be used.
+    """Return the context of one build, on the cache that the environment names. Raises StoreError.
 
-    What killed builds left is removed, there and where temporary directories are.
+    What killed builds left is removed, there and in the directory for temporary files.
     """
     store = open_store(cache_root(environ))
     remove_abandoned()

@@ -1,7 +1,7 @@
-"""What an ELF file says of itself: the machine it is for, its own name as a library, the libraries that it needs.
+"""Reader of ELF files: the machine they are for, their own name as a library, the libraries that they need.
 
-Implements what the loader reads of a program or shared library (gabi, "Dynamic Linking"): program headers and the
-dynamic section. Read within bounds: files are a stranger's, and may point anywhere.
+Reads what the dynamic loader reads of a program or shared library (gabi, "Dynamic Linking"): program headers and the
+dynamic section. All reads are bounded: the files are not trusted, and may point anywhere.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """A program or shared library. `machine` is a GOARCH name, "" for one we do not know; `bits` 32 or 64.
+    """A program or shared library. `machine` is a GOARCH name, "" for an unknown one; `bits` is 32 or 64.
 
-    `rpath` and `runpath` are as they are written, `interpreter` is the path of the loader that a program names.
+    `rpath` and `runpath` are as written, `interpreter` is the path of the loader that a program names.
     """
 
     machine: str
@@ -51,9 +51,9 @@ class _Segment:
 
 
 def read_elf(stream: IO[bytes]) -> Elf | None:
-    """What a seekable stream holds; None for what is no program or library that a loader takes.
+    """Read a seekable stream; return None if it is not a program or library that a loader accepts.
 
-    What points to places that the file does not have is left out.
+    Names that point outside of the file are left out.
     """
     header = stream.read(64)
     if len(header) < 52 or header[:4] != MAGIC or header[4] not in (1, 2) or header[5] not in (1, 2):
@@ -100,7 +100,7 @@ def _dynamic(stream: IO[bytes], segments: list[_Segment], order: str, *, wide: b
 
 
 def _named(bare: Elf, stream: IO[bytes], segments: list[_Segment], values: list[tuple[int, int]]) -> Elf:
-    """The file with the names that its dynamic section has."""
+    """Return the file with the names in its dynamic section."""
     table = next((value for tag, value in values if tag == _DT_STRTAB), None)
     if table is None:
         return bare
@@ -116,7 +116,7 @@ def _named(bare: Elf, stream: IO[bytes], segments: list[_Segment], values: list[
 
 
 def _text(stream: IO[bytes], segments: list[_Segment], address: int) -> str:
-    """The string at an address of the loaded file."""
+    """Return the string at an address of the loaded file."""
     for segment in segments:
         if segment.kind == _PT_LOAD and segment.address <= address < segment.address + segment.size:
             stream.seek(segment.offset + address - segment.address)

@@ -1,6 +1,6 @@
-"""What can go wrong, as help text: one line that says what failed, on what, and what to try next.
+"""All errors of this program, as help text: one line that says what failed, on what, and what to try next.
 
-    HatchDockerError            the user's mistake or the world's; exit status 1, no traceback
+    HatchDockerError            the user's mistake or a failure around us; exit status 1, no traceback
     ├── ConfigError             [tool.hatch-docker], project metadata or a HATCH_DOCKER_* variable
     ├── BaseImageError          the base cannot be made, read, or does not fit the project
     ├── WheelError              a lock, a resolution, a wheel or an sdist
@@ -8,16 +8,16 @@
     │   └── SandboxError        the kernel refuses the sandbox
     ├── ImageError              an image, layer, layout or archive that breaks its specification
     ├── SecretError             a secret of the build would be in what it makes
-    ├── SignatureError          a signature is missing, or not the one asked for
-    ├── RegistryError           a registry, an index or a mirror answered with a refusal
+    ├── SignatureError          a signature is missing, or not the expected one
+    ├── RegistryError           a registry, an index or a mirror refused a request
     │   └── TransientError      it kept failing in a way that may pass; exit status 75 (EX_TEMPFAIL)
-    │       └── OfflineError    it was not asked, because the user said so
+    │       └── OfflineError    it was not asked, because the user forbids network access
     ├── DaemonError             Docker or Podman answered with a failure
-    │   └── LostError           it was there, and is gone in the midst of a build; exit status 75
-    ├── ProgramError            a program we ran is missing or failed
+    │   └── LostError           it was lost in the middle of a build; exit status 75
+    ├── ProgramError            a program is missing or failed
     └── StoreError              the cache or an output directory cannot be read or written
 
-Anything else that escapes is a bug of ours and keeps its traceback. A leaf: imports nothing.
+Any other exception is a bug in hatch-docker and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class SecretError(HatchDockerError):
 
 
 class SignatureError(HatchDockerError):
-    """An image is not signed, or not by whom or for what it should be."""
+    """An image is not signed, or not by the expected signer."""
 
 
 class RegistryError(HatchDockerError):
     """A registry, an index or a mirror refused."""
 
     def saying(self, message: str) -> RegistryError:
-        """The same with more to say: as transient as it was."""
+        """Return the same kind of error, transient or not, with another message."""
         kinds = (kind for kind in (OfflineError, TransientError) if isinstance(self, kind))
         return next(kinds, RegistryError)(message)
 
@@ -77,7 +77,7 @@ class TransientError(RegistryError):
 
 
 class OfflineError(TransientError):
-    """The cache does not suffice, and HATCH_DOCKER_OFFLINE keeps us from asking anybody."""
+    """The cache does not suffice, and HATCH_DOCKER_OFFLINE forbids network access."""
 
     exit_status = 1
 

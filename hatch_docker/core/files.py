@@ -1,4 +1,4 @@
-"""Files and trees written whole or not at all: under a temporary name first, which is gone whatever happens."""
+"""Files and trees that are written whole or not at all: under a temporary name first, which is always removed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _remove_unfinished() -> None:
 
 @contextlib.contextmanager
 def temporary_file(directory: Path, prefix: str = HELD, suffix: str = "") -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file and its path; what is left there when the block ends is removed."""
+    """Yield a new file and its path; what is left there when the block ends is removed."""
     with _changing:
         descriptor, name = tempfile.mkstemp(dir=directory, prefix=prefix, suffix=suffix)
         path = Path(name)
@@ -68,7 +68,7 @@ def temporary_file(directory: Path, prefix: str = HELD, suffix: str = "") -> Ite
 
 @contextlib.contextmanager
 def temporary_tree(directory: Path, prefix: str = HELD) -> Iterator[Path]:
-    """A new directory; what is left there under its name when the block ends is removed."""
+    """Yield a new directory; what is left there under its name when the block ends is removed."""
     with _changing:
         path = Path(tempfile.mkdtemp(dir=directory, prefix=prefix))
         _unfinished.add(path)
@@ -84,7 +84,7 @@ def temporary_tree(directory: Path, prefix: str = HELD) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_directory() -> Iterator[Path]:
-    """A directory of one's own in the system's place for such (TMPDIR), gone with the block; raises StoreError."""
+    """Yield a new directory in TMPDIR, removed when the block ends. Raises StoreError if there is no TMPDIR."""
     try:
         place = Path(tempfile.gettempdir())
     except OSError as error:
@@ -94,17 +94,17 @@ def temporary_directory() -> Iterator[Path]:
 
 
 def finish_tree(unfinished: Path, path: Path) -> None:
-    """Give a whole tree its name, unless it is being removed."""
+    """Give a complete tree its final name, unless it is being removed."""
     with _changing:
         unfinished.rename(path)
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Write `path` under a temporary name beside it; renamed when the block ends well, removed when not.
+    """Write `path` under a temporary name beside it; renamed when the block ends well, removed when it fails.
 
-    Every output of a build goes through here, so that a killed build leaves no half-written file under its
-    final name and an earlier output stays whole until the new one is. Raises StoreError, naming the path.
+    Every output of a build is written by this function, so that a killed build leaves no half-written file under its
+    final name, and an earlier output stays complete until the new one is. Raises StoreError, naming the path.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,9 +120,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def is_cache(directory: Path) -> bool:
-    """Whether a directory says that it is some tool's cache, or is the context of a Dockerfile that we wrote.
+    """Return whether a directory is marked as a tool's cache, or is the context of a Dockerfile that we wrote.
 
-    Nothing takes one for a part of a project.
+    Such a directory is never part of a project.
     """
     if directory.suffix == CONTEXT and directory.with_suffix(DOCKERFILE).is_file():
         return True
@@ -134,7 +134,7 @@ def is_cache(directory: Path) -> bool:
 
 
 def is_output(path: Path) -> bool:
-    """Whether a file is one that we write of an image, which lie side by side, also where `-o` put them."""
+    """Return whether a file is an output of a build, recognised by another output of the same image beside it."""
     found = re.fullmatch(r"(.+?)(?:\.linux-[a-z0-9]+)?(\.(?:\w+\.json|oci\.tar|Dockerfile))", path.name)
     if found is None:
         return False
@@ -145,7 +145,7 @@ def is_output(path: Path) -> bool:
 
 
 def mark_as_cache(directory: Path) -> None:
-    """Make a directory that says it is a cache, to git too."""
+    """Mark a directory as a cache, for git too."""
     with atomic_write(directory / ".gitignore") as stream:
         stream.write(b"*\n")
     with atomic_write(directory / "CACHEDIR.TAG") as stream:
@@ -159,13 +159,13 @@ def check_free(path: Path) -> None:
 
 
 def _hold(descriptor: int) -> None:
-    """Mark what is unfinished as that of a living process; where a file system has no locks, its age must do."""
+    """Lock an unfinished file, so that it counts as in use; without locks on a file system, its age must do."""
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed builds left of `path` beside it: the unfinished files that no process holds."""
+    """Remove what killed builds left of `path` beside it: unfinished files that no process holds."""
     with contextlib.suppress(OSError):
         for other in path.parent.iterdir():
             if other.name.startswith(f".{path.name}.") and other.suffix == ".tmp":
@@ -173,7 +173,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def remove_abandoned(directory: Path | None = None) -> None:
-    """Remove what killed processes of this user left unfinished in a directory, TMPDIR's if none: what nobody holds."""
+    """Remove unfinished files of this user's killed processes from a directory, TMPDIR by default."""
     with contextlib.suppress(OSError):
         for entry in list(os.scandir(directory or tempfile.gettempdir())):
             if entry.name.startswith(HELD) and entry.stat(follow_symlinks=False).st_uid == os.geteuid():
@@ -181,7 +181,7 @@ def remove_abandoned(directory: Path | None = None) -> None:
 
 
 def _remove_unheld(path: Path) -> None:
-    """Remove a file or a directory, unless it is held or was made just now; anything else is not opened."""
+    """Remove a file or directory, unless a process holds it or it is new; anything else is not opened."""
     with contextlib.suppress(OSError):
         status = path.lstat()
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
@@ -203,9 +203,9 @@ def _umask() -> int:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a tree that may hold directories without write permission; links in it are never followed.
+    """Remove a tree, also one with directories without write permission; links in it are never followed.
 
-    As deep as it may be: what a build left is removed level by level, each directory brought up to the top first.
+    Works at any depth: each directory is moved up to the top before it is removed, level by level.
     """
     if path.is_symlink() or not path.is_dir():
         return

@@ -1,11 +1,12 @@
-"""Pins: what registries, mirrors and indexes once answered, written down in hatch-docker.lock.
+"""The image lock, hatch-docker.lock: answers of registries, mirrors and indexes, kept for later builds.
 
-    [[base]]           what a base's name stood for: digests, and the Python and C library in it
-    [[debian]]         which packages of a suite some names came to
-    [[requirements]]   which files some requirements came to for one target
+    [[base]]           the image that a base's name stood for: digests, and its Python and C library
+    [[debian]]         the packages of a suite that some names resolved to
+    [[requirements]]   the files that some requirements resolved to for one target
 
-Each entry is a question and its answer. A build that has pins asks nobody; `hatch-docker lock` asks for what is not
-there, and writes what was used. Nothing in it names a mirror of Debian or holds a login.
+Each entry is a question and its answer. A build with an image lock asks no server; `hatch-docker lock` asks what is
+missing, and writes what was used. It contains neither a Debian mirror nor a login. (The option `lock` is another lock:
+where the versions of Python dependencies come from, such as uv.lock.)
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ FACT = "pins-file"
 
 
 def _is_time(value: Any) -> bool:
-    """Whether a value is a time as we write it: 2026-11-24T03:14:15Z."""
+    """Return whether a value is a time in our format: 2026-11-24T03:14:15Z."""
     from datetime import datetime
 
     try:
@@ -83,15 +84,15 @@ Entry = Mapping[str, Any]
 
 
 class NotPinnedError(Exception):
-    """Whoever writes a lock has to ask: it has no answer yet."""
+    """`hatch-docker lock` has to ask: the image lock has no answer yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLock:
-    """The entries of a lock, by question. `name` is the file's, for messages, `digest` that of its contents.
+    """The entries of an image lock, by question. `name` is the file's, for messages, `digest` that of its contents.
 
-    `ask` is True for whoever writes a lock: then `find` gives None for what is not there, and the answer is to be
-    noted. A build's pins have no gaps: what is missing is a ConfigError.
+    `ask` is True while a lock is being written: then `find` returns None for a missing entry, and the answer is to be
+    noted. In a build no entry may be missing: `find` raises ConfigError.
     """
 
     name: str
@@ -101,7 +102,7 @@ class ImageLock:
     used: dict[str, tuple[str, Entry]] = field(default_factory=dict)
 
     def find(self, kind: str, question: Entry) -> Entry | None:
-        """The entry that answers a question. Raises ConfigError, which says what the lock has instead."""
+        """Return the entry that answers a question. Raises ConfigError, which says what the lock has instead."""
         key = key_of(kind, dict(question))
         found = self.known.get(key) or self.used.get(key)
         if found is not None:
@@ -113,24 +114,24 @@ class ImageLock:
         raise ConfigError(f"{self.name} is out of date: {reason}; {RELOCK}")
 
     def note(self, kind: str, entry: Entry) -> None:
-        """Keep an answer that was just got."""
+        """Keep a new answer."""
         self.used[key_of(kind, question_of(kind, entry))] = (kind, entry)
 
 
 def question_of(kind: str, entry: Entry) -> dict[str, Any]:
-    """The part of an entry that asks."""
+    """Return the fields of an entry that are its question."""
     return {name: entry[name] for name in QUESTIONS[kind] if name in entry}
 
 
 def make_image_lock(name: str, digest: str, entries: Sequence[tuple[str, Entry]], *, ask: bool = False) -> ImageLock:
-    """Pins of some entries with their kinds."""
+    """Return the image lock of some entries with their kinds."""
     return ImageLock(name, digest, {key_of(kind, question_of(kind, one)): (kind, one) for kind, one in entries}, ask)
 
 
 def read_image_lock(path: Path, name: str, store: Store) -> ImageLock:
-    """The pins of a file, whose `name` is for messages; raises ConfigError where it is none.
+    """Read an image lock, whose `name` is for messages; raise ConfigError if it is not one.
 
-    What was read is remembered by the file's contents: reading TOML takes as long as the rest of an unchanged build.
+    The entries are remembered by the file's contents: parsing TOML takes as long as the rest of an unchanged build.
     """
     try:
         with path.open("rb") as stream:
@@ -146,7 +147,7 @@ def read_image_lock(path: Path, name: str, store: Store) -> ImageLock:
 
 
 def parse_image_lock(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]:
-    """The entries of a file's contents, with their kinds. Raises ConfigError, naming the field that is wrong."""
+    """Return the entries of a file's contents, with their kinds. Raises ConfigError, naming the field that is wrong."""
     import tomllib
 
     from hatch_docker.core.validation import first_mismatch
@@ -173,7 +174,7 @@ def parse_image_lock(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]
 
 
 def image_lock_toml(entries: Sequence[tuple[str, Entry]]) -> bytes:
-    """The file of some entries; the same entries in any order give the same bytes."""
+    """Return the contents of the file; the same entries in any order give the same bytes."""
     lines = [
         "# Written by `hatch-docker lock`, used by every build: commit it, and leave it as it is.",
         "# `hatch-docker lock --upgrade` takes the newest of everything and tells what changes.",
@@ -210,7 +211,7 @@ def _toml(value: Any) -> str:
 
 
 def why_missing(kind: str, question: Entry, known: Sequence[Entry]) -> str:
-    """Why none of the known entries answers a question, in the words of the options that ask it."""
+    """Return why none of the known entries answers a question, in the words of the options behind it."""
     if kind == "base":
         names = abbreviate([entry["name"] for entry in known], SHOWN) or "no base"
         return f"it pins {names}, and the base is {question['name']}"
@@ -248,7 +249,7 @@ Entries = Sequence[tuple[str, Entry]]
 
 
 def image_lock_changes(old: Entries, new: Entries) -> list[str]:
-    """What a new lock changes, one line each: `debian:trixie amd64: libssl3t64 3.5.1-1 -> 3.5.4-1`."""
+    """Return the changes of a new lock, one line each: `debian:trixie amd64: libssl3t64 3.5.1-1 -> 3.5.4-1`."""
     before, after = _pinned(old), _pinned(new)
     lines = []
     for title, name in sorted({*before, *after}):
@@ -269,7 +270,7 @@ def image_lock_changes(old: Entries, new: Entries) -> list[str]:
 
 
 def _pinned(entries: Entries) -> dict[tuple[str, str], set[tuple[str, str]]]:
-    """What is pinned: place and name -> versions with their hashes."""
+    """Return the pinned versions with their hashes, by place and name."""
     found: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for kind, entry in entries:
         for title, name, version, digest in _rows(kind, entry):

@@ -1,4 +1,4 @@
-"""What the machine does to a build, as help text: a disk that is full or breaks, an output that nobody reads."""
+"""Failures of the machine as help text: a full or broken disk, a standard output that was closed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ BROKEN_PIPE = 141  # the exit status of a program that nobody listens to: 128 + 
 
 
 def reason(error: OSError, place: Path) -> str:
-    """What the system said of a file at `place`; of a full disk also how much is free.
+    """Return the system's message for a file at `place`; for a full disk also the space that is free.
 
-    What was begun is removed by now: more than that is needed.
+    Unfinished files have been removed by now, so more than the free space is needed.
     """
     said = error.strerror or str(error)
     if error.errno in FULL:
@@ -35,9 +35,9 @@ def reason(error: OSError, place: Path) -> str:
 
 @contextlib.contextmanager
 def friendly_os_errors() -> Iterator[None]:
-    """Turn what is the machine's fault into a StoreError; end quietly where nobody reads what we print.
+    """Turn failures of the machine into StoreError; exit quietly if standard output was closed.
 
-    Standard output is written through at the end of the block. One that is closed swallows what is printed.
+    Standard output is flushed at the end of the block.
     """
     output = _Output(sys.stdout)
     try:
@@ -60,7 +60,7 @@ def friendly_os_errors() -> Iterator[None]:
 
 
 class _Output:
-    """Standard output, which remembers why it could not be written."""
+    """Standard output that remembers why it could not be written."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream or io.StringIO()
@@ -83,7 +83,7 @@ class _Output:
             raise
 
     def lead_nowhere(self) -> None:
-        """Else Python would say at its end what was said already."""
+        """Discard further output, or Python would report the same failure again at exit."""
         with contextlib.suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())

@@ -1,4 +1,6 @@
-"""Run a program: stream what it says, hide secrets, raise with its last lines. Only the stage's script does without."""
+"""Programs: run one, stream its output without secrets, raise with its last lines. The stage's script does without
+this.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ SHORTEST_LINE = 6  # characters of a line of a secret that is hidden by itself
 
 
 def redact(text: str, secrets: Sequence[str]) -> str:
-    """`text` with every secret value replaced by `***`, in whatever way programs usually write it."""
+    """Return `text` with every secret replaced by `***`, in each of the ways that programs usually write it."""
     for word in _hidden(tuple(secrets)):
         text = text.replace(word, "***")
     return text
@@ -35,12 +37,12 @@ def redact(text: str, secrets: Sequence[str]) -> str:
 
 @functools.lru_cache(16)
 def _hidden(secrets: tuple[str, ...]) -> list[str]:
-    """What of some secrets is hidden, the longest first: asked for with every line."""
+    """Return the texts to hide for some secrets, the longest first; cached, because every line needs it."""
     return sorted({word for secret in secrets for word in _spellings(secret)}, key=len, reverse=True)
 
 
 def _spellings(secret: str) -> Iterator[str]:
-    """A secret in all ways that a layer is searched for, line by line, and in base64 with its two ends."""
+    """Yield a secret in all forms that layers are searched for, each of its lines, and its base64 with both ends."""
     if not secret:
         return
     import base64
@@ -53,7 +55,7 @@ def _spellings(secret: str) -> Iterator[str]:
 
 
 class ProcessFailed(ProgramError):
-    """A program ended with a status other than 0; `status` and `output` (its last lines) tell more."""
+    """A program exited with a status other than 0; `status` and `output` (its last lines) tell more."""
 
     def __init__(self, message: str, status: int, output: str) -> None:
         super().__init__(message)
@@ -62,7 +64,7 @@ class ProcessFailed(ProgramError):
 
 
 class TimedOut(ProgramError):
-    """A program was not done in time, and was killed with all that it started."""
+    """A program did not finish in time, and was killed with all its children."""
 
 
 # What runs now, for whatever thread: to be ended also where a thread is not waited for.
@@ -70,7 +72,7 @@ _running: set[subprocess.Popen[bytes]] = set()
 
 
 def end_running() -> None:
-    """End every program that runs, for whatever thread."""
+    """Kill every running program, whichever thread started it."""
     for process in tuple(_running):
         _kill(process)
 
@@ -79,7 +81,7 @@ at_leave.append(end_running)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a program; with `timeout` it has a session of its own, and all that it started ends too."""
+    """Kill a program; one with a timeout has its own session, and its children are killed too."""
     with contextlib.suppress(ProcessLookupError):
         if process.returncode is None and os.getpgid(process.pid) == process.pid:
             os.killpg(process.pid, signal.SIGKILL)
@@ -153,7 +155,7 @@ Running = subprocess.Popen[bytes]
 
 
 def start(command: Sequence[str], *, env: Mapping[str, str]) -> Running:
-    """Start a program that writes where we do, reads nothing, and is not ended by Ctrl-C; raises ProgramError."""
+    """Start a program that shares our output, reads nothing, and is not ended by Ctrl-C; raise ProgramError."""
     try:
         process = subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL, start_new_session=True)
     except OSError as error:
@@ -233,14 +235,14 @@ def listen_stdio(command: Sequence[str], path: str) -> Iterator[None]:
 
 
 def _ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a program that is to end by itself did, with a status other than 0."""
+    """Return whether a program that should end by itself exited with a status other than 0."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return process.wait(PATIENCE) != 0
     return False
 
 
 def run_foreground(command: Sequence[str], *, env: Mapping[str, str]) -> int:
-    """Run a program on our own terminal to its end; returns its status, negative for a signal's number."""
+    """Run a program on our own terminal to its end; return its status, negative for a signal's number."""
     with subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL) as process:
         _running.add(process)
         try:
@@ -253,7 +255,7 @@ def run_foreground(command: Sequence[str], *, env: Mapping[str, str]) -> int:
 
 
 def spawn_detached(command: Sequence[str], *, env: Mapping[str, str]) -> None:
-    """Start a program that goes on when we end, and that nobody hears of again."""
+    """Start a program that continues after we exit; its output and its failure are ignored."""
     with contextlib.suppress(OSError):
         subprocess.Popen(
             list(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
@@ -262,7 +264,7 @@ def spawn_detached(command: Sequence[str], *, env: Mapping[str, str]) -> None:
 
 
 def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """The lines of a stream; of one that is longer than any is, such as a stranger's build may print, the start."""
+    """Yield the lines of a stream; of an extremely long line, as an untrusted build may print, only the start."""
     while line := stream.readline(LONGEST_LINE):
         yield line
         while len(line) == LONGEST_LINE and not line.endswith(b"\n"):

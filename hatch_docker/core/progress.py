@@ -1,4 +1,4 @@
-"""What the user reads while a build runs: lines, by how much they asked to see, and tasks that take time."""
+"""Progress for the user while a build runs: lines, by verbosity, and tasks that take time."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Display(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where lines go. `verbosity` is hatch's: 0 by default, `-v` adds one, `-q` takes one away.
+    """The user's view of a build. `verbosity` is hatch's: 0 by default, `-v` adds one, `-q` subtracts one.
 
-    On a terminal `screen` shows the tasks that run below the lines; elsewhere each is a line when it begins and, where
-    it took long, one when it is done. Safe to use from several threads.
+    On a terminal `screen` shows the running tasks below the lines; elsewhere a task is a line when it begins and, if it
+    took long, one when it ends. Safe to use from several threads.
     """
 
     write: Callable[[str], None]
@@ -46,22 +46,22 @@ class Progress:
     screen: Display | None = None
 
     def info(self, line: str) -> None:
-        """A step that takes time, a result: shown by default."""
+        """Show a step that takes time, or a result: shown by default."""
         if self.verbosity >= 0:
             self._line(sanitize(line))
 
     def detail(self, line: str) -> None:
-        """A guess and its reason, a cache hit, a program's output: shown with `-v`."""
+        """Show a guess and its reason, a cache hit, or a program's output: shown with `-v`."""
         if self.verbosity >= 1:
             self._line(sanitize(line))
 
     def warn(self, line: str) -> None:
-        """Something that the user should know whatever they asked to see, but for `-qq`."""
+        """Show something that the user should know at any verbosity except `-qq`."""
         if self.verbosity >= -1:
             self._line(sanitize(f"warning: {line}"))
 
     def stage(self, name: str, seconds: float, how: str = "") -> None:
-        """A stage of somebody else's build is over, who says how long it took."""
+        """Show that a builder finished a stage, and its time as the builder reports it."""
         if self.screen is None:
             self.info(f"  {name}  {how}{duration(seconds)}")
         else:
@@ -70,10 +70,10 @@ class Progress:
     def task(
         self, title: str, total: int | None = None, *, unit: str = "", part: bool = False, quick: bool = False
     ) -> Task:
-        """A task to do in a `with` block; `total` is how many bytes (or `unit`s) it moves, None if nobody knows.
+        """Return a task for a `with` block; `total` is its number of bytes (or `unit`s), None if unknown.
 
-        A `part` of another task is shown on a terminal while it lasts, and has no line. One that is `quick` as a rule
-        has one elsewhere only where it took long.
+        A `part` of another task is shown on a terminal while it lasts, and has no line. A task that is usually `quick`
+        has a line elsewhere only if it took long.
         """
         return Task(self, sanitize(title), total, unit, part, quick)
 
@@ -86,7 +86,7 @@ class Progress:
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """Something that takes a while, from the beginning of its `with` block to the end. Made by `Progress.task`."""
+    """A step that takes time, from the start of its `with` block to the end. Made by `Progress.task`."""
 
     progress: Progress
     title: str
@@ -99,18 +99,18 @@ class Task:
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
     def advance(self, count: int) -> None:
-        """So much more is done; less than nothing where an attempt is to be repeated."""
+        """Add to what is done; a negative count takes back an attempt that will be repeated."""
         with self._guard:
             self.done += count
 
     def expect(self, count: int) -> None:
-        """So much more is to be done, or less, than was thought before."""
+        """Add to the total, or subtract from it."""
         with self._guard:
             self.total = (self.total or 0) + count
 
     @property
     def seconds(self) -> float:
-        """How long it has been going on."""
+        """Seconds since the task began."""
         return time.monotonic() - self.began
 
     def __enter__(self) -> Self:
@@ -142,12 +142,12 @@ class Task:
 
 
 def no_progress(_count: int) -> None:
-    """Nobody wants to know how far it is."""
+    """Ignore progress."""
 
 
 @contextlib.contextmanager
 def undone_on_failure(advance: Advance) -> Iterator[Advance]:
-    """What is told of an attempt's progress; none of it counts where the attempt fails."""
+    """Yield a function that reports progress; all that it reported is taken back if the block fails."""
     count = 0
 
     def tell(more: int) -> None:
@@ -163,5 +163,5 @@ def undone_on_failure(advance: Advance) -> Iterator[Advance]:
 
 
 def silent() -> Progress:
-    """A progress that shows nothing."""
+    """Return a progress that shows nothing."""
     return Progress(lambda _line: None, -2)

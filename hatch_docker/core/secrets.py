@@ -1,9 +1,8 @@
-"""The secrets of a build, looked for in what it makes: exact values, however they are usually written.
+"""Secrets of a build, and the search for them in what it makes: exact values, in all usual encodings.
 
-Layers are searched as they are written, so that one with a secret in it is never kept. One that is known is searched
-again where there is something else to look for than then, another value of the same secret too. What is looked for is
-in memory alone: a cache may hold no value, and of what was looked for it gets marks that say nothing without a key
-which no cache has. Documents are searched before they are written.
+Layers are searched while they are written, so that one with a secret is never kept. A known layer is searched again if
+there are other values to look for than last time. Values stay in memory alone: the cache only gets marks, which say
+nothing without a key that is in no cache. Documents are searched before they are written.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ Named = Iterable[tuple[str, str]]
 
 @dataclass(slots=True)
 class Secrets:
-    """What a build knows that nobody else may: values, by what they are; and where more are found once it matters.
+    """Secrets known to this build: literal values by their descriptions, and lazy sources of more.
 
-    `sources` are asked when something is searched that is new, at most once: they may read files or run programs.
-    `sought` is what a build looks for, values by name and mark, sources by name: for who remembers that it did.
+    `sources` are asked once, when something new is searched: they may read files or run programs. `sought` describes
+    what a build looks for, values by name and mark, sources by name, for a cache that remembers the search.
     """
 
     known: dict[str, str] = field(default_factory=dict, repr=False)
@@ -51,7 +50,7 @@ class Secrets:
     guard: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, what: str, value: str) -> None:
-        """Note a value; `what` is how an error calls it."""
+        """Add a value; `what` describes it in errors."""
         if value:
             self.sought.add(f"{what} {mark(value.encode(errors='surrogateescape'))}")
         self._note(what, value)
@@ -63,19 +62,20 @@ class Secrets:
             self.needles.update((needle, what) for needle in spellings(value))
 
     def later(self, name: str, source: Callable[[], Named]) -> None:
-        """Note where more values can be had; a source that fails has none. Another name is another source."""
+        """Add a source of more values; a source that fails has none. Another name is another source."""
         self.sought.add(name)
         self.sources.setdefault(name, source)
 
     def watch(self) -> Callable[[str], Feed] | None:
-        """What searches the pieces of one file after the other; None where there is nothing to look for."""
+        """Return a function that makes a search of one file, by pieces; None if there is nothing to look for."""
         self.ask()
         if not self.needles:
             return None
         return lambda path: _Search(dict(self.needles), f"/{path} of the image").feed
 
     def check_wheel(self, path: Path) -> None:
-        """Raise SecretError where a value is in a file of a wheel, before it is kept; what is no zip is no wheel."""
+        """Raise SecretError if a value is in a file of a wheel, before it is kept; a file that is not a zip is ignored.
+        """
         import zipfile
 
         watch = self.watch()
@@ -90,7 +90,7 @@ class Secrets:
                         feed(piece)
 
     def check(self, where: str, data: bytes) -> None:
-        """Raise SecretError where a value that is known by now is in a document."""
+        """Raise SecretError if a value that is known by now is in a document."""
         if self.needles:
             _Search(self.needles, where).feed(data)
 
@@ -105,7 +105,7 @@ class Secrets:
 
 
 def mark(value: bytes = b"") -> str:
-    """What tells a value from others until the machine starts anew, and nothing to who has the mark alone."""
+    """Return a text that identifies a value until the machine restarts, and reveals nothing about it."""
     return hmac.new(_key(), value, hashlib.sha256).hexdigest()[:16]
 
 
@@ -118,7 +118,7 @@ def _key() -> bytes:
 
 
 class _Search:
-    """Looks for words in a stream of pieces, also where one ends in the next piece."""
+    """A search for byte strings in a stream of pieces, also across their boundaries."""
 
     def __init__(self, needles: dict[bytes, str], where: str) -> None:
         self._needles = needles
@@ -139,7 +139,7 @@ class _Search:
 
 
 def spellings(value: str) -> Iterator[bytes]:
-    """A value as it is, as in URLs, in JSON and in Python's quotes, and in base64 wherever it stands in other text."""
+    """Yield a value as it is, as in URLs, JSON and Python's quotes, and in base64 at any offset in other text."""
     import base64
     import json
     from urllib.parse import quote, quote_plus

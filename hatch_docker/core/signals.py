@@ -1,4 +1,4 @@
-"""The end before the end: Ctrl-C and SIGTERM stop a build within two seconds, and no temporary file stays."""
+"""Signal handling: SIGINT and SIGTERM stop a build within two seconds and leave no temporary file."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ at_leave: list[Callable[[], None]] = []  # then called first: what ends the prog
 
 @contextlib.contextmanager
 def handle_signals() -> Iterator[None]:
-    """While the block runs, SIGTERM and SIGINT raise SystemExit (143, 130), so that every `finally` is run.
+    """Make SIGTERM and SIGINT raise SystemExit (143, 130) in the block, so that every `finally` runs.
 
-    Where that does not end the process soon, it is ended. Handlers that whoever called us has installed stay,
-    and so does everything outside of the main thread.
+    If that does not end the process soon, it is killed. Handlers that our caller has installed stay, and nothing
+    changes outside of the main thread.
     """
     ours: list[signal.Signals] = []
     if threading.current_thread() is threading.main_thread():
@@ -58,10 +58,10 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def _watched(ours: list[signal.Signals]) -> Iterator[None]:
-    """Have a thread of its own hear the signals.
+    """Start a thread that receives the signals.
 
-    The main thread may be deaf, looking up a host's name, or lose the exception, which Python drops where it
-    comes up in a destructor; and a thread in the middle of a download is waited for, however long it takes.
+    The main thread may not react: it may be looking up a host's name, or lose the exception, which Python drops in a
+    destructor; and it waits for a thread in the middle of a download, however long that takes.
     """
     ear, mouth = os.pipe()
     os.set_blocking(mouth, False)

@@ -1,7 +1,7 @@
-"""The live display of a terminal: the tasks that run, below the lines that stay. It exists while a task does.
+"""The live display of a terminal: running tasks below the lines that stay. It exists only while a task runs.
 
-rich draws it, and is imported in a thread once tasks have been running for a moment: a build that has nothing to do
-is over by then. Between tasks, and so at the end of a build, the terminal is as it was.
+rich draws it, and is imported in a thread once tasks have been running for a moment: an unchanged build is over by
+then. Between tasks, and so at the end of a build, the terminal is as it was.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ SHOW_CURSOR = "\x1b[?25h"
 class Screen:
     """The region below the lines; `write` writes a line while there is none. Safe to use from several threads.
 
-    What rich calls back must not wait for a lock of ours, or two threads would wait for each other: `rows` takes none.
-    A line is written while `_printing` is held, so that no display ends, and is drawn once more, in the midst of it.
+    A callback of rich must not wait for a lock of ours, or two threads would wait for each other: `rows` takes none. A
+    line is written while `_printing` is held, so that no display ends meanwhile and is drawn once more.
     """
 
     write: Callable[[str], None]
@@ -55,7 +55,7 @@ class Screen:
     _live: Live | None = None
 
     def line(self, text: str) -> None:
-        """A line that stays, above the tasks."""
+        """Write a line that stays, above the tasks."""
         with self._printing:
             live = self._live
             if live is None:
@@ -66,7 +66,7 @@ class Screen:
             live.console.print(Text(text), soft_wrap=True)
 
     def open(self, task: Task) -> None:
-        """A task begins."""
+        """Show a task, which begins."""
         with self._guard:
             self.tasks = (*self.tasks, task)
             if self._live is None and not self._waiting:
@@ -74,7 +74,7 @@ class Screen:
                 threading.Thread(target=self._show_later, daemon=True).start()
 
     def close(self, task: Task) -> None:
-        """A task is over."""
+        """Remove a task, which is over."""
         with self._printing, self._guard:
             self.tasks = tuple(one for one in self.tasks if one is not task)
             self._rates.pop(task, None)
@@ -117,12 +117,14 @@ class Screen:
         return live
 
     def _leave(self) -> None:
-        """Whatever ended the process: its terminal has a cursor again, and a line for the shell."""
+        """Restore the terminal's cursor at exit, and start a new line for the shell."""
         with contextlib.suppress(OSError):
             os.write(2, (("\n" if self._live is not None else "") + SHOW_CURSOR).encode())
 
     def rows(self, console: Console) -> RenderableType:
-        """The tasks as a table, the newest below; of too many those that nothing is known of are left out first."""
+        """Return the tasks as a table, the newest last; if there are too many, those without a total are left out
+        first.
+        """
         from rich.table import Table
 
         table = Table.grid(expand=True, padding=(0, 1))
@@ -169,7 +171,7 @@ class Screen:
         return [*cells, amount, f"{rate / 1e6:5.1f} MB/s {left:>11}" if rate else left]
 
     def _rate(self, task: Task, done: int) -> float:
-        """Bytes a second lately; 0.0 where nobody can say yet."""
+        """Return the recent bytes a second; 0.0 if it is too early to tell."""
         now = time.monotonic()
         samples = self._rates.setdefault(task, deque(((task.began, 0),)))
         samples.append((now, done))
@@ -189,10 +191,10 @@ def _is_unicode(console: Console) -> bool:
 
 
 def _console() -> Console:
-    """A console that one thread at a time prints with.
+    """Return a console that one thread at a time prints with.
 
-    rich reckons where the rows begin, and writes what goes there, one after the other: two threads would write to the
-    same place. Whoever calls its `Live` has the console first, as whoever prints has: locks are taken in this order.
+    rich computes where the rows begin, and writes there, in two steps: two threads would write to the same place.
+    Callers of `Live` lock the console first, as those who print do: locks are taken in this order.
     """
     from rich.console import Console
 
@@ -213,21 +215,21 @@ def _console() -> Console:
 
 
 def _shown(title: str, console: Console) -> str:
-    """A title as the terminal will have it, so that its width is known."""
+    """Return a title as the terminal can show it, so that its width is known."""
     return title if _is_unicode(console) else title.encode("ascii", "backslashreplace").decode()
 
 
 def open_progress(write: Callable[[str], None], verbosity: int, environ: Mapping[str, str]) -> Progress:
-    """The progress of a command: with a live display where standard error is a terminal that wants one."""
+    """Return the progress of a command: with a live display if standard error is a suitable terminal."""
     if verbosity < 0 or not is_lively(sys.stderr, environ):
         return Progress(write, verbosity)
     return Progress(write, verbosity, Screen(write))
 
 
 def is_lively(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether a stream is a terminal that can move its cursor, of somebody who wants to see it move.
+    """Return whether a stream is a terminal that can move its cursor, and its user wants that.
 
-    NO_COLOR (no-color.org), TERM=dumb and CI are taken for wishes to have plain lines.
+    NO_COLOR (no-color.org), TERM=dumb and CI count as wishes for plain lines.
     """
     if environ.get("NO_COLOR") or environ.get("TERM", "dumb") in ("dumb", "unknown"):
         return False

@@ -1,4 +1,4 @@
-"""Words and numbers for people: sizes, times, shares, lists of names, and texts that a terminal may show."""
+"""Text for people: sizes, times, shares, lists of names, and safe text for a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ LONGEST = 2000  # characters of a line
 
 
 def sanitize(text: str) -> str:
-    """A text that a terminal only shows: names in archives, registries and builds may hold orders to it, or no end."""
+    """Return a text that is safe to print: names in archives, registries and builds may contain escape sequences."""
     if text.isprintable() and len(text) <= LONGEST:
         return text
     shown = "".join(
@@ -19,30 +19,30 @@ def sanitize(text: str) -> str:
 
 
 def megabytes(size: int) -> str:
-    """A number of bytes for people, in powers of ten."""
+    """Return a number of bytes for people, in powers of ten."""
     if size < 1000:
         return counted(size, "byte")
     return f"{size / 1e6:.2f} MB" if size >= 1_000_000 else f"{size / 1e3:.2f} kB"
 
 
 def counted(number: int, word: str) -> str:
-    """A number of things: "1 file", "2 files"."""
+    """Return a number of things: "1 file", "2 files"."""
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 def abbreviate(names: Sequence[str], most: int = 3) -> str:
-    """The first of some names, and how many more there are: "a, b and 7 more"."""
+    """Return the first of some names, and how many more there are: "a, b and 7 more"."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def share(part: int, whole: int) -> str:
-    """A part of a whole in per cent; what is there is never nothing: "<0.1 %"."""
+    """Return a part of a whole in per cent; a small part is not rounded to nothing: "<0.1 %"."""
     percent = 100 * part / whole if whole else 0.0
     return "<0.1 %" if 0 < percent < 0.05 else f"{percent:.1f} %"
 
 
 def duration(seconds: float) -> str:
-    """A time for people: "0.3 s", "42.0 s", "3 min 07 s"."""
+    """Return a time for people: "0.3 s", "42.0 s", "3 min 07 s"."""
     if seconds < 99.95:
         return f"{seconds:.1f} s"
     return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"

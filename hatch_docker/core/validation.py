@@ -1,4 +1,4 @@
-"""Whether a value out of TOML or JSON is built as its reader takes for granted. A leaf: imports nothing of ours."""
+"""Structural validation of parsed TOML and JSON."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ANY = object
 
 
 def first_mismatch(expected: Any, value: Any, place: str = "") -> str | None:
-    """Where a value is not as expected, as in `packages[3].name`; None where all of it is.
+    """Return the place of the first value that is not as expected, as in `packages[3].name`; None if all match.
 
-    Expected may be a type (`int` means 0 and more), a pattern for a whole text, a function that says yes, a list of one
-    such thing for every item, a tuple of alternatives, or a table by name: "name?" may be left out, "*" says what
-    others may be, and without it there are no others.
+    Expected may be a type (`int` means 0 and more), a pattern for a whole text, a function that returns a bool, a list
+    of one expectation for every item, a tuple of alternatives, or a table by name: "name?" is optional, "*" is the
+    expectation of other names; without it there may be none.
     """
     if expected is ANY:
         return None

@@ -1,4 +1,4 @@
-"""Keep the store within bounds: what was not used for long goes first."""
+"""Pruning: the store stays within its bounds; entries unused for the longest time are removed first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INTERVAL = 24 * 3600           # seconds between two prunings that builds do on 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What a pruning removed and what it left, in bytes."""
+    """The number and bytes of the entries that a pruning removed, and the bytes it kept."""
 
     removed: int
     removed_bytes: int
@@ -28,7 +28,7 @@ class Pruned:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A blob, a fact or a tree: when it was last used, in seconds since the epoch, and its bytes."""
+    """A blob, a fact or a tree: the time of its last use, in seconds since the epoch, and its size in bytes."""
 
     used: float
     size: int
@@ -36,9 +36,9 @@ class Entry:
 
 
 def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES, grace: float = GRACE) -> Pruned:
-    """Remove what was last used more than `max_age` seconds ago, then the oldest until `max_bytes` are left.
+    """Remove entries last used more than `max_age` seconds ago, then the oldest until at most `max_bytes` are left.
 
-    What was used within `grace` seconds stays: another build may be reading it.
+    An entry used within the last `grace` seconds stays: another build may be reading it.
     """
     now = time.time()
     items = sorted(entries(store), key=lambda item: (item.used, str(item.path)))
@@ -65,7 +65,7 @@ def prune_now_and_then(store: Store) -> None:
 
 
 def entries(store: Store) -> list[Entry]:
-    """All that is kept in a store, in no order."""
+    """Return all entries of a store, in no particular order."""
     found = []
     for path in [*(store.root / "blobs").iterdir(), *(store.root / "facts").glob("*/*")]:
         with contextlib.suppress(FileNotFoundError):

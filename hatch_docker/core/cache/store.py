@@ -3,7 +3,7 @@
     <root>/blobs/<hex>          any bytes, named by their sha256
     <root>/facts/<kind>/<key>   a small JSON value, after its own checksum
     <root>/trees/<kind>/<key>/  an unpacked file tree, complete once it has this name
-    <root>/locks/, <root>/tmp/  what concurrent builds share, and what is not finished
+    <root>/locks/, <root>/tmp/  locks of concurrent builds, and unfinished entries
 
 Keys are contents (digests, versions, recipes), never paths or times, so that a fresh checkout hits too.
 """
@@ -42,26 +42,27 @@ TMP_LIFETIME = 24 * 3600  # seconds after which what is unfinished is nobody's, 
 
 
 class DamagedBlobError(StoreError):
-    """An entry of the cache had other bytes than its name says, or went away; it is removed by now."""
+    """An entry of the cache was missing or did not match its digest; it has been removed."""
 
 
 def key_of(*parts: object) -> str:
-    """A key for some JSON values: the hexadecimal sha256 of their canonical form."""
+    """Return a key for some JSON values: the hexadecimal sha256 of their canonical form."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """`sha256:` and the hexadecimal digest of a file, read in pieces."""
+    """Return `sha256:` and the hexadecimal digest of a file, read in pieces."""
     with path.open("rb") as stream:
         return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def tree_digest(root: Path) -> str:
-    """A digest of a tree: names, kinds, modes, links' targets, sizes and times, of a small tree the contents too.
+    """Return the hexadecimal digest of a tree: names, types, modes, link targets, sizes, times, of a small tree
+    contents too.
 
-    Times are whole seconds, which archives of a cache keep. Owners do not count, nor do times of directories.
-    Raises OSError for what cannot be read.
+    Times are whole seconds, which archives of a cache keep. Owners do not count, nor do times of directories. Raises
+    OSError for what cannot be read.
     """
     found = sorted(_walk(root, ""))
     small = sum(status.st_size for _, status in found if stat.S_ISREG(status.st_mode)) <= CONTENTS_LIMIT
@@ -107,7 +108,7 @@ class BlobWriter(HashingWriter):
 
 
 class VerifiedFile(io.BufferedReader):
-    """An open blob whose bytes were found to be those of `verified`, its digest, just before."""
+    """An open blob whose bytes were just found to match `verified`, its digest."""
 
     def __init__(self, path: Path, digest: str) -> None:
         super().__init__(io.FileIO(path))
@@ -122,17 +123,17 @@ class Store:
     looked_at: set[Path] = field(default_factory=set, repr=False, compare=False)  # trees that were found sound
 
     def blob_path(self, digest: str) -> Path:
-        """Where the bytes of a digest are, or would be."""
+        """Return the path of the bytes of a digest, whether they are there or not."""
         return self.root / "blobs" / digest.removeprefix("sha256:")
 
     def has(self, digest: str) -> bool:
-        """Whether a blob of that name exists; its bytes are checked when they are read."""
+        """Return whether a blob of that digest exists; its bytes are verified when they are read."""
         path = self.blob_path(digest)
         _touch(path)
         return path.is_file()
 
     def get(self, digest: str) -> Path | None:
-        """The path of a verified blob, or None; an entry with other bytes is removed."""
+        """Return the path of a verified blob, or None; a blob with other bytes is removed."""
         path = self.blob_path(digest)
         if path.is_symlink() or path.is_dir():
             self._discard(path)
@@ -148,7 +149,8 @@ class Store:
         return None
 
     def open(self, digest: str) -> BinaryIO:
-        """The verified bytes of a blob that must be there; raises DamagedBlobError, after which it is made anew."""
+        """Open a blob that must be there and verify it; raise DamagedBlobError, after which the caller makes it again.
+        """
         path = self.get(digest)
         if path is None:
             raise DamagedBlobError(f"the cache entry {digest} was missing or damaged; making it anew")
@@ -162,7 +164,7 @@ class Store:
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[BlobWriter]:
-        """A BlobWriter; what was not committed when the block ends is removed. Raises StoreError."""
+        """Yield a BlobWriter; what is not committed when the block ends is removed. Raises StoreError."""
         try:
             with temporary_file(self.root / "tmp") as (stream, temporary):
                 yield BlobWriter(self, stream, temporary)
@@ -176,7 +178,7 @@ class Store:
             return writer.commit()
 
     def recall(self, kind: str, key: str) -> Any:
-        """The JSON value remembered under a key, or None; a damaged one is removed."""
+        """Return the JSON value remembered under a key, or None; a damaged one is removed."""
         path = self.root / "facts" / kind / key
         try:
             checksum, _, text = _read_file(path).partition(b"\n")
@@ -191,7 +193,9 @@ class Store:
         return None
 
     def is_sound(self, path: Path) -> bool:
-        """Whether a blob, a fact or a tree is what its name, checksum or digest says; raises OSError."""
+        """Return whether a blob, a fact or a tree matches its name, checksum or digest; raise OSError if it cannot be
+        read.
+        """
         kind, *names = path.relative_to(self.root).parts
         if kind == "blobs":
             return file_digest(path) == f"sha256:{path.name}"
@@ -203,7 +207,7 @@ class Store:
     def remember(self, kind: str, key: str, fact: Any) -> None:
         """Keep a small JSON value under a key: one line of checksum, then the value. Raises StoreError.
 
-        Not written through to the disk: what a power failure leaves of it has another checksum, and is forgotten.
+        The file is not flushed to the disk: after a power failure its checksum does not match, and it is ignored.
         """
         text = json.dumps(fact, sort_keys=True).encode()
         path = self.root / "facts" / kind / key
@@ -217,9 +221,9 @@ class Store:
             raise _unwritable(self.root, error) from error
 
     def tree(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
-        """The directory under a key, made once: `make` fills an empty directory that is then renamed.
+        """Return the directory under a key, made once: `make` fills an empty directory, which is then renamed.
 
-        One that is not as it was finished is made anew; looked at once a process, by its digest.
+        A directory that has changed since is made again; it is checked once per process, by its digest.
         """
         path = self.root / "trees" / kind / key
         if not self._is_sound(path):
@@ -255,15 +259,15 @@ class Store:
             raise _unwritable(self.root, error) from error
 
     def _remove_tree(self, path: Path) -> None:
-        """Whatever is there, under another name first: nobody shall find a tree that is half gone."""
+        """Rename a tree before removing it, so that no build finds one that is partly removed."""
         with temporary_tree(self.root / "tmp") as doomed:
             path.rename(doomed / path.name)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold a machine-wide lock: look again after taking it, another build may have done the work.
+        """Hold a machine-wide lock: look again after taking it, because another build may have done the work.
 
-        Raises StoreError where there is no lock to be had.
+        Raises StoreError if no lock can be taken.
         """
         with contextlib.ExitStack() as stack:
             try:
@@ -275,7 +279,8 @@ class Store:
 
 
 def _read_file(path: Path) -> bytes:
-    """A file of ours; raises OSError for whatever else has its name. A pipe is not waited for, a link not followed."""
+    """Read a regular file of the store; raise OSError for anything else. Pipes are not waited for, links not followed.
+    """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
         return stream.read()
 
@@ -285,20 +290,20 @@ def _fact_sum(key: str, text: bytes) -> bytes:
 
 
 def _rename(temporary: Path, path: Path) -> None:
-    """Give a finished file its name, also where there is a directory: nothing of ours, but no file can replace it."""
+    """Give a finished file its name, replacing a directory too, which cannot be an entry of the store."""
     if path.is_dir() and not path.is_symlink():
         remove_tree(path)
     temporary.replace(path)
 
 
 def _touch(path: Path) -> None:
-    """Note that an entry was used, for the pruning."""
+    """Set an entry's time of last use, for the pruning."""
     with contextlib.suppress(OSError):
         os.utime(path)
 
 
 def open_store(root: Path) -> Store:
-    """The store under `root` (made if missing), rid of what killed builds left; raises StoreError."""
+    """Open the store under `root`, made if missing, and remove what killed builds left; raise StoreError."""
     store = Store(root / FORMAT)
     try:
         if store.root.is_symlink():
@@ -322,14 +327,14 @@ def open_store(root: Path) -> Store:
 
 
 def _remove_links(directory: Path) -> None:
-    """Remove the links in one of our directories, which has none: what is tidied up below must be ours."""
+    """Remove symbolic links from a directory of the store, which never makes any: cleaning must not leave the store."""
     for entry in os.scandir(directory):
         if entry.is_symlink():
             Path(entry.path).unlink(missing_ok=True)
 
 
 def _remove_old(directory: Path, oldest: float) -> None:
-    """Remove what nobody has touched since a time; other builds finish and remove what is theirs meanwhile."""
+    """Remove what was not changed since a time; other builds may finish and remove their own files meanwhile."""
     for path in directory.iterdir():
         with contextlib.suppress(FileNotFoundError):
             if path.lstat().st_mtime < oldest:
@@ -344,7 +349,7 @@ def _unwritable(root: Path, error: OSError) -> StoreError:
 
 
 def default_root() -> Path:
-    """The user's cache directory for hatch-docker."""
+    """Return the user's cache directory for hatch-docker."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("hatch-docker", appauthor=False))

@@ -1,13 +1,13 @@
 """The one HTTP client: one retry policy, one redirect policy, every byte counted.
 
-    request     a small answer, tried again where that may help
-    send        one attempt of it, for callers whose attempt is more than one request
-    download    one attempt that streams a body into a writer
-    fetch       a file into the store, verified by size and digest, once per machine
-    read        a small document
+    request        a small answer, tried again where that may help
+    send           one attempt of it, for callers whose attempt is more than one request
+    download       one attempt that streams a body into a writer
+    fetch          a file into the store, verified by size and digest, once per machine
+    read_document  a small document
 
-Redirects are followed by hand, at most five; `Authorization` goes to the exact origin it was made for.
-Bodies are raw bytes: a `Content-Encoding` is never undone, since it would change the digest.
+Redirects are followed here, at most five; `Authorization` is sent only to the exact origin it was made for. Bodies are
+raw bytes: a `Content-Encoding` is never decoded, since that would change the digest.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def _silent(_url: str) -> str | None:
 
 @dataclass(slots=True)
 class _Session:
-    """What requests share: pools by proxy, hosts that have answered, and room for four transfers."""
+    """State shared by requests: connection pools by proxy, hosts that have answered, and a limit of four transfers at
+    once.
+    """
 
     guard: threading.Lock = field(default_factory=threading.Lock)
     pools: dict[str | None, urllib3.PoolManager] = field(default_factory=dict)
@@ -73,11 +75,11 @@ class _Session:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The network as one value: cheap to make, safe to share between threads. Made by `make_client`.
+    """The HTTP client: cheap to make, safe to share between threads. Made by `make_client`.
 
-    `idle` is how many seconds a peer may say nothing; `minimum_rate`, in bytes a second, is what it must
-    deliver over as long a time. `proxy` may know better than the environment which one a URL is asked through: "" is
-    none, None leaves it to the environment.
+    `idle` is how many seconds a server may send nothing; `minimum_rate`, in bytes a second, is what it must deliver
+    over that time. `proxy` may know better than the environment which proxy a URL needs: "" means none, None leaves it
+    to the environment.
     """
 
     environ: Mapping[str, str]
@@ -89,18 +91,18 @@ class Client:
     session: _Session = field(default_factory=_Session, repr=False, compare=False)
 
     def through(self, proxy: Callable[[str], str | None]) -> Client:
-        """The same client, that asks by these proxies."""
+        """Return the same client with another choice of proxies."""
         return replace(self, proxy=proxy)
 
     def trusting(self, bundle: str) -> Client:
-        """A client that trusts the authorities in this file, and no others."""
+        """Return a client that trusts the certificate authorities in this file, and no others."""
         return replace(self, environ={**self.environ, urls.BUNDLES[0]: bundle}, session=_Session())
 
     def request(
         self, method: str, url: str, *, headers: Mapping[str, str] = _NONE, body: Body = None,
         expect: Iterable[int] = (200,), limit: int = SMALL,
     ) -> Response:
-        """A small answer with an expected status; raises RegistryError for another status."""
+        """Return a small answer with an expected status; raise RegistryError for another status."""
 
         def attempt() -> Response:
             response = self.send(method, url, headers=headers, body=body, limit=limit)
@@ -117,9 +119,9 @@ class Client:
         self, method: str, url: str, *, headers: Mapping[str, str] = _NONE, body: Body = None,
         body_size: int | None = None, limit: int = SMALL, redirects: int = MAX_REDIRECTS,
     ) -> Response:
-        """One attempt. A status that may pass and a broken connection raise Retryable, all else is returned.
+        """Make one attempt. A transient status or a broken connection raises Retryable; any other answer is returned.
 
-        `limit` bounds the answer's body, in bytes. A streamed `body` is opened anew for each request.
+        `limit` bounds the answer's body, in bytes. A streamed `body` is opened again for each request.
         """
         with self._exchange(method, url, headers, body, body_size, redirects) as (raw, final):
             return self._small(raw, final, limit, headers)
@@ -128,7 +130,7 @@ class Client:
         self, url: str, write: Callable[[bytes], object], *, size: int | None = None,
         limit: int = 4 << 30, headers: Mapping[str, str] = _NONE,
     ) -> None:
-        """One attempt to stream a body into `write`; raises Retryable unless exactly `size` bytes came."""
+        """Make one attempt to stream a body into `write`; raise Retryable unless exactly `size` bytes came."""
         exchange = self._exchange("GET", url, headers, None, None, MAX_REDIRECTS)
         with self.session.room, exchange as (raw, final):
             if raw.status != 200:
@@ -218,7 +220,7 @@ class Client:
         return raw
 
     def _chunks(self, raw: urllib3.BaseHTTPResponse, url: str) -> Iterator[bytes]:
-        """What comes, as it comes."""
+        """Yield the answer's body as it arrives."""
         import urllib3
 
         while True:
@@ -251,12 +253,12 @@ class Client:
 
 
 def is_offline(environ: Mapping[str, str]) -> bool:
-    """Whether the user wants nobody to be asked."""
+    """Return whether the user forbids network access."""
     return environ.get(OFFLINE, "") not in ("", "0")
 
 
 def make_client(environ: Mapping[str, str], progress: Progress) -> Client:
-    """The network as a process's environment wants it: its CA bundle, its proxies, its netrc."""
+    """Return a client with the CA bundle, the proxies and the netrc of an environment."""
     return Client(environ, progress)
 
 
@@ -264,11 +266,11 @@ def fetch(
     store: Store, client: Client, url: str, *, digest: str | None, size: int | None = None,
     headers: Mapping[str, str] = _NONE, limit: int = 4 << 30, advance: Advance = no_progress,
 ) -> str:
-    """The digest of a file that is in the store afterwards; it is downloaded only where the store lacks it.
+    """Return the digest of a file that is in the store afterwards; download it only if the store lacks it.
 
-    `size` and `limit` are in bytes; http, https and file URLs. Credentials in the URL or in netrc go to its
-    origin only. Raises RegistryError for a refusal, or for bytes that are not what `digest` and `size` say
-    (after one more look); TransientError when the peer kept failing.
+    `size` and `limit` are in bytes; http, https and file URLs. Credentials in the URL or in netrc are sent to its
+    origin only. Raises RegistryError for a refusal, or for bytes that do not match `digest` and `size` (after a second
+    attempt); TransientError if the server kept failing.
     """
     if digest is None:
         return _fetch(store, client, url, None, size, headers, limit, advance)
@@ -307,7 +309,7 @@ def _fetch(
 
 
 def read_document(client: Client, url: str, *, limit: int) -> bytes | None:
-    """A document of at most `limit` bytes, or None where there is none (404, or no such file)."""
+    """Return a document of at most `limit` bytes, or None if it does not exist (404, or no such file)."""
     local = _local(url)
     if local:
         data = bytearray()

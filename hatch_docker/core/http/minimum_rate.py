@@ -1,6 +1,6 @@
-"""How fast an answer must come: who drips a byte now and then passes every timeout of a socket.
+"""Minimum transfer rate: a server that sends a byte now and then would otherwise never hit a socket timeout.
 
-The rule holds for every byte that a peer sends, heads and the frames of chunks too, below HTTP's parsers.
+It covers every byte that a server sends, headers and chunk sizes too, below HTTP's parsers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class TooSlowError(TimeoutError):
-    """A peer sent only `count` bytes while it was waited for `seconds`."""
+    """A server sent only `count` bytes in `seconds` of waiting."""
 
     def __init__(self, count: int, seconds: float) -> None:
         super().__init__(f"only {count} bytes came in {seconds:.0f} s")
 
 
 def enforce_minimum_rate(manager: urllib3.PoolManager, window: float, rate: int) -> None:
-    """Let what a manager's peers send raise TooSlowError where, once it has begun, less than `rate` bytes a second come
-    over `window` seconds of waiting for them.
+    """Make a manager's connections raise TooSlowError if, once an answer has begun, less than `rate` bytes a second
+    arrive over `window` seconds of waiting.
     """
 
     class Response(http.client.HTTPResponse):
@@ -58,7 +58,7 @@ def enforce_minimum_rate(manager: urllib3.PoolManager, window: float, rate: int)
 
 
 class _Paced(io.RawIOBase):
-    """A socket's stream, which counts what comes and how long it was waited for."""
+    """A socket's stream that counts its bytes and the seconds of waiting for them."""
 
     def __init__(self, raw: io.RawIOBase, window: float, rate: int) -> None:
         self.raw, self.window, self.rate = raw, window, rate

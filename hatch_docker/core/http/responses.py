@@ -1,6 +1,6 @@
-"""What an answer says, or the lack of one: on one line, with the peer's own words.
+"""HTTP responses and failures, explained on one line with the server's own words.
 
-Implements the error documents of the distribution-spec 1.1 (Error Codes).
+Reads the error documents of the distribution-spec 1.1 (Error Codes).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Response:
 
 
 class StatusError(RegistryError):
-    """A peer answered with a status that the caller has no use for; `response` is the answer."""
+    """An answer with an unexpected status; `response` is the answer."""
 
     def __init__(self, message: str, response: Response) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class StatusError(RegistryError):
 
 
 def redact_credentials(body: bytes, authorization: str) -> bytes:
-    """A complaint without the credentials it is about: some servers print the request that they do not like."""
+    """Return an error's body without the credentials of its request: some servers print the request they refuse."""
     import base64
 
     scheme, _space, value = authorization.partition(" ")
@@ -48,14 +48,14 @@ def redact_credentials(body: bytes, authorization: str) -> bytes:
 
 
 def check_status(statuses: Iterable[int], response: Response) -> Response:
-    """The response, if its status is one of those; else raises Refused with what the peer said."""
+    """Return the response if its status is one of `statuses`; else raise StatusError with the server's message."""
     if response.status not in statuses:
         raise StatusError(explain(response), response)
     return response
 
 
 def explain(response: Response) -> str:
-    """Status, and the peer's own message where it sent one (distribution-spec, Error Codes), on one line."""
+    """Return the status and the server's message, if any (distribution-spec, Error Codes), on one line."""
     import json
     from http.client import responses
 
@@ -72,9 +72,9 @@ def explain(response: Response) -> str:
 
 
 def classify_error(error: Exception, url: str, reached: Container[str], idle: float) -> RegistryError:
-    """What a failure below HTTP means: Retryable, or a refusal that trying again cannot mend.
+    """Return the error for a failure below HTTP: Retryable, or a RegistryError if another attempt cannot help.
 
-    `reached` holds the hosts that have answered before, `idle` the seconds that a peer was given.
+    `reached` holds the hosts that have answered before, `idle` the seconds that a server had to answer.
     """
     import urllib3.exceptions as failed
 
@@ -102,7 +102,7 @@ def classify_error(error: Exception, url: str, reached: Container[str], idle: fl
 
 
 def _of_tls(error: Exception, host: str) -> RegistryError:
-    """What a failure of TLS means: who is not trusted stays so, and a connection may break there as everywhere."""
+    """Return the error for a failure of TLS: a certificate stays untrusted, but a broken connection may work later."""
     import ssl
 
     inner, said = _innermost(error), _plain(error)
@@ -116,14 +116,14 @@ def _of_tls(error: Exception, host: str) -> RegistryError:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """The reason of a wrapped failure."""
+    """Return the innermost cause of an error."""
     while isinstance(inner := error.__cause__ or (error.args[-1] if error.args else None), BaseException):
         error = inner
     return error
 
 
 def _plain(error: BaseException) -> str:
-    """The innermost reason of a wrapped failure, without the objects that urllib3 prints."""
+    """Return the innermost reason of an error, without the objects that urllib3 prints."""
     error = _innermost(error)
     text = str(getattr(error, "strerror", None) or getattr(error, "verify_message", None) or error)
     return " ".join(text.split()) or type(error).__name__

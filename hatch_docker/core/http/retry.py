@@ -1,7 +1,7 @@
-"""When to try again, how long to wait, and when to stop: the one retry policy of every transfer.
+"""The retry policy of every transfer: when to try again, how long to wait, when to stop.
 
-Six tries; a pause of 0.3 s that doubles up to 8 s, with jitter; `Retry-After` obeyed up to a minute. What a
-second look rarely mends (a wrong digest, a peer that hangs) is tried twice. Every retry shows one line.
+Six tries; a pause of 0.3 s that doubles up to 8 s, with jitter; `Retry-After` is obeyed up to a minute. A failure that
+a second attempt rarely mends (a wrong digest, a server that hangs) is tried twice. Every retry shows one line.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ LONGEST_REQUEST = 60.0  # seconds that a peer may ask us to wait
 class Retryable(TransientError):
     """One attempt failed in a way that may pass.
 
-    `after` is how many seconds the peer asked to wait. `tries` bounds the attempts that may end in this way;
-    `lasting` says that, once they are used up, to try later will not help either.
+    `after` is how many seconds the server asked to wait. `tries` bounds the attempts that may fail in this way;
+    `lasting` says that trying later will not help either, once they are used up.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Retryable(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How long to go on. `deadline`, in seconds, ends an operation between two tries."""
+    """The limits of retrying. `deadline`, in seconds, ends an operation between two tries."""
 
     tries: int = 6
     deadline: float = 300.0
@@ -50,7 +50,7 @@ class Policy:
     def run(
         self, what: str, attempt: Callable[[], Result], progress: Progress, *, deadline: float | None = None
     ) -> Result:
-        """The result of the first attempt that succeeds; `what` opens every line about those that do not.
+        """Return the result of the first attempt that succeeds; `what` starts every line about one that fails.
 
         Raises TransientError when the tries are used up, RegistryError when trying again cannot help.
         """
@@ -87,7 +87,7 @@ def _times(number: int) -> str:
 
 
 def pause(number: int) -> float:
-    """Seconds to wait after the `number`th try; jitter keeps parallel builds from coming back together."""
+    """Return the seconds to wait after the `number`th try; jitter keeps parallel builds from retrying together."""
     import random
 
     spread = random.uniform(0.8, 1.2)  # noqa: S311
@@ -95,9 +95,9 @@ def pause(number: int) -> float:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds a `Retry-After` header asks for (RFC 9110 §10.2.3); None where it says nothing.
+    """Return the seconds of a `Retry-After` header (RFC 9110 §10.2.3); None without a valid one.
 
-    A date is taken relative to the peer's own `Date`, since our clock may be wrong.
+    A date is relative to the server's own `Date`, since our clock may be wrong.
     """
     from email.utils import parsedate_to_datetime
 

@@ -1,6 +1,6 @@
-"""What a URL may lead to: origins, redirects, proxies, trust, and the credentials of an origin.
+"""Rules for URLs: origins, redirects, proxies, trusted certificates, and the credentials of an origin.
 
-Pure functions; secrets go in and never come out in a text that is shown.
+Pure functions; a text that they return for display contains no secret.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ESCAPE = "; in a password write / as %2F, # as %23, ? as %3F and @ as %40"
 
 
 def split(url: str) -> SplitResult:
-    """The parts of an http or https URL; raises RegistryError for another scheme, no host or a bad port."""
+    """Return the parts of an http or https URL; raise RegistryError for another scheme, no host or a bad port."""
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -38,13 +38,13 @@ def split(url: str) -> SplitResult:
 
 
 def origin(url: str) -> Origin:
-    """Scheme, host and port: what credentials are bound to (RFC 6454)."""
+    """Return scheme, host and port, to which credentials are bound (RFC 6454)."""
     parts = split(url)
     return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or PORTS[parts.scheme]
 
 
 def redact_url(url: str) -> str:
-    """The URL as it may be printed: without user, password, query and fragment."""
+    """Return the URL for display: without user, password, query and fragment."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -58,7 +58,7 @@ def redact_url(url: str) -> str:
 
 
 def parse(url: str) -> SplitResult:
-    """The parts of a URL of any scheme; raises ValueError, and does not quote what may be a password."""
+    """Return the parts of a URL of any scheme; raise ValueError, without a part that may be a password."""
     try:
         return urlsplit(url)
     except ValueError:
@@ -66,15 +66,15 @@ def parse(url: str) -> SplitResult:
 
 
 def redact_requirement(line: str) -> str:
-    """A requirement as it may be shown, even one that is not valid: without a login in its URL."""
+    """Return a requirement, valid or not, for display: without a login in its URL."""
     return re.sub(r"://.*@", "://***@", line, flags=re.DOTALL)
 
 
 def follow(url: str, location: str) -> str:
-    """Where a redirect or an upload's `Location` leads; raises RegistryError where we do not go.
+    """Return the target of a redirect or of an upload's `Location`; raise RegistryError for a forbidden one.
 
-    Never from https to http, never to another scheme, and to a literal private address only when that is
-    where we came from: a registry must not steer us at the machines around the user.
+    Forbidden are http after https, other schemes, and a literal private address, unless the URL is at that address: a
+    registry must not send us to the machines around the user.
     """
     try:
         target = urljoin(url, location)
@@ -92,7 +92,7 @@ def follow(url: str, location: str) -> str:
 
 
 def may_lead_to(host: str, target: str) -> bool:
-    """Whether a host may send us to another: not to a private address, though loopback may to loopback."""
+    """Return whether a host may redirect to another: not to a private address, but from loopback to loopback."""
     try:
         address = ipaddress.ip_address(target)
     except ValueError:
@@ -105,7 +105,7 @@ def may_lead_to(host: str, target: str) -> bool:
 
 
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether an address is anybody's to reach: itself, and the IPv4 address that a gateway makes of it."""
+    """Return whether an address is public, and so is the IPv4 address that a gateway would make of it."""
     if isinstance(address, ipaddress.IPv6Address):
         translated = any(address in network for network in _TRANSLATED)
         last = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF) if translated else None
@@ -116,7 +116,7 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name is this machine without asking a resolver."""
+    """Return whether a host name means this machine, without asking a resolver."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -124,7 +124,7 @@ def is_loopback(host: str) -> bool:
 
 
 def basic(username: str, password: str) -> str:
-    """The value of an `Authorization` header (RFC 7617); raises RegistryError for what is no text."""
+    """Return the value of an `Authorization` header (RFC 7617); raise RegistryError if it is not valid text."""
     try:
         return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
     except UnicodeEncodeError:  # half of a character, as JSON and variables may hold
@@ -132,10 +132,10 @@ def basic(username: str, password: str) -> str:
 
 
 def with_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """The URL without its user information, and the headers that its credentials become.
+    """Return the URL without its user information, and the headers for its credentials.
 
-    They come from the URL, else from the user's netrc (`NETRC`, else `~/.netrc`), where only an entry for
-    this very host counts, never `default`.
+    They come from the URL, else from the user's netrc (`NETRC`, else `~/.netrc`), where only an entry for this very
+    host counts, never `default`.
     """
     parts = split(url)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
@@ -151,7 +151,7 @@ def _netrc(host: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def netrc_passwords(environ: Mapping[str, str]) -> dict[str, str]:
-    """Every password in the user's netrc, by its host."""
+    """Return every password in the user's netrc, by host."""
     return {host: entry[2] for host, entry in _entries(environ).items()}
 
 
@@ -167,7 +167,7 @@ def _entries(environ: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
-    """The proxy that the environment wants for a URL (`https_proxy`, `all_proxy`, `no_proxy`), or None."""
+    """Return the proxy that the environment names for a URL (`https_proxy`, `all_proxy`, `no_proxy`), or None."""
     parts = split(url)
     names = [f"{parts.scheme}_proxy", "all_proxy"]
     value = next((environ[key] for name in names for key in (name, name.upper()) if environ.get(key)), None)
@@ -194,7 +194,7 @@ def _no_proxy(parts: SplitResult, patterns: str) -> bool:
 
 
 def proxy_credentials(proxy: str) -> tuple[str, dict[str, str]]:
-    """A proxy's URL without its user information, and the header that this becomes; raises ConfigError."""
+    """Return a proxy's URL without its user information, and the header for that; raise ConfigError."""
     try:
         parts = split(proxy)
     except RegistryError as error:
@@ -206,9 +206,9 @@ def proxy_credentials(proxy: str) -> tuple[str, dict[str, str]]:
 
 
 def trust(environ: Mapping[str, str]) -> dict[str, str]:
-    """Where the certificates of trusted CAs are, as keywords of urllib3; empty for Python's own default.
+    """Return the location of trusted CA certificates, as keywords of urllib3; empty for Python's own default.
 
-    Raises ConfigError when a variable names a file that does not exist.
+    Raises ConfigError if a variable names a file that does not exist.
     """
     name = next((name for name in BUNDLES if environ.get(name)), None)
     if name is not None:
