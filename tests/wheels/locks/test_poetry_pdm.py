@@ -17,6 +17,7 @@ WHEELS = {
 }
 
 
+WIDE = 'name = "wide"'
 TEXTS = {"poetry": POETRY, "pdm": PDM}
 
 
@@ -69,8 +70,8 @@ def test_an_extra_asked_for_later_is_followed(ctx: Context, index: FakeIndex, ro
         ("pdm", "", "", "app>=2", "pdm.lock is stale: .*it has app 1.0; run `pdm lock`"),
         ("poetry", "@app-1.0@", "0" * 64, "app", "no file of app 1.0 .*run `poetry lock`"),
         ("poetry", 'markers = "python_version < \\"3.12\\""', "", "tool", "has tool 1.0, 2.0, and does not say which"),
-        ("poetry", 'name = "wide"', 'source.type = "git"\nname = "wide"', "app", "wide 0.1 is not a file with"),
-        ("pdm", 'name = "wide"', 'git = "x"\nname = "wide"', "app", "wide 0.1 is not a file with"),
+        ("poetry", WIDE, f'source.type = "git"\n{WIDE}', "app", "wide 0.1 is not a file with a sha256 hash"),
+        ("pdm", WIDE, f'git = "x"\n{WIDE}', "app", "wide 0.1 is not a file with a sha256 hash"),
         ("pdm", "[[package]]", "[package]", "app", "pdm.lock is not valid TOML|is not a lock of pdm"),
         ("poetry", 'version = "3.0"', "", "app", "poetry.lock is not a lock of poetry"),
         ("pdm", '"Deep.Dep<4,>=2"', '"Deep.Dep<<4"', "app", "is not a valid requirement"),
