@@ -1,6 +1,4 @@
-"""The commands of `hatch-docker` behave alike: they tell what they do, take the same words, and fail in a line."""
-
-from __future__ import annotations
+"""All commands of `hatch-docker`: their help, shared options, exit status and errors of one line."""
 
 import os
 import subprocess
@@ -16,16 +14,16 @@ _, COMMANDS = make_parser()
 CLEAN = "hatch-docker clean: error: argument --max-{}: must be a number of 0 or more, not {}"
 OF_PROJECTS = {"build", "plan", "dockerfile", "lock", "rebase", "verify", "init", "doctor"}
 OF_IMAGES = {"inspect", "why", "diff"}
-SPEAKING = {"build", "plan", "dockerfile", "lock", "load", "rebase", "push", "verify"}
+VERBOSE = {"build", "plan", "dockerfile", "lock", "load", "rebase", "push", "verify"}
 
 
 def test_the_commands_are_all_there() -> None:
-    assert set(COMMANDS.choices) == OF_PROJECTS | OF_IMAGES | SPEAKING | {"verify-signature", "clean", "schema"}
+    assert set(COMMANDS.choices) == OF_PROJECTS | OF_IMAGES | VERBOSE | {"verify-signature", "clean", "schema"}
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS.choices))
 def test_help(name: str) -> None:
-    """A sentence of what it does, and one of each argument; names of values in capitals."""
+    """Every command and argument has a description; names of values are in capitals."""
     command = COMMANDS.choices[name]
     assert command.description
     assert command.description[0].isupper() and command.description.endswith(".")
@@ -34,12 +32,12 @@ def test_help(name: str) -> None:
         assert action.choices or action.metavar is None or str(action.metavar).isupper(), action.dest
         assert action.option_strings or str(action.metavar).isupper(), action.dest
     options = set(command._option_string_actions)
-    assert ({"-v", "--verbose", "-q", "--quiet"} <= options) is (name in SPEAKING)
+    assert ({"-v", "--verbose", "-q", "--quiet"} <= options) is (name in VERBOSE)
     assert ({"--json", "--platform"} <= options) is (name in OF_IMAGES)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["bild"], "hatch-docker: error: unknown command: bild; did you mean build? (`hatch-docker --help`...)"),
         (["frobnicate"], "hatch-docker: error: unknown command: frobnicate (`hatch-docker --help`...)"),
@@ -55,32 +53,32 @@ def test_help(name: str) -> None:
         (["clean", "now"], "hatch-docker clean: error: unexpected argument: now"),
     ],
 )
-def test_a_wrong_word_leads_to_the_right_one(
-    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+def test_a_wrong_word_is_answered_with_the_right_one(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
         main(words)
     assert end.value.code == 2
-    assert capsys.readouterr().err.splitlines()[-1].replace(" lists all commands)", "...)") == told
+    assert capsys.readouterr().err.splitlines()[-1].replace(" lists all commands)", "...)") == message
 
 
 def test_both_names_are_the_same_program() -> None:
     for words in (["--help"], ["build", "--help"], ["--version"]):
-        told = {
+        message = {
             subprocess.check_output([*program, *words], text=True, env={**os.environ, "COLUMNS": "80"})
             for program in ([str(Path(sys.executable).parent / "hatch-docker")], [sys.executable, "-m", "hatch_docker"])
         }
-        assert len(told) == 1
+        assert len(message) == 1
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "told"),
+    ("name", "place", "message"),
     [(name, "none", "is not a directory") for name in sorted(OF_PROJECTS)]
     # init and doctor tell what they find there.
     + [(name, ".", "there is no pyproject.toml") for name in sorted(OF_PROJECTS - {"init", "doctor"})],
 )
 def test_no_project_is_one_line(
-    name: str, place: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    name: str, place: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -89,12 +87,12 @@ def test_no_project_is_one_line(
     assert main([name, *(["--project"] if name in ("rebase", "verify") else []), place]) == 1
     said = capsys.readouterr().err
     assert said.startswith("hatch-docker: ")
-    assert told in said
+    assert message in said
     assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("files", "place", "told"),
+    ("files", "place", "message"),
     [
         ({"pyproject.toml": "", "src/a.py": ""}, "src", "go to the project's directory, which may be {root}, "),
         ({"pyproject.toml": "[tool.ruff]"}, ".", "pyproject.toml has neither [project] nor [build-system]: have "),
@@ -102,19 +100,19 @@ def test_no_project_is_one_line(
          "{root} is a workspace and not a project: go to one of its members (p/a)"),
     ],
 )  # fmt: skip
-def test_what_is_no_project_leads_to_one(
-    files: dict[str, str], place: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_directory_without_a_project(
+    files: dict[str, str], place: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """setuptools would take a file of other tools' tables for a project without a name."""
+    """The error leads to the project: setuptools would build a project without a name."""
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     assert main(["build", str(tmp_path / place)]) == 1
-    assert told.format(root=tmp_path) in capsys.readouterr().err
+    assert message.format(root=tmp_path) in capsys.readouterr().err
 
 
-def test_hatchling_below_the_project_is_led_back(tmp_path: Path) -> None:
-    """It takes the directory for the project's; the image would not be the same, nor its commit's state."""
+def test_hatchling_in_a_subdirectory(tmp_path: Path) -> None:
+    """hatchling would take the subdirectory for the project: another image, without the commit."""
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'a'\nversion = '1'\n")
     (tmp_path / "src").mkdir()
     program = [sys.executable, "-m", "hatchling", "build", "-t", "docker:plan"]
@@ -125,8 +123,8 @@ def test_hatchling_below_the_project_is_led_back(tmp_path: Path) -> None:
     ]
 
 
-def test_what_was_told_is_read_before_the_error(tmp_path: Path) -> None:
-    """Also where both go into one file, as in a pipeline's log: standard output is not kept back there."""
+def test_output_comes_before_the_error(tmp_path: Path) -> None:
+    """Output comes before the error, also in one file: standard output is flushed."""
     (tmp_path / "main.py").write_text("print(1)")
     with (tmp_path / "log").open("w") as log:
         program = [sys.executable, "-m", "hatch_docker", "init", str(tmp_path)]
@@ -138,8 +136,8 @@ def test_what_was_told_is_read_before_the_error(tmp_path: Path) -> None:
     "", "--identity me", "--issuer https://x.example", "--key k --identity me", "--key k --issuer https://x.example",
     "--key k --identity me --issuer https://x.example",
 ])  # fmt: skip
-def test_whose_signature_it_must_be_is_said_in_one_way(given: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What would not be looked at is no condition: it is refused before anybody is asked."""
+def test_key_and_identity_exclude_each_other(given: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Options that would be ignored are refused before any request."""
     assert main(["verify-signature", "registry.invalid/x:1", *given.split()]) == 1
     assert "say whose signature is accepted" in capsys.readouterr().err
 
@@ -150,8 +148,8 @@ def test_a_lock_is_not_checked_and_upgraded_at_once(capsys: pytest.CaptureFixtur
     assert "--upgrade: not allowed with argument --check" in capsys.readouterr().err
 
 
-def test_words_add_up_to_hatchs_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What hatchling starts is told as much; a variable that is no number counts as none."""
+def test_verbosity_adds_up_with_hatchs_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """hatchling reads the verbosity from the variables; one that is not a number counts as 0."""
     monkeypatch.setenv("HATCH_VERBOSE", "1")
     monkeypatch.setenv("HATCH_QUIET", "much")
     assert set_verbosity(parse(["push", "-v"])) == 2
@@ -160,17 +158,17 @@ def test_words_add_up_to_hatchs_variables(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["push", "--registry", "a.example", "--registry", "No"], "hatch-docker: --registry[1]: must be a registry "),
         (["push", "--tag", "a b"], "hatch-docker: --tag[0]: must be a tag such as "),
         (["rebase", "--base", "no:"], "hatch-docker: --base: must be a reference such as "),
     ],
 )
-def test_what_was_typed_is_told_by_its_option(
-    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_errors_name_the_option(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not by the variable that it becomes on the way."""
+    """The error names the option, not the variable that carries its value."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     (tmp_path / "pyproject.toml").write_text(
@@ -182,4 +180,4 @@ def test_what_was_typed_is_told_by_its_option(
     (tmp_path / "dist").mkdir()
     (tmp_path / "dist" / "a-1.oci.tar").write_bytes(b"")
     assert main(words) == 1
-    assert capsys.readouterr().err.startswith(told)
+    assert capsys.readouterr().err.startswith(message)

@@ -1,6 +1,4 @@
-"""`hatch-docker init` as a command: who is asked, what it says and writes."""
-
-from __future__ import annotations
+"""`hatch-docker init` as a command: questions, output and files."""
 
 import os
 import subprocess
@@ -16,7 +14,7 @@ from tests.projects import write_files
 
 
 def init(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command, in a pipeline."""
+    """Run the command without a terminal."""
     return subprocess.run(
         [sys.executable, "-m", "hatch_docker", "init", *arguments], cwd=root, capture_output=True, text=True,
         env={**os.environ, **MIRROR}, check=False,
@@ -24,7 +22,7 @@ def init(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_pipeline_is_not_asked(tmp_path: Path) -> None:
-    """It says --yes, or nothing is written; --dry-run never writes."""
+    """Without a terminal --yes is needed; --dry-run never writes."""
     write_files(tmp_path, {"main.py": FASTAPI})
     refused = init(tmp_path)
     assert refused.returncode == 1

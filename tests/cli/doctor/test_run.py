@@ -1,6 +1,4 @@
-"""Doctor: each thing that can be wrong is found, with what to do; what a project does not need is none."""
-
-from __future__ import annotations
+"""`hatch-docker doctor`: each check, its finding for a problem, and no problem for what the project does not need."""
 
 import json
 import os
@@ -26,20 +24,20 @@ PURE = '[project]\nname = "shop"\nversion = "1.0"\nscripts = {shop = "shop:main"
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the command has it: what a build tells on its way is no finding."""
+    """Hide the messages of builds, as the command does."""
     monkeypatch.setenv("HATCH_QUIET", "9")
 
 
 def write(root: Path, table: str = 'base = "debian:trixie"\n', project: str = PURE) -> Path:
-    """A project in pure Python."""
+    """Write a project in pure Python."""
     root.mkdir()
     (root / "pyproject.toml").write_text(f"{BUILD_SYSTEM}{project}[tool.hatch-docker]\n{table}")
     (root / "shop.py").write_text("def main():\n    pass\n")
     return root
 
 
-def look(root: Path, cache: Path, *, patience: float = 20, **variables: str) -> dict[str, list[tuple[str, str]]]:
-    """What is found, by topic: state and text of each line."""
+def findings(root: Path, cache: Path, *, patience: float = 20, **variables: str) -> dict[str, list[tuple[str, str]]]:
+    """Return the findings by topic: state and text of each."""
     environ: Mapping[str, str] = {
         "PATH": os.environ["PATH"], "HOME": str(cache.parent), "HATCH_DOCKER_CACHE_DIR": str(cache), **variables,
     }
@@ -51,12 +49,12 @@ def look(root: Path, cache: Path, *, patience: float = 20, **variables: str) -> 
     return found
 
 
-def quickly(root: Path, cache: Path, **variables: str) -> dict[str, list[tuple[str, str]]]:
-    return look(root, cache, HATCH_DOCKER_OFFLINE="1", **variables)
+def offline_findings(root: Path, cache: Path, **variables: str) -> dict[str, list[tuple[str, str]]]:
+    return findings(root, cache, HATCH_DOCKER_OFFLINE="1", **variables)
 
 
 def test_every_line_of_a_pure_project(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    """Each topic has its line; offline nobody is asked, and status and JSON say the same."""
+    """Each topic has a line; offline no other machine is asked; exit status and JSON agree with the text."""
     root = write(tmp_path / "p")
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     assert main(["doctor", str(root), "--offline"]) == 0
@@ -72,7 +70,7 @@ def test_every_line_of_a_pure_project(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_mistake_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    """Every line of it, and the other checks all the same; status 1."""
+    """Every mistake has a line, the other checks run as well, and the exit status is 1."""
     root = write(tmp_path / "p", 'bse = "debian:trixie"\nuser = 5\n')
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
     assert main(["doctor", str(root), "--offline"]) == 1
@@ -83,91 +81,91 @@ def test_a_mistake_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_no_project_and_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a project there is a look at what most need; a directory that is not there is a mistake."""
-    assert quickly(tmp_path, tmp_path / "cache")["project"][0][0] == "unneeded"
+    """Without a project the common checks run; a directory that does not exist is an error."""
+    assert offline_findings(tmp_path, tmp_path / "cache")["project"][0][0] == "unneeded"
     assert main(["doctor", str(tmp_path / "absent")]) == 1
     assert "name the project's directory" in capsys.readouterr().err
 
 
-def test_what_the_table_names_and_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_lock_file(tmp_path: Path) -> None:
     root = write(tmp_path / "p", 'base = "debian:trixie"\nlock = "requirements.txt"\n')
-    assert quickly(root, tmp_path / "cache")["project"] == [
+    assert offline_findings(root, tmp_path / "cache")["project"] == [
         ("problem", "tool.hatch-docker.lock: requirements.txt does not exist; correct the path, or create it")
     ]
 
 
 def test_pins(tmp_path: Path) -> None:
-    """A lock is told, one that cannot be read is a problem."""
+    """An image lock has a line; one that cannot be read is a problem."""
     root = write(tmp_path / "p")
     (root / "hatch-docker.lock").write_text("version = 1\n")
-    assert quickly(root, tmp_path / "cache")["pins"][0][0] == "ok"
+    assert offline_findings(root, tmp_path / "cache")["pins"][0][0] == "ok"
     (root / "hatch-docker.lock").write_text("version = 99\n")
-    ((state, text),) = quickly(root, tmp_path / "cache")["project"]
+    ((state, text),) = offline_findings(root, tmp_path / "cache")["project"]
     assert (state, "hatch-docker.lock" in text) == ("problem", True)
 
 
 def test_a_project_whose_backend_knows_more(tmp_path: Path) -> None:
-    """What is dynamic is not asked of the backend: no code runs, and the line says so."""
+    """The backend is not asked for dynamic fields: no code runs, and a line says so."""
     root = tmp_path / "p"
     root.mkdir()
     (root / "pyproject.toml").write_text('[project]\nname = "shop"\ndynamic = ["version"]\n')
     (root / "setup.py").write_text("raise SystemExit('this was run')\n")
-    first, second = quickly(root, tmp_path / "cache")["project"]
+    first, second = offline_findings(root, tmp_path / "cache")["project"]
     assert "built in the builder stage" in first[1]
     assert second == ("ok", "its backend says what else it needs, in the builder stage of a build")
 
 
 def test_a_daemon_that_is_not_there(tmp_path: Path) -> None:
-    """No problem, but for who loads always; a password in its address is not shown."""
+    """A missing daemon is a problem only with load = "always"; no password of its address is shown."""
     host = f"tcp://user:{SECRET}@127.0.0.1:1"
     root = write(tmp_path / "p")
-    ((state, text),) = look(root, tmp_path / "cache", DOCKER_HOST=host)["docker"]
+    ((state, text),) = findings(root, tmp_path / "cache", DOCKER_HOST=host)["docker"]
     assert state == "unneeded"
     assert text == "nothing answers at tcp://127.0.0.1:1 (Connection refused); start Docker, or set DOCKER_HOST"
     always = write(tmp_path / "q", 'base = "debian:trixie"\nload = "always"\n')
-    assert look(always, tmp_path / "cache", DOCKER_HOST=host)["docker"][0][0] == "problem"
-    missing = quickly(root, tmp_path / "cache", DOCKER_HOST=f"unix://{tmp_path}/none.sock")["docker"]
+    assert findings(always, tmp_path / "cache", DOCKER_HOST=host)["docker"][0][0] == "problem"
+    missing = offline_findings(root, tmp_path / "cache", DOCKER_HOST=f"unix://{tmp_path}/none.sock")["docker"]
     assert missing[0][1].startswith(f"nothing answers at {tmp_path}/none.sock (No such file")
 
 
 def test_no_docker_in_path(tmp_path: Path) -> None:
-    """A problem for engine = "buildkit" alone, with the way out."""
+    """A missing builder is a problem only with engine = "buildkit", and the line says what to do."""
     other = write(tmp_path / "p")
     root = write(tmp_path / "q", 'base = "debian:trixie"\nengine = "buildkit"\n')
     nothing = {"PATH": str(tmp_path), "DOCKER_HOST": "unix:///nowhere"}
-    assert look(other, tmp_path / "cache", **nothing)["buildkit"][0][0] == "unneeded"
-    ((state, text),) = look(root, tmp_path / "cache", **nothing)["buildkit"]
+    assert findings(other, tmp_path / "cache", **nothing)["buildkit"][0][0] == "unneeded"
+    ((state, text),) = findings(root, tmp_path / "cache", **nothing)["buildkit"]
     assert state == "problem"
     assert 'neither is in PATH; install one, or set engine = "embedded"' in text
 
 
 def test_programs_that_are_missing_or_too_old(tmp_path: Path) -> None:
-    """uv is a problem where it has to resolve, cosign where something is signed."""
+    """A missing uv is a problem if requirements must be resolved, a missing cosign if images are signed."""
     shim = tmp_path / "bin" / "uv"
     shim.parent.mkdir()
     shim.write_text("#!/bin/sh\necho uv 0.5.0\n")
     shim.chmod(0o755)
     needy = PURE.replace("[project]\n", '[project]\ndependencies = ["numpy"]\n')
     root = write(tmp_path / "p", 'base = "debian:trixie"\nsign.key = "cosign.key"\n', needy)
-    found = quickly(root, tmp_path / "cache", PATH=str(shim.parent))
+    found = offline_findings(root, tmp_path / "cache", PATH=str(shim.parent))
     assert found["uv"] == [
         ("problem", f"uv 0.5.0 at {shim} is too old: 0.8.6 or newer is needed; install hatch-docker[uv]")
     ]
     assert found["cosign"][0][0] == "problem"
     assert found["hatch"][0][0] == "unneeded"
-    pure = quickly(write(tmp_path / "q"), tmp_path / "cache", PATH=str(shim.parent))
+    pure = offline_findings(write(tmp_path / "q"), tmp_path / "cache", PATH=str(shim.parent))
     assert [pure[topic][0][0] for topic in ("uv", "cosign")] == ["unneeded", "unneeded"]
 
 
 def test_a_damaged_cache(tmp_path: Path) -> None:
-    """Blobs, facts and trees by what they are named after; unfinished files are counted and are no problem."""
+    """Blobs, facts and trees are compared with their names; unfinished files are counted, but not a problem."""
     store = open_store(tmp_path / "cache")
     blob = store.blob_path(store.put(b"blob"))
     store.remember("kind", "key", {"a": 1})
     tree = store.tree("kind", "tree", lambda directory: (directory / "f").write_text("1") and None)
     (store.root / "tmp" / "tmpleft").write_bytes(bytes(1000))
     root = write(tmp_path / "p")
-    sound = quickly(root, tmp_path / "cache", DEEP="1")["cache"]
+    sound = offline_findings(root, tmp_path / "cache", DEEP="1")["cache"]
     assert [state for state, _ in sound] == ["ok"] * 3
     assert sound[1][1].startswith("1 unfinished files (1.00 kB)")
     assert sound[2][1].endswith("none is damaged")
@@ -175,7 +173,7 @@ def test_a_damaged_cache(tmp_path: Path) -> None:
     for path, text in ((blob, b"blub"), (fact, fact.read_bytes() + b" "), (tree / "f", b"2")):
         before = path.read_bytes()
         path.write_bytes(text)
-        state, line = quickly(root, tmp_path / "cache")["cache"][-1]
+        state, line = offline_findings(root, tmp_path / "cache")["cache"][-1]
         assert (state, line.startswith("1 of ")) == ("problem", True)
         assert path.read_bytes() == text  # a look changes nothing
         path.write_bytes(before)
@@ -185,21 +183,21 @@ def test_a_damaged_cache(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
-    found = quickly(write(tmp_path / "p"), tmp_path / "cache")
+    found = offline_findings(write(tmp_path / "p"), tmp_path / "cache")
     assert found["cache"][0][0] == "problem"
     assert found["cache"][0][1].endswith("set HATCH_DOCKER_CACHE_DIR to a directory that can be written")
     assert found["project"][0][0] == "ok"
 
 
 def test_a_dist_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The build would end there; root may write anywhere but on a read-only disk, so the kernel's answer is played."""
+    """A dist that is not writable is a problem; os.access is faked, since root may write anywhere."""
     root = write(tmp_path / "p")
     for place in (root, root / "dist"):
         place.mkdir(exist_ok=True)
         with monkeypatch.context() as patch:
             patch.setattr("os.access", lambda path, mode, place=place: path != place)
-            problems = [text for state, text in quickly(root, tmp_path / "cache")["disk"] if state == "problem"]
-        assert problems == [
+            found = offline_findings(root, tmp_path / "cache")["disk"]
+        assert [text for state, text in found if state == "problem"] == [
             f"{place}, where images are written, is not writable: change that, or name another directory (`-o`)"
         ]
 
@@ -207,10 +205,10 @@ def test_a_dist_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_nowhere_for_temporary_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a container that is read-only, say: a problem where the cache is elsewhere, else one line is all."""
+    """In a read-only container: a finding if the cache can be written elsewhere, else one error."""
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
-    ((state, text),) = quickly(tmp_path, tmp_path / "cache")["disk"]
+    ((state, text),) = offline_findings(tmp_path, tmp_path / "cache")["disk"]
     assert (state, text.endswith("; TMPDIR names one")) == ("problem", True)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "file" / "cache"))
@@ -220,47 +218,47 @@ def test_nowhere_for_temporary_files(
 
 
 def test_certificates(tmp_path: Path) -> None:
-    """A bundle that is not there, or holds none, is told by its variable."""
+    """The finding for a missing or empty bundle names the variable."""
     root, bundle = write(tmp_path / "p"), {"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "no.pem")}
-    ((state, text),) = quickly(root, tmp_path / "cache", **bundle)["certificates"]
+    ((state, text),) = offline_findings(root, tmp_path / "cache", **bundle)["certificates"]
     assert (state, "HATCH_DOCKER_CA_BUNDLE names" in text) == ("problem", True)
     (tmp_path / "no.pem").write_text("nothing")
-    ((state, text),) = quickly(root, tmp_path / "cache", **bundle)["certificates"]
+    ((state, text),) = offline_findings(root, tmp_path / "cache", **bundle)["certificates"]
     assert (state, "; name a PEM file that does" in text) == ("problem", True)
 
 
 def test_mirrors(tmp_path: Path) -> None:
-    """Who names it and what is signed; another's signature, and one that does not answer."""
+    """A mirror with another signature, and one that does not answer, are problems; the line says who names it."""
     archive = FakeArchive(tmp_path / "archive").write()
     root = write(tmp_path / "p")
-    ((state, text),) = look(root, tmp_path / "cache", HATCH_DOCKER_DEBIAN_MIRROR=archive.url)["debian"]
+    ((state, text),) = findings(root, tmp_path / "cache", HATCH_DOCKER_DEBIAN_MIRROR=archive.url)["debian"]
     assert (state, "is not signed by Debian's archive keys" in text) == ("problem", True)
     dead = f"http://user:{SECRET}@127.0.0.1:1/debian"
-    ((state, text),) = look(root, tmp_path / "cache", HATCH_DOCKER_DEBIAN_MIRROR=dead)["debian"]
+    ((state, text),) = findings(root, tmp_path / "cache", HATCH_DOCKER_DEBIAN_MIRROR=dead)["debian"]
     assert state == "problem"
     assert text.startswith("by HATCH_DOCKER_DEBIAN_MIRROR: GET http://127.0.0.1:1/debian")
     assert text.endswith("gave up after 1 try; check that the address is right")
 
 
 def test_indexes(tmp_path: Path) -> None:
-    """Each is asked for a page, with its login; one that is refused is a problem, a missing page is none."""
+    """Each index is asked for a page with its login; a refused login is a problem, a missing page is not."""
     needy = PURE.replace("[project]\n", '[project]\ndependencies = ["demo>=1"]\n')
     root = write(tmp_path / "p", project=needy)
     with FakeIndex(login=("user", SECRET)).serving() as index:
-        good = look(root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url_with_login)["index"]
+        good = findings(root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url_with_login)["index"]
         assert good == [("ok", f"{index.url} answers, by uv's configuration, with the login of that configuration")]
         assert index.paths("/simple/demo/")
-        ((state, text),) = look(root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url)["index"]
+        ((state, text),) = findings(root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url)["index"]
         assert (state, "there is no login for it; put user and password into" in text) == ("problem", True)
         (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login user password {SECRET}\n")
         (tmp_path / ".netrc").chmod(0o600)
-        ((state, text),) = look(root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url)["index"]
+        ((state, text),) = findings(root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url)["index"]
         assert (state, text) == ("ok", f"{index.url} answers, by uv's configuration, with the login in netrc")
 
 
 def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
     table = 'base = "debian:trixie"\nregistries = ["127.0.0.1:1/team/app"]\npush = true\n'
-    ((state, text),) = look(write(tmp_path / "p", table), tmp_path / "cache")["registry"]
+    ((state, text),) = findings(write(tmp_path / "p", table), tmp_path / "cache")["registry"]
     assert (state, text.endswith("(Connection refused); check that the address is right")) == ("problem", True)
 
 
@@ -269,29 +267,29 @@ def pushing(root: Path, registry: FakeRegistry) -> Path:
 
 
 def test_registries(tmp_path: Path) -> None:
-    """An upload is begun and taken back; whose login it was is told, and what it takes where it is refused."""
+    """An upload is started and cancelled; the line says where the login is from, or how to log in."""
     with FakeRegistry(password=SECRET) as registry:
         root = pushing(tmp_path / "p", registry)
-        ((state, text),) = look(root, tmp_path / "cache")["registry"]
+        ((state, text),) = findings(root, tmp_path / "cache")["registry"]
         assert (state, f"log in with `docker login {registry.host}`" in text) == ("problem", True)
         environ = login(tmp_path, registry, password=SECRET)
-        ((state, text),) = look(root, tmp_path / "cache", **environ)["registry"]
+        ((state, text),) = findings(root, tmp_path / "cache", **environ)["registry"]
         assert (state, text) == (
             "ok", f"{registry.host}/team/app takes uploads, with the login of {tmp_path}/config.json"
         )
         assert registry.count("DELETE", "/blobs/uploads/") == 1
         assert not registry.uploads
         environ = login(tmp_path, registry, password="wrong")
-        assert look(root, tmp_path / "cache", **environ)["registry"][0][0] == "problem"
-        found = quickly(root, tmp_path / "cache")["registry"]
+        assert findings(root, tmp_path / "cache", **environ)["registry"][0][0] == "problem"
+        found = offline_findings(root, tmp_path / "cache")["registry"]
         assert found == [("unneeded", NOT_ASKED)]
 
 
 def test_a_base_that_is_not_there_comes_with_the_way_out(tmp_path: Path) -> None:
-    """What a build would say: one base is asked of no registry."""
+    """The line names a base that needs no registry, as the error of a build does."""
     with FakeRegistry() as registry:
         root = write(tmp_path / "p", f'base = "{registry.host}/python:3.13-slim"\n')
-        ((state, text),) = look(root, tmp_path / "cache")["registry"]
+        ((state, text),) = findings(root, tmp_path / "cache")["registry"]
     assert state == "problem"
     assert text.startswith(f"{registry.host}/python, without a login: ")
     assert text.endswith('; base = "debian:trixie" needs no registry')
@@ -307,7 +305,7 @@ HELPERS = {
 
 @pytest.mark.parametrize("kind", HELPERS)
 def test_credential_helpers(kind: str, tmp_path: Path) -> None:
-    """A helper that is missing, fails, or says what is no answer, is told by name, and never what it said."""
+    """The line names a helper that is missing, fails or answers nonsense, and never repeats its output."""
     script, expected = HELPERS[kind]
     shim = tmp_path / "bin" / "docker-credential-shim"
     shim.parent.mkdir()
@@ -318,14 +316,14 @@ def test_credential_helpers(kind: str, tmp_path: Path) -> None:
         root = pushing(tmp_path / "p", registry)
         (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "shim"}}))
         variables = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{shim.parent}:{os.environ['PATH']}"}
-        found = look(root, tmp_path / "cache", **variables)
+        found = findings(root, tmp_path / "cache", **variables)
     ((state, text),) = found["registry"]
     assert (state, expected in text) == ("ok" if kind == "good" else "problem", True)
     assert SECRET not in str(found)
 
 
-def test_who_hangs_is_not_waited_for(tmp_path: Path) -> None:
-    """A helper that sleeps, and a registry that says nothing: two lines after the patience, and no program stays."""
+def test_checks_that_hang_end_with_the_patience(tmp_path: Path) -> None:
+    """A helper that sleeps and a registry that does not answer are problems after the patience; no program is left."""
     shim = tmp_path / "bin" / "docker-credential-shim"
     shim.parent.mkdir()
     shim.write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pid\nexec sleep 300\n")
@@ -334,11 +332,11 @@ def test_who_hangs_is_not_waited_for(tmp_path: Path) -> None:
         registry.fault("POST", "/v2/", "hang", times=9)
         root = pushing(tmp_path / "p", registry)
         began = time.monotonic()
-        ((state, text),) = look(root, tmp_path / "cache", patience=2)["registry"]
+        ((state, text),) = findings(root, tmp_path / "cache", patience=2)["registry"]
         assert state == "problem"
         (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "shim"}}))
         variables = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{shim.parent}:{os.environ['PATH']}"}
-        ((state, text),) = look(root, tmp_path / "cache", patience=2, **variables)["registry"]
+        ((state, text),) = findings(root, tmp_path / "cache", patience=2, **variables)["registry"]
         assert state == "problem"
         assert text == "no result after 2 s; look at what it asks, or allow more time with --patience"
         assert time.monotonic() - began < 60
@@ -349,8 +347,8 @@ def test_who_hangs_is_not_waited_for(tmp_path: Path) -> None:
     assert not Path("/proc", pid).exists()
 
 
-def test_nothing_tells_a_secret(tmp_path: Path) -> None:
-    """Whatever holds one, and whatever is wrong with it: no line has it."""
+def test_no_line_shows_a_secret(tmp_path: Path) -> None:
+    """No line shows a secret, wherever it is and whatever is wrong with it."""
     (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login user password {SECRET}\n")
     table = (
         'base = "debian:trixie"\nregistries = ["127.0.0.1:1/app"]\n[tool.hatch-docker.build]\nsecrets = ["TOKEN"]\n'
@@ -359,23 +357,23 @@ def test_nothing_tells_a_secret(tmp_path: Path) -> None:
     )
     root = write(tmp_path / "p", table, PURE.replace("[project]\n", '[project]\ndependencies = ["demo>=1"]\n'))
     at = f"u:{SECRET}@127.0.0.1:1"
-    found = look(
+    found = findings(
         root, tmp_path / "cache", TOKEN=SECRET, KEY=SECRET, COSIGN_PASSWORD=SECRET, DOCKER_HOST=f"tcp://{at}",
         UV_INDEX=f"a=http://{at}/simple", UV_FIND_LINKS=f"http://{at}/links", CONTAINER_HOST=f"tcp://{at}",
         https_proxy=f"http://{at}", http_proxy=f"http://{at}/", HATCH_DOCKER_DEBIAN_MIRROR=f"http://{at}/debian",
     )
     assert SECRET not in json.dumps(found)
     for broken in (f"http://u:{SECRET}/x@127.0.0.1:1/", f"http://[u:{SECRET}@"):
-        found = look(root, tmp_path / "cache", UV_INDEX=broken, https_proxy=broken, DOCKER_HOST=broken,
+        found = findings(root, tmp_path / "cache", UV_INDEX=broken, https_proxy=broken, DOCKER_HOST=broken,
                      HATCH_DOCKER_DEBIAN_MIRROR=broken, TOKEN=SECRET, KEY=SECRET)
         assert SECRET not in json.dumps(found), broken
 
 
 def test_compiled_projects_need_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where namespaces are refused, that is a problem for code to compile, and for nothing else."""
+    """Refused namespaces are a problem only for projects whose code must be compiled."""
     monkeypatch.setattr("sys.platform", "plan9")
-    pure = quickly(write(tmp_path / "p"), tmp_path / "cache")["sandbox"]
+    pure = offline_findings(write(tmp_path / "p"), tmp_path / "cache")["sandbox"]
     assert pure[0][0] == "unneeded"
-    compiled = quickly(write_project("c-extension", tmp_path / "q"), tmp_path / "cache")["sandbox"]
+    compiled = offline_findings(write_project("c-extension", tmp_path / "q"), tmp_path / "cache")["sandbox"]
     assert compiled[0][0] == "problem"
     assert 'or set engine = "buildkit"' in compiled[0][1]

@@ -1,6 +1,4 @@
-"""Web applications and programs, found by reading a project's modules, and the servers that they get."""
-
-from __future__ import annotations
+"""Detection of web applications and programs in a project's modules, and their servers."""
 
 from pathlib import Path
 
@@ -44,7 +42,7 @@ def other():
 
 
 def test_applications_are_found_by_reading(tmp_path: Path) -> None:
-    """Under any name that they are imported by; factories where nobody has called them; nothing is run."""
+    """Frameworks are found under any imported name, factories if nothing calls them; no code runs."""
     root = write_files(tmp_path, {
         "shop/__init__.py": "1/0", "shop/main.py": APPS, "shop/make.py": MAKE, "bad.py": "def", "nul.py": "\0",
         "deep.py": "(" * 5000,
@@ -59,7 +57,7 @@ def test_applications_are_found_by_reading(tmp_path: Path) -> None:
     assert find_programs(root, modules) == ["shop.main"]
 
 
-def test_servers_are_told_of_factories() -> None:
+def test_commands_for_factories() -> None:
     app = App("m", "make", Path("m.py"), "FastAPI", "asgi", factory=True)
     assert server_command(app, "uvicorn")[:3] == ["uvicorn", "--factory", "m:make"]
     assert server_command(app, "hypercorn")[-1] == "m:make()"

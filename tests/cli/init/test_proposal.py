@@ -1,6 +1,4 @@
-"""What `hatch-docker init` proposes: the few lines that a project needs, whatever it is, and no other change."""
-
-from __future__ import annotations
+"""Proposals of `hatch-docker init`: the lines that a project needs, and no other change."""
 
 import tomllib
 from collections.abc import Mapping
@@ -16,7 +14,7 @@ from tests.projects import write_files
 
 
 def proposed(root: Path, files: Mapping[str, str]) -> Proposal:
-    """What is proposed to a project, which is a proposal to it once more when it is followed: nothing."""
+    """Return the proposal for a project; a second one, after the first is written, changes nothing."""
     proposal = propose(write_files(root, files), MIRROR)
     for name in proposal.changed:
         (root / name).write_text(proposal.after[name], newline="")
@@ -27,13 +25,13 @@ def proposed(root: Path, files: Mapping[str, str]) -> Proposal:
 
 
 def ours(proposal: Proposal) -> dict[str, object]:
-    """The [tool.hatch-docker] table as it would be."""
+    """Return the proposed [tool.hatch-docker] table."""
     table: dict[str, object] = proposal.config("pyproject.toml")["tool"]["hatch-docker"]
     return table
 
 
 def test_a_directory_of_modules_gets_the_smallest_pyproject(tmp_path: Path) -> None:
-    """requirements.txt and main.py, as many a tutorial ends; what has no place is said, without its password."""
+    """requirements.txt and main.py, as in tutorials; lines that are left out are noted, without passwords."""
     root = tmp_path / "My Shop"
     root.mkdir()
     proposal = proposed(root, {
@@ -75,20 +73,20 @@ ports = [8000]
     [("My Shop", "my-shop"), ("Größe und Maß", "grosse-und-mass"), ("店", "app"), ("_x.1", "x-1")],
 )
 def test_a_project_is_named_like_its_directory(directory: str, name: str, tmp_path: Path) -> None:
-    """In the letters that names of projects have."""
+    """Letters that names may not have are replaced."""
     proposal = proposed(tmp_path / directory, {"main.py": FASTAPI})
     assert proposal.config("pyproject.toml")["project"]["name"] == name
 
 
-def test_a_project_is_not_named_like_what_it_needs(tmp_path: Path) -> None:
-    """It would depend on itself, and on nothing else."""
+def test_a_project_is_not_named_like_its_dependency(tmp_path: Path) -> None:
+    """A project with the name of its dependency would depend on itself."""
     root = tmp_path / "fastapi"
     proposal = proposed(root, {"main.py": FASTAPI, "requirements.txt": "FastAPI\n"})
     assert proposal.config("pyproject.toml")["project"]["name"] == "fastapi-app"
 
 
 def test_comments_and_order_stay(tmp_path: Path) -> None:
-    """An application as `uv init` makes it: every line that was there is there, in its order."""
+    """Every line of an application as `uv init` makes it stays, in its order."""
     before = """\
 # the shop
 [project]
@@ -133,8 +131,8 @@ base = "debian:trixie"
 """
 
 
-def test_only_what_hatchling_puts_into_the_wheel_is_looked_at(tmp_path: Path) -> None:
-    """A main.py beside the package is not in the image; the package's application is."""
+def test_only_modules_of_the_wheel_are_read(tmp_path: Path) -> None:
+    """The application of the package is chosen: a main.py beside it is not in the image."""
     project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi[standard]"]\n'
     files = {"pyproject.toml": HATCHLING + project, "main.py": FASTAPI, "src/shop/__init__.py": "",
              "src/shop/web.py": FASTAPI}
@@ -144,7 +142,7 @@ def test_only_what_hatchling_puts_into_the_wheel_is_looked_at(tmp_path: Path) ->
 
 
 def test_hatch_toml_has_the_target_where_it_has_the_builds(tmp_path: Path) -> None:
-    """Its [build] goes over pyproject.toml's as a whole: a table there would not be read."""
+    """Tables go to hatch.toml if it has [build]: hatch then ignores that of pyproject.toml."""
     project = '[project]\nname = "other"\nversion = "1"\ndependencies = ["quart"]\n'
     app = "import quart\n\napp = quart.Quart(__name__)\n"
     proposal = proposed(tmp_path, {
@@ -177,7 +175,7 @@ def test_other_backends_need_only_the_table(backend: str, tmp_path: Path) -> Non
 
 
 def test_setup_py_alone_gets_a_table_and_no_build_system(tmp_path: Path) -> None:
-    """Whose default is what pip has always done, and what such a setup.py may count on (PEP 517)."""
+    """Without [build-system] the default of PEP 517 applies, which such a setup.py may need."""
     setup = "from setuptools import setup\nsetup(name='pkg', install_requires=['starlette', 'uvicorn[standard]'])\n"
     app = "from starlette.applications import Starlette\napp: Starlette = Starlette()\n"
     proposal = proposed(tmp_path, {"setup.py": setup, "pkg/__init__.py": "", "pkg/web.py": app})
@@ -197,7 +195,7 @@ def test_scripts_that_only_the_backend_knows_are_left_to_it(tmp_path: Path) -> N
     assert proposal.notes == ["only its backend knows its scripts: set entrypoint if there are several"]
 
 
-def test_what_a_web_application_reads_beside_its_modules_goes_along(tmp_path: Path) -> None:
+def test_data_directories_of_a_web_application(tmp_path: Path) -> None:
     proposal = proposed(tmp_path, {"app.py": FASTAPI, "templates/index.html": "", "static/site.css": ""})
     assert ours(proposal)["workdir"] == "/srv"
     assert ours(proposal)["files"] == [
@@ -206,7 +204,7 @@ def test_what_a_web_application_reads_beside_its_modules_goes_along(tmp_path: Pa
 
 
 def test_a_program_without_an_application(tmp_path: Path) -> None:
-    """A module that asks whether it is run, a script; nothing at all: then a comment says what to fill in."""
+    """A module with a main block, a script, or neither: then a comment shows what to fill in."""
     proposal = proposed(tmp_path / "one", {"work.py": 'if __name__ == "__main__":\n    print(1)\n', "other.py": ""})
     assert ours(proposal)["entrypoint"] == ["python", "-m", "work"]
     assert ours(proposed(tmp_path / "script", {"work.py": "print(1)\n"}))["entrypoint"] == ["python", "-m", "work"]
@@ -227,7 +225,7 @@ def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
 
 
 def test_django_is_served_by_what_the_project_has(tmp_path: Path) -> None:
-    """Its two applications are for two sorts of servers."""
+    """The interface is that of the server that the project requires."""
     files = {
         f"site1/{kind}.py": f"from django.core.{kind} import get_{kind}_application\n"
         f"application = get_{kind}_application()\n"
@@ -242,8 +240,8 @@ def test_django_is_served_by_what_the_project_has(tmp_path: Path) -> None:
         assert f"site1.{'asgi' if server == 'uvicorn' else 'wsgi'}:application" in entrypoint
 
 
-def test_a_base_is_chosen_that_can_be_had_and_fits(tmp_path: Path) -> None:
-    """Debian's where a mirror is known and the Python will do, else the default."""
+def test_the_base_fits_the_project(tmp_path: Path) -> None:
+    """Debian's base is chosen if its Python fits, else the default."""
     project = '[project]\nname = "shop"\nversion = "1"\nrequires-python = "{}"\n'
     cases = ((">=3.13", "debian:trixie"), ("<3.13", "debian:bookworm"), (">=3.14", None))
     for number, (requires, base) in enumerate(cases):
@@ -252,8 +250,8 @@ def test_a_base_is_chosen_that_can_be_had_and_fits(tmp_path: Path) -> None:
         assert ours(proposed(root, files)).get("base") == base
 
 
-def test_a_table_that_is_there_is_the_user_s(tmp_path: Path) -> None:
-    """It is not touched; the target is added, also to a list of its dependencies."""
+def test_an_existing_table_stays(tmp_path: Path) -> None:
+    """The user's table stays; the target's dependency is added to the list that is there."""
     project = '[project]\nname = "shop"\nversion = "1"\n'
     table = '[tool.hatch-docker]\nentrypoint = ["x"]\n'
     target = '[tool.hatch.build.targets.docker]\ndependencies = ["other"]\n'
@@ -275,8 +273,8 @@ def test_a_table_that_is_there_is_the_user_s(tmp_path: Path) -> None:
         ("[tool.hatch-docker.images.a]\n", ""),
     ],
 )
-def test_a_table_that_does_not_say_what_runs_gets_that(table: str, after: str, tmp_path: Path) -> None:
-    """In its own lines, whatever comes behind it; a table without a header of its own is told what it lacks."""
+def test_a_table_without_a_program_gets_one(table: str, after: str, tmp_path: Path) -> None:
+    """Lines are added to the table, whatever follows it; without a header line a note says what is missing."""
     project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi", "uvicorn"]\n'
     target = '[tool.hatch.build.targets.docker]\ndependencies = ["hatch-docker"]\n'
     before = HATCHLING + target + project + table
@@ -296,7 +294,7 @@ def test_a_table_that_does_not_say_what_runs_gets_that(table: str, after: str, t
     "tool.hatch.build.dev-mode-dirs = ['.']\n",
 ])  # fmt: skip
 def test_a_table_may_be_written_in_any_way(tool: str, tmp_path: Path) -> None:
-    """Inline, where only inline can be added to it, and by dotted keys."""
+    """Inline tables are extended inline, dotted keys work."""
     project = '[project]\nname = "shop"\nversion = "1"\n'
     before = (tool + HATCHLING + project) if tool.startswith("tool") else (HATCHLING + project + tool)
     proposal = proposed(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "", "shop/__main__.py": ""})
@@ -305,7 +303,7 @@ def test_a_table_may_be_written_in_any_way(tool: str, tmp_path: Path) -> None:
     assert ours(proposal)["entrypoint"] == ["python", "-m", "shop"]
 
 
-def test_what_is_no_pyproject_is_one_line(tmp_path: Path) -> None:
+def test_an_invalid_pyproject_is_one_error(tmp_path: Path) -> None:
     for number, (text, told) in enumerate([
         (b"[project]\nname = '\xe9'\n", "cannot read .*pyproject.toml: 'utf-8' codec"),
         (b"\xef\xbb\xbf[project]\n", "cannot read .*pyproject.toml: it begins with a byte order mark"),
@@ -320,7 +318,7 @@ def test_what_is_no_pyproject_is_one_line(tmp_path: Path) -> None:
             open_static(tmp_path / f"wrong{number}")
 
 
-def test_what_cannot_be_begun_with_is_one_line(tmp_path: Path) -> None:
+def test_directories_without_a_project_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no Python project and no Python file"):
         propose(tmp_path, MIRROR)
     with pytest.raises(ConfigError, match=r"has \[tool.poetry\] and no \[build-system\]"):
@@ -330,7 +328,7 @@ def test_what_cannot_be_begun_with_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_workspace_is_not_made_a_project(tmp_path: Path) -> None:
-    """Its members are: what is above them stays as it is."""
+    """A workspace without a project is refused: its members are the projects."""
     member = "[project]\nname = 'a'\nversion = '1'\n"
     files = {"pyproject.toml": "[tool.uv.workspace]\nmembers = ['packages/*']\n", "packages/a/pyproject.toml": member,
              "packages/a/a.py": ""}  # fmt: skip

@@ -1,6 +1,4 @@
-"""What `hatch-docker inspect` reads of an image: layers, packages and files with sizes and owners, ours and others'."""
-
-from __future__ import annotations
+"""`hatch-docker inspect`: layers, packages and files of our images and others, as text and JSON."""
 
 import io
 import json
@@ -50,7 +48,7 @@ def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_sizes_add_up(tmp_path: Path) -> None:
-    """Of ours: each layer is of one kind, a package has its files' bytes, and what is yours is yours to the byte."""
+    """In our images each layer is of one kind, and sizes of packages and of the project are exact."""
     image = installed(context(tmp_path / "cache"))[1].image
     history = [
         {"created_by": "hatch-docker: debian:trixie"}, {"created_by": "x"}, {"created_by": "y"},
@@ -70,8 +68,8 @@ def test_sizes_add_up(tmp_path: Path) -> None:
     assert package(contents, "libc6").type == "deb"
 
 
-def test_who_owns_a_file() -> None:
-    """RECORD, its scripts outside, caches of modules, dpkg's lists through the merged /usr, and no package at all."""
+def test_owners_of_files() -> None:
+    """Owners are found by RECORD, also for scripts and .pyc, and by dpkg's lists through the merged /usr."""
     system = layer_of([
         link("lib", "usr/lib"), directory("usr/lib"), file("usr/lib/libssl.so.3", bytes(700)),
         file("usr/lib/python3/m.py", b"1"), file("usr/lib/python3/__pycache__/m.cpython-313.pyc", bytes(50)),
@@ -95,7 +93,7 @@ def test_who_owns_a_file() -> None:
 
 
 def test_a_record_that_csv_does_not_take() -> None:
-    """Its rows count up to the one that is none."""
+    """The rows before the invalid one count."""
     wheel = dist("alpha", "1", {"alpha.py": 10})
     record = f'alpha.py,,\n"{"x" * 200_000}",,\nbeta.py,,\n'
     strange = [file(one.path, record) if one.path.endswith("RECORD") else one for one in wheel]
@@ -103,8 +101,8 @@ def test_a_record_that_csv_does_not_take() -> None:
     assert package(contents, "alpha").size == 10 + the_file(contents, metadata("alpha", "1").path).size + len(record)
 
 
-def test_what_later_layers_take_away_still_weighs() -> None:
-    """A removed file, a replaced one and an emptied directory: in the image, not in its file system."""
+def test_removed_files_count() -> None:
+    """Removed and replaced files are in the image, but not in its file system."""
     lower = layer_of([file("a", bytes(1000)), file("b", bytes(2000)), file("d/x", bytes(3000)), file("kept", b"1")])
     upper = layer_of([file(".wh.a"), file("b", bytes(10)), file("d/.wh..wh..opq"), file("d/y", bytes(20))])
     contents = read_contents(others(lower, upper))
@@ -114,7 +112,7 @@ def test_what_later_layers_take_away_still_weighs() -> None:
     assert sum(kind.unpacked_size for kind in contents.kinds) == contents.unpacked_size
 
 
-def test_a_hard_link_weighs_nothing() -> None:
+def test_hard_links_have_no_size() -> None:
     lower = layer_of([file("a", bytes(1000)), Entry("b", "hardlink", 0o644, 0, target="a")])
     upper = layer_of([link("s", "a")])
     contents = read_contents(others(lower, upper))
@@ -123,8 +121,8 @@ def test_a_hard_link_weighs_nothing() -> None:
     }  # fmt: skip
 
 
-def test_others_images_say_whose_is_what() -> None:
-    """A Dockerfile's: a Python that no package brought, pip's packages, one from a directory, and what was copied."""
+def test_images_of_dockerfiles() -> None:
+    """In an image of a Dockerfile: a Python without package, pip's packages, a local package, and copied files."""
     site = "usr/local/lib/python3.12/site-packages"
     base = layer_of([
         file("usr/local/lib/python3.12/os.py", bytes(4000)), file("usr/local/bin/python3.12", bytes(9000), 0o755),
@@ -155,8 +153,8 @@ def test_others_images_say_whose_is_what() -> None:
     assert contents.yours == sum(one.size for one in own) >= 150
 
 
-def test_alpine_and_nothing_at_all() -> None:
-    """apk's database has the files; an image without any package is told of, too."""
+def test_alpine_and_an_empty_image() -> None:
+    """apk's database names the files; an image without packages is read as well."""
     musl = "P:musl\nV:1.2\nA:x86_64\nF:lib\nR:ld-musl.so\nZ:Q1\n"
     database = f"{musl}\nP:zlib\nV:1\nA:x86_64\nD:musl\nF:usr/lib\nR:libz.so\n"
     contents = read_contents(others(layer_of([
@@ -168,7 +166,7 @@ def test_alpine_and_nothing_at_all() -> None:
 
 
 def test_permissions() -> None:
-    """Set-user-ID programs, what the image's user may write to, and what everybody may."""
+    """Set-user-ID programs, and paths that the image's user or everybody may write to."""
     layer = layer_of([
         directory("tmp", 0o1777), directory("open", 0o777), file("bin/su", b"", 0o4755), file("bin/wall", b"", 0o2755),
         replace(directory("data"), uid=7), replace(file("log", b"12", 0o664), gid=8),
@@ -184,7 +182,7 @@ def test_permissions() -> None:
 
 
 def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The answer first; largest packages and files first; where a list is cut, how to see it all."""
+    """The size comes first, then the largest packages and files; a shortened list says how to see it all."""
     names = [f"p{number:02}" for number in range(25)]
     layer = layer_of([one for number, name in enumerate(names)
                       for one in dist(name, "1", {f"{name}.py": 1000 * (number + 1)})])  # fmt: skip
@@ -207,7 +205,7 @@ def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every key of `--json`: programs rely on them."""
+    """The keys of `--json` stay: programs rely on them."""
     layer = layer_of([*dist("a", "1", {"a.py": 5}, "Requires-Dist: b"), *dist("b", "2", {"b.py": 7})])
     image = configured(others(layer, Entrypoint=["a"]), created="2024-01-01T00:00:00Z")
     path = archived(image, tmp_path / "dist")
@@ -230,10 +228,10 @@ def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert told(capsys, str(path), "--json") == told(capsys, str(path), "--json")
 
 
-def test_every_place_an_image_is_in(
+def test_places_of_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The only archive of dist/ by default, an archive, a layout with and without its scheme, a registry."""
+    """An image may be the only archive of dist/, an archive, a layout with or without its scheme, or in a registry."""
     image = others(layer_of([file("x", b"1")]))
     archived(image, tmp_path / "dist")
     write_layout(image, tmp_path / "layout")
@@ -253,7 +251,7 @@ def test_every_place_an_image_is_in(
 
 
 def test_several_platforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All are named; one is looked into, this machine's or the one asked for."""
+    """All platforms are named; the contents are those of this machine's, or of --platform."""
     images = [image_of(layer_of([file("x", b"1")]), architecture=name) for name in ("s390x", "riscv64")]
     index = make_index(images, {})
     path = str(archived(index, tmp_path / "dist"))
@@ -274,7 +272,7 @@ def test_several_platforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ("podman:A b", "'A b' is not an image reference: "),
     ("Not A Name", "Not A Name is neither an archive nor an image in a registry"),
 ])  # fmt: skip
-def test_what_is_no_image(
+def test_missing_images(
     name: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -285,8 +283,8 @@ def test_what_is_no_image(
     assert error.count("\n") == 1
 
 
-def test_names_that_are_orders_to_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of files, packages, labels and commands: shown, not obeyed; in JSON they are escaped."""
+def test_names_with_control_characters(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters in names are escaped in text and JSON."""
     layer = layer_of([file(f"srv/{EVIL}", bytes(999)), *dist(f"evil{EVIL[-6:]}", f"1{EVIL}".replace("/", ""), {})])
     settings = {"Labels": {EVIL: EVIL}, "User": EVIL, "Entrypoint": [EVIL], "Env": [f"A={EVIL}"]}
     image = others(layer, commands=[f"RUN {EVIL}"], **settings)
@@ -300,7 +298,7 @@ def test_names_that_are_orders_to_a_terminal(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_damaged_layers_are_refused() -> None:
-    """One line, whatever they hold."""
+    """The error is one line."""
     layer = layer_of([file("x", b"1")])
     image = image_of(replace(layer, diff_id=f"sha256:{'0' * 64}"))
     with pytest.raises(ImageError, match="unpacks to sha256:"):
@@ -308,7 +306,7 @@ def test_damaged_layers_are_refused() -> None:
 
 
 def test_a_hundred_thousand_files(tmp_path: Path) -> None:
-    """In seconds and within 300 MB of memory, whatever the image weighs: nothing of it is held."""
+    """Reading takes seconds and at most 300 MB of memory for any size of image."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w") as archive:
         for number in range(100_000):
@@ -338,7 +336,7 @@ def test_a_hundred_thousand_files(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_docker_built_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """An image of `docker build`, in the daemon and as `docker save` writes it."""
+    """An image of `docker build` is read from the daemon and from the output of `docker save`."""
     docker = need_docker()
     (tmp_path / "app.py").write_text("print('hello')\n" * 10)
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY app.py /app/\nUSER 1000\nCMD [\"/app/app.py\"]\n")
@@ -364,7 +362,7 @@ def test_docker_built_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_podman_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By its program, in whatever place it keeps its images."""
+    """Podman's images are read by its program."""
     need("podman")
     storage = tmp_path / "storage.conf"
     storage.write_text(f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n')

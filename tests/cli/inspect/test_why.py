@@ -1,6 +1,4 @@
-"""`hatch-docker why` and `diff`: who asks for a package and what it costs; what is different in another image."""
-
-from __future__ import annotations
+"""`hatch-docker why` and `diff`: what requires a package, its size, and the differences between images."""
 
 import json
 from dataclasses import replace
@@ -29,7 +27,7 @@ def answer(contents: ImageContents, name: str) -> list[str]:
 
 
 def test_chains_start_at_the_project(contents: ImageContents) -> None:
-    """One for everybody who asks, with the words and the extra that ask, the shortest first; markers as they hold."""
+    """There is a chain for each requirer, with requirement and extra, the shortest first; markers are evaluated."""
     lines = answer(contents, "leaf")
     assert lines[1:3] == [
         "  my_app 1 [jobs] -> queue 1  requires  leaf",
@@ -44,13 +42,13 @@ def test_chains_start_at_the_project(contents: ImageContents) -> None:
     assert answer(contents, "fast")[1] == "  my_app 1 -> web 2 [speed]  requires  fast; extra == 'speed'"
 
 
-def test_extras_of_the_project_are_found_out(contents: ImageContents) -> None:
-    """No file says which were asked for: those whose requirements are there."""
+def test_extras_of_the_project(contents: ImageContents) -> None:
+    """An extra of the project counts if its requirements are installed: no file names the extras."""
     assert answer(contents, "queue")[1] == "  my_app 1 [jobs]  requires  queue; extra == 'jobs'"
 
 
-def test_what_nobody_else_needs_goes_with_it(contents: ImageContents) -> None:
-    """All the way down, and nothing that somebody else asks for, too."""
+def test_exclusive_packages(contents: ImageContents) -> None:
+    """Exclusive packages are found at any depth, without those that others require as well."""
     (web,) = find_reasons(contents, "web")
     assert {contents.packages[number].name for number in web.exclusive} == {"core", "fast"}
     (core,) = find_reasons(contents, "core")
@@ -63,7 +61,7 @@ def test_what_nobody_else_needs_goes_with_it(contents: ImageContents) -> None:
 
 
 def test_debian_by_depends(contents: ImageContents) -> None:
-    """Alternatives and what packages provide; circles have an end; what nobody asks for, somebody wanted."""
+    """Alternatives and provided names count; cycles end; packages without requirer are roots."""
     assert answer(contents, "libx")[1] == "  python-min 3 -> zlib 1 requires it"
     assert answer(contents, "gcc-base")[1] == "  python-min 3 -> libc6 2 -> libgcc-s1 14 requires it"
     for name in ("python-min", "loose"):
@@ -73,8 +71,8 @@ def test_debian_by_depends(contents: ImageContents) -> None:
     assert [contents.packages[number].name for number in zlib.exclusive] == ["libx"]
 
 
-def test_circles() -> None:
-    """Packages that only ask for each other: one of them begins the chain."""
+def test_cycles() -> None:
+    """If packages only require each other, one of them is the root."""
     wheels = dist("a", "1", {}, "Requires-Dist: b") + dist("b", "1", {}, "Requires-Dist: a")
     contents = read_contents(others(layer_of(wheels)))
     assert answer(contents, "b")[1] == "  a 1  requires  b"
@@ -82,7 +80,7 @@ def test_circles() -> None:
 
 
 def test_a_name_of_two_packages() -> None:
-    """Python's and the system's: both are told."""
+    """The answer has Python's and the system's package of a name."""
     contents = read_contents(others(layer_of([
         file("var/lib/dpkg/status", "Package: tzdata\nVersion: 1\nArchitecture: all\n"), *dist("tzdata", "2", {}),
     ])))  # fmt: skip
@@ -120,7 +118,7 @@ def diff(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -
 
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[str, str]:
-    """An image, and one with a newer wheel, another wheel less, an edited module, a mode, an owner and a link."""
+    """Return two archives: the second has changed wheels, modules, modes, owners and links."""
     edited = [replace(one, content=b"x" * 60, size=60) if one.path.endswith("/app.py") else one for one in PROJECT]
     shared = [file("srv/mode", b"1"), file("srv/owner", b"1"), link("srv/link", "a"), file("srv/same", b"1")]
     changed = [file("srv/mode", b"1", 0o755), replace(file("srv/owner", b"1"), uid=5), link("srv/link", "b"),
@@ -132,8 +130,8 @@ def two(tmp_path: Path) -> tuple[str, str]:
     return str(archived(old, tmp_path / "dist", "old")), str(archived(new, tmp_path / "dist", "new"))
 
 
-def test_a_difference_is_told_by_what_it_weighs(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Packages, settings one by one, files but for those of packages that are told; the status only if asked for."""
+def test_the_text_of_a_difference(two: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The text has packages, settings and the other files; the exit status differs only with --exit-code."""
     lines = [line.strip() for line in diff(capsys, *two).splitlines()]
     assert "~ web 2 -> 3" in "\n".join(lines)
     assert any(line.endswith("- loose 1") for line in lines)
@@ -162,8 +160,8 @@ def test_the_difference_for_programs(two: tuple[str, str], capsys: pytest.Captur
     assert kinds["base"]["old_size"] == kinds["base"]["new_size"]
 
 
-def test_what_no_user_sees_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same files with another time: nothing differs, and yet the digests do."""
+def test_invisible_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Other times of the same files are named, since they change the digest."""
     old, new = (others(layer_of([replace(file("a", b"1"), mtime=mtime)])) for mtime in (1, 2))
     paths = [str(archived(image, tmp_path / "dist", f"{number}")) for number, image in enumerate((old, new))]
     text = diff(capsys, *paths, "--exit-code", status=1)
@@ -171,8 +169,8 @@ def test_what_no_user_sees_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "a: mtime 1 -> 2" in text
 
 
-def test_metadata_as_strangers_write_it() -> None:
-    """Requirements that are none, markers that cannot be judged, a system without an architecture of ours."""
+def test_invalid_metadata() -> None:
+    """Invalid requirements and markers are ignored."""
     strange = ("???", f"b; {'(' * 3000}", "b; a b", "b[x,,]; extra == 'y' or extra")
     wheels = [metadata("a", "1", *(f"Requires-Dist: {line}" for line in strange)),
               metadata("b", "", "Requires-Dist: b")]  # fmt: skip

@@ -1,6 +1,4 @@
-"""The page of `hatch-docker inspect --html`, in a real browser: by keyboard, in light and dark, from a file, alone."""
-
-from __future__ import annotations
+"""The page of `hatch-docker inspect --html` in a browser: keyboard, mouse, colours, accessibility, security policy."""
 
 import json
 import re
@@ -34,7 +32,7 @@ MODULES = {f"core/{name}.py": 3000 * (9 - number) for number, name in enumerate(
 
 
 def example() -> Image:
-    """Ours: a base, a large wheel with directories, the project."""
+    """Return one of our images: a base, a large wheel with directories, the project."""
     wheels = [
         *dist("big", "2.0", {f"big/{name}": size for name, size in MODULES.items()} | {"big/lib.so": 90_000}),
         *dist("small", "1", {"small.py": 4000}, "Requires-Dist: big"),
@@ -44,7 +42,7 @@ def example() -> Image:
 
 
 def written(image: Image, directory: Path, receipt: dict[str, Any] | None = None) -> Path:
-    """The page of an image in an archive, with a receipt beside it if there is one."""
+    """Write the page of an image in an archive, with a receipt beside it if one is given."""
     archive = archived(image, directory)
     if receipt is not None:
         value = json.loads(bare_receipt(image, archive.name, "app", ["1"]).to_json())
@@ -70,7 +68,7 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 class Page:
-    """A page in the browser, of some width; what it logs and asks for is looked at when it is left."""
+    """A page in the browser; `leave` checks what it logged and requested."""
 
     def __init__(self, browser: webdriver.Chrome, path: Path, *, width: int = 1280, dark: bool = False) -> None:
         self.browser = browser
@@ -88,13 +86,13 @@ class Page:
         return self.browser.execute_script(f"return {code}")
 
     def press(self, *keys: str) -> str:
-        """Press some keys; what the browser then says of the element that has the focus."""
+        """Press some keys and return the label of the focused element."""
         for key in keys:
             ActionChains(self.browser).send_keys(key).perform()
         return str(self.js("document.activeElement.getAttribute('aria-label')"))
 
     def enter(self) -> str:
-        """Come to the map as one does with the keyboard."""
+        """Reach the map with Tab and return the label of the focused tile."""
         for _ in range(20):
             label = self.press(Keys.TAB)
             if self.js("document.activeElement.getAttribute('role')") == "treeitem":
@@ -102,7 +100,7 @@ class Page:
         raise AssertionError("the map cannot be reached with Tab")
 
     def tiles(self) -> list[dict[str, Any]]:
-        """The tiles that are shown: what is said of each, and where it is in the map."""
+        """Return the label and place of each tile."""
         found: list[dict[str, Any]] = self.js(
             "[...document.querySelectorAll('#map > .stage > .tile')].map(e => ({label: e.getAttribute('aria-label'),"
             " x: e.offsetLeft, y: e.offsetTop, w: e.offsetWidth, h: e.offsetHeight}))"
@@ -110,7 +108,7 @@ class Page:
         return found
 
     def leave(self) -> None:
-        """Nothing went wrong, and nobody was asked for anything."""
+        """Check that nothing was logged and nothing but the page requested."""
         assert self.browser.get_log("browser") == []
         messages = [json.loads(line["message"])["message"] for line in self.browser.get_log("performance")]
         asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
@@ -119,7 +117,7 @@ class Page:
 
 @pytest.mark.engine
 def test_by_keyboard(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """Tab comes to the map and goes on; arrows move to what lies there, Enter goes in, Escape and Backspace out."""
+    """Tab enters and leaves the map; arrows move, Enter opens a tile, Escape and Backspace close it."""
     page = Page(browser, written(example(), tmp_path))
     first = page.enter()
     assert first.startswith("2: dependencies, web 2, ")
@@ -150,7 +148,7 @@ def test_by_keyboard(browser: webdriver.Chrome, tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_by_mouse(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """A click goes in, the path above out; what is pointed at is told; a package of the table is shown in the map."""
+    """A click opens a tile, the path above closes it; pointing describes it; the table's packages open in the map."""
     page = Page(browser, written(example(), tmp_path))
     page.js("document.querySelector('#map .tile .tile').click()")
     assert page.js("document.querySelector('[aria-current]').textContent") == "2: dependencies, web 2"
@@ -166,7 +164,7 @@ def test_by_mouse(browser: webdriver.Chrome, tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_tables_sort_and_search(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """Largest first; a click on a column sorts by it, numbers as numbers; words choose packages."""
+    """The largest package is first; a click on a column sorts by it; the search filters."""
     page = Page(browser, written(example(), tmp_path))
     rows = "[...document.querySelectorAll('#packages tbody tr')].filter(r => !r.hidden)"
     names = f"{rows}.map(r => r.cells[0].textContent)"
@@ -184,7 +182,7 @@ def test_tables_sort_and_search(browser: webdriver.Chrome, tmp_path: Path) -> No
 
 @pytest.mark.engine
 def test_the_map_is_true(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """Tiles fill the map without covering each other, and weigh what they should; the smallest can be seen."""
+    """Tiles fill the map without overlapping, in proportion to sizes; the smallest is visible."""
     page = Page(browser, written(example(), tmp_path))
     tiles = page.tiles()
     width, height = page.js("[document.getElementById('map').clientWidth, document.getElementById('map').clientHeight]")
@@ -206,7 +204,7 @@ def test_the_map_is_true(browser: webdriver.Chrome, tmp_path: Path) -> None:
 @pytest.mark.engine
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_colours_can_be_read(dark: bool, browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """As the system has it, light or dark, every text has the contrast of WCAG AA, tiles' labels of every kind too."""
+    """In light and dark every text has the contrast of WCAG AA, also the labels of tiles."""
     page = Page(browser, written(example(), tmp_path), dark=dark)
     luminance = """
       const canvas = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
@@ -230,8 +228,8 @@ def test_colours_can_be_read(dark: bool, browser: webdriver.Chrome, tmp_path: Pa
 
 
 @pytest.mark.engine
-def test_a_telephone(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """360 pixels wide: nothing is cut off, nothing has to be scrolled sideways."""
+def test_a_small_screen(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """At 360 pixels nothing is cut off or scrolls sideways."""
     page = Page(browser, written(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}}), width=360)
     assert page.js("document.documentElement.scrollWidth") == 360
     assert page.js("[...document.querySelectorAll('.headline strong')].every(e => e.getClientRects().length === 1)")
@@ -243,8 +241,8 @@ def test_a_telephone(browser: webdriver.Chrome, tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
-def test_what_assistive_technology_is_told(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """A tree of items with names, places and numbers; tables with captions' headings and row headers; one h1."""
+def test_accessibility_tree(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """The map is a tree whose items have names and positions; tables have headings and row headers; one h1."""
     page = Page(browser, written(example(), tmp_path))
     nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     seen = [(one["role"]["value"], one.get("name", {}).get("value", "")) for one in nodes if not one["ignored"]]
@@ -262,8 +260,8 @@ def test_what_assistive_technology_is_told(browser: webdriver.Chrome, tmp_path: 
 
 
 @pytest.mark.engine
-def test_names_that_are_code(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """Of files, packages, commands, labels and the image: text, wherever they stand; nothing of it runs."""
+def test_names_with_code(browser: webdriver.Chrome, tmp_path: Path) -> None:
+    """Names of files, packages, commands, labels and the image are text everywhere; no code in them runs."""
     evil = EVIL.replace("alert(1)", "document.title='owned'")
     package = dist("e'\"><img src=x onerror=document.title='owned'>", "1", {})
     image = others(
@@ -287,7 +285,7 @@ def test_names_that_are_code(browser: webdriver.Chrome, tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_without_a_script(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """The tables are there all the same; what needs a script is not."""
+    """Without scripts the tables are there, and what needs a script is hidden."""
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         page = Page(browser, written(example(), tmp_path))
@@ -299,8 +297,8 @@ def test_without_a_script(browser: webdriver.Chrome, tmp_path: Path) -> None:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
 
-def test_the_policy_lets_nothing_in(tmp_path: Path) -> None:
-    """No address of anything else in the page, and a policy that names its only style and script by hash."""
+def test_the_security_policy(tmp_path: Path) -> None:
+    """The page links to nothing, and its policy allows its own style and script by hash."""
     text = written(example(), tmp_path).read_text()
     assert not re.search(r"https?://|src=|@import|url\(", text)
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', text)
@@ -311,14 +309,14 @@ def test_the_policy_lets_nothing_in(tmp_path: Path) -> None:
 
 
 def test_the_same_bytes(tmp_path: Path) -> None:
-    """For the same image and receipt, wherever it is written."""
+    """The same image and receipt give the same bytes in any directory."""
     receipt = {"timings": {"build": 1.5}}
     one, other = (written(example(), tmp_path / name, receipt) for name in ("a", "b"))
     assert one.read_bytes() == other.read_bytes()
 
 
-def test_the_build_is_told_by_its_receipt(tmp_path: Path) -> None:
-    """What each step took, and which layers were made; without a receipt, or with another image's, nothing."""
+def test_a_receipt_adds_the_build(tmp_path: Path) -> None:
+    """A receipt adds the time of each step and the layers that were made; without one both are left out."""
     path = written(example(), tmp_path, {"timings": {"build": 1.5, "archive": 0.5}})
     text = path.read_text()
     assert "<p>2.00 s; 2 of 3 layers had to be made.</p>" in text
@@ -331,14 +329,14 @@ def test_the_build_is_told_by_its_receipt(tmp_path: Path) -> None:
 
 
 def test_every_step_of_a_build_has_words() -> None:
-    """What the pipeline times, the page names."""
+    """The page names every step that the pipeline times."""
     timed = set(re.findall(r'_timed\(timings, "(\w+)"\)', (ROOT / "hatch_docker/build/pipeline.py").read_text("utf-8")))
     assert len(timed) > 5
     assert timed == set(STEPS)
 
 
 def test_very_many_files_are_a_page() -> None:
-    """The largest one by one, the rest together: sizes add up, and the page stays one."""
+    """The largest files have nodes, the rest share them; sizes add up and the page stays small."""
     image = others(layer_of([file(f"srv/{n % 7}/{n % 300}/{n}", b"x" * (n % 50 + 1)) for n in range(15_000)]))
     contents = read_contents(image)
     whole = tree("x", contents)
@@ -358,7 +356,7 @@ def test_very_many_files_are_a_page() -> None:
 
 
 def test_deep_directories() -> None:
-    """As deep as archives may be, with a choice in each."""
+    """Directories may be as deep as archives allow."""
     paths = ["/".join(["d"] * depth + ["f"]) for depth in range(1, 250)]
     contents = read_contents(others(layer_of([file(path, bytes(100)) for path in paths])))
     assert json.loads(json.dumps(tree("x", contents)))["f"] == 249
@@ -373,7 +371,7 @@ def test_three_digits(size: int, words: str) -> None:
 
 
 def test_the_wheel_has_the_page(tmp_path: Path) -> None:
-    """Template, style and script come with the package, and the schema."""
+    """The wheel has the template, style, script and schema."""
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
                    cwd=ROOT, check=True, capture_output=True)  # fmt: skip
     (wheel,) = tmp_path.glob("*.whl")
