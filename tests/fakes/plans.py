@@ -1,4 +1,4 @@
-"""A project that is nowhere, and the plan that its options give."""
+"""The metadata of a project without files, and the plan that its options give."""
 
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ HOST = Platform("linux", "amd64")
 
 
 def project(**facts: Any) -> Metadata:
+    """Return the metadata of a project."""
     values: dict[str, Any] = {
         "root": Path("/nowhere"), "name": "My.App", "file_name": "my_app", "version": "1.2.3",
         "description": "An app.", "requires_python": ">=3.11", "licence": "MIT", "authors": ("A <a@b.example>",),
@@ -27,11 +28,12 @@ def project(**facts: Any) -> Metadata:
 
 
 def plan(table: dict[str, Any] | None = None, **facts: Any) -> Plan:
+    """Return the plan that some options of a project give, for linux/amd64."""
     return make_plan(project(**facts), load_config(table or {}, {}, None), HOST)
 
 
 def given_project(root: Path = Path("/nowhere")) -> Project:
-    """A project whose wheel exists."""
+    """Return a project whose wheel exists."""
     wheel = root / "x.whl"
     return Project(root, wheel=lambda: wheel, sdist=never)
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hatch_docker.bases.image import base_of
@@ -10,13 +9,14 @@ from hatch_docker.config.load import load_config
 from hatch_docker.core.context import Context
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.oci.model import Layer
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.plan.defaults import make_plan
 from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.project.git import Revision
 from hatch_docker.project.metadata import Metadata
 from hatch_docker.wheels.target import Pin
+from tests.fakes import plans
 from tests.fakes.bases import directory, file, python_image
 from tests.fakes.images import image_of, layer_of
 
@@ -59,18 +59,15 @@ License: GPL-2
 
 
 def project(**facts: Any) -> Metadata:
-    values: dict[str, Any] = {
-        "root": Path("/nowhere"), "name": "My.App", "file_name": "my_app", "version": "1.2.3",
-        "description": "An app.", "requires_python": ">=3.11", "licence": "MIT", "authors": (), "urls": {},
-        "scripts": ("serve",), "dependencies": ("alpha[fast]", "beta"), "extras": {}, "groups": {}, "locks": (),
-        "hooks": (), "revision": Revision("0123456789abcdef0123456789abcdef01234567", "main", CREATED),
-        "source_date": CREATED, **facts,
-    }  # fmt: skip
-    return Metadata(**values)
+    """Return the metadata of the project that is installed in the images."""
+    revision = Revision("0123456789abcdef0123456789abcdef01234567", "main", CREATED)
+    own: dict[str, Any] = {"authors": (), "urls": {}, "extras": {}, "groups": {}, "revision": revision}
+    return plans.project(**{**own, "dependencies": ("alpha[fast]", "beta"), **facts})
 
 
 def plan(table: Mapping[str, Any] | None = None, **facts: Any) -> Plan:
-    return make_plan(project(**facts), load_config(table or {}, {}, None), Platform("linux", "amd64"))
+    """Return the plan that some options of that project give."""
+    return make_plan(project(**facts), load_config(table or {}, {}, None), plans.HOST)
 
 
 def metadata(name: str, version: str, *lines: str, site: str = SITE) -> Entry:

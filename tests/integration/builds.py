@@ -114,11 +114,17 @@ def build(project: Path, cache: Path, **options: Any) -> Outcome:
     return outcome
 
 
-def check_failed(outcome: Outcome, *words: str) -> None:
-    """Check that a program ended with status 1, some words and no traceback."""
+def check_failed(outcome: Outcome, *words: str, last_line: bool = False) -> None:
+    """Check that a program ended with status 1, some words, in its last line perhaps, and no traceback."""
     assert outcome.status == 1, outcome.output
-    assert [text for text in words if text not in outcome.output] == [], outcome.output
+    text = outcome.output.strip().splitlines()[-1] if last_line else outcome.output
+    assert [word for word in words if word not in text] == [], outcome.output
     assert "Traceback" not in outcome.output
+
+
+def written(outcome: Outcome) -> list[Path]:
+    """Return what is in dist/, which a failed build leaves empty."""
+    return list(outcome.directory.iterdir()) if outcome.directory.exists() else []
 
 
 def paths(image: Image, *, above_base: bool = False) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import missing, need
-from tests.integration.builds import Outcome, build, run_build
+from tests.integration.builds import Outcome, build, check_failed, run_build
 from tests.integration.prepared_build import Bench
 from tests.projects import write_project
 
@@ -31,18 +31,11 @@ def disk(place: Path, megabytes: int) -> Iterator[Path]:
         subprocess.run(["umount", place], check=True)
 
 
-def one_line(outcome: Outcome, *said: str) -> None:
-    """A failure that is told at the end, with what to do; nothing is left of it."""
-    assert outcome.status == 1, outcome.output
-    last = outcome.output.strip().splitlines()[-1]
-    assert all(words in last for words in said), outcome.output
-    assert "Traceback" not in outcome.output
-
-
 def left(*places: Path) -> list[Path]:
     return [path for place in places if place.exists() for path in place.iterdir()]
 
 
+FULL = ("No space left on device", "MB that are free there")
 SIZES = [pytest.param(size, marks=() if size == 20 else pytest.mark.long) for size in range(1, 65)]
 
 
@@ -57,7 +50,7 @@ def test_a_disk_of_every_size(megabytes: int, base: str, tmp_path: Path) -> None
             outcome.item()
             assert megabytes > 64
         else:
-            one_line(outcome, "cannot write", str(small), "No space left on device", "MB that are free there")
+            check_failed(outcome, "cannot write", str(small), *FULL, last_line=True)
             assert megabytes < 120
         kept = left(project / "dist", small / "tmp", small / "cache/v1/tmp")
         assert (kept == []) == (outcome.status != 0)
@@ -73,7 +66,7 @@ def test_the_output_of_before_is_whole_where_a_disk_is_full(base: str, tmp_path:
         before = {path: path.read_bytes() for path in small.iterdir()}
         (project / "hello.py").write_text("def main():\n    print('other')\n")
         outcome = run_build(project, tmp_path / "cache")
-        one_line(outcome, "cannot write", "hello-1.0.0.oci.tar", "No space left on device", "MB that are free there")
+        check_failed(outcome, "cannot write", "hello-1.0.0.oci.tar", *FULL, last_line=True)
         assert {path: path.read_bytes() for path in small.iterdir()} == before
 
 
@@ -104,7 +97,7 @@ def test_a_write_that_fails_anywhere(name: str, times: int, base: str, tmp_path:
         assert bench.left() == [], output
         if process.returncode:
             failed += 1
-            one_line(Outcome(process.returncode, output, project / "dist"), "cannot ", said)
+            check_failed(Outcome(process.returncode, output, project / "dist"), "cannot ", said, last_line=True)
             for path in (project / "dist").glob("*.json"):
                 json.loads(path.read_bytes())  # what was finished before is whole, as the archive is
     print(f"{failed} of {times} failed")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import need
-from tests.integration.builds import Outcome, build, run_build
+from tests.integration.builds import Outcome, build, check_failed, run_build, written
 from tests.integration.prepared_build import Bench
 from tests.projects import write_project
 
@@ -26,11 +26,9 @@ def wrapped(project: Path, cache: Path, *command: str) -> Outcome:
 
 
 def told(outcome: Outcome, *said: str) -> None:
-    """One line names it, and nothing is written."""
-    assert outcome.status == 1, outcome.output
-    assert "Traceback" not in outcome.output
-    assert all(words in outcome.output.strip().splitlines()[-1] for words in said), outcome.output
-    assert not outcome.directory.exists() or not list(outcome.directory.iterdir())
+    """Check that one line names it, and that nothing is written."""
+    check_failed(outcome, *said, last_line=True)
+    assert written(outcome) == []
 
 
 # The clock decides nothing.

@@ -24,7 +24,7 @@ from tests.fakes.bases import file
 from tests.fakes.images import image_of, layer_of, raw_layer, with_config
 from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.sandbox_roots import need_sandbox
-from tests.integration.builds import Outcome, build, require, run_build
+from tests.integration.builds import Outcome, build, check_failed, require, run_build, written
 from tests.integration.memory_peak import run_measured
 from tests.projects import write_project
 
@@ -34,13 +34,10 @@ MEMORY = 300 << 20  # bytes that a build takes at the most, with whatever it jud
 
 
 def refused(outcome: Outcome, *said: str) -> None:
-    """One line says what is wrong; there is no image."""
-    assert outcome.status == 1, outcome.output
-    for words in said:
-        assert words in outcome.output
-    assert "Traceback" not in outcome.output
+    """Check that a build fails with some words, without orders to the terminal, and writes nothing."""
+    check_failed(outcome, *said)
     assert "\x1b" not in outcome.output
-    assert not outcome.directory.exists() or not list(outcome.directory.iterdir())
+    assert written(outcome) == []
 
 
 def needing(name: str, directory: Path) -> Path:
