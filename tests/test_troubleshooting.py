@@ -48,7 +48,7 @@ def templates(node: ast.expr | None, known: Mapping[str, Sequence[str]]) -> list
             return [*templates(body, known), *templates(orelse, known)]
         case ast.BoolOp(values=parts):
             return [text for part in parts for text in templates(part, known)]
-        case ast.Call(func=ast.Name(id="redact" | "plain"), args=[first, *_]):
+        case ast.Call(func=ast.Name(id="redact" | "sanitize"), args=[first, *_]):
             return templates(first, known)
         case ast.Name(id=name):
             return list(known.get(name, [HOLE]))
@@ -95,7 +95,7 @@ def sentences(tree: ast.AST) -> Iterator[str]:
 def tells(call: ast.Call, kinds: set[str], *, config: bool, raised: bool) -> bool:
     """Whether a call makes an error or a warning out of its first argument."""
     if isinstance(call.func, ast.Attribute):
-        return call.func.attr in ("warn", "_warn", "abort", "__init__", "saying") or (
+        return call.func.attr in ("warn", "_warn", "abort", "__init__", "with_message") or (
             config and call.func.attr == "append"
         )
     name = call.func.id if isinstance(call.func, ast.Name) else ""

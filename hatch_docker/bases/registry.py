@@ -41,7 +41,7 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
     except ImageError as error:
         raise BaseImageError(f"base {plan.name}: {error}") from error
     except RegistryError as error:
-        raise error.saying(f"base {plan.name}: {error}; {_way_out(error, ctx)}") from error
+        raise error.with_message(f"base {plan.name}: {error}; {_way_out(error, ctx)}") from error
     check_pinned(image, plan, platform, ctx)
     for credential in remote.known.credentials.values():
         if credential is not None:

@@ -47,7 +47,9 @@ def walk_images(
             merged = override(_merged(table, image), own)
             wrong: list[Problem] = []
             config = walk(table_check(Config), merged.table, wrong, location)
-            problems += [one for one in wrong if _is_own(one, image) and not _is_set(one, merged.variables)]
+            problems += [
+                problem for problem in wrong if _is_own(problem, image) and not _is_set(problem, merged.variables)
+            ]
             if config is not WRONG and top is not None:
                 found[name] = _named(config, top, image, name)
     return found

@@ -136,7 +136,7 @@ def _word(check: Check, value: Any, problems: list[Problem], location: Location)
 def _list(check: Check, value: Any, problems: list[Problem], location: Location) -> Any:
     if not isinstance(value, list | tuple):
         return _wrong(problems, "list", location, value)
-    found = tuple(walk(check["item"], one, problems, (*location, number)) for number, one in enumerate(value))
+    found = tuple(walk(check["item"], item, problems, (*location, number)) for number, item in enumerate(value))
     if WRONG in found:
         return WRONG
     return found if len(found) >= check["min_length"] else _wrong(problems, "empty", location, value)
@@ -146,9 +146,9 @@ def _dict(check: Check, value: Any, problems: list[Problem], location: Location)
     if not isinstance(value, dict):
         return _wrong(problems, "dict", location, value)
     found = {}
-    for name, one in value.items():
+    for name, item in value.items():
         key = walk(check["name"], name, problems, (*location, name))
-        found[key] = walk(check["value"], one, problems, (*location, name))
+        found[key] = walk(check["value"], item, problems, (*location, name))
     return WRONG if WRONG in found or WRONG in found.values() else found
 
 

@@ -64,7 +64,7 @@ class SignatureError(HatchDockerError):
 class RegistryError(HatchDockerError):
     """A registry, an index or a mirror refused."""
 
-    def saying(self, message: str) -> RegistryError:
+    def with_message(self, message: str) -> RegistryError:
         """Return the same kind of error, transient or not, with another message."""
         kinds = (kind for kind in (OfflineError, TransientError) if isinstance(self, kind))
         return next(kinds, RegistryError)(message)
@@ -82,7 +82,7 @@ class OfflineError(TransientError):
     exit_status = 1
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(message or "the cache does not have it, and HATCH_DOCKER_OFFLINE keeps us from asking")
+        super().__init__(message or "the cache does not have it, and HATCH_DOCKER_OFFLINE forbids network access")
 
 
 class DaemonError(HatchDockerError):

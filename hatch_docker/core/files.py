@@ -88,7 +88,7 @@ def temporary_directory() -> Iterator[Path]:
     try:
         place = Path(tempfile.gettempdir())
     except OSError as error:
-        raise StoreError(f"there is no place for temporary files: {error.strerror}; TMPDIR names one") from error
+        raise StoreError(f"there is no directory for temporary files: {error.strerror}; set TMPDIR to one") from error
     with temporary_tree(place) as path:
         yield path
 

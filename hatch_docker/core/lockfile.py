@@ -125,7 +125,8 @@ def question_of(kind: str, entry: Entry) -> dict[str, Any]:
 
 def make_image_lock(name: str, digest: str, entries: Sequence[tuple[str, Entry]], *, ask: bool = False) -> ImageLock:
     """Return the image lock of some entries with their kinds."""
-    return ImageLock(name, digest, {key_of(kind, question_of(kind, one)): (kind, one) for kind, one in entries}, ask)
+    known = {key_of(kind, question_of(kind, entry)): (kind, entry) for kind, entry in entries}
+    return ImageLock(name, digest, known, ask)
 
 
 def read_image_lock(path: Path, name: str, store: Store) -> ImageLock:
@@ -158,12 +159,12 @@ def parse_image_lock(data: bytes, name: str) -> list[tuple[str, dict[str, Any]]]
         raise ConfigError(f"{name} is not valid TOML ({error}); {RELOCK} without it") from error
     if table.get("version") != VERSION:
         raise ConfigError(
-            f"{name} is of version {table.get('version')!r}, and this hatch-docker reads {VERSION}; "
-            "write it anew by this one, or take the hatch-docker that wrote it"
+            f"{name} has version {table.get('version')!r}, and this hatch-docker reads version {VERSION}; "
+            "write it again with this one, or use the hatch-docker that wrote it"
         )
     unknown = sorted(set(table) - {"version", *QUESTIONS})
     if unknown:
-        raise ConfigError(f"{name}: nothing is known of {unknown[0]!r}; {RELOCK} without it")
+        raise ConfigError(f"{name}: the table {unknown[0]!r} is unknown; {RELOCK} without it")
     entries: list[tuple[str, dict[str, Any]]] = []
     for kind, fields in _FIELDS.items():
         rows = table.get(kind, [])
@@ -186,8 +187,8 @@ def image_lock_toml(entries: Sequence[tuple[str, Entry]]) -> bytes:
     return "\n".join([*lines, ""]).encode()
 
 
-def _order(one: tuple[str, Entry]) -> tuple[int, str]:
-    return list(QUESTIONS).index(one[0]), json.dumps(question_of(*one))
+def _order(item: tuple[str, Entry]) -> tuple[int, str]:
+    return list(QUESTIONS).index(item[0]), json.dumps(question_of(*item))
 
 
 def _bare(name: str) -> str:
@@ -202,10 +203,10 @@ def _toml(value: Any) -> str:
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{name} = {_toml(one)}" for name, one in value.items()) + " }"
-    items = [_toml(one) for one in value]
+        return "{ " + ", ".join(f"{name} = {_toml(item)}" for name, item in value.items()) + " }"
+    items = [_toml(item) for item in value]
     line = f"[{', '.join(items)}]"
-    if len(line) <= 100 and not any(isinstance(one, Mapping) for one in value):
+    if len(line) <= 100 and not any(isinstance(item, Mapping) for item in value):
         return line
     return "[\n" + "".join(f"    {item},\n" for item in items) + "]"
 
@@ -219,18 +220,18 @@ def why_missing(kind: str, question: Entry, known: Sequence[Entry]) -> str:
     near = [entry for entry in known if all(entry.get(name) == question.get(name) for name in place)]
     what = _subject(kind, question)
     if not near:
-        return f"it has nothing of {what}"
+        return f"it has nothing for {what}"
     closest = min(near, key=lambda entry: len(set(entry["asked"]) ^ set(question["asked"])))
     more = sorted(set(question["asked"]) - set(closest["asked"]))
     less = sorted(set(closest["asked"]) - set(question["asked"]))
-    reasons = [f"{abbreviate(more, SHOWN)} came in"] if more else []
-    reasons += [f"{abbreviate(less, SHOWN)} went out"] if less else []
+    reasons = [f"{abbreviate(more, SHOWN)} added"] if more else []
+    reasons += [f"{abbreviate(less, SHOWN)} removed"] if less else []
     if not reasons:
         reasons = [
             f"{name} was {_word(closest.get(name))} and is {_word(question.get(name))}"
             for name in question if closest.get(name) != question[name]
         ]  # fmt: skip
-    return f"of {what}, {', '.join(reasons)}"
+    return f"for {what}: {', '.join(reasons)}"
 
 
 def _subject(kind: str, question: Entry) -> str:
@@ -282,10 +283,10 @@ def _rows(kind: str, entry: Entry) -> Iterator[tuple[str, str, str, str]]:
     if kind == "base":
         if "digest" in entry:
             yield "base", entry["name"], entry["digest"][:19], entry["digest"]
-        for one in entry["platforms"]:
-            title = f"{entry['name']} for {one['platform']}"
-            yield title, "Python", one["python"], ""
-            yield title, *_pair(one["libc"]), ""
+        for platform in entry["platforms"]:
+            title = f"{entry['name']} for {platform['platform']}"
+            yield title, "Python", platform["python"], ""
+            yield title, *_pair(platform["libc"]), ""
         return
     title = f"debian:{entry['suite']} {entry['architecture']}" if kind == "debian" else f"for {entry['platform']}"
     for row in entry["packages" if kind == "debian" else "files"]:

@@ -16,9 +16,9 @@ from typing import Any, TextIO
 from hatch_docker.core.errors import StoreError
 
 FULL = {errno.ENOSPC, errno.EDQUOT}
-# Nobody's mistake, wherever it comes up: broken, full, read-only and vanished disks, and too many open files.
+# Not the user's mistake: broken, full, read-only and vanished disks, and too many open files.
 FAULTS = FULL | {errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE}
-BROKEN_PIPE = 141  # the exit status of a program that nobody listens to: 128 + SIGPIPE
+BROKEN_PIPE = 141  # the exit status of a program whose output is closed: 128 + SIGPIPE
 
 
 def reason(error: OSError, place: Path) -> str:
@@ -29,7 +29,7 @@ def reason(error: OSError, place: Path) -> str:
     said = error.strerror or str(error)
     if error.errno in FULL:
         with contextlib.suppress(OSError):
-            said += f": it takes more than the {shutil.disk_usage(place).free / 1e6:.1f} MB that are free there"
+            said += f": it needs more than the {shutil.disk_usage(place).free / 1e6:.1f} MB that are free there"
     return said
 
 
@@ -46,14 +46,14 @@ def friendly_os_errors() -> Iterator[None]:
             output.flush()
     except OSError as error:
         if error is output.failure:
-            output.lead_nowhere()
+            output.discard_output()
             if error.errno == errno.EPIPE:
                 raise SystemExit(BROKEN_PIPE) from error
             raise StoreError(f"cannot write to standard output: {error.strerror}") from error
         if error.errno not in FAULTS:
             raise
         if error.filename is None:
-            places = f"temporary ones are in {tempfile.gettempdir()}, TMPDIR names another place"
+            places = f"temporary files are in {tempfile.gettempdir()}, TMPDIR sets another directory"
             raise StoreError(f"cannot read or write a file ({places}): {error.strerror}") from error
         path = Path(os.fsdecode(error.filename))
         raise StoreError(f"cannot read or write {path}: {reason(error, path.parent)}") from error
@@ -67,22 +67,22 @@ class _Output:
         self.failure: OSError | None = None
 
     def write(self, text: str) -> int:
-        with self._heard():
+        with self._remembering():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        with self._heard():
+        with self._remembering():
             self._stream.flush()
 
     @contextlib.contextmanager
-    def _heard(self) -> Iterator[None]:
+    def _remembering(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             self.failure = error
             raise
 
-    def lead_nowhere(self) -> None:
+    def discard_output(self) -> None:
         """Discard further output, or Python would report the same failure again at exit."""
         with contextlib.suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)

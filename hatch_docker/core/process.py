@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from hatch_docker.core.errors import ProgramError
-from hatch_docker.core.signals import at_leave, leaving
+from hatch_docker.core.signals import before_exit, stopping
 
 if TYPE_CHECKING:
     import socket
@@ -77,7 +77,7 @@ def end_running() -> None:
         _kill(process)
 
 
-at_leave.append(end_running)
+before_exit.append(end_running)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -121,7 +121,7 @@ def run(
     try:
         # From here on whatever happens ends the program, and is not kept waiting by what it started.
         _running.add(process)
-        if leaving.is_set():  # and they have been ended all
+        if stopping.is_set():  # all others have been killed by now
             _kill(process)
         threads = [_listen(process, secrets, last, log), *_feed(process, stdin)]
         timer = None if timeout is None else _kill_after(timeout, process, overdue)
@@ -143,7 +143,7 @@ def run(
         _running.discard(process)
     name = Path(command[0]).name
     if overdue.is_set():
-        raise TimedOut(f"{name} was not done after {timeout:g} s")
+        raise TimedOut(f"{name} did not finish within {timeout:g} s")
     if process.returncode != 0:
         text = "\n".join(last) or redact("\n".join(output.splitlines()[-LAST_LINES:]), secrets)
         raise ProcessFailed(f"{name} failed with status {process.returncode}:\n{text}", process.returncode, text)
@@ -184,7 +184,7 @@ def connect_stdio(command: Sequence[str], connection: socket.socket) -> Iterator
                 raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
         try:
             _running.add(process)
-            if leaving.is_set():
+            if stopping.is_set():
                 _kill(process)
             yield
             _ended(process)

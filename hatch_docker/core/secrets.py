@@ -61,12 +61,12 @@ class Secrets:
             self.known[value] = what
             self.needles.update((needle, what) for needle in spellings(value))
 
-    def later(self, name: str, source: Callable[[], Named]) -> None:
+    def add_source(self, name: str, source: Callable[[], Named]) -> None:
         """Add a source of more values; a source that fails has none. Another name is another source."""
         self.sought.add(name)
         self.sources.setdefault(name, source)
 
-    def watch(self) -> Callable[[str], Feed] | None:
+    def search(self) -> Callable[[str], Feed] | None:
         """Return a function that makes a search of one file, by pieces; None if there is nothing to look for."""
         self.ask()
         if not self.needles:
@@ -78,12 +78,12 @@ class Secrets:
         """
         import zipfile
 
-        watch = self.watch()
-        if watch is None:
+        search = self.search()
+        if search is None:
             return
         with contextlib.suppress(zipfile.BadZipFile, NotImplementedError), zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
-                feed = watch(member.filename)
+                feed = search(member.filename)
                 feed(member.filename.encode(errors="surrogateescape"))
                 with archive.open(member) as stream:
                     while piece := stream.read(PIECE):
@@ -132,7 +132,7 @@ class _Search:
         for needle, what in self._needles.items():
             if needle in data:
                 raise SecretError(
-                    f"{what} is in {self._where}: nothing is written or pushed; take it out of there, and change it, "
+                    f"{what} is in {self._where}: nothing is written or pushed; remove it there, and change it, "
                     "since it may be elsewhere too"
                 )
         self._tail = data[-self._longest + 1 :] if self._longest > 1 else b""

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-PATIENCE = 1.0  # seconds that threads get to come to an end by themselves
+PATIENCE = 1.0  # seconds in which threads may end by themselves
 
-leaving = threading.Event()              # set where a second does not do
-_heard: list[int] = []                   # the signal that ends us
-at_leave: list[Callable[[], None]] = []  # then called first: what ends the programs that run
+stopping = threading.Event()  # set once the process is being ended by force
+_received: list[int] = []     # the signal that ends the process
+before_exit: list[Callable[[], None]] = []  # called then, to end running programs
 
 
 @contextlib.contextmanager
@@ -32,27 +32,27 @@ def handle_signals() -> Iterator[None]:
     if not ours:
         yield
         return
-    _heard.clear()
+    _received.clear()
     with _watched(ours):
         before = {number: signal.signal(number, _stop) for number in ours}
         try:
             yield
         except Exception:
-            if _heard:  # before 3.12 Python makes another exception of one that comes up while a class is made
-                raise SystemExit(128 + _heard[0]) from None
+            if _received:  # before 3.12 Python replaces an exception that is raised while a class is made
+                raise SystemExit(128 + _received[0]) from None
             raise
         finally:
             for number, handler in before.items():
-                if signal.getsignal(number) is _stop:  # else one came: no second one shall disturb the end
+                if signal.getsignal(number) is _stop:  # else a signal came, and a second one must not disturb the end
                     signal.signal(number, handler)
-            if leaving.is_set():  # whatever went wrong, we did it: this is no way to end
+            if stopping.is_set():  # the failure is a result of the forced end
                 threading.Event().wait()
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    _heard.append(number)
-    for one in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(one, signal.SIG_IGN)
+    _received.append(number)
+    for other in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(other, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 
@@ -63,25 +63,25 @@ def _watched(ours: list[signal.Signals]) -> Iterator[None]:
     The main thread may not react: it may be looking up a host's name, or lose the exception, which Python drops in a
     destructor; and it waits for a thread in the middle of a download, however long that takes.
     """
-    ear, mouth = os.pipe()
-    os.set_blocking(mouth, False)
-    threading.Thread(target=_watch, args=(ear, ours), daemon=True).start()
-    before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    threading.Thread(target=_watch, args=(reader, ours), daemon=True).start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(mouth)
+        os.close(writer)
 
 
-def _watch(ear: int, ours: list[signal.Signals]) -> None:
-    with os.fdopen(ear, "rb", buffering=0) as stream:
+def _watch(reader: int, ours: list[signal.Signals]) -> None:
+    with os.fdopen(reader, "rb", buffering=0) as stream:
         while heard := stream.read(1):
             if heard[0] in ours:
                 time.sleep(PATIENCE)
-                leaving.set()
-                for end in at_leave:
+                stopping.set()
+                for end in before_exit:
                     end()
-                # Among these are the removal of tempfile's directories and of `unfinished`.
+                # These remove temporary directories and unfinished files.
                 atexit._run_exitfuncs()  # noqa: SLF001
                 os._exit(128 + heard[0])

@@ -76,7 +76,7 @@ class Screen:
     def close(self, task: Task) -> None:
         """Remove a task, which is over."""
         with self._printing, self._guard:
-            self.tasks = tuple(one for one in self.tasks if one is not task)
+            self.tasks = tuple(other for other in self.tasks if other is not task)
             self._rates.pop(task, None)
             if self._live is not None and not self.tasks:
                 live, self._live = self._live, None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 ANY = object
-"""What a reader does not look at."""
+"""Any value, for a field that is not read."""
 
 
 def first_mismatch(expected: Any, value: Any, place: str = "") -> str | None:
@@ -20,12 +20,12 @@ def first_mismatch(expected: Any, value: Any, place: str = "") -> str | None:
     if expected is ANY:
         return None
     if isinstance(expected, tuple):
-        return None if any(first_mismatch(one, value, place) is None for one in expected) else place
+        return None if any(first_mismatch(option, value, place) is None for option in expected) else place
     if isinstance(expected, list):
         if not isinstance(value, list):
             return place
         found = (first_mismatch(expected[0], item, f"{place}[{number}]") for number, item in enumerate(value))
-        return next((one for one in found if one is not None), None)
+        return next((mismatch for mismatch in found if mismatch is not None), None)
     if isinstance(expected, Mapping):
         return _table(expected, value, place)
     if isinstance(expected, str):

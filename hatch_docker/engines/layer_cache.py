@@ -129,7 +129,7 @@ def layer_by_key(
 
         shown = ctx.progress.task(title, part=True) if title else contextlib.nullcontext()
         with shown, ctx.store.writer() as writer:
-            fact = asdict(write_layer(map(without_setid, make()), writer, compression, ctx.secrets.watch()))
+            fact = asdict(write_layer(map(without_setid, make()), writer, compression, ctx.secrets.search()))
             writer.commit()
         ctx.store.remember(KIND, _full(key, compression), fact)
     return _layer(fact, compression, ctx), False
@@ -158,13 +158,13 @@ def search_layers(layers: Iterable[Layer], ctx: Context, new: Collection[str] = 
 
 
 def _search(layer: Layer, ctx: Context) -> None:
-    watch = ctx.secrets.watch()
-    if watch is None:
+    search = ctx.secrets.search()
+    if search is None:
         return
     from hatch_docker.oci.layer import layer_entries
 
     for entry, content in layer_entries(layer):
-        feed = watch(entry.path)
+        feed = search(entry.path)
         feed(f"{entry.path}\0{entry.target}\0".encode(errors="surrogateescape"))
         for piece in pieces(content, PIECE) if content is not None else ():
             feed(piece)

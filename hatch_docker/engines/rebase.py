@@ -151,7 +151,7 @@ def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
         return pull(Remote(ctx.client, ctx.environ), parse_reference(name).pinned(digest), image.platform, ctx.store)
     except RegistryError as error:
         lost = "the old base cannot be had, and so what the image has from it; build again"
-        raise error.saying(f"{lost}: {error}") from error
+        raise error.with_message(f"{lost}: {error}") from error
 
 
 def _facts(image: Image, old: Old, ctx: Context) -> Facts:

@@ -98,7 +98,7 @@ def put_tags(target: Target, item: Image | Index, tags: Sequence[str]) -> int:
         except RegistryError as error:
             there = ", ".join(one for one in dict.fromkeys(tags) if one not in missing[number:])
             told = f"tagged {there}" if there else "and not tagged"
-            raise error.saying(f"{error}; the image is there, {told}") from error
+            raise error.with_message(f"{error}; the image is there, {told}") from error
     return len(missing) * len(document)
 
 
@@ -194,7 +194,8 @@ def _push_blobs(
                 future.result()
         except RegistryError as error:
             pool.shutdown(cancel_futures=True)
-            raise error.saying(f"{error} ({len(done)} of {len(blobs)} blobs are there; nothing is tagged)") from error
+            message = f"{error} ({len(done)} of {len(blobs)} blobs are there; nothing is tagged)"
+            raise error.with_message(message) from error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
     return [(digest, size) for digest, size in done.items() if size is not None]

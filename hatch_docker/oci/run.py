@@ -79,7 +79,7 @@ def _killed_after(seconds: float, client: Any, container: str) -> Iterator[None]
     finally:
         timer.cancel()
         if overdue.is_set():
-            raise TimedOut(f"the container was not done after {seconds:g} s")
+            raise TimedOut(f"the container did not finish within {seconds:g} s")
 
 
 def _listen(client: Any, container: str, log: Callable[[str], None]) -> tuple[int, str]:

@@ -219,7 +219,7 @@ def attach_and_sign(
             raise
         except RegistryError as error:
             text = f"{error}; where nothing can be attached, set sbom = [] and provenance = false"
-            raise error.saying(text) from error
+            raise error.with_message(text) from error
         if sign is not None:
             from hatch_docker.release.cosign import Cosign
             from hatch_docker.release.sign import Signer, sign_item

@@ -92,7 +92,7 @@ def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Co
     for path in login_files(ctx.environ):
         with contextlib.suppress(OSError):
             files.append(f"{path} {mark(path.read_bytes())}")
-    ctx.secrets.later(f"pushing to {', '.join(repositories)} by {files}", lambda: _logins(repositories, ctx))
+    ctx.secrets.add_source(f"pushing to {', '.join(repositories)} by {files}", lambda: _logins(repositories, ctx))
 
 
 def _logins(repositories: Sequence[str], ctx: Context) -> Iterator[tuple[str, str]]:

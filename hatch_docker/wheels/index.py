@@ -101,7 +101,7 @@ class Indexes:
     def client(self, ctx: Context) -> Client:
         """Return the HTTP client of a build; it trusts pip's certificates if no variable names others."""
         named = any(ctx.environ.get(name) for name in urls.BUNDLES)
-        return ctx.client if named or not self.certificates else ctx.client.trusting(self.certificates)
+        return ctx.client if named or not self.certificates else ctx.client.with_ca_bundle(self.certificates)
 
     def uv_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return the environment for uv, with pip's configuration in uv's variables if uv has none.

@@ -158,11 +158,11 @@ def test_what_was_read_is_remembered_by_its_contents(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "question", "says"), [
     ("base", {"name": "debian:bookworm"}, "it pins python:3.13-slim, debian:trixie, and the base is debian:bookworm"),
     ("debian", {**debian()[1], "asked": ["libgomp1", "libpq5"]},
-     "of runtime.packages of debian:trixie for amd64, libgomp1 came in"),
+     "for runtime.packages of debian:trixie for amd64: libgomp1 added"),
     ("debian", {**debian()[1], "slim": False}, "slim was on and is off"),
     ("debian", {**debian()[1], "architecture": "arm64"},
-     "it has nothing of runtime.packages of debian:trixie for arm64"),
-    ("requirements", {**PLACE, "asked": ["a>=2"]}, "a>=2 came in, a>=1, b; python_version"),
+     "it has nothing for runtime.packages of debian:trixie for arm64"),
+    ("requirements", {**PLACE, "asked": ["a>=2"]}, "a>=2 added, a>=1, b; python_version"),
     ("requirements", {**requirements("a>=1", 'b; python_version < "4"')[1], "python": "3.13.6"},
      "python was 3.13.5 and is 3.13.6"),
 ])  # fmt: skip
@@ -250,7 +250,7 @@ def test_a_superseded_deb_is_named_with_the_ways_out(fake: FakeArchive, tmp_path
 def test_other_packages_make_a_lock_stale(fake: FakeArchive, tmp_path: Path) -> None:
     writer = asking(context(tmp_path / "one"))
     debian_base(fake, writer, fake.url)
-    with pytest.raises(ConfigError, match=r"nothing of runtime\.packages .*run `hatch-docker lock`"):
+    with pytest.raises(ConfigError, match=r"nothing for runtime\.packages .*run `hatch-docker lock`"):
         debian_base(fake, locked(context(tmp_path / "one"), writer), fake.url, "libpq5")
 
 
@@ -319,7 +319,7 @@ def test_a_locked_resolution_stays_and_asks_no_index(tmp_path: Path) -> None:
         assert pin(lock, tmp_path, TARGET, build) == first
         assert serving_index.requests == []
         assert pin(lock, tmp_path, TARGET, context(tmp_path / "two", **environ)) != first
-    with pytest.raises(ConfigError, match="b came in"):
+    with pytest.raises(ConfigError, match="b added"):
         pin(replace(lock, requirements=("a>=1", "b")), tmp_path, TARGET, build)
 
 

@@ -18,7 +18,7 @@ from hatch_docker.core.os_errors import friendly_os_errors, reason
 
 def test_of_a_full_disk_it_is_told_what_is_free(tmp_path: Path) -> None:
     said = reason(OSError(errno.ENOSPC, "No space left on device"), tmp_path)
-    assert said.startswith("No space left on device: it takes more than the ")
+    assert said.startswith("No space left on device: it needs more than the ")
     assert said.endswith(" MB that are free there")
     assert reason(OSError(errno.EACCES, "Permission denied"), tmp_path) == "Permission denied"
 
@@ -61,7 +61,7 @@ def test_an_output_reaches_the_disk_before_it_has_its_name(tmp_path: Path, monke
 def test_what_is_nobodys_mistake_is_one_line_and_a_bug_is_not() -> None:
     with pytest.raises(StoreError, match="cannot read or write /x/y: Input/output error"), friendly_os_errors():
         raise OSError(errno.EIO, "Input/output error", "/x/y")
-    temporary = r"a file \(temporary ones are in .*TMPDIR.*: Input/output"
+    temporary = r"a file \(temporary files are in .*TMPDIR.*: Input/output"
     with pytest.raises(StoreError, match=temporary), friendly_os_errors():
         raise OSError(errno.EIO, "Input/output error")
     with pytest.raises(FileNotFoundError), friendly_os_errors():

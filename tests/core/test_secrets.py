@@ -55,7 +55,7 @@ def test_however_it_is_written(how: str) -> None:
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_where_pieces_meet(how: str, size: int) -> None:
     """A stream is searched piece by piece, also across their ends."""
-    watch = secrets().watch()
+    watch = secrets().search()
     assert watch is not None
     feed = watch("srv/config")
     data = bytes(100) + SPELLINGS[how] + bytes(100)
@@ -68,7 +68,7 @@ def test_what_is_no_secret() -> None:
     """Other text is none, half of it neither; what is too short would be anywhere."""
     secrets().check("a file", VALUE[:-1].encode() + b" and more " + VALUE[1:].encode())
     short = secrets("12345")
-    assert short.watch() is None
+    assert short.search() is None
     short.check("a file", b"12345")
     assert VALUE not in repr(secrets())
 
@@ -91,13 +91,13 @@ def test_sources_are_asked_once_and_when_it_matters() -> None:
         yield
 
     known = Secrets()
-    known.later("one", source)
-    known.later("one", source)
-    known.later("two", broken)
+    known.add_source("one", source)
+    known.add_source("one", source)
+    known.add_source("two", broken)
     known.check("a file", VALUE.encode())
     assert asked == []
-    assert known.watch() is not None
-    assert known.watch() is not None
+    assert known.search() is not None
+    assert known.search() is not None
     assert asked == ["asked"]
 
 
@@ -140,7 +140,7 @@ def test_a_layer_that_was_made_before_anybody_looked(tmp_path: Path) -> None:
 
     def search(name: str, value: str) -> int:
         ctx, before = context(tmp_path), len(opened)
-        ctx.secrets.later(name, lambda: [("the login", value)])
+        ctx.secrets.add_source(name, lambda: [("the login", value)])
         search_layers([replace(layer, open=open_it)], ctx)
         return len(opened) - before
 
@@ -150,7 +150,7 @@ def test_a_layer_that_was_made_before_anybody_looked(tmp_path: Path) -> None:
     assert not any(b"another-word" in path.read_bytes() for path in kept(tmp_path))
     ctx = context(tmp_path)
     assert not ctx.store.has(layer.descriptor.digest)
-    ctx.secrets.later("three", lambda: [("the login", VALUE)])
+    ctx.secrets.add_source("three", lambda: [("the login", VALUE)])
     search_layers([layer], ctx, {layer.descriptor.digest})  # made in this build, and searched as it was
 
 
@@ -207,7 +207,7 @@ def test_documents(tmp_path: Path) -> None:
 
     def check(word: str) -> None:
         ctx = context(tmp_path / "cache")
-        ctx.secrets.later("source", lambda: [("the login", word)])
+        ctx.secrets.add_source("source", lambda: [("the login", word)])
         check_secrets(built.image, [built], make_documents(made, built.image, [built], source, ctx), ctx)
 
     source = Project(tmp_path, Path, Path)

@@ -56,7 +56,7 @@ def test_a_stale_lock_stops_the_build_and_the_check(tmp_path: Path, cache: Path)
     table = '[tool.hatch-docker.runtime]\npackages = ["zlib1g", "libgomp1"]\n'
     edit(project, "[tool.hatch-docker]", f"{table}[tool.hatch-docker]")
     for found in (run_build(project, cache).output, command(project, cache, "lock", "--check").output):
-        assert "hatch-docker.lock is out of date: it has nothing of runtime.packages" in found
+        assert "hatch-docker.lock is out of date: it has nothing for runtime.packages" in found
         assert "run `hatch-docker lock`" in found
         assert "Traceback" not in found
     before = lock_of(project)
@@ -130,6 +130,6 @@ def test_another_backend_that_makes_up_its_version(tmp_path: Path, cache: Path) 
     assert "dist/made_up-3.2.oci.tar" in first
     done(project, cache, "lock", "--check")
     edit(project, "setuptools>=77", "setuptools>=78")
-    assert "setuptools>=78 came in, setuptools>=77 went out" in command(project, cache, "build").output
+    assert "setuptools>=78 added, setuptools>=77 removed" in command(project, cache, "build").output
     done(project, cache, "lock")
     done(project, cache, "build", HATCH_DOCKER_LOAD="never")

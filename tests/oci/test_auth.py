@@ -148,7 +148,7 @@ def test_hanging_helper(environ: dict[str, str], tmp_path: Path, monkeypatch: py
     write(tmp_path / ".docker/config.json", {"credHelpers": {REGISTRY: "slow"}})
     helper(tmp_path, "slow", "sleep 20")
     start = time.monotonic()
-    with pytest.raises(RegistryError, match=r"docker-credential-slow was not done after 0\.3 s"):
+    with pytest.raises(RegistryError, match=r"docker-credential-slow did not finish within 0\.3 s"):
         credential_for(REGISTRY, environ)
     assert time.monotonic() - start < 5
 

@@ -215,7 +215,7 @@ def test_slow_registry(action: str, registry: FakeRegistry, store: Store) -> Non
     push(world.remote, image, [name(registry)])
     layer = pull(world.remote, name(registry), AMD64, store).layers[0]
     registry.fault("GET", layer.descriptor.digest, action, times=9)
-    with pytest.raises(TransientError, match=r"(said nothing for|bytes came in) 0 s; gave up after 2 tries"):
+    with pytest.raises(TransientError, match=r"(sent nothing for|bytes came in) 0 s; gave up after 2 tries"):
         layer.open()
 
 

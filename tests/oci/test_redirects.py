@@ -182,7 +182,7 @@ def test_a_registry_that_speaks_no_tls(tmp_path: Path, store: Store) -> None:
             lambda remote: push(remote, small_image(), [reference]), lambda remote: resolve(remote, reference, store)
         ):  # fmt: skip
             world = World(environ)
-            with pytest.raises(RegistryError, match=r"registry\.example: it does not speak https on this port"):
+            with pytest.raises(RegistryError, match=r"registry\.example: this port does not speak https"):
                 step(world.remote)
             assert world.sleeps == []
         assert registry.requests == []

@@ -50,7 +50,7 @@ def test_a_peer_that_hangs_or_drips(step: str, fault: str, registry: FakeRegistr
     assert len(world.lines) == 1
     registry.repositories.clear()
     registry.fault(*STEPS[step], fault, times=99)
-    told = pytest.raises(TransientError, match=r"(said nothing for|bytes came in) 0 s; gave up after 2 tries")
+    told = pytest.raises(TransientError, match=r"(sent nothing for|bytes came in) 0 s; gave up after 2 tries")
     arrived = (step, fault) == ("PUT blob", "drip-head")  # so the second look finds it
     with contextlib.nullcontext() if arrived else told:
         journey(registry, World(login(tmp_path, registry), idle=0.3), tmp_path / "again")

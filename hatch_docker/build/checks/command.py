@@ -43,7 +43,7 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *,
 
 
 def _overdue(command: Sequence[str], timeout: float) -> BuildError:
-    return BuildError(f"the check `{' '.join(command)}` was not done after {timeout:g} s; check.timeout allows more")
+    return BuildError(f"the check `{' '.join(command)}` did not finish within {timeout:g} s; check.timeout allows more")
 
 
 def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, timeout: float) -> None:

@@ -120,7 +120,7 @@ class Store:
     """The cache under one directory; safe to share between processes. Made by `open_store`."""
 
     root: Path
-    looked_at: set[Path] = field(default_factory=set, repr=False, compare=False)  # trees that were found sound
+    verified_trees: set[Path] = field(default_factory=set, repr=False, compare=False)  # trees that were found sound
 
     def blob_path(self, digest: str) -> Path:
         """Return the path of the bytes of a digest, whether they are there or not."""
@@ -236,13 +236,13 @@ class Store:
     def _is_sound(self, path: Path) -> bool:
         if not path.is_dir() or path.is_symlink():
             return False
-        if path not in self.looked_at:
+        if path not in self.verified_trees:
             try:
                 if tree_digest(path) != self.recall("seal", f"{path.parent.name}-{path.name}"):
                     return False
             except OSError:
                 return False
-            self.looked_at.add(path)
+            self.verified_trees.add(path)
         return True
 
     def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:

@@ -50,7 +50,7 @@ CHUNK = 1 << 18  # bytes read at a time
 BLOCK = 1 << 16  # bytes sent at a time: each must leave within CONNECT seconds
 BROKEN = (ConnectionError, TimeoutError)
 COMPLAINT = 1 << 16  # bytes of an error's body that are read
-OFFLINE = "HATCH_DOCKER_OFFLINE"  # the variable that keeps us from asking anybody
+OFFLINE = "HATCH_DOCKER_OFFLINE"  # the variable that forbids network access
 SMALL = 4 << 20  # bytes of an answer that is not a blob
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 5
@@ -90,11 +90,11 @@ class Client:
     proxy: Callable[[str], str | None] = field(default=_silent, repr=False)
     session: _Session = field(default_factory=_Session, repr=False, compare=False)
 
-    def through(self, proxy: Callable[[str], str | None]) -> Client:
+    def with_proxy(self, proxy: Callable[[str], str | None]) -> Client:
         """Return the same client with another choice of proxies."""
         return replace(self, proxy=proxy)
 
-    def trusting(self, bundle: str) -> Client:
+    def with_ca_bundle(self, bundle: str) -> Client:
         """Return a client that trusts the certificate authorities in this file, and no others."""
         return replace(self, environ={**self.environ, urls.BUNDLES[0]: bundle}, session=_Session())
 

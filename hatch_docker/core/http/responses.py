@@ -81,7 +81,8 @@ def classify_error(error: Exception, url: str, reached: Container[str], idle: fl
     from hatch_docker.core.http.minimum_rate import TooSlowError
 
     host = urlsplit(url).hostname or "the server"
-    slow = next((one for one in (error, error.__cause__, error.__context__) if isinstance(one, TooSlowError)), None)
+    causes = (error, error.__cause__, error.__context__)
+    slow = next((cause for cause in causes if isinstance(cause, TooSlowError)), None)
     if slow:
         return Retryable(f"from {host} {slow}", tries=2)
     if isinstance(error, failed.SSLError) or isinstance(error.__cause__, failed.SSLError):
@@ -95,9 +96,9 @@ def classify_error(error: Exception, url: str, reached: Container[str], idle: fl
     if isinstance(error, failed.IncompleteRead) or isinstance(error.__cause__, failed.IncompleteRead):
         return Retryable(f"{host} closed the connection in the middle of its answer")
     if isinstance(error, failed.ConnectTimeoutError) and not isinstance(error, failed.NewConnectionError):
-        return Retryable(f"{host} did not take the connection in {CONNECT:.0f} s", tries=2)
+        return Retryable(f"{host} did not accept the connection within {CONNECT:.0f} s", tries=2)
     if isinstance(error, (failed.ReadTimeoutError, TimeoutError)):
-        return Retryable(f"{host} said nothing for {idle:.0f} s", tries=2)
+        return Retryable(f"{host} sent nothing for {idle:.0f} s", tries=2)
     return Retryable(f"the connection to {host} broke ({_plain(error)})")
 
 
@@ -109,7 +110,7 @@ def _of_tls(error: Exception, host: str) -> RegistryError:
     if isinstance(inner, ssl.SSLEOFError):
         return Retryable(f"the connection to {host} broke ({said})")
     if "WRONG_VERSION_NUMBER" in said:
-        return RegistryError(f"{host}: it does not speak https on this port")
+        return RegistryError(f"{host}: this port does not speak https")
     if isinstance(inner, ssl.SSLCertVerificationError):
         return RegistryError(f"{host}: no trusted TLS connection ({said}); for a private CA set HATCH_DOCKER_CA_BUNDLE")
     return Retryable(f"no TLS connection to {host} ({said})", tries=2, lasting=True)

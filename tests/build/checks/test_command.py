@@ -137,7 +137,7 @@ def test_a_failed_check_says_what_it_said(base: Base, ctx: Context) -> None:
 
 def test_a_check_that_hangs_is_ended(base: Base, ctx: Context) -> None:
     """With all that it started, and a message that says what allows more."""
-    with pytest.raises(BuildError, match=r"was not done after 0.5 s; check.timeout allows more"):
+    with pytest.raises(BuildError, match=r"did not finish within 0.5 s; check.timeout allows more"):
         run_check(image_on(base), base, ["sh", "-c", "sleep 60 & sleep 61"], ctx, timeout=0.5)
 
 

@@ -271,7 +271,7 @@ def test_unknown_certificate(tmp_path: Path, server: FakeRegistry) -> None:
         with pytest.raises(RegistryError, match=r"no trusted TLS connection .*set HATCH_DOCKER_CA_BUNDLE"):
             read_document(world.client, target, limit=10)
         assert world.sleeps == []
-    with pytest.raises(RegistryError, match="does not speak https on this port"):
+    with pytest.raises(RegistryError, match="this port does not speak https"):
         read_document(World().client, f"https://{server.host}/v2/", limit=10)
     with pytest.raises(ConfigError, match=r"SSL_CERT_FILE names /nowhere/x.pem, which does not exist"):
         read_document(World({"SSL_CERT_FILE": "/nowhere/x.pem"}).client, target, limit=10)
