@@ -1,4 +1,4 @@
-"""Manifests, indexes and configurations as strangers send them: read strictly, refused by field.
+"""Manifests, indexes and configurations of any origin, read strictly; errors name the wrong field.
 
 Implements manifest.md, image-index.md and config.md of the image-spec 1.1, and Docker's schema 2 of them.
 """
@@ -27,22 +27,22 @@ from hatch_docker.oci.model import (
     canonical_json,
 )
 
-DOCUMENT_LIMIT = 4 << 20  # bytes of a manifest or index: what registries promise to take
+DOCUMENT_LIMIT = 4 << 20  # bytes of a manifest or index: every registry accepts so many
 CONFIG_LIMIT = 8 << 20    # bytes of a configuration
 LARGEST = max(DOCUMENT_LIMIT, CONFIG_LIMIT)  # bytes of any of them
-_MOST = 1 << 50           # bytes that a descriptor may speak of
+_MOST = 1 << 50           # bytes that a descriptor may say
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a manifest names (manifest.md)."""
+    """The descriptors of a manifest (manifest.md)."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
 
 
 def parse_json(data: bytes, what: str) -> dict[str, Any]:
-    """A JSON object; raises ImageError for anything that two readers could understand differently."""
+    """Return a JSON object; raises ImageError for anything that two readers could understand differently."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
@@ -55,7 +55,7 @@ def parse_json(data: bytes, what: str) -> dict[str, Any]:
 
     try:
         value = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=constant)
-        if b"\\ud" in data.lower():  # an escape that may stand for half of a character, which UTF-8 cannot say
+        if b"\\ud" in data.lower():  # perhaps the escape of half a surrogate pair, which UTF-8 cannot encode
             canonical_json(value)
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{what}: not readable as JSON") from error
@@ -65,7 +65,7 @@ def parse_json(data: bytes, what: str) -> dict[str, Any]:
 
 
 def media_type_of(data: bytes, declared: str, what: str) -> str:
-    """The media type of a manifest or index: as declared, as the document says, and both must agree."""
+    """Return the media type of a manifest or index; raises ImageError if the declared one and its own differ."""
     value = parse_json(data, what)
     inside = value.get("mediaType")
     declared = declared.partition(";")[0].strip().lower()
@@ -81,7 +81,7 @@ def media_type_of(data: bytes, declared: str, what: str) -> str:
 
 
 def parse_manifest(data: bytes, what: str) -> Manifest:
-    """The descriptors of a manifest; raises ImageError with the field that is wrong."""
+    """Return the descriptors of a manifest; raises ImageError that names the wrong field."""
     value = parse_json(data, what)
     layers = value.get("layers")
     if not isinstance(layers, list):
@@ -92,12 +92,12 @@ def parse_manifest(data: bytes, what: str) -> Manifest:
     read = tuple(_descriptor(layer, f"{what}: layers[{number}]") for number, layer in enumerate(layers))
     for number, layer in enumerate(read):
         if layer.media_type not in LAYER_TYPES:
-            raise ImageError(f"{what}: layers[{number}] is of the unknown type {layer.media_type[:100]!r}")
+            raise ImageError(f"{what}: layers[{number}] has the unknown media type {layer.media_type[:100]!r}")
     return Manifest(config, read)
 
 
 def parse_index(data: bytes, what: str) -> tuple[Descriptor, ...]:
-    """The descriptors of an index; raises ImageError with the field that is wrong."""
+    """Return the descriptors of an index; raises ImageError that names the wrong field."""
     manifests = parse_json(data, what).get("manifests")
     if not isinstance(manifests, list):
         raise ImageError(f"{what}: manifests is not a list")
@@ -131,7 +131,7 @@ def _platform(value: object, where: str) -> Platform | None:
 
 
 def choose(children: Sequence[Descriptor], platform: Platform, what: str) -> Descriptor:
-    """The child of an index for a platform; raises ImageError with the list of what there is."""
+    """Return the child of an index for a platform; raises ImageError with the list of its platforms."""
     images = [child for child in children if child.platform != UNKNOWN]
     for wanted in _fitting(platform):
         for child in images:
@@ -149,7 +149,7 @@ def _canonical(platform: Platform) -> Platform:
 
 
 def _fitting(platform: Platform) -> list[Platform]:
-    """What runs on a platform, best first: an older 32-bit ARM variant runs on a newer machine."""
+    """Return the platforms that run on one, best first: older 32-bit ARM variants run on newer machines."""
     if platform.architecture != "arm":
         return [_canonical(platform)]
     newest = int((platform.variant or "v7").removeprefix("v"))
@@ -160,9 +160,9 @@ def _fitting(platform: Platform) -> list[Platform]:
 def assemble(
     descriptor: Descriptor, manifest: bytes, config: bytes, opener: Callable[[Descriptor], Opener], what: str
 ) -> Image:
-    """An image from its documents; `opener` says how to open a layer's bytes, once they are wanted.
+    """Return an image of its documents; `opener` returns the function that opens a layer's bytes.
 
-    Raises ImageError when configuration and manifest do not agree, or miss what an image needs.
+    Raises ImageError if configuration and manifest contradict each other, or if a required field is missing.
     """
     layers = parse_manifest(manifest, what).layers
     value = parse_json(config, f"{what}: config")
@@ -182,7 +182,7 @@ def assemble(
 
 
 def _check_config(value: dict[str, Any], where: str) -> None:
-    """Raise ImageError where what is read of a configuration later is not what config.md says."""
+    """Raise ImageError if a field of a configuration that is used later is not as config.md says."""
     settings = value.get("config") or {}
     if not isinstance(settings, dict):
         raise ImageError(f"{where}.config is not an object")
@@ -210,6 +210,6 @@ def _check_config(value: dict[str, Any], where: str) -> None:
 
 
 def check_platform(image: Image, platform: Platform, what: str) -> None:
-    """Raise ImageError unless an image's configuration says that it runs on a platform."""
+    """Raise ImageError unless an image runs on a platform by its configuration."""
     if _canonical(image.platform) not in _fitting(platform):
         raise ImageError(f"{what} is for {image.platform}, not for {platform}")

@@ -1,6 +1,6 @@
-"""The values everything else reads: descriptors, layers, images. Immutable; bytes are opened, not held.
+"""Descriptors, layers, images and indexes of the OCI image-spec 1.1: immutable values.
 
-Implements the nouns of the OCI image-spec 1.1: descriptor.md, manifest.md, image-index.md, config.md.
+See descriptor.md, manifest.md, image-index.md and config.md. Layers are opened, not held in memory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LAYER_TYPES = {
     OCI_LAYER: "", OCI_LAYER + "+gzip": "+gzip", OCI_LAYER + "+zstd": "+zstd",
     DOCKER_LAYER: "", DOCKER_LAYER + ".gzip": "+gzip", DOCKER_LAYER + ".zstd": "+zstd",
 }  # fmt: skip
-"""The media types of layers that are read, and how each is compressed, as OCI's types end."""
+"""Media types of layers that can be read, and the compression of each, as the suffix of OCI's types."""
 
 INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_INDEX})
 MANIFEST_TYPES = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
@@ -40,7 +40,7 @@ DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
 _EMPTY: Mapping[str, str] = MappingProxyType({})
 
 Opener = Callable[[], BinaryIO]
-"""Opens the same bytes from the start each time it is called; the caller closes the stream."""
+"""Function that opens the same bytes from their start each time; the caller closes the stream."""
 
 Content = bytes | Path | Opener
 """The bytes of a file: in memory, on disk, or to be opened."""
@@ -54,12 +54,12 @@ def open_content(content: Content | None) -> BinaryIO:
 
 
 def digest_of(data: bytes) -> str:
-    """The digest of some bytes, `sha256:` and 64 hexadecimal digits (descriptor.md, Digests)."""
+    """Return the digest of some bytes: `sha256:` and 64 hexadecimal digits (descriptor.md, Digests)."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def canonical_json(value: object) -> bytes:
-    """JSON with sorted keys and no spaces, the form in which we write every document that has a digest."""
+    """Return JSON with sorted keys and no spaces: the form of every document that we write and that has a digest."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -84,11 +84,11 @@ class Platform:
 
 
 UNKNOWN = Platform("unknown", "unknown")
-"""What BuildKit calls the platform of its attestations, which an index lists beside the images and which are none."""
+"""Platform of BuildKit's attestations, which an index lists beside its images."""
 
 
 def host_platform() -> Platform:
-    """The Linux platform of this machine's architecture, under whatever system it runs."""
+    """Return the Linux platform of this machine's architecture, whatever its operating system is."""
     names = {"x86_64": "amd64", "aarch64": "arm64"}
     machine = platform.machine().lower()
     return Platform("linux", names.get(machine, machine))
@@ -105,7 +105,7 @@ class Descriptor:
     annotations: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
 
     def to_json(self) -> dict[str, Any]:
-        """The descriptor as the JSON object of descriptor.md; empty optional fields are left out."""
+        """Return the JSON object of descriptor.md, without empty optional fields."""
         value: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest, "size": self.size}
         if self.platform:
             value["platform"] = {"os": self.platform.os, "architecture": self.platform.architecture}
@@ -120,8 +120,8 @@ class Descriptor:
 class Layer:
     """One file system change set (layer.md).
 
-    `descriptor` names the bytes that `open` gives (compressed, as stored); `diff_id` is the digest of the
-    uncompressed tar; `unpacked_size` is that tar's size in bytes, None while nobody has read the layer.
+    `descriptor` is that of the bytes that `open` opens (compressed, as stored); `diff_id` is the digest of the
+    uncompressed tar; `unpacked_size` is that tar's size in bytes, None if the layer was not read yet.
     """
 
     descriptor: Descriptor
@@ -132,7 +132,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What made a layer (config.md, history): shown by `docker history`."""
+    """Origin of a layer (config.md, history), as `docker history` shows it."""
 
     created_by: str
     comment: str = ""
@@ -166,7 +166,7 @@ class Image:
 
     @property
     def platform(self) -> Platform:
-        """What the configuration says the image runs on."""
+        """Platform of the image by its configuration."""
         config = self.config_json
         return Platform(config["os"], config["architecture"], config.get("variant", ""))
 
@@ -191,5 +191,5 @@ class Index:
 
 
 def images_of(item: Image | Index) -> tuple[Image, ...]:
-    """One image a platform: those of an index, or the image itself."""
+    """Return the images of an index, one for each platform, or the image itself."""
     return item.images if isinstance(item, Index) else (item,)

@@ -1,4 +1,4 @@
-"""New images out of others: layers added, configuration set. Takes values, gives values."""
+"""New images made of others: with more layers and other settings; and indexes of images."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from hatch_docker.oci.model import (
 )
 
 _EMPTY: Mapping[str, str] = MappingProxyType({})
-# What Docker wrote about the container in which a base was built; nothing of the new image.
+# Docker's notes on the container in which a base was built: they do not describe the new image.
 _BUILD_TRACES = ("container", "container_config", "docker_version", "id", "parent")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a configuration says beside its layers (config.md, config); empty values keep the base's.
+    """Settings of a configuration (config.md, config); empty values keep those of the base.
 
     `env` and `labels` are merged over the base's. An `entrypoint` or a `cmd` replaces both of the base.
     `ports` are like "8000/tcp"; `healthcheck` is Docker's object, {"Test": [...], "Interval": ns, ...}.
@@ -58,7 +58,7 @@ class Settings:
 
 
 def rfc3339(seconds: int) -> str:
-    """A time in seconds since the epoch as configurations write it. Raises ImageError out of range."""
+    """Return a time in seconds since the epoch as configurations write it. Raises ImageError out of range."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):
@@ -66,7 +66,7 @@ def rfc3339(seconds: int) -> str:
 
 
 def scratch(platform: Platform) -> Image:
-    """An image with nothing in it, of OCI's media types."""
+    """Return an empty image with OCI's media types."""
     config: dict[str, Any] = {
         "architecture": platform.architecture, "config": {}, "history": [], "os": platform.os,
         "rootfs": {"diff_ids": [], "type": "layers"},
@@ -83,11 +83,11 @@ def build_image(
     created: int,
     annotations: Mapping[str, str],
 ) -> Image:
-    """The base with layers laid on it, each with its line of history, and settings made.
+    """Return the base with more layers, each with its line of history, and with settings.
 
-    Media types follow the base's family, Docker's or OCI's; Docker's manifests have no annotations, so there
-    they are left out. `created` is in seconds since the epoch. Raises ImageError for zstd layers on a Docker
-    base and a base whose configuration is no JSON object.
+    Media types are those of the base, Docker's or OCI's; Docker's manifests have no annotations. `created` is in
+    seconds since the epoch. Raises ImageError for zstd layers on a base with Docker's media types, and for a base
+    whose configuration is not a JSON object.
     """
     config = parse_json(base.config, "the configuration of the base image")
     for key in _BUILD_TRACES:
@@ -125,14 +125,14 @@ def _settled(config: dict[str, Any], settings: Settings) -> dict[str, Any]:
 
 
 def _merged_env(lines: Sequence[str], env: Mapping[str, str]) -> list[str]:
-    """The base's variables in their order, ours in their place or, sorted, behind."""
+    """Return the base's variables in their order, with new values in place and new variables sorted after them."""
     merged = dict(line.partition("=")[::2] for line in lines)
     merged.update(sorted(env.items()))
     return [f"{name}={value}" for name, value in merged.items()]
 
 
 def _base_history(history: list[dict[str, Any]], layers: int) -> list[dict[str, Any]]:
-    """The base's history, or one line a layer where it does not count them right (it is optional)."""
+    """Return the base's history, or one line for each layer if it does not fit them: history is optional."""
     if sum(not line.get("empty_layer") for line in history) == layers:
         return history
     return [{"comment": "a layer of the base"} for _ in range(layers)]
@@ -161,14 +161,14 @@ def _image(
 
 
 def _retyped(layer: Layer, *, docker: bool) -> Layer:
-    """The layer under the media type of the other family: one image must not mix them."""
+    """Return the layer with the media type of a family: one image must not mix OCI's and Docker's."""
     suffix = LAYER_TYPES.get(layer.descriptor.media_type)
     if suffix is None:
         raise ImageError(f"an image cannot take a layer of the media type {layer.descriptor.media_type!r}")
     if docker and suffix == "+zstd":
         raise ImageError(
-            "the base image has Docker's media types, which know no zstd: "
-            'take compression = "gzip" or a base with OCI media types'
+            "the base image has Docker's media types, which do not have zstd: "
+            'set compression = "gzip" or use a base with OCI media types'
         )
     media_type = DOCKER_LAYER + suffix.replace("+", ".") if docker else OCI_LAYER + suffix
     if media_type == layer.descriptor.media_type:
@@ -177,7 +177,7 @@ def _retyped(layer: Layer, *, docker: bool) -> Layer:
 
 
 def make_index(images: Sequence[Image], annotations: Mapping[str, str]) -> Index:
-    """The images of several platforms under one digest, sorted by platform (image-index.md).
+    """Return an index of the images of several platforms, sorted by platform (image-index.md).
 
     Raises ImageError for none, two of one platform, and images of both families of media types.
     """
@@ -186,9 +186,9 @@ def make_index(images: Sequence[Image], annotations: Mapping[str, str]) -> Index
     if len(types) != 1:
         raise ImageError("an index needs images, all of them with OCI's media types or all with Docker's")
     platforms = [image.platform for image in ordered]
-    for one, next_one in itertools.pairwise(platforms):
-        if one == next_one:
-            raise ImageError(f"an index cannot have two images for {one}")
+    for platform, following in itertools.pairwise(platforms):
+        if platform == following:
+            raise ImageError(f"an index cannot have two images for {platform}")
     docker = types == {DOCKER_MANIFEST}
     children = tuple(
         dataclasses.replace(image, descriptor=dataclasses.replace(image.descriptor, platform=image.platform))

@@ -1,4 +1,4 @@
-"""Names of images: `registry/repository:tag@digest`, by the grammar of the distribution project.
+"""References to images: `registry/repository:tag@digest`, by the grammar of the distribution project.
 
 Implements https://github.com/distribution/reference (grammar and Docker's normalisation) and the `name`,
 `reference` grammar of the distribution-spec 1.1 (Pulling manifests).
@@ -26,7 +26,7 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An image's full name. `tag` or `digest` may be empty, not both; with both the digest counts."""
+    """The full name of an image. `tag` or `digest` may be empty, not both; if both are given the digest counts."""
 
     registry: str
     repository: str
@@ -45,7 +45,7 @@ class Reference:
         return text.removeprefix(f"{DOCKER_HUB}/library/").removeprefix(f"{DOCKER_HUB}/")
 
     def pinned(self, digest: str) -> Reference:
-        """The same repository by digest, without a tag."""
+        """Return the reference to a digest in the same repository, without a tag."""
         return replace(self, tag="", digest=digest)
 
     def __str__(self) -> str:
@@ -54,9 +54,9 @@ class Reference:
 
 
 def parse_reference(text: str) -> Reference:
-    """Read a name as `docker pull` does: `docker.io`, its `library/` and the tag `latest` go without saying.
+    """Parse a name as `docker pull` does: `docker.io`, its `library/` and the tag `latest` are the defaults.
 
-    Raises ImageError, which says what part of the text is wrong.
+    Raises ImageError that says which part of the text is wrong.
     """
     if len(text) > LONGEST:
         raise _wrong(text, f"it has more than {LONGEST} characters")
@@ -87,12 +87,12 @@ def _split_registry(name: str) -> tuple[str, str]:
 
 
 def check_tag(tag: str, where: str) -> None:
-    """Raise ImageError unless `tag` fits the grammar; `where` is the text it stands in."""
+    """Raise ImageError unless `tag` is valid; `where` is the text that it is a part of."""
     if not _TAG.fullmatch(tag):
         raise _wrong(where, f"{tag!r} is not a tag (at most 128 letters, digits, '_', '.', '-')")
 
 
 def _wrong(text: str, reason: str) -> ImageError:
-    # Somebody may have pasted a URL with a password before the host.
+    # The text may be a URL with a password before the host.
     shown = re.sub(r"[^/@\s]+@(?=[^@]*/)", "***@", text[:LONGEST])
     return ImageError(f"{shown!r} is not an image reference: {reason}")

@@ -1,4 +1,4 @@
-"""Every invariant of an image, computed anew from its bytes; tests call it on each image they make."""
+"""Validation of images: every invariant is computed again from the bytes. Tests validate each image they make."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _FAMILIES = (("OCI", OCI_MANIFEST, OCI_CONFIG, OCI_LAYER), ("Docker", DOCKER_MAN
 def validate(item: Image | Index) -> None:
     """Check digests, sizes, diff-ids, media types, platform, history and each layer's tar.
 
-    Reads every layer once. Raises ImageError for the first thing that is wrong.
+    Reads every layer once. Raises ImageError for the first error.
     """
     if isinstance(item, Image):
         _validate_image(item)
@@ -80,7 +80,7 @@ def _check_bytes(data: bytes, descriptor: Descriptor, what: str) -> None:
 
 def _check_type(value: dict[str, Any], descriptor: Descriptor, types: Sequence[str]) -> None:
     if descriptor.media_type not in types or value.get("mediaType") not in (None, descriptor.media_type):
-        raise ImageError(f"{descriptor.digest} is called {descriptor.media_type!r}, and is {value.get('mediaType')!r}")
+        raise ImageError(f"{descriptor.digest} is listed as {descriptor.media_type!r} and is {value.get('mediaType')!r}")
     if value.get("schemaVersion") != 2:
         raise ImageError(f"{descriptor.digest} has the schemaVersion {value.get('schemaVersion')!r}, not 2")
 
@@ -105,7 +105,7 @@ def _check_config(config: dict[str, Any], layers: Sequence[Layer]) -> None:
         raise ImageError("the configuration's diff-ids are not those of the layers")
     history = config.get("history") or []
     if history and sum(not line.get("empty_layer") for line in history) != len(layers):
-        raise ImageError(f"the configuration's history does not tell of {len(layers)} layers")
+        raise ImageError(f"the configuration's history does not have {len(layers)} layers")
 
 
 def _validate_layer(layer: Layer) -> None:

@@ -72,7 +72,7 @@ def test_docker_hub(environ: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_precedence(environ: dict[str, str], tmp_path: Path) -> None:
-    """B6: credHelpers before credsStore before auths; REGISTRY_AUTH_FILE, Docker's file, Podman's files."""
+    """CredHelpers before credsStore before auths; REGISTRY_AUTH_FILE, Docker's file, Podman's files."""
     config = {
         "credHelpers": {REGISTRY: "one"}, "credsStore": "two", "auths": {REGISTRY: entry("u", "three")},
     }
@@ -124,7 +124,7 @@ def test_podman_namespaces(environ: dict[str, str], tmp_path: Path) -> None:
     ],
 )
 def test_broken_configuration(config: object, reason: str, environ: dict[str, str], tmp_path: Path) -> None:
-    """B6: what is broken is named in one line, without its contents."""
+    """What is broken is named in one line, without its contents."""
     write(tmp_path / ".docker/config.json", config)
     helper(tmp_path, "garbage", "echo s3cret")
     helper(tmp_path, "broken", "echo the keyring is locked >&2; exit 1")
@@ -135,14 +135,14 @@ def test_broken_configuration(config: object, reason: str, environ: dict[str, st
 
 
 def test_directory_in_the_way(environ: dict[str, str], tmp_path: Path) -> None:
-    """B6: a configuration that is a directory is an error that names it."""
+    """A configuration that is a directory is an error that names it."""
     (tmp_path / ".docker/config.json").mkdir()
     with pytest.raises(RegistryError, match=r"cannot read the credentials in .*config.json: Is a directory"):
         credential_for(REGISTRY, environ)
 
 
 def test_hanging_helper(environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """B6: a helper that hangs is killed with its children."""
+    """A helper that hangs is killed with its children."""
     assert auth.HELPER_TIMEOUT == 30
     monkeypatch.setattr(auth, "HELPER_TIMEOUT", 0.3)
     write(tmp_path / ".docker/config.json", {"credHelpers": {REGISTRY: "slow"}})

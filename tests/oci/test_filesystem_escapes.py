@@ -1,4 +1,4 @@
-"""D1, D2: layers that try to get out of their root, and what whiteouts remove.
+"""Layers that try to get out of their root, and what whiteouts remove.
 
 The sixty-odd escapes are those that containerd, go-containerregistry and apko test their own unpacking with, each said
 in a line, and more. A case is the members of a lower layer and of one above it: name, type, link. TOP is a directory

@@ -237,7 +237,7 @@ def test_damaged_layers_are_refused(raw: bytes, message: str) -> None:
 
 
 def test_extended_attributes_are_no_entries() -> None:
-    """D3: a capability of a file in a stranger's layer stays in that layer; nothing of ours takes it along."""
+    """A capability of a file in a stranger's layer stays in that layer; nothing of ours takes it along."""
     body = b"40 SCHILY.xattr.security.capability=\1\0\2\n"
     plain = tarfile.TarInfo("bin/ping")
     plain.size = 1

@@ -1,4 +1,4 @@
-"""C: manifests, indexes and configurations as strangers serve them: what breaks the image-spec is refused by its field.
+"""Manifests, indexes and configurations as strangers serve them: what breaks the image-spec is refused by its field.
 
 How the parsers fare with damage of all kinds is in test_fuzz, with what is large in test_bounds, with layers in
 test_tree.
@@ -36,7 +36,7 @@ from tests.fakes.resource_use import measured
 
 
 def test_lying_digests(registry: FakeRegistry, world: World, store: Store) -> None:
-    """C2: a manifest other than the one asked for, or than the header promises, is not taken."""
+    """A manifest other than the one asked for, or than the header promises, is not taken."""
     image, other = small_image(), small_image(small_layer("x", b"x"))
     push(world.remote, image, [name(registry)])
     kind = {"content-type": OCI_MANIFEST}
@@ -50,7 +50,7 @@ def test_lying_digests(registry: FakeRegistry, world: World, store: Store) -> No
 
 
 def test_a_tag_that_moves_between_an_index_and_its_image(registry: FakeRegistry, world: World, store: Store) -> None:
-    """C2: the image is the one that the index names, whatever the tag means by then."""
+    """The image is the one that the index names, whatever the tag means by then."""
     index, other = small_index(), small_index(small_image(small_layer("other", b"other")))
     push(world.remote, other, [name(registry, "team/app:other")])
     push(world.remote, index, [name(registry)])
@@ -94,8 +94,8 @@ FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
         (manifest_with(layers=[1]), OCI_MANIFEST, r"layers\[0\] is not a descriptor"),
         (manifest_with(layers=[{**LAYER, "size": -1}]), OCI_MANIFEST, r"layers\[0\].size"),
         (manifest_with(layers=[{**LAYER, "digest": "md5:1"}]), OCI_MANIFEST, r"layers\[0\].digest"),
-        (manifest_with(layers=[{**LAYER, "mediaType": "text/x"}]), OCI_MANIFEST, "unknown type 'text/x'"),
-        (manifest_with(layers=[{**LAYER, "mediaType": FOREIGN}]), OCI_MANIFEST, "unknown type .*foreign"),
+        (manifest_with(layers=[{**LAYER, "mediaType": "text/x"}]), OCI_MANIFEST, "unknown media type 'text/x'"),
+        (manifest_with(layers=[{**LAYER, "mediaType": FOREIGN}]), OCI_MANIFEST, "unknown media type .*foreign"),
         (manifest_with(layers=[{**LAYER, "size": 1 << 60}]), OCI_MANIFEST, r"layers\[0\].size"),
         (manifest_with(layers=[{**LAYER, "size": 1 << 40}]), OCI_MANIFEST, "its layer .* has 1099511627776 bytes"),
         (manifest_with(layers=[{**LAYER, "size": 1.5}]), OCI_MANIFEST, r"layers\[0\].size"),
@@ -114,7 +114,7 @@ FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 def test_bad_manifests(
     data: bytes, media_type: str, reason: str, registry: FakeRegistry, world: World, store: Store
 ) -> None:
-    """C3, C4: a manifest that breaks the image-spec is refused in one line that names the field."""
+    """A manifest that breaks the image-spec is refused in one line that names the field."""
     registry.put_manifest("team/app", "1", media_type, data)
     registry.put_blob("team/app", small_image().config)
     with pytest.raises(HatchDockerError, match=reason) as caught:
@@ -125,14 +125,14 @@ def test_bad_manifests(
 
 
 def test_wrong_platform(registry: FakeRegistry, world: World, store: Store) -> None:
-    """C4: an image for another machine is refused, both are named."""
+    """An image for another machine is refused, both are named."""
     push(world.remote, small_image(platform=ARM64), [name(registry)])
     with pytest.raises(ImageError, match="is for linux/arm64/v8, not for linux/amd64"):
         pull(world.remote, name(registry), AMD64, store)
 
 
 def test_urls_of_a_layer_are_not_asked(registry: FakeRegistry, world: World, store: Store) -> None:
-    """C3: a layer is had from the registry or not at all, wherever its descriptor would send us."""
+    """A layer is had from the registry or not at all, wherever its descriptor would send us."""
     image = small_image()
     with FakeRegistry(address="127.0.0.2") as elsewhere:
         elsewhere.put_blob("x", b"x")
@@ -181,7 +181,7 @@ def config_with(**changes: object) -> bytes:
 def test_bad_configurations(
     config: bytes, reason: str, registry: FakeRegistry, world: World, store: Store
 ) -> None:
-    """C4: a configuration that breaks config.md, or is another one's, is refused in one line that names the field."""
+    """A configuration that breaks config.md, or is another one's, is refused in one line that names the field."""
     serve(registry, config)
     with pytest.raises(ImageError, match=reason) as caught:
         pull(world.remote, name(registry), AMD64, store)
@@ -190,7 +190,7 @@ def test_bad_configurations(
 
 
 def test_an_image_without_layers(registry: FakeRegistry, world: World, store: Store, tmp_path: Path) -> None:
-    """C4: it is one, as config.md has it; there is nothing in it to build on, which is told where it is a base."""
+    """It is one, as config.md has it; there is nothing in it to build on, which is told where it is a base."""
     serve(registry, config_with(rootfs={"type": "layers", "diff_ids": []}), layers=[])
     empty = pull(world.remote, name(registry), AMD64, store)
     assert empty.layers == ()
@@ -224,7 +224,7 @@ LARGE = {
 
 @pytest.mark.parametrize("what", LARGE)
 def test_large_manifests(what: str, registry: FakeRegistry, tmp_path: Path) -> None:
-    """C3: refused in 200 MB and, measured, half a second of CPU; of 100 MB no more is read than a manifest may have."""
+    """Refused in 200 MB and, measured, half a second of CPU; of 100 MB no more is read than a manifest may have."""
     data, said = LARGE[what]
     sent: list[int] = []
 
@@ -252,7 +252,7 @@ ARM6, ARM7, ARM5 = (Platform("linux", "arm", f"v{number}") for number in (6, 7, 
 UNKNOWN = Platform("unknown", "unknown")
 
 
-def small_index(*platforms: Platform | None) -> tuple[bytes, dict[Platform | None, Image]]:
+def index_for(*platforms: Platform | None) -> tuple[bytes, dict[Platform | None, Image]]:
     """An index with an image for each platform, which may be one that the index does not tell."""
     images = {one: small_image(small_layer("f", str(one).encode()), platform=one or AMD64) for one in platforms}
     items = []
@@ -289,8 +289,8 @@ def test_the_right_child_of_an_index(
     there: list[Platform | None], wanted: Platform, found: Platform | str | None, registry: FakeRegistry,
     world: World, store: Store,
 ) -> None:
-    """C5: the variant that runs and is the newest, never an attestation; else what there is."""
-    index, images = small_index(*there)
+    """The variant that runs and is the newest, never an attestation; else what there is."""
+    index, images = index_for(*there)
     for image in images.values():
         push(world.remote, image, [name(registry, "team/app:child")])
     registry.put_manifest("team/app", "1", OCI_INDEX, index)
@@ -312,8 +312,8 @@ def test_an_index_of_very_many_images_is_not_asked_for(registry: FakeRegistry, w
 
 
 def test_attestations_are_no_images(registry: FakeRegistry, world: World, store: Store) -> None:
-    """C5: of BuildKit's index with attestations all that run are taken, and nothing else is asked for."""
-    index, images = small_index(AMD64, UNKNOWN, ARM64)
+    """Of BuildKit's index with attestations all that run are taken, and nothing else is asked for."""
+    index, images = index_for(AMD64, UNKNOWN, ARM64)
     for platform, image in images.items():
         if platform != UNKNOWN:
             push(world.remote, image, [name(registry, "team/app:child")])

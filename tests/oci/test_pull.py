@@ -128,7 +128,7 @@ def journey(registry: FakeRegistry, world: World, store: Store) -> None:
 def test_faults_that_pass(
     method: str, part: str, action: int | str, times: int, store: Store, tmp_path: Path
 ) -> None:
-    """A1, A3: a fault of any step, up to three times, is survived with one line for each retry."""
+    """A fault of any step, up to three times, is survived with one line for each retry."""
     with FakeRegistry(password=PASSWORD) as registry:
         world = World(login(tmp_path, registry))
         registry.fault(method, part, action, times=times)
@@ -142,7 +142,7 @@ def test_faults_that_pass(
 @pytest.mark.parametrize("action", ["cut", "short", "long", "flip"])
 @pytest.mark.parametrize("part", ["/blobs/", "/manifests/"])
 def test_damage_that_passes(part: str, action: str, registry: FakeRegistry, world: World, store: Store) -> None:
-    """C1: bytes that are wrong once are asked for again."""
+    """Bytes that are wrong once are asked for again."""
     registry.fault("GET", part, action)
     journey(registry, world, store)
     assert len(world.lines) == 1
@@ -165,7 +165,7 @@ def encoded_bytes(handler: Handler) -> None:
 def test_damage_that_stays(
     action: str | Callable[[Handler], None], registry: FakeRegistry, world: World, store: Store
 ) -> None:
-    """C1: bytes that stay wrong are an error after a second look, and the cache does not know them."""
+    """Bytes that stay wrong are an error after a second look, and the cache does not know them."""
     image = small_image()
     push(world.remote, image, [name(registry)])
     layer = pull(world.remote, name(registry), AMD64, store).layers[0]
@@ -191,7 +191,7 @@ def test_retry_after_is_obeyed(
     method: str, part: str, header: str | None, low: float, high: float, registry: FakeRegistry, world: World,
     store: Store,
 ) -> None:
-    """A2: the registry's wish in seconds or as a date counts up to a minute; nonsense does not."""
+    """The registry's wish in seconds or as a date counts up to a minute; nonsense does not."""
     text = formatdate(time.time() + 30, usegmt=True) if header == "in half a minute" else header
     registry.fault(method, part, 429, headers={"retry-after": text} if text else {})
     journey(registry, world, store)
@@ -200,7 +200,7 @@ def test_retry_after_is_obeyed(
 
 @pytest.mark.parametrize("header", ["86400", "Fri, 31 Dec 2999 23:59:59 GMT", "9" * 500])
 def test_too_long_a_wait_stops_at_once(header: str, registry: FakeRegistry, world: World) -> None:
-    """A2: who is asked to wait a day is told so, now."""
+    """Who is asked to wait a day is told so, now."""
     registry.fault("PUT", "/manifests/", 429, headers={"retry-after": header})
     with pytest.raises(TransientError, match=r"asks to wait \d+ s: try again later"):
         push(world.remote, small_image(), [name(registry)])
@@ -209,7 +209,7 @@ def test_too_long_a_wait_stops_at_once(header: str, registry: FakeRegistry, worl
 
 @pytest.mark.parametrize("action", ["hang", "drip"])
 def test_slow_registry(action: str, registry: FakeRegistry, store: Store) -> None:
-    """A4: a registry that hangs, or drips bytes, is given up with a clear message."""
+    """A registry that hangs, or drips bytes, is given up with a clear message."""
     world = World(idle=0.3)
     image = small_image(small_layer("data", b"x" * 90000))
     push(world.remote, image, [name(registry)])
@@ -220,7 +220,7 @@ def test_slow_registry(action: str, registry: FakeRegistry, store: Store) -> Non
 
 
 def test_permanent_failure_tags_nothing(registry: FakeRegistry, world: World) -> None:
-    """A5: the error names the step, the status and what is there; no manifest was put."""
+    """The error names the step, the status and what is there; no manifest was put."""
     registry.fault("PUT", "/blobs/uploads/", 500, times=999)
     with pytest.raises(TransientError) as caught:
         push(world.remote, small_image(), [name(registry)])
@@ -233,7 +233,7 @@ def test_permanent_failure_tags_nothing(registry: FakeRegistry, world: World) ->
 
 @pytest.mark.parametrize(("method", "part"), STEPS[:-1])
 def test_expired_token_is_renewed(method: str, part: str, store: Store, tmp_path: Path) -> None:
-    """A6: a token that dies on whichever step is renewed, once, and the blob goes into a new upload session."""
+    """A token that dies on whichever step is renewed, once, and the blob goes into a new upload session."""
     with FakeRegistry(password=PASSWORD) as registry:
 
         def expire(handler: Handler) -> None:
@@ -247,7 +247,7 @@ def test_expired_token_is_renewed(method: str, part: str, store: Store, tmp_path
 
 
 def test_eternal_401_stops(store: Store, tmp_path: Path) -> None:
-    """A6: a registry that refuses every token is asked for three at most, and the way out is named."""
+    """A registry that refuses every token is asked for three at most, and the way out is named."""
     with FakeRegistry(password=PASSWORD, token_lifetime=-1) as registry:
         world = World(login(tmp_path, registry))
         with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1"):
@@ -259,7 +259,7 @@ def test_eternal_401_stops(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_401_for_ever_in_a_push(tmp_path: Path) -> None:
-    """A6: once a blob is there no token counts any more: two refusals, and it ends with the way out."""
+    """Once a blob is there no token counts any more: two refusals, and it ends with the way out."""
     with FakeRegistry(password=PASSWORD) as registry:
         world = World(login(tmp_path, registry))
 
@@ -279,7 +279,7 @@ def test_a_401_for_ever_in_a_push(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("method", "part"), STEPS[:-1])
 def test_a_401_for_ever_on_one_step(method: str, part: str, store: Store, tmp_path: Path) -> None:
-    """A6: whatever token comes with it, a step that is refused is asked for twice, and the way out is named."""
+    """Whatever token comes with it, a step that is refused is asked for twice, and the way out is named."""
     with FakeRegistry(password=PASSWORD) as registry:
         challenge = {"www-authenticate": f'Bearer realm="{registry.origin}/token",service="fake"'}
         registry.fault(method, part, 401, times=99, headers=challenge)
@@ -293,14 +293,14 @@ def test_a_401_for_ever_on_one_step(method: str, part: str, store: Store, tmp_pa
 
 @pytest.mark.parametrize("status", [404, 416])
 def test_lost_upload_session(status: int, registry: FakeRegistry, world: World, store: Store) -> None:
-    """A7: a session that the registry forgot is replaced by a new one."""
+    """A session that the registry forgot is replaced by a new one."""
     registry.fault("PUT", "/blobs/uploads/", status)
     journey(registry, world, store)
     assert registry.count("POST", "/blobs/uploads/") == 3
 
 
 def test_upload_locations(world: World, store: Store, tmp_path: Path) -> None:
-    """A7: relative locations work, and one on another port gets no Authorization."""
+    """Relative locations work, and one on another port gets no Authorization."""
     with FakeRegistry(password=PASSWORD, scheme="basic") as registry, FakeRegistry() as other:
         world = World(login(tmp_path, registry))
         registry.upload_origin = "relative"
@@ -315,7 +315,7 @@ def test_upload_locations(world: World, store: Store, tmp_path: Path) -> None:
 
 
 def test_early_answer_is_read(registry: FakeRegistry, world: World) -> None:
-    """A8: the registry's own words count, not the broken pipe that came with them."""
+    """The registry's own words count, not the broken pipe that came with them."""
     registry.fault("PUT", "/blobs/uploads/", "early", times=9)
     big = small_layer("big", b"")
     size = 50 << 20
@@ -355,7 +355,7 @@ def test_https_unless_allowed(world: World) -> None:
 @pytest.mark.parametrize("scheme", ["bearer", "basic"])
 @pytest.mark.parametrize("kind", ["application/json", "text/plain"])
 def test_a_complaint_that_quotes_the_credentials(scheme: str, kind: str, store: Store, tmp_path: Path) -> None:
-    """B7: what the registry says is told, without the password or token that it says it about."""
+    """What the registry says is told, without the password or token that it says it about."""
     with FakeRegistry(password=PASSWORD, scheme=scheme) as registry:
 
         def quote(handler: Handler) -> None:
@@ -380,7 +380,7 @@ def test_a_complaint_that_quotes_the_credentials(scheme: str, kind: str, store: 
 
 
 def test_secrets_stay_secret(store: Store, tmp_path: Path) -> None:
-    """B7: passwords and tokens are in no line and in no error, whatever goes wrong."""
+    """Passwords and tokens are in no line and in no error, whatever goes wrong."""
     steps: list[Callable[[Remote, FakeRegistry], object]] = [
         lambda remote, registry: push(remote, small_image(), [name(registry)]),
         lambda remote, registry: resolve(remote, name(registry), store),

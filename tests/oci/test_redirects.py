@@ -1,4 +1,4 @@
-"""B, A9: credentials go to the registry they are for, whoever it sends us to, and over TLS unless the user says so."""
+"""Credentials go to the registry they are for, whoever it sends us to, and over TLS unless the user says so."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sending_to(storage: FakeRegistry) -> Callable[[Handler], None]:
 
 @pytest.mark.parametrize("fault", ["flip", "short", "cut", "reset", "close", "lost", 503])
 def test_redirected_blob_gets_no_credentials(fault: str | int, store: Store, tmp_path: Path) -> None:
-    """B1: a blob that lives elsewhere is fetched without Authorization, and still checked; its URL is never shown."""
+    """A blob that lives elsewhere is fetched without Authorization, and still checked; its URL is never shown."""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2") as storage:
         world = World(login(tmp_path, registry))
         storage.repositories = registry.repositories
@@ -59,7 +59,7 @@ def test_redirected_blob_gets_no_credentials(fault: str | int, store: Store, tmp
 
 @pytest.mark.parametrize("fault", ["flip", "hang", "reset", 403, 404, 500])
 def test_a_redirected_blob_that_is_not_to_be_had(fault: str | int, store: Store, tmp_path: Path) -> None:
-    """B1, B7: what is told of it is the registry's blob, not the signed URL where it should have been."""
+    """What is told of it is the registry's blob, not the signed URL where it should have been."""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2") as storage:
         world = World(login(tmp_path, registry), idle=0.3)
         push(world.remote, small_image(), [name(registry)])
@@ -74,7 +74,7 @@ def test_a_redirected_blob_that_is_not_to_be_had(fault: str | int, store: Store,
 def test_a_step_that_leads_elsewhere(
     method: str, part: str, challenged: bool, store: Store, tmp_path: Path
 ) -> None:
-    """B1, B4: whichever step is redirected, no credentials of the registry's go there, even if they are asked for."""
+    """Whichever step is redirected, no credentials of the registry's go there, even if they are asked for."""
     other = PASSWORD if challenged else ""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2", password=other) as storage:
         world = World(login(tmp_path, registry))
@@ -92,7 +92,7 @@ def test_a_step_that_leads_elsewhere(
 
 
 def test_challenge_of_a_redirect_target(store: Store, tmp_path: Path) -> None:
-    """B4: a 401 from where a blob was redirected to is not answered with the registry's password."""
+    """A 401 from where a blob was redirected to is not answered with the registry's password."""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(password="other") as storage:
         world = World(login(tmp_path, registry))
         image = small_image()
@@ -117,7 +117,7 @@ def test_challenge_of_a_redirect_target(store: Store, tmp_path: Path) -> None:
     ],
 )
 def test_bad_redirects(location: str, reason: str, registry: FakeRegistry, world: World, store: Store) -> None:
-    """B2: loops, other schemes and private addresses are refused at once."""
+    """Loops, other schemes and private addresses are refused at once."""
     push(world.remote, small_image(), [name(registry)])
     registry.fault("GET", "/manifests/", 302, times=99, headers={"location": location})
     with pytest.raises(RegistryError, match=reason):
@@ -126,7 +126,7 @@ def test_bad_redirects(location: str, reason: str, registry: FakeRegistry, world
 
 
 def test_ten_redirects(registry: FakeRegistry, world: World, store: Store) -> None:
-    """B2: five are followed and no more, wherever the tenth may lead."""
+    """Five are followed and no more, wherever the tenth may lead."""
     push(world.remote, small_image(), [name(registry)])
 
     def hop(handler: Handler) -> None:
@@ -156,7 +156,7 @@ def public(registry: FakeRegistry) -> str:
 
 @pytest.mark.usefixtures("away")
 def test_https_leads_to_http(authority: trustme.CA, store: Store, tmp_path: Path) -> None:
-    """B2: what was asked for over TLS is not fetched without it; not a byte goes there."""
+    """What was asked for over TLS is not fetched without it; not a byte goes there."""
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     made = FakeRegistry(password=PASSWORD)
     secure(made, authority)
@@ -175,7 +175,7 @@ def test_https_leads_to_http(authority: trustme.CA, store: Store, tmp_path: Path
 
 @pytest.mark.usefixtures("away")
 def test_a_registry_that_speaks_no_tls(tmp_path: Path, store: Store) -> None:
-    """A9: nobody falls back to plain http; where the user allows it, it is spoken."""
+    """Nobody falls back to plain http; where the user allows it, it is spoken."""
     with FakeRegistry(password=PASSWORD) as registry:
         environ, reference = login_away(tmp_path, registry), parse_reference(public(registry))
         for step in (
@@ -195,7 +195,7 @@ def test_a_registry_that_speaks_no_tls(tmp_path: Path, store: Store) -> None:
 
 @pytest.mark.usefixtures("away")
 def test_a_registry_of_an_unknown_authority(authority: trustme.CA, tmp_path: Path, store: Store) -> None:
-    """A9: it is asked nothing, once, and the way out is named."""
+    """It is asked nothing, once, and the way out is named."""
     made = FakeRegistry(password=PASSWORD)
     secure(made, authority)
     with made as registry:
@@ -211,7 +211,7 @@ def test_a_registry_of_an_unknown_authority(authority: trustme.CA, tmp_path: Pat
     "words", ["Client sent an HTTP request to an HTTPS server.", "The plain HTTP request was sent to HTTPS port"]
 )
 def test_http_on_an_https_port(words: str, registry: FakeRegistry, world: World, store: Store) -> None:
-    """A9: what Go's and nginx's servers say is told with the reason for it, without a second try."""
+    """What Go's and nginx's servers say is told with the reason for it, without a second try."""
 
     def answer(handler: Handler) -> None:
         handler.reply(400, words.encode(), {"content-type": "text/plain"})
@@ -236,7 +236,7 @@ def test_http_on_an_https_port(words: str, registry: FakeRegistry, world: World,
     ],
 )
 def test_bad_token_servers(realm: str, answer: bytes, reason: str, store: Store) -> None:
-    """B3: a challenge sends us to no stranger, and a token is a short word."""
+    """A challenge sends us to no stranger, and a token is a short word."""
     with FakeRegistry(password=PASSWORD) as registry:
         registry.realm = realm
         registry.fault("GET", "/token", lambda handler: handler.reply(200, answer), times=9)
@@ -246,7 +246,7 @@ def test_bad_token_servers(realm: str, answer: bytes, reason: str, store: Store)
 
 @pytest.mark.parametrize("more", ["", ', "expires_in": -1', ', "expires_in": "soon", "issued_at": 7'])
 def test_a_token_that_does_not_say_how_long_it_lives(more: str, store: Store, tmp_path: Path) -> None:
-    """B3: it is used until it is refused."""
+    """It is used until it is refused."""
     with FakeRegistry(password=PASSWORD) as registry:
 
         def answer(handler: Handler) -> None:
@@ -259,7 +259,7 @@ def test_a_token_that_does_not_say_how_long_it_lives(more: str, store: Store, tm
 
 
 def test_authentication_by_repository(store: Store, tmp_path: Path) -> None:
-    """B5: reading without a password works although writing wants one, with tokens and with Basic."""
+    """Reading without a password works although writing wants one, with tokens and with Basic."""
     for scheme in ("bearer", "basic"):
         with FakeRegistry(password=PASSWORD, scheme=scheme, anonymous_pull=True) as registry:
             journey(registry, World(login(tmp_path, registry)), store)

@@ -1,4 +1,4 @@
-"""A: what the fake registry plays and a real one does not: peers that hang, drip, limit, speak TLS or none of it."""
+"""What the fake registry plays and a real one does not: peers that hang, drip, limit, speak TLS or none of it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def journey(registry: FakeRegistry, world: World, directory: Path) -> None:
 @pytest.mark.parametrize("fault", ["hang", "drip-head"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_peer_that_hangs_or_drips(step: str, fault: str, registry: FakeRegistry, tmp_path: Path) -> None:
-    """A4: on each step it is given up in time, once and for all at the second look, and one that recovers is not."""
+    """On each step it is given up in time, once and for all at the second look, and one that recovers is not."""
     world = World(login(tmp_path, registry), idle=0.3)
     registry.fault(*STEPS[step], fault)
     start = time.monotonic()
@@ -58,6 +58,6 @@ def test_a_peer_that_hangs_or_drips(step: str, fault: str, registry: FakeRegistr
 
 
 def test_how_long_a_peer_has() -> None:
-    """A4: with the times of a user's own build, two looks and the pause between them are less than a minute."""
+    """With the times of a user's own build, two looks and the pause between them are less than a minute."""
     client = make_client({}, silent())
     assert 2 * client.idle + LONGEST_PAUSE < 60

@@ -121,7 +121,7 @@ def journey(world: World, reference: Reference, directory: Path) -> None:
 
 @pytest.mark.parametrize(("step", "fault"), SINGLE)
 def test_broken_connections_pass(step: str, fault: str, registry: FakeRegistry, tmp_path: Path) -> None:
-    """A3: the same sixteen."""
+    """The same sixteen."""
     world, reference = world_of(registry, tmp_path, port_of(registry))
     registry.fault(*STEPS[step], fault)
     journey(world, reference, tmp_path)
@@ -157,7 +157,7 @@ def test_no_handshake_at_all(
 
 
 def test_an_early_answer_is_read(registry: FakeRegistry, tmp_path: Path) -> None:
-    """A8: the registry's own words count, not the broken connection that came with them."""
+    """The registry's own words count, not the broken connection that came with them."""
     world, reference = world_of(registry, tmp_path, port_of(registry))
     registry.fault("PUT", "/blobs/uploads/", "early", times=9)
     size = 50 << 20

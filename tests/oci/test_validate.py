@@ -69,7 +69,7 @@ def test_good_images_pass() -> None:
         (dataclasses.replace(GOOD, manifest=GOOD.manifest + b" "), "manifest has the digest"),
         (dataclasses.replace(GOOD, config=GOOD.config + b" "), "configuration has the digest"),
         (remade(GOOD, manifest=lambda m: m.update(schemaVersion=1)), "schemaVersion 1"),
-        (remade(GOOD, manifest=lambda m: m.update(mediaType=DOCKER_MANIFEST)), "is called"),
+        (remade(GOOD, manifest=lambda m: m.update(mediaType=DOCKER_MANIFEST)), "is listed as"),
         (remade(GOOD, manifest=lambda m: m["layers"].pop()), "other layers"),
         (remade(GOOD, manifest=lambda m: m["layers"].reverse()), "other layers"),
         (remade(GOOD, manifest=lambda m: m["layers"][0].update(mediaType=DOCKER_LAYER + ".gzip")), "OCI's media"),
