@@ -79,8 +79,9 @@ def _check_bytes(data: bytes, descriptor: Descriptor, what: str) -> None:
 
 
 def _check_type(value: dict[str, Any], descriptor: Descriptor, types: Sequence[str]) -> None:
-    if descriptor.media_type not in types or value.get("mediaType") not in (None, descriptor.media_type):
-        raise ImageError(f"{descriptor.digest} is listed as {descriptor.media_type!r} and is {value.get('mediaType')!r}")
+    found = value.get("mediaType")
+    if descriptor.media_type not in types or found not in (None, descriptor.media_type):
+        raise ImageError(f"{descriptor.digest} is listed as {descriptor.media_type!r} and is {found!r}")
     if value.get("schemaVersion") != 2:
         raise ImageError(f"{descriptor.digest} has the schemaVersion {value.get('schemaVersion')!r}, not 2")
 
