@@ -43,7 +43,7 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         return _pair_reader(arguments)
     if origin in (tuple, frozenset):
         item = _reader(arguments[0])
-        return lambda value: origin(map(item, _checked([object], value)))
+        return lambda value: origin(map(item, _items(value)))
     if origin is not None and issubclass(origin if isinstance(origin, type) else object, Mapping):
         inner = _reader(arguments[1])
         return lambda value: {name: inner(item) for name, item in _checked({"*": object}, value).items()}
@@ -60,6 +60,11 @@ def _checked(expected: Any, value: Any) -> Any:
     if first_mismatch(expected, value) is not None:
         raise ValueError(f"not as expected: {value!r:.60}")
     return value
+
+
+def _items(value: Any) -> Any:
+    """Return the items of a list, or of the tuple that a list is before it is written."""
+    return value if isinstance(value, tuple) else _checked([object], value)
 
 
 def _is_none(value: object) -> bool:
@@ -98,7 +103,7 @@ def _pair_reader(kinds: tuple[Any, ...]) -> Callable[[Any], Any]:
     readers = [_reader(kind) for kind in kinds]
 
     def read(value: Any) -> Any:
-        if len(_checked([object], value)) != len(readers):
+        if len(_items(value)) != len(readers):
             raise ValueError(f"not {len(readers)} values: {value!r:.60}")
         return tuple(reader(item) for reader, item in zip(readers, value, strict=True))
 

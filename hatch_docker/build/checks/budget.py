@@ -1,6 +1,6 @@
-"""What an image may take: over it a build ends, and says which wheels and packages are to blame.
+"""The size budget of an image: the build fails if it is exceeded, and names the largest or newest wheels and packages.
 
-Sizes are in bytes as a registry stores them: what is pushed, pulled and paid for.
+Sizes are in bytes as a registry stores them: those are pushed, pulled and paid for.
 """
 
 from __future__ import annotations
@@ -24,32 +24,33 @@ SHOWN = 8  # rows of a message
 
 
 def check_budget(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
-    """Raise BuildError, naming the largest layers or what grew, where an image is over a plan's budget.
+    """Raise BuildError if an image exceeds the plan's budget; it names the largest layers, or those that grew.
 
-    Where the registry keeps failing it is told, and an error only for a build that pushes (TransientError).
+    A registry that keeps failing is an error (TransientError) only for a build that pushes, else a warning.
     """
     budget = plan.budget
     assert budget is not None
-    for one in built:
-        if budget.size is not None and one.image.size > budget.size:
+    for result in built:
+        image = result.image
+        if budget.size is not None and image.size > budget.size:
             raise BuildError(
-                f"the image for {one.image.platform} takes {megabytes(one.image.size)} compressed, and "
-                f"tool.hatch-docker.max-size is {megabytes(budget.size)}:\n{_rows(_largest(one))}"
+                f"the image for {image.platform} takes {megabytes(image.size)} compressed, and "
+                f"tool.hatch-docker.max-size is {megabytes(budget.size)}:\n{_rows(_largest(result))}"
             )
     if budget.growth is None and budget.share is None:
         return
-    for one in built:
+    for result in built:
         try:
-            found = last_pushed(plan, one.image.platform, ctx)
+            found = last_pushed(plan, result.image.platform, ctx)
         except TransientError as error:
             if plan.push:
                 raise
             ctx.progress.warn(f"how much the image grew is not known: {error}")
             continue
         if found is None:
-            ctx.progress.detail(f"nothing of {plan.repositories[0]} is there to compare with")
+            ctx.progress.detail(f"{plan.repositories[0]} has no image to compare with")
             continue
-        _check_growth(budget, *found, one)
+        _check_growth(budget, *found, result)
 
 
 def _largest(built: BuiltImage) -> list[tuple[str, int]]:
@@ -66,9 +67,9 @@ def _rows(rows: Sequence[tuple[str, int]], sign: str = "") -> str:
 
 
 def last_pushed(plan: Plan, platform: Platform, ctx: Context) -> tuple[str, Image] | None:
-    """The image that a push would replace or follow, with its name: the last of the tags that the registry has.
+    """Return the image that a push would replace or follow, with its name: the last of the tags that the registry has.
 
-    No layer is fetched. Raises RegistryError, TransientError and ImageError.
+    No layer is downloaded. Raises RegistryError, TransientError and ImageError.
     """
     from hatch_docker.core.errors import ImageError
     from hatch_docker.oci.pull import pull
@@ -84,7 +85,7 @@ def last_pushed(plan: Plan, platform: Platform, ctx: Context) -> tuple[str, Imag
             if error.response.status != 404:
                 raise
         except ImageError:
-            continue  # there, and not for this platform
+            continue  # the tag exists, but not for this platform
     return None
 
 
@@ -102,7 +103,7 @@ def _check_growth(budget: BudgetPlan, name: str, before: Image, built: BuiltImag
 
 
 def _grown(before: Image, built: BuiltImage) -> Iterator[tuple[str, int]]:
-    """What takes more than before, the most first: a layer of one wheel by that one, others by their kind."""
+    """Yield what grew, largest first: a layer with one wheel under its name, others under their kind."""
     old, new = _by_title(_described(before)), _by_title(
         [(note.kind, note.contents, layer.descriptor.size)
          for layer, note in zip(built.image.layers, built.notes, strict=True)]
@@ -111,15 +112,15 @@ def _grown(before: Image, built: BuiltImage) -> Iterator[tuple[str, int]]:
     for title, (contents, size) in new.items():
         then, was = old.get(title, ((), 0))
         if size > was:
-            added = sorted({_name(one) for one in contents} - {_name(one) for one in then})
-            versions = [one for one in contents if one not in then]
+            added = sorted(set(map(_name, contents)) - set(map(_name, then)))
+            versions = [content for content in contents if content not in then]
             what = f"{title} is new" if not was else f"{title}: {', '.join(versions) or 'other files'}"
             rows.append((what + (f" (with {', '.join(added)})" if was and added else ""), size - was))
     yield from sorted(rows, key=lambda row: -row[1])
 
 
 def _described(image: Image) -> list[tuple[str, tuple[str, ...], int]]:
-    """Kind, contents and size of each layer, by the image's history."""
+    """Return kind, contents and size of each layer, from the image's history."""
     lines = [line for line in image.config_json.get("history") or [] if not line.get("empty_layer")]
     found = []
     for number, layer in enumerate(image.layers):
@@ -132,7 +133,7 @@ def _described(image: Image) -> list[tuple[str, tuple[str, ...], int]]:
 
 
 def _by_title(layers: Sequence[tuple[str, tuple[str, ...], int]]) -> dict[str, tuple[tuple[str, ...], int]]:
-    """Contents and size by what a layer is called: its only wheel, else its kind."""
+    """Return contents and size by the title of a layer: its only wheel, else its kind."""
     found: dict[str, tuple[tuple[str, ...], int]] = {}
     sizes: Counter[str] = Counter()
     for kind, contents, size in layers:

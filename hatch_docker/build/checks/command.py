@@ -1,4 +1,4 @@
-"""The check: a command of the user's in the finished file system, before the build counts as done."""
+"""The option `check`: a command that is run in the finished image before the build counts as done."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _NUMBER = re.compile(r"[0-9]{1,10}")
 
 
 def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *, timeout: float) -> None:
-    """Run a command in the image: its environment, directory and user, read-only but for /tmp, no network.
+    """Run a command in the image with its environment, directory and user, without network; only /tmp is writable.
 
-    An image that passed is not checked again. Its layers are unpacked once each and shown as one tree. Where
-    the kernel refuses the sandbox, a daemon runs the command. Raises BuildError with its last lines when it
-    fails or is not done after `timeout` seconds, SandboxError where there is no daemon either.
+    An image that passed is not checked again. Each of its layers is unpacked once; the sandbox mounts them as one tree.
+    If the kernel refuses the sandbox, a daemon runs the command. Raises BuildError with the last lines of the command
+    if it fails or takes more than `timeout` seconds, SandboxError if there is no daemon either.
     """
     key = key_of(RECIPE, digest_of(image.config), list(command))
     if ctx.store.recall("check", key):
@@ -38,17 +38,17 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *,
         except SandboxError as refused:
             _in_daemon(image, command, ctx, refused, timeout)
         except TimedOut:
-            raise _overdue(command, timeout) from None
+            raise _timed_out(command, timeout) from None
     ctx.store.remember("check", key, True)
 
 
-def _overdue(command: Sequence[str], timeout: float) -> BuildError:
+def _timed_out(command: Sequence[str], timeout: float) -> BuildError:
     return BuildError(f"the check `{' '.join(command)}` did not finish within {timeout:g} s; check.timeout allows more")
 
 
 def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, timeout: float) -> None:
     config = image.config_json.get("config") or {}
-    # The first root wins, so the last layer comes first. Our layers remove nothing: no whiteouts to lose.
+    # The first root wins, so the last layer comes first. Our layers have no whiteouts that this would lose.
     added = reversed(image.layers[len(base.image.layers):])
     roots = [*(_layer_tree(layer, ctx) for layer in added), base_tree(base, ctx)]
     user, home = find_user(config.get("User") or "", roots)
@@ -64,7 +64,7 @@ def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, 
 
 
 def _layer_tree(layer: Layer, ctx: Context) -> Path:
-    """The files of one layer, kept: an edit changes one of them, and the check after it starts at once."""
+    """Return the unpacked files of a layer, kept in the cache: an edit changes one layer, so the next check is fast."""
     return ctx.store.tree("layer", key_of(RECIPE, layer.diff_id), lambda root: extract([layer], root))
 
 
@@ -84,14 +84,14 @@ def _in_daemon(
 
 
 def _failed(command: Sequence[str], status: int, output: str) -> BuildError:
-    said = f":\n{output}" if output else " and said nothing"
+    said = f":\n{output}" if output else " and printed nothing"
     return BuildError(f"the check failed: {' '.join(command)} ended with status {status} in the image{said}")
 
 
 def find_user(text: str, roots: Sequence[Path]) -> tuple[tuple[int, int], str]:
-    """User and group number and home of an image's `User` ("65532", "app", "app:web", "" for root; config.md).
+    """Return user and group number and home of an image's `User` ("65532", "app", "app:web", "" for root; config.md).
 
-    Names are those of the image's own etc/passwd and etc/group; raises BuildError for an unknown one.
+    Names are looked up in the image's own etc/passwd and etc/group. Raises BuildError for an unknown name.
     """
     user, _, group = (text or "0").partition(":")
     accounts = [row for row in _records(roots, "etc/passwd", 7) if _NUMBER.fullmatch(row[3])]
@@ -109,7 +109,7 @@ def find_user(text: str, roots: Sequence[Path]) -> tuple[tuple[int, int], str]:
 
 
 def _records(roots: Sequence[Path], name: str, fields: int) -> list[list[str]]:
-    """The rows of the first root's file that have the right number of fields, the third a number."""
+    """Return the valid rows of a file in the first root that has it: with all fields, and a number in the third."""
     for root in roots:
         path = root / name
         if path.is_file() and not path.is_symlink() and not path.parent.is_symlink():

@@ -1,10 +1,10 @@
-"""What the layers of an image hold that a loader looks at; each layer is read once and remembered by its diff-id.
+"""The files of an image that its dynamic loader uses. Each layer is read once and remembered by its diff-id.
 
     names    files that may be shared libraries (".so" in the name)
     links    symbolic links
-    texts    where the loader looks: etc/ld.so.conf, etc/ld.so.conf.d/*.conf, musl's etc/ld-musl-*.path
-    code     programs and shared libraries; of the base, its Python alone
-    gone     what a layer removes
+    texts    configuration of the loader: etc/ld.so.conf, etc/ld.so.conf.d/*.conf, musl's etc/ld-musl-*.path
+    code     programs and shared libraries; in the base, only its Python
+    gone     paths that a layer removes
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.elf import MAGIC, Elf, read_elf
+from hatch_docker.core.records import read_record
 from hatch_docker.oci.layer import Entry, layer_entries
 from hatch_docker.oci.model import Layer
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
 
-RECIPE = 1                # raise it when the same layers shall be read in another way
+RECIPE = 1                # raise it if the same layers must be read differently
 KIND = "native-files"
-AT_HAND = 8 << 20         # bytes of a file from which a disk holds it
+AT_HAND = 8 << 20         # bytes of a file that are held in memory; a larger one goes to a disk
 TEXT_LIMIT = 1 << 20      # bytes of a text that is read
 CHUNK = 1 << 20
 _TEXT = re.compile(r"etc/ld\.so\.conf(\.d/[^/]+\.conf)?|etc/ld-musl-[^/]+\.path")
@@ -38,8 +39,8 @@ _RECORD = re.compile(r"(?P<site>.*)/(?P<name>[^/]+)-(?P<version>[^/-]+)\.dist-in
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
-    """A program or shared library: where it is, whose, in which layer, its bytes and their hexadecimal sha256."""
+class ElfFile:
+    """A program or shared library: its path, size and hexadecimal sha256, its wheel, and the number of its layer."""
 
     path: str
     elf: Elf
@@ -50,28 +51,27 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """What an image holds once its layers lie on each other."""
+class ImageFiles:
+    """The files of an image after all layers are applied."""
 
     names: frozenset[str]
     links: Mapping[str, str]
     texts: Mapping[str, str]
-    code: tuple[Code, ...]
+    code: tuple[ElfFile, ...]
 
 
-def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> Files:
-    """What the layers of an image hold; the first `base` of them are those of its base."""
+def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
+    """Read the files of an image, whose first `base` layers are those of its base."""
     names: dict[str, None] = {}
     links: dict[str, str] = {}
     texts: dict[str, str] = {}
-    code: dict[str, Code] = {}
+    code: dict[str, ElfFile] = {}
     for number, layer in enumerate(layers):
         found = _known(layer, ctx, whole=number >= base)
         for path, below in found["gone"]:
             for table in (names, links, texts, code):
-                gone = [one for one in table if (path == one and not below) or one.startswith(f"{path}/") or not path]
-                for one in gone:
-                    del table[one]
+                for other in [other for other in table if _is_removed(other, path, below=below)]:
+                    del table[other]
         for path in found["names"]:
             links.pop(path, None)
         for path in found["links"]:
@@ -80,11 +80,15 @@ def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> Files:
         links |= found["links"]
         texts |= found["texts"]
         code |= {
-            path: Code(path, Elf(**{**row["elf"], "needed": tuple(row["elf"]["needed"])}), row["size"], row["sha256"],
-                       row["owner"], number)
+            path: ElfFile(path, read_record(Elf, row["elf"]), row["size"], row["sha256"], row["owner"], number)
             for path, row in found["code"].items()
         }  # fmt: skip
-    return Files(frozenset(names), links, texts, tuple(code[path] for path in sorted(code)))
+    return ImageFiles(frozenset(names), links, texts, tuple(code[path] for path in sorted(code)))
+
+
+def _is_removed(path: str, removed: str, *, below: bool) -> bool:
+    """Return whether the removal of a path, or of all `below` it, removes another path; "" is the root (layer.md)."""
+    return (path == removed and not below) or path.startswith(f"{removed}/") or not removed
 
 
 def _known(layer: Layer, ctx: Context, *, whole: bool) -> Mapping[str, Any]:
@@ -113,7 +117,7 @@ def _read(layer: Layer, *, whole: bool) -> dict[str, Any]:
             found["texts"][path] = stream.read(TEXT_LIMIT).decode(errors="replace")
         elif whole and (match := _RECORD.fullmatch(path)):
             owners |= _owned(match, stream)
-        elif (whole or _PYTHON.fullmatch(path)) and (read := _look(entry, stream)):
+        elif (whole or _PYTHON.fullmatch(path)) and (read := _read_elf(entry, stream)):
             found["code"][path] = read
     for path, read in found["code"].items():
         read["owner"] = owners.get(path, "")
@@ -121,7 +125,7 @@ def _read(layer: Layer, *, whole: bool) -> dict[str, Any]:
 
 
 def _owned(match: re.Match[str], stream: BinaryIO) -> dict[str, str]:
-    """The files of a wheel, by its RECORD (PEP 376)."""
+    """Return the files in the RECORD of a wheel (PEP 376), each with the wheel's name and version."""
     title = f"{match['name'].replace('_', '-')} {match['version']}"
     try:
         rows = csv.reader(io.StringIO(stream.read().decode(errors="replace"), newline=""))
@@ -130,8 +134,8 @@ def _owned(match: re.Match[str], stream: BinaryIO) -> dict[str, str]:
         return {}
 
 
-def _look(entry: Entry, stream: BinaryIO) -> dict[str, Any] | None:
-    """What a file is that starts like an ELF file; large ones go through a file on a disk."""
+def _read_elf(entry: Entry, stream: BinaryIO) -> dict[str, Any] | None:
+    """Read an ELF file, through a temporary one if it is large; return None for any other file."""
     start = stream.read(len(MAGIC))
     if start != MAGIC:
         return None

@@ -1,8 +1,8 @@
-"""Which libraries the loader would not find: ld.so(8) and musl's, over the files of an image.
+"""The search of the dynamic loader, glibc's (ld.so(8)) or musl's, in the files of an image.
 
-What a file needs by DT_NEEDED is looked for by the file's RPATH or RUNPATH, in the image's LD_LIBRARY_PATH, and in the
-directories of the loader's configuration. A library that a wheel of the image brings in another place is no fault:
-packages load their libraries in an order of their own, and what is loaded is not searched for.
+A library that a file needs (DT_NEEDED) is searched in the file's RPATH or RUNPATH, in the image's LD_LIBRARY_PATH, and
+in the directories of the loader's configuration. A library that a wheel has somewhere else is not an error: packages
+may load it first, and the loader does not search for a library that is loaded already.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hatch_docker.bases.model import real_path
-from hatch_docker.build.checks.elf_files import Code, Files
+from hatch_docker.build.checks.elf_files import ElfFile, ImageFiles
 from hatch_docker.core.errors import BaseImageError
 
 TRIPLETS = {
@@ -21,16 +21,16 @@ TRIPLETS = {
     "ppc64le": "powerpc64le-linux-gnu", "riscv64": "riscv64-linux-gnu", "s390x": "s390x-linux-gnu",
     "loong64": "loongarch64-linux-gnu",
 }  # fmt: skip
-# Come with the machine that a container runs on, put there by whoever starts it.
+# Drivers of the machine that a container runs on; the container engine adds them when it starts.
 _DRIVERS = re.compile(r"lib(cuda|cudadebugger|nvidia-.+|nvcuvid|nvoptix|EGL_nvidia|GLX_nvidia)\.so(\..*)?")
 _MUSL_OWN = re.compile(r"lib(c|dl|m|pthread|rt|util|xnet)\..*")  # musl is all of them
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """A library that a file needs and the loader does not find. `path` is the file, `owner` its wheel, if it has one.
+class MissingLibrary:
+    """A library that a file needs and the loader does not find. `path` is the file, `owner` its wheel or "".
 
-    `apart` is where the same wheel has it, "" where no wheel does.
+    `apart` is the path of the library if the same wheel has it in another directory, else "".
     """
 
     library: str
@@ -42,16 +42,16 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Loader:
-    """Where the loader of an image looks for every file, and what is there."""
+    """The loader of an image: the directories that it searches, and the files in the image."""
 
-    files: Files
+    files: ImageFiles
     musl: bool
     system: tuple[str, ...]                   # directories, from LD_LIBRARY_PATH to the trusted ones
-    inherited: tuple[str, ...] = ()           # of the interpreter's RPATH, which holds for all that it loads
+    inherited: tuple[str, ...] = ()           # the interpreter's RPATH, which applies to everything that it loads
     known: dict[str, bool] = field(default_factory=dict)
 
     def has(self, path: str) -> bool:
-        """Whether there is a file that may be a library, or a link that leads to one."""
+        """Return whether there is a file that may be a library, or a link to one."""
         if path not in self.known:
             try:
                 self.known[path] = real_path(self.files.links, path.strip("/")) in self.files.names
@@ -59,8 +59,8 @@ class Loader:
                 self.known[path] = False
         return self.known[path]
 
-    def finds(self, library: str, code: Code) -> bool:
-        """Whether a file is given a library that it needs."""
+    def finds(self, library: str, code: ElfFile) -> bool:
+        """Return whether the loader finds a library that a file needs."""
         if "/" in library:
             return self.has(library)
         if self.musl and _MUSL_OWN.fullmatch(library):
@@ -71,8 +71,8 @@ class Loader:
         return any(self.has(f"{place}/{library}") for place in places)
 
 
-def search_path(code: Code) -> list[str]:
-    """The directories that a file itself names, $ORIGIN filled in; RPATH counts where there is no RUNPATH."""
+def search_path(code: ElfFile) -> list[str]:
+    """Return the directories in a file's RUNPATH, or else its RPATH, with $ORIGIN and $LIB filled in."""
     elf = code.elf
     origin = "/" + posixpath.dirname(code.path)
     found = []
@@ -84,8 +84,8 @@ def search_path(code: Code) -> list[str]:
     return found
 
 
-def make_loader(files: Files, architecture: str, *, musl: bool, variable: str, interpreter: str) -> Loader:
-    """The loader of an image; `variable` is its LD_LIBRARY_PATH, `interpreter` the path of its Python."""
+def make_loader(files: ImageFiles, architecture: str, *, musl: bool, variable: str, interpreter: str) -> Loader:
+    """Return the loader of an image; `variable` is its LD_LIBRARY_PATH, `interpreter` the path of its Python."""
     configured = [place for place in variable.split(":") if place.startswith("/")]
     if musl:
         named = [text for path, text in sorted(files.texts.items()) if path.startswith("etc/ld-musl-")]
@@ -96,44 +96,44 @@ def make_loader(files: Files, architecture: str, *, musl: bool, variable: str, i
             configured += [line for line in lines if line.startswith("/") and path.startswith("etc/ld.so.conf")]
         triplet = TRIPLETS.get(architecture, architecture)
         configured += ["/lib64", "/usr/lib64", f"/lib/{triplet}", f"/usr/lib/{triplet}", "/lib", "/usr/lib"]
-    python = [one for one in files.code if one.path == interpreter.strip("/")]
-    inherited = [place for one in python if musl or one.elf.rpath for place in search_path(one)]
+    python = [file for file in files.code if file.path == interpreter.strip("/")]
+    inherited = [place for file in python if musl or file.elf.rpath for place in search_path(file)]
     system = tuple(dict.fromkeys(place.rstrip("/") for place in configured if place))
     return Loader(files, musl, system, tuple(inherited))
 
 
-def find_needs(loader: Loader, architecture: str, base: int) -> list[Need]:
-    """What the files above the first `base` layers need that the loader does not find, sorted.
+def find_missing(loader: Loader, architecture: str, base: int) -> list[MissingLibrary]:
+    """Return the libraries that files above the first `base` layers need and the loader does not find, sorted.
 
-    A file for another machine than the image's is data: packages bring such for others to run.
+    Files for other machines than the image's are data, and are not checked.
     """
-    mine = [one for one in loader.files.code if one.layer >= base and one.elf.machine == architecture]
-    brought = _brought(mine)
-    needs = []
-    for one in mine:
-        wanted = [*one.elf.needed, *([one.elf.interpreter] if one.elf.interpreter else [])]
+    own = [file for file in loader.files.code if file.layer >= base and file.elf.machine == architecture]
+    included = _libraries(own)
+    missing = []
+    for file in own:
+        wanted = [*file.elf.needed, *([file.elf.interpreter] if file.elf.interpreter else [])]
         for library in dict.fromkeys(wanted):
-            if loader.finds(library, one) or _DRIVERS.fullmatch(library):
+            if loader.finds(library, file) or _DRIVERS.fullmatch(library):
                 continue
-            other = brought.get(library)
-            if other is None or other.elf.bits != one.elf.bits:
-                needs.append(Need(library, one.path, one.owner, one.layer))
-            elif other.owner == one.owner and not _is_named(other, mine):
-                needs.append(Need(library, one.path, one.owner, one.layer, other.path))
-    return sorted(needs, key=lambda need: (need.library, need.path))
+            other = included.get(library)
+            if other is None or other.elf.bits != file.elf.bits:
+                missing.append(MissingLibrary(library, file.path, file.owner, file.layer))
+            elif other.owner == file.owner and not _is_named(other, own):
+                missing.append(MissingLibrary(library, file.path, file.owner, file.layer, other.path))
+    return sorted(missing, key=lambda need: (need.library, need.path))
 
 
-def _is_named(library: Code, code: Sequence[Code]) -> bool:
-    """Whether another file of the same wheel names a library's directory: what it loads, others find loaded."""
+def _is_named(library: ElfFile, code: Sequence[ElfFile]) -> bool:
+    """Return whether a file of the same wheel has a library's directory in its path: it may load the library first."""
     place = "/" + posixpath.dirname(library.path)
-    return any(place in search_path(one) for one in code if one.owner == library.owner)
+    return any(place in search_path(file) for file in code if file.owner == library.owner)
 
 
-def _brought(code: Sequence[Code]) -> Mapping[str, Code]:
-    """The libraries that wheels bring, by the names that others may know them by."""
-    found: dict[str, Code] = {}
-    for one in code:
-        for name in (one.elf.soname, posixpath.basename(one.path)):
-            if name and one.elf.shared:
-                found.setdefault(name, one)
+def _libraries(code: Sequence[ElfFile]) -> Mapping[str, ElfFile]:
+    """Return the shared libraries of wheels, by soname and by file name."""
+    found: dict[str, ElfFile] = {}
+    for file in code:
+        for name in (file.elf.soname, posixpath.basename(file.path)):
+            if name and file.elf.shared:
+                found.setdefault(name, file)
     return found

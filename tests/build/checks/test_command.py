@@ -129,7 +129,7 @@ def test_a_failed_check_says_what_it_said(base: Base, ctx: Context) -> None:
         with pytest.raises(BuildError) as failure:
             run_check(image, base, ["/opt/venv/bin/app", "7"], ctx, timeout=60)
         assert str(failure.value) == "the check failed: /opt/venv/bin/app 7 ended with status 7 in the image:\napp"
-    with pytest.raises(BuildError, match="ended with status 1 in the image and said nothing"):
+    with pytest.raises(BuildError, match="ended with status 1 in the image and printed nothing"):
         run_check(image, base, ["sh", "-c", "exit 1"], ctx, timeout=60)
     with pytest.raises(BuildError, match="cannot run python: No such file"):
         run_check(image, base, ["python"], ctx, timeout=60)

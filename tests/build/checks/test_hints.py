@@ -72,19 +72,19 @@ def test_an_unchanged_image_is_not_looked_at_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "pins", "cure"),
+    ("title", "pins", "advice"),
     [
-        ("nvidia-cublas-cu12 12.8.4.1", ("torch",), "torch's CPU wheel from PyTorch's index for it"),
-        ("torch 2.9.0+cu128", ("torch",), "torch's CPU wheel from PyTorch's index for it"),
-        ("triton 3.5.0", ("triton",), "a CPU wheel of what asks for them"),
+        ("nvidia-cublas-cu12 12.8.4.1", ("torch",), "torch's CPU wheel from PyTorch's index"),
+        ("torch 2.9.0+cu128", ("torch",), "torch's CPU wheel from PyTorch's index"),
+        ("triton 3.5.0", ("triton",), "CPU wheels of the packages that require them"),
     ],
 )
-def test_what_is_for_gpus_is_told_with_the_cure(title: str, pins: tuple[str, ...], cure: str, tmp_path: Path) -> None:
+def test_what_is_for_gpus_is_told_with_advice(title: str, pins: tuple[str, ...], advice: str, tmp_path: Path) -> None:
     ctx = context(tmp_path, [])
     (line,) = find_hints(plan(), [with_gpu_packages(ctx, title, *pins)], ctx)
     assert line.startswith("1.50 MB are for GPUs: 1 package is CUDA's")
     assert title in line
-    assert cure in line
+    assert advice in line
 
 
 @pytest.mark.parametrize("title", ["torch 2.9.0+cpu", "torch 2.9.0", "numpy 2.5.5", "tritonclient 1"])

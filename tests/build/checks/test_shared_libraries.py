@@ -98,7 +98,7 @@ def test_a_missing_library_is_named_with_the_file_that_needs_it(tmp_path: Path) 
     wheel = record("psycopg_c", "3.2", so("psycopg_c/pq.so", "libpq.so.5", "libc.so.6"))
     (line,) = said(tmp_path, wheel)
     assert line == (
-        "libpq.so.5: no package is known that has it: take a base that does, or have the wheel bring it; "
+        "libpq.so.5: no Debian package of it is known: take a base that has it, or a wheel that includes it; "
         "psycopg_c/pq.so of psycopg-c 3.2 needs it"
     )
     assert said(tmp_path, wheel, system=LIBPQ) == []
