@@ -175,8 +175,8 @@ def closing_lines(
 ) -> Iterator[str]:
     """What a user reads below the sizes of the image's layers."""
     if before is not None:
-        from hatch_docker.engines.common import rules_of
+        from hatch_docker.engines.common import slim_rules
 
-        yield from changes(before, receipt, ctx, rules_of(plan, "project"))
+        yield from changes(before, receipt, ctx, slim_rules(plan, "project"))
     yield from (f"hint: {hint}" for hint in receipt.hints)
     yield from how_to_run(receipt, plan, archive, daemon, host, ctx.environ)

@@ -1,4 +1,4 @@
-"""What both engines do alike: the base and its target before the layers, the image and its notes after them."""
+"""Steps of both engines: the base and its target before the layers, the image and its receipt after them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 def open_target(
     plan: Plan, platform: Platform, compression: Compression, source: Project, ctx: Context
 ) -> tuple[Base, Target]:
-    """The base of a plan and what wheels must fit on it; raises BaseImageError where it is not for the project."""
+    """Return the base of a plan and the target of its wheels; raises BaseImageError if it does not fit the project."""
     for name in plan.build.secrets:
         ctx.secrets.add(f"the value of {name} (build.secrets)", ctx.environ.get(name, ""))
     with contextlib.suppress(HatchDockerError):  # who needs the configuration says what is wrong with it
@@ -55,7 +55,7 @@ def open_target(
 
 
 def located(plan: BasePlan, root: Path) -> BasePlan:
-    """A layout's path is the project's, not that of the working directory."""
+    """Return a base whose layout's path starts at the project, not at the working directory."""
     return replace(plan, location=str(root / plan.location)) if plan.kind == "oci" else plan
 
 
@@ -64,7 +64,7 @@ def finish(
     wheels: Sequence[WheelInfo], source: Project, compression: Compression, ctx: Context,
     tallies: Iterable[Mapping[str, Sequence[int]]] = (),
 ) -> BuiltImage:
-    """The image of a base, the layers of the wheels, and the plan's files and volumes.
+    """Return the image of a base, the layers of the wheels, and the plan's files and volumes.
 
     `wheels` are our own, the project's last; `tallies` say what was left out of wheels: kind -> files and bytes.
     """
@@ -94,42 +94,42 @@ def finish(
 
 
 def _left_out(tallies: Iterable[Mapping[str, Sequence[int]]]) -> tuple[Excluded, ...]:
-    """The sums of some tallies, the largest first."""
+    """Return the sums of some tallies, the largest first."""
     sums: dict[str, tuple[int, int]] = {}
     for tally in tallies:
         for kind, (files, size) in tally.items():
             known = sums.get(kind, (0, 0))
             sums[kind] = known[0] + files, known[1] + size
     found = [Excluded(kind, files, size) for kind, (files, size) in sums.items()]
-    return tuple(sorted(found, key=lambda one: (-one.size, one.kind)))
+    return tuple(sorted(found, key=lambda row: (-row.size, row.kind)))
 
 
-def rules_of(plan: Plan, kind: str) -> Rules:
-    """What is left out of wheels of a kind of layer: of our own, nothing that their projects put there."""
+def slim_rules(plan: Plan, kind: str) -> Rules:
+    """Return the rules by which files are left out of wheels; from the project's own only symbols go."""
     slim = Rules(plan.slim.leave_out, plan.slim.locales, plan.slim.keep)
     if kind == "dependencies":
         return slim
     return Rules((SYMBOLS,), keep=slim.keep) if SYMBOLS in slim.leave_out else NONE
 
 
-def size_of(one: Pin, root: Path, ctx: Context) -> int:
-    """The bytes of a wheel; a lock need not say, the file does."""
-    if one.size is not None:
-        return one.size
+def wheel_size(pinned: Pin, root: Path, ctx: Context) -> int:
+    """Return the size of a wheel in bytes, of the lock or of the file."""
+    if pinned.size is not None:
+        return pinned.size
     from hatch_docker.wheels.fetch import fetch
 
-    digest = f"sha256:{one.sha256}"
-    path = ctx.store.blob_path(digest) if ctx.store.has(digest) else fetch([one], ctx, root=root)[0]
+    digest = f"sha256:{pinned.sha256}"
+    path = ctx.store.blob_path(digest) if ctx.store.has(digest) else fetch([pinned], ctx, root=root)[0]
     return path.stat().st_size
 
 
 def dependency_build_plan(build: BuildPlan) -> BuildPlan:
-    """How others' sdists are built: with the packages and the network, not the project's secrets and variables."""
+    """Return the build of dependencies: packages and network, without the project's secrets and variables."""
     return BuildPlan(True, packages=build.packages, network=build.network)
 
 
 def check_secrets(wheel: Path) -> None:
-    """Raise WheelError for a wheel that is none, or that holds a file in which people keep secrets."""
+    """Raise WheelError for a file that is no wheel, or for a wheel with a file in which people keep secrets."""
     import zipfile
 
     from hatch_docker.wheels.install.archive import ZIP_ERRORS
@@ -148,7 +148,7 @@ def check_secrets(wheel: Path) -> None:
 
 
 def check_commands(plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> None:
-    """Raise ConfigError where the first word of entrypoint (or cmd), or of the health check, is no program there."""
+    """Raise ConfigError where entrypoint (or cmd) or the health check starts with a word that is no program."""
     words = plan.config.entrypoint or plan.config.cmd
     option = "entrypoint" if plan.config.entrypoint else "cmd"
     if plan.debug:  # what the debugger runs
@@ -165,19 +165,19 @@ def check_commands(plan: Plan, base: Base, programs: frozenset[str], ctx: Contex
 
 
 def _is_program(word: str, plan: Plan, base: Base, programs: frozenset[str], ctx: Context) -> bool:
-    """Whether a word is the path of something, or found in the image: in wheels, `files` or the base."""
+    """Tell whether a word is a path, or a program in the image: of wheels, `files` or the base."""
     if word.startswith("/") or word in programs or word in ("python", "python3"):
         return True
     if not word.strip(".") or "/" in word:
         return False
-    if any(one.target in (place, f"{place}/{word}") for one in plan.files for place in PLACES):
+    if any(file.target in (place, f"{place}/{word}") for file in plan.files for place in PLACES):
         return True
     # A link of the base leads to what is there, and not to what this machine has by that name.
     return any((path := base_tree(base, ctx) / place[1:] / word).is_symlink() or path.is_file() for place in PLACES)
 
 
 def image_settings(plan: Plan, base: Base, created: int) -> Settings:
-    """The configuration of the image (config.md): the plan's over the base's."""
+    """Return the image's configuration (config.md): the plan's over the base's."""
     config = plan.config
     base_env = dict(item.split("=", 1) for item in (base.image.config_json.get("config") or {}).get("Env") or [])
     path = f"/{VENV}/bin:{base_env.get('PATH', DEFAULT_PATH)}"
@@ -185,7 +185,7 @@ def image_settings(plan: Plan, base: Base, created: int) -> Settings:
         entrypoint=config.entrypoint,
         cmd=config.cmd,
         env={"PATH": path, **config.env},
-        labels=merged(foundations(base, created), config.labels),
+        labels=merged(base_labels(base, created), config.labels),
         user=numeric_user(config.user, base),
         workdir=config.workdir,
         ports=config.ports,
@@ -196,20 +196,20 @@ def image_settings(plan: Plan, base: Base, created: int) -> Settings:
 
 
 def image_annotations(plan: Plan, base: Base, created: int) -> dict[str, str]:
-    """The annotations of the manifest (annotations.md); the user's win."""
-    return merged(foundations(base, created), plan.config.annotations)
+    """Return the annotations of the manifest (annotations.md); the user's win."""
+    return merged(base_labels(base, created), plan.config.annotations)
 
 
 def lost_annotations(plan: Plan, base: Base) -> list[str]:
-    """The keys of the user's own annotations that the manifest cannot have: Docker's media types know none."""
+    """Return the keys of the user's annotations that the manifest cannot have: Docker's media types know none."""
     if base.image.descriptor.media_type != DOCKER_MANIFEST:
         return []
     labels = plan.config.labels  # which say the same of the metadata
     return [key for key, value in plan.config.annotations.items() if labels.get(key) != value]
 
 
-def foundations(base: Base, created: int) -> dict[str, str]:
-    """The pre-defined keys that are known only once the base is.
+def base_labels(base: Base, created: int) -> dict[str, str]:
+    """Return the pre-defined keys that are known only once the base is.
 
     The name of a registry's base is spelt out, as the specification wants it; a layout has none but its path here.
     """
@@ -223,10 +223,10 @@ def foundations(base: Base, created: int) -> dict[str, str]:
 
 
 def created_time(plan: Plan, base: Base, pins: Sequence[Pin]) -> int:
-    """The image's time: the plan's, else the newest upload of its wheels, else the base's; never now."""
+    """Return the image's time: the plan's, else the newest upload of its wheels, else the base's; never now."""
     if plan.created is not None:
         return plan.created
-    known = [one.upload_time for one in pins if one.upload_time is not None]
+    known = [pinned.upload_time for pinned in pins if pinned.upload_time is not None]
     if known:
         return max(known)
     try:
@@ -236,7 +236,7 @@ def created_time(plan: Plan, base: Base, pins: Sequence[Pin]) -> int:
 
 
 def _healthcheck(check: HealthCheck | None) -> dict[str, object] | None:
-    """Docker's own addition to the configuration: HEALTHCHECK, times in nanoseconds."""
+    """Return HEALTHCHECK, Docker's own addition to the configuration; times are in nanoseconds."""
     if check is None:
         return None
     values = {
@@ -247,7 +247,10 @@ def _healthcheck(check: HealthCheck | None) -> dict[str, object] | None:
 
 
 def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """What each is, and its password or token. Raises ConfigError where the index configuration cannot be read."""
+    """Yield each login of indexes, netrc, mirrors and proxies: a name, and its password or token.
+
+    Raises ConfigError where the configuration of an index cannot be read.
+    """
     for host, password in netrc_passwords(environ).items():
         yield f"the password of {host} in netrc", password
     for mirror in (plan.base.mirror, plan.base.security_mirror):

@@ -22,8 +22,8 @@ from hatch_docker.engines.common import (
     dependency_build_plan,
     finish,
     open_target,
-    rules_of,
-    size_of,
+    slim_rules,
+    wheel_size,
 )
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import PURE, OwnProject, own_projects, own_wheel
@@ -59,7 +59,7 @@ def build(plan: Plan, source: Project, ctx: Context) -> tuple[BuiltImage, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """What goes into an image, before a layer of it is made: a base, and the wheels of each layer."""
+    """The parts of an image before a layer is made: a base, and the wheels of each layer."""
 
     base: Base
     pins: tuple[Pin, ...]
@@ -67,19 +67,19 @@ class Gathered:
 
 
 def gather(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Gathered:
-    """Find out what goes into an image; whatever has to be asked or compiled for it is asked and compiled here."""
+    """Return the parts of an image; everything that has to be fetched or built to know them is fetched and built."""
     base, target = open_target(plan, platform, Compression(plan.compression), source, ctx)
 
-    def metadata(one: Pin, sdist: Path) -> bytes:
-        """Of an sdist that only its build can tell: built in the builder stage, where it is needed anyway."""
+    def metadata(pinned: Pin, sdist: Path) -> bytes:
+        """Return the METADATA of an sdist that only its build tells; the build is needed anyway."""
         from hatch_docker.wheels.builder.build import build_wheel
         from hatch_docker.wheels.metadata import metadata_of
 
         build = dependency_build_plan(plan.build)
-        return metadata_of(build_wheel(sdist, build, base, target, ctx, filename=one.filename, root=source.root))
+        return metadata_of(build_wheel(sdist, build, base, target, ctx, filename=pinned.filename, root=source.root))
 
     pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
-    own = [_own(one, plan, base, target, ctx) for one in own_projects(plan, target, source)]
+    own = [_own(project, plan, base, target, ctx) for project in own_projects(plan, target, source)]
     groups = [*_dependencies(pins, plan, base, target, source, ctx), *own]
     return Gathered(base, pins, tuple(groups))
 
@@ -109,22 +109,22 @@ def _titles(group: Group) -> tuple[str, ...]:
 def _dependencies(
     pins: Sequence[Pin], plan: Plan, base: Base, target: Target, source: Project, ctx: Context
 ) -> list[Group]:
-    """A group for each large wheel and each that has to be built, and one for all small ones, by name."""
+    """Return a group for each large wheel and each that has to be built, and one for all small ones, by name."""
     large, small = [], []
     _check_fit(pins, target, ctx)
-    for one in pins:
-        if not one.is_wheel:
-            large.append(Group("dependencies", (_from_sdist(one, plan, base, target, source, ctx),)))
-        elif size_of(one, source.root, ctx) >= OWN_LAYER:
-            large.append(Group("dependencies", (_pinned(one, plan, source, ctx),)))
+    for pinned in pins:
+        if not pinned.is_wheel:
+            large.append(Group("dependencies", (_from_sdist(pinned, plan, base, target, source, ctx),)))
+        elif wheel_size(pinned, source.root, ctx) >= OWN_LAYER:
+            large.append(Group("dependencies", (_pinned(pinned, plan, source, ctx),)))
         else:
-            small.append(_pinned(one, plan, source, ctx))
+            small.append(_pinned(pinned, plan, source, ctx))
     return [*large, Group("dependencies", tuple(small))] if small else large
 
 
 def _check_fit(pins: Sequence[Pin], target: Target, ctx: Context) -> None:
-    """Raise WheelError for a wheel that is not for the target; once known, the same wheels fit again."""
-    names = [one.filename for one in pins if one.is_wheel]
+    """Raise WheelError for a wheel that is not for the target; the result is remembered."""
+    names = [pinned.filename for pinned in pins if pinned.is_wheel]
     key = key_of(str(target), names)
     if ctx.store.recall("fits", key) is None:
         for name in names:
@@ -132,52 +132,52 @@ def _check_fit(pins: Sequence[Pin], target: Target, ctx: Context) -> None:
         ctx.store.remember("fits", key, True)
 
 
-def _pinned(one: Pin, plan: Plan, source: Project, ctx: Context) -> Wheel:
+def _pinned(pinned: Pin, plan: Plan, source: Project, ctx: Context) -> Wheel:
     def get() -> Path:
         from hatch_docker.wheels.fetch import fetch
 
-        return fetch([one], ctx, root=source.root)[0]
+        return fetch([pinned], ctx, root=source.root)[0]
 
-    return Wheel(f"{one.name} {one.version}", one.filename, f"sha256:{one.sha256}", get, rules_of(plan, "dependencies"))
+    return Wheel(pinned.title, pinned.filename, f"sha256:{pinned.sha256}", get, slim_rules(plan, "dependencies"))
 
 
-def _from_sdist(one: Pin, plan: Plan, base: Base, target: Target, source: Project, ctx: Context) -> Wheel:
-    """A dependency without a wheel for the target is built in the builder stage, which runs on this machine only."""
+def _from_sdist(pinned: Pin, plan: Plan, base: Base, target: Target, source: Project, ctx: Context) -> Wheel:
+    """Return a dependency without a wheel for the target, built in the builder stage, on this machine's platform."""
     from hatch_docker.wheels.builder.build import build_wheel
     from hatch_docker.wheels.fetch import fetch
 
-    (sdist,) = fetch([one], ctx, root=source.root)
+    (sdist,) = fetch([pinned], ctx, root=source.root)
     build = dependency_build_plan(plan.build)
-    path = build_wheel(sdist, build, base, target, ctx, filename=one.filename, root=source.root)
-    rules = rules_of(plan, "dependencies")
-    return Wheel(f"{one.name} {one.version}", path.name, file_digest(path), lambda: path, rules)
+    path = build_wheel(sdist, build, base, target, ctx, filename=pinned.filename, root=source.root)
+    rules = slim_rules(plan, "dependencies")
+    return Wheel(pinned.title, path.name, file_digest(path), lambda: path, rules)
 
 
-def _own(one: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:
-    """A wheel of ours: by hatchling in this process when it is pure, else out of its sdist in the builder."""
-    if one.build.isolated:
-        path = _from_own_sdist(one, plan, base, target, ctx)
+def _own(project: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:
+    """Return the group of a wheel of ours: pure by hatchling in this process, else of its sdist in the builder."""
+    if project.build.isolated:
+        path = _from_own_sdist(project, plan, base, target, ctx)
     else:
         from hatch_docker.wheels.install.compatibility import check_given
 
-        path = own_wheel(one.source, target, ctx)
+        path = own_wheel(project.source, target, ctx)
         check_given(path, target)
     check_secrets(path)
-    wheel = Wheel(one.title, path.name, file_digest(path), lambda: path, rules_of(plan, "project"))
-    return Group("project", (wheel,), venv=one.is_main)
+    wheel = Wheel(project.title, path.name, file_digest(path), lambda: path, slim_rules(plan, "project"))
+    return Group("project", (wheel,), venv=project.is_main)
 
 
-def _from_own_sdist(one: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Path:
-    """A wheel of ours out of the builder stage; a pure one is good for other architectures than this machine's."""
+def _from_own_sdist(project: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Path:
+    """Return a wheel of ours out of the builder stage; a pure one fits other architectures than this machine's."""
     from hatch_docker.wheels.builder.build import build_wheel
 
-    source = one.source
+    source = project.source
     sdist = source.sdist()
     if target.builds_here:
-        return build_wheel(sdist, one.build, base, target, ctx, filename=sdist.name, root=source.root)
+        return build_wheel(sdist, project.build, base, target, ctx, filename=sdist.name, root=source.root)
     compression = Compression(plan.compression)
     own, here = open_target(plan, host_platform(), compression, source, ctx)
-    wheel = build_wheel(sdist, one.build, own, here, ctx, filename=sdist.name, root=source.root)
+    wheel = build_wheel(sdist, project.build, own, here, ctx, filename=sdist.name, root=source.root)
     if not wheel.name.endswith(PURE):
         raise BuildError(f"{sdist.name} cannot be compiled for {base.platform} on this machine; build it there")
     return wheel
@@ -186,7 +186,7 @@ def _from_own_sdist(one: OwnProject, plan: Plan, base: Base, target: Target, ctx
 def _layers(
     groups: Sequence[Group], pins: Sequence[Pin], site: Site, source: Project, ctx: Context
 ) -> list[tuple[Layer, bool]]:
-    """The layers of some groups in their order; what is missing is fetched together and made side by side."""
+    """Return the layers of some groups in their order; missing ones are fetched together and made in parallel."""
     known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]
     if all(layer is not None for layer in known):
         return [(layer, True) for layer in known if layer is not None]
@@ -196,7 +196,7 @@ def _layers(
 
     missing = [group for group, layer in zip(groups, known, strict=True) if layer is None]
     wanted = {wheel.digest for group in missing for wheel in group.wheels}
-    fetch([one for one in pins if f"sha256:{one.sha256}" in wanted and one.is_wheel], ctx, root=source.root)
+    fetch([pinned for pinned in pins if f"sha256:{pinned.sha256}" in wanted and pinned.is_wheel], ctx, root=source.root)
     reused = f" ({len(known) - len(missing)} reused)" if len(missing) < len(known) else ""
     title = f"making {counted(len(missing), 'layer')}{reused}"
     with ctx.progress.task(title, len(missing), unit="layers", quick=True) as task, ThreadPoolExecutor(WORKERS) as pool:

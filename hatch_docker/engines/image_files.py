@@ -1,4 +1,4 @@
-"""The layer of `files`: files and directories of the project that are in no wheel."""
+"""The layers of `files` and `volumes`: files of the project that are in no wheel, and directories for volumes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HIDDEN = ("proc/", "sys/", "dev/", "etc/hosts/", "etc/hostname/", "etc/resolv.co
 def make_files(
     plans: Sequence[FilePlan], root: Path, base: Base, compression: Compression, ctx: Context
 ) -> tuple[Layer, bool]:
-    """The layer of some files, and whether it was there; raises ConfigError for what cannot be copied.
+    """Return the layer of some files, and whether it was there; raises ConfigError for files that cannot be copied.
 
     A file keeps whether it can be executed, nothing else: 0755 or 0644, root's. A symbolic link stays one, if
     it stays within what is copied. A directory that the base brought is not written again.
@@ -44,7 +44,7 @@ def make_files(
     entries = file_entries(plans, root, base)
     _check_size(entries)
     missing = {path: f"/{path}" for path in _directories(entries) if path not in base.directories}
-    check_ways(missing, entries, base, OPTION, ctx)
+    check_directories(missing, entries, base, OPTION, ctx)
     if hidden := next((path for path in sorted(entries) if f"{path}/".startswith(HIDDEN)), ""):
         ctx.progress.warn(f"{OPTION}: no container sees /{hidden}, as runtimes mount something of their own there")
     files = {path: entry.content for path, entry in entries.items() if isinstance(entry.content, Path)}
@@ -55,7 +55,7 @@ def make_files(
     ordered = [entries[path] for path in sorted(entries)]
     key = files_layer_key(ordered, digests)
     layer, cached = layer_by_key(
-        key, compression, ctx, lambda: [_watched(one, digests.get(one.path, "")) for one in ordered],
+        key, compression, ctx, lambda: [_watched(entry, digests.get(entry.path, "")) for entry in ordered],
         title="layer of your files",
     )  # fmt: skip
     _check_ratio(layer, entries)
@@ -63,7 +63,7 @@ def make_files(
 
 
 def file_entries(plans: Sequence[FilePlan], root: Path, base: Base) -> dict[str, Entry]:
-    """What some files become, by their paths; without the directories above them. Raises ConfigError as make_files.
+    """Return the entries of some files by their paths, without the directories above them.
 
     Of two files with one path, the last is it.
     """
@@ -80,12 +80,12 @@ def file_entries(plans: Sequence[FilePlan], root: Path, base: Base) -> dict[str,
 
 
 def is_directory(entry: Entry | None) -> bool:
-    """Whether it is there, and a directory."""
+    """Tell whether an entry is there, and a directory."""
     return entry is not None and entry.kind == "directory"
 
 
 def located(path: str, base: Base, option: str) -> str:
-    """Where an absolute path of the user's is, relative to the root, once the base's links above it are followed."""
+    """Return an absolute path of the user's relative to the root, with the base's links above it followed."""
     try:
         parent, _, name = safe_path(path.lstrip("/")).rpartition("/")
     except ImageError as error:
@@ -96,28 +96,29 @@ def located(path: str, base: Base, option: str) -> str:
     return f"{parent}/{name}" if parent else name
 
 
-def check_ways(
+def check_directories(
     missing: Mapping[str, str], files: Mapping[str, Entry], base: Base, option: str, ctx: Context
 ) -> None:
     """Raise ConfigError where a directory to be made, or one above it, is something else in `files` or the base.
 
     `missing` has what the user calls each.
     """
-    ways = {path: [path, *(one.path for one in parent_entries([path], base.directories))] for path in missing}
+    ways = {path: [path, *(entry.path for entry in parent_entries([path], base.directories))] for path in missing}
     # What the base has of a way, if anything, is its first part.
     in_base = _files_of(base, {min(way, key=len) for way in ways.values()}, ctx)
     for path, way in ways.items():
-        for one in way:
-            brought = one in files and not is_directory(files[one])
-            if brought or one in in_base:
+        for directory in way:
+            brought = directory in files and not is_directory(files[directory])
+            if brought or directory in in_base:
                 whose = "`files`" if brought else f"base {base.name}"
                 raise ConfigError(
-                    f"{option}: {missing[path]} cannot be a directory: /{one} of {whose} is none; choose another path"
+                    f"{option}: {missing[path]} cannot be a directory: /{directory} of {whose} is none; "
+                    "choose another path"
                 )
 
 
 def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
-    """Those of some paths that the base has, none of which is a directory there; looked up once."""
+    """Return those of some paths that the base has, none of which is a directory there; the result is remembered."""
     wanted = sorted(paths)
     if not wanted:
         return frozenset()
@@ -133,13 +134,13 @@ def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
 
 
 def _directories(entries: Mapping[str, Entry]) -> set[str]:
-    """The directories that some entries are, or are in."""
-    above = {one.path for one in parent_entries(entries)}
+    """Return the directories that some entries are, or are in."""
+    above = {entry.path for entry in parent_entries(entries)}
     return above | {path for path, entry in entries.items() if is_directory(entry)}
 
 
 def _check_ratio(layer: Layer, entries: Mapping[str, Entry]) -> None:
-    """Refuse a layer that would be taken for a bomb where it is read, with what is largest in it."""
+    """Raise ConfigError for a layer that readers would refuse as a bomb; the message names its largest file."""
     size = layer.unpacked_size or 0
     if size > RATIO_GRACE and size > RATIO_LIMIT * layer.descriptor.size:
         large = max(entries.values(), key=lambda entry: entry.size)
@@ -158,7 +159,7 @@ def _readable() -> Iterator[None]:
 
 
 def _check_size(entries: Mapping[str, Entry]) -> None:
-    """Refuse what no layer could hold that is read again, ours or another's, before it is read the first time."""
+    """Raise ConfigError, before reading, for files that are too large for a layer that can be read again."""
     large = max(entries.values(), key=lambda entry: entry.size, default=None)
     if large is not None and sum(entry.size for entry in entries.values()) > LAYER_LIMIT:
         raise ConfigError(
@@ -168,7 +169,7 @@ def _check_size(entries: Mapping[str, Entry]) -> None:
 
 
 def _watched(entry: Entry, digest: str) -> Entry:
-    """The entry of a file, read on the condition that its contents are still those that the layer's key names."""
+    """Return an entry whose reading fails if the contents are no longer those of the layer's key."""
     path = entry.content
     if not isinstance(path, Path):
         return entry
@@ -211,7 +212,7 @@ def _entries(plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:
 
 
 def _target(plan: FilePlan, source: Path, base: Base) -> str:
-    """Where the file goes, with the base's symbolic links followed: /bin/x is usr/bin/x on a merged /usr."""
+    """Return the path of a file, with the base's symbolic links followed: /bin/x is usr/bin/x on a merged /usr."""
     path = located(plan.target, base, OPTION)
     if source.is_dir():
         return real_path(base.symlinks, path)
@@ -270,7 +271,7 @@ def _link(link: Path, top: Path, plan: FilePlan) -> str:
 def make_volumes(
     plan: Plan, root: Path, base: Base, compression: Compression, ctx: Context
 ) -> tuple[Layer, LayerInfo] | None:
-    """The layer of those directories that are in no other, and its note; None where all are there already.
+    """Return the layer of the volumes' directories that are in no other, and its note; None if all are there.
 
     Each is 0755 and belongs to the image's user, missing ones above it to root. What the base or `files` brought stays
     as it is. Raises ConfigError where one of them has a file in the way.
@@ -280,8 +281,8 @@ def make_volumes(
     if not missing:
         return None
     uid, gid = owner(plan.config.user, base)
-    there = {one.path for one in (*files.values(), *parent_entries(files)) if one.kind == "directory"}
-    entries = {one.path: one for one in parent_entries(missing, base.directories | there)}
+    there = {entry.path for entry in (*files.values(), *parent_entries(files)) if entry.kind == "directory"}
+    entries = {entry.path: entry for entry in parent_entries(missing, base.directories | there)}
     entries |= {path: Entry(path, "directory", 0o755, SOURCE_DATE, uid=uid, gid=gid) for path in missing}
     ordered = [entries[path] for path in sorted(entries)]
     key = volumes_layer_key(ordered)
@@ -290,7 +291,7 @@ def make_volumes(
 
 
 def owner(user: str, base: Base) -> tuple[int, int]:
-    """The numbers of a user and its group: where only the user is given the base's passwd has it, else 0 is it."""
+    """Return the numbers of a user and its group; a missing group is that of the base's passwd, else 0."""
     name, _, group = numeric_user(user, base).partition(":")
     uid = int(name)
     groups = (gid for _, (number, gid) in sorted(base.users.items()) if number == uid)
@@ -298,7 +299,7 @@ def owner(user: str, base: Base) -> tuple[int, int]:
 
 
 def _missing_volumes(plan: Plan, files: Mapping[str, Entry], base: Base, ctx: Context) -> dict[str, str]:
-    """The directories to be made, relative to the root, and what the user calls them."""
+    """Return the directories to be made, relative to the root, and their names in the option."""
     missing: dict[str, str] = {}
     for volume in plan.config.volumes:
         path = located(volume, base, VOLUMES)
@@ -314,12 +315,12 @@ def _missing_volumes(plan: Plan, files: Mapping[str, Entry], base: Base, ctx: Co
             )
         elif not (path in base.directories or f"{VENV}/".startswith(f"{path}/") or is_directory(files.get(path))):
             missing.setdefault(path, volume)
-    check_ways(missing, files, base, VOLUMES, ctx)
+    check_directories(missing, files, base, VOLUMES, ctx)
     return missing
 
 
 def numeric_user(user: str, base: Base) -> str:
-    """The user as numbers, so that a cluster can see it is not root; raises ConfigError for an unknown name."""
+    """Return the user as numbers, so that a cluster sees it is not root; raises ConfigError for an unknown name."""
     name, colon, group = user.partition(":")
     if name.isdigit() and (not colon or group.isdigit()):
         return user

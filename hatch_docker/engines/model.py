@@ -22,7 +22,7 @@ OURS = "hatch-docker "
 
 @dataclass(frozen=True, slots=True)
 class LayerInfo:
-    """What the receipt says of one layer: `kind` is base, system, dependencies, project or files."""
+    """A layer in the receipt; `kind` is base, system, dependencies, project or files."""
 
     kind: str
     contents: tuple[str, ...]                 # "numpy 2.4.0", "libc6 2.41-12"
@@ -39,7 +39,7 @@ class WheelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """What wheels have and the image has not: its kind (`wheels.slim`), how many files it is of, and bytes."""
+    """Files of wheels that the image does not have: their kind (`wheels.install.slim`), number, and bytes."""
 
     kind: Line
     files: int
@@ -48,7 +48,7 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class BuiltImage:
-    """One image, one note a layer, what it stands on, and the project's wheel in it where that is known.
+    """An image, one note a layer, its base, and the project's wheel in it where that is known.
 
     `pins` are the files that its dependencies were installed from, or built of; `origin` is the digest of the image
     that all but the base was taken from, "" where it was made of the project. `members` are the wheels of the workspace
@@ -71,6 +71,6 @@ class BuiltImage:
 
 
 class Engine(Protocol):
-    """Makes one image a platform of the plan, in the plan's request."""
+    """Function that makes one image a platform of the plan, in the plan's order."""
 
     def __call__(self, plan: Plan, source: Project, ctx: Context) -> tuple[BuiltImage, ...]: ...

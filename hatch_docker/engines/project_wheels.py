@@ -1,4 +1,4 @@
-"""The wheels that are ours: of the members of the workspace that the project depends on, and its own, the last.
+"""Our wheels: of the workspace's members that the project depends on, and of the project itself, the last.
 
 A pure one is made by the hatchling that runs, or by the very one that the project's lock has: hatchling writes its
 version into each wheel, so another one makes another image of the same sources.
@@ -33,7 +33,7 @@ class OwnProject:
 
 
 def own_projects(plan: Plan, target: Target, source: Project) -> list[OwnProject]:
-    """Whose wheels go into an image for a target, in the order of their layers."""
+    """Return the projects whose wheels go into an image for a target, in the order of their layers."""
     found = []
     for member in plan.members:
         if any(_holds(marker, target) for marker in member.markers):
@@ -49,7 +49,7 @@ def _holds(marker: str, target: Target) -> bool:
 
 
 def own_wheel(source: Project, target: Target, ctx: Context) -> Path:
-    """The wheel of a project that needs no builder stage; raises BuildError where the lock's hatchling cannot run."""
+    """Return the wheel of a project without a builder stage; raises BuildError if the lock's hatchling cannot run."""
     requires = source.requires() if ctx.image_lock is not None else ()
     if not requires:
         return source.wheel()
@@ -57,16 +57,16 @@ def own_wheel(source: Project, target: Target, ctx: Context) -> Path:
 
     pins = pin_requirements(requires, source.root, target, ctx)
     note_used(pins, ctx)
-    other = [one for one in pins if _here(one.name) != one.version]
+    differing = [pinned for pinned in pins if _here(pinned.name) != pinned.version]
     if source.wheel_by is None:
         raise BuildError(
             "the project's wheel is made on this machine, by what its backend finds here, whatever the lock has: leave "
             'isolated = "never" out of [tool.hatch-docker.build], or build without the lock (HATCH_DOCKER_PINS=none)'
         )
-    if not other:
+    if not differing:
         return source.wheel()
-    name = other[0].name
-    ctx.progress.detail(f"{name} is {_here(name)} here and {other[0].version} in the lock, which is taken")
+    name = differing[0].name
+    ctx.progress.detail(f"{name} is {_here(name)} here and {differing[0].version} in the lock, which is taken")
     return source.wheel_by(_installed(pins, source, ctx), ctx.environ)
 
 
@@ -80,12 +80,12 @@ def _here(name: str) -> str:
 
 
 def _installed(pins: Sequence[Pin], source: Project, ctx: Context) -> Path:
-    """The directory of the store in which the pinned build requirements can be imported by this Python."""
-    for one in pins:
-        if not one.filename.endswith(PURE):
+    """Return the directory of the store from which this Python can import the pinned build requirements."""
+    for pinned in pins:
+        if not pinned.filename.endswith(PURE):
             raise BuildError(
-                f"build requirement {one.name} is {_here(one.name)} here and {one.version} in the lock, and it is "
-                'compiled: install that version here, or set isolated = "always" in [tool.hatch-docker.build]'
+                f"build requirement {pinned.name} is {_here(pinned.name)} here and {pinned.version} in the lock, and "
+                'it is compiled: install that version here, or set isolated = "always" in [tool.hatch-docker.build]'
             )
     from hatch_docker.wheels.builder.environment import install_pure
 

@@ -15,7 +15,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.core.streams import HashingReader, drain
-from hatch_docker.engines.common import foundations, located
+from hatch_docker.engines.common import base_labels, located
 from hatch_docker.engines.model import OURS, BuiltImage, Engine, Excluded, LayerInfo, WheelInfo
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.layout import copy_layer
@@ -35,8 +35,8 @@ CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Old:
-    """The base that an image stands on: its name and digest by the labels, its configuration, how many layers."""
+class OldBase:
+    """The base that an image stands on: name and digest by the labels, configuration, number of layers."""
 
     name: str
     digest: str
@@ -48,7 +48,7 @@ def rebase(
     item: Image | Index, wheel: WheelInfo | None = None,
     left_out: Callable[[Image], tuple[Excluded, ...]] = lambda _image: (),
 ) -> Engine:
-    """The engine that puts the images of `item` on the base of a plan.
+    """Return the engine that puts the images of `item` on the base of a plan.
 
     `wheel` is the project's in it, if known; `left_out` tells what an image lacks of its wheels.
     """
@@ -63,8 +63,11 @@ def rebase(
 
 
 def _rebase(image: Image, plan: Plan, source: Project, ctx: Context) -> BuiltImage:
-    """Raises BaseImageError, naming both sides, where the wheels do not fit the new base, ImageError for an image that
-    is none of ours, and RegistryError where the old base's settings cannot be had."""
+    """Return the image on the new base.
+
+    Raises BaseImageError, naming both sides, where the wheels do not fit the new base, ImageError for an image that
+    hatch-docker did not make, and RegistryError where the old base's settings cannot be read.
+    """
     old = old_base(image, ctx)
     base = open_base(located(plan.base, source.root), image.platform, ctx, compression=Compression(plan.compression))
     _check_fits(_facts(image, old, ctx), old, base)
@@ -86,8 +89,8 @@ def _rebase(image: Image, plan: Plan, source: Project, ctx: Context) -> BuiltIma
     return BuiltImage(rebased, base, (*below, *notes), origin=image.digest)
 
 
-def _created(image: Image, old: Old, base: Base) -> int:
-    """The image's time; the new base's where it was the old one's, for want of a commit and of dates of wheels."""
+def _created(image: Image, old: OldBase, base: Base) -> int:
+    """Return the image's time; the new base's where it was the old base's, as no commit or wheel had a date."""
     mine = image.config_json.get("created")
     now = str(base.image.config_json.get("created", mine) if mine == old.config.get("created") else mine)
     try:
@@ -97,17 +100,17 @@ def _created(image: Image, old: Old, base: Base) -> int:
 
 
 def _renewed(labels: Mapping[str, str], base: Base, created: int) -> dict[str, str]:
-    """Labels or annotations with what they say of the base."""
+    """Return labels or annotations with the facts of the new base."""
     own = {key: value for key, value in labels.items() if not key.startswith(PREFIX + "base.")}
-    return {**own, **foundations(base, created)}
+    return {**own, **base_labels(base, created)}
 
 
 def _kind(line: Mapping[str, Any]) -> str:
     return str(line["created_by"]).removeprefix(OURS)
 
 
-def old_base(image: Image, ctx: Context) -> Old:
-    """What an image of ours stands on; see `_rebase` for what is raised."""
+def old_base(image: Image, ctx: Context) -> OldBase:
+    """Return the base of an image of ours; raises ImageError as `_rebase` does."""
     config = image.config_json
     labels = (config.get("config") or {}).get("Labels") or {}
     name, digest = labels.get(PREFIX + "base.name", ""), labels.get(PREFIX + "base.digest", "")
@@ -122,22 +125,22 @@ def old_base(image: Image, ctx: Context) -> Old:
         if not all(maker.startswith(DEBIAN) for maker in makers[:count]) or not _is_ours(makers[count:]):
             raise ImageError(f"{image.digest} does not stand on {name}, as it says; build again")
         env = [f"{variable}={value}" for variable, value in sorted(ENV.items())]
-        return Old(name, digest, {"config": {"Env": env}}, count)
+        return OldBase(name, digest, {"config": {"Env": env}}, count)
     found = _opened(name, digest, image, ctx)
     count = len(found.layers)
     below = [layer.diff_id for layer in image.layers[:count]]
     if [layer.diff_id for layer in found.layers] != below or not _is_ours(makers[count:]):
         raise ImageError(f"{image.digest} does not stand on {name}@{digest}, as it says; build again")
-    return Old(name, digest, found.config_json, count)
+    return OldBase(name, digest, found.config_json, count)
 
 
 def _is_ours(makers: Sequence[str]) -> bool:
-    """Whether all layers that were made so are of a build of ours, above its base."""
+    """Tell whether all these layers were made by hatch-docker above its base."""
     return all(maker.startswith(OURS) for maker in makers)
 
 
 def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
-    """The old base as its registry, or the cache, has it: the configuration, no layer."""
+    """Return the old base as its registry, or the cache, has it: the configuration, no layer."""
     from hatch_docker.oci.pull import pull
     from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote
@@ -154,19 +157,19 @@ def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
         raise error.with_message(f"{lost}: {error}") from error
 
 
-def _facts(image: Image, old: Old, ctx: Context) -> Facts:
-    """Python and C library of the old base, read from its layers unless they are remembered."""
+def _facts(image: Image, old: OldBase, ctx: Context) -> Facts:
+    """Return Python and C library of the old base, read from its layers unless they are remembered."""
     from hatch_docker.bases.inspection import read_facts
 
     config = canonical_json({**image.config_json, "config": old.config.get("config")})
     return read_facts(replace(image, config=config, layers=image.layers[: old.layers]), old.name, ctx)
 
 
-def _check_fits(old: Facts, was: Old, base: Base) -> None:
-    one, other = old.interpreter, base.interpreter
-    if (one.short, one.path) != (other.short, other.path):
+def _check_fits(old: Facts, was: OldBase, base: Base) -> None:
+    former, other = old.interpreter, base.interpreter
+    if (former.short, former.path) != (other.short, other.path):
         raise BaseImageError(
-            f"the image was made for Python {one.version} ({one.path}) of {was.name}, and base {base.name} has "
+            f"the image was made for Python {former.version} ({former.path}) of {was.name}, and base {base.name} has "
             f"Python {other.version} ({other.path}): its wheels do not fit; build again"
         )
     if old.libc[0] != base.libc[0] or _numbers(base.libc[1]) < _numbers(old.libc[1]):
@@ -181,7 +184,7 @@ def _numbers(version: str) -> list[int]:
 
 
 def _kept(layer: Layer, ctx: Context) -> Layer:
-    """A layer with its bytes in the store, since what it is read from may be about to be replaced; checked."""
+    """Return a checked layer with its bytes in the store, because its archive may be about to be replaced."""
     digest = layer.descriptor.digest
     if not ctx.store.has(digest):
         with ctx.store.writer() as writer:
@@ -196,8 +199,8 @@ def _kept(layer: Layer, ctx: Context) -> Layer:
     return replace(layer, unpacked_size=unpacked.size, open=lambda: ctx.store.open(digest))
 
 
-def _settings(image: Image, old: Old, base: Base, created: int) -> Settings:
-    """What the image's configuration says beside the old base's."""
+def _settings(image: Image, old: OldBase, base: Base, created: int) -> Settings:
+    """Return the settings of the image that are not the old base's."""
     mine, theirs = (dict(config.get("config") or {}) for config in (image.config_json, old.config))
     return Settings(
         **_commands(mine, theirs),
@@ -213,7 +216,7 @@ def _settings(image: Image, old: Old, base: Base, created: int) -> Settings:
 
 
 def _commands(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Entry point and command go together: those of the base are both gone where one was set."""
+    """Return entry point and command, which go together: an image that sets one of them drops both of its base."""
     names = ("Entrypoint", "Cmd")
     if [mine.get(name) for name in names] == [theirs.get(name) for name in names]:
         return {}
@@ -231,7 +234,7 @@ def _own(mine: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None) -> di
 
 
 def _environment(mine: Sequence[str], theirs: Sequence[str], base: Base) -> dict[str, str]:
-    """The variables that are not the old base's; PATH is the new one's behind the environment's programs."""
+    """Return the variables that are not the old base's; PATH is the new one's behind the environment's programs."""
     own, before = (dict(line.split("=", 1) for line in lines) for lines in (mine, theirs))
     after = dict(line.split("=", 1) for line in (base.image.config_json.get("config") or {}).get("Env") or [])
     found = _own(own, before)

@@ -1,4 +1,4 @@
-"""Site: the virtual environment on one base, into which wheels go, a layer at a time."""
+"""Layers of wheels: a virtual environment on one base, into which wheels are installed a layer at a time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Wheel:
 
     @property
     def identity(self) -> object:
-        """What decides its files in the image."""
+        """The key of its files in the image."""
         return [self.digest, *self.rules] if self.rules.leave_out else self.digest
 
 
@@ -60,7 +60,7 @@ class Site:
 
 
 def recall_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> Layer | None:
-    """The layer of some wheels if it is there, with everything that `check_wheels` asks of them."""
+    """Return the layer of some wheels if it is there, and so is what `check_wheels` reads of them."""
     for wheel in wheels:
         if known_files(site.venv, wheel.digest, site.ctx, wheel.rules) is None:
             return None
@@ -68,7 +68,7 @@ def recall_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> Layer |
 
 
 def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Layer, bool]:
-    """One layer of some wheels and their .pyc, and whether it was there; with `venv` the environment's own files.
+    """Return a layer of wheels and their .pyc, and whether it was there; `venv` adds the environment's own files.
 
     Raises WheelError for a wheel that is not sound.
     """
@@ -105,7 +105,7 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
 
 
 def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
-    """What compiles for the base; None, with a warning, where it is a stranger's and there is no sandbox for it."""
+    """Return tree and interpreter that compile for the base; None, with a warning, without the sandbox it needs."""
     from hatch_docker.wheels.builder.sandbox import why_not
 
     compiler = compiler_tree(site.base, site.ctx, compression=site.compression)
@@ -123,7 +123,7 @@ def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
 
 
 def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:
-    """The entries of each wheel; what files each brings is remembered on the way."""
+    """Return the entries of each wheel, and remember which files each brings."""
     installed = []
     for wheel in wheels:
         tally: dict[str, list[int]] = {}
@@ -141,12 +141,12 @@ def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:
 def remember_files(
     venv: VenvTarget, digest: str, files: Mapping[str, str], ctx: Context, rules: Rules = NONE
 ) -> None:
-    """Keep the files that a wheel brings but for what some rules leave out, path -> hash."""
+    """Remember the files of a wheel but those that some rules leave out, path -> hash."""
     ctx.store.remember("files", wheel_facts_key(venv, digest, rules), files)
 
 
 def known_files(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE) -> Mapping[str, str] | None:
-    """The files that a wheel brings, path -> hash; None where the cache does not know it."""
+    """Return the files of a wheel, path -> hash; None where the cache does not know it."""
     files: Mapping[str, str] | None = ctx.store.recall("files", wheel_facts_key(venv, digest, rules))
     return files
 
@@ -154,7 +154,7 @@ def known_files(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE
 def note_uncompiled(
     venv: VenvTarget, digest: str, entries: Sequence[Entry], compiled: Container[str], ctx: Context, rules: Rules = NONE
 ) -> None:
-    """Keep which modules of a wheel the base's Python did not accept; `compiled` are the paths of all .pyc."""
+    """Remember the modules of a wheel that the base's Python did not accept; `compiled` are the paths of all .pyc."""
     from hatch_docker.bases.bytecode import bytecode_path
 
     sources = (path for path, _ in install.python_sources(entries, venv))
@@ -164,19 +164,19 @@ def note_uncompiled(
 
 
 def uncompiled(venv: VenvTarget, digest: str, ctx: Context, rules: Rules = NONE) -> Sequence[str]:
-    """The modules of a wheel that an import of fails, as far as the cache knows."""
+    """Return the modules of a wheel whose compilation failed (SyntaxError), as far as the cache knows."""
     return ctx.store.recall(UNCOMPILED, wheel_facts_key(venv, digest, rules)) or ()
 
 
 def left_out(site: Site, wheel: Wheel) -> Mapping[str, Sequence[int]]:
-    """What is left out of a wheel: kind -> files and bytes. To be called when its layer is there."""
+    """Return the files left out of a wheel: kind -> files and bytes. To be called when its layer is there."""
     if not wheel.rules.leave_out:
         return {}
     return site.ctx.store.recall(LEFT_OUT, wheel_facts_key(site.venv, wheel.digest, wheel.rules)) or {}
 
 
 def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
-    """The names of the environment's programs; raises WheelError where two wheels bring one path.
+    """Return the names of the environment's programs; raises WheelError where two wheels bring one path.
 
     To be called when the layers are made: then the files of every wheel are known.
     """

@@ -54,4 +54,4 @@ def _fetch(pin: Pin, ctx: Context, client: Client, indexes: Indexes, advance: Ad
             headers=indexes.authorization(pin.url), advance=advance,
         )
     except RegistryError as error:
-        raise error.with_message(f"{pin.name} {pin.version} ({pin.filename}): {error}") from error
+        raise error.with_message(f"{pin.title} ({pin.filename}): {error}") from error

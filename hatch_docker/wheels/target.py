@@ -169,6 +169,11 @@ class Pin:
     upload_time: int | None
 
     @property
+    def title(self) -> str:
+        """Name and version, for users: "numpy 2.4.0"."""
+        return f"{self.name} {self.version}"
+
+    @property
     def is_wheel(self) -> bool:
         """True for a wheel, False for an sdist, which has to be built."""
         return self.filename.endswith(".whl")

@@ -33,13 +33,13 @@ def find_hints(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple[s
 
 def _own(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
     """Yield a hint if the project's wheel holds no module, or one that the image's Python cannot compile."""
-    from hatch_docker.engines.common import rules_of
+    from hatch_docker.engines.common import slim_rules
     from hatch_docker.engines.wheel_layers import known_files, uncompiled
     from hatch_docker.wheels.install.destination import VenvTarget
 
     if built.wheel is None:
         return
-    venv, digest, rules = VenvTarget(built.base.interpreter), f"sha256:{built.wheel.sha256}", rules_of(plan, "project")
+    venv, digest, rules = VenvTarget(built.base.interpreter), f"sha256:{built.wheel.sha256}", slim_rules(plan, "project")
     files = known_files(venv, digest, ctx, rules)
     if files and all(".dist-info/" in path or path.startswith(f"{venv.root}/bin/") for path in files):
         yield f"{built.wheel.filename} holds no module: if that is a mistake, configure where the code is"

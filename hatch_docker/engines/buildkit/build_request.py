@@ -28,7 +28,7 @@ NO_DAEMON = (
 
 @dataclass(frozen=True, slots=True)
 class PreloadedImage:
-    """An image that a builder cannot pull, and the name it is handed over under."""
+    """An image that a builder cannot pull, and the name under which it is loaded."""
 
     name: str
     image: Image
@@ -36,7 +36,7 @@ class PreloadedImage:
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """What is to be built: the stage `export` of a Dockerfile, written to the directory `out`."""
+    """Request to build the stage `export` of a Dockerfile, written to the directory `out`."""
 
     dockerfile: Path
     context: Path
@@ -51,21 +51,21 @@ class BuildRequest:
 
 
 class Builder(Protocol):
-    """Carries out an order; raises BuildError with the failed step's last lines, DaemonError where it cannot."""
+    """Program that carries out a request; raises BuildError with the failed step's last lines, else DaemonError."""
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """What it runs, its own first, then what it emulates; empty where it has not started yet."""
+        """The platforms it runs, its own first, then those it emulates; empty where it has not started yet."""
 
     @property
     def remote(self) -> bool:
-        """Whether an image that it is handed is sent to it, and not loaded into a daemon."""
+        """Tell whether images are sent to it with the request, not loaded into a daemon."""
 
     def build(self, request: BuildRequest, ctx: Context) -> None: ...
 
 
 def daemon_error(said: str, name: str, program: str = "docker buildx") -> DaemonError:
-    """What a failure of Docker's means, where it is no step of the build that failed."""
+    """Return the error for a failure of Docker outside the steps of the build."""
     lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no word of why"]
     line = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ").rstrip(".")
     if "ache export" in line and "not supported" in line:

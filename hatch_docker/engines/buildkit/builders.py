@@ -21,7 +21,7 @@ UNKNOWN = (0, 0)  # the version of a buildx that was compiled without one
 
 
 def find_builder(name: str, ctx: Context) -> Builder:
-    """The builder of a name: "podman", a builder of buildx, or "" for what there is, Docker first.
+    """Return the builder called "podman" or as buildx calls it; for "" one that is here, Docker's first.
 
     Raises DaemonError where it is missing or too old.
     """
@@ -44,7 +44,7 @@ def find_builder(name: str, ctx: Context) -> Builder:
 
 
 def _inspect(docker: str, name: str, ctx: Context) -> Builder:
-    """A builder of buildx; raises DaemonError, also for a buildx that is missing or too old."""
+    """Return a builder of buildx, or Podman under the name of Docker; raises DaemonError as `find_builder`."""
     try:
         said = run([docker, "buildx", "version"], env=ctx.environ, timeout=20)
     except ProgramError:

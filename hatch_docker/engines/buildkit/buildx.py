@@ -44,7 +44,7 @@ class Buildx:
 
     @property
     def docker(self) -> list[str]:
-        """Docker's program, for the daemon: a builder of the driver `docker` has the name of the daemon's context."""
+        """Docker's command for the builder's daemon; a builder of the driver `docker` has the name of its context."""
         return [self.program] if self.remote else [self.program, "--context", self.name]
 
     def build(self, request: BuildRequest, ctx: Context) -> None:
@@ -71,7 +71,7 @@ class Buildx:
             raise self._failure(log, failure.status) from None
 
     def _failure(self, log: Log, status: int) -> BuildError | DaemonError:
-        """What a failure means; `status` is the program's."""
+        """Return the error for a failed build; `status` is the program's exit status."""
         if log.failed.startswith(("[internal] booting", "[internal] waiting")):
             return DaemonError(
                 f"builder {self.name!r} (driver {self.driver}) does not start: {log.error}; "

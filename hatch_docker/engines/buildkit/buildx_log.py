@@ -1,4 +1,4 @@
-"""What `docker buildx build --progress=rawjson` tells on standard error, as stages with their times."""
+"""Log of `docker buildx build --progress=rawjson`, read as stages with their times."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTA
 
 @dataclass(slots=True)
 class Log:
-    """Reads the stream line by line: objects, indented over many lines before buildx 0.14, and plain text.
+    """Reader of the log, line by line: objects, indented over many lines before buildx 0.14, and plain text.
 
     What programs say is in base64 there: `secrets` can be hidden only once it is read.
     """
@@ -70,9 +70,9 @@ class Log:
             self._take(value)
 
     def explain(self) -> str:
-        """What failed: the stage, the step, its last lines."""
+        """Return the message for a failed build: the stage, the step, its last lines."""
         if self.failed.startswith(_BASE):
-            return redact(unpulled(self.failed.removeprefix(_BASE), self.error), self.secrets)
+            return redact(pull_failure(self.failed.removeprefix(_BASE), self.error), self.secrets)
         said = self._said(self._culprit)
         code = re.search(r"exit code: (\d+)", self.error)
         reason = f"exit status {code[1]}" if code else self.error.rpartition("runc run failed: ")[2]
@@ -88,7 +88,7 @@ class Log:
         return redact(f"{_stage(self.failed)} failed ({reason}){hint}", self.secrets) + (f":\n{said}" if said else "")
 
     def lost(self, why: str) -> str:
-        """What was going on when the builder was heard of last; "" where nothing was."""
+        """Return the message for a lost builder, with the step that ran; "" where none ran."""
         running = next(reversed(self._begun), None)
         if running is None:
             return ""
@@ -141,7 +141,7 @@ class Log:
         self._read(digest, lines + end)
 
     def _end(self, digest: str) -> None:
-        """A step says no more: its last line may have no end."""
+        """Take the last line of a step, which may have no line break."""
         self._read(digest, self._unended.pop(digest, b""))
 
     def _read(self, digest: str, said: bytes) -> None:
@@ -153,7 +153,7 @@ class Log:
             self.progress.detail(line)
 
     def _no_cache(self, name: str, error: str) -> None:
-        """A cache that cannot be read is no failure: the stages are built."""
+        """Report a cache that cannot be read; the build goes on without it."""
         if error in self._told:
             return
         self._told.add(error)
@@ -169,7 +169,7 @@ class Log:
             self._running[digest].__enter__()
 
     def close(self) -> None:
-        """Nothing runs any more."""
+        """End the display of all running stages."""
         while self._running:
             self._running.popitem()[1].__exit__(None, None, None)
 
@@ -188,8 +188,8 @@ class Log:
             self.progress.stage(step["stage"], _seconds(vertex), "cached, fetched in ")
 
 
-def unpulled(name: str, why: str) -> str:
-    """What to do where a builder has no image that FROM names: another's base, or one that we handed to it."""
+def pull_failure(name: str, why: str) -> str:
+    """Return the message for an image of FROM that a builder does not have: a registry's, or one that was loaded."""
     if f"{IMAGES}/" in name:
         return f"{name} was handed to the builder, and is gone ({why}); build again"
     return (
@@ -206,7 +206,7 @@ def _stage(name: str) -> str:
 
 def _objects(value: dict[str, Any], key: str) -> list[dict[str, Any]]:
     found = value.get(key)
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 def _seconds(vertex: dict[str, Any]) -> float:

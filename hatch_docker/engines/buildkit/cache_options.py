@@ -1,4 +1,4 @@
-"""The shared caches of a build as the options of the program that builds; what it would ignore is an error."""
+"""Options for the shared caches of a build; an option that the program would ignore is an error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GHA_RESULTS = (0, 21)  # of buildx: the service that GitHub has had alone since 
 
 
 def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: Context) -> list[str]:
-    """`--cache-from` and `--cache-to` of `docker buildx build`; paths are relative to `root`, the project's.
+    """Return `--cache-from` and `--cache-to` of `docker buildx build`; `root` is the project's, where paths start.
 
     Raises ConfigError for type=gha where the variables are not there: buildx then keeps nothing, and says nothing.
     """
@@ -47,7 +47,7 @@ def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: C
 
 
 def _is_for_a_cache(directory: Path) -> bool:
-    """Whether a directory is not there yet, empty, or a layout of images: anything else may be the project's."""
+    """Tell whether a directory is missing, empty, or a layout of images: others may be the project's."""
     return not directory.is_dir() or (directory / "oci-layout").is_file() or not any(directory.iterdir())
 
 
@@ -77,7 +77,7 @@ def _check_gha(option: str, version: tuple[int, int], environ: Mapping[str, str]
 
 
 def podman_caches(cache: CachePlan) -> list[str]:
-    """The same of `podman build`, which keeps each step as a tag of a repository that is for nothing else.
+    """Return the same of `podman build`, which keeps each step as a tag of a repository for nothing else.
 
     Raises ConfigError for what Podman has not.
     """

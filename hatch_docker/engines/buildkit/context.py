@@ -1,4 +1,4 @@
-"""What a Dockerfile needs beside its text: the base, the wheels and sdists of each stage, and their context.
+"""Context of a Dockerfile: the base, the wheels and sdists of each stage, and the programs that stages run.
 
 The pins, the pure wheel and the sdist are those of the embedded engine, fetched and made out here: a build
 needs no index, no login ever enters a daemon, and both engines install the same files.
@@ -47,7 +47,7 @@ STAGE_MODULES = (errors, paths, archive, destination, slim, strip)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An sdist to be built in a stage: how, and with which requirements, pinned."""
+    """The build of an sdist in a stage, with its pinned requirements."""
 
     sdist: Sdist
     plan: BuildPlan
@@ -57,7 +57,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class CopyStep:
-    """What makes a layer, with its files: pins, the project's pure wheel, an sdist to build, or Debian's packages."""
+    """One layer of the image, with the files for its stage: pins, a pure wheel, an sdist to build, or .debs."""
 
     group: Group
     pins: tuple[Pin, ...] = ()
@@ -66,16 +66,16 @@ class CopyStep:
     debs: Debs | None = None
 
     def key(self, base: Base, compiler: str) -> str:
-        """A key of everything that decides the tree."""
+        """Return the key of the step's layer."""
         if self.debs is not None:
             return packages_layer_key(self.debs.key(base))
-        inputs: list[object] = [one.sha256 for one in self.pins]
+        inputs: list[object] = [pinned.sha256 for pinned in self.pins]
         if self.wheel is not None:
             inputs.append([self.wheel.name, file_digest(self.wheel)])
         if self.job is not None:
             plan = self.job.plan
             inputs += [
-                compiler, self.job.sdist.content, [one.sha256 for one in self.job.requires], dict(plan.env),
+                compiler, self.job.sdist.content, [pinned.sha256 for pinned in self.job.requires], dict(plan.env),
                 dict(plan.args), sorted(plan.secrets), plan.network, plan.ssh,
             ]  # fmt: skip
         if self.group.rules.leave_out:
@@ -87,7 +87,7 @@ def stages_of(
     base: Base, steps: Sequence[CopyStep], compiler: Compiler | None, builder: PreloadedImage | None, *,
     files: bool = False, volumes: bool = False, certificates: bool = False,
 ) -> Stages:
-    """The values that the Dockerfile is rendered from; `builder` is the compiler where it is an image.
+    """Return the values that the Dockerfile is rendered from; `builder` is the compiler's image, if it has one.
 
     Raises BaseImageError for a base with ONBUILD.
     """
@@ -108,13 +108,13 @@ def stages_of(
 
 
 def secrets_and_ssh(steps: Sequence[CopyStep]) -> tuple[tuple[str, ...], bool]:
-    """What the builds of some steps are lent: the names of secrets, and whether the SSH agent."""
+    """Return the names of the secrets that the builds of some steps use, and whether they use the SSH agent."""
     plans = [step.job.plan for step in steps if step.job]
     return tuple(sorted({name for plan in plans for name in plan.secrets})), any(plan.ssh for plan in plans)
 
 
 def proxies_of(steps: Sequence[CopyStep], environ: Mapping[str, str]) -> dict[str, str]:
-    """The proxies for the stages of some steps, as variables; one on this machine itself is out of their reach."""
+    """Return the proxies for the stages of some steps, as variables; stages cannot reach one on this machine."""
     from hatch_docker.wheels.builder.variables import proxies
 
     if not any(step.debs or (step.job and step.job.plan.network) for step in steps):
@@ -134,7 +134,7 @@ def _is_here(proxy: str) -> bool:
 def stage_base(
     base: Base, steps: Sequence[CopyStep], platforms: Sequence[str], ctx: Context, compression: Compression
 ) -> Base:
-    """The base whose Python runs in the stages, of a builder that runs some platforms, its own first.
+    """Return the base whose Python runs in the stages; `platforms` are those of the builder, its own first.
 
     Wheels are installed and compiled by the same base for the builder's own platform, where that is another one: no
     emulation is needed. What has to be compiled needs it. Raises BuildError where that is not to be had.
@@ -164,14 +164,14 @@ def stage_base(
 
 
 def base_name(base: Base) -> str:
-    """What FROM says: a registry's image by its digest, else the name that our own is handed over under."""
+    """Return the reference for FROM: a registry's image by its digest, else the name it is loaded under."""
     if base.plan.kind != "registry":
         return _name("base", base.image)
     return base.plan.location if "@" in base.plan.location else f"{base.plan.location}@{base.digest}"
 
 
 def compiler_of(base: Base, steps: Sequence[CopyStep], ctx: Context) -> Compiler | None:
-    """Where the sdists of some steps are compiled; None where there is none. Raises BuildError where nothing can."""
+    """Return the compiler for the sdists of some steps, None without any; raises BuildError as `find_compiler`."""
     plans = [step.job.plan for step in steps if step.job]
     return find_compiler(base, sorted({name for plan in plans for name in plan.packages}), ctx) if plans else None
 
@@ -193,14 +193,14 @@ def compiler_image(tree: Path, base: Base, ctx: Context, *, remote: bool = False
 
 
 def _name(what: str, image: Image) -> str:
-    """A name by the configuration, which does not change with how layers are compressed."""
+    """Return a name made of the configuration, which does not change with the compression of the layers."""
     return f"{IMAGES}/{what}:{digest_of(image.config)[7:23]}"
 
 
 def make_job(
     sdist: Path, filename: str, plan: BuildPlan, target: Target, source: Project, ctx: Context
 ) -> Job:
-    """The build of an sdist; its requirements are wheels, resolved out here."""
+    """Return the build of an sdist; its requirements are wheels, resolved in this process."""
     from hatch_docker.wheels.builder.build import known_sdist
     from hatch_docker.wheels.locks.pin import pin_requirements
 
@@ -213,7 +213,7 @@ def make_job(
 def write_context(
     steps: Sequence[CopyStep], base: Base, compiler: Compiler | None, directory: Path, source: Project, ctx: Context
 ) -> None:
-    """Write what the stages of some steps copy; nothing of the project's directory but its sdist or wheel."""
+    """Write the files that the stages of some steps copy; of the project only its sdist or wheel."""
     write_tools(directory / "tools")
     if compiler and compiler.debs:
         write_packages(compiler.debs, base, directory / "packages" / "compiler", ctx)
@@ -245,7 +245,7 @@ def write_tools(directory: Path) -> None:
 
 
 def write_certificates(steps: Sequence[CopyStep], directory: Path, ctx: Context) -> bool:
-    """Write the certificates that this machine trusts, where a build may need them; whether there are any."""
+    """Write the certificates that this machine trusts, if a build may need them; return whether there are any."""
     from hatch_docker.wheels.builder.variables import certificates
 
     found: dict[str, str] = {}
@@ -276,12 +276,12 @@ def _write_pins(pins: Sequence[Pin], directory: Path, source: Project, ctx: Cont
     if pins:
         from hatch_docker.wheels.fetch import fetch
 
-        for one, path in zip(pins, fetch(pins, ctx, root=source.root), strict=True):
-            shutil.copyfile(path, directory / one.filename)
+        for pinned, path in zip(pins, fetch(pins, ctx, root=source.root), strict=True):
+            shutil.copyfile(path, directory / pinned.filename)
 
 
 def renamed(step: CopyStep, taken: set[str]) -> CopyStep:
-    """The part under a stage name of its own."""
+    """Return a step whose stage has a name that is not `taken` yet, and take it."""
     name, count = step.group.name, 2
     while name in taken:
         name, count = f"{step.group.name}-{count}", count + 1
@@ -290,7 +290,7 @@ def renamed(step: CopyStep, taken: set[str]) -> CopyStep:
 
 
 def tree_entries(root: Path, top: str = "") -> list[Entry]:
-    """Everything in `root`/`top`, itself included, as root's and of one time; devices and sockets are left out.
+    """Return everything in `root`/`top`, itself included, as root's and of one time, but devices and sockets.
 
     Directories keep their permission bits, files whether they can be executed, links what they say.
     """

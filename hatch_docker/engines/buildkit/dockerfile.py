@@ -1,4 +1,4 @@
-"""The multi-stage Dockerfile of a plan, as text: pure, and every word of it through one quoting function.
+"""The multi-stage Dockerfile of a plan, as text. Every value goes through one quoting function.
 
     tools       our installer, in a stage of nothing else
     wheels-*    wheels out of the context, each group in a stage of its own, so that an edit reruns no other
@@ -67,7 +67,7 @@ class Packages:
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """What the stages stand on; `base` and `compiler` are references."""
+    """Values of a Dockerfile; `base` and `compiler` are references of images."""
 
     base: str
     python: str                               # the base's interpreter, absolute
@@ -82,7 +82,7 @@ class Stages:
 
 
 def quoted(text: str, what: str = "the value") -> str:
-    """One word of an instruction that BuildKit and buildah read as exactly `text`, whatever is in it.
+    """Return a word of an instruction that BuildKit and buildah read as exactly `text`.
 
     Their lexer takes a backslash, inside of double quotes, before itself, the quote and the dollar. Raises
     ConfigError for a line break, which ends an instruction wherever it stands.
@@ -96,23 +96,23 @@ def quoted(text: str, what: str = "the value") -> str:
 
 
 def pair(name: str, value: str) -> str:
-    """A name and its value, as ENV and LABEL take them; a plain name needs no quotes."""
+    """Return a name and its value as ENV and LABEL take them; a plain name needs no quotes."""
     plain = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)
     return f"{name if plain else quoted(name)}={quoted(value, f'{name} =')}"
 
 
 def words(*texts: str) -> str:
-    """An instruction's exec form: a JSON list, in which no variable is replaced."""
+    """Return the exec form of an instruction: a JSON list, in which no variable is replaced."""
     return json.dumps(texts, ensure_ascii=False)
 
 
 def render(stages: Stages, settings: Settings) -> str:
-    """The whole Dockerfile; raises ConfigError for a value that a Dockerfile cannot hold."""
+    """Return the whole Dockerfile; raises ConfigError for a value that a Dockerfile cannot hold."""
     return "\n".join([*_below(stages), *_runtime(stages, settings)]) + "\n"
 
 
 def render_export(stages: Stages) -> str:
-    """The same stages up to the trees, and one that hands out trees and built wheels by the groups' names."""
+    """Return the same stages up to the trees, and one that exports trees and built wheels by the groups' names."""
     copies = ["COPY --from=changes /out/system/ /system/"] if stages.system else []
     for group in stages.groups:
         copies.append(f"COPY --from=install-{group.name} {TREE}/ /tree/{group.name}/")
@@ -125,7 +125,7 @@ def render_export(stages: Stages) -> str:
 
 
 def _below(stages: Stages) -> Iterator[str]:
-    """Every stage below the runtime stage."""
+    """Yield the lines of every stage below the runtime stage."""
     yield f"FROM {stages.base} AS base"
     yield ""
     yield "# Our installer: standard library only, run by the base's own Python."
@@ -161,7 +161,7 @@ def _compiler(stages: Stages) -> Iterator[str]:
 
 
 def _apt(stage: str, packages: Packages, stages: Stages) -> Iterator[str]:
-    """The base with some packages, and nothing that is of no use once they are there."""
+    """Yield a stage: the base with some packages, without files that are useless once these are installed."""
     yield f"FROM scratch AS packages-{stage}"
     yield f"COPY packages/{stage}/ /in/packages/"
     yield ""
@@ -182,7 +182,7 @@ def _apt(stage: str, packages: Packages, stages: Stages) -> Iterator[str]:
 
 
 def _changes(stages: Stages) -> Iterator[str]:
-    """What `system` has beside the base, written by a program of ours as the tar of a layer."""
+    """Yield a stage that writes the difference of `system` from the base as the tar of a layer."""
     yield "FROM scratch AS changes-tools"
     yield "COPY changes/ /in/tools/"
     yield ""
@@ -202,7 +202,7 @@ def _as_root(stages: Stages) -> Iterator[str]:
 
 
 def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
-    """The stages from an sdist to its wheel: build requirements in a layer of their own, then the build."""
+    """Yield the stages from an sdist to its wheel: build requirements in a layer of their own, then the build."""
     from hatch_docker.wheels.builder.variables import CERTIFICATES
 
     yield f"FROM scratch AS requires-{name}"
@@ -263,7 +263,7 @@ def _run(
 
 
 def build_env(build: BuildPlan) -> dict[str, str]:
-    """The environment of a build as the embedded engine's sandbox has it, less what ARG sets: ENV would win."""
+    """Return the environment of a build, as in the embedded engine's sandbox, but the variables that ARG sets."""
     from hatch_docker.wheels.builder.variables import fixed_env
 
     env = fixed_env(build)
@@ -271,12 +271,12 @@ def build_env(build: BuildPlan) -> dict[str, str]:
 
 
 def multiline_variables(build: BuildPlan) -> dict[str, str]:
-    """Variables of a build that a Dockerfile cannot hold; they go beside the sdist."""
+    """Return the variables of a build that a Dockerfile cannot hold; they are written beside the sdist."""
     return {name: value for name, value in {**build.args, **build.env}.items() if "\n" in value}
 
 
 def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
-    """The base, the trees and the configuration; `oci.mutate` makes the same of the same settings."""
+    """Yield the last stage: base, trees and configuration, as `oci.mutate` makes it of the same settings."""
     yield "# The image: the base and the trees, and nothing that made them."
     yield f"FROM {'system' if stages.system else 'base'} AS runtime"
     for group in stages.groups:
@@ -315,6 +315,6 @@ def _healthcheck(check: Mapping[str, Any]) -> str:
 
 
 def _duration(nanoseconds: int) -> str:
-    """In whole seconds where it has some, as linters know no other unit than s, m and h."""
+    """Return whole seconds if possible, as linters know no other units than s, m and h."""
     seconds, rest = divmod(nanoseconds, 10**9)
     return f"{nanoseconds // 10**6}ms" if rest else f"{seconds}s"

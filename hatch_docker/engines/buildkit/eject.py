@@ -1,4 +1,4 @@
-"""`docker:dockerfile`: the Dockerfile and its context, to read, keep and build without us."""
+"""`docker:dockerfile`: the Dockerfile and its context, to read, keep and build without hatch-docker."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def write_dockerfile(plan: Plan, source: Project, directory: Path, ctx: Context)
 
 
 def _head(plan: Plan, title: str, images: dict[str, PreloadedImage], steps: Sequence[CopyStep]) -> str:
-    """How to build it, as comments: run in the directory that holds the Dockerfile."""
+    """Return the commands that build it, as comments; they run in the directory of the Dockerfile."""
     secrets, ssh = secrets_and_ssh(steps)
     lent = "".join(f" --secret id={name},env={name}" for name in secrets) + (" --ssh default" if ssh else "")
     podman = "podman (and --format docker, or the health check is lost)" if plan.config.healthcheck else "podman"
@@ -98,14 +98,14 @@ def _head(plan: Plan, title: str, images: dict[str, PreloadedImage], steps: Sequ
 
 
 def requirements(pins: Sequence[Pin]) -> str:
-    """What wheels/ (or build/) holds of the dependencies, as pip would check it."""
-    return "".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in pins)
+    """Return the dependencies in wheels/ and build/, as pip would check them."""
+    return "".join(f"{pinned.name}=={pinned.version} --hash=sha256:{pinned.sha256}\n" for pinned in pins)
 
 
 def _tars(
     plan: Plan, source: Project, base: Base, compression: Compression, ctx: Context
 ) -> Iterator[tuple[str, Layer]]:
-    """The layers of `files` and `volumes`, each by the name that its tar has in the context."""
+    """Yield the layers of `files` and `volumes`, each with the name of its tar in the context."""
     if plan.files:
         from hatch_docker.engines.image_files import make_files
 

@@ -1,4 +1,4 @@
-"""Whether anything answers where a builder should be: Docker's programs wait up to a minute for who is not there."""
+"""Check that something answers at a builder's address: Docker's programs wait up to a minute if nothing does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DOCKER_PORT, SSH_PORT = 2375, 22
 
 
 def check_reachable(name: str, ctx: Context) -> None:
-    """Raise DaemonError where none of a builder's hosts takes a connection; "" is the one that buildx would take.
+    """Raise DaemonError where none of a builder's hosts takes a connection; "" is buildx's default builder.
 
     What cannot be known beforehand, a host behind a proxy say, is buildx's to tell.
     """
@@ -42,29 +42,29 @@ def check_reachable(name: str, ctx: Context) -> None:
 
 
 def _directory(environ: Mapping[str, str]) -> Path:
-    """Where buildx keeps what it knows of its builders."""
+    """Return the directory in which buildx keeps its builders."""
     return Path(environ.get("BUILDX_CONFIG") or docker_directory(environ) / "buildx")
 
 
 def _current(environ: Mapping[str, str]) -> str:
-    """The builder that `docker buildx use` chose, for the daemon that is spoken to or for all; else ""."""
+    """Return the builder that `docker buildx use` chose, for the present daemon or for all; else ""."""
     chosen = read_json(_directory(environ) / "current")
     here = chosen.get("Global") or chosen.get("Key") == docker_daemon(environ).url
     return str(chosen.get("Name") or "") if here else ""
 
 
 def _endpoints(name: str, environ: Mapping[str, str]) -> list[tuple[str, bool]]:
-    """The URLs of a builder's nodes, and whether it is spoken to without a proxy; buildx names contexts, too."""
+    """Return the URLs of a builder's nodes, and whether a proxy is never used; buildx names contexts, too."""
     instance = read_json(_directory(environ) / "instances" / name) if name else {}
     if not instance:
         return [(docker_daemon(environ, name).url, False)]
     nodes = [str(node.get("Endpoint", "")) for node in instance.get("Nodes") or () if isinstance(node, dict)]
     remote = instance.get("Driver") == "remote"
-    return [(one if "://" in one else docker_daemon(environ, one).url, remote) for one in nodes]
+    return [(node if "://" in node else docker_daemon(environ, node).url, remote) for node in nodes]
 
 
 def _problem(url: str, environ: Mapping[str, str], *, direct: bool) -> str:
-    """Why nobody can be reached by a URL; "" where somebody can, or nobody knows."""
+    """Return the reason why a URL cannot be reached; "" where it can, or where that cannot be known."""
     try:
         address = _address(urlsplit(url), environ, direct=direct)
     except ValueError:  # whose text quotes a part that may be a password
@@ -92,7 +92,7 @@ def _address(parts: SplitResult, environ: Mapping[str, str], *, direct: bool) ->
 
 
 def _ssh_address(parts: SplitResult, environ: Mapping[str, str]) -> tuple[str, int] | None:
-    """Where ssh would connect to, by its configuration; None where that is by way of others."""
+    """Return the address that ssh would connect to by its configuration; None for a jump host or a command."""
     port = ["-p", str(parts.port)] if parts.port else []
     try:
         found = run(["ssh", "-G", *port, "--", str(parts.hostname)], env=environ, timeout=PATIENCE)

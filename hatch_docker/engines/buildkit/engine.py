@@ -1,4 +1,4 @@
-"""The BuildKit engine: the stages of the Dockerfile in Docker, near or remote, or in Podman.
+"""The BuildKit engine: the stages of the Dockerfile in Docker, near or far, or in Podman.
 
 Wheels are compiled and installed there; the trees come back and are laid on the base here, by the code of the
 embedded engine. So the image, its digest included, does not depend on what a builder's store can export, and a
@@ -38,7 +38,7 @@ from hatch_docker.engines.buildkit.context import (
     write_context,
 )
 from hatch_docker.engines.buildkit.dockerfile import Group, render_export
-from hatch_docker.engines.buildkit.packages import facts_of, find_system, read_changes, with_system, write_changes
+from hatch_docker.engines.buildkit.packages import find_system, layer_facts, read_changes, with_system, write_changes
 from hatch_docker.engines.common import (
     OWN_LAYER,
     check_commands,
@@ -47,8 +47,8 @@ from hatch_docker.engines.common import (
     dependency_build_plan,
     finish,
     open_target,
-    rules_of,
-    size_of,
+    slim_rules,
+    wheel_size,
 )
 from hatch_docker.engines.layer_cache import layer_by_key, layer_title, recall_layer
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
@@ -82,39 +82,39 @@ def _build_one(plan: Plan, platform: Platform, source: Project, ctx: Context) ->
     compression = Compression(plan.compression)
     base, target = open_target(plan, platform, compression, source, ctx)
 
-    site = _Site(plan, base, target, (), compression, source, ctx)
+    inputs = _Inputs(plan, base, target, (), compression, source, ctx)
 
-    def metadata(one: Pin, sdist: Path) -> bytes:
-        """Of an sdist that only its build can tell: its tree is built, which is needed anyway."""
-        _, [(layer, _)] = _trees(site, lambda: [renamed(_dependency(one, sdist, plan, target, source, ctx), set())])
-        return _metadata_in(layer, one)
+    def metadata(pinned: Pin, sdist: Path) -> bytes:
+        """Return the METADATA of an sdist that only its build tells; its tree is needed anyway."""
+        _, [(layer, _)] = _trees(inputs, lambda: [_dependency(pinned, sdist, plan, target, source, ctx)])
+        return _metadata_in(layer, pinned)
 
     pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
     debs = find_system(base, ctx)
     system = [CopyStep(Group("system", "system", debs.contents), debs=debs)] if debs else []
-    site, layers = _trees(site, lambda: [*system, *make_steps(plan, pins, target, source, ctx)])
-    facts = [ctx.store.recall(TREES, key) for key in site.keys]
+    inputs, layers = _trees(inputs, lambda: [*system, *make_steps(plan, pins, target, source, ctx)])
+    facts = [ctx.store.recall(TREES, key) for key in inputs.keys]
     if debs:
         (layer, cached), *layers = layers
         created = created_time(replace(plan, created=None), base, ())
         base = replace(with_system(base, layer, facts.pop(0), debs, created), cached=base.cached and cached)
-    check_owners({title: files for one in facts for title, files in one["files"].items()})
-    check_commands(plan, base, frozenset(name for one in facts for name in one["programs"]), ctx)
+    check_owners({title: files for fact in facts for title, files in fact["files"].items()})
+    check_commands(plan, base, frozenset(name for fact in facts for name in fact["programs"]), ctx)
     made = [
         (layer, LayerInfo(step.group.kind, step.group.contents, cached))
-        for step, (layer, cached) in zip(site.steps[len(system):], layers, strict=True)
+        for step, (layer, cached) in zip(inputs.steps[len(system):], layers, strict=True)
     ]
-    steps = site.steps[len(system):]
+    steps = inputs.steps[len(system):]
     for step in steps:
         note_used(step.job.requires if step.job else (), ctx)
-    own = [WheelInfo(*one["wheel"]) for one, step in zip(facts, steps, strict=True) if step.group.kind == "project"]
-    tallies = [tally for one in facts for tally in one.get("left_out", {}).values()]
+    own = [WheelInfo(*fact["wheel"]) for fact, step in zip(facts, steps, strict=True) if step.group.kind == "project"]
+    tallies = [tally for fact in facts for tally in fact.get("left_out", {}).values()]
     return finish(plan, base, pins, made, own, source, compression, ctx, tallies)
 
 
 @dataclass(frozen=True, slots=True)
-class _Site:
-    """What one platform's trees are made of."""
+class _Inputs:
+    """The inputs of one platform's trees."""
 
     plan: Plan
     base: Base
@@ -126,7 +126,7 @@ class _Site:
 
     @property
     def keys(self) -> list[str]:
-        """A key for each part's tree."""
+        """The key of each step's tree."""
         compiler = compiler_of(self.base, self.steps, self.ctx)
         return [step.key(self.base, compiler.key if compiler else "") for step in self.steps]
 
@@ -134,110 +134,109 @@ class _Site:
 def make_steps(
     plan: Plan, pins: Sequence[Pin], target: Target, source: Project, ctx: Context
 ) -> list[CopyStep]:
-    """The groups of the embedded engine, in its request: large wheels, small ones, the project."""
+    """Return the groups of the embedded engine, in its order: large wheels, small ones, the project."""
     taken: set[str] = set()
     steps: list[CopyStep] = []
     small: list[Pin] = []
-    rules = rules_of(plan, "dependencies")
-    for one in pins:
-        title = f"{one.name} {one.version}"
-        if not one.is_wheel:
+    rules = slim_rules(plan, "dependencies")
+    for pinned in pins:
+        if not pinned.is_wheel:
             from hatch_docker.wheels.fetch import fetch
 
-            (sdist,) = fetch([one], ctx, root=source.root)
-            steps.append(renamed(_dependency(one, sdist, plan, target, source, ctx), taken))
+            (sdist,) = fetch([pinned], ctx, root=source.root)
+            steps.append(renamed(_dependency(pinned, sdist, plan, target, source, ctx), taken))
             continue
-        check_fits(one.filename, target)
-        if size_of(one, source.root, ctx) >= OWN_LAYER:
-            steps.append(renamed(CopyStep(Group(one.name, "dependencies", (title,), rules=rules), pins=(one,)), taken))
+        check_fits(pinned.filename, target)
+        if wheel_size(pinned, source.root, ctx) >= OWN_LAYER:
+            group = Group(pinned.name, "dependencies", (pinned.title,), rules=rules)
+            steps.append(renamed(CopyStep(group, pins=(pinned,)), taken))
         else:
-            small.append(one)
+            small.append(pinned)
     if small:
-        titles = tuple(f"{one.name} {one.version}" for one in small)
-        group = Group("packages", "dependencies", titles, rules=rules)
+        group = Group("packages", "dependencies", tuple(pinned.title for pinned in small), rules=rules)
         steps.append(renamed(CopyStep(group, pins=tuple(small)), taken))
-    return [*steps, *(renamed(_own(one, plan, target, ctx), taken) for one in own_projects(plan, target, source))]
+    return [*steps, *(renamed(_own(own, plan, target, ctx), taken) for own in own_projects(plan, target, source))]
 
 
-def _dependency(one: Pin, sdist: Path, plan: Plan, target: Target, source: Project, ctx: Context) -> CopyStep:
-    """A dependency without a wheel for the target."""
+def _dependency(pinned: Pin, sdist: Path, plan: Plan, target: Target, source: Project, ctx: Context) -> CopyStep:
+    """Return the step of a dependency without a wheel for the target."""
     build = dependency_build_plan(plan.build)
-    job = make_job(sdist, one.filename, build, target, source, ctx)
-    title = f"{one.name} {one.version}"
-    return CopyStep(Group(one.name, "dependencies", (title,), build, rules=rules_of(plan, "dependencies")), job=job)
+    job = make_job(sdist, pinned.filename, build, target, source, ctx)
+    rules = slim_rules(plan, "dependencies")
+    return CopyStep(Group(pinned.name, "dependencies", (pinned.title,), build, rules=rules), job=job)
 
 
-def _metadata_in(layer: Layer, one: Pin) -> bytes:
-    """The METADATA of the one wheel that a layer holds."""
+def _metadata_in(layer: Layer, pinned: Pin) -> bytes:
+    """Return the METADATA of the only wheel in a layer."""
     from hatch_docker.oci.layer import layer_entries
 
     for entry, stream in layer_entries(layer):
         if entry.path.endswith(".dist-info/METADATA") and stream is not None:
             return stream.read()
-    raise WheelError(f"the wheel that {one.filename} gave has no METADATA")
+    raise WheelError(f"the wheel that {pinned.filename} gave has no METADATA")
 
 
-def _own(one: OwnProject, plan: Plan, target: Target, ctx: Context) -> CopyStep:
-    name = "project" if one.is_main else one.title.partition(" ")[0].lower()
-    group = Group(name, "project", (one.title,), venv=one.is_main, rules=rules_of(plan, "project"))
-    if one.build.isolated:
-        sdist = one.source.sdist()
-        job = make_job(sdist, sdist.name, one.build, target, one.source, ctx)
-        return CopyStep(replace(group, build=one.build), job=job)
+def _own(own: OwnProject, plan: Plan, target: Target, ctx: Context) -> CopyStep:
+    name = "project" if own.is_main else own.title.partition(" ")[0].lower()
+    group = Group(name, "project", (own.title,), venv=own.is_main, rules=slim_rules(plan, "project"))
+    if own.build.isolated:
+        sdist = own.source.sdist()
+        job = make_job(sdist, sdist.name, own.build, target, own.source, ctx)
+        return CopyStep(replace(group, build=own.build), job=job)
     from hatch_docker.wheels.install.compatibility import check_given
 
-    wheel = own_wheel(one.source, target, ctx)
+    wheel = own_wheel(own.source, target, ctx)
     check_given(wheel, target)
     check_secrets(wheel)
     return CopyStep(group, wheel=wheel)
 
 
-def _trees(site: _Site, make: Callable[[], Sequence[CopyStep]]) -> tuple[_Site, list[tuple[Layer, bool]]]:
-    """The layers of some steps; they are made anew, and built again, where a backend asks for more requirements."""
+def _trees(inputs: _Inputs, make: Callable[[], Sequence[CopyStep]]) -> tuple[_Inputs, list[tuple[Layer, bool]]]:
+    """Return the layers of some steps; all are made and built again where a backend asks for more requirements."""
     asked: set[str] = set()
     while True:
-        site = replace(site, steps=tuple(make()))
+        inputs = replace(inputs, steps=tuple(make()))
         try:
-            return site, _layers(site)
+            return inputs, _layers(inputs)
         except _MoreNeeded as needed:
             sdist = needed.job.sdist
             if sdist.content in asked:
                 raise BuildError(f"{sdist.name} never stops asking for build requirements: {needed}") from None
             asked.add(sdist.content)
-            site.ctx.store.remember("stage-requires", key_of(sdist.content), needed.requires)
+            inputs.ctx.store.remember("stage-requires", key_of(sdist.content), needed.requires)
 
 
-def _layers(site: _Site) -> list[tuple[Layer, bool]]:
-    """The layer of each part and whether it was known; unknown trees are built, all of them in one build."""
-    store, keys = site.ctx.store, site.keys
+def _layers(inputs: _Inputs) -> list[tuple[Layer, bool]]:
+    """Return the layer of each step and whether it was known; unknown trees are built, all in one build."""
+    store, keys = inputs.ctx.store, inputs.keys
     known = [
-        recall_layer(key, site.compression, site.ctx) if store.recall(TREES, key) else None for key in keys
+        recall_layer(key, inputs.compression, inputs.ctx) if store.recall(TREES, key) else None for key in keys
     ]
     if all(layer is not None for layer in known):
         return [(layer, True) for layer in known if layer is not None]
     # What goes to a shared cache must be whole: its next reader may have none of our layers.
-    whole = bool(site.plan.cache.targets)
-    wanted = [step for step, layer in zip(site.steps, known, strict=True) if whole or layer is None]
+    whole = bool(inputs.plan.cache.targets)
+    wanted = [step for step, layer in zip(inputs.steps, known, strict=True) if whole or layer is None]
     with temporary_directory() as work:
         out = work / "out"
-        _run(site, wanted, work, out)
+        _run(inputs, wanted, work, out)
         return [
-            (layer, True) if layer else (_take(step, key, site, out), False)
-            for step, key, layer in zip(site.steps, keys, known, strict=True)
+            (layer, True) if layer else (_take(step, key, inputs, out), False)
+            for step, key, layer in zip(inputs.steps, keys, known, strict=True)
         ]
 
 
-def _run(site: _Site, steps: Sequence[CopyStep], work: Path, out: Path) -> None:
+def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> None:
     from hatch_docker.wheels.builder.ssh_agent import check_agent
     from hatch_docker.wheels.builder.variables import secret_variables
 
-    plan, ctx = site.plan, site.ctx
+    plan, ctx = inputs.plan, inputs.ctx
     builder = find_builder(plan.builder, ctx)
-    base = stage_base(site.base, steps, builder.platforms, ctx, site.compression)
+    base = stage_base(inputs.base, steps, builder.platforms, ctx, inputs.compression)
     compiler = compiler_of(base, steps, ctx)
     image = compiler_image(compiler.tree, base, ctx, remote=builder.remote) if compiler and compiler.tree else None
     context = work / "context"
-    write_context(steps, base, compiler, context, site.source, ctx)
+    write_context(steps, base, compiler, context, inputs.source, ctx)
     if any(step.debs for step in steps):
         write_changes(context)
     dockerfile = work / "Dockerfile"
@@ -250,7 +249,7 @@ def _run(site: _Site, steps: Sequence[CopyStep], work: Path, out: Path) -> None:
     if ssh:
         check_agent(ctx.environ)
     request = BuildRequest(
-        dockerfile, context, out, base.platform, tuple(images), plan.cache, site.source.root, secrets, ssh,
+        dockerfile, context, out, base.platform, tuple(images), plan.cache, inputs.source.root, secrets, ssh,
         proxies_of(steps, ctx.environ),
     )
     try:
@@ -263,7 +262,7 @@ def _run(site: _Site, steps: Sequence[CopyStep], work: Path, out: Path) -> None:
 
 
 class _MoreNeeded(Exception):
-    """A backend asks for requirements beside those of pyproject.toml."""
+    """A backend's question for requirements beside those of pyproject.toml."""
 
     def __init__(self, job: Job, requires: list[str]) -> None:
         super().__init__(", ".join(requires))
@@ -285,15 +284,15 @@ def _more_needed(output: str, steps: Sequence[CopyStep]) -> _MoreNeeded | None:
     return None
 
 
-def _take(step: CopyStep, key: str, site: _Site, out: Path) -> Layer:
-    """The layer of a tree that was built, and what is to be remembered of it."""
+def _take(step: CopyStep, key: str, inputs: _Inputs, out: Path) -> Layer:
+    """Return the layer of a tree that was built, and remember its files, programs and wheel."""
     if step.debs:
-        changes = read_changes(out / "system", site.base, site.ctx)
+        changes = read_changes(out / "system", inputs.base, inputs.ctx)
         title = "layer of system packages"
-        layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: changes, title=title)
-        site.ctx.store.remember(TREES, key, facts_of(changes))
+        layer, _ = layer_by_key(key, inputs.compression, inputs.ctx, lambda: changes, title=title)
+        inputs.ctx.store.remember(TREES, key, layer_facts(changes))
         return layer
-    venv = VenvTarget(site.base.interpreter)
+    venv = VenvTarget(inputs.base.interpreter)
     root = out / "tree" / step.group.name
     # Foreign code ran where this was made: a link in it must not lead to files of this machine.
     above = [out / path for path in accumulate(("tree", step.group.name, *venv.root.split("/")), "{}/{}".format)]
@@ -306,21 +305,22 @@ def _take(step: CopyStep, key: str, site: _Site, out: Path) -> Layer:
         assert isinstance(entry.content, Path)
         title = entry.path.split("/")[-2].removesuffix(".dist-info").replace("-", " ")
         files[title] = wheel_files([replace(entry, content=entry.content.read_bytes())], venv)
-    wheel = _wheel_of(step, site.target, out)
-    layer, _ = layer_by_key(key, site.compression, site.ctx, lambda: entries, title=layer_title(step.group.contents))
+    wheel = _wheel_of(step, inputs.target, out)
+    title = layer_title(step.group.contents)
+    layer, _ = layer_by_key(key, inputs.compression, inputs.ctx, lambda: entries, title=title)
     programs = sorted(path.name for path in (root / venv.root / "bin").glob("*"))
     if step.group.kind == "project" and len(files) == 1:
         (own,) = files.values()
-        remember_files(venv, f"sha256:{wheel[1]}", own, site.ctx, step.group.rules)
+        remember_files(venv, f"sha256:{wheel[1]}", own, inputs.ctx, step.group.rules)
         paths = {entry.path for entry in entries}
-        note_uncompiled(venv, f"sha256:{wheel[1]}", entries, paths, site.ctx, step.group.rules)
+        note_uncompiled(venv, f"sha256:{wheel[1]}", entries, paths, inputs.ctx, step.group.rules)
     fact = {"files": files, "programs": programs, "wheel": wheel, "left_out": _left_out(step, out)}
-    site.ctx.store.remember(TREES, key, fact)
+    inputs.ctx.store.remember(TREES, key, fact)
     return layer
 
 
 def _left_out(step: CopyStep, out: Path) -> Mapping[str, Mapping[str, Sequence[int]]]:
-    """What a stage says that it left out, wheel by wheel: foreign code may have run there, so it is looked at."""
+    """Return the report of what a stage left out of each wheel; code of others ran there, so it is checked."""
     if not step.group.rules.leave_out:
         return {}
     path = out / "slim" / step.group.name / "left-out.json"
@@ -335,7 +335,7 @@ def _left_out(step: CopyStep, out: Path) -> Mapping[str, Mapping[str, Sequence[i
 
 
 def _wheel_of(step: CopyStep, target: Target, out: Path) -> list[str]:
-    """Name and hash of a part's only wheel, for the receipt; one that was built must be of its sdist's package."""
+    """Return name and hash of a step's only wheel, for the receipt; it must be of its sdist's package."""
     made: Iterable[Path] = [step.wheel] if step.wheel else (out / "wheel" / step.group.name).glob("*.whl")
     for path in sorted(path for path in made if path.is_file() and not path.is_symlink()):
         if step.job:

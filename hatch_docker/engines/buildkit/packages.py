@@ -1,4 +1,4 @@
-"""Debian packages in stages: what a base becomes a compiler by, and `runtime.packages` on a base of somebody else's.
+"""Debian packages in stages: those that make a base a compiler, and `runtime.packages` on a base of others.
 
 apt installs them there, with every maintainer script. Where Debian's archive is known, their .debs are in the
 context: no stage asks a mirror, and versions are those of the lock or of the day's snapshot. On another base, such as
@@ -48,30 +48,31 @@ DPkg::Options {
 
 @dataclass(frozen=True, slots=True)
 class Debs:
-    """What apt installs in a stage: the names asked for, and the packages; None where apt finds them itself."""
+    """Packages that apt installs in a stage: the names asked for, and the packages; None if apt finds them itself."""
 
     names: tuple[str, ...]
     packages: tuple[Package, ...] | None
 
     @property
     def rendered(self) -> Packages:
-        """As the Dockerfile has it."""
+        """The packages as the Dockerfile has them."""
         return Packages(self.names, given=self.packages is not None)
 
     @property
     def contents(self) -> tuple[str, ...]:
-        """As the receipt has it."""
-        return self.names if self.packages is None else tuple(f"{one.name} {one.version}" for one in self.packages)
+        """The packages as the receipt has them."""
+        packages = self.packages
+        return self.names if packages is None else tuple(f"{found.name} {found.version}" for found in packages)
 
     def key(self, base: Base) -> str:
-        """A key of the base with them."""
-        found: Sequence[str] = self.names if self.packages is None else [one.digest for one in self.packages]
+        """Return the key of the base with them."""
+        found: Sequence[str] = self.names if self.packages is None else [package.digest for package in self.packages]
         return with_packages_key(base, found, given=self.packages is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """Where sdists are compiled: in a builder root that is handed over, or in the base with some packages."""
+    """Place where sdists are compiled: a builder root that is loaded as an image, or the base with some packages."""
 
     key: str
     tree: Path | None = None
@@ -79,7 +80,7 @@ class Compiler:
 
 
 def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler:
-    """The compiler for a base, with `build.packages`; raises BuildError where there is none.
+    """Return the compiler for a base, with `build.packages`; raises BuildError where there is none.
 
     A base with apt becomes one itself, so that maintainer scripts run; any other of a known suite gets the builder
     root of the embedded engine.
@@ -110,14 +111,14 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
 
 
 def system_step(packages: Sequence[str]) -> Step:
-    """What `runtime.packages` on a base of somebody else's are asked of the archive as."""
+    """Return `runtime.packages` on a base of others as a step of the resolution."""
     from hatch_docker.bases.debian.suite import Step
 
     return Step(tuple(packages), purpose="system")
 
 
 def find_system(base: Base, ctx: Context) -> Debs | None:
-    """What `runtime.packages` come to on a base of somebody else's; None where they add nothing to it.
+    """Return the packages that `runtime.packages` add to a base of others; None if they add nothing.
 
     Raises BaseImageError for a base without apt.
     """
@@ -145,20 +146,20 @@ def _by_itself(base: Base, names: Sequence[str], ctx: Context) -> Debs:
 
 
 def write_packages(debs: Debs, base: Base, directory: Path, ctx: Context) -> None:
-    """Write what a stage that installs packages copies."""
+    """Write the files that a stage with packages copies."""
     directory.mkdir(parents=True)
     (directory / "apt.conf").write_text(APT_CONF, encoding="utf-8")
     write_debs(base, debs.packages or (), directory, ctx)
 
 
 def write_changes(context: Path) -> None:
-    """Write the program that tells what a stage with packages has beside the base."""
+    """Write the program that finds the difference of a stage with packages from the base."""
     (context / "changes").mkdir()
     shutil.copyfile(Path(__file__).with_name("stage_diff.py"), context / "changes" / "changes.py")
 
 
 def read_changes(directory: Path, base: Base, ctx: Context) -> list[Entry]:
-    """The entries of a layer that `changes.py` wrote, their contents in files beside it."""
+    """Return the entries of a layer that `stage_diff` wrote, their contents in files beside it."""
     from hatch_docker.oci.tar import read_tar
 
     made = [directory, directory / "capabilities", directory / "layer.tar"]
@@ -181,25 +182,25 @@ def read_changes(directory: Path, base: Base, ctx: Context) -> list[Entry]:
     return entries
 
 
-def facts_of(entries: Sequence[Entry]) -> dict[str, Any]:
-    """What a base has to know of a layer on it."""
+def layer_facts(entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return the facts that a base remembers of a layer on it."""
     from hatch_docker.bases.inspection import read_users
 
-    passwd = [one.content for one in entries if one.path == "etc/passwd" and isinstance(one.content, Path)]
+    passwd = [entry.content for entry in entries if entry.path == "etc/passwd" and isinstance(entry.content, Path)]
     return {
-        "directories": [one.path for one in entries if one.kind == "directory"],
-        "symlinks": {one.path: one.target for one in entries if one.kind == "symlink"},
+        "directories": [entry.path for entry in entries if entry.kind == "directory"],
+        "symlinks": {entry.path: entry.target for entry in entries if entry.kind == "symlink"},
         "users": read_users(passwd[0].read_text(encoding="utf-8", errors="replace")) if passwd else {},
     }
 
 
 def with_system(base: Base, layer: Layer, fact: Mapping[str, Any], debs: Debs, created: int) -> Base:
-    """The base with the layer of `runtime.packages`, which is one of its own from here on."""
+    """Return the base with the layer of `runtime.packages`, which is one of the base's layers from here on."""
     addition = (layer, History(f"{OURS}system", ", ".join(debs.contents)))
     return replace(
         base, image=build_image(base.image, [addition], Settings(), created, {}),
         directories=base.directories.union(fact["directories"]), symlinks={**base.symlinks, **fact["symlinks"]},
         users={**base.users, **{name: (user, group) for name, (user, group) in fact["users"].items()}},
         kinds=(*base.kinds, "system"), contents=(*base.contents, debs.contents),
-        hashes={**base.hashes, **{one.title: one.digest for one in debs.packages or ()}},
+        hashes={**base.hashes, **{package.title: package.digest for package in debs.packages or ()}},
     )  # fmt: skip

@@ -14,7 +14,7 @@ from hatch_docker.core.errors import BuildError, LostError
 from hatch_docker.core.process import LAST_LINES, ProcessFailed, run
 from hatch_docker.core.progress import Progress, Task
 from hatch_docker.engines.buildkit.build_request import load_image
-from hatch_docker.engines.buildkit.buildx_log import KILLED, NO_MEMORY, unpulled
+from hatch_docker.engines.buildkit.buildx_log import KILLED, NO_MEMORY, pull_failure
 from hatch_docker.engines.buildkit.cache_options import CACHE_SECRETS, podman_caches
 from hatch_docker.oci.model import host_platform
 from hatch_docker.wheels.builder import failure_hints as missing
@@ -30,7 +30,7 @@ _DONE = re.compile(r"--> [0-9a-f]{12}$")  # after what the step said, if its las
 
 @dataclass(frozen=True, slots=True)
 class Podman:
-    """A Builder; what it is handed is loaded into its storage."""
+    """Builder that loads images into Podman's storage."""
 
     program: str
 
@@ -70,7 +70,7 @@ class Podman:
 
 @dataclass(slots=True)
 class PodmanLog:
-    """Reads what Podman says line by line, and tells each stage that ran with its time."""
+    """Reader of Podman's output, line by line; it shows each stage that ran with its time."""
 
     progress: Progress
     clock: Callable[[], float] = time.monotonic
@@ -102,7 +102,7 @@ class PodmanLog:
             self.progress.detail(line)
 
     def close(self) -> None:
-        """Nothing runs any more."""
+        """End the display of the running stage."""
         if self._running is not None:
             self._running.__exit__(None, None, None)
             self._running = None
@@ -116,12 +116,12 @@ class PodmanLog:
             self.progress.stage(self._stage, self.clock() - self._began)
 
     def explain(self, last: str, status: int) -> str:
-        """What failed: the stage and the last lines of its step; else Podman's own last lines, and its status."""
+        """Return the message for a failure: the stage and its last lines, else Podman's last lines and its status."""
         if not self._step:
             return f"podman build failed (status {status}):\n{last}"
         base = re.match(r"FROM (\S+)", self._step)
         if base is not None and self._lines:
-            return unpulled(base[1], self._lines[-1].removeprefix("Error: "))
+            return pull_failure(base[1], self._lines[-1].removeprefix("Error: "))
         code = re.search(r"exit status (\d+)", last)
         reason = f"exit status {code[1]}" if code else f"podman ended with status {status}"
         said = [line for line in self._lines if not line.startswith("Error: building at STEP")] if code else self._lines

@@ -1,4 +1,4 @@
-"""Inside a stage of the Dockerfile: what one root file system has beside another, as the tar of a layer.
+"""Program of a stage of the Dockerfile: the difference of two root file systems as the tar of a layer.
 
     python -I -S changes.py BEFORE AFTER OUT
 
@@ -30,7 +30,7 @@ class Writer:
         self.capable: list[str] = []
 
     def add(self, path: str, file: str, status: os.stat_result) -> None:
-        """A file, directory or link as it is, but for its time; devices, pipes and sockets are left out."""
+        """Write a file, directory or link as it is, but for its time; devices, pipes and sockets are left out."""
         info = tarfile.TarInfo(path)
         info.mtime, info.mode, info.uid, info.gid = DATE, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
         if stat.S_ISDIR(status.st_mode):
@@ -51,55 +51,55 @@ class Writer:
         self.tar.addfile(info)
 
     def remove(self, path: str) -> None:
-        """A path of the lower layers that is gone."""
+        """Write the whiteout of a path that is gone."""
         directory, _, name = path.rpartition("/")
         info = tarfile.TarInfo(f"{directory}/.wh.{name}".lstrip("/"))
         info.mtime = DATE
         self.tar.addfile(info)
 
 
-def same(one: str, other: str, before: os.stat_result, after: os.stat_result) -> bool:
-    """Whether a path is what it was, its time apart."""
+def is_unchanged(first: str, second: str, before: os.stat_result, after: os.stat_result) -> bool:
+    """Tell whether a path is unchanged, but for its time."""
     if (before.st_mode, before.st_uid, before.st_gid) != (after.st_mode, after.st_uid, after.st_gid):
         return False
     if stat.S_ISLNK(after.st_mode):
-        return os.readlink(one) == os.readlink(other)  # noqa: PTH115
-    return not stat.S_ISREG(after.st_mode) or (before.st_size == after.st_size and alike(one, other))
+        return os.readlink(first) == os.readlink(second)  # noqa: PTH115
+    return not stat.S_ISREG(after.st_mode) or (before.st_size == after.st_size and have_same_contents(first, second))
 
 
-def alike(one: str, other: str) -> bool:
-    """Whether two files have the same contents."""
-    with open(one, "rb") as first, open(other, "rb") as second:  # noqa: PTH123
+def have_same_contents(first: str, second: str) -> bool:
+    """Tell whether two files have the same contents."""
+    with open(first, "rb") as one, open(second, "rb") as other:  # noqa: PTH123
         while True:
-            data = first.read(CHUNK)
-            if data != second.read(CHUNK):
+            data = one.read(CHUNK)
+            if data != other.read(CHUNK):
                 return False
             if not data:
                 return True
 
 
-def listed(directory: str) -> set[str]:
-    """The names in a directory; of what is none, none."""
+def list_names(directory: str) -> set[str]:
+    """Return the names in a directory; none for a link or a file."""
     real = os.path.isdir(directory) and not os.path.islink(directory)  # noqa: PTH112, PTH114
     return set(os.listdir(directory)) if real else set()  # noqa: PTH208
 
 
 def compare(before: str, after: str, path: str, writer: Writer) -> None:
-    """Write what `after` has beside `before`, two directories that are called `path`."""
-    old, new = listed(before), listed(after)
+    """Write the difference of `after` from `before`, two directories that are called `path`."""
+    old, new = list_names(before), list_names(after)
     for name in sorted(old | new) if path not in OTHERS else ():
         below = f"{path}/{name}".lstrip("/")
-        one, other = f"{before}/{name}", f"{after}/{name}"
+        former, other = f"{before}/{name}", f"{after}/{name}"
         if below in MOUNTED:
             continue
         if name not in new:
             writer.remove(below)
             continue
         status = os.lstat(other)
-        if name not in old or not same(one, other, os.lstat(one), status):
+        if name not in old or not is_unchanged(former, other, os.lstat(former), status):
             writer.add(below, other, status)
         if stat.S_ISDIR(status.st_mode):
-            compare(one, other, below, writer)
+            compare(former, other, below, writer)
 
 
 def main(before: str, after: str, out: str) -> None:

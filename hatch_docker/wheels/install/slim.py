@@ -47,7 +47,7 @@ _TEXT = re.compile(rb"[\"']([A-Za-z_]\w*(?:\.\w+)*\.tests?\b[\w.]*)")
 
 
 class Rules(NamedTuple):
-    """What is left out, sorted; the languages that stay; and patterns of what stays in any case."""
+    """Kinds of files that are left out, sorted; languages that stay; patterns of files that stay in any case."""
 
     leave_out: tuple[str, ...] = ()
     locales: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ NONE = Rules()
 
 
 def choose(names: Iterable[str], read: Callable[[str], bytes], rules: Rules) -> dict[str, str]:
-    """Which files of a wheel are left out, by their names in its archive, and the kind that each is of.
+    """Return the files of a wheel that are left out, by their names in its archive, and the kind of each.
 
     `read` gives the first LOOKED_AT bytes of one.
     """
@@ -81,13 +81,13 @@ def count(tally: dict[str, list[int]], kind: str, size: int) -> None:
 
 
 def is_stripped(name: str, rules: Rules) -> bool:
-    """Whether symbols go out of a file of an archive, if it is an ELF file."""
+    """Tell whether a file of an archive loses its symbols, if it is an ELF file."""
     path = _placed(name) or name
     return SYMBOLS in rules.leave_out and not _is_kept(path, rules.keep)
 
 
 def _placed(name: str) -> str:
-    """Where a file of a wheel's archive goes, below site-packages; "" for what always stays."""
+    """Return the path of a file of the archive below site-packages; "" for files that always stay."""
     top, _, rest = name.partition("/")
     if top.endswith(".dist-info"):
         return ""
@@ -100,14 +100,14 @@ def _placed(name: str) -> str:
 
 
 def _is_kept(path: str, patterns: Iterable[str]) -> bool:
-    """Whether a pattern names a file or a directory that it is in; a * stands for any characters, / included."""
+    """Tell whether a pattern names a file or a directory that it is in; a * stands for any characters, / included."""
     parts = path.split("/")
     places = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
     return any(fnmatchcase(place, pattern.rstrip("/")) for pattern in patterns for place in places)
 
 
 def _kind(path: str, names: dict[str, str], read: Callable[[str], bytes]) -> str:
-    """What a file is by its name, whatever is asked for."""
+    """Return the kind of a file by its name, whatever the rules."""
     directory, _, name = path.rpartition("/")
     if name.endswith(".pyi"):
         module = names.get(path[:-1])
@@ -125,7 +125,7 @@ def _language(path: str) -> str:
 
 
 def _tests(names: dict[str, str], read: Callable[[str], bytes]) -> frozenset[str]:
-    """The directories of tests that nothing imports but they themselves, and each other."""
+    """Return the directories of tests that nothing imports but they themselves, and each other."""
     places: dict[str, list[str]] = {}  # what is in each of them, and what in none: ""
     for path in names:
         places.setdefault(_test_root(path), []).append(path)
@@ -142,7 +142,7 @@ def _tests(names: dict[str, str], read: Callable[[str], bytes]) -> frozenset[str
 
 
 def _test_root(path: str) -> str:
-    """The first directory of tests that a path is in, below a package; "" for none."""
+    """Return the first directory of tests that a path is in, below a package; "" for none."""
     parts = path.split("/")[:-1]
     for number in range(1, len(parts)):
         if parts[number] in ("test", "tests"):
@@ -151,7 +151,7 @@ def _test_root(path: str) -> str:
 
 
 def _imported(path: str, text: bytes) -> Iterator[str]:
-    """The dotted names with "test" in them that a module may import."""
+    """Yield the dotted names with "test" in them that a module may import."""
     if b"test" not in text:
         return
     package = path.split("/")[:-1]

@@ -37,7 +37,7 @@ Piece = Union[bytes, "tuple[int, int]"]
 
 
 class _Cut(NamedTuple):
-    """A range of the old file that is no longer needed, and how many of its bytes are taken out."""
+    """A range of the old file that is no longer needed; `taken` of its bytes are cut out."""
 
     start: int
     end: int
@@ -45,7 +45,7 @@ class _Cut(NamedTuple):
 
 
 class _Elf:
-    """The headers of a file; raises ValueError or struct.error where they are not as they are expected."""
+    """The headers of a file; raises ValueError or struct.error for headers that are not as expected."""
 
     def __init__(self, stream: IO[bytes], size: int) -> None:
         self.ident = stream.read(16)
@@ -53,7 +53,7 @@ class _Elf:
             raise ValueError("no ELF file")
         order = {1: "<", 2: ">"}.get(self.ident[5], "")
         header, segment, section, self.where = _LAYOUTS[self.ident[4]]
-        self.header, self.segment, self.section = (struct.Struct(order + one) for one in (header, segment, section))
+        self.header, self.segment, self.section = (struct.Struct(order + part) for part in (header, segment, section))
         self.fields = list(self.header.unpack(stream.read(self.header.size)))
         if not order or self.fields[_TYPE] not in (2, 3) or self.fields[_HEADER] != 16 + self.header.size:
             raise ValueError("no program and no shared library")
@@ -65,27 +65,27 @@ class _Elf:
             raise ValueError("sections have no names")
         stream.seek(row[4])
         names = stream.read(row[5])
-        self.names = [names[one[0]:].partition(b"\0")[0].decode("latin-1") for one in self.sections]
+        self.names = [names[row[0]:].partition(b"\0")[0].decode("latin-1") for row in self.sections]
 
     def _table(self, stream: IO[bytes], row: struct.Struct, start: int, step: int, count: int) -> list[list[int]]:
         if step != row.size or not 0 < count < _ROWS or start + step * count > self.size or start < 16:
             raise ValueError("a table is not as it must be")
         stream.seek(start)
-        return [list(one) for one in row.iter_unpack(stream.read(step * count))]
+        return [list(row) for row in row.iter_unpack(stream.read(step * count))]
 
     def loaded(self, number: int) -> tuple[int, int, int, int]:
-        """p_type, p_offset, p_filesz and p_align of a segment."""
+        """Return p_type, p_offset, p_filesz and p_align of a segment."""
         kind, offset, size, align = (self.segments[number][field] for field in self.where)
         return kind, offset, size, max(align, 1)
 
     def table_range(self, field: int) -> tuple[int, int]:
-        """Start and end of the table of segments or sections."""
+        """Return start and end of the table of segments or sections."""
         step, count = self.fields[8:10] if field == _SEGMENTS else self.fields[10:12]
         return self.fields[field], self.fields[field] + step * count
 
 
 def strip_plan(stream: IO[bytes], size: int) -> list[Piece]:
-    """The parts of the stripped file that a seekable stream of `size` bytes gives; none where it stays as it is."""
+    """Return the parts of the stripped file, read from a seekable stream of `size` bytes; none if it stays as it is."""
     try:
         elf = _Elf(stream, size)
         removed = _removed(elf)
@@ -99,12 +99,12 @@ def strip_plan(stream: IO[bytes], size: int) -> list[Piece]:
 
 
 def length(pieces: list[Piece]) -> int:
-    """The bytes of a stripped file."""
+    """Return the size of a stripped file in bytes."""
     return sum(len(piece) if isinstance(piece, bytes) else piece[1] for piece in pieces)
 
 
 def strip_parts(stream: IO[bytes], pieces: list[Piece]) -> Iterator[bytes]:
-    """The stripped file, out of a stream that need not be seekable and is read to its end."""
+    """Yield the stripped file, read from a stream that need not be seekable and is read to its end."""
     place = 0
     for piece in pieces:
         if isinstance(piece, bytes):
@@ -125,13 +125,13 @@ def strip_parts(stream: IO[bytes], pieces: list[Piece]) -> Iterator[bytes]:
 
 
 def strip_bytes(data: bytes) -> bytes:
-    """A file without symbols and debug information, or as it is."""
+    """Return a file without symbols and debug information, or as it is."""
     pieces = strip_plan(io.BytesIO(data), len(data))
     return b"".join(strip_parts(io.BytesIO(data), pieces)) if pieces else data
 
 
 def _removed(elf: _Elf) -> set[int]:
-    """The numbers of the sections that nothing needs at run time; raises ValueError where others refer to them."""
+    """Return the numbers of the sections that nothing needs at run time; raises ValueError if others refer to them."""
     found: set[int] = set()
     for number, row in enumerate(elf.sections):
         if not row[2] & _ALLOC and number != elf.fields[_SHSTRNDX] and row[1] != _NULL:
@@ -148,7 +148,7 @@ def _removed(elf: _Elf) -> set[int]:
 
 
 def _kept(elf: _Elf, removed: set[int]) -> list[tuple[int, int]]:
-    """The ranges of the file that stay."""
+    """Return the ranges of the file that stay."""
     found = [(0, elf.fields[_HEADER]), elf.table_range(_SEGMENTS)]
     for number in range(len(elf.segments)):
         _, offset, size, align = elf.loaded(number)
@@ -162,14 +162,14 @@ def _kept(elf: _Elf, removed: set[int]) -> list[tuple[int, int]]:
 
 
 def _freed(elf: _Elf, removed: set[int]) -> list[tuple[int, int]]:
-    """The ranges that are no longer needed, as far as nobody keeps them; the sections' table is written anew."""
+    """Return the ranges that no kept section needs; the table of sections is written anew."""
     rows = [elf.sections[number] for number in removed]
     ranges = [(row[4], row[4] + row[5]) for row in rows if row[1] != _NOBITS and row[5]]
     return sorted([*ranges, elf.table_range(_SECTIONS)])
 
 
 def _check_rest(elf: _Elf, stream: IO[bytes], known: list[tuple[int, int]]) -> None:
-    """Raise ValueError where something hangs behind the file, as some programs carry their data, or parts are cut."""
+    """Raise ValueError where data follows the file, as in some programs, or a part of it is missing."""
     end = max(stop for _, stop in known)
     if end > elf.size:
         raise ValueError("the file is cut")
@@ -179,11 +179,11 @@ def _check_rest(elf: _Elf, stream: IO[bytes], known: list[tuple[int, int]]) -> N
 
 
 def _cuts(elf: _Elf, removed: set[int], kept: list[tuple[int, int]]) -> list[_Cut]:
-    """What can be taken out: of what is followed by segments whole pages, so that they can be mapped as before."""
+    """Return the ranges to cut out; before segments whole pages, so that they can be mapped as before."""
     holes = _freed(elf, removed)
     for start, end in kept:
         holes = [
-            part for one in holes for part in ((one[0], min(one[1], start)), (max(one[0], end), one[1]))
+            part for hole in holes for part in ((hole[0], min(hole[1], start)), (max(hole[0], end), hole[1]))
             if part[0] < part[1]
         ]
     merged: list[tuple[int, int]] = []
@@ -196,14 +196,14 @@ def _cuts(elf: _Elf, removed: set[int], kept: list[tuple[int, int]]) -> list[_Cu
 
 
 def _unit(elf: _Elf, end: int) -> int:
-    """How many bytes at once can be taken out before a place; 0 for none."""
+    """Return the number of bytes that can be cut out at once before a place; 0 for none."""
     segments = [elf.loaded(number) for number in range(len(elf.segments))]
-    after = [one for one in segments if one[1] >= end and one[2]]
+    after = [segment for segment in segments if segment[1] >= end and segment[2]]
     if not after and elf.fields[_SEGMENTS] < end:
         return max([row[8] for row in elf.sections if row[4] >= end and 0 < row[8] <= CHUNK], default=1)
-    if any(one[0] == _INTERP for one in segments):  # kernels take a program's headers to be at their place in the file
+    if any(segment[0] == _INTERP for segment in segments):  # kernels expect a program's headers at their place
         return 0
-    return max([one[3] for one in segments if one[0] == _LOAD], default=0)
+    return max([segment[3] for segment in segments if segment[0] == _LOAD], default=0)
 
 
 def _pieces(elf: _Elf, removed: set[int], cuts: list[_Cut], end: int) -> list[Piece]:

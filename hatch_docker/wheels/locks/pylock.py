@@ -130,7 +130,7 @@ def _check_fits(pin: Pin, target: Target) -> None:
             raise WheelError(f"{pin.filename} is {reason}, but the image is {target}; {target.ways_out}")
     elif not target.builds_here:
         raise WheelError(
-            f"{pin.name} {pin.version} has no wheel for {target}, and its sdist cannot be compiled for "
+            f"{pin.title} has no wheel for {target}, and its sdist cannot be compiled for "
             f"{target.platform} on this machine; {target.ways_out}"
         )
 

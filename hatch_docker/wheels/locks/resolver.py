@@ -89,12 +89,12 @@ def resolve(
 
 def _dependencies_of(pin: Pin, root: Path, ctx: Context, metadata: SdistMetadata | None) -> Dependencies:
     path, = fetch([pin], ctx, root=root)
-    ctx.progress.detail(f"{pin.name} {pin.version} has no wheel: reading what its sdist needs")
+    ctx.progress.detail(f"{pin.title} has no wheel: reading what its sdist needs")
     found = static_metadata(path, pin.filename)
     if found is None:
         if metadata is None:
             raise WheelError(
-                f"{pin.name} {pin.version} has no wheel, and only running its build tells what it needs; lock "
+                f"{pin.title} has no wheel, and only running its build tells what it needs; lock "
                 "the project (pylock.toml or uv.lock), or require a version that has a wheel"
             )
         found = _parse(metadata(pin, path))

@@ -13,7 +13,7 @@ import pytest
 
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.errors import BuildError
-from hatch_docker.engines.buildkit.packages import Debs, facts_of, read_changes, with_system
+from hatch_docker.engines.buildkit.packages import Debs, layer_facts, read_changes, with_system
 from hatch_docker.oci.filesystem import merge_layers
 from hatch_docker.oci.layer import Entry
 from hatch_docker.plan.model import BasePlan
@@ -126,7 +126,7 @@ def test_nothing_changed_is_an_empty_layer(base: Base, tmp_path: Path) -> None:
 def test_the_base_has_the_layer_and_what_it_brings(base: Base, tmp_path: Path) -> None:
     """Its users can be those of the image, and its directories are not written again."""
     changes(tmp_path / "before", tmp_path / "after", tmp_path / "out")
-    fact = facts_of(read_changes(tmp_path / "out", base, context(tmp_path / "store")))
+    fact = layer_facts(read_changes(tmp_path / "out", base, context(tmp_path / "store")))
     made = with_system(base, layer_of([file("x", "y")]), fact, Debs(("postgresql",), None), 1)
     assert made.users == {"root": (0, 0), "postgres": (101, 103)}
     assert {"etc", "was-file", "was-file/below"} <= made.directories

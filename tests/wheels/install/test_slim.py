@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hatch_docker.config.options import Config, SlimConfig
 from hatch_docker.core.elf import read_elf
 from hatch_docker.core.errors import ConfigError, WheelError
-from hatch_docker.engines.common import rules_of
+from hatch_docker.engines.common import slim_rules
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.defaults import make_plan
 from hatch_docker.plan.model import Plan, SlimPlan
@@ -237,14 +237,14 @@ def plan_of(**slim: tuple[str, ...]) -> Plan:
 
 def test_nothing_is_left_out_unless_it_is_asked_for() -> None:
     assert plan_of().slim == SlimPlan()
-    assert rules_of(plan_of(), "dependencies") == NONE
+    assert slim_rules(plan_of(), "dependencies") == NONE
 
 
 def test_of_a_projects_own_wheel_only_symbols_go() -> None:
     plan = plan_of(leave_out=("tests", "symbols"), keep=("x",))
-    assert rules_of(plan, "dependencies") == Rules(("symbols", "tests"), (), ("x",))
-    assert rules_of(plan, "project") == Rules(("symbols",), (), ("x",))
-    assert rules_of(plan_of(leave_out=("tests",)), "project") == NONE
+    assert slim_rules(plan, "dependencies") == Rules(("symbols", "tests"), (), ("x",))
+    assert slim_rules(plan, "project") == Rules(("symbols",), (), ("x",))
+    assert slim_rules(plan_of(leave_out=("tests",)), "project") == NONE
 
 
 @pytest.mark.parametrize(
