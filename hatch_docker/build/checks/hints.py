@@ -39,7 +39,8 @@ def _own(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
 
     if built.wheel is None:
         return
-    venv, digest, rules = VenvTarget(built.base.interpreter), f"sha256:{built.wheel.sha256}", slim_rules(plan, "project")
+    venv, digest = VenvTarget(built.base.interpreter), f"sha256:{built.wheel.sha256}"
+    rules = slim_rules(plan, "project")
     files = known_files(venv, digest, ctx, rules)
     if files and all(".dist-info/" in path or path.startswith(f"{venv.root}/bin/") for path in files):
         yield f"{built.wheel.filename} holds no module: if that is a mistake, configure where the code is"
