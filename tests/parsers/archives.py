@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.bases.debian.deb import open_deb
+from hatch_docker.core.streams import read_fully
 from hatch_docker.oci.archive import read_archive, write_archive
+from hatch_docker.oci.compression import LAYER_LIMIT, Decompressed
 from hatch_docker.oci.filesystem import extract, merge_layers
-from hatch_docker.oci.layer import Compression, Entry, layer_entries, read_entries, write_layer
-from hatch_docker.oci.model import OCI_LAYER, Image, Layer, digest_of
+from hatch_docker.oci.layer import Compression, Entry, layer_entries, write_layer
+from hatch_docker.oci.model import OCI_LAYER, Descriptor, Image, Layer, digest_of
 from hatch_docker.wheels.builder.sdist import read_sdist
 from hatch_docker.wheels.locks.resolver import static_metadata
 from tests.fakes.damaged_documents import spoilt
@@ -67,7 +69,9 @@ def packed(compression: str) -> bytes:
 
 @parses(of_bytes(packed("gzip"), packed("zstd"), gzip.compress(b"") * 3 + gzip.compress(TARS[1])))
 def compressed(data: bytes, _directory: Path) -> None:
-    for _, content in read_entries(io.BytesIO(data), OCI_LAYER):
+    descriptor = Descriptor(OCI_LAYER, digest_of(data), len(data))
+    diff_id = digest_of(read_fully(Decompressed(io.BytesIO(data)), LAYER_LIMIT))
+    for _, content in layer_entries(Layer(descriptor, diff_id, None, lambda: io.BytesIO(data))):
         if content:
             content.read()
 
