@@ -48,7 +48,7 @@ class Setup:
 
     @property
     def isolated(self) -> bool:
-        """Whether a wheel is built in the builder stage."""
+        """Return whether a wheel is built in the builder stage."""
         return self.any_plan(lambda plan: plan.build.isolated or any(member.build.isolated for member in plan.members))
 
 

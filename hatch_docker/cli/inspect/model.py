@@ -43,7 +43,7 @@ class File:
 
     @property
     def present(self) -> bool:
-        """Whether the file system of the image has it."""
+        """Return whether the file system of the image has it."""
         return self.kind != REMOVED
 
 
@@ -160,7 +160,7 @@ class ImageContents:
 
     @property
     def compressed(self) -> bool:
-        """Whether layers are stored compressed; a daemon has plain tars."""
+        """Return whether layers are stored compressed; a daemon has plain tars."""
         return any(LAYER_TYPES[layer.descriptor.media_type] for layer in self.image.layers)
 
     @property

@@ -43,9 +43,9 @@ def findings(root: Path, cache: Path, *, patience: float = 20, **variables: str)
     }
     offline = "HATCH_DOCKER_OFFLINE" in variables
     found: dict[str, list[tuple[str, str]]] = {}
-    for one in run_checks(root, environ, offline=offline, deep="DEEP" in variables, patience=patience):
-        assert "\n" not in one.text or one.topic == "project"
-        found.setdefault(one.topic, []).append((one.state, one.text))
+    for finding in run_checks(root, environ, offline=offline, deep="DEEP" in variables, patience=patience):
+        assert "\n" not in finding.text or finding.topic == "project"
+        found.setdefault(finding.topic, []).append((finding.state, finding.text))
     return found
 
 

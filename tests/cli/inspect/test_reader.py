@@ -33,12 +33,12 @@ pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def package(contents: ImageContents, name: str) -> Package:
-    (found,) = (one for one in contents.packages if one.name == name)
+    (found,) = (item for item in contents.packages if item.name == name)
     return found
 
 
 def the_file(contents: ImageContents, path: str) -> File:
-    (found,) = (one for one in contents.files if one.path == path and one.present)
+    (found,) = (item for item in contents.files if item.path == path and item.present)
     return found
 
 
@@ -62,7 +62,7 @@ def test_sizes_add_up(tmp_path: Path) -> None:
         assert (layer.unpacked_size, layer.size) == (made.unpacked_size, made.descriptor.size)
     assert contents.unpacked_size == sum(layer.unpacked_size or 0 for layer in image.layers)
     assert contents.yours == image.layers[-1].unpacked_size
-    assert sum(one.size for one in contents.files) == sum(layer.files_size for layer in contents.layers)
+    assert sum(item.size for item in contents.files) == sum(layer.files_size for layer in contents.layers)
     own = package(contents, "my_app")
     assert (own.type, own.version, own.kind, own.layer, own.root) == ("python", "1.2.3", "project", 4, True)
     assert package(contents, "libc6").type == "deb"
@@ -96,7 +96,7 @@ def test_a_record_that_csv_does_not_take() -> None:
     """The rows before the invalid one count."""
     wheel = dist("alpha", "1", {"alpha.py": 10})
     record = f'alpha.py,,\n"{"x" * 200_000}",,\nbeta.py,,\n'
-    strange = [file(one.path, record) if one.path.endswith("RECORD") else one for one in wheel]
+    strange = [file(entry.path, record) if entry.path.endswith("RECORD") else entry for entry in wheel]
     contents = read_contents(others(layer_of([*strange, file(f"{SITE}/beta.py", b"1")])))
     assert package(contents, "alpha").size == 10 + the_file(contents, metadata("alpha", "1").path).size + len(record)
 
@@ -106,7 +106,7 @@ def test_removed_files_count() -> None:
     lower = layer_of([file("a", bytes(1000)), file("b", bytes(2000)), file("d/x", bytes(3000)), file("kept", b"1")])
     upper = layer_of([file(".wh.a"), file("b", bytes(10)), file("d/.wh..wh..opq"), file("d/y", bytes(20))])
     contents = read_contents(others(lower, upper))
-    assert {one.path: one.size for one in contents.files if not one.present} == {"a": 1000, "b": 2000, "d/x": 3000}
+    assert {item.path: item.size for item in contents.files if not item.present} == {"a": 1000, "b": 2000, "d/x": 3000}
     assert contents.layers[0].removed_size == 6000
     assert [kind.unpacked_size for kind in contents.kinds if kind.kind == "removed"] == [6000]
     assert sum(kind.unpacked_size for kind in contents.kinds) == contents.unpacked_size
@@ -116,7 +116,7 @@ def test_hard_links_have_no_size() -> None:
     lower = layer_of([file("a", bytes(1000)), Entry("b", "hardlink", 0o644, 0, target="a")])
     upper = layer_of([link("s", "a")])
     contents = read_contents(others(lower, upper))
-    assert {(one.path, one.size, one.link) for one in contents.files} == {
+    assert {(item.path, item.size, item.link) for item in contents.files} == {
         ("a", 1000, False), ("b", 0, True), ("s", 0, True),
     }  # fmt: skip
 
@@ -145,12 +145,12 @@ def test_images_of_dockerfiles() -> None:
     assert [layer.title for layer in contents.layers] == ["ADD file:1 in /", "RUN pip install .", "COPY . /srv"]
     python = package(contents, "python")
     assert (python.type, python.size, python.files) == ("interpreter", 13500, 3)
-    kinds = {one.name: one.kind for one in contents.packages}
+    kinds = {item.name: item.kind for item in contents.packages}
     assert kinds == {"python": "system", "pip": "dependencies", "dep": "dependencies", "mine": "project"}
     assert the_file(contents, "srv/web/app.py").kind == "project"
     assert the_file(contents, "etc/motd").kind == "other"
-    own = [one for one in contents.files if one.kind == "project"]
-    assert contents.yours == sum(one.size for one in own) >= 150
+    own = [item for item in contents.files if item.kind == "project"]
+    assert contents.yours == sum(item.size for item in own) >= 150
 
 
 def test_alpine_and_an_empty_image() -> None:
@@ -160,7 +160,8 @@ def test_alpine_and_an_empty_image() -> None:
     contents = read_contents(others(layer_of([
         file("lib/apk/db/installed", database), file("lib/ld-musl.so", bytes(11)), file("usr/lib/libz.so", bytes(12)),
     ])))  # fmt: skip
-    assert [(one.name, one.type, one.size) for one in contents.packages] == [("musl", "apk", 11), ("zlib", "apk", 12)]
+    found = [(item.name, item.type, item.size) for item in contents.packages]
+    assert found == [("musl", "apk", 11), ("zlib", "apk", 12)]
     empty = read_contents(others())
     assert (empty.packages, empty.unpacked_size, empty.yours) == ((), 0, 0)
 
@@ -184,8 +185,8 @@ def test_permissions() -> None:
 def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The size comes first, then the largest packages and files; a shortened list says how to see it all."""
     names = [f"p{number:02}" for number in range(25)]
-    layer = layer_of([one for number, name in enumerate(names)
-                      for one in dist(name, "1", {f"{name}.py": 1000 * (number + 1)})])  # fmt: skip
+    layer = layer_of([entry for number, name in enumerate(names)
+                      for entry in dist(name, "1", {f"{name}.py": 1000 * (number + 1)})])  # fmt: skip
     image = configured(others(layer, User="65532", Cmd=["serve", "a b"], ExposedPorts={"80/tcp": {}}, Env=["A=b c"],
                               Labels={"x": "y" * 99}), created="2024-01-01T00:00:00Z")  # fmt: skip
     path = archived(image, tmp_path / "dist")
@@ -220,7 +221,7 @@ def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert [*value["layers"][0]] == [
         "layer", "digest", "diff_id", "kind", "title", "size", "unpacked_size", "files", "files_size", "removed_size",
     ]  # fmt: skip
-    a, b = sorted(value["packages"], key=lambda one: str(one["name"]))
+    a, b = sorted(value["packages"], key=lambda item: str(item["name"]))
     assert (a["requires"], a["required"], b["requires"], b["required"]) == (["b"], False, [], True)
     assert (a["layer"], a["kind"], a["files"]) == (1, "dependencies", 3)
     assert {"path": f"/{SITE}/b.py", "size": 7, "layer": 1, "kind": "dependencies", "package": "b"} in value["files"]

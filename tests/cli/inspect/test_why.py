@@ -33,7 +33,7 @@ def test_chains_start_at_the_project(contents: ImageContents) -> None:
         "  my_app 1 [jobs] -> queue 1  requires  leaf",
         "  my_app 1 -> web 2 -> core 1  requires  leaf; python_version >= '3.8'",
     ]  # fmt: skip
-    sizes = {one.name: one.size for one in contents.packages}
+    sizes = {item.name: item.size for item in contents.packages}
     total = sizes["leaf"] + sizes["deep-one"]
     assert lines[3] == (
         f"it takes {megabytes(sizes['leaf'])}; with what is there only for its sake, {megabytes(total)}:"
@@ -84,7 +84,8 @@ def test_a_name_of_two_packages() -> None:
     contents = read_contents(others(layer_of([
         file("var/lib/dpkg/status", "Package: tzdata\nVersion: 1\nArchitecture: all\n"), *dist("tzdata", "2", {}),
     ])))  # fmt: skip
-    assert [contents.packages[one.package].type for one in find_reasons(contents, "tzdata")] == ["deb", "python"]
+    numbers = [reasons.package for reasons in find_reasons(contents, "tzdata")]
+    assert [contents.packages[number].type for number in numbers] == ["deb", "python"]
 
 
 @pytest.mark.parametrize(("name", "says"), [
@@ -119,11 +120,11 @@ def diff(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -
 @pytest.fixture
 def two(tmp_path: Path) -> tuple[str, str]:
     """Return two archives: the second has changed wheels, modules, modes, owners and links."""
-    edited = [replace(one, content=b"x" * 60, size=60) if one.path.endswith("/app.py") else one for one in PROJECT]
+    edited = [replace(item, content=b"x" * 60, size=60) if item.path.endswith("/app.py") else item for item in PROJECT]
     shared = [file("srv/mode", b"1"), file("srv/owner", b"1"), link("srv/link", "a"), file("srv/same", b"1")]
     changed = [file("srv/mode", b"1", 0o755), replace(file("srv/owner", b"1"), uid=5), link("srv/link", "b"),
                file("srv/same", b"1")]  # fmt: skip
-    wheels = [one for one in WHEELS if "loose" not in one.path and "/web" not in one.path]
+    wheels = [entry for entry in WHEELS if "loose" not in entry.path and "/web" not in entry.path]
     wheels += dist("web", "3", {"web.py": 1000, "more.py": 5000}, "Requires-Dist: core>=1")
     old = ours(project=[*PROJECT, *shared], User="1", Env=["A=1", "B=2"], Labels={"x": "1"})
     new = ours(wheels, [*edited, *changed], User="2", Env=["A=1", "B=3"], Labels={"y": "1"}, Cmd=["a", "b"])
@@ -151,12 +152,12 @@ def test_the_difference_for_programs(two: tuple[str, str], capsys: pytest.Captur
     value = json.loads(diff(capsys, *two, "--json"))
     assert [*value] == ["schema", "images", "kinds", "packages", "settings", "files"]
     assert {"change": "changed", "name": "web", "old": "2", "new": "3"}.items() <= next(
-        one for one in value["packages"] if one["name"] == "web"
+        item for item in value["packages"] if item["name"] == "web"
     ).items()
-    files = {one["name"]: one for one in value["files"]}
+    files = {item["name"]: item for item in value["files"]}
     assert (files[f"/{SITE}/more.py"]["change"], files[f"/{SITE}/more.py"]["package"]) == ("added", "web")
     assert {"change": "removed", "name": "label x", "old": "1", "new": None} in value["settings"]
-    kinds = {one["kind"]: one for one in value["kinds"]}
+    kinds = {item["kind"]: item for item in value["kinds"]}
     assert kinds["base"]["old_size"] == kinds["base"]["new_size"]
 
 

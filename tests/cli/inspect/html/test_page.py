@@ -111,8 +111,9 @@ class Page:
         """Check that nothing was logged and nothing but the page requested."""
         assert self.browser.get_log("browser") == []
         messages = [json.loads(line["message"])["message"] for line in self.browser.get_log("performance")]
-        asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
-        assert {url for url in asked if not url.startswith("data:")} == {self.url}
+        requests = [message["params"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+        urls = [sent["request"]["url"] for sent in requests]
+        assert {url for url in urls if not url.startswith("data:")} == {self.url}
 
 
 @pytest.mark.engine
@@ -188,12 +189,12 @@ def test_the_map_is_true(browser: webdriver.Chrome, tmp_path: Path) -> None:
     width, height = page.js("[document.getElementById('map').clientWidth, document.getElementById('map').clientHeight]")
     assert len(tiles) == 3
     assert sum(tile["w"] * tile["h"] for tile in tiles) == pytest.approx(width * height, rel=0.02)
-    for number, one in enumerate(tiles):
-        assert 0 <= one["x"] <= one["x"] + one["w"] <= width + 1
-        assert 0 <= one["y"] <= one["y"] + one["h"] <= height + 1
+    for number, tile in enumerate(tiles):
+        assert 0 <= tile["x"] <= tile["x"] + tile["w"] <= width + 1
+        assert 0 <= tile["y"] <= tile["y"] + tile["h"] <= height + 1
         for other in tiles[number + 1 :]:
-            across = min(one["x"] + one["w"], other["x"] + other["w"]) - max(one["x"], other["x"])
-            down = min(one["y"] + one["h"], other["y"] + other["h"]) - max(one["y"], other["y"])
+            across = min(tile["x"] + tile["w"], other["x"] + other["w"]) - max(tile["x"], other["x"])
+            down = min(tile["y"] + tile["h"], other["y"] + other["h"]) - max(tile["y"], other["y"])
             assert across <= 1 or down <= 1
     contents = read_contents(example())
     largest = max(layer.unpacked_size for layer in contents.layers)
@@ -245,7 +246,7 @@ def test_accessibility_tree(browser: webdriver.Chrome, tmp_path: Path) -> None:
     """The map is a tree whose items have names and positions; tables have headings and row headers; one h1."""
     page = Page(browser, written(example(), tmp_path))
     nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
-    seen = [(one["role"]["value"], one.get("name", {}).get("value", "")) for one in nodes if not one["ignored"]]
+    seen = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
     assert ("tree", "Treemap: the larger a tile, the more it weighs") in seen
     items = [name for role, name in seen if role == "treeitem"]
     assert len(items) == 3
@@ -311,8 +312,8 @@ def test_the_security_policy(tmp_path: Path) -> None:
 def test_the_same_bytes(tmp_path: Path) -> None:
     """The same image and receipt give the same bytes in any directory."""
     receipt = {"timings": {"build": 1.5}}
-    one, other = (written(example(), tmp_path / name, receipt) for name in ("a", "b"))
-    assert one.read_bytes() == other.read_bytes()
+    first, second = (written(example(), tmp_path / name, receipt) for name in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_receipt_adds_the_build(tmp_path: Path) -> None:
@@ -344,10 +345,10 @@ def test_very_many_files_are_a_page() -> None:
     def check(node: dict[str, Any]) -> int:
         children = node.get("c", [])
         if children:
-            assert sum(one["s"] for one in children) == node["s"]
-            assert [one["s"] for one in children] == sorted((one["s"] for one in children), reverse=True)
+            assert sum(child["s"] for child in children) == node["s"]
+            assert [child["s"] for child in children] == sorted((child["s"] for child in children), reverse=True)
             assert len(children) <= 202
-        return sum(check(one) for one in children) + 1
+        return sum(check(child) for child in children) + 1
 
     assert check(whole) < MAX_FILES * 1.5
     assert whole["s"] == contents.unpacked_size
