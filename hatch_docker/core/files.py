@@ -19,17 +19,17 @@ from typing import BinaryIO
 from hatch_docker.core.errors import StoreError
 from hatch_docker.core.os_errors import reason
 
-ARCHIVE, RECEIPT = ".oci.tar", ".image.json"  # how the names of an image's archive and of its receipt end
+ARCHIVE, RECEIPT = ".oci.tar", ".image.json"  # suffixes of an image's archive and of its receipt
 DOCUMENTS = (".provenance.json", ".cdx.json", ".spdx.json")
 DOCKERFILE, CONTEXT = ".Dockerfile", ".context"
 TRIES = 100      # to remove a tree that is still being filled
 CACHE_TAG = b"Signature: 8a477f597d28d172789f06886806bc55"  # of CACHEDIR.TAG, bford.info/cachedir
-HOLD_TIME = 5.0  # seconds within which what is unfinished is held by its writer
-HELD = "hatch-docker-held-"  # how the names of files and directories begin that are nobody's unless they are held
+HOLD_TIME = 5.0  # seconds after which an unfinished file must be held by its writer
+HELD = "hatch-docker-held-"  # prefix of files and directories that are abandoned unless held
 
-# What this process has not finished yet, in whatever thread: to be removed also where a thread is not waited for.
+# Unfinished files of all threads: removed at exit, when some threads are not waited for.
 _unfinished: set[Path] = set()
-_changing = threading.Lock()  # held while something is begun, or a tree gets its name, and for good at the end
+_changing = threading.Lock()  # held while a file is begun or a tree gets its name; never released at exit
 
 
 @atexit.register
@@ -43,7 +43,7 @@ def _remove_unfinished() -> None:
             with contextlib.suppress(OSError):
                 gone = path.rename(path.with_name(f"{path.name}.gone"))
                 with contextlib.suppress(FileExistsError):
-                    path.touch(exist_ok=False)  # in the way of threads that still fill it, and would make it anew
+                    path.touch(exist_ok=False)  # so that threads which still fill it cannot make it again
                 remove_tree(gone)
     for path in paths:
         with contextlib.suppress(OSError):
@@ -215,7 +215,7 @@ def remove_tree(path: Path) -> None:
         directory = waiting.pop()
         entries: list[os.DirEntry[str]] = []
         with contextlib.suppress(OSError):
-            if directory.is_symlink():  # a process of the build's, still ending, put it where the directory was
+            if directory.is_symlink():  # a process of the build that is still ending replaced the directory
                 continue
             directory.chmod(0o700)
             entries = list(os.scandir(directory))
@@ -232,6 +232,6 @@ def remove_tree(path: Path) -> None:
 def _bring_up(directory: Path, place: Path) -> Path:
     try:
         return directory.rename(place)
-    except PermissionError:  # a directory of our own that is closed for us
+    except PermissionError:  # our own directory, without the permission to enter it
         directory.chmod(0o700)
         return directory.rename(place)

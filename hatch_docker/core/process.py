@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import threading
 
 LAST_LINES = 20
-LONGEST_LINE = 16 << 20  # bytes; of BuildKit's log a line may have many others in it
+LONGEST_LINE = 16 << 20  # bytes; one line of BuildKit's log may contain many lines
 KEPT_LINE = 1 << 16      # characters of one of the last lines
-PATIENCE = 5.0     # seconds that a program gets to end by itself, when nothing is asked of it any more
+PATIENCE = 5.0     # seconds in which a program may end by itself once its input is closed
 SHORTEST_LINE = 6  # characters of a line of a secret that is hidden by itself
 
 
@@ -67,7 +67,7 @@ class TimedOut(ProgramError):
     """A program did not finish in time, and was killed with all its children."""
 
 
-# What runs now, for whatever thread: to be ended also where a thread is not waited for.
+# The running programs of all threads: killed at exit, when some threads are not waited for.
 _running: set[subprocess.Popen[bytes]] = set()
 
 
@@ -119,7 +119,7 @@ def run(
     last: deque[str] = deque(maxlen=LAST_LINES)
     overdue = threading.Event()
     try:
-        # From here on whatever happens ends the program, and is not kept waiting by what it started.
+        # From here on any failure kills the program, and does not wait for its children.
         _running.add(process)
         if stopping.is_set():  # all others have been killed by now
             _kill(process)
@@ -248,7 +248,7 @@ def run_foreground(command: Sequence[str], *, env: Mapping[str, str]) -> int:
         try:
             return process.wait()
         except BaseException:
-            process.terminate()  # it may have something to tidy up
+            process.terminate()  # it may have to clean up
             raise
         finally:
             _running.discard(process)
@@ -277,7 +277,7 @@ def _listen(
     import threading
 
     def read_errors() -> None:
-        stream = process.stderr or process.stdout  # one of both, where they are merged
+        stream = process.stderr or process.stdout  # one stream, if they are merged
         assert stream is not None
         with stream:
             for raw in _lines(stream):

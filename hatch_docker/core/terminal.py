@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from hatch_docker.core.progress import Task
 
-DELAY = 0.3  # seconds that tasks have to be over by, to be no matter for a display
-PER_SECOND = 10  # times that it is drawn
+DELAY = 0.3  # seconds; shorter tasks need no display
+PER_SECOND = 10  # refreshes of the display
 WINDOW = 3.0  # seconds over which a rate is measured
 ROWS = 8  # tasks that are shown
 NARROW = 60  # columns below which there is room for titles and little else
@@ -87,7 +87,7 @@ class Screen:
     def _show_later(self) -> None:
         time.sleep(DELAY)
         if self.tasks:
-            with contextlib.suppress(ImportError):  # of a process that is about to end
+            with contextlib.suppress(ImportError):  # raised while the process exits
                 import rich.live
                 import rich.progress_bar
                 import rich.table  # noqa: F401
@@ -109,7 +109,7 @@ class Screen:
         console = _console()
         live = Live(
             console=console, get_renderable=lambda: self.rows(console), auto_refresh=False, transient=True,
-            # What a library prints goes above, too, but not what a pipe is to get.
+            # Output of libraries goes above the tasks too, but not output for a pipe.
             redirect_stdout=sys.stdout.isatty(), redirect_stderr=True,
         )
         with console:
@@ -128,7 +128,7 @@ class Screen:
         from rich.table import Table
 
         table = Table.grid(expand=True, padding=(0, 1))
-        # A terminal echoes ^C behind the last row; and a row that is too long for an eye is no use.
+        # A terminal echoes ^C behind the last row; and a very long row is hard to read.
         table.width = max(min(console.width - len("^C") - 1, WIDEST), 1)
         narrow, wide = console.width < NARROW, console.width >= WIDE
         table.add_column(width=1, style="cyan")
@@ -237,5 +237,5 @@ def is_lively(stream: TextIO, environ: Mapping[str, str]) -> bool:
         return False
     try:
         return stream.isatty()
-    except (AttributeError, ValueError):  # it is closed, or something in its place
+    except (AttributeError, ValueError):  # it is closed or replaced
         return False

@@ -146,7 +146,7 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
 
 
 def test_the_schema_for_editors_knows_them() -> None:
-    """What is right is right to an editor, what is wrong is wrong."""
+    """The schema accepts valid tables and refuses wrong ones."""
     jsonschema.validate(tomllib.loads(TABLE), schema())
     for wrong in ("[images.worker]\nprots = []", "[images.Loud]", "images = 3", "[images.a.images.b]"):
         with pytest.raises(jsonschema.ValidationError):

@@ -23,7 +23,7 @@ from tests.fakes.every_option import EVERYTHING, load, refusal, table
 
 
 def test_an_empty_table_is_all_defaults() -> None:
-    """What the class shows as defaults is what an empty table gives."""
+    """An empty table gives the defaults of the class."""
     assert load({}) == Config()
     assert load({}).tags == ("{version}", "latest")
     assert load({}).user == "65532"

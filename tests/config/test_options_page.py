@@ -26,7 +26,7 @@ def test_the_documented_tables_name_every_option() -> None:
 
 @pytest.mark.skipif(not OPTIONS.parent.is_dir(), reason="an sdist has no docs")
 def test_the_documented_tables_are_current() -> None:
-    """What stands between the markers is what the code says; CONTRIBUTING.md has the command that writes it."""
+    """The tables between the markers match the code; CONTRIBUTING.md has the command that writes them."""
     assert with_tables(OPTIONS.read_text("utf-8")) == OPTIONS.read_text("utf-8")
 
 

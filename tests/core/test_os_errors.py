@@ -1,4 +1,4 @@
-"""E4: a disk that is full or breaks, and an output that nobody reads, are told in one line that says where."""
+"""A disk that is full or breaks, and an output that nobody reads, are told in one line that says where."""
 
 from __future__ import annotations
 

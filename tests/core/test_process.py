@@ -1,4 +1,4 @@
-"""What programs print is shown without secrets and without orders to the terminal."""
+"""The output of programs is shown without secrets and without escape sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user reads while a build runs: plain lines, and on a terminal a display that leaves nothing behind."""
+"""Progress of a build: plain lines, and on a terminal a display that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_ctrl_c_leaves_the_terminal_sane_where_the_main_thread_is_deaf() -> None
 
 
 def test_a_short_build_loads_no_rich_and_shows_no_display() -> None:
-    """What is over before anybody could read it costs nothing."""
+    """A task that is over before anybody could read it costs nothing."""
     terminal = start(program("""
     with progress.task("a short task", part=True):
         pass

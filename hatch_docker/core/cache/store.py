@@ -37,8 +37,8 @@ from hatch_docker.core.os_errors import FULL, reason
 from hatch_docker.core.streams import HashingWriter
 
 FORMAT = "v1"
-CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its digest covers contents: to hash a compiler takes a second
-TMP_LIFETIME = 24 * 3600  # seconds after which what is unfinished is nobody's, whether it is held or not
+CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its digest covers contents: hashing a compiler takes a second
+TMP_LIFETIME = 24 * 3600  # seconds after which an unfinished file is abandoned, held or not
 
 
 class DamagedBlobError(StoreError):
@@ -120,7 +120,7 @@ class Store:
     """The cache under one directory; safe to share between processes. Made by `open_store`."""
 
     root: Path
-    verified_trees: set[Path] = field(default_factory=set, repr=False, compare=False)  # trees that were found sound
+    verified_trees: set[Path] = field(default_factory=set, repr=False, compare=False)  # trees that matched their digest
 
     def blob_path(self, digest: str) -> Path:
         """Return the path of the bytes of a digest, whether they are there or not."""
@@ -138,13 +138,13 @@ class Store:
         if path.is_symlink() or path.is_dir():
             self._discard(path)
         if not path.is_file():
-            return None  # and nothing to remove: another thread may be giving it this name just now
+            return None  # nothing to remove: another thread may be giving a file this name right now
         try:
             if file_digest(path) == digest:
                 _touch(path)
                 return path
         except OSError:
-            pass  # a disk that does not give it back
+            pass  # the disk cannot read it
         self._discard(path)
         return None
 
@@ -309,7 +309,8 @@ def open_store(root: Path) -> Store:
         if store.root.is_symlink():
             store.root.unlink()
         store.root.mkdir(parents=True, exist_ok=True)
-        if not (store.root / "CACHEDIR.TAG").exists():  # pipelines keep it in the project, of which it is no part
+        # Marked, because pipelines keep the cache inside the project, which must not include it.
+        if not (store.root / "CACHEDIR.TAG").exists():
             mark_as_cache(store.root)
         _remove_links(store.root)
         for name in ("blobs", "facts", "trees", "locks", "tmp"):

@@ -199,7 +199,7 @@ class Client:
         with contextlib.ExitStack() as stack:
             content: bytes | Iterator[bytes] | None = None
             if callable(body):
-                # Opened before there is room: it may be made or downloaded first, which takes room itself.
+                # Opened before the limit of transfers applies: opening may download it, which is a transfer too.
                 stream = stack.enter_context(body())
                 stack.enter_context(self.session.room)
                 content = _exactly(body_size or 0, stream)

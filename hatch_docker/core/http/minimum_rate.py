@@ -45,7 +45,7 @@ def enforce_minimum_rate(manager: urllib3.PoolManager, window: float, rate: int)
         def send(self, data: Any) -> None:
             try:
                 super().send(data)
-            except ssl.SSLError as error:  # what Python 3.11 makes of it: an answer may be there that says why
+            except ssl.SSLError as error:  # raised by Python 3.11 for a closed connection: the answer may say why
                 raise BrokenPipeError(*error.args) from error
 
     class PlainPool(HTTPConnectionPool):
@@ -70,7 +70,7 @@ class _Paced(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int | None:
         start = time.monotonic()
         size: int | None = self.raw.readinto(buffer)
-        if self.begun:  # how long a peer may think before it says anything is the socket's timeout
+        if self.begun:  # the time before the first byte is limited by the socket's timeout
             self.waited += time.monotonic() - start
         self.begun = True
         self.count += size or 0

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from hatch_docker.core.errors import RegistryError
 from hatch_docker.core.http.retry import Retryable
 
-CONNECT = 10.0  # seconds for a peer to take a connection, or a block of an upload
+CONNECT = 10.0  # seconds in which a server must accept a connection, or a block of an upload
 
 
 @dataclass(frozen=True, slots=True)

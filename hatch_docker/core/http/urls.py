@@ -19,7 +19,7 @@ from hatch_docker.core.errors import ConfigError, RegistryError
 PORTS = {"http": 80, "https": 443}
 BUNDLES = ("HATCH_DOCKER_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 WELL_KNOWN = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
-# Addresses that end with an IPv4 address which a translator asks: RFC 6052 §2.1, RFC 2765 §2.1.
+# IPv6 addresses that a translator maps to the IPv4 address at their end: RFC 6052 §2.1, RFC 2765 §2.1.
 _TRANSLATED = [ipaddress.ip_network(prefix) for prefix in ("64:ff9b::/96", "::ffff:0:0:0/96")]
 Origin = tuple[str, str, int]
 _ESCAPE = "; in a password write / as %2F, # as %23, ? as %3F and @ as %40"
@@ -30,7 +30,7 @@ def split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:  # whose text quotes a part that may be a password
+    except ValueError:  # its text quotes a part that may be a password
         raise RegistryError(f"{redact_url(url)[:200]!r} is not a URL{_ESCAPE if '@' in url else ''}") from None
     if parts.scheme not in PORTS or not parts.hostname or port == 0 or "\\" in parts.netloc:
         raise RegistryError(f"{redact_url(url)!r} is not an http or https URL")
@@ -81,7 +81,7 @@ def follow(url: str, location: str) -> str:
         parts = urlsplit(target)
     except ValueError as error:
         raise RegistryError(f"{redact_url(url)} leads to something that is not a URL") from error
-    # Of "https://a\@b" the host is b to urllib, and a to urllib3 and browsers: whom we look at is not whom we ask.
+    # Of "https://a\@b" the host is b for urllib, and a for urllib3 and browsers: we would check one and ask the other.
     if parts.scheme not in PORTS or not parts.hostname or "\\" in parts.netloc:
         raise RegistryError(f"{redact_url(url)} leads to {redact_url(target)[:200]!r}: not an http or https URL")
     if urlsplit(url).scheme == "https" and parts.scheme == "http":
@@ -98,7 +98,7 @@ def may_lead_to(host: str, target: str) -> bool:
     except ValueError:
         name = target.rstrip(".")
         if target != host and re.fullmatch(r"\d+|0[xX][0-9a-fA-F]*", name.rpartition(".")[2]):
-            # "2852039166" and "0x7f.1" are addresses to a resolver (inet_aton(3)), and to nobody else
+            # "2852039166" and "0x7f.1" are addresses for resolvers only (inet_aton(3))
             return False
         return target == host or (name != "localhost" and not name.endswith(".localhost")) or is_loopback(host)
     return target == host or _is_public(address) or (address.is_loopback and is_loopback(host))
@@ -127,7 +127,7 @@ def basic(username: str, password: str) -> str:
     """Return the value of an `Authorization` header (RFC 7617); raise RegistryError if it is not valid text."""
     try:
         return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
-    except UnicodeEncodeError:  # half of a character, as JSON and variables may hold
+    except UnicodeEncodeError:  # a lone surrogate, as JSON and variables may contain
         raise RegistryError("the user name or the password is not text: set it again") from None
 
 
@@ -157,7 +157,7 @@ def netrc_passwords(environ: Mapping[str, str]) -> dict[str, str]:
 
 def _entries(environ: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
     path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME", "/"), ".netrc")
-    if not os.path.isfile(path):  # noqa: PTH113 - Path's own raises where a directory is closed
+    if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises if a directory is not readable
         return {}
     import netrc
 

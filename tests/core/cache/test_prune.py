@@ -1,4 +1,4 @@
-"""What is removed from the cache: what nobody finishes, and the oldest beyond a size; nothing outside of it."""
+"""Pruning removes abandoned files, and the oldest entries beyond a size; nothing outside of the cache."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_a_damaged_blob_is_never_served(store: Store, tmp_path: Path, damage: st
 
 
 def test_what_the_disk_does_not_give_back_is_not_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """E4: a sector that cannot be read any more is as bad as other bytes: removed, and made anew."""
+    """A sector that cannot be read any more is as bad as other bytes: removed, and made anew."""
     digest = store.put(b"content")
 
     def broken(*_: object) -> None:
@@ -266,7 +266,7 @@ def test_a_cache_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:
 
 
 def test_builds_that_begin_at_once_make_one_cache(tmp_path: Path) -> None:
-    """E3: whoever is first, it is theirs all, and each says that it is one."""
+    """Whoever is first, it is theirs all, and each says that it is one."""
     for number in range(8):
         root, start = tmp_path / str(number), threading.Barrier(16)
 
@@ -279,7 +279,7 @@ def test_builds_that_begin_at_once_make_one_cache(tmp_path: Path) -> None:
 
 
 def test_a_build_begins_while_others_finish_what_is_theirs(store: Store) -> None:
-    """What is there when a directory is listed may have its name, or be gone, when it is looked at."""
+    """A file in a directory that is being cleaned may be renamed or removed by another build."""
     ending = threading.Event()
 
     def work(name: str) -> None:
@@ -316,7 +316,7 @@ def test_keys_do_not_depend_on_the_order_of_a_table() -> None:
 
 
 def test_a_blob_that_was_verified_says_so(store: Store) -> None:
-    """Who copies it need not hash it again; one of another digest is not believed."""
+    """A verified blob is copied without another hash; a blob with another digest is not trusted."""
     digest = store.put(b"bytes")
     with store.open(digest) as stream:
         assert getattr(stream, "verified", "") == digest

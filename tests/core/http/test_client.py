@@ -119,7 +119,7 @@ def test_wrong_bytes(server: FakeRegistry, store: Store, world: World) -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 451])
 def test_refusals_are_final(status: int, server: FakeRegistry, store: Store, world: World) -> None:
-    """What will not pass is not tried again; the URL is named without what may be secret."""
+    """A lasting failure is not tried again; the message has the URL without secrets."""
     server.fault("GET", "", status)
     with pytest.raises(RegistryError, match=rf"^GET http://{server.host}/v2/files/blobs/\S+: {status} ") as caught:
         fetch(store, world.client, url(server, "user:s3cret@") + "?signature=s3cret", digest=None)
@@ -246,7 +246,7 @@ def answering(answer: bytes) -> Iterator[str]:
     (b"", r"gave up after 6 tries", 5),
 ])  # fmt: skip
 def test_a_proxy_that_lets_nobody_through(answer: bytes, said: str, sleeps: int) -> None:
-    """A3, B7: what may pass is tried again, a refusal is not; its password is told nobody."""
+    """A failure that may pass is tried again, a refusal is not; no message has the password."""
     with answering(answer) as proxy:
         world = World({"https_proxy": proxy})
         with pytest.raises(RegistryError, match=said) as caught:
@@ -256,7 +256,7 @@ def test_a_proxy_that_lets_nobody_through(answer: bytes, said: str, sleeps: int)
 
 
 def test_unknown_certificate(tmp_path: Path, server: FakeRegistry) -> None:
-    """A9: TLS by the user's CA bundle, else a refusal without a second try; http on an https port is named."""
+    """TLS by the user's CA bundle, else a refusal without a second try; http on an https port is named."""
     trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -279,13 +279,13 @@ def test_unknown_certificate(tmp_path: Path, server: FakeRegistry) -> None:
 
 @pytest.mark.parametrize("bad", ["ftp://x/y", "http://", "http://host:0/", "http://host:99999/", "//x", "http://[::1"])
 def test_bad_urls(bad: str, world: World) -> None:
-    """What is no URL is refused before anything is sent."""
+    """An invalid URL is refused before anything is sent."""
     with pytest.raises(RegistryError, match="not a"):
         read_document(world.client, bad, limit=10)
 
 
 def test_https_never_leads_to_http() -> None:
-    """B2: a redirect from https to http is refused, and so is one to this machine or the cloud's metadata."""
+    """A redirect from https to http is refused, and so is one to this machine or the cloud's metadata."""
     start = "https://registry.example/v2/x"
     assert urls.follow(start, "/other") == "https://registry.example/other"
     assert urls.follow(start, "https://cdn.example/x") == "https://cdn.example/x"

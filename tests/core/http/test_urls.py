@@ -1,4 +1,4 @@
-"""What a URL may lead to and show, where its writer made a mistake or means harm."""
+"""URLs with mistakes or bad intentions: where they may lead, and what of them may be shown."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_other_urls_are_shown_as_they_are() -> None:
     "[fe80::1]", "224.0.0.1", "100.64.0.1", "0.0.0.0", "[::]",
 ])  # fmt: skip
 def test_a_private_address_is_one_in_any_spelling(host: str) -> None:
-    """B2: a resolver reads "2852039166" as 169.254.169.254 (inet_aton(3))."""
+    """A resolver reads "2852039166" as 169.254.169.254 (inet_aton(3))."""
     with pytest.raises(RegistryError, match="private address"):
         follow("http://h.example/", f"http://{host}/latest")
 
