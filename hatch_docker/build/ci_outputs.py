@@ -1,4 +1,4 @@
-"""What a pipeline reads of a build: GitHub's outputs and step summary, GitLab's report of variables."""
+"""Outputs of a build for CI pipelines: GitHub's outputs and step summary, GitLab's dotenv report."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from hatch_docker.core.text import megabytes, sanitize
 def write_ci_outputs(
     receipt: Receipt, directory: Path, dotenv: Path | None, environ: Mapping[str, str], *, several: bool = False
 ) -> None:
-    """Tell the pipeline what was made, in the files that it names; without any, nothing is done.
+    """Write the outputs of a build into the files that a pipeline names; do nothing if it names none.
 
-    `directory` is that of the archive. `several` projects tell one step of a pipeline: its outputs have names with the
-    project's before them, too. Raises StoreError for a file that cannot be written.
+    `directory` is that of the archive. If `several` projects are built in one step, each output is also written
+    with the project's name in front. Raises StoreError for a file that cannot be written.
     """
     if dotenv is not None:
         from hatch_docker.core.files import atomic_write
 
-        text = _others(dotenv, receipt) + dotenv_text(receipt, directory)
+        text = _lines_of_others(dotenv, receipt) + dotenv_text(receipt, directory)
         with atomic_write(dotenv) as stream:
             stream.write(text.encode())
     if environ.get("GITHUB_OUTPUT"):
@@ -34,8 +34,8 @@ def write_ci_outputs(
         _append(Path(environ["GITHUB_STEP_SUMMARY"]), markdown(receipt))
 
 
-def values(receipt: Receipt, directory: Path) -> dict[str, tuple[str, ...]]:
-    """The outputs by their names; `size` is in bytes, compressed. A list has one line an item."""
+def outputs(receipt: Receipt, directory: Path) -> dict[str, tuple[str, ...]]:
+    """Return the items of each output by its name; `size` is in bytes, compressed."""
     first = receipt.pushed or receipt.references
     return {
         "name": (receipt.name,), "version": (receipt.version,), "digest": (receipt.digest,),
@@ -45,21 +45,21 @@ def values(receipt: Receipt, directory: Path) -> dict[str, tuple[str, ...]]:
 
 
 def github_text(receipt: Receipt, directory: Path, *, several: bool = False) -> str:
-    """Lines for GITHUB_OUTPUT; a delimiter that no line has encloses each value, so that none can be two."""
+    """Return lines for GITHUB_OUTPUT; no value can contain its delimiter and so define another output."""
     parts = []
-    for name, items in values(receipt, directory).items():
+    for name, items in outputs(receipt, directory).items():
         text = "\n".join(items)
         delimiter = "end-" + hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
         name = f"{receipt.part}-{name}" if receipt.part else name
         names = (name, f"{canonicalize_name(receipt.name)}-{name}")[: 2 if several else 1]
-        parts += [f"{one}<<{delimiter}\n{text}\n{delimiter}\n" for one in names]
+        parts += [f"{output}<<{delimiter}\n{text}\n{delimiter}\n" for output in names]
     return "".join(parts)
 
 
 def dotenv_text(receipt: Receipt, directory: Path) -> str:
-    """Lines for GitLab's dotenv report, which knows neither quotes nor values of several lines."""
+    """Return lines for GitLab's dotenv report, which has neither quotes nor values of several lines."""
     lines = []
-    for name, items in values(receipt, directory).items():
+    for name, items in outputs(receipt, directory).items():
         text = " ".join(" ".join(items).split())
         if text:
             lines.append(f"{_prefix(receipt)}{name.upper()}={text}\n")
@@ -71,17 +71,17 @@ def _prefix(receipt: Receipt) -> str:
     return f"IMAGE_{part}_" if part else "IMAGE_"
 
 
-def _others(path: Path, receipt: Receipt) -> str:
-    """What a file says of the other images of a project; the first, that of the table itself, begins it anew."""
+def _lines_of_others(path: Path, receipt: Receipt) -> str:
+    """Return the lines of a file about other images of the project; the default image, built first, keeps none."""
     if not receipt.part or not path.is_file():
         return ""
     lines = path.read_text("utf-8").splitlines(keepends=True)
-    own = {f"{_prefix(receipt)}{name.upper()}" for name in values(receipt, path.parent)}
+    own = {f"{_prefix(receipt)}{name.upper()}" for name in outputs(receipt, path.parent)}
     return "".join(line for line in lines if line.partition("=")[0] not in own)
 
 
 def markdown(receipt: Receipt) -> str:
-    """The summary of a step: what was made, where it is, what each kind of layer costs."""
+    """Return the Markdown of a step's summary: the image, where it was pushed, the size of each kind of layer."""
     title = " ".join(filter(None, [receipt.name, receipt.version, receipt.part]))
     lines = [f"### {_inline(title)}", "", f"`{receipt.digest}`", ""]
     for delivery in receipt.deliveries:
@@ -97,14 +97,14 @@ def markdown(receipt: Receipt) -> str:
             sizes = f"{megabytes(cost.unpacked)} | {megabytes(cost.stored)}"
             lines.append(f"| {cost.title} | {sizes} | {cost.state} |")
         if platform.left_out:
-            kinds = ", ".join(f"{one.kind} {megabytes(one.size)}" for one in platform.left_out)
+            kinds = ", ".join(f"{part.kind} {megabytes(part.size)}" for part in platform.left_out)
             lines += ["", f"left out: {kinds}"]
     lines += ["", *(f"- {_inline(hint)}" for hint in receipt.hints)] if receipt.hints else []
     return "\n".join(lines) + "\n\n"
 
 
 def _inline(text: str) -> str:
-    """Text as Markdown shows it: names of files in strangers' wheels may be headings, links and HTML."""
+    """Escape text for Markdown: names of files in wheels may look like headings, links and HTML."""
     return re.sub(r"([\\`\[\]<>|])", r"\\\1", " ".join(sanitize(text).split()))
 
 

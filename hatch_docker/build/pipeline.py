@@ -155,7 +155,7 @@ def _make_again_if_damaged(
         try:
             return _make(plan, source, engine, directory, host, ctx, timings)
         except DamagedBlobError as damage:
-            if ctx.lazy:  # a layer that nobody has after all
+            if ctx.lazy:  # no registry has that layer
                 ctx.progress.detail(f"a layer that is not in the cache is needed: {damage}")
                 ctx = replace(ctx, lazy=False)
                 continue

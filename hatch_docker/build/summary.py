@@ -1,4 +1,4 @@
-"""The last lines of a build: what was made anew and why, beside the build before, and how to run the image."""
+"""The last lines of a build: the changes since the build before, hints, and the command that runs the image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def previous_receipt(path: Path, plan: Plan) -> Receipt | None:
-    """What the build before made: the receipt that a build will write to `path`, else the newest of another version."""
+    """Return the receipt of the build before: the one at `path`, else the newest of another version."""
     ending = f".{plan.part}{RECEIPT}" if plan.part else RECEIPT
     others = [path] if path.is_file() else sorted(path.parent.glob(f"{plan.name}-*{ending}"), key=_time, reverse=True)
     for other in others:
@@ -42,14 +42,14 @@ def _time(path: Path) -> float:
 
 
 def changes(before: Receipt, after: Receipt, ctx: Context, rules: Rules = NONE) -> list[str]:
-    """What differs between two images of a project, as far as it decides what is in them; a line a kind.
+    """Return the differences between two builds of an image, a line for each kind of layer.
 
-    `rules` are those by which the project's own wheel is installed.
+    `rules` are those that the project's own wheel is installed with.
     """
     if before.digest == after.digest:
         return ["nothing changed since the build before"]
     known = {platform.platform: platform for platform in before.platforms}
-    pairs = [(known[one.platform], one) for one in after.platforms if one.platform in known]
+    pairs = [(known[now.platform], now) for now in after.platforms if now.platform in known]
     lines: list[str] = []
     if before.python and before.python != after.python:
         lines.append(f"{'Python':<16}  {before.python} -> {after.python}")
@@ -68,8 +68,8 @@ def changes(before: Receipt, after: Receipt, ctx: Context, rules: Rules = NONE) 
 def _change(
     kind: str, then: PlatformReceipt, now: PlatformReceipt, before: Receipt, after: Receipt, ctx: Context, rules: Rules
 ) -> str:
-    """What became of the layers of one kind; "" where they are the same."""
-    was, layers = ([layer.digest for layer in one.layers if layer.kind == kind] for one in (then, now))
+    """Return the difference between the layers of one kind, "" if they are the same."""
+    was, layers = ([layer.digest for layer in side.layers if layer.kind == kind] for side in (then, now))
     if was == layers:
         return ""
     text = _packages(_contents(kind, then), _contents(kind, now))
@@ -78,14 +78,14 @@ def _change(
         if names[0] != names[1]:
             return " -> ".join(names)
         digests = [receipt.base.get("digest", "")[:19] for receipt in (before, after)]
-        return text or (f"{names[1]} {' -> '.join(digests)}" if digests[0] != digests[1] else "made in another way")
+        return text or (f"{names[1]} {' -> '.join(digests)}" if digests[0] != digests[1] else "made differently")
     if kind == "project":
         return "; ".join(filter(None, [text, _files(before, after, ctx, rules)])) or "changed"
-    return text or ("changed" if kind == "files" else "the same packages, made in another way")
+    return text or ("changed" if kind == "files" else "the same packages, made differently")
 
 
 def _contents(kind: str, platform: PlatformReceipt) -> dict[str, str]:
-    """What the layers of a kind hold, as names with versions; a path has none."""
+    """Return the contents of all layers of a kind: versions by name; a path has none."""
     return {
         name: version
         for layer in platform.layers
@@ -107,7 +107,7 @@ def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
-    """Which files of the project's wheel are others, as far as the cache still knows both wheels."""
+    """Return the files of the project's wheel that changed, "" if the cache no longer knows both wheels."""
     from hatch_docker.bases.model import Interpreter
     from hatch_docker.engines.wheel_layers import known_files
     from hatch_docker.wheels.install.destination import VenvTarget
@@ -119,36 +119,36 @@ def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     ]
     if len(found) != 2 or None in found:
         return ""
-    # The path of site-packages has the version of Python in it.
+    # Compared below site-packages, whose path has the version of Python in it.
     then, now = ({path.partition("/site-packages/")[2] or path: hashed for path, hashed in (files or {}).items()}
                  for files in found)  # fmt: skip
     differ = sorted(path for path in {*then, *now} if then.get(path) != now.get(path))
     code = [path for path in differ if ".dist-info/" not in path]
     if not code:
-        return "its metadata" if differ else "the same files, made in another way"
+        return "its metadata" if differ else "the same files, made differently"
     return f"{counted(len(code), 'file')} changed: {abbreviate(code)}"
 
 
 def how_to_run(
     receipt: Receipt, plan: Plan, archive: Path, daemon: str, host: Platform, environ: Mapping[str, str]
 ) -> list[str]:
-    """The commands that run an image that was made, as they are typed; `daemon` is "docker" or "podman", if loaded."""
+    """Return the commands that run the new image; `daemon` is "docker" or "podman" if it was loaded, else ""."""
     program = daemon or _program(environ)
     name = plan.references[0]
     if not daemon and receipt.pushed and not receipt.archive:
         name = f"{receipt.pushed[0].partition('@')[0]}:{plan.tags[0]}"
     lines = [shlex.join(run_command(plan, program, name, host))]
     if not daemon and receipt.archive:
-        lines.insert(0, shlex.join([program, "load", "-i", _shown(archive)]))
+        lines.insert(0, shlex.join([program, "load", "-i", _relative(archive)]))
     elif not daemon and not receipt.pushed:
         return []
     return ["run it:", *(f"  {line}" for line in lines)]
 
 
 def run_command(plan: Plan, program: str, name: str, host: Platform, *more: str) -> list[str]:
-    """The command that runs an image by its name; `more` are further options."""
+    """Return the command that runs an image by its name; `more` are further options."""
     foreign = [] if str(host) in plan.platforms else ["--platform", plan.platforms[0]]
-    here = f"{DEBUG_PORT}/tcp" if plan.debug else ""  # for nobody but this machine
+    here = f"{DEBUG_PORT}/tcp" if plan.debug else ""  # the debugger's port is published on the loopback address only
     options = [
         word for port in plan.config.ports
         for word in ("-p", f"127.0.0.1:{_published(port)}" if port == here else _published(port))
@@ -166,14 +166,14 @@ def _published(port: str) -> str:
     return f"{number}:{number}" + (f"/{protocol}" if protocol not in ("", "tcp") else "")
 
 
-def _shown(path: Path) -> str:
+def _relative(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def closing_lines(
     before: Receipt | None, receipt: Receipt, plan: Plan, archive: Path, daemon: str, host: Platform, ctx: Context
 ) -> Iterator[str]:
-    """What a user reads below the sizes of the image's layers."""
+    """Yield the lines below the table of sizes."""
     if before is not None:
         from hatch_docker.engines.common import slim_rules
 

@@ -1,4 +1,4 @@
-"""What a pipeline reads of a build: outputs, variables and the step summary."""
+"""Outputs of a build for pipelines: variables and the step summary."""
 
 from __future__ import annotations
 

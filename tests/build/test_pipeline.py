@@ -169,7 +169,7 @@ def test_a_damaged_blob_is_made_again_once(story: Story, lines: list[str]) -> No
 
 
 def test_a_layer_that_nobody_has_is_made(story: Story) -> None:
-    """Who opens a layer that is in no cache and no registry gets an error; the next attempt is not lazy."""
+    """Opening a layer that is in no cache and no registry is an error; the next attempt makes it."""
     def missing(ctx: Context) -> None:
         if ctx.lazy:
             raise DamagedBlobError("blob sha256:1 is missing")

@@ -1,4 +1,4 @@
-"""Pushing what was built: an archive with its receipt, or without, through hatch and through our own command."""
+"""Pushing archives, with and without a receipt, through hatch and through `hatch-docker push`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def tags(registry: FakeRegistry, repository: str) -> set[str]:
 
 
 @pytest.mark.parametrize("item", [small_image(), small_index()], ids=["image", "index"])
-def test_the_receipt_says_where_and_is_told_what_became_of_it(
+def test_the_receipt_says_where_to_push_and_gets_the_result(
     item: Image | Index, registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = archive(tmp_path / "dist", item)
@@ -124,7 +124,7 @@ def test_templates_are_filled_in_of_what_was_built(
 def test_a_variant_to_debug_takes_no_tag_of_the_image(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever a pipeline's variable says for all that it builds; who names a tag for it gets that."""
+    """A pipeline's variable does not change that; a tag on the command line does."""
     path = archive(tmp_path / "dist", name="app-1.0.debug")
     facts = {"repositories": [f"{registry.host}/x"], "version": "1.0", "tags": ["1.0-debug", "latest-debug"]}
     with_receipt(path, small_image(), **facts)
@@ -313,7 +313,7 @@ def test_what_is_no_archive_is_told(make: str, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_documents_go_along(registry: FakeRegistry, tmp_path: Path) -> None:
-    """What the receipt names is attached; a file that is not what was made with the image stops the push."""
+    """The documents in the receipt are attached; one that was changed stops the push."""
     path, data = archive(tmp_path / "dist"), b'{"bomFormat": "CycloneDX"}'
     document = {
         "file": "app-1.0.cdx.json", "format": "cyclonedx", "media_type": "application/vnd.cyclonedx+json",

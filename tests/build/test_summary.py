@@ -43,7 +43,7 @@ def test_what_did_not_change_is_said_in_a_line(ctx: Context) -> None:
 
 
 def test_dependencies_are_told_with_their_versions(ctx: Context) -> None:
-    """What is newer, what came and what went."""
+    """A newer version, a package that was added and one that was removed."""
     own = BEFORE.platforms[0].layers[1]
     newer = replace(DEPENDENCIES, digest="sha256:7", contents=("numpy 2.4.0", "orjson 3.11.0"))
     assert changes(made(DEPENDENCIES, own), replace(made(newer, own), digest=DIGEST), ctx) == [
@@ -101,7 +101,7 @@ def test_files_of_ours_are_the_same_for_another_python(ctx: Context) -> None:
         remember_files(venv, f"sha256:{digit * 64}", {f"{venv.site_packages}/app.py": "sha256=a"}, ctx)
     assert changes(BEFORE, after, ctx)[1:] == [
         "  Python            3.13.5 -> 3.11.2",
-        "  your code         the same files, made in another way",
+        "  your code         the same files, made differently",
     ]
 
 

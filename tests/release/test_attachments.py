@@ -96,7 +96,7 @@ def test_the_lock_is_a_material(tmp_path: Path) -> None:
 
 
 def test_files_are_written_where_they_differ(tmp_path: Path) -> None:
-    """What is there already is left alone, what was changed is written again."""
+    """A file with the same bytes is left alone, a changed one is written again."""
     ctx = context(tmp_path / "cache")
     documents = documents_of(tmp_path)
     write_documents(documents, tmp_path / "dist", ctx)
@@ -172,7 +172,7 @@ def test_a_registry_that_takes_none(registry: FakeRegistry, tmp_path: Path) -> N
 
 
 def test_on_another_base_the_wheels_have_their_hashes(tmp_path: Path) -> None:
-    """What was made here is remembered by its layers, which stay; of what was made elsewhere none are known."""
+    """The wheels are remembered by the layers, which stay the same; those of an image from elsewhere are unknown."""
     def alpha(cache: str) -> dict[str, Any]:
         ctx = context(tmp_path / cache)
         plan, built = installed(ctx, table={"provenance": False})

@@ -1,4 +1,4 @@
-"""hatch_docker.release.push: one image to many registries, each byte sent once, each failure told apart."""
+"""One image pushed to several registries: each blob is sent once, and each failure has its own error."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_an_unchanged_image_moves_nothing(one: FakeRegistry, world: World) -> No
 
 
 def test_an_index_whose_images_were_cleaned_up_is_whole_again(one: FakeRegistry, world: World) -> None:
-    """Jobs that remove what has no tag take the images of an index; only what is gone is sent anew."""
+    """Clean-up jobs remove untagged images, also those of an index; only the missing ones are sent again."""
     index = small_index()
     push_to_all(index, [f"{one.host}/app"], TAGS, world.ctx)
     gone = index.images[1]
@@ -93,7 +93,7 @@ def test_an_index_whose_images_were_cleaned_up_is_whole_again(one: FakeRegistry,
 
 
 def test_what_an_index_shares_with_an_image_that_is_there_is_not_asked_for(one: FakeRegistry, world: World) -> None:
-    """Half of it was pushed alone: its blobs are not looked for again."""
+    """One image of the index was pushed before: its blobs are not looked for again."""
     index = small_index()
     push_to_all(index.images[0], [f"{one.host}/app"], ["amd64"], world.ctx)
     one.requests.clear()
@@ -136,7 +136,7 @@ def test_the_base_s_layers_are_mounted_and_never_opened(one: FakeRegistry, world
 
 
 def test_one_registry_s_failure_is_its_own(one: FakeRegistry, two: FakeRegistry, world: World) -> None:
-    """What the others got stays, is said, and a second push sends nothing there."""
+    """The error names the registries that have the image; a second push sends nothing to those."""
     one.fault("PUT", "/manifests/", 500, times=99)
     repositories = [f"{one.host}/app", f"{two.host}/app"]
     done = push_to_all(IMAGE, repositories, TAGS, world.ctx)
@@ -223,7 +223,7 @@ def test_a_registry_that_refuses_is_a_mistake_of_the_user_s(one: FakeRegistry, w
 
 
 def test_each_repository_is_entered_with_a_token_for_it(world: World, tmp_path: Path) -> None:
-    """To mount, one that reads the other repository too; the password is in nothing that anybody reads."""
+    """A mount needs a token that also reads the other repository; the password appears in no output."""
     password = "pass-s3cret-word"
     with FakeRegistry(password=password) as registry:
         auth = base64.b64encode(f"user:{password}".encode()).decode()
@@ -253,7 +253,7 @@ def test_a_push_needs_a_registry() -> None:
 
 
 def test_the_tags_come_last(one: FakeRegistry, world: World) -> None:
-    """Where what goes with an image fails, the image is there, and no tag means it; then it goes on from there."""
+    """If documents or signatures fail, the image is there without a tag; the next push continues from that."""
     found: list[set[str]] = []
 
     def fails(_target: Target) -> list[int]:

@@ -104,7 +104,7 @@ def read(document: Document) -> bytes:
 
 
 def cosign_wrote(registry: FakeRegistry, ending: str, text: str = "1") -> None:
-    """What the real program would have pushed under its tag."""
+    """Push what cosign would have pushed under its tag."""
     config, layer = (registry.put_blob("app", data.encode()) for data in ("{}", text))
     manifest = canonical_json({
         "schemaVersion": 2, "mediaType": OCI_MANIFEST,
@@ -131,7 +131,7 @@ def test_by_digest_with_a_key(registry: FakeRegistry, program: FakeCosign, tmp_p
 def test_what_is_signed_is_listed_and_not_signed_again(
     registry: FakeRegistry, program: FakeCosign, tmp_path: Path
 ) -> None:
-    """What cosign wrote under its tags becomes a referrer; a second push asks the registry once, and nobody else."""
+    """The manifests of cosign's tags become referrers; a second push sends one request."""
     (tmp_path / "k.key").write_text("KEY")
     ctx = world(tmp_path)
     who = signer(registry, ctx, SignPlan("k.key", False), tmp_path)

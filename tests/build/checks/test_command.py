@@ -102,7 +102,7 @@ def test_the_command_runs_in_the_finished_image(base: Base, ctx: Context, lines:
 
 
 def test_our_umask_is_not_the_image_s(base: Base, ctx: Context, lines: list[str]) -> None:
-    """What we unpack for ourselves alone can still be read by the image's user."""
+    """Layers are unpacked for this user only, and the image's user can read them all the same."""
     before = os.umask(0o077)
     try:
         run_check(image_on(base), base, ["/opt/venv/bin/app"], ctx, timeout=60)

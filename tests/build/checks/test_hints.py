@@ -108,7 +108,7 @@ def test_an_image_that_asks_for_a_gpu_is_meant_to_be_so(tmp_path: Path) -> None:
     ],
 )
 def test_a_wheel_without_code_is_pointed_out(files: list[str], told: bool, tmp_path: Path) -> None:
-    """What a backend does not find, it leaves out without a word; a wheel that nobody remembers is not guessed at."""
+    """A backend leaves out code that it does not find, silently; without facts about a wheel there is no hint."""
     ctx = context(tmp_path, [])
     one = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
     venv = VenvTarget(one.base.interpreter)

@@ -83,7 +83,7 @@ def test_whatever_bytes_there_are(junk: bytes, place: int, patch: bytes) -> None
 
 
 def said(tmp_path: Path, *arguments: Any, value: str = "warn", **options: Any) -> list[str]:
-    """What a check warns of."""
+    """Return the warnings of a check."""
     lines: list[str] = []
     ctx = context(tmp_path / "store", lines)
     check_native(plan(value), [built(ctx, *arguments, **options)], ctx)

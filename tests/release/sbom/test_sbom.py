@@ -123,7 +123,7 @@ def test_where_it_came_from(tmp_path: Path) -> None:
 
 
 def test_metadata_as_strangers_write_it(tmp_path: Path) -> None:
-    """Whatever stands there, the documents are valid."""
+    """The documents are valid for any metadata."""
     strange = metadata(
         "alpha", "1.0", "Author: Bob\n  the\tother <b@x>", "License: two\n        lines", "Requires-Dist: beta; a b",
         "Requires-Dist: ???", f"Requires-Dist: beta; {'(' * 5000}", "Requires-Dist: beta; python_version >= 'x y'",
@@ -185,7 +185,7 @@ def test_a_document_that_nobody_understands_is_named(document: bytes, tmp_path: 
 
 
 def test_two_documents_of_one_wheel(tmp_path: Path) -> None:
-    """What both name is named once, with what both know of it."""
+    """A component in both is named once, with the values of both."""
     hashes = [{"alg": "MD5", "content": "0" * 32}]
     part = {"name": "inner", "version": "0.1", "purl": "pkg:cargo/inner@0.1", "hashes": hashes}
     other = {**CARGO, "components": [part]}
@@ -220,7 +220,7 @@ def test_later_layers_take_away(tmp_path: Path) -> None:
 
 
 def test_a_layer_is_read_once(tmp_path: Path) -> None:
-    """What a layer brings is remembered by its diff-id: the second image with it does not open it."""
+    """The inventory of a layer is remembered by its diff-id: a second image does not open the layer."""
     ctx = context(tmp_path / "cache")
     layer = system_layer()
 
