@@ -160,7 +160,7 @@ def check_commands(plan: Plan, base: Base, programs: frozenset[str], ctx: Contex
         if words and not _is_program(words[0], plan, base, programs, ctx):
             known = ", ".join(sorted(programs)) or "none"
             raise ConfigError(
-                f"tool.hatch-docker.{option}: {words[0]!r} is no program of the image; the wheels bring: {known}"
+                f"tool.hatch-docker.{option}: {words[0]!r} is not a program in the image; the wheels bring: {known}"
             )
 
 

@@ -46,7 +46,7 @@ def make_files(
     missing = {path: f"/{path}" for path in _directories(entries) if path not in base.directories}
     check_directories(missing, entries, base, OPTION, ctx)
     if hidden := next((path for path in sorted(entries) if f"{path}/".startswith(HIDDEN)), ""):
-        ctx.progress.warn(f"{OPTION}: no container sees /{hidden}, as runtimes mount something of their own there")
+        ctx.progress.warn(f"{OPTION}: no container sees /{hidden}, because runtimes mount a file of theirs there")
     files = {path: entry.content for path, entry in entries.items() if isinstance(entry.content, Path)}
     with _readable():
         digests = {path: file_digest(file) for path, file in files.items()}
@@ -112,7 +112,7 @@ def check_directories(
             if brought or directory in in_base:
                 whose = "`files`" if brought else f"base {base.name}"
                 raise ConfigError(
-                    f"{option}: {missing[path]} cannot be a directory: /{directory} of {whose} is none; "
+                    f"{option}: {missing[path]} cannot be a directory: /{directory} of {whose} is not a directory; "
                     "choose another path"
                 )
 
@@ -327,6 +327,6 @@ def numeric_user(user: str, base: Base) -> str:
     if colon or name not in base.users:
         known = ", ".join(sorted(base.users))
         raise ConfigError(
-            f"tool.hatch-docker.user: {user!r} is no user of base {base.name}; use a number, or one of: {known}"
+            f"tool.hatch-docker.user: {user!r} is not a user of base {base.name}; use a number, or one of: {known}"
         )
     return "{}:{}".format(*base.users[name])

@@ -117,20 +117,21 @@ def old_base(image: Image, ctx: Context) -> OldBase:
     lines = [line for line in config.get("history") or [] if not line.get("empty_layer")]
     makers = [str(line.get("created_by", "")) for line in lines]
     if not digest or len(makers) != len(image.layers) or not any(maker.startswith(OURS) for maker in makers):
-        raise ImageError(f"{image.digest} is no image that hatch-docker made: it does not say what it stands on")
+        raise ImageError(f"{image.digest} was not made by hatch-docker: it does not name its base")
     if name.startswith("debian:"):
         from hatch_docker.bases.debian.base import ENV
 
         count = sum(maker.startswith(DEBIAN) for maker in makers)
         if not all(maker.startswith(DEBIAN) for maker in makers[:count]) or not _is_ours(makers[count:]):
-            raise ImageError(f"{image.digest} does not stand on {name}, as it says; build again")
+            raise ImageError(f"{image.digest} names the base {name}, and its layers are not that base's; build again")
         env = [f"{variable}={value}" for variable, value in sorted(ENV.items())]
         return OldBase(name, digest, {"config": {"Env": env}}, count)
     found = _opened(name, digest, image, ctx)
     count = len(found.layers)
     below = [layer.diff_id for layer in image.layers[:count]]
     if [layer.diff_id for layer in found.layers] != below or not _is_ours(makers[count:]):
-        raise ImageError(f"{image.digest} does not stand on {name}@{digest}, as it says; build again")
+        where = f"{name}@{digest}"
+        raise ImageError(f"{image.digest} names the base {where}, and its layers are not that base's; build again")
     return OldBase(name, digest, found.config_json, count)
 
 
@@ -147,13 +148,13 @@ def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
 
     if not name:
         raise ImageError(
-            f"{image.digest} stands on {digest}, and does not say where that is (a layout of the machine that built "
-            "it?): what it has from there cannot be told; build again"
+            f"{image.digest} has the base {digest}, and does not name its place (a layout of the machine that built "
+            "it?), so the settings that it has from there are not known; build again"
         )
     try:
         return pull(Remote(ctx.client, ctx.environ), parse_reference(name).pinned(digest), image.platform, ctx.store)
     except RegistryError as error:
-        lost = "the old base cannot be had, and so what the image has from it; build again"
+        lost = "the old base cannot be read, so the settings that the image has from it are not known; build again"
         raise error.with_message(f"{lost}: {error}") from error
 
 

@@ -196,5 +196,5 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
 def _files(site: Site, wheel: Wheel) -> Mapping[str, str]:
     files = known_files(site.venv, wheel.digest, site.ctx, wheel.rules)
     if files is None:
-        raise WheelError(f"the cache lost what {wheel.filename} brings; build again")
+        raise WheelError(f"the cache no longer knows the files of {wheel.filename}; build again")
     return files

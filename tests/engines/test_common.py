@@ -21,7 +21,7 @@ def test_a_health_check_needs_a_program_too(word: str, tmp_path: Path) -> None:
     ctx = context(tmp_path, [])
     base = base_of(BasePlan("registry", "python:x", "python:x"), python_image(), ctx)
     made = plan_of({"entrypoint": ["serve"], "healthcheck": {"command": [word, "x"]}})
-    with pytest.raises(ConfigError, match=rf"healthcheck\.command: '{word}' is no program of the image"):
+    with pytest.raises(ConfigError, match=rf"healthcheck\.command: '{word}' is not a program in the image"):
         check_commands(made, base, frozenset({"serve"}), ctx)
 
 

@@ -63,9 +63,9 @@ def test_of_two_files_the_last_is_it(root: Path) -> None:
 @pytest.mark.parametrize(
     ("plans", "words"),
     [
-        ([("a", "/srv/data/x")], "/srv/data cannot be a directory: /srv/data of base test is none"),
-        ([("conf", "/srv/data")], "/srv/data cannot be a directory: /srv/data of base test is none"),
-        ([("a", "/x"), ("a", "/x/y")], "/x cannot be a directory: /x of `files` is none"),
+        ([("a", "/srv/data/x")], "/srv/data cannot be a directory: /srv/data of base test is not a directory"),
+        ([("conf", "/srv/data")], "/srv/data cannot be a directory: /srv/data of base test is not a directory"),
+        ([("a", "/x"), ("a", "/x/y")], "/x cannot be a directory: /x of `files` is not a directory"),
         ([("a", "/x"), ("conf", "/x")], "/x would be a file and a directory"),
         ([("conf", "/x"), ("a", "/x")], "/x would be a file and a directory"),
         ([("a", "/root")], "/root is a directory; name the file: /root/a"),

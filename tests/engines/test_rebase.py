@@ -137,7 +137,7 @@ def test_every_platform_of_an_index(tmp_path: Path) -> None:
 
 def test_what_is_none_of_ours_is_refused(tmp_path: Path) -> None:
     ctx = context(tmp_path)
-    with pytest.raises(ImageError, match="no image that hatch-docker made"):
+    with pytest.raises(ImageError, match="was not made by hatch-docker"):
         rebase(python_base())(a_plan("x"), given_project(), ctx)
 
 
@@ -150,12 +150,12 @@ def test_an_old_base_that_is_gone_or_another_is_told(tmp_path: Path) -> None:
         old = built(plan, opened(name, ctx), ctx)
         other = opened(name, ctx)
         false = built(plan, dataclasses.replace(other, image=python_base(extra="other")), ctx)
-        with pytest.raises(ImageError, match="does not stand on"):
+        with pytest.raises(ImageError, match="its layers are not that base's"):
             rebase(false)(plan, given_project(), ctx)
     with FakeRegistry() as empty:
         text = old.config.decode().replace(registry.host, empty.host)
         gone = replace(old, config=text.encode())
-        with pytest.raises(RegistryError, match=r"the old base cannot be had.*build again"):
+        with pytest.raises(RegistryError, match=r"the old base cannot be read.*build again"):
             rebase(gone)(plan, given_project(), context(tmp_path / "two"))
 
 

@@ -104,9 +104,11 @@ def test_a_directory_of_files_stays_and_one_that_holds_them_is_the_users(tmp_pat
 @pytest.mark.parametrize(
     ("volume", "words"),
     [
-        ("/srv/data", "/srv/data of base test is none"), ("/srv/data/x", "/srv/data of base test is none"),
-        ("/etc/passwd/x", "/etc/passwd of base test is none"), ("/seed/a", "/seed/a of `files` is none"),
-        ("/seed/b/x", "/seed/b of `files` is none"), ("/" + "a" * 300, "too long for a file system"),
+        ("/srv/data", "/srv/data of base test is not a directory"),
+        ("/srv/data/x", "/srv/data of base test is not a directory"),
+        ("/etc/passwd/x", "/etc/passwd of base test is not a directory"),
+        ("/seed/a", "/seed/a of `files` is not a directory"),
+        ("/seed/b/x", "/seed/b of `files` is not a directory"), ("/" + "a" * 300, "too long for a file system"),
         ("/data/.wh.x", "no layer can hold"), ("/.", "names nothing"),
     ],
 )  # fmt: skip

@@ -65,7 +65,7 @@ def test_each_image_has_its_files_and_names_and_they_share_layers(tmp_path: Path
     [
         ("docker:plan", 'python = "3.11"', "python = '3.11' does not fit base"),
         ("docker:dockerfile", 'volumes = ["/etc/passwd"]', "tool.hatch-docker.volumes: /etc/passwd cannot be"),
-        ("docker", 'user = "nobody-else"', "tool.hatch-docker.user: 'nobody-else' is no user of base"),
+        ("docker", 'user = "nobody-else"', "tool.hatch-docker.user: 'nobody-else' is not a user of base"),
     ],
 )
 def test_a_mistake_says_whose_it_is(verb: str, option: str, words: str, tmp_path: Path, cache: Path) -> None:

@@ -66,7 +66,7 @@ class Builder(Protocol):
 
 def daemon_error(said: str, name: str, program: str = "docker buildx") -> DaemonError:
     """Return the error for a failure of Docker outside the steps of the build."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["no word of why"]
+    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it gave no error message"]
     line = next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: ").rstrip(".")
     if "ache export" in line and "not supported" in line:
         return DaemonError(
@@ -82,7 +82,7 @@ def daemon_error(said: str, name: str, program: str = "docker buildx") -> Daemon
             f"this user may not talk to Docker ({line}); join the group docker, use rootless Docker, {WAY_OUT}"
         )
     if "context canceled" in line:
-        return LostError(f"{program} was ended before the build was done ({line}); build again")
+        return LostError(f"{program} was stopped before the build was done ({line}); build again")
     if re.search(NO_DAEMON, said):
         line = line.rpartition("stderr=")[2] if "stderr=" in line else line  # of ssh, behind what it was told
         return DaemonError(f"no Docker daemon answers ({line}); start it or set DOCKER_HOST, {WAY_OUT}")

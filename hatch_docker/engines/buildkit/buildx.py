@@ -82,7 +82,7 @@ class Buildx:
             return BuildError(log.explain())
         said = "\n".join(log.other)
         lost = re.search(rf"^(?:ERROR: )?(.*(?:{LOST}).*)$", said, re.MULTILINE)
-        silent = "" if said else f"docker ended with status {status} and no word of why"
+        silent = "" if said else f"docker exited with status {status} without an error message"
         if (why := lost[1] if lost else silent) and (message := log.lost(why)):
             return LostError(message)
         return BuildError(log.explain()) if log.failed else daemon_error(said or silent, self.name)

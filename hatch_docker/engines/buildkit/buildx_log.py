@@ -191,7 +191,7 @@ class Log:
 def pull_failure(name: str, why: str) -> str:
     """Return the message for an image of FROM that a builder does not have: a registry's, or one that was loaded."""
     if f"{IMAGES}/" in name:
-        return f"{name} was handed to the builder, and is gone ({why}); build again"
+        return f"{name} was loaded into the builder, and is no longer there ({why}); build again"
     return (
         f"the builder cannot pull the base {name} ({why}); log in for it (docker login, podman login), have it reach "
         f"and trust that registry, or take it along: `skopeo copy docker://{name.partition('@')[0]} oci:base`, "

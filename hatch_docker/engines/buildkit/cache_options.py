@@ -95,7 +95,7 @@ def _repository(option: str, fields: Mapping[str, str]) -> str:
     ref = fields["ref"]
     if "@" in ref or ":" in ref.rpartition("/")[2]:
         raise ConfigError(
-            f"{where}: podman keeps its cache in a repository of its own, so {ref!r} must have no tag; "
+            f"{where}: podman keeps its cache in a separate repository, so {ref!r} must have no tag; "
             "docker buildx takes that too"
         )
     more = sorted(set(fields) - {"type", "ref", "mode"})

@@ -94,8 +94,8 @@ def stages_of(
     config = base.image.config_json.get("config") or {}
     if config.get("OnBuild"):
         raise BaseImageError(
-            f"base {base.name} has orders for whoever builds on it (ONBUILD {str(config['OnBuild'][0])[:60]}), which "
-            'no Dockerfile can leave out; take engine = "embedded", which follows none, or a base without them'
+            f"base {base.name} has ONBUILD instructions ({str(config['OnBuild'][0])[:60]}), which a build with a "
+            'Dockerfile runs; set engine = "embedded", which runs none, or use a base without them'
         )
     user = str(config.get("User") or "0").partition(":")[0]
     tools = compiler.debs.rendered if compiler and compiler.debs and compiler.debs.packages != () else None

@@ -167,7 +167,7 @@ def _apt(stage: str, packages: Packages, stages: Stages) -> Iterator[str]:
     yield ""
     yield f"FROM base AS {stage}"
     yield from _as_root(stages)
-    # A user that a package makes is of no day.
+    # useradd writes today's date into /etc/shadow; SOURCE_DATE_EPOCH fixes it.
     variables = f"APT_CONFIG=/packages/apt.conf DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH={SOURCE_DATE}"
     install = "apt-get install --yes --no-install-recommends"
     if packages.given:

@@ -297,7 +297,7 @@ def _take(step: CopyStep, key: str, inputs: _Inputs, out: Path) -> Layer:
     # Foreign code ran where this was made: a link in it must not lead to files of this machine.
     above = [out / path for path in accumulate(("tree", step.group.name, *venv.root.split("/")), "{}/{}".format)]
     if any(path.is_symlink() or not path.is_dir() for path in above):
-        raise BuildError(f"the builder handed out nothing for {', '.join(step.group.contents)}; is its disk full?")
+        raise BuildError(f"the builder exported nothing for {', '.join(step.group.contents)}; is its disk full?")
     entries = tree_entries(root, venv.root)
     records = (entry for entry in entries if entry.kind == "file" and entry.path.endswith(".dist-info/RECORD"))
     files: dict[str, Mapping[str, str]] = {}
@@ -331,7 +331,8 @@ def _left_out(step: CopyStep, out: Path) -> Mapping[str, Mapping[str, Sequence[i
             for wheel, tally in told.items()
         }
     except (ValueError, TypeError, AttributeError, OSError) as error:
-        raise BuildError(f"the builder did not say what it left out of {step.group.name}; is its disk full?") from error
+        message = f"the builder did not report which files it left out of {step.group.name}; is its disk full?"
+        raise BuildError(message) from error
 
 
 def _wheel_of(step: CopyStep, target: Target, out: Path) -> list[str]:

@@ -145,7 +145,7 @@ NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch
             "exporting cache to registry failed (connection refused); with ignore-error=true in cache.to",
         ),
         (json.dumps({"vertexes": [PULL]}), UNPULLED),
-        (json.dumps({"vertexes": [GONE]}), "docker.io/hatch-docker/base:0 was handed to the builder, and is gone (no"),
+        (json.dumps({"vertexes": [GONE]}), "docker.io/hatch-docker/base:0 was loaded into the builder, and is no"),
         (NO_EXPORT, "tool.hatch-docker.cache.to: Cache export is not supported for the docker driver; name a builder"),
         ("ERROR: Cannot connect to the Docker daemon at unix:///x. Is it up?", "no Docker daemon answers"),
         ("ERROR: something new", "docker buildx cannot build: something new; look at `docker buildx inspect far`"),
@@ -233,9 +233,9 @@ def test_a_lost_builder_shows_what_it_said_last(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ending", "status", "message"),
     [
-        ("", 137, "the builder was lost in stage install-numpy (docker ended with status 137 and no word of why); "),
-        ('{\n "vertexes": [', 1, "the builder was lost in stage install-numpy (docker ended with status 1 and no word"),
-        ("ERROR: Canceled: context canceled", 1, "docker buildx was ended before the build was done (Canceled: "),
+        ("", 137, "the builder was lost in stage install-numpy (docker exited with status 137 without an error mess"),
+        ('{\n "vertexes": [', 1, "the builder was lost in stage install-numpy (docker exited with status 1 without an"),
+        ("ERROR: Canceled: context canceled", 1, "docker buildx was stopped before the build was done (Canceled: "),
         ('{\n "logs": [\nERROR: failed to do request: EOF', 1, "the builder was lost in stage install-numpy (f"),
     ],
 )

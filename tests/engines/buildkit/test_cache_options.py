@@ -170,7 +170,7 @@ def test_podman_is_told_of_repositories(tmp_path: Path) -> None:
     [
         (caches(["type=local,src=x"]), "cache.from: podman keeps its cache in registries only, not in type=local"),
         (caches(targets=["type=gha"]), "cache.to: podman keeps its cache in registries only, not in type=gha"),
-        (caches(["registry.example/app:cache"]), "cache.from: podman keeps its cache in a repository of its own"),
+        (caches(["registry.example/app:cache"]), "cache.from: podman keeps its cache in a separate repository"),
         (caches(targets=["type=registry,ref=registry.example/a,mode=min"]), "podman does not know mode=min"),
         (caches(["type=registry,ref=registry.example/a,x=y"]), "podman does not know x; leave it out"),
     ],

@@ -140,7 +140,7 @@ def test_a_link_in_the_place_of_the_tar_is_not_followed(base: Base, tmp_path: Pa
     changes(tmp_path / "before", tmp_path / "after", tmp_path / "out")
     (tmp_path / "out/layer.tar").rename(tmp_path / "mine")
     (tmp_path / "out/layer.tar").symlink_to(tmp_path / "mine")
-    with pytest.raises(BuildError, match="the builder handed out nothing for postgresql"):
+    with pytest.raises(BuildError, match="the builder exported nothing for postgresql"):
         read_changes(tmp_path / "out", base, context(tmp_path / "store"))
 
 
