@@ -1,6 +1,6 @@
-"""Who we are to a registry: credentials that other tools left, challenges, tokens.
+"""Authentication to registries: stored credentials of Docker and Podman, challenges, tokens.
 
-Reads Docker's config.json and Podman's auth.json; speaks Basic and the token flow of the distribution project
+Implements Basic authentication and the token flow of the distribution project
 (https://distribution.github.io/distribution/spec/auth/token/, .../oauth/).
 """
 
@@ -29,7 +29,7 @@ _HUB_NAMES = frozenset({"index.docker.io", "registry-1.docker.io"})
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A user name with a password, or an identity token (then `username` is of no use); `source` is who knew it."""
+    """A user name with a password, or an identity token; `source` is the file or program that it comes from."""
 
     username: str
     password: str = field(default="", repr=False)
@@ -46,11 +46,11 @@ class Challenge:
 
 
 def credential_for(registry: str, environ: Mapping[str, str], repository: str = "") -> Credential | None:
-    """What the user's tools know about a registry, None where they know nothing.
+    """Return the credential that the user's tools have for a registry, or None.
 
-    Looked for in $REGISTRY_AUTH_FILE, Docker's config.json ($DOCKER_CONFIG, ~/.docker), Podman's auth.json
+    Reads $REGISTRY_AUTH_FILE, Docker's config.json ($DOCKER_CONFIG, ~/.docker), Podman's auth.json
     ($XDG_RUNTIME_DIR/containers, ~/.config/containers); in each: credHelpers, credsStore, auths. Raises
-    RegistryError when a file or a helper is broken.
+    RegistryError for a damaged file or a helper that fails.
     """
     for path in login_files(environ):
         try:
@@ -66,6 +66,7 @@ def credential_for(registry: str, environ: Mapping[str, str], repository: str = 
 
 
 def login_files(environ: Mapping[str, str]) -> Iterable[Path]:
+    """Yield the files of credentials in the order in which they are read; they may not exist."""
     home = Path(environ.get("HOME") or "/nonexistent")
     if environ.get("REGISTRY_AUTH_FILE"):
         yield Path(environ["REGISTRY_AUTH_FILE"])
@@ -93,14 +94,14 @@ def _from_config(
             return found
     if not isinstance(auths, dict):
         return None
-    # Podman's keys may go down to a repository; the longest that fits counts.
+    # A key of Podman's may name a repository; the longest that fits wins.
     wanted = f"{registry}/{repository}/"
     keys = [key for key in auths if wanted.startswith(_host(key) + "/")]
     return _from_entry(auths[max(keys, key=len)], path, registry) if keys else None
 
 
 def _host(key: str) -> str:
-    """The registry (and perhaps the namespace) that a key of a configuration means."""
+    """Return the registry (and perhaps the namespace) that a key of a configuration means."""
     bare = key.partition("://")[2] or key
     bare = re.sub(r"/(v[12]/?)?$", "", bare)
     host, slash, rest = bare.partition("/")
@@ -108,7 +109,7 @@ def _host(key: str) -> str:
 
 
 def _installed(store: str, environ: Mapping[str, str]) -> bool:
-    """A `credsStore` that is not installed here came from elsewhere (a shared home): not an error."""
+    """Tell whether a `credsStore` is installed; in a home directory that machines share it may be missing."""
     import shutil
 
     return shutil.which(f"docker-credential-{store}", path=environ.get("PATH", "")) is not None
@@ -146,8 +147,8 @@ def _from_helper(name: str, registry: str, environ: Mapping[str, str]) -> Creden
     except ProcessFailed as error:
         if "credentials not found" in error.output.lower():
             return None
-        reason = (error.output.splitlines() or ["it said nothing"])[-1][:200]
-        if '"Secret"' in error.output:  # it answered, and failed
+        reason = (error.output.splitlines() or ["no output"])[-1][:200]
+        if '"Secret"' in error.output:  # it answered and failed: its output holds the secret
             reason = f"status {error.status}"
         raise RegistryError(f"{program} gives no credentials for {registry}: {reason}") from error
     except ProgramError as error:
@@ -167,7 +168,7 @@ _ITEM = re.compile(
 
 
 def parse_challenges(header: str) -> tuple[Challenge, ...]:
-    """The challenges of a `WWW-Authenticate` header; what cannot be read ends the list."""
+    """Return the challenges of a `WWW-Authenticate` header, up to the first that is not valid."""
     found: list[tuple[str, dict[str, str]]] = []
     position = 0
     while match := _ITEM.match(header, position):
@@ -184,10 +185,10 @@ def parse_challenges(header: str) -> tuple[Challenge, ...]:
 def authorize(
     client: Client, url: str, header: str, credential: Credential | None, scopes: Iterable[str], login: str
 ) -> str:
-    """The `Authorization` that answers the challenge `header` of a registry's `url`.
+    """Return the `Authorization` header that answers the challenge `header` of a registry's `url`.
 
-    `scopes` are what the token should allow; `login` is the advice for those who have no credentials. One
-    attempt; raises RegistryError when there is no way, Retryable when the token server may yet answer.
+    The token has to allow `scopes`; `login` is the advice for users without credentials. Makes one attempt; raises
+    RegistryError when it is refused, Retryable when the token server may answer later.
     """
     challenges = {challenge.scheme: challenge for challenge in reversed(parse_challenges(header))}
     if "bearer" in challenges:
@@ -196,7 +197,7 @@ def authorize(
         if credential is None or not credential.username:
             raise RegistryError(f"it wants a password: {login}")
         return urls.basic(credential.username, credential.password)
-    raise RegistryError(f"it asks for authentication in an unknown way ({header[:100]!r})")
+    raise RegistryError(f"its authentication method is unknown ({header[:100]!r})")
 
 
 def _token(
@@ -242,16 +243,16 @@ def _read_token(body: bytes, realm: str) -> str:
 
 
 def check_realm(url: str, realm: str) -> str:
-    """The token server's URL, if it is one we send credentials to: https, or the registry's own origin."""
+    """Return the URL of the token server; raises RegistryError unless it is https or of the registry's own origin."""
     target = urls.follow(url, realm) if realm else ""
     if not target or not (target.startswith("https:") or urls.origin(target) == urls.origin(url)):
         where = urls.redact_url(realm)[:200]
-        raise RegistryError(f"it sends us to {where!r} for a token, which is not https: refused")
+        raise RegistryError(f"its token server {where!r} does not use https: refused")
     return target
 
 
 def merge_scopes(scopes: Iterable[str]) -> list[str]:
-    """Scopes with the actions of one resource joined, in the order of the resources."""
+    """Return scopes with the actions of each resource joined, in the order of the resources."""
     merged: dict[str, dict[str, None]] = {}
     for scope in scopes:
         resource, _colon, actions = scope.rpartition(":")

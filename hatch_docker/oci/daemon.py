@@ -1,4 +1,4 @@
-"""Images in the daemon of this machine: Docker's or Podman's, found cheaply, loaded with as little as it takes."""
+"""Docker's and Podman's daemons: found, and images loaded into them and saved from them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOOKED_AT_BY_SSH = 3    # the same where each question goes over ssh
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What `load` did: the image's ID there, its names, and the bytes sent, 0 where it was there already."""
+    """Result of `load`: the image's ID in the daemon, its names, and the bytes sent, 0 if it was there already."""
 
     daemon: Daemon
     image_id: str
@@ -41,10 +41,10 @@ class Loaded:
 
 
 def find_daemons(environ: Mapping[str, str], kind: str = "") -> tuple[Daemon, ...]:
-    """The daemons that accept a connection, or those of a `kind`, Docker's before Podman's.
+    """Return the daemons that accept a connection, or those of a `kind`, Docker's before Podman's.
 
-    Looks at DOCKER_HOST, the current Docker context, CONTAINER_HOST and the usual sockets; Podman's program
-    counts where no socket answers. Takes a millisecond where nothing is there.
+    Tries DOCKER_HOST, the current Docker context, CONTAINER_HOST and the usual sockets; Podman's program counts if no
+    socket answers. Takes a millisecond if there is none.
     """
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     podman = [environ.get("CONTAINER_HOST", ""), f"unix://{runtime}/podman/podman.sock" if runtime else ""]
@@ -60,7 +60,7 @@ def find_daemons(environ: Mapping[str, str], kind: str = "") -> tuple[Daemon, ..
 
 
 def find_daemon(environ: Mapping[str, str], kind: str = "") -> Daemon:
-    """The first of `find_daemons`; raises DaemonError where none answers."""
+    """Return the first of `find_daemons`; raises DaemonError if none answers."""
     found = find_daemons(environ, kind)
     if not found:
         who = kind.capitalize() or "Docker or Podman"
@@ -69,12 +69,12 @@ def find_daemon(environ: Mapping[str, str], kind: str = "") -> Daemon:
 
 
 def docker_directory(environ: Mapping[str, str]) -> Path:
-    """Where Docker's program keeps its configuration."""
+    """Return the directory of the configuration of Docker's program."""
     return Path(environ.get("DOCKER_CONFIG") or Path(environ.get("HOME", "/nonexistent"), ".docker"))
 
 
 def docker_daemon(environ: Mapping[str, str], context: str = "") -> Daemon:
-    """Where Docker's program would look for its daemon, or does when it is told a context."""
+    """Return the daemon that Docker's program uses: that of a context, or the current one."""
     host = environ.get("DOCKER_HOST", "") if context in ("", "default") else ""
     directory = docker_directory(environ)
     if host:
@@ -93,7 +93,7 @@ def docker_daemon(environ: Mapping[str, str], context: str = "") -> Daemon:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """An object in one of Docker's files; {} where it is not there, or broken: that is Docker's to tell of."""
+    """Return the object in one of Docker's files, {} if it is missing or damaged, which Docker itself reports."""
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -102,7 +102,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _answers(daemon: Daemon) -> bool:
-    if daemon.by_ssh:  # which takes too long to ask
+    if daemon.by_ssh:  # a question would take too long
         return True
     try:
         connect(daemon).close()

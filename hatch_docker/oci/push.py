@@ -1,4 +1,4 @@
-"""Images and indexes to a registry: ask first, mount what it has elsewhere, send the rest, tags last.
+"""Images and indexes pushed to a registry: blobs that it has are skipped or mounted, the tags come last.
 
 Implements the push of the distribution-spec 1.1 (Pushing manifests, Pushing blobs, Mounting a blob).
 """
@@ -24,20 +24,22 @@ from hatch_docker.oci.model import Descriptor, Image, Index, Opener, images_of
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import ACCEPT, Remote, refuse
 
-UPLOADS = 4  # blobs on their way at a time
-# What a registry says of a manifest whose blobs it does not see yet: docker-registry while somebody else pushes one of
-# them (it reads the half-written link to it), others where one of their machines lags behind.
-_BEHIND = (b"DIGEST_INVALID", b"MANIFEST_BLOB_UNKNOWN")
+UPLOADS = 4  # blobs that are sent at the same time
+# Errors for a manifest whose blobs the registry does not see yet: docker-registry while another client pushes one of
+# them (it reads the half-written link to it), others if one of their machines lags behind.
+_NOT_YET = (b"DIGEST_INVALID", b"MANIFEST_BLOB_UNKNOWN")
 _NONE: Mapping[str, str] = MappingProxyType({})
 
-Find = Callable[[str], str]
-"""The repository, of the target's registry, that has the blob of a digest; "" where none is known."""
+FindRepository = Callable[[str], str]
+"""Function that returns a repository of the target's registry that has a blob, given its digest, or ""."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What one repository got. `sent` is in bytes, of blobs and of manifests; `arrived` are the digests of the
-    blobs that were not there before, `mounted` counts those of them that came from another repository.
+    """Result of a push to one repository: `sent` is in bytes, of blobs and of manifests.
+
+    `arrived` are the digests of the blobs that were not there before, `mounted` is the number of those that came from
+    another repository.
     """
 
     digest: str
@@ -48,32 +50,32 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A repository that is pushed to; `find` tells from where its registry may take a blob instead of from us."""
+    """A repository to push to; `find` returns the repository that a blob can be mounted from."""
 
     remote: Remote
     name: Reference
-    find: Find
+    find: FindRepository
 
     def scopes(self, source: str = "") -> tuple[str, ...]:
-        """What a token must allow."""
+        """Return the scopes that a token must allow."""
         own = f"repository:{self.name.repository}:pull,push"
         return (own, f"repository:{source}:pull") if source else (own,)
 
 
 def push(
-    remote: Remote, item: Image | Index, references: Sequence[Reference], *, find: Find = lambda _digest: "",
+    remote: Remote, item: Image | Index, references: Sequence[Reference], *, find: FindRepository = lambda _digest: "",
     task: Task | None = None,
 ) -> Pushed:
-    """Bring an image or index into the repository of some references: blobs, four at a time, then manifests, and
-    the tags last.
+    """Push an image or index to the repository of some references: first blobs, four at a time, then manifests, then
+    tags.
 
-    What the repository has is not sent, and a layer that need not be sent is never opened; what the registry has
-    in another repository that `find` knows is mounted. `task` is told of the bytes that are sent. Raises RegistryError
-    or TransientError, which say what is already there: a push that is run again goes on from that.
+    Blobs that the repository has are not sent, and layers that are not sent are not opened; blobs that are in another
+    repository, by `find`, are mounted. `task` counts the bytes sent. Raises RegistryError or TransientError, which say
+    what is there already: the next push goes on from that.
     """
     (name,) = {replace(reference, tag="", digest="") for reference in references}
     target = Target(remote, name, find)
-    # Of an index that is there as well: registries' clean-up jobs take the images of its platforms, which have no tag.
+    # Also of an index that is there: registries' clean-up jobs delete the images of its platforms, which have no tag.
     images = [image for image in images_of(item) if not has_manifest(target, image.digest, image.digest)]
     task = task or remote.client.progress.task("")
     moved = _push_blobs(target, _blobs(images), task) if images else []
@@ -86,9 +88,9 @@ def push(
 
 
 def put_tags(target: Target, item: Image | Index, tags: Sequence[str]) -> int:
-    """Let some tags mean an image or index that the repository has; returns the bytes sent.
+    """Tag an image or index that the repository has; return the bytes sent.
 
-    Raises RegistryError or TransientError, which say which of them do.
+    Raises RegistryError or TransientError, which name the tags that are done.
     """
     document = item.index if isinstance(item, Index) else item.manifest
     missing = [tag for tag in dict.fromkeys(tags) if not has_manifest(target, tag, item.digest)]
@@ -96,14 +98,14 @@ def put_tags(target: Target, item: Image | Index, tags: Sequence[str]) -> int:
         try:
             put_manifest(target, tag, item.descriptor, document)
         except RegistryError as error:
-            there = ", ".join(one for one in dict.fromkeys(tags) if one not in missing[number:])
-            told = f"tagged {there}" if there else "and not tagged"
-            raise error.with_message(f"{error}; the image is there, {told}") from error
+            done = ", ".join(name for name in dict.fromkeys(tags) if name not in missing[number:])
+            state = f"tagged {done}" if done else "and not tagged"
+            raise error.with_message(f"{error}; the image is there, {state}") from error
     return len(missing) * len(document)
 
 
 def has_manifest(target: Target, name: str, digest: str) -> bool:
-    """Whether a tag or digest of the target's repository already means `digest`."""
+    """Tell whether a tag or digest of the target's repository refers to `digest` already."""
     remote = target.remote
     url = remote.url(target.name, f"manifests/{name}")
 
@@ -117,7 +119,7 @@ def has_manifest(target: Target, name: str, digest: str) -> bool:
 
 
 def put_manifest(target: Target, name: str, descriptor: Descriptor, document: bytes) -> int:
-    """Put a manifest or index under a tag or its digest, once all that it names is there; returns the bytes sent."""
+    """Put a manifest or index under a tag or its digest, after all that it names; return the bytes sent."""
     send_manifest(target, name, descriptor, document)
     return len(document)
 
@@ -125,20 +127,20 @@ def put_manifest(target: Target, name: str, descriptor: Descriptor, document: by
 def send_manifest(
     target: Target, name: str, descriptor: Descriptor, document: bytes, condition: Mapping[str, str] = _NONE
 ) -> Response:
-    """As `put_manifest`, on a condition (a header such as If-Match); returns what the registry says to it."""
+    """As `put_manifest`, on a condition (a header such as If-Match); return the answer."""
     remote = target.remote
     url = remote.url(target.name, f"manifests/{name}")
 
     def attempt() -> Response:
         headers = {"content-type": descriptor.media_type, **condition}
         answer = remote.send(target.name, "PUT", url, target.scopes(), headers=headers, body=document)
-        if answer.status in (400, 404) and any(code in answer.body for code in _BEHIND):
+        if answer.status in (400, 404) and any(code in answer.body for code in _NOT_YET):
             raise Retryable(explain(answer), tries=4, lasting=True)
         if answer.status not in (200, 201, 202):
             raise refuse(target.name, answer)
-        told = answer.headers.get("docker-content-digest", descriptor.digest)
-        if told != descriptor.digest:
-            raise RegistryError(f"it keeps the manifest as {told} instead of {descriptor.digest}")
+        stored = answer.headers.get("docker-content-digest", descriptor.digest)
+        if stored != descriptor.digest:
+            raise RegistryError(f"it stores the manifest as {stored} instead of {descriptor.digest}")
         return answer
 
     what = f"{target.name.name}{'@' if name == descriptor.digest else ':'}{name}"
@@ -146,13 +148,12 @@ def send_manifest(
 
 
 def push_blob(target: Target, descriptor: Descriptor, opener: Opener, advance: Advance = no_progress) -> int | None:
-    """Bring one blob into the repository; returns the bytes sent, 0 where it was mounted, None where it was there."""
+    """Push one blob; return the bytes sent, 0 if it was mounted, None if it was there already."""
     what = f"{target.name.name}: push blob {descriptor.digest} ({descriptor.size} bytes)"
 
     def attempt() -> int | None:
-        with undone_on_failure(advance) as tell:
-            told = partial(_counted, opener, tell)
-            return _push_blob(target, descriptor, told)
+        with undone_on_failure(advance) as report:
+            return _push_blob(target, descriptor, partial(_counted, opener, report))
 
     return target.remote.client.retry(what, attempt, size=descriptor.size)
 
@@ -162,7 +163,7 @@ def _counted(opener: Opener, advance: Advance) -> BinaryIO:
 
 
 def _blobs(images: Sequence[Image]) -> list[tuple[Descriptor, Opener]]:
-    """Every blob once, the largest first, so that none is left for the end alone."""
+    """Return every blob once, the largest first: sent last, it would be sent alone."""
     found: dict[str, tuple[Descriptor, Opener]] = {}
     for image in images:
         config = parse_manifest(image.manifest, image.digest).config
@@ -174,7 +175,7 @@ def _blobs(images: Sequence[Image]) -> list[tuple[Descriptor, Opener]]:
 def _push_blobs(
     target: Target, blobs: Sequence[tuple[Descriptor, Opener]], task: Task
 ) -> list[tuple[str, int]]:
-    """The digests of what was not there, and the bytes sent for each: 0 where it was mounted."""
+    """Push blobs; return the digests of those that were not there, and the bytes sent for each: 0 if mounted."""
     from concurrent.futures import ThreadPoolExecutor
 
     done: dict[str, int | None] = {}
@@ -202,7 +203,7 @@ def _push_blobs(
 
 
 def _push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | None:
-    """One attempt, with an upload session of its own: a registry appends what is sent into an old one."""
+    """Make one attempt in a new upload session: in an old one the registry would append to what it has."""
     remote, digest = target.remote, descriptor.digest
     found = remote.send(target.name, "HEAD", remote.url(target.name, f"blobs/{digest}"), target.scopes())
     if found.status == 200:
@@ -228,7 +229,7 @@ def _push_blob(target: Target, descriptor: Descriptor, opener: Opener) -> int | 
 
 
 def _open_session(target: Target, digest: str, source: str) -> str | None:
-    """The URL of a fresh upload session; None where the blob was mounted from `source` instead."""
+    """Return the URL of a new upload session; None if the blob was mounted from `source`."""
     remote = target.remote
     url = remote.url(target.name, "blobs/uploads/")
     answer = _mount(target, url, digest, source) if source else None
@@ -243,7 +244,7 @@ def _open_session(target: Target, digest: str, source: str) -> str | None:
 
 
 def _mount(target: Target, url: str, digest: str, source: str) -> Response | None:
-    """What the registry says to a mount. Who may not read the source gets no token, and sends the blob."""
+    """Return the answer to a mount; None if it was refused, as for users who may not read the source."""
     query = f"?mount={quote(digest, safe='')}&from={quote(source, safe='')}"
     try:
         return target.remote.send(target.name, "POST", url + query, target.scopes(source))

@@ -1,16 +1,16 @@
-"""What is known of an image beside it in the registry: SBOMs, provenance, signatures, each naming its subject.
+"""Referrers of an image in a registry: SBOMs, provenance and signatures, whose manifests name it as their subject.
 
 Implements the distribution-spec 1.1 (Listing Referrers; Pushing Manifests with Subject; Unavailable Referrers API,
 Referrers Tag Schema) and the image-spec 1.1 (manifest.md, Guidelines for Artifact Usage).
 
-    artifact_manifest   some bytes and their subject -> the manifest of an artifact
-    attach              artifacts -> a repository, each listed once however often it is attached
-    referrers           what is listed for a subject
+    artifact_manifest   bytes and their subject -> manifest of an artifact
+    attach              artifacts -> repository; an artifact is listed once, also if it is attached again
+    referrers           subject -> what is listed for it
 
-A registry without the API (docker-registry 2.8.3, ghcr) keeps the list as an index under the tag `sha256-HEX`, and
-whoever attaches writes it. Two writers at once overwrite each other's entries, and such a registry has no
-compare-and-swap: so what was written is read back, also a while later, when every writer that had read the list
-before must have written; what is missing then is written again.
+For a registry without the API (docker-registry 2.8.3, ghcr) clients write the list as an index under the tag
+`sha256-HEX`. Two clients at once overwrite each other's entries, and these registries have no compare-and-swap. So the
+list is read again after a while, when every client that had read the old list must have written its own, and entries
+that are missing then are written again.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from hatch_docker.oci.registry import ACCEPT, refuse
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"
 PAGES = 100  # of a list of referrers
-ROUNDS = 40  # of writing a list that others write too
-SETTLE = 0.3  # seconds after which everyone who had read a list before must have written it; at least
-BUSY = 1.0  # the same, in seconds, while others are seen to write
-CYCLES = 4  # the same, in times of what our own reading and writing took: whoever else writes may be as slow
+ROUNDS = 40  # of writing a list that other clients write too
+SETTLE = 0.3  # seconds, at least, after which a client that had read the list must have written it
+BUSY = 1.0  # the same, in seconds, while other clients are writing
+CYCLES = 4  # the same, as a multiple of the time for our own read and write: other clients may be as slow
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """Some bytes that are about an image, and their media type.
+    """A document about an image: its bytes and their media type.
 
     `annotations` are those of the manifest, `notes` those of the bytes, such as the name that `oras pull` gives them.
     """
@@ -56,14 +56,14 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Attached:
-    """A manifest that names its subject, as it is listed with it."""
+    """A manifest that is listed with its subject."""
 
     descriptor: Descriptor
     artifact_type: str
 
 
 def artifact_manifest(artifact: Artifact, subject: Descriptor) -> bytes:
-    """The manifest of an artifact without a configuration (manifest.md, Guidelines for Artifact Usage).
+    """Return the manifest of an artifact without a configuration (manifest.md, Guidelines for Artifact Usage).
 
     The same bytes about the same subject give the same manifest.
     """
@@ -83,12 +83,12 @@ def artifact_manifest(artifact: Artifact, subject: Descriptor) -> bytes:
 
 
 def attach(target: Target, subject: Descriptor, artifacts: Sequence[Artifact]) -> dict[str, int]:
-    """Attach some artifacts to a subject of a repository; returns the digests of those that were not listed yet, each
-    with the bytes that were sent for it.
+    """Attach artifacts to a subject of a repository; return the digests of those that were not listed, each with the
+    bytes sent for it.
 
     The subject may be pushed before or after. Raises RegistryError or TransientError.
     """
-    manifests = {artifact_manifest(one, subject): one.data for one in artifacts}
+    manifests = {artifact_manifest(artifact, subject): artifact.data for artifact in artifacts}
     known = {item["digest"] for item in _list(target, subject.digest)[0]}
     missing = {manifest: data for manifest, data in manifests.items() if digest_of(manifest) not in known}
     sent = {digest_of(manifest): len(manifest) for manifest in missing}
@@ -106,7 +106,7 @@ def _push(target: Target, data: bytes) -> int:
 
 
 def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[bytes]) -> None:
-    """Put manifests that name `subject`, whose blobs are there, and see to it that they are listed.
+    """Put manifests that name `subject`, whose blobs are there, and make sure that they are listed.
 
     Raises RegistryError or TransientError.
     """
@@ -114,7 +114,7 @@ def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[by
     for manifest in manifests:
         descriptor = Descriptor(OCI_MANIFEST, digest_of(manifest), len(manifest))
         answer = send_manifest(target, descriptor.digest, descriptor, manifest)
-        # The header says that the registry lists it by itself; without it that is up to the client.
+        # The header says that the registry lists the manifest; without it the client has to.
         if answer.headers.get("oci-subject") != subject.digest:
             unlisted.append(_item(descriptor, manifest))
     if unlisted:
@@ -126,7 +126,7 @@ def attach_manifests(target: Target, subject: Descriptor, manifests: Sequence[by
 
 
 def referrers(target: Target, digest: str) -> tuple[Attached, ...]:
-    """What is listed for the subject `digest` of a repository; raises RegistryError and ImageError."""
+    """Return what is listed for the subject `digest` of a repository; raises RegistryError and ImageError."""
     items, _ = _list(target, digest)
     descriptors = parse_index(canonical_json({"manifests": items}), f"what is attached to {digest}")
     pairs = zip(descriptors, items, strict=True)
@@ -134,12 +134,12 @@ def referrers(target: Target, digest: str) -> tuple[Attached, ...]:
 
 
 def fallback_tag(digest: str) -> str:
-    """The tag that lists the referrers of a digest (Referrers Tag Schema)."""
+    """Return the tag that lists the referrers of a digest (Referrers Tag Schema)."""
     return digest.replace(":", "-")
 
 
 def _item(descriptor: Descriptor, manifest: bytes) -> dict[str, Any]:
-    """What a list says of a manifest: its type, and all of its annotations (Pushing Manifests with Subject)."""
+    """Return the entry of a manifest in a list, with its type and annotations (Pushing Manifests with Subject)."""
     value = parse_json(manifest, descriptor.digest)
     kind = value.get("artifactType") or value["config"]["mediaType"]
     item = {**descriptor.to_json(), "artifactType": kind}
@@ -147,7 +147,7 @@ def _item(descriptor: Descriptor, manifest: bytes) -> dict[str, Any]:
 
 
 def _list(target: Target, digest: str) -> tuple[list[dict[str, Any]], bool]:
-    """The items of the list, and whether they are the API's."""
+    """Return the items of the list, and whether they come from the API."""
     found: list[dict[str, Any]] = []
     url = target.remote.url(target.name, f"referrers/{digest}")
     for page in range(PAGES):
@@ -165,7 +165,7 @@ def _list(target: Target, digest: str) -> tuple[list[dict[str, Any]], bool]:
 
 
 def _is_index(response: Response) -> bool:
-    """Whether the API answered: some registries say 200, with a page for people, to whatever they do not know."""
+    """Tell whether the API answered: some registries answer unknown requests with 200 and a web page."""
     return response.status == 200 and response.headers.get("content-type", "").partition(";")[0].strip() == OCI_INDEX
 
 
@@ -182,20 +182,20 @@ def _get(target: Target, url: str) -> Response:
 
 
 def _items(document: bytes, what: str) -> list[dict[str, Any]]:
-    """The items as they are written, unknown fields included: what others listed is to stay as it is."""
+    """Return the items as they are written, with unknown fields: entries of other clients must not change."""
     parse_index(document, what)
     items: list[dict[str, Any]] = parse_json(document, what)["manifests"]
     return items
 
 
 def _next(link: str) -> str:
-    """The URL of the next page (RFC 8288, rel="next")."""
+    """Return the URL of the next page (RFC 8288, rel="next")."""
     target, _, parameters = link.partition(">")
     return target.removeprefix("<") if target.startswith("<") and 'rel="next"' in parameters else ""
 
 
 def _tagged(target: Target, digest: str) -> tuple[list[dict[str, Any]], str]:
-    """The items of the index under the fallback tag, and its entity tag where it has one."""
+    """Return the items of the index under the fallback tag, and its entity tag or ""."""
     tag = fallback_tag(digest)
     response = _get(target, target.remote.url(target.name, f"manifests/{tag}"))
     if response.status == 404:
@@ -203,7 +203,7 @@ def _tagged(target: Target, digest: str) -> tuple[list[dict[str, Any]], str]:
     if response.status != 200:
         raise refuse(target.name, response)
     if not _is_index(response):
-        raise ImageError(f"{target.name.name}:{tag} is no index, so nothing can be attached; delete that tag")
+        raise ImageError(f"{target.name.name}:{tag} is not an index, so nothing can be attached; delete that tag")
     return _items(response.body, f"{target.name.name}:{tag}"), response.headers.get("etag", "")
 
 
@@ -214,7 +214,7 @@ def _list_by_tag(target: Target, digest: str, items: Sequence[dict[str, Any]]) -
     for number in range(ROUNDS):
         start = clock()
         found, entity = _tagged(target, digest)
-        if ours not in (None, found):  # somebody else is at it, and may be slow
+        if ours not in (None, found):  # another client is writing, and may be slow
             quiet = max(quiet, BUSY)
         known = {item["digest"] for item in found}
         if missing := [item for item in items if item["digest"] not in known]:
@@ -222,14 +222,14 @@ def _list_by_tag(target: Target, digest: str, items: Sequence[dict[str, Any]]) -
             _put_index(target, digest, ours, entity)
             written = clock()
             quiet = max(quiet, CYCLES * (written - start))
-            # Writers that have met come back at different times, further apart the more of them there are.
+            # Clients that wrote at the same time try again at different times, further apart the more there are.
             sleep(random.uniform(0.0, min(0.05 * (number + 1), 1.0)))  # noqa: S311
         elif written is None or start - written >= quiet:
             return
         else:
             sleep(max(quiet - (start - written), 0.01))
     raise RegistryError(
-        f"{target.name.name}: others keep overwriting the list of what is attached to {digest}; "
+        f"{target.name.name}: other pushes keep overwriting the list of what is attached to {digest}; "
         "push again when they are done"
     )
 
@@ -242,5 +242,5 @@ def _put_index(target: Target, digest: str, items: Sequence[dict[str, Any]], ent
     try:
         send_manifest(target, fallback_tag(digest), Descriptor(OCI_INDEX, digest_of(data), len(data)), data, condition)
     except StatusError as error:
-        if error.response.status != 412:  # of a registry that has conditions: somebody was faster
+        if error.response.status != 412:  # 412: the registry checks the condition, and another client was faster
             raise

@@ -1,4 +1,4 @@
-"""One command in a container of an image, in the daemon of this machine; nothing of it stays there."""
+"""One command run in a container of an image by a daemon, where neither container nor image stay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hatch_docker.oci.daemon import load, open_client
 from hatch_docker.oci.engine_api import Daemon
 from hatch_docker.oci.model import Image
 
-# The image's own user; nothing can be written but /tmp, nothing gained, nothing reached.
+# As the image's user, with no writable directory but /tmp, no privileges and no network.
 _PROGRAM_OPTIONS = (
     "--rm", "--network=none", "--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--security-opt=no-new-privileges",
 )  # fmt: skip
@@ -25,10 +25,10 @@ _PROGRAM_OPTIONS = (
 def run_once(
     daemon: Daemon, image: Image, command: Sequence[str], log: Callable[[str], None], *, timeout: float
 ) -> tuple[int, str]:
-    """Load an image, run a command in it instead of its entry point, and return status and last lines.
+    """Load an image, run a command in it instead of its entry point, and return its status and last lines.
 
-    Output goes to `log` by lines. The image has a name of its own meanwhile; with the name it goes away again,
-    unless the daemon had it before. Raises DaemonError, and TimedOut after `timeout` seconds.
+    Output goes to `log` line by line. The image gets a temporary name, and is removed with it unless the daemon had it
+    before. Raises DaemonError, and TimedOut after `timeout` seconds.
     """
     name = f"localhost/hatch-docker-check:{image.digest[-12:]}"
     with temporary_directory() as directory:
@@ -106,7 +106,7 @@ def _by_program(
     except ProcessFailed as failure:
         return failure.status, failure.output
     finally:
-        with contextlib.suppress(ProcessFailed):  # it has gone, unless the program was killed
+        with contextlib.suppress(ProcessFailed):  # it is gone, unless the program was killed
             run([program, "rm", "--force", container])
         run([program, "rmi", "--force", name], log=log)
     return 0, ""

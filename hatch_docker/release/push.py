@@ -17,7 +17,7 @@ from hatch_docker.core.text import abbreviate, counted, megabytes
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
     from hatch_docker.oci.model import Image, Index
-    from hatch_docker.oci.push import Find, Target
+    from hatch_docker.oci.push import FindRepository, Target
     from hatch_docker.oci.reference import Reference
     from hatch_docker.oci.registry import Remote
     from hatch_docker.plan.model import SignPlan
@@ -172,7 +172,7 @@ def _to_registry(
     return results
 
 
-def _blob_finder(registry: str, complete: Sequence[str], ctx: Context, mount: MountSource) -> Find:
+def _blob_finder(registry: str, complete: Sequence[str], ctx: Context, mount: MountSource) -> FindRepository:
     """Return a function that names a repository of the registry that has a blob, "" if none is known.
 
     That is one with the whole image, the base's, or one that an earlier build pushed the blob to.
@@ -192,7 +192,8 @@ def _blob_finder(registry: str, complete: Sequence[str], ctx: Context, mount: Mo
 
 
 def _to_repository(
-    remote: Remote, item: Image | Index, references: Sequence[Reference], ctx: Context, find: Find, on_pushed: OnPushed
+    remote: Remote, item: Image | Index, references: Sequence[Reference], ctx: Context, find: FindRepository,
+    on_pushed: OnPushed,
 ) -> PushResult:
     from hatch_docker.oci.push import Target, push, put_tags
 

@@ -226,7 +226,7 @@ def test_http_on_an_https_port(words: str, registry: FakeRegistry, world: World,
 @pytest.mark.parametrize(
     ("realm", "answer", "reason"),
     [
-        ("http://tokens.registry.example/token", b"", "for a token, which is not https: refused"),
+        ("http://tokens.registry.example/token", b"", "does not use https: refused"),
         ("https://10.1.2.3/token", b"", "the private address 10.1.2.3: refused"),
         ("https://169.254.169.254/token", b"", "the private address 169.254.169.254: refused"),
         ("file:///etc/passwd", b"", "not an http or https URL"),

@@ -150,7 +150,7 @@ def test_what_others_listed_stays_as_it_is(registry: FakeRegistry) -> None:
 def test_a_tag_that_is_no_list(registry: FakeRegistry) -> None:
     """An image under the tag's name is not overwritten."""
     registry.put_manifest("team/app", fallback_tag(SUBJECT.digest), OCI_MANIFEST, IMAGE.manifest)
-    with pytest.raises(ImageError, match="is no index, so nothing can be attached; delete that tag"):
+    with pytest.raises(ImageError, match="is not an index, so nothing can be attached; delete that tag"):
         attach(target(registry), SUBJECT, [sbom()])
 
 
@@ -187,7 +187,7 @@ def test_others_that_never_stop(registry: FakeRegistry) -> None:
         handler.route()
 
     registry.fault("GET", tag, overwritten, times=1000)
-    with pytest.raises(RegistryError, match=r"others keep overwriting the list .* push again when they are done"):
+    with pytest.raises(RegistryError, match=r"other pushes keep overwriting the list .* push again when they are done"):
         attach(target(registry), SUBJECT, [sbom()])
 
 
