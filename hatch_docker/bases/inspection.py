@@ -72,16 +72,10 @@ def read_facts(image: Image, name: str, ctx: Context) -> Facts:
     places = _search_path(image)
     key = key_of("base facts", RECIPE, [layer.diff_id for layer in image.layers], str(image.platform), places)
     known = ctx.store.recall("base", key)
-    if known is not None:
-        return Facts.of_json(known)
-    with ctx.store.lock(f"base facts {key}"):
-        known = ctx.store.recall("base", key)
-        if known is not None:
-            return Facts.of_json(known)
-        with ctx.progress.task(f"reading {len(image.layers)} layers of {name}", quick=True):
-            facts = _scan(image, name, places)
-        ctx.store.remember("base", key, facts.to_json())
-    return facts
+    if known is None:
+        with ctx.store.lock(f"base facts {key}"):  # another build may be reading them
+            known = ctx.store.remembered("base", key, lambda: _scan(image, name, places, ctx).to_json())
+    return Facts.of_json(known)
 
 
 def _search_path(image: Image) -> list[str]:
@@ -92,12 +86,13 @@ def _search_path(image: Image) -> list[str]:
     return list(dict.fromkeys([*own, *_PLACES]))
 
 
-def _scan(image: Image, name: str, places: list[str]) -> Facts:
+def _scan(image: Image, name: str, places: list[str], ctx: Context) -> Facts:
     from hatch_docker.oci.filesystem import merge_layers
 
     sizes: list[int] = []
     try:
-        tree = merge_layers(image.layers, _look, sizes)
+        with ctx.progress.task(f"reading {len(image.layers)} layers of {name}", quick=True):
+            tree = merge_layers(image.layers, _look, sizes)
     except ImageError as error:
         raise BaseImageError(f"base {name} cannot be read: {error}") from error
     symlinks = {path: entry.target for path, entry in tree.items() if entry.kind == "symlink"}

@@ -140,10 +140,7 @@ def read_image_lock(path: Path, name: str, store: Store) -> ImageLock:
     except OSError as error:
         raise ConfigError(f"tool.hatch-docker.pins: cannot read {name}: {error.strerror}") from error
     digest = hashlib.sha256(data).hexdigest()
-    known = store.recall(FACT, digest)
-    if known is None:
-        known = parse_image_lock(data, name)
-        store.remember(FACT, digest, known)
+    known = store.remembered(FACT, digest, lambda: parse_image_lock(data, name))
     return make_image_lock(name, digest, [(kind, entry) for kind, entry in known])
 
 

@@ -123,14 +123,13 @@ def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
     if not wanted:
         return frozenset()
     key = key_of("base files", 1, [layer.diff_id for layer in base.image.layers], wanted)
-    known = ctx.store.recall("base", key)
-    if known is None:
+
+    def found() -> list[str]:
         from hatch_docker.oci.filesystem import merge_layers
 
-        tree = merge_layers(base.image.layers)
-        known = [path for path in wanted if path in tree]
-        ctx.store.remember("base", key, known)
-    return frozenset(known)
+        return sorted(merge_layers(base.image.layers).keys() & wanted)
+
+    return frozenset(ctx.store.remembered("base", key, found))
 
 
 def _directories(entries: Mapping[str, Entry]) -> set[str]:

@@ -17,6 +17,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.core.cache.store import key_of
@@ -67,7 +68,9 @@ def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
     texts: dict[str, str] = {}
     code: dict[str, ElfFile] = {}
     for number, layer in enumerate(layers):
-        found = _known(layer, ctx, whole=number >= base)
+        whole = number >= base
+        key = key_of(RECIPE, layer.diff_id, whole)
+        found = ctx.store.remembered(KIND, key, partial(_read, layer, whole=whole))
         for path, below in found["gone"]:
             for table in (names, links, texts, code):
                 for other in [other for other in table if _is_removed(other, path, below=below)]:
@@ -89,15 +92,6 @@ def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
 def _is_removed(path: str, removed: str, *, below: bool) -> bool:
     """Return whether the removal of a path, or of all `below` it, removes another path; "" is the root (layer.md)."""
     return (path == removed and not below) or path.startswith(f"{removed}/") or not removed
-
-
-def _known(layer: Layer, ctx: Context, *, whole: bool) -> Mapping[str, Any]:
-    key = key_of(RECIPE, layer.diff_id, whole)
-    known: Mapping[str, Any] | None = ctx.store.recall(KIND, key)
-    if known is None:
-        known = _read(layer, whole=whole)
-        ctx.store.remember(KIND, key, known)
-    return known
 
 
 def _read(layer: Layer, *, whole: bool) -> dict[str, Any]:

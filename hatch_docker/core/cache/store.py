@@ -220,6 +220,14 @@ class Store:
         except OSError as error:
             raise _unwritable(self.root, error) from error
 
+    def remembered(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
+        """Return the JSON value remembered under a key; where there is none, it is the one that `make` returns."""
+        known = self.recall(kind, key)
+        if known is None:
+            known = make()
+            self.remember(kind, key, known)
+        return known
+
     def tree(self, kind: str, key: str, make: Callable[[Path], None]) -> Path:
         """Return the directory under a key, made once: `make` fills an empty directory, which is then renamed.
 

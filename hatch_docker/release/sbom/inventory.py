@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, BinaryIO
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.oci.layer import layer_entries
 from hatch_docker.project.licences import NO_LICENCE, debian_licence, licence_of, stated
 from hatch_docker.release.sbom.embedded import people, read_embedded
 
@@ -42,7 +44,8 @@ def read_inventory(layers: Sequence[Layer], ctx: Context) -> dict[str, tuple[int
     """Return the findings of an image by path, with the number of the layer; later layers win (layer.md)."""
     merged: dict[str, tuple[int, dict[str, Any]]] = {}
     for number, layer in enumerate(layers):
-        for path, finding in _known(layer, ctx).items():
+        found: Findings = ctx.store.remembered(KIND, key_of(RECIPE, layer.diff_id), partial(_read, layer))
+        for path, finding in found.items():
             if finding["kind"] in ("whiteout", "opaque"):
                 gone = [other for other in merged if other.startswith(f"{path}/") or path in ("", other)]
                 for other in gone:
@@ -52,29 +55,19 @@ def read_inventory(layers: Sequence[Layer], ctx: Context) -> dict[str, tuple[int
     return merged
 
 
-def _known(layer: Layer, ctx: Context) -> Findings:
-    key = key_of(RECIPE, layer.diff_id)
-    known: Findings | None = ctx.store.recall(KIND, key)
-    if known is None:
-        from hatch_docker.oci.layer import layer_entries
-
-        known = dict(_read(layer_entries(layer)))
-        ctx.store.remember(KIND, key, known)
-    return known
-
-
-def _read(entries: Iterable[tuple[Any, BinaryIO | None]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the findings of one layer, removals first: they do not concern the layer's own files."""
-    found: list[tuple[str, dict[str, Any]]] = []
-    for entry, stream in entries:
+def _read(layer: Layer) -> Findings:
+    """Return the findings of one layer, removals first: they do not concern the layer's own files."""
+    removed: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for entry, stream in layer_entries(layer):
         path = entry.path
         if entry.kind in ("whiteout", "opaque"):
-            yield path, {"kind": entry.kind}
+            removed[path] = {"kind": entry.kind}
         elif entry.kind == "symlink" and (match := re.fullmatch(r"usr/share/doc/([^/]+)", path)):
-            found.append((f"{path}/copyright", {"kind": "copyright", "of": match[1], "like": entry.target}))
+            found[f"{path}/copyright"] = {"kind": "copyright", "of": match[1], "like": entry.target}
         elif stream is not None and entry.size <= LIMIT and (read := reader(path)):
-            found.append((path, read(path, stream.read(entry.size))))
-    yield from found
+            found[path] = read(path, stream.read(entry.size))
+    return removed | found
 
 
 def reader(path: str) -> Any:
