@@ -243,7 +243,7 @@ def wheel_small_files(path: Path) -> None:
 
 def read_wheel(path: str) -> None:
     from hatch_docker.bases.model import Interpreter
-    from hatch_docker.wheels.install.destination import VenvTarget
+    from hatch_docker.wheels.install.layout import VenvTarget
     from hatch_docker.wheels.install.venv import wheel_entries
 
     venv = VenvTarget(Interpreter("/usr/bin/python3.13", "3.13.5"))

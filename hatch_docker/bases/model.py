@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from hatch_docker.core.errors import BaseImageError
+from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.oci.model import Image, Platform, host_platform
 from hatch_docker.plan.model import BasePlan
 
@@ -111,3 +111,16 @@ def follow_links(path: str, readlink: Callable[[str], str | None]) -> str:
                 place.clear()
             todo += target.split("/")[::-1]
     return "/".join(place)
+
+
+def numeric_user(user: str, base: Base) -> str:
+    """Return the user as numbers, so that a cluster sees it is not root; raises ConfigError for an unknown name."""
+    name, colon, group = user.partition(":")
+    if name.isdigit() and (not colon or group.isdigit()):
+        return user
+    if colon or name not in base.users:
+        known = ", ".join(sorted(base.users))
+        raise ConfigError(
+            f"tool.hatch-docker.user: {user!r} is not a user of base {base.name}; use a number, or one of: {known}"
+        )
+    return "{}:{}".format(*base.users[name])

@@ -134,16 +134,23 @@ def make_images(project: Project, plans: Sequence[Plan], directory: Path, ctx: C
 
 def make_image(project: Project, plan: Plan, directory: Path, ctx: Context) -> Receipt:
     """Make the image of a plan, with everything that follows from it in `directory`."""
-    from hatch_docker.build.members import with_members
     from hatch_docker.build.pipeline import run
     from hatch_docker.core.cache.prune import prune_now_and_then
     from hatch_docker.engines.select import select_engine
     from hatch_docker.oci.model import host_platform
 
-    with about_image(plan.part), with_members(project, [plan], ctx) as whole:
+    with about_image(plan.part), _with_members(project, plan, ctx) as whole:
         receipt = run(plan, whole, select_engine(plan.engine), directory, host_platform(), ctx)
     prune_now_and_then(ctx.store)
     return receipt
+
+
+def _with_members(project: Project, plan: Plan, ctx: Context) -> contextlib.AbstractContextManager[Project]:
+    if not plan.members:
+        return contextlib.nullcontext(project)
+    from hatch_docker.build.members import with_members
+
+    return with_members(project, [plan], ctx)
 
 
 def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> Image | Index:

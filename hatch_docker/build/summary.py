@@ -110,7 +110,7 @@ def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     """Return the files of the project's wheel that changed, "" if the cache no longer knows both wheels."""
     from hatch_docker.bases.model import Interpreter
     from hatch_docker.engines.wheel_layers import known_files
-    from hatch_docker.wheels.install.destination import VenvTarget
+    from hatch_docker.wheels.install.layout import VenvTarget
 
     found = [
         known_files(VenvTarget(Interpreter("", receipt.python)), f"sha256:{receipt.wheel.sha256}", ctx, rules)

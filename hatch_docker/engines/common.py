@@ -12,12 +12,11 @@ from urllib.parse import unquote, urlsplit
 
 from hatch_docker.bases.debian.apt_config import APT, read_passwords, read_settings
 from hatch_docker.bases.image import base_tree, check_python
-from hatch_docker.bases.model import Base
+from hatch_docker.bases.model import Base, numeric_user
 from hatch_docker.bases.open import open_base
 from hatch_docker.core.errors import BaseImageError, ConfigError, HatchDockerError, WheelError
 from hatch_docker.core.http.urls import netrc_passwords
 from hatch_docker.core.secrets import secret_part
-from hatch_docker.engines.image_files import make_files, make_volumes, numeric_user
 from hatch_docker.engines.model import OURS, BuiltImage, Excluded, LayerInfo, WheelInfo
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import DOCKER_MANIFEST, History, Layer, Platform
@@ -70,10 +69,14 @@ def finish(
     """
     made = list(layers)
     if plan.files:
+        from hatch_docker.engines.image_files import make_files
+
         layer, cached = make_files(plan.files, source.root, base, compression, ctx)
         made.append((layer, LayerInfo("files", tuple(item.target for item in plan.files), cached)))
-    if plan.config.volumes and (volumes := make_volumes(plan, source.root, base, compression, ctx)):
-        made.append(volumes)
+    if plan.config.volumes:
+        from hatch_docker.engines.image_files import make_volumes
+
+        made += [volumes] if (volumes := make_volumes(plan, source.root, base, compression, ctx)) else []
     if lost := lost_annotations(plan, base):
         ctx.progress.warn(
             f"base {base.name} has Docker's media types, which know no annotations: not set are {', '.join(lost)}; "

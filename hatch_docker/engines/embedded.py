@@ -33,7 +33,7 @@ from hatch_docker.oci.model import Layer, Platform, host_platform
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.install.compatibility import check_fits
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin, Target
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from hatch_docker.bases.model import Base, real_path
+from hatch_docker.bases.model import Base, numeric_user, real_path
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
@@ -316,16 +316,3 @@ def _missing_volumes(plan: Plan, files: Mapping[str, Entry], base: Base, ctx: Co
             missing.setdefault(path, volume)
     check_directories(missing, files, base, VOLUMES, ctx)
     return missing
-
-
-def numeric_user(user: str, base: Base) -> str:
-    """Return the user as numbers, so that a cluster sees it is not root; raises ConfigError for an unknown name."""
-    name, colon, group = user.partition(":")
-    if name.isdigit() and (not colon or group.isdigit()):
-        return user
-    if colon or name not in base.users:
-        known = ", ".join(sorted(base.users))
-        raise ConfigError(
-            f"tool.hatch-docker.user: {user!r} is not a user of base {base.name}; use a number, or one of: {known}"
-        )
-    return "{}:{}".format(*base.users[name])

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from hatch_docker.core.context import Context
     from hatch_docker.oci.compression import Compression
     from hatch_docker.oci.layer import Entry
-    from hatch_docker.wheels.install.destination import VenvTarget
+    from hatch_docker.wheels.install.layout import VenvTarget
     from hatch_docker.wheels.install.slim import Rules
 
 KIND = "layer"

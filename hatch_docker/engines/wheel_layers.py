@@ -20,8 +20,7 @@ from hatch_docker.engines.layer_cache import (
     wheels_layer_key,
 )
 from hatch_docker.oci.model import Layer
-from hatch_docker.wheels.install import venv as install
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import NONE, Rules
 
 if TYPE_CHECKING:
@@ -89,6 +88,7 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
     def make() -> list[Entry]:
         from hatch_docker.bases.bytecode import compile_sources
         from hatch_docker.wheels.builder.sandbox import run_at
+        from hatch_docker.wheels.install import venv as install
 
         everything = {entry.path: entry for entry in install.venv_entries(site.venv)} if venv else {}
         for group in entries:
@@ -124,6 +124,8 @@ def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
 
 def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:
     """Return the entries of each wheel, and remember which files each brings."""
+    from hatch_docker.wheels.install import venv as install
+
     installed = []
     for wheel in wheels:
         tally: dict[str, list[int]] = {}
@@ -156,8 +158,9 @@ def note_uncompiled(
 ) -> None:
     """Remember the modules of a wheel that the base's Python did not accept; `compiled` are the paths of all .pyc."""
     from hatch_docker.bases.bytecode import bytecode_path
+    from hatch_docker.wheels.install.venv import python_sources
 
-    sources = (path for path, _ in install.python_sources(entries, venv))
+    sources = (path for path, _ in python_sources(entries, venv))
     lacking = [path for path in sources if bytecode_path(path, venv.interpreter) not in compiled]
     if lacking:
         ctx.store.remember(UNCOMPILED, wheel_facts_key(venv, digest, rules), sorted(lacking))
@@ -183,8 +186,10 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
     key = programs_key(site.venv, [wheel.identity for wheel in wheels])
     known = site.ctx.store.recall("programs", key)
     if known is None:
+        from hatch_docker.wheels.install.venv import check_owners
+
         files = {wheel.title: _files(site, wheel) for wheel in wheels}
-        install.check_owners(files)
+        check_owners(files)
         directory = f"{site.venv.root}/bin/"
         known = sorted({
             path.removeprefix(directory) for paths in files.values() for path in paths if path.startswith(directory)

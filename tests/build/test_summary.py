@@ -17,7 +17,7 @@ from hatch_docker.engines.model import WheelInfo
 from hatch_docker.engines.wheel_layers import remember_files
 from hatch_docker.oci.model import Platform
 from hatch_docker.release.push import PushResult
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from tests.fakes.receipts import DIGEST, RECEIPT
 from tests.fakes.sbom_images import plan
 

@@ -9,7 +9,7 @@ import pytest
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.engines import layer_cache
 from hatch_docker.oci.layer import Entry
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import NONE, Rules
 
 PYTHON = Interpreter("/usr/bin/python3.13", "3.13.5")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.oci.layer import Entry
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.venv import wheel_entries
 
 VENV = VenvTarget(Interpreter("/usr/bin/python3.13", "3.13.5"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hatch_docker.bases.model import Interpreter
 from hatch_docker.wheels.install.compatibility import check_given
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.venv import wheel_entries
 from tests.fakes.damaged_documents import spoilt
 from tests.fakes.lock_files import AMD64 as TARGET

@@ -35,7 +35,7 @@ def _own(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
     """Yield a hint if the project's wheel holds no module, or one that the image's Python cannot compile."""
     from hatch_docker.engines.common import slim_rules
     from hatch_docker.engines.wheel_layers import known_files, uncompiled
-    from hatch_docker.wheels.install.destination import VenvTarget
+    from hatch_docker.wheels.install.layout import VenvTarget
 
     if built.wheel is None:
         return

@@ -33,15 +33,15 @@ from hatch_docker.plan.model import BuildPlan
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.builder import pep517
 from hatch_docker.wheels.builder.sdist import Sdist
-from hatch_docker.wheels.install import archive, destination, slim, strip
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install import archive, destination, layout, slim, strip
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.target import Pin, Target
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
     from hatch_docker.oci.compression import Compression
 
-STAGE_MODULES = (errors, paths, archive, destination, slim, strip)
+STAGE_MODULES = (errors, paths, archive, destination, layout, slim, strip)
 """Modules that stages run too, laid beside their programs under the same names: standard library only, Python 3.9."""
 
 

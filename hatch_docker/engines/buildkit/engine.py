@@ -57,7 +57,7 @@ from hatch_docker.engines.wheel_layers import note_uncompiled, remember_files
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer, Platform
 from hatch_docker.wheels.install.compatibility import check_fits, check_made
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import KINDS
 from hatch_docker.wheels.install.venv import check_owners, wheel_files
 from hatch_docker.wheels.locks.pin import pin

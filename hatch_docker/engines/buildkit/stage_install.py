@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from hatch_docker.bases.model import Interpreter
-    from hatch_docker.wheels.install.destination import InstalledFile, VenvTarget
+    from hatch_docker.wheels.install.destination import InstalledFile
+    from hatch_docker.wheels.install.layout import VenvTarget
 
 DATE = 315532800   # 1980-01-01, as SOURCE_DATE
 CHUNK = 256 * 1024  # as in compile.py
@@ -31,7 +32,7 @@ CHUNK = 256 * 1024  # as in compile.py
 
 def target(root: str) -> VenvTarget:
     """Return the environment at `root` of the Python that runs."""
-    from hatch_docker.wheels.install.destination import VenvTarget
+    from hatch_docker.wheels.install.layout import VenvTarget
 
     # -I -S keeps sys.executable as it was called; its real path is where the links of the base lead.
     path, version = os.path.realpath(sys.executable), "{}.{}.{}".format(*sys.version_info[:3])

@@ -35,7 +35,7 @@ from hatch_docker.wheels.builder.sdist import Sdist, read_sdist
 from hatch_docker.wheels.builder.ssh_agent import SOCKET, forwarded_agent
 from hatch_docker.wheels.builder.variables import accounts, build_variables, certificates
 from hatch_docker.wheels.install.compatibility import check_made
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.locks.pin import pin_requirements
 from hatch_docker.wheels.target import Pin, Target, note_used
 

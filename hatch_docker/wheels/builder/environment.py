@@ -13,7 +13,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.oci.filesystem import write_entries
 from hatch_docker.wheels.builder.sandbox import run_at
 from hatch_docker.wheels.fetch import fetch
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.venv import bytecode_entries, python_sources, venv_entries, wheel_entries
 from hatch_docker.wheels.target import Pin
 

@@ -14,8 +14,7 @@ import posixpath
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import BinaryIO, NamedTuple, cast
 
 from hatch_docker.oci.paths import WHITEOUT, parents, safe_path
 from hatch_docker.wheels.install.archive import (
@@ -27,11 +26,9 @@ from hatch_docker.wheels.install.archive import (
     encoded,
     refusing,
 )
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import LOOKED_AT, SYMBOLS, Rules, choose, count, is_stripped
 from hatch_docker.wheels.install.strip import MAGIC, Piece, length, strip_parts, strip_plan
-
-if TYPE_CHECKING:
-    from hatch_docker.bases.model import Interpreter
 
 INSTALLER = b"hatch-docker\n"
 REHASHED = 1 << 20        # bytes from which RECORD keeps a hash that is not SHA-256
@@ -46,45 +43,6 @@ if __name__ == "__main__":
     sys.exit({call}())
 """
 _ENTRY_POINT = re.compile(r"(?P<module>[\w.]+)\s*:\s*(?P<call>[\w.]+)\s*(\[.*\])?\s*$")
-
-
-@dataclass(frozen=True)
-class VenvTarget:
-    """A virtual environment in an image (PEP 405): the base's interpreter, and the directory, without leading "/"."""
-
-    interpreter: Interpreter
-    root: str = "opt/venv"
-
-    @property
-    def site_packages(self) -> str:
-        """The directory of modules, relative to the image's root."""
-        return f"{self.root}/lib/python{self.interpreter.short}/site-packages"
-
-    def has_module(self, path: str) -> bool:
-        """Tell whether a path is a module that is compiled.
-
-        Modules of packages' tests are not: no service imports them, and numpy's .pyc of them are 6 % of an image.
-        """
-        return path.endswith(".py") and path.startswith(self.site_packages) and "/tests/" not in path
-
-    @property
-    def python(self) -> str:
-        """The absolute path of the environment's interpreter, for the first line of scripts."""
-        return f"/{self.root}/bin/python"
-
-    @property
-    def links(self) -> dict[str, str]:
-        """The environment's symbolic links and their targets, relative to `root`."""
-        python = f"bin/python{self.interpreter.short}"
-        return {"bin/python": self.interpreter.path, "bin/python3": "python", python: "python", "lib64": "lib"}
-
-    @property
-    def settings(self) -> bytes:
-        """The contents of pyvenv.cfg."""
-        return (
-            f"home = {posixpath.dirname(self.interpreter.path)}\ninclude-system-site-packages = false\n"
-            f"version = {self.interpreter.version}\nexecutable = {self.interpreter.path}\n"
-        ).encode()
 
 
 class InstalledFile(NamedTuple):

@@ -20,7 +20,7 @@ from hatch_docker.wheels.install.slim import NONE, Rules
 
 if TYPE_CHECKING:
     from hatch_docker.bases.bytecode import Compiled, SourceFile
-    from hatch_docker.wheels.install.destination import VenvTarget
+    from hatch_docker.wheels.install.layout import VenvTarget
 
 
 def venv_entries(venv: VenvTarget) -> list[Entry]:

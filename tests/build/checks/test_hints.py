@@ -15,7 +15,7 @@ from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.wheel_layers import note_uncompiled, remember_files
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Platform
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.target import Pin
 from tests.fakes.bases import file
 from tests.fakes.context import context

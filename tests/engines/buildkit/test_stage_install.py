@@ -17,7 +17,7 @@ from hatch_docker.engines.buildkit import stage_diff, stage_install
 from hatch_docker.engines.buildkit.context import STAGE_MODULES, tree_entries, write_tools
 from hatch_docker.oci.layer import Entry
 from hatch_docker.wheels.builder import pep517
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import KINDS, NONE, Rules
 from hatch_docker.wheels.install.strip import strip_bytes
 from hatch_docker.wheels.install.venv import bytecode_entries, python_sources, venv_entries, wheel_entries

@@ -20,7 +20,7 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import parent_entries
 from hatch_docker.wheels.install.compatibility import check_fits
-from hatch_docker.wheels.install.destination import VenvTarget
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.venv import (
     bytecode_entries,
     check_owners,
