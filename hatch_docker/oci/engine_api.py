@@ -118,13 +118,14 @@ def open_socket(daemon: Daemon) -> Iterator[str]:
         try:
             with listen_stdio(command, path):
                 yield path
-        except ProcessFailed as error:
-            raise DaemonError(
-                f"cannot talk to {daemon}: {sanitize(str(error))}; see that ssh gets there without asking, and that "
-                f"`{daemon.kind} version` works there"
-            ) from error
         except ProgramError as error:
-            raise DaemonError(f'cannot talk to {daemon}: {error}; install OpenSSH, or set load = "never"') from error
+            if not isinstance(error.__cause__, OSError):
+                raise  # another program than ssh, which the block ran
+            advice = (
+                f"see that ssh gets there without asking, and that `{daemon.kind} version` works there"
+                if isinstance(error, ProcessFailed) else 'install OpenSSH, or set load = "never"'
+            )  # fmt: skip
+            raise DaemonError(f"cannot talk to {daemon}: {sanitize(str(error))}; {advice}") from error
 
 
 def ssh_command(daemon: Daemon) -> list[str]:
