@@ -45,7 +45,7 @@ class Daemon:
 
     @property
     def by_ssh(self) -> bool:
-        """Whether the connection goes through ssh."""
+        """True if the connection goes through ssh."""
         return self.url.startswith("ssh://")
 
     def __str__(self) -> str:
