@@ -325,13 +325,13 @@ def test_an_altered_attestation_is_refused(pushed: Pushed, server: Server, keys:
     """One word of the SBOM that cosign's envelope holds is another: cosign refuses it, and it counts as not signed."""
     source = pushed.name.partition("@")[0]
     tag = pushed.outcome.digest.replace(":", "-")
-    copy = server.name("altered/hello")
+    altered_name = server.name("altered/hello")
     for name in ("latest", f"{tag}.sig", f"{tag}.att"):
         copy(skopeo, f"{source}:{name}", f"{server.host}/altered/hello:{name}")
     name = f"{server.host}/altered/hello@{pushed.outcome.digest}"
     whole = verify_signature(keys.public, name, "--signed-as", source).stdout
     assert whole == f"{name} is signed, and so are its documents: cyclonedx, spdx, slsa\n"
-    target = Target(remote(), replace(copy, tag=""), lambda _digest: "")
+    target = Target(remote(), replace(altered_name, tag=""), lambda _digest: "")
     url = target.remote.url(target.name, "")
     manifest = json.loads(target.remote.client.request("GET", f"{url}manifests/{tag}.att", headers=ACCEPTED).body)
     for layer in manifest["layers"]:
