@@ -112,8 +112,22 @@ def build_wheel(
 def wheel_of(source: Sdist, stage: BuilderStage) -> Path:
     """Return the wheel of an sdist out of a builder stage; see `build_wheel`."""
 
+    def fill(build: Path) -> None:
+        # A copy, which is given to the sandbox's user: the user may not read the file in the cache.
+        shutil.copyfile(source.path, build / "sdist.tar.gz")
+
     def make(known: Sequence[str], pins: Sequence[Pin]) -> Path:
-        return _stored_wheel(source, stage, known, pins)
+        def write(directory: Path) -> Path:
+            wheel = run_backend("wheel", source, stage, known, pins, directory, fill, sdist="/build/sdist.tar.gz")
+            check_made(wheel.name, source.name, stage.target)
+            if stage.plan.secrets:
+                stage.ctx.secrets.check_wheel(wheel)
+            return wheel
+
+        key = stage.key_with(source, pins)
+        wheel = stored_file(stage.ctx.store, ("wheel", "wheel"), key, f"the wheel of {source.name}", write)
+        note_used(pins, stage.ctx)
+        return wheel
 
     return with_all_requirements("build-requires", source, stage, make)
 
@@ -191,55 +205,22 @@ def stored_file(store: Store, kinds: tuple[str, str], key: str, name: str, make:
     raise BuildError(f"the cache loses {name}; is its disk full or failing?")
 
 
-def _stored_wheel(source: Sdist, stage: BuilderStage, known: Sequence[str], pins: Sequence[Pin]) -> Path:
-    def make(directory: Path) -> Path:
-        wheel = _build(source, stage, known, pins, directory)
-        if stage.plan.secrets:
-            stage.ctx.secrets.check_wheel(wheel)
-        return wheel
-
-    key = stage.key_with(source, pins)
-    wheel = stored_file(stage.ctx.store, ("wheel", "wheel"), key, f"the wheel of {source.name}", make)
-    note_used(pins, stage.ctx)
-    return wheel
-
-
-def _build(
-    source: Sdist, stage: BuilderStage, known: Sequence[str], pins: Sequence[Pin], directory: Path
-) -> Path:
-    """Build into `directory` and return the wheel there."""
-    spec = {
-        "sdist": "/build/sdist.tar.gz", "backend": source.backend, "backend_path": source.backend_path,
-        "known": list(known),
-    }  # fmt: skip
-
-    def fill(build: Path) -> None:
-        # A copy, which is given to the sandbox's user: the user may not read the file in the cache.
-        shutil.copyfile(source.path, build / "sdist.tar.gz")
-
-    def take(result: Mapping[str, Any], output: Path) -> Path:
-        name = made_file(result, "wheel", output, source.name)
-        check_made(name, source.name, stage.target)
-        return Path(shutil.copyfile(output / name, directory / name, follow_symlinks=False))
-
-    return run_backend(source.name, spec, stage, pins, fill, take)
-
-
 def run_backend(
-    name: str, spec: Mapping[str, Any], stage: BuilderStage, pins: Sequence[Pin], fill: Callable[[Path], None],
-    take: Callable[[Mapping[str, Any], Path], Path], binds: Sequence[Bind] = (),
+    made: str, source: Sdist, stage: BuilderStage, known: Sequence[str], pins: Sequence[Pin], directory: Path,
+    fill: Callable[[Path], None], *, binds: Sequence[Bind] = (), **spec: str,
 ) -> Path:
-    """Run pep517.py with `spec` and the pinned build requirements in the sandbox, and return what `take` returns.
+    """Have the backend of `source` make a "wheel" or an "sdist" in the sandbox, and return its copy in `directory`.
 
-    `fill` writes the backend's input to the directory that becomes /build; `take` gets the result and the directory of
-    the output, which are deleted afterwards. Raise BuildError with the last lines of a failed build.
+    `pins` are those of the `known` requirements. `fill` writes the backend's input to the directory that becomes
+    /build; `spec` is what pep517.py needs to know in addition. Raise BuildError with the last lines of a failed build,
+    and MoreNeededError.
     """
     ctx = stage.ctx
     env = build_variables(stage.plan, ctx.environ)
     environment = build_environment(
         pins, stage.venv, stage.project, ctx, compiler=stage.python_tree, trust_key=stage.base.interpreter_trust_key
     )
-    with ctx.progress.task(f"building {name} in the builder"), temporary_tree(ctx.store.root / "tmp") as work:
+    with ctx.progress.task(f"building {source.name} in the builder"), temporary_tree(ctx.store.root / "tmp") as work:
         for path in ("build/src", "build/home", "out"):
             (work / path).mkdir(parents=True)
         shutil.copyfile(Path(__file__).with_name("pep517.py"), work / "build/pep517.py")
@@ -250,10 +231,14 @@ def run_backend(
         ]  # fmt: skip
         if stage.prefix:
             mounts.append(Bind(stage.python_tree() / stage.prefix[1:], stage.prefix))
-        whole = {**spec, "source": "/build/src", "output": "/out", "time": SOURCE_DATE}
+        whole = {
+            "backend": source.backend, "backend_path": source.backend_path, "known": list(known), **spec,
+            "source": "/build/src", "output": "/out", "time": SOURCE_DATE,
+        }  # fmt: skip
         with forwarded_agent(ctx.environ, work) if stage.plan.ssh else contextlib.nullcontext() as agent:
-            _run(name, stage, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else [])], env)
-        return take(_result(work / "out"), work / "out")
+            _run(source.name, stage, whole, [*mounts, *([Bind(agent, SOCKET)] if agent else [])], env)
+        file = _made_file(work / "out", made, source.name)
+        return Path(shutil.copyfile(file, directory / file.name, follow_symlinks=False))
 
 
 def _run(
@@ -272,22 +257,20 @@ def _run(
         raise BuildError(f"building {name} failed with status {failure.status}{cause}:\n{failure.output}") from None
 
 
-def _result(output: Path) -> dict[str, Any]:
-    """Return result.json. A backend could write it: only a small regular file is read."""
+def _made_file(output: Path, kind: str, source: str) -> Path:
+    """Return the file that the hook says it made, by result.json, which the backend could have written itself.
+
+    Raise MoreNeededError, and BuildError if one of the two is not a regular file.
+    """
     path = output / "result.json"
     try:
         if not stat.S_ISREG(path.lstat().st_mode) or path.lstat().st_size > RESULT_LIMIT:
             raise ValueError("not a small file")
         result = json.loads(path.read_bytes())
-        if isinstance(result, dict):
-            return result
+        if not isinstance(result, dict):
+            raise ValueError("not a JSON object")
     except (OSError, ValueError, RecursionError) as error:
         raise BuildError(f"the build ended without its result: {error}") from error
-    raise BuildError("the build ended without its result")
-
-
-def made_file(result: Mapping[str, Any], kind: str, output: Path, source: str) -> str:
-    """Return the name of the file that a hook says it made, if it is there. Raise MoreNeededError and BuildError."""
     requires = result.get("requires")
     if isinstance(requires, list) and requires:
         raise MoreNeededError([str(line) for line in requires])
@@ -295,4 +278,4 @@ def made_file(result: Mapping[str, Any], kind: str, output: Path, source: str) -
     made = output / name
     if not name or "/" in name or not made.exists() or not stat.S_ISREG(made.lstat().st_mode):
         raise BuildError(f"building {source}: its backend says that it made {name!r}, and there is no such file")
-    return name
+    return made

@@ -6,23 +6,15 @@ import gzip
 import os
 import shutil
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.project.tree import Tree
-from hatch_docker.wheels.builder.build import (
-    BuilderStage,
-    made_file,
-    make_builder_stage,
-    run_backend,
-    stored_file,
-    with_all_requirements,
-)
+from hatch_docker.wheels.builder.build import make_builder_stage, run_backend, stored_file, with_all_requirements
 from hatch_docker.wheels.builder.sandbox import Bind
 from hatch_docker.wheels.builder.sdist import Sdist
 from hatch_docker.wheels.target import Pin, Target
@@ -41,8 +33,18 @@ def tree_sdist(
     source = Sdist(root, f"the sdist of {root.name}", tree.content, *system)
     stage = make_builder_stage(source, build, base, target, ctx, root)
 
+    binds = [Bind(tree.repository, REPOSITORY)] if tree.repository else []
+    spec = {} if tree.project == "." else {"project": tree.project}
+
     def make(known: Sequence[str], pins: Sequence[Pin]) -> Path:
-        return _stored_sdist(tree, source, stage, known, pins)
+        def write(directory: Path) -> Path:
+            return run_backend(
+                "sdist", source, stage, known, pins, directory, lambda build: _copy_tree(tree, build), binds=binds,
+                **spec,
+            )
+
+        key = key_of("sdist", stage.key, source.content, [pin.sha256 for pin in pins])
+        return stored_file(ctx.store, ("sdist", "tree-sdist"), key, source.name, write)
 
     return with_all_requirements("sdist-requires", source, stage, make)
 
@@ -71,23 +73,6 @@ def packed_tree(tree: Tree, name: str, ctx: Context) -> Path:
         return path
 
     return stored_file(ctx.store, ("sdist", "tree-sdist"), key_of("packed", name, tree.content), name, make)
-
-
-def _stored_sdist(tree: Tree, source: Sdist, stage: BuilderStage, known: Sequence[str], pins: Sequence[Pin]) -> Path:
-    def make(directory: Path) -> Path:
-        spec = {"backend": source.backend, "backend_path": source.backend_path, "known": list(known)}
-        if tree.project != ".":
-            spec["project"] = tree.project
-        binds = [Bind(tree.repository, REPOSITORY)] if tree.repository else []
-
-        def take(result: Mapping[str, Any], output: Path) -> Path:
-            name = made_file(result, "sdist", output, source.name)
-            return Path(shutil.copyfile(output / name, directory / name, follow_symlinks=False))
-
-        return run_backend(source.name, spec, stage, pins, lambda place: _copy_tree(tree, place), take, binds)
-
-    key = key_of("sdist", stage.key, source.content, [pin.sha256 for pin in pins])
-    return stored_file(stage.ctx.store, ("sdist", "tree-sdist"), key, source.name, make)
 
 
 def _copy_tree(tree: Tree, build: Path) -> None:

@@ -40,20 +40,10 @@ class Bind:
 
 
 def run_in(
-    root: Path | Sequence[Path],
-    command: Sequence[str],
-    *,
-    env: Mapping[str, str],
-    binds: Sequence[Bind] = (),
-    files: Mapping[str, str] = _EMPTY,
-    network: bool = False,
-    cwd: str = "/",
-    user: tuple[int, int] = BUILD_USER,
-    log: Callable[[str], None] | None = None,
-    secrets: Sequence[str] = (),
-    merge: bool = False,
-    timeout: float | None = None,
-    environ: Mapping[str, str] = _EMPTY,
+    root: Path | Sequence[Path], command: Sequence[str], *, env: Mapping[str, str], binds: Sequence[Bind] = (),
+    files: Mapping[str, str] = _EMPTY, network: bool = False, cwd: str = "/", user: tuple[int, int] = BUILD_USER,
+    log: Callable[[str], None] | None = None, secrets: Sequence[str] = (), merge: bool = False,
+    timeout: float | None = None, environ: Mapping[str, str] = _EMPTY,
 ) -> str:
     """Run a command with `root` as its root directory and return its standard output.
 
@@ -113,11 +103,8 @@ def _network_files(network: bool) -> dict[str, str]:
 
 
 def _enter(
-    spec: dict[str, Any],
-    environ: Mapping[str, str],
-    log: Callable[[str], None] | None,
-    secrets: Sequence[str],
-    timeout: float | None = None,
+    spec: dict[str, Any], environ: Mapping[str, str], log: Callable[[str], None] | None, secrets: Sequence[str],
+    timeout: float | None,
 ) -> str:
     if sys.platform != "linux":
         raise SandboxError(f"the sandbox needs Linux, and this is {sys.platform}; {WAYS_OUT}")
