@@ -77,7 +77,15 @@ def _locked_pins(
         return _remembered(key, root, ctx) or _remember(key, root, ctx, _from_table(lock, data, root, target))
     from hatch_docker.wheels.index import read_indexes
 
-    packages = _hashed_packages(lock, root, target, ctx)
+    if lock.kind == "requirements":
+        from hatch_docker.wheels.locks.requirements_txt import read_requirements
+
+        packages = read_requirements(root / lock.path, root, target, ctx.progress, lock.members)
+    else:
+        from hatch_docker.wheels.locks.poetry_pdm import locked_packages
+
+        table = _table(lock, _read(lock, root))
+        packages = locked_packages(lock.kind, table, lock.path, lock.requirements, lock.extras, target)
     indexes = read_indexes(root, ctx.environ)
     rows = [[package.name, package.version, package.url, sorted(package.sha256)] for package in packages]
     key = _key(lock, target, [rows, indexes.identity()])
@@ -100,18 +108,6 @@ def _table(lock: LockPlan, data: bytes) -> dict[str, Any]:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise WheelError(f"{lock.path} is not valid TOML: {error}") from error
-
-
-def _hashed_packages(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[LockedPackage, ...]:
-    """Return the packages of a lock without addresses that the project needs on a target."""
-    if lock.kind == "requirements":
-        from hatch_docker.wheels.locks.requirements_txt import read_requirements
-
-        return read_requirements(root / lock.path, root, target, ctx.progress, lock.members)
-    from hatch_docker.wheels.locks.poetry_pdm import locked_packages
-
-    table = _table(lock, _read(lock, root))
-    return locked_packages(lock.kind, table, lock.path, lock.requirements, lock.extras, target)
 
 
 def _key(lock: LockPlan, target: Target, facts: Any) -> str:

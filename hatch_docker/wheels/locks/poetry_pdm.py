@@ -54,8 +54,7 @@ def locked_packages(
     """
     if (wrong := first_mismatch({"package": [_FIELDS[kind]], "*": ANY}, table)) is not None:
         raise WheelError(f"{place} is not a lock of {kind}: {wrong} is not as it writes it; run `{kind} lock`")
-    read = {"poetry": _poetry, "pdm": _pdm}[kind]
-    entries = [read(entry) for entry in table["package"]]
+    entries = [_entry(kind, entry) for entry in table["package"]]
     reached: dict[str, set[str]] = {}     # names, and the extras that they were reached with
     packages: dict[str, LockedPackage] = {}
     waiting = [parse_requirement(line, f"{place}:") for line in requirements]
@@ -63,19 +62,25 @@ def locked_packages(
     while waiting:
         wanted = waiting.pop()
         name = canonicalize_name(wanted.name)
-        known = name in reached
-        if not target.holds(wanted.marker) or (known and wanted.extras <= reached[name]):
+        if not target.holds(wanted.marker) or (name in reached and wanted.extras <= reached[name]):
             continue
         reached.setdefault(name, set()).update(wanted.extras)
         found = [entry for entry in entries if entry.package.name == name and entry.extras <= reached[name]]
         chosen = _choose(found, wanted, extras, target, place)
         if not chosen and name not in direct:
             raise WheelError(f"{place} names {name}, which it does not have for {target}; run `{kind} lock`")
-        for entry in chosen:
-            if not entry.extras:
-                packages[name] = _checked(entry.package, place)
-            waiting += _dependencies(entry, sorted(reached[name]), target, place)
-    return tuple(packages[name] for name in sorted(packages))
+        packages.update((name, entry.package) for entry in chosen if not entry.extras)
+        for requirement in (parse_requirement(line, f"{place}:") for entry in chosen for line in entry.requires):
+            if target.holds(requirement.marker, sorted(reached[name])):
+                requirement.marker = None
+                waiting.append(requirement)
+    for package in packages.values():
+        if not package.sha256:
+            raise WheelError(
+                f"{place}: {package.name} {package.version} is not a file with a sha256 hash; publish it to an index"
+            )
+    # Of a package with a URL the address decides, not the version.
+    return tuple(replace(package, version="") if package.url else package for _, package in sorted(packages.items()))
 
 
 def _choose(
@@ -101,38 +106,21 @@ def _admits(wanted: Requirement, version: str) -> bool:
     return False
 
 
-def _dependencies(entry: _Entry, extras: Sequence[str], target: Target, place: str) -> Iterator[Requirement]:
-    """Return what a package with some extras requires on a target."""
-    for line in entry.requires:
-        requirement = parse_requirement(line, f"{place}:")
-        if target.holds(requirement.marker, extras):
-            requirement.marker = None
-            yield requirement
-
-
-def _checked(package: LockedPackage, place: str) -> LockedPackage:
-    if not package.sha256:
-        raise WheelError(
-            f"{place}: {package.name} {package.version} is not a file with a sha256 hash; publish it to an index"
-        )
-    return replace(package, version="") if package.url else package  # its address decides
-
-
-def _entry(
-    table: Mapping[str, Any], url: str, local: bool, marker: str, requires: Sequence[str], extras: Sequence[str] = ()
-) -> _Entry:
-    hashes = () if local else (file["hash"] for file in table.get("files", ()))
-    package = LockedPackage(canonicalize_name(table["name"]), table["version"], url, sha256_of(hashes))
-    return _Entry(package, marker, frozenset(extras), tuple(requires))
-
-
-def _poetry(table: Mapping[str, Any]) -> _Entry:
+def _entry(kind: str, table: Mapping[str, Any]) -> _Entry:
+    """Return an entry of a lock; a package that is not a file has no hashes."""
     source = table.get("source", {})
-    marker = table.get("markers", "")
-    if isinstance(marker, Mapping):  # by group
-        marker = " or ".join(f"({condition})" for condition in marker.values())
-    url = source.get("url", "") if source.get("type") == "url" else ""
-    return _entry(table, url, source.get("type") in ("git", "directory", "file"), marker, [*_poetry_requires(table)])
+    if kind == "pdm":
+        is_file, url = not {"git", "path"} & table.keys(), table.get("url", "")
+        marker, requires = table.get("marker", ""), table.get("dependencies", ())
+    else:
+        is_file = source.get("type") not in ("git", "directory", "file")
+        url = source.get("url", "") if source.get("type") == "url" else ""
+        marker, requires = table.get("markers", ""), _poetry_requires(table)
+        if isinstance(marker, Mapping):  # by group
+            marker = " or ".join(f"({condition})" for condition in marker.values())
+    hashes = [file["hash"] for file in table.get("files", ()) if is_file]
+    package = LockedPackage(canonicalize_name(table["name"]), table["version"], url, sha256_of(hashes))
+    return _Entry(package, marker, frozenset(table.get("extras", ()) if kind == "pdm" else ()), tuple(requires))
 
 
 def _poetry_requires(table: Mapping[str, Any]) -> Iterator[str]:
@@ -142,10 +130,3 @@ def _poetry_requires(table: Mapping[str, Any]) -> Iterator[str]:
             options = alternative if isinstance(alternative, Mapping) else {}
             extras = f"[{','.join(options['extras'])}]" if options.get("extras") else ""
             yield f"{name}{extras}" + (f" ; {options['markers']}" if options.get("markers") else "")
-
-
-def _pdm(table: Mapping[str, Any]) -> _Entry:
-    return _entry(
-        table, table.get("url", ""), "git" in table or "path" in table, table.get("marker", ""),
-        table.get("dependencies", ()), table.get("extras", ()),
-    )

@@ -100,6 +100,7 @@ def _declared(names: Collection[str], declared: Sequence[str] | None, kind: str,
 
 
 def _pin(package: Package, choice: PackageWheel | PackageSdist | PackageArchive, file: LockFile, target: Target) -> Pin:
+    """Return the pin of a file; raise WheelError if it has no hash, does not fit, or cannot be built for the target."""
     from packaging.pylock import PackageArchive
 
     if isinstance(choice, PackageArchive):
@@ -119,20 +120,15 @@ def _pin(package: Package, choice: PackageWheel | PackageSdist | PackageArchive,
         _url(choice.url, choice.path, file.directory), sha256, choice.size,
         None if choice.upload_time is None else int(choice.upload_time.timestamp()),
     )
-    _check_fits(pin, target)
-    return pin
-
-
-def _check_fits(pin: Pin, target: Target) -> None:
-    """Raise WheelError, naming both sides, unless a wheel fits the target, or an sdist can be built for it."""
     if pin.is_wheel:
-        if reason := incompatibility(pin.filename, target):
-            raise WheelError(f"{pin.filename} is {reason}, but the image is {target}; {target.ways_out}")
+        if reason := incompatibility(filename, target):
+            raise WheelError(f"{filename} is {reason}, but the image is {target}; {target.ways_out}")
     elif not target.builds_here:
         raise WheelError(
             f"{pin.title} has no wheel for {target}, and its sdist cannot be compiled for "
             f"{target.platform} on this machine; {target.ways_out}"
         )
+    return pin
 
 
 def _version_of(filename: str, where: str) -> str:

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from packaging.metadata import parse_email
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ImageError, WheelError
+from hatch_docker.oci.compression import Decompressed
+from hatch_docker.oci.tar import read_tar
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import Indexes
 from hatch_docker.wheels.locks.pylock import LockFile, pins_of
@@ -31,20 +36,6 @@ LARGEST = 2 << 30                         # bytes that an sdist may unpack to
 LARGEST_DOCUMENT = 1 << 20                # bytes of its PKG-INFO and its pyproject.toml
 
 
-@dataclass(frozen=True, slots=True)
-class _Sdist:
-    """The dependencies of one version of an sdist."""
-
-    version: str = ""
-    requires: tuple[str, ...] = ()
-    extras: tuple[str, ...] = ()
-
-    @property
-    def table(self) -> dict[str, list[str]]:
-        """The same as an entry of uv's `dependency-metadata`."""
-        return {"requires-dist": list(self.requires), "provides-extra": list(self.extras)}
-
-
 def resolve(
     lines: Sequence[str], target: Target, root: Path, indexes: Indexes, ctx: Context,
     metadata: SdistMetadata | None,
@@ -54,20 +45,21 @@ def resolve(
     Raise WheelError if there is no solution, or if only a package's own code knows its dependencies and `metadata`,
     which would run it in isolation, is not given.
     """
-    from packaging.requirements import Requirement
-
     # A wheel at an address may name others, which uv would build if nothing else prevents it (uv.py).
     unsafe = indexes.keyring and any(Requirement(line).url for line in lines)
-    sdists: dict[str, _Sdist] = {}
+    sdists: dict[str, tuple[str, Dependencies]] = {}  # versions whose dependencies are known
     missing: MissingWheelError | None = None
     for _round in range(ROUNDS):
         try:
-            allowed = {name: sdist.table for name, sdist in sdists.items()}
+            allowed = {
+                name: {"requires-dist": requires, "provides-extra": extras}
+                for name, (_version, (requires, extras)) in sdists.items()
+            }
             table = compile_lock(lines, target, root, indexes, ctx, metadata=allowed)
         except WheelError as error:
             lacking = set(error.names) - set(sdists) if isinstance(error, MissingWheelError) else set()
             if isinstance(error, MissingWheelError) and lacking and target.builds_here and not unsafe:
-                sdists |= dict.fromkeys(lacking, _Sdist())
+                sdists |= dict.fromkeys(lacking, ("", ((), ())))
                 missing = error
                 continue
             if missing or isinstance(error, MissingWheelError):
@@ -79,26 +71,25 @@ def resolve(
         if unexpected := [pin for pin in pins if not pin.is_wheel and pin.name not in sdists]:
             name = unexpected[0].name
             raise WheelError(f"{name} is an sdist at an address that another package requires: lock the project")
-        unread = [pin for pin in pins if not pin.is_wheel and sdists[pin.name].version != pin.version]
+        unread = [pin for pin in pins if not pin.is_wheel and sdists[pin.name][0] != pin.version]
         if not unread:
             return pins
         for pin in unread:
-            sdists[pin.name] = _Sdist(pin.version, *_dependencies_of(pin, root, ctx, metadata))
+            sdists[pin.name] = (pin.version, _dependencies_of(pin, root, ctx, metadata))
     raise WheelError(f"uv finds no stable answer with the sdists of {', '.join(sorted(sdists))}; lock the project")
 
 
 def _dependencies_of(pin: Pin, root: Path, ctx: Context, metadata: SdistMetadata | None) -> Dependencies:
     path, = fetch([pin], ctx, root=root)
     ctx.progress.detail(f"{pin.title} has no wheel: reading what its sdist needs")
-    found = static_metadata(path, pin.filename)
-    if found is None:
-        if metadata is None:
-            raise WheelError(
-                f"{pin.title} has no wheel, and only running its build tells what it needs; lock "
-                "the project (pylock.toml or uv.lock), or require a version that has a wheel"
-            )
-        found = _parse(metadata(pin, path))
-    return found
+    if (found := static_metadata(path, pin.filename)) is not None:
+        return found
+    if metadata is None:
+        raise WheelError(
+            f"{pin.title} has no wheel, and only running its build tells what it needs; lock "
+            "the project (pylock.toml or uv.lock), or require a version that has a wheel"
+        )
+    return _parse(metadata(pin, path))
 
 
 def static_metadata(path: Path, filename: str) -> Dependencies | None:
@@ -124,13 +115,10 @@ def static_metadata(path: Path, filename: str) -> Dependencies | None:
     if {"dependencies", "optional-dependencies"} & set(dynamic):
         return None
     for extra, extra_lines in sorted(optional.items()):
-        lines = [*lines, *(_with_extra(line, extra) for line in extra_lines)]
+        for line in extra_lines:
+            head, semicolon, marker = line.partition(";")
+            lines.append(f"{head.strip()} ; extra == '{extra}'" + (f" and ({marker.strip()})" if semicolon else ""))
     return tuple(lines), tuple(sorted(optional))
-
-
-def _with_extra(line: str, extra: str) -> str:
-    head, semicolon, marker = line.partition(";")
-    return f"{head.strip()} ; extra == '{extra}'" + (f" and ({marker.strip()})" if semicolon else "")
 
 
 def _documents(path: Path, filename: str) -> dict[str, bytes]:
@@ -138,9 +126,6 @@ def _documents(path: Path, filename: str) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     if not filename.endswith((".tar.gz", ".tgz")):
         return found
-    from hatch_docker.oci.compression import Decompressed
-    from hatch_docker.oci.tar import read_tar
-
     try:
         with path.open("rb") as stream:
             for entry, content in read_tar(Decompressed(stream, LARGEST)):
@@ -155,9 +140,6 @@ def _documents(path: Path, filename: str) -> dict[str, bytes]:
 
 
 def _static(document: bytes) -> Dependencies | None:
-    from packaging.metadata import parse_email
-    from packaging.version import Version
-
     raw, _unknown = parse_email(document)
     dynamic = {field.lower() for field in raw.get("dynamic", [])}
     try:
@@ -168,7 +150,5 @@ def _static(document: bytes) -> Dependencies | None:
 
 
 def _parse(document: bytes) -> Dependencies:
-    from packaging.metadata import parse_email
-
     raw, _unknown = parse_email(document)
     return tuple(raw.get("requires_dist", [])), tuple(raw.get("provides_extra", []))

@@ -110,8 +110,14 @@ def compile_lock(
             command += ["--no-binary", name]
     with temporary_directory() as directory:
         if metadata:
+            import tomlkit
+
             config = directory / "uv.toml"
-            config.write_text(_settings(indexes, metadata), encoding="utf-8")
+            # The user's settings with our metadata: uv reads no other file beside it.
+            users = indexes.settings.get("dependency-metadata", [])
+            tables = [{"name": name, **table} for name, table in sorted(metadata.items())]
+            tables += [entry for entry in users if entry.get("name") not in metadata]
+            config.write_text(tomlkit.dumps({**indexes.settings, "dependency-metadata": tables}), encoding="utf-8")
             command += ["--config-file", str(config)]
         try:
             output = run(
@@ -140,15 +146,6 @@ def _check_lines(lines: Sequence[str]) -> None:
                 f"the dependency {redact_requirement(line)[:100]!r} is more than one line; correct the package that "
                 "requires it"
             )
-
-
-def _settings(indexes: Indexes, metadata: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
-    """Return a uv.toml of the user's settings with our metadata: uv reads no other file beside it."""
-    import tomlkit
-
-    ours = [{"name": name, **table} for name, table in sorted(metadata.items())]
-    users = [entry for entry in indexes.settings.get("dependency-metadata", []) if entry.get("name") not in metadata]
-    return tomlkit.dumps({**indexes.settings, "dependency-metadata": ours + users})
 
 
 def _explain(output: str, target: Target) -> HatchDockerError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,17 +37,6 @@ _LOCK = {
 _LOCAL = ("virtual", "editable", "directory")  # kinds of sources that are directories
 
 
-@dataclass(slots=True)
-class _Walk:
-    """The packages reached so far, by position in the lock, with their extras."""
-
-    packages: Sequence[Table]
-    file: LockFile
-    target: Target
-    active: set[str]                      # chosen extras and groups, as uv names them in markers of conflicts
-    reached: dict[int, set[str]] = field(default_factory=dict)
-
-
 def uv_table(
     lock: Table, file: LockFile, target: Target, extras: Collection[str], groups: Collection[str]
 ) -> tuple[dict[str, Any], frozenset[str]]:
@@ -60,34 +49,28 @@ def uv_table(
     if (place := first_mismatch(_LOCK, lock)) is not None:
         raise WheelError(f"{file.name} is not a lock of uv's: {place} is not as uv writes it; run `uv lock`")
     packages: Sequence[Table] = lock.get("package", [])
-    root = _position_of_project(packages, file)
-    project, name = packages[root], packages[root]["name"]
+    alone = replace(file, members=())
+    own = [
+        package for package in packages
+        if any(alone.is_own(path) for kind, path in package.get("source", {}).items() if kind in _LOCAL)
+    ]
+    if not own:
+        raise WheelError(f"{file.name} does not know the project; run `uv lock`")
+    project, name = own[0], own[0]["name"]
+    _check_known(project, "optional-dependencies", extras, file)
+    _check_known(project, "dev-dependencies", groups, file)
     active = {f"extra-{len(name)}-{name}-{extra}" for extra in extras}
     active |= {f"group-{len(name)}-{name}-{group}" for group in groups}
     walk = _Walk(packages, file, target, active)
-    _check_known(project, "optional-dependencies", extras, file)
-    _check_known(project, "dev-dependencies", groups, file)
     entries = [*_dependencies(project, extras)]
     for group in groups:
         entries += project.get("dev-dependencies", {}).get(group, [])
-    walk.reached[root] = set(extras)
-    direct = {entry["name"] for entry in entries if _applies(entry, walk)} - {name}
-    _follow(entries, walk)
-    del walk.reached[root]
+    direct = {entry["name"] for entry in entries if walk.applies(entry)} - {name}
     try:
-        found = [_package(packages[position], file) for position in sorted(walk.reached)]
+        found = [_package(package, file) for package in walk.reach(entries) if package is not project]
     except ValueError as error:  # a malformed URL or time
         raise WheelError(f"{file.name} is not a lock of uv's: {error}; run `uv lock`") from error
     return {"lock-version": "1.0", "created-by": "uv", "packages": found}, frozenset(direct)
-
-
-def _position_of_project(packages: Sequence[Table], file: LockFile) -> int:
-    alone = replace(file, members=())
-    for position, package in enumerate(packages):
-        source = package.get("source", {})
-        if any(kind in source and alone.is_own(source[kind]) for kind in _LOCAL):
-            return position
-    raise WheelError(f"{file.name} does not know the project; run `uv lock`")
 
 
 def _check_known(package: Table, kind: str, names: Collection[str], file: LockFile) -> None:
@@ -105,51 +88,58 @@ def _dependencies(package: Table, extras: Collection[str]) -> Iterator[Table]:
         yield from package.get("optional-dependencies", {}).get(extra, [])
 
 
-def _follow(entries: Sequence[Table], walk: _Walk) -> None:
-    """Reach what the entries require, and so on; a package is visited again for an extra that is required later."""
-    waiting = list(entries)
-    while waiting:
-        entry = waiting.pop()
-        if not _applies(entry, walk):
-            continue
-        position = _find(entry, walk)
-        extras = set(entry.get("extra", ()))
-        seen = walk.reached.get(position)
-        if seen is None or not extras <= seen:
-            walk.reached[position] = extras | (seen or set())
-            waiting += _dependencies(walk.packages[position], walk.reached[position])
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """The search for the packages that a project needs on a target.
 
+    `active` are its chosen extras and groups, as uv names them in markers of conflicts.
+    """
 
-def _applies(entry: Table, walk: _Walk) -> bool:
-    """Return whether an entry's marker holds for the target; uv has its own names in markers for chosen extras."""
-    text = entry.get("marker")
-    if not text:
-        return True
+    packages: Sequence[Table]
+    file: LockFile
+    target: Target
+    active: set[str]
 
-    def truth(found: re.Match[str]) -> str:
-        return "os_name == 'posix'" if (found[2] in walk.active) == (found[1] == "==") else "os_name != 'posix'"
+    def reach(self, entries: Sequence[Table]) -> list[Table]:
+        """Return the packages that the entries require, and so on, in the order of the lock."""
+        reached: dict[int, set[str]] = {}  # positions of packages, and the extras that they are required with
+        waiting = list(entries)
+        while waiting:
+            entry = waiting.pop()
+            if not self.applies(entry):
+                continue
+            position, extras = self.find(entry), set(entry.get("extra", ()))
+            if position not in reached or not extras <= reached[position]:  # visited again for another extra
+                extras |= reached.get(position, set())
+                reached[position] = extras
+                waiting += _dependencies(self.packages[position], extras)
+        return [self.packages[position] for position in sorted(reached)]
 
-    marker = re.sub(r"extra\s*(==|!=)\s*'([^']*)'", truth, text)
-    return walk.target.holds(parse_marker(marker, f"{walk.file.name}: {entry.get('name')}"))
+    def applies(self, entry: Table) -> bool:
+        """Return whether an entry's marker holds; uv has its own names in markers for chosen extras."""
+        if not entry.get("marker"):
+            return True
 
+        def truth(found: re.Match[str]) -> str:
+            return "os_name == 'posix'" if (found[2] in self.active) == (found[1] == "==") else "os_name != 'posix'"
 
-def _find(entry: Table, walk: _Walk) -> int:
-    found = [
-        position for position, package in enumerate(walk.packages)
-        if package.get("name") == entry["name"]
-        and entry.get("version", package.get("version")) == package.get("version")
-        and entry.get("source", package.get("source")) == package.get("source")
-    ]
-    if len(found) > 1:
-        found = [position for position in found if _for_target(walk.packages[position], walk)]
-    if len(found) != 1:
-        raise WheelError(f"{walk.file.name} names {entry['name']}, but has it {len(found)} times; run `uv lock`")
-    return found[0]
+        marker = re.sub(r"extra\s*(==|!=)\s*'([^']*)'", truth, entry["marker"])
+        return self.target.holds(parse_marker(marker, f"{self.file.name}: {entry.get('name')}"))
 
-
-def _for_target(package: Table, walk: _Walk) -> bool:
-    markers = package.get("resolution-markers", [])
-    return not markers or any(_applies({"marker": marker}, walk) for marker in markers)
+    def find(self, entry: Table) -> int:
+        """Return the position of the package that an entry requires; raise WheelError unless there is one."""
+        found = [
+            position for position, package in enumerate(self.packages)
+            if package.get("name") == entry["name"]
+            and entry.get("version", package.get("version")) == package.get("version")
+            and entry.get("source", package.get("source")) == package.get("source")
+        ]
+        if len(found) > 1:
+            markers = {position: self.packages[position].get("resolution-markers", [""]) for position in found}
+            found = [at for at in found if any(self.applies({"marker": marker}) for marker in markers[at] or [""])]
+        if len(found) != 1:
+            raise WheelError(f"{self.file.name} names {entry['name']}, but has it {len(found)} times; run `uv lock`")
+        return found[0]
 
 
 def _package(package: Table, file: LockFile) -> dict[str, Any]:
