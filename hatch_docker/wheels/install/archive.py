@@ -18,13 +18,14 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
-from email.message import Message
-from email.parser import Parser
 from pathlib import Path
-from typing import IO, Any, BinaryIO, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from hatch_docker.core.errors import ImageError, WheelError
 from hatch_docker.oci.paths import safe_path
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 LIMIT = 16 << 30              # bytes that a wheel may unpack to; those of GPU libraries reach some
 METADATA_LIMIT = 16 << 20     # bytes of RECORD and the like, which are held in memory
@@ -187,6 +188,8 @@ class WheelArchive:
 
     def headers(self, name: str) -> Message:
         """Return the headers of METADATA or WHEEL; raises BadWheelError where it cannot be read."""
+        from email.parser import Parser
+
         return Parser().parsestr(self.read_metadata(name).partition("\n\n")[0], headersonly=True)
 
     def _find_dist_info(self) -> str:
