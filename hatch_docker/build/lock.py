@@ -73,11 +73,11 @@ def open_lock(
     return CurrentLock(path, data, entries, make_image_lock(name, "", [] if upgrade else entries, ask=True))
 
 
-def lock(was: CurrentLock, plans: Sequence[Plan], source: Project, ctx: Context) -> LockResult:
+def lock(was: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context) -> LockResult:
     """Write the lock of a project's images. Raises the errors of a build that gets no answer."""
     from hatch_docker.core.lockfile import image_lock_changes
 
-    entries = make_entries(was, plans, source, ctx)
+    entries = make_entries(was, plans, project, ctx)
     text = image_lock_toml(entries)
     if text != was.data:
         with atomic_write(was.path) as stream:
@@ -85,14 +85,14 @@ def lock(was: CurrentLock, plans: Sequence[Plan], source: Project, ctx: Context)
     return LockResult(tuple(image_lock_changes(was.entries, entries)) if was.entries else (), text != was.data)
 
 
-def make_entries(was: CurrentLock, plans: Sequence[Plan], source: Project, ctx: Context) -> Entries:
+def make_entries(was: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context) -> Entries:
     """Return the entries of a lock for some images; see `lock`."""
     known, old = was.pins, was.entries
     ctx = replace(ctx, image_lock=known)
     bases: dict[str, dict[str, Any]] = {}
     for plan in plans:
         for platform in _platforms(plan, old):
-            base = _answer(plan, platform, source, ctx)
+            base = _answer(plan, platform, project, ctx)
             entry = bases.setdefault(base.name, _base_entry(base))
             row = _base_row(base)
             entry["platforms"] = [old for old in entry["platforms"] if old["platform"] != row["platform"]] + [row]
@@ -113,7 +113,7 @@ def _platforms(plan: Plan, old: Entries) -> list[Platform]:
     return sorted(set(found))
 
 
-def _answer(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Base:
+def _answer(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Base:
     """Ask everything that a build for one platform asks, and return its base.
 
     Requirements of sdists that only a machine of that platform can build are left out, with a warning.
@@ -126,7 +126,7 @@ def _answer(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Ba
 
     compression = Compression(plan.compression)
     try:
-        base = gather(plan, platform, source, ctx).base
+        base = gather(plan, platform, project, ctx).base
     except BuildError as error:
         if platform.architecture == host_platform().architecture:
             raise
@@ -135,8 +135,8 @@ def _answer(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Ba
         )
         from hatch_docker.wheels.locks.pin import pin
 
-        base, target = open_target(plan, platform, compression, source, ctx)
-        pin(plan.lock, source.root, target, ctx)
+        base, target = open_target(plan, platform, compression, project, ctx)
+        pin(plan.lock, project.root, target, ctx)
     find_system(base, ctx)
     compiler_base(base, ctx, compression)  # another architecture's Python may have to compile the .pyc
     return base
@@ -178,7 +178,7 @@ def _without_machine(kind: str, entry: Entry) -> str:
     return key_of(kind, {**question_of(kind, entry), "architecture": "", "platform": ""})
 
 
-def check(plans: Sequence[Plan], source: Project, ctx: Context) -> None:
+def check(plans: Sequence[Plan], project: Project, ctx: Context) -> None:
     """Raise ConfigError if a lock lacks what a project's images need; nothing is downloaded or built."""
     pins = ctx.image_lock
     if pins is None:
@@ -190,10 +190,10 @@ def check(plans: Sequence[Plan], source: Project, ctx: Context) -> None:
         for platform in plan.platforms:
             if platform not in rows:
                 raise ConfigError(f"{pins.name} is out of date: it lacks {plan.base.name} for {platform}; {RELOCK}")
-            _check(plan, Platform.parse(platform), rows[platform], source, ctx)
+            _check(plan, Platform.parse(platform), rows[platform], project, ctx)
 
 
-def _check(plan: Plan, platform: Platform, row: Entry, source: Project, ctx: Context) -> None:
+def _check(plan: Plan, platform: Platform, row: Entry, project: Project, ctx: Context) -> None:
     from hatch_docker.engines.common import dependency_build_plan
     from hatch_docker.engines.project_wheels import own_projects
     from hatch_docker.wheels.locks.pin import pin, pin_requirements
@@ -212,15 +212,15 @@ def _check(plan: Plan, platform: Platform, row: Entry, source: Project, ctx: Con
         pin_packages(debian, (), (system_step(plan.base.packages),))
     if plan.lock.kind == "resolve":
         suite = row.get("suite") or plan.base.location
-        if any(not found.is_wheel for found in pin(plan.lock, source.root, target, ctx)):
+        if any(not found.is_wheel for found in pin(plan.lock, project.root, target, ctx)):
             _check_packages(plan.base, suite, platform, dependency_build_plan(plan.build), ctx)
     # A pure wheel for another architecture is built by this one's builder, whose packages are checked for this one.
     here = platform.architecture == host_platform().architecture
     if plan.build.isolated and here:
         _check_packages(plan.base, row.get("suite") or plan.base.location, platform, plan.build, ctx)
-        pin_requirements(plan.build.requires, source.root, target, ctx)
-    for own in own_projects(plan, target, source) if here or not plan.build.isolated else ():
-        pin_requirements(own.source.requires(), own.source.root, target, ctx)
+        pin_requirements(plan.build.requires, project.root, target, ctx)
+    for own in own_projects(plan, target, project) if here or not plan.build.isolated else ():
+        pin_requirements(own.project.requires(), own.project.root, target, ctx)
 
 
 def _check_packages(

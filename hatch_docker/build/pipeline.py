@@ -35,43 +35,43 @@ from hatch_docker.release.push import (
 )
 
 
-def run(plan: Plan, source: Project, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
+def run(plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
     """Build the images of a plan and bring them where it says: an archive, a daemon, registries. Return the receipt.
 
     Everything is made and checked before the first file of an earlier build is replaced, and all of that comes
     before the push. An error of a push is raised once the receipt, which names it, is written.
     """
-    _check_push(plan, source, ctx)
+    _check_push(plan, project, ctx)
     archive, path = output_paths(plan, directory)
     for output in (archive, path):
         check_free(output)
         remove_leftovers(output)
     before = previous_receipt(path, plan) if ctx.progress.verbosity >= 0 else None
-    receipt, daemon = _make_again_if_damaged(plan, source, engine, directory, host, ctx)
+    receipt, daemon = _make_again_if_damaged(plan, project, engine, directory, host, ctx)
     if ctx.progress.verbosity >= 0:
         for line in (
             *size_table(receipt, short=ctx.progress.screen is not None),
             *closing_lines(before, receipt, plan, archive, daemon, host, ctx),
         ):
             ctx.progress.info(line)
-    _write_ci_outputs(receipt, plan, source, directory, ctx)
+    _write_ci_outputs(receipt, plan, project, directory, ctx)
     if error := push_error(receipt.deliveries):
         raise error
     return receipt
 
 
 def _make(
-    plan: Plan, source: Project, engine: Engine, directory: Path, host: Platform, ctx: Context,
+    plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context,
     timings: dict[str, float],
 ) -> tuple[Receipt, str]:
     """Return the receipt of one attempt, and the daemon that has the image: "docker", "podman" or ""."""
     archive, path = output_paths(plan, directory)
     with _timed(timings, "build"):
-        built = engine(plan, source, ctx)
+        built = engine(plan, project, ctx)
     item = image_or_index(built)
     hints = _check(plan, built, host, ctx, timings)
     with _timed(timings, "documents"):
-        documents = make_documents(plan, item, built, source, ctx)
+        documents = make_documents(plan, item, built, project, ctx)
         check_secrets(item, built, documents, ctx)
 
     if plan.archive:
@@ -88,7 +88,7 @@ def _make(
                 loaded, daemon = _load(plan, item, archive, host, ctx)
         if plan.push:
             with _timed(timings, "push"):
-                on_pushed = attach_and_sign(plan.sign, item, documents, source.root, ctx)
+                on_pushed = attach_and_sign(plan.sign, item, documents, project.root, ctx)
                 deliveries = push_to_all(
                     item, plan.repositories, plan.tags, ctx, mount=_mount_source(built), on_pushed=on_pushed
                 )
@@ -128,7 +128,7 @@ def _check(
     return hints
 
 
-def _check_push(plan: Plan, source: Project, ctx: Context) -> None:
+def _check_push(plan: Plan, project: Project, ctx: Context) -> None:
     """Raise, before anything is built, if the image could not be pushed or signed afterwards."""
     if not plan.push:
         return
@@ -136,12 +136,12 @@ def _check_push(plan: Plan, source: Project, ctx: Context) -> None:
     if plan.sign is not None:
         from hatch_docker.release.cosign import check_signing
 
-        check_signing(plan.sign, source.root, ctx.environ)
+        check_signing(plan.sign, project.root, ctx.environ)
     add_push_secrets(plan.repositories, plan.sign, ctx)
 
 
 def _make_again_if_damaged(
-    plan: Plan, source: Project, engine: Engine, directory: Path, host: Platform, ctx: Context
+    plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context
 ) -> tuple[Receipt, str]:
     """Return what `_make` returns, after another attempt for each blob of the cache that was missing or damaged.
 
@@ -153,7 +153,7 @@ def _make_again_if_damaged(
     ctx = replace(ctx, lazy=not plan.archive and plan.load == "never", used={})
     while True:
         try:
-            return _make(plan, source, engine, directory, host, ctx, timings)
+            return _make(plan, project, engine, directory, host, ctx, timings)
         except DamagedBlobError as damage:
             if ctx.lazy:  # no registry has that layer
                 ctx.progress.detail(f"a layer that is not in the cache is needed: {damage}")
@@ -165,13 +165,13 @@ def _make_again_if_damaged(
             ctx.progress.warn(str(damage))
 
 
-def _write_ci_outputs(receipt: Receipt, plan: Plan, source: Project, directory: Path, ctx: Context) -> None:
+def _write_ci_outputs(receipt: Receipt, plan: Plan, project: Project, directory: Path, ctx: Context) -> None:
     several = False
     if ctx.environ.get("GITHUB_OUTPUT"):
         from hatch_docker.project.workspace import is_member
 
-        several = is_member(source.root)
-    dotenv = source.root / plan.dotenv if plan.dotenv else None
+        several = is_member(project.root)
+    dotenv = project.root / plan.dotenv if plan.dotenv else None
     write_ci_outputs(receipt, directory, dotenv, ctx.environ, several=several)
 
 

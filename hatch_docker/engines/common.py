@@ -38,15 +38,15 @@ OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 
 
 def open_target(
-    plan: Plan, platform: Platform, compression: Compression, source: Project, ctx: Context
+    plan: Plan, platform: Platform, compression: Compression, project: Project, ctx: Context
 ) -> tuple[Base, Target]:
     """Return the base of a plan and the target of its wheels; raises BaseImageError if it does not fit the project."""
     for name in plan.build.secrets:
         ctx.secrets.add(f"the value of {name} (build.secrets)", ctx.environ.get(name, ""))
     with contextlib.suppress(HatchDockerError):  # who needs the configuration says what is wrong with it
-        for what, value in logins(plan, source.root, ctx.environ):
+        for what, value in logins(plan, project.root, ctx.environ):
             ctx.secrets.add(what, value)
-    base = open_base(located(plan.base, source.root), platform, ctx, compression=compression)
+    base = open_base(located(plan.base, project.root), platform, ctx, compression=compression)
     check_python(base, plan.requires_python)
     if plan.python and base.interpreter.short != plan.python:
         raise BaseImageError(f"base {base.name} has Python {base.interpreter.version}, not {plan.python} as asked for")
@@ -60,7 +60,7 @@ def located(plan: BasePlan, root: Path) -> BasePlan:
 
 def finish(
     plan: Plan, base: Base, pins: Sequence[Pin], layers: Sequence[tuple[Layer, LayerInfo]],
-    wheels: Sequence[WheelInfo], source: Project, compression: Compression, ctx: Context,
+    wheels: Sequence[WheelInfo], project: Project, compression: Compression, ctx: Context,
     tallies: Iterable[Mapping[str, Sequence[int]]] = (),
 ) -> BuiltImage:
     """Return the image of a base, the layers of the wheels, and the plan's files and volumes.
@@ -71,12 +71,12 @@ def finish(
     if plan.files:
         from hatch_docker.engines.image_files import make_files
 
-        layer, cached = make_files(plan.files, source.root, base, compression, ctx)
+        layer, cached = make_files(plan.files, project.root, base, compression, ctx)
         made.append((layer, LayerInfo("files", tuple(item.target for item in plan.files), cached)))
     if plan.config.volumes:
         from hatch_docker.engines.image_files import make_volumes
 
-        made += [volumes] if (volumes := make_volumes(plan, source.root, base, compression, ctx)) else []
+        made += [volumes] if (volumes := make_volumes(plan, project.root, base, compression, ctx)) else []
     if lost := lost_annotations(plan, base):
         ctx.progress.warn(
             f"base {base.name} has Docker's media types, which know no annotations: not set are {', '.join(lost)}; "

@@ -52,9 +52,9 @@ class Group:
     venv: bool = False
 
 
-def build(plan: Plan, source: Project, ctx: Context) -> tuple[BuiltImage, ...]:
+def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
     """Make one image a platform of the plan; raises a HatchDockerError that says what the user can do."""
-    return tuple(_build_one(plan, Platform.parse(platform), source, ctx) for platform in plan.platforms)
+    return tuple(_build_one(plan, Platform.parse(platform), project, ctx) for platform in plan.platforms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ class Gathered:
     groups: tuple[Group, ...]
 
 
-def gather(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Gathered:
+def gather(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Gathered:
     """Return the parts of an image; everything that has to be fetched or built to know them is fetched and built."""
-    base, target = open_target(plan, platform, Compression(plan.compression), source, ctx)
+    base, target = open_target(plan, platform, Compression(plan.compression), project, ctx)
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
         """Return the METADATA of an sdist that only its build tells; the build is needed anyway."""
@@ -76,20 +76,20 @@ def gather(plan: Plan, platform: Platform, source: Project, ctx: Context) -> Gat
         from hatch_docker.wheels.metadata import metadata_of
 
         build = dependency_build_plan(plan.build)
-        return metadata_of(build_wheel(sdist, build, base, target, ctx, filename=pinned.filename, root=source.root))
+        return metadata_of(build_wheel(sdist, build, base, target, ctx, filename=pinned.filename, root=project.root))
 
-    pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
-    own = [_own(project, plan, base, target, ctx) for project in own_projects(plan, target, source)]
-    groups = [*_dependencies(pins, plan, base, target, source, ctx), *own]
+    pins = pin(plan.lock, project.root, target, ctx, metadata=metadata)
+    own = [_own(own, plan, base, target, ctx) for own in own_projects(plan, target, project)]
+    groups = [*_dependencies(pins, plan, base, target, project, ctx), *own]
     return Gathered(base, pins, tuple(groups))
 
 
-def _build_one(plan: Plan, platform: Platform, source: Project, ctx: Context) -> BuiltImage:
+def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
     compression = Compression(plan.compression)
-    gathered = gather(plan, platform, source, ctx)
+    gathered = gather(plan, platform, project, ctx)
     base, pins, groups = gathered.base, gathered.pins, gathered.groups
     site = Site(base, VenvTarget(base.interpreter), compression, ctx)
-    layers = _layers(groups, pins, site, source, ctx)
+    layers = _layers(groups, pins, site, project, ctx)
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
     check_commands(plan, base, programs, ctx)
     made = [
@@ -99,7 +99,7 @@ def _build_one(plan: Plan, platform: Platform, source: Project, ctx: Context) ->
     own = [wheel for group in groups if group.kind == "project" for wheel in group.wheels]
     notes = [WheelInfo(wheel.filename, wheel.digest.removeprefix("sha256:")) for wheel in own]
     tallies = [left_out(site, wheel) for group in groups for wheel in group.wheels]
-    return finish(plan, base, pins, made, notes, source, compression, ctx, tallies)
+    return finish(plan, base, pins, made, notes, project, compression, ctx, tallies)
 
 
 def _titles(group: Group) -> tuple[str, ...]:
@@ -107,18 +107,18 @@ def _titles(group: Group) -> tuple[str, ...]:
 
 
 def _dependencies(
-    pins: Sequence[Pin], plan: Plan, base: Base, target: Target, source: Project, ctx: Context
+    pins: Sequence[Pin], plan: Plan, base: Base, target: Target, project: Project, ctx: Context
 ) -> list[Group]:
     """Return a group for each large wheel and each that has to be built, and one for all small ones, by name."""
     large, small = [], []
     _check_fit(pins, target, ctx)
     for pinned in pins:
         if not pinned.is_wheel:
-            large.append(Group("dependencies", (_from_sdist(pinned, plan, base, target, source, ctx),)))
-        elif wheel_size(pinned, source.root, ctx) >= OWN_LAYER:
-            large.append(Group("dependencies", (_pinned(pinned, plan, source, ctx),)))
+            large.append(Group("dependencies", (_from_sdist(pinned, plan, base, target, project, ctx),)))
+        elif wheel_size(pinned, project.root, ctx) >= OWN_LAYER:
+            large.append(Group("dependencies", (_pinned(pinned, plan, project, ctx),)))
         else:
-            small.append(_pinned(pinned, plan, source, ctx))
+            small.append(_pinned(pinned, plan, project, ctx))
     return [*large, Group("dependencies", tuple(small))] if small else large
 
 
@@ -132,59 +132,58 @@ def _check_fit(pins: Sequence[Pin], target: Target, ctx: Context) -> None:
         ctx.store.remember("fits", key, True)
 
 
-def _pinned(pinned: Pin, plan: Plan, source: Project, ctx: Context) -> Wheel:
+def _pinned(pinned: Pin, plan: Plan, project: Project, ctx: Context) -> Wheel:
     def get() -> Path:
         from hatch_docker.wheels.fetch import fetch
 
-        return fetch([pinned], ctx, root=source.root)[0]
+        return fetch([pinned], ctx, root=project.root)[0]
 
     return Wheel(pinned.title, pinned.filename, f"sha256:{pinned.sha256}", get, slim_rules(plan, "dependencies"))
 
 
-def _from_sdist(pinned: Pin, plan: Plan, base: Base, target: Target, source: Project, ctx: Context) -> Wheel:
+def _from_sdist(pinned: Pin, plan: Plan, base: Base, target: Target, project: Project, ctx: Context) -> Wheel:
     """Return a dependency without a wheel for the target, built in the builder stage, on this machine's platform."""
     from hatch_docker.wheels.builder.build import build_wheel
     from hatch_docker.wheels.fetch import fetch
 
-    (sdist,) = fetch([pinned], ctx, root=source.root)
+    (sdist,) = fetch([pinned], ctx, root=project.root)
     build = dependency_build_plan(plan.build)
-    path = build_wheel(sdist, build, base, target, ctx, filename=pinned.filename, root=source.root)
+    path = build_wheel(sdist, build, base, target, ctx, filename=pinned.filename, root=project.root)
     rules = slim_rules(plan, "dependencies")
     return Wheel(pinned.title, path.name, file_digest(path), lambda: path, rules)
 
 
-def _own(project: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:
+def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:
     """Return the group of a wheel of ours: pure by hatchling in this process, else of its sdist in the builder."""
-    if project.build.isolated:
-        path = _from_own_sdist(project, plan, base, target, ctx)
+    if own.build.isolated:
+        path = _from_own_sdist(own, plan, base, target, ctx)
     else:
         from hatch_docker.wheels.install.compatibility import check_given
 
-        path = own_wheel(project.source, target, ctx)
+        path = own_wheel(own.project, target, ctx)
         check_given(path, target)
     check_secrets(path)
-    wheel = Wheel(project.title, path.name, file_digest(path), lambda: path, slim_rules(plan, "project"))
-    return Group("project", (wheel,), venv=project.is_main)
+    wheel = Wheel(own.title, path.name, file_digest(path), lambda: path, slim_rules(plan, "project"))
+    return Group("project", (wheel,), venv=own.is_main)
 
 
-def _from_own_sdist(project: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Path:
+def _from_own_sdist(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Path:
     """Return a wheel of ours out of the builder stage; a pure one fits other architectures than this machine's."""
     from hatch_docker.wheels.builder.build import build_wheel
 
-    source = project.source
-    sdist = source.sdist()
+    sdist = own.project.sdist()
     if target.builds_here:
-        return build_wheel(sdist, project.build, base, target, ctx, filename=sdist.name, root=source.root)
+        return build_wheel(sdist, own.build, base, target, ctx, filename=sdist.name, root=own.project.root)
     compression = Compression(plan.compression)
-    own, here = open_target(plan, host_platform(), compression, source, ctx)
-    wheel = build_wheel(sdist, project.build, own, here, ctx, filename=sdist.name, root=source.root)
+    own_base, here = open_target(plan, host_platform(), compression, own.project, ctx)
+    wheel = build_wheel(sdist, own.build, own_base, here, ctx, filename=sdist.name, root=own.project.root)
     if not wheel.name.endswith(PURE):
         raise BuildError(f"{sdist.name} cannot be compiled for {base.platform} on this machine; build it there")
     return wheel
 
 
 def _layers(
-    groups: Sequence[Group], pins: Sequence[Pin], site: Site, source: Project, ctx: Context
+    groups: Sequence[Group], pins: Sequence[Pin], site: Site, project: Project, ctx: Context
 ) -> list[tuple[Layer, bool]]:
     """Return the layers of some groups in their order; missing ones are fetched together and made in parallel."""
     known = [recall_wheels(site, group.wheels, venv=group.venv) for group in groups]
@@ -195,8 +194,9 @@ def _layers(
     from hatch_docker.wheels.fetch import fetch
 
     missing = [group for group, layer in zip(groups, known, strict=True) if layer is None]
-    wanted = {wheel.digest for group in missing for wheel in group.wheels}
-    fetch([pinned for pinned in pins if f"sha256:{pinned.sha256}" in wanted and pinned.is_wheel], ctx, root=source.root)
+    digests = {wheel.digest for group in missing for wheel in group.wheels}
+    wanted = [pinned for pinned in pins if f"sha256:{pinned.sha256}" in digests and pinned.is_wheel]
+    fetch(wanted, ctx, root=project.root)
     reused = f" ({len(known) - len(missing)} reused)" if len(missing) < len(known) else ""
     title = f"making {counted(len(missing), 'layer')}{reused}"
     with ctx.progress.task(title, len(missing), unit="layers", quick=True) as task, ThreadPoolExecutor(WORKERS) as pool:

@@ -28,18 +28,18 @@ class OwnProject:
 
     title: str                                # "my_app 1.0", for receipt and history
     build: BuildPlan
-    source: Project
+    project: Project
     is_main: bool = False
 
 
-def own_projects(plan: Plan, target: Target, source: Project) -> list[OwnProject]:
+def own_projects(plan: Plan, target: Target, project: Project) -> list[OwnProject]:
     """Return the projects whose wheels go into an image for a target, in the order of their layers."""
     found = []
     for member in plan.members:
         if any(_holds(marker, target) for marker in member.markers):
-            assert source.member is not None
-            found.append(OwnProject(f"{member.name} {member.version}", member.build, source.member(member.path)))
-    return [*found, OwnProject(f"{plan.name} {plan.version}", plan.build, source, is_main=True)]
+            assert project.member is not None
+            found.append(OwnProject(f"{member.name} {member.version}", member.build, project.member(member.path)))
+    return [*found, OwnProject(f"{plan.name} {plan.version}", plan.build, project, is_main=True)]
 
 
 def _holds(marker: str, target: Target) -> bool:
@@ -48,26 +48,26 @@ def _holds(marker: str, target: Target) -> bool:
     return not marker or target.holds(Marker(marker))
 
 
-def own_wheel(source: Project, target: Target, ctx: Context) -> Path:
+def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
     """Return the wheel of a project without a builder stage; raises BuildError if the lock's hatchling cannot run."""
-    requires = source.requires() if ctx.image_lock is not None else ()
+    requires = project.requires() if ctx.image_lock is not None else ()
     if not requires:
-        return source.wheel()
+        return project.wheel()
     from hatch_docker.wheels.locks.pin import pin_requirements
 
-    pins = pin_requirements(requires, source.root, target, ctx)
+    pins = pin_requirements(requires, project.root, target, ctx)
     note_used(pins, ctx)
     differing = [pinned for pinned in pins if _here(pinned.name) != pinned.version]
-    if source.wheel_by is None:
+    if project.wheel_by is None:
         raise BuildError(
             "the project's wheel is made on this machine, by what its backend finds here, whatever the lock has: leave "
             'isolated = "never" out of [tool.hatch-docker.build], or build without the lock (HATCH_DOCKER_PINS=none)'
         )
     if not differing:
-        return source.wheel()
+        return project.wheel()
     name = differing[0].name
     ctx.progress.detail(f"{name} is {_here(name)} here and {differing[0].version} in the lock, which is taken")
-    return source.wheel_by(_installed(pins, source, ctx), ctx.environ)
+    return project.wheel_by(_installed(pins, project, ctx), ctx.environ)
 
 
 def _here(name: str) -> str:
@@ -79,7 +79,7 @@ def _here(name: str) -> str:
         return "missing"
 
 
-def _installed(pins: Sequence[Pin], source: Project, ctx: Context) -> Path:
+def _installed(pins: Sequence[Pin], project: Project, ctx: Context) -> Path:
     """Return the directory of the store from which this Python can import the pinned build requirements."""
     for pinned in pins:
         if not pinned.filename.endswith(PURE):
@@ -89,4 +89,4 @@ def _installed(pins: Sequence[Pin], source: Project, ctx: Context) -> Path:
             )
     from hatch_docker.wheels.builder.environment import install_pure
 
-    return install_pure(pins, source.root, ctx)
+    return install_pure(pins, project.root, ctx)

@@ -53,23 +53,23 @@ def rebase(
     `wheel` is the project's in it, if known; `left_out` tells what an image lacks of its wheels.
     """
 
-    def build(plan: Plan, source: Project, ctx: Context) -> tuple[BuiltImage, ...]:
+    def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
         return tuple(
-            replace(_rebase(image, plan, source, ctx), wheel=wheel, left_out=left_out(image))
+            replace(_rebase(image, plan, project, ctx), wheel=wheel, left_out=left_out(image))
             for image in images_of(item)
         )
 
     return build
 
 
-def _rebase(image: Image, plan: Plan, source: Project, ctx: Context) -> BuiltImage:
+def _rebase(image: Image, plan: Plan, project: Project, ctx: Context) -> BuiltImage:
     """Return the image on the new base.
 
     Raises BaseImageError, naming both sides, where the wheels do not fit the new base, ImageError for an image that
     hatch-docker did not make, and RegistryError where the old base's settings cannot be read.
     """
     old = old_base(image, ctx)
-    base = open_base(located(plan.base, source.root), image.platform, ctx, compression=Compression(plan.compression))
+    base = open_base(located(plan.base, project.root), image.platform, ctx, compression=Compression(plan.compression))
     _check_fits(_facts(image, old, ctx), old, base)
     history = [line for line in image.config_json["history"] if not line.get("empty_layer")][old.layers :]
     layers = [_kept(layer, ctx) for layer in image.layers[old.layers :]]

@@ -37,7 +37,7 @@ PROVENANCE = ("provenance.json", "application/vnd.in-toto+json")
 
 
 def make_documents(
-    plan: Plan, item: Image | Index, built: Sequence[BuiltImage], source: Project, ctx: Context
+    plan: Plan, item: Image | Index, built: Sequence[BuiltImage], project: Project, ctx: Context
 ) -> tuple[Document, ...]:
     """Return the documents that a plan asks for: the SBOMs of each image, one provenance. The store has their bytes."""
     sboms = [_sbom(plan, image, name, len(built) > 1, ctx) for image in built for name in plan.sbom]
@@ -46,7 +46,7 @@ def make_documents(
     from hatch_docker.release.provenance import provenance
 
     statement = provenance(
-        plan, item, built, locks=_locks(plan, source), used=ctx.used,
+        plan, item, built, locks=_locks(plan, project), used=ctx.used,
         documents={sbom.file: sbom.digest for sbom in sboms},
     )  # fmt: skip
     ending, media_type = PROVENANCE
@@ -54,9 +54,9 @@ def make_documents(
     return (*sboms, Document(f"{plan.stem}.{ending}", "slsa", media_type, digest, item.digest))
 
 
-def _locks(plan: Plan, source: Project) -> dict[str, str]:
+def _locks(plan: Plan, project: Project) -> dict[str, str]:
     """Return the digests of the locks that a plan uses, by their names."""
-    paths = [source.root / path for path in (plan.lock.path, plan.pins) if path]
+    paths = [project.root / path for path in (plan.lock.path, plan.pins) if path]
     return {path.name: file_digest(path) for path in paths if path.is_file()}
 
 

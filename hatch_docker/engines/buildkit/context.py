@@ -198,7 +198,7 @@ def _name(what: str, image: Image) -> str:
 
 
 def make_job(
-    sdist: Path, filename: str, plan: BuildPlan, target: Target, source: Project, ctx: Context
+    sdist: Path, filename: str, plan: BuildPlan, target: Target, project: Project, ctx: Context
 ) -> Job:
     """Return the build of an sdist; its requirements are wheels, resolved in this process."""
     from hatch_docker.wheels.builder.build import known_sdist
@@ -207,11 +207,11 @@ def make_job(
     found = known_sdist(sdist, filename, ctx)
     more = ctx.store.recall("stage-requires", key_of(found.content)) or []
     known = (*found.requires, *more)
-    return Job(found, plan, known, pin_requirements(known, source.root, target, ctx))
+    return Job(found, plan, known, pin_requirements(known, project.root, target, ctx))
 
 
 def write_context(
-    steps: Sequence[CopyStep], base: Base, compiler: Compiler | None, directory: Path, source: Project, ctx: Context
+    steps: Sequence[CopyStep], base: Base, compiler: Compiler | None, directory: Path, project: Project, ctx: Context
 ) -> None:
     """Write the files that the stages of some steps copy; of the project only its sdist or wheel."""
     write_tools(directory / "tools")
@@ -223,10 +223,10 @@ def write_context(
             write_packages(step.debs, base, directory / "packages" / name, ctx)
             continue
         if step.job is not None:
-            _write_job(step.job, directory / "build" / name, source, ctx)
+            _write_job(step.job, directory / "build" / name, project, ctx)
             continue
         wheels = directory / "wheels" / name
-        _write_pins(step.pins, wheels, source, ctx)
+        _write_pins(step.pins, wheels, project, ctx)
         if step.wheel is not None:
             shutil.copyfile(step.wheel, wheels / step.wheel.name)
 
@@ -258,8 +258,8 @@ def write_certificates(steps: Sequence[CopyStep], directory: Path, ctx: Context)
     return bool(found)
 
 
-def _write_job(job: Job, directory: Path, source: Project, ctx: Context) -> None:
-    _write_pins(job.requires, directory / "wheels", source, ctx)
+def _write_job(job: Job, directory: Path, project: Project, ctx: Context) -> None:
+    _write_pins(job.requires, directory / "wheels", project, ctx)
     (directory / "sdist").mkdir()
     shutil.copyfile(job.sdist.path, directory / "sdist" / job.sdist.name)
     spec = {
@@ -271,12 +271,12 @@ def _write_job(job: Job, directory: Path, source: Project, ctx: Context) -> None
     (directory / "sdist" / "spec.json").write_text(text, encoding="utf-8")
 
 
-def _write_pins(pins: Sequence[Pin], directory: Path, source: Project, ctx: Context) -> None:
+def _write_pins(pins: Sequence[Pin], directory: Path, project: Project, ctx: Context) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if pins:
         from hatch_docker.wheels.fetch import fetch
 
-        for pinned, path in zip(pins, fetch(pins, ctx, root=source.root), strict=True):
+        for pinned, path in zip(pins, fetch(pins, ctx, root=project.root), strict=True):
             shutil.copyfile(path, directory / pinned.filename)
 
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 IGNORED = "# Loaded into the daemon before, never sent to it with the context.\nimages\n"
 
 
-def write_dockerfile(plan: Plan, source: Project, directory: Path, ctx: Context) -> Path:
+def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context) -> Path:
     """Write NAME-VERSION.Dockerfile and NAME-VERSION.context/, and return the Dockerfile's path.
 
     Nothing is built: an sdist stays one. Both replace older ones only when they are whole. Raises ConfigError
@@ -52,9 +52,9 @@ def write_dockerfile(plan: Plan, source: Project, directory: Path, ctx: Context)
             f"{', '.join(plan.platforms)}; choose: HATCH_DOCKER_PLATFORMS={plan.platforms[0]}"
         )
     compression = Compression(plan.compression)
-    base, target = open_target(plan, Platform.parse(plan.platforms[0]), compression, source, ctx)
-    pins = pin(plan.lock, source.root, target, ctx)
-    steps = make_steps(plan, pins, target, source, ctx)
+    base, target = open_target(plan, Platform.parse(plan.platforms[0]), compression, project, ctx)
+    pins = pin(plan.lock, project.root, target, ctx)
+    steps = make_steps(plan, pins, target, project, ctx)
     if debs := find_system(base, ctx):
         steps.insert(0, CopyStep(Group("system", "system", debs.contents), debs=debs))
     compiler = compiler_of(base, steps, ctx)
@@ -62,7 +62,7 @@ def write_dockerfile(plan: Plan, source: Project, directory: Path, ctx: Context)
     images = {"base": PreloadedImage(base_name(base), base.image)} if base.plan.kind != "registry" else {}
     images |= {"builder": builder} if builder else {}
     title = plan.stem
-    tars = dict(_tars(plan, source, base, compression, ctx))
+    tars = dict(_tars(plan, project, base, compression, ctx))
     stages = stages_of(base, steps, compiler, builder, files="files" in tars, volumes="volumes" in tars)
     settings = image_settings(plan, base, created_time(plan, base, pins))
     text = _head(plan, title, images, steps) + render(stages, settings)
@@ -70,7 +70,7 @@ def write_dockerfile(plan: Plan, source: Project, directory: Path, ctx: Context)
     directory.mkdir(parents=True, exist_ok=True)
     with temporary_tree(directory, f".{title}.") as work:
         context = work / "context"
-        write_context(steps, base, compiler, context, source, ctx)
+        write_context(steps, base, compiler, context, project, ctx)
         (context / "requirements.txt").write_text(requirements(pins), encoding="utf-8")
         (context / ".dockerignore").write_text(IGNORED, encoding="utf-8")
         for name, layer in tars.items():
@@ -103,17 +103,17 @@ def requirements(pins: Sequence[Pin]) -> str:
 
 
 def _tars(
-    plan: Plan, source: Project, base: Base, compression: Compression, ctx: Context
+    plan: Plan, project: Project, base: Base, compression: Compression, ctx: Context
 ) -> Iterator[tuple[str, Layer]]:
     """Yield the layers of `files` and `volumes`, each with the name of its tar in the context."""
     if plan.files:
         from hatch_docker.engines.image_files import make_files
 
-        yield "files", make_files(plan.files, source.root, base, compression, ctx)[0]
+        yield "files", make_files(plan.files, project.root, base, compression, ctx)[0]
     if plan.config.volumes:
         from hatch_docker.engines.image_files import make_volumes
 
-        if made := make_volumes(plan, source.root, base, compression, ctx):
+        if made := make_volumes(plan, project.root, base, compression, ctx):
             yield "volumes", made[0]
 
 

@@ -73,26 +73,26 @@ if TYPE_CHECKING:
 TREES = "stage tree"
 
 
-def build(plan: Plan, source: Project, ctx: Context) -> tuple[BuiltImage, ...]:
+def build(plan: Plan, project: Project, ctx: Context) -> tuple[BuiltImage, ...]:
     """Make one image a platform of the plan; raises a HatchDockerError that says what the user can do."""
-    return tuple(_build_one(plan, Platform.parse(platform), source, ctx) for platform in plan.platforms)
+    return tuple(_build_one(plan, Platform.parse(platform), project, ctx) for platform in plan.platforms)
 
 
-def _build_one(plan: Plan, platform: Platform, source: Project, ctx: Context) -> BuiltImage:
+def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
     compression = Compression(plan.compression)
-    base, target = open_target(plan, platform, compression, source, ctx)
+    base, target = open_target(plan, platform, compression, project, ctx)
 
-    inputs = _Inputs(plan, base, target, (), compression, source, ctx)
+    inputs = _Inputs(plan, base, target, (), compression, project, ctx)
 
     def metadata(pinned: Pin, sdist: Path) -> bytes:
         """Return the METADATA of an sdist that only its build tells; its tree is needed anyway."""
-        _, [(layer, _)] = _trees(inputs, lambda: [_dependency(pinned, sdist, plan, target, source, ctx)])
+        _, [(layer, _)] = _trees(inputs, lambda: [_dependency(pinned, sdist, plan, target, project, ctx)])
         return _metadata_in(layer, pinned)
 
-    pins = pin(plan.lock, source.root, target, ctx, metadata=metadata)
+    pins = pin(plan.lock, project.root, target, ctx, metadata=metadata)
     debs = find_system(base, ctx)
     system = [CopyStep(Group("system", "system", debs.contents), debs=debs)] if debs else []
-    inputs, layers = _trees(inputs, lambda: [*system, *make_steps(plan, pins, target, source, ctx)])
+    inputs, layers = _trees(inputs, lambda: [*system, *make_steps(plan, pins, target, project, ctx)])
     facts = [ctx.store.recall(TREES, key) for key in inputs.keys]
     if debs:
         (layer, cached), *layers = layers
@@ -109,7 +109,7 @@ def _build_one(plan: Plan, platform: Platform, source: Project, ctx: Context) ->
         note_used(step.job.requires if step.job else (), ctx)
     own = [WheelInfo(*fact["wheel"]) for fact, step in zip(facts, steps, strict=True) if step.group.kind == "project"]
     tallies = [tally for fact in facts for tally in fact.get("left_out", {}).values()]
-    return finish(plan, base, pins, made, own, source, compression, ctx, tallies)
+    return finish(plan, base, pins, made, own, project, compression, ctx, tallies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class _Inputs:
     target: Target
     steps: tuple[CopyStep, ...]
     compression: Compression
-    source: Project
+    project: Project
     ctx: Context
 
     @property
@@ -132,7 +132,7 @@ class _Inputs:
 
 
 def make_steps(
-    plan: Plan, pins: Sequence[Pin], target: Target, source: Project, ctx: Context
+    plan: Plan, pins: Sequence[Pin], target: Target, project: Project, ctx: Context
 ) -> list[CopyStep]:
     """Return the groups of the embedded engine, in its order: large wheels, small ones, the project."""
     taken: set[str] = set()
@@ -143,11 +143,11 @@ def make_steps(
         if not pinned.is_wheel:
             from hatch_docker.wheels.fetch import fetch
 
-            (sdist,) = fetch([pinned], ctx, root=source.root)
-            steps.append(renamed(_dependency(pinned, sdist, plan, target, source, ctx), taken))
+            (sdist,) = fetch([pinned], ctx, root=project.root)
+            steps.append(renamed(_dependency(pinned, sdist, plan, target, project, ctx), taken))
             continue
         check_fits(pinned.filename, target)
-        if wheel_size(pinned, source.root, ctx) >= OWN_LAYER:
+        if wheel_size(pinned, project.root, ctx) >= OWN_LAYER:
             group = Group(pinned.name, "dependencies", (pinned.title,), rules=rules)
             steps.append(renamed(CopyStep(group, pins=(pinned,)), taken))
         else:
@@ -155,13 +155,13 @@ def make_steps(
     if small:
         group = Group("packages", "dependencies", tuple(pinned.title for pinned in small), rules=rules)
         steps.append(renamed(CopyStep(group, pins=tuple(small)), taken))
-    return [*steps, *(renamed(_own(own, plan, target, ctx), taken) for own in own_projects(plan, target, source))]
+    return [*steps, *(renamed(_own(own, plan, target, ctx), taken) for own in own_projects(plan, target, project))]
 
 
-def _dependency(pinned: Pin, sdist: Path, plan: Plan, target: Target, source: Project, ctx: Context) -> CopyStep:
+def _dependency(pinned: Pin, sdist: Path, plan: Plan, target: Target, project: Project, ctx: Context) -> CopyStep:
     """Return the step of a dependency without a wheel for the target."""
     build = dependency_build_plan(plan.build)
-    job = make_job(sdist, pinned.filename, build, target, source, ctx)
+    job = make_job(sdist, pinned.filename, build, target, project, ctx)
     rules = slim_rules(plan, "dependencies")
     return CopyStep(Group(pinned.name, "dependencies", (pinned.title,), build, rules=rules), job=job)
 
@@ -180,12 +180,12 @@ def _own(own: OwnProject, plan: Plan, target: Target, ctx: Context) -> CopyStep:
     name = "project" if own.is_main else own.title.partition(" ")[0].lower()
     group = Group(name, "project", (own.title,), venv=own.is_main, rules=slim_rules(plan, "project"))
     if own.build.isolated:
-        sdist = own.source.sdist()
-        job = make_job(sdist, sdist.name, own.build, target, own.source, ctx)
+        sdist = own.project.sdist()
+        job = make_job(sdist, sdist.name, own.build, target, own.project, ctx)
         return CopyStep(replace(group, build=own.build), job=job)
     from hatch_docker.wheels.install.compatibility import check_given
 
-    wheel = own_wheel(own.source, target, ctx)
+    wheel = own_wheel(own.project, target, ctx)
     check_given(wheel, target)
     check_secrets(wheel)
     return CopyStep(group, wheel=wheel)
@@ -236,7 +236,7 @@ def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> N
     compiler = compiler_of(base, steps, ctx)
     image = compiler_image(compiler.tree, base, ctx, remote=builder.remote) if compiler and compiler.tree else None
     context = work / "context"
-    write_context(steps, base, compiler, context, inputs.source, ctx)
+    write_context(steps, base, compiler, context, inputs.project, ctx)
     if any(step.debs for step in steps):
         write_changes(context)
     dockerfile = work / "Dockerfile"
@@ -249,7 +249,7 @@ def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> N
     if ssh:
         check_agent(ctx.environ)
     request = BuildRequest(
-        dockerfile, context, out, base.platform, tuple(images), plan.cache, inputs.source.root, secrets, ssh,
+        dockerfile, context, out, base.platform, tuple(images), plan.cache, inputs.project.root, secrets, ssh,
         proxies_of(steps, ctx.environ),
     )
     try:
