@@ -3,8 +3,6 @@
 Each case writes what strangers could send to a file, and a fresh process reads it.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import gzip

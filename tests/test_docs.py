@@ -3,8 +3,6 @@
 The important commands are run, in integration/test_docs.py.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import re

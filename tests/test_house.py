@@ -1,7 +1,5 @@
 """The architecture: who may import whom, which library belongs where, and what the docstrings look like."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import graphlib

@@ -1,7 +1,5 @@
 """Sizes that a reader can hold, and no host of a mirror or an index in any file."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

@@ -1,7 +1,5 @@
 """The projects that other tests build are sound: a wheel comes out, and its command says what it should."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import tomllib

@@ -1,7 +1,5 @@
 """The README's table of benchmarks/seed.py and its chart say what was measured."""
 
-from __future__ import annotations
-
 import json
 import xml.etree.ElementTree as ET
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """docs/troubleshooting.md has every error that a user can cause: read off the code, both ways."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence

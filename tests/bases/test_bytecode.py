@@ -1,7 +1,5 @@
 """hatch_docker.bases.bytecode: a base's own Python compiles, to the same bytes in any order and on any machine."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import marshal

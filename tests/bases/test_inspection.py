@@ -1,7 +1,5 @@
 """hatch_docker.bases.inspection: facts read from the files of a base, remembered by its layers."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import BinaryIO

@@ -1,7 +1,5 @@
 """hatch_docker.bases.open, image, registry and layout: pulling and reading bases; the Python that compiles."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Outputs of a build for pipelines: variables and the step summary."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

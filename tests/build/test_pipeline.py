@@ -1,7 +1,5 @@
 """The story of a build, step by step, with an engine that makes a small image and a registry on this machine."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Pushing archives, with and without a receipt, through hatch and through `hatch-docker push`."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

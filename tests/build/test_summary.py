@@ -1,7 +1,5 @@
 """The last lines of a build: what changed since the one before and why, and how to run the image."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from pathlib import Path

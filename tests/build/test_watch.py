@@ -1,7 +1,5 @@
 """Watching a project: which files are watched, and when it is built again."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Options as variables: HATCH_DOCKER_<OPTION> over the table, and what is wrong there by the variable's name."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

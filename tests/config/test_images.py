@@ -1,7 +1,5 @@
 """`[tool.hatch-docker.images.NAME]`: the table with some options replaced, as strict as it is, with its own names."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """[tool.hatch-docker]: what is accepted, what is refused and in which words, and what an editor shows of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """docs/options.md has every option as the code has it."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

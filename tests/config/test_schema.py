@@ -1,7 +1,5 @@
 """The JSON Schema that is shipped: what editors and validate-pyproject make of it, as programs."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

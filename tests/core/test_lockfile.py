@@ -1,7 +1,5 @@
 """A lock holds what the world once answered: the file is exact, a build with it asks nobody, a stale one says why."""
 
-from __future__ import annotations
-
 import random
 import shutil
 import tarfile

@@ -1,7 +1,5 @@
 """A disk that is full or breaks, and an output that nobody reads, are told in one line that says where."""
 
-from __future__ import annotations
-
 import errno
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """The output of programs is shown without secrets and without escape sequences."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Progress of a build: plain lines, and on a terminal a display that leaves nothing behind."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,7 +1,5 @@
 """Dataclasses read from JSON: what the fields' types let pass, and what they refuse."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

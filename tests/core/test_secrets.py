@@ -1,7 +1,5 @@
 """hatch_docker.core.secrets: a secret of the build is found in whatever it makes, and then nothing is kept."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """One Ctrl-C, or one SIGTERM, ends a build soon, wherever it comes, and leaves nothing behind."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """Streams around other streams: every byte passes, and is counted or hashed."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from pathlib import Path

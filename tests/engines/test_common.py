@@ -1,7 +1,5 @@
 """What both engines hold against an image before it is made: whether what it is to run is there."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`files` go where they are told, over no directory or link of the base, and what no layer should hold is named."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The same wheels on a newer base: what a build would give, without one; refused where Python or glibc do not fit."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What an image says of itself: the specification's labels and annotations, of the metadata, the base and the user."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

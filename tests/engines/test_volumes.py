@@ -1,7 +1,5 @@
 """Each of `volumes` is a directory of the image that its user may write to, and nothing else is touched for it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """hatch_docker.oci.auth: the credentials that Docker and Podman know are found, and broken ones are named."""
 
-from __future__ import annotations
-
 import base64
 import json
 import time

@@ -1,7 +1,5 @@
 """Daemons: found in a moment, sent as little as it takes, refused in one line."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Two images that are not the same: the first layer, file, bytes, header fields and settings that differ are named."""
 
-from __future__ import annotations
-
 import io
 import tarfile
 from dataclasses import replace

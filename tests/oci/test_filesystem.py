@@ -1,7 +1,5 @@
 """Layers laid on each other: whiteouts, links and escapes, as layer.md says and as runtimes do."""
 
-from __future__ import annotations
-
 import io
 import os
 import tarfile

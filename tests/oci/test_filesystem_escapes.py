@@ -5,8 +5,6 @@ in a line, and more. A case is the members of a lower layer and of one above it:
 that is none of ours, with a file `canary` in it; the root lies in it as `root`.
 """
 
-from __future__ import annotations
-
 import tarfile
 from pathlib import Path
 

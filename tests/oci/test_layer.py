@@ -1,7 +1,5 @@
 """Layers: the same entries are the same bytes, and nothing that comes out of one can hurt."""
 
-from __future__ import annotations
-
 import contextlib
 import gzip
 import hashlib

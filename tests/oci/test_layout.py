@@ -1,7 +1,5 @@
 """Layouts and archives: written the same everywhere, read with every document checked."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import json

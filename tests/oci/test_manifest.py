@@ -4,8 +4,6 @@ How the parsers fare with damage of all kinds is in test_fuzz, with what is larg
 test_tree.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """New images out of others: what is kept, what is replaced, and that the digest depends on nothing else."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

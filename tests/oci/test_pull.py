@@ -1,7 +1,5 @@
 """hatch_docker.oci.pull: images travel whole, or the reason why not is said in one line."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import re

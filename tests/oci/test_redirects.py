@@ -1,7 +1,5 @@
 """Credentials go to the registry they are for, whoever it sends us to, and over TLS unless the user says so."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """hatch_docker.oci.reference: names are read as Docker reads them."""
 
-from __future__ import annotations
-
 import pytest
 
 from hatch_docker.core.errors import ImageError

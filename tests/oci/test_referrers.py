@@ -1,7 +1,5 @@
 """hatch_docker.oci.referrers: what is attached is listed, once, with and without the API, whoever else attaches."""
 
-from __future__ import annotations
-
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What the fake registry plays and a real one does not: peers that hang, drip, limit, speak TLS or none of it."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator

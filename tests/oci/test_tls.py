@@ -3,8 +3,6 @@
 A connection that ends without TLS's own goodbye is another error of another library than one in plain http.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import socket

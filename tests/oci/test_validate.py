@@ -1,7 +1,5 @@
 """validate finds whatever breaks the specification, and says what it is."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import json

@@ -4,8 +4,6 @@ Each parser (tests/parsers/) gets a thousand sound documents that were damaged (
 HATCH_DOCKER_EXAMPLES=20000 looks longer. What documents may cost that are large and not damaged is in test_bounds.
 """
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import os

@@ -1,7 +1,5 @@
 """The variant to debug: what runs in it, and that it never takes a name of the image itself."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """make_plan: the user's options over the project's facts over our defaults; each guess says why."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How an image is called: tags out of templates, repositories out of names and registries, what an index says."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -3,8 +3,6 @@
 The image itself is in integration/test_build_hook.py.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Where the sources stand in version control, and what of them no commit has."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which dependencies are projects beside a project: uv's tables and hatch's, what they reach, and what that needs."""
 
-from __future__ import annotations
-
 import os
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """hatch_docker.release.attachments: documents are made once, written whole, and go where the image goes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """hatch_docker.release.provenance: what went into an image, as SLSA wants it, and nothing of the machine."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

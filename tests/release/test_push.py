@@ -1,7 +1,5 @@
 """One image pushed to several registries: each blob is sent once, and each failure has its own error."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """hatch_docker.release.sign and cosign: how the program is run, whatever its version, and what it may not show."""
 
-from __future__ import annotations
-
 import json
 import stat
 from collections.abc import Iterator

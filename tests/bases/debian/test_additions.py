@@ -1,7 +1,5 @@
 """hatch_docker.bases.debian.additions: the packages that an image with apt lacks, no more and none that is older."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """hatch_docker.bases.debian.apt_config: mirrors named by the user or by the host's apt, its proxies and logins."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

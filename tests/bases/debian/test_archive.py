@@ -1,7 +1,5 @@
 """hatch_docker.bases.debian.archive and suite: only signed data is used; data in the cache needs no mirror."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import subprocess

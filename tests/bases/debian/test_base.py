@@ -1,7 +1,5 @@
 """hatch_docker.bases.debian.base: Python and its libraries, with the files that maintainer scripts would make."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """hatch_docker.bases.debian.deb and rootfs: a .deb is read within limits, or refused in one line with its package."""
 
-from __future__ import annotations
-
 import lzma
 import subprocess
 from pathlib import Path

@@ -4,8 +4,6 @@ Each function changes a mirror that a first build has used, after a fix was publ
 goes on with the known packages and a warning; no changed file is kept.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import threading

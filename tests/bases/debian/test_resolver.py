@@ -1,7 +1,5 @@
 """hatch_docker.bases.debian.resolver: order of versions, alternatives, Provides and Conflicts by Debian's rules."""
 
-from __future__ import annotations
-
 import itertools
 import subprocess
 

@@ -1,7 +1,5 @@
 """Over its budget a build ends, and says what is to blame: sizes as stored, growth against what was pushed last."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

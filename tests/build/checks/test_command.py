@@ -1,7 +1,5 @@
 """The check: a command in the finished image, as the image's user, before the build counts as done."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

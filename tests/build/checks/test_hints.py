@@ -1,7 +1,5 @@
 """Hints: what makes an image large is pointed out with its size, once looked for, and never an error."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Shared libraries that an image lacks: found as the loader would miss them, named with the package that has them."""
 
-from __future__ import annotations
-
 import io
 import re
 import subprocess

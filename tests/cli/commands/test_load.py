@@ -1,7 +1,5 @@
 """`hatch-docker load`: the image of an archive in the daemon of this machine, under its names or others."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Pruning removes abandoned files, and the oldest entries beyond a size; nothing outside of the cache."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

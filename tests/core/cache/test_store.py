@@ -1,7 +1,5 @@
 """The cache: verified on read, written atomically, shared, bounded."""
 
-from __future__ import annotations
-
 import errno
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """hatch_docker.core.http.client: what is fetched is what was asked for, and nobody else learns of it."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import ssl

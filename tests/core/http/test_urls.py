@@ -1,7 +1,5 @@
 """URLs with mistakes or bad intentions: where they may lead, and what of them may be shown."""
 
-from __future__ import annotations
-
 import pytest
 
 from hatch_docker.core.errors import RegistryError, WheelError

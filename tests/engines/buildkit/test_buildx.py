@@ -1,7 +1,5 @@
 """What the BuildKit engine tells when it cannot build, and what it makes of buildx's own log."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What BuildKit says while it builds, and what a user reads of it: stages with their times, the end of a failure."""
 
-from __future__ import annotations
-
 import base64
 import json
 

@@ -1,7 +1,5 @@
 """[tool.hatch-docker.cache]: what is refused where it would be passed over in silence, and what programs are told."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import tarfile

@@ -1,7 +1,5 @@
 """Whose Python runs in the stages of a builder that has other platforms than the image."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

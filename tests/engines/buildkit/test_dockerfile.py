@@ -1,7 +1,5 @@
 """The Dockerfile as text: no value becomes an instruction, each arrives as it is, and nothing needs a shell."""
 
-from __future__ import annotations
-
 import json
 import re
 

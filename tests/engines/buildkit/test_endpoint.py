@@ -1,7 +1,5 @@
 """Builders that are not there: told within three seconds, and where they should be; what cannot be known is not."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What Podman says while it builds, and what a user reads of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What a stage with packages has beside the base, as a layer: laid on the base it is that stage, to the byte."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The installer of the Dockerfile's stages writes what the embedded engine writes, to the byte."""
 
-from __future__ import annotations
-
 import ast
 import json
 import subprocess

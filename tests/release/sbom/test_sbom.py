@@ -1,7 +1,5 @@
 """hatch_docker.release: what an SBOM says is what is in the image, valid, and the same each time."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import replace

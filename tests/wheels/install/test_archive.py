@@ -1,7 +1,5 @@
 """Wheels that must not be installed: refused with the wheel's name and the entry's."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

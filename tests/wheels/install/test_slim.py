@@ -1,7 +1,5 @@
 """What is left out of wheels: what no rule names stays, what somebody imports stays, and what is loaded is the same."""
 
-from __future__ import annotations
-
 import csv
 import ctypes
 import io

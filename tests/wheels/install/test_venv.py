@@ -1,7 +1,5 @@
 """Wheels into entries: what is installed where, and whether it fits the base."""
 
-from __future__ import annotations
-
 import csv
 import io
 import stat
