@@ -95,7 +95,13 @@ def make_plan(project: Metadata, config: Config, host: Platform, part: str = "")
 def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[BasePlan, str]:
     name, python = config.base, config.python
     if not name:
-        python = python or _newest_python(project.requires_python)
+        python = python or next((known for known in KNOWN_PYTHONS if _admits(project, known)), "")
+        if not python:
+            known = ", ".join(KNOWN_PYTHONS)
+            raise ConfigError(
+                f"requires-python {project.requires_python!r} admits none of the CPythons known here ({known}); "
+                "set base"
+            )
         name = f"python:{python}-slim"
         reason = f"the newest CPython that requires-python {project.requires_python or '(none)'} admits"
         guesses.append(Guess("base", name, reason))
@@ -108,7 +114,6 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
         if python and python != found:
             raise ConfigError(f"python = {python!r} does not fit base {name!r}, whose Python is {found}")
         python = found
-        _admits(project, python, name)
     elif kind != "oci":
         kind, location = "registry", name
     if kind != "debian" and config.runtime.packages and config.engine != "buildkit":
@@ -116,8 +121,12 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
             f"tool.hatch-docker.runtime.packages: on base {name!r} only its own apt can install them; set "
             'engine = "buildkit", or base = "debian:trixie", where no apt is needed'
         )
-    if python:
-        _admits(project, python, f"python = {python!r}")
+    if python and not _admits(project, python):
+        where = name if kind == "debian" else f"python = {python!r}"
+        raise ConfigError(
+            f"{where} means Python {python}, but {project.name} requires-python {project.requires_python!r}; "
+            "choose another base or widen requires-python"
+        )
     plan = BasePlan(
         kind, name, location, config.debian.mirror, config.debian.security_mirror, config.debian.slim,
         tuple(sorted(set(config.runtime.packages))),
@@ -125,32 +134,15 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
     return plan, python
 
 
-def _newest_python(requires: str) -> str:
-    from packaging.specifiers import SpecifierSet
-
-    specifiers = SpecifierSet(requires)
-    for python in KNOWN_PYTHONS:
-        # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
-        if specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0"):
-            return python
-    known = ", ".join(KNOWN_PYTHONS)
-    raise ConfigError(f"requires-python {requires!r} admits none of the CPythons known here ({known}); set base")
-
-
-def _admits(project: Metadata, python: str, where: str) -> None:
+def _admits(project: Metadata, python: str) -> bool:
     from packaging.specifiers import SpecifierSet
 
     specifiers = SpecifierSet(project.requires_python)
-    if not (specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")):
-        raise ConfigError(
-            f"{where} means Python {python}, but {project.name} requires-python {project.requires_python!r}; "
-            "choose another base or widen requires-python"
-        )
+    # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
+    return specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")
 
 
 def _chosen(project: Metadata, config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    from packaging.utils import canonicalize_name
-
     chosen: list[tuple[str, ...]] = []
     for option, wanted, known in (
         ("extras", config.extras, project.extras),
@@ -267,7 +259,6 @@ def _build(project: Metadata, config: Config, guesses: list[Guess]) -> BuildPlan
 
 
 def _check_build(build: BuildConfig) -> None:
-    """Raise ConfigError for options of the builder stage that exclude each other, or would be ignored."""
     table = "tool.hatch-docker.build"
     for name in sorted(build.args):
         for other in ("env", "secrets"):
@@ -307,10 +298,10 @@ def _entrypoint(project: Metadata, config: Config, guesses: list[Guess]) -> tupl
     if len(scripts) == 1:
         guesses.append(Guess("entrypoint", scripts[0], "the project's only script"))
         return scripts
-    like = [name for name in scripts if canonicalize_name(name) == canonicalize_name(project.name)]
-    if like:
-        guesses.append(Guess("entrypoint", like[0], "the script named like the project"))
-        return (like[0],)
+    for name in scripts:
+        if canonicalize_name(name) == canonicalize_name(project.name):
+            guesses.append(Guess("entrypoint", name, "the script named like the project"))
+            return (name,)
     if config.cmd:
         return ()
     example = '", "'.join(scripts[:1] or ("python", "-m", "MODULE"))
@@ -330,7 +321,7 @@ def _cache(config: Config) -> CachePlan:
 
 
 def sign_plan(config: Config) -> SignPlan | None:
-    """Who signs; raises ConfigError for options that exclude each other."""
+    """Return who signs, None if nothing is signed; raises ConfigError for options that exclude each other."""
     key, keyless, log = config.sign.key, config.sign.keyless, config.sign.transparency_log
     if key and keyless:
         raise ConfigError("tool.hatch-docker.sign: key and keyless exclude each other; leave out one")

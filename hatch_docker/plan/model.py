@@ -10,13 +10,13 @@ DEBIAN_PYTHONS: Mapping[str, str] = {"bookworm": "3.11", "trixie": "3.13"}
 """The Debian suites that a base can be made of, and the Python that each has."""
 
 VENV = "opt/venv"
-"""Where the virtual environment is in every image, relative to its root."""
+"""The virtual environment in every image, relative to its root."""
 PROGRAMS = f"/{VENV}/bin/"
-"""Where the programs of wheels are in every image."""
+"""The directory of the programs of wheels in every image."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """PATH in a container whose image sets none, as Docker has it."""
 DEBUG_PORT = 5678
-"""Where a debugger attaches to a variant to debug: debugpy's own port."""
+"""The port at which a debugger attaches to a debug variant: debugpy's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Guess:
 
 @dataclass(frozen=True, slots=True)
 class BasePlan:
-    """Where FROM comes from. `kind` is "debian", "registry" or "oci"; `name` is what the user typed."""
+    """The base. `kind` is "debian", "registry" or "oci"; `name` is what the user typed."""
 
     kind: str
     name: str
@@ -44,7 +44,7 @@ class BasePlan:
 
 @dataclass(frozen=True, slots=True)
 class LockPlan:
-    """Where versions come from. `kind` is "pylock", "uv", "poetry", "pdm", "requirements" or "resolve" (no lock)."""
+    """The source of versions. `kind` is "pylock", "uv", "poetry", "pdm", "requirements" or "resolve" (no lock)."""
 
     kind: str
     path: str = ""                        # relative to the project's root, "" for "resolve"
@@ -57,7 +57,7 @@ class LockPlan:
 
 @dataclass(frozen=True, slots=True)
 class BuildPlan:
-    """How the project's wheel is made. `isolated` means in the builder stage, never on the host."""
+    """The way the project's wheel is made. `isolated` means in the builder stage, never on the host."""
 
     isolated: bool
     packages: tuple[str, ...] = ()        # Debian packages beside the compiler
@@ -71,7 +71,7 @@ class BuildPlan:
 
 @dataclass(frozen=True, slots=True)
 class SignPlan:
-    """Who signs what is pushed: a key as cosign takes it or, with "", the pipeline's identity."""
+    """The signer of what is pushed: a key as cosign takes it or, with "", the pipeline's identity."""
 
     key: str
     log: bool                             # signatures are written in the public transparency log
@@ -79,7 +79,7 @@ class SignPlan:
 
 @dataclass(frozen=True, slots=True)
 class SlimPlan:
-    """What is left out of wheels: kinds, but for translations into some languages, and what patterns keep; sorted."""
+    """The parts left out of wheels: kinds, but for translations into some languages, and what patterns keep; sorted."""
 
     leave_out: tuple[str, ...] = ()
     locales: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ class MemberPlan:
 
 @dataclass(frozen=True, slots=True)
 class CachePlan:
-    """Where BuildKit's own cache is read from and written to: the fields that `docker buildx build` is told."""
+    """BuildKit's own cache, read from `sources`, written to `targets`: the fields for `docker buildx build`."""
 
     sources: tuple[Mapping[str, str], ...] = ()
     targets: tuple[Mapping[str, str], ...] = ()
@@ -135,7 +135,7 @@ class CheckPlan:
 
 @dataclass(frozen=True, slots=True)
 class BudgetPlan:
-    """What an image may take, in bytes as stored; `growth` beyond the image last pushed, or `share` of that one's."""
+    """The limits of an image, in bytes as stored; `growth` beyond the image last pushed, or `share` of that one's."""
 
     size: int | None = None
     growth: int | None = None
@@ -144,7 +144,7 @@ class BudgetPlan:
 
 @dataclass(frozen=True, slots=True)
 class ConfigPlan:
-    """What the image's configuration says (config.md)."""
+    """The image's configuration (config.md)."""
 
     entrypoint: tuple[str, ...]
     cmd: tuple[str, ...]
@@ -205,7 +205,7 @@ class Plan:
 
     @property
     def stem(self) -> str:
-        """What the names of all files of this image start with: my_app-1.0, my_app-1.0.worker."""
+        """The start of the names of all files of this image: my_app-1.0, my_app-1.0.worker."""
         return f"{self.name}-{self.version}" + (f".{self.part}" if self.part else "")
 
     @property

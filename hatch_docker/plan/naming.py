@@ -68,7 +68,10 @@ def tags_of(templates: Sequence[str], project: Named, *, move: bool) -> tuple[tu
     notes: list[str] = []
     chosen = list(templates)
     if not move and Version(project.version).is_prerelease:
-        chosen = [template for template in templates if not _is_moving(template)] or ["{version}"]
+        # A tag moves with each release if it is `latest` or has no more than {major} and {minor}.
+        fields = {template: set(re.findall(r"{(\w+)}", template)) for template in templates}
+        moving = {"latest", *(name for name, found in fields.items() if found and found <= {"major", "minor"})}
+        chosen = [template for template in templates if template not in moving] or ["{version}"]
         left = [f'"{template}"' for template in templates if template not in chosen]
         if left:
             notes.append(
@@ -81,12 +84,6 @@ def tags_of(templates: Sequence[str], project: Named, *, move: bool) -> tuple[tu
         tags[tag] = None
         notes += [note] if note else []
     return tuple(tags), tuple(notes)
-
-
-def _is_moving(template: str) -> bool:
-    """Return whether a tag moves to another image with each release: `latest`, `{major}`, `{major}.{minor}`."""
-    fields = set(re.findall(r"{(\w+)}", template))
-    return template == "latest" or bool(fields and fields <= {"major", "minor"})
 
 
 def tag_from(template: str, project: Named) -> tuple[str, str]:

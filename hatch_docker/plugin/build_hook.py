@@ -91,14 +91,12 @@ def is_temporary(directory: Path) -> bool:
     for place in (directory.resolve(), *directory.resolve().parents):
         if (place / "pyproject.toml").is_file():
             return False
-        if is_cache(place) or (place.parent == temporary and _is_made_by_tempfile(place)):
+        if is_cache(place):
             return True
+        # mkdtemp's: eight random characters end its name, and only its owner may enter.
+        if place.parent == temporary and re.search(r"[a-z0-9_]{8}$", place.name):
+            return place.stat().st_mode & 0o077 == 0
     return False
-
-
-def _is_made_by_tempfile(place: Path) -> bool:
-    """Return whether mkdtemp made a directory: eight random characters end its name, and only its owner may enter."""
-    return re.search(r"[a-z0-9_]{8}$", place.name) is not None and place.stat().st_mode & 0o077 == 0
 
 
 def project_root(root: Path, directory: Path) -> Path:

@@ -48,7 +48,8 @@ def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) ->
         name = canonicalize_name(requirement.name)
         marker = _both(condition, str(requirement.marker or ""))
         if name not in known:
-            found[_with(requirement, marker) if condition else line] = None
+            bare = str(requirement).partition(";")[0].strip()
+            found[f"{bare}{' ' if requirement.url else ''}; {marker}" if condition else line] = None
             continue
         key = (name, tuple(sorted(map(canonicalize_name, requirement.extras))), marker)
         if key in seen:
@@ -79,12 +80,6 @@ def _parsed(line: str) -> Requirement:
 
 def _both(marker: str, other: str) -> str:
     return f"({marker}) and ({other})" if marker and other else marker or other
-
-
-def _with(requirement: Requirement, marker: str) -> str:
-    """Return a requirement with another marker."""
-    bare = str(requirement).partition(";")[0].strip()
-    return f"{bare} ; {marker}" if requirement.url else f"{bare}; {marker}"
 
 
 def _check_version(requirement: Requirement, member: Metadata, project: Metadata) -> None:

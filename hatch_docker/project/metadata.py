@@ -69,7 +69,7 @@ def read_metadata(
         description=core.description,
         requires_python=core.requires_python,
         licence=_licence(core),
-        authors=_authors(core.authors_data),
+        authors=(*core.authors_data.get("name", ()), *core.authors_data.get("email", ())),
         urls=dict(core.urls),
         scripts=tuple(sorted({*_scripts(core.scripts), *programs})),
         dependencies=tuple(core.dependencies),
@@ -94,10 +94,6 @@ def _licence(core: Any) -> str:
     return licence_of({"license": [core.license], "classifier": core.classifiers}).expression
 
 
-def _authors(data: Mapping[str, list[str]]) -> tuple[str, ...]:
-    return (*data.get("name", ()), *data.get("email", ()))
-
-
 def _scripts(table: Mapping[str, str]) -> tuple[str, ...]:
     for name, reference in table.items():
         if not _SCRIPT.fullmatch(reference):
@@ -118,14 +114,11 @@ def _groups(table: Any) -> dict[str, tuple[str, ...]]:
         try:
             groups[name] = tuple(str(requirement) for requirement in resolver.resolve(name))
         except (ExceptionGroup, ValueError, LookupError, TypeError) as error:
-            raise ConfigError(f"pyproject.toml: dependency-groups.{name}: {_first(error)}") from error
+            first: BaseException = error
+            while isinstance(first, BaseExceptionGroup):
+                first = first.exceptions[0]
+            raise ConfigError(f"pyproject.toml: dependency-groups.{name}: {first}") from error
     return groups
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _locks(root: Path) -> tuple[str, ...]:

@@ -23,18 +23,6 @@ class Application(Protocol):
         """Show a warning, but not to a user who asked for silence."""
 
 
-class ReadMetadata(Protocol):
-    """Reads the metadata of a project; see `Project.metadata`."""
-
-    def __call__(
-        self, root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None]
-    ) -> Metadata: ...
-
-
-def _unknown(*_arguments: Any, **_named: Any) -> Any:
-    raise AssertionError("this project was made without a way to read its metadata")
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Project:
     """A project: its directory, its pyproject.toml, and the functions that make its wheel and its sdist.
@@ -56,7 +44,7 @@ class Project:
     member: Callable[[str], Project] | None = None
     tables: Mapping[str, Any] = field(default_factory=dict)
     output: Path = Path(DIST)
-    read: ReadMetadata = _unknown
+    read: Callable[[Path, Mapping[str, str], Sequence[str], Callable[[str], None]], Metadata] | None = None
     app: Application | None = None
 
     @property
@@ -73,6 +61,7 @@ class Project:
         `outputs` are the paths below the root that builds write, which count as no change of the sources; `warn` is
         called with what stays unknown.
         """
+        assert self.read is not None
         return self.read(self.root, environ, outputs, warn)
 
 

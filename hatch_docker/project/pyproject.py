@@ -64,7 +64,7 @@ def check_project(root: Path, config: Mapping[str, Any]) -> None:
     """Raise ConfigError for a pyproject.toml without a project: setuptools would make a wheel without a name of it."""
     if config.keys() & {"project", "build-system"} or any((root / name).is_file() for name in LEGACY_FILES):
         return
-    if members := [os.path.relpath(path, root) for path in workspace_members(root, config)]:
+    if members := [os.path.relpath(path, root) for path in sorted(workspace_members(root, config))]:
         raise ConfigError(
             f"{root} is a workspace and not a project: go to one of its members ({', '.join(members[:5])})"
         )

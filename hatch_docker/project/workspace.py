@@ -59,7 +59,7 @@ def member_places(root: Path, config: Config) -> dict[str, Path]:
     above: Config = {}
     for place in (root, *root.parents):
         table = _config_of(place, root)
-        if table and (members := _members(place, table)) and (place == root or root.resolve() in members):
+        if table and (members := workspace_members(place, table)) and (place == root or root.resolve() in members):
             found |= {name: path for path in sorted(members) if (name := _project_name(path))}
             above = table if place != root else {}
             found |= _directories(place, above)
@@ -67,12 +67,13 @@ def member_places(root: Path, config: Config) -> dict[str, Path]:
         if (place / ".git").exists():
             break
     found |= _directories(root, config)
-    elsewhere = {name for table in (above, config) for name in _from_elsewhere(table)}
+    sources = [*_sources(above), *_sources(config)]
+    elsewhere = {name for name, source in sources if {"git", "url", "index"} & set(source)}
     return {name: path for name, path in found.items() if name not in elsewhere and path != root.resolve()}
 
 
 def workspace_lock(root: Path) -> str:
-    """uv's lock of the workspace that a project is a member of, relative to the project, "" without one."""
+    """Return uv's lock of the workspace that a project is a member of, relative to the project, "" without one."""
     for place in _workspaces(root):
         if (place / "uv.lock").is_file():
             return os.path.relpath(place / "uv.lock", root)
@@ -84,14 +85,9 @@ def is_member(root: Path) -> bool:
     return any(True for _ in _workspaces(root))
 
 
-def workspace_members(root: Path, config: Config) -> list[Path]:
-    """Return the directories of the members of the workspace at `root`."""
-    return sorted(_members(root, config))
-
-
 def _workspaces(root: Path) -> Iterator[Path]:
     for place in root.parents:
-        if root.resolve() in _members(place, _config_of(place, root)):
+        if root.resolve() in workspace_members(place, _config_of(place, root)):
             yield place
         if (place / ".git").exists():
             break
@@ -124,7 +120,7 @@ def _text(path: Path, owners: Collection[int]) -> bytes:
         return b""
 
 
-def _members(place: Path, config: Config) -> set[Path]:
+def workspace_members(place: Path, config: Config) -> set[Path]:
     """Return the directories of a workspace's members, with its own if that is a project."""
     tables = [table for table in _tables(config, "workspace") if table.get("members")]
     if not tables:
@@ -152,7 +148,7 @@ def _matching(place: Path, pattern: str) -> Iterator[Path]:
 
 
 def _tables(config: Config, name: str) -> list[Config]:
-    """uv's table of a name, hatch's, and those of hatch's environments."""
+    """Return uv's table of a name, hatch's, and those of hatch's environments."""
     tool = config.get("tool", {})
     hatch = tool.get("hatch", {})
     places = [tool.get("uv", {}), hatch, *hatch.get("envs", {}).values()]
@@ -160,7 +156,7 @@ def _tables(config: Config, name: str) -> list[Config]:
 
 
 def _sources(config: Config) -> Iterator[tuple[str, Config]]:
-    """Where uv and hatch are told to take a dependency from, by its name."""
+    """Yield each dependency by its name, with a table that tells uv or hatch where to take it from."""
     for table in _tables(config, "sources"):
         for name, given in table.items():
             for source in given if isinstance(given, list) else [given]:
@@ -176,12 +172,6 @@ def _directories(place: Path, config: Config) -> dict[str, Path]:
         if path is not None and any((path / file).is_file() for file in ("pyproject.toml", "setup.py")):
             found[name] = path.resolve()
     return found
-
-
-def _from_elsewhere(config: Config) -> Iterator[str]:
-    for name, source in _sources(config):
-        if {"git", "url", "index"} & set(source):
-            yield name
 
 
 def _project_name(path: Path) -> str:
