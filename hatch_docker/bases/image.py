@@ -1,4 +1,4 @@
-"""A base made from an image of somebody else, the checks of a base, and its files in a directory."""
+"""Bases that are images already: pulled from a registry, or read from an OCI layout (`oci:PATH`); their checks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,100 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base
-from hatch_docker.core.errors import BaseImageError
-from hatch_docker.oci.model import Image, Platform
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError, TransientError
+from hatch_docker.oci.model import DIGEST, Image, Index, Platform
 from hatch_docker.plan.model import BasePlan
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
+    from hatch_docker.oci.reference import Reference
+    from hatch_docker.oci.registry import Remote
+
+WITHOUT = 'base = "debian:trixie" needs no registry'
+
+
+def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
+    """Return the base that a reference names, for one platform of an index.
+
+    A tag takes one request each time. A digest takes none once the facts of the layers are remembered. If the
+    registry does not answer, the last digest of the tag is used, with a warning. The image lock pins the digest of a
+    tag, whatever the registry has by now. Raises RegistryError, whose text names the way out, BaseImageError, and
+    ConfigError for a lock that is out of date.
+    """
+    from hatch_docker.oci.pull import pull
+    from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.registry import Remote
+
+    reference = parse_reference(plan.location)
+    remote = Remote(ctx.client, ctx.environ)
+    try:
+        digest = pinned_digest(plan, ctx)
+        pinned = reference.pinned(digest or _resolve(remote, reference, ctx))
+        image = pull(remote, pinned, platform, ctx.store)
+    except ImageError as error:
+        raise BaseImageError(f"base {plan.name}: {error}") from error
+    except RegistryError as error:
+        way_out = WITHOUT
+        if ctx.image_lock is not None and not isinstance(error, TransientError):
+            way_out = (
+                f"{ctx.image_lock.name} pins it, and registries delete images without a tag after a while: "
+                "`hatch-docker lock --upgrade` pins the current image"
+            )
+        raise error.with_message(f"base {plan.name}: {error}; {way_out}") from error
+    check_pinned(image, plan, platform, ctx)
+    for credential in remote.known.credentials.values():
+        if credential is not None:
+            ctx.secrets.add(f"the password of {reference.registry}", credential.password or credential.identity_token)
+    return base_of(plan, image, ctx, digest=pinned.digest, source=str(pinned))
+
+
+def pinned_digest(plan: BasePlan, ctx: Context) -> str:
+    """Return the digest that the image lock has for a base, "" if it has none."""
+    entry = ctx.image_lock.find("base", {"name": plan.name}) if ctx.image_lock is not None else None
+    return str(entry.get("digest", "")) if entry else ""
+
+
+def _resolve(remote: Remote, reference: Reference, ctx: Context) -> str:
+    """Return the digest of the index or manifest that a reference names."""
+    from hatch_docker.oci.pull import resolve
+
+    if reference.digest:
+        return reference.digest
+    key = key_of("tag", str(reference))
+    try:
+        digest = resolve(remote, reference, ctx.store)[0].digest
+    except RegistryError as error:
+        known = ctx.store.recall("tag", key)
+        if not isinstance(known, str) or not DIGEST.fullmatch(known):
+            raise
+        ctx.progress.warn(f"using {reference} of the last build, {known}: {error}")
+        return known
+    if ctx.store.recall("tag", key) != digest:
+        ctx.store.remember("tag", key, digest)
+    return digest
+
+
+def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
+    """Return the base for a platform in the layout at `plan.location`; nothing is copied.
+
+    Raises BaseImageError if there is no layout, or no image for the platform.
+    """
+    from hatch_docker.oci.archive import read_archive
+    from hatch_docker.oci.layout import read_layout
+    from hatch_docker.oci.manifest import check_platform
+
+    path = Path(plan.location).expanduser()
+    if not path.exists():
+        raise BaseImageError(f"base {plan.name}: {path.absolute()} does not exist; give the path of an OCI layout")
+    try:
+        image = read_layout(path, platform) if path.is_dir() else read_archive(path, platform)
+        assert not isinstance(image, Index)  # a platform was asked for
+        check_platform(image, platform, str(path))
+    except ImageError as error:
+        raise BaseImageError(f"base {plan.name}: {error}") from error
+    check_pinned(image, plan, platform, ctx)
+    return base_of(plan, image, ctx)
 
 
 def base_of(plan: BasePlan, image: Image, ctx: Context, *, digest: str = "", source: str = "") -> Base:
@@ -62,7 +150,6 @@ def check_python(base: Base, requires_python: str) -> None:
 
 def base_tree(base: Base, ctx: Context) -> Path:
     """Return a directory of the store with the base's files, to run its interpreter from; extracted once."""
-    from hatch_docker.core.cache.store import key_of
     from hatch_docker.oci.filesystem import extract
 
     layers = base.image.layers

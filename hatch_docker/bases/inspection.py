@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -57,11 +57,9 @@ class Facts:
     def of_json(cls, value: Mapping[str, Any]) -> Facts:
         """Return the facts that `to_json` gave."""
         users = {name: (user, group) for name, (user, group) in value["users"].items()}
-        kind, version = value["libc"]
-        return cls(
-            Interpreter(*value["interpreter"]), (kind, version), users, frozenset(value["directories"]),
-            value["symlinks"], value["suite"], tuple(value["unpacked_sizes"]),
-        )  # fmt: skip
+        lists = {"libc": tuple(value["libc"]), "unpacked_sizes": tuple(value["unpacked_sizes"]), "users": users}
+        interpreter, directories = Interpreter(*value["interpreter"]), frozenset(value["directories"])
+        return cls(**{**value, **lists, "interpreter": interpreter, "directories": directories})
 
 
 def read_facts(image: Image, name: str, ctx: Context) -> Facts:
@@ -69,21 +67,16 @@ def read_facts(image: Image, name: str, ctx: Context) -> Facts:
 
     Raises BaseImageError if the image has no Python, or one for a different architecture.
     """
-    places = _search_path(image)
+    environment: list[str] = (image.config_json.get("config") or {}).get("Env") or []
+    path = next((item.partition("=")[2] for item in environment if item.startswith("PATH=")), "")
+    own = [place.strip("/") for place in path.split(":") if place.startswith("/") and place.strip("/")]
+    places = list(dict.fromkeys([*own, *_PLACES]))  # that may have the interpreter
     key = key_of("base facts", RECIPE, [layer.diff_id for layer in image.layers], str(image.platform), places)
     known = ctx.store.recall("base", key)
     if known is None:
         with ctx.store.lock(f"base facts {key}"):  # another build may be reading them
             known = ctx.store.remembered("base", key, lambda: _scan(image, name, places, ctx).to_json())
     return Facts.of_json(known)
-
-
-def _search_path(image: Image) -> list[str]:
-    """Return the directories that may have the interpreter, those of the image's PATH first."""
-    environment: list[str] = (image.config_json.get("config") or {}).get("Env") or []
-    path = next((item.partition("=")[2] for item in environment if item.startswith("PATH=")), "")
-    own = [place.strip("/") for place in path.split(":") if place.startswith("/") and place.strip("/")]
-    return list(dict.fromkeys([*own, *_PLACES]))
 
 
 def _scan(image: Image, name: str, places: list[str], ctx: Context) -> Facts:
@@ -98,7 +91,9 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context) -> Facts:
     symlinks = {path: entry.target for path, entry in tree.items() if entry.kind == "symlink"}
     python, program = _find_python(tree, symlinks, places, name)
     _check_machine(program, image, name)
-    release = _release(tree)
+    lines = (_text(tree, "usr/lib/os-release") or _text(tree, "etc/os-release")).splitlines()
+    pairs = (line.partition("=") for line in lines if "=" in line)
+    release = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
     codename = release.get("VERSION_CODENAME", "") if release.get("ID") == "debian" else ""
     return Facts(
         Interpreter(f"/{python}", _python_version(python, program, tree, name)), _libc(tree, name),
@@ -133,7 +128,9 @@ def _find_python(
 ) -> tuple[str, bytes]:
     """Return the real path and the kept part of the interpreter: `python3` of the first directory that has one."""
     for place in places:
-        for candidate in _candidates(tree, place):
+        versions = [path for path in tree if path.startswith(f"{place}/python3.") and _PYTHON.fullmatch(path)]
+        versions.sort(key=lambda path: int(path.rpartition(".")[2]), reverse=True)
+        for candidate in (f"{place}/python3", *versions):
             path = real_path(symlinks, candidate)
             content = tree[path].content if path in tree else None
             if _PYTHON.fullmatch(path) and isinstance(content, bytes):
@@ -142,12 +139,6 @@ def _find_python(
         f"base {name} has no Python 3 in /{', /'.join(places)}; "
         "take one that has, such as python:3.13-slim or debian:trixie"
     )
-
-
-def _candidates(tree: Mapping[str, Entry], place: str) -> Iterator[str]:
-    yield f"{place}/python3"
-    found = [path for path in tree if path.startswith(f"{place}/python3.") and _PYTHON.fullmatch(path)]
-    yield from sorted(found, key=lambda path: int(path.rpartition(".")[2]), reverse=True)
 
 
 def _check_machine(program: bytes, image: Image, name: str) -> None:
@@ -194,12 +185,6 @@ def read_users(text: str) -> dict[str, tuple[int, int]]:
         if len(fields) >= 4 and all(re.fullmatch(r"[0-9]{1,10}", number) for number in fields[2:4]):
             users.setdefault(fields[0], (int(fields[2]), int(fields[3])))
     return users
-
-
-def _release(tree: Mapping[str, Entry]) -> dict[str, str]:
-    text = _text(tree, "usr/lib/os-release") or _text(tree, "etc/os-release")
-    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
-    return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
 
 
 def _text(tree: Mapping[str, Entry], path: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hatch_docker.bases.image import base_tree, pull_base, read_base
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.oci.model import Platform
@@ -33,13 +34,7 @@ def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: 
         base = make_debian_base(plan, platform, ctx, compression=compression)
         remember_base(base, compression, ctx)
         return base
-    if plan.kind == "registry":
-        from hatch_docker.bases.registry import pull_base
-
-        return pull_base(plan, platform, ctx)
-    from hatch_docker.bases.layout import read_base
-
-    return read_base(plan, platform, ctx)
+    return (pull_base if plan.kind == "registry" else read_base)(plan, platform, ctx)
 
 
 def compiler_tree(base: Base, ctx: Context, *, compression: Compression) -> tuple[Path, Interpreter] | None:
@@ -47,8 +42,6 @@ def compiler_tree(base: Base, ctx: Context, *, compression: Compression) -> tupl
 
     Returns None, with a warning, if there is none: then the image gets no .pyc.
     """
-    from hatch_docker.bases.image import base_tree
-
     found = compiler_base(base, ctx, compression)
     return None if found is None else (base_tree(found, ctx), found.interpreter)
 

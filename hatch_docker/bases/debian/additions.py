@@ -8,7 +8,7 @@ base, with every maintainer script.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -20,7 +20,6 @@ from hatch_docker.bases.debian.suite import Step, Suite, fetch_debs, open_debs, 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import BaseImageError
-from hatch_docker.plan.model import DEBIAN_PYTHONS
 
 if TYPE_CHECKING:
     from hatch_docker.bases.debian.archive import ArchiveFile
@@ -39,11 +38,6 @@ def has_apt(base: Base, ctx: Context) -> bool:
     return {"apt", "dpkg"} <= {package.name for package in installed(base, ctx)}
 
 
-def knows_archive(base: Base) -> bool:
-    """Return whether the base's suite is one whose archive is known."""
-    return base.suite in DEBIAN_PYTHONS
-
-
 def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
     """Return the packages that dpkg has installed in a base, none without dpkg; its layers are read once."""
     key = key_of("dpkg", RECIPE, [layer.diff_id for layer in base.image.layers])
@@ -53,7 +47,12 @@ def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
 
         entry = merge_layers(base.image.layers, _look).get(STATUS)
         text = entry.content.decode(errors="replace") if entry and isinstance(entry.content, bytes) else ""
-        known = [astuple(package) for package in _read_status(text)]
+        stanzas = [parse_fields(stanza) for stanza in text.split("\n\n")]
+        unknown = {"filename": "", "size": "0", "sha256": "0" * 64}
+        known = [
+            astuple(package_of({**unknown, **fields}, ""))
+            for fields in stanzas if fields.get("status", "").endswith(" installed")
+        ]  # fmt: skip
         ctx.store.remember("dpkg", key, known)
     return tuple(Package(*row) for row in known)
 
@@ -65,13 +64,6 @@ def _look(path: str, stream: BinaryIO) -> bytes | None:
     if len(text) > STATUS_LIMIT:
         raise BaseImageError(f"/{STATUS} of the base has more than {STATUS_LIMIT >> 20} MB: refused")
     return text
-
-
-def _read_status(text: str) -> Iterator[Package]:
-    for stanza in text.split("\n\n"):
-        fields = parse_fields(stanza)
-        if fields.get("status", "").endswith(" installed"):
-            yield package_of({"filename": "", "size": "0", "sha256": "0" * 64, **fields}, "")
 
 
 def find_additions(base: Base, step: Step, ctx: Context) -> tuple[Package, ...]:

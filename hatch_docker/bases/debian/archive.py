@@ -20,6 +20,7 @@ from hatch_docker.bases.debian.resolver import Package, PackageIndex, version_ke
 from hatch_docker.core.errors import BaseImageError, ImageError
 from hatch_docker.core.http.urls import redact_url
 from hatch_docker.core.streams import pieces
+from hatch_docker.oci.compression import Decompressed
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
@@ -183,7 +184,12 @@ def fetch_package_index(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: C
 
     def read(index: ArchiveFile) -> tuple[str, bytes]:
         url = fetch_file(index, mirrors, ctx, task.advance)
-        return index.archive, _unpack(ctx.store.blob_path(index.digest), redact_url(url))
+        try:
+            with ctx.store.blob_path(index.digest).open("rb") as stream:
+                plain = Decompressed(stream, PACKAGES_LIMIT, compression="xz")
+                return index.archive, b"".join(pieces(plain, CHUNK))
+        except ImageError as error:
+            raise BaseImageError(f"{redact_url(url)} cannot be read: {error}") from error
 
     with ThreadPoolExecutor(len(indexes)) as pool:
         task.expect(sum(index.size for index in indexes if not ctx.store.has(index.digest)))
@@ -197,16 +203,6 @@ def fetch_file(file: ArchiveFile, mirrors: Mirrors, ctx: Context, advance: Advan
     url = f"{mirrors.root(file.archive)}/{file.path}"
     transport.fetch(ctx.store, mirrors.client(ctx), url, digest=file.digest, size=file.size, advance=advance)
     return url
-
-
-def _unpack(path: Path, where: str) -> bytes:
-    from hatch_docker.oci.compression import Decompressed
-
-    try:
-        with path.open("rb") as stream:
-            return b"".join(pieces(Decompressed(stream, PACKAGES_LIMIT, compression="xz"), CHUNK))
-    except ImageError as error:
-        raise BaseImageError(f"{where} cannot be read: {error}") from error
 
 
 def read_package_index(indexes: Sequence[tuple[str, bytes]]) -> PackageIndex:

@@ -23,7 +23,7 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.text import counted
 from hatch_docker.oci.layer import Compression
-from hatch_docker.oci.model import History, Image, Layer, Platform
+from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.plan.model import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
 
@@ -60,7 +60,7 @@ def make_debian_base(
 ) -> Base:
     """Return the base of a `debian:` plan; its layers are made once and kept in the store.
 
-    The mirror is asked once in `snapshot.LIFETIME`, and packages are unpacked only if they change. Raises
+    The mirror is asked once in `base_cache.LIFETIME`, and packages are unpacked only if they change. Raises
     BaseImageError and RegistryError.
     """
     if plan.location not in DEBIAN_PYTHONS:
@@ -107,7 +107,13 @@ def _base(suite: Suite, platform: Platform, compression: Compression, indexes: S
         cached = cached and known
         made.append(layer)
         layers.append(layer_of(suite.ctx.store, key, compression, layer, assemble))
-    image = _image(suite, platform, layers, max(item.created for item in made))
+    comments = ("Python and its libraries", "runtime.packages")
+    additions = [
+        (layer, History(f"hatch-docker: {plan.name}", comment))
+        for layer, comment in zip(layers, comments, strict=False)
+    ]
+    created = max(item.created for item in made)
+    image = build_image(scratch(platform), additions, Settings(env=ENV), created, {})
     return Base(
         plan=plan, name=plan.name, digest=image.digest, image=image, interpreter=interpreter,
         libc=("glibc", upstream_version(versions["libc6"])),
@@ -214,13 +220,3 @@ def upstream_version(version: str) -> str:
     if match is None:
         raise BaseImageError(f"{version!r} of a Debian package holds no version to compare")
     return match[1]
-
-
-def _image(suite: Suite, platform: Platform, layers: Sequence[Layer], created: int) -> Image:
-    """Return an image of the layers, whose digest names the base."""
-    comments = ("Python and its libraries", "runtime.packages")
-    additions = [
-        (layer, History(f"hatch-docker: {suite.plan.name}", comment))
-        for layer, comment in zip(layers, comments, strict=False)
-    ]
-    return build_image(scratch(platform), additions, Settings(env=ENV), created, {})

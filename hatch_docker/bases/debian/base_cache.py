@@ -1,23 +1,53 @@
-"""Debian bases in the cache: an unchanged build reads one small file and imports no code that makes a base."""
+"""Debian bases in the cache, and the snapshots that they are made from.
+
+A snapshot is a suite's signed indexes at one time, used for a day by all projects on this machine. An unchanged build
+reads one small file and imports no code that makes a base or reads an archive.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import astuple
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.bases.debian.snapshot import is_young, recall_snapshot
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.oci.model import Descriptor, Image, Layer, Platform
 from hatch_docker.plan.model import BasePlan
 
 if TYPE_CHECKING:
+    from hatch_docker.core.cache.store import Store
     from hatch_docker.core.context import Context
     from hatch_docker.oci.compression import Compression
 
-RECIPE = 3  # raise it when a remembered base reads otherwise
+LIFETIME = 24 * 3600  # seconds that a snapshot is used before the mirror is asked again
+RECIPE = 3            # raise it when a remembered base reads otherwise
 KIND = "debian-base"
+SNAPSHOT_RECIPE = 3   # raise it when the content of a snapshot changes
+SNAPSHOT = "debian-snapshot"
+
+
+def snapshot_key(suite: str, architecture: str) -> str:
+    """Return the key of a suite's snapshot in the store."""
+    return key_of("snapshot", SNAPSHOT_RECIPE, suite, architecture)
+
+
+def recall_snapshot(store: Store, suite: str, architecture: str) -> dict[str, Any] | None:
+    """Return the snapshot of a suite, None if there is none.
+
+    "time" is when the mirror was asked, in seconds since the epoch; "indexes" has the fields of each `ArchiveFile`;
+    "dates" maps the name of each release to the time of its signature.
+    """
+    known: dict[str, Any] | None = store.recall(SNAPSHOT, snapshot_key(suite, architecture))
+    return known
+
+
+def is_young(snapshot: Mapping[str, Any], now: float) -> bool:
+    """Tell whether a snapshot is used without asking the mirror."""
+    asked: float = snapshot["time"]
+    return 0 <= now - asked < LIFETIME
 
 
 def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ctx: Context) -> Base | None:
@@ -26,7 +56,10 @@ def recall_base(plan: BasePlan, platform: Platform, compression: Compression, ct
     fact = ctx.store.recall(KIND, _key(plan, platform, compression, ctx)) if origin is not None else None
     if fact is None or fact["snapshot"] != origin:
         return None
-    layers = tuple(_layer(row, ctx) for row in fact["layers"])
+    layers = tuple(
+        Layer(Descriptor(media_type, digest, size), diff_id, unpacked_size, partial(ctx.store.open, digest))
+        for media_type, digest, size, diff_id, unpacked_size in fact["layers"]
+    )
     if not all(ctx.store.has(layer.descriptor.digest) or ctx.lazy for layer in layers):
         return None
     descriptor, manifest, config = fact["image"]
@@ -79,8 +112,3 @@ def _key(plan: BasePlan, platform: Platform, compression: Compression, ctx: Cont
 
 def _row(descriptor: Descriptor) -> list[Any]:
     return [descriptor.media_type, descriptor.digest, descriptor.size]
-
-
-def _layer(row: list[Any], ctx: Context) -> Layer:
-    media_type, digest, size, diff_id, unpacked_size = row
-    return Layer(Descriptor(media_type, digest, size), diff_id, unpacked_size, lambda: ctx.store.open(digest))

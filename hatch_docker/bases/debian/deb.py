@@ -42,7 +42,9 @@ def open_deb(path: Path, name: str) -> Deb:
     """Read the member list and the control files of a .deb; raises BaseImageError, naming it, if it is damaged."""
     with path.open("rb") as stream:
         members = _members(stream, name)
-        if _start(stream, members.get("debian-binary")) != b"2.0\n":
+        offset, size = members.get("debian-binary", (0, 0))
+        stream.seek(offset)
+        if stream.read(min(size, 64)) != b"2.0\n":
             raise BaseImageError(f"package {name} is not a .deb of format 2.0")
         control = _tar(members, "control.tar", name)
         data = _tar(members, "data.tar", name)
@@ -53,21 +55,9 @@ def open_deb(path: Path, name: str) -> Deb:
     if "control" not in files:
         raise BaseImageError(f"package {name} has no control file")
     postinst = files.get("postinst", b"").decode(errors="replace")
-    return Deb(path, name, files["control"], dict(_sums(files.get("md5sums", b""))), postinst, data)
-
-
-def _sums(text: bytes) -> Iterator[tuple[str, str]]:
-    for line in text.decode(errors="surrogateescape").splitlines():
-        value, _, path = line.partition("  ")
-        yield path.strip().removeprefix("./"), value
-
-
-def _start(stream: BinaryIO, place: tuple[int, int] | None) -> bytes:
-    """Return the start of an ar member, nothing if it is absent."""
-    if place is None:
-        return b""
-    stream.seek(place[0])
-    return stream.read(min(place[1], 64))
+    rows = [line.partition("  ") for line in files.get("md5sums", b"").decode(errors="surrogateescape").splitlines()]
+    sums = {path.strip().removeprefix("./"): value for value, _, path in rows}
+    return Deb(path, name, files["control"], sums, postinst, data)
 
 
 def _members(stream: BinaryIO, name: str) -> dict[str, tuple[int, int]]:

@@ -11,16 +11,10 @@ from hatch_docker.bases.bytecode import compile_sources
 from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.bases.debian.layer import DebianLayer, LayerContents
 from hatch_docker.bases.debian.ldconfig import conf_directories, find_libraries
-from hatch_docker.bases.debian.maintainer_scripts import (
-    alternatives,
-    check_free,
-    loader_cache,
-    loader_files,
-    root_files,
-    status,
-)
+from hatch_docker.bases.debian.maintainer_scripts import alternatives, loader_cache, loader_files, root_files, status
 from hatch_docker.bases.debian.rootfs import Entries, unpack, wanted_at_run_time, with_parents, write_into
 from hatch_docker.bases.model import Interpreter, real_path
+from hatch_docker.core.errors import BaseImageError
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry
 
@@ -116,9 +110,8 @@ def system_entries(debs: Sequence[Deb], place: Path, below: DebianLayer, *, shel
         entries.setdefault("usr/bin/sh", Entry("usr/bin/sh", "symlink", 0o777, SOURCE_DATE, target="busybox"))
     entries = _without_empty_documentation(with_parents(entries))
     entries = {path: entry for path, entry in entries.items() if entry.kind != "directory" or path not in taken}
-    for path, entry in entries.items():
-        if entry.kind != "directory":
-            check_free(path, taken)
+    if replaced := next((path for path in entries if path in taken), None):
+        raise BaseImageError(f"a package of `runtime.packages` has /{replaced}, which is a directory of the base")
     search = list(dict.fromkeys((*below.search, *conf_directories(loader_files(entries)))))
     known = {item.soname: item for item in below.libraries}
     known |= {item.soname: item for item in find_libraries(entries, search) if item.soname not in known}

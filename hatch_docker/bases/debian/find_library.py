@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hatch_docker.bases.debian.archive import ArchiveFile, fetch_file, fetch_package_index, fetch_releases
-from hatch_docker.bases.debian.snapshot import is_young
+from hatch_docker.bases.debian.base_cache import is_young
 from hatch_docker.bases.debian.suite import Suite, current_indexes, open_debs
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import HatchDockerError
@@ -46,7 +46,8 @@ def find_providers(libraries: Sequence[str], suite: Suite) -> dict[str, Provider
     keys = {library: key_of(RECIPE, suite.codename, suite.architecture, library) for library in libraries}
     known = {library: ctx.store.recall(KIND, key) for library, key in keys.items()}
     now = time.time()
-    missing = [library for library, fact in known.items() if fact is None or not _holds(fact, now)]
+    sure = {library for library, fact in known.items() if fact and fact["found"] and fact["found"]["seen"]}
+    missing = [library for library, fact in known.items() if library not in sure and not (fact and is_young(fact, now))]
     if missing:
         found: dict[str, Provider] = {}
         try:
@@ -57,11 +58,6 @@ def find_providers(libraries: Sequence[str], suite: Suite) -> dict[str, Provider
             known[library] = {"time": now, "found": asdict(found[library]) if library in found else None}
             ctx.store.remember(KIND, keys[library], known[library])
     return {library: Provider(**fact["found"]) for library, fact in known.items() if fact["found"]}
-
-
-def _holds(fact: Mapping[str, Any], now: float) -> bool:
-    """Return whether a remembered answer needs no new search."""
-    return bool(fact["found"] and fact["found"]["seen"]) or is_young(fact, now)
 
 
 def _find(libraries: Sequence[str], suite: Suite, found: dict[str, Provider]) -> None:

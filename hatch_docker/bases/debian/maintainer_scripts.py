@@ -9,7 +9,6 @@ from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.bases.debian.layer import USERS
 from hatch_docker.bases.debian.ldconfig import Library, write_cache
 from hatch_docker.bases.debian.rootfs import MERGED, directory, merged_path, symlink, text_file
-from hatch_docker.core.errors import BaseImageError
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import open_content
 
@@ -107,9 +106,3 @@ def status(debs: Sequence[Deb], entries: Mapping[str, Entry]) -> list[Entry]:
         found.append(text_file(f"var/lib/dpkg/status.d/{deb.name}", deb.control))
         found.append(text_file(f"var/lib/dpkg/status.d/{deb.name}.md5sums", sums))
     return found
-
-
-def check_free(path: str, below: Iterable[str]) -> None:
-    """Raise BaseImageError if a package would replace a directory of the base with a file."""
-    if path in below:
-        raise BaseImageError(f"a package of `runtime.packages` has /{path}, which is a directory of the base")

@@ -95,17 +95,14 @@ class PackageIndex:
     def providers(self, name: str) -> list[Package]:
         """Return the packages that provide a name, those with the highest priority in Debian first."""
         found = [package for package in map(self.get, set(self._providers.get(name, ()))) if package is not None]
-        return sorted(found, key=lambda package: (_rank(package.priority), package.name))
+        ranks = {priority: rank for rank, priority in enumerate(_PRIORITIES)}
+        return sorted(found, key=lambda package: (ranks.get(package.priority, len(ranks)), package.name))
 
     def similar(self, name: str) -> list[str]:
         """Return existing names that are close to a mistyped one."""
         import difflib
 
         return difflib.get_close_matches(name, list(self._names), 3, 0.8)
-
-
-def _rank(priority: str) -> int:
-    return _PRIORITIES.index(priority) if priority in _PRIORITIES else len(_PRIORITIES)
 
 
 @lru_cache(maxsize=4096)

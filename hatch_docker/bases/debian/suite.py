@@ -18,13 +18,12 @@ from hatch_docker.bases.debian.apt_config import Mirrors, find_mirrors
 from hatch_docker.bases.debian.archive import (
     KEYRING,
     ArchiveFile,
-    Release,
     fetch_file,
     fetch_package_index,
     fetch_releases,
 )
+from hatch_docker.bases.debian.base_cache import SNAPSHOT, is_young, recall_snapshot, snapshot_key
 from hatch_docker.bases.debian.resolver import Package, PackageIndex, resolve
-from hatch_docker.bases.debian.snapshot import is_young, recall_snapshot, remember_snapshot, snapshot_key
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.lockfile import NotPinnedError
@@ -103,7 +102,10 @@ def _indexes(suite: Suite, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]
             return indexes, False
         try:
             releases = fetch_releases(suite.mirrors(), suite.codename, ctx, keyring=suite.keyring)
-            _check_order(releases, known)
+            for release in releases:
+                if release.date < known.get("dates", {}).get(release.suite, 0.0):  # well signed, but it lacks fixes
+                    older = "is older than the release seen before: this mirror is not up to date"
+                    raise RegistryError(f"{release.where} {older}")
         except RegistryError as error:
             if not known:
                 raise
@@ -115,15 +117,8 @@ def _indexes(suite: Suite, *, now: bool) -> tuple[tuple[ArchiveFile, ...], bool]
             "time": time.time(), "indexes": [astuple(file) for file in indexes],
             "dates": {release.suite: release.date for release in releases},
         }  # fmt: skip
-        remember_snapshot(ctx.store, suite.codename, suite.architecture, fact)
+        ctx.store.remember(SNAPSHOT, key, fact)
         return indexes, True
-
-
-def _check_order(releases: Sequence[Release], known: Mapping[str, Any]) -> None:
-    """Raise RegistryError for a release older than the known one: its signature is good, but it lacks fixes."""
-    for release in releases:
-        if release.date < known.get("dates", {}).get(release.suite, 0.0):
-            raise RegistryError(f"{release.where} is older than the release seen before: this mirror is not up to date")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.bases.debian.archive import fetch_releases
-from hatch_docker.bases.registry import WITHOUT
+from hatch_docker.bases.image import WITHOUT
 from hatch_docker.cli.doctor.check import Check, Report, Setup, always, never
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.http import urls

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hatch_docker.bases.debian.additions import find_additions, has_apt, knows_archive, write_debs
+from hatch_docker.bases.debian.additions import find_additions, has_apt, write_debs
 from hatch_docker.bases.model import Base
 from hatch_docker.core.errors import BaseImageError, BuildError, ConfigError
 from hatch_docker.core.streams import pieces
@@ -24,6 +24,7 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import History, Layer, host_platform
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.paths import SOURCE_DATE
+from hatch_docker.plan.model import DEBIAN_PYTHONS
 
 if TYPE_CHECKING:
     from hatch_docker.bases.debian.resolver import Package
@@ -88,7 +89,7 @@ def find_compiler(base: Base, packages: Sequence[str], ctx: Context) -> Compiler
     from hatch_docker.bases.debian.base import builder_root, builder_step, note_used
 
     if base.plan.kind != "debian" and has_apt(base, ctx):
-        if knows_archive(base):
+        if base.suite in DEBIAN_PYTHONS:
             step = builder_step(base.suite, packages)
             debs = Debs(step.names, find_additions(base, step, ctx))
             note_used(debs.packages or (), base.suite, ctx)
@@ -130,7 +131,7 @@ def find_system(base: Base, ctx: Context) -> Debs | None:
             f"tool.hatch-docker.runtime.packages: base {base.name} has no apt to install them; use "
             'base = "debian:trixie", which needs none, or an image made from Debian'
         )
-    if not knows_archive(base):
+    if base.suite not in DEBIAN_PYTHONS:
         return _by_itself(base, names, ctx)
     found = find_additions(base, system_step(names), ctx)
     return Debs(names, found) if found else None

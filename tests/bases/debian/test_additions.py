@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases.debian.additions import has_apt, installed, knows_archive, needed
+from hatch_docker.bases.debian.additions import has_apt, installed, needed
 from hatch_docker.bases.debian.resolver import Package
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.core.errors import BaseImageError
@@ -112,7 +112,6 @@ def test_installed_packages_are_read_from_the_layers(tmp_path: Path) -> None:
         assert [(item.name, item.version) for item in found] == [("apt", "3.0.3"), ("dpkg", "1.22.21"), ("held", "2")]
         assert (found[0].depends, found[2].provides) == ("libc6 (>= 2.34)", "virtual (= 3)")
     assert has_apt(debian, context(tmp_path))
-    assert knows_archive(debian)
 
 
 def test_a_base_without_dpkg_has_no_apt(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.bases.debian import snapshot
+from hatch_docker.bases.debian import base_cache
 from hatch_docker.bases.debian.archive import KEYRING, RELEASE_LIMIT, read_package_index, read_release, verify
 from hatch_docker.core.errors import BaseImageError, HatchDockerError, RegistryError
 from tests.conftest import need
@@ -151,10 +151,10 @@ def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pyte
         first = fetched(suite, "tool")
         requests.clear()
         now = time.time()
-        monkeypatch.setattr("time.time", lambda: now + snapshot.LIFETIME + 1)
+        monkeypatch.setattr("time.time", lambda: now + base_cache.LIFETIME + 1)
         assert fetched(suite, "tool") == first
         assert len(requests) == 3  # the three releases, unchanged: nothing else
-        monkeypatch.setattr("time.time", lambda: now + 3 * snapshot.LIFETIME)
+        monkeypatch.setattr("time.time", lambda: now + 3 * base_cache.LIFETIME)
     lines.clear()
     assert fetched(suite, "tool") == first
     assert any(
