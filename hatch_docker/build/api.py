@@ -188,7 +188,8 @@ def rebase_image(project: Project, image: str, directory: Path, environ: Mapping
     if ctx.image_lock is None:
         ctx = replace(ctx, environ={**environ, REFRESH: "1"})
     existing = open_existing(image, ctx)
-    engine = rebase(existing.item, existing.wheel, existing.left_out)
+    wheel = existing.receipt.wheel if existing.receipt else None
+    engine = rebase(existing.item, wheel, existing.left_out)
     return run(existing.plan(matching_plan(image, plans)), project, engine, directory, host_platform(), ctx)
 
 

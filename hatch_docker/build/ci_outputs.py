@@ -25,9 +25,8 @@ def write_ci_outputs(
     if dotenv is not None:
         from hatch_docker.core.files import atomic_write
 
-        text = _lines_of_others(dotenv, receipt) + dotenv_text(receipt, directory)
         with atomic_write(dotenv) as stream:
-            stream.write(text.encode())
+            stream.write(dotenv_text(receipt, directory, dotenv).encode())
     if environ.get("GITHUB_OUTPUT"):
         _append(Path(environ["GITHUB_OUTPUT"]), github_text(receipt, directory, several=several))
     if environ.get("GITHUB_STEP_SUMMARY"):
@@ -56,34 +55,22 @@ def github_text(receipt: Receipt, directory: Path, *, several: bool = False) -> 
     return "".join(parts)
 
 
-def dotenv_text(receipt: Receipt, directory: Path) -> str:
-    """Return lines for GitLab's dotenv report, which has neither quotes nor values of several lines."""
-    lines = []
-    for name, items in outputs(receipt, directory).items():
-        text = " ".join(" ".join(items).split())
-        if text:
-            lines.append(f"{_prefix(receipt)}{name.upper()}={text}\n")
-    return "".join(lines)
+def dotenv_text(receipt: Receipt, directory: Path, path: Path) -> str:
+    """Return the contents of GitLab's dotenv report, which has neither quotes nor values of several lines.
 
-
-def _prefix(receipt: Receipt) -> str:
-    part = receipt.part.upper().replace("-", "_")
-    return f"IMAGE_{part}_" if part else "IMAGE_"
-
-
-def _lines_of_others(path: Path, receipt: Receipt) -> str:
-    """Return the lines of a file about other images of the project; the default image, built first, keeps none."""
-    if not receipt.part or not path.is_file():
-        return ""
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    own = {f"{_prefix(receipt)}{name.upper()}" for name in outputs(receipt, path.parent)}
-    return "".join(line for line in lines if line.partition("=")[0] not in own)
+    The lines of the file at `path` about other images of the project stay; the default image, built first, keeps none.
+    """
+    prefix = f"IMAGE_{receipt.part.upper().replace('-', '_')}_" if receipt.part else "IMAGE_"
+    own = {f"{prefix}{name.upper()}": " ".join(items) for name, items in outputs(receipt, directory).items()}
+    lines = path.read_text("utf-8").splitlines(keepends=True) if receipt.part and path.is_file() else []
+    others = [line for line in lines if line.partition("=")[0] not in own]
+    return "".join([*others, *(f"{name}={' '.join(text.split())}\n" for name, text in own.items() if text.split())])
 
 
 def markdown(receipt: Receipt) -> str:
     """Return the Markdown of a step's summary: the image, where it was pushed, the size of each kind of layer."""
-    title = " ".join(filter(None, [receipt.name, receipt.version, receipt.part]))
-    lines = [f"### {_inline(title)}", "", f"`{receipt.digest}`", ""]
+    heading = " ".join(filter(None, [receipt.name, receipt.version, receipt.part]))
+    lines = [f"### {_inline(heading)}", "", f"`{receipt.digest}`", ""]
     for delivery in receipt.deliveries:
         if delivery.error:
             lines.append(f"- **not pushed** to `{delivery.reference}`")
@@ -93,9 +80,8 @@ def markdown(receipt: Receipt) -> str:
             lines.append(f"- `{delivery.reference}` as {tags}, {sent}")
     for platform in receipt.platforms:
         lines += ["", f"| {platform.platform} | unpacked | compressed | |", "|---|--:|--:|---|"]
-        for cost in costs(platform):
-            sizes = f"{megabytes(cost.unpacked)} | {megabytes(cost.stored)}"
-            lines.append(f"| {cost.title} | {sizes} | {cost.state} |")
+        for title, unpacked, stored, state in costs(platform):
+            lines.append(f"| {title} | {megabytes(unpacked)} | {megabytes(stored)} | {state} |")
         if platform.left_out:
             kinds = ", ".join(f"{part.kind} {megabytes(part.size)}" for part in platform.left_out)
             lines += ["", f"left out: {kinds}"]

@@ -7,22 +7,22 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hatch_docker.build.receipt import Receipt, receipt_beside
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import ARCHIVE, temporary_directory
-from hatch_docker.engines.model import WheelInfo
+from hatch_docker.engines.model import Excluded
+from hatch_docker.oci.archive import archive_names, read_archive
+from hatch_docker.oci.daemon import find_daemon, save
+from hatch_docker.oci.layout import read_layout
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.project.git import DIRTY
 
-if TYPE_CHECKING:
-    from hatch_docker.engines.model import Excluded
-
+SCHEMES = ("docker", "docker-daemon", "podman")  # of names of images that a daemon has
 ENDINGS = (".tar", ".tar.gz", ".tgz")  # of names that are paths, not tags
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")  # of a label; it becomes part of file names
 
@@ -31,15 +31,13 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+!_-]{0,99}")  # of a label; it be
 class ExistingImage:
     """An image and its names: `image` without a tag, "" if it has none.
 
-    `repository` is where it was pulled from, "" for an archive. `receipt` is the one beside the archive, if there is
-    one; `wheel` is the project's wheel that it names.
+    `repository` is where it was pulled from, "" for an archive. `receipt` is the one beside the archive, if any.
     """
 
     item: Image | Index
     image: str = ""
     tags: tuple[str, ...] = ()
     repository: str = ""
-    wheel: WheelInfo | None = None
     receipt: Receipt | None = None
 
     @property
@@ -77,8 +75,6 @@ def open_existing(name: str, ctx: Context) -> ExistingImage:
 
     Raises ConfigError for a path that does not exist, ImageError for an invalid image, and RegistryError.
     """
-    from hatch_docker.oci.archive import archive_names, read_archive
-
     path = Path(name)
     if path.is_file():
         item = read_archive(path)
@@ -86,8 +82,7 @@ def open_existing(name: str, ctx: Context) -> ExistingImage:
         image = _repository(names[0].familiar) if names else ""
         receipt = receipt_beside(path)
         receipt = receipt if receipt and receipt.digest == item.digest else None
-        wheel = receipt.wheel if receipt else None
-        return ExistingImage(item, image, tuple(name.tag for name in names), wheel=wheel, receipt=receipt)
+        return ExistingImage(item, image, tuple(name.tag for name in names), receipt=receipt)
     if name.endswith(ENDINGS) or name.startswith((".", "/")):
         raise ConfigError(f"there is no archive {name}: build it, or name another")
     from hatch_docker.oci.pull import pull_item
@@ -102,9 +97,6 @@ def open_existing(name: str, ctx: Context) -> ExistingImage:
     return ExistingImage(item, _repository(reference.familiar), tags, reference.name)
 
 
-SCHEMES = ("oci:", "docker:", "docker-daemon:", "podman:")
-
-
 @contextlib.contextmanager
 def existing_image(name: str, ctx: Context) -> Iterator[ExistingImage]:
     """Yield the image that `open_existing` returns, or one of `oci:DIRECTORY`, a layout, or of `docker:NAME` or
@@ -114,25 +106,17 @@ def existing_image(name: str, ctx: Context) -> Iterator[ExistingImage]:
     """
     scheme, _, rest = name.partition(":")
     if scheme == "oci":
-        from hatch_docker.oci.layout import read_layout
-
         yield ExistingImage(read_layout(Path(rest)))
-    elif f"{scheme}:" in SCHEMES and not Path(name).is_file():
+    elif scheme in SCHEMES and not Path(name).is_file():
         with temporary_directory() as directory:
-            yield _open_saved(scheme.removesuffix("-daemon"), rest, directory / "image.tar", ctx)
+            reference = parse_reference(rest) if not rest.startswith("sha256:") else None
+            saved = directory / "image.tar"
+            save(find_daemon(ctx.environ, scheme.removesuffix("-daemon")), rest, saved)
+            image = _repository(reference.familiar) if reference else ""
+            tags = (reference.tag,) if reference and reference.tag else ()
+            yield ExistingImage(read_archive(saved), image, tags)
     else:
         yield open_existing(name, ctx)
-
-
-def _open_saved(kind: str, name: str, archive: Path, ctx: Context) -> ExistingImage:
-    """Save an image of a daemon to an archive, and open that."""
-    from hatch_docker.oci.archive import read_archive
-    from hatch_docker.oci.daemon import find_daemon, save
-
-    reference = parse_reference(name) if not name.startswith("sha256:") else None
-    save(find_daemon(ctx.environ, kind), name, archive)
-    tags = (reference.tag,) if reference and reference.tag else ()
-    return ExistingImage(read_archive(archive), _repository(reference.familiar) if reference else "", tags)
 
 
 def matching_plan(name: str, plans: Sequence[Plan]) -> Plan:

@@ -19,6 +19,7 @@ from hatch_docker.core.lockfile import (
     RELOCK,
     Entry,
     ImageLock,
+    image_lock_changes,
     image_lock_toml,
     make_image_lock,
     parse_image_lock,
@@ -45,14 +46,6 @@ class CurrentLock:
     pins: ImageLock
 
 
-@dataclass(frozen=True, slots=True)
-class LockResult:
-    """The result of locking: `changes` to an earlier lock as lines for the user, and whether the file was `written`."""
-
-    changes: tuple[str, ...]
-    written: bool
-
-
 def open_lock(
     root: Path, pyproject: Mapping[str, Any], environ: Mapping[str, str], *, upgrade: bool = False
 ) -> CurrentLock:
@@ -73,34 +66,30 @@ def open_lock(
     return CurrentLock(path, data, entries, make_image_lock(name, "", [] if upgrade else entries, ask=True))
 
 
-def lock(was: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context) -> LockResult:
-    """Write the lock of a project's images. Raises the errors of a build that gets no answer."""
-    from hatch_docker.core.lockfile import image_lock_changes
+def lock(was: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context) -> tuple[Sequence[str], bool]:
+    """Write the lock of a project's images; return the changes to an earlier lock as lines, and whether it was written.
 
-    entries = make_entries(was, plans, project, ctx)
-    text = image_lock_toml(entries)
-    if text != was.data:
-        with atomic_write(was.path) as stream:
-            stream.write(text)
-    return LockResult(tuple(image_lock_changes(was.entries, entries)) if was.entries else (), text != was.data)
-
-
-def make_entries(was: CurrentLock, plans: Sequence[Plan], project: Project, ctx: Context) -> Entries:
-    """Return the entries of a lock for some images; see `lock`."""
-    known, old = was.pins, was.entries
-    ctx = replace(ctx, image_lock=known)
+    Raises the errors of a build that gets no answer.
+    """
+    ctx = replace(ctx, image_lock=was.pins)
     bases: dict[str, dict[str, Any]] = {}
     for plan in plans:
-        for platform in _platforms(plan, old):
+        for platform in _platforms(plan, was.entries):
             base = _answer(plan, platform, project, ctx)
-            entry = bases.setdefault(base.name, _base_entry(base))
+            digest = {"digest": base.digest} if base.plan.kind == "registry" else {}
+            entry = bases.setdefault(base.name, {"name": base.name, **digest, "platforms": []})
             row = _base_row(base)
             entry["platforms"] = [old for old in entry["platforms"] if old["platform"] != row["platform"]] + [row]
     for entry in bases.values():
         entry["platforms"].sort(key=lambda row: row["platform"])
-        known.note("base", entry)
-    used = [_with_old_time(kind, entry, old) for kind, entry in known.used.values()]
-    return [*used, *_from_other_machines(known, old)]
+        was.pins.note("base", entry)
+    used = [_with_old_time(kind, entry, was.entries) for kind, entry in was.pins.used.values()]
+    entries = [*used, *_from_other_machines(was.pins, was.entries)]
+    text = image_lock_toml(entries)
+    if text != was.data:
+        with atomic_write(was.path) as stream:
+            stream.write(text)
+    return image_lock_changes(was.entries, entries) if was.entries else (), text != was.data
 
 
 def _platforms(plan: Plan, old: Entries) -> list[Platform]:
@@ -140,11 +129,6 @@ def _answer(plan: Plan, platform: Platform, project: Project, ctx: Context) -> B
     find_system(base, ctx)
     compiler_base(base, ctx, compression)  # another architecture's Python may have to compile the .pyc
     return base
-
-
-def _base_entry(base: Base) -> dict[str, Any]:
-    digest = {"digest": base.digest} if base.plan.kind == "registry" else {}
-    return {"name": base.name, **digest, "platforms": []}
 
 
 def _base_row(base: Base) -> dict[str, Any]:

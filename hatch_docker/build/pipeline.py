@@ -25,14 +25,7 @@ from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import index_annotations
 from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import attach_and_sign, check_secrets, make_documents, write_documents
-from hatch_docker.release.push import (
-    MountSource,
-    PushResult,
-    add_push_secrets,
-    check_destinations,
-    push_error,
-    push_to_all,
-)
+from hatch_docker.release.push import PushResult, add_push_secrets, check_destinations, push_error, push_to_all
 
 
 def run(plan: Plan, project: Project, engine: Engine, directory: Path, host: Platform, ctx: Context) -> Receipt:
@@ -54,7 +47,13 @@ def run(plan: Plan, project: Project, engine: Engine, directory: Path, host: Pla
             *closing_lines(before, receipt, plan, archive, daemon, host, ctx),
         ):
             ctx.progress.info(line)
-    _write_ci_outputs(receipt, plan, project, directory, ctx)
+    several = False
+    if ctx.environ.get("GITHUB_OUTPUT"):
+        from hatch_docker.project.workspace import is_member
+
+        several = is_member(project.root)
+    dotenv = project.root / plan.dotenv if plan.dotenv else None
+    write_ci_outputs(receipt, directory, dotenv, ctx.environ, several=several)
     if error := push_error(receipt.deliveries):
         raise error
     return receipt
@@ -89,9 +88,9 @@ def _make(
         if plan.push:
             with _timed(timings, "push"):
                 on_pushed = attach_and_sign(plan.sign, item, documents, project.root, ctx)
-                deliveries = push_to_all(
-                    item, plan.repositories, plan.tags, ctx, mount=_mount_source(built), on_pushed=on_pushed
-                )
+                below = [layer.descriptor.digest for result in built for layer in result.base.image.layers]
+                mount = dict.fromkeys(below, built[0].base.source) if built[0].base.source else {}
+                deliveries = push_to_all(item, plan.repositories, plan.tags, ctx, mount=mount, on_pushed=on_pushed)
     finally:  # the archive is written in any case, and needs its receipt
         receipt = make_receipt(
             plan, item, built, archive=archive.name if plan.archive else "", documents=documents, loaded=loaded,
@@ -163,22 +162,6 @@ def _make_again_if_damaged(
                 raise
             damages.add(str(damage))
             ctx.progress.warn(str(damage))
-
-
-def _write_ci_outputs(receipt: Receipt, plan: Plan, project: Project, directory: Path, ctx: Context) -> None:
-    several = False
-    if ctx.environ.get("GITHUB_OUTPUT"):
-        from hatch_docker.project.workspace import is_member
-
-        several = is_member(project.root)
-    dotenv = project.root / plan.dotenv if plan.dotenv else None
-    write_ci_outputs(receipt, directory, dotenv, ctx.environ, several=several)
-
-
-def _mount_source(built: Sequence[BuiltImage]) -> MountSource:
-    """Return the layers of the base with its repository: that registry can mount them instead of receiving them."""
-    layers = (layer.descriptor.digest for result in built for layer in result.base.image.layers)
-    return MountSource(built[0].base.source, frozenset(layers))
 
 
 def image_or_index(built: Sequence[BuiltImage]) -> Image | Index:

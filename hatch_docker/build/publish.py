@@ -26,14 +26,7 @@ from hatch_docker.plan.model import SignPlan
 from hatch_docker.plan.naming import repositories_of, tags_of
 from hatch_docker.project.git import DIRTY, Revision, read_revision
 from hatch_docker.release.attachments import attach_and_sign, document_reader
-from hatch_docker.release.push import (
-    NO_MOUNT,
-    MountSource,
-    add_push_secrets,
-    check_destinations,
-    push_error,
-    push_to_all,
-)
+from hatch_docker.release.push import add_push_secrets, check_destinations, push_error, push_to_all
 
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
@@ -164,12 +157,15 @@ def push_archive(
     read = document_reader(archive.parent)
     contents = {document: read(document) for document in receipt.documents}
     add_push_secrets(repositories, sign, ctx)
-    base = {layer.digest for platform in receipt.platforms for layer in platform.layers if layer.kind == "base"}
+    base = [layer.digest for platform in receipt.platforms for layer in platform.layers if layer.kind == "base"]
+    name = receipt.base.get("name", "")
+    # The base's layers are in the registry that it came from.
+    mount = {} if not name or name.startswith(("debian:", "oci:")) else dict.fromkeys(base, name)
     layers = [layer for image in images_of(item) for layer in image.layers]
     search_layers([layer for layer in layers if layer.descriptor.digest not in base], ctx)
     started = time.perf_counter()
     on_pushed = attach_and_sign(sign, item, receipt.documents, root or Path(), ctx, contents.__getitem__)
-    deliveries = push_to_all(item, repositories, tags, ctx, mount=_mount_source(receipt), on_pushed=on_pushed)
+    deliveries = push_to_all(item, repositories, tags, ctx, mount=mount, on_pushed=on_pushed)
     loaded = [name for name in receipt.references if "@" not in name]
     receipt = replace(
         receipt,
@@ -226,8 +222,19 @@ def _filled_tags(
 
 
 def resolve_archive(path: Path) -> Path:
-    """Return the archive that a path names: the file, or the only archive in a directory (see `find_archive`)."""
-    return path if path.is_file() or (path != DIST and not path.is_dir()) else find_archive(path)
+    """Return the archive that a path names: the file, or the only archive in a directory.
+
+    Raises ConfigError if there is none in the directory, or more than one.
+    """
+    if path.is_file() or (path != DIST and not path.is_dir()):
+        return path
+    found = sorted(archive for archive in path.glob(f"*{ARCHIVE}") if archive.is_file())
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise ConfigError(f"{path} holds no {ARCHIVE}: build it first (`hatch-docker build`), or name an archive")
+    names = ", ".join(archive.name for archive in found[:5])
+    raise ConfigError(f"{path} holds {len(found)} archives ({names}): name one of them")
 
 
 def resolve_archives(path: Path, parts: Sequence[str]) -> list[Path]:
@@ -236,25 +243,10 @@ def resolve_archives(path: Path, parts: Sequence[str]) -> list[Path]:
     If all in the directory are images of one build, these are those that `parts` names, in that order; else the only
     archive there.
     """
-    archives = sorted(path.glob(f"*{ARCHIVE}")) if path.is_dir() else []
-    receipts = {archive: receipt_beside(archive) for archive in archives}
+    receipts = {archive: receipt_beside(archive) for archive in sorted(path.glob(f"*{ARCHIVE}"))}
     builds = {(receipt.name, receipt.version) if receipt else None for receipt in receipts.values()}
-    if len(builds) == 1:
-        found = [path for part in parts for path, receipt in receipts.items() if receipt and receipt.part == part]
-        if found:
-            return found
-    return [resolve_archive(path)]
-
-
-def find_archive(directory: Path) -> Path:
-    """Return the only archive in a directory. Raises ConfigError if there is none, or more than one."""
-    found = sorted(path for path in directory.glob(f"*{ARCHIVE}") if path.is_file())
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise ConfigError(f"{directory} holds no {ARCHIVE}: build it first (`hatch-docker build`), or name an archive")
-    names = ", ".join(path.name for path in found[:5])
-    raise ConfigError(f"{directory} holds {len(found)} archives ({names}): name one of them")
+    found = [path for part in parts for path, receipt in receipts.items() if receipt and receipt.part == part]
+    return found if found and len(builds) == 1 else [resolve_archive(path)]
 
 
 def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None]:
@@ -272,16 +264,6 @@ def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None
             f"{item.digest}; build again, or move the receipt away"
         )
     return receipt, path
-
-
-def _mount_source(receipt: Receipt) -> MountSource:
-    """Return the layers of a base that came from a registry: that registry has them."""
-    name = receipt.base.get("name", "")
-    if not name or name.startswith(("debian:", "oci:")):
-        return NO_MOUNT
-    layers = (layer for platform in receipt.platforms for layer in platform.layers)
-    digests = frozenset(layer.digest for layer in layers if layer.kind == "base")
-    return MountSource(str(parse_reference(name)), digests)
 
 
 def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform, ctx: Context) -> Loaded:

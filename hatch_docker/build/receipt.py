@@ -13,7 +13,7 @@ from hatch_docker.core.errors import ImageError
 from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write
 from hatch_docker.core.records import FileName, Line, read_record
 from hatch_docker.core.text import megabytes, share
-from hatch_docker.engines.model import BuiltImage, Excluded, WheelInfo
+from hatch_docker.engines.model import BuiltImage, Excluded, LayerInfo, WheelInfo
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import PREFIX
@@ -133,7 +133,7 @@ def make_receipt(
         deliveries=tuple(deliveries),
         revision=plan.revision,
         dirty=plan.dirty,
-        platforms=tuple(_platform(image) for image in built),
+        platforms=tuple(_platform(result.image, result.notes, result.left_out) for result in built),
         base={"name": base.name, "digest": base.digest},
         python=base.interpreter.version,
         wheel=wheels.pop() if len(wheels) == 1 else None,
@@ -145,17 +145,16 @@ def make_receipt(
     )
 
 
-def _platform(built: BuiltImage) -> PlatformReceipt:
-    image = built.image
+def _platform(image: Image, notes: Sequence[LayerInfo], left_out: tuple[Excluded, ...] = ()) -> PlatformReceipt:
     layers = tuple(
         LayerReceipt(
             layer.descriptor.digest, layer.diff_id, layer.descriptor.size, layer.unpacked_size,
             note.kind, note.contents, note.cached,
         )
-        for layer, note in zip(image.layers, built.notes, strict=True)
+        for layer, note in zip(image.layers, notes, strict=True)
     )
     unpacked = sum(layer.unpacked_size or 0 for layer in layers)
-    return PlatformReceipt(str(image.platform), image.digest, image.size, unpacked, layers, built.left_out)
+    return PlatformReceipt(str(image.platform), image.digest, image.size, unpacked, layers, left_out)
 
 
 def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[str]) -> Receipt:
@@ -163,13 +162,8 @@ def bare_receipt(item: Image | Index, archive: str, image: str, tags: Sequence[s
     images = images_of(item)
     labels: dict[str, str] = (images[0].config_json.get("config") or {}).get("Labels") or {}
     revision = labels.get(PREFIX + "revision", "")
-    platforms = tuple(
-        PlatformReceipt(str(image.platform), image.digest, image.size, 0, tuple(
-            LayerReceipt(layer.descriptor.digest, layer.diff_id, layer.descriptor.size, None, "", (), True)
-            for layer in image.layers
-        ))
-        for image in images
-    )  # fmt: skip
+    unknown = LayerInfo("", (), cached=True)
+    platforms = tuple(_platform(image, [unknown] * len(image.layers)) for image in images)
     return Receipt(
         schema=1, name=labels.get(PREFIX + "title", image), version=labels.get(PREFIX + "version", ""),
         digest=item.digest, references=(), archive=archive, image=image, tags=tuple(tags), repositories=(),
@@ -201,18 +195,11 @@ def receipt_beside(archive: Path) -> Receipt | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """The size of all layers of one kind, in bytes; `state` says whether they had to be made."""
+def costs(platform: PlatformReceipt) -> list[tuple[str, int, int, str]]:
+    """Return title, unpacked and stored bytes of each kind of layer, and whether its layers had to be made.
 
-    title: str
-    unpacked: int
-    stored: int
-    state: str
-
-
-def costs(platform: PlatformReceipt) -> list[Cost]:
-    """Return the sizes of each kind of layer, and of all of them together."""
+    The last row is the total.
+    """
     found = []
     for kind in KINDS:
         layers = [layer for layer in platform.layers if layer.kind == kind]
@@ -220,8 +207,8 @@ def costs(platform: PlatformReceipt) -> list[Cost]:
             made = sum(not layer.cached for layer in layers)
             state = "reused" if not made else "made" if made == len(layers) else f"{made} of {len(layers)} made"
             unpacked = sum(layer.unpacked_size or 0 for layer in layers)
-            found.append(Cost(TITLES[kind], unpacked, sum(layer.size for layer in layers), state))
-    return [*found, Cost("total", platform.unpacked_size, platform.size, "")]
+            found.append((TITLES[kind], unpacked, sum(layer.size for layer in layers), state))
+    return [*found, ("total", platform.unpacked_size, platform.size, "")]
 
 
 def size_table(receipt: Receipt, *, short: bool = False) -> list[str]:
@@ -233,10 +220,9 @@ def size_table(receipt: Receipt, *, short: bool = False) -> list[str]:
     for platform in receipt.platforms:
         title = f"{receipt.part}: " if receipt.part else ""
         lines.append(f"{title}{platform.platform}  {platform.digest[:19] if short else platform.digest}")
-        for cost in costs(platform):
-            part = share(cost.unpacked, platform.unpacked_size)
-            unpacked, stored = (f"{megabytes(size):>10}" for size in (cost.unpacked, cost.stored))
-            lines.append(f"  {cost.title:<16}{unpacked}  {part:>7}   {stored} compressed   {cost.state}".rstrip())
+        for kind, unpacked, stored, state in costs(platform):
+            part = f"{megabytes(unpacked):>10}  {share(unpacked, platform.unpacked_size):>7}"
+            lines.append(f"  {kind:<16}{part}   {megabytes(stored):>10} compressed   {state}".rstrip())
         lines += [f"  {line}" for line in left_out_lines(platform.left_out)]
     return lines
 

@@ -26,19 +26,17 @@ if TYPE_CHECKING:
 def previous_receipt(path: Path, plan: Plan) -> Receipt | None:
     """Return the receipt of the build before: the one at `path`, else the newest of another version."""
     ending = f".{plan.part}{RECEIPT}" if plan.part else RECEIPT
-    others = [path] if path.is_file() else sorted(path.parent.glob(f"{plan.name}-*{ending}"), key=_time, reverse=True)
-    for other in others:
+    found = [path] if path.is_file() else path.parent.glob(f"{plan.name}-*{ending}")
+    times: list[tuple[float, Path]] = []
+    for other in found:
+        with contextlib.suppress(OSError):
+            times.append((other.stat().st_mtime, other))
+    for _, other in sorted(times, reverse=True):
         with contextlib.suppress(ImageError):
             receipt = read_receipt(other)
             if (receipt.name, receipt.part) == (plan.name, plan.part):
                 return receipt
     return None
-
-
-def _time(path: Path) -> float:
-    with contextlib.suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0
 
 
 def changes(before: Receipt, after: Receipt, ctx: Context, rules: Rules = NONE) -> list[str]:
@@ -133,13 +131,16 @@ def how_to_run(
     receipt: Receipt, plan: Plan, archive: Path, daemon: str, host: Platform, environ: Mapping[str, str]
 ) -> list[str]:
     """Return the commands that run the new image; `daemon` is "docker" or "podman" if it was loaded, else ""."""
-    program = daemon or _program(environ)
+    path = environ.get("PATH", "")
+    podman = not shutil.which("docker", path=path) and shutil.which("podman", path=path)
+    program = daemon or ("podman" if podman else "docker")
     name = plan.references[0]
     if not daemon and receipt.pushed and not receipt.archive:
         name = f"{receipt.pushed[0].partition('@')[0]}:{plan.tags[0]}"
     lines = [shlex.join(run_command(plan, program, name, host))]
     if not daemon and receipt.archive:
-        lines.insert(0, shlex.join([program, "load", "-i", _relative(archive)]))
+        shown = os.path.relpath(archive) if archive.is_relative_to(Path.cwd()) else str(archive)
+        lines.insert(0, shlex.join([program, "load", "-i", shown]))
     elif not daemon and not receipt.pushed:
         return []
     return ["run it:", *(f"  {line}" for line in lines)]
@@ -156,18 +157,9 @@ def run_command(plan: Plan, program: str, name: str, host: Platform, *more: str)
     return [program, "run", "--rm", *more, *foreign, *options, name]
 
 
-def _program(environ: Mapping[str, str]) -> str:
-    path = environ.get("PATH", "")
-    return "podman" if not shutil.which("docker", path=path) and shutil.which("podman", path=path) else "docker"
-
-
 def _published(port: str) -> str:
     number, _, protocol = port.partition("/")
     return f"{number}:{number}" + (f"/{protocol}" if protocol not in ("", "tcp") else "")
-
-
-def _relative(path: Path) -> str:
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def closing_lines(

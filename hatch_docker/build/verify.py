@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -12,34 +10,23 @@ from hatch_docker.core.context import CACHE_DIR, open_context
 from hatch_docker.core.errors import BuildError, ImageError
 from hatch_docker.core.files import temporary_tree
 from hatch_docker.core.progress import silent
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.diff import differences
 from hatch_docker.oci.model import Image, Index, images_of
+from hatch_docker.oci.validate import validate
 
 Rebuild = Callable[[Mapping[str, str]], Image | Index]
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """An archive whose image was reproduced; `created` is its time, `reused` names what was not downloaded again."""
-
-    archive: Path
-    digest: str
-    created: str
-    reused: str
-
-
 def verify(
     archive: Path, rebuild: Rebuild, environ: Mapping[str, str], *, keep_downloads: bool = False
-) -> Verified:
-    """Rebuild the image of an archive in an empty cache, and compare the digests.
+) -> tuple[str, str]:
+    """Rebuild the image of an archive in an empty cache, and compare the digests; return the digest and its time.
 
     `rebuild` gets the variables of a build with the platforms and the time of the archive. With `keep_downloads`, files
     that were downloaded before are taken from the user's cache, by their hashes. Raises BuildError, which says where
     the images differ, and ImageError for a damaged archive.
     """
-    from hatch_docker.oci.archive import read_archive
-    from hatch_docker.oci.diff import differences
-    from hatch_docker.oci.validate import validate
-
     expected = read_archive(archive)
     validate(expected)
     images = images_of(expected)
@@ -52,23 +39,14 @@ def verify(
             variables["SOURCE_DATE_EPOCH"] = str(int(datetime.fromisoformat(created).timestamp()))
         except ValueError:
             raise ImageError(f"{archive} has an invalid creation time: {created[:40]!r}") from None
-    with _empty_cache(environ, keep_downloads=keep_downloads) as cache:
+    store = open_context(environ, silent()).store
+    with temporary_tree(store.root / "tmp", "verify-") as cache:  # on the disk of the user's cache
+        if keep_downloads:
+            # Blobs are verified by their names, and without facts about them a build looks for downloads only.
+            (cache / store.root.name).mkdir()
+            (cache / store.root.name / "blobs").symlink_to(store.root / "blobs")
         made = rebuild({**variables, CACHE_DIR: str(cache)})
         if made.digest != expected.digest:
             lines = "".join(f"\n  {line}" for line in differences(expected, made))
             raise BuildError(f"{archive.name} is {expected.digest}, and the rebuild is {made.digest}:{lines}")
-    reused = "downloads of the cache, by their hashes" if keep_downloads else "nothing"
-    return Verified(archive, expected.digest, created, reused)
-
-
-@contextmanager
-def _empty_cache(environ: Mapping[str, str], *, keep_downloads: bool) -> Iterator[Path]:
-    """Yield an empty cache on the disk of the user's cache, with the blobs of that one if downloads are kept."""
-    store = open_context(environ, silent()).store
-    with temporary_tree(store.root / "tmp", "verify-") as place:
-        if keep_downloads:
-            # Blobs are verified by their names, and without facts about them a build looks for downloads only.
-            root = place / store.root.name
-            root.mkdir()
-            (root / "blobs").symlink_to(store.root / "blobs")
-        yield place
+    return expected.digest, created

@@ -16,15 +16,24 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from hatch_docker.core.errors import HatchDockerError
+from hatch_docker.build.pipeline import output_paths
+from hatch_docker.build.plans import open_plans
+from hatch_docker.build.project import open_project
+from hatch_docker.build.receipt import read_receipt
+from hatch_docker.build.summary import run_command
+from hatch_docker.core.errors import HatchDockerError, ProgramError
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import Running, run_foreground, spawn_detached, start
+from hatch_docker.core.process import run as run_program
 from hatch_docker.core.text import abbreviate
-
-if TYPE_CHECKING:
-    from hatch_docker.build.receipt import Receipt
-    from hatch_docker.plan.model import Plan
+from hatch_docker.oci.daemon import find_daemons
+from hatch_docker.oci.model import host_platform
+from hatch_docker.plan.model import Plan
+from hatch_docker.project.hatch import hatchling_errors, open_hatchling, selected_files
+from hatch_docker.project.pyproject import HATCHLING, build_system, read_pyproject
+from hatch_docker.project.tree import read_tree
 
 POLL_INTERVAL = 1.0  # seconds between two looks at the files, without notifications
 SETTLED = 0.2        # seconds without a change before a build starts
@@ -60,6 +69,10 @@ def watch(project: WatchedProject, log: Log, *, run: bool = False) -> NoReturn:
     files = WatchedFiles(project.root)
     container = Container(project, log) if run else None
     written: frozenset[Path] = frozenset()
+
+    def report(change: str, paths: Collection[Path]) -> None:
+        log(f"{change}: {abbreviate(sorted(os.path.relpath(path, project.root) for path in paths))}")
+
     seen = files.hashes()
     try:
         while True:
@@ -72,12 +85,12 @@ def watch(project: WatchedProject, log: Log, *, run: bool = False) -> NoReturn:
             seen = now
             if during and during != written:
                 written = during
-                log(f"changed during the build: {_names(during, project.root)}")
+                report("changed during the build", during)
                 continue
             count = sum(bool(digest) for digest in seen.values())
             log(f"{'' if made else 'not built; '}watching {count} files; Ctrl-C ends")
             differ, seen = _wait_for_change(files, seen, container)
-            log(f"changed: {_names(differ, project.root)}")
+            report("changed", differ)
     finally:
         if container is not None:
             container.remove()
@@ -90,26 +103,14 @@ def _build(project: WatchedProject, files: WatchedFiles, container: Container | 
         raise SystemExit(128 - status if status < 0 else status)
     if status:
         return False
-    plans, directory = _read_plans(project)
-    if plans:
-        files.use_plans(plans)
-        if container is not None:
-            container.update(plans[0], directory)
-    return True
-
-
-def _read_plans(project: WatchedProject) -> tuple[Sequence[Plan], Path]:
-    """Return the plans of a project that was just built, and the directory of its files; no plans if it fails."""
-    from hatch_docker.build.plans import open_plans
-    from hatch_docker.build.project import open_project
-    from hatch_docker.core.files import temporary_directory
-    from hatch_docker.project.hatch import hatchling_errors
-
+    plans: Sequence[Plan] = ()
     with contextlib.suppress(HatchDockerError), hatchling_errors(), temporary_directory() as temporary:
         opened = open_project(project.root, project.environ, temporary)
         plans, _ = open_plans(opened, project.environ)
-        return plans, project.output or opened.output
-    return (), project.root
+        files.use_plans(plans)
+    if plans and container is not None:
+        container.update(plans[0], project.output or opened.output)
+    return True
 
 
 def _wait_for_change(
@@ -175,10 +176,6 @@ def _change_detector(roots: Collection[Path], below: Collection[Path]) -> Iterat
         ended.set()
 
 
-def _names(paths: Collection[Path], root: Path) -> str:
-    return abbreviate(sorted(os.path.relpath(path, root) for path in paths))
-
-
 class Container:
     """The container of a watched image, one at a time; its output goes to this terminal."""
 
@@ -190,11 +187,9 @@ class Container:
 
     def update(self, plan: Plan, directory: Path) -> None:
         """Run the image of a plan that was built into a directory, unless the same image is running already."""
-        from hatch_docker.build.summary import run_command
-        from hatch_docker.oci.daemon import find_daemons
-        from hatch_docker.oci.model import host_platform
-
-        receipt = _receipt(plan, directory)
+        receipt = None
+        with contextlib.suppress(HatchDockerError):
+            receipt = read_receipt(output_paths(plan, directory)[1])
         daemons = find_daemons(self._project.environ)
         if receipt is None or not daemons or not [name for name in receipt.references if "@" not in name]:
             self._log("not run: neither Docker nor Podman has the image")
@@ -228,20 +223,8 @@ class Container:
             spawn_detached([self._program, "rm", "--force", self._name], env=self._project.environ)
 
     def _do(self, *arguments: str) -> None:
-        from hatch_docker.core.errors import ProgramError
-        from hatch_docker.core.process import run
-
         with contextlib.suppress(ProgramError):  # there is no such container any more
-            run([self._program, *arguments], env=self._project.environ)
-
-
-def _receipt(plan: Plan, directory: Path) -> Receipt | None:
-    from hatch_docker.build.pipeline import output_paths
-    from hatch_docker.build.receipt import read_receipt
-
-    with contextlib.suppress(HatchDockerError):
-        return read_receipt(output_paths(plan, directory)[1])
-    return None
+            run_program([self._program, *arguments], env=self._project.environ)
 
 
 def build_command(*arguments: str) -> list[str]:
@@ -284,11 +267,17 @@ class WatchedFiles:
             isolated[self.root] |= plan.build.isolated
             isolated |= {(self.root / member.path).resolve(): member.build.isolated for member in plan.members}
             yield from (self.root / name for name in (plan.lock.path, plan.pins) if name)
-            for file in plan.files:
-                yield from _walk(self.root / file.source)
+            for source in (self.root / file.source for file in plan.files):
+                yield from () if source.is_dir() else (source,)
+                yield from (Path(directory, name) for directory, _, names in os.walk(source) for name in names)
         for project, whole in isolated.items():
             yield project / ALWAYS[0]
-            yield from _backend_files(project, whole=whole)
+            if build_system(read_pyproject(project))[1] == HATCHLING:
+                # With `whole`, all the files that its sdist would hold.
+                yield from selected_files(open_hatchling(project), sdist=whole)
+            else:
+                tree = read_tree(project, versioned=False)
+                yield from (tree.top / name for name in tree.files)
 
     def _digest(self, path: Path) -> str:
         try:
@@ -299,28 +288,6 @@ class WatchedFiles:
             return self._known[path][1]
         except OSError:
             return ""
-
-
-def _backend_files(project: Path, *, whole: bool) -> Iterator[Path]:
-    """Yield the files that the backend of a project reads; with `whole`, all those that its sdist would hold."""
-    from hatch_docker.project.pyproject import HATCHLING, build_system, read_pyproject
-
-    if build_system(read_pyproject(project))[1] == HATCHLING:
-        from hatch_docker.project.hatch import open_hatchling, selected_files
-
-        yield from selected_files(open_hatchling(project), sdist=whole)
-        return
-    from hatch_docker.project.tree import read_tree
-
-    tree = read_tree(project, versioned=False)
-    yield from (tree.top / name for name in tree.files)
-
-
-def _walk(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-    for directory, _, names in os.walk(path):
-        yield from (Path(directory, name) for name in names)
 
 
 def changed_files(before: FileHashes, after: FileHashes) -> frozenset[Path]:

@@ -14,6 +14,7 @@ from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.errors import ConfigError, RegistryError, SecretError, TransientError
 from hatch_docker.core.files import atomic_write
 from hatch_docker.engines.layer_cache import search_layers
+from hatch_docker.engines.model import WheelInfo
 from hatch_docker.oci.model import Descriptor, Image, Index, images_of
 from hatch_docker.release.model import Document
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from hatch_docker.plan.model import Plan, SignPlan
     from hatch_docker.project.model import Project
     from hatch_docker.release.push import OnPushed
-    from hatch_docker.release.sbom.model import Sbom
 
 RECIPE = 3  # raise it if the same image must get different documents
 KIND = "sbom"
@@ -45,19 +45,15 @@ def make_documents(
         return tuple(sboms)
     from hatch_docker.release.provenance import provenance
 
+    paths = [project.root / path for path in (plan.lock.path, plan.pins) if path]
+    locks = {path.name: file_digest(path) for path in paths if path.is_file()}
     statement = provenance(
-        plan, item, built, locks=_locks(plan, project), used=ctx.used,
+        plan, item, built, locks=locks, used=ctx.used,
         documents={sbom.file: sbom.digest for sbom in sboms},
     )  # fmt: skip
     ending, media_type = PROVENANCE
     digest = _keep(statement, ctx)
     return (*sboms, Document(f"{plan.stem}.{ending}", "slsa", media_type, digest, item.digest))
-
-
-def _locks(plan: Plan, project: Project) -> dict[str, str]:
-    """Return the digests of the locks that a plan uses, by their names."""
-    paths = [project.root / path for path in (plan.lock.path, plan.pins) if path]
-    return {path.name: file_digest(path) for path in paths if path.is_file()}
 
 
 def _keep(value: Mapping[str, Any], ctx: Context) -> str:
@@ -72,8 +68,14 @@ def _sbom(plan: Plan, built: BuiltImage, name: str, several: bool, ctx: Context)
     from hatch_docker import __version__
 
     ending, media_type = SBOMS[name]
-    built = _with_materials(built, ctx) if built.origin else built
     base = built.base
+    own_layers = key_of([layer.diff_id for layer in built.image.layers[len(base.image.layers) :]])
+    if built.origin:  # an image that was put on another base: its layers may have been made on this machine
+        from hatch_docker.wheels.target import Pin
+
+        pins, members = ctx.store.recall(MATERIALS, own_layers) or ((), ())
+        wheels = tuple(WheelInfo(*row) for row in members)
+        built = replace(built, pins=tuple(Pin(*row) for row in pins), members=wheels)
     files = [[pin.name, pin.version, pin.filename, pin.sha256] for pin in built.pins]
     own = [[wheel.filename, wheel.sha256] for wheel in built.own_wheels]
     key = key_of(
@@ -82,43 +84,17 @@ def _sbom(plan: Plan, built: BuiltImage, name: str, several: bool, ctx: Context)
     )  # fmt: skip
     digest = ctx.store.recall(KIND, key)
     if not isinstance(digest, str) or not ctx.store.has(digest):
-        digest = _keep(_to_json(name, _make_sbom(plan, built, ctx)), ctx)
+        from hatch_docker.release.sbom.formats import FORMATS
+        from hatch_docker.release.sbom.inventory import read_inventory
+        from hatch_docker.release.sbom.model import make_sbom
+
+        digest = _keep(FORMATS[name](make_sbom(plan, built, read_inventory(built.image.layers, ctx))), ctx)
         ctx.store.remember(KIND, key, digest)
         if not built.origin:
             rows = [[astuple(row) for row in table] for table in (built.pins, built.members)]
-            ctx.store.remember(MATERIALS, _own_layers(built), rows)
+            ctx.store.remember(MATERIALS, own_layers, rows)
     platform = f".{str(built.image.platform).replace('/', '-')}" if several else ""
     return Document(f"{plan.stem}{platform}.{ending}", name, media_type, digest, built.image.digest)
-
-
-def _with_materials(built: BuiltImage, ctx: Context) -> BuiltImage:
-    """Add the wheels and sdists to an image that was put on another base, if its layers were made on this machine."""
-    from hatch_docker.engines.model import WheelInfo
-    from hatch_docker.wheels.target import Pin
-
-    pins, members = ctx.store.recall(MATERIALS, _own_layers(built)) or ((), ())
-    return replace(built, pins=tuple(Pin(*row) for row in pins), members=tuple(WheelInfo(*row) for row in members))
-
-
-def _own_layers(built: BuiltImage) -> str:
-    return key_of([layer.diff_id for layer in built.image.layers[len(built.base.image.layers) :]])
-
-
-def _make_sbom(plan: Plan, built: BuiltImage, ctx: Context) -> Sbom:
-    from hatch_docker.release.sbom.inventory import read_inventory
-    from hatch_docker.release.sbom.model import make_sbom
-
-    return make_sbom(plan, built, read_inventory(built.image.layers, ctx))
-
-
-def _to_json(name: str, sbom: Sbom) -> dict[str, Any]:
-    if name == "spdx":
-        from hatch_docker.release.sbom.spdx import spdx_document
-
-        return spdx_document(sbom)
-    from hatch_docker.release.sbom.cyclonedx import cyclonedx
-
-    return cyclonedx(sbom)
 
 
 def check_secrets(
@@ -192,13 +168,20 @@ def attach_documents(
     Return the bytes sent for each document that is new. Raises RegistryError or TransientError.
     """
     from hatch_docker.oci.referrers import Artifact, attach
+    from hatch_docker.plan.naming import PREFIX
+    from hatch_docker.release.provenance import PREDICATE_TYPE
     from hatch_docker.release.push import run_concurrently
 
+    created = images_of(item)[0].config_json.get("created")
+    annotations = {PREFIX + "created": created} if isinstance(created, str) else {}
     subjects = {subject.digest: subject.descriptor for subject in (item, *images_of(item))}
     work: list[tuple[Descriptor, list[Artifact]]] = []
     for digest, subject in subjects.items():
-        own = [document for document in documents if document.subject == digest]
-        artifacts = [Artifact(one.media_type, read(one), _created(item), _annotations(one)) for one in own]
+        artifacts = []
+        for document in (document for document in documents if document.subject == digest):
+            kind = {"in-toto.io/predicate-type": PREDICATE_TYPE} if document.format == "slsa" else {}
+            described = {PREFIX + "title": document.file, **kind}
+            artifacts.append(Artifact(document.media_type, read(document), annotations, described))
         work += [(Descriptor(subject.media_type, subject.digest, subject.size), artifacts)] if artifacts else []
     # At once: each may have to wait until the registry lists its referrers.
     done = run_concurrently([partial(attach, target, *pair) for pair in work])
@@ -228,18 +211,3 @@ def attach_and_sign(
         return attached
 
     return on_pushed
-
-
-def _created(item: Image | Index) -> dict[str, str]:
-    from hatch_docker.plan.naming import PREFIX
-
-    created = images_of(item)[0].config_json.get("created")
-    return {PREFIX + "created": created} if isinstance(created, str) else {}
-
-
-def _annotations(document: Document) -> dict[str, str]:
-    from hatch_docker.plan.naming import PREFIX
-    from hatch_docker.release.provenance import PREDICATE_TYPE
-
-    kind = {"in-toto.io/predicate-type": PREDICATE_TYPE} if document.format == "slsa" else {}
-    return {PREFIX + "title": document.file, **kind}

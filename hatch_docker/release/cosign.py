@@ -13,15 +13,14 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ProgramError, TransientError
 from hatch_docker.core.process import ProcessFailed, run
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.oci.reference import Reference
-    from hatch_docker.plan.model import SignPlan
+from hatch_docker.oci.reference import Reference
+from hatch_docker.oci.registry import INSECURE
+from hatch_docker.plan.model import SignPlan
 
 TIMEOUT = 300.0  # seconds of one run; the transparency log may be slow
 PASSWORD = "COSIGN_PASSWORD"  # noqa: S105 - a variable's name
@@ -85,8 +84,6 @@ class Cosign:
 
     def registry(self, name: Reference) -> tuple[str, ...]:
         """Return the flag for a registry that is reached by plain http; cosign uses that for loopback by itself."""
-        from hatch_docker.oci.registry import INSECURE
-
         listed = {item.strip() for item in self.ctx.environ.get(INSECURE, "").split(",")}
         return ("--allow-http-registry",) if name.registry in listed else ()
 
@@ -127,25 +124,19 @@ def _is_address(key: str) -> bool:
 def check_signing(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> None:
     """Raise ConfigError or ProgramError if an image that is pushed later could not be signed."""
     _check_installed(environ)
-    if not sign.key:
-        if not _has_identity(environ):
-            raise ConfigError(
-                "tool.hatch-docker.sign.keyless: this pipeline has no identity; on GitHub give the job the permission "
-                "`id-token: write`, on GitLab `id_tokens: SIGSTORE_ID_TOKEN: {aud: sigstore}`, or set sign.key"
-            )
-    else:
+    if sign.key:
         check_key(sign.key, root, "tool.hatch-docker.sign.key", environ)
-
-
-def _has_identity(environ: Mapping[str, str]) -> bool:
-    """Return whether cosign may find an identity; it decides itself whether that is valid."""
-    if any(all(environ.get(name) for name in names) for names in _IDENTITIES):
-        return True
-    if _TOKEN.exists() or Path(environ.get("SPIFFE_ENDPOINT_SOCKET") or _SPIFFE).exists():
-        return True
+        return
+    # Where cosign may find an identity; it decides itself whether that is valid.
+    found = any(all(environ.get(name) for name in names) for names in _IDENTITIES)
+    found = found or _TOKEN.exists() or Path(environ.get("SPIFFE_ENDPOINT_SOCKET") or _SPIFFE).exists()
     with contextlib.suppress(OSError):
-        return _MAKER.read_bytes().startswith(b"Google")
-    return False
+        found = found or _MAKER.read_bytes().startswith(b"Google")
+    if not found:
+        raise ConfigError(
+            "tool.hatch-docker.sign.keyless: this pipeline has no identity; on GitHub give the job the permission "
+            "`id-token: write`, on GitLab `id_tokens: SIGSTORE_ID_TOKEN: {aud: sigstore}`, or set sign.key"
+        )
 
 
 def check_key(key: str, root: Path, option: str, environ: Mapping[str, str]) -> None:
@@ -174,8 +165,6 @@ def signing_secrets(sign: SignPlan, environ: Mapping[str, str]) -> Iterator[tupl
 
 def key_identity(sign: SignPlan, root: Path, environ: Mapping[str, str]) -> str:
     """Return a text that stands for the key; it differs for another key under the same name."""
-    from hatch_docker.core.cache.store import file_digest, key_of
-
     if not sign.key or (_is_address(sign.key) and not sign.key.startswith(_ENVIRONMENT)):
         return sign.key or "keyless"
     if secrets := key_secrets(sign, environ):

@@ -8,7 +8,7 @@ time, host, path, user or value of a variable in it: the same build makes the sa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
@@ -43,6 +43,7 @@ def provenance(
     """
     images = item.images if isinstance(item, Index) else ()
     name = plan.image
+    wheels = {wheel.filename: wheel.sha256 for image in built for wheel in image.own_wheels if wheel.filename}
     digests = [(name, item.digest), *((f"{name}#{image.platform}", image.digest) for image in images)]
     return {
         "_type": STATEMENT_TYPE,
@@ -63,7 +64,7 @@ def provenance(
                 "metadata": {},  # no times and no ID of a run; cosign adds an empty one anyway
                 "byproducts": [
                     {"name": name, "digest": _sha256(digest)}
-                    for name, digest in sorted({**_wheels(built), **documents}.items())
+                    for name, digest in sorted({**wheels, **documents}.items())
                 ],
             },
         },
@@ -112,45 +113,25 @@ def _dependencies(
     """
     found: list[Resource] = []
     if not any(image.origin for image in built):
-        found += _source(plan)
+        if plan.revision:
+            url = plan.config.annotations.get(PREFIX + "source", "")
+            uri = {"uri": f"git+{url}@{plan.revision}"} if re.fullmatch(r"https?://[^\s@]+", url) else {}
+            dirty = {"annotations": {"dirty": bool(plan.dirty)}}
+            found.append({"name": "source", **uri, "digest": {"gitCommit": plan.revision}, **dirty})
         found += [{"name": name, "digest": _sha256(digest)} for name, digest in sorted(locks.items())]
     for image in built:
         found += [{"name": plan.image, "digest": _sha256(image.origin)}] if image.origin else []
-        found += [_base(image, plan), *_debs(image), *_files(image)]
+        base = image.base
+        uri = {"uri": base_purl(base)} if base_purl(base) else {}
+        found.append({"name": _base_name(plan), "digest": _sha256(base.digest), **uri})
+        found += [_deb(title, base.suite, digest) for title, digest in sorted(base.hashes.items())]
+        found += [_file(pin.name, pin.version, pin.filename, pin.sha256) for pin in image.pins]
     uris = {resource.get("uri") for resource in found}
-    found += [{**tool, "annotations": {"stage": "builder"}} for tool in _tools(used) if tool["uri"] not in uris]
-    return [resource for number, resource in enumerate(found) if resource not in found[:number]]
-
-
-def _tools(used: Mapping[Used, str]) -> Iterator[Resource]:
     for (kind, *what), digest in sorted(used.items()):
-        if kind == "deb":
-            title, suite = what
-            yield _deb(title, suite, digest)
-        else:
-            name, version, filename = what
-            yield _file(name, version, filename, digest)
-
-
-def _source(plan: Plan) -> Iterator[Resource]:
-    if plan.revision:
-        url = plan.config.annotations.get(PREFIX + "source", "")
-        uri = {"uri": f"git+{url}@{plan.revision}"} if re.fullmatch(r"https?://[^\s@]+", url) else {}
-        yield {
-            "name": "source", **uri, "digest": {"gitCommit": plan.revision}, "annotations": {"dirty": bool(plan.dirty)},
-        }  # fmt: skip
-
-
-def _base(built: BuiltImage, plan: Plan) -> Resource:
-    base = built.base
-    value: Resource = {"name": _base_name(plan), "digest": _sha256(base.digest)}
-    uri = base_purl(base)
-    return {**value, "uri": uri} if uri else value
-
-
-def _debs(built: BuiltImage) -> Iterable[Resource]:
-    for title, digest in sorted(built.base.hashes.items()):
-        yield _deb(title, built.base.suite, digest)
+        tool = _deb(what[0], what[1], digest) if kind == "deb" else _file(what[0], what[1], what[2], digest)
+        if tool["uri"] not in uris:
+            found.append({**tool, "annotations": {"stage": "builder"}})
+    return [resource for number, resource in enumerate(found) if resource not in found[:number]]
 
 
 def _deb(title: str, suite: str, digest: str) -> Resource:
@@ -159,19 +140,9 @@ def _deb(title: str, suite: str, digest: str) -> Resource:
     return {"uri": purl("deb", name, version, namespace="debian", qualifiers=where), "digest": _sha256(digest)}
 
 
-def _files(built: BuiltImage) -> Iterator[Resource]:
-    for pin in built.pins:
-        yield _file(pin.name, pin.version, pin.filename, pin.sha256)
-
-
 def _file(name: str, version: str, filename: str, digest: str) -> Resource:
     uri = purl("pypi", name, version, qualifiers={"file_name": filename})
     return {"uri": uri, "digest": _sha256(digest)}
-
-
-def _wheels(built: Sequence[BuiltImage]) -> dict[str, str]:
-    """Return the digests of the wheels that the build made, by file name."""
-    return {wheel.filename: wheel.sha256 for image in built for wheel in image.own_wheels if wheel.filename}
 
 
 def _sha256(digest: str) -> dict[str, str]:

@@ -21,12 +21,12 @@ def purl(
     """Return the purl of a package in its canonical form, without qualifiers that have no value."""
     if kind == "pypi":
         name = canonicalize_name(name)
-    path = [kind, *(namespace.split("/") if namespace else ()), name]
-    text = "pkg:" + "/".join(_quoted(part) for part in path)
+    parts = [kind, *(namespace.split("/") if namespace else ()), name]
+    text = "pkg:" + "/".join(quote(part, safe=":") for part in parts)
     if version:
-        text += "@" + _quoted(version)
+        text += "@" + quote(version, safe=":")
     pairs = sorted((key, value) for key, value in (qualifiers or {}).items() if value)
-    return text + ("?" + "&".join(f"{key}={_quoted(value)}" for key, value in pairs) if pairs else "")
+    return text + ("?" + "&".join(f"{key}={quote(value, safe=':')}" for key, value in pairs) if pairs else "")
 
 
 def base_purl(base: Base) -> str:
@@ -38,7 +38,3 @@ def base_purl(base: Base) -> str:
     reference = parse_reference(base.plan.location)
     address = {"repository_url": reference.name, "tag": reference.tag}
     return purl("oci", reference.repository.rpartition("/")[2], base.digest, qualifiers=address)
-
-
-def _quoted(text: str) -> str:
-    return quote(text, safe=":")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -45,22 +45,8 @@ class PushResult:
     transient: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class MountSource:
-    """Blobs that a repository is known to have: the layers of the base. An empty `reference` means that none is."""
-
-    reference: str = ""
-    digests: frozenset[str] = frozenset()
-
-
-NO_MOUNT = MountSource()
 OnPushed = Callable[["Target"], Sequence[int]]
 """A function that adds documents and signatures to a repository that has the image. Returns the bytes sent for each."""
-
-
-def nothing_attached(_target: Target) -> Sequence[int]:
-    """Add nothing."""
-    return ()
 
 
 def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[str], *, allow_dirty: bool) -> None:
@@ -80,7 +66,8 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
 def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Context) -> None:
     """Add the passwords of a push and the secrets of its signatures to those that the image must not hold."""
     from hatch_docker.core.secrets import mark
-    from hatch_docker.oci.auth import login_files
+    from hatch_docker.oci.auth import credential_for, login_files
+    from hatch_docker.oci.reference import parse_reference
 
     if sign is not None:
         from hatch_docker.release.cosign import signing_secrets
@@ -92,26 +79,24 @@ def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Co
     for path in login_files(ctx.environ):
         with contextlib.suppress(OSError):
             files.append(f"{path} {mark(path.read_bytes())}")
-    ctx.secrets.add_source(f"pushing to {', '.join(repositories)} by {files}", lambda: _logins(repositories, ctx))
 
+    def logins() -> Iterator[tuple[str, str]]:
+        for name in map(parse_reference, repositories):
+            if credential := credential_for(name.registry, ctx.environ, name.repository):
+                yield f"the password of {name.registry}", credential.password or credential.identity_token
 
-def _logins(repositories: Sequence[str], ctx: Context) -> Iterator[tuple[str, str]]:
-    from hatch_docker.oci.auth import credential_for
-    from hatch_docker.oci.reference import parse_reference
-
-    for name in map(parse_reference, repositories):
-        if credential := credential_for(name.registry, ctx.environ, name.repository):
-            yield f"the password of {name.registry}", credential.password or credential.identity_token
+    ctx.secrets.add_source(f"pushing to {', '.join(repositories)} by {files}", logins)
 
 
 def push_to_all(
     item: Image | Index, repositories: Sequence[str], tags: Sequence[str], ctx: Context, *,
-    mount: MountSource = NO_MOUNT, on_pushed: OnPushed = nothing_attached,
+    mount: Mapping[str, str] = {}, on_pushed: OnPushed = lambda _target: (),
 ) -> tuple[PushResult, ...]:
     """Push an image to some repositories under some tags: registries side by side, those of one registry in order.
 
-    A registry receives a blob once; its other repositories mount it. `on_pushed` adds documents and signatures. A
-    failure stops no other registry: look at each result's `error`, or call `push_error`.
+    A registry receives a blob once; its other repositories mount it. `mount` are references to images that are known
+    to have some blobs, by their digests: the base's. `on_pushed` adds documents and signatures. A failure stops no
+    other registry: look at each result's `error`, or call `push_error`.
     """
     from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote
@@ -128,7 +113,11 @@ def push_to_all(
     by_name = {result.reference: result for group in results for result in group}
     ordered = tuple(by_name[str(references[0].pinned(item.digest))] for references in names)
     for result in ordered:
-        ctx.progress.info(_line(result))
+        sent = f"{megabytes(result.sent)} sent" if result.sent or result.mounted else "already there"
+        mounted = f", {counted(result.mounted, 'blob')} mounted" if result.mounted else ""
+        attached = f", {counted(result.attached, 'document')} attached" if result.attached else ""
+        done = f"{', '.join(result.tags)} ({sent}{mounted}{attached}, {result.seconds:.1f} s)"
+        ctx.progress.info(f"{result.reference.partition('@')[0]}: {'not pushed' if result.error else done}")
     return ordered
 
 
@@ -157,8 +146,8 @@ def push_error(results: Iterable[PushResult]) -> HatchDockerError | None:
 
 
 def _to_registry(
-    remote: Remote, item: Image | Index, group: Sequence[Sequence[Reference]], ctx: Context, mount: MountSource,
-    on_pushed: OnPushed,
+    remote: Remote, item: Image | Index, group: Sequence[Sequence[Reference]], ctx: Context,
+    mount: Mapping[str, str], on_pushed: OnPushed,
 ) -> list[PushResult]:
     """Push to the repositories of one registry, one after the other: each mounts blobs of those before it."""
     complete: list[str] = []  # repositories that have the whole image
@@ -172,19 +161,18 @@ def _to_registry(
     return results
 
 
-def _blob_finder(registry: str, complete: Sequence[str], ctx: Context, mount: MountSource) -> FindRepository:
+def _blob_finder(registry: str, complete: Sequence[str], ctx: Context, mount: Mapping[str, str]) -> FindRepository:
     """Return a function that names a repository of the registry that has a blob, "" if none is known.
 
     That is one with the whole image, the base's, or one that an earlier build pushed the blob to.
     """
     from hatch_docker.oci.reference import parse_reference
 
-    base = parse_reference(mount.reference) if mount.reference else None
-
     def find(digest: str) -> str:
         if complete:
             return complete[0]
-        if base and base.registry == registry and digest in mount.digests:
+        base = parse_reference(mount[digest]) if digest in mount else None
+        if base and base.registry == registry:
             return base.repository
         return str(ctx.store.recall(KIND, key_of(registry, digest)) or "")
 
@@ -217,13 +205,3 @@ def _to_repository(
         ctx.store.remember(KIND, key_of(first.registry, digest), first.repository)
     sent = pushed.sent + sum(attached) + tagged
     return PushResult(name, tags, sent, pushed.mounted, round(time.perf_counter() - started, 3), len(attached))
-
-
-def _line(result: PushResult) -> str:
-    name = result.reference.partition("@")[0]
-    if result.error:
-        return f"{name}: not pushed"
-    sent = f"{megabytes(result.sent)} sent" if result.sent or result.mounted else "already there"
-    mounted = f", {counted(result.mounted, 'blob')} mounted" if result.mounted else ""
-    attached = f", {counted(result.attached, 'document')} attached" if result.attached else ""
-    return f"{name}: {', '.join(result.tags)} ({sent}{mounted}{attached}, {result.seconds:.1f} s)"

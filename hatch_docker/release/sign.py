@@ -86,42 +86,38 @@ def _sign_subject(signer: Signer, subject: Descriptor, documents: Mapping[str, b
     if known and set(known) <= listed:
         return
     signer.run(*signer.arguments("sign"), name)
-    _attest(signer, name, documents, before=_as_referrer(target, subject, ".att") is not None)
+    _attest(signer, name, documents, listed=_as_referrer(target, subject, ".att") is not None)
     manifests = [manifest for tag in _TAGS if (manifest := _as_referrer(target, subject, tag))]
     attach_manifests(target, subject, [manifest for manifest in manifests if digest_of(manifest) not in listed])
     ctx.store.remember(KIND, key, [digest_of(manifest) for manifest in manifests])
 
 
-def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, before: bool) -> None:
+def _attest(signer: Signer, name: str, documents: Mapping[str, bytes], *, listed: bool) -> None:
     """Sign the documents as attestations, except those that this key has signed already: cosign would add them again.
 
-    `before` says whether the image has attestations at all; if not, they need not be read.
+    `listed` says whether the image has attestations at all; if not, they need not be read.
     """
     with temporary_directory() as temporary:
         public = temporary / "key.pub"
-        check = before and bool(documents and signer.plan.key)
+        check = listed and bool(documents and signer.plan.key)
         if check:
             public.write_text(signer.run("public-key", "--key", signer.cosign.key(signer.plan.key)), encoding="utf-8")
         for kind, data in documents.items():
             value = json.loads(data)
             predicate = value["predicate"] if kind == "slsa" else value
-            if check and predicate in _attested(signer, name, kind, public):
-                continue
+            if check:
+                trust = Trust(key=str(public), log=signer.plan.log)
+                try:
+                    before = _statements(signer.cosign, signer.target.name, trust, PREDICATES[kind], name)
+                except CosignError as error:
+                    if error.transient:
+                        raise
+                    before = []
+                if predicate in [statement.get("predicate") for statement in before]:
+                    continue
             path = Path(temporary, f"{kind}.json")
             path.write_text(json.dumps(predicate), encoding="utf-8")
             signer.run(*signer.arguments("attest"), "--predicate", str(path), "--type", PREDICATES[kind], name)
-
-
-def _attested(signer: Signer, name: str, kind: str, public: Path) -> list[Any]:
-    """Return the predicates of a type that this key has signed for an image."""
-    trust = Trust(key=str(public), log=signer.plan.log)
-    try:
-        statements = _statements(signer.cosign, signer.target.name, trust, PREDICATES[kind], name)
-    except CosignError as error:
-        if error.transient:
-            raise
-        return []
-    return [statement.get("predicate") for statement in statements]
 
 
 def _as_referrer(target: Target, subject: Descriptor, tag: str) -> bytes | None:
@@ -182,19 +178,23 @@ def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: st
         check_key(trust.key, cosign.root, "verify-signature: --key", cosign.ctx.environ)
     wanted = parse_reference(signed_as).name if signed_as else name.name
     try:
-        output = cosign.run("verify", "--output=json", *_common(cosign, name, trust), str(name))
+        output = cosign.run("verify", "--output=json", *trust.arguments(), *cosign.registry(name), str(name))
     except CosignError as error:
         if error.transient:
             raise
         raise SignatureError(f"{name} is not signed as it should be: {error}") from error
-    repositories = {_signed_repository(payload, name.digest) for payload in _json(output)}
+    signed = [payload["critical"] for payload in _json(output)]
+    repositories = {
+        _repository(critical["identity"]["docker-reference"])
+        for critical in signed if critical["image"]["docker-manifest-digest"] == name.digest
+    }  # fmt: skip
     if wanted not in repositories:
-        others = ", ".join(sorted(filter(None, repositories))) or "nothing"
+        others = ", ".join(sorted(repositories)) or "nothing"
         raise SignatureError(
             f"{name} is signed, but for {others}, not for {wanted}: somebody copied it there with its signature; "
             "if that was meant, say --signed-as"
         )
-    signed = []
+    formats = []
     for kind, predicate in PREDICATES.items():
         try:
             statements = _statements(cosign, name, trust, predicate, str(name))
@@ -202,20 +202,20 @@ def verify_image(cosign: Cosign, name: Reference, trust: Trust, *, signed_as: st
             if error.transient:
                 raise
             continue
-        if any(_attested_repository(statement, name.digest) == wanted for statement in statements):
-            signed.append(kind)
-    return signed
-
-
-def _common(cosign: Cosign, name: Reference, trust: Trust) -> list[str]:
-    return [*trust.arguments(), *cosign.registry(name)]
+        subjects = [
+            [_repository(subject["name"]) for subject in statement["subject"]
+             if f"sha256:{subject['digest'].get('sha256')}" == name.digest]
+            for statement in statements
+        ]  # fmt: skip
+        if any(wanted in found[:1] for found in subjects):
+            formats.append(kind)
+    return formats
 
 
 def _statements(cosign: Cosign, name: Reference, trust: Trust, predicate: str, image: str) -> list[dict[str, Any]]:
     """Return the in-toto statements of a type that are signed for an image."""
-    output = cosign.run(
-        "verify-attestation", "--output=json", "--type", predicate, *_common(cosign, name, trust), image
-    )
+    flags = ("--output=json", "--type", predicate, *trust.arguments(), *cosign.registry(name))
+    output = cosign.run("verify-attestation", *flags, image)
     envelopes = [_json(line) for line in output.splitlines() if line.strip().startswith("{")]
     return [_json(base64.b64decode(envelope["payload"]).decode()) for envelope in envelopes]
 
@@ -225,21 +225,6 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise ImageError("cosign did not print valid JSON; its version may be newer than hatch-docker knows") from error
-
-
-def _signed_repository(payload: Mapping[str, Any], digest: str) -> str:
-    """Return the repository that the payload of a signature names, "" if it is about another digest."""
-    critical = payload["critical"]
-    if critical["image"]["docker-manifest-digest"] != digest:
-        return ""
-    return _repository(critical["identity"]["docker-reference"])
-
-
-def _attested_repository(statement: Mapping[str, Any], digest: str) -> str:
-    """Return the repository that the subject of a statement names, "" if it is about another digest."""
-    subjects = statement["subject"]
-    names = [subject["name"] for subject in subjects if f"sha256:{subject['digest'].get('sha256')}" == digest]
-    return _repository(names[0]) if names else ""
 
 
 def _repository(name: str) -> str:

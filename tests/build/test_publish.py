@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.build.publish import find_archive, receipt_of
+from hatch_docker.build.publish import receipt_of, resolve_archive
 from hatch_docker.build.receipt import bare_receipt, read_receipt
 from hatch_docker.cli.main import main
 from hatch_docker.core.errors import ConfigError, ImageError
@@ -176,12 +176,12 @@ def test_a_failure_that_may_pass_has_its_status(
 
 def test_a_directory_with_one_archive_will_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"build it first \(`hatch-docker build`\)"):
-        find_archive(tmp_path)
+        resolve_archive(tmp_path)
     one = archive(tmp_path)
-    assert find_archive(tmp_path) == one
+    assert resolve_archive(tmp_path) == one
     archive(tmp_path, name="app-2.0")
     with pytest.raises(ConfigError, match=r"2 archives \(app-1.0.oci.tar, app-2.0.oci.tar\): name one of them"):
-        find_archive(tmp_path)
+        resolve_archive(tmp_path)
 
 
 def test_several_archives_of_several_projects(

@@ -20,7 +20,7 @@ from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image
 from hatch_docker.oci.validate import validate
-from hatch_docker.release.sbom.cyclonedx import cyclonedx
+from hatch_docker.release.sbom.formats import cyclonedx
 from hatch_docker.release.sbom.inventory import read_inventory
 from hatch_docker.release.sbom.model import make_sbom
 from tests.conftest import need

@@ -87,7 +87,7 @@ def test_the_time_of_an_index(hours: tuple[int, int], tmp_path: Path) -> None:
         return index
 
     environ = {"SOURCE_DATE_EPOCH": "17", "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}
-    assert verify(tmp_path / "x.oci.tar", rebuild, environ).created == f"1970-01-01T0{hours[1]}:00:00Z"
+    assert verify(tmp_path / "x.oci.tar", rebuild, environ)[1] == f"1970-01-01T0{hours[1]}:00:00Z"
     assert told[0].get("SOURCE_DATE_EPOCH") == ("3600" if hours == (1, 1) else None)
     assert told[0]["HATCH_DOCKER_PLATFORMS"] == "linux/amd64,linux/arm64"
 

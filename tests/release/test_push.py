@@ -12,7 +12,7 @@ import pytest
 from hatch_docker.core.errors import ConfigError, ProgramError, RegistryError, TransientError
 from hatch_docker.oci.model import Image, Index
 from hatch_docker.oci.push import Target
-from hatch_docker.release.push import MountSource, PushResult, check_destinations, push_error, push_to_all
+from hatch_docker.release.push import PushResult, check_destinations, push_error, push_to_all
 from tests.fakes.context import context
 from tests.fakes.images import small_image, small_index, small_layer
 from tests.fakes.registry import FakeRegistry
@@ -127,7 +127,7 @@ def never() -> io.BytesIO:
 def test_the_base_s_layers_are_mounted_and_never_opened(one: FakeRegistry, world: World) -> None:
     base = IMAGE.layers[0]
     push_to_all(small_image(base), [f"{one.host}/library/python"], ["3.13"], World(world.ctx.store.root).ctx)
-    mount = MountSource(f"{one.host}/library/python@{IMAGE.digest}", frozenset([base.descriptor.digest]))
+    mount = {base.descriptor.digest: f"{one.host}/library/python@{IMAGE.digest}"}
     image = small_image(replace(base, open=never), IMAGE.layers[1])
     (done,) = push_to_all(image, [f"{one.host}/app"], TAGS, world.ctx, mount=mount)
     assert (done.error, done.mounted) == ("", 1)

@@ -6,19 +6,16 @@ Sizes are in bytes as a registry stores them: those are pushed, pulled and paid 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
 
-from hatch_docker.core.errors import BuildError, TransientError
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import BuildError, ImageError, TransientError
 from hatch_docker.core.http.responses import StatusError
 from hatch_docker.core.text import megabytes
 from hatch_docker.engines.model import OURS, BuiltImage
-from hatch_docker.oci.model import Image
+from hatch_docker.oci.model import Image, Platform
+from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.model import BudgetPlan, Plan
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.oci.model import Platform
 
 SHOWN = 8  # rows of a message
 
@@ -33,9 +30,11 @@ def check_budget(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
     for result in built:
         image = result.image
         if budget.size is not None and image.size > budget.size:
+            noted = zip(image.layers, result.notes, strict=True)
+            rows = [(", ".join(note.contents) or note.kind, layer.descriptor.size) for layer, note in noted]
             raise BuildError(
                 f"the image for {image.platform} takes {megabytes(image.size)} compressed, and "
-                f"tool.hatch-docker.max-size is {megabytes(budget.size)}:\n{_rows(_largest(result))}"
+                f"tool.hatch-docker.max-size is {megabytes(budget.size)}:\n{_rows(rows)}"
             )
     if budget.growth is None and budget.share is None:
         return
@@ -53,17 +52,11 @@ def check_budget(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
         _check_growth(budget, *found, result)
 
 
-def _largest(built: BuiltImage) -> list[tuple[str, int]]:
-    rows = [
-        (", ".join(note.contents) or note.kind, layer.descriptor.size)
-        for layer, note in zip(built.image.layers, built.notes, strict=True)
-    ]
-    return sorted(rows, key=lambda row: -row[1])
-
-
 def _rows(rows: Sequence[tuple[str, int]], sign: str = "") -> str:
+    """Return a line for each of the largest rows."""
+    rows = sorted(rows, key=lambda row: -row[1])[:SHOWN]
     lines = [f"  {sign}{megabytes(size)}  {title if len(title) <= 90 else title[:87] + '...'}" for title, size in rows]
-    return "\n".join(lines[:SHOWN])
+    return "\n".join(lines)
 
 
 def last_pushed(plan: Plan, platform: Platform, ctx: Context) -> tuple[str, Image] | None:
@@ -71,9 +64,7 @@ def last_pushed(plan: Plan, platform: Platform, ctx: Context) -> tuple[str, Imag
 
     No layer is downloaded. Raises RegistryError, TransientError and ImageError.
     """
-    from hatch_docker.core.errors import ImageError
     from hatch_docker.oci.pull import pull
-    from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote
 
     remote = Remote(ctx.client, ctx.environ)
@@ -98,41 +89,36 @@ def _check_growth(budget: BudgetPlan, name: str, before: Image, built: BuiltImag
     share = f", {100 * (now - size) / size:.1f} %" if size else ""
     raise BuildError(
         f"the image for {built.image.platform} grew by {megabytes(now - size)}{share}, to {megabytes(now)} compressed, "
-        f"since {name}, and tool.hatch-docker.max-growth is {limit}:\n{_rows(list(_grown(before, built)), '+')}"
+        f"since {name}, and tool.hatch-docker.max-growth is {limit}:\n{_rows(_grown(before, built), '+')}"
     )
 
 
-def _grown(before: Image, built: BuiltImage) -> Iterator[tuple[str, int]]:
-    """Yield what grew, largest first: a layer with one wheel under its name, others under their kind."""
-    old, new = _by_title(_described(before)), _by_title(
-        [(note.kind, note.contents, layer.descriptor.size)
-         for layer, note in zip(built.image.layers, built.notes, strict=True)]
-    )  # fmt: skip
+def _grown(before: Image, built: BuiltImage) -> list[tuple[str, int]]:
+    """Return what grew and by how many bytes: a layer with one wheel under its name, others under their kind."""
+    history = [line for line in before.config_json.get("history") or [] if not line.get("empty_layer")]
+    lines: list[Mapping[str, str]] = history if len(history) == len(before.layers) else [{}] * len(before.layers)
+    described = []
+    for line, layer in zip(lines, before.layers, strict=True):
+        maker = line.get("created_by", "")
+        ours = maker.startswith(OURS)
+        contents = tuple(line.get("comment", "").split(", ")) if ours else ()
+        described.append((maker.removeprefix(OURS) if ours else "base", contents, layer.descriptor.size))
+    noted = zip(built.image.layers, built.notes, strict=True)
+    old = _by_title(described)
     rows = []
-    for title, (contents, size) in new.items():
+    for title, (contents, size) in _by_title(
+        (note.kind, note.contents, layer.descriptor.size) for layer, note in noted
+    ).items():
         then, was = old.get(title, ((), 0))
         if size > was:
             added = sorted(set(map(_name, contents)) - set(map(_name, then)))
             versions = [content for content in contents if content not in then]
             what = f"{title} is new" if not was else f"{title}: {', '.join(versions) or 'other files'}"
             rows.append((what + (f" (with {', '.join(added)})" if was and added else ""), size - was))
-    yield from sorted(rows, key=lambda row: -row[1])
+    return rows
 
 
-def _described(image: Image) -> list[tuple[str, tuple[str, ...], int]]:
-    """Return kind, contents and size of each layer, from the image's history."""
-    lines = [line for line in image.config_json.get("history") or [] if not line.get("empty_layer")]
-    found = []
-    for number, layer in enumerate(image.layers):
-        line: Mapping[str, str] = lines[number] if len(lines) == len(image.layers) else {}
-        maker = line.get("created_by", "")
-        ours = maker.startswith(OURS)
-        contents = tuple(line.get("comment", "").split(", ")) if ours else ()
-        found.append((maker.removeprefix(OURS) if ours else "base", contents, layer.descriptor.size))
-    return found
-
-
-def _by_title(layers: Sequence[tuple[str, tuple[str, ...], int]]) -> dict[str, tuple[tuple[str, ...], int]]:
+def _by_title(layers: Iterable[tuple[str, tuple[str, ...], int]]) -> dict[str, tuple[tuple[str, ...], int]]:
     """Return contents and size by the title of a layer: its only wheel, else its kind."""
     found: dict[str, tuple[tuple[str, ...], int]] = {}
     sizes: Counter[str] = Counter()

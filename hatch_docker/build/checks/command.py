@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from hatch_docker.bases.image import base_tree
@@ -13,7 +14,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, SandboxError
 from hatch_docker.core.process import ProcessFailed, TimedOut
 from hatch_docker.oci.filesystem import extract
-from hatch_docker.oci.model import Image, Layer, digest_of
+from hatch_docker.oci.model import Image, digest_of
 from hatch_docker.plan.model import DEFAULT_PATH
 from hatch_docker.wheels.builder.sandbox import run_in
 
@@ -34,23 +35,33 @@ def run_check(image: Image, base: Base, command: Sequence[str], ctx: Context, *,
         return
     with ctx.progress.task(f"checking the image: {' '.join(command)}"):
         try:
-            _in_sandbox(image, base, command, ctx, timeout)
+            status, output = _in_sandbox(image, base, command, ctx, timeout)
         except SandboxError as refused:
-            _in_daemon(image, command, ctx, refused, timeout)
+            from hatch_docker.oci.daemon import find_daemons
+            from hatch_docker.oci.run import run_once
+
+            daemons = find_daemons(ctx.environ)
+            if not daemons:
+                raise
+            ctx.progress.detail(f"no sandbox here ({refused}): {daemons[0]} runs the check")
+            status, output = run_once(daemons[0], image, command, ctx.progress.detail, timeout=timeout)
         except TimedOut:
-            raise _timed_out(command, timeout) from None
+            text = f"the check `{' '.join(command)}` did not finish within {timeout:g} s; check.timeout allows more"
+            raise BuildError(text) from None
+    if status != 0:
+        said = f":\n{output}" if output else " and printed nothing"
+        raise BuildError(f"the check failed: {' '.join(command)} ended with status {status} in the image{said}")
     ctx.store.remember("check", key, True)
 
 
-def _timed_out(command: Sequence[str], timeout: float) -> BuildError:
-    return BuildError(f"the check `{' '.join(command)}` did not finish within {timeout:g} s; check.timeout allows more")
-
-
-def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, timeout: float) -> None:
+def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, timeout: float) -> tuple[int, str]:
+    """Return the exit status of a command and the last lines that it printed."""
     config = image.config_json.get("config") or {}
     # The first root wins, so the last layer comes first. Our layers have no whiteouts that this would lose.
+    # Unpacked layers are kept in the cache: an edit changes one layer, so the next check is fast.
     added = reversed(image.layers[len(base.image.layers):])
-    roots = [*(_layer_tree(layer, ctx) for layer in added), base_tree(base, ctx)]
+    trees = (ctx.store.tree("layer", key_of(RECIPE, layer.diff_id), partial(extract, [layer])) for layer in added)
+    roots = [*trees, base_tree(base, ctx)]
     user, home = find_user(config.get("User") or "", roots)
     env = {"PATH": DEFAULT_PATH, "HOME": home}
     env |= dict(line.partition("=")[::2] for line in config.get("Env") or [])
@@ -60,32 +71,8 @@ def _in_sandbox(image: Image, base: Base, command: Sequence[str], ctx: Context, 
             log=ctx.progress.detail, environ=ctx.environ, timeout=timeout,
         )  # fmt: skip
     except ProcessFailed as failure:
-        raise _failed(command, failure.status, failure.output) from None
-
-
-def _layer_tree(layer: Layer, ctx: Context) -> Path:
-    """Return the unpacked files of a layer, kept in the cache: an edit changes one layer, so the next check is fast."""
-    return ctx.store.tree("layer", key_of(RECIPE, layer.diff_id), lambda root: extract([layer], root))
-
-
-def _in_daemon(
-    image: Image, command: Sequence[str], ctx: Context, refused: SandboxError, timeout: float
-) -> None:
-    from hatch_docker.oci.daemon import find_daemons
-    from hatch_docker.oci.run import run_once
-
-    daemons = find_daemons(ctx.environ)
-    if not daemons:
-        raise refused
-    ctx.progress.detail(f"no sandbox here ({refused}): {daemons[0]} runs the check")
-    status, output = run_once(daemons[0], image, command, ctx.progress.detail, timeout=timeout)
-    if status != 0:
-        raise _failed(command, status, output)
-
-
-def _failed(command: Sequence[str], status: int, output: str) -> BuildError:
-    said = f":\n{output}" if output else " and printed nothing"
-    return BuildError(f"the check failed: {' '.join(command)} ended with status {status} in the image{said}")
+        return failure.status, failure.output
+    return 0, ""
 
 
 def find_user(text: str, roots: Sequence[Path]) -> tuple[tuple[int, int], str]:

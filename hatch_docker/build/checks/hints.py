@@ -56,7 +56,8 @@ def _cuda(built: BuiltImage) -> Iterator[str]:
         return
     sizes: dict[str, int] = {}
     for layer, note in zip(built.image.layers, built.notes, strict=True):
-        if note.kind == "dependencies" and len(note.contents) == 1 and _is_cuda(note.contents[0]):
+        name, _, version = note.contents[0].partition(" ") if len(note.contents) == 1 else ("", "", "")
+        if note.kind == "dependencies" and (_CUDA.fullmatch(name) or re.search(r"\+cu\d+", version)):
             sizes[note.contents[0]] = layer.unpacked_size or 0
     if sum(sizes.values()) < WORTH:
         return
@@ -70,30 +71,24 @@ def _cuda(built: BuiltImage) -> Iterator[str]:
     )
 
 
-def _is_cuda(title: str) -> bool:
-    name, _, version = title.partition(" ")
-    return _CUDA.fullmatch(name) is not None or re.search(r"\+cu\d+", version) is not None
-
-
 def _duplicates(built: BuiltImage, ctx: Context) -> list[str]:
     """Return a hint for each library that several wheels include."""
     base = len(built.base.image.layers)
     key = key_of(RECIPE, [layer.diff_id for layer in built.image.layers], base)
     known: list[str] | None = ctx.store.recall(KIND, key)
     if known is None:
-        from hatch_docker.build.checks.elf_files import read_files
+        from hatch_docker.build.checks.loader import read_files
 
         found: dict[str, dict[str, int]] = {}
         for code in read_files(built.image.layers, base, ctx).code:
             if code.owner and (match := _BUNDLED.fullmatch(code.path)):
                 owners = found.setdefault(match["name"].removesuffix("64_"), {})
                 owners[code.owner] = owners.get(code.owner, 0) + code.size
-        known = [line for name, owners in sorted(found.items()) for line in _duplicate_line(name, owners)]
+        known = []
+        for name, owners in sorted(found.items()):
+            each = ", ".join(f"{owner} ({megabytes(size)})" for owner, size in owners.items())
+            if len(owners) > 1 and sum(owners.values()) - max(owners.values()) >= WORTH:
+                advice = "Wheels cannot share it; fewer wheels would be smaller"
+                known.append(f"{name} is there {len(owners)} times: {each}. {advice}")
         ctx.store.remember(KIND, key, known)
     return known
-
-
-def _duplicate_line(name: str, owners: dict[str, int]) -> Iterator[str]:
-    if len(owners) > 1 and sum(owners.values()) - max(owners.values()) >= WORTH:
-        each = ", ".join(f"{owner} ({megabytes(size)})" for owner, size in owners.items())
-        yield f"{name} is there {len(owners)} times: {each}. Wheels cannot share it; fewer wheels would be smaller"

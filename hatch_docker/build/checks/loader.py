@@ -1,21 +1,47 @@
 """The search of the dynamic loader, glibc's (ld.so(8)) or musl's, in the files of an image.
 
+Each layer is read once, and what the loader uses of it is remembered by its diff-id:
+
+    names    files that may be shared libraries (".so" in the name)
+    links    symbolic links
+    texts    configuration of the loader: etc/ld.so.conf, etc/ld.so.conf.d/*.conf, musl's etc/ld-musl-*.path
+    code     programs and shared libraries; in the base, only its Python
+    gone     paths that a layer removes
+
 A library that a file needs (DT_NEEDED) is searched in the file's RPATH or RUNPATH, in the image's LD_LIBRARY_PATH, and
 in the directories of the loader's configuration. A library that a wheel has somewhere else is not an error: packages
 may load it first, and the loader does not search for a library that is loaded already.
 """
 
-from __future__ import annotations
-
+import contextlib
+import csv
+import hashlib
+import io
 import posixpath
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, BinaryIO
 
 from hatch_docker.bases.model import real_path
-from hatch_docker.build.checks.elf_files import ElfFile, ImageFiles
+from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
+from hatch_docker.core.elf import MAGIC, Elf, read_elf
 from hatch_docker.core.errors import BaseImageError
+from hatch_docker.core.records import read_record
+from hatch_docker.oci.layer import Entry, layer_entries
+from hatch_docker.oci.model import Layer
 
+RECIPE = 1                # raise it if the same layers must be read differently
+KIND = "native-files"
+AT_HAND = 8 << 20         # bytes of a file that are held in memory; a larger one goes to a disk
+TEXT_LIMIT = 1 << 20      # bytes of a text that is read
+CHUNK = 1 << 20
+_TEXT = re.compile(r"etc/ld\.so\.conf(\.d/[^/]+\.conf)?|etc/ld-musl-[^/]+\.path")
+_PYTHON = re.compile(r"(?:.*/)?bin/python3\.\d{1,2}")
+_RECORD = re.compile(r"(?P<site>.*)/(?P<name>[^/]+)-(?P<version>[^/-]+)\.dist-info/RECORD")
 TRIPLETS = {
     "386": "i386-linux-gnu", "amd64": "x86_64-linux-gnu", "arm": "arm-linux-gnueabihf", "arm64": "aarch64-linux-gnu",
     "ppc64le": "powerpc64le-linux-gnu", "riscv64": "riscv64-linux-gnu", "s390x": "s390x-linux-gnu",
@@ -24,6 +50,100 @@ TRIPLETS = {
 # Drivers of the machine that a container runs on; the container engine adds them when it starts.
 _DRIVERS = re.compile(r"lib(cuda|cudadebugger|nvidia-.+|nvcuvid|nvoptix|EGL_nvidia|GLX_nvidia)\.so(\..*)?")
 _MUSL_OWN = re.compile(r"lib(c|dl|m|pthread|rt|util|xnet)\..*")  # musl is all of them
+
+
+@dataclass(frozen=True, slots=True)
+class ElfFile:
+    """A program or shared library: its path, size and hexadecimal sha256, its wheel, and the number of its layer."""
+
+    path: str
+    elf: Elf
+    size: int
+    sha256: str
+    owner: str                                # "numpy 2.4.0"; "" for a file of no wheel
+    layer: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFiles:
+    """The files of an image after all layers are applied."""
+
+    names: frozenset[str]
+    links: Mapping[str, str]
+    texts: Mapping[str, str]
+    code: tuple[ElfFile, ...]
+
+
+def read_files(layers: Sequence[Layer], base: int, ctx: Context) -> ImageFiles:
+    """Read the files of an image, whose first `base` layers are those of its base."""
+    names: dict[str, None] = {}
+    links: dict[str, str] = {}
+    texts: dict[str, str] = {}
+    code: dict[str, ElfFile] = {}
+    for number, layer in enumerate(layers):
+        whole = number >= base
+        key = key_of(RECIPE, layer.diff_id, whole)
+        found = ctx.store.remembered(KIND, key, partial(_read, layer, whole=whole))
+        for path, below in found["gone"]:
+            for table in (names, links, texts, code):
+                for other in list(table):  # "" is the root (layer.md)
+                    if (other == path and not below) or other.startswith(f"{path}/") or not path:
+                        del table[other]
+        for path in found["names"]:
+            links.pop(path, None)
+        for path in found["links"]:
+            names.pop(path, None)
+        names |= dict.fromkeys(found["names"])
+        links |= found["links"]
+        texts |= found["texts"]
+        code |= {
+            path: ElfFile(path, read_record(Elf, row["elf"]), row["size"], row["sha256"], row["owner"], number)
+            for path, row in found["code"].items()
+        }  # fmt: skip
+    return ImageFiles(frozenset(names), links, texts, tuple(code[path] for path in sorted(code)))
+
+
+def _read(layer: Layer, *, whole: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"names": [], "links": {}, "texts": {}, "code": {}, "gone": []}
+    owners: dict[str, str] = {}
+    for entry, stream in layer_entries(layer):
+        path = entry.path
+        if entry.kind in ("whiteout", "opaque"):
+            found["gone"].append([path, entry.kind == "opaque"])
+        elif entry.kind == "symlink" and not path.startswith("usr/share/"):
+            found["links"][path] = entry.target
+        if entry.kind in ("file", "hardlink") and ".so" in path.rpartition("/")[2]:
+            found["names"].append(path)
+        if stream is None:
+            continue
+        if _TEXT.fullmatch(path):
+            found["texts"][path] = stream.read(TEXT_LIMIT).decode(errors="replace")
+        elif whole and (match := _RECORD.fullmatch(path)):
+            title = f"{match['name'].replace('_', '-')} {match['version']}"
+            rows = csv.reader(io.StringIO(stream.read().decode(errors="replace"), newline=""))
+            with contextlib.suppress(csv.Error):  # of RECORD (PEP 376)
+                owners |= {posixpath.normpath(f"{match['site']}/{row[0]}"): title for row in rows if row}
+        elif (whole or _PYTHON.fullmatch(path)) and (read := _read_elf(entry, stream)):
+            found["code"][path] = read
+    for path, read in found["code"].items():
+        read["owner"] = owners.get(path, "")
+    return found
+
+
+def _read_elf(entry: Entry, stream: BinaryIO) -> dict[str, Any] | None:
+    """Read an ELF file, through a temporary one if it is large; return None for any other file."""
+    piece = stream.read(len(MAGIC))
+    if piece != MAGIC:
+        return None
+    digest = hashlib.sha256()
+    with tempfile.SpooledTemporaryFile(AT_HAND) as file:
+        while piece:
+            digest.update(piece)
+            file.write(piece)
+            piece = stream.read(CHUNK)
+        file.seek(0)
+        elf = read_elf(file)
+    return {"elf": asdict(elf), "size": entry.size, "sha256": digest.hexdigest()} if elf else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +228,11 @@ def find_missing(loader: Loader, architecture: str, base: int) -> list[MissingLi
     Files for other machines than the image's are data, and are not checked.
     """
     own = [file for file in loader.files.code if file.layer >= base and file.elf.machine == architecture]
-    included = _libraries(own)
+    included: dict[str, ElfFile] = {}  # the shared libraries of wheels, by soname and by file name
+    for file in own:
+        for name in (file.elf.soname, posixpath.basename(file.path)):
+            if name and file.elf.shared:
+                included.setdefault(name, file)
     missing = []
     for file in own:
         wanted = [*file.elf.needed, *([file.elf.interpreter] if file.elf.interpreter else [])]
@@ -118,22 +242,9 @@ def find_missing(loader: Loader, architecture: str, base: int) -> list[MissingLi
             other = included.get(library)
             if other is None or other.elf.bits != file.elf.bits:
                 missing.append(MissingLibrary(library, file.path, file.owner, file.layer))
-            elif other.owner == file.owner and not _is_named(other, own):
-                missing.append(MissingLibrary(library, file.path, file.owner, file.layer, other.path))
+            elif other.owner == file.owner:
+                # A file of the wheel whose path leads to the library may load it first.
+                place = "/" + posixpath.dirname(other.path)
+                if not any(place in search_path(code) for code in own if code.owner == other.owner):
+                    missing.append(MissingLibrary(library, file.path, file.owner, file.layer, other.path))
     return sorted(missing, key=lambda need: (need.library, need.path))
-
-
-def _is_named(library: ElfFile, code: Sequence[ElfFile]) -> bool:
-    """Return whether a file of the same wheel has a library's directory in its path: it may load the library first."""
-    place = "/" + posixpath.dirname(library.path)
-    return any(place in search_path(file) for file in code if file.owner == library.owner)
-
-
-def _libraries(code: Sequence[ElfFile]) -> Mapping[str, ElfFile]:
-    """Return the shared libraries of wheels, by soname and by file name."""
-    found: dict[str, ElfFile] = {}
-    for file in code:
-        for name in (file.elf.soname, posixpath.basename(file.path)):
-            if name and file.elf.shared:
-                found.setdefault(name, file)
-    return found

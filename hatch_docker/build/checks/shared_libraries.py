@@ -39,13 +39,20 @@ def check_native(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> None:
         needs = _needs(result, ctx)
         for need in needs:
             if need.apart and _is_own(need, result):
-                warned[_misplaced(need)] = None
+                line = (
+                    f"{need.library}: {_file(need)} needs it, and the wheel has it as "
+                    f"{need.apart.rpartition('/site-packages/')[2]}, where the loader does not search: "
+                    "link with -Wl,-rpath,'$ORIGIN/...', or load it first"
+                )
+                warned[line] = None
         missing = list(dict.fromkeys(need.library for need in needs if not need.apart))
         packages = _packages(missing, result.base, ctx)
         for library in missing:
             files = [need for need in needs if need.library == library and not need.apart]
             own = any(_is_own(need, result) for need in files)
-            line = f"{library}: {_advice(library, packages.get(library), plan, result.base)}; {_needed_by(files)}"
+            others = {1: "", 2: ", and another file"}.get(len(files), f", and {len(files) - 1} other files")
+            advice = _advice(library, packages.get(library), plan, result.base)
+            line = f"{library}: {advice}; {_file(files[0])} needs it{others}"
             fatal = plan.native_libraries == "error" or (plan.native_libraries == "auto" and own)
             (failed if fatal else warned)[line] = None
     for line in warned:
@@ -66,11 +73,9 @@ def _needs(built: BuiltImage, ctx: Context) -> list[MissingLibrary]:
     known: Mapping[str, Any] | None = ctx.store.recall(KIND, key)
     if known is not None and not known["needs"]:
         return []  # without the imports that follow: an unchanged build ends here
-    from hatch_docker.build.checks.loader import MissingLibrary, find_missing, make_loader
+    from hatch_docker.build.checks.loader import MissingLibrary, find_missing, make_loader, read_files
 
     if known is None:
-        from hatch_docker.build.checks.elf_files import read_files
-
         files = read_files(built.image.layers, base, ctx)
         loader = make_loader(files, architecture, musl=musl, variable=variable, interpreter=interpreter)
         known = {"needs": [asdict(need) for need in find_missing(loader, architecture, base)]}
@@ -115,21 +120,7 @@ def _advice(library: str, package: str | None, plan: Plan, base: Base) -> str:
     return f'take a base with Debian\'s {package}, or engine = "buildkit" and add it to runtime.packages'
 
 
-def _needed_by(files: Sequence[MissingLibrary]) -> str:
-    """Return the first file that needs a library, and the number of others."""
-    rest = f", and {len(files) - 1} other files" if len(files) > 2 else ", and another file" if len(files) == 2 else ""
-    return f"{_file(files[0])} needs it{rest}"
-
-
 def _file(need: MissingLibrary) -> str:
     path = need.path.rpartition("/site-packages/")[2]
     path = path if path != need.path else f"/{path}"
     return f"{path} of {need.owner}" if need.owner else path
-
-
-def _misplaced(need: MissingLibrary) -> str:
-    place = need.apart.rpartition("/site-packages/")[2]
-    return (
-        f"{need.library}: {_file(need)} needs it, and the wheel has it as {place}, where the loader does not search: "
-        "link with -Wl,-rpath,'$ORIGIN/...', or load it first"
-    )

@@ -40,5 +40,5 @@ def run(options: argparse.Namespace) -> None:
             if before is None:
                 check(plans, whole, ctx)
                 return
-            locked = lock(before, plans, whole, ctx)
-    print_lines([*locked.changes, f"{before.path.name}: {'written' if locked.written else 'nothing changes'}"])
+            changes, written = lock(before, plans, whole, ctx)
+    print_lines([*changes, f"{before.path.name}: {'written' if written else 'nothing changes'}"])

@@ -40,8 +40,8 @@ def run(options: argparse.Namespace) -> None:
             with temporary_directory() as temporary:
                 return rebuild(open_project(root, environ, temporary), archive, environ)
 
-        verified = verify(archive, build_again, os.environ, keep_downloads=options.keep_downloads)
+        digest, created = verify(archive, build_again, os.environ, keep_downloads=options.keep_downloads)
+        reused = "downloads of the cache, by their hashes" if options.keep_downloads else "nothing"
         print_lines([
-            f"{archive}: yes, {verified.digest}",
-            f"  rebuilt as of {verified.created} from the lock; taken from before: {verified.reused}",
-        ])
+            f"{archive}: yes, {digest}", f"  rebuilt as of {created} from the lock; taken from before: {reused}",
+        ])  # fmt: skip

@@ -18,10 +18,9 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.plan.model import BasePlan
 from hatch_docker.project.licences import Licence, debian_licence, licence_of
 from hatch_docker.release.purl import purl
-from hatch_docker.release.sbom.cyclonedx import all_components, cyclonedx
+from hatch_docker.release.sbom.formats import all_components, cyclonedx, spdx_document
 from hatch_docker.release.sbom.inventory import headers, read_inventory
 from hatch_docker.release.sbom.model import Component, Sbom, make_sbom
-from hatch_docker.release.sbom.spdx import spdx_document
 from tests.fakes.bases import file
 from tests.fakes.context import context
 from tests.fakes.images import layer_of
