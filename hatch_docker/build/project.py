@@ -19,13 +19,7 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import BuildError, SandboxError
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.oci.model import host_platform
-from hatch_docker.project.hatch import (
-    Hatchling,
-    hatchling_project,
-    lacks_plugins,
-    open_hatchling,
-    readable_project,
-)
+from hatch_docker.project.hatch import Hatchling, hatchling_project, lacks_plugins, open_hatchling, readable_project
 from hatch_docker.project.model import Project
 from hatch_docker.project.pyproject import (
     HATCHLING,

@@ -21,15 +21,13 @@ from hatch_docker.build.plans import open_plans
 from hatch_docker.core.cache.store import file_digest
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import is_cache
-from hatch_docker.plugin.receipts import receipts_of
+from hatch_docker.plugin.target import receipts_of
 from hatch_docker.project.hatch import Hatchling, readable_project
 from hatch_docker.project.model import with_wheel
 
 GUARD = "HATCH_DOCKER_BUILDER_STAGE"
 # Options of every hook, which hatchling reads.
-OPTIONS = frozenset({
-    "dependencies", "enable-by-default", "require-runtime-dependencies", "require-runtime-features",
-})  # fmt: skip
+OPTIONS = frozenset({"dependencies", "enable-by-default", "require-runtime-dependencies", "require-runtime-features"})
 
 
 class DockerBuildHook(BuildHookInterface[BuilderConfig]):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from hatchling.builders.config import BuilderConfig
 from hatchling.builders.plugin.interface import BuilderInterface
@@ -19,13 +20,21 @@ from hatchling.utils.fs import locate_file
 
 from hatch_docker.build import api
 from hatch_docker.core.files import temporary_directory
-from hatch_docker.plugin.receipts import receipts_of
 from hatch_docker.project.hatch import Hatchling, hatchling_project, readable_project
 
 if TYPE_CHECKING:
     from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+    from hatch_docker.build.receipt import Receipt
     from hatch_docker.project.model import Project
+
+# By hatchling's metadata object, which all targets of one `hatch build` share.
+_receipts: WeakKeyDictionary[Any, dict[str, Receipt]] = WeakKeyDictionary()
+
+
+def receipts_of(metadata: Any) -> dict[str, Receipt]:
+    """Return the receipts of a project's images, by the image's name; a target or hook that makes one adds it."""
+    return _receipts.setdefault(metadata, {})
 
 
 def _is_one_stream() -> bool:
@@ -42,11 +51,17 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
     PLUGIN_NAME = "docker"
 
     def get_version_api(self) -> dict[str, Callable[..., str]]:
-        """Return the verbs, by the name that follows the colon in `hatch build -t docker:VERB`."""
+        """Return the verbs, by the name that follows the colon in `hatch build -t docker:VERB`.
+
+        Each returns its artifacts, a line each: archives, pushed names by digest, Dockerfiles or plans.
+        """
+        made = receipts_of(self.metadata)
         return {
-            "image": self.build_image, "push": self.build_push, "dockerfile": self.build_dockerfile,
-            "plan": self.build_plan,
-        }  # fmt: skip
+            "image": functools.partial(self._run, functools.partial(api.build_images, made=made)),
+            "push": functools.partial(self._run, functools.partial(api.push_images, made=made)),
+            "dockerfile": functools.partial(self._run, api.write_dockerfiles),
+            "plan": functools.partial(self._run, api.write_plans),
+        }
 
     def get_default_versions(self) -> list[str]:
         """Return the verb of `hatch build -t docker`."""
@@ -93,25 +108,9 @@ class DockerBuilder(BuilderInterface[BuilderConfig, PluginManager]):
             if ours.fullmatch(path.name):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
-    def build_image(self, directory: str, **_build_data: Any) -> str:
-        """`docker:image`: write archive and receipt of each image, load them; returns the archives, a line each."""
-        made = receipts_of(self.metadata)
-        return self._run(functools.partial(api.build_images, made=made), directory)
-
-    def build_push(self, directory: str, **_build_data: Any) -> str:
-        """`docker:push`: build and push, with a receipt and no archive; returns the images' names by digest."""
-        made = receipts_of(self.metadata)
-        return self._run(functools.partial(api.push_images, made=made), directory)
-
-    def build_plan(self, directory: str, **_build_data: Any) -> str:
-        """`docker:plan`: write everything that decides the image as JSON; builds nothing."""
-        return self._run(api.write_plans, directory)
-
-    def build_dockerfile(self, directory: str, **_build_data: Any) -> str:
-        """`docker:dockerfile`: write the Dockerfile and its context; builds nothing."""
-        return self._run(api.write_dockerfiles, directory)
-
-    def _run(self, verb: Callable[[Project, Path, Mapping[str, str]], Iterable[object]], directory: str) -> str:
+    def _run(
+        self, verb: Callable[[Project, Path, Mapping[str, str]], Iterable[object]], directory: str, **_build_data: Any
+    ) -> str:
         def run() -> str:
             with temporary_directory() as temporary:
                 project = hatchling_project(self._hatchling(), temporary)

@@ -81,9 +81,7 @@ def readable_project(hatchling: Hatchling, programs: Sequence[str] = ()) -> Proj
     def artifact() -> Path:
         raise AssertionError(f"the project at {root} was opened to be read")
 
-    def read(
-        root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None]
-    ) -> Metadata:
+    def read(root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None]) -> Metadata:
         hooks = tuple(hatchling.wheel_builder().config.hook_config)
         return read_metadata(hatchling.metadata, hooks, programs, root, environ, outputs, warn)
 

@@ -6,12 +6,8 @@ from typing import Any
 import pytest
 
 from hatch_docker.core.errors import ConfigError
-from hatch_docker.plan.model import Plan, plan_json
+from hatch_docker.plan.model import plan_json
 from tests.fakes.plans import plan
-
-
-def reasons(made: Plan) -> dict[str, str]:
-    return {guess.option: guess.value for guess in made.guesses}
 
 
 def test_a_project_that_says_nothing_gets_what_people_expect() -> None:
@@ -23,7 +19,10 @@ def test_a_project_that_says_nothing_gets_what_people_expect() -> None:
     assert made.config.user == "65532"
     assert made.lock.requirements == ("a", "b>=1")
     assert not made.build.isolated
-    assert set(reasons(made)) == {"base", "image", "lock", "pins", "platforms", "build.isolated", "entrypoint"}
+    assert {guess.option for guess in made.guesses} == {
+        "base", "image", "lock", "pins", "platforms", "build.isolated", "entrypoint",
+    }  # fmt: skip
+    assert plan(scripts=("admin", "my_app")).config.entrypoint == ("my_app",), "the script named like the project"
 
 
 def test_labels_come_from_the_metadata_and_the_users_win() -> None:
@@ -44,11 +43,8 @@ def test_labels_come_from_the_metadata_and_the_users_win() -> None:
 )
 def test_the_default_base_is_the_newest_python_that_the_project_admits(requires: str, base: str) -> None:
     assert plan(requires_python=requires).base.location == f"python:{base}-slim"
-
-
-def test_a_debian_suite_brings_its_python() -> None:
     made = plan({"base": "debian:trixie"})
-    assert (made.base.kind, made.base.location, made.python) == ("debian", "trixie", "3.13")
+    assert (made.base.kind, made.base.location, made.python) == ("debian", "trixie", "3.13"), "the suite has its Python"
 
 
 @pytest.mark.parametrize(
@@ -74,16 +70,10 @@ def test_a_debian_suite_brings_its_python() -> None:
         ({"tags": ["{date}"]}, {"source_date": None}, "SOURCE_DATE_EPOCH is not set"),
     ],
 )
-def test_what_cannot_be_met_is_said_with_both_sides(
-    table: dict[str, Any], facts: dict[str, Any], message: str
-) -> None:
+def test_what_cannot_be_met_is_said_with_both_sides(table: dict[str, Any], facts: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         plan(table, **facts)
     assert "\n" not in str(error.value)
-
-
-def test_the_script_named_like_the_project_is_the_entrypoint() -> None:
-    assert plan(scripts=("admin", "my_app")).config.entrypoint == ("my_app",)
 
 
 def test_extras_and_groups_are_found_by_normalised_name() -> None:

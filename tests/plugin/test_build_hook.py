@@ -47,11 +47,6 @@ def temporary() -> Iterator[Path]:
 # Whose wheel
 
 
-def test_an_image_is_made_of_a_wheel_that_stays(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").touch()
-    assert why_not("standard", tmp_path / "dist", {}) == ""
-
-
 @pytest.mark.parametrize(
     ("version", "environ", "says"),
     [
@@ -60,11 +55,12 @@ def test_an_image_is_made_of_a_wheel_that_stays(tmp_path: Path) -> None:
         ("standard", {"PIP_BUILD_TRACKER": "/somewhere"}, "python -m build"),
     ],
 )
-def test_none_for_installs_and_in_the_builder(
+def test_no_image_for_installs_and_in_the_builder(
     version: str, environ: Mapping[str, str], says: str, tmp_path: Path
 ) -> None:
     (tmp_path / "pyproject.toml").touch()
     assert says in why_not(version, tmp_path / "dist", environ)
+    assert why_not("standard", tmp_path / "dist", {}) == "", "the wheel stays"
 
 
 def test_the_builder_stage_sets_the_guard() -> None:
@@ -74,21 +70,18 @@ def test_the_builder_stage_sets_the_guard() -> None:
     assert build_hook.GUARD == GUARD
 
 
-def test_a_directory_of_tempfile_is_passing_and_so_is_what_is_in_it(temporary: Path) -> None:
+def test_a_directory_of_tempfile_is_temporary_with_all_in_it(temporary: Path) -> None:
+    """mkdtemp's have eight letters at their end and are closed to others, unlike a directory that a user makes."""
     assert is_temporary(temporary)
     assert is_temporary(temporary / "deep" / "down")
     assert "temporary directory" in why_not("standard", temporary, {})
+    temporary.chmod(0o755)
+    assert not is_temporary(temporary)
 
 
 def test_a_project_in_a_temporary_directory_keeps_its_dist(temporary: Path) -> None:
     (temporary / "pyproject.toml").touch()
     assert not is_temporary(temporary / "dist")
-    assert not is_temporary(temporary)
-
-
-def test_a_directory_that_a_user_named_below_the_temporary_one_stays(temporary: Path) -> None:
-    """mkdtemp's have eight letters at their end and are closed to others; a user's mkdir gives no such thing."""
-    temporary.chmod(0o755)
     assert not is_temporary(temporary)
 
 
@@ -114,29 +107,19 @@ def write(directory: Path, text: str, *, sdist: bool = False) -> Path:
     return directory
 
 
-def test_the_root_is_where_hatchling_was_started(tmp_path: Path) -> None:
-    here = write(tmp_path / "here", "x = 1")
-    write(tmp_path / "there", "x = 1")
-    assert project_root(here, tmp_path / "there" / "dist") == here
-
-
-def test_from_an_unpacked_sdist_the_root_is_the_checkout_that_the_wheel_lands_in(tmp_path: Path) -> None:
+def test_the_root_of_an_unpacked_sdist_is_the_checkout_that_the_wheel_is_built_into(tmp_path: Path) -> None:
+    """Another project is not taken for it, and a project that is not an unpacked sdist is its own root."""
     unpacked = write(tmp_path / "unpacked", "x = 1", sdist=True)
     checkout = write(tmp_path / "checkout", "x = 1")
     assert project_root(unpacked, checkout / "dist") == checkout
     assert project_root(unpacked, checkout) == checkout
-
-
-def test_another_project_is_not_taken_for_the_checkout(tmp_path: Path) -> None:
-    unpacked = write(tmp_path / "unpacked", "x = 1", sdist=True)
     other = write(tmp_path / "other", "x = 2")
     assert project_root(unpacked, other / "dist") == unpacked
     assert project_root(unpacked, tmp_path) == unpacked
+    assert project_root(write(tmp_path / "here", "x = 1"), checkout / "dist") == tmp_path / "here"
 
 
-def test_the_hook_is_no_part_of_how_the_wheel_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_hook_is_no_part_of_how_the_wheel_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the hook enabled the target needs no builder stage, and its own wheel makes no second image."""
     monkeypatch.setenv("HATCH_BUILD_HOOK_ENABLE_DOCKER", "1")
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "cache"))
@@ -264,9 +247,7 @@ def frontend(name: str, project: Path, tmp_path: Path) -> subprocess.CompletedPr
     ],
     ids=["base", "option"],
 )
-def test_a_mistake_is_one_line_and_the_wheel_stays(
-    name: str, base: str, hook: str, says: str, tmp_path: Path
-) -> None:
+def test_a_mistake_is_one_line_and_the_wheel_stays(name: str, base: str, hook: str, says: str, tmp_path: Path) -> None:
     project = write_project("hello", tmp_path / "p", base=base)
     with (project / "pyproject.toml").open("a") as stream:
         stream.write(hook)

@@ -29,11 +29,6 @@ def root(tmp_path: Path) -> Path:
     return write_project("vcs-version", tmp_path)
 
 
-def test_the_commit_its_branch_and_its_time_are_told(root: Path) -> None:
-    found = revision(root)
-    assert (len(found.commit), found.branch, found.dirty, found.mark) == (40, "main", (), "")
-
-
 @pytest.mark.parametrize("branch", ["main", "feature/ä,b#12"])
 def test_the_branch_of_a_shallow_clone(branch: str, root: Path, tmp_path: Path) -> None:
     """As pipelines make them: one commit, without those before it."""
@@ -45,6 +40,8 @@ def test_the_branch_of_a_shallow_clone(branch: str, root: Path, tmp_path: Path) 
 
 
 def test_a_worktree_has_its_own_branch(root: Path, tmp_path: Path) -> None:
+    found = revision(root)
+    assert (len(found.commit), found.branch, found.dirty, found.mark) == (40, "main", (), "")
     git(root, "worktree", "add", "-b", "fix", str(tmp_path / "tree"))
     assert revision(tmp_path / "tree").branch == "fix"
 
@@ -68,17 +65,12 @@ def test_what_builds_write_and_what_is_ignored_makes_nothing_dirty(root: Path) -
     assert revision(root, outputs=("dist", "build.env")).dirty == ()
 
 
-def test_another_project_of_the_repository_may_be_dirty(root: Path) -> None:
-    (root / "other").mkdir()
-    (root / "other/x").touch()
-    assert revision(root / "vcs_version").dirty == ()
-    assert revision(root).dirty == ("other/",)
-
-
-def test_what_is_named_is_named_from_the_project_on(root: Path) -> None:
-    """Not from the top of the repository, which another project of it would take for its own."""
+def test_changed_paths_are_those_of_the_project_and_start_there(root: Path) -> None:
+    """Not at the top of the repository, where another project may be dirty."""
     (root / "packages/app").mkdir(parents=True)
     (root / "packages/app/app.py").touch()
+    assert revision(root / "vcs_version").dirty == ()
+    assert revision(root).dirty == ("packages/",)
     assert revision(root / "packages/app").dirty == (".",)
     git(root, "add", "packages")
     assert revision(root / "packages/app").dirty == ("app.py",)
@@ -103,10 +95,6 @@ def test_a_pipeline_says_which_branch_it_checked_a_commit_out_of(
     assert revision(root, environ).branch == branch
 
 
-def test_outside_of_version_control_there_is_none(tmp_path: Path) -> None:
-    assert read_revision(tmp_path, {}) is None
-
-
 @pytest.mark.parametrize("how", ["damaged", "no git"])
 def test_a_repository_that_git_does_not_read_is_told(how: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another user's in a pipeline's container, say: else the label would be missing, and a dirty tree pushed."""
@@ -120,6 +108,7 @@ def test_a_repository_that_git_does_not_read_is_told(how: str, root: Path, monke
     assert ("fatal: " if how == "damaged" else "cannot run git") in warnings[0]
 
 
-def test_before_the_first_commit_there_is_nothing_to_tell(tmp_path: Path) -> None:
+def test_no_revision_outside_of_version_control_and_before_the_first_commit(tmp_path: Path) -> None:
+    assert read_revision(tmp_path, {}, warn=pytest.fail) is None
     git(tmp_path, "init")
     assert read_revision(tmp_path, {}, warn=pytest.fail) is None

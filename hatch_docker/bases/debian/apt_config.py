@@ -123,9 +123,7 @@ def _of_host(apt: Path) -> Mirrors:
         first.check_valid_until and (second is None or second.check_valid_until)
         and not _says_no(settings.get("acquire::check-valid-until", ""))
     )
-    return Mirrors(
-        with_login(root, apt), with_login(security, apt), f"apt's configuration in {apt}", checked, settings
-    )
+    return Mirrors(with_login(root, apt), with_login(security, apt), f"apt's configuration in {apt}", checked, settings)
 
 
 def _is_security(suite: str) -> bool:

@@ -137,9 +137,7 @@ def _seconds(date: str, where: str) -> float:
         raise BaseImageError(f"{where} has no date in its Valid-Until: {date!r}") from error
 
 
-def fetch_releases(
-    mirrors: Mirrors, suite: str, ctx: Context, *, keyring: Path = KEYRING
-) -> tuple[Release, ...]:
+def fetch_releases(mirrors: Mirrors, suite: str, ctx: Context, *, keyring: Path = KEYRING) -> tuple[Release, ...]:
     """Return the verified releases of a suite, its -updates and its -security.
 
     A mirror without -updates is used with a warning: a point release has those packages later. One without -security

@@ -15,13 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hatch_docker.bases.debian.apt_config import Mirrors, find_mirrors
-from hatch_docker.bases.debian.archive import (
-    KEYRING,
-    ArchiveFile,
-    fetch_file,
-    fetch_package_index,
-    fetch_releases,
-)
+from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile, fetch_file, fetch_package_index, fetch_releases
 from hatch_docker.bases.debian.base_cache import SNAPSHOT, is_young, recall_snapshot, snapshot_key
 from hatch_docker.bases.debian.resolver import Package, PackageIndex, resolve
 from hatch_docker.core.cache.store import key_of

@@ -87,9 +87,7 @@ def test_archives_of_others_are_not_debian(tmp_path: Path) -> None:
     [
         {},
         {"sources.list": "deb http://archive.example/ubuntu noble main universe\n"},
-        {
-            "sources.list.d/x.sources": "Types: deb\nURIs: http://a.example/ubuntu\nSuites: noble\nComponents: main\n"
-        },
+        {"sources.list.d/x.sources": "Types: deb\nURIs: http://a.example/ubuntu\nSuites: noble\nComponents: main\n"},
     ],
 )
 def test_a_host_that_is_not_debian(tmp_path: Path, files: dict[str, str]) -> None:

@@ -1,6 +1,5 @@
 """hatch_docker.bases.debian.archive and suite: only signed data is used; data in the cache needs no mirror."""
 
-import contextlib
 import hashlib
 import subprocess
 import sys
@@ -18,12 +17,9 @@ from tests.fakes.debian_archive import FakeArchive, fetched, serving, suite_of
 
 
 def test_signed_text_only(fake: FakeArchive) -> None:
-    """Only the signed text is returned, without any text around the signature."""
+    """Only the signed text is returned (test_hostile_mirror: text around it is refused)."""
     signed = fake.sign(b"Origin: Debian\n- dash\n")
-    around = b"Origin: Evil\n\n" + signed + b"\nSuite: evil\n"
     assert verify(signed, fake.keyring.read_bytes(), "x").strip() == b"Origin: Debian\n- dash"
-    with contextlib.suppress(BaseImageError):
-        assert b"evil" not in verify(around, fake.keyring.read_bytes(), "x").lower()
 
 
 @pytest.mark.parametrize("kind", ["altered", "another key", "unsigned", "empty", "cut", "garbage"])
@@ -157,9 +153,7 @@ def test_without_the_mirror(fake: FakeArchive, tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr("time.time", lambda: now + 3 * base_cache.LIFETIME)
     lines.clear()
     assert fetched(suite, "tool") == first
-    assert any(
-        line.startswith("warning: ") and "going on with debian:trixie (amd64) as of" in line for line in lines
-    )
+    assert any(line.startswith("warning: ") and "going on with debian:trixie (amd64) as of" in line for line in lines)
 
 
 def test_refresh(fake: FakeArchive, tmp_path: Path) -> None:
@@ -172,21 +166,6 @@ def test_refresh(fake: FakeArchive, tmp_path: Path) -> None:
     assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.0"
     ctx = context(tmp_path / "cache", HATCH_DOCKER_REFRESH="1")
     assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.1"
-
-
-def test_an_older_release_is_not_believed(fake: FakeArchive, tmp_path: Path) -> None:
-    """A mirror with an older release, although well signed, cannot take back a fix that was seen."""
-    fake.add("lib", "1.1", {"x": b"fixed"}, where="-security")
-    fake.date = "Sun, 02 Nov 2025 00:00:00 UTC"
-    fake.write()
-    lines: list[str] = []
-    ctx = context(tmp_path / "cache", lines, HATCH_DOCKER_REFRESH="1")
-    assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.1"
-    fake.packages["-security"] = []
-    fake.date = "Sat, 01 Nov 2025 00:00:00 UTC"
-    fake.write()
-    assert fetched(suite_of(fake, ctx), "tool")["lib"][0].version == "1.1"
-    assert any("is older than" in line and "going on with debian:trixie" in line for line in lines)
 
 
 def test_superseded_packages(fake: FakeArchive, tmp_path: Path) -> None:
@@ -216,33 +195,20 @@ def test_missing_suites(fake: FakeArchive, tmp_path: Path) -> None:
         fetched(suite_of(fake, ctx), "lib")
 
 
-@pytest.mark.parametrize(
-    "what", ["gone", "down", "altered release", "altered packages", "altered deb", "expired", "huge", "not xz"]
-)
-def test_hostile_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
-    """An unreachable, altered, expired or oversized file gives an error of one line, and is not kept."""
-    if what == "expired":
-        fake.valid_until = "Sat, 01 Jan 2022 00:00:00 UTC"
+@pytest.mark.parametrize("what", ["gone", "down", "huge", "not xz"])
+def test_unusable_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
+    """An unreachable or oversized file gives an error of one line (test_hostile_mirror has those that are altered)."""
     fake.write()
     release = fake.root / "debian/dists/trixie/InRelease"
     if what == "gone":
         release.unlink()
-    elif what == "altered release":
-        release.write_bytes(release.read_bytes().replace(b"Debian", b"Nobody"))
     elif what == "huge":
         release.write_bytes(bytes(RELEASE_LIMIT + 1))
-    elif what in ("altered packages", "altered deb"):
-        kind = "debian/dists/trixie/main/binary-amd64/by-hash" if what == "altered packages" else "debian/pool"
-        for path in (fake.root / kind).rglob("*"):
-            if path.is_file():
-                path.write_bytes(path.read_bytes()[:-1] + b"!")
     elif what == "not xz":
         fake.packages[""] = []
         place = fake.root / "debian/dists/trixie"
         data = b"no xz"
-        text = (
-            RELEASE.replace("a" * 64, hashlib.sha256(data).hexdigest()).replace(" 12 ", " 5 ").replace("yes", "no")
-        )
+        text = RELEASE.replace("a" * 64, hashlib.sha256(data).hexdigest()).replace(" 12 ", " 5 ").replace("yes", "no")
         (place / "InRelease").write_bytes(fake.sign(text.encode()))
         (place / "main/binary-amd64/Packages.xz").write_bytes(data)
     ctx = context(tmp_path / "cache")
@@ -251,8 +217,6 @@ def test_hostile_mirrors(fake: FakeArchive, tmp_path: Path, what: str) -> None:
         fetched(suite_of(fake, ctx, url), "tool")
     assert isinstance(error.value, (BaseImageError, RegistryError))
     assert "\n" not in str(error.value)
-    kept = [path.read_bytes() for path in (ctx.store.root / "blobs").iterdir()]
-    assert not any(data.endswith(b"!") for data in kept)
 
 
 def test_passwords_of_mirrors(fake: FakeArchive, tmp_path: Path) -> None:

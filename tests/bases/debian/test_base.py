@@ -47,12 +47,7 @@ def test_facts_and_configuration(fake: FakeArchive, tmp_path: Path) -> None:
     """Interpreter, C library, users and packages come from the .debs; the configuration has only an environment."""
     base = base_of(fake.write(), context(tmp_path / "cache"))
     assert (base.interpreter.path, base.interpreter.version) == ("/usr/bin/python3.13", "3.13.5")
-    assert (base.libc, base.suite, base.name, base.kinds) == (
-        ("glibc", "2.41"),
-        "trixie",
-        "debian:trixie",
-        ("base",),
-    )
+    assert (base.libc, base.suite, base.name, base.kinds) == (("glibc", "2.41"), "trixie", "debian:trixie", ("base",))
     assert base.users == {"root": (0, 0), "nobody": (65534, 65534), "nonroot": (65532, 65532)}
     assert "libc6 2.41-12" in base.contents[0]
     assert base.digest == base.image.digest
@@ -176,11 +171,7 @@ def test_nothing_changed(fake: FakeArchive, tmp_path: Path) -> None:
         again = base_of(fake, context(tmp_path / "cache"), url=f"{url}/debian")
         assert requests == []
     assert again.image.manifest == first.image.manifest
-    assert (again.directories, again.symlinks, again.contents) == (
-        first.directories,
-        first.symlinks,
-        first.contents,
-    )
+    assert (again.directories, again.symlinks, again.contents) == (first.directories, first.symlinks, first.contents)
     digest = first.image.layers[0].descriptor.digest
     ctx.store.blob_path(digest).write_bytes(b"poison")
     assert layer(again)["etc/passwd"]
@@ -310,10 +301,7 @@ def library(soname: str, machine: int = 62) -> Entry:
 
 def test_libraries_and_their_order() -> None:
     """The first directory of ld.so.conf wins; names are SONAMEs; files that are not libraries are skipped."""
-    conf = {
-        "etc/ld.so.conf": b"include x\n",
-        "etc/ld.so.conf.d/a.conf": b"# own\n/opt/lib\n/lib/x86_64-linux-gnu\n",
-    }
+    conf = {"etc/ld.so.conf": b"include x\n", "etc/ld.so.conf.d/a.conf": b"# own\n/opt/lib\n/lib/x86_64-linux-gnu\n"}
     directories = conf_directories(conf)
     assert directories == ["opt/lib", LIB, "usr/lib"]
     entries = {

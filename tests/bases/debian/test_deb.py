@@ -52,9 +52,7 @@ def test_members(tmp_path: Path, compression: str) -> None:
     assert deb.control.startswith(b"Package: tool\n")
     assert deb.postinst == "exit"
     assert set(deb.sums) == {"usr/bin/tool", "usr/share/doc/tool/copyright"}
-    found = {
-        entry.path: (entry.kind, content.read() if content else entry.target) for entry, content in deb.members()
-    }
+    found = {entry.path: (entry.kind, content.read() if content else entry.target) for entry, content in deb.members()}
     assert found["usr/bin/tool"] == ("file", b"program")
     assert found["usr/bin/link"] == ("symlink", "tool")
     assert found["usr/bin/same"] == ("hardlink", "usr/bin/tool")

@@ -57,7 +57,6 @@ def test_order_is_dpkgs(one: str, other: str) -> None:
 
 @pytest.mark.parametrize("version", ["", "a:1", ":1", "-1", "1:"])
 def test_what_is_no_version(version: str) -> None:
-    """A malformed version is refused."""
     with pytest.raises(BaseImageError, match="is not a version"):
         version_key(version)
 
@@ -151,7 +150,6 @@ def test_unresolvable_packages(wanted: str, message: str) -> None:
 
 
 def test_order_of_names_does_not_matter() -> None:
-    """The order of the names does not change the result."""
     index = index_of(
         package("a", depends="x | y"), package("b", depends="y"), package("c"), package("x"), package("y"),
         package("c2", provides="c"),
