@@ -6,10 +6,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from hatch_docker.core.lockfile import parse_image_lock
+from hatch_docker.core.progress import silent
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.wheels.index import read_indexes
-from hatch_docker.wheels.locks.pin import _from_table, _hashed_packages
-from tests.fakes.context import context
+from hatch_docker.wheels.locks.pin import _from_table, _table
+from hatch_docker.wheels.locks.poetry_pdm import locked_packages
+from hatch_docker.wheels.locks.requirements_txt import read_requirements
 from tests.fakes.lock_files import AMD64 as TARGET
 from tests.fakes.lock_files import PDM, POETRY, UV_LOCK
 from tests.parsers.parser import PARSERS, Parse, of_bytes, of_toml, parses, written
@@ -52,7 +54,7 @@ def lock_of(kind: str, name: str, text: str) -> tuple[Parse, st.SearchStrategy[A
         if kind in ("pylock", "uv"):
             _from_table(lock, data, directory, TARGET)
         else:
-            _hashed_packages(lock, directory, TARGET, context(directory / "cache"))
+            locked_packages(kind, _table(lock, data), name, lock.requirements, extras, TARGET)
 
     return parse, *of_toml(text)
 
@@ -75,7 +77,7 @@ dep @ https://f.example/dep-1.0-py3-none-any.whl --hash=sha256:{"b" * 64}
 def requirements(data: bytes, directory: Path) -> None:
     path = written(directory, "requirements.lock", data)
     written(directory, "requirements.txt", b"")
-    _hashed_packages(LockPlan("requirements", path.name), directory, TARGET, context(directory / "cache"))
+    read_requirements(path, directory, TARGET, silent(), ())
 
 
 @parses(of_toml(f"""\
