@@ -23,7 +23,7 @@ from hatch_docker.oci.model import DOCKER_MANIFEST, History, Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image, rfc3339
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.reference import parse_reference
-from hatch_docker.plan.model import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, HealthCheck, Plan
+from hatch_docker.plan.model import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, Plan
 from hatch_docker.plan.naming import PREFIX, merged
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.index import read_indexes
@@ -93,18 +93,12 @@ def finish(
     below = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
     *members, wheel = wheels
     notes = (*below, *(note for _, note in made))
-    return BuiltImage(image, base, notes, wheel, tuple(pins), members=tuple(members), left_out=_left_out(tallies))
-
-
-def _left_out(tallies: Iterable[Mapping[str, Sequence[int]]]) -> tuple[Excluded, ...]:
-    """Return the sums of some tallies, the largest first."""
-    sums: dict[str, tuple[int, int]] = {}
-    for tally in tallies:
-        for kind, (files, size) in tally.items():
-            known = sums.get(kind, (0, 0))
-            sums[kind] = known[0] + files, known[1] + size
-    found = [Excluded(kind, files, size) for kind, (files, size) in sums.items()]
-    return tuple(sorted(found, key=lambda row: (-row.size, row.kind)))
+    left_out: dict[str, Excluded] = {}
+    for kind, (files, size) in (row for tally in tallies for row in tally.items()):
+        known = left_out.get(kind, Excluded(kind, 0, 0))
+        left_out[kind] = Excluded(kind, known.files + files, known.size + size)
+    largest = sorted(left_out.values(), key=lambda row: (-row.size, row.kind))
+    return BuiltImage(image, base, notes, wheel, tuple(pins), members=tuple(members), left_out=tuple(largest))
 
 
 def slim_rules(plan: Plan, kind: str) -> Rules:
@@ -115,15 +109,20 @@ def slim_rules(plan: Plan, kind: str) -> Rules:
     return Rules((SYMBOLS,), keep=slim.keep) if SYMBOLS in slim.leave_out else NONE
 
 
-def wheel_size(pinned: Pin, root: Path, ctx: Context) -> int:
-    """Return the size of a wheel in bytes, of the lock or of the file."""
-    if pinned.size is not None:
-        return pinned.size
-    from hatch_docker.wheels.fetch import fetch
+def group_pins(pins: Sequence[Pin], root: Path, ctx: Context) -> tuple[list[Pin], list[Pin]]:
+    """Return the pins with a layer each, large wheels and what has to be built, and the small wheels that share one."""
+    alone: list[Pin] = []
+    small: list[Pin] = []
+    for pinned in pins:
+        size = pinned.size if pinned.is_wheel else OWN_LAYER
+        if size is None:
+            from hatch_docker.wheels.fetch import fetch
 
-    digest = f"sha256:{pinned.sha256}"
-    path = ctx.store.blob_path(digest) if ctx.store.has(digest) else fetch([pinned], ctx, root=root)[0]
-    return path.stat().st_size
+            digest = f"sha256:{pinned.sha256}"
+            path = ctx.store.blob_path(digest) if ctx.store.has(digest) else fetch([pinned], ctx, root=root)[0]
+            size = path.stat().st_size
+        (alone if size >= OWN_LAYER else small).append(pinned)
+    return alone, small
 
 
 def dependency_build_plan(build: BuildPlan) -> BuildPlan:
@@ -182,6 +181,11 @@ def _is_program(word: str, plan: Plan, base: Base, programs: frozenset[str], ctx
 def image_settings(plan: Plan, base: Base, created: int) -> Settings:
     """Return the image's configuration (config.md): the plan's over the base's."""
     config = plan.config
+    check = config.healthcheck
+    health = {  # Docker's addition to the configuration; times are in nanoseconds
+        "Test": ["CMD", *check.command], "Interval": check.interval, "Timeout": check.timeout,
+        "StartPeriod": check.start_period, "Retries": check.retries,
+    } if check else {}  # fmt: skip
     base_env = dict(item.split("=", 1) for item in (base.image.config_json.get("config") or {}).get("Env") or [])
     path = f"/{VENV}/bin:{base_env.get('PATH', DEFAULT_PATH)}"
     return Settings(
@@ -194,7 +198,7 @@ def image_settings(plan: Plan, base: Base, created: int) -> Settings:
         ports=config.ports,
         volumes=config.volumes,
         stop_signal=config.stop_signal,
-        healthcheck=_healthcheck(config.healthcheck),
+        healthcheck={key: value for key, value in health.items() if value} or None,
     )
 
 
@@ -236,17 +240,6 @@ def created_time(plan: Plan, base: Base, pins: Sequence[Pin]) -> int:
         return int(datetime.fromisoformat(base.image.config_json.get("created", "")).timestamp())
     except (ValueError, TypeError):
         return SOURCE_DATE
-
-
-def _healthcheck(check: HealthCheck | None) -> dict[str, object] | None:
-    """Return HEALTHCHECK, Docker's own addition to the configuration; times are in nanoseconds."""
-    if check is None:
-        return None
-    values = {
-        "Test": ["CMD", *check.command], "Interval": check.interval, "Timeout": check.timeout,
-        "StartPeriod": check.start_period, "Retries": check.retries,
-    }
-    return {key: value for key, value in values.items() if value}
 
 
 def logins(plan: Plan, root: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -16,14 +16,13 @@ from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.text import counted
 from hatch_docker.engines.common import (
-    OWN_LAYER,
     check_commands,
     check_secrets,
     dependency_build_plan,
     finish,
+    group_pins,
     open_target,
     slim_rules,
-    wheel_size,
 )
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import PURE, OwnProject, own_projects, own_wheel
@@ -80,8 +79,35 @@ def gather(plan: Plan, platform: Platform, project: Project, ctx: Context) -> Ga
 
     pins = pin(plan.lock, project.root, target, ctx, metadata=metadata)
     own = [_own(own, plan, base, target, ctx) for own in own_projects(plan, target, project)]
-    groups = [*_dependencies(pins, plan, base, target, project, ctx), *own]
-    return Gathered(base, pins, tuple(groups))
+    names = [pinned.filename for pinned in pins if pinned.is_wheel]
+    if ctx.store.recall("fits", key := key_of(str(target), names)) is None:
+        for name in names:
+            check_fits(name, target)
+        ctx.store.remember("fits", key, True)
+    alone, small = group_pins(pins, project.root, ctx)
+    dependencies = [
+        Group("dependencies", tuple(_dependency(pinned, plan, base, target, project, ctx) for pinned in group))
+        for group in (*([pinned] for pinned in alone), small) if group
+    ]  # fmt: skip
+    return Gathered(base, pins, (*dependencies, *own))
+
+
+def _dependency(pinned: Pin, plan: Plan, base: Base, target: Target, project: Project, ctx: Context) -> Wheel:
+    """Return the wheel of a dependency; where there is none for the target, it is built in the builder stage."""
+
+    def get() -> Path:
+        from hatch_docker.wheels.fetch import fetch
+
+        return fetch([pinned], ctx, root=project.root)[0]
+
+    rules = slim_rules(plan, "dependencies")
+    if pinned.is_wheel:
+        return Wheel(pinned.title, pinned.filename, f"sha256:{pinned.sha256}", get, rules)
+    from hatch_docker.wheels.builder.build import build_wheel
+
+    build = dependency_build_plan(plan.build)
+    path = build_wheel(get(), build, base, target, ctx, filename=pinned.filename, root=project.root)
+    return Wheel(pinned.title, path.name, file_digest(path), lambda: path, rules)
 
 
 def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -> BuiltImage:
@@ -93,7 +119,7 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     programs = check_wheels(site, [wheel for group in groups for wheel in group.wheels])
     check_commands(plan, base, programs, ctx)
     made = [
-        (layer, LayerInfo(group.kind, _titles(group), cached))
+        (layer, LayerInfo(group.kind, tuple(wheel.title for wheel in group.wheels), cached))
         for group, (layer, cached) in zip(groups, layers, strict=True)
     ]
     own = [wheel for group in groups if group.kind == "project" for wheel in group.wheels]
@@ -102,61 +128,21 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     return finish(plan, base, pins, made, notes, project, compression, ctx, tallies)
 
 
-def _titles(group: Group) -> tuple[str, ...]:
-    return tuple(wheel.title for wheel in group.wheels)
-
-
-def _dependencies(
-    pins: Sequence[Pin], plan: Plan, base: Base, target: Target, project: Project, ctx: Context
-) -> list[Group]:
-    """Return a group for each large wheel and each that has to be built, and one for all small ones, by name."""
-    large, small = [], []
-    _check_fit(pins, target, ctx)
-    for pinned in pins:
-        if not pinned.is_wheel:
-            large.append(Group("dependencies", (_from_sdist(pinned, plan, base, target, project, ctx),)))
-        elif wheel_size(pinned, project.root, ctx) >= OWN_LAYER:
-            large.append(Group("dependencies", (_pinned(pinned, plan, project, ctx),)))
-        else:
-            small.append(_pinned(pinned, plan, project, ctx))
-    return [*large, Group("dependencies", tuple(small))] if small else large
-
-
-def _check_fit(pins: Sequence[Pin], target: Target, ctx: Context) -> None:
-    """Raise WheelError for a wheel that is not for the target; the result is remembered."""
-    names = [pinned.filename for pinned in pins if pinned.is_wheel]
-    key = key_of(str(target), names)
-    if ctx.store.recall("fits", key) is None:
-        for name in names:
-            check_fits(name, target)
-        ctx.store.remember("fits", key, True)
-
-
-def _pinned(pinned: Pin, plan: Plan, project: Project, ctx: Context) -> Wheel:
-    def get() -> Path:
-        from hatch_docker.wheels.fetch import fetch
-
-        return fetch([pinned], ctx, root=project.root)[0]
-
-    return Wheel(pinned.title, pinned.filename, f"sha256:{pinned.sha256}", get, slim_rules(plan, "dependencies"))
-
-
-def _from_sdist(pinned: Pin, plan: Plan, base: Base, target: Target, project: Project, ctx: Context) -> Wheel:
-    """Return a dependency without a wheel for the target, built in the builder stage, on this machine's platform."""
-    from hatch_docker.wheels.builder.build import build_wheel
-    from hatch_docker.wheels.fetch import fetch
-
-    (sdist,) = fetch([pinned], ctx, root=project.root)
-    build = dependency_build_plan(plan.build)
-    path = build_wheel(sdist, build, base, target, ctx, filename=pinned.filename, root=project.root)
-    rules = slim_rules(plan, "dependencies")
-    return Wheel(pinned.title, path.name, file_digest(path), lambda: path, rules)
-
-
 def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Group:
-    """Return the group of a wheel of ours: pure by hatchling in this process, else of its sdist in the builder."""
+    """Return the group of a wheel of ours: pure by hatchling in this process, else of its sdist in the builder.
+
+    A pure one that the builder made here fits other architectures, too.
+    """
     if own.build.isolated:
-        path = _from_own_sdist(own, plan, base, target, ctx)
+        from hatch_docker.wheels.builder.build import build_wheel
+
+        sdist, root, here = own.project.sdist(), own.project.root, target.builds_here
+        builder = (base, target) if here else open_target(
+            plan, host_platform(), Compression(plan.compression), own.project, ctx
+        )  # fmt: skip
+        path = build_wheel(sdist, own.build, *builder, ctx, filename=sdist.name, root=root)
+        if not here and not path.name.endswith(PURE):
+            raise BuildError(f"{sdist.name} cannot be compiled for {base.platform} on this machine; build it there")
     else:
         from hatch_docker.wheels.install.compatibility import check_given
 
@@ -165,21 +151,6 @@ def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) 
     check_secrets(path)
     wheel = Wheel(own.title, path.name, file_digest(path), lambda: path, slim_rules(plan, "project"))
     return Group("project", (wheel,), venv=own.is_main)
-
-
-def _from_own_sdist(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) -> Path:
-    """Return a wheel of ours out of the builder stage; a pure one fits other architectures than this machine's."""
-    from hatch_docker.wheels.builder.build import build_wheel
-
-    sdist = own.project.sdist()
-    if target.builds_here:
-        return build_wheel(sdist, own.build, base, target, ctx, filename=sdist.name, root=own.project.root)
-    compression = Compression(plan.compression)
-    own_base, here = open_target(plan, host_platform(), compression, own.project, ctx)
-    wheel = build_wheel(sdist, own.build, own_base, here, ctx, filename=sdist.name, root=own.project.root)
-    if not wheel.name.endswith(PURE):
-        raise BuildError(f"{sdist.name} cannot be compiled for {base.platform} on this machine; build it there")
-    return wheel
 
 
 def _layers(

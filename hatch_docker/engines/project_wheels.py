@@ -6,14 +6,13 @@ version into each wheel, so another one makes another image of the same sources.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.core.errors import BuildError
 from hatch_docker.plan.model import BuildPlan, Plan
-from hatch_docker.wheels.target import Pin, Target, note_used
+from hatch_docker.wheels.target import Target, note_used
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
@@ -36,16 +35,12 @@ def own_projects(plan: Plan, target: Target, project: Project) -> list[OwnProjec
     """Return the projects whose wheels go into an image for a target, in the order of their layers."""
     found = []
     for member in plan.members:
-        if any(_holds(marker, target) for marker in member.markers):
+        from packaging.markers import Marker
+
+        if any(not marker or target.holds(Marker(marker)) for marker in member.markers):
             assert project.member is not None
             found.append(OwnProject(f"{member.name} {member.version}", member.build, project.member(member.path)))
     return [*found, OwnProject(f"{plan.name} {plan.version}", plan.build, project, is_main=True)]
-
-
-def _holds(marker: str, target: Target) -> bool:
-    from packaging.markers import Marker
-
-    return not marker or target.holds(Marker(marker))
 
 
 def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
@@ -67,7 +62,15 @@ def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
         return project.wheel()
     name = differing[0].name
     ctx.progress.detail(f"{name} is {_here(name)} here and {differing[0].version} in the lock, which is taken")
-    return project.wheel_by(_installed(pins, project, ctx), ctx.environ)
+    for pinned in pins:
+        if not pinned.filename.endswith(PURE):
+            raise BuildError(
+                f"build requirement {pinned.name} is {_here(pinned.name)} here and {pinned.version} in the lock, and "
+                'it is compiled: install that version here, or set isolated = "always" in [tool.hatch-docker.build]'
+            )
+    from hatch_docker.wheels.builder.environment import install_pure
+
+    return project.wheel_by(install_pure(pins, project.root, ctx), ctx.environ)
 
 
 def _here(name: str) -> str:
@@ -77,16 +80,3 @@ def _here(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "missing"
-
-
-def _installed(pins: Sequence[Pin], project: Project, ctx: Context) -> Path:
-    """Return the directory of the store from which this Python can import the pinned build requirements."""
-    for pinned in pins:
-        if not pinned.filename.endswith(PURE):
-            raise BuildError(
-                f"build requirement {pinned.name} is {_here(pinned.name)} here and {pinned.version} in the lock, and "
-                'it is compiled: install that version here, or set isolated = "always" in [tool.hatch-docker.build]'
-            )
-    from hatch_docker.wheels.builder.environment import install_pure
-
-    return install_pure(pins, project.root, ctx)

@@ -79,8 +79,18 @@ def make_wheels(site: Site, wheels: Sequence[Wheel], *, venv: bool) -> tuple[Lay
 
 
 def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]:
-    key = _key(site, wheels, venv)
-    entries = _installed(site, wheels)
+    from hatch_docker.wheels.install import venv as install
+
+    key, ctx = _key(site, wheels, venv), site.ctx
+    entries: list[list[Entry]] = []           # of each wheel
+    for wheel in wheels:
+        tally: dict[str, list[int]] = {}
+        entries.append(install.wheel_entries(
+            wheel.open(), site.venv, filename=wheel.filename, warn=ctx.progress.warn, rules=wheel.rules, tally=tally
+        ))
+        if wheel.rules.leave_out:
+            ctx.store.remember(LEFT_OUT, wheel_facts_key(site.venv, wheel.digest, wheel.rules), tally)
+        remember_files(site.venv, wheel.digest, install.wheel_files(entries[-1], site.venv), ctx, wheel.rules)
     compiler = _compiler(site)
     if compiler is None:
         key = key_of(key, "sources only")
@@ -88,7 +98,6 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
     def make() -> list[Entry]:
         from hatch_docker.bases.bytecode import compile_sources
         from hatch_docker.wheels.builder.sandbox import run_at
-        from hatch_docker.wheels.install import venv as install
 
         everything = {entry.path: entry for entry in install.venv_entries(site.venv)} if venv else {}
         for group in entries:
@@ -97,11 +106,11 @@ def _made(site: Site, wheels: Sequence[Wheel], venv: bool) -> tuple[Layer, bool]
             units = [install.python_sources(group, site.venv) for group in entries]
             compiled = compile_sources(units, *compiler, sandbox=run_at if site.base.interpreter_trust_key else None)
             for wheel, group in zip(wheels, entries, strict=True):
-                note_uncompiled(site.venv, wheel.digest, group, compiled, site.ctx, wheel.rules)
+                note_uncompiled(site.venv, wheel.digest, group, compiled, ctx, wheel.rules)
                 everything |= {entry.path: entry for entry in install.bytecode_entries(group, compiled, site.venv)}
         return list(everything.values())
 
-    return layer_by_key(key, site.compression, site.ctx, make)
+    return layer_by_key(key, site.compression, ctx, make)
 
 
 def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
@@ -120,24 +129,6 @@ def _compiler(site: Site) -> tuple[Path, Interpreter] | None:
 
 def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
     return wheels_layer_key(site.base, site.venv, [wheel.identity for wheel in wheels], own_files=venv)
-
-
-def _installed(site: Site, wheels: Sequence[Wheel]) -> list[list[Entry]]:
-    """Return the entries of each wheel, and remember which files each brings."""
-    from hatch_docker.wheels.install import venv as install
-
-    installed = []
-    for wheel in wheels:
-        tally: dict[str, list[int]] = {}
-        entries = install.wheel_entries(
-            wheel.open(), site.venv, filename=wheel.filename, warn=site.ctx.progress.warn, rules=wheel.rules,
-            tally=tally,
-        )
-        if wheel.rules.leave_out:
-            site.ctx.store.remember(LEFT_OUT, wheel_facts_key(site.venv, wheel.digest, wheel.rules), tally)
-        remember_files(site.venv, wheel.digest, install.wheel_files(entries, site.venv), site.ctx, wheel.rules)
-        installed.append(entries)
-    return installed
 
 
 def remember_files(
@@ -188,7 +179,12 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
     if known is None:
         from hatch_docker.wheels.install.venv import check_owners
 
-        files = {wheel.title: _files(site, wheel) for wheel in wheels}
+        files: dict[str, Mapping[str, str]] = {}
+        for wheel in wheels:
+            brought = known_files(site.venv, wheel.digest, site.ctx, wheel.rules)
+            if brought is None:
+                raise WheelError(f"the cache no longer knows the files of {wheel.filename}; build again")
+            files[wheel.title] = brought
         check_owners(files)
         directory = f"{site.venv.root}/bin/"
         known = sorted({
@@ -196,10 +192,3 @@ def check_wheels(site: Site, wheels: Sequence[Wheel]) -> frozenset[str]:
         })
         site.ctx.store.remember("programs", key, known)
     return frozenset(known)
-
-
-def _files(site: Site, wheel: Wheel) -> Mapping[str, str]:
-    files = known_files(site.venv, wheel.digest, site.ctx, wheel.rules)
-    if files is None:
-        raise WheelError(f"the cache no longer knows the files of {wheel.filename}; build again")
-    return files

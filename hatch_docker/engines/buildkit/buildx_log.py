@@ -132,7 +132,7 @@ class Log:
         try:
             said = base64.b64decode(data, validate=True)
         except (ValueError, binascii.Error):
-            said = data.encode()
+            said = data.encode(errors="replace")  # JSON may hold half a character (a surrogate)
         if digest in self._begun:
             self._begun[digest] = self._begun.pop(digest)
         # A piece may end within a line, and so within a secret or a character.

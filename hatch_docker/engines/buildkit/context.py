@@ -11,35 +11,44 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from hatch_docker.bases.bytecode import DRIVER
+from hatch_docker.bases.debian.base import ENV
 from hatch_docker.bases.model import Base
+from hatch_docker.bases.open import base_for
 from hatch_docker.core import errors
 from hatch_docker.core.cache.store import file_digest, key_of
 from hatch_docker.core.errors import BaseImageError, BuildError
-from hatch_docker.engines.buildkit import stage_install
+from hatch_docker.core.http.urls import is_loopback
+from hatch_docker.engines.buildkit import stage_diff, stage_install
 from hatch_docker.engines.buildkit.build_request import IMAGES, PreloadedImage
 from hatch_docker.engines.buildkit.dockerfile import WHEEL, Group, Stages, multiline_variables
 from hatch_docker.engines.buildkit.packages import Compiler, Debs, find_compiler, write_packages
 from hatch_docker.engines.layer_cache import compiler_layer_key, layer_by_key, packages_layer_key, stage_tree_key
 from hatch_docker.oci import paths
+from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import Image, Platform, digest_of, host_platform
+from hatch_docker.oci.model import History, Image, Platform, digest_of, host_platform
+from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.builder import pep517
+from hatch_docker.wheels.builder.build import known_sdist
 from hatch_docker.wheels.builder.sdist import Sdist
+from hatch_docker.wheels.builder.variables import certificates, proxies
+from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.install import archive, destination, layout, slim, strip
 from hatch_docker.wheels.install.layout import VenvTarget
+from hatch_docker.wheels.locks.pin import pin_requirements
 from hatch_docker.wheels.target import Pin, Target
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
-    from hatch_docker.oci.compression import Compression
 
 STAGE_MODULES = (errors, paths, archive, destination, layout, slim, strip)
 """Modules that stages run too, laid beside their programs under the same names: standard library only, Python 3.9."""
@@ -115,20 +124,16 @@ def secrets_and_ssh(steps: Sequence[CopyStep]) -> tuple[tuple[str, ...], bool]:
 
 def proxies_of(steps: Sequence[CopyStep], environ: Mapping[str, str]) -> dict[str, str]:
     """Return the proxies for the stages of some steps, as variables; stages cannot reach one on this machine."""
-    from hatch_docker.wheels.builder.variables import proxies
-
     if not any(step.debs or (step.job and step.job.plan.network) for step in steps):
         return {}
-    return {name: value for name, value in proxies(environ).items() if not _is_here(value)}
 
+    def is_here(proxy: str) -> bool:
+        try:
+            return is_loopback(urlsplit(proxy if "://" in proxy else f"//{proxy}").hostname or "")
+        except ValueError:  # it is no URL, which the stages' programs will say
+            return False
 
-def _is_here(proxy: str) -> bool:
-    from hatch_docker.core.http.urls import is_loopback
-
-    try:
-        return is_loopback(urlsplit(proxy if "://" in proxy else f"//{proxy}").hostname or "")
-    except ValueError:  # it is no URL, which the stages' programs will say
-        return False
+    return {name: value for name, value in proxies(environ).items() if not is_here(value)}
 
 
 def stage_base(
@@ -139,8 +144,6 @@ def stage_base(
     Wheels are installed and compiled by the same base for the builder's own platform, where that is another one: no
     emulation is needed. What has to be compiled needs it. Raises BuildError where that is not to be had.
     """
-    from hatch_docker.bases.open import base_for
-
     own = Platform(*(platforms[0].split("/") if platforms else str(host_platform()).split("/"))[:2])
     if base.platform.architecture == own.architecture:
         return base
@@ -178,11 +181,6 @@ def compiler_of(base: Base, steps: Sequence[CopyStep], ctx: Context) -> Compiler
 
 def compiler_image(tree: Path, base: Base, ctx: Context, *, remote: bool = False) -> PreloadedImage:
     """Return a builder root as an image; its layer is compressed only for a remote builder, which it is sent to."""
-    from hatch_docker.bases.debian.base import ENV
-    from hatch_docker.oci.compression import Compression
-    from hatch_docker.oci.model import History
-    from hatch_docker.oci.mutate import Settings, build_image, scratch
-
     key = compiler_layer_key(tree.name)
     layer, _ = layer_by_key(
         key, Compression("gzip" if remote else "none"), ctx, lambda: tree_entries(tree), title="packing the compiler"
@@ -201,9 +199,6 @@ def make_job(
     sdist: Path, filename: str, plan: BuildPlan, target: Target, project: Project, ctx: Context
 ) -> Job:
     """Return the build of an sdist; its requirements are wheels, resolved in this process."""
-    from hatch_docker.wheels.builder.build import known_sdist
-    from hatch_docker.wheels.locks.pin import pin_requirements
-
     found = known_sdist(sdist, filename, ctx)
     more = ctx.store.recall("stage-requires", key_of(found.content)) or []
     known = (*found.requires, *more)
@@ -215,26 +210,36 @@ def write_context(
 ) -> None:
     """Write the files that the stages of some steps copy; of the project only its sdist or wheel."""
     write_tools(directory / "tools")
+    if any(step.debs for step in steps):
+        (directory / "changes").mkdir()
+        shutil.copyfile(stage_diff.__file__, directory / "changes" / "changes.py")
     if compiler and compiler.debs:
         write_packages(compiler.debs, base, directory / "packages" / "compiler", ctx)
     for step in steps:
         name = step.group.name
         if step.debs is not None:
             write_packages(step.debs, base, directory / "packages" / name, ctx)
-            continue
-        if step.job is not None:
-            _write_job(step.job, directory / "build" / name, project, ctx)
-            continue
-        wheels = directory / "wheels" / name
-        _write_pins(step.pins, wheels, project, ctx)
-        if step.wheel is not None:
-            shutil.copyfile(step.wheel, wheels / step.wheel.name)
+        elif step.job is not None:
+            build, sdist = directory / "build" / name, step.job.sdist
+            _write_pins(step.job.requires, build / "wheels", project, ctx)
+            (build / "sdist").mkdir()
+            shutil.copyfile(sdist.path, build / "sdist" / sdist.name)
+            spec = {
+                "sdist": f"/sdist/{sdist.name}", "source": "/build/src", "output": WHEEL, "backend": sdist.backend,
+                "backend_path": sdist.backend_path, "known": step.job.known, "time": SOURCE_DATE, "strict": True,
+                "secrets": step.job.plan.secrets, "env": multiline_variables(step.job.plan),
+            }  # fmt: skip
+            text = json.dumps(spec, indent=2, ensure_ascii=False) + "\n"
+            (build / "sdist" / "spec.json").write_text(text, encoding="utf-8")
+        else:
+            wheels = directory / "wheels" / name
+            _write_pins(step.pins, wheels, project, ctx)
+            if step.wheel is not None:
+                shutil.copyfile(step.wheel, wheels / step.wheel.name)
 
 
 def write_tools(directory: Path) -> None:
     """Write the programs that stages run, and the modules that they import."""
-    from hatch_docker.bases.bytecode import DRIVER
-
     for module in STAGE_MODULES:
         place = directory / Path(*module.__name__.split(".")).with_suffix(".py")
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -246,8 +251,6 @@ def write_tools(directory: Path) -> None:
 
 def write_certificates(steps: Sequence[CopyStep], directory: Path, ctx: Context) -> bool:
     """Write the certificates that this machine trusts, if a build may need them; return whether there are any."""
-    from hatch_docker.wheels.builder.variables import certificates
-
     found: dict[str, str] = {}
     for step in steps:
         found |= certificates(step.job.plan, ctx.environ) if step.job else {}
@@ -258,35 +261,11 @@ def write_certificates(steps: Sequence[CopyStep], directory: Path, ctx: Context)
     return bool(found)
 
 
-def _write_job(job: Job, directory: Path, project: Project, ctx: Context) -> None:
-    _write_pins(job.requires, directory / "wheels", project, ctx)
-    (directory / "sdist").mkdir()
-    shutil.copyfile(job.sdist.path, directory / "sdist" / job.sdist.name)
-    spec = {
-        "sdist": f"/sdist/{job.sdist.name}", "source": "/build/src", "output": WHEEL, "backend": job.sdist.backend,
-        "backend_path": job.sdist.backend_path, "known": job.known, "time": SOURCE_DATE, "strict": True,
-        "secrets": job.plan.secrets, "env": multiline_variables(job.plan),
-    }  # fmt: skip
-    text = json.dumps(spec, indent=2, ensure_ascii=False) + "\n"
-    (directory / "sdist" / "spec.json").write_text(text, encoding="utf-8")
-
-
 def _write_pins(pins: Sequence[Pin], directory: Path, project: Project, ctx: Context) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     if pins:
-        from hatch_docker.wheels.fetch import fetch
-
         for pinned, path in zip(pins, fetch(pins, ctx, root=project.root), strict=True):
             shutil.copyfile(path, directory / pinned.filename)
-
-
-def renamed(step: CopyStep, taken: set[str]) -> CopyStep:
-    """Return a step whose stage has a name that is not `taken` yet, and take it."""
-    name, count = step.group.name, 2
-    while name in taken:
-        name, count = f"{step.group.name}-{count}", count + 1
-    taken.add(name)
-    return replace(step, group=replace(step.group, name=name))
 
 
 def tree_entries(root: Path, top: str = "") -> list[Entry]:

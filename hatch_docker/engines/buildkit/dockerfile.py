@@ -18,7 +18,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.mutate import Settings
@@ -133,7 +132,12 @@ def _below(stages: Stages) -> Iterator[str]:
     yield "COPY tools/ /in/tools/"
     yield ""
     if any(group.build for group in stages.groups):
-        yield from _compiler(stages)
+        yield "# What compiles, and never reaches the image."
+        if stages.tools:
+            yield from _apt("compiler", stages.tools, stages)
+        else:
+            yield f"FROM {stages.compiler or 'base'} AS compiler"
+            yield ""
     if stages.certificates:
         yield "FROM scratch AS certificates"
         yield "COPY certificates/ /in/certificates/"
@@ -149,15 +153,6 @@ def _below(stages: Stages) -> Iterator[str]:
             yield f"COPY wheels/{group.name}/ /in/wheels/"
             yield ""
         yield from _install(stages, group)
-
-
-def _compiler(stages: Stages) -> Iterator[str]:
-    yield "# What compiles, and never reaches the image."
-    if stages.tools:
-        yield from _apt("compiler", stages.tools, stages)
-    else:
-        yield f"FROM {stages.compiler or 'base'} AS compiler"
-        yield ""
 
 
 def _apt(stage: str, packages: Packages, stages: Stages) -> Iterator[str]:
@@ -297,24 +292,17 @@ def _runtime(stages: Stages, settings: Settings) -> Iterator[str]:
         yield f"WORKDIR {quoted(settings.workdir)}"
     if settings.stop_signal:
         yield f"STOPSIGNAL {settings.stop_signal}"
-    if settings.healthcheck is not None:
-        yield _healthcheck(settings.healthcheck)
+    if check := settings.healthcheck:
+        options = []
+        for option, key in (("interval", "Interval"), ("timeout", "Timeout"), ("start-period", "StartPeriod")):
+            if key in check:
+                seconds, rest = divmod(check[key], 10**9)  # linters know no other units than s, m and h
+                options.append(f"--{option}={check[key] // 10**6}ms" if rest else f"--{option}={seconds}s")
+        options += [f"--retries={check['Retries']}"] if "Retries" in check else []
+        yield " ".join(["HEALTHCHECK", *options, "CMD", words(*check["Test"][1:])])
     if settings.user.partition(":")[0] == "0":
         yield "# hadolint ignore=DL3002"  # it was asked for
     yield f"USER {settings.user}"
     if settings.entrypoint or settings.cmd:
         yield f"ENTRYPOINT {words(*settings.entrypoint)}"
         yield f"CMD {words(*settings.cmd)}"
-
-
-def _healthcheck(check: Mapping[str, Any]) -> str:
-    options = [("interval", "Interval"), ("timeout", "Timeout"), ("start-period", "StartPeriod")]
-    given = [f"--{option}={_duration(check[key])}" for option, key in options if key in check]
-    given += [f"--retries={check['Retries']}"] if "Retries" in check else []
-    return " ".join(["HEALTHCHECK", *given, "CMD", words(*check["Test"][1:])])
-
-
-def _duration(nanoseconds: int) -> str:
-    """Return whole seconds if possible, as linters know no other units than s, m and h."""
-    seconds, rest = divmod(nanoseconds, 10**9)
-    return f"{nanoseconds // 10**6}ms" if rest else f"{seconds}s"

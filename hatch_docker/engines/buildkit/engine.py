@@ -29,7 +29,6 @@ from hatch_docker.engines.buildkit.context import (
     compiler_of,
     make_job,
     proxies_of,
-    renamed,
     secrets_and_ssh,
     stage_base,
     stages_of,
@@ -38,25 +37,29 @@ from hatch_docker.engines.buildkit.context import (
     write_context,
 )
 from hatch_docker.engines.buildkit.dockerfile import Group, render_export
-from hatch_docker.engines.buildkit.packages import find_system, layer_facts, read_changes, with_system, write_changes
+from hatch_docker.engines.buildkit.packages import find_system, layer_facts, read_changes, with_system
 from hatch_docker.engines.common import (
-    OWN_LAYER,
     check_commands,
     check_secrets,
     created_time,
     dependency_build_plan,
     finish,
+    group_pins,
     open_target,
     slim_rules,
-    wheel_size,
 )
 from hatch_docker.engines.layer_cache import layer_by_key, layer_title, recall_layer
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.project_wheels import OwnProject, own_projects, own_wheel
 from hatch_docker.engines.wheel_layers import note_uncompiled, remember_files
 from hatch_docker.oci.compression import Compression
+from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Layer, Platform
-from hatch_docker.wheels.install.compatibility import check_fits, check_made
+from hatch_docker.wheels.builder.pep517 import MISSING
+from hatch_docker.wheels.builder.ssh_agent import check_agent
+from hatch_docker.wheels.builder.variables import secret_variables
+from hatch_docker.wheels.fetch import fetch
+from hatch_docker.wheels.install.compatibility import check_fits, check_given, check_made
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import KINDS
 from hatch_docker.wheels.install.venv import check_owners, wheel_files
@@ -87,7 +90,10 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
     def metadata(pinned: Pin, sdist: Path) -> bytes:
         """Return the METADATA of an sdist that only its build tells; its tree is needed anyway."""
         _, [(layer, _)] = _trees(inputs, lambda: [_dependency(pinned, sdist, plan, target, project, ctx)])
-        return _metadata_in(layer, pinned)
+        for entry, stream in layer_entries(layer):
+            if entry.path.endswith(".dist-info/METADATA") and stream is not None:
+                return stream.read()
+        raise WheelError(f"the wheel that {pinned.filename} gave has no METADATA")
 
     pins = pin(plan.lock, project.root, target, ctx, metadata=metadata)
     debs = find_system(base, ctx)
@@ -100,11 +106,11 @@ def _build_one(plan: Plan, platform: Platform, project: Project, ctx: Context) -
         base = replace(with_system(base, layer, facts.pop(0), debs, created), cached=base.cached and cached)
     check_owners({title: files for fact in facts for title, files in fact["files"].items()})
     check_commands(plan, base, frozenset(name for fact in facts for name in fact["programs"]), ctx)
+    steps = inputs.steps[len(system):]
     made = [
         (layer, LayerInfo(step.group.kind, step.group.contents, cached))
-        for step, (layer, cached) in zip(inputs.steps[len(system):], layers, strict=True)
+        for step, (layer, cached) in zip(steps, layers, strict=True)
     ]
-    steps = inputs.steps[len(system):]
     for step in steps:
         note_used(step.job.requires if step.job else (), ctx)
     own = [WheelInfo(*fact["wheel"]) for fact, step in zip(facts, steps, strict=True) if step.group.kind == "project"]
@@ -131,31 +137,31 @@ class _Inputs:
         return [step.key(self.base, compiler.key if compiler else "") for step in self.steps]
 
 
-def make_steps(
-    plan: Plan, pins: Sequence[Pin], target: Target, project: Project, ctx: Context
-) -> list[CopyStep]:
-    """Return the groups of the embedded engine, in its order: large wheels, small ones, the project."""
-    taken: set[str] = set()
-    steps: list[CopyStep] = []
-    small: list[Pin] = []
-    rules = slim_rules(plan, "dependencies")
+def make_steps(plan: Plan, pins: Sequence[Pin], target: Target, project: Project, ctx: Context) -> list[CopyStep]:
+    """Return the groups of the embedded engine, in its order, each with a name that no other has."""
     for pinned in pins:
-        if not pinned.is_wheel:
-            from hatch_docker.wheels.fetch import fetch
-
-            (sdist,) = fetch([pinned], ctx, root=project.root)
-            steps.append(renamed(_dependency(pinned, sdist, plan, target, project, ctx), taken))
-            continue
-        check_fits(pinned.filename, target)
-        if wheel_size(pinned, project.root, ctx) >= OWN_LAYER:
-            group = Group(pinned.name, "dependencies", (pinned.title,), rules=rules)
-            steps.append(renamed(CopyStep(group, pins=(pinned,)), taken))
+        if pinned.is_wheel:
+            check_fits(pinned.filename, target)
+    alone, small = group_pins(pins, project.root, ctx)
+    rules = slim_rules(plan, "dependencies")
+    steps: list[CopyStep] = []
+    for pinned in alone:
+        if pinned.is_wheel:
+            steps.append(CopyStep(Group(pinned.name, "dependencies", (pinned.title,), rules=rules), pins=(pinned,)))
         else:
-            small.append(pinned)
+            steps.append(_dependency(pinned, fetch([pinned], ctx, root=project.root)[0], plan, target, project, ctx))
     if small:
         group = Group("packages", "dependencies", tuple(pinned.title for pinned in small), rules=rules)
-        steps.append(renamed(CopyStep(group, pins=tuple(small)), taken))
-    return [*steps, *(renamed(_own(own, plan, target, ctx), taken) for own in own_projects(plan, target, project))]
+        steps.append(CopyStep(group, pins=tuple(small)))
+    steps += [_own(own, plan, target, ctx) for own in own_projects(plan, target, project)]
+    taken: set[str] = set()
+    for number, step in enumerate(steps):
+        name, count = step.group.name, 2
+        while name in taken:
+            name, count = f"{step.group.name}-{count}", count + 1
+        taken.add(name)
+        steps[number] = replace(step, group=replace(step.group, name=name))
+    return steps
 
 
 def _dependency(pinned: Pin, sdist: Path, plan: Plan, target: Target, project: Project, ctx: Context) -> CopyStep:
@@ -166,16 +172,6 @@ def _dependency(pinned: Pin, sdist: Path, plan: Plan, target: Target, project: P
     return CopyStep(Group(pinned.name, "dependencies", (pinned.title,), build, rules=rules), job=job)
 
 
-def _metadata_in(layer: Layer, pinned: Pin) -> bytes:
-    """Return the METADATA of the only wheel in a layer."""
-    from hatch_docker.oci.layer import layer_entries
-
-    for entry, stream in layer_entries(layer):
-        if entry.path.endswith(".dist-info/METADATA") and stream is not None:
-            return stream.read()
-    raise WheelError(f"the wheel that {pinned.filename} gave has no METADATA")
-
-
 def _own(own: OwnProject, plan: Plan, target: Target, ctx: Context) -> CopyStep:
     name = "project" if own.is_main else own.title.partition(" ")[0].lower()
     group = Group(name, "project", (own.title,), venv=own.is_main, rules=slim_rules(plan, "project"))
@@ -183,8 +179,6 @@ def _own(own: OwnProject, plan: Plan, target: Target, ctx: Context) -> CopyStep:
         sdist = own.project.sdist()
         job = make_job(sdist, sdist.name, own.build, target, own.project, ctx)
         return CopyStep(replace(group, build=own.build), job=job)
-    from hatch_docker.wheels.install.compatibility import check_given
-
     wheel = own_wheel(own.project, target, ctx)
     check_given(wheel, target)
     check_secrets(wheel)
@@ -227,9 +221,6 @@ def _layers(inputs: _Inputs) -> list[tuple[Layer, bool]]:
 
 
 def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> None:
-    from hatch_docker.wheels.builder.ssh_agent import check_agent
-    from hatch_docker.wheels.builder.variables import secret_variables
-
     plan, ctx = inputs.plan, inputs.ctx
     builder = find_builder(plan.builder, ctx)
     base = stage_base(inputs.base, steps, builder.platforms, ctx, inputs.compression)
@@ -237,8 +228,6 @@ def _run(inputs: _Inputs, steps: Sequence[CopyStep], work: Path, out: Path) -> N
     image = compiler_image(compiler.tree, base, ctx, remote=builder.remote) if compiler and compiler.tree else None
     context = work / "context"
     write_context(steps, base, compiler, context, inputs.project, ctx)
-    if any(step.debs for step in steps):
-        write_changes(context)
     dockerfile = work / "Dockerfile"
     stages = stages_of(base, steps, compiler, image, certificates=write_certificates(steps, context, ctx))
     dockerfile.write_text(render_export(stages), encoding="utf-8")
@@ -271,8 +260,6 @@ class _MoreNeeded(Exception):
 
 
 def _more_needed(output: str, steps: Sequence[CopyStep]) -> _MoreNeeded | None:
-    from hatch_docker.wheels.builder.pep517 import MISSING
-
     found = re.search(rf"^{re.escape(MISSING)}(\[.*\])$", output, re.MULTILINE)
     stage = re.match(r"stage build-(\S+)", output)
     jobs = {step.group.name: step.job for step in steps if step.job}

@@ -7,7 +7,6 @@ one made from Ubuntu, apt asks the archives that the base itself names.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -151,12 +150,6 @@ def write_packages(debs: Debs, base: Base, directory: Path, ctx: Context) -> Non
     directory.mkdir(parents=True)
     (directory / "apt.conf").write_text(APT_CONF, encoding="utf-8")
     write_debs(base, debs.packages or (), directory, ctx)
-
-
-def write_changes(context: Path) -> None:
-    """Write the program that finds the difference of a stage with packages from the base."""
-    (context / "changes").mkdir()
-    shutil.copyfile(Path(__file__).with_name("stage_diff.py"), context / "changes" / "changes.py")
 
 
 def read_changes(directory: Path, base: Base, ctx: Context) -> list[Entry]:

@@ -9,6 +9,7 @@ file capabilities such a tar does not hold. What a container's runtime mounts is
 
 from __future__ import annotations
 
+import filecmp
 import os
 import stat
 import sys
@@ -16,7 +17,6 @@ import tarfile
 from pathlib import Path
 
 DATE = 315532800   # 1980-01-01, as SOURCE_DATE
-CHUNK = 1 << 20
 MOUNTED = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
 OTHERS = ("dev", "proc", "sys", "tmp")  # what is below them is nobody's
 
@@ -64,18 +64,7 @@ def is_unchanged(first: str, second: str, before: os.stat_result, after: os.stat
         return False
     if stat.S_ISLNK(after.st_mode):
         return os.readlink(first) == os.readlink(second)  # noqa: PTH115
-    return not stat.S_ISREG(after.st_mode) or (before.st_size == after.st_size and have_same_contents(first, second))
-
-
-def have_same_contents(first: str, second: str) -> bool:
-    """Tell whether two files have the same contents."""
-    with open(first, "rb") as one, open(second, "rb") as other:  # noqa: PTH123
-        while True:
-            data = one.read(CHUNK)
-            if data != other.read(CHUNK):
-                return False
-            if not data:
-                return True
+    return not stat.S_ISREG(after.st_mode) or filecmp.cmp(first, second, shallow=False)
 
 
 def list_names(directory: str) -> set[str]:
