@@ -1,7 +1,7 @@
 """Options, output and settings that several commands share.
 
-A command is a module with `add`, which declares it, and `run`, which runs it and imports what is heavy. `run` returns
-the exit status, None for 0.
+A module of commands has `add`, which declares them, and for each a function that runs it and imports what is heavy. It
+returns the exit status, None for 0.
 """
 
 from __future__ import annotations
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001, it has no public name
 Run = Callable[[argparse.Namespace], int | None]
-IMAGE = (
-    "an archive (default: the only one in dist/), oci:DIRECTORY (a layout), docker:NAME or podman:NAME (an image of a "
-    "daemon), or else a name in a registry"
-)
 
 
 def declare(
@@ -50,12 +46,6 @@ def add_project(command: argparse.ArgumentParser, *, option: bool = False) -> No
         command.add_argument("--project", default=".", metavar="DIRECTORY", help=text)
     else:
         command.add_argument("project", nargs="?", default=".", metavar="PROJECT", help=text)
-
-
-def add_image_options(command: argparse.ArgumentParser) -> None:
-    """Add the options of the commands that read an image."""
-    command.add_argument("--platform", default="", help="of an image for several; default: this machine's")
-    add_json(command, "docs/inspect.md")
 
 
 def add_json(command: argparse._ActionsContainer, page: str) -> None:

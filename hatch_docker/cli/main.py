@@ -10,30 +10,13 @@ from typing import NoReturn
 
 from hatch_docker import __version__
 from hatch_docker.build.api import friendly_errors
-from hatch_docker.cli.commands import (
-    build as make,
-)
-from hatch_docker.cli.commands import (
-    clean,
-    diff,
-    doctor,
-    init,
-    inspect,
-    load,
-    lock,
-    push,
-    rebase,
-    schema,
-    verify,
-    verify_signature,
-    why,
-)
+from hatch_docker.cli.commands import build, clean, doctor, init, inspect, load, lock, push, rebase, schema, verify
 from hatch_docker.cli.common import Commands
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.text import sanitize
 
 # In the order of `--help`.
-COMMANDS = (init, make, inspect, why, diff, lock, load, rebase, push, verify, verify_signature, doctor, clean, schema)
+COMMANDS = (init, build, inspect, lock, load, rebase, push, verify, doctor, clean, schema)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

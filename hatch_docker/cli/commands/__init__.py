@@ -1,1 +1,1 @@
-"""The commands, a module each."""
+"""The commands: a module for each one, or for a few that share their options."""

@@ -1,25 +1,47 @@
-"""`hatch-docker inspect`: show the contents of an image as text, as JSON or as an HTML page."""
+"""`hatch-docker inspect`, `why` and `diff`: the contents of images as text, as JSON or as an HTML page."""
 
 import argparse
 from pathlib import Path
 
-from hatch_docker.cli.common import IMAGE, Commands, add_json, declare, print_json, print_lines, stderr_context
+from hatch_docker.cli.common import Commands, add_json, declare, print_json, print_lines, stderr_context
+
+IMAGE = (
+    "an archive (default: the only one in dist/), oci:DIRECTORY (a layout), docker:NAME or podman:NAME (an image of a "
+    "daemon), or else a name in a registry"
+)
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
-    inspect = declare(commands, "inspect", "show what is in an image: layers, packages, files, settings", run)
+    """Declare the commands."""
+    inspect = declare(commands, "inspect", "show what is in an image: layers, packages, files, settings", run_inspect)
     inspect.add_argument("image", nargs="?", default="dist", metavar="IMAGE", help=IMAGE)
-    inspect.add_argument("--platform", default="", help="of an image for several; default: this machine's")
     form = inspect.add_mutually_exclusive_group()
-    add_json(form, "docs/inspect.md")
+    _add_image_options(inspect, form)
     form.add_argument("--html", type=Path, metavar="FILE", help="write an HTML page that needs no other file")
     inspect.add_argument("--files", action="store_true", help="show the largest files, too")
     inspect.add_argument("--all", action="store_true", help="show every package and file, not only the largest")
 
+    why = declare(commands, "why", "show what requires a package of an image, and how much space it takes", run_why)
+    why.add_argument("package", metavar="PACKAGE", help="of Python or of the system")
+    why.add_argument("image", nargs="?", default="dist", metavar="IMAGE", help=IMAGE)
+    _add_image_options(why, why)
+    why.add_argument("--all", action="store_true", help="show every chain and package, not only the first")
 
-def run(options: argparse.Namespace) -> None:
-    """Run the command."""
+    diff = declare(commands, "diff", "show what differs between two images", run_diff)
+    diff.add_argument("old", metavar="A", help=IMAGE)
+    diff.add_argument("new", metavar="B", help="the other image, named in the same ways")
+    _add_image_options(diff, diff)
+    diff.add_argument("--files", action="store_true", help="list every file, those of changed packages too")
+    diff.add_argument("--exit-code", action="store_true", help="exit with status 1 if the images differ")
+
+
+def _add_image_options(command: argparse.ArgumentParser, form: argparse._ActionsContainer) -> None:
+    command.add_argument("--platform", default="", help="of an image for several; default: this machine's")
+    add_json(form, "docs/inspect.md")
+
+
+def run_inspect(options: argparse.Namespace) -> None:
+    """Show what is in an image."""
     from hatch_docker.cli.inspect.document import document
     from hatch_docker.cli.inspect.named_image import open_image, read_image
     from hatch_docker.cli.inspect.text import inspect_lines
@@ -37,3 +59,40 @@ def run(options: argparse.Namespace) -> None:
             print_json(document(named, files=options.files))
         else:
             print_lines(inspect_lines(named, files=options.files, every=options.all))
+
+
+def run_why(options: argparse.Namespace) -> None:
+    """Show what requires a package."""
+    from hatch_docker.cli.inspect.named_image import open_image, read_image
+    from hatch_docker.cli.inspect.why import find_reasons, why_document, why_lines
+
+    with open_image(options.image, options.platform, stderr_context()) as (existing, image):
+        contents = read_image(options.image, existing, image).contents
+        reasons = find_reasons(contents, options.package)
+    if options.json:
+        print_json(why_document(contents, reasons))
+    else:
+        print_lines(why_lines(contents, reasons, every=options.all))
+
+
+def run_diff(options: argparse.Namespace) -> int:
+    """Show what differs; return 1 if the images differ and --exit-code is given."""
+    from hatch_docker.cli.inspect.diff import compare, diff_document, diff_lines
+    from hatch_docker.cli.inspect.named_image import open_image, read_image
+    from hatch_docker.oci.diff import differences
+
+    ctx = stderr_context()
+    with (
+        open_image(options.old, options.platform, ctx) as (old, old_image),
+        open_image(options.new, options.platform, ctx) as (new, new_image),
+    ):
+        before = read_image(options.old, old, old_image, hashed=True)
+        after = read_image(options.new, new, new_image, hashed=True)
+        found = compare(before.contents, after.contents)
+        if options.json:
+            print_json(diff_document(before, after, found))
+        else:
+            print_lines(diff_lines(before, after, found, files=options.files))
+            if not found:  # times, the order of members, compression: nothing that a user of the image sees
+                print_lines(f"  but {line}" for line in differences(old_image, new_image))
+    return int(options.exit_code and old_image.digest != new_image.digest)

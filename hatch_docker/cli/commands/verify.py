@@ -1,4 +1,4 @@
-"""`hatch-docker verify`: rebuild an image from the lock and compare the digests."""
+"""`hatch-docker verify` and `verify-signature`: rebuild an image and compare the digests; check who signed it."""
 
 import argparse
 import os
@@ -12,16 +12,25 @@ from hatch_docker.core.files import temporary_directory
 
 
 def add(commands: Commands) -> None:
-    """Declare the command."""
+    """Declare the commands."""
     summary = "rebuild an image from the lock and compare the digests"
-    verify = declare(commands, "verify", summary, run, verbosity=True)
+    verify = declare(commands, "verify", summary, run_verify, verbosity=True)
     verify.add_argument("archive", nargs="?", type=Path, metavar="ARCHIVE", help="default: the one in dist/")
     add_project(verify, option=True)
     verify.add_argument("--keep-downloads", action="store_true", help="take downloads from the cache, by their hashes")
 
+    summary = "check who signed an image, and for which repository (with cosign)"
+    signed = declare(commands, "verify-signature", summary, run_verify_signature)
+    signed.add_argument("reference", metavar="IMAGE", help="registry/repository:tag, or by @digest")
+    signed.add_argument("--key", default="", help="the public key, in any form that cosign accepts")
+    signed.add_argument("--identity", default="", help="without a key: the identity that the certificate must name")
+    signed.add_argument("--issuer", default="", help="the URL of the issuer of that identity")
+    signed.add_argument("--transparency-log", action="store_true", help="with --key: require it in the public log")
+    signed.add_argument("--signed-as", default="", metavar="REPOSITORY", help="of a mirror: the repository it copies")
 
-def run(options: argparse.Namespace) -> None:
-    """Run the command."""
+
+def run_verify(options: argparse.Namespace) -> None:
+    """Rebuild an image and compare the digests."""
     from hatch_docker.build.project import open_project
     from hatch_docker.build.verify import verify
     from hatch_docker.oci.model import Image, Index
@@ -45,3 +54,24 @@ def run(options: argparse.Namespace) -> None:
         print_lines([
             f"{archive}: yes, {digest}", f"  rebuilt as of {created} from the lock; taken from before: {reused}",
         ])  # fmt: skip
+
+
+def run_verify_signature(options: argparse.Namespace) -> None:
+    """Check who signed an image."""
+    from hatch_docker.core.context import open_context
+    from hatch_docker.core.progress import silent
+    from hatch_docker.oci.pull import resolve
+    from hatch_docker.oci.reference import parse_reference
+    from hatch_docker.oci.registry import Remote
+    from hatch_docker.release.cosign import Cosign
+    from hatch_docker.release.sign import Trust, verify_image
+
+    if bool(options.key) == bool(options.identity) or bool(options.identity) != bool(options.issuer):
+        raise ConfigError("verify-signature: say whose signature is accepted, by --key, or by --identity and --issuer")
+    ctx = open_context(os.environ, silent())
+    reference = parse_reference(options.reference)
+    digest = reference.digest or resolve(Remote(ctx.client, ctx.environ), reference, ctx.store)[0].digest
+    trust = Trust(options.key, options.identity, options.issuer, options.transparency_log)
+    signed = verify_image(Cosign(Path(), ctx), reference.pinned(digest), trust, signed_as=options.signed_as)
+    documents = f", and so are its documents: {', '.join(signed)}" if signed else "; none of its documents is"
+    print_lines([f"{reference.pinned(digest)} is signed{documents}"])

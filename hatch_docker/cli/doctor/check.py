@@ -56,16 +56,6 @@ Report = Iterable[str | Finding]
 """Result of a check: a text is a finding that is ok, with the topic of the check."""
 
 
-def always(_setup: Setup) -> bool:
-    """Return True: every project needs this."""
-    return True
-
-
-def never(_setup: Setup) -> bool:
-    """Return False: every project can do without."""
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class Check:
     """A check of one topic. A HatchDockerError of `run` is a problem if `needed` holds, and else "unneeded".
@@ -75,5 +65,5 @@ class Check:
 
     topic: str
     run: Callable[[Setup], Report]
-    needed: Callable[[Setup], object] = never
+    needed: Callable[[Setup], object] = lambda _setup: False
     remote: bool = False

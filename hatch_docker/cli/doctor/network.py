@@ -11,13 +11,13 @@ from packaging.utils import canonicalize_name
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.bases.debian.archive import fetch_releases
 from hatch_docker.bases.image import WITHOUT
-from hatch_docker.cli.doctor.check import Check, Report, Setup, always, never
+from hatch_docker.cli.doctor.check import Check, Report, Setup
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.http import urls
 from hatch_docker.core.http.responses import explain
 from hatch_docker.oci.auth import credential_for
 from hatch_docker.oci.model import host_platform
-from hatch_docker.oci.reference import Reference, parse_reference
+from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import ACCEPT, Remote, refuse
 from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.wheels.index import Indexes, SimpleIndex, read_indexes, with_keyring
@@ -61,7 +61,8 @@ def _ask_index(index: SimpleIndex, found: Indexes, setup: Setup) -> str:
     if not index.url.startswith("http"):
         return login
     bare, header = urls.with_credentials(index.url, setup.ctx.environ)
-    page = f"{bare.rstrip('/')}/{_any_project(setup)}/"
+    required = (canonicalize_name(Requirement(line).name) for plan in setup.plans for line in plan.lock.requirements)
+    page = f"{bare.rstrip('/')}/{next(required, 'pip')}/"
     try:
         response = found.client(setup.ctx).send("HEAD", page, headers={**header, **found.authorization(page)})
     except RegistryError as error:
@@ -77,14 +78,6 @@ def _ask_index(index: SimpleIndex, found: Indexes, setup: Setup) -> str:
     return login
 
 
-def _any_project(setup: Setup) -> str:
-    """Return a project to ask an index for: one that is required, or one that every index has."""
-    for plan in setup.plans:
-        for line in plan.lock.requirements:
-            return canonicalize_name(Requirement(line).name)
-    return "pip"
-
-
 def _login_source(index: SimpleIndex, environ: Mapping[str, str]) -> str:
     """Return where the login for an index is from, never the login itself."""
     host = urls.split(index.url).hostname if index.url.startswith("http") else None
@@ -94,56 +87,37 @@ def _login_source(index: SimpleIndex, environ: Mapping[str, str]) -> str:
 
 
 def registry_checks(plans: Sequence[Plan]) -> Iterator[Check]:
-    """Return a check for each repository that is pushed to, then one for each base of a registry."""
+    """Return a check for each repository that images may be pushed to, then one for each base of a registry."""
     pushed = {name for plan in plans if plan.push for name in plan.repositories}
     for name in dict.fromkeys(name for plan in plans for name in plan.repositories):
-        yield Check("registry", partial(_check_push, name), always if name in pushed else never, remote=True)
+        needed = name in pushed
+        yield Check("registry", partial(_check_repository, name, True), lambda _, needed=needed: needed, remote=True)
     for name in dict.fromkeys(plan.base.location for plan in plans if plan.base.kind == "registry"):
-        yield Check("registry", partial(_check_base, name), always, remote=True)
+        yield Check("registry", partial(_check_repository, name, False), lambda _: True, remote=True)
 
 
-def _check_push(name: str, setup: Setup) -> Report:
-    """Check that a repository accepts an upload, and cancel the upload at once."""
+def _check_repository(name: str, push: bool, setup: Setup) -> Report:
+    """Check that a repository accepts an upload, which is cancelled at once, or that a base in it can be read.
+
+    An error says with which login, and what to try; for a base, which one needs no registry.
+    """
     reference = parse_reference(name)
-    login = _login(reference, setup)
-    remote = Remote(setup.ctx.client, setup.ctx.environ)
-    scopes = (f"repository:{reference.repository}:pull,push",)
-    with _errors_of(reference, login):
-        answer = remote.send(reference, "POST", remote.url(reference, "blobs/uploads/"), scopes)
-        if answer.status != 202:
-            raise refuse(reference, answer)
-    if location := answer.headers.get("location"):
-        with contextlib.suppress(RegistryError):
-            remote.send(reference, "DELETE", urls.follow(answer.url, location), scopes)
-    yield f"{reference.name} takes uploads{login}"
-
-
-def _check_base(name: str, setup: Setup) -> Report:
-    """Check that a base exists and can be read; the error names a base that needs no registry."""
-    reference = parse_reference(name)
-    login = _login(reference, setup)
-    remote = Remote(setup.ctx.client, setup.ctx.environ)
-    url = remote.url(reference, f"manifests/{reference.digest or reference.tag}")
-    scopes = (f"repository:{reference.repository}:pull",)
-    with _errors_of(reference, login, f"; {WITHOUT}"):
-        answer = remote.send(reference, "HEAD", url, scopes, headers={"accept": ACCEPT})
-        if answer.status != 200:
-            raise refuse(reference, answer)
-    yield f"{reference.familiar} is there{login}"
-
-
-def _login(reference: Reference, setup: Setup) -> str:
-    """Return where the login for a repository is from, never the login itself; raise RegistryError if it is broken."""
     found = credential_for(reference.registry, setup.ctx.environ, reference.repository)
-    return f", with the login of {found.source}" if found else ", without a login"
-
-
-@contextlib.contextmanager
-def _errors_of(reference: Reference, login: str, remedy: str = "") -> Iterator[None]:
-    """Put the repository in front of an error, and what to try behind it."""
+    login = f", with the login of {found.source}" if found else ", without a login"
+    remote = Remote(setup.ctx.client, setup.ctx.environ)
+    scope = f"repository:{reference.repository}:pull" + (",push" if push else "")
     try:
-        yield
+        if push:
+            answer = remote.send(reference, "POST", remote.url(reference, "blobs/uploads/"), (scope,))
+        else:
+            url = remote.url(reference, f"manifests/{reference.digest or reference.tag}")
+            answer = remote.send(reference, "HEAD", url, (scope,), headers={"accept": ACCEPT})
+        if answer.status != (202 if push else 200):
+            raise refuse(reference, answer)
     except RegistryError as error:
-        if not remedy and isinstance(error, TransientError):
-            remedy = "; check that the address is right"
-        raise RegistryError(f"{reference.name}{login}: {error}{remedy}") from error
+        transient = "; check that the address is right" if isinstance(error, TransientError) else ""
+        raise RegistryError(f"{reference.name}{login}: {error}{transient if push else f'; {WITHOUT}'}") from error
+    if push and (location := answer.headers.get("location")):
+        with contextlib.suppress(RegistryError):
+            remote.send(reference, "DELETE", urls.follow(answer.url, location), (scope,))
+    yield f"{reference.name} takes uploads{login}" if push else f"{reference.familiar} is there{login}"

@@ -9,17 +9,21 @@ from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from hatch_docker.cli.doctor import cache, engines, machine, network
-from hatch_docker.cli.doctor.check import Check, Finding, Setup, always
-from hatch_docker.cli.doctor.project import ProjectPlans, project_findings, read_project
+from hatch_docker.build.plans import open_plans
+from hatch_docker.build.project import open_static, provisional_plan
+from hatch_docker.cli.doctor import cache, machine, network
+from hatch_docker.cli.doctor.check import Check, Finding, Setup
 from hatch_docker.core.cache.store import FORMAT
 from hatch_docker.core.context import CACHE_DIR, Context, cache_root, open_context
-from hatch_docker.core.errors import HatchDockerError, StoreError
+from hatch_docker.core.errors import ConfigError, HatchDockerError, StoreError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.client import Client, is_offline
 from hatch_docker.core.http.retry import Policy
+from hatch_docker.core.lockfile import ImageLock
 from hatch_docker.core.process import end_running
 from hatch_docker.core.progress import silent
+from hatch_docker.plan.model import Plan
+from hatch_docker.project.hatch import hatchling_errors
 
 Result = TypeVar("Result")
 
@@ -27,18 +31,8 @@ READING = 30.0  # seconds for reading the project's files, which asks no other m
 NOT_ASKED = "not asked: offline"
 
 
-def _needs_sandbox(setup: Setup) -> bool:
-    """Return whether code is compiled here, or the check of an image runs."""
-    return setup.any_plan(lambda plan: plan.engine == "embedded" and (plan.check or setup.isolated))
-
-
-def _needs_debian(setup: Setup) -> bool:
-    """Return whether packages come from Debian: of the base, the compiler, or the system."""
-    return setup.isolated or setup.any_plan(lambda plan: plan.base.kind == "debian" or plan.base.packages, default=True)
-
-
 def _needs_index(setup: Setup) -> bool:
-    """Return whether wheels come from an index."""
+    """Return whether wheels come from an index, those of a builder stage too."""
     wheels = setup.any_plan(lambda plan: plan.lock.requirements or plan.lock.path, default=True)
     return wheels or setup.isolated or not setup.static
 
@@ -50,16 +44,23 @@ def _needs_uv(setup: Setup) -> bool:
 
 
 CHECKS = (
-    Check("python", machine.check_python, always),
+    Check("python", machine.check_python, lambda _: True),
     Check("hatch", machine.check_hatch),
-    Check("sandbox", machine.check_sandbox, _needs_sandbox),
-    Check("docker", engines.check_docker, lambda s: s.any_plan(lambda plan: plan.load == "always" and plan.archive)),
-    Check("podman", engines.check_podman),
-    Check("buildkit", engines.check_builder, lambda s: s.any_plan(lambda plan: plan.engine == "buildkit"), remote=True),
-    Check("cache", cache.check_cache, always),
-    Check("disk", cache.check_disks, always),
-    Check("certificates", machine.check_certificates, always),
-    Check("debian", network.check_debian, _needs_debian, remote=True),
+    Check(  # code is compiled here, or the check of an image runs
+        "sandbox", machine.check_sandbox,
+        lambda s: s.any_plan(lambda plan: plan.engine == "embedded" and (plan.check or s.isolated)),
+    ),
+    Check("docker", machine.check_docker, lambda s: s.any_plan(lambda plan: plan.load == "always" and plan.archive)),
+    Check("podman", machine.check_podman),
+    Check("buildkit", machine.check_builder, lambda s: s.any_plan(lambda plan: plan.engine == "buildkit"), remote=True),
+    Check("cache", cache.check_cache, lambda _: True),
+    Check("disk", cache.check_disks, lambda _: True),
+    Check("certificates", machine.check_certificates, lambda _: True),
+    Check(  # packages of the base, the compiler, or the system
+        "debian", network.check_debian,
+        lambda s: s.isolated or s.any_plan(lambda plan: plan.base.kind == "debian" or plan.base.packages, default=True),
+        remote=True,
+    ),
     Check("index", network.check_indexes, _needs_index, remote=True),
     Check("uv", machine.check_uv, _needs_uv),
     Check("cosign", machine.check_cosign, lambda s: s.any_plan(lambda plan: plan.sign)),
@@ -111,15 +112,15 @@ def run_checks(
     with contextlib.ExitStack() as stack:
         stack.callback(end_running)  # programs of checks that took too long
         ctx = _context(environ, patience, stack)
-        reading = _Task(partial(read_project, root, ctx.environ))
+        reading = _Task(partial(_read_project, root, ctx.environ))
         reading.wait(time.monotonic() + READING)
-        project = reading.result or ProjectPlans()
-        yield from project_findings(root, project, reading.problem(READING))
-        ctx = replace(ctx, image_lock=project.pins)
-        setup = Setup(root, ctx, directory, project.plans, project.static, offline, deep, leftovers)
-        tasks = [(check, _start(check, setup)) for check in (*CHECKS, *network.registry_checks(project.plans))]
+        plans, pins, static = reading.result or ((), None, True)
+        setup = Setup(root, replace(ctx, image_lock=pins), directory, plans, static, offline, deep, leftovers)
+        yield from _project_findings(setup, reading.problem(READING))
+        checks = (*CHECKS, *network.registry_checks(plans))
+        tasks = [None if offline and check.remote else _Task(partial(_findings, check, setup)) for check in checks]
         deadline = time.monotonic() + patience
-        for check, task in tasks:
+        for check, task in zip(checks, tasks, strict=True):
             if task is None:
                 yield Finding("unneeded", check.topic, NOT_ASKED)
                 continue
@@ -130,8 +131,8 @@ def run_checks(
                 yield Finding("problem" if check.needed(setup) else "unneeded", check.topic, problem)
 
 
-def _start(check: Check, setup: Setup) -> _Task[list[str | Finding]] | None:
-    return None if check.remote and setup.offline else _Task(lambda: list(check.run(setup)))
+def _findings(check: Check, setup: Setup) -> list[str | Finding]:
+    return list(check.run(setup))
 
 
 def _context(environ: Mapping[str, str], patience: float, stack: contextlib.ExitStack) -> Context:
@@ -143,3 +144,42 @@ def _context(environ: Mapping[str, str], patience: float, stack: contextlib.Exit
         ctx = open_context(environ, silent())
     client = Client(environ, silent(), Policy(tries=1), idle=patience)
     return replace(ctx, connect=lambda: client)
+
+
+def _read_project(root: Path, environ: Mapping[str, str]) -> tuple[tuple[Plan, ...], ImageLock | None, bool]:
+    """Return the plans, if there is a project, its pins, and whether its files say everything; raise ConfigError."""
+    if not any((root / name).is_file() for name in ("pyproject.toml", "setup.py")):
+        return (), None, True
+    with hatchling_errors():
+        project, static = open_static(root)
+        if static:
+            plans, ctx = open_plans(project, environ, every=True)
+        else:
+            plan, ctx = provisional_plan(project, environ)
+            plans = (plan,)
+    for plan in plans:
+        for path, option in ((plan.lock.path, "lock"), *((item.source, "files") for item in plan.files)):
+            if path and not (root / path).exists():
+                raise ConfigError(f"tool.hatch-docker.{option}: {path} does not exist; correct the path, or create it")
+    return plans, ctx.image_lock, static
+
+
+def _project_findings(setup: Setup, problem: str) -> Iterator[Finding]:
+    """Return a line for each image and one for the image lock, or the problem that kept the project from being read."""
+    if problem:
+        yield Finding("problem", "project", problem)
+        return
+    if not setup.plans:
+        text = f"there is none in {setup.root}: the checks are those that most projects need"
+        yield Finding("unneeded", "project", text)
+    for plan in setup.plans:
+        name = f"{plan.name} {plan.version}" if setup.static else plan.name
+        image = f", image {plan.part}" if plan.part else ""
+        build = "built in the builder stage" if plan.build.isolated else "pure Python"
+        lock = plan.lock.path or ("no lock" if plan.lock.requirements or not setup.static else "no dependencies")
+        text = f"{name}{image}: engine {plan.engine}, base {plan.base.name}, {build}, {lock}"
+        yield Finding("ok", "project", text)
+    if not setup.static:
+        yield Finding("ok", "project", "its backend says what else it needs, in the builder stage of a build")
+    if setup.ctx.image_lock is not None:
+        yield Finding("ok", "pins", f"{setup.plans[0].pins} pins the answers of registries, mirrors and indexes")

@@ -50,8 +50,7 @@ def find_apps(root: Path, modules: Mapping[str, Path]) -> list[App]:
         f"{module}.{function.name}": made
         for module, tree in trees.items()
         for function in tree.body
-        if isinstance(function, ast.FunctionDef) and not _needs_arguments(function)
-        if (made := _made_in(function, imports[module]))
+        if isinstance(function, ast.FunctionDef) and (made := _made_in(function, imports[module]))
     }
     apps = []
     for module, tree in trees.items():
@@ -61,7 +60,10 @@ def find_apps(root: Path, modules: Mapping[str, Path]) -> list[App]:
     for factory, made in factories.items():
         module, _, name = factory.rpartition(".")
         apps.append(App(module, name, modules[module], *made, factory=True))
-    return sorted(apps, key=_app_rank)
+    # Of Django's two interfaces WSGI is the usual one.
+    return sorted(apps, key=lambda app: (
+        app.factory, app.framework == "Django" and app.interface == "asgi", _rank(app.module)
+    ))  # fmt: skip
 
 
 def find_programs(root: Path, modules: Mapping[str, Path]) -> list[str]:
@@ -72,15 +74,11 @@ def find_programs(root: Path, modules: Mapping[str, Path]) -> list[str]:
     """
     trees = {name: _parse(root / path) for name, path in modules.items()}
     packages = [name.removesuffix(".__main__") for name in modules if name.endswith(".__main__")]
-    programs = [name for name, tree in trees.items() if _has_main(tree) and not name.endswith("__main__")]
-    scripts = [name for name, tree in trees.items() if (name in NAMES or len(trees) == 1) and _is_script(tree)]
+    bodies = {name: tree.body if tree else [] for name, tree in trees.items()}
+    programs = [name for name, body in bodies.items() if any(map(_is_main, body)) and not name.endswith("__main__")]
+    scripts = [name for name, body in bodies.items() if (name in NAMES or len(trees) == 1) and any(map(_runs, body))]
     order = [*sorted(programs, key=_rank), *sorted(scripts, key=_rank)]
     return list(dict.fromkeys([*sorted(packages, key=lambda name: name.count(".")), *order]))
-
-
-def _app_rank(app: App) -> tuple[bool, bool, tuple[int, int, str]]:
-    """Return a sort key, the most likely application first: of Django's two interfaces WSGI is the usual one."""
-    return app.factory, app.framework == "Django" and app.interface == "asgi", _rank(app.module)
 
 
 def _rank(module: str) -> tuple[int, int, str]:
@@ -113,15 +111,11 @@ def _imported_names(tree: ast.Module, module: str) -> dict[str, str]:
 
 def _called_name(node: ast.expr | None, imports: Mapping[str, str]) -> str:
     """Return the full name of what an expression calls, "" if it does not call a name."""
-    if not isinstance(node, ast.Call):
-        return ""
-    parts, function = [], node.func
+    parts, function = [], node.func if isinstance(node, ast.Call) else None
     while isinstance(function, ast.Attribute):
         parts.append(function.attr)
         function = function.value
-    if not isinstance(function, ast.Name):
-        return ""
-    return ".".join([imports.get(function.id, function.id), *reversed(parts)])
+    return ".".join([imports.get(function.id, function.id), *reversed(parts)]) if isinstance(function, ast.Name) else ""
 
 
 def _assigned_apps(
@@ -140,34 +134,26 @@ def _assigned_apps(
 
 
 def _made_in(function: ast.FunctionDef, imports: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the framework of the application that a factory makes; None if its name or body is not a factory's."""
+    """Return the framework and interface of the application that a function makes, None if it is not a factory."""
+    arguments = function.args
+    required = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
     returns = any(isinstance(node, ast.Return) and node.value is not None for node in ast.walk(function))
-    if not returns or not function.name.endswith(("app", "application", "api")):
+    if required > 0 or None in arguments.kw_defaults or not returns:
+        return None
+    if not function.name.endswith(("app", "application", "api")):
         return None
     calls = (FRAMEWORKS.get(_called_name(node, imports)) for node in ast.walk(function) if isinstance(node, ast.Call))
     return next((made for made in calls if made), None)
-
-
-def _needs_arguments(function: ast.FunctionDef) -> bool:
-    arguments = function.args
-    required = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
-    return required > 0 or any(default is None for default in arguments.kw_defaults)
-
-
-def _has_main(tree: ast.Module | None) -> bool:
-    return tree is not None and any(_is_main(statement) for statement in tree.body)
 
 
 def _is_main(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)
 
 
-def _is_script(tree: ast.Module | None) -> bool:
-    """Return whether a module calls functions or loops at its top level."""
-    return any(
-        isinstance(node, (ast.For, ast.While)) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call))
-        for node in (tree.body if tree else ())
-    )
+def _runs(statement: ast.stmt) -> bool:
+    """Return whether a statement is a loop or a call, as at the top level of a script."""
+    is_call = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call)
+    return is_call or isinstance(statement, (ast.For, ast.While))
 
 
 def choose_server(app: App, required: Iterable[str]) -> tuple[str, bool]:

@@ -5,6 +5,8 @@ of their list.
 """
 
 import contextlib
+import functools
+import operator
 import re
 import sys
 import unicodedata
@@ -13,14 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import tomlkit
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
+from tomlkit.items import Item, Table
 
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.cli.init.detect_app import PORT, App, choose_server, find_apps, find_programs, server_command
 from hatch_docker.cli.init.modules import DATA, find_modules, top_level, wheel_modules, wheel_table
-from hatch_docker.cli.init.requirements import RequirementsFile, has_script, read_requirements_file, required_names
-from hatch_docker.cli.init.toml_text import add_keys, add_table, append_item, toml_lines
+from hatch_docker.cli.init.requirements import has_script, read_requirements_file, required_names
 from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.core.http.urls import redact_requirement
@@ -34,6 +37,7 @@ HATCHLING_REQUIREMENT = "hatchling>=1.27"
 LOCKS = {"uv.lock": "uv lock", "poetry.lock": "poetry lock", "pdm.lock": "pdm lock", "pylock.toml": "hatch lock"}
 NO_PROGRAM = "no program was found: name with entrypoint what runs in the image"
 SEVERAL = "no script has the project's name: choose with entrypoint the one that runs"
+LONG = 100  # characters of a list in TOML, from which each item has its own line
 DATA_DIRECTORY = "/srv"  # working directory of an application that reads files by relative paths
 
 
@@ -61,29 +65,62 @@ class Proposal:
         """Add a table at the end of a file, or inside an inline table that it has; `path` has the tables' names."""
         text = self.after[name]
         gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
-        self.after[name] = f"{text}{gap}" + "\n".join([f"[{'.'.join(path)}]", *toml_lines(values)]) + "\n"
+        self.after[name] = f"{text}{gap}" + "\n".join([f"[{'.'.join(path)}]", *_toml_lines(values)]) + "\n"
         try:
             self.config(name)
         except ConfigError:
-            self.after[name] = add_table(text, path, values)
+            document = place = tomlkit.parse(text)
+            for key in path[:-1]:
+                place = place.setdefault(key, {})
+            place[path[-1]] = dict(values)
+            self.after[name] = tomlkit.dumps(document)
 
     def extend(self, name: str, path: Sequence[str], values: Mapping[str, Any]) -> bool:
         """Add keys to a table; return False, and change nothing, if the table has no header line."""
-        wanted = self.config(name)
-        place: Any = wanted
-        for key in path:
-            place = place[key]
-        place.update(values)
-        text = add_keys(self.after[name], path, values)
-        with contextlib.suppress(ConfigError):
-            if text is not None and parse_toml(self.root / name, text) == wanted:
-                self.after[name] = text
-                return True
+        wanted, document = self.config(name), tomlkit.parse(self.after[name])
+        _table(wanted, path).update(values)
+        place = _table(document, path)
+        if isinstance(place, Table) and not place.is_super_table():
+            place.update({key: _toml_value(value) for key, value in values.items()})
+            text = tomlkit.dumps(document)
+            with contextlib.suppress(ConfigError):
+                if parse_toml(self.root / name, text) == wanted:
+                    self.after[name] = text
+                    return True
         return False
 
     def append(self, name: str, path: Sequence[str], item: str) -> None:
         """Add an item at the end of a list, which is created if its table has none."""
-        self.after[name] = append_item(self.after[name], path, item)
+        document = tomlkit.parse(self.after[name])
+        place = _table(document, path[:-1])
+        if path[-1] in place:
+            place[path[-1]].append(item)
+        else:
+            place[path[-1]] = [item]
+        self.after[name] = tomlkit.dumps(document)
+
+
+def _table(document: Any, path: Sequence[str]) -> Any:
+    return functools.reduce(operator.getitem, path, document)
+
+
+def _toml_value(value: Any) -> Item:
+    """Return a value whose text is that of `as_string`: tables are inline, long lists have a line for each item."""
+    if isinstance(value, Mapping):
+        table = tomlkit.inline_table()
+        table.update({key: _toml_value(item) for key, item in value.items()})
+        return table
+    if isinstance(value, list):
+        array = tomlkit.array()
+        array.extend(map(_toml_value, value))
+        array.multiline(sum(len(str(item)) + 4 for item in value) > LONG)
+        return array
+    item: Item = tomlkit.item(value)
+    return item
+
+
+def _toml_lines(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {_toml_value(value).as_string()}" for key, value in values.items()]
 
 
 def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
@@ -93,15 +130,18 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
     """
     proposal = Proposal(root)
     for name in (PYPROJECT, HATCH):
-        path = root / name
-        proposal.before[name] = proposal.after[name] = _text(path) if path.is_file() else ""
+        try:
+            text = (root / name).read_bytes().decode() if (root / name).is_file() else ""
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"cannot read {root / name}: {error}") from error
+        proposal.before[name] = proposal.after[name] = text
     config = proposal.config(PYPROJECT)
     check_tables(config)
-    places, requirements = top_level(root), read_requirements_file(root)
+    places = top_level(root)
     if _lacks_build_system(root, config):
         if not places:
             raise ConfigError(f"{root} holds no Python project and no Python file: go to the project's directory")
-        _add_build_system(proposal, config, places, requirements)
+        _add_build_system(proposal, config, places)
     proposal.backend = build_system(proposal.config(PYPROJECT))[1]
     modules = None
     if proposal.backend == HATCHLING:
@@ -121,13 +161,6 @@ def propose(root: Path, environ: Mapping[str, str]) -> Proposal:
     return proposal
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-
-
 def _lacks_build_system(root: Path, config: Mapping[str, Any]) -> bool:
     """Return whether nothing says how the project is built: some modules, or an application as `uv init` makes it."""
     if "build-system" in config or any((root / name).is_file() for name in ("setup.py", "setup.cfg")):
@@ -142,13 +175,11 @@ def _lacks_build_system(root: Path, config: Mapping[str, Any]) -> bool:
     return True
 
 
-def _add_build_system(
-    proposal: Proposal, config: Mapping[str, Any], places: Sequence[str], requirements: RequirementsFile | None
-) -> None:
+def _add_build_system(proposal: Proposal, config: Mapping[str, Any], places: Sequence[str]) -> None:
     """Add [build-system], and [project] if it is missing: an image is made of a wheel."""
     proposal.add(PYPROJECT, ["build-system"], {"requires": [HATCHLING_REQUIREMENT], "build-backend": HATCHLING})
     proposal.guesses.append(f"build-system: hatchling (an image is made of a wheel of {', '.join(places)})")
-    lines = list(requirements.lines) if requirements else []
+    path, lines, left_out = read_requirements_file(proposal.root)
     if "project" not in config:
         name = _project_name(proposal.root)
         python = f">={_python(proposal.root)}"
@@ -160,11 +191,10 @@ def _add_build_system(
             proposal.append(PYPROJECT, ["project", "dependencies"], line)
     else:
         lines = []
-    if requirements and lines:
-        path = requirements.path
+    if lines:
         proposal.guesses.append(f"dependencies: those of {path}, which is not read from now on")
-        left_out = map(redact_requirement, requirements.left_out)
-        proposal.notes += [f"{path}: {line!r} has no place in [project]" for line in left_out]
+        redacted = map(redact_requirement, left_out)
+        proposal.notes += [f"{path}: {line!r} has no place in [project]" for line in redacted]
     if any("@" in line for line in lines):
         proposal.add(PYPROJECT, ["tool", "hatch", "metadata"], {"allow-direct-references": True})
     if "uv" in config.get("tool", {}) or (proposal.root / "uv.lock").exists():
@@ -201,9 +231,8 @@ def _add_wheel(proposal: Proposal, places: list[str]) -> None:
     """Name the files of the wheel, if hatchling does not find them by the project's name."""
     file, path, targets = _hatch_targets(proposal)
     project = proposal.config(PYPROJECT).get("project", {}).get("name", "")
-    if "wheel" in targets or not places:
-        return
-    if table := wheel_table(proposal.root, project, places):
+    table = wheel_table(proposal.root, project, places) if places else {}
+    if table and "wheel" not in targets:
         proposal.add(file, (*path, "wheel"), table)
         proposal.guesses.append(f"wheel: {', '.join(places)} (nothing is named {project}, as hatchling expects)")
 
@@ -231,7 +260,7 @@ def _add_options(proposal: Proposal, modules: Mapping[str, Path], environ: Mappi
     proposal.add(PYPROJECT, ["tool", "hatch-docker"], table)
     if script is False and "entrypoint" not in table:
         scripts = _scripts(config)
-        (line,) = toml_lines({"entrypoint": scripts[:1] or ["python", "-m", "MODULE"]})
+        (line,) = _toml_lines({"entrypoint": scripts[:1] or ["python", "-m", "MODULE"]})
         proposal.after[PYPROJECT] += f"# {line}\n"
         proposal.notes.append(_no_program(scripts))
 
@@ -261,7 +290,7 @@ def _complete_options(proposal: Proposal, modules: Mapping[str, Path]) -> None:
     if not values:
         proposal.notes.append(_no_program(_scripts(config)))
     elif not proposal.extend(PYPROJECT, ["tool", "hatch-docker"], values):
-        lines = "; ".join(toml_lines(values))
+        lines = "; ".join(_toml_lines(values))
         proposal.notes.append(f"[tool.hatch-docker] does not say what runs; add to it: {lines}")
 
 

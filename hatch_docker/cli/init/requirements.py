@@ -1,9 +1,9 @@
 """Requirements and console scripts of a project: [project], Poetry's table, setup.cfg, setup.py, requirements.txt."""
 
 import configparser
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,14 @@ FILES = ("requirements.txt", "requirements.in")
 SERVER_EXTRAS = {("fastapi", "standard"): "uvicorn", ("fastapi", "all"): "uvicorn", ("litestar", "standard"): "uvicorn"}
 
 
-@dataclass(frozen=True, slots=True)
-class RequirementsFile:
-    """Requirements of a requirements file; `left_out` are its lines that [project] has no place for."""
+def read_requirements_file(root: Path) -> tuple[str, list[str], list[str]]:
+    """Read the requirements file at the root of a project, and the files that it includes.
 
-    path: str
-    lines: tuple[str, ...]
-    left_out: tuple[str, ...]
-
-
-def read_requirements_file(root: Path) -> RequirementsFile | None:
-    """Read the requirements file at the root of a project, and the files that it includes; None if there is none."""
-    name = next((name for name in FILES if (root / name).is_file()), None)
-    if name is None:
-        return None
-    lines: dict[str, None] = {}
-    left_out: list[str] = []
-    for line in _logical_lines(root / name, ()):
-        if _parse(line):
-            lines[line] = None
-        else:
-            left_out.append(line)
-    return RequirementsFile(name, tuple(lines), tuple(left_out))
+    Returns its name, its requirements, and its lines that [project] has no place for; nothing if there is none.
+    """
+    name = next((name for name in FILES if (root / name).is_file()), "")
+    lines = [*_logical_lines(root / name, ())] if name else []
+    return name, [*dict.fromkeys(filter(_parse, lines))], [line for line in lines if not _parse(line)]
 
 
 def _logical_lines(path: Path, parents: tuple[Path, ...]) -> Iterator[str]:
@@ -75,9 +61,11 @@ def _requirement_lines(root: Path, config: Mapping[str, Any]) -> Iterator[str]:
     for name, value in _table(config, "tool", "poetry", "dependencies").items():
         extras = value.get("extras", []) if isinstance(value, dict) else []
         yield f"{name}[{','.join(map(str, extras))}]"
-    yield from _setup_cfg(root).get("install_requires", "").splitlines()
-    if listed := read_requirements_file(root):
-        yield from listed.lines
+    setup_cfg = configparser.RawConfigParser()
+    with contextlib.suppress(OSError, ValueError, configparser.Error):
+        setup_cfg.read_string((root / "setup.cfg").read_text("utf-8"))
+        yield from setup_cfg.get("options", "install_requires").splitlines()
+    yield from read_requirements_file(root)[1]
     if (root / "setup.py").is_file():
         # Every string of the program that looks like a requirement: a name too many does no harm.
         text = (root / "setup.py").read_text("utf-8", errors="replace")
@@ -95,16 +83,6 @@ def has_script(root: Path, config: Mapping[str, Any], name: str) -> bool | None:
             if (root / file).is_file() and "console_scripts" in (root / file).read_text("utf-8", errors="replace"):
                 return None
     return False
-
-
-def _setup_cfg(root: Path) -> Mapping[str, str]:
-    """Return the [options] of setup.cfg."""
-    parser = configparser.RawConfigParser()
-    try:
-        parser.read_string((root / "setup.cfg").read_text("utf-8"))
-        return dict(parser.items("options"))
-    except (OSError, ValueError, configparser.Error):
-        return {}
 
 
 def _table(config: Mapping[str, Any], *path: str) -> Mapping[str, Any]:

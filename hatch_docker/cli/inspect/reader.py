@@ -23,8 +23,7 @@ from hatch_docker.cli.inspect.model import (
     LayerContents,
     Package,
 )
-from hatch_docker.cli.inspect.ownership import PackageFiles, source_of
-from hatch_docker.cli.inspect.permissions import permissions_of
+from hatch_docker.cli.inspect.ownership import PackageFiles, permissions_of, source_of
 from hatch_docker.cli.inspect.requirements import Metadata, dependencies_of
 from hatch_docker.core.streams import HashingReader, drain
 from hatch_docker.oci.filesystem import LayerMember, list_members
