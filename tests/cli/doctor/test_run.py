@@ -209,7 +209,7 @@ def test_nowhere_for_temporary_files(
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
     ((state, text),) = offline_findings(tmp_path, tmp_path / "cache")["disk"]
-    assert (state, text.endswith("; TMPDIR names one")) == ("problem", True)
+    assert (state, text.endswith("; set TMPDIR to one")) == ("problem", True)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "file" / "cache"))
     assert main(["doctor", str(tmp_path)]) == 1

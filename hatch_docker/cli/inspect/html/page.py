@@ -1,30 +1,30 @@
-"""Page of `inspect --html`: one file that needs no other, with the same bytes for the same image and receipt."""
+"""Page of `inspect --html`: one file that needs no other, with the same bytes for the same image and receipt.
+
+It says in words, for readers without the script, what the map shows. Every text of the image is escaped here.
+"""
 
 import base64
 import hashlib
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
-from hatch_docker.build.receipt import Receipt
-from hatch_docker.cli.inspect.html.directories import Node, SizedPath, package_nodes, sorted_nodes
-from hatch_docker.cli.inspect.html.tables import (
-    files_table,
-    kinds_bar,
-    layers_table,
-    left_out_note,
-    packages_table,
-    settings_list,
-    short_size,
-    text,
-    timeline_table,
-)
-from hatch_docker.cli.inspect.model import HEADERS, REMOVED, TITLES, File, ImageContents
+from hatch_docker.build.receipt import Receipt, left_out_lines
+from hatch_docker.cli.inspect.html.tree import tree_json
+from hatch_docker.cli.inspect.model import TITLES, ImageContents, largest_files, largest_packages
 from hatch_docker.cli.inspect.named_image import NamedImage
-from hatch_docker.core.text import sanitize
+from hatch_docker.cli.inspect.text import TYPES
+from hatch_docker.core.text import abbreviate, counted, sanitize, share
+from hatch_docker.engines.model import Excluded
 
-MAX_FILES = 12_000  # files with nodes of their own; the smaller ones of a directory are one node
+LARGEST = 50    # rows of the largest files
+MAX_PATHS = 20  # paths of a list, before it is folded
+STEPS = {
+    "build": "make the layers", "libraries": "look for shared libraries", "check": "run the check",
+    "documents": "write SBOM and provenance",
+    "archive": "write the archive", "load": "load it into the daemon", "push": "push it",
+}  # fmt: skip
 
 
 def page(named: NamedImage, receipt: Receipt | None = None) -> bytes:
@@ -34,23 +34,15 @@ def page(named: NamedImage, receipt: Receipt | None = None) -> bytes:
     style, script = (package.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
     unpacked, yours = short_size(contents.unpacked_size), short_size(contents.yours)
     fields = {
-        "title": text(f"{named.name}: {unpacked}, {yours} of it yours"), "name": text(named.name),
-        "unpacked": unpacked, "yours": yours, "facts": _facts(contents), "kinds": kinds_bar(contents),
-        "layers": layers_table(contents, receipt) + left_out_note(named.left_out),
-        "timeline": timeline_table(receipt), "packages": packages_table(contents), "files": files_table(contents),
-        "settings": settings_list(contents), "data": _data(named.name, contents),
+        "title": _text(f"{named.name}: {unpacked}, {yours} of it yours"), "name": _text(named.name),
+        "unpacked": unpacked, "yours": yours, "facts": _facts(contents), "kinds": _kinds_bar(contents),
+        "layers": _layers_table(contents, receipt) + _left_out_note(named.left_out),
+        "timeline": _timeline_table(receipt), "packages": _packages_table(contents), "files": _files_table(contents),
+        "settings": _settings_list(contents), "data": tree_json(named.name, contents),
         "style": style, "script": script, "style-hash": _csp_hash(style), "script-hash": _csp_hash(script),
     }  # fmt: skip
-    return _fill(package.joinpath("page.html").read_text("utf-8"), fields).encode()
-
-
-def _fill(template: str, fields: dict[str, str]) -> str:
-    """Return the template with its fields, in one pass: braces in a value stay as they are."""
-    pieces: list[str] = []
-    for piece in template.split("{"):
-        name, brace, rest = piece.partition("}")
-        pieces.append(f"{fields[name]}{rest}" if brace and name in fields else ("{" if pieces else "") + piece)
-    return "".join(pieces)
+    template = package.joinpath("page.html").read_text("utf-8")  # in one pass: braces in a value stay as they are
+    return re.sub(r"\{([a-z-]+)\}", lambda match: fields[match[1]], template).encode()
 
 
 def _csp_hash(content: str) -> str:
@@ -62,47 +54,223 @@ def _facts(contents: ImageContents) -> str:
     image = contents.image
     compressed = f"{short_size(contents.size)} compressed" if contents.compressed else ""
     facts = (compressed, str(image.platform), contents.created[:10], contents.platform_text)
-    spans = (f"<span>{text(fact)}</span>" for fact in facts if fact)
+    spans = (f"<span>{_text(fact)}</span>" for fact in facts if fact)
     return f"{' · '.join(spans)}<br><code>{escape(image.digest)}</code>"
 
 
-def _data(name: str, contents: ImageContents) -> str:
-    """Return the map's data as JSON that cannot end its script element: it has no `<`, not even in `</script>`."""
-    data = json.dumps(tree(name, contents), separators=(",", ":"), sort_keys=True)
-    return data.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+def short_size(size: int) -> str:
+    """Return a number of bytes in three digits."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if size >= 0.9995 * unit:
+            value = size / unit
+            digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+            return f"{value:.{digits}f} {name}"
+    return counted(size, "byte")
 
 
-def tree(name: str, contents: ImageContents) -> Node:
-    """Return the map's root node: layers, in each its packages, in each its files, the largest first.
+def _text(words: object) -> str:
+    """Return a text escaped for HTML, without control characters and changes of the writing direction."""
+    return escape(sanitize(str(words)))
 
-    The sizes of a layer's nodes add up to that of its tar.
+
+def _percent(part: int, whole: int) -> float:
+    return 100 * part / whole if whole else 0.0
+
+
+def _bar(kind: str, part: int, whole: int, start: int = 0) -> str:
+    """Return a bar that shows a part of a whole; SVG needs no exception in the page's security policy."""
+    x, width = _percent(start, whole), max(_percent(part, whole), 0.6)
+    return (
+        '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+        f'<rect class="{kind}" x="{min(x, 99.4):.2f}" width="{width:.2f}" height="8"/></svg>'
+    )
+
+
+def _class(css: str) -> str:
+    return f' class="{css}"' if css else ""
+
+
+def _cell(content: object, css: str = "", value: object = None) -> str:
+    """Return a cell of some HTML; `value` is what a script sorts it by."""
+    key = "" if value is None else f' data-v="{value}"'
+    return f"<td{_class(css)}{key}>{content}</td>"
+
+
+def _header(content: str, css: str = "") -> str:
+    return f'<th scope="row"{_class(css)}>{content}</th>'
+
+
+def _size(size: int, css: str = "n") -> str:
+    return _cell(short_size(size), css, size)
+
+
+def _map_button(label: str, layer: int, package: int) -> str:
+    return f'<button type="button" data-at="{layer} {package}" title="show in the map">{label}</button>'
+
+
+def _table(name: str, columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], *, sort: str = "") -> str:
+    """Return a table whose columns have titles and CSS classes.
+
+    With `sort`, the title of the column that it is sorted by, the largest first, the columns of class "sorts" sort.
     """
-    sizes = sorted((file.size for file in contents.files), reverse=True)
-    least = sizes[MAX_FILES] + 1 if len(sizes) > MAX_FILES else 1
-    layers = []
+    heads = []
+    for title, css in columns:
+        sorts = "sorts" in css.split()
+        order = f' aria-sort="{"descending" if title == sort else "none"}"' if sorts else ""
+        label = f'<button type="button">{title}</button>' if sorts else title
+        heads.append(f'<th scope="col"{_class(css.replace("sorts", "").strip())}{order}>{label}</th>')
+    body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    table = f'<table id="{name}"{_class("sorts" if sort else "")}>'
+    return (
+        f'<div class="scroll">{table}<thead><tr>{"".join(heads)}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody></table></div>"
+    )
+
+
+def _kinds_bar(contents: ImageContents) -> str:
+    """Return the whole image as one bar with its legend; the smallest part is wide enough to be seen."""
+    whole = contents.unpacked_size
+    widths = [max(_percent(kind.unpacked_size, whole), 0.5) for kind in contents.kinds]
+    scale = 100 / sum(widths) if widths else 0
+    rects, items, x = [], [], 0.0
+    for kind, width in zip(contents.kinds, widths, strict=True):
+        rects.append(f'<rect class="k-{kind.kind}" x="{x:.2f}" width="{width * scale:.2f}" height="10"/>')
+        x += width * scale
+        items.append(
+            f'<li class="k-{kind.kind}">{TITLES[kind.kind]} <b>{short_size(kind.unpacked_size)}</b> '
+            f"<span>{_text(share(kind.unpacked_size, whole))}</span></li>"
+        )
+    return (
+        '<svg class="whole" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        f'{"".join(rects)}</svg>\n<ul class="legend">{"".join(items)}</ul>'
+    )
+
+
+def _layers_table(contents: ImageContents, receipt: Receipt | None) -> str:
+    """Return the layers from the base on; with a receipt also whether the build made each."""
+    states = _states(contents, receipt)
+    columns = [("#", "n"), ("kind", ""), ("what", "wide"), ("unpacked", "n"), ("share", "wide")]
+    columns += [("compressed", "n wide")] if contents.compressed else []
+    columns += [("this build", "")] if states else []
+    rows = []
     for number, layer in enumerate(contents.layers):
-        groups: dict[int, list[File]] = {}
-        for file in (file for file in contents.files if file.layer == number and file.size):
-            groups.setdefault(file.package if file.present else -2, []).append(file)
-        nodes = [_group(contents, package, group, least) for package, group in groups.items()]
-        nodes.append({"n": TITLES[HEADERS], "s": max(0, layer.unpacked_size - layer.files_size), "k": HEADERS})
-        title = f"{number + 1}: {TITLES[layer.kind]}"
-        layers.append({
-            "n": sanitize(f"{title}, {layer.title[:100]}" if layer.title else title), "s": layer.unpacked_size,
-            "k": layer.kind, "f": layer.files, "i": number, "c": sorted_nodes(nodes),
-        })  # fmt: skip
-    count = sum(layer.files for layer in contents.layers)
-    return {"n": sanitize(name), "s": contents.unpacked_size, "f": count, "c": sorted_nodes(layers)}
+        size = short_size(layer.removed_size)
+        removed = f'<br><span class="dim">{size} of it removed again</span>' if layer.removed_size else ""
+        cells = [
+            _cell(number + 1, "n"), _header(_map_button(TITLES[layer.kind], number, -9), f"dot k-{layer.kind}"),
+            _cell(f"{_text(layer.title)}{removed}", "what wide"), _size(layer.unpacked_size),
+            _cell(_bar(f"k-{layer.kind}", layer.unpacked_size, contents.unpacked_size), "wide"),
+        ]  # fmt: skip
+        cells += [_size(layer.size, "n wide")] if contents.compressed else []
+        cells += [_cell(states[layer.digest])] if states else []
+        rows.append(cells)
+    return _table("layers", columns, rows)
 
 
-def _group(contents: ImageContents, package: int, group: Sequence[File], least: int) -> Node:
-    """Return the node of a package's files in a layer; -1 is for files of no package, -2 for removed ones."""
-    if package >= 0:
-        title = contents.packages[package].title
-    else:
-        title = TITLES[REMOVED] if package == -2 else "files of no package"
-    directory, nodes = package_nodes([SizedPath(file.path, file.size) for file in group], least)
-    return {
-        "n": sanitize(title), "s": sum(file.size for file in group), "k": group[0].kind, "f": len(group), "i": package,
-        "d": directory, "c": nodes,
-    }  # fmt: skip
+def _left_out_note(left_out: Sequence[Excluded]) -> str:
+    """Return a paragraph with what was left out of wheels, "" if nothing was."""
+    lines = "<br>".join(_text(" ".join(line.split())) for line in left_out_lines(left_out))
+    return f'<p class="dim">{lines}</p>' if lines else ""
+
+
+def _states(contents: ImageContents, receipt: Receipt | None) -> dict[str, str]:
+    """Return whether the build made each layer, by digest; nothing if the receipt does not have all layers."""
+    known = {
+        layer.digest: "reused" if layer.cached else "made"
+        for platform in (receipt.platforms if receipt else ()) for layer in platform.layers
+    }
+    return known if known.keys() >= {layer.digest for layer in contents.layers} else {}
+
+
+def _timeline_table(receipt: Receipt | None) -> str:
+    """Return the time of each step of the build, one after the other; "" without a receipt."""
+    timings = {step: seconds for step, seconds in (receipt.timings if receipt else {}).items() if seconds >= 0}
+    whole = round(1000 * sum(timings.values()))
+    if receipt is None or not whole:
+        return ""
+    rows, start = [], 0
+    for step, seconds in timings.items():
+        took = round(1000 * seconds)
+        bar = _bar("step", took, whole, start)
+        rows.append([_header(_text(STEPS.get(step, step))), _cell(f"{seconds:.2f} s", "n"), _cell(bar)])
+        start += took
+    layers = [layer for platform in receipt.platforms for layer in platform.layers]
+    made = sum(not layer.cached for layer in layers)
+    table = _table("timeline", [("step", ""), ("time", "n"), ("", "")], rows)
+    return (
+        '<section aria-labelledby="timeline-title">\n<h2 id="timeline-title">The build</h2>\n'
+        f"<p>{whole / 1000:.2f} s; {made} of {counted(len(layers), 'layer')} had to be made.</p>\n{table}\n</section>"
+    )
+
+
+def _packages_table(contents: ImageContents) -> str:
+    """Return every package, the largest first; a script can sort and search them."""
+    if not contents.packages:
+        return "<p>None that can be read.</p>"
+    numbers = {id(package): number for number, package in enumerate(contents.packages)}
+    requirers: dict[int, set[str]] = {}
+    for package in contents.packages:
+        for dependency in package.dependencies:
+            requirers.setdefault(dependency.package, set()).add(package.name)
+    rows = []
+    for package in largest_packages(contents.packages):
+        number, name = numbers[id(package)], _text(package.name)
+        rows.append([
+            _header(_map_button(name, package.layer, number) if package.size else name, f"dot k-{package.kind}"),
+            _cell(_text(package.version), "what"), _cell(TYPES[package.type], "wide"), _size(package.size),
+            _cell(package.files, "n wide", package.files),
+            _cell(package.layer + 1 if package.layer >= 0 else "", "n wide", package.layer),
+            _cell(_text(abbreviate(sorted(requirers.get(number, ())))), "what wide"),
+        ])  # fmt: skip
+    columns = [
+        ("name", "sorts"), ("version", "sorts"), ("of", "wide sorts"), ("size", "n sorts"), ("files", "n wide sorts"),
+        ("layer", "n wide sorts"), ("required by", "wide"),
+    ]  # fmt: skip
+    count = len(rows)
+    tools = (
+        '<p class="tools" data-script hidden><label for="filter">Look for</label>'
+        f'<input id="filter" type="search" autocomplete="off">'
+        f'<span id="found" role="status">{count} of {count}</span></p>'
+    )
+    return f"{tools}\n{_table('packages', columns, rows, sort='size')}"
+
+
+def _files_table(contents: ImageContents) -> str:
+    """Return the largest files, those that were removed again included."""
+    rows = [
+        [
+            _cell(f"/{_text(file.path)}", f"what dot k-{file.kind}"), _size(file.size),
+            _cell(_text(contents.package_of(file, "" if file.present else TITLES[file.kind])), "wide"),
+            _cell(file.layer + 1, "n wide"),
+        ]
+        for file in largest_files(contents)[:LARGEST] if file.size
+    ]  # fmt: skip
+    columns = [("file", ""), ("size", "n"), ("package", "wide"), ("layer", "n wide")]
+    return _table("largest", columns, rows) if rows else "<p>None.</p>"
+
+
+def _settings_list(contents: ImageContents) -> str:
+    """Return the command, its user and variables, the owners of files and who may write to them."""
+    settings, facts = contents.settings, contents.permissions
+    owners = [f"{name}: {short_size(owned.size)} in {counted(owned.files, 'file')}" for name, owned in contents.owners]
+    rows: list[tuple[str, Sequence[str]]] = [
+        ("runs", [contents.command]),
+        ("as", [contents.user]),
+        ("ports", sorted(settings.get("ExposedPorts") or ())),
+        ("volumes", sorted(settings.get("Volumes") or ())),
+        ("environment", settings.get("Env") or ()),
+        ("labels", [f"{name}={value}" for name, value in contents.labels.items()]),
+        ("owners", owners),
+        ("set-user-ID programs", facts.setuid or ["none"]),
+        ("writable by its user", ["everything: it runs as root"] if facts.user == 0 else facts.writable or ["nothing"]),
+        ("writable by everybody", facts.writable_by_everybody or ["nothing"]),
+    ]
+    return "<dl>" + "\n".join(f"<dt>{title}</dt><dd>{_folded(lines)}</dd>" for title, lines in rows if lines) + "</dl>"
+
+
+def _folded(lines: Sequence[str]) -> str:
+    codes = [f"<code>{_text(line)}</code>" for line in lines]
+    first, rest = "".join(codes[:MAX_PATHS]), "".join(codes[MAX_PATHS:])
+    if not rest:
+        return first
+    return f"{first}<details><summary>{len(codes) - MAX_PATHS} more</summary>{rest}</details>"
