@@ -7,12 +7,12 @@ import difflib
 import os
 import shlex
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.cli.common import Commands, add_project, declare, print_lines, project_root
 from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.files import atomic_write
 
 if TYPE_CHECKING:
     from hatch_docker.cli.init.proposal import Proposal
@@ -33,23 +33,21 @@ def run(options: argparse.Namespace) -> None:
     from hatch_docker.cli.init.proposal import propose
 
     proposal = propose(project_root(options), os.environ)
-    print_lines([*_diff(proposal), *proposal.guesses, *(f"note: {note}" for note in proposal.notes)])
+    for name in proposal.changed:
+        before, after = proposal.before[name], proposal.after[name]
+        old = name if before else "/dev/null"
+        print_lines([*difflib.unified_diff(before.splitlines(), after.splitlines(), old, name, lineterm=""), ""])
+    print_lines([*proposal.guesses, *(f"note: {note}" for note in proposal.notes)])
     if not proposal.changed or options.dry_run or not (options.yes or _is_confirmed(proposal)):
         return
-    _write(proposal)
+    for name in proposal.changed:
+        with atomic_write((proposal.root / name).resolve()) as stream:  # a symlink stays one
+            stream.write(proposal.after[name].encode())
     here = Path(options.project).resolve() == Path.cwd()
     hatch = here and proposal.backend == "hatchling.build" and shutil.which("hatch")
     place = "" if here else f" {shlex.quote(options.project)}"
     build = "hatch build -t docker" if hatch else f"hatch-docker build{place}"
     print_lines([f"written: {', '.join(proposal.changed)}; next: {build}"])
-
-
-def _diff(proposal: Proposal) -> Iterator[str]:
-    for name in proposal.changed:
-        before, after = proposal.before[name], proposal.after[name]
-        old = name if before else "/dev/null"
-        yield from difflib.unified_diff(before.splitlines(), after.splitlines(), old, name, lineterm="")
-        yield ""
 
 
 def _is_confirmed(proposal: Proposal) -> bool:
@@ -60,11 +58,3 @@ def _is_confirmed(proposal: Proposal) -> bool:
         return input("write this? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         return False
-
-
-def _write(proposal: Proposal) -> None:
-    from hatch_docker.core.files import atomic_write
-
-    for name in proposal.changed:
-        with atomic_write((proposal.root / name).resolve()) as stream:  # a symlink stays one
-            stream.write(proposal.after[name].encode())

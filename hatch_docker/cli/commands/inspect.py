@@ -43,17 +43,16 @@ def _add_image_options(command: argparse.ArgumentParser, form: argparse._Actions
 def run_inspect(options: argparse.Namespace) -> None:
     """Show what is in an image."""
     from hatch_docker.cli.inspect.document import document
-    from hatch_docker.cli.inspect.named_image import open_image, read_image
+    from hatch_docker.cli.inspect.named_image import open_image
     from hatch_docker.cli.inspect.text import inspect_lines
 
-    with open_image(options.image, options.platform, stderr_context()) as (existing, image):
-        named = read_image(options.image, existing, image)
+    with open_image(options.image, options.platform, stderr_context()) as named:
         if options.html:
             from hatch_docker.cli.inspect.html.page import page
             from hatch_docker.core.files import atomic_write
 
             with atomic_write(options.html) as stream:
-                stream.write(page(named, existing.receipt))
+                stream.write(page(named))
             print_lines([str(options.html)])
         elif options.json:
             print_json(document(named, files=options.files))
@@ -63,36 +62,33 @@ def run_inspect(options: argparse.Namespace) -> None:
 
 def run_why(options: argparse.Namespace) -> None:
     """Show what requires a package."""
-    from hatch_docker.cli.inspect.named_image import open_image, read_image
+    from hatch_docker.cli.inspect.named_image import open_image
     from hatch_docker.cli.inspect.why import find_reasons, why_document, why_lines
 
-    with open_image(options.image, options.platform, stderr_context()) as (existing, image):
-        contents = read_image(options.image, existing, image).contents
-        reasons = find_reasons(contents, options.package)
+    with open_image(options.image, options.platform, stderr_context()) as named:
+        reasons = find_reasons(named.contents, options.package)
     if options.json:
-        print_json(why_document(contents, reasons))
+        print_json(why_document(named.contents, reasons))
     else:
-        print_lines(why_lines(contents, reasons, every=options.all))
+        print_lines(why_lines(named.contents, reasons, every=options.all))
 
 
 def run_diff(options: argparse.Namespace) -> int:
     """Show what differs; return 1 if the images differ and --exit-code is given."""
     from hatch_docker.cli.inspect.diff import compare, diff_document, diff_lines
-    from hatch_docker.cli.inspect.named_image import open_image, read_image
+    from hatch_docker.cli.inspect.named_image import open_image
     from hatch_docker.oci.diff import differences
 
     ctx = stderr_context()
     with (
-        open_image(options.old, options.platform, ctx) as (old, old_image),
-        open_image(options.new, options.platform, ctx) as (new, new_image),
+        open_image(options.old, options.platform, ctx, hashed=True) as old,
+        open_image(options.new, options.platform, ctx, hashed=True) as new,
     ):
-        before = read_image(options.old, old, old_image, hashed=True)
-        after = read_image(options.new, new, new_image, hashed=True)
-        found = compare(before.contents, after.contents)
+        found = compare(old.contents, new.contents)
         if options.json:
-            print_json(diff_document(before, after, found))
+            print_json(diff_document(old, new, found))
         else:
-            print_lines(diff_lines(before, after, found, files=options.files))
+            print_lines(diff_lines(old, new, found, files=options.files))
             if not found:  # times, the order of members, compression: nothing that a user of the image sees
-                print_lines(f"  but {line}" for line in differences(old_image, new_image))
-    return int(options.exit_code and old_image.digest != new_image.digest)
+                print_lines(f"  but {line}" for line in differences(old.contents.image, new.contents.image))
+    return int(options.exit_code and old.contents.image.digest != new.contents.image.digest)

@@ -22,7 +22,11 @@ def python_files(directory: Path) -> Iterator[Path]:
     count = 0
     for place, directories, files in os.walk(directory):
         here = Path(place)
-        directories[:] = sorted(name for name in directories if not _is_skipped(here / name))
+        directories[:] = sorted(
+            name for name in directories
+            if not (name.startswith(".") or name in SKIPPED or name.endswith(".egg-info"))
+            and not ((here / name).is_symlink() or (here / name / "pyvenv.cfg").exists())
+        )
         for name in sorted(files):
             if name.endswith(".py") and name not in TOOLS and not name.startswith("test_"):
                 path = here / name
@@ -31,12 +35,6 @@ def python_files(directory: Path) -> Iterator[Path]:
                     count += 1
         if count > MAX_FILES:
             return
-
-
-def _is_skipped(directory: Path) -> bool:
-    name = directory.name
-    hidden = name.startswith(".") or name in SKIPPED or name.endswith(".egg-info")
-    return hidden or directory.is_symlink() or (directory / "pyvenv.cfg").exists()
 
 
 def module_name(path: str) -> str:
@@ -76,9 +74,8 @@ def wheel_table(root: Path, name: str, places: list[str]) -> Mapping[str, list[s
     It is empty if there is a package, or a module, of the project's own name: hatchling finds that by itself.
     """
     own = name.replace("-", "_").replace(".", "_").lower()
-    if places in ([own], [f"src/{own}"]) and (root / places[0] / "__init__.py").is_file():
-        return {}
-    if places == [f"{own}.py"]:
+    package = places in ([own], [f"src/{own}"]) and (root / places[0] / "__init__.py").is_file()
+    if package or places == [f"{own}.py"]:
         return {}
     if all((root / place).is_dir() for place in places):
         return {"packages": places}

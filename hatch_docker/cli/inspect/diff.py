@@ -1,6 +1,6 @@
 """Answer of `diff`: the differences between two images in packages, files, settings and sizes."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +47,9 @@ class Change:
     @property
     def values(self) -> str:
         """The values before and after, or the only one."""
-        return " -> ".join(_value(value) for value in (self.old, self.new) if value is not None)
-
-
-def _value(value: Any) -> str:
-    text = " ".join(value) if isinstance(value, list) else str(value)
-    return repr(text) if not text or text.strip() != text else text
+        values = [value for value in (self.old, self.new) if value is not None]
+        texts = (" ".join(value) if isinstance(value, list) else str(value) for value in values)
+        return " -> ".join(repr(text) if not text or text.strip() != text else text for text in texts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +67,13 @@ class Difference:
 
 def compare(old: ImageContents, new: ImageContents) -> Difference:
     """Return what differs in `new`; both were read with the digests of their files."""
+    before, after = ({kind.kind: kind.unpacked_size for kind in contents.kinds} for contents in (old, new))
+    kinds = (kind for kind in TITLES if kind in before or kind in after)
     return Difference(
         tuple(_rows(_packages(old), _packages(new))),
         tuple(_files(old, new)),
         tuple(_rows(_settings(old), _settings(new))),
-        tuple(_kinds(old, new)),
+        tuple(Change(kind, None, None, before.get(kind, 0), after.get(kind, 0)) for kind in kinds),
     )
 
 
@@ -132,13 +131,6 @@ def _describe(file: File | None, other: File | None) -> str | None:
     return ", ".join(words)
 
 
-def _kinds(old: ImageContents, new: ImageContents) -> Iterator[Change]:
-    before, after = ({kind.kind: kind.unpacked_size for kind in contents.kinds} for contents in (old, new))
-    for kind in (kind for kind in TITLES if kind in before or kind in after):
-        was, now = before.get(kind), after.get(kind)
-        yield Change(kind, was, now, was or 0, now or 0)
-
-
 def diff_lines(old: NamedImage, new: NamedImage, found: Difference, *, files: bool) -> Iterator[str]:
     """Return the difference for a terminal, sizes first; without `files` not the files of changed packages."""
     for named in (old, new):
@@ -156,7 +148,8 @@ def diff_lines(old: NamedImage, new: NamedImage, found: Difference, *, files: bo
         yield from ("", "settings")
     yield from (_line("", change, change.values) for change in found.settings)
     if found.files:
-        yield from ("", f"files: {_counts(found.files)}")
+        changes = [change.change for change in found.files]
+        yield from ("", "files: " + ", ".join(f"{changes.count(kind)} {kind}" for kind in _SIGNS if kind in changes))
         yield from _file_lines(found, every=files)
 
 
@@ -190,11 +183,6 @@ def _file_lines(found: Difference, *, every: bool) -> Iterator[str]:
     for count, text in ((len(rows) - len(listed), "more"), (len(found.files) - len(rows), "of the packages above")):
         if count:
             yield f"{'':>14}  and {count} {text} (--files)"
-
-
-def _counts(changes: Iterable[Change]) -> str:
-    kinds = [change.change for change in changes]
-    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in _SIGNS if kind in kinds)
 
 
 def diff_document(old: NamedImage, new: NamedImage, found: Difference) -> dict[str, Any]:

@@ -5,7 +5,7 @@ included. Fields have the names that they have in `--json` (docs/inspect.md).
 """
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -204,11 +204,6 @@ class ImageContents:
     def package_of(self, file: File, default: str = "") -> str:
         """Return the name of the package that has a file."""
         return self.packages[file.package].name if file.package >= 0 else default
-
-    def requirers(self, number: int) -> Iterator[tuple[int, Dependency]]:
-        """Return the packages that require one, by index, each with its dependency."""
-        for other, package in enumerate(self.packages):
-            yield from ((other, dependency) for dependency in package.dependencies if dependency.package == number)
 
 
 def largest_packages(packages: Iterable[Package]) -> list[Package]:

@@ -39,7 +39,10 @@ class PackageFiles:
         if name == "RECORD" and path.endswith(".dist-info/RECORD"):
             self.lists[path] = list(_record_paths(path, self._text(path, stream)))
         elif path.startswith("var/lib/dpkg/") and _LIST.fullmatch(path):
-            self.lists[path] = list(_dpkg_paths(self._text(path, stream)))
+            # dpkg's list has a path in each line, md5sums(5) has a sum before it.
+            lines = filter(None, self._text(path, stream).splitlines())
+            paths = (line if line.startswith("/") else line.partition("  ")[2] or line for line in lines)
+            self.lists[path] = [name.lstrip("/") for name in paths]
         elif path == USERS or path.endswith(DIRECT):
             self.texts[path] = self._text(path, stream)
         elif name not in ("copyright", "") and "/sboms/" not in path and (parse := reader(path)):
@@ -64,9 +67,10 @@ class PackageFiles:
         )  # fmt: skip
 
     @property
-    def release(self) -> Mapping[str, str]:
-        """The fields of os-release."""
-        return next((self.metadata[path] for path in RELEASES if path in self.metadata), {})
+    def system(self) -> str:
+        """The name of the distribution, "" without os-release."""
+        release = next((self.metadata[path] for path in RELEASES if path in self.metadata), {})
+        return release.get("PRETTY_NAME") or f"{release.get('NAME', '')} {release.get('VERSION_ID', '')}".strip()
 
     def owned(self, present: Mapping[str, object]) -> Iterator[tuple[str, str, list[str]]]:
         """Return type, package and paths of each list whose metadata is `present` in the image's file system.
@@ -89,22 +93,12 @@ class PackageFiles:
 def _record_paths(path: str, text: str) -> Iterator[str]:
     """Return the paths of a RECORD from the root; in the file they are relative to the directory of its .dist-info."""
     site = path.rpartition("/")[0].rpartition("/")[0]
-    for row in _csv_rows(text) if '"' in text else (line.split(",", 1) for line in text.splitlines() if line):
-        if row and 0 < len(row[0]) <= PATH_LIMIT:
-            name = row[0] if row[0].startswith("/") else f"{site}/{row[0]}"
-            yield (posixpath.normpath(name) if "." in name.split("/") or ".." in name.split("/") else name).lstrip("/")
-
-
-def _csv_rows(text: str) -> Iterator[list[str]]:
-    """Return the rows of a CSV file up to the first invalid one: csv takes no field of more than 128 KiB."""
-    with contextlib.suppress(csv.Error):
-        yield from csv.reader(text.splitlines(), strict=False)
-
-
-def _dpkg_paths(text: str) -> Iterator[str]:
-    """Return the paths of dpkg's list, a line each from the root, or of md5sums(5), each after its sum."""
-    for line in filter(None, text.splitlines()):
-        yield (line if line.startswith("/") else line.partition("  ")[2] or line).lstrip("/")
+    with contextlib.suppress(csv.Error):  # the rows before the invalid one count: a field has at most 128 KiB
+        for row in csv.reader(text.splitlines()) if '"' in text else (line.split(",", 1) for line in text.splitlines()):
+            if row and 0 < len(row[0]) <= PATH_LIMIT:
+                name = row[0] if row[0].startswith("/") else f"{site}/{row[0]}"
+                dots = "." in name.split("/") or ".." in name.split("/")
+                yield (posixpath.normpath(name) if dots else name).lstrip("/")
 
 
 def _apk_paths(text: str) -> Iterator[tuple[str, list[str]]]:

@@ -67,12 +67,12 @@ def read_contents(image: Image, *, hashed: bool = False) -> ImageContents:
     metadata = {path: value for path, value in package_files.metadata.items() if path in present}
     history = _history(image)
     python = _python_version(image, metadata, present)
-    found = [*_metadata(metadata, present, history, package_files.direct), *_interpreter(metadata, present, python)]
+    found = _metadata(metadata, present, history, package_files.direct, python)
     owners = _Owners(found, package_files, metadata, present)
     files = tuple(_files(members, found, owners, history, image))
     packages = tuple(_packages(found, files, dependencies_of(found, python, image.platform)))
     contents = ImageContents(
-        image, any(kind for kind, _ in history), _system(package_files.release), python,
+        image, any(kind for kind, _ in history), package_files.system, python,
         tuple(_layers(image, files, sizes, history)), packages, files, permissions_of(image, members, package_files),
     )  # fmt: skip
     return replace(contents, kinds=tuple(_kinds(contents)))
@@ -103,10 +103,6 @@ def _instruction(command: str) -> str:
     return " ".join(text.split())
 
 
-def _system(release: Mapping[str, str]) -> str:
-    return release.get("PRETTY_NAME") or f"{release.get('NAME', '')} {release.get('VERSION_ID', '')}".strip()
-
-
 def _system_packages(metadata: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     return (package for value in metadata.values() if value["kind"] == "system" for package in value["packages"])
 
@@ -127,11 +123,12 @@ def _python_version(image: Image, metadata: Mapping[str, Any], present: Iterable
 
 
 def _metadata(
-    metadata: Mapping[str, Mapping[str, Any]], present: Present, history: History, direct: frozenset[str]
+    metadata: Mapping[str, Any], present: Present, history: History, direct: frozenset[str], python: str
 ) -> list[Metadata]:
     """Return the packages that the image's files describe, sorted by type and name.
 
-    If a name is in two layers, the later one comes first: that is the one that is imported.
+    If a name is in two layers, the later one comes first: that is the one that is imported. The last one is a Python
+    that no package of the system brought, as in Docker's official images.
     """
     packages = []
     for path, value in metadata.items():
@@ -146,17 +143,13 @@ def _metadata(
                          tuple(item["provides"]))
                 for item in value["packages"]
             ]  # fmt: skip
-    return sorted(packages, key=lambda item: (item.type, item.name.lower(), -present[item.path].layer, item.path))
-
-
-def _interpreter(metadata: Mapping[str, Any], present: Present, python: str) -> list[Metadata]:
-    """Return a Python that no package of the system brought, as in Docker's official images."""
+    packages.sort(key=lambda item: (item.type, item.name.lower(), -present[item.path].layer, item.path))
     names = [package["name"] for package in _system_packages(metadata)]
-    if not python or any(_DEBIAN_PYTHON.fullmatch(name) or name == "python3" for name in names):
-        return []
-    short = ".".join(python.split(".")[:2])
-    paths = [path for path in present if (match := _INTERPRETER.fullmatch(path)) and match["short"] == short]
-    return [Metadata("interpreter", "python", python, min(paths), ())] if paths else []
+    if python and not any(_DEBIAN_PYTHON.fullmatch(name) or name == "python3" for name in names):
+        short = ".".join(python.split(".")[:2])
+        paths = [path for path in present if (match := _INTERPRETER.fullmatch(path)) and match["short"] == short]
+        packages += [Metadata("interpreter", "python", python, min(paths), ())] if paths else []
+    return packages
 
 
 class _Owners:

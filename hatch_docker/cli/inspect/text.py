@@ -33,8 +33,11 @@ def inspect_lines(named: NamedImage, *, files: bool, every: bool) -> Iterator[st
     yield ""
     yield from _permissions(contents, every=every)
     if files:
-        yield ""
-        yield from _files(contents, every=every)
+        largest = largest_files(contents)
+        yield from ("", counted(len(largest), "file"))
+        for file in largest if every else largest[:MOST]:
+            package = contents.package_of(file, "-" if file.present else "(removed again)")
+            yield size_line(file.size, f"layer {file.layer + 1:<3} {package:<20} /{file.path}")
 
 
 def size_line(size: int, text: str) -> str:
@@ -120,11 +123,3 @@ def _permissions(contents: ImageContents, *, every: bool) -> Iterator[str]:
 
 def _some(paths: Sequence[str], *, every: bool) -> list[str]:
     return [*paths] if every or len(paths) <= MOST else [*paths[:MOST], f"{len(paths) - MOST} more (--all)"]
-
-
-def _files(contents: ImageContents, *, every: bool) -> Iterator[str]:
-    files = largest_files(contents)
-    yield counted(len(files), "file")
-    for file in files if every else files[:MOST]:
-        package = contents.package_of(file, "-" if file.present else "(removed again)")
-        yield size_line(file.size, f"layer {file.layer + 1:<3} {package:<20} /{file.path}")

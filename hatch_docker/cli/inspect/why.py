@@ -2,7 +2,7 @@
 
 import difflib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -53,14 +53,20 @@ def find_reasons(contents: ImageContents, name: str) -> tuple[Reasons, ...]:
 def _reasons(contents: ImageContents, number: int) -> Reasons:
     packages, roots = contents.packages, _roots(contents)
     without = _shortest_paths(contents, roots, number)
-    requirers = [(other, dependency) for other, dependency in contents.requirers(number) if other in without]
+    requirers = [
+        (other, dependency) for other, package in enumerate(packages) if other in without
+        for dependency in package.dependencies if dependency.package == number
+    ]  # fmt: skip
     chains: list[Chain] = []
     steps = MAX_STEPS
     for other, dependency in sorted(requirers, key=lambda item: without[item[0]].length):
         steps -= without[other].length
         if steps < 0:
             break
-        chains.append((*_chain_to(without, other), (other, dependency)))
+        chain = [(other, dependency)]
+        while (step := without[chain[0][0]]).dependency is not None:
+            chain.insert(0, (step.before, step.dependency))
+        chains.append(tuple(chain))
     chains.sort(key=lambda chain: (len(chain), [packages[step].name for step, _ in chain], chain[-1][1].line))
     reachable = _shortest_paths(contents, roots, -1)
     exclusive = [other for other in reachable if other not in without and other != number]
@@ -106,14 +112,6 @@ def _shortest_paths(contents: ImageContents, roots: Iterable[int], avoided: int)
     return found
 
 
-def _chain_to(found: Mapping[int, _Step], number: int) -> Chain:
-    steps = []
-    while (step := found[number]).dependency is not None:
-        steps.append((step.before, step.dependency))
-        number = step.before
-    return tuple(reversed(steps))
-
-
 def why_lines(contents: ImageContents, answer: Sequence[Reasons], *, every: bool) -> Iterator[str]:
     """Return the answer for a terminal."""
     for index, reasons in enumerate(answer):
@@ -132,7 +130,13 @@ def why_lines(contents: ImageContents, answer: Sequence[Reasons], *, every: bool
         if len(chains) < len(reasons.chains):
             yield f"  and {len(reasons.chains) - len(chains)} more (--all)"
         yield ""
-        yield from _cost(contents, reasons, every=every)
+        exclusive = largest_packages(contents.packages[number] for number in reasons.exclusive)
+        total = megabytes(package.size + sum(other.size for other in exclusive))
+        others = f"with what is there only for its sake, {total}:" if exclusive else ""
+        yield f"it takes {megabytes(package.size)}; {others or 'nothing else is there only for its sake'}"
+        listed = exclusive if every else exclusive[:MOST]
+        yield from (size_line(other.size, other.title) for other in listed)
+        yield from rest_line(other.size for other in exclusive[len(listed) :])
 
 
 def _chain_text(contents: ImageContents, chain: Chain) -> str:
@@ -142,19 +146,6 @@ def _chain_text(contents: ImageContents, chain: Chain) -> str:
         steps.append(f"{contents.packages[number].title}{extra}")
     line = chain[-1][1].line
     return f"{' -> '.join(steps)}  requires  {line}" if line else f"{' -> '.join(steps)} requires it"
-
-
-def _cost(contents: ImageContents, reasons: Reasons, *, every: bool) -> Iterator[str]:
-    size = contents.packages[reasons.package].size
-    exclusive = largest_packages(contents.packages[number] for number in reasons.exclusive)
-    if not exclusive:
-        yield f"it takes {megabytes(size)}; nothing else is there only for its sake"
-        return
-    total = size + sum(package.size for package in exclusive)
-    yield f"it takes {megabytes(size)}; with what is there only for its sake, {megabytes(total)}:"
-    listed = exclusive if every else exclusive[:MOST]
-    yield from (size_line(package.size, package.title) for package in listed)
-    yield from rest_line(package.size for package in exclusive[len(listed) :])
 
 
 def why_document(contents: ImageContents, answer: Sequence[Reasons]) -> dict[str, Any]:

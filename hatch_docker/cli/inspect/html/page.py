@@ -16,7 +16,6 @@ from hatch_docker.cli.inspect.model import TITLES, ImageContents, largest_files,
 from hatch_docker.cli.inspect.named_image import NamedImage
 from hatch_docker.cli.inspect.text import TYPES
 from hatch_docker.core.text import abbreviate, counted, sanitize, share
-from hatch_docker.engines.model import Excluded
 
 LARGEST = 50    # rows of the largest files
 MAX_PATHS = 20  # paths of a list, before it is folded
@@ -27,16 +26,17 @@ STEPS = {
 }  # fmt: skip
 
 
-def page(named: NamedImage, receipt: Receipt | None = None) -> bytes:
+def page(named: NamedImage) -> bytes:
     """Return the page; with a receipt of the image also the time of each build step, and the layers it built."""
-    contents = named.contents
+    contents, receipt = named.contents, named.receipt
     package = files("hatch_docker.cli.inspect.html")
     style, script = (package.joinpath(name).read_text("utf-8") for name in ("page.css", "page.js"))
+    left_out = "<br>".join(_text(" ".join(line.split())) for line in left_out_lines(named.left_out))
     unpacked, yours = short_size(contents.unpacked_size), short_size(contents.yours)
     fields = {
         "title": _text(f"{named.name}: {unpacked}, {yours} of it yours"), "name": _text(named.name),
         "unpacked": unpacked, "yours": yours, "facts": _facts(contents), "kinds": _kinds_bar(contents),
-        "layers": _layers_table(contents, receipt) + _left_out_note(named.left_out),
+        "layers": _layers_table(contents, receipt) + (f'<p class="dim">{left_out}</p>' if left_out else ""),
         "timeline": _timeline_table(receipt), "packages": _packages_table(contents), "files": _files_table(contents),
         "settings": _settings_list(contents), "data": tree_json(named.name, contents),
         "style": style, "script": script, "style-hash": _csp_hash(style), "script-hash": _csp_hash(script),
@@ -148,10 +148,12 @@ def _kinds_bar(contents: ImageContents) -> str:
 
 def _layers_table(contents: ImageContents, receipt: Receipt | None) -> str:
     """Return the layers from the base on; with a receipt also whether the build made each."""
-    states = _states(contents, receipt)
+    platforms = receipt.platforms if receipt else ()
+    known = {layer.digest: layer.cached for platform in platforms for layer in platform.layers}
+    complete = known and known.keys() >= {layer.digest for layer in contents.layers}
     columns = [("#", "n"), ("kind", ""), ("what", "wide"), ("unpacked", "n"), ("share", "wide")]
     columns += [("compressed", "n wide")] if contents.compressed else []
-    columns += [("this build", "")] if states else []
+    columns += [("this build", "")] if complete else []
     rows = []
     for number, layer in enumerate(contents.layers):
         size = short_size(layer.removed_size)
@@ -162,24 +164,9 @@ def _layers_table(contents: ImageContents, receipt: Receipt | None) -> str:
             _cell(_bar(f"k-{layer.kind}", layer.unpacked_size, contents.unpacked_size), "wide"),
         ]  # fmt: skip
         cells += [_size(layer.size, "n wide")] if contents.compressed else []
-        cells += [_cell(states[layer.digest])] if states else []
+        cells += [_cell("reused" if known[layer.digest] else "made")] if complete else []
         rows.append(cells)
     return _table("layers", columns, rows)
-
-
-def _left_out_note(left_out: Sequence[Excluded]) -> str:
-    """Return a paragraph with what was left out of wheels, "" if nothing was."""
-    lines = "<br>".join(_text(" ".join(line.split())) for line in left_out_lines(left_out))
-    return f'<p class="dim">{lines}</p>' if lines else ""
-
-
-def _states(contents: ImageContents, receipt: Receipt | None) -> dict[str, str]:
-    """Return whether the build made each layer, by digest; nothing if the receipt does not have all layers."""
-    known = {
-        layer.digest: "reused" if layer.cached else "made"
-        for platform in (receipt.platforms if receipt else ()) for layer in platform.layers
-    }
-    return known if known.keys() >= {layer.digest for layer in contents.layers} else {}
 
 
 def _timeline_table(receipt: Receipt | None) -> str:
