@@ -88,12 +88,14 @@ def _login_source(index: SimpleIndex, environ: Mapping[str, str]) -> str:
 
 def registry_checks(plans: Sequence[Plan]) -> Iterator[Check]:
     """Return a check for each repository that images may be pushed to, then one for each base of a registry."""
-    pushed = {name for plan in plans if plan.push for name in plan.repositories}
     for name in dict.fromkeys(name for plan in plans for name in plan.repositories):
-        needed = name in pushed
-        yield Check("registry", partial(_check_repository, name, True), lambda _, needed=needed: needed, remote=True)
+        yield Check("registry", partial(_check_repository, name, True), partial(_is_pushed_to, name), remote=True)
     for name in dict.fromkeys(plan.base.location for plan in plans if plan.base.kind == "registry"):
         yield Check("registry", partial(_check_repository, name, False), lambda _: True, remote=True)
+
+
+def _is_pushed_to(name: str, setup: Setup) -> bool:
+    return setup.any_plan(lambda plan: plan.push and name in plan.repositories)
 
 
 def _check_repository(name: str, push: bool, setup: Setup) -> Report:

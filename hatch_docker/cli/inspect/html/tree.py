@@ -104,7 +104,8 @@ def _nodes(files: Sequence[File], least: int, depth: int) -> list[Node]:
     """
     depth = _common_depth(files, depth)
     directories: dict[str, list[File]] = {}
-    nodes, small = [], []
+    nodes: list[Node] = []
+    small: list[File] = []
     for file in files:
         names = file.path.split("/", depth + 1)
         if len(names) > depth + 1:
