@@ -32,8 +32,7 @@ def test_projects_that_share_a_step_have_outputs_of_their_own(tmp_path: Path) ->
     assert (found["worker-version"], found["tool-worker-version"]) == ("2", "2")
 
 
-def test_no_value_can_end_itself_and_be_two(tmp_path: Path) -> None:
-    """A name with a line break, should one ever get there, stays one value."""
+def test_a_value_with_a_line_break_stays_one_value(tmp_path: Path) -> None:
     path = tmp_path / "output"
     evil = replace(RECEIPT, tags=("1.0\nend-0\ndigest=evil",))
     write_ci_outputs(evil, Path("/dist"), None, {"GITHUB_OUTPUT": str(path)})
@@ -52,24 +51,18 @@ def test_gitlab_s_variables(tmp_path: Path) -> None:
 
 
 def test_the_step_summary_is_markdown(tmp_path: Path) -> None:
+    """Hints name files of wheels, which may be called anything: they are text."""
     path = tmp_path / "summary"
-    failed = replace(TWO, error="it said no")
-    write_ci_outputs(replace(RECEIPT, deliveries=(ONE, failed)), Path("/dist"), None, {
-        "GITHUB_STEP_SUMMARY": str(path)
-    })  # fmt: skip
+    hint = "lib\n# passed\n<img src=x>[a](https://evil.example)`|\x1b[2J.so is there 2 times"
+    receipt = replace(RECEIPT, deliveries=(ONE, replace(TWO, error="it said no")), hints=(hint,))
+    write_ci_outputs(receipt, Path("/dist"), None, {"GITHUB_STEP_SUMMARY": str(path)})
     text = path.read_text()
     assert f"- `{ONE.reference}` as `1.0`, `latest`, 1.23 MB sent\n" in text
     assert f"- **not pushed** to `{TWO.reference}`\n" in text
     assert "| linux/amd64 | unpacked | compressed | |\n|---|--:|--:|---|\n| base | 50.00 MB | 20.00 MB |" in text
-
-
-def test_names_of_strangers_are_text_in_the_summary(tmp_path: Path) -> None:
-    """Hints name files of wheels, which may be called anything."""
-    path = tmp_path / "summary"
-    hint = "lib\n# passed\n<img src=x>[a](https://evil.example)`|\x1b[2J.so is there 2 times"
-    write_ci_outputs(replace(RECEIPT, hints=(hint,)), Path("/dist"), None, {"GITHUB_STEP_SUMMARY": str(path)})
-    line = r"- lib # passed \<img src=x\>\[a\](https://evil.example)\`\|\\x1b\[2J.so is there 2 times"
-    assert path.read_text().splitlines()[-2] == line
+    assert text.splitlines()[-2] == (
+        r"- lib # passed \<img src=x\>\[a\](https://evil.example)\`\|\\x1b\[2J.so is there 2 times"
+    )
 
 
 def test_an_image_keeps_the_variables_of_one_with_a_longer_name(tmp_path: Path) -> None:

@@ -50,3 +50,12 @@ def built(
 
 def plan(value: str = "auto", **changes: Any) -> Plan:
     return replace(plan_of({"native-libraries": value}), **changes)
+
+
+def sealed(image: BuiltImage) -> BuiltImage:
+    """The same image, whose layers cannot be opened: whoever looks at it again fails."""
+    def closed() -> Any:
+        raise AssertionError("a layer was opened again")
+
+    layers = tuple(replace(layer, open=closed) for layer in image.image.layers)
+    return replace(image, image=replace(image.image, layers=layers))

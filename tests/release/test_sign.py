@@ -1,5 +1,6 @@
 """hatch_docker.release.sign and cosign: how the program is run, whatever its version, and what it may not show."""
 
+import base64
 import json
 import stat
 from collections.abc import Iterator
@@ -32,6 +33,11 @@ from tests.fakes.sbom_images import project
 
 IMAGE = small_image()
 PASSWORD = "s3cret-pass-word"
+BY_KEY = SignPlan("k.key", False)
+DOCUMENTS = (
+    Document("a.cdx.json", "cyclonedx", "application/vnd.cyclonedx+json", "", IMAGE.digest),
+    Document("a.provenance.json", "slsa", "application/vnd.in-toto+json", "", IMAGE.digest),
+)
 
 # Notes how it was called, and answers like the real one; the file "flags" has those that its version knows.
 PROGRAM = r'''#!/bin/sh
@@ -54,12 +60,12 @@ esac
 class FakeCosign:
     """A cosign that only writes down what it is asked."""
 
-    def __init__(self, directory: Path, flags: str = "") -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         program = directory / "cosign"
         program.write_text(PROGRAM.replace("DIRECTORY", str(directory)))
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        (directory / "flags").write_text(flags)
+        (directory / "flags").touch()
 
     @property
     def calls(self) -> list[str]:
@@ -77,7 +83,10 @@ def registry() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def program(tmp_path: Path) -> FakeCosign:
+    """A cosign, and the files of a pair of keys."""
     (tmp_path / "bin").mkdir()
+    for name in ("k.key", "k.pub"):
+        (tmp_path / name).write_text("KEY")
     return FakeCosign(tmp_path / "bin")
 
 
@@ -85,16 +94,15 @@ def world(tmp_path: Path, lines: list[str] | None = None, **environ: str) -> Con
     return context(tmp_path / "cache", lines, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin", **environ)
 
 
-def signer(registry: FakeRegistry, ctx: Context, plan: SignPlan, root: Path) -> Signer:
+def sign(
+    registry: FakeRegistry, root: Path, plan: SignPlan = BY_KEY, lines: list[str] | None = None, **environ: str
+) -> Target:
+    """Sign the image in the registry, and the documents about it; `root` is the project's directory."""
+    ctx = world(root, lines, **environ)
     name = replace(parse_reference(f"{registry.host}/app"), tag="")
-    return Signer(Cosign(root, ctx), plan, Target(Remote(ctx.client, {}), name, lambda _digest: ""))
-
-
-def documents() -> tuple[Document, ...]:
-    return (
-        Document("a.cdx.json", "cyclonedx", "application/vnd.cyclonedx+json", "", IMAGE.digest),
-        Document("a.provenance.json", "slsa", "application/vnd.in-toto+json", "", IMAGE.digest),
-    )
+    target = Target(Remote(ctx.client, {}), name, lambda _digest: "")
+    sign_item(Signer(Cosign(root, ctx), plan, target), IMAGE, DOCUMENTS, read)
+    return target
 
 
 def read(document: Document) -> bytes:
@@ -114,9 +122,7 @@ def cosign_wrote(registry: FakeRegistry, ending: str, text: str = "1") -> None:
 
 def test_by_digest_with_a_key(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
     """The image, then its documents; nothing is written in the public log, the password is in no argument."""
-    (tmp_path / "k.key").write_text("KEY")
-    ctx = world(tmp_path, COSIGN_PASSWORD=PASSWORD)
-    sign_item(signer(registry, ctx, SignPlan("k.key", False), tmp_path), IMAGE, documents(), read)
+    sign(registry, tmp_path, COSIGN_PASSWORD=PASSWORD)
     name, key = f"{registry.host}/app@{IMAGE.digest}", f"--key {tmp_path}/k.key"
     calls = program.calls  # no more than needed: each takes a second of somebody's time
     assert calls[0] == f"sign --yes {key} --tlog-upload=false {name}"
@@ -130,20 +136,17 @@ def test_what_is_signed_is_listed_and_not_signed_again(
     registry: FakeRegistry, program: FakeCosign, tmp_path: Path
 ) -> None:
     """The manifests of cosign's tags become referrers; a second push sends one request."""
-    (tmp_path / "k.key").write_text("KEY")
-    ctx = world(tmp_path)
-    who = signer(registry, ctx, SignPlan("k.key", False), tmp_path)
     for ending in (".sig", ".att"):
         cosign_wrote(registry, ending)
-    sign_item(who, IMAGE, documents(), read)
-    assert sorted(one.artifact_type for one in referrers(who.target, IMAGE.digest)) == [
+    target = sign(registry, tmp_path)
+    assert sorted(referrer.artifact_type for referrer in referrers(target, IMAGE.digest)) == [
         "application/vnd.dev.cosign.artifact.sig.v1+json", "application/vnd.dsse.envelope.v1+json",
     ]
     calls, requests = len(program.calls), len(registry.requests)
-    sign_item(who, IMAGE, documents(), read)
+    sign(registry, tmp_path)
     assert (len(program.calls), len(registry.requests)) == (calls, requests + 1)
     (tmp_path / "k.key").write_text("ANOTHER KEY")
-    sign_item(who, IMAGE, documents(), read)
+    sign(registry, tmp_path)
     assert len(program.calls) > calls
 
 
@@ -151,24 +154,19 @@ def test_what_is_signed_is_listed_and_not_signed_again(
 def test_what_others_put_under_cosigns_tag_is_told(
     manifest: bytes, registry: FakeRegistry, program: FakeCosign, tmp_path: Path
 ) -> None:
-    (tmp_path / "k.key").write_text("KEY")
     registry.put_manifest("app", fallback_tag(IMAGE.digest) + ".att", OCI_MANIFEST, manifest)
     with pytest.raises(ImageError, match=rf"app:sha256-{IMAGE.digest[7:]}\.att"):
-        sign_item(signer(registry, world(tmp_path), SignPlan("k.key", False), tmp_path), IMAGE, documents(), read)
+        sign(registry, tmp_path)
 
 
 def test_what_this_key_has_attested_is_not_attested_twice(
     registry: FakeRegistry, program: FakeCosign, tmp_path: Path
 ) -> None:
     """cosign would add it again each time."""
-    import base64
-
-    (tmp_path / "k.key").write_text("KEY")
     payload = base64.b64encode(json.dumps({"predicate": {"bom": 1}, "subject": []}).encode()).decode()
     cosign_wrote(registry, ".att")
     (program.directory / "attested").write_text(json.dumps({"payload": payload}) + "\n")
-    who = signer(registry, world(tmp_path), SignPlan("k.key", False), tmp_path)
-    sign_item(who, IMAGE, documents(), read)
+    sign(registry, tmp_path)
     attested = [call for call in program.calls if call.startswith("attest")]
     assert [call.split()[-2] for call in attested] == ["slsaprovenance1"]
 
@@ -181,16 +179,13 @@ def test_keys_that_are_no_files(
 ) -> None:
     """A variable, or the address of a key store, goes to cosign as it is."""
     check_signing(SignPlan(key, False), tmp_path, world(tmp_path, **environ).environ)
-    sign_item(signer(registry, world(tmp_path, **environ), SignPlan(key, False), tmp_path), IMAGE, (), read)
+    sign(registry, tmp_path, SignPlan(key, False), **environ)
     assert f"--key {key} " in program.calls[0]
 
 
 def test_keyless(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
     """Without a key cosign takes the pipeline's identity, which is in its environment, and writes in the log."""
-    environ = {"SIGSTORE_ID_TOKEN": "ey.token"}
-    ctx = world(tmp_path, **environ)
-    check_signing(SignPlan("", True), tmp_path, ctx.environ)
-    sign_item(signer(registry, ctx, SignPlan("", True), tmp_path), IMAGE, documents(), read)
+    sign(registry, tmp_path, SignPlan("", True), SIGSTORE_ID_TOKEN="ey.token")
     assert program.calls[0] == f"sign --yes --tlog-upload=true {registry.host}/app@{IMAGE.digest}"
     assert not any("--key" in call or "ey.token" in call for call in program.calls)
 
@@ -204,15 +199,11 @@ def test_keyless(registry: FakeRegistry, program: FakeCosign, tmp_path: Path) ->
     ids=["2", "2.5's attest", "3"],
 )
 def test_every_cosign_writes_what_verifiers_read(
-    flags: str, said: str, registry: FakeRegistry, tmp_path: Path
+    flags: str, said: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path, lines: list[str]
 ) -> None:
     """Version 3 has other defaults, which are turned off where it knows their flags, in its help or not (3.1)."""
-    (tmp_path / "bin").mkdir()
-    program = FakeCosign(tmp_path / "bin", flags)
-    for name in ("k.key", "k.pub"):
-        (tmp_path / name).write_text("KEY")
-    lines: list[str] = []
-    sign_item(signer(registry, world(tmp_path, lines), SignPlan("k.key", False), tmp_path), IMAGE, documents(), read)
+    (program.directory / "flags").write_text(flags)
+    sign(registry, tmp_path, lines=lines)
     assert not any("flag" in line for line in lines)
     verified(program, "index.docker.io/team/app")
     name = parse_reference(f"docker.io/team/app@{IMAGE.digest}")
@@ -227,15 +218,12 @@ def test_every_cosign_writes_what_verifiers_read(
     [(PASSWORD, "is COSIGN_PASSWORD the password of the key?"), ("", "set COSIGN_PASSWORD to the key's password")],
 )
 def test_a_refusal_is_cosigns_own_line(
-    password: str, hint: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path
+    password: str, hint: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path, lines: list[str]
 ) -> None:
     """With a hint where the password is wrong or missing, and without the password."""
-    (tmp_path / "k.key").write_text("KEY")
     (program.directory / "refuse").write_text(f"Error: {password or 'x'} decryption failed\n")
-    lines: list[str] = []
-    ctx = world(tmp_path, lines, **({"COSIGN_PASSWORD": password} if password else {}))
     with pytest.raises(ProgramError) as caught:
-        sign_item(signer(registry, ctx, SignPlan("k.key", False), tmp_path), IMAGE, (), read)
+        sign(registry, tmp_path, lines=lines, COSIGN_PASSWORD=password)
     assert str(caught.value) == f"cosign sign: {'***' if password else 'x'} decryption failed; {hint}"
     assert caught.value.exit_status == 1
     assert PASSWORD not in "".join(lines)
@@ -248,11 +236,8 @@ def test_a_refusal_is_cosigns_own_line(
 ])  # fmt: skip
 def test_what_may_pass_is_no_verdict(reason: str, registry: FakeRegistry, program: FakeCosign, tmp_path: Path) -> None:
     """A log or a registry that is down: the status says to try again, and no image is called unsigned for it."""
-    for name in ("k.key", "k.pub"):
-        (tmp_path / name).write_text("KEY")
     (program.directory / "refuse").write_text(f"Error: {reason}\n")
-    plan = SignPlan("k.key", False)
-    on_pushed = attach_and_sign(plan, IMAGE, (), tmp_path, world(tmp_path), read)
+    on_pushed = attach_and_sign(BY_KEY, IMAGE, (), tmp_path, world(tmp_path), read)
     (done,) = push_to_all(IMAGE, [f"{registry.host}/app"], ["1"], world(tmp_path), on_pushed=on_pushed)
     assert (done.transient, done.error) == (True, f"cosign sign: {reason}")
     name = parse_reference(f"{registry.host}/app@{IMAGE.digest}")
@@ -264,8 +249,8 @@ def test_what_may_pass_is_no_verdict(reason: str, registry: FakeRegistry, progra
 @pytest.mark.parametrize(
     ("plan", "environ", "message"),
     [
-        (SignPlan("k.key", False), {"PATH": "/nowhere"}, r"signatures need the program cosign, which is not installed"),
-        (SignPlan("k.key", False), {}, r"sign\.key: there is no k\.key; `cosign generate-key-pair` makes a pair"),
+        (BY_KEY, {"PATH": "/nowhere"}, r"signatures need the program cosign, which is not installed"),
+        (SignPlan("gone.key", False), {}, r"sign\.key: there is no gone\.key; `cosign generate-key-pair` makes a pair"),
         (SignPlan("env://K", False), {}, r"sign\.key: K is not set in the environment"),
         (SignPlan("", True), {}, r"sign\.keyless: this pipeline has no identity; on GitHub .* on GitLab"),
     ],
@@ -328,9 +313,8 @@ def test_a_signature_is_for_one_repository(program: FakeCosign, tmp_path: Path) 
     """cosign accepts an image that was copied with its signature; a mirror has to be named as one."""
     cosign, trust = Cosign(tmp_path, world(tmp_path)), Trust(key="k.pub")
     name = parse_reference(f"docker.io/team/app@{IMAGE.digest}")
-    with pytest.raises(ConfigError, match=r"--key: there is no k\.pub"):
-        verify_image(cosign, name, trust)
-    (tmp_path / "k.pub").write_text("KEY")
+    with pytest.raises(ConfigError, match=r"--key: there is no gone\.pub"):
+        verify_image(cosign, name, Trust(key="gone.pub"))
     verified(program, "index.docker.io/team/app")
     assert verify_image(cosign, name, trust) == []
     assert "--key k.pub --insecure-ignore-tlog=true" in program.calls[0]

@@ -2,23 +2,22 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from hatch_docker.bases.bytecode import bytecode_path
 from hatch_docker.build.checks.hints import find_hints
 from hatch_docker.build.summary import closing_lines
+from hatch_docker.core.context import Context
 from hatch_docker.engines.model import BuiltImage, LayerInfo, WheelInfo
 from hatch_docker.engines.wheel_layers import note_uncompiled, remember_files
 from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import Platform
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.target import Pin
 from tests.fakes.bases import file
-from tests.fakes.context import context
 from tests.fakes.elf import make_elf
-from tests.fakes.library_images import built, plan, record
+from tests.fakes.images import AMD64
+from tests.fakes.library_images import built, plan, record, sealed
 from tests.fakes.receipts import RECEIPT
 from tests.fakes.sbom_images import SITE
 
@@ -33,16 +32,15 @@ def pin(name: str) -> Pin:
     return Pin(name, "1", f"{name}-1-py3-none-any.whl", "", "0" * 64, None, None)
 
 
-def with_gpu_packages(ctx: Any, title: str, *pins: str, env: dict[str, str] | None = None) -> BuiltImage:
+def with_gpu_packages(ctx: Context, title: str, *pins: str, env: dict[str, str] | None = None) -> BuiltImage:
     """An image whose dependencies' layer is of one package."""
     one = built(ctx, [file(f"{SITE}/x.bin", BIG)], env=env, pins=tuple(map(pin, pins)))
     *below, _, own = one.notes
     return replace(one, notes=(*below, LayerInfo("dependencies", (title,), True), own))
 
 
-def test_one_library_in_several_wheels_is_told_with_each_ones_size(tmp_path: Path) -> None:
+def test_one_library_in_several_wheels_is_told_with_each_ones_size(ctx: Context) -> None:
     """By the name that auditwheel changed; the 64-bit build of OpenBLAS is OpenBLAS too."""
-    ctx = context(tmp_path, [])
     wheels = [
         *record("numpy", "2.5", bundled("numpy.libs/libscipy_openblas64_-8fb3d286.so")),
         *record("scipy", "1.17", bundled("scipy.libs/libscipy_openblas-c128ec02.so", 3_000_000),
@@ -54,19 +52,12 @@ def test_one_library_in_several_wheels_is_told_with_each_ones_size(tmp_path: Pat
     assert find_hints(plan("off"), [built(ctx, wheels)], ctx) == ()
 
 
-def test_an_unchanged_image_is_not_looked_at_again(tmp_path: Path) -> None:
-    ctx = context(tmp_path, [])
+def test_an_unchanged_image_is_not_looked_at_again(ctx: Context) -> None:
     wheels = record("a", "1", bundled("a.libs/libx.so")) + record("b", "1", bundled("b.libs/libx.so"))
     one = built(ctx, wheels)
     told = find_hints(plan(), [one, one], ctx)
     assert len(told) == 1
-
-    def closed() -> Any:
-        raise AssertionError("a layer was opened again")
-
-    layers = tuple(replace(layer, open=closed) for layer in one.image.layers)
-    again = replace(one, image=replace(one.image, layers=layers))
-    assert find_hints(plan(), [again], ctx) == told
+    assert find_hints(plan(), [sealed(one)], ctx) == told
 
 
 @pytest.mark.parametrize(
@@ -77,24 +68,19 @@ def test_an_unchanged_image_is_not_looked_at_again(tmp_path: Path) -> None:
         ("triton 3.5.0", ("triton",), "CPU wheels of the packages that require them"),
     ],
 )
-def test_what_is_for_gpus_is_told_with_advice(title: str, pins: tuple[str, ...], advice: str, tmp_path: Path) -> None:
-    ctx = context(tmp_path, [])
+def test_what_is_for_gpus_is_told_with_advice(title: str, pins: tuple[str, ...], advice: str, ctx: Context) -> None:
     (line,) = find_hints(plan(), [with_gpu_packages(ctx, title, *pins)], ctx)
     assert line.startswith("1.50 MB are for GPUs: 1 package is CUDA's")
     assert title in line
     assert advice in line
 
 
-@pytest.mark.parametrize("title", ["torch 2.9.0+cpu", "torch 2.9.0", "numpy 2.5.5", "tritonclient 1"])
-def test_what_is_not_for_gpus_is_not_told(title: str, tmp_path: Path) -> None:
-    ctx = context(tmp_path, [])
-    assert find_hints(plan(), [with_gpu_packages(ctx, title)], ctx) == ()
-
-
-def test_an_image_that_asks_for_a_gpu_is_meant_to_be_so(tmp_path: Path) -> None:
-    ctx = context(tmp_path, [])
-    one = with_gpu_packages(ctx, "nvidia-cublas-cu12 12.8.4.1", env={"NVIDIA_VISIBLE_DEVICES": "all"})
-    assert find_hints(plan(), [one], ctx) == ()
+@pytest.mark.parametrize(("title", "env"), [
+    ("torch 2.9.0+cpu", {}), ("torch 2.9.0", {}), ("numpy 2.5.5", {}), ("tritonclient 1", {}),
+    ("nvidia-cublas-cu12 12.8.4.1", {"NVIDIA_VISIBLE_DEVICES": "all"}),  # the image asks for a GPU
+])  # fmt: skip
+def test_what_is_not_for_gpus_is_not_told(title: str, env: dict[str, str], ctx: Context) -> None:
+    assert find_hints(plan(), [with_gpu_packages(ctx, title, env=env)], ctx) == ()
 
 
 @pytest.mark.parametrize(
@@ -105,9 +91,8 @@ def test_an_image_that_asks_for_a_gpu_is_meant_to_be_so(tmp_path: Path) -> None:
         ([], False),
     ],
 )
-def test_a_wheel_without_code_is_pointed_out(files: list[str], told: bool, tmp_path: Path) -> None:
+def test_a_wheel_without_code_is_pointed_out(files: list[str], told: bool, ctx: Context) -> None:
     """A backend leaves out code that it does not find, silently; without facts about a wheel there is no hint."""
-    ctx = context(tmp_path, [])
     one = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
     venv = VenvTarget(one.base.interpreter)
     if files:
@@ -116,9 +101,8 @@ def test_a_wheel_without_code_is_pointed_out(files: list[str], told: bool, tmp_p
     assert [line.partition(":")[0] for line in found] == ["a-1-py3-none-any.whl holds no module"] * told
 
 
-def test_code_that_the_bases_python_does_not_accept_is_pointed_out(tmp_path: Path) -> None:
+def test_code_that_the_bases_python_does_not_accept_is_pointed_out(ctx: Context) -> None:
     """Modules without a .pyc; tests never have one, and a dependency's templates are nobody's mistake."""
-    ctx = context(tmp_path, [])
     one = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
     venv = VenvTarget(one.base.interpreter)
     entries = [file(f"{venv.site_packages}/{name}", b"") for name in ("a/b.py", "a/c.py", "a/tests/d.py")]
@@ -130,8 +114,7 @@ def test_code_that_the_bases_python_does_not_accept_is_pointed_out(tmp_path: Pat
     assert line.endswith(" does not accept a/b.py: an import fails with a SyntaxError")
 
 
-def test_hints_are_in_the_last_lines(tmp_path: Path) -> None:
+def test_hints_are_in_the_last_lines(ctx: Context) -> None:
     receipt = replace(RECEIPT, hints=("libx is there 2 times",))
-    amd64, ctx = Platform("linux", "amd64"), context(tmp_path, [])
-    lines = list(closing_lines(None, receipt, plan(), tmp_path / "x", "", amd64, ctx))
+    lines = list(closing_lines(None, receipt, plan(), Path("x"), "", AMD64, ctx))
     assert lines[0] == "hint: libx is there 2 times"

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from hatch_docker.bases.debian.find_library import find_providers
 from hatch_docker.build.checks.shared_libraries import check_native
 from hatch_docker.config.load import load_config
+from hatch_docker.core.context import Context
 from hatch_docker.core.elf import Elf, read_elf
 from hatch_docker.core.errors import BuildError
 from hatch_docker.engines.model import LayerInfo
-from hatch_docker.oci.layer import Entry
-from hatch_docker.oci.model import Layer
 from hatch_docker.wheels.target import Pin
 from tests.conftest import need
 from tests.fakes.bases import directory, file, link
@@ -26,7 +25,7 @@ from tests.fakes.context import context
 from tests.fakes.debian_archive import library_archive, suite_of
 from tests.fakes.elf import make_elf
 from tests.fakes.images import image_of, layer_of
-from tests.fakes.library_images import LIB, built, plan, record, so
+from tests.fakes.library_images import LIB, built, plan, record, sealed, so
 from tests.fakes.plans import plan as plan_of
 from tests.fakes.sbom_images import SITE
 
@@ -175,22 +174,13 @@ def test_what_is_not_looked_for(tmp_path: Path) -> None:
     assert said(tmp_path, wheel) == []
 
 
-def test_what_a_layer_removes_is_missing(tmp_path: Path) -> None:
-    gone = Entry(f"{LIB}/libpq.so.5.17", "whiteout", 0, 0)
-    wheel = record("pkg", "1", so("pkg/pq.so", "libpq.so.5"))
-    lines: list[str] = []
-    ctx = context(tmp_path / "store", lines)
-    whole = built(ctx, wheel, system=LIBPQ)
-    layers = [*whole.image.layers[:3], layer_of_whiteout(gone.path), *whole.image.layers[3:]]
-    image = image_of(*layers)
+def test_what_a_layer_removes_is_missing(ctx: Context, lines: list[str]) -> None:
+    whole = built(ctx, record("pkg", "1", so("pkg/pq.so", "libpq.so.5")), system=LIBPQ)
+    gone = layer_of([file(f"{LIB}/.wh.libpq.so.5.17")])
+    image = image_of(*whole.image.layers[:3], gone, *whole.image.layers[3:])
     notes = (*whole.notes[:3], LayerInfo("dependencies", (), True), *whole.notes[3:])
     check_native(plan("warn"), [replace(whole, image=image, notes=notes)], ctx)
     assert [line for line in lines if line.startswith("warning: libpq.so.5")]
-
-
-def layer_of_whiteout(path: str) -> Layer:
-    parent, _, name = path.rpartition("/")
-    return layer_of([file(f"{parent}/.wh.{name}")])
 
 
 def test_a_program_for_another_c_library(tmp_path: Path) -> None:
@@ -225,17 +215,10 @@ def test_an_error_where_the_project_needs_it_a_warning_where_a_finished_wheel_do
         said(tmp_path, wheel, value="auto", pins=(built_here,))
 
 
-def test_an_unchanged_image_is_not_looked_at_again(tmp_path: Path) -> None:
-    lines: list[str] = []
-    ctx = context(tmp_path / "store", lines)
-    one = built(ctx, record("pkg", "1", so("pkg/a.so", "libx.so.1")))
-    check_native(plan("warn"), [one], ctx)
-
-    def closed() -> Any:
-        raise AssertionError("a layer was opened again")
-
-    layers = tuple(replace(layer, open=closed) for layer in one.image.layers)
-    check_native(plan("warn"), [replace(one, image=replace(one.image, layers=layers))], ctx)
+def test_an_unchanged_image_is_not_looked_at_again(ctx: Context, lines: list[str]) -> None:
+    image = built(ctx, record("pkg", "1", so("pkg/a.so", "libx.so.1")))
+    for again in (image, sealed(image)):
+        check_native(plan("warn"), [again], ctx)
     assert [line for line in lines if line.startswith("warning")] == 2 * [lines[-1]]
 
 
