@@ -1,6 +1,5 @@
 """The story of a build, step by step, with an engine that makes a small image and a registry on this machine."""
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +48,11 @@ class Story:
         self.plan = replace(self.plan, **changes)
         return run(self.plan, given_project(self.directory.parent), self.engine, self.directory, HOST, self.ctx)
 
+    @property
+    def receipt(self) -> Receipt:
+        """The receipt in the directory."""
+        return read_receipt(output_paths(self.plan, self.directory)[1])
+
     def files(self) -> list[str]:
         return sorted(path.name for path in self.directory.iterdir()) if self.directory.is_dir() else []
 
@@ -66,12 +70,11 @@ def pushing(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> Story:
 
 def test_a_build_writes_an_archive_its_documents_and_a_receipt(story: Story, lines: list[str]) -> None:
     receipt = story.run()
-    archive, path = output_paths(story.plan, story.directory)
-    item = read_archive(archive)
+    item = read_archive(output_paths(story.plan, story.directory)[0])
     validate(item)
     assert story.files() == FILES
     assert item.digest == receipt.digest == story.built[0].image.digest
-    assert read_receipt(path) == receipt
+    assert story.receipt == receipt
     assert [document.file for document in receipt.documents] == DOCUMENTS
     assert [layer.kind for layer in receipt.platforms[0].layers] == [note.kind for note in story.built[0].notes]
     assert list(receipt.timings) == ["build", "libraries", "documents", "archive"]
@@ -150,18 +153,13 @@ def test_a_directory_in_the_way_fails_before_the_engine_starts(story: Story) -> 
 def test_a_damaged_blob_is_made_again_once(story: Story, lines: list[str]) -> None:
     """Another attempt makes it again; the same blob damaged twice is an error."""
     def damaged(_ctx: Context) -> None:
-        if len(story.seen) == 1:
+        if len(story.seen) != 2:
             raise DamagedBlobError("blob sha256:1 is damaged")
 
     story.before = damaged
     story.run()
     assert (len(story.seen), "blob sha256:1 is damaged" in "\n".join(lines)) == (2, True)
-
-    def always(_ctx: Context) -> None:
-        raise DamagedBlobError("blob sha256:2 is damaged")
-
-    story.before = always
-    with pytest.raises(DamagedBlobError, match="sha256:2"):
+    with pytest.raises(DamagedBlobError, match="sha256:1"):
         story.run()
     assert len(story.seen) == 4
 
@@ -184,7 +182,7 @@ def test_a_push_brings_image_tags_and_documents(tmp_path: Path, ctx: Context, re
     assert receipt.references == (f"{registry.host}/team/app@{receipt.digest}",)
     assert (delivery.error, delivery.attached, delivery.tags) == ("", 2, story.plan.tags)
     assert list(receipt.timings)[-1] == "push"
-    assert read_receipt(output_paths(story.plan, story.directory)[1]) == receipt
+    assert story.receipt == receipt
 
 
 def test_a_push_that_fails_is_in_the_receipt(tmp_path: Path, ctx: Context, registry: FakeRegistry) -> None:
@@ -193,7 +191,7 @@ def test_a_push_that_fails_is_in_the_receipt(tmp_path: Path, ctx: Context, regis
     registry.fault("PUT", "/manifests/", 403, times=9)
     with pytest.raises(RegistryError, match=registry.host):
         story.run()
-    receipt = read_receipt(output_paths(story.plan, story.directory)[1])
+    receipt = story.receipt
     assert (receipt.references, receipt.deliveries[0].transient) == ((), False)
     assert registry.host in receipt.deliveries[0].error
     assert story.files() == FILES
@@ -219,4 +217,4 @@ def test_a_quiet_build_prints_nothing(story: Story, lines: list[str]) -> None:
     story.ctx = replace(story.ctx, progress=replace(story.ctx.progress, verbosity=-1))
     story.run()
     assert lines == []
-    assert json.loads(output_paths(story.plan, story.directory)[1].read_text())["hints"] == []
+    assert story.receipt.hints == ()

@@ -134,14 +134,14 @@ def test_a_variant_to_debug_takes_no_tag_of_the_image(
     assert tags(registry, "x") == {"1.0-debug", "latest-debug", "look"}
 
 
-def test_without_a_receipt_the_archive_has_its_names(registry: FakeRegistry, tmp_path: Path) -> None:
-    assert main(["push", str(archive(tmp_path)), "--registry", registry.host]) == 0
-    assert tags(registry, "team/app") == {"1.0", "latest"}
-
-
-def test_it_says_where_to_push(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["push", str(archive(tmp_path))]) == 1
+def test_without_a_receipt_the_archive_has_its_names(
+    registry: FakeRegistry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = archive(tmp_path)
+    assert main(["push", str(path)]) == 1
     assert "a push needs a registry, and image 'team/app' names none" in capsys.readouterr().err
+    assert main(["push", str(path), "--registry", registry.host]) == 0
+    assert tags(registry, "team/app") == {"1.0", "latest"}
 
 
 @pytest.mark.parametrize("bare", [True, False])
@@ -271,20 +271,13 @@ def test_a_receipt_of_another_image_is_not_believed(tmp_path: Path) -> None:
     {"part": "x<<y\ndigest=evil\ny"}, {"part": "../x"}, {"name": "a\nb"}, {"version": 5}, {"archive": "../x.oci.tar"},
     {"tags": ["a\nb"]}, {"references": "x"}, {"dirty": [1]}, {"timings": {"build": "1"}}, {"wheel": {"filename": "x"}},
     {"sbom": [{"file": "../../x", "format": "spdx", "media_type": "", "digest": "", "subject": ""}]},
+    "", "[]", "{}", '{"platforms": 3}', "[" * 100_000,
 ])  # fmt: skip
-def test_a_receipt_is_no_way_into_files_and_pipelines(wrong: dict[str, object], tmp_path: Path) -> None:
+def test_a_receipt_is_no_way_into_files_and_pipelines(wrong: dict[str, object] | str, tmp_path: Path) -> None:
     """It may come with an archive that somebody else built: its words name files, and are outputs of a job."""
     path = with_receipt(archive(tmp_path), small_image())
     read_receipt(path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), **wrong}))
-    with pytest.raises(ImageError, match="not a receipt of this version"):
-        read_receipt(path)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"platforms": 3}', "[" * 100_000])
-def test_a_receipt_of_another_version_is_told(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "x.image.json"
-    path.write_text(text)
+    path.write_text(wrong if isinstance(wrong, str) else json.dumps({**json.loads(path.read_text()), **wrong}))
     with pytest.raises(ImageError, match="not a receipt of this version of hatch-docker: build again"):
         read_receipt(path)
 

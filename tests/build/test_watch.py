@@ -45,29 +45,22 @@ def test_what_is_watched_is_what_hatchling_reads(project: Path) -> None:
     assert names(files) == first
 
 
-def test_members_of_the_workspace_are_watched_too(project: Path, tmp_path: Path) -> None:
+def test_members_files_and_locks_are_watched_before_they_are_there(project: Path, tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     write_project("hello", tmp_path / "lib")
     files = WatchedFiles(project)
     made = plan()
-    member = MemberPlan("lib", "1.0", "../lib", ("",), made.build)
-    files.use_plans([replace(made, members=(member,))])
-    assert {"../lib/hello.py", "../lib/pyproject.toml"} <= names(files)
-    roots, _ = files.directories()
-    assert roots == {project, tmp_path / "lib"}
-
-
-def test_files_and_locks_are_watched_before_they_are_there(project: Path) -> None:
-    files = WatchedFiles(project)
-    made = plan()
-    files.use_plans([replace(made, files=(FilePlan("static", "/srv"), FilePlan("one.txt", "/one.txt")))])
+    copied = (FilePlan("static", "/srv"), FilePlan("one.txt", "/one.txt"))
+    files.use_plans([replace(made, members=(MemberPlan("lib", "1.0", "../lib", ("",), made.build),), files=copied)])
     before = files.hashes()
+    assert {"../lib/hello.py", "../lib/pyproject.toml"} <= names(files)
+    assert files.directories()[0] == {project, tmp_path / "lib"}
     assert {project / name for name in ALWAYS} <= set(before)
     (project / "static/deep").mkdir(parents=True)
-    for name in ("static/deep/x.css", "one.txt", "uv.lock"):
-        (project / name).write_text("x")
-    there = changed_files(before, files.hashes())
-    assert there == {project / name for name in ("static/deep/x.css", "one.txt", "uv.lock")}
+    new = {project / name for name in ("static/deep/x.css", "one.txt", "uv.lock")}
+    for path in new:
+        path.write_text("x")
+    assert changed_files(before, files.hashes()) == new
 
 
 def test_a_file_that_is_written_again_as_it_was_did_not_change(project: Path) -> None:
@@ -121,20 +114,24 @@ def watched(project: Path, steps: Sequence[tuple[str, str, int]]) -> tuple[list[
     return told, WatchedProject(project, project / "dist", command, dict(os.environ))
 
 
-def edit(project: Path, told: list[str], *edits: tuple[str, str]) -> threading.Thread:
-    """Write a file each time that the project is said to be watched again, before anybody may listen."""
+def watch_edits(made: WatchedProject, told: list[str], *edits: tuple[str, str]) -> object:
+    """Watch a project, and write a file each time that it is said to be watched again, before anybody may listen.
 
+    Return the exit status.
+    """
     def work() -> None:
         for count, (name, text) in enumerate(edits, 1):
             deadline = time.monotonic() + 60
             while sum("watching" in line for line in told) < count and time.monotonic() < deadline:
                 time.sleep(0.02)
-            (project / name).parent.mkdir(exist_ok=True)
-            (project / name).write_text(text)
+            (made.root / name).write_text(text)
 
     thread = threading.Thread(target=work)
     thread.start()
-    return thread
+    with pytest.raises(SystemExit) as ended:
+        watch(made, told.append)
+    thread.join()
+    return ended.value.code
 
 
 @pytest.mark.parametrize("polling", [False, True])
@@ -145,11 +142,7 @@ def test_it_is_built_again_after_each_change_until_it_is_ended(
     if polling:
         monkeypatch.setitem(sys.modules, "watchfiles", None)
     told, made = watched(project, [("", "", 1), ("", "", 1), ("", "", 130)])
-    thread = edit(project, told, ("hello.py", "x = 1\n"), ("pyproject.toml", "[project]\n"))
-    with pytest.raises(SystemExit) as ended:
-        watch(made, told.append)
-    thread.join()
-    assert ended.value.code == 130
+    assert watch_edits(made, told, ("hello.py", "x = 1\n"), ("pyproject.toml", "[project]\n")) == 130
     assert [line for line in told if line.startswith("changed")] == ["changed: hello.py", "changed: pyproject.toml"]
     assert all(line.startswith(("changed", "not built; watching 2 files")) for line in told)
 
@@ -157,11 +150,7 @@ def test_it_is_built_again_after_each_change_until_it_is_ended(
 def test_what_changes_while_it_is_built_is_built_and_what_a_build_writes_makes_no_end_of_it(project: Path) -> None:
     steps = [("hello.py", "x = 1\n", 1), ("hello.py", "x = 2\n", 1), ("", "", 143)]
     told, made = watched(project, steps)
-    thread = edit(project, told, ("hello.py", "x = 3\n"))
-    with pytest.raises(SystemExit) as ended:
-        watch(made, told.append)
-    thread.join()
-    assert ended.value.code == 143
+    assert watch_edits(made, told, ("hello.py", "x = 3\n")) == 143
     assert told == [
         "changed during the build: hello.py", "not built; watching 2 files; Ctrl-C ends", "changed: hello.py",
     ]  # fmt: skip
@@ -171,10 +160,7 @@ def test_what_the_first_build_shows_not_to_matter_did_not_change(project: Path) 
     """Before it, all that an sdist would hold is looked at."""
     (project / "README.md").touch()
     told, made = watched(project, [("", "", 0), ("", "", 130)])
-    thread = edit(project, told, ("hello.py", "x = 1\n"))
-    with pytest.raises(SystemExit):
-        watch(made, told.append)
-    thread.join()
+    assert watch_edits(made, told, ("hello.py", "x = 1\n")) == 130
     assert told == ["watching 2 files; Ctrl-C ends", "changed: hello.py"]
 
 
@@ -199,17 +185,13 @@ def test_a_build_imports_nothing_of_the_directory_that_it_is_started_in(tmp_path
     assert (done.returncode, "--watch" in done.stdout) == (0, True), done.stderr
 
 
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [(["--push", "--watch"], "--push and --watch exclude each other"), (["--run"], "--run needs --watch")],
-)
-def test_options_that_do_not_go_together(
-    options: list[str], told: str, project: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("options", "told"), [
+    (["--push", "--watch"], "--push and --watch exclude each other"), (["--run"], "--run needs --watch"),
+    (["--watch"], "there is no pyproject.toml and no setup.py"),
+])  # fmt: skip
+def test_what_cannot_be_watched(
+    options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["build", *options, str(project)]) == 1
+    """Options that contradict each other, and a directory without a project."""
+    assert main(["build", *options, str(tmp_path)]) == 1
     assert told in capsys.readouterr().err
-
-
-def test_where_there_is_no_project_nothing_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["build", "--watch", str(tmp_path)]) == 1
-    assert "there is no pyproject.toml and no setup.py" in capsys.readouterr().err

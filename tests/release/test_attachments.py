@@ -29,7 +29,7 @@ from hatch_docker.release.attachments import (
 )
 from hatch_docker.release.sbom import inventory
 from tests.fakes.context import context
-from tests.fakes.images import small_image
+from tests.fakes.images import with_config
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.sbom_images import installed
 
@@ -137,25 +137,24 @@ def test_documents_go_with_the_image(registry: FakeRegistry, tmp_path: Path) -> 
 
 
 def test_each_platform_has_its_own(registry: FakeRegistry, tmp_path: Path) -> None:
-    """An SBOM is attached to the image that it is about, the provenance to the index."""
+    """An SBOM has a file for each image and is attached to it, the provenance of all to the index."""
     ctx = context(tmp_path / "cache")
-    _plan, built = installed(ctx)
-    other = replace(built, image=small_image(platform=replace(built.image.platform, architecture="arm64")))
+    plan, built = installed(ctx, table={"platforms": ["linux/amd64", "linux/arm64"]})
+    config = json.loads(built.image.config) | {"architecture": "arm64"}
+    other = replace(built, image=with_config(built.image, config))
     index = make_index([built.image, other.image], {})
-    config = json.loads(other.image.config)
-    assert config["architecture"] == "arm64"
-    documents = (
-        Document("a.linux-amd64.cdx.json", "cyclonedx", "application/vnd.cyclonedx+json", "", built.image.digest),
-        Document("a.linux-arm64.cdx.json", "cyclonedx", "application/vnd.cyclonedx+json", "", other.image.digest),
-        Document("a.provenance.json", "slsa", "application/vnd.in-toto+json", "", index.digest),
-    )
+    documents = make_documents(plan, index, [built, other], source(tmp_path), ctx)
+    assert [(document.file, document.subject) for document in documents] == [
+        ("my_app-1.2.3.linux-amd64.cdx.json", built.image.digest),
+        ("my_app-1.2.3.linux-arm64.cdx.json", other.image.digest), ("my_app-1.2.3.provenance.json", index.digest),
+    ]  # fmt: skip
     to = pushed(registry, index, tmp_path)
     assert len(attach_documents(to, index, documents, lambda document: document.file.encode())) == 3
     for digest, kind in (
         (built.image.digest, "cyclonedx"), (other.image.digest, "cyclonedx"), (index.digest, "in-toto"),
     ):
-        (one,) = referrers(to, digest)
-        assert kind in one.artifact_type
+        (referrer,) = referrers(to, digest)
+        assert kind in referrer.artifact_type
 
 
 def test_a_registry_that_takes_none(registry: FakeRegistry, tmp_path: Path) -> None:
@@ -182,20 +181,6 @@ def test_on_another_base_the_wheels_have_their_hashes(tmp_path: Path) -> None:
     documents_of(tmp_path)
     assert alpha("cache")["hashes"] == [{"alg": "SHA-256", "content": "a" * 64}]
     assert "hashes" not in alpha("another")
-
-
-def test_each_platform_has_a_file(tmp_path: Path) -> None:
-    """Named by it, and one provenance of all."""
-    ctx = context(tmp_path / "cache")
-    plan, built = installed(ctx, table={"platforms": ["linux/amd64", "linux/arm64"]})
-    config = json.loads(built.image.config) | {"architecture": "arm64"}
-    other = replace(built, image=replace(built.image, config=json.dumps(config).encode()))
-    index = make_index([built.image, other.image], {})
-    found = make_documents(plan, index, [built, other], source(tmp_path), ctx)
-    assert [one.file for one in found] == [
-        "my_app-1.2.3.linux-amd64.cdx.json", "my_app-1.2.3.linux-arm64.cdx.json", "my_app-1.2.3.provenance.json",
-    ]
-    assert found[-1].subject == index.digest
 
 
 def test_documents_beside_an_archive(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The check: a command in the finished image, as the image's user, before the build counts as done."""
 
 import contextlib
-import io
 import os
 import subprocess
 import tempfile
@@ -16,10 +15,9 @@ from hatch_docker.build.checks.command import find_user, run_check
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.process import TimedOut
-from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.daemon import find_daemons
 from hatch_docker.oci.engine_api import Daemon
-from hatch_docker.oci.layer import Entry, make_layer, write_layer
+from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import History, Image, Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.oci.run import run_once
@@ -27,17 +25,11 @@ from hatch_docker.oci.validate import validate
 from hatch_docker.plan.model import BasePlan
 from tests.conftest import need
 from tests.fakes.context import context
+from tests.fakes.images import layer_of
 from tests.fakes.sandbox_roots import need_sandbox, program_root
 
 PLATFORM = Platform("linux", {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine))
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1234:1235::/home/app:/bin/sh\nbroken\n"
-
-
-def layer_of(entries: list[Entry]) -> Layer:
-    out = io.BytesIO()
-    compression = Compression("none")
-    facts = write_layer(entries, out, compression)
-    return make_layer(facts, compression, lambda: io.BytesIO(out.getvalue()))
 
 
 def layer_of_tree(root: Path, more: Mapping[str, bytes]) -> Layer:
@@ -49,7 +41,7 @@ def layer_of_tree(root: Path, more: Mapping[str, bytes]) -> Layer:
         elif path.is_file():
             entries.append(Entry(name, "file", 0o755, 0, content=path.read_bytes()))
     entries += [Entry(name, "file", 0o644, 0, content=content) for name, content in more.items()]
-    return layer_of(entries)
+    return layer_of(entries, "none")
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +71,7 @@ def image_on(base: Base, **settings: object) -> Image:
         Entry("opt/venv", "directory", 0o755, 0), Entry("opt/venv/bin", "directory", 0o755, 0),
         Entry("opt/venv/bin/app", "file", 0o755, 0, content=b"#!/bin/sh\necho app; exit ${1:-0}\n"),
         Entry("etc/app.conf", "file", 0o644, 0, content=b"configured\n"),
-    ])
+    ], "none")
     given = Settings(**{"user": "65532", "workdir": "/opt/venv", **settings})  # type: ignore[arg-type]
     image = build_image(base.image, [(layer, History("app"))], given, 0, {})
     validate(image)
@@ -144,22 +136,27 @@ SCRIPT = (
 )
 
 
+def check_run_once(daemon: Daemon, base: Base, lines: list[str], *, timeout: float) -> None:
+    """A daemon runs commands in an image with the limits of the sandbox; `timeout` is too short for one of them."""
+    image = image_on(base, entrypoint=("false",))
+    status, output = run_once(daemon, image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append, timeout=60)
+    assert status == 3, output
+    assert any(line.strip().startswith("lo:") for line in output.splitlines())
+    assert run_once(daemon, image, ["sh", "-c", "exit 0"], lines.append, timeout=60)[0] == 0
+    with pytest.raises(TimedOut):
+        run_once(daemon, image, ["sh", "-c", "sleep 60"], lines.append, timeout=timeout)
+
+
 @pytest.mark.engine
 def test_docker_runs_the_command_where_there_is_no_sandbox(base: Base, lines: list[str]) -> None:
-    """The same command, user, environment and limits; neither container nor image stay behind."""
+    """Neither container nor image stay behind."""
     docker = next((daemon for daemon in find_daemons(os.environ) if daemon.kind == "docker"), None)
     if docker is None:
         need("a Docker daemon")
     assert docker is not None
-    image = image_on(base, entrypoint=("false",))
-    status, output = run_once(docker, image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append, timeout=60)
-    assert status == 3
+    check_run_once(docker, base, lines, timeout=0.5)
     said = ["65532", "configured", "read-only"]
     assert [line for line in lines if line in said] == said  # among what it said on standard error, in any order
-    assert any(line.strip().startswith("lo:") for line in output.splitlines())
-    assert run_once(docker, image, ["sh", "-c", "exit 0"], lines.append, timeout=60) == (0, "")
-    with pytest.raises(TimedOut):
-        run_once(docker, image, ["sh", "-c", "sleep 60"], lines.append, timeout=0.5)
     with contextlib.closing(APIClient(docker.url)) as client:
         assert not client.images("localhost/hatch-docker-check")
 
@@ -168,7 +165,7 @@ def test_docker_runs_the_command_where_there_is_no_sandbox(base: Base, lines: li
 def test_podman_runs_the_command_by_its_program(
     base: Base, lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same without a socket, in a storage of the test's own."""
+    """Without a socket, in a storage of the test's own."""
     need("podman"), need("runc")
     places = f'graphroot = "{tmp_path}/graph"\nrootless_storage_path = "{tmp_path}/graph"\n'
     (tmp_path / "storage.conf").write_text(f'[storage]\ndriver = "vfs"\n{places}runroot = "{tmp_path}/run"\n')
@@ -178,15 +175,18 @@ def test_podman_runs_the_command_by_its_program(
     )
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(tmp_path / "storage.conf"))
     monkeypatch.setenv("CONTAINERS_CONF", str(tmp_path / "containers.conf"))
-    image = image_on(base, entrypoint=("false",))
-    status, output = run_once(Daemon("podman", ""), image, ["sh", "-c", SCRIPT, "sh", "3"], lines.append, timeout=60)
-    assert status == 3, output
-    assert any(line.strip().startswith("lo:") for line in output.splitlines())
-    assert run_once(Daemon("podman", ""), image, ["sh", "-c", "exit 0"], lines.append, timeout=60)[0] == 0
-    with pytest.raises(TimedOut):
-        run_once(Daemon("podman", ""), image, ["sh", "-c", "sleep 60"], lines.append, timeout=5)
+    check_run_once(Daemon("podman", ""), base, lines, timeout=5)
     left = subprocess.run(["podman", "ps", "--all", "--quiet"], capture_output=True, text=True, check=True)
     assert left.stdout == ""
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The root directory of an image with users and groups."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_text(PASSWD)
+    (tmp_path / "etc/group").write_text("web:x:77:\n")
+    return tmp_path
 
 
 @pytest.mark.parametrize(("user", "expected"), [
@@ -194,18 +194,12 @@ def test_podman_runs_the_command_by_its_program(
     ("1234", ((1234, 1235), "/home/app")), ("app:web", ((1234, 77), "/home/app")),
     ("app", ((1234, 1235), "/home/app")),
 ])
-def test_the_user_of_an_image(tmp_path: Path, user: str, expected: object) -> None:
+def test_the_user_of_an_image(root: Path, user: str, expected: object) -> None:
     """Numbers and names, with a group or without, as a container runtime reads them (config.md, User)."""
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/passwd").write_text(PASSWD)
-    (tmp_path / "etc/group").write_text("web:x:77:\n")
-    assert find_user(user, [tmp_path / "missing", tmp_path]) == expected
+    assert find_user(user, [root / "missing", root]) == expected
 
 
 @pytest.mark.parametrize("user", ["nobody-here", "app:nothing", "-1", "1.5"])
-def test_an_unknown_user_is_named(tmp_path: Path, user: str) -> None:
-    """A name that the image does not know is one line."""
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/passwd").write_text(PASSWD)
+def test_an_unknown_user_is_named(root: Path, user: str) -> None:
     with pytest.raises(BuildError, match=r"the image has no (user|group) '"):
-        find_user(user, [tmp_path])
+        find_user(user, [root])
