@@ -50,6 +50,13 @@ def write_files(directory: Path, files: Mapping[str, str | bytes]) -> Path:
     return directory
 
 
+def git(directory: Path, *arguments: str) -> None:
+    """Run git in a directory, as an author with a name."""
+    settings = ("user.name=A", "user.email=a@example.org", "init.defaultBranch=main", "protocol.file.allow=always")
+    options = (word for setting in settings for word in ("-c", setting))
+    subprocess.run(["git", *options, *arguments], cwd=directory, check=True, capture_output=True)
+
+
 def commit(directory: Path, tag: str) -> None:
     """One commit of everything, with a tag; the same object ids wherever it is made."""
     day = "2024-02-29T12:00:00+00:00"

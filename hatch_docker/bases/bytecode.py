@@ -174,10 +174,7 @@ def compile_sources(
     workers = workers or len(os.sched_getaffinity(0))
     with temporary_directory() as directory:
         try:
-            if sandbox is None:
-                _run(sources, directory, tree, interpreter, str(workers))
-            else:
-                _run_in_sandbox(sandbox, sources, directory, tree, interpreter, str(workers))
+            _run(sources, directory, tree, interpreter, str(workers), sandbox)
         except ProgramError as error:
             why = str(error).strip().splitlines()[-1]
             raise BaseImageError(_NOT_RUNNABLE.format(path=interpreter.path, why=why)) from error
@@ -194,18 +191,16 @@ _ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL":
 _Jobs = Sequence[tuple[int, str, Content]]
 
 
-def _run(jobs: _Jobs, directory: Path, tree: Path, interpreter: Interpreter, workers: str) -> None:
-    home = str(tree / interpreter.path.lstrip("/")).rpartition("/bin/")[0]
-    run(
-        [*python_command(tree, interpreter), *_OPTIONS, DRIVER, workers], cwd=directory,
-        env={**_ENVIRONMENT, "PYTHONHOME": home}, stdin=_write_jobs(jobs, directory / "sources"),
-    )
-
-
-def _run_in_sandbox(
-    sandbox: Sandbox, jobs: _Jobs, directory: Path, tree: Path, interpreter: Interpreter, workers: str
+def _run(
+    jobs: _Jobs, directory: Path, tree: Path, interpreter: Interpreter, workers: str, sandbox: Sandbox | None
 ) -> None:
-    """Compile in a sandbox, which has no standard input: the driver reads the jobs from a file."""
+    if sandbox is None:
+        home = str(tree / interpreter.path.lstrip("/")).rpartition("/bin/")[0]
+        command = [*python_command(tree, interpreter), *_OPTIONS, DRIVER, workers]
+        env = {**_ENVIRONMENT, "PYTHONHOME": home}
+        run(command, cwd=directory, env=env, stdin=_write_jobs(jobs, directory / "sources"))
+        return
+    # A sandbox has no standard input: the driver reads the jobs from a file.
     (directory / "jobs").write_bytes(_write_jobs(jobs, directory / "sources", b"/spool/sources"))
     driver = 'import posix; posix.dup2(posix.open("jobs", posix.O_RDONLY), 0)\n' + DRIVER
     libraries = interpreter.path.rpartition("/bin/")[0] + "/lib"

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.oci.model import Image, Platform, host_platform
 from hatch_docker.plan.model import BasePlan
@@ -68,8 +69,6 @@ class Base:
         Otherwise a key of the image's layers: an unsigned interpreter could compile anything and report any version.
         Its output is used for that image only, and it runs in the sandbox.
         """
-        from hatch_docker.core.cache.store import key_of
-
         return "" if self.plan.kind == "debian" else key_of([layer.diff_id for layer in self.image.layers])
 
 

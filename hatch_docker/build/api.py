@@ -126,23 +126,17 @@ def displayed(artifact: str, root: Path, receipts: Iterable[Receipt], *, quiet: 
 
 
 def make_images(project: Project, plans: Sequence[Plan], directory: Path, ctx: Context, made: Made) -> list[Path]:
-    """Make the images of some plans; returns their archives."""
-    for plan in plans:
-        made[plan.part] = make_image(project, plan, directory, ctx)
-    return [directory / made[plan.part].archive for plan in plans]
-
-
-def make_image(project: Project, plan: Plan, directory: Path, ctx: Context) -> Receipt:
-    """Make the image of a plan, with everything that follows from it in `directory`."""
+    """Make the images of some plans, with everything that follows from each in `directory`; returns their archives."""
     from hatch_docker.build.pipeline import run
     from hatch_docker.core.cache.prune import prune_now_and_then
     from hatch_docker.engines.select import select_engine
     from hatch_docker.oci.model import host_platform
 
-    with about_image(plan.part), _with_members(project, plan, ctx) as whole:
-        receipt = run(plan, whole, select_engine(plan.engine), directory, host_platform(), ctx)
-    prune_now_and_then(ctx.store)
-    return receipt
+    for plan in plans:
+        with about_image(plan.part), _with_members(project, plan, ctx) as whole:
+            made[plan.part] = run(plan, whole, select_engine(plan.engine), directory, host_platform(), ctx)
+        prune_now_and_then(ctx.store)
+    return [directory / made[plan.part].archive for plan in plans]
 
 
 def _with_members(project: Project, plan: Plan, ctx: Context) -> contextlib.AbstractContextManager[Project]:

@@ -35,18 +35,12 @@ def open_context_of(
     outputs = [path for path in (DIST, *(config.dotenv for config in configs.values())) if path]
     metadata = project.metadata(environ, outputs, progress.warn if tell else progress.detail)
     if pins is None and pinned:
-        pins = _read_pins(configs, metadata, ctx)
+        names = {metadata.pins if config.pins == "auto" else config.pins for config in configs.values()}
+        if len(names) > 1:
+            raise ConfigError("tool.hatch-docker.images: `pins` must be the same for every image")
+        (name,) = names
+        if name not in ("", "none"):
+            from hatch_docker.core.lockfile import read_image_lock
+
+            pins = read_image_lock(metadata.root / name, name, ctx.store)
     return metadata, replace(ctx, image_lock=pins) if pins else ctx
-
-
-def _read_pins(configs: Mapping[str, Config], metadata: Metadata, ctx: Context) -> ImageLock | None:
-    """Return the image lock of a project, None where it has or wants none."""
-    names = {metadata.pins if config.pins == "auto" else config.pins for config in configs.values()}
-    if len(names) > 1:
-        raise ConfigError("tool.hatch-docker.images: `pins` must be the same for every image")
-    (name,) = names
-    if name in ("", "none"):
-        return None
-    from hatch_docker.core.lockfile import read_image_lock
-
-    return read_image_lock(metadata.root / name, name, ctx.store)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import ConfigError
@@ -135,8 +136,6 @@ def _base(project: Metadata, config: Config, guesses: list[Guess]) -> tuple[Base
 
 
 def _admits(project: Metadata, python: str) -> bool:
-    from packaging.specifiers import SpecifierSet
-
     specifiers = SpecifierSet(project.requires_python)
     # A floor such as >=3.13.2 admits 3.13: compare with the last patch release there could be.
     return specifiers.contains(f"{python}.99") or specifiers.contains(f"{python}.0")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from packaging.version import Version
+
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.model import Image
 from hatch_docker.project.git import Revision
@@ -63,8 +65,6 @@ def tags_of(templates: Sequence[str], project: Named, *, move: bool) -> tuple[tu
     A pre-release does not get tags that move with each release, unless `move` is set; if no other tag is left, the
     image is tagged with its version. Raises ConfigError as `tag_from` does.
     """
-    from packaging.version import Version
-
     notes: list[str] = []
     chosen = list(templates)
     if not move and Version(project.version).is_prerelease:
@@ -93,8 +93,6 @@ def tag_from(template: str, project: Named) -> tuple[str, str]:
     the `+` of a local version, become `-`; the second text is a note of that, "" where nothing was changed. Raises
     ConfigError for an unknown or an empty placeholder.
     """
-    from packaging.version import Version
-
     version = Version(project.version)
     revision = project.revision
     date = project.source_date

@@ -46,7 +46,8 @@ def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) ->
         line, condition = waiting.pop()
         requirement = _parsed(line)
         name = canonicalize_name(requirement.name)
-        marker = _both(condition, str(requirement.marker or ""))
+        markers = [text for text in (condition, str(requirement.marker or "")) if text]
+        marker = " and ".join(f"({text})" for text in markers) if len(markers) > 1 else "".join(markers)
         if name not in known:
             bare = str(requirement).partition(";")[0].strip()
             found[f"{bare}{' ' if requirement.url else ''}; {marker}" if condition else line] = None
@@ -76,10 +77,6 @@ def _parsed(line: str) -> Requirement:
     except InvalidRequirement as error:
         why = str(error).splitlines()[0]
         raise ConfigError(f"pyproject.toml: the dependency {redact_requirement(line)!r} is not valid: {why}") from None
-
-
-def _both(marker: str, other: str) -> str:
-    return f"({marker}) and ({other})" if marker and other else marker or other
 
 
 def _check_version(requirement: Requirement, member: Metadata, project: Metadata) -> None:

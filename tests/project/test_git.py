@@ -1,6 +1,5 @@
 """Where the sources stand in version control, and what of them no commit has."""
 
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,12 +7,7 @@ import pytest
 
 from hatch_docker.project.git import Revision, read_revision
 from tests.conftest import need
-from tests.projects import write_project
-
-
-def git(directory: Path, *arguments: str) -> None:
-    who = ("-c", "user.name=A", "-c", "user.email=a@example.org")
-    subprocess.run([need("git"), *who, *arguments], cwd=directory, check=True, capture_output=True)
+from tests.projects import git, write_project
 
 
 def revision(root: Path, environ: Mapping[str, str] = {}, outputs: tuple[str, ...] = ()) -> Revision:

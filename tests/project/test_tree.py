@@ -1,11 +1,11 @@
 """The tree of a project: every file that may be a source, none that tools leave."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.project.tree import read_tree
+from tests.projects import git
 
 SOURCES = {
     "pyproject.toml", "src/pkg/build/__init__.py", "src/pkg/dist/a.py", "src/target/generated.rs",
@@ -20,12 +20,6 @@ LEFT = {
     "out/pkg-1.provenance.json", "out/pkg-1.Dockerfile", "out/pkg-1.context/build/project/sdist/x",
     "pushed/pkg-1.image.json", "pushed/pkg-1.provenance.json",
 }  # fmt: skip
-
-
-def git(directory: Path, *arguments: str) -> None:
-    who = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "init.defaultBranch=main",
-           "-c", "protocol.file.allow=always"]  # fmt: skip
-    subprocess.run(["git", *who, *arguments], cwd=directory, check=True, capture_output=True)
 
 
 def lay(root: Path, names: set[str]) -> Path:

@@ -16,6 +16,7 @@ from hatch_docker.project.workspace import is_member, member_places, workspace_l
 from hatch_docker.wheels.target import Target
 from tests.fakes.plans import project
 from tests.fakes.workspaces import UV_SOURCES, UV_WORKSPACE, write_member
+from tests.projects import git
 
 TARGET = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
 
@@ -154,12 +155,9 @@ def test_the_plan_names_what_goes_along(tmp_path: Path) -> None:
 
 def test_a_changed_member_makes_the_image_one_of_no_commit(tmp_path: Path) -> None:
     """What is pushed has all of its sources in a commit, or says so."""
-    import subprocess
-
     app = workspace(tmp_path)
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.example"]
-    for arguments in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "all"]):
-        subprocess.run([*git, *arguments], check=True)
+    for arguments in (["init"], ["add", "."], ["commit", "-m", "all"]):
+        git(tmp_path, *arguments)
     environ = {"PATH": os.environ["PATH"]}
     assert opened(app, tmp_path.parent / "cache", **environ).dirty == ()
     (tmp_path / "packages/other/other.py").write_text("changed = True\n")
@@ -169,8 +167,8 @@ def test_a_changed_member_makes_the_image_one_of_no_commit(tmp_path: Path) -> No
     assert dirty == "../lib/lib.py"
     (tmp_path / "uv.lock").write_text("version = 1\n")  # by which the dependencies of all are installed
     assert opened(app, tmp_path.parent / "cache", **environ).dirty == ("../lib/lib.py", "../../uv.lock")
-    subprocess.run([*git, "add", "uv.lock"], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "lock"], check=True)
+    git(tmp_path, "add", "uv.lock")
+    git(tmp_path, "commit", "-m", "lock")
     assert opened(app, tmp_path.parent / "cache", **environ).dirty == ("../lib/lib.py",)
 
 

@@ -125,7 +125,13 @@ def needed(
                 if not is_met(have, group):
                     found = _newer(package, group, _offer(group, offers, read), have, chosen, where)
                     wanted[found.name] = found
-        wanted |= _disturbed(have, chosen, level, before, offers)
+        # Packages of the base must be replaced too if an added one conflicts with them, or if they need a replaced one.
+        conflicts = [conflict for package in level for conflict, *_ in parse_relations(package.conflicts)]
+        disturbed = {item.name for item in conflicts if item.name in have and item.holds(have[item.name].version)}
+        for package in have.values():
+            if any(name in package.depends for name in before):  # seldom: most depend on any version
+                disturbed |= {package.name for group in parse_relations(package.depends) if not is_met(have, group)}
+        wanted |= {name: offers[name] for name in sorted(disturbed - set(chosen)) if name in offers}
     return [chosen[name] for name in sorted(chosen)]
 
 
@@ -155,22 +161,6 @@ def _newer(
             "same age; take a newer base, or another mirror"
         )
     return found
-
-
-def _disturbed(
-    have: Mapping[str, Package], chosen: Mapping[str, Package], level: Sequence[Package], replaced: Iterable[str],
-    offers: Mapping[str, Package],
-) -> dict[str, Package]:
-    """Return the offered versions of the packages that must be replaced too.
-
-    Those are the packages of the base that an added package conflicts with, or that depend on a replaced one.
-    """
-    conflicts = [conflict for package in level for conflict, *_ in parse_relations(package.conflicts)]
-    found = {item.name for item in conflicts if item.name in have and item.holds(have[item.name].version)}
-    for package in have.values():
-        if any(name in package.depends for name in replaced):  # seldom: most depend on any version
-            found |= {package.name for group in parse_relations(package.depends) if not is_met(have, group)}
-    return {name: offers[name] for name in sorted(found - set(chosen)) if name in offers}
 
 
 def write_debs(base: Base, packages: Sequence[Package], directory: Path, ctx: Context) -> None:

@@ -10,7 +10,6 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 from hatch_docker.bases.debian.archive import ArchiveFile, fetch_file, fetch_package_index, fetch_releases
 from hatch_docker.bases.debian.base_cache import is_young
@@ -18,9 +17,6 @@ from hatch_docker.bases.debian.suite import Suite, current_indexes, open_debs
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import HatchDockerError
 from hatch_docker.core.streams import pieces
-
-if TYPE_CHECKING:
-    from hatch_docker.bases.debian.resolver import Package
 
 RECIPE = 1
 KIND = "debian-library"
@@ -67,7 +63,8 @@ def _find(libraries: Sequence[str], suite: Suite, found: dict[str, Provider]) ->
     for library in libraries:
         for package in map(index.get, policy_names(library)):
             if package is not None and not (library in found and found[library].seen):
-                seen = package.size <= LARGEST and _is_in(library, package, suite)
+                debs = open_debs(suite, [package]) if package.size <= LARGEST else ()
+                seen = any(is_searched(entry.path, library) for deb in debs for entry, _ in deb.members())
                 if seen or library not in found:
                     found[library] = Provider(package.name, seen)
     unseen = [library for library in libraries if library not in found or not found[library].seen]
@@ -91,11 +88,6 @@ def policy_names(library: str) -> list[str]:
     stems += [f"{both}{'-' if both[-1].isdigit() else ''}{version.split('.')[0]}", both] if "." in version else []
     names = [re.sub(r"[^a-z0-9+.-]", "-", stem.lower()) for stem in stems]
     return list(dict.fromkeys(full for stem in names for full in (f"{stem}t64", stem)))
-
-
-def _is_in(library: str, package: Package, suite: Suite) -> bool:
-    (deb,) = open_debs(suite, [package])
-    return any(is_searched(entry.path, library) for entry, _ in deb.members())
 
 
 def is_searched(path: str, library: str) -> bool:

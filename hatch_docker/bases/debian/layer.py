@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO
 
 from hatch_docker.bases.debian.ldconfig import Library
-from hatch_docker.bases.debian.rootfs import Entries, workspace
-from hatch_docker.core.errors import BaseImageError
+from hatch_docker.bases.debian.rootfs import Entries
+from hatch_docker.core.errors import BaseImageError, StoreError
+from hatch_docker.core.files import temporary_tree
 from hatch_docker.core.records import read_record
 from hatch_docker.oci.layer import Compression, LayerFacts, make_layer, without_setid, write_layer
 from hatch_docker.oci.model import Layer
@@ -69,12 +70,16 @@ def _known(store: Store, key: str) -> DebianLayer | None:
 
 
 def _make(store: Store, key: str, compression: Compression, assemble: Assemble) -> DebianLayer:
-    with workspace(store) as place:
-        contents = assemble(place)
-        entries = contents.entries
-        with store.writer() as writer:
-            facts = write_layer(map(without_setid, entries.values()), writer, compression)
-            writer.commit()
+    try:
+        with temporary_tree(store.root / "tmp") as place:
+            contents = assemble(place)
+            entries = contents.entries
+            with store.writer() as writer:
+                facts = write_layer(map(without_setid, entries.values()), writer, compression)
+                writer.commit()
+    except OSError as error:
+        why = error.strerror or error
+        raise StoreError(f"cannot unpack packages in the cache {store.root}: {why}") from error
     layer = DebianLayer(
         facts,
         max((entry.mtime for entry in entries.values()), default=SOURCE_DATE),

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hatch_docker.bases.debian.deb import Deb
-from hatch_docker.core.cache.store import Store
-from hatch_docker.core.errors import BaseImageError, StoreError
-from hatch_docker.core.files import temporary_tree
+from hatch_docker.core.errors import BaseImageError
 from hatch_docker.oci.filesystem import write_entries
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.oci.tar import Entry, parent_entries
@@ -159,17 +157,6 @@ def _refuse_taken_paths(tree: Path) -> Iterator[None]:
 def with_parents(entries: Entries) -> Entries:
     """Return the entries and the directories above them that no package has."""
     return entries | {entry.path: entry for entry in parent_entries(entries, entries)}
-
-
-@contextlib.contextmanager
-def workspace(store: Store) -> Iterator[Path]:
-    """Provide an empty directory in the store, removed at the end. Raises StoreError if the disk is full."""
-    try:
-        with temporary_tree(store.root / "tmp") as place:
-            yield place
-    except OSError as error:
-        why = error.strerror or error
-        raise StoreError(f"cannot unpack packages in the cache {store.root}: {why}") from error
 
 
 def directory(path: str, mode: int = 0o755, owner: int = 0) -> Entry:

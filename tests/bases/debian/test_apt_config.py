@@ -152,7 +152,6 @@ def test_administrators_choice_of_valid_until(tmp_path: Path, files: dict[str, s
 
 @given(st.text())
 def test_fields_of_anything(text: str) -> None:
-    """The deb822 reader fails for no text."""
     assert all(name == name.lower() for name in parse_fields(text))
 
 
@@ -204,10 +203,7 @@ def test_proxies(tmp_path: Path, url: str, expected: str) -> None:
     """The proxy of a host replaces that of its scheme; DIRECT means none."""
     assert proxy_of(url, read_settings(write_files(tmp_path, {"apt.conf": CONF}))) == expected
     assert proxy_of(url, {}) is None
-
-
-def test_https_by_the_proxy_of_http() -> None:
-    """The proxy for http is used for https, too, unless https has its own."""
+    # The proxy for http is used for https, too, unless https has its own.
     assert proxy_of("https://m.example/", {"acquire::http::proxy": "http://p.example"}) == "http://p.example"
 
 
@@ -257,7 +253,6 @@ def test_another_mirror_is_not_apts(tmp_path: Path) -> None:
 
 @given(st.text(st.sampled_from('ab:"{};/*# \n\\'), max_size=60))
 def test_settings_of_anything(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
-    """The readers fail for no text."""
     apt = write_files(tmp_path_factory.mktemp("apt"), {"apt.conf": text, "auth.conf": f"machine {text}"})
     assert all(name == name.lower() for name in read_settings(apt))
     with_login("https://a/b", apt)
