@@ -11,8 +11,8 @@ from typing import Annotated
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.files import ARCHIVE, RECEIPT, atomic_write
-from hatch_docker.core.records import FileName, Line, read_record
 from hatch_docker.core.text import megabytes, share
+from hatch_docker.core.validation import FileName, Line, read_record
 from hatch_docker.engines.model import BuiltImage, Excluded, LayerInfo, WheelInfo
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.plan.model import Plan

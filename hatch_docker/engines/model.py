@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hatch_docker.bases.model import Base
-from hatch_docker.core.records import FileName, Line
+from hatch_docker.core.validation import FileName, Line
 from hatch_docker.oci.model import Image
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hatch_docker.core.records import FileName, Line
+from hatch_docker.core.validation import FileName, Line
 
 
 @dataclass(frozen=True, slots=True)

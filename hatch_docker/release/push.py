@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hatch_docker.core.cache.store import DamagedBlobError, key_of
 from hatch_docker.core.errors import ConfigError, HatchDockerError, RegistryError, TransientError
-from hatch_docker.core.records import Line
 from hatch_docker.core.text import abbreviate, counted, megabytes
+from hatch_docker.core.validation import Line
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context

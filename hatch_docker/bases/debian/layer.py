@@ -12,7 +12,7 @@ from hatch_docker.bases.debian.ldconfig import Library
 from hatch_docker.bases.debian.rootfs import Entries
 from hatch_docker.core.errors import BaseImageError, StoreError
 from hatch_docker.core.files import temporary_tree
-from hatch_docker.core.records import read_record
+from hatch_docker.core.validation import read_record
 from hatch_docker.oci.layer import Compression, LayerFacts, make_layer, without_setid, write_layer
 from hatch_docker.oci.model import Layer
 from hatch_docker.oci.paths import SOURCE_DATE

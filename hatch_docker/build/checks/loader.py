@@ -30,7 +30,7 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MAGIC, Elf, read_elf
 from hatch_docker.core.errors import BaseImageError
-from hatch_docker.core.records import read_record
+from hatch_docker.core.validation import read_record
 from hatch_docker.oci.layer import Entry, layer_entries
 from hatch_docker.oci.model import Layer
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.core.records import FileName, Line, read_record
+from hatch_docker.core.validation import FileName, Line, read_record
 
 
 @dataclass(frozen=True, slots=True)
