@@ -54,9 +54,9 @@ from hatch_docker.oci.registry import Remote
 from hatch_docker.oci.layout import write_layout
 from hatch_docker.core.progress import Progress
 from hatch_docker.core.cache.store import open_store
-from hatch_docker.core.http.client import make_client
+from hatch_docker.core.http.client import Client
 name, work = parse_reference(sys.argv[1]), Path(sys.argv[2])
-remote = Remote(make_client({}, Progress(lambda line: print(line, file=sys.stderr))), {})
+remote = Remote(Client({}, Progress(lambda line: print(line, file=sys.stderr))), {})
 image = read_archive(work / "image.tar")
 push(remote, image, [name])
 write_layout(pull(remote, name, image.platform, open_store(work / "cache")), work / "back", ["1"])

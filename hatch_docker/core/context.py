@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hatch_docker.core.cache.store import Store, default_root, open_store
+from hatch_docker.core.cache.store import Store, open_store
 from hatch_docker.core.files import remove_abandoned
 from hatch_docker.core.progress import Progress
 from hatch_docker.core.secrets import Secrets
@@ -56,7 +56,11 @@ class Context:
 
 def cache_root(environ: Mapping[str, str]) -> Path:
     """Return the directory of the cache: $HATCH_DOCKER_CACHE_DIR, else one in the user's cache directory."""
-    return Path(environ.get(CACHE_DIR) or default_root())
+    if environ.get(CACHE_DIR):
+        return Path(environ[CACHE_DIR])
+    import platformdirs
+
+    return platformdirs.user_cache_path("hatch-docker", appauthor=False)
 
 
 def open_context(environ: Mapping[str, str], progress: Progress) -> Context:
@@ -68,8 +72,8 @@ def open_context(environ: Mapping[str, str], progress: Progress) -> Context:
     remove_abandoned()
 
     def connect() -> Client:
-        from hatch_docker.core.http.client import make_client
+        from hatch_docker.core.http.client import Client
 
-        return make_client(environ, progress)
+        return Client(environ, progress)
 
     return Context(store, progress, functools.cache(connect), environ)

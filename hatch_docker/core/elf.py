@@ -6,6 +6,7 @@ dynamic section. All reads are bounded: the files are not trusted, and may point
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ _SEGMENTS = 512
 _LONGEST = 1024           # bytes of a name
 _EXECUTABLE, _SHARED = 2, 3
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
+_Segment = tuple[int, int, int, int]  # type, offset in the file, address, size in the file
 _DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 14, 15, 29
 
 
@@ -42,14 +44,6 @@ class Elf:
     interpreter: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Segment:
-    kind: int
-    offset: int
-    address: int
-    size: int
-
-
 def read_elf(stream: IO[bytes]) -> Elf | None:
     """Read a seekable stream; return None if it is not a program or library that a loader accepts.
 
@@ -65,10 +59,15 @@ def read_elf(stream: IO[bytes]) -> Elf | None:
     bare = Elf(MACHINES.get(number, ""), 64 if wide else 32, order == "<", kind == _SHARED)
     try:
         segments = list(_segments(stream, header, order, wide=wide))
-        values = list(_dynamic(stream, segments, order, wide=wide))
-        return replace(_named(bare, stream, segments, values), interpreter=_interpreter(stream, segments))
+        names = _dynamic_names(stream, segments, struct.Struct(f"{order}QQ" if wide else f"{order}II"))
+        soname, rpath, runpath = (names.get(tag, [""])[0] for tag in (_DT_SONAME, _DT_RPATH, _DT_RUNPATH))
+        interpreter = [_text(stream, offset, size) for kind, offset, _, size in segments if kind == _PT_INTERP]
+        needed = tuple(filter(None, names.get(_DT_NEEDED, ())))
     except (OSError, ValueError, OverflowError):  # it points to a place that no file has
         return bare
+    return replace(
+        bare, soname=soname, needed=needed, rpath=rpath, runpath=runpath, interpreter="".join(interpreter[:1])
+    )
 
 
 def _segments(stream: IO[bytes], header: bytes, order: str, *, wide: bool) -> Iterator[_Segment]:
@@ -78,55 +77,35 @@ def _segments(stream: IO[bytes], header: bytes, order: str, *, wide: bool) -> It
         return
     stream.seek(start)
     table = stream.read(size * count)
-    for place in range(0, len(table) - size + 1, size):
-        if wide:
-            kind, _, offset, address, _, length = struct.unpack_from(f"{order}IIQQQQ", table, place)
-        else:
-            kind, offset, address, _, length = struct.unpack_from(f"{order}IIIII", table, place)
-        yield _Segment(kind, offset, address, length)
+    row_format = f"{order}IIQQQQ16x" if wide else f"{order}IIIII12x"
+    for row in struct.iter_unpack(row_format, table[: len(table) // size * size]):
+        yield (row[0], row[2], row[3], row[5]) if wide else (row[0], row[1], row[2], row[4])
 
 
-def _dynamic(stream: IO[bytes], segments: list[_Segment], order: str, *, wide: bool) -> Iterator[tuple[int, int]]:
-    for segment in segments:
-        if segment.kind != _PT_DYNAMIC:
-            continue
-        stream.seek(segment.offset)
-        data = stream.read(min(segment.size, _DYNAMIC_LIMIT))
-        entry = struct.Struct(f"{order}QQ" if wide else f"{order}II")
-        for tag, value in entry.iter_unpack(data[: len(data) // entry.size * entry.size]):
-            if tag == _DT_NULL:
-                return
-            yield tag, value
+def _dynamic_names(stream: IO[bytes], segments: list[_Segment], entry: struct.Struct) -> dict[int, list[str]]:
+    """Return the names in the dynamic section by their tags."""
+    def values() -> Iterator[tuple[int, int]]:
+        for kind, offset, _, size in segments:
+            if kind == _PT_DYNAMIC:
+                stream.seek(offset)
+                data = stream.read(min(size, _DYNAMIC_LIMIT))
+                yield from entry.iter_unpack(data[: len(data) // entry.size * entry.size])
 
-
-def _named(bare: Elf, stream: IO[bytes], segments: list[_Segment], values: list[tuple[int, int]]) -> Elf:
-    """Return the file with the names in its dynamic section."""
-    table = next((value for tag, value in values if tag == _DT_STRTAB), None)
-    if table is None:
-        return bare
     found: dict[int, list[str]] = {}
-    for tag, value in values:
-        if tag in (_DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH):
-            found.setdefault(tag, []).append(_text(stream, segments, table + value))
-    first = {tag: names[0] for tag, names in found.items()}
-    return replace(
-        bare, soname=first.get(_DT_SONAME, ""), needed=tuple(name for name in found.get(_DT_NEEDED, ()) if name),
-        rpath=first.get(_DT_RPATH, ""), runpath=first.get(_DT_RUNPATH, ""),
-    )
+    rows = list(itertools.takewhile(lambda row: row[0] != _DT_NULL, values()))
+    for table in [value for tag, value in rows if tag == _DT_STRTAB][:1]:
+        for tag, value in rows:
+            if tag in (_DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH):
+                places = (
+                    offset + table + value - address for kind, offset, address, size in segments
+                    if kind == _PT_LOAD and address <= table + value < address + size
+                )
+                place = next(places, None)
+                found.setdefault(tag, []).append("" if place is None else _text(stream, place))
+    return found
 
 
-def _text(stream: IO[bytes], segments: list[_Segment], address: int) -> str:
-    """Return the string at an address of the loaded file."""
-    for segment in segments:
-        if segment.kind == _PT_LOAD and segment.address <= address < segment.address + segment.size:
-            stream.seek(segment.offset + address - segment.address)
-            return stream.read(_LONGEST).partition(b"\0")[0].decode(errors="replace")
-    return ""
-
-
-def _interpreter(stream: IO[bytes], segments: list[_Segment]) -> str:
-    for segment in segments:
-        if segment.kind == _PT_INTERP:
-            stream.seek(segment.offset)
-            return stream.read(min(segment.size, _LONGEST)).partition(b"\0")[0].decode(errors="replace")
-    return ""
+def _text(stream: IO[bytes], offset: int, size: int = _LONGEST) -> str:
+    """Return the string at an offset of the file, which ends with a zero byte or after `size` bytes."""
+    stream.seek(offset)
+    return stream.read(min(size, _LONGEST)).partition(b"\0")[0].decode(errors="replace")

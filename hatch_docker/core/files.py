@@ -113,7 +113,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-            temporary.chmod(0o666 & ~_umask())
+            os.umask(mask := os.umask(0o022))
+            temporary.chmod(0o666 & ~mask)
             temporary.replace(path)
     except OSError as error:
         raise StoreError(f"cannot write {path}: {reason(error, path.parent)}") from error
@@ -194,12 +195,6 @@ def _remove_unheld(path: Path) -> None:
             remove_tree(path) if stat.S_ISDIR(status.st_mode) else path.unlink()
         finally:
             os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def remove_tree(path: Path) -> None:

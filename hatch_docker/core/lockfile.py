@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,18 +178,12 @@ def image_lock_toml(entries: Sequence[tuple[str, Entry]]) -> bytes:
         "# `hatch-docker lock --upgrade` takes the newest of everything and tells what changes.",
         f"version = {VERSION}",
     ]
-    for kind, entry in sorted(entries, key=_order):
+    kinds = list(QUESTIONS)
+    for kind, entry in sorted(entries, key=lambda item: (kinds.index(item[0]), json.dumps(question_of(*item)))):
         lines += ["", f"[[{kind}]]"]
-        lines += [f"{name} = {_toml(entry[name])}" for name in map(_bare, _FIELDS[kind]) if name in entry]
+        names = (name.rstrip("?") for name in _FIELDS[kind])
+        lines += [f"{name} = {_toml(entry[name])}" for name in names if name in entry]
     return "\n".join([*lines, ""]).encode()
-
-
-def _order(item: tuple[str, Entry]) -> tuple[int, str]:
-    return list(QUESTIONS).index(item[0]), json.dumps(question_of(*item))
-
-
-def _bare(name: str) -> str:
-    return name.rstrip("?")
 
 
 def _toml(value: Any) -> str:
@@ -215,7 +209,12 @@ def why_missing(kind: str, question: Entry, known: Sequence[Entry]) -> str:
         return f"it pins {names}, and the base is {question['name']}"
     place = ("for", "suite", "architecture") if kind == "debian" else ("platform",)
     near = [entry for entry in known if all(entry.get(name) == question.get(name) for name in place)]
-    what = _subject(kind, question)
+    if kind == "debian":
+        subjects = {"base": "the base's packages", "builder": "the builder's packages"}
+        subject = subjects.get(question["for"], "runtime.packages")
+        what = f"{subject} of debian:{question['suite']} for {question['architecture']}"
+    else:
+        what = f"the requirements for {question['platform']}"
     if not near:
         return f"it has nothing for {what}"
     closest = min(near, key=lambda entry: len(set(entry["asked"]) ^ set(question["asked"])))
@@ -223,24 +222,11 @@ def why_missing(kind: str, question: Entry, known: Sequence[Entry]) -> str:
     less = sorted(set(closest["asked"]) - set(question["asked"]))
     reasons = [f"{abbreviate(more, SHOWN)} added"] if more else []
     reasons += [f"{abbreviate(less, SHOWN)} removed"] if less else []
-    if not reasons:
-        reasons = [
-            f"{name} was {_word(closest.get(name))} and is {_word(question.get(name))}"
-            for name in question if closest.get(name) != question[name]
-        ]  # fmt: skip
+    words = {True: "on", False: "off", None: "not said"}
+    changed = {name: (closest.get(name), question[name]) for name in question if closest.get(name) != question[name]}
+    for name, (was, now) in changed.items() if not reasons else ():
+        reasons.append(f"{name} was {words.get(was, was)} and is {words.get(now, now)}")
     return f"for {what}: {', '.join(reasons)}"
-
-
-def _subject(kind: str, question: Entry) -> str:
-    if kind == "requirements":
-        return f"the requirements for {question['platform']}"
-    what = {"base": "the base's packages", "builder": "the builder's packages"}
-    subject = what.get(question["for"], "runtime.packages")
-    return f"{subject} of debian:{question['suite']} for {question['architecture']}"
-
-
-def _word(value: Any) -> str:
-    return {True: "on", False: "off", None: "not said"}.get(value, str(value))
 
 
 Entries = Sequence[tuple[str, Entry]]
@@ -269,27 +255,21 @@ def image_lock_changes(old: Entries, new: Entries) -> list[str]:
 
 def _pinned(entries: Entries) -> dict[tuple[str, str], set[tuple[str, str]]]:
     """Return the pinned versions with their hashes, by place and name."""
-    found: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    rows: list[tuple[str, str, str, str]] = []
     for kind, entry in entries:
-        for title, name, version, digest in _rows(kind, entry):
-            found.setdefault((title, name), set()).add((version, digest))
-    return found
-
-
-def _rows(kind: str, entry: Entry) -> Iterator[tuple[str, str, str, str]]:
-    if kind == "base":
-        if "digest" in entry:
-            yield "base", entry["name"], entry["digest"][:19], entry["digest"]
-        for platform in entry["platforms"]:
-            title = f"{entry['name']} for {platform['platform']}"
-            yield title, "Python", platform["python"], ""
-            yield title, *_pair(platform["libc"]), ""
-        return
-    title = f"debian:{entry['suite']} {entry['architecture']}" if kind == "debian" else f"for {entry['platform']}"
-    for row in entry["packages" if kind == "debian" else "files"]:
-        yield title, row["name"], row["version"], row["sha256"]
-
-
-def _pair(libc: str) -> tuple[str, str]:
-    kind, _, version = libc.partition(" ")
-    return kind, version
+        if kind == "base":
+            if "digest" in entry:
+                rows.append(("base", entry["name"], entry["digest"][:19], entry["digest"]))
+            for platform in entry["platforms"]:
+                title = f"{entry['name']} for {platform['platform']}"
+                library, _, version = platform["libc"].partition(" ")
+                rows += [(title, "Python", platform["python"], ""), (title, library, version, "")]
+        else:
+            debian = kind == "debian"
+            title = f"debian:{entry['suite']} {entry['architecture']}" if debian else f"for {entry['platform']}"
+            found = entry["packages" if debian else "files"]
+            rows += [(title, row["name"], row["version"], row["sha256"]) for row in found]
+    pinned: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    for title, name, version, digest in rows:
+        pinned.setdefault((title, name), set()).add((version, digest))
+    return pinned

@@ -12,7 +12,7 @@ import subprocess
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.errors import ProgramError
 from hatch_docker.core.signals import before_exit, stopping
@@ -30,28 +30,27 @@ SHORTEST_LINE = 6  # characters of a line of a secret that is hidden by itself
 
 def redact(text: str, secrets: Sequence[str]) -> str:
     """Return `text` with every secret replaced by `***`, in each of the ways that programs usually write it."""
-    for word in _hidden(tuple(secrets)):
+    for word in _hidden(tuple(filter(None, secrets))):
         text = text.replace(word, "***")
     return text
 
 
 @functools.lru_cache(16)
 def _hidden(secrets: tuple[str, ...]) -> list[str]:
-    """Return the texts to hide for some secrets, the longest first; cached, because every line needs it."""
-    return sorted({word for secret in secrets for word in _spellings(secret)}, key=len, reverse=True)
+    """Return the texts to hide, the longest first; cached, because every line needs it.
 
+    They are all forms that layers are searched for, each line, and base64 with both ends.
+    """
+    words: set[str] = set()
+    for secret in secrets:
+        import base64
 
-def _spellings(secret: str) -> Iterator[str]:
-    """Yield a secret in all forms that layers are searched for, each of its lines, and its base64 with both ends."""
-    if not secret:
-        return
-    import base64
+        from hatch_docker.core.secrets import spellings
 
-    from hatch_docker.core.secrets import spellings
-
-    yield from (needle.decode(errors="replace") for needle in spellings(secret))
-    yield from (line.strip() for line in secret.splitlines() if len(line.strip()) >= SHORTEST_LINE)
-    yield base64.b64encode(secret.encode(errors="surrogateescape")).decode()
+        words |= {needle.decode(errors="replace") for needle in spellings(secret)}
+        words |= {line.strip() for line in secret.splitlines() if len(line.strip()) >= SHORTEST_LINE}
+        words.add(base64.b64encode(secret.encode(errors="surrogateescape")).decode())
+    return sorted(words, key=len, reverse=True)
 
 
 class ProcessFailed(ProgramError):
@@ -67,8 +66,11 @@ class TimedOut(ProgramError):
     """A program did not finish in time, and was killed with all its children."""
 
 
+Running = subprocess.Popen[bytes]
+"""A program that runs."""
+
 # The running programs of all threads: killed at exit, when some threads are not waited for.
-_running: set[subprocess.Popen[bytes]] = set()
+_running: set[Running] = set()
 
 
 def end_running() -> None:
@@ -80,12 +82,32 @@ def end_running() -> None:
 before_exit.append(end_running)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: Running) -> None:
     """Kill a program; one with a timeout has its own session, and its children are killed too."""
     with contextlib.suppress(ProcessLookupError):
         if process.returncode is None and os.getpgid(process.pid) == process.pid:
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
+
+
+def _start(command: Sequence[str], **options: Any) -> Running:
+    """Start a program, which is killed when this process is ended by force. Raises ProgramError."""
+    try:
+        process = subprocess.Popen(command, **options)
+    except OSError as error:
+        raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
+    _running.add(process)
+    if stopping.is_set():  # all others have been killed by now
+        _kill(process)
+    return process
+
+
+def _in_thread(work: Callable[[], None]) -> threading.Thread:
+    import threading
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
 
 
 def run(
@@ -107,24 +129,27 @@ def run(
     """
     import threading
 
-    try:
-        process = subprocess.Popen(
-            list(command), env=None if env is None else dict(env), cwd=cwd,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE,
-            start_new_session=timeout is not None,
-        )
-    except OSError as error:
-        raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
+    process = _start(
+        command, env=env, cwd=cwd, stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT if merged else subprocess.PIPE,
+        start_new_session=timeout is not None,
+    )
     last: deque[str] = deque(maxlen=LAST_LINES)
     overdue = threading.Event()
+
+    def end_overdue() -> None:
+        overdue.set()
+        _kill(process)
+
+    timer = threading.Timer(timeout or 0, end_overdue)
+    timer.daemon = True
     try:
         # From here on any failure kills the program, and does not wait for its children.
-        _running.add(process)
-        if stopping.is_set():  # all others have been killed by now
-            _kill(process)
-        threads = [_listen(process, secrets, last, log), *_feed(process, stdin)]
-        timer = None if timeout is None else _kill_after(timeout, process, overdue)
+        threads = [_in_thread(functools.partial(_listen, process, secrets, last, log))]
+        if stdin is not None:
+            threads.append(_in_thread(functools.partial(_feed, process, stdin)))
+        if timeout is not None:
+            timer.start()
         output = ""
         if not merged:
             assert process.stdout is not None
@@ -132,8 +157,7 @@ def run(
                 output = process.stdout.read().decode(errors="replace")
         for thread in threads:
             thread.join()
-        if timer is not None:
-            timer.cancel()
+        timer.cancel()
         process.wait()
     except BaseException:
         _kill(process)
@@ -150,18 +174,9 @@ def run(
     return output
 
 
-Running = subprocess.Popen[bytes]
-"""A program that runs."""
-
-
 def start(command: Sequence[str], *, env: Mapping[str, str]) -> Running:
     """Start a program that shares our output, reads nothing, and is not ended by Ctrl-C; raise ProgramError."""
-    try:
-        process = subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL, start_new_session=True)
-    except OSError as error:
-        raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
-    _running.add(process)
-    return process
+    return _start(command, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
 
 
 @contextlib.contextmanager
@@ -175,17 +190,10 @@ def connect_stdio(command: Sequence[str], connection: socket.socket) -> Iterator
 
     with tempfile.TemporaryFile() as said:
         with connection:
-            try:
-                process = subprocess.Popen(
-                    list(command), stdin=connection.fileno(), stdout=connection.fileno(), stderr=said,
-                    start_new_session=True,
-                )  # fmt: skip
-            except OSError as error:
-                raise ProgramError(f"cannot run {command[0]}: {error.strerror}") from error
+            process = _start(
+                command, stdin=connection.fileno(), stdout=connection.fileno(), stderr=said, start_new_session=True
+            )
         try:
-            _running.add(process)
-            if stopping.is_set():
-                _kill(process)
             yield
             _ended(process)
         except OSError as error:
@@ -205,7 +213,6 @@ def connect_stdio(command: Sequence[str], connection: socket.socket) -> Iterator
 def listen_stdio(command: Sequence[str], path: str) -> Iterator[None]:
     """Listen at the path of a Unix socket for the block, and run a program on each connection (see connect_stdio)."""
     import socket
-    import threading
 
     failures: list[ProgramError] = []
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as programs:
@@ -220,8 +227,7 @@ def listen_stdio(command: Sequence[str], path: str) -> Iterator[None]:
                     except ProgramError as error:
                         failures.append(error)
 
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
+        thread = _in_thread(accept)
         try:
             try:
                 yield
@@ -234,7 +240,7 @@ def listen_stdio(command: Sequence[str], path: str) -> Iterator[None]:
             raise
 
 
-def _ended(process: subprocess.Popen[bytes]) -> bool:
+def _ended(process: Running) -> bool:
     """Return whether a program that should end by itself exited with a status other than 0."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         return process.wait(PATIENCE) != 0
@@ -243,82 +249,46 @@ def _ended(process: subprocess.Popen[bytes]) -> bool:
 
 def run_foreground(command: Sequence[str], *, env: Mapping[str, str]) -> int:
     """Run a program on our own terminal to its end; return its status, negative for a signal's number."""
-    with subprocess.Popen(list(command), env=dict(env), stdin=subprocess.DEVNULL) as process:
-        _running.add(process)
-        try:
-            return process.wait()
-        except BaseException:
-            process.terminate()  # it may have to clean up
-            raise
-        finally:
-            _running.discard(process)
+    process = _start(command, env=env, stdin=subprocess.DEVNULL)
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()  # it may have to clean up
+        process.wait()
+        raise
+    finally:
+        _running.discard(process)
 
 
 def spawn_detached(command: Sequence[str], *, env: Mapping[str, str]) -> None:
     """Start a program that continues after we exit; its output and its failure are ignored."""
     with contextlib.suppress(OSError):
         subprocess.Popen(
-            list(command), env=dict(env), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a stream; of an extremely long line, as an untrusted build may print, only the start."""
-    while line := stream.readline(LONGEST_LINE):
-        yield line
-        while len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-            line = stream.readline(LONGEST_LINE)
-
-
 def _listen(
-    process: subprocess.Popen[bytes], secrets: Sequence[str], last: deque[str], log: Callable[[str], None] | None
-) -> threading.Thread:
-    import threading
-
-    def read_errors() -> None:
-        stream = process.stderr or process.stdout  # one stream, if they are merged
-        assert stream is not None
-        with stream:
-            for raw in _lines(stream):
-                line = redact(raw.decode(errors="replace").rstrip("\n"), secrets)
-                last.append(line[:KEPT_LINE])
-                if log is not None:
-                    log(line)
-
-    thread = threading.Thread(target=read_errors, daemon=True)
-    thread.start()
-    return thread
+    process: Running, secrets: Sequence[str], last: deque[str], log: Callable[[str], None] | None
+) -> None:
+    """Read what a program says on its standard error, or on its one stream, until it ends."""
+    stream = process.stderr or process.stdout
+    assert stream is not None
+    with stream:
+        while raw := stream.readline(LONGEST_LINE):
+            more = raw
+            # Of an extremely long line, as an untrusted build may print, only the start is kept.
+            while len(more) == LONGEST_LINE and not more.endswith(b"\n"):
+                more = stream.readline(LONGEST_LINE)
+            line = redact(raw.decode(errors="replace").rstrip("\n"), secrets)
+            last.append(line[:KEPT_LINE])
+            if log is not None:
+                log(line)
 
 
-def _kill_after(
-    seconds: float, process: subprocess.Popen[bytes], overdue: threading.Event
-) -> threading.Timer:
-    import threading
-
-    def kill() -> None:
-        overdue.set()
-        _kill(process)
-
-    timer = threading.Timer(seconds, kill)
-    timer.daemon = True
-    timer.start()
-    return timer
-
-
-def _feed(process: subprocess.Popen[bytes], data: bytes | None) -> list[threading.Thread]:
-    if data is None:
-        return []
-    import threading
-
-    def write() -> None:
-        assert process.stdin is not None
-        try:
-            process.stdin.write(data)
-            process.stdin.close()
-        except BrokenPipeError:
-            pass
-
-    thread = threading.Thread(target=write, daemon=True)
-    thread.start()
-    return [thread]
+def _feed(process: Running, data: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(data)
+        process.stdin.close()

@@ -71,7 +71,7 @@ class Secrets:
         self.ask()
         if not self.needles:
             return None
-        return lambda path: _Search(dict(self.needles), f"/{path} of the image").feed
+        return lambda path: _search(dict(self.needles), f"/{path} of the image")
 
     def check_wheel(self, path: Path) -> None:
         """Raise SecretError if a value is in a file of a wheel, before it is kept; a file that is not a zip is ignored.
@@ -92,7 +92,7 @@ class Secrets:
     def check(self, where: str, data: bytes) -> None:
         """Raise SecretError if a value that is known by now is in a document."""
         if self.needles:
-            _Search(self.needles, where).feed(data)
+            _search(self.needles, where)(data)
 
     def ask(self) -> None:
         """Ask the sources for their values."""
@@ -117,25 +117,23 @@ def _key() -> bytes:
         return os.urandom(16)  # then each build searches
 
 
-class _Search:
-    """A search for byte strings in a stream of pieces, also across their boundaries."""
+def _search(needles: dict[bytes, str], where: str) -> Feed:
+    """Return a search for byte strings in a stream of pieces, also across their boundaries; it raises SecretError."""
+    longest = max(map(len, needles))
+    tail = b""
 
-    def __init__(self, needles: dict[bytes, str], where: str) -> None:
-        self._needles = needles
-        self._where = where
-        self._longest = max(map(len, needles))
-        self._tail = b""
-
-    def feed(self, piece: bytes) -> None:
-        """Search one more piece; raises SecretError."""
-        data = self._tail + piece if self._tail else piece
-        for needle, what in self._needles.items():
+    def feed(piece: bytes) -> None:
+        nonlocal tail
+        data = tail + piece if tail else piece
+        for needle, what in needles.items():
             if needle in data:
                 raise SecretError(
-                    f"{what} is in {self._where}: nothing is written or pushed; remove it there, and change it, "
+                    f"{what} is in {where}: nothing is written or pushed; remove it there, and change it, "
                     "since it may be elsewhere too"
                 )
-        self._tail = data[-self._longest + 1 :] if self._longest > 1 else b""
+        tail = data[-longest + 1 :] if longest > 1 else b""
+
+    return feed
 
 
 def spellings(value: str) -> Iterator[bytes]:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import sys
 from collections.abc import Callable, Iterator
-from typing import IO, Any, Protocol, Self
+from typing import Any, Protocol, Self
 
 CHUNK = 1 << 16
 
@@ -19,7 +19,7 @@ class Readable(Protocol):
 
 
 class Writable(Protocol):
-    """Anything to write bytes to: a file, a HashingWriter."""
+    """Anything to write bytes to: a file, a HashingStream."""
 
     def write(self, data: bytes, /) -> object: ...
 
@@ -43,8 +43,8 @@ def read_fully(stream: Readable, size: int) -> bytes:
     return data
 
 
-class HashingReader:
-    """A stream to read from that hashes and counts the bytes read: `hash`, `size`."""
+class HashingStream:
+    """A stream to read from or to write to that hashes and counts the bytes: `hash`, `size`."""
 
     def __init__(self, stream: Any, algorithm: str = "sha256") -> None:
         self.stream = stream
@@ -53,7 +53,7 @@ class HashingReader:
 
     @property
     def digest(self) -> str:
-        """Digest of the bytes read so far, as "sha256:<hex>"."""
+        """Digest of the bytes so far, as "sha256:<hex>"."""
         return f"{self.hash.name}:{self.hash.hexdigest()}"
 
     def read(self, size: int = -1, /) -> bytes:
@@ -62,6 +62,13 @@ class HashingReader:
         self.hash.update(data)
         self.size += len(data)
         return data
+
+    def write(self, data: bytes, /) -> int:
+        """Write all of `data` and return its length."""
+        self.hash.update(data)
+        self.size += len(data)
+        self.stream.write(data)
+        return len(data)
 
     def close(self) -> None:
         """Close the stream below."""
@@ -74,43 +81,22 @@ class HashingReader:
         self.close()
 
 
-class HashingWriter:
-    """A stream to write to that hashes and counts the bytes written: `size`."""
-
-    def __init__(self, stream: Writable) -> None:
-        self._stream = stream
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    @property
-    def digest(self) -> str:
-        """Digest of the bytes written so far, as "sha256:<hex>"."""
-        return "sha256:" + self._hash.hexdigest()
-
-    def write(self, data: bytes, /) -> int:
-        """Write all of `data` and return its length."""
-        self._hash.update(data)
-        self.size += len(data)
-        self._stream.write(data)
-        return len(data)
-
-
 class CountingStream:
     """A stream to read from or to write to that reports the number of bytes of each call to `advance`."""
 
-    def __init__(self, stream: IO[bytes], advance: Callable[[int], object]) -> None:
+    def __init__(self, stream: Any, advance: Callable[[int], object]) -> None:
         self._stream = stream
         self._advance = advance
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes, all that are left if it is negative."""
-        data = self._stream.read(size)
+        data: bytes = self._stream.read(size)
         self._advance(len(data))
         return data
 
     def write(self, data: bytes, /) -> int:
         """Write `data` and return how many bytes were written."""
-        count = self._stream.write(data)
+        count: int = self._stream.write(data)
         self._advance(count)
         return count
 

@@ -17,7 +17,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import is_cache, is_output
 from hatch_docker.core.secrets import looks_secret, secret_part
-from hatch_docker.core.streams import HashingReader
+from hatch_docker.core.streams import HashingStream
 from hatch_docker.engines.layer_cache import files_layer_key, layer_by_key, volumes_layer_key
 from hatch_docker.engines.model import LayerInfo
 from hatch_docker.oci.compression import LAYER_LIMIT, RATIO_GRACE, RATIO_LIMIT
@@ -175,7 +175,7 @@ def _watched(entry: Entry, digest: str) -> Entry:
     return replace(entry, content=lambda: cast("BinaryIO", _Watched(path, digest)))
 
 
-class _Watched(HashingReader):
+class _Watched(HashingStream):
     """A file of the project; the read at its end fails if its contents are not those of `digest`."""
 
     def __init__(self, path: Path, digest: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
-from hatch_docker.core.streams import HashingReader, drain
+from hatch_docker.core.streams import HashingStream, drain
 from hatch_docker.engines.common import base_labels, located
 from hatch_docker.engines.model import OURS, BuiltImage, Engine, Excluded, LayerInfo, WheelInfo
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
@@ -193,7 +193,7 @@ def _kept(layer: Layer, ctx: Context) -> Layer:
             writer.commit()
     with ctx.store.open(digest) as stream:
         unpacked = Decompressed(stream, LAYER_LIMIT)
-        plain = HashingReader(unpacked)
+        plain = HashingStream(unpacked)
         drain(plain)
     if plain.digest != layer.diff_id:
         raise ImageError(f"the layer {digest} does not unpack to {layer.diff_id}, as its image says")

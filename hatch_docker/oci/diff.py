@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
 
 from hatch_docker.core.files import temporary_directory
-from hatch_docker.core.streams import CHUNK, HashingReader, drain, pieces, read_fully
+from hatch_docker.core.streams import CHUNK, HashingStream, drain, pieces, read_fully
 from hatch_docker.oci.compression import LAYER_LIMIT, Decompressed
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Image, Index, Layer, images_of
@@ -136,7 +136,7 @@ def _members(layer: Layer) -> dict[str, tuple[Entry, str]]:
     """Return the members of a layer by path, each with the digest of its content."""
     found = {}
     for entry, content in layer_entries(layer):
-        hashed = HashingReader(content or io.BytesIO())
+        hashed = HashingStream(content or io.BytesIO())
         drain(hashed)
         found[entry.path] = (entry, hashed.digest)
     return found
@@ -201,7 +201,7 @@ def _tar(old: Layer, new: Layer) -> str:
         offset += next((at for at, pair in pairs if pair[0] != pair[1]), min(len(was), len(now)))
     path = "the end"
     with contextlib.closing(old.open()) as stream:
-        hashed = HashingReader(Decompressed(stream, LAYER_LIMIT))
+        hashed = HashingStream(Decompressed(stream, LAYER_LIMIT))
         for entry, _content in read_tar(hashed):
             if hashed.size > offset:
                 path = entry.path

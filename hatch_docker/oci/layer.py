@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from hatch_docker.core.errors import ImageError
-from hatch_docker.core.streams import CHUNK, HashingReader, HashingWriter, Writable, drain
+from hatch_docker.core.streams import CHUNK, HashingStream, Writable, drain
 from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.model import LAYER_TYPES, OCI_LAYER, Descriptor, Layer, Opener, open_content
 from hatch_docker.oci.paths import WHITEOUT, safe_path
@@ -53,7 +53,7 @@ class _LayerWriter:
         self._buffer = bytearray()
         self._plain = hashlib.sha256()
         self._plain_size = 0
-        self._packed = HashingWriter(out)
+        self._packed = HashingStream(out)
 
     def write(self, data: bytes) -> None:
         self._buffer += data
@@ -180,7 +180,7 @@ def layer_entries(
         raise ImageError(f"{layer.descriptor.media_type!r} is not the media type of a layer that can be read")
     with contextlib.closing(layer.open()) as stream:
         plain = Decompressed(stream, LAYER_LIMIT)
-        hashed = HashingReader(plain)
+        hashed = HashingStream(plain)
         for entry, content in read_tar(hashed):
             seen = _whiteout(entry)
             if seen is not None:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.files import atomic_write
-from hatch_docker.core.streams import HashingReader, Writable, pieces
+from hatch_docker.core.streams import HashingStream, Writable, pieces
 from hatch_docker.oci.manifest import LARGEST, assemble, choose, media_type_of, parse_index, parse_json, parse_manifest
 from hatch_docker.oci.model import (
     INDEX_TYPES,
@@ -68,7 +68,7 @@ def copy_layer(layer: Layer, out: Writable) -> None:
         if known and os.fstat(stream.fileno()).st_size == layer.descriptor.size:
             shutil.copyfileobj(stream, out, CHUNK)
             return
-        hashed = HashingReader(stream)
+        hashed = HashingStream(stream)
         for piece in pieces(hashed, CHUNK):
             if hashed.size > layer.descriptor.size:
                 break

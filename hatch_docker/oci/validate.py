@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hatch_docker.core.errors import ImageError
-from hatch_docker.core.streams import HashingReader, drain
+from hatch_docker.core.streams import HashingStream, drain
 from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.manifest import parse_index, parse_json, parse_manifest
 from hatch_docker.oci.model import (
@@ -112,9 +112,9 @@ def _check_config(config: dict[str, Any], layers: Sequence[Layer]) -> None:
 def _validate_layer(layer: Layer) -> None:
     descriptor = layer.descriptor
     with contextlib.closing(layer.open()) as stream:
-        stored = HashingReader(stream)
+        stored = HashingStream(stream)
         unpacked = Decompressed(stored)
-        plain = HashingReader(unpacked)
+        plain = HashingStream(unpacked)
         paths: set[str] = set()
         for entry, _content in read_tar(plain):
             if entry.path in paths:

@@ -88,10 +88,10 @@ FILLING = """
         list(pool.map(fill, "abc"))
 """
 DOWNLOADING = """
-    from hatch_docker.core.http.client import fetch, make_client
+    from hatch_docker.core.http.client import Client, fetch
     ready()
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda path: fetch(store, make_client({}, silent()), sys.argv[2] + path, digest=None), "ab"))
+        list(pool.map(lambda path: fetch(store, Client({}, silent()), sys.argv[2] + path, digest=None), "ab"))
 """
 RUNNING = """
     def sleep(timeout):

@@ -4,7 +4,7 @@ import hashlib
 import io
 from pathlib import Path
 
-from hatch_docker.core.streams import CountingStream, HashingReader, HashingWriter, PartReader, pieces, read_fully
+from hatch_docker.core.streams import CountingStream, HashingStream, PartReader, pieces, read_fully
 
 
 class Slow(io.BytesIO):
@@ -27,8 +27,8 @@ def test_a_counting_stream_reports_both_ways() -> None:
 
 def test_what_is_read_and_written_is_hashed() -> None:
     """Digest and size of the bytes so far."""
-    reader, out = HashingReader(io.BytesIO(b"abcdef")), io.BytesIO()
-    writer = HashingWriter(out)
+    reader, out = HashingStream(io.BytesIO(b"abcdef")), io.BytesIO()
+    writer = HashingStream(out)
     for piece in pieces(reader, 4):
         writer.write(piece)
     assert out.getvalue() == b"abcdef"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.core.http.client import make_client
+from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import Progress
 from hatch_docker.oci.registry import Remote
 from tests.conftest import need, need_docker
@@ -74,7 +74,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def remote() -> Remote:
     lines: list[str] = []
-    return Remote(make_client({}, Progress(lines.append)), {})
+    return Remote(Client({}, Progress(lines.append)), {})
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatch_docker.core.http.client import make_client
+from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Image, host_platform
@@ -115,7 +115,7 @@ def serve_base(registry: FakeRegistry, cache: Path, directory: Path) -> str:
 def push_image(image: Image, name: str) -> None:
     """Push an image as a build would."""
     progress = silent()
-    push(Remote(make_client(os.environ, progress), os.environ), image, [parse_reference(name)])
+    push(Remote(Client(os.environ, progress), os.environ), image, [parse_reference(name)])
 
 
 def pushed(registry: FakeRegistry, bases: tuple[Image, Image], name: str) -> str:
@@ -123,4 +123,4 @@ def pushed(registry: FakeRegistry, bases: tuple[Image, Image], name: str) -> str
     environ = {"PATH": os.environ["PATH"]}
     index = make_index(bases, {})
     reference = parse_reference(f"{registry.host}/{name}")
-    return push(Remote(make_client(environ, silent()), environ), index, [reference]).digest
+    return push(Remote(Client(environ, silent()), environ), index, [reference]).digest

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from hatch_docker.core.http.client import make_client
+from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.layout import blobs_of
@@ -268,7 +268,7 @@ def test_the_password_of_a_registry(home: Path, tmp_path: Path, cache: Path) -> 
         login(home / ".docker", registry, password=password)
         environ = {"HOME": str(home)}
         name = f"{registry.host}/private:1"
-        push(Remote(make_client(environ, silent()), environ), base, [parse_reference(name)])
+        push(Remote(Client(environ, silent()), environ), base, [parse_reference(name)])
         project = write_project("hello", tmp_path / "p", base=name)
         secret_files(project)
         outcome = build(project, cache, variables=variables(home))
@@ -300,7 +300,7 @@ def test_a_registry_that_misbehaves(home: Path, tmp_path: Path) -> None:
     with FakeRegistry(password=password, referrers=True) as registry, FakeRegistry(address="127.0.0.2") as storage:
         login(home / ".docker", registry, password=password)
         environ = {"HOME": str(home)}
-        push(Remote(make_client(environ, silent()), environ), base, [parse_reference(f"{registry.host}/private:1")])
+        push(Remote(Client(environ, silent()), environ), base, [parse_reference(f"{registry.host}/private:1")])
         storage.repositories, registry.redirect_blobs = registry.repositories, storage.origin
         for method, part, action in MISHAPS:
             registry.fault(method, part, action, headers={"retry-after": "0"})

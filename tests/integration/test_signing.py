@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.core.http.client import make_client
+from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.model import OCI_MANIFEST, Descriptor, digest_of
 from hatch_docker.oci.push import Target, push, push_blob, put_manifest
@@ -179,7 +179,7 @@ def test_verify_signature(pushed: Pushed, keys: Keys, tmp_path: Path) -> None:
 
 
 def remote() -> Remote:
-    return Remote(make_client({}, silent()), {})
+    return Remote(Client({}, silent()), {})
 
 
 def test_an_altered_image_is_refused(pushed: Pushed, server: Server, keys: Keys, skopeo: list[str]) -> None:
@@ -285,11 +285,11 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.referrers import Artifact, attach
 from hatch_docker.oci.registry import Remote
 from hatch_docker.core.progress import silent
-from hatch_docker.core.http.client import make_client
+from hatch_docker.core.http.client import Client
 from tests.fakes.images import small_image
 
 host, number = sys.argv[1:]
-target = Target(Remote(make_client({}, silent()), {}), parse_reference(f"{host}/ten"), lambda _digest: "")
+target = Target(Remote(Client({}, silent()), {}), parse_reference(f"{host}/ten"), lambda _digest: "")
 print("ready", flush=True)
 sys.stdin.readline()
 attach(target, small_image().descriptor, [Artifact("application/x-ten", number.encode())])

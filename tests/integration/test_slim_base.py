@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.core.http.client import make_client
+from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import layer_entries
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.network, pytest.mark.engine]
 def slim(docker: str, server: Server, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The reference of such a base in a registry of this machine; Docker has it, so that it loads less each time."""
     image = slim_image(cache, tmp_path_factory.mktemp("slim"))
-    push(Remote(make_client({}, silent()), {}), image, [server.name("python:3.13-slim")])
+    push(Remote(Client({}, silent()), {}), image, [server.name("python:3.13-slim")])
     with (tmp_path_factory.mktemp("base") / "base.tar").open("wb") as stream:
         write_archive(image, [f"{NAME}:base"], stream, host=image.platform)
     run(docker, "load", "--quiet", "--input", stream.name)
@@ -191,7 +191,7 @@ def test_another_distribution_has_its_own_archives(
         file("repository/Packages", listing), file("repository/demo.deb", deb),
     ])  # fmt: skip
     mixed = image_of(*image.layers, layer, path=PATH)
-    push(Remote(make_client({}, silent()), {}), mixed, [server.name("other:1")])
+    push(Remote(Client({}, silent()), {}), mixed, [server.name("other:1")])
     options = 'user = "demo"\n[tool.hatch-docker.runtime]\npackages = ["demo"]\n'
     options += '[tool.hatch-docker.check]\ncommand = ["demo"]\n'
     made = project("hello", tmp_path / "p", options=options)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.core.errors import RegistryError
-from hatch_docker.core.http.client import make_client
+from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci import auth
 from hatch_docker.oci.auth import Credential, credential_for, merge_scopes, parse_challenges
@@ -164,7 +164,7 @@ def test_identity_token(environ: dict[str, str], tmp_path: Path) -> None:
     with FakeRegistry(password="s3cret-identity") as registry:
         helper(tmp_path, "token", """echo '{"Username": "<token>", "Secret": "s3cret-identity"}'""")
         write(tmp_path / ".docker/config.json", {"credHelpers": {registry.host: "token"}})
-        remote = Remote(make_client(environ, silent()), environ)
+        remote = Remote(Client(environ, silent()), environ)
         push(remote, small_image(), [parse_reference(f"{registry.host}/app")])
         assert registry.count("POST", "/token") == 1
         assert registry.count("GET", "/token") == 0

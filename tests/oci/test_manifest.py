@@ -199,10 +199,10 @@ def test_an_image_without_layers(registry: FakeRegistry, world: World, store: St
 
 def read_large(host: str, directory: str) -> None:
     """In a process of its own: pull what the registry serves as a manifest."""
-    from hatch_docker.core.http.client import make_client
+    from hatch_docker.core.http.client import Client
     from hatch_docker.oci.registry import Remote
 
-    remote = Remote(make_client({}, silent()), {})
+    remote = Remote(Client({}, silent()), {})
     pull(remote, parse_reference(f"{host}/team/app:1"), AMD64, open_store(Path(directory)))
 
 

@@ -8,7 +8,7 @@ from threading import Barrier
 import pytest
 
 from hatch_docker.core.errors import ImageError, RegistryError
-from hatch_docker.core.http.client import Client, make_client
+from hatch_docker.core.http.client import Client
 from hatch_docker.core.http.retry import Policy
 from hatch_docker.core.progress import Progress, silent
 from hatch_docker.oci.model import OCI_INDEX, OCI_MANIFEST, Descriptor, canonical_json, digest_of
@@ -196,7 +196,7 @@ def test_ten_at_once(registry: FakeRegistry, conditions: bool) -> None:
     start = Barrier(10)
 
     def one(number: int) -> None:
-        remote = Remote(make_client({}, Progress(lambda _line: None)), {})
+        remote = Remote(Client({}, Progress(lambda _line: None)), {})
         start.wait()
         attach(target(registry, remote), SUBJECT, [sbom(f"{{{number}}}")])
 

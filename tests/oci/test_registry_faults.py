@@ -9,7 +9,7 @@ import pytest
 
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.errors import TransientError
-from hatch_docker.core.http.client import make_client
+from hatch_docker.core.http.client import Client
 from hatch_docker.core.http.retry import LONGEST_PAUSE
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.pull import pull
@@ -57,5 +57,5 @@ def test_a_peer_that_hangs_or_drips(step: str, fault: str, registry: FakeRegistr
 
 def test_how_long_a_peer_has() -> None:
     """With the times of a user's own build, two looks and the pause between them are less than a minute."""
-    client = make_client({}, silent())
+    client = Client({}, silent())
     assert 2 * client.idle + LONGEST_PAUSE < 60

@@ -12,7 +12,7 @@ import pytest
 from hatch_docker.config.load import load_config
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError, ProgramError, SignatureError
-from hatch_docker.core.http.client import make_client
+from hatch_docker.core.http.client import Client
 from hatch_docker.core.progress import silent
 from hatch_docker.oci.model import OCI_MANIFEST, Platform, canonical_json
 from hatch_docker.oci.push import Target, push
@@ -77,7 +77,7 @@ class FakeCosign:
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
     with FakeRegistry(referrers=True) as made:
-        push(Remote(make_client({}, silent()), {}), IMAGE, [parse_reference(f"{made.host}/app:1")])
+        push(Remote(Client({}, silent()), {}), IMAGE, [parse_reference(f"{made.host}/app:1")])
         yield made
 
 

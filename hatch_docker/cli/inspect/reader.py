@@ -25,7 +25,7 @@ from hatch_docker.cli.inspect.model import (
 )
 from hatch_docker.cli.inspect.ownership import PackageFiles, permissions_of, source_of
 from hatch_docker.cli.inspect.requirements import Metadata, dependencies_of
-from hatch_docker.core.streams import HashingReader, drain
+from hatch_docker.core.streams import HashingStream, drain
 from hatch_docker.oci.filesystem import LayerMember, list_members
 from hatch_docker.oci.model import Image
 
@@ -57,7 +57,7 @@ def read_contents(image: Image, *, hashed: bool = False) -> ImageContents:
         if not hashed:
             package_files.read(path, stream)
             return None
-        hashing = HashingReader(stream)
+        hashing = HashingStream(stream)
         package_files.read(path, hashing)
         drain(hashing)
         return hashing.hash.digest()

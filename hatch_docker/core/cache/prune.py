@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.core.cache.store import Store
-from hatch_docker.core.files import remove_tree
 
 MAX_AGE = 60 * 24 * 3600       # seconds since the last use
 MAX_BYTES = 10_000_000_000
@@ -48,7 +47,7 @@ def prune(store: Store, *, max_age: float = MAX_AGE, max_bytes: int = MAX_BYTES,
         age = now - item.used
         if age < grace or (age <= max_age and kept <= max_bytes):
             continue
-        _remove(store, item.path)
+        store.discard(item.path)
         kept -= item.size
         removed += 1
     return Pruned(removed, total - kept, kept)
@@ -84,14 +83,3 @@ def _tree_size(path: Path) -> int:
             with contextlib.suppress(OSError):
                 size += os.lstat(os.path.join(directory, name)).st_blocks * 512  # noqa: PTH118
     return size
-
-
-def _remove(store: Store, path: Path) -> None:
-    if not path.is_dir():
-        path.unlink(missing_ok=True)
-        return
-    # Renamed first: nobody shall find a tree that is half gone under its name.
-    doomed = store.root / "tmp" / f"pruned-{os.getpid()}-{path.name}"
-    with contextlib.suppress(OSError):
-        path.rename(doomed)
-        remove_tree(doomed)

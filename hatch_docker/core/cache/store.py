@@ -16,7 +16,6 @@ import hashlib
 import io
 import json
 import os
-import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +33,7 @@ from hatch_docker.core.files import (
     temporary_tree,
 )
 from hatch_docker.core.os_errors import FULL, reason
-from hatch_docker.core.streams import HashingWriter
+from hatch_docker.core.streams import HashingStream
 
 FORMAT = "v1"
 CONTENTS_LIMIT = 16 << 20  # bytes of a tree up to which its digest covers contents: hashing a compiler takes a second
@@ -90,19 +89,18 @@ def _walk(root: Path, below: str) -> Iterator[tuple[str, os.stat_result]]:
                 yield from _walk(root, name)
 
 
-class BlobWriter(HashingWriter):
+class BlobWriter(HashingStream):
     """A stream into the store; `commit` gives the blob its digest as its name."""
 
     def __init__(self, store: Store, stream: IO[bytes], temporary: Path) -> None:
         super().__init__(stream)
         self._store = store
-        self._file = stream
         self._temporary = temporary
 
     def commit(self) -> str:
         """Finish the blob and return its digest."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
         _rename(self._temporary, self._store.blob_path(self.digest))
         return self.digest
 
@@ -136,7 +134,7 @@ class Store:
         """Return the path of a verified blob, or None; a blob with other bytes is removed."""
         path = self.blob_path(digest)
         if path.is_symlink() or path.is_dir():
-            self._discard(path)
+            self.discard(path)
         if not path.is_file():
             return None  # nothing to remove: another thread may be giving a file this name right now
         try:
@@ -145,7 +143,7 @@ class Store:
                 return path
         except OSError:
             pass  # the disk cannot read it
-        self._discard(path)
+        self.discard(path)
         return None
 
     def open(self, digest: str) -> BinaryIO:
@@ -156,20 +154,19 @@ class Store:
             raise DamagedBlobError(f"the cache entry {digest} was missing or damaged; making it anew")
         return VerifiedFile(path, digest)
 
-    def _discard(self, path: Path) -> None:
+    def discard(self, path: Path) -> None:
+        """Remove an entry; a tree is renamed first, so that no build finds one that is partly removed."""
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
+            with contextlib.suppress(OSError), temporary_tree(self.root / "tmp") as doomed:
+                path.rename(doomed / path.name)
         else:
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[BlobWriter]:
         """Yield a BlobWriter; what is not committed when the block ends is removed. Raises StoreError."""
-        try:
-            with temporary_file(self.root / "tmp") as (stream, temporary):
-                yield BlobWriter(self, stream, temporary)
-        except OSError as error:
-            raise _unwritable(self.root, error) from error
+        with _writing(self.root), temporary_file(self.root / "tmp") as (stream, temporary):
+            yield BlobWriter(self, stream, temporary)
 
     def put(self, data: bytes) -> str:
         """Keep some bytes and return their digest."""
@@ -181,16 +178,16 @@ class Store:
         """Return the JSON value remembered under a key, or None; a damaged one is removed."""
         path = self.root / "facts" / kind / key
         try:
-            checksum, _, text = _read_file(path).partition(b"\n")
-            if checksum == _fact_sum(key, text):
-                _touch(path)
-                return json.loads(text)
+            text = _read_fact(path)
         except FileNotFoundError:
             return None
         except OSError:
-            pass
-        self._discard(path)
-        return None
+            text = None
+        if text is None:
+            self.discard(path)
+            return None
+        _touch(path)
+        return json.loads(text)
 
     def is_sound(self, path: Path) -> bool:
         """Return whether a blob, a fact or a tree matches its name, checksum or digest; raise OSError if it cannot be
@@ -201,8 +198,7 @@ class Store:
             return file_digest(path) == f"sha256:{path.name}"
         if kind == "trees":
             return bool(tree_digest(path) == self.recall("seal", "-".join(names)))
-        checksum, _, text = _read_file(path).partition(b"\n")
-        return checksum == _fact_sum(path.name, text)
+        return _read_fact(path) is not None
 
     def remember(self, kind: str, key: str, fact: Any) -> None:
         """Keep a small JSON value under a key: one line of checksum, then the value. Raises StoreError.
@@ -211,14 +207,12 @@ class Store:
         """
         text = json.dumps(fact, sort_keys=True).encode()
         path = self.root / "facts" / kind / key
-        try:
+        with _writing(self.root):
             path.parent.mkdir(parents=True, exist_ok=True)
             with temporary_file(self.root / "tmp") as (stream, temporary):
                 stream.write(_fact_sum(key, text) + b"\n" + text)
                 stream.close()
                 _rename(temporary, path)
-        except OSError as error:
-            raise _unwritable(self.root, error) from error
 
     def remembered(self, kind: str, key: str, make: Callable[[], Any]) -> Any:
         """Return the JSON value remembered under a key; where there is none, it is the one that `make` returns."""
@@ -235,7 +229,7 @@ class Store:
         """
         path = self.root / "trees" / kind / key
         if not self._is_sound(path):
-            with self.lock(f"{kind}-{key}"):
+            with self.lock(f"{kind}-{key}"), _writing(self.root):
                 if not self._is_sound(path):
                     self._make_tree(path, make)
         _touch(path)
@@ -244,32 +238,20 @@ class Store:
     def _is_sound(self, path: Path) -> bool:
         if not path.is_dir() or path.is_symlink():
             return False
-        if path not in self.verified_trees:
-            try:
-                if tree_digest(path) != self.recall("seal", f"{path.parent.name}-{path.name}"):
-                    return False
-            except OSError:
-                return False
-            self.verified_trees.add(path)
-        return True
+        with contextlib.suppress(OSError):
+            if path in self.verified_trees or self.is_sound(path):
+                self.verified_trees.add(path)
+                return True
+        return False
 
     def _make_tree(self, path: Path, make: Callable[[Path], None]) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary_tree(self.root / "tmp") as temporary:
-                temporary.chmod(0o755)
-                make(temporary)
-                self.remember("seal", f"{path.parent.name}-{path.name}", tree_digest(temporary))
-                if os.path.lexists(path):
-                    self._remove_tree(path)
-                finish_tree(temporary, path)
-        except OSError as error:
-            raise _unwritable(self.root, error) from error
-
-    def _remove_tree(self, path: Path) -> None:
-        """Rename a tree before removing it, so that no build finds one that is partly removed."""
-        with temporary_tree(self.root / "tmp") as doomed:
-            path.rename(doomed / path.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_tree(self.root / "tmp") as temporary:
+            temporary.chmod(0o755)
+            make(temporary)
+            self.remember("seal", f"{path.parent.name}-{path.name}", tree_digest(temporary))
+            self.discard(path)
+            finish_tree(temporary, path)
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:
@@ -278,19 +260,20 @@ class Store:
         Raises StoreError if no lock can be taken.
         """
         with contextlib.ExitStack() as stack:
-            try:
+            with _writing(self.root):
                 stream = stack.enter_context((self.root / "locks" / f"{key_of(name)[:32]}.lock").open("ab"))
                 fcntl.flock(stream, fcntl.LOCK_EX)
-            except OSError as error:
-                raise _unwritable(self.root, error) from error
             yield
 
 
-def _read_file(path: Path) -> bytes:
-    """Read a regular file of the store; raise OSError for anything else. Pipes are not waited for, links not followed.
+def _read_fact(path: Path) -> bytes | None:
+    """Return the JSON of a fact, None if it is damaged; raise OSError for anything but a regular file.
+
+    Pipes are not waited for, links not followed.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-        return stream.read()
+        checksum, _, text = stream.read().partition(b"\n")
+    return text if checksum == _fact_sum(path.name, text) else None
 
 
 def _fact_sum(key: str, text: bytes) -> bytes:
@@ -326,7 +309,10 @@ def open_store(root: Path) -> Store:
         for name in ("facts", "trees", "locks"):
             _remove_links(store.root / name)
         remove_abandoned(store.root / "tmp")
-        _remove_old(store.root / "tmp", time.time() - TMP_LIFETIME)
+        for path in (store.root / "tmp").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another build may finish or remove its own file meanwhile
+                if path.lstat().st_mtime < time.time() - TMP_LIFETIME:
+                    remove_tree(path) if path.is_dir() else path.unlink()
     except OSError as error:
         raise StoreError(
             f"cannot use the cache {root}: {reason(error, root)}; "
@@ -342,23 +328,13 @@ def _remove_links(directory: Path) -> None:
             Path(entry.path).unlink(missing_ok=True)
 
 
-def _remove_old(directory: Path, oldest: float) -> None:
-    """Remove what was not changed since a time; other builds may finish and remove their own files meanwhile."""
-    for path in directory.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            if path.lstat().st_mtime < oldest:
-                remove_tree(path) if path.is_dir() else path.unlink()
-
-
-def _unwritable(root: Path, error: OSError) -> StoreError:
-    empties = "`hatch-docker clean --all` empties it, " if error.errno in FULL else ""
-    return StoreError(
-        f"cannot write to the cache {root}: {reason(error, root)}; {empties}HATCH_DOCKER_CACHE_DIR names another"
-    )
-
-
-def default_root() -> Path:
-    """Return the user's cache directory for hatch-docker."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("hatch-docker", appauthor=False))
+@contextlib.contextmanager
+def _writing(root: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a StoreError with the ways out."""
+    try:
+        yield
+    except OSError as error:
+        empties = "`hatch-docker clean --all` empties it, " if error.errno in FULL else ""
+        raise StoreError(
+            f"cannot write to the cache {root}: {reason(error, root)}; {empties}HATCH_DOCKER_CACHE_DIR names another"
+        ) from error

@@ -34,6 +34,7 @@ from hatch_docker.core.http.responses import (
 )
 from hatch_docker.core.http.retry import RETRYABLE, Policy, Retryable, retry_after
 from hatch_docker.core.progress import Advance, Progress, no_progress, undone_on_failure
+from hatch_docker.core.streams import CountingStream, pieces
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -57,10 +58,6 @@ MAX_REDIRECTS = 5
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
-def _silent(_url: str) -> str | None:
-    return None
-
-
 @dataclass(slots=True)
 class _Session:
     """State shared by requests: connection pools by proxy, hosts that have answered, and a limit of four transfers at
@@ -75,7 +72,7 @@ class _Session:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The HTTP client: cheap to make, safe to share between threads. Made by `make_client`.
+    """The HTTP client: cheap to make, safe to share between threads.
 
     `idle` is how many seconds a server may send nothing; `minimum_rate`, in bytes a second, is what it must deliver
     over that time. `proxy` may know better than the environment which proxy a URL needs: "" means none, None leaves it
@@ -87,7 +84,7 @@ class Client:
     policy: Policy = field(default_factory=Policy)
     idle: float = 20.0
     minimum_rate: int = 1024
-    proxy: Callable[[str], str | None] = field(default=_silent, repr=False)
+    proxy: Callable[[str], str | None] = field(default=lambda _url: None, repr=False)
     session: _Session = field(default_factory=_Session, repr=False, compare=False)
 
     def with_proxy(self, proxy: Callable[[str], str | None]) -> Client:
@@ -103,12 +100,10 @@ class Client:
         expect: Iterable[int] = (200,), limit: int = SMALL,
     ) -> Response:
         """Return a small answer with an expected status; raise RegistryError for another status."""
-
-        def attempt() -> Response:
-            response = self.send(method, url, headers=headers, body=body, limit=limit)
-            return check_status(expect, response)
-
-        return self.retry(f"{method} {urls.redact_url(url)}", attempt)
+        return self.retry(
+            f"{method} {urls.redact_url(url)}",
+            lambda: check_status(expect, self.send(method, url, headers=headers, body=body, limit=limit)),
+        )
 
     def retry(self, what: str, attempt: Callable[[], Result], *, size: int = 0) -> Result:
         """Run an attempt by the retry policy; `size`, the bytes to move, stretches its deadline."""
@@ -257,11 +252,6 @@ def is_offline(environ: Mapping[str, str]) -> bool:
     return environ.get(OFFLINE, "") not in ("", "0")
 
 
-def make_client(environ: Mapping[str, str], progress: Progress) -> Client:
-    """Return a client with the CA bundle, the proxies and the netrc of an environment."""
-    return Client(environ, progress)
-
-
 def fetch(
     store: Store, client: Client, url: str, *, digest: str | None, size: int | None = None,
     headers: Mapping[str, str] = _NONE, limit: int = 4 << 30, advance: Advance = no_progress,
@@ -272,40 +262,26 @@ def fetch(
     origin only. Raises RegistryError for a refusal, or for bytes that do not match `digest` and `size` (after a second
     attempt); TransientError if the server kept failing.
     """
-    if digest is None:
-        return _fetch(store, client, url, None, size, headers, limit, advance)
-    if store.get(digest):
+    if digest is not None and store.get(digest):
         return digest
-    with store.lock(digest):
-        if store.get(digest):
-            return digest
-        return _fetch(store, client, url, digest, size, headers, limit, advance)
-
-
-def _fetch(
-    store: Store, client: Client, url: str, digest: str | None, size: int | None,
-    headers: Mapping[str, str], limit: int, advance: Advance,
-) -> str:
     local = _local(url)
     bare, credentials = (url, {}) if local else urls.with_credentials(url, client.environ)
 
     def attempt() -> str:
         with store.writer() as writer, undone_on_failure(advance) as tell:
-
-            def write(data: bytes) -> None:
-                writer.write(data)
-                tell(len(data))
-
+            write = CountingStream(writer, tell).write
             if local:
                 _copy(local, write, size, limit)
             else:
-                sent = {**credentials, **headers}
-                client.download(bare, write, size=size, limit=limit, headers=sent)
+                client.download(bare, write, size=size, limit=limit, headers={**credentials, **headers})
             if digest not in (None, writer.digest):
                 raise Retryable(f"its digest is {writer.digest} instead of {digest}", tries=2, lasting=True)
             return writer.commit()
 
-    return client.retry(f"GET {urls.redact_url(url)}", attempt, size=size or 0)
+    with contextlib.nullcontext() if digest is None else store.lock(digest):
+        if digest is not None and store.get(digest):
+            return digest
+        return client.retry(f"GET {urls.redact_url(url)}", attempt, size=size or 0)
 
 
 def read_document(client: Client, url: str, *, limit: int) -> bytes | None:
@@ -337,7 +313,7 @@ def _copy(path: Path, write: Callable[[bytes], object], size: int | None, limit:
             found = path.stat().st_size
             if found > limit or size not in (None, found):
                 raise RegistryError(f"{path} is {found} bytes, not {limit if size is None else size}")
-            for block in _blocks(stream):
+            for block in pieces(stream, BLOCK):
                 write(block)
     except FileNotFoundError as error:
         raise RegistryError(f"{path} does not exist") from error
@@ -345,14 +321,9 @@ def _copy(path: Path, write: Callable[[bytes], object], size: int | None, limit:
 
 def _exactly(size: int, stream: BinaryIO) -> Iterator[bytes]:
     count = 0
-    for block in _blocks(stream):
+    for block in pieces(stream, BLOCK):
         count += len(block)
         if count <= size:
             yield block
     if count != size:
         raise RegistryError(f"{count} bytes are to be sent instead of {size}: they changed meanwhile")
-
-
-def _blocks(stream: BinaryIO) -> Iterator[bytes]:
-    while block := stream.read(BLOCK):
-        yield block

@@ -61,29 +61,21 @@ class Policy:
                 return attempt()
             except Retryable as error:
                 bounded += error.tries < self.tries
+                failure = RegistryError if error.lasting else TransientError
+                gave_up = f"{what}: {error}; gave up after {'1 try' if number == 1 else f'{number} tries'}"
                 if number == self.tries or bounded >= error.tries:
-                    raise _final(f"{what}: {error}; gave up after {_times(number)}", error) from error
+                    raise failure(gave_up) from error
                 wait = pause(number) if error.after is None else error.after
                 if wait > LONGEST_REQUEST:
-                    message = f"{what}: {error}; it asks to wait {wait:.0f} s: try again later"
-                    raise TransientError(message) from error
+                    raise TransientError(f"{what}: {error}; it asks to wait {wait:.0f} s: try again later") from error
                 if self.clock() + wait > end:
-                    message = f"{what}: {error}; gave up after {_times(number)}: out of time"
-                    raise _final(message, error) from error
+                    raise failure(f"{gave_up}: out of time") from error
                 progress.info(f"{what}: {error}; again in {wait:.1f} s (try {number + 1}/{self.tries})")
                 self.sleep(wait)
             except RegistryError as error:
                 error.args = (f"{what}: {error}",)
                 raise
         raise AssertionError("unreachable")
-
-
-def _final(message: str, error: Retryable) -> RegistryError:
-    return RegistryError(message) if error.lasting else TransientError(message)
-
-
-def _times(number: int) -> str:
-    return "1 try" if number == 1 else f"{number} tries"
 
 
 def pause(number: int) -> float:

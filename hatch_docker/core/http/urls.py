@@ -141,21 +141,16 @@ def with_credentials(url: str, environ: Mapping[str, str]) -> tuple[str, dict[st
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     if parts.username is not None:
         return bare, {"authorization": basic(unquote(parts.username), unquote(parts.password or ""))}
-    found = _netrc(parts.hostname or "", environ)
-    return bare, {"authorization": basic(*found)} if found else {}
-
-
-def _netrc(host: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    entry = _entries(environ).get(host)
-    return (entry[0], entry[2]) if entry else None
+    entry = _netrc(environ).get(parts.hostname or "")
+    return bare, {"authorization": basic(entry[0], entry[2])} if entry else {}
 
 
 def netrc_passwords(environ: Mapping[str, str]) -> dict[str, str]:
     """Return every password in the user's netrc, by host."""
-    return {host: entry[2] for host, entry in _entries(environ).items()}
+    return {host: entry[2] for host, entry in _netrc(environ).items()}
 
 
-def _entries(environ: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
+def _netrc(environ: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
     path = Path(environ["NETRC"]) if environ.get("NETRC") else Path(environ.get("HOME", "/"), ".netrc")
     if not os.path.isfile(path):  # noqa: PTH113 - Path.is_file raises if a directory is not readable
         return {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ImageError, WheelError
-from hatch_docker.core.streams import HashingReader, drain
+from hatch_docker.core.streams import HashingStream, drain
 from hatch_docker.wheels.target import parse_requirement
 
 LIMIT = 2 << 30         # bytes that an sdist may unpack to
@@ -45,7 +45,7 @@ def read_sdist(path: Path, name: str = "") -> Sdist:
     try:
         with path.open("rb") as stream:
             for entry, content in read_tar(Decompressed(stream, LIMIT)):
-                hashed = HashingReader(content or io.BytesIO())
+                hashed = HashingStream(content or io.BytesIO())
                 if content is not None and entry.path.count("/") == 1 and entry.path.endswith("/pyproject.toml"):
                     pyproject = hashed.read(PYPROJECT)
                 drain(hashed)

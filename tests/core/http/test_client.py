@@ -14,7 +14,7 @@ import pytest
 from hatch_docker.core.cache.store import Store
 from hatch_docker.core.errors import ConfigError, RegistryError, TransientError
 from hatch_docker.core.http import urls
-from hatch_docker.core.http.client import Client, fetch, make_client, read_document
+from hatch_docker.core.http.client import Client, fetch, read_document
 from hatch_docker.core.http.retry import Policy, retry_after
 from hatch_docker.core.progress import Progress
 from hatch_docker.oci.model import digest_of
@@ -320,8 +320,8 @@ def test_cheap_to_make() -> None:
     import subprocess
     import sys
 
-    code = "import sys; from hatch_docker.core.http.client import make_client;"
+    code = "import sys; from hatch_docker.core.http.client import Client;"
     code += "from hatch_docker.core.progress import silent; "
-    code += "make_client({}, silent()); assert not {'urllib3', 'ssl', 'http.client'} & set(sys.modules)"
+    code += "Client({}, silent()); assert not {'urllib3', 'ssl', 'http.client'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert make_client({}, Progress(print)) == make_client({}, Progress(print))
+    assert Client({}, Progress(print)) == Client({}, Progress(print))
