@@ -51,7 +51,10 @@ def override(table: Mapping[str, Any], environ: Mapping[str, str]) -> Overrides:
         if not name.startswith(PREFIX) or name in OTHER_VARIABLES or not environ[name].strip():
             continue
         if name not in options:
-            problems.append(f"{name}: unknown variable{_suggest(name, [*options, *OTHER_VARIABLES])}")
+            import difflib
+
+            close = difflib.get_close_matches(name, [*options, *OTHER_VARIABLES], 1, 0.8)
+            problems.append(f"{name}: unknown variable" + (f"; did you mean {close[0]}?" if close else ""))
             continue
         option = options[name]
         try:
@@ -62,13 +65,6 @@ def override(table: Mapping[str, Any], environ: Mapping[str, str]) -> Overrides:
         if _put(merged, option.path, value):
             variables[option.path] = name
     return Overrides(merged if isinstance(table, Mapping) else table, variables, tuple(problems))
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(name, known, 1, 0.8)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _put(table: dict[str, Any], path: tuple[str, ...], value: Any) -> bool:
@@ -92,7 +88,12 @@ def _parse(option: Option, text: str) -> Any:
     if kind == "int":
         return int(text) if text.strip().isdecimal() and len(text) < 10 else text
     if kind == "dict":
-        return _json(text) if text.lstrip().startswith("{") else dict(_pair(item) for item in text.split(","))
+        if text.lstrip().startswith("{"):
+            return _json(text)
+        pairs = [item.partition("=") for item in text.split(",")]
+        if not all(equals for _, equals, _ in pairs):
+            raise ValueError("must be A=1,B=2, or a JSON object where a value holds a comma")
+        return {name.strip(): value for name, _, value in pairs}
     if kind != "list":
         return text
     if text.lstrip().startswith("[") and not _ADDRESS.match(text):
@@ -100,22 +101,11 @@ def _parse(option: Option, text: str) -> Any:
     if bare(check["item"])["type"] == "table":
         raise ValueError("must be a JSON list of objects")
     if option.check.get("words"):
-        return _words(text)
+        try:
+            return shlex.split(text)
+        except ValueError as error:
+            raise ValueError(f"is not quoted as in a shell: {error}") from error
     return [item.strip() for item in text.split("\n" if option.check.get("lines") else ",") if item.strip()]
-
-
-def _words(text: str) -> list[str]:
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise ValueError(f"is not quoted as in a shell: {error}") from error
-
-
-def _pair(item: str) -> tuple[str, str]:
-    name, equals, value = item.partition("=")
-    if not equals:
-        raise ValueError("must be A=1,B=2, or a JSON object where a value holds a comma")
-    return name.strip(), value
 
 
 def _json(text: str) -> Any:

@@ -7,7 +7,7 @@ replaced one by one. The options that name an image are derived, so that two ima
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,8 @@ def walk_images(
     if not isinstance(images, Mapping):
         problems.append(Problem("dict", (OPTION,), images))
         return {}
-    own = {variable: value for variable, value in environ.items() if variable not in _variables(NAMES)}
+    names = [PREFIX + option.upper() for option in NAMES]
+    own = {variable: value for variable, value in environ.items() if variable not in names}
     found = {}
     for name, image in images.items():
         location = (OPTION, name)
@@ -47,16 +48,15 @@ def walk_images(
             merged = override(_merged(table, image), own)
             wrong: list[Problem] = []
             config = walk(table_check(Config), merged.table, wrong, location)
-            problems += [
-                problem for problem in wrong if _is_own(problem, image) and not _is_set(problem, merged.variables)
-            ]
+            for problem in wrong:
+                path = problem.location[2:]
+                # The problem of a variable is reported once, not for each image.
+                by_variable = any(path[: len(variable)] == variable for variable in merged.variables)
+                if not by_variable and _is_own(problem, image):
+                    problems.append(problem)
             if config is not WRONG and top is not None:
                 found[name] = _named(config, top, image, name)
     return found
-
-
-def _variables(options: Sequence[str]) -> list[str]:
-    return [PREFIX + option.upper() for option in options]
 
 
 def _merged(table: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,12 +79,6 @@ def _is_own(problem: Problem, image: Mapping[str, Any]) -> bool:
         except (KeyError, IndexError, TypeError):
             return False
     return True
-
-
-def _is_set(problem: Problem, variables: Collection[tuple[str, ...]]) -> bool:
-    """Return whether a variable causes the problem; that is reported once, not for each image."""
-    path = problem.location[2:]
-    return any(path[: len(variable)] == variable for variable in variables)
 
 
 def _named(config: Config, top: Config, image: Mapping[str, Any], name: str) -> Config:

@@ -79,15 +79,11 @@ def _sentence(problem: Problem) -> str:
         sentence = f"must be {', '.join(words)} or {last}"
     else:
         sentence = _SENTENCES[problem.kind].format(problem.expected)
-    return sentence if problem.kind in _WITHOUT_VALUE else sentence + _shown(problem.value, problem.location)
-
-
-def _shown(value: Any, location: tuple[Any, ...]) -> str:
-    """Return the wrong value for a message, "" if it may be a secret or is too long."""
-    if "env" in location or not isinstance(value, str | int | float):
-        return ""
-    text = json.dumps(value, ensure_ascii=False)
-    return "" if "@" in text or len(text) > SHOWN else f", not {text}"
+    if problem.kind in _WITHOUT_VALUE or "env" in problem.location or not isinstance(problem.value, str | int | float):
+        return sentence
+    shown = json.dumps(problem.value, ensure_ascii=False)
+    # A value that may be a secret, or is long, is not shown.
+    return sentence if "@" in shown or len(shown) > SHOWN else f"{sentence}, not {shown}"
 
 
 def _unknown(location: tuple[Any, ...]) -> str:

@@ -8,6 +8,7 @@ kebab-case; once loaded, durations are nanoseconds and modes are integers.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,9 +65,7 @@ class HealthcheckConfig:
     )
     interval: int = option(DURATION, "The time between two checks.", 0, '`"30s"`')
     timeout: int = option(DURATION, "The time after which a check counts as failed.", 0, '`"30s"`')
-    start_period: int = option(
-        DURATION, "The time in which a container may start; failures do not count.", 0, '`"0s"`'
-    )
+    start_period: int = option(DURATION, "The time in which a container may start; failures do not count.", 0, '`"0s"`')
     retries: int = option(COUNT, "The failures in a row that make a container unhealthy.", 0, "`3`")
 
 
@@ -74,17 +73,11 @@ class HealthcheckConfig:
 class FileConfig:
     """A file or directory of the project copied into the image."""
 
-    source: str = option(
-        checked(values.source, FILLED), "The file or directory, relative to `pyproject.toml`."
-    )
-    target: str = option(
-        checked(values.target, FILLED, pattern="^/"), "The absolute path of the copy in the image."
-    )
+    source: str = option(checked(values.source, FILLED), "The file or directory, relative to `pyproject.toml`.")
+    target: str = option(checked(values.target, FILLED, pattern="^/"), "The absolute path of the copy in the image.")
     mode: int | None = option(
-        checked(values.octal, text(*values.MODE)),
-        "The permission bits of its files.",
-        None,
-        '`"0644"`, `"0755"` where executable',
+        checked(values.octal, text(*values.MODE)), "The permission bits of its files.",
+        None, '`"0644"`, `"0755"` where executable'
     )
 
 
@@ -166,13 +159,13 @@ class CacheConfig:
     """A BuildKit cache of every stage, shared by several machines."""
 
     from_: tuple[Mapping[str, str], ...] = option(
-        lines_of(checked(values.cache_source, FILLED)),
+        lines_of(checked(functools.partial(values.parse_cache, target=False), FILLED)),
         "Where `buildkit` looks for stages that were built before, in the form of `docker buildx build --cache-from`:  "
         "`type=registry,ref=registry.example/app:cache`, `type=local,src=...`, `type=gha`.",
         (),
     )
     to: tuple[Mapping[str, str], ...] = option(
-        lines_of(checked(values.cache_target, FILLED)),
+        lines_of(checked(functools.partial(values.parse_cache, target=True), FILLED)),
         "Where `buildkit` stores them, in the form of `--cache-to`; all stages, unless it says `mode=min`. Docker's "
         "default builder cannot do this: name a `builder` that can.",
         (),
@@ -187,8 +180,7 @@ class SignConfig:
         checked(values.no_control, FILLED),
         "A private key of `cosign generate-key-pair`, or another key that cosign accepts: a file relative to "
         "`pyproject.toml`, `env://COSIGN_PRIVATE_KEY`, `awskms://...`. Its password is in `COSIGN_PASSWORD`.",
-        "",
-        "none",
+        "", "none"
     )
     keyless: bool = option(
         FLAG,
@@ -200,8 +192,7 @@ class SignConfig:
         FLAG,
         "Whether signatures are recorded in Sigstore's public log, which everybody can read. Without it, verifiers add "
         "`--insecure-ignore-tlog=true`, and need no network.",
-        None,
-        "`true` with `keyless`, else `false`",
+        None, "`true` with `keyless`, else `false`"
     )
 
 
@@ -210,14 +201,10 @@ class CheckConfig:
     """A command that tests the finished image."""
 
     command: tuple[str, ...] = option(
-        command_of(),
-        "A program and its arguments, run in the finished image; the build fails if it fails.",
-        (),
-        "no check",
+        command_of(), "A program and its arguments, run in the finished image; the build fails if it fails.",
+        (), "no check"
     )
-    timeout: int = option(
-        DURATION, "The time after which the check counts as failed.", 60 * values.SECOND, '`"60s"`'
-    )
+    timeout: int = option(DURATION, "The time after which the check counts as failed.", 60 * values.SECOND, '`"60s"`')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,10 +213,8 @@ class DebianConfig:
 
     mirror: str = option(MIRROR, "The URL of a mirror of Debian.", "", "the host's apt configuration")
     security_mirror: str = option(
-        MIRROR,
-        "The URL of a mirror of Debian's security archive.",
-        "",
-        "`mirror` with `-security` at its end, without `mirror` the host's apt configuration",
+        MIRROR, "The URL of a mirror of Debian's security archive.",
+        "", "`mirror` with `-security` at its end, without `mirror` the host's apt configuration"
     )
     slim: bool = option(
         FLAG,
@@ -244,10 +229,8 @@ class Config:
     """Everything about the image that the project's own metadata do not say."""
 
     image: str = option(
-        text(*values.IMAGE),
-        "The repository of the image, with its registry if it has one.",
-        "",
-        "the project's name",
+        text(*values.IMAGE), "The repository of the image, with its registry if it has one.",
+        "", "the project's name"
     )
     tags: tuple[str, ...] = option(
         TAGS,
@@ -266,12 +249,9 @@ class Config:
         DESTINATIONS,
         "Where a push goes: registries, to which the path of `image` is added (`registry.example`, `localhost:5000`), "
         "and repositories of registries (`registry.example/team/app`).",
-        (),
-        "the registry of `image`",
+        (), "the registry of `image`"
     )
-    allow_dirty: bool = option(
-        FLAG, "Whether an image made from uncommitted changes may be pushed.", False
-    )
+    allow_dirty: bool = option(FLAG, "Whether an image made from uncommitted changes may be pushed.", False)
     engine: str = option(
         one_of("embedded", "buildkit"),
         "The engine that makes the image. `embedded` assembles it in this process and needs no Docker. `buildkit` "
@@ -279,27 +259,22 @@ class Config:
         "embedded",
     )
     builder: str = option(
-        text(*values.BUILDER),
-        "The builder for `buildkit`: one of `docker buildx ls`, local or remote, or `podman`.",
-        "",
-        "Docker's current builder, else Podman",
+        text(*values.BUILDER), "The builder for `buildkit`: one of `docker buildx ls`, local or remote, or `podman`.",
+        "", "Docker's current builder, else Podman"
     )
     base: str = option(
         text(*values.BASE),
         "The base image: a registry reference (`@sha256:...` pins it), `debian:<suite>` (Python and its libraries "
         "straight from Debian's signed packages: no shell, no registry), or `oci:PATH` (an OCI layout). Debian's own "
         "image on a registry is `library/debian:...`.",
-        "",
-        "`python:X.Y-slim`, X.Y the newest Python that `requires-python` admits",
+        "", "`python:X.Y-slim`, X.Y the newest Python that `requires-python` admits"
     )
     python: str = option(
         text(*values.PYTHON), "The Python that the image must have, such as `\"3.13\"`.", "", "the base's"
     )
     platforms: tuple[str, ...] = option(
-        PLATFORMS,
-        "The platforms to build for; several make an index.",
-        (),
-        "the host's",
+        PLATFORMS, "The platforms to build for; several make an index.",
+        (), "the host's"
     )
     extras: tuple[str, ...] = option(list_of(NAME), "Extras of the project to install.", ())
     dependency_groups: tuple[str, ...] = option(list_of(NAME), "Dependency groups to install.", ())
@@ -317,21 +292,15 @@ class Config:
         "auto",
     )
     entrypoint: tuple[str, ...] | None = option(
-        command_of(),
-        "The program that the container runs, and its first arguments; `[]` for none.",
-        None,
-        "the project's only script, or the one named like the project",
+        command_of(), "The program that the container runs, and its first arguments; `[]` for none.",
+        None, "the project's only script, or the one named like the project"
     )
     cmd: tuple[str, ...] = option(command_of(), "The arguments that `docker run IMAGE ...` replaces.", ())
     env: Mapping[str, str] = option(
-        strings(VARIABLE),
-        "Environment variables of the container, in addition to `PATH`. Not for secrets.",
-        {},
-        '`{ PYTHONUNBUFFERED = "1" }`',
+        strings(VARIABLE), "Environment variables of the container, in addition to `PATH`. Not for secrets.",
+        {}, '`{ PYTHONUNBUFFERED = "1" }`'
     )
-    labels: Mapping[str, str] = option(
-        strings(KEY), "Labels, in addition to those from the project's metadata.", {}
-    )
+    labels: Mapping[str, str] = option(strings(KEY), "Labels, in addition to those from the project's metadata.", {})
     annotations: Mapping[str, str] = option(
         strings(KEY), "Annotations, in addition to those from the project's metadata.", {}
     )
@@ -341,10 +310,8 @@ class Config:
         "65532",
     )
     workdir: str = option(
-        checked(values.absolute, FILLED, pattern="^/"),
-        "The working directory of the program.",
-        "",
-        "the base's, else `/`",
+        checked(values.absolute, FILLED, pattern="^/"), "The working directory of the program.",
+        "", "the base's, else `/`"
     )
     ports: tuple[str, ...] = option(
         list_of(PORT), "Ports that the program listens on, such as `8000` or `\"53/udp\"`.", ()
@@ -408,22 +375,19 @@ class Config:
     max_size: int = option(
         checked(values.size, text(*values.SIZE)),
         "The size above which a build fails: of one platform's image as a registry stores it (compressed), `\"50MB\"`.",
-        0,
-        "no limit",
+        0, "no limit"
     )
     max_growth: tuple[float | None, int | None] | None = option(
         checked(values.growth, text(*values.GROWTH)),
         "How much larger than the last pushed image an image may be; beyond that the build fails: `\"5%\"`, `\"2MB\"`. "
         "The last pushed image is the last of `tags`, else `latest`, in the first repository that a push goes to.",
-        None,
-        "no limit",
+        None, "no limit"
     )
     dotenv: str = option(
         checked(values.no_control, FILLED),
         "A file for pipelines that read variables, such as GitLab's `artifacts:reports:dotenv`: `IMAGE_DIGEST=...`, "
         "`IMAGE_REFERENCE=...` and others, relative to `pyproject.toml`.",
-        "",
-        "none",
+        "", "none"
     )
     build: BuildConfig = option(table_check(BuildConfig), "The builder stage.", BuildConfig())
     runtime: RuntimeConfig = option(
@@ -433,6 +397,4 @@ class Config:
     cache: CacheConfig = option(table_check(CacheConfig), "A BuildKit cache shared by several machines.", CacheConfig())
     sign: SignConfig = option(table_check(SignConfig), "Signatures of pushed images.", SignConfig())
     check: CheckConfig = option(table_check(CheckConfig), "A command that tests the finished image.", CheckConfig())
-    debian: DebianConfig = option(
-        table_check(DebianConfig), "The sources of Debian's packages.", DebianConfig()
-    )
+    debian: DebianConfig = option(table_check(DebianConfig), "The sources of Debian's packages.", DebianConfig())

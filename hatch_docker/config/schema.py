@@ -23,23 +23,19 @@ UNSET: tuple[object, ...] = (None, (), "", {})  # defaults that say nothing
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft-07) of `[tool.hatch-docker]`."""
     table = _table(Config)
+    image = _table(Config)
+    for value in image["properties"].values():
+        if "properties" in value:  # a sub-table may be incomplete: that of the table above has the rest
+            value.pop("required", None)
     table["properties"][OPTION] = {
         "description": IMAGES, "type": "object", "propertyNames": {"pattern": f"^{NAME.pattern}$"},
-        "additionalProperties": _partial(_table(Config)),
+        "additionalProperties": image,
     }  # fmt: skip
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$id": SCHEMA_ID,
         "title": "[tool.hatch-docker]",
     } | table
-
-
-def _partial(table: dict[str, Any]) -> dict[str, Any]:
-    """Return a table's schema in which its sub-tables may be incomplete: the table below it has the rest."""
-    for value in table["properties"].values():
-        if "properties" in value:
-            value.pop("required", None)
-    return table
 
 
 def tool_schema(_tool: str) -> dict[str, Any]:
@@ -62,22 +58,17 @@ def schema_text(value: Mapping[str, Any]) -> str:
 
 
 def _table(cls: type) -> dict[str, Any]:
-    options = list(options_of(cls))
-    required = [option.name for option in options if option.required]
+    properties = {}
+    for option in options_of(cls):
+        what = option.what + (f" Default: {option.shown}." if option.shown else "")
+        properties[option.name] = value = _value(option.check) | {"description": what.replace("`", "")}
+        if not (option.required or option.shown or option.table or option.default in UNSET):
+            value["default"] = list(option.default) if isinstance(option.default, tuple) else option.default
+    required = [option.name for option in options_of(cls) if option.required]
     return {
-        "description": (cls.__doc__ or "").strip(),
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {option.name: _property(option) for option in options},
-    } | ({"required": required} if required else {})
-
-
-def _property(option: Option) -> dict[str, Any]:
-    what = option.what + (f" Default: {option.shown}." if option.shown else "")
-    found = _value(option.check) | {"description": what.replace("`", "")}
-    if not (option.required or option.shown or option.table or option.default in UNSET):
-        found["default"] = list(option.default) if isinstance(option.default, tuple) else option.default
-    return found
+        "description": (cls.__doc__ or "").strip(), "type": "object", "additionalProperties": False,
+        "properties": properties,
+    } | ({"required": required} if required else {})  # fmt: skip
 
 
 def _value(check: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,12 +77,9 @@ PORT_SCHEMA: dict[str, object] = {
     "minimum": 1,
     "maximum": 65535,
 }
-NEEDS: dict[str, dict[bool, tuple[str, ...]]] = {
-    "registry": {True: ("ref",), False: ("ref",)},
-    "local": {True: ("dest",), False: ("src",)},
-    "gha": {True: (), False: ()},
-    "s3": {True: ("region", "bucket"), False: ("region", "bucket")},
-    "azblob": {True: ("name", "account_url"), False: ("name", "account_url")},
+# The fields that each type of a cache needs; a local one to read from has `src` instead of `dest`.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "registry": ("ref",), "local": ("dest",), "gha": (), "s3": ("region", "bucket"), "azblob": ("name", "account_url"),
 }
 _SECRET = re.compile(r"token|secret|password|access_key")
 
@@ -92,16 +89,6 @@ def no_control(value: str) -> str:
     if any(character < " " or character == "\x7f" for character in value):
         raise ValueError("must be one line without control characters")
     return value
-
-
-def cache_source(value: str) -> Mapping[str, str]:
-    """Return the fields of an item of `cache.from`."""
-    return parse_cache(no_control(value), target=False)
-
-
-def cache_target(value: str) -> Mapping[str, str]:
-    """Return the fields of an item of `cache.to`."""
-    return parse_cache(no_control(value), target=True)
 
 
 def no_nul(value: str) -> str:
@@ -237,7 +224,7 @@ def parse_cache(value: str, *, target: bool) -> dict[str, str]:
     Raises ValueError, without the value, for a field that BuildKit would ignore silently, and for secrets, which the
     plan, a log and the list of processes would show.
     """
-    if "=" not in value:
+    if "=" not in no_control(value):
         fields = {"type": "registry", "ref": value}
     else:
         try:
@@ -263,7 +250,7 @@ def _check(fields: dict[str, str], *, target: bool) -> None:
         )
     if kind not in NEEDS:
         raise ValueError(f"must be of a type that there is: type={', type='.join(NEEDS)}")
-    for name in NEEDS[kind][target]:
+    for name in NEEDS[kind] if target or kind != "local" else ("src",):
         if not fields.get(name):
             raise ValueError(f"type={kind} needs {name}=...")
     if fields.get("mode", "max") not in ("min", "max"):

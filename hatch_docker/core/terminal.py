@@ -131,44 +131,52 @@ class Screen:
         # A terminal echoes ^C behind the last row; and a very long row is hard to read.
         table.width = max(min(console.width - len("^C") - 1, WIDEST), 1)
         narrow, wide = console.width < NARROW, console.width >= WIDE
+        unicode = console.encoding.startswith("utf")
         table.add_column(width=1, style="cyan")
-        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis" if _is_unicode(console) else "crop")
+        table.add_column(ratio=1, no_wrap=True, overflow="ellipsis" if unicode else "crop")
         if wide:
             table.add_column(width=BAR)
         table.add_column(justify="right", no_wrap=True)
         if not narrow:
             table.add_column(justify="right", no_wrap=True, style="dim")
+        spinner = SPINNER if unicode else "|/-\\"
+        turning = spinner[int(time.monotonic() * PER_SECOND) % len(spinner)]
         tasks = self.tasks
         hidden = sorted(tasks, key=lambda task: bool(task.total))[: max(len(tasks) - ROWS, 0)]
         for task in tasks:
             if task not in hidden:
-                table.add_row(*self._row(task, console, narrow=narrow, wide=wide))
+                title = "  " * task.part + task.title
+                if not unicode:  # so that its width is known
+                    title = title.encode("ascii", "backslashreplace").decode()
+                bar = [self._bar(task)] if wide else []
+                table.add_row(turning, title, *bar, *self._amounts(task, narrow=narrow))
         if hidden:
             table.add_row("", f"and {len(hidden)} more")
         return table
 
-    def _row(self, task: Task, console: Console, *, narrow: bool, wide: bool) -> list[RenderableType]:
+    def _bar(self, task: Task) -> RenderableType:
+        """Return a bar in the terminal's own colours, which suit its background; nothing without a total."""
         from rich.progress_bar import ProgressBar
 
-        done, total = task.done, task.total
-        cells: list[RenderableType] = [_spinner(console), _shown(f"{'  ' * task.part}{task.title}", console)]
-        if wide:
-            # In the terminal's own colours, which suit its background.
-            cells.append(ProgressBar(
-                total, min(done, total), BAR, style="dim", complete_style="cyan", finished_style="cyan"
-            ) if total else "")
-        elapsed = duration(task.seconds)
+        if not task.total:
+            return ""
+        done = min(task.done, task.total)
+        return ProgressBar(task.total, done, BAR, style="dim", complete_style="cyan", finished_style="cyan")
+
+    def _amounts(self, task: Task, *, narrow: bool) -> list[str]:
+        """Return what is done of a task, and the time."""
+        done, total, elapsed = task.done, task.total, duration(task.seconds)
         if narrow:
-            return [*cells, f"{100 * min(done, total) // total} %" if total else elapsed]
+            return [f"{100 * min(done, total) // total} %" if total else elapsed]
         rate = self._rate(task, done)
         if task.unit:
-            return [*cells, f"{done} of {total} {task.unit}" if total else f"{done} {task.unit}", f"{elapsed:>11}"]
+            return [f"{done} of {total} {task.unit}" if total else f"{done} {task.unit}", f"{elapsed:>11}"]
         if not (done or total):
-            return [*cells, "", elapsed]
+            return ["", elapsed]
         rate = 0.0 if total and done >= total else rate
         left = f"{duration((total - done) / rate)} left" if total and rate else f"{elapsed:>11}"
         amount = f"{done / 1e6:.1f}" + (f"/{total / 1e6:.1f}" if total else "") + " MB"
-        return [*cells, amount, f"{rate / 1e6:5.1f} MB/s {left:>11}" if rate else left]
+        return [amount, f"{rate / 1e6:5.1f} MB/s {left:>11}" if rate else left]
 
     def _rate(self, task: Task, done: int) -> float:
         """Return the recent bytes a second; 0.0 if it is too early to tell."""
@@ -179,15 +187,6 @@ class Screen:
             samples.popleft()
         then, before = samples[0]
         return max(0.0, (done - before) / (now - then)) if now - then >= 0.2 else 0.0
-
-
-def _spinner(console: Console) -> str:
-    frames = SPINNER if _is_unicode(console) else "|/-\\"
-    return frames[int(time.monotonic() * PER_SECOND) % len(frames)]
-
-
-def _is_unicode(console: Console) -> bool:
-    return console.encoding.startswith("utf")
 
 
 def _console() -> Console:
@@ -212,11 +211,6 @@ def _console() -> Console:
                 guard.release()
 
     return Whole(file=sys.stderr, highlight=False, markup=False, emoji=False)
-
-
-def _shown(title: str, console: Console) -> str:
-    """Return a title as the terminal can show it, so that its width is known."""
-    return title if _is_unicode(console) else title.encode("ascii", "backslashreplace").decode()
 
 
 def open_progress(write: Callable[[str], None], verbosity: int, environ: Mapping[str, str]) -> Progress:

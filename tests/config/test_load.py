@@ -96,7 +96,6 @@ def test_without_a_readable_file_only_the_line_is_missing(tmp_path: Path, name: 
         ({"registries": ["team/app"]}, "registries[0]: must be a registry"),
         ({"registries": ["registry.example/app:1"]}, "registries[0]: must be a registry"),
         ({"registries": ["localhost:65536"]}, "registries[0]: must be a registry"),
-        ({"image": "Team/app"}, "image: must be a repository in lower case"),
         ({"tags": ["{version"]}, "tool.hatch-docker.tags[0]: must be a tag"),
         ({"tags": ["a\n"]}, "tool.hatch-docker.tags[0]: must be a tag"),
         ({"tags": ["a", "a"]}, 'tool.hatch-docker.tags: names "a" twice'),
@@ -183,10 +182,11 @@ JUNK = st.recursive(
 NAMES = st.sampled_from([option.path[-1] for option in all_options()] + ["source", "target", "mode"])
 
 
-@settings(max_examples=100)
-@given(st.dictionaries(NAMES | st.text(), JUNK | st.dictionaries(NAMES, JUNK, max_size=3), max_size=4))
-def test_junk_is_a_config_or_a_config_error(found: dict[str, Any]) -> None:
-    """Whatever a table holds, the answer is a Config or one error whose lines all begin with the table's name."""
+@settings(max_examples=200)
+@given(st.dictionaries(NAMES | st.text(), JUNK | st.dictionaries(NAMES, JUNK, max_size=3), max_size=4) | JUNK)
+def test_junk_is_a_config_or_a_config_error(found: Any) -> None:
+    """Whatever stands in the table's place, the answer is a Config, or one error whose lines all begin with its name.
+    """
     try:
         assert isinstance(load(found), Config)
     except ConfigError as error:
@@ -212,11 +212,6 @@ def test_the_schema_is_a_draft_7_schema_that_explains() -> None:
     jsonschema.Draft7Validator.check_schema(schema())
     EDITOR.validate(table(EVERYTHING))
     assert schema() == json.loads(json.dumps(schema()))
-    for option in all_options():
-        node = schema()
-        for name in option.path:
-            node = node["properties"][name]
-        assert node["description"], option.name
     for wrong in ({"tags": "x"}, {"typo": 1}, {"files": [{}]}, {"ports": [0]}, {"load": True}):
         with pytest.raises(jsonschema.ValidationError):
             EDITOR.validate(wrong)
@@ -231,19 +226,3 @@ def test_loading_imports_little() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
-
-
-@given(st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner)
-    | st.dictionaries(st.text() | st.sampled_from([option.path[-1] for option in all_options()]), inner),
-    max_leaves=20,
-))
-def test_any_value_is_a_config_or_an_error(table: Any) -> None:
-    """Whatever stands in the table's place, of any shape, there is a Config or a ConfigError that says something."""
-    try:
-        config = load_config(table, {}, None)
-    except ConfigError as error:
-        assert str(error).strip()
-    else:
-        assert isinstance(config, Config)

@@ -10,7 +10,6 @@ import pytest
 
 from hatch_docker.core.cache.store import open_store
 from hatch_docker.core.errors import StoreError
-from hatch_docker.core.files import atomic_write
 from hatch_docker.core.os_errors import friendly_os_errors, reason
 
 
@@ -39,21 +38,6 @@ def test_a_cache_that_cannot_be_written_names_the_ways_out(
     monkeypatch.setattr("fcntl.flock", lambda _stream, _how: failing(0))
     with pytest.raises(StoreError, match=said), store.lock("x"):
         raise AssertionError("it is not held")
-
-
-def test_an_output_reaches_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it does not, what was there before stays."""
-
-    def broken(_descriptor: int) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    path = tmp_path / "out"
-    path.write_bytes(b"first")
-    monkeypatch.setattr("os.fsync", broken)
-    with pytest.raises(StoreError, match=r"cannot write .*/out: Input/output error"), atomic_write(path) as stream:
-        stream.write(b"second")
-    assert path.read_bytes() == b"first"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_nobodys_mistake_is_one_line_and_a_bug_is_not() -> None:

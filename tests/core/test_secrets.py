@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +16,7 @@ from hatch_docker.core.secrets import Secrets
 from hatch_docker.engines.common import logins
 from hatch_docker.engines.layer_cache import layer_by_key, search_layers
 from hatch_docker.oci.layer import Compression, Entry, layer_entries
+from hatch_docker.oci.model import Layer
 from hatch_docker.project.model import Project
 from hatch_docker.release.attachments import check_secrets, make_documents
 from hatch_docker.release.push import add_push_secrets
@@ -127,24 +128,34 @@ def test_a_layer_with_a_secret_is_not_kept(entry: Entry, tmp_path: Path, monkeyp
     assert kept(tmp_path / "cache") == []
 
 
+def searching(root: Path, layer: Layer) -> Callable[..., int]:
+    """A build that knows values and sources, and searches a layer: how often it opened the layer."""
+
+    def search(value: str = "", **sources: str) -> int:
+        opened: list[bool] = []
+
+        def open_it() -> BinaryIO:
+            opened.append(True)
+            return layer.open()
+
+        ctx = context(root)
+        if value:
+            ctx.secrets.add("the value of TOKEN", value)
+        for name, word in sources.items():
+            ctx.secrets.add_source(name, lambda word=word: [("the login", word)])
+        search_layers([replace(layer, open=open_it)], ctx)
+        return len(opened)
+
+    return search
+
+
 def test_a_layer_that_was_made_before_anybody_looked(tmp_path: Path) -> None:
     """It is searched once for what there is to look for now; no value is kept, nor a layer that has one."""
     layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
-    opened: list[bool] = []
-
-    def open_it() -> BinaryIO:
-        opened.append(True)
-        return layer.open()
-
-    def search(name: str, value: str) -> int:
-        ctx, before = context(tmp_path), len(opened)
-        ctx.secrets.add_source(name, lambda: [("the login", value)])
-        search_layers([replace(layer, open=open_it)], ctx)
-        return len(opened) - before
-
-    assert [search("one", "another-word") for _ in range(2)] == [1, 0]
+    search = searching(tmp_path, layer)
+    assert [search(one="another-word") for _ in range(2)] == [1, 0]
     with pytest.raises(SecretError, match=r"^the login is in /srv/app\.py of the image"):
-        search("two", VALUE)
+        search(two=VALUE)
     assert not any(b"another-word" in path.read_bytes() for path in kept(tmp_path))
     ctx = context(tmp_path)
     assert not ctx.store.has(layer.descriptor.digest)
@@ -155,18 +166,7 @@ def test_a_layer_that_was_made_before_anybody_looked(tmp_path: Path) -> None:
 def test_another_value_of_the_same_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A layer that is known is searched for it; what tells two values apart is no use to who has the cache alone."""
     layer, _ = layer_by_key("key", GZIP, context(tmp_path), lambda: [file("srv/app.py", f"KEY = '{VALUE}'")])
-    opened: list[bool] = []
-
-    def open_it() -> BinaryIO:
-        opened.append(True)
-        return layer.open()
-
-    def search(value: str) -> int:
-        ctx, before = context(tmp_path), len(opened)
-        ctx.secrets.add("the value of TOKEN", value)
-        search_layers([replace(layer, open=open_it)], ctx)
-        return len(opened) - before
-
+    search = searching(tmp_path, layer)
     assert [search(value) for value in ("word-one", "word-one", "word-two", "word-one")] == [1, 0, 1, 0]
     hashed = hashlib.sha256(b"word-one").hexdigest().encode()
     assert not any(trace in path.read_bytes() for path in kept(tmp_path) for trace in (b"word-one", hashed[:16]))
