@@ -192,4 +192,4 @@ def archives_of(project: Project, environ: Mapping[str, str]) -> list[Path]:
     from hatch_docker.build.pipeline import output_paths
 
     plans, _ctx = open_plans(project, environ, pinned=False)
-    return [output_paths(plan, project.output)[0] for plan in plans]
+    return [output_paths(plan, project.output())[0] for plan in plans]

@@ -109,7 +109,7 @@ def _build(project: WatchedProject, files: WatchedFiles, container: Container | 
         plans, _ = open_plans(opened, project.environ)
         files.use_plans(plans)
     if plans and container is not None:
-        container.update(plans[0], project.output or opened.output)
+        container.update(plans[0], project.output or opened.output())
     return True
 
 

@@ -92,7 +92,7 @@ def readable_project(hatchling: Hatchling, programs: Sequence[str] = ()) -> Proj
         name=lambda: str(hatchling.metadata.name),
         programs=lambda: tuple(sorted({*hatchling.metadata.core.scripts, *programs})),
         tables=hatchling.metadata.config,
-        output=hatchling.output(),
+        output=hatchling.output,
         read=read,
         app=hatchling.app,
     )

@@ -31,7 +31,7 @@ class Project:
     (PEP 508), none where the wheel exists already. `wheel_by` makes the wheel by the build requirements that are
     installed in a directory, in a process with the environment that it gets. `name` returns its name, `programs` those
     of its scripts. `member` returns another project of the workspace, by its path from this one. `tables` is
-    pyproject.toml, parsed; `output` is the directory that builds write to by default.
+    pyproject.toml, parsed; `output` returns the directory that builds write to by default.
     """
 
     root: Path
@@ -43,7 +43,7 @@ class Project:
     programs: Callable[[], tuple[str, ...]] = tuple
     member: Callable[[str], Project] | None = None
     tables: Mapping[str, Any] = field(default_factory=dict)
-    output: Path = Path(DIST)
+    output: Callable[[], Path] = lambda: Path(DIST)
     read: Callable[[Path, Mapping[str, str], Sequence[str], Callable[[str], None]], Metadata] | None = None
     app: Application | None = None
 

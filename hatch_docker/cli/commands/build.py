@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
             if not quiet:
                 print(line, file=sys.stderr)
             return
-        directory = output or project.output
+        directory = output or project.output()
         directory.mkdir(parents=True, exist_ok=True)
         artifacts: Sequence[object]
         if options.name == "plan":

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     try:
         with temporary_directory() as temporary:
             project = open_project(project_root(options), environ, temporary)
-            directory = options.output or project.output
+            directory = options.output or project.output()
             for image in [options.image] if options.image else archives_of(project, os.environ):
                 receipt = rebase_image(project, str(image), directory, environ)
                 print_lines(receipt.pushed or [os.path.relpath(directory / receipt.archive)])
