@@ -34,16 +34,17 @@ _NOT_RUNNABLE = (
     "is the cache on a file system mounted noexec? HATCH_DOCKER_CACHE_DIR sets another directory"
 )
 
-# Bytes of source that one fork compiles: small enough to share among CPUs, large enough to pay for the fork.
-CHUNK = 256 * 1024
 _LARGEST = 64 << 20  # bytes of one .pyc
 
 # Runs in the base's Python, 3.7 or newer, perhaps without any .pyc of the standard library: so it imports only built-in
-# and frozen modules. Each job on stdin is chunk, name, file, offset and size, each ended by NUL. A source that this
-# Python does not accept (such as Python 2 in a wheel) gets no .pyc.
+# and frozen modules. Each job on stdin is unit, name, file, offset and size, each ended by NUL. A source that this
+# Python does not accept (such as Python 2 in a wheel) gets no .pyc. One fork compiles CHUNK bytes of source of a unit:
+# small enough to share among CPUs, large enough to pay for the fork.
 DRIVER = r"""
 import _imp, gc, marshal, posix, sys
 from _frozen_importlib_external import MAGIC_NUMBER
+
+CHUNK = 256 * 1024
 
 def compile_one(name, path, offset, size, out):
     file = posix.open(path, posix.O_RDONLY)
@@ -75,13 +76,17 @@ def wait(running):
 
 def main(limit):
     fields = sys.stdin.buffer.read().split(b"\0")
-    chunks, running = {}, {}
+    chunks, running, last, room = [], {}, None, 0
     for number in range(len(fields) // 5):
-        chunk, name, path, offset, size = fields[5 * number : 5 * number + 5]
-        chunks.setdefault(chunk, []).append((name.decode(), path, int(offset), int(size), str(number)))
+        unit, name, path, offset, size = fields[5 * number : 5 * number + 5]
+        if unit != last or room <= 0:
+            chunks.append([])
+            last, room = unit, CHUNK
+        room -= int(size)
+        chunks[-1].append((name.decode(), path, int(offset), int(size), str(number)))
     gc.disable()
     gc.freeze()
-    for jobs in chunks.values():
+    for jobs in chunks:
         while len(running) >= limit:
             wait(running)
         pid = posix.fork()
@@ -229,7 +234,6 @@ def _write_jobs(sources: _Jobs, spool: Path, spool_inside: bytes = b"") -> bytes
     If the driver has another root directory, all sources go to `spool`, whose path there is `spool_inside`.
     """
     jobs = bytearray()
-    chunk, room, last = 0, 0, -1
     with spool.open("wb") as stream:
         for unit, name, content in sources:
             if isinstance(content, Path) and not spool_inside:
@@ -239,10 +243,7 @@ def _write_jobs(sources: _Jobs, spool: Path, spool_inside: bytes = b"") -> bytes
                 with open_content(content) as source:
                     shutil.copyfileobj(source, stream)
                 place = (spool_inside or os.fsencode(spool), start, stream.tell() - start)
-            if unit != last or room <= 0:
-                chunk, room, last = chunk + 1, CHUNK, unit
-            room -= place[2]
-            jobs += b"%d\0/%b\0%b\0%d\0%d\0" % (chunk, name.encode(), *place)
+            jobs += b"%d\0/%b\0%b\0%d\0%d\0" % (unit, name.encode(), *place)
     return bytes(jobs)
 
 

@@ -88,7 +88,7 @@ def push_images(project: Project, directory: Path, environ: Mapping[str, str], m
 def write_dockerfiles(project: Project, directory: Path, environ: Mapping[str, str]) -> list[Path]:
     """Write the Dockerfile of each image and its context; builds nothing."""
     from hatch_docker.build.members import with_members
-    from hatch_docker.engines.buildkit.eject import write_dockerfile
+    from hatch_docker.engines.buildkit.write_dockerfile import write_dockerfile
 
     plans, ctx = open_plans(project, environ)
     paths = []

@@ -120,7 +120,7 @@ def stages(outcome: Outcome) -> list[str]:
     return re.findall(r"^  ((?:install|build|environment)-\S+) ", outcome.output, re.MULTILINE)
 
 
-def ejected(made: Path, cache: Path) -> tuple[Outcome, Path]:
+def written_dockerfile(made: Path, cache: Path) -> tuple[Outcome, Path]:
     """The image by the embedded engine, and the Dockerfile that was written."""
     outcome = build(made, cache, verb="docker:image,dockerfile", variables={**PLAIN, "HATCH_DOCKER_IMAGE": NAME})
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")

@@ -10,7 +10,7 @@ from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
 from tests.integration.builds import build, check_failed, run_build
-from tests.integration.compare_engines import BUILDKIT, PLAIN, SIX, check_agreement, ejected, project, stages
+from tests.integration.compare_engines import BUILDKIT, PLAIN, SIX, check_agreement, project, stages, written_dockerfile
 from tests.integration.docker_registry import Server
 from tests.projects import write_project
 
@@ -28,7 +28,7 @@ def test_base_from_a_registry(
     kind: str, docker: str, server: Server, remote: Remote, tmp_path: Path, cache: Path
 ) -> None:
     """The daemon pulls it itself, by its digest."""
-    _, dockerfile = ejected(write_project("hello", tmp_path / "base"), cache)
+    _, dockerfile = written_dockerfile(write_project("hello", tmp_path / "base"), cache)
     base = read_archive(dockerfile.with_suffix(".context") / "images" / "base.tar")
     push(remote, base, [server.name("python:3.13-slim")])
     made = project(kind, tmp_path / "p")

@@ -22,7 +22,7 @@ from hatch_docker.oci.archive import read_archive
 from hatch_docker.oci.model import Image, Platform
 from tests.conftest import need, run
 from tests.integration.builds import build
-from tests.integration.compare_engines import BUILDKIT, OPTIONS, PLAIN, assert_same, ejected, project, stages
+from tests.integration.compare_engines import BUILDKIT, OPTIONS, PLAIN, assert_same, project, stages, written_dockerfile
 from tests.projects import KINDS, write_files
 
 pytestmark = [pytest.mark.network, pytest.mark.engine]
@@ -93,7 +93,7 @@ def test_docker_builds_the_dockerfile(kind: str, options: str, docker: str, tmp_
     """As its first lines say, with every option that a Dockerfile can hold; hadolint finds nothing."""
     made = project(kind, tmp_path / "p", options=options or OPTIONS.get(kind, ""))
     add_files(made)
-    outcome, dockerfile = ejected(made, cache)
+    outcome, dockerfile = written_dockerfile(made, cache)
     for line in re.findall(r"^# (docker (?:load|build) .*)$", dockerfile.read_text(), re.MULTILINE):
         run(*line.split(), cwd=outcome.directory)
     name = re.findall(r"--tag (\S+)", dockerfile.read_text())[0]
@@ -110,7 +110,7 @@ def test_podman_builds_the_written_dockerfile(podman: dict[str, str], tmp_path: 
     """The very same file."""
     made = project("c-extension", tmp_path / "p", options=OPTIONS["c-extension"] + FILES)
     add_files(made)
-    outcome, dockerfile = ejected(made, cache)
+    outcome, dockerfile = written_dockerfile(made, cache)
     for line in re.findall(r"^# docker ((?:load|build) .*)$", dockerfile.read_text(), re.MULTILINE):
         run("podman", *line.split(), cwd=outcome.directory, variables=podman)
     name = re.findall(r"--tag (\S+)", dockerfile.read_text())[0]

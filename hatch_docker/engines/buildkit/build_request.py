@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol
 from hatch_docker.core.errors import DaemonError, LostError, ProgramError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import ProcessFailed, run
-from hatch_docker.engines.buildkit.endpoint import WAY_OUT
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.model import Image, Platform
 from hatch_docker.plan.model import CachePlan
@@ -19,6 +18,7 @@ from hatch_docker.plan.model import CachePlan
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
 
+WAY_OUT = 'or set engine = "embedded", which needs neither Docker nor Podman'
 IMAGES = "hatch-docker"  # the repository of images that are loaded into a builder
 NO_DAEMON = (
     "Cannot connect to the Docker daemon|connection refused|no such host|timeout|is the docker|error during connect"

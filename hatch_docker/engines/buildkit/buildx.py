@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import BuildError, DaemonError, LostError
 from hatch_docker.core.process import ProcessFailed, run
-from hatch_docker.engines.buildkit.build_request import daemon_error, load_image
+from hatch_docker.engines.buildkit.build_request import WAY_OUT, daemon_error, load_image
 from hatch_docker.engines.buildkit.buildx_log import Log
 from hatch_docker.engines.buildkit.cache_options import CACHE_SECRETS, buildx_caches
-from hatch_docker.engines.buildkit.endpoint import WAY_OUT
 from hatch_docker.oci.layout import write_layout
 
 if TYPE_CHECKING:

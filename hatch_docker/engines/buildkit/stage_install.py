@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from hatch_docker.wheels.install.layout import VenvTarget
 
 DATE = 315532800   # 1980-01-01, as SOURCE_DATE
-CHUNK = 256 * 1024  # as in compile.py
 
 
 def target(root: str) -> VenvTarget:
@@ -66,24 +65,17 @@ def add_environment(venv: VenvTarget, out: Path) -> None:
 
 
 def compile_modules(units: list[list[str]], out: Path, driver: Path, work: Path) -> None:
-    """Write the .pyc of every wheel's modules but its tests; jobs and chunks are those of `bases.bytecode`."""
-    jobs = bytearray()
-    sources = []
-    chunk = 0
-    for unit in units:
-        room = 0
-        for path in sorted(unit):
-            source = out / path
-            if room <= 0:
-                chunk, room = chunk + 1, CHUNK
-            size = source.stat().st_size
-            room -= size
-            jobs += b"%d\0/%b\0%b\0%d\0%d\0" % (chunk, path.encode(), os.fsencode(source), 0, size)
-            sources.append(source)
+    """Write the .pyc of every wheel's modules but its tests; the jobs are those of `bases.bytecode`."""
+    paths = [(number, path) for number, unit in enumerate(units) for path in sorted(unit)]
+    jobs = b"".join(
+        b"%d\0/%b\0%b\0%d\0%d\0" % (number, path.encode(), os.fsencode(out / path), 0, (out / path).stat().st_size)
+        for number, path in paths
+    )
     command = [sys.executable, "-S", "-s", "-W", "ignore", str(driver), str(os.cpu_count() or 1)]
     environment = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
-    subprocess.run(command, input=bytes(jobs), cwd=work, env=environment, check=True)
-    for number, source in enumerate(sources):
+    subprocess.run(command, input=jobs, cwd=work, env=environment, check=True)
+    for number, (_, path) in enumerate(paths):
+        source = out / path
         made = work / str(number)
         if made.exists():
             cache = source.parent / "__pycache__"

@@ -13,7 +13,7 @@ import pytest
 
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import DaemonError
-from hatch_docker.engines.buildkit.endpoint import check_reachable
+from hatch_docker.engines.buildkit.builders import check_reachable
 from tests.conftest import need
 from tests.fakes.context import context
 from tests.integration.docker_registry import free_port
