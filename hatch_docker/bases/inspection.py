@@ -90,7 +90,12 @@ def _scan(image: Image, name: str, places: list[str], ctx: Context) -> Facts:
         raise BaseImageError(f"base {name} cannot be read: {error}") from error
     symlinks = {path: entry.target for path, entry in tree.items() if entry.kind == "symlink"}
     python, program = _find_python(tree, symlinks, places, name)
-    _check_machine(program, image, name)
+    if program[:4] != b"\x7fELF" or len(program) < 20:
+        raise BaseImageError(f"base {name}: its Python is not an ELF program")
+    (machine,) = struct.unpack_from("<H" if program[5] == 1 else ">H", program, 18)
+    found = MACHINES.get(machine, f"machine {machine}")
+    if found != image.platform.architecture:
+        raise BaseImageError(f"base {name} says that it is for {image.platform}, but its Python is for {found}")
     lines = (_text(tree, "usr/lib/os-release") or _text(tree, "etc/os-release")).splitlines()
     pairs = (line.partition("=") for line in lines if "=" in line)
     release = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
@@ -139,15 +144,6 @@ def _find_python(
         f"base {name} has no Python 3 in /{', /'.join(places)}; "
         "take one that has, such as python:3.13-slim or debian:trixie"
     )
-
-
-def _check_machine(program: bytes, image: Image, name: str) -> None:
-    if program[:4] != b"\x7fELF" or len(program) < 20:
-        raise BaseImageError(f"base {name}: its Python is not an ELF program")
-    (machine,) = struct.unpack_from("<H" if program[5] == 1 else ">H", program, 18)
-    found = MACHINES.get(machine, f"machine {machine}")
-    if found != image.platform.architecture:
-        raise BaseImageError(f"base {name} says that it is for {image.platform}, but its Python is for {found}")
 
 
 def _python_version(path: str, program: bytes, tree: Mapping[str, Entry], name: str) -> str:

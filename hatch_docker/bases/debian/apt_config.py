@@ -107,7 +107,10 @@ def _root(mirror: str, origin: str) -> str:
 
 def _of_host(apt: Path) -> Mirrors:
     """Return the mirrors of the host's apt; raises BaseImageError if it has none of Debian."""
-    entries = [entry for entry in read_entries(apt) if _is_debian(entry)]
+    entries = [
+        entry for entry in read_entries(apt)
+        if "main" in entry.components and _SUITE.fullmatch(entry.suite) and re.match("https?://|file:/", entry.uri)
+    ]  # fmt: skip
     main = [entry for entry in entries if not _is_security(entry.suite)]
     if not main:
         raise BaseImageError(
@@ -128,14 +131,6 @@ def _of_host(apt: Path) -> Mirrors:
 
 def _is_security(suite: str) -> bool:
     return suite.rstrip("/").endswith(("-security", "/updates"))
-
-
-def _is_debian(entry: AptEntry) -> bool:
-    return (
-        "main" in entry.components
-        and _SUITE.fullmatch(entry.suite) is not None
-        and re.match(r"(https?://|file:/)", entry.uri) is not None
-    )
 
 
 def _doubt(entry: AptEntry) -> int:

@@ -295,24 +295,24 @@ def test_upstream_versions() -> None:
     assert "debconf" in IGNORED
 
 
-def library(soname: str, machine: int = 62) -> Entry:
-    return Entry("", "file", 0o644, 0, content=make_library(soname, machine=machine))
-
-
 def test_libraries_and_their_order() -> None:
     """The first directory of ld.so.conf wins; names are SONAMEs; files that are not libraries are skipped."""
     conf = {"etc/ld.so.conf": b"include x\n", "etc/ld.so.conf.d/a.conf": b"# own\n/opt/lib\n/lib/x86_64-linux-gnu\n"}
     directories = conf_directories(conf)
+
+    def file(content: bytes) -> Entry:
+        return Entry("", "file", 0o644, 0, content=content)
+
     assert directories == ["opt/lib", LIB, "usr/lib"]
     entries = {
-        f"{LIB}/libz.so.1.3": library("libz.so.1"), f"{LIB}/libz.so.1": Entry("", "symlink", 0o777, 0, "libz.so.1.3"),
-        f"{LIB}/libz.so": Entry("", "symlink", 0o777, 0, "libz.so.1"), "opt/lib/libz.so.1": library("libz.so.1"),
-        f"{LIB}/liba-2.so": library("liba-2.so"), f"{LIB}/libscript.so": Entry("", "file", 0o644, 0, content=b"GROUP"),
+        f"{LIB}/libz.so.1.3": file(make_library("libz.so.1")), "opt/lib/libz.so.1": file(make_library("libz.so.1")),
+        f"{LIB}/libz.so.1": Entry("", "symlink", 0o777, 0, "libz.so.1.3"),
+        f"{LIB}/libz.so": Entry("", "symlink", 0o777, 0, "libz.so.1"),
         f"{LIB}/libbroken.so.1": Entry("", "symlink", 0o777, 0, "../nowhere"),
-        f"{LIB}/deep/libq.so": library("libq.so"),
-        f"{LIB}/libppc.so.1": library("libppc.so.1", 21),
-        f"{LIB}/short.so": Entry("", "file", 0o644, 0, content=b"\x7fELF"),
-        f"{LIB}/libshort.so": Entry("", "file", 0o644, 0, content=b"\x7fELF\x02\x01" + b"\xff" * 90),
+        f"{LIB}/liba-2.so": file(make_library("liba-2.so")), f"{LIB}/libscript.so": file(b"GROUP"),
+        f"{LIB}/deep/libq.so": file(make_library("libq.so")),
+        f"{LIB}/libppc.so.1": file(make_library("libppc.so.1", machine=21)),
+        f"{LIB}/short.so": file(b"\x7fELF"), f"{LIB}/libshort.so": file(b"\x7fELF\x02\x01" + b"\xff" * 90),
     }  # fmt: skip
     assert find_libraries(entries, directories) == [
         Library("liba-2.so", f"{LIB}/liba-2.so", 0x303), Library("libz.so.1", "opt/lib/libz.so.1", 0x303),
