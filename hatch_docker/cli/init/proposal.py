@@ -17,13 +17,12 @@ from typing import Any
 
 import tomlkit
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
 from tomlkit.items import Item, Table
 
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.cli.init.detect_app import PORT, App, choose_server, find_apps, find_programs, server_command
 from hatch_docker.cli.init.modules import DATA, find_modules, top_level, wheel_modules, wheel_table
-from hatch_docker.cli.init.requirements import has_script, read_requirements_file, required_names
+from hatch_docker.cli.init.requirements import has_script, read_requirements_file, required_names, table_of
 from hatch_docker.config.load import load_config
 from hatch_docker.core.errors import BaseImageError, ConfigError
 from hatch_docker.core.http.urls import redact_requirement
@@ -251,7 +250,7 @@ def _add_options(proposal: Proposal, modules: Mapping[str, Path], environ: Mappi
     """Add [tool.hatch-docker]: the base, and what runs if no script of the project does."""
     config = proposal.config(PYPROJECT)
     table: dict[str, Any] = _base(proposal, config, environ)
-    script = _has_script(proposal, config)
+    script = has_script(proposal.root, config)
     if script is None:
         proposal.notes.append("only its backend knows its scripts: set entrypoint if there are several")
     if script is False:
@@ -259,24 +258,16 @@ def _add_options(proposal: Proposal, modules: Mapping[str, Path], environ: Mappi
     load_config(table, {}, None)  # raises if the proposal is not valid
     proposal.add(PYPROJECT, ["tool", "hatch-docker"], table)
     if script is False and "entrypoint" not in table:
-        scripts = _scripts(config)
+        scripts = _note_scripts(proposal, config)
         (line,) = _toml_lines({"entrypoint": scripts[:1] or ["python", "-m", "MODULE"]})
         proposal.after[PYPROJECT] += f"# {line}\n"
-        proposal.notes.append(_no_program(scripts))
 
 
-def _scripts(config: Mapping[str, Any]) -> list[str]:
-    scripts = config.get("project", {}).get("scripts", {})
-    return list(scripts) if isinstance(scripts, dict) else []
-
-
-def _no_program(scripts: Sequence[str]) -> str:
-    return f"{SEVERAL} ({', '.join(scripts)})" if scripts else NO_PROGRAM
-
-
-def _has_script(proposal: Proposal, config: Mapping[str, Any]) -> bool | None:
-    name = canonicalize_name(str(config.get("project", {}).get("name", proposal.root.name)))
-    return has_script(proposal.root, config, name)
+def _note_scripts(proposal: Proposal, config: Mapping[str, Any]) -> list[str]:
+    """Note that no program was found, or that there are several scripts, and return these."""
+    scripts = list(table_of(config, "project", "scripts"))
+    proposal.notes.append(f"{SEVERAL} ({', '.join(scripts)})" if scripts else NO_PROGRAM)
+    return scripts
 
 
 def _complete_options(proposal: Proposal, modules: Mapping[str, Path]) -> None:
@@ -284,11 +275,11 @@ def _complete_options(proposal: Proposal, modules: Mapping[str, Path]) -> None:
     config = proposal.config(PYPROJECT)
     table = config["tool"]["hatch-docker"]
     complete = not isinstance(table, dict) or table.keys() & {"entrypoint", "cmd", "images"}
-    if complete or _has_script(proposal, config) is not False:
+    if complete or has_script(proposal.root, config) is not False:
         return
     values = {key: value for key, value in _program(proposal, config, modules).items() if key not in table}
     if not values:
-        proposal.notes.append(_no_program(_scripts(config)))
+        _note_scripts(proposal, config)
     elif not proposal.extend(PYPROJECT, ["tool", "hatch-docker"], values):
         lines = "; ".join(_toml_lines(values))
         proposal.notes.append(f"[tool.hatch-docker] does not say what runs; add to it: {lines}")
@@ -301,7 +292,7 @@ def _base(proposal: Proposal, config: Mapping[str, Any], environ: Mapping[str, s
     except BaseImageError:
         proposal.guesses.append("base: python:X.Y-slim of a registry, the default (no mirror of Debian is known here)")
         return {}
-    poetry = config.get("tool", {}).get("poetry", {}).get("dependencies", {}).get("python", "")
+    poetry = table_of(config, "tool", "poetry", "dependencies").get("python", "")
     requires = str(config.get("project", {}).get("requires-python", ""))
     try:
         specifiers = SpecifierSet(requires)

@@ -56,9 +56,9 @@ def required_names(root: Path, config: Mapping[str, Any]) -> set[str]:
 
 
 def _requirement_lines(root: Path, config: Mapping[str, Any]) -> Iterator[str]:
-    dependencies = _table(config, "project").get("dependencies")
+    dependencies = table_of(config, "project").get("dependencies")
     yield from (line for line in dependencies if isinstance(line, str)) if isinstance(dependencies, list) else ()
-    for name, value in _table(config, "tool", "poetry", "dependencies").items():
+    for name, value in table_of(config, "tool", "poetry", "dependencies").items():
         extras = value.get("extras", []) if isinstance(value, dict) else []
         yield f"{name}[{','.join(map(str, extras))}]"
     setup_cfg = configparser.RawConfigParser()
@@ -72,20 +72,22 @@ def _requirement_lines(root: Path, config: Mapping[str, Any]) -> Iterator[str]:
         yield from re.findall(r"""["']([A-Za-z][\w.\-]*(?:\[[\w,\- ]*\])?)[^"'\n]*["']""", text)
 
 
-def has_script(root: Path, config: Mapping[str, Any], name: str) -> bool | None:
+def has_script(root: Path, config: Mapping[str, Any]) -> bool | None:
     """Return whether a project has a console script that the image runs by default; None if only its backend knows."""
-    scripts: set[str] = set(_table(config, "project").get("scripts", {}))
-    scripts |= set(_table(config, "tool", "poetry", "scripts")) | set(_table(config, "tool", "flit", "scripts"))
+    scripts: set[str] = set(table_of(config, "project").get("scripts", {}))
+    scripts |= set(table_of(config, "tool", "poetry", "scripts")) | set(table_of(config, "tool", "flit", "scripts"))
     if scripts:
+        name = canonicalize_name(str(table_of(config, "project").get("name", root.name)))
         return len(scripts) == 1 or name in {*map(canonicalize_name, scripts)}
-    if "scripts" in _table(config, "project").get("dynamic", []) or "project" not in config:
+    if "scripts" in table_of(config, "project").get("dynamic", []) or "project" not in config:
         for file in ("setup.py", "setup.cfg"):
             if (root / file).is_file() and "console_scripts" in (root / file).read_text("utf-8", errors="replace"):
                 return None
     return False
 
 
-def _table(config: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+def table_of(config: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """Return the table at a path of names, an empty one if there is none."""
     value: Any = config
     for name in path:
         value = value.get(name) if isinstance(value, dict) else None

@@ -20,6 +20,7 @@ from tests.projects import BUILD_SYSTEM, write_project
 
 SECRET = "s3cret-Marked-Word"
 PURE = '[project]\nname = "shop"\nversion = "1.0"\nscripts = {shop = "shop:main"}\n'
+NEEDY = f'{PURE}dependencies = ["demo>=1"]\n'
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +48,15 @@ def findings(root: Path, cache: Path, *, patience: float = 20, **variables: str)
         assert "\n" not in finding.text or finding.topic == "project"
         found.setdefault(finding.topic, []).append((finding.state, finding.text))
     return found
+
+
+def program(directory: Path, name: str, script: str) -> Path:
+    """Write a shell script that stands for a program."""
+    path = directory / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
 
 
 def offline_findings(root: Path, cache: Path, **variables: str) -> dict[str, list[tuple[str, str]]]:
@@ -141,12 +151,8 @@ def test_no_docker_in_path(tmp_path: Path) -> None:
 
 def test_programs_that_are_missing_or_too_old(tmp_path: Path) -> None:
     """A missing uv is a problem if requirements must be resolved, a missing cosign if images are signed."""
-    shim = tmp_path / "bin" / "uv"
-    shim.parent.mkdir()
-    shim.write_text("#!/bin/sh\necho uv 0.5.0\n")
-    shim.chmod(0o755)
-    needy = PURE.replace("[project]\n", '[project]\ndependencies = ["numpy"]\n')
-    root = write(tmp_path / "p", 'base = "debian:trixie"\nsign.key = "cosign.key"\n', needy)
+    shim = program(tmp_path / "bin", "uv", "echo uv 0.5.0")
+    root = write(tmp_path / "p", 'base = "debian:trixie"\nsign.key = "cosign.key"\n', NEEDY)
     found = offline_findings(root, tmp_path / "cache", PATH=str(shim.parent))
     assert found["uv"] == [
         ("problem", f"uv 0.5.0 at {shim} is too old: 0.8.6 or newer is needed; install hatch-docker[uv]")
@@ -242,8 +248,7 @@ def test_mirrors(tmp_path: Path) -> None:
 
 def test_indexes(tmp_path: Path) -> None:
     """Each index is asked for a page with its login; a refused login is a problem, a missing page is not."""
-    needy = PURE.replace("[project]\n", '[project]\ndependencies = ["demo>=1"]\n')
-    root = write(tmp_path / "p", project=needy)
+    root = write(tmp_path / "p", project=NEEDY)
     with FakeIndex(login=("user", SECRET)).serving() as index:
         good = findings(root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url_with_login)["index"]
         assert good == [("ok", f"{index.url} answers, by uv's configuration, with the login of that configuration")]
@@ -307,15 +312,12 @@ HELPERS = {
 def test_credential_helpers(kind: str, tmp_path: Path) -> None:
     """The line names a helper that is missing, fails or answers nonsense, and never repeats its output."""
     script, expected = HELPERS[kind]
-    shim = tmp_path / "bin" / "docker-credential-shim"
-    shim.parent.mkdir()
     if script:
-        shim.write_text(f"#!/bin/sh\n{script}\n")
-        shim.chmod(0o755)
+        program(tmp_path / "bin", "docker-credential-shim", script)
     with FakeRegistry(password=SECRET) as registry:
         root = pushing(tmp_path / "p", registry)
         (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "shim"}}))
-        variables = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{shim.parent}:{os.environ['PATH']}"}
+        variables = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
         found = findings(root, tmp_path / "cache", **variables)
     ((state, text),) = found["registry"]
     assert (state, expected in text) == ("ok" if kind == "good" else "problem", True)
@@ -324,10 +326,7 @@ def test_credential_helpers(kind: str, tmp_path: Path) -> None:
 
 def test_checks_that_hang_end_with_the_patience(tmp_path: Path) -> None:
     """A helper that sleeps and a registry that does not answer are problems after the patience; no program is left."""
-    shim = tmp_path / "bin" / "docker-credential-shim"
-    shim.parent.mkdir()
-    shim.write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/pid\nexec sleep 300\n")
-    shim.chmod(0o755)
+    program(tmp_path / "bin", "docker-credential-shim", f"echo $$ >> {tmp_path}/pid\nexec sleep 300")
     with FakeRegistry() as registry:
         registry.fault("POST", "/v2/", "hang", times=9)
         root = pushing(tmp_path / "p", registry)
@@ -335,7 +334,7 @@ def test_checks_that_hang_end_with_the_patience(tmp_path: Path) -> None:
         ((state, text),) = findings(root, tmp_path / "cache", patience=2)["registry"]
         assert state == "problem"
         (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "shim"}}))
-        variables = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{shim.parent}:{os.environ['PATH']}"}
+        variables = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
         ((state, text),) = findings(root, tmp_path / "cache", patience=2, **variables)["registry"]
         assert state == "problem"
         assert text == "no result after 2 s; look at what it asks, or allow more time with --patience"
@@ -355,7 +354,7 @@ def test_no_line_shows_a_secret(tmp_path: Path) -> None:
         f'[tool.hatch-docker.debian]\nmirror = "http://u:{SECRET}@127.0.0.1:1/debian"\n'
         '[tool.hatch-docker.sign]\nkey = "env://KEY"\n'
     )
-    root = write(tmp_path / "p", table, PURE.replace("[project]\n", '[project]\ndependencies = ["demo>=1"]\n'))
+    root = write(tmp_path / "p", table, NEEDY)
     at = f"u:{SECRET}@127.0.0.1:1"
     found = findings(
         root, tmp_path / "cache", TOKEN=SECRET, KEY=SECRET, COSIGN_PASSWORD=SECRET, DOCKER_HOST=f"tcp://{at}",

@@ -12,6 +12,8 @@ from hatch_docker.core.errors import ConfigError
 from tests.fakes.init_projects import FASTAPI, HATCHLING, MIRROR
 from tests.projects import write_files
 
+SHOP = '[project]\nname = "shop"\nversion = "1"\n'
+
 
 def proposed(root: Path, files: Mapping[str, str]) -> Proposal:
     """Return the proposal for a project; a second one, after the first is written, changes nothing."""
@@ -133,7 +135,7 @@ base = "debian:trixie"
 
 def test_only_modules_of_the_wheel_are_read(tmp_path: Path) -> None:
     """The application of the package is chosen: a main.py beside it is not in the image."""
-    project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi[standard]"]\n'
+    project = SHOP + 'dependencies = ["fastapi[standard]"]\n'
     files = {"pyproject.toml": HATCHLING + project, "main.py": FASTAPI, "src/shop/__init__.py": "",
              "src/shop/web.py": FASTAPI}
     assert ours(proposed(tmp_path, files))["entrypoint"] == [
@@ -158,15 +160,14 @@ def test_hatch_toml_has_the_target_where_it_has_the_builds(tmp_path: Path) -> No
 
 
 def test_hatch_toml_without_builds_is_left_alone(tmp_path: Path) -> None:
-    project = '[project]\nname = "shop"\nversion = "1"\n'
-    files = {"pyproject.toml": HATCHLING + project, "hatch.toml": "[envs.default]\n", "shop/__init__.py": ""}
+    files = {"pyproject.toml": HATCHLING + SHOP, "hatch.toml": "[envs.default]\n", "shop/__init__.py": ""}
     assert proposed(tmp_path, files).changed == ["pyproject.toml"]
 
 
 @pytest.mark.parametrize("backend", ["setuptools.build_meta", "poetry.core.masonry.api", "maturin", "mesonpy"])
 def test_other_backends_need_only_the_table(backend: str, tmp_path: Path) -> None:
     system = f'[build-system]\nrequires = []\nbuild-backend = "{backend}"\n'
-    project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi", "granian"]\n'
+    project = SHOP + 'dependencies = ["fastapi", "granian"]\n'
     proposal = proposed(tmp_path, {"pyproject.toml": system + project, "shop/main.py": FASTAPI})
     assert list(proposal.config("pyproject.toml")["tool"]) == ["hatch-docker"]
     assert ours(proposal)["entrypoint"] == [
@@ -216,7 +217,7 @@ def test_a_program_without_an_application(tmp_path: Path) -> None:
 
 
 def test_several_scripts_are_a_choice(tmp_path: Path) -> None:
-    project = '[project]\nname = "shop"\nversion = "1"\n[project.scripts]\nweb = "shop:a"\nworker = "shop:b"\n'
+    project = SHOP + '[project.scripts]\nweb = "shop:a"\nworker = "shop:b"\n'
     proposal = propose(write_files(tmp_path, {"pyproject.toml": HATCHLING + project, "shop/__init__.py": ""}), MIRROR)
     assert proposal.after["pyproject.toml"].endswith('\n# entrypoint = ["web"]\n')
     assert proposal.notes == [
@@ -242,7 +243,7 @@ def test_django_is_served_by_what_the_project_has(tmp_path: Path) -> None:
 
 def test_the_base_fits_the_project(tmp_path: Path) -> None:
     """Debian's base is chosen if its Python fits, else the default."""
-    project = '[project]\nname = "shop"\nversion = "1"\nrequires-python = "{}"\n'
+    project = SHOP + 'requires-python = "{}"\n'
     cases = ((">=3.13", "debian:trixie"), ("<3.13", "debian:bookworm"), (">=3.14", None))
     for number, (requires, base) in enumerate(cases):
         root = tmp_path / str(number)
@@ -252,10 +253,9 @@ def test_the_base_fits_the_project(tmp_path: Path) -> None:
 
 def test_an_existing_table_stays(tmp_path: Path) -> None:
     """The user's table stays; the target's dependency is added to the list that is there."""
-    project = '[project]\nname = "shop"\nversion = "1"\n'
     table = '[tool.hatch-docker]\nentrypoint = ["x"]\n'
     target = '[tool.hatch.build.targets.docker]\ndependencies = ["other"]\n'
-    proposal = proposed(tmp_path, {"pyproject.toml": HATCHLING + project + table + target, "shop/__init__.py": FASTAPI})
+    proposal = proposed(tmp_path, {"pyproject.toml": HATCHLING + SHOP + table + target, "shop/__init__.py": FASTAPI})
     config = proposal.config("pyproject.toml")["tool"]
     assert config["hatch-docker"] == {"entrypoint": ["x"]}
     assert config["hatch"]["build"]["targets"]["docker"]["dependencies"] == ["other", "hatch-docker[uv]"]
@@ -275,7 +275,7 @@ def test_an_existing_table_stays(tmp_path: Path) -> None:
 )
 def test_a_table_without_a_program_gets_one(table: str, after: str, tmp_path: Path) -> None:
     """Lines are added to the table, whatever follows it; without a header line a note says what is missing."""
-    project = '[project]\nname = "shop"\nversion = "1"\ndependencies = ["fastapi", "uvicorn"]\n'
+    project = SHOP + 'dependencies = ["fastapi", "uvicorn"]\n'
     target = '[tool.hatch.build.targets.docker]\ndependencies = ["hatch-docker"]\n'
     before = HATCHLING + target + project + table
     proposal = propose(write_files(tmp_path, {"pyproject.toml": before, "shop/__init__.py": FASTAPI}), MIRROR)
@@ -295,8 +295,7 @@ def test_a_table_without_a_program_gets_one(table: str, after: str, tmp_path: Pa
 ])  # fmt: skip
 def test_a_table_may_be_written_in_any_way(tool: str, tmp_path: Path) -> None:
     """Inline tables are extended inline, dotted keys work."""
-    project = '[project]\nname = "shop"\nversion = "1"\n'
-    before = (tool + HATCHLING + project) if tool.startswith("tool") else (HATCHLING + project + tool)
+    before = (tool + HATCHLING + SHOP) if tool.startswith("tool") else (HATCHLING + SHOP + tool)
     proposal = proposed(tmp_path, {"pyproject.toml": before, "shop/__init__.py": "", "shop/__main__.py": ""})
     config = proposal.config("pyproject.toml")["tool"]
     assert config["hatch"]["build"]["targets"]["docker"] == {"dependencies": ["hatch-docker[uv]"]}

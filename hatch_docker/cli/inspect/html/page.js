@@ -1,30 +1,30 @@
 "use strict";
 (() => {
-  // A node: n its name, s its size in bytes, k its kind, f how many files, c what is in it, of a package d where that
-  // lies. The first is the image.
+  // A node: n its name, s its size in bytes, k its kind, f its number of files, c the nodes in it, d the directory of a
+  // package's files, p the path that is set here. The root is the image.
   const root = JSON.parse(document.getElementById("data").textContent);
   const map = document.getElementById("map");
   const crumbs = document.getElementById("crumbs");
   const detail = document.getElementById("detail");
   const status = document.getElementById("status");
-  const calm = matchMedia("(prefers-reduced-motion: reduce)");
-  const HEAD = 22;     // pixels: a tile's own line above what is in it
-  const LEAST = 3;     // pixels: what is smaller is not drawn
-  const SEEN = 0.004;  // of the whole: a layer or package takes no less room, however little it weighs
+  const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
+  const HEAD = 22;            // pixels of a tile's label above the tiles in it
+  const LEAST_SIDE = 3;       // pixels; smaller tiles are not drawn
+  const LEAST_SHARE = 0.004;  // of the whole: the least room of a layer or package
   let path = [root];   // from the image to the node that is shown
   let tiles = [];      // {node, x, y, w, h, element} of what is shown
-  let lastFocused = new Map();  // node -> its child that was gone into
+  let lastFocused = new Map();  // node -> its child that had the focus last
 
-  (function name(node, directory) {
+  (function setPaths(node, directory) {
     for (const child of node.c || []) {
       if (directory && !child.d && (child.c || !child.f)) child.p = directory + child.n;
-      name(child, child.d || (child.c && child.p));
+      setPaths(child, child.d || (child.c && child.p));
     }
   })(root);
 
-  const here = () => path[path.length - 1];
+  const current = () => path[path.length - 1];
 
-  function sized(bytes) {
+  function formatSize(bytes) {
     const [value, unit] = bytes >= 1e9 ? [bytes / 1e9, "GB"] : bytes >= 1e6 ? [bytes / 1e6, "MB"]
       : bytes >= 1e3 ? [bytes / 1e3, "kB"] : [bytes, bytes === 1 ? "byte" : "bytes"];
     return `${bytes < 1e3 ? value : value.toPrecision(3).replace(/e\+3$/, "").replace(/^1\.00e3/, "1000")} ${unit}`;
@@ -36,17 +36,17 @@
     return `${percent >= 10 ? percent.toFixed(0) : percent.toFixed(1)} %`;
   }
 
-  function said(node, parent) {
+  function describe(node, parent) {
     const files = node.f > 1 ? `, ${node.f} files` : "";
     const of = parent && parent !== node ? `, ${share(node.s, parent.s)} of ${parent.n}` : "";
-    return `${node.p || node.n}, ${sized(node.s)}${files}${of}`;
+    return `${node.p || node.n}, ${formatSize(node.s)}${files}${of}`;
   }
 
   // Squarified treemaps (Bruls, Huizing, van Wijk 2000): rows along the shorter side, as square as can be.
   function squarify(nodes, x, y, w, h) {
     const placed = [];
     const whole = nodes.reduce((sum, node) => sum + node.s, 0);
-    const least = nodes.length > 60 ? 0 : SEEN * whole;
+    const least = nodes.length > 60 ? 0 : LEAST_SHARE * whole;
     const weight = node => Math.max(node.s, least);
     let left = nodes.reduce((sum, node) => sum + weight(node), 0);
     let at = 0;
@@ -86,7 +86,7 @@
     if (place.w < 34 || place.h < (tag === "b" ? 20 : 15)) return;
     const line = document.createElement(tag);
     line.textContent = node.n;
-    if (size && place.w > 150) line.append(Object.assign(document.createElement("small"), {textContent: sized(node.s)}));
+    if (size && place.w > 150) line.append(Object.assign(document.createElement("small"), {textContent: formatSize(node.s)}));
     element.append(line);
   }
 
@@ -94,7 +94,7 @@
     const inner = {x: 2, y: HEAD, w: place.w - 6, h: place.h - HEAD - 4};
     if (!node.c || inner.w < 24 || inner.h < 16) return;
     for (const child of squarify(node.c, inner.x, inner.y, inner.w, inner.h)) {
-      if (child.w < LEAST || child.h < LEAST) continue;
+      if (child.w < LEAST_SIDE || child.h < LEAST_SIDE) continue;
       const small = box(child, node.k);
       small.setAttribute("aria-hidden", "true");
       small.node = child.node;
@@ -104,11 +104,11 @@
   }
 
   function render(focus) {
-    const node = here();
+    const node = current();
     const stage = document.createElement("div");
     stage.className = "stage";
     stage.setAttribute("role", "presentation");
-    const kind = path.map(one => one.k).filter(Boolean).pop();
+    const kind = path.map(step => step.k).filter(Boolean).pop();
     tiles = squarify(node.c, 0, 0, map.clientWidth, map.clientHeight).filter(place => place.w >= 1 && place.h >= 1);
     tiles.forEach((place, index) => {
       const element = place.element = box(place, kind);
@@ -121,7 +121,7 @@
       element.setAttribute("aria-posinset", index + 1);
       element.setAttribute("aria-setsize", tiles.length);
       if (more) element.setAttribute("aria-expanded", "false");
-      element.setAttribute("aria-label", said(place.node, node));
+      element.setAttribute("aria-label", describe(place.node, node));
       label(element, "b", place.node, place, true);
       fill(element, place.node, place);
       stage.append(element);
@@ -132,29 +132,29 @@
       first.element.tabIndex = 0;
       if (focus) first.element.focus({preventScroll: true});
     }
-    detail.textContent = said(node, path[path.length - 2]);
-    tell();
+    detail.textContent = describe(node, path[path.length - 2]);
+    showPath();
     return stage;
   }
 
-  function tell() {
+  function showPath() {
     crumbs.replaceChildren(...path.map((node, depth) => {
       const item = document.createElement("li");
       const last = depth === path.length - 1;
       const inner = item.appendChild(document.createElement(last ? "span" : "button"));
       inner.textContent = node.n;
       if (last) inner.setAttribute("aria-current", "location");
-      else inner.addEventListener("click", () => out(path.length - 1 - depth));
+      else inner.addEventListener("click", () => leave(path.length - 1 - depth));
       return item;
     }));
   }
 
   function announce() {
-    status.textContent = `${said(here(), path[path.length - 2])}; ${tiles.length} tiles`;
+    status.textContent = `${describe(current(), path[path.length - 2])}; ${tiles.length} tiles`;
   }
 
-  function moved(stage, place, inward) {
-    if (calm.matches || !place) return;
+  function animate(stage, place, inward) {
+    if (reducedMotion.matches || !place) return;
     const w = map.clientWidth, h = map.clientHeight;
     const small = `translate(${place.x}px, ${place.y}px) scale(${place.w / w}, ${place.h / h})`;
     const large = `scale(${w / place.w}, ${h / place.h}) translate(${-place.x}px, ${-place.y}px)`;
@@ -162,22 +162,22 @@
       {duration: 180, easing: "ease-out"});
   }
 
-  function into(node) {
+  function enter(node) {
     if (!node.c) return;
-    const place = tiles.find(one => one.node === node);
-    lastFocused.set(here(), node);
+    const place = tiles.find(tile => tile.node === node);
+    lastFocused.set(current(), node);
     path.push(node);
-    moved(render(true), place, true);
+    animate(render(true), place, true);
     announce();
   }
 
-  function out(steps = 1) {
+  function leave(steps = 1) {
     if (path.length === 1) return;
     const left = path[Math.max(1, path.length - steps)];
     path = path.slice(0, Math.max(1, path.length - steps));
-    lastFocused.set(here(), left);
+    lastFocused.set(current(), left);
     const stage = render(true);
-    moved(stage, tiles.find(one => one.node === left), false);
+    animate(stage, tiles.find(tile => tile.node === left), false);
     announce();
   }
 
@@ -185,60 +185,60 @@
     path = [root, ...nodes];
     render(true);
     announce();
-    document.getElementById("map-section").scrollIntoView({block: "start", behavior: calm.matches ? "auto" : "smooth"});
+    document.getElementById("map-section").scrollIntoView({block: "start", behavior: reducedMotion.matches ? "auto" : "smooth"});
   }
 
-  // The tile that lies in a direction: the nearest whose side faces this one's.
-  function beside(place, key) {
+  // The nearest tile in the direction of an arrow key; tiles that face the given one are preferred.
+  function neighbour(place, key) {
     const across = key === "ArrowLeft" || key === "ArrowRight";
     const sign = key === "ArrowRight" || key === "ArrowDown" ? 1 : -1;
-    const span = one => across ? [one.x, one.x + one.w, one.y, one.y + one.h] : [one.y, one.y + one.h, one.x, one.x + one.w];
+    const span = tile => across ? [tile.x, tile.x + tile.w, tile.y, tile.y + tile.h] : [tile.y, tile.y + tile.h, tile.x, tile.x + tile.w];
     const [low, high, near, far] = span(place);
     let best = null, least = Infinity;
-    for (const one of tiles) {
-      const [l, h, n, f] = span(one);
+    for (const tile of tiles) {
+      const [l, h, n, f] = span(tile);
       const gap = sign > 0 ? l - high : low - h;
-      if (one === place || gap < -1) continue;
+      if (tile === place || gap < -1) continue;
       const aside = Math.max(0, n - far, near - f);
       const cost = gap + 3 * aside + Math.abs(n + f - near - far) / 1000;
-      if (cost < least) { best = one; least = cost; }
+      if (cost < least) { best = tile; least = cost; }
     }
     return best;
   }
 
   map.addEventListener("keydown", event => {
     if (event.altKey || event.ctrlKey || event.metaKey) return;
-    const place = tiles.find(one => one.element === document.activeElement);
+    const place = tiles.find(tile => tile.element === document.activeElement);
     if (!place) return;
     let next = null;
-    if (event.key.startsWith("Arrow")) next = beside(place, event.key);
+    if (event.key.startsWith("Arrow")) next = neighbour(place, event.key);
     else if (event.key === "Home") next = tiles[0];
     else if (event.key === "End") next = tiles[tiles.length - 1];
-    else if (event.key === "Enter" || event.key === " ") into(place.node);
-    else if (event.key === "Escape" || event.key === "Backspace") out();
+    else if (event.key === "Enter" || event.key === " ") enter(place.node);
+    else if (event.key === "Escape" || event.key === "Backspace") leave();
     else return;
     event.preventDefault();
     if (next) next.element.focus({preventScroll: true});
   });
   map.addEventListener("focusin", event => {
-    const place = tiles.find(one => one.element === event.target);
+    const place = tiles.find(tile => tile.element === event.target);
     if (!place) return;
-    tiles.forEach(one => { one.element.tabIndex = one === place ? 0 : -1; });
-    lastFocused.set(here(), place.node);
-    detail.textContent = said(place.node, here());
+    tiles.forEach(tile => { tile.element.tabIndex = tile === place ? 0 : -1; });
+    lastFocused.set(current(), place.node);
+    detail.textContent = describe(place.node, current());
   });
   map.addEventListener("click", event => {
-    const place = tiles.find(one => one.element.contains(event.target));
-    if (place) into(place.node);
+    const place = tiles.find(tile => tile.element.contains(event.target));
+    if (place) enter(place.node);
   });
   map.addEventListener("pointermove", event => {
     const element = event.target.closest(".tile");
     if (!element) return;
     const parent = element.parentElement.closest(".tile");
-    detail.textContent = said(element.node, parent ? parent.node : here());
+    detail.textContent = describe(element.node, parent ? parent.node : current());
   });
 
-  // Tables: sorted by a click on a column, packages chosen by words; a package's name shows it in the map.
+  // Tables: a click on a column sorts, words filter the packages, a package's name shows it in the map.
   for (const table of document.querySelectorAll("table.sorts")) {
     const body = table.tBodies[0];
     for (const head of table.querySelectorAll("th[aria-sort]")) head.addEventListener("click", () => {
@@ -267,8 +267,8 @@
     const button = event.target.closest("button[data-at]");
     if (!button) return;
     const [layer, group] = button.dataset.at.split(" ").map(Number);
-    const node = root.c.find(one => one.i === layer);
-    const inner = node && node.c ? node.c.find(one => one.i === group) : null;
+    const node = root.c.find(child => child.i === layer);
+    const inner = node && node.c ? node.c.find(child => child.i === group) : null;
     if (node) show(inner && inner.c ? [node, inner] : [node]);
   });
 

@@ -116,10 +116,17 @@ class Page:
         assert {url for url in urls if not url.startswith("data:")} == {self.url}
 
 
-@pytest.mark.engine
-def test_by_keyboard(browser: webdriver.Chrome, tmp_path: Path) -> None:
-    """Tab enters and leaves the map; arrows move, Enter opens a tile, Escape and Backspace close it."""
+@pytest.fixture
+def page(browser: webdriver.Chrome, tmp_path: Path) -> Iterator[Page]:
+    """The page of the example."""
     page = Page(browser, written(example(), tmp_path))
+    yield page
+    page.leave()
+
+
+@pytest.mark.engine
+def test_by_keyboard(page: Page) -> None:
+    """Tab enters and leaves the map; arrows move, Enter opens a tile, Escape and Backspace close it."""
     first = page.enter()
     assert first.startswith("2: dependencies, web 2, ")
     assert "% of registry.example/hatch-docker-tests/inspect:1.0" in first
@@ -144,13 +151,11 @@ def test_by_keyboard(browser: webdriver.Chrome, tmp_path: Path) -> None:
     assert float(page.js("getComputedStyle(document.activeElement).outlineWidth").removesuffix("px")) >= 3
     page.press(Keys.TAB)
     assert page.js("document.activeElement.closest('#map')") is None
-    page.leave()
 
 
 @pytest.mark.engine
-def test_by_mouse(browser: webdriver.Chrome, tmp_path: Path) -> None:
+def test_by_mouse(browser: webdriver.Chrome, page: Page) -> None:
     """A click opens a tile, the path above closes it; pointing describes it; the table's packages open in the map."""
-    page = Page(browser, written(example(), tmp_path))
     page.js("document.querySelector('#map .tile .tile').click()")
     assert page.js("document.querySelector('[aria-current]').textContent") == "2: dependencies, web 2"
     page.js("document.querySelector('#crumbs button').click()")
@@ -160,13 +165,11 @@ def test_by_mouse(browser: webdriver.Chrome, tmp_path: Path) -> None:
     assert page.js("document.getElementById('detail').textContent").startswith("big 2.0, ")
     page.js("[...document.querySelectorAll('#packages button')].find(e => e.textContent === 'small').click()")
     assert page.js("document.querySelector('[aria-current]').textContent") == "small 1"
-    page.leave()
 
 
 @pytest.mark.engine
-def test_tables_sort_and_search(browser: webdriver.Chrome, tmp_path: Path) -> None:
+def test_tables_sort_and_search(browser: webdriver.Chrome, page: Page) -> None:
     """The largest package is first; a click on a column sorts by it; the search filters."""
-    page = Page(browser, written(example(), tmp_path))
     rows = "[...document.querySelectorAll('#packages tbody tr')].filter(r => !r.hidden)"
     names = f"{rows}.map(r => r.cells[0].textContent)"
     assert page.js(names)[:2] == ["big", "small"]
@@ -178,13 +181,11 @@ def test_tables_sort_and_search(browser: webdriver.Chrome, tmp_path: Path) -> No
     browser.find_element("id", "filter").send_keys("python sma")
     assert page.js(names) == ["small"]
     assert page.js("document.getElementById('found').textContent").startswith("1 of ")
-    page.leave()
 
 
 @pytest.mark.engine
-def test_the_map_is_true(browser: webdriver.Chrome, tmp_path: Path) -> None:
+def test_the_map_is_true(page: Page) -> None:
     """Tiles fill the map without overlapping, in proportion to sizes; the smallest is visible."""
-    page = Page(browser, written(example(), tmp_path))
     tiles = page.tiles()
     width, height = page.js("[document.getElementById('map').clientWidth, document.getElementById('map').clientHeight]")
     assert len(tiles) == 3
@@ -199,7 +200,6 @@ def test_the_map_is_true(browser: webdriver.Chrome, tmp_path: Path) -> None:
     contents = read_contents(example())
     largest = max(layer.unpacked_size for layer in contents.layers)
     assert tiles[0]["w"] * tiles[0]["h"] / (width * height) == pytest.approx(largest / contents.unpacked_size, rel=0.03)
-    page.leave()
 
 
 @pytest.mark.engine
@@ -242,9 +242,8 @@ def test_a_small_screen(browser: webdriver.Chrome, tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
-def test_accessibility_tree(browser: webdriver.Chrome, tmp_path: Path) -> None:
+def test_accessibility_tree(browser: webdriver.Chrome, page: Page) -> None:
     """The map is a tree whose items have names and positions; tables have headings and row headers; one h1."""
-    page = Page(browser, written(example(), tmp_path))
     nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     seen = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
     assert ("tree", "Treemap: the larger a tile, the more it weighs") in seen
@@ -257,7 +256,6 @@ def test_accessibility_tree(browser: webdriver.Chrome, tmp_path: Path) -> None:
     assert ("rowheader", "big") in seen
     assert ("searchbox", "Look for") in seen
     assert not [role for role, name in seen if role in ("button", "link", "searchbox") and not name]
-    page.leave()
 
 
 @pytest.mark.engine
