@@ -15,20 +15,11 @@ from typing import Any
 
 from hatch_docker.config import values
 from hatch_docker.config.types import (
-    ARGUMENT,
     COUNT,
-    DESTINATIONS,
     DURATION,
     FILLED,
     FLAG,
-    KEY,
-    MIRROR,
-    NAME,
-    PACKAGE,
-    PLATFORMS,
     PORT,
-    TAGS,
-    VARIABLE,
     Check,
     checked,
     command_of,
@@ -86,19 +77,19 @@ class BuildConfig:
     """The builder stage, where the project's wheel is made."""
 
     packages: tuple[str, ...] = option(
-        list_of(PACKAGE),
+        list_of(text(*values.PACKAGE)),
         "Debian packages that the build needs in addition to the compiler and Python's headers, such as `libpq-dev`.",
         (),
     )
-    env: Mapping[str, str] = option(strings(VARIABLE), "Environment variables of the build.", {})
+    env: Mapping[str, str] = option(strings(*values.VARIABLE), "Environment variables of the build.", {})
     args: Mapping[str, str] = option(
-        strings(ARGUMENT),
+        strings(*values.ARGUMENT),
         "Build arguments: environment variables that differ from one build to the next. They are `ARG` in the "
         "Dockerfile, so that `--build-arg` sets them there. Not for secrets.",
         {},
     )
     secrets: tuple[str, ...] = option(
-        list_of(ARGUMENT),
+        list_of(text(*values.ARGUMENT)),
         "Environment variables that the build may read, by name. Their values reach no layer, log or receipt.",
         (),
     )
@@ -123,7 +114,7 @@ class RuntimeConfig:
     """Further contents of the image, beside Python and the project."""
 
     packages: tuple[str, ...] = option(
-        list_of(PACKAGE),
+        list_of(text(*values.PACKAGE)),
         "Debian packages that the program needs, such as `libpq5`. On a base other than `debian:` the base's own apt "
         "installs them, with `buildkit` only.",
         (),
@@ -211,9 +202,9 @@ class CheckConfig:
 class DebianConfig:
     """The sources of Debian's packages, for `debian:` bases and the builder stage."""
 
-    mirror: str = option(MIRROR, "The URL of a mirror of Debian.", "", "the host's apt configuration")
+    mirror: str = option(text(*values.MIRROR), "The URL of a mirror of Debian.", "", "the host's apt configuration")
     security_mirror: str = option(
-        MIRROR, "The URL of a mirror of Debian's security archive.",
+        text(*values.MIRROR), "The URL of a mirror of Debian's security archive.",
         "", "`mirror` with `-security` at its end, without `mirror` the host's apt configuration"
     )
     slim: bool = option(
@@ -233,7 +224,7 @@ class Config:
         "", "the project's name"
     )
     tags: tuple[str, ...] = option(
-        TAGS,
+        checked(values.distinct, list_of(checked(values.tag, FILLED), 1)),
         "The image's tags. `{version}`, `{major}`, `{minor}`, `{revision}` (the commit), `{branch}` and `{date}` (of "
         "the commit, or SOURCE_DATE_EPOCH: 20240229) are filled in. A character that a tag cannot contain becomes `-`.",
         ("{version}", "latest"),
@@ -246,7 +237,7 @@ class Config:
     )
     push: bool = option(FLAG, "Whether every build pushes the image; `docker:push` does it once.", False)
     registries: tuple[str, ...] = option(
-        DESTINATIONS,
+        checked(values.distinct, list_of(text(*values.DESTINATION))),
         "Where a push goes: registries, to which the path of `image` is added (`registry.example`, `localhost:5000`), "
         "and repositories of registries (`registry.example/team/app`).",
         (), "the registry of `image`"
@@ -273,11 +264,12 @@ class Config:
         text(*values.PYTHON), "The Python that the image must have, such as `\"3.13\"`.", "", "the base's"
     )
     platforms: tuple[str, ...] = option(
-        PLATFORMS, "The platforms to build for; several make an index.",
+        checked(values.distinct, list_of(one_of("linux/amd64", "linux/arm64"))),
+        "The platforms to build for; several make an index.",
         (), "the host's"
     )
-    extras: tuple[str, ...] = option(list_of(NAME), "Extras of the project to install.", ())
-    dependency_groups: tuple[str, ...] = option(list_of(NAME), "Dependency groups to install.", ())
+    extras: tuple[str, ...] = option(list_of(text(*values.NAME)), "Extras of the project to install.", ())
+    dependency_groups: tuple[str, ...] = option(list_of(text(*values.NAME)), "Dependency groups to install.", ())
     lock: str = option(
         checked(values.no_control, FILLED),
         "The lock of the Python dependencies: where their versions come from. `auto`: `pylock.toml`, `uv.lock`, "
@@ -297,12 +289,14 @@ class Config:
     )
     cmd: tuple[str, ...] = option(command_of(), "The arguments that `docker run IMAGE ...` replaces.", ())
     env: Mapping[str, str] = option(
-        strings(VARIABLE), "Environment variables of the container, in addition to `PATH`. Not for secrets.",
+        strings(*values.VARIABLE), "Environment variables of the container, in addition to `PATH`. Not for secrets.",
         {}, '`{ PYTHONUNBUFFERED = "1" }`'
     )
-    labels: Mapping[str, str] = option(strings(KEY), "Labels, in addition to those from the project's metadata.", {})
+    labels: Mapping[str, str] = option(
+        strings(*values.KEY), "Labels, in addition to those from the project's metadata.", {}
+    )
     annotations: Mapping[str, str] = option(
-        strings(KEY), "Annotations, in addition to those from the project's metadata.", {}
+        strings(*values.KEY), "Annotations, in addition to those from the project's metadata.", {}
     )
     user: str = option(
         checked(values.user, text(*values.USER)),

@@ -57,9 +57,9 @@ def command_of(at_least: int = 0) -> Check:
     return guarded(values.arguments, list_of(STRING, at_least)) | {"words": True}
 
 
-def strings(name: Check) -> Check:
-    """Return the check of a table of strings."""
-    return {"type": "dict", "name": name, "value": guarded(values.string, STRING)}
+def strings(must: str, pattern: str) -> Check:
+    """Return the check of a table of strings, whose names match a pattern; `must` says it in words."""
+    return {"type": "dict", "name": text(must, pattern), "value": guarded(values.string, STRING)}
 
 
 def one_of(*words: str) -> Check:
@@ -177,12 +177,3 @@ FLAG: Check = {"type": "bool"}
 COUNT: Check = {"type": "int", "least": 0, "most": 1000}
 DURATION = checked(values.duration, FILLED, pattern="^([0-9]+(h|ms|m|s))+$")
 PORT: Check = {"type": "plain", "call": values.port, "json": values.PORT_SCHEMA}
-VARIABLE = text(*values.VARIABLE)
-ARGUMENT = text(*values.ARGUMENT)
-KEY = text(*values.KEY)
-NAME = text(*values.NAME)
-PACKAGE = text(*values.PACKAGE)
-MIRROR = text(*values.MIRROR)
-TAGS = checked(values.distinct, list_of(checked(values.tag, FILLED), 1))
-DESTINATIONS = checked(values.distinct, list_of(text(*values.DESTINATION)))
-PLATFORMS = checked(values.distinct, list_of(one_of("linux/amd64", "linux/arm64")))

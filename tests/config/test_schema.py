@@ -93,20 +93,29 @@ def lint(*command: str, cwd: Path) -> tuple[int, str]:
     return done.returncode, re.sub(r"\x1b\[[\d;]*m", "", done.stdout)
 
 
+def check_good_and_wrong(path: Path, above: str, *command: str) -> list[str]:
+    """Let a program check a good table, then wrong ones, which it refuses; return what it says of each."""
+    path.write_text(above + GOOD)
+    status, said = lint(*command, cwd=path.parent)
+    assert status == 0, said
+    answers = [said]
+    for word, text in WRONG.items():
+        path.write_text(above + text)
+        status, said = lint(*command, cwd=path.parent)
+        assert status == 1, said
+        assert word in said
+        answers.append(said)
+    return answers
+
+
 def test_validate_pyproject_takes_it(tmp_path: Path) -> None:
     """The real one, which finds it by its entry point."""
     (point,) = entry_points(group="validate_pyproject.tool_schema", name="hatch-docker")
     assert point.load()("hatch-docker") == schema()
     path = tmp_path / "pyproject.toml"
-    path.write_text(GOOD)
-    status, said = lint(program("validate-pyproject"), str(path), cwd=tmp_path)
-    assert (status, "Valid" in said) == (0, True), said
-    for word, text in WRONG.items():
-        path.write_text(text)
-        status, said = lint(program("validate-pyproject"), str(path), cwd=tmp_path)
-        assert status == 1, said
-        assert "tool.hatch-docker" in said
-        assert word in said
+    good, *wrong = check_good_and_wrong(path, "", program("validate-pyproject"), str(path))
+    assert "Valid" in good
+    assert all("tool.hatch-docker" in said for said in wrong)
 
 
 @documented
@@ -115,19 +124,8 @@ def test_editors_take_it(editor: str, tmp_path: Path) -> None:
     """As docs/editors.md says: by a directive for Taplo, by four lines of settings for Tombi."""
     page = (ROOT / "docs/editors.md").read_text("utf-8")
     directive, settings = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    value, above, offline = schema(), settings + "\n", "--offline"
     if editor == "taplo":
-        value, above = pyproject_schema(), directive.splitlines()[0] + "\n\n"
-        command = [program("taplo"), "lint", "--no-auto-config", "pyproject.toml"]
-    else:
-        value, above = schema(), settings + "\n"
-        command = [program("tombi"), "lint", "--offline", "pyproject.toml"]
+        value, above, offline = pyproject_schema(), directive.splitlines()[0] + "\n\n", "--no-auto-config"
     (tmp_path / "hatch-docker.schema.json").write_text(json.dumps(value))
-    path = tmp_path / "pyproject.toml"
-    path.write_text(above + GOOD)
-    status, said = lint(*command, cwd=tmp_path)
-    assert status == 0, said
-    for word, text in WRONG.items():
-        path.write_text(above + text)
-        status, said = lint(*command, cwd=tmp_path)
-        assert status == 1, said
-        assert word in said
+    check_good_and_wrong(tmp_path / "pyproject.toml", above, program(editor), "lint", offline, "pyproject.toml")
