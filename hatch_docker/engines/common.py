@@ -68,15 +68,10 @@ def finish(
     `wheels` are our own, the project's last; `tallies` say what was left out of wheels: kind -> files and bytes.
     """
     made = list(layers)
-    if plan.files:
-        from hatch_docker.engines.image_files import make_files
+    if plan.files or plan.config.volumes:
+        from hatch_docker.engines.image_files import file_layers
 
-        layer, cached = make_files(plan.files, project.root, base, compression, ctx)
-        made.append((layer, LayerInfo("files", tuple(item.target for item in plan.files), cached)))
-    if plan.config.volumes:
-        from hatch_docker.engines.image_files import make_volumes
-
-        made += [volumes] if (volumes := make_volumes(plan, project.root, base, compression, ctx)) else []
+        made += file_layers(plan, project.root, base, compression, ctx).values()
     if lost := lost_annotations(plan, base):
         ctx.progress.warn(
             f"base {base.name} has Docker's media types, which know no annotations: not set are {', '.join(lost)}; "

@@ -33,6 +33,19 @@ VOLUMES = "tool.hatch-docker.volumes"
 HIDDEN = ("proc/", "sys/", "dev/", "etc/hosts/", "etc/hostname/", "etc/resolv.conf/")
 
 
+def file_layers(
+    plan: Plan, root: Path, base: Base, compression: Compression, ctx: Context
+) -> dict[str, tuple[Layer, LayerInfo]]:
+    """Return the layers of `files` and of `volumes` under these names, as far as the plan needs them."""
+    made = {}
+    if plan.files:
+        layer, cached = make_files(plan.files, root, base, compression, ctx)
+        made["files"] = layer, LayerInfo("files", tuple(item.target for item in plan.files), cached)
+    if plan.config.volumes and (volumes := make_volumes(plan, root, base, compression, ctx)):
+        made["volumes"] = volumes
+    return made
+
+
 def make_files(
     plans: Sequence[FilePlan], root: Path, base: Base, compression: Compression, ctx: Context
 ) -> tuple[Layer, bool]:
@@ -42,8 +55,15 @@ def make_files(
     it stays within what is copied. A directory that the base brought is not written again.
     """
     entries = file_entries(plans, root, base)
-    _check_size(entries)
-    missing = {path: f"/{path}" for path in _directories(entries) if path not in base.directories}
+    large = max(entries.values(), key=lambda entry: entry.size, default=None)
+    if large is not None and sum(entry.size for entry in entries.values()) > LAYER_LIMIT:
+        raise ConfigError(
+            f"{OPTION}: /{large.path} has {large.size / 1e9:.1f} GB, and a layer holds {LAYER_LIMIT / 1e9:.1f} GB at "
+            "most; what is that large belongs into a volume"
+        )
+    directories = {entry.path for entry in parent_entries(entries)}
+    directories |= {path for path, entry in entries.items() if is_directory(entry)}
+    missing = {path: f"/{path}" for path in directories if path not in base.directories}
     check_directories(missing, entries, base, OPTION, ctx)
     if hidden := next((path for path in sorted(entries) if f"{path}/".startswith(HIDDEN)), ""):
         ctx.progress.warn(f"{OPTION}: no container sees /{hidden}, because runtimes mount a file of theirs there")
@@ -58,7 +78,12 @@ def make_files(
         key, compression, ctx, lambda: [_watched(entry, digests.get(entry.path, "")) for entry in ordered],
         title="layer of your files",
     )  # fmt: skip
-    _check_ratio(layer, entries)
+    size = layer.unpacked_size or 0
+    if large is not None and size > RATIO_GRACE and size > RATIO_LIMIT * layer.descriptor.size:
+        raise ConfigError(
+            f"{OPTION}: nearly nothing is left of /{large.path} once it is compressed, as of a bomb, which no build "
+            "takes for a layer; let the program make it, in a volume"
+        )
     return layer, cached
 
 
@@ -132,39 +157,12 @@ def _files_of(base: Base, paths: Iterable[str], ctx: Context) -> frozenset[str]:
     return frozenset(ctx.store.remembered("base", key, found))
 
 
-def _directories(entries: Mapping[str, Entry]) -> set[str]:
-    """Return the directories that some entries are, or are in."""
-    above = {entry.path for entry in parent_entries(entries)}
-    return above | {path for path, entry in entries.items() if is_directory(entry)}
-
-
-def _check_ratio(layer: Layer, entries: Mapping[str, Entry]) -> None:
-    """Raise ConfigError for a layer that readers would refuse as a bomb; the message names its largest file."""
-    size = layer.unpacked_size or 0
-    if size > RATIO_GRACE and size > RATIO_LIMIT * layer.descriptor.size:
-        large = max(entries.values(), key=lambda entry: entry.size)
-        raise ConfigError(
-            f"{OPTION}: nearly nothing is left of /{large.path} once it is compressed, as of a bomb, which no build "
-            "takes for a layer; let the program make it, in a volume"
-        )
-
-
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise ConfigError(f"{OPTION}: cannot read {error.filename}: {error.strerror}") from error
-
-
-def _check_size(entries: Mapping[str, Entry]) -> None:
-    """Raise ConfigError, before reading, for files that are too large for a layer that can be read again."""
-    large = max(entries.values(), key=lambda entry: entry.size, default=None)
-    if large is not None and sum(entry.size for entry in entries.values()) > LAYER_LIMIT:
-        raise ConfigError(
-            f"{OPTION}: /{large.path} has {large.size / 1e9:.1f} GB, and a layer holds {LAYER_LIMIT / 1e9:.1f} GB at "
-            "most; what is that large belongs into a volume"
-        )
 
 
 def _watched(entry: Entry, digest: str) -> Entry:
@@ -192,7 +190,11 @@ class _Watched(HashingStream):
 
 def _entries(plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:
     source = root / plan.source
-    target = _target(plan, source, base)
+    target = located(plan.target, base, OPTION)
+    if source.is_dir():  # /bin/x is usr/bin/x on a merged /usr
+        target = real_path(base.symlinks, target)
+    elif target in base.directories or f"{VENV}/".startswith(f"{target}/"):
+        raise ConfigError(f"{OPTION}: {plan.target} is a directory; name the file: {plan.target}/{source.name}")
     # realpath and not resolve: that raises where links go round in circles
     real, top = Path(os.path.realpath(source)), os.path.realpath(root)
     if not real.is_relative_to(top):
@@ -208,16 +210,6 @@ def _entries(plan: FilePlan, root: Path, base: Base) -> Iterator[Entry]:
     else:
         pattern = "; a pattern is not filled in, name a directory" if re.search(r"[*?[]", plan.source) else ""
         raise ConfigError(f"{OPTION}: there is no {plan.source} in {root.name}/{pattern}")
-
-
-def _target(plan: FilePlan, source: Path, base: Base) -> str:
-    """Return the path of a file, with the base's symbolic links followed: /bin/x is usr/bin/x on a merged /usr."""
-    path = located(plan.target, base, OPTION)
-    if source.is_dir():
-        return real_path(base.symlinks, path)
-    if path in base.directories or f"{VENV}/".startswith(f"{path}/"):
-        raise ConfigError(f"{OPTION}: {plan.target} is a directory; name the file: {plan.target}/{source.name}")
-    return path
 
 
 def _file(source: Path, target: str, plan: FilePlan) -> Entry:
@@ -250,21 +242,17 @@ def _directory(source: Path, target: str, plan: FilePlan, root: Path, base: Base
         if looks_secret(child.name):
             raise ConfigError(f"{OPTION}: {plan.source} holds {child.name}, which looks like a secret; move it away")
         if child.is_symlink():
-            yield Entry(path, "symlink", 0o777, SOURCE_DATE, target=_link(child, source, plan))
+            link = os.readlink(child)  # noqa: PTH115 - as it is written, not normalised
+            end = os.path.normpath(source / link)
+            if os.path.isabs(link) or not Path(end).is_relative_to(source):  # noqa: PTH117
+                raise ConfigError(f"{OPTION}: {child.name} in {plan.source} is a link out of what is copied: {link}")
+            yield Entry(path, "symlink", 0o777, SOURCE_DATE, target=link)
         elif child.is_dir():
             yield from _directory(child, real_path(base.symlinks, path), plan, root, base)
         elif child.is_file():
             yield _file(child, path, plan)
         else:
             raise ConfigError(f"{OPTION}: {child} is neither a file, a directory nor a link")
-
-
-def _link(link: Path, top: Path, plan: FilePlan) -> str:
-    target = os.readlink(link)  # noqa: PTH115 - as it is written, not normalised
-    end = os.path.normpath(link.parent / target)
-    if os.path.isabs(target) or not Path(end).is_relative_to(top):  # noqa: PTH117
-        raise ConfigError(f"{OPTION}: {link.name} in {plan.source} is a link out of what is copied: {target}")
-    return target
 
 
 def make_volumes(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from hatch_docker.bases.inspection import Facts, read_facts
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
@@ -25,13 +26,11 @@ from hatch_docker.plan.model import DEFAULT_PATH, VENV
 from hatch_docker.plan.naming import PREFIX
 
 if TYPE_CHECKING:
-    from hatch_docker.bases.inspection import Facts
     from hatch_docker.core.context import Context
     from hatch_docker.plan.model import Plan
     from hatch_docker.project.model import Project
 
 DEBIAN = "hatch-docker: debian:"  # what the history of the layers of a Debian base begins with
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +69,18 @@ def _rebase(image: Image, plan: Plan, project: Project, ctx: Context) -> BuiltIm
     """
     old = old_base(image, ctx)
     base = open_base(located(plan.base, project.root), image.platform, ctx, compression=Compression(plan.compression))
-    _check_fits(_facts(image, old, ctx), old, base)
+    config = canonical_json({**image.config_json, "config": old.config.get("config")})
+    below = replace(image, config=config, layers=image.layers[: old.layers])
+    _check_fits(read_facts(below, old.name, ctx), old, base)
     history = [line for line in image.config_json["history"] if not line.get("empty_layer")][old.layers :]
     layers = [_kept(layer, ctx) for layer in image.layers[old.layers :]]
-    created = _created(image, old, base)
+    # The new base's time where the image's was the old base's, as no commit or wheel had a date.
+    time = image.config_json.get("created")
+    time = base.image.config_json.get("created", time) if time == old.config.get("created") else time
+    try:
+        created = int(datetime.fromisoformat(str(time)).timestamp())
+    except ValueError:
+        raise ImageError(f"{image.digest} has an invalid creation time: {str(time)[:40]!r}; build again") from None
     rebased = build_image(
         base.image,
         [
@@ -84,29 +91,17 @@ def _rebase(image: Image, plan: Plan, project: Project, ctx: Context) -> BuiltIm
         created,
         _renewed(image.manifest_json.get("annotations") or {}, base, created),
     )
-    below = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
-    notes = [LayerInfo(_kind(line), tuple(line.get("comment", "").split(", ")), cached=True) for line in history]
-    return BuiltImage(rebased, base, (*below, *notes), origin=image.digest)
-
-
-def _created(image: Image, old: OldBase, base: Base) -> int:
-    """Return the image's time; the new base's where it was the old base's, as no commit or wheel had a date."""
-    mine = image.config_json.get("created")
-    now = str(base.image.config_json.get("created", mine) if mine == old.config.get("created") else mine)
-    try:
-        return int(datetime.fromisoformat(now).timestamp())
-    except ValueError:
-        raise ImageError(f"{image.digest} has an invalid creation time: {now[:40]!r}; build again") from None
+    notes = [LayerInfo(kind, contents, base.cached) for kind, contents in zip(base.kinds, base.contents, strict=True)]
+    for line in history:
+        kind = str(line["created_by"]).removeprefix(OURS)
+        notes.append(LayerInfo(kind, tuple(line.get("comment", "").split(", ")), cached=True))
+    return BuiltImage(rebased, base, tuple(notes), origin=image.digest)
 
 
 def _renewed(labels: Mapping[str, str], base: Base, created: int) -> dict[str, str]:
     """Return labels or annotations with the facts of the new base."""
     own = {key: value for key, value in labels.items() if not key.startswith(PREFIX + "base.")}
     return {**own, **base_labels(base, created)}
-
-
-def _kind(line: Mapping[str, Any]) -> str:
-    return str(line["created_by"]).removeprefix(OURS)
 
 
 def old_base(image: Image, ctx: Context) -> OldBase:
@@ -158,14 +153,6 @@ def _opened(name: str, digest: str, image: Image, ctx: Context) -> Image:
         raise error.with_message(f"{lost}: {error}") from error
 
 
-def _facts(image: Image, old: OldBase, ctx: Context) -> Facts:
-    """Return Python and C library of the old base, read from its layers unless they are remembered."""
-    from hatch_docker.bases.inspection import read_facts
-
-    config = canonical_json({**image.config_json, "config": old.config.get("config")})
-    return read_facts(replace(image, config=config, layers=image.layers[: old.layers]), old.name, ctx)
-
-
 def _check_fits(old: Facts, was: OldBase, base: Base) -> None:
     former, other = old.interpreter, base.interpreter
     if (former.short, former.path) != (other.short, other.path):
@@ -203,30 +190,24 @@ def _kept(layer: Layer, ctx: Context) -> Layer:
 def _settings(image: Image, old: OldBase, base: Base, created: int) -> Settings:
     """Return the settings of the image that are not the old base's."""
     mine, theirs = (dict(config.get("config") or {}) for config in (image.config_json, old.config))
+    # Entry point and command go together: an image that sets one of them drops both of its base.
+    same = all(mine.get(name) == theirs.get(name) for name in ("Entrypoint", "Cmd"))
+    user, workdir, signal = (
+        "" if mine.get(name) == theirs.get(name) else str(mine.get(name) or "")
+        for name in ("User", "WorkingDir", "StopSignal")
+    )
     return Settings(
-        **_commands(mine, theirs),
+        entrypoint=() if same else tuple(mine.get("Entrypoint") or ()),
+        cmd=() if same else tuple(mine.get("Cmd") or ()),
         env=_environment(mine.get("Env") or [], theirs.get("Env") or [], base),
         labels=_renewed(_own(mine.get("Labels"), theirs.get("Labels")), base, created),
-        user=_other(mine, theirs, "User"),
-        workdir=_other(mine, theirs, "WorkingDir"),
+        user=user,
+        workdir=workdir,
         ports=tuple(_own(mine.get("ExposedPorts"), theirs.get("ExposedPorts"))),
         volumes=tuple(_own(mine.get("Volumes"), theirs.get("Volumes"))),
-        stop_signal=_other(mine, theirs, "StopSignal"),
+        stop_signal=signal,
         healthcheck=mine.get("Healthcheck") if mine.get("Healthcheck") != theirs.get("Healthcheck") else None,
     )
-
-
-def _commands(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Return entry point and command, which go together: an image that sets one of them drops both of its base."""
-    names = ("Entrypoint", "Cmd")
-    if [mine.get(name) for name in names] == [theirs.get(name) for name in names]:
-        return {}
-    return {name.lower(): tuple(mine.get(name) or ()) for name in names}
-
-
-def _other(mine: Mapping[str, Any], theirs: Mapping[str, Any], name: str) -> str:
-    value = str(mine.get(name) or "")
-    return "" if value == theirs.get(name) else value
 
 
 def _own(mine: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -39,22 +39,14 @@ def buildx_caches(cache: CachePlan, root: Path, version: tuple[int, int], ctx: C
                 if option == "from" and not (path / "index.json").is_file():
                     ctx.progress.info(f"  nothing in the cache {fields[place]} yet")
                     continue
-                if option == "to" and _is_for_a_cache(path):
-                    mark_as_cache(path)
+                is_layout = (path / "oci-layout").is_file()
+                if option == "to" and (is_layout or not path.is_dir() or not any(path.iterdir())):
+                    mark_as_cache(path)  # another directory may be the project's
                 fields = {**fields, place: str(path)}
-            options.append(f"--cache-{option}={_joined(fields)}")
+            row = io.StringIO()
+            csv.writer(row, lineterminator="").writerow([f"{name}={value}" for name, value in fields.items()])
+            options.append(f"--cache-{option}={row.getvalue()}")
     return options
-
-
-def _is_for_a_cache(directory: Path) -> bool:
-    """Tell whether a directory is missing, empty, or a layout of images: others may be the project's."""
-    return not directory.is_dir() or (directory / "oci-layout").is_file() or not any(directory.iterdir())
-
-
-def _joined(fields: Mapping[str, str]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="").writerow([f"{name}={value}" for name, value in fields.items()])
-    return out.getvalue()
 
 
 def _check_gha(option: str, version: tuple[int, int], environ: Mapping[str, str]) -> None:
@@ -81,25 +73,21 @@ def podman_caches(cache: CachePlan) -> list[str]:
 
     Raises ConfigError for what Podman has not.
     """
-    return [
-        f"--cache-{option}={_repository(option, fields)}"
-        for option, many in (("from", cache.sources), ("to", cache.targets))
-        for fields in many
-    ]
-
-
-def _repository(option: str, fields: Mapping[str, str]) -> str:
-    where = f"tool.hatch-docker.cache.{option}"
-    if fields["type"] != "registry":
-        raise ConfigError(f"{where}: podman keeps its cache in registries only, not in type={fields['type']}")
-    ref = fields["ref"]
-    if "@" in ref or ":" in ref.rpartition("/")[2]:
-        raise ConfigError(
-            f"{where}: podman keeps its cache in a separate repository, so {ref!r} must have no tag; "
-            "docker buildx takes that too"
-        )
-    more = sorted(set(fields) - {"type", "ref", "mode"})
-    if more or fields.get("mode") == "min":
-        what = ", ".join(more) or "mode=min"
-        raise ConfigError(f"{where}: podman does not know {what}; leave it out")
-    return ref
+    options = []
+    pairs = [*(("from", fields) for fields in cache.sources), *(("to", fields) for fields in cache.targets)]
+    for option, fields in pairs:
+        where = f"tool.hatch-docker.cache.{option}"
+        if fields["type"] != "registry":
+            raise ConfigError(f"{where}: podman keeps its cache in registries only, not in type={fields['type']}")
+        ref = fields["ref"]
+        if "@" in ref or ":" in ref.rpartition("/")[2]:
+            raise ConfigError(
+                f"{where}: podman keeps its cache in a separate repository, so {ref!r} must have no tag; "
+                "docker buildx takes that too"
+            )
+        more = sorted(set(fields) - {"type", "ref", "mode"})
+        if more or fields.get("mode") == "min":
+            what = ", ".join(more) or "mode=min"
+            raise ConfigError(f"{where}: podman does not know {what}; leave it out")
+        options.append(f"--cache-{option}={ref}")
+    return options

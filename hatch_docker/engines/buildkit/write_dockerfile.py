@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -25,16 +25,16 @@ from hatch_docker.engines.buildkit.dockerfile import Group, render
 from hatch_docker.engines.buildkit.engine import make_steps
 from hatch_docker.engines.buildkit.packages import find_system
 from hatch_docker.engines.common import created_time, image_settings, open_target
+from hatch_docker.engines.image_files import file_layers
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.compression import Compression, Decompressed
-from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin
 
 if TYPE_CHECKING:
-    from hatch_docker.bases.model import Base
     from hatch_docker.core.context import Context
 
 IGNORED = "# Loaded into the daemon before, never sent to it with the context.\nimages\n"
@@ -62,7 +62,7 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
     images = {"base": PreloadedImage(base_name(base), base.image)} if base.plan.kind != "registry" else {}
     images |= {"builder": builder} if builder else {}
     title = plan.stem
-    tars = dict(_tars(plan, project, base, compression, ctx))
+    tars = file_layers(plan, project.root, base, compression, ctx)
     stages = stages_of(base, steps, compiler, builder, files="files" in tars, volumes="volumes" in tars)
     settings = image_settings(plan, base, created_time(plan, base, pins))
     text = _head(plan, title, images, steps) + render(stages, settings)
@@ -73,8 +73,9 @@ def write_dockerfile(plan: Plan, project: Project, directory: Path, ctx: Context
         write_context(steps, base, compiler, context, project, ctx)
         (context / "requirements.txt").write_text(requirements(pins), encoding="utf-8")
         (context / ".dockerignore").write_text(IGNORED, encoding="utf-8")
-        for name, layer in tars.items():
-            _write_tar(layer, context / f"{name}.tar")
+        for name, (layer, _) in tars.items():
+            with contextlib.closing(layer.open()) as packed, (context / f"{name}.tar").open("wb") as out:
+                out.writelines(pieces(Decompressed(packed)))
         for name, image in images.items():
             with atomic_write(context / "images" / f"{name}.tar") as stream:
                 write_archive(image.image, [image.name], stream, host=base.platform)
@@ -100,26 +101,6 @@ def _head(plan: Plan, title: str, images: dict[str, PreloadedImage], steps: Sequ
 def requirements(pins: Sequence[Pin]) -> str:
     """Return the dependencies in wheels/ and build/, as pip would check them."""
     return "".join(f"{pinned.name}=={pinned.version} --hash=sha256:{pinned.sha256}\n" for pinned in pins)
-
-
-def _tars(
-    plan: Plan, project: Project, base: Base, compression: Compression, ctx: Context
-) -> Iterator[tuple[str, Layer]]:
-    """Yield the layers of `files` and `volumes`, each with the name of its tar in the context."""
-    if plan.files:
-        from hatch_docker.engines.image_files import make_files
-
-        yield "files", make_files(plan.files, project.root, base, compression, ctx)[0]
-    if plan.config.volumes:
-        from hatch_docker.engines.image_files import make_volumes
-
-        if made := make_volumes(plan, project.root, base, compression, ctx):
-            yield "volumes", made[0]
-
-
-def _write_tar(layer: Layer, path: Path) -> None:
-    with contextlib.closing(layer.open()) as stream, path.open("wb") as out:
-        out.writelines(pieces(Decompressed(stream)))
 
 
 def _swap(made: Path, place: Path, work: Path) -> None:
