@@ -16,6 +16,11 @@ from hatch_docker.oci.registry import Remote
 from tests.fakes.registry import FakeRegistry
 
 PASSWORD = "pass-s3cret-word"
+# The steps of a push and a pull, by method and a part of the path.
+STEPS = [
+    ("HEAD", "/blobs/"), ("POST", "/blobs/uploads/"), ("PUT", "/blobs/uploads/"), ("HEAD", "/manifests/"),
+    ("PUT", "/manifests/"), ("GET", "/manifests/"), ("GET", "/blobs/"),
+]  # fmt: skip
 
 
 class World:

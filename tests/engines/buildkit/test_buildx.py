@@ -2,9 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import pytest
 
@@ -16,11 +17,9 @@ from hatch_docker.engines.buildkit.context import CopyStep, Job, proxies_of
 from hatch_docker.engines.buildkit.dockerfile import Group
 from hatch_docker.engines.buildkit.podman import Podman
 from hatch_docker.plan.model import BuildPlan
+from hatch_docker.wheels.builder.sdist import Sdist
 from tests.fakes.bases import python_image
 from tests.fakes.docker_programs import DONE, INSPECT, STEP, UNPULLED, docker, order, said, shims
-
-if TYPE_CHECKING:
-    from hatch_docker.wheels.builder.sdist import Sdist
 
 
 @pytest.mark.parametrize(
@@ -122,6 +121,14 @@ def test_images_are_sent_to_every_driver_but_the_daemon_s_own(driver: str, remot
     assert found.remote is remote
 
 
+def failing(directory: Path, text: str, driver: str = "remote", status: int = 1) -> Callable[[], None]:
+    """Return a build with a docker that says some text and fails."""
+    (directory / "said").write_text(text)
+    ctx = shims(directory, docker=f"{shutil.which('cat')} {directory}/said >&2; exit {status}")
+    buildx = Buildx(str(directory / "bin/docker"), "far", driver)
+    return lambda: buildx.build(order(directory), ctx)
+
+
 BOOT = {"digest": "sha256:5", "name": "[internal] booting buildkit"}
 WAIT = {"digest": "sha256:5", "name": "[internal] waiting for connection"}
 EXPORT = {"digest": "sha256:5", "name": "exporting cache to registry"}
@@ -150,10 +157,8 @@ NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch
     ],
 )  # fmt: skip
 def test_what_fails_before_any_step_is_one_line(said: str, message: str, tmp_path: Path) -> None:
-    (tmp_path / "said").write_text(said)
-    ctx = shims(tmp_path, docker=f"{shutil.which('cat')} {tmp_path}/said >&2; exit 1")
     with pytest.raises((BuildError, DaemonError)) as error:
-        Buildx(str(tmp_path / "bin/docker"), "far", "kubernetes").build(order(tmp_path), ctx)
+        failing(tmp_path, said, "kubernetes")()
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -217,14 +222,12 @@ def test_a_lost_builder_shows_what_it_said_last(tmp_path: Path) -> None:
     lines = "".join(f"line {number}\n" for number in range(30))
     values = [{"vertexes": [{**STEP, "started": DONE["started"]}, other]}, said(lines), said("line 30")]
     gone = "ERROR: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF"
-    (tmp_path / "said").write_text("\n".join([*map(json.dumps, values), gone]))
-    ctx = shims(tmp_path, docker=f"{shutil.which('cat')} {tmp_path}/said >&2; exit 1")
     with pytest.raises(LostError) as error:
-        Buildx(str(tmp_path / "bin/docker"), "far", "remote").build(order(tmp_path), ctx)
-    first, *told = str(error.value).splitlines()
+        failing(tmp_path, "\n".join([*map(json.dumps, values), gone]))()
+    first, *last = str(error.value).splitlines()
     assert first.startswith("the builder was lost in stage install-numpy (failed to receive status: ")
     assert first.endswith("EOF); build again:")
-    assert told == [f"line {number}" for number in range(11, 31)]
+    assert last == [f"line {number}" for number in range(11, 31)]
     assert error.value.exit_status == 75
 
 
@@ -240,10 +243,8 @@ def test_a_lost_builder_shows_what_it_said_last(tmp_path: Path) -> None:
 def test_a_program_that_is_killed_may_be_tried_again(ending: str, status: int, message: str, tmp_path: Path) -> None:
     """By whoever has no memory left, say: in the midst of what it tells, or with its other half still talking."""
     begun = json.dumps({"vertexes": [{**STEP, "started": DONE["started"]}]})
-    (tmp_path / "said").write_text(f"{begun}\n{ending}")
-    ctx = shims(tmp_path, docker=f"{shutil.which('cat')} {tmp_path}/said >&2; exit {status}")
     with pytest.raises(LostError) as error:
-        Buildx(str(tmp_path / "bin/docker"), "far", "remote").build(order(tmp_path), ctx)
+        failing(tmp_path, f"{begun}\n{ending}", status=status)()
     assert str(error.value).startswith(message)
     assert "build again" in str(error.value)
 
@@ -253,8 +254,6 @@ def test_a_connection_that_a_step_lost_is_the_step_s_failure(tmp_path: Path) -> 
     begun = {"digest": "sha256:2", "name": "[install-other 2/2] RUN x", "started": DONE["started"]}
     failed = {**STEP, "started": DONE["started"], "completed": DONE["completed"], "error": "exit code: 1"}
     values = [{"vertexes": [begun]}, said("connection reset by peer\n"), {"vertexes": [failed]}]
-    (tmp_path / "said").write_text("\n".join([*map(json.dumps, values), " > [x 2/2]: connection reset by peer"]))
-    ctx = shims(tmp_path, docker=f"{shutil.which('cat')} {tmp_path}/said >&2; exit 1")
     with pytest.raises(BuildError) as error:
-        Buildx(str(tmp_path / "bin/docker"), "far", "remote").build(order(tmp_path), ctx)
+        failing(tmp_path, "\n".join([*map(json.dumps, values), " > [x 2/2]: connection reset by peer"]))()
     assert str(error.value) == "stage install-numpy failed (exit status 1):\nconnection reset by peer"
