@@ -62,7 +62,7 @@ class Mirrors:
 
     def client(self, ctx: Context) -> Client:
         """Return the HTTP client of a build; it uses the proxies of apt if the mirrors come from apt."""
-        return ctx.client.with_proxy(functools.partial(proxy_of, settings=self.apt)) if self.apt else ctx.client
+        return replace(ctx.client, proxy=functools.partial(proxy_of, settings=self.apt)) if self.apt else ctx.client
 
     def root(self, archive: str) -> str:
         """Return the root of "main" or "security"."""

@@ -87,10 +87,6 @@ class Client:
     proxy: Callable[[str], str | None] = field(default=lambda _url: None, repr=False)
     session: _Session = field(default_factory=_Session, repr=False, compare=False)
 
-    def with_proxy(self, proxy: Callable[[str], str | None]) -> Client:
-        """Return the same client with another choice of proxies."""
-        return replace(self, proxy=proxy)
-
     def with_ca_bundle(self, bundle: str) -> Client:
         """Return a client that trusts the certificate authorities in this file, and no others."""
         return replace(self, environ={**self.environ, urls.BUNDLES[0]: bundle}, session=_Session())
