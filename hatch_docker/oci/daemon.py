@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.errors import DaemonError, ProgramError
 from hatch_docker.core.process import run
 from hatch_docker.oci.archive import child_for, docker_names, write_partial
-from hatch_docker.oci.engine_api import Daemon, connect, inspect_image, open_socket
+from hatch_docker.oci.engine_api import LOAD_TIMEOUT, Daemon, EngineApi, connect, open_socket
 from hatch_docker.oci.manifest import parse_manifest
 from hatch_docker.oci.model import Image, Index, Platform, images_of
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 DOCKER_SOCKET = "/var/run/docker.sock"
 PODMAN_SOCKET = "/run/podman/podman.sock"
-TIMEOUT = 600           # seconds without a byte, while an image is loaded
 LOOKED_AT = 20          # images of other names whose layers are compared
 LOOKED_AT_BY_SSH = 3    # the same where each question goes over ssh
 
@@ -113,7 +112,7 @@ def _answers(daemon: Daemon) -> bool:
 
 @contextlib.contextmanager
 def open_client(daemon: Daemon) -> Iterator[APIClient]:
-    """Yield a client of a daemon's API, of Docker's library; whatever goes wrong in the block is a DaemonError."""
+    """Yield a client of the whole API, of Docker's library; whatever goes wrong in the block is a DaemonError."""
     from docker import APIClient
     from docker.errors import APIError, DockerException
     from docker.tls import TLSConfig
@@ -127,7 +126,7 @@ def open_client(daemon: Daemon) -> Iterator[APIClient]:
                 place = daemon.certificates
                 tls = TLSConfig((place / "cert.pem", place / "key.pem"), place / "ca.pem", verify=True)
             url = f"unix://{path}" if path else daemon.url
-            with contextlib.closing(APIClient(url, "auto", TIMEOUT, tls)) as client:
+            with contextlib.closing(APIClient(url, "auto", LOAD_TIMEOUT, tls)) as client:
                 yield client
         except APIError as error:
             raise DaemonError(f"{daemon} failed: {str(error.explanation or error).strip()}") from error
@@ -162,36 +161,25 @@ def load(
     ids = _ids(item)
     if not daemon.url:
         return _load_by_program(daemon, ids, names, archive)
-    if image_id := _loaded_before(daemon, ids, names):
-        return Loaded(daemon, image_id, names, 0)
-    with open_client(daemon) as client:
-        found, sent = _tag(client, ids, names), 0
+    with _reported(daemon), open_socket(daemon) as path:
+        api = EngineApi(daemon, path)
+        named = [api.inspect_image(name) for name in names]
+        if named and all(found.get("Id") in ids for found in named):
+            return Loaded(daemon, str(named[-1]["Id"]), names, 0)
+        found, sent = _tag(api, ids, names), 0
         if not found and daemon.kind == "docker":
             image = item if isinstance(item, Image) else child_for(item, host)
-            present = _present(client, image, names, LOOKED_AT_BY_SSH if daemon.by_ssh else LOOKED_AT)
-            sent = _load_partial(client, image, references, present, log) if present else 0
-            found = _tag(client, ids, names) if sent else ""
+            if present := _count_present(api, image, named):
+                sent = _load_partial(api, image, references, present, log)
+                found = _tag(api, ids, names) if sent else ""
         if not found:
             with archive.open("rb") as stream:
-                _load_archive(client, stream)
+                api.load_image(stream)
             sent = archive.stat().st_size
-            found = _tag(client, ids, names)
+            found = _tag(api, ids, names)
     if not found:
         raise DaemonError(f"{daemon} took the archive {archive} and does not have the image: look at its log")
     return Loaded(daemon, found, names, sent)
-
-
-def _loaded_before(daemon: Daemon, ids: Sequence[str], names: Sequence[str]) -> str:
-    """Return the image's ID if a daemon has it under all of its names, "" if not, or if only the library can ask."""
-    if not names or not (daemon.socket or daemon.by_ssh):
-        return ""
-    with _reported(daemon), open_socket(daemon) as path:
-        found = ""
-        for name in names:
-            found = str(inspect_image(daemon, path, name).get("Id"))
-            if found not in ids:
-                return ""
-        return found
 
 
 def save(daemon: Daemon, name: str, path: Path) -> None:
@@ -205,8 +193,12 @@ def save(daemon: Daemon, name: str, path: Path) -> None:
             raise DaemonError(f"podman cannot save {name}: {last}; look at `podman image ls`, or pull it") from error
         return
     with open_client(daemon) as client:
-        if not _inspect(client, name):
-            raise DaemonError(f"{daemon} has no image {name}: look at `docker image ls`, or pull it")
+        from docker.errors import ImageNotFound
+
+        try:
+            client.inspect_image(name)
+        except ImageNotFound as error:
+            raise DaemonError(f"{daemon} has no image {name}: look at `docker image ls`, or pull it") from error
         with path.open("wb") as out:
             out.writelines(client.get_image(name))
 
@@ -218,67 +210,51 @@ def _ids(item: Image | Index) -> list[str]:
     return [item.digest, *configs, *(image.digest for image in images)]
 
 
-def _inspect(client: APIClient, name: str) -> dict[str, Any]:
-    """Return what the daemon knows of an image, {} if it has none of that name or ID."""
-    from docker.errors import ImageNotFound
-
-    try:
-        return dict(client.inspect_image(name))
-    except ImageNotFound:
-        return {}
-
-
-def _tag(client: APIClient, ids: Sequence[str], names: Sequence[str]) -> str:
+def _tag(api: EngineApi, ids: Sequence[str], names: Sequence[str]) -> str:
     """Give the image all of its names and return its ID; "" if the daemon does not have it."""
     for image_id in ids:
-        if found := _inspect(client, image_id):
+        if found := api.inspect_image(image_id):
             for name in names:
-                client.tag(found["Id"], *name.rsplit(":", 1), force=True)
+                api.tag(found["Id"], name)
             return str(found["Id"])
     return ""
 
 
-def _load_archive(client: APIClient, stream: BinaryIO) -> None:
-    """Load the archive that begins where a stream stands; raises DaemonError if the daemon refuses it."""
-    for line in client.load_image(stream, quiet=True) or ():
-        if isinstance(line, dict) and "error" in line:
-            raise DaemonError(f"the daemon refused the image: {line['error']}")
+def _count_present(api: EngineApi, image: Image, named: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many of the lowest layers Docker's own store has, as the images with the same names show, or others.
 
-
-def _present(client: APIClient, image: Image, names: Sequence[str], most_others: int) -> int:
-    """Return how many of the lowest layers Docker's own store has, as other images of it show: the newest ones."""
-    status = client.info().get("DriverStatus") or []
+    The others are the newest ones.
+    """
+    status = api.info().get("DriverStatus") or []
     if any("containerd" in str(value) for _, value in status):
         return 0  # it needs every blob, and accepts an archive without them as if it were whole
     wanted = [layer.diff_id for layer in image.layers]
-    most = max((_common(wanted, _inspect(client, name)) for name in names), default=0)
-    if most:
+
+    def common(other: Mapping[str, Any]) -> int:
+        layers = (other.get("RootFS") or {}).get("Layers") or []
+        pairs = zip(wanted, layers, strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    if most := max(map(common, named), default=0):
         return most
-    others = [str(other["Id"]) for other in client.images()[:most_others]]
-    return max((_common(wanted, _inspect(client, other)) for other in others), default=0)
-
-
-def _common(wanted: Sequence[str], other: Mapping[str, Any]) -> int:
-    layers = (other.get("RootFS") or {}).get("Layers") or []
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(wanted, layers, strict=False)))
+    others = api.image_ids()[:LOOKED_AT_BY_SSH if api.daemon.by_ssh else LOOKED_AT]
+    return max((common(api.inspect_image(other)) for other in others), default=0)
 
 
 def _load_partial(
-    client: APIClient, image: Image, references: Sequence[str], present: int, log: Callable[[str], None]
+    api: EngineApi, image: Image, references: Sequence[str], present: int, log: Callable[[str], None]
 ) -> int:
     """Load an image without its `present` lowest layers; returns the bytes sent, 0 if Docker refused them.
 
     It does so if a layer was removed in the meantime.
     """
-    from docker.errors import APIError
-
     with tempfile.TemporaryFile() as stream:
         write_partial(image, references, present, stream)
         size = stream.tell()
-        stream.seek(0)
+        stream.flush()
         try:
-            _load_archive(client, stream)
-        except (DaemonError, APIError) as error:
+            api.load_image(stream)
+        except DaemonError as error:
             log(f"loading only the new layers failed ({error}): loading all of them")
             return 0
         return size

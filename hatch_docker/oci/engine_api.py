@@ -1,19 +1,20 @@
-"""Addresses of daemons, and the one question that is asked without the `docker` library: does it have this image?
+"""Addresses of daemons, and the five requests that loading an image takes, without the `docker` library.
 
-Importing the library takes 0.2 s, and an unchanged build asks nothing else.
+Importing the library takes 0.2 s: a build in which a line of code changed would take 1.4 times as long.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 from hatch_docker.core.errors import DaemonError, ProgramError
@@ -23,7 +24,8 @@ from hatch_docker.core.process import ProcessFailed, listen_stdio
 from hatch_docker.core.text import sanitize
 
 ANSWER_LIMIT = 16 << 20  # bytes of an answer
-ANSWER_TIMEOUT = 60      # seconds without a byte, while a question is answered
+ANSWER_TIMEOUT = 60      # seconds without a byte, while a request is answered
+LOAD_TIMEOUT = 600       # the same while an image is loaded
 SSH_TIMEOUT = 30         # seconds until ssh is connected, as Docker's own program has it
 
 
@@ -56,7 +58,7 @@ class Daemon:
 def connect(daemon: Daemon) -> socket.socket:
     """Connect to a daemon's socket or port; raises OSError where nothing listens."""
     if daemon.socket:
-        return _connect(daemon.socket, timeout=5)
+        return _connect_socket(daemon.socket)
     try:
         parts = urlsplit(daemon.url)
         host, port = parts.hostname, parts.port or 2375
@@ -67,9 +69,9 @@ def connect(daemon: Daemon) -> socket.socket:
     return socket.create_connection((host, port), timeout=1)
 
 
-def _connect(path: str, timeout: float) -> socket.socket:
+def _connect_socket(path: str) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    connection.settimeout(timeout)
+    connection.settimeout(5)
     try:
         connection.connect(path)
     except BaseException:
@@ -78,29 +80,91 @@ def _connect(path: str, timeout: float) -> socket.socket:
     return connection
 
 
-def inspect_image(daemon: Daemon, path: str, name: str) -> dict[str, Any]:
-    """Ask a daemon for an image, through the socket of `open_socket`; returns its description, {} if it has none.
+@dataclass(frozen=True, slots=True)
+class EngineApi:
+    """The part of a daemon's API that loads images, through the socket at `path` if there is one, else its port.
 
-    Raises DaemonError for an answer that is an error, OSError if nothing listens. In HTTP/1.0 the end of the
-    connection is the end of the answer.
+    Each method raises DaemonError for an answer that is an error, OSError where nothing listens or answers.
     """
-    with _connect(path, ANSWER_TIMEOUT) as connection:
-        connection.sendall(f"GET /images/{quote(name)}/json HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
-        with connection.makefile("rb") as stream:
-            head, _, body = stream.read(ANSWER_LIMIT).partition(b"\r\n\r\n")
-    status = head.split(b" ", 2)[1:2]
-    if not status:
-        raise ConnectionError("it gave no answer")
-    if status == [b"404"]:
-        return {}
-    try:
-        answer = json.loads(body)
-        if status == [b"200"]:
-            return dict(answer)
-        message = answer["message"]
-    except (ValueError, TypeError, KeyError):
-        message = f"its answer has the status {status[0].decode(errors='replace')} and is not JSON"
-    raise DaemonError(f"{daemon} failed: {message}")
+
+    daemon: Daemon
+    path: str
+
+    def info(self) -> dict[str, Any]:
+        """Return the daemon's description of itself."""
+        return dict(self._get("/info"))
+
+    def image_ids(self) -> list[str]:
+        """Return the IDs of all images, the newest first."""
+        return [str(image["Id"]) for image in self._get("/images/json")]
+
+    def inspect_image(self, name: str) -> dict[str, Any]:
+        """Return the description of an image by its name or ID, {} if the daemon has none."""
+        return dict(self._get(f"/images/{quote(name)}/json") or {})
+
+    def tag(self, image_id: str, name: str) -> None:
+        """Give an image a name, repository:tag, that another image may have had."""
+        repository, _, tag = name.rpartition(":")
+        self._request("POST", f"/images/{image_id}/tag?repo={quote(repository, safe='')}&tag={tag}")
+
+    def load_image(self, archive: BinaryIO) -> None:
+        """Load a file, from its start; raises DaemonError if the daemon refuses it."""
+        for line in (self._request("POST", "/images/load?quiet=1", archive) or b"").splitlines():
+            try:
+                refusal = json.loads(line)["error"]
+            except (ValueError, TypeError, KeyError):
+                continue
+            raise DaemonError(f"the daemon refused the image: {refusal}")
+
+    def _get(self, target: str) -> Any:
+        answer = self._request("GET", target)
+        try:
+            return None if answer is None else json.loads(answer)
+        except ValueError as error:
+            raise DaemonError(f"{self.daemon} failed: its answer is not JSON") from error
+
+    def _request(self, method: str, target: str, body: BinaryIO | None = None) -> bytes | None:
+        """Return the answer to a request, None for a status of 404."""
+        size = os.fstat(body.fileno()).st_size if body else 0
+        prefix = "" if self.path else urlsplit(self.daemon.url).path.rstrip("/")
+        lines = (
+            f"{method} {prefix}{target} HTTP/1.0",  # in which the end of the connection is that of the answer
+            "Host: localhost", "Content-Type: application/x-tar", f"Content-Length: {size}", "", "",
+        )  # fmt: skip
+        with _connect_socket(self.path) if self.path else _secured(self.daemon) as connection:
+            connection.settimeout(LOAD_TIMEOUT if body else ANSWER_TIMEOUT)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it answered before the end
+                connection.sendall("\r\n".join(lines).encode())
+                if body:
+                    connection.sendfile(body)
+            with connection.makefile("rb") as stream:
+                head, _, answer = stream.read(ANSWER_LIMIT).partition(b"\r\n\r\n")
+        status = (*head.split(b" ", 2), b"")[1].decode(errors="replace")
+        if not status:
+            raise ConnectionError("it gave no answer")
+        if status == "404" and method == "GET":
+            return None
+        if status.startswith("2"):
+            return answer
+        try:
+            message = json.loads(answer)["message"]
+        except (ValueError, TypeError, KeyError):
+            message = f"its answer has the status {status} and is not JSON"
+        raise DaemonError(f"{self.daemon} failed: {message}")
+
+
+def _secured(daemon: Daemon) -> socket.socket:
+    """Connect to a daemon's port, with TLS if the daemon wants it; raises OSError."""
+    connection = connect(daemon)
+    if daemon.certificates is None and not daemon.url.startswith("https:"):
+        return connection
+    import ssl
+
+    directory = daemon.certificates
+    context = ssl.create_default_context(cafile=directory / "ca.pem" if directory else None)
+    if directory:
+        context.load_cert_chain(directory / "cert.pem", directory / "key.pem")
+    return context.wrap_socket(connection, server_hostname=urlsplit(daemon.url).hostname)
 
 
 @contextlib.contextmanager

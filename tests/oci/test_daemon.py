@@ -5,17 +5,19 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
 
 import pytest
+import trustme
 
 from hatch_docker.core.errors import DaemonError
 from hatch_docker.oci.archive import write_archive
@@ -372,10 +374,12 @@ def test_a_daemon_that_hangs_is_given_up(home: Path, tmp_path: Path, monkeypatch
             load(Daemon("docker", f"unix://{path}"), image(b"one"), NAMES, home / "none", host=AMD64, log=print)
 
 
-def test_an_image_that_is_there_is_found_without_the_library(fake: type[Fake], home: Path) -> None:
-    """Its import would take longer than all else that a build without changes does."""
+@pytest.mark.parametrize(("before", "most"), [(b"one", 0), (b"two", 20_000)])
+def test_an_image_is_loaded_without_the_library(before: bytes, most: int, fake: type[Fake], home: Path) -> None:
+    """Its import would take longer than all else that a build without changes does, or one of a changed line."""
     item = image(b"one")
-    fake.images = dict.fromkeys(NAMES, known(item))
+    fake.images = dict.fromkeys(NAMES, known(image(before)))
+    fake.grant = dict.fromkeys(NAMES, known(item))
     code = (
         "import pathlib, sys\n"
         "from hatch_docker.oci.archive import read_archive\n"
@@ -389,4 +393,35 @@ def test_an_image_that_is_there_is_found_without_the_library(fake: type[Fake], h
     )
     arguments = [str(saved(item, home / "a.tar")), f"unix://{home}/sock", *NAMES]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0", "False", "False"]
+    sent, *imported = done.stdout.split()
+    assert imported == ["False", "False"]
+    assert min(most, 1) <= int(sent) <= most
+    assert sum(fake.loads) == int(sent)
+
+
+def test_a_port_with_tls_wants_certificates_of_both_sides(fake: type[Fake], home: Path) -> None:
+    """Those of the directory that DOCKER_CERT_PATH or a context names; a wrong one ends in one line."""
+    authority, item, archive = trustme.CA(), image(b"one"), home / "a.tar"
+    fake.images = dict.fromkeys(NAMES, known(item))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    for name, issuer in (("right", authority), ("wrong", trustme.CA())):
+        (home / name).mkdir()
+        certificate = issuer.issue_cert("me@host")
+        certificate.private_key_pem.write_to_path(home / name / "key.pem")
+        certificate.cert_chain_pems[0].write_to_path(home / name / "cert.pem")
+        authority.cert_pem.write_to_path(home / name / "ca.pem")
+    with ThreadingHTTPServer(("127.0.0.1", 0), fake) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        url = f"tcp://127.0.0.1:{server.server_port}"
+        try:
+            assert load(Daemon("docker", url, home / "right"), item, NAMES, archive, host=AMD64, log=print).sent == 0
+            with pytest.raises(DaemonError, match=r"^cannot talk to Docker at tcp://127\.0\.0\.1:.*$"):
+                load(Daemon("docker", url, home / "wrong"), item, NAMES, archive, host=AMD64, log=print)
+        finally:
+            server.shutdown()
+            thread.join()
