@@ -150,25 +150,13 @@ def _to_registry(
     mount: Mapping[str, str], on_pushed: OnPushed,
 ) -> list[PushResult]:
     """Push to the repositories of one registry, one after the other: each mounts blobs of those before it."""
-    complete: list[str] = []  # repositories that have the whole image
-    results = []
-    for references in group:
-        find = _blob_finder(references[0].registry, complete, ctx, mount)
-        result = _to_repository(remote, item, references, ctx, find, on_pushed)
-        if not result.error:
-            complete.append(references[0].repository)
-        results.append(result)
-    return results
-
-
-def _blob_finder(registry: str, complete: Sequence[str], ctx: Context, mount: Mapping[str, str]) -> FindRepository:
-    """Return a function that names a repository of the registry that has a blob, "" if none is known.
-
-    That is one with the whole image, the base's, or one that an earlier build pushed the blob to.
-    """
     from hatch_docker.oci.reference import parse_reference
 
+    registry = group[0][0].registry
+    complete: list[str] = []  # repositories that have the whole image
+
     def find(digest: str) -> str:
+        """Return a repository that has a blob: with the whole image, the base's, or of an earlier build; else ""."""
         if complete:
             return complete[0]
         base = parse_reference(mount[digest]) if digest in mount else None
@@ -176,7 +164,12 @@ def _blob_finder(registry: str, complete: Sequence[str], ctx: Context, mount: Ma
             return base.repository
         return str(ctx.store.recall(KIND, key_of(registry, digest)) or "")
 
-    return find
+    results = []
+    for references in group:
+        results.append(_to_repository(remote, item, references, ctx, find, on_pushed))
+        if not results[-1].error:
+            complete.append(references[0].repository)
+    return results
 
 
 def _to_repository(

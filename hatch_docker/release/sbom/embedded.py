@@ -74,10 +74,16 @@ def _cyclonedx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:
         if {item.get("bom-ref"), item.get("purl")} & own:
             continue
         ref = str(item.get("bom-ref") or item.get("purl") or f"{item['name']}@{item.get('version', '')}")
+        # A licence that is one expression or one known licence; several are not taken over.
+        stated_licences = item.get("licenses") or []
+        licence = stated_licences[0] if len(stated_licences) == 1 else {}
+        supplier = (item.get("supplier") or {}).get("name") or item.get("publisher") or item.get("author")
+        authors = [str(author.get("name", "")) for author in item.get("authors") or []]
         found.append(
             _part(
-                ref, item, purl=item.get("purl"), licence=_expression(item.get("licenses") or []),
-                supplier=_supplier(item), requires=needs.get(ref, []),
+                ref, item, purl=item.get("purl"), requires=needs.get(ref, []),
+                licence=str(licence.get("expression") or (licence.get("license") or {}).get("id") or ""),
+                supplier=str(supplier or ", ".join(filter(None, authors))),
                 hashes={line["alg"]: line["content"] for line in item.get("hashes") or []},
             )
         )
@@ -91,19 +97,6 @@ def _flat(items: Iterable[Mapping[str, Any]], depth: int) -> Iterator[Mapping[st
         yield item
         if depth < DEEPEST:
             yield from _flat(item.get("components") or [], depth + 1)
-
-
-def _expression(licences: list[Mapping[str, Any]]) -> str:
-    """Return the licence of a component if it is one expression or one known licence, else ""."""
-    if len(licences) != 1:
-        return ""
-    return str(licences[0].get("expression") or (licences[0].get("license") or {}).get("id") or "")
-
-
-def _supplier(item: Mapping[str, Any]) -> str:
-    supplier = (item.get("supplier") or {}).get("name") or item.get("publisher") or item.get("author")
-    authors = [str(author.get("name", "")) for author in item.get("authors") or []]
-    return str(supplier or ", ".join(filter(None, authors)))
 
 
 def _spdx(value: Mapping[str, Any]) -> tuple[list[Part], Iterable[str]]:

@@ -70,7 +70,15 @@ def make_sbom(plan: Plan, built: BuiltImage, findings: Findings) -> Sbom:
     runtime = [component for number, component in python if number >= own]
     added = [component.ref for number, component in system if number >= own]
     below = _base_component(built, release, [component.ref for component in base])
-    interpreter = _interpreter(built)
+    python_path, version = built.base.interpreter.path, built.base.interpreter.version
+    interpreter = []  # the Python of the official python images, which belongs to no package
+    if python_path.startswith("/usr/local/"):
+        name = purl("generic", "python", version)
+        interpreter = [Component(
+            name, "application", "python", version, name, Licence("Python-2.0"), "Python Software Foundation",
+            place=python_path.removeprefix("/"),
+        )]  # fmt: skip
+        below[0] = replace(below[0], requires=(*below[0].requires, name))
     project = [part.ref for part in runtime if canonicalize_name(part.name) == canonicalize_name(plan.name)]
     root = Component(
         ref=_image_purl(plan, image), type="container", name=canonicalize_name(plan.name), version=plan.version,
@@ -79,10 +87,8 @@ def make_sbom(plan: Plan, built: BuiltImage, findings: Findings) -> Sbom:
         licence=next((part.licence for part in runtime if part.ref in project), NO_LICENCE),
         requires=(*(project or (part.ref for part in runtime)), below[0].ref, *added),
     )  # fmt: skip
-    if interpreter:
-        below[0] = replace(below[0], requires=(*below[0].requires, interpreter.ref))
     packages = (component for _, component in (*system, *python))
-    components = (*below, *([interpreter] if interpreter else []), *packages)
+    components = (*below, *interpreter, *packages)
     created = int(datetime.fromisoformat(image.config_json["created"]).timestamp())
     return Sbom(root, image.digest, created, components, bool(system))
 
@@ -110,18 +116,6 @@ def _base_component(built: BuiltImage, release: Mapping[str, Any], refs: Sequenc
     return found
 
 
-def _interpreter(built: BuiltImage) -> Component | None:
-    """Return the Python of the official python images, which belongs to no package; None for another base."""
-    interpreter = built.base.interpreter
-    if not interpreter.path.startswith("/usr/local/"):
-        return None
-    name = purl("generic", "python", interpreter.version)
-    return Component(
-        name, "application", "python", interpreter.version, name, Licence("Python-2.0"),
-        "Python Software Foundation", place=interpreter.path.removeprefix("/"),
-    )  # fmt: skip
-
-
 def _system(
     findings: Findings, release: Mapping[str, Any], hashes: Mapping[str, str]
 ) -> Iterator[tuple[int, Component]]:
@@ -142,7 +136,12 @@ def _system(
         for _, kind, package in packages
     }
     providers = {name: refs[package["name"]] for _, _, package in packages for name in package["provides"]}
-    licences = _copyrights(findings)
+    files = {finding["of"]: finding for _, finding in findings.values() if finding["kind"] == "copyright"}
+    licences = {}
+    for name, finding in files.items():  # a copyright file, or a link to that of another package
+        whole = files.get(finding["like"].rpartition("/")[2], {}) if "like" in finding else finding
+        if "licence" in whole:
+            licences[name] = whole["licence"]
     for number, _, package in sorted(packages, key=lambda row: row[2]["name"]):
         ref = refs[package["name"]]
         needs = (
@@ -160,17 +159,6 @@ def _system(
 
 def _licence(value: Mapping[str, Any]) -> Licence:
     return Licence(value["expression"], tuple(value["names"]))
-
-
-def _copyrights(findings: Findings) -> dict[str, Mapping[str, Any]]:
-    """Return the licence of each package that has a copyright file, or a link to that of another package."""
-    files = {finding["of"]: finding for _, finding in findings.values() if finding["kind"] == "copyright"}
-    found = {}
-    for name, finding in files.items():
-        target = files.get(finding["like"].rpartition("/")[2], {}) if "like" in finding else finding
-        if "licence" in target:
-            found[name] = target["licence"]
-    return found
 
 
 def _python(findings: Findings, plan: Plan, built: BuiltImage) -> Iterator[tuple[int, Component]]:

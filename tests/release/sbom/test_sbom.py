@@ -13,9 +13,10 @@ from packageurl import PackageURL
 from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from hatch_docker.engines.model import WheelInfo
+from hatch_docker.core.context import Context
+from hatch_docker.engines.model import BuiltImage, WheelInfo
 from hatch_docker.oci.layer import Entry
-from hatch_docker.plan.model import BasePlan
+from hatch_docker.plan.model import BasePlan, Plan
 from hatch_docker.project.licences import Licence, debian_licence, licence_of
 from hatch_docker.release.purl import purl
 from hatch_docker.release.sbom.formats import all_components, cyclonedx, spdx_document
@@ -55,27 +56,28 @@ SPDX = {
 }  # fmt: skip
 
 
+def checked(plan: Plan, built: BuiltImage, ctx: Context) -> Sbom:
+    """The SBOM of an image, both of whose documents are valid by their specifications' own schemas and rules."""
+    sbom = make_sbom(plan, built, read_inventory(built.image.layers, ctx))
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(cyclonedx(sbom))) is None
+    document = JsonLikeDictParser().parse(json.loads(json.dumps(spdx_document(sbom))))
+    assert validate_full_spdx_document(document) == []
+    return sbom
+
+
 def sbom_of(tmp_path: Path, *dependencies: Entry, **options: Any) -> Sbom:
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx, dependencies or DEPENDENCIES, **options)
-    return make_sbom(plan, built, read_inventory(built.image.layers, ctx))
+    return checked(plan, built, ctx)
 
 
 def components(sbom: Sbom) -> dict[str, Component]:
     return {one.name: one for one in all_components(sbom)}
 
 
-def check(sbom: Sbom) -> None:
-    """Both documents are valid by their specifications' own schemas and rules."""
-    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(json.dumps(cyclonedx(sbom))) is None
-    document = JsonLikeDictParser().parse(json.loads(json.dumps(spdx_document(sbom))))
-    assert validate_full_spdx_document(document) == []
-
-
 def test_every_package_is_named(tmp_path: Path) -> None:
     """Distributions, packages of the system, the base, the interpreter that nobody packaged; removed ones are not."""
     sbom = sbom_of(tmp_path)
-    check(sbom)
     assert [one.ref for one in sbom.components] == [
         f"pkg:oci/python@sha256:{'b' * 64}?repository_url=docker.io%2Flibrary%2Fpython&tag=3.13-slim",
         "os:debian-13",
@@ -127,7 +129,6 @@ def test_metadata_as_strangers_write_it(tmp_path: Path) -> None:
         "Requires-Dist: beta; platform_release > '1.0'", "Classifier: License ::", "no colon", "\u200b: \x07",
     )
     sbom = sbom_of(tmp_path, strange, metadata("beta", "1 0/0?#"), metadata("", ""))
-    check(sbom)
     found = components(sbom)
     assert (found["alpha"].supplier, found["alpha"].licence) == ("Bob the other", Licence(names=("two lines",)))
     assert found["beta"].purl == "pkg:pypi/beta@1%200%2F0%3F%23"
@@ -138,8 +139,7 @@ def test_members_of_a_workspace(tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
     plan, built = installed(ctx)
     built = replace(built, pins=(), members=(WheelInfo("alpha-1.0-py3-none-any.whl", "f" * 64),))
-    sbom = make_sbom(plan, built, read_inventory(built.image.layers, ctx))
-    check(sbom)
+    sbom = checked(plan, built, ctx)
     assert components(sbom)["alpha"].hashes == {"SHA-256": "f" * 64}
     assert components(sbom)["my_app"].hashes == {"SHA-256": "c" * 64}
 
@@ -148,7 +148,6 @@ def test_members_of_a_workspace(tmp_path: Path) -> None:
 def test_what_was_compiled_into_a_wheel(document: dict[str, Any], tmp_path: Path) -> None:
     """A wheel's own SBOM is merged below it, of whatever version it is; nothing of its makers' machines is taken."""
     sbom = sbom_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
-    check(sbom)
     alpha = components(sbom)["alpha"]
     if document is SPDX:
         (zlib,) = alpha.inside
@@ -175,7 +174,6 @@ STRANGE = {
 def test_a_document_that_nobody_understands_is_named(document: bytes, tmp_path: Path) -> None:
     """By its path and hash; and the rest goes on."""
     sbom = sbom_of(tmp_path, metadata("alpha", "1.0"), bundled("alpha", "1.0", document))
-    check(sbom)
     ((path, digest),) = components(sbom)["alpha"].documents
     assert path == f"{SITE}/alpha-1.0.dist-info/sboms/sbom.json"
     assert digest == hashlib.sha256(document).hexdigest()
@@ -188,7 +186,6 @@ def test_two_documents_of_one_wheel(tmp_path: Path) -> None:
     other = {**CARGO, "components": [part]}
     entries = [metadata("alpha", "1.0"), bundled("alpha", "1.0", CARGO, "a"), bundled("alpha", "1.0", other, "b")]
     sbom = sbom_of(tmp_path, *entries)
-    check(sbom)
     inner, deep = components(sbom)["alpha"].inside
     assert inner.hashes == {"SHA-256": "d" * 64, "MD5": "0" * 32}
     assert inner.requires == (deep.ref,)
@@ -197,7 +194,6 @@ def test_two_documents_of_one_wheel(tmp_path: Path) -> None:
 def test_one_distribution_in_two_places(tmp_path: Path) -> None:
     """The base's own copy is another component, of another name in the document."""
     sbom = sbom_of(tmp_path, metadata("pip", "25.0"))
-    check(sbom)
     twice = [one for one in sbom.components if one.name == "pip"]
     assert [one.purl for one in twice] == ["pkg:pypi/pip@25.0"] * 2
     assert len({one.ref for one in twice}) == 2
@@ -237,7 +233,6 @@ def test_alpine(tmp_path: Path) -> None:
         file("lib/apk/db/installed", f"{musl}\n{zlib}"), file("etc/os-release", "ID=alpine\nVERSION_ID=3.22.1\n"),
     ])  # fmt: skip
     sbom = sbom_of(tmp_path, system=layer)
-    check(sbom)
     found = components(sbom)
     assert found["zlib"].purl == "pkg:apk/alpine/zlib@1.3-r0?arch=x86_64&distro=alpine-3.22.1&upstream=zlib-src"
     assert found["zlib"].requires == (found["musl"].ref,)
@@ -247,7 +242,6 @@ def test_alpine(tmp_path: Path) -> None:
 def test_a_system_whose_packages_cannot_be_read(tmp_path: Path) -> None:
     """The document says that it is not complete."""
     sbom = sbom_of(tmp_path, system=layer_of([file("etc/os-release", "ID=fedora\n")]))
-    check(sbom)
     assert cyclonedx(sbom)["compositions"][0]["aggregate"] == "incomplete"
     assert cyclonedx(sbom_of(tmp_path))["compositions"][0]["aggregate"] == "complete"
 
@@ -283,8 +277,7 @@ def test_a_layout_of_somebodys_home(tmp_path: Path) -> None:
     plan, built = installed(ctx)
     path = "oci:/home/ann/secret/base.tar"
     built = replace(built, base=replace(built.base, name=path, plan=BasePlan("oci", path, path[4:])))
-    sbom = make_sbom(plan, built, read_inventory(built.image.layers, ctx))
-    check(sbom)
+    sbom = checked(plan, built, ctx)
     assert "oci:base.tar" in components(sbom)
     assert "ann" not in json.dumps([cyclonedx(sbom), spdx_document(sbom)])
 
@@ -319,7 +312,6 @@ def test_licences_of_debian() -> None:
 def test_an_own_licence_is_listed(tmp_path: Path) -> None:
     """SPDX wants the text of every LicenseRef, or a word about it."""
     sbom = sbom_of(tmp_path, metadata("alpha", "1.0", "License-Expression: LicenseRef-Own AND MIT"))
-    check(sbom)
     assert [one["licenseId"] for one in spdx_document(sbom)["hasExtractedLicensingInfos"]] == ["LicenseRef-Own"]
 
 
