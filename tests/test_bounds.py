@@ -278,9 +278,10 @@ def sections(path: Path) -> None:
 
 
 def read_sections(path: str) -> None:
-    from hatch_docker.wheels.install.strip import strip_bytes
+    from hatch_docker.wheels.install.strip import strip_plan
 
-    strip_bytes(Path(path).read_bytes())
+    with Path(path).open("rb") as stream:
+        strip_plan(stream, Path(path).stat().st_size)
 
 
 def importing_tests(path: Path) -> None:

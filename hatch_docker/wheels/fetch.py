@@ -23,31 +23,26 @@ def fetch(pins: Sequence[Pin], ctx: Context, *, root: Path) -> tuple[Path, ...]:
     `root` is the project whose index configuration may hold a login. The files are named by their digests, the wheels'
     names are in the pins. Raise RegistryError or TransientError, naming the package.
     """
-    missing = [pin for pin in pins if ctx.store.get(f"sha256:{pin.sha256}") is None]
-    if missing:
-        _download(missing, ctx, root)
+    if missing := [pin for pin in pins if ctx.store.get(f"sha256:{pin.sha256}") is None]:
+        size = sum(pin.size or 0 for pin in missing) if all(pin.size for pin in missing) else None
+        indexes = with_keyring(read_indexes(root, ctx.environ), ctx)
+        client = indexes.client(ctx)
+        title = missing[0].title if len(missing) == 1 else f"{len(missing)} packages"
+        with ctx.progress.task(f"downloading {title}", size) as task, ThreadPoolExecutor(PARALLEL) as pool:
+            # The largest first, or it would be alone at the end.
+            futures = [
+                pool.submit(_download, pin, ctx, client, indexes, task.advance)
+                for pin in sorted(missing, key=lambda pin: -(pin.size or 0))
+            ]
+            try:
+                for future in futures:
+                    future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
     return tuple(ctx.store.blob_path(f"sha256:{pin.sha256}") for pin in pins)
 
 
-def _download(pins: Sequence[Pin], ctx: Context, root: Path) -> None:
-    size = sum(pin.size or 0 for pin in pins) if all(pin.size for pin in pins) else None
-    indexes = with_keyring(read_indexes(root, ctx.environ), ctx)
-    client = indexes.client(ctx)
-    title = f"{pins[0].name} {pins[0].version}" if len(pins) == 1 else f"{len(pins)} packages"
-    with ctx.progress.task(f"downloading {title}", size) as task, ThreadPoolExecutor(PARALLEL) as pool:
-        # The largest first, or it would be alone at the end.
-        futures = [
-            pool.submit(_fetch, pin, ctx, client, indexes, task.advance)
-            for pin in sorted(pins, key=lambda pin: -(pin.size or 0))
-        ]
-        try:
-            for future in futures:
-                future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _fetch(pin: Pin, ctx: Context, client: Client, indexes: Indexes, advance: Advance) -> None:
+def _download(pin: Pin, ctx: Context, client: Client, indexes: Indexes, advance: Advance) -> None:
     try:
         transport.fetch(
             ctx.store, client, pin.url, digest=f"sha256:{pin.sha256}", size=pin.size,

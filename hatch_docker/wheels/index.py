@@ -12,7 +12,7 @@ import configparser
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,10 +90,8 @@ class Indexes:
 
     def authorization(self, url: str) -> dict[str, str]:
         """Return headers with the login of the index at the origin of a URL; none if no index there has one."""
-        if urlsplit(url).scheme not in urls.PORTS:
-            return {}
         for index in (*self.indexes, *self.find_links):
-            remote = index.login and urlsplit(index.url).scheme in urls.PORTS
+            remote = {urlsplit(url).scheme, urlsplit(index.url).scheme} <= set(urls.PORTS)
             if index.login and remote and urls.origin(index.url) == urls.origin(url):
                 return {"authorization": urls.basic(*index.login)}
         return {}
@@ -111,10 +109,10 @@ class Indexes:
         env = {name: value for name, value in environ.items() if not name.startswith(("PIP_", "VIRTUAL_ENV"))}
         env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
         bundle = next((environ[name] for name in urls.BUNDLES if environ.get(name)), self.certificates)
-        if bundle and _exists(Path(bundle)):
+        if bundle and _exists(bundle):
             env["SSL_CERT_FILE"] = bundle
         named = bundle or env.keys() & set(_TRUST)
-        if not named and any(_exists(Path(path)) for path in urls.WELL_KNOWN):
+        if not named and any(map(_exists, urls.WELL_KNOWN)):
             env |= dict.fromkeys(_TRUST, "1")  # as Python and pip do by default
         if self.source == "pip":
             extras = [_with_login(index) for index in self.indexes if not index.default]
@@ -138,18 +136,18 @@ _VERSION_SETTINGS = frozenset({
 def read_indexes(root: Path, environ: Mapping[str, str]) -> Indexes:
     """Return the index configuration of a project; raise ConfigError for a file that cannot be read."""
     settings = _uv_settings(root, environ)
-    indexes, find_links, no_index = _of_uv(settings, environ)
-    source, certificates, provider = "uv", "", ""
-    if not (indexes or find_links or no_index):
-        options = _pip_options(environ)
-        indexes, find_links, no_index = _of_pip(root, environ, options)
-        source = "pip" if indexes or find_links or no_index else ""
+    found, source = _indexes_of([settings, settings.get("pip", {})], environ), "uv"
+    certificates = provider = ""
+    if not any(found):
+        options = _pip_options(root, environ)
+        found = _indexes_of([options], {})
+        source = "pip" if any(found) else ""
         certificates, provider = options.get("cert", ""), options.get("keyring-provider", "")
     for table in (settings.get("pip", {}), settings, {"keyring-provider": environ.get("UV_KEYRING_PROVIDER") or None}):
         provider = table.get("keyring-provider") or provider
     keyring = provider in ("subprocess", "import")  # "import" is pip's other way to ask keyring
     deciding = {name: environ[name] for name in DECIDING if environ.get(name)}
-    return Indexes(tuple(indexes), tuple(find_links), no_index, source, settings, deciding, certificates, keyring)
+    return Indexes(*found, source, settings, deciding, certificates, keyring)
 
 
 def with_keyring(indexes: Indexes, ctx: Context) -> Indexes:
@@ -216,13 +214,6 @@ def _index(text: str, environ: Mapping[str, str], *, name: str = "", default: bo
     return SimpleIndex(parts._replace(netloc=host).geturl() if host else text, name, login, default)
 
 
-def _named(word: str, environ: Mapping[str, str], *, default: bool = False) -> SimpleIndex:
-    """Return an index as uv's variables name it: by URL, or by NAME=URL."""
-    match = re.fullmatch(r"([\w.-]+)=(.+)", word)
-    name, url = match.groups() if match else ("", word)
-    return _index(url, environ, name=name, default=default)
-
-
 def _with_login(index: SimpleIndex) -> str:
     if index.login is None:
         return index.url
@@ -231,17 +222,20 @@ def _with_login(index: SimpleIndex) -> str:
     return parts._replace(netloc=f"{user}{password and f':{password}'}@{parts.netloc}").geturl()
 
 
-_Found = tuple[list[SimpleIndex], list[SimpleIndex], bool]
-"""Indexes with at most one default, find-links, and True if no index may be asked."""
+def _indexes_of(
+    tables: Sequence[Mapping[str, Any]], environ: Mapping[str, str]
+) -> tuple[tuple[SimpleIndex, ...], tuple[SimpleIndex, ...], bool]:
+    """Return indexes, find-links, and True if no index may be asked: of uv's variables, then of tables of settings.
 
-
-def _of_uv(settings: Mapping[str, Any], environ: Mapping[str, str]) -> _Found:
-    """Return the indexes of uv's variables, then those of its files; the first default wins."""
+    Of several default indexes the first one is returned.
+    """
     found: list[SimpleIndex] = []
     for variable in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         is_default = variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
-        found += [_named(word, environ, default=is_default) for word in environ.get(variable, "").split()]
-    tables = [settings, settings.get("pip", {})]
+        for word in environ.get(variable, "").split():
+            match = re.fullmatch(r"([\w.-]+)=(.+)", word)
+            name, url = match.groups() if match else ("", word)
+            found.append(_index(url, environ, name=name, default=is_default))
     for table in tables:
         for entry in table.get("index", []):
             url, name = entry.get("url", ""), entry.get("name", "")
@@ -251,23 +245,29 @@ def _of_uv(settings: Mapping[str, Any], environ: Mapping[str, str]) -> _Found:
     default = next((index for index in found if index.default), None)
     links = [word for word in environ.get("UV_FIND_LINKS", "").split(",") if word.strip()]
     links += [link for table in tables for link in table.get("find-links", [])]
-    no_index = environ.get("UV_NO_INDEX", "").lower() in ("1", "true", "yes") or any(
-        table.get("no-index") for table in tables
-    )
+    no_index = _is_true(environ.get("UV_NO_INDEX")) or any(table.get("no-index") for table in tables)
     return (
-        [index for index in found if not index.default or index is default],
-        [_index(link.strip(), environ) for link in links], no_index,
+        tuple(index for index in found if not index.default or index is default),
+        tuple(_index(link.strip(), environ) for link in links), no_index,
     )
+
+
+def _is_true(text: str | None) -> bool:
+    return (text or "").lower() in ("1", "true", "yes", "on")
 
 
 def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
     """Return uv's files as one table: the project's wins over the user's over the machine's; lists are joined."""
-    if environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes"):
+    if _is_true(environ.get("UV_NO_CONFIG")):
         return {}
     if environ.get("UV_CONFIG_FILE"):
         return _toml(Path(environ["UV_CONFIG_FILE"]), _SETTINGS)
+    machine = [f"{directory}/uv/uv.toml" for directory in _machine_directories(environ)]
+    paths = [f"{_user_directory(environ)}/uv/uv.toml", next(filter(_exists, machine), "/etc/uv/uv.toml")]
+    if environ.get("APPDATA"):
+        paths.insert(1, f"{environ['APPDATA']}/uv/uv.toml")
     merged: dict[str, Any] = {}
-    for table in (_project_table(root), *(_toml(path, _SETTINGS) for path in _uv_files(environ) if _exists(path))):
+    for table in (_project_table(root), *(_toml(Path(path), _SETTINGS) for path in paths if _exists(path))):
         for name, value in table.items():
             if name in _PROJECT_ONLY:
                 continue
@@ -289,19 +289,15 @@ def _project_table(root: Path) -> dict[str, Any]:
     return {}
 
 
-def _uv_files(environ: Mapping[str, str]) -> Iterator[Path]:
-    home = Path(environ.get("HOME") or "/")
-    yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv" / "uv.toml"
-    if environ.get("APPDATA"):
-        yield Path(environ["APPDATA"]) / "uv" / "uv.toml"
-    for directory in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":"):
-        if _exists(Path(directory) / "uv" / "uv.toml"):
-            yield Path(directory) / "uv" / "uv.toml"
-            return
-    yield Path("/etc/uv/uv.toml")
+def _user_directory(environ: Mapping[str, str]) -> str:
+    return environ.get("XDG_CONFIG_HOME") or f"{environ.get('HOME') or ''}/.config"
 
 
-def _exists(path: Path) -> bool:
+def _machine_directories(environ: Mapping[str, str]) -> list[str]:
+    return (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")
+
+
+def _exists(path: Path | str) -> bool:
     """Return whether a file exists; one in a directory that we may not enter counts as absent, as for pip."""
     return os.path.isfile(path)  # noqa: PTH113 - Path's method raises for such a directory
 
@@ -316,25 +312,16 @@ def _toml(path: Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     return table
 
 
-def _of_pip(root: Path, environ: Mapping[str, str], options: Mapping[str, str]) -> _Found:
-    found = [_index(url, environ) for url in options.get("extra-index-url", "").split()]
-    if "index-url" in options:
-        found.append(_index(options["index-url"], environ, default=True))
-    links = [link if "://" in link else str(root / Path(link).expanduser())
-             for link in options.get("find-links", "").split()]
-    no_index = options.get("no-index", "").lower() in ("1", "true", "yes", "on")
-    return found, [_index(link, environ) for link in links], no_index
+def _pip_options(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Return pip's options, typed as uv's settings of the same names.
 
-
-def _pip_options(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return pip's options: its variables win over [install] over [global], the user's file over the machine's."""
-    options: dict[str, str] = {}
-    for path in _pip_files(environ):
-        if not _exists(path):
-            continue
+    Its variables win over [install] over [global], the user's file over the machine's.
+    """
+    options: dict[str, Any] = {}
+    for path in filter(_exists, _pip_files(environ)):
         parser = configparser.RawConfigParser()
         try:
-            parser.read_string(path.read_text(encoding="utf-8"), str(path))
+            parser.read_string(Path(path).read_text(encoding="utf-8"), path)
         except (OSError, ValueError, configparser.Error) as error:
             reason = str(error).splitlines()[0]
             raise ConfigError(f"cannot read pip's configuration {path}: {reason}") from error
@@ -342,28 +329,25 @@ def _pip_options(environ: Mapping[str, str]) -> dict[str, str]:
             if parser.has_section(section):
                 options |= {name.replace("_", "-"): value.strip() for name, value in parser.items(section)}
     for name in ("index-url", "extra-index-url", "find-links", "no-index", "cert", "keyring-provider"):
-        value = environ.get("PIP_" + name.upper().replace("-", "_"))
-        if value:
-            options[name] = value
+        options[name] = environ.get("PIP_" + name.upper().replace("-", "_")) or options.get(name, "")
+    links = options["find-links"].split()
+    options |= {
+        "find-links": [link if "://" in link else str(root / Path(link).expanduser()) for link in links],
+        "extra-index-url": options["extra-index-url"].split(), "no-index": _is_true(options["no-index"]),
+    }
     return {name: value for name, value in options.items() if value}
 
 
-def _pip_files(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield every pip.conf, the least important first (pip's documentation, Configuration, Location)."""
-    only = environ.get("PIP_CONFIG_FILE")
+def _pip_files(environ: Mapping[str, str]) -> list[str]:
+    """Return every place of a pip.conf, the least important first (pip's documentation, Configuration, Location)."""
+    only = environ.get("PIP_CONFIG_FILE", "")
     if only == "/dev/null":
-        return
-    home = Path(environ.get("HOME") or "/")
-    for directory in reversed((environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")):
-        yield Path(directory) / "pip" / "pip.conf"
-    yield Path("/Library/Application Support/pip/pip.conf")
-    yield Path("/etc/pip.conf")
-    yield home / ".pip" / "pip.conf"
-    yield Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "pip" / "pip.conf"
-    yield home / "Library" / "Application Support" / "pip" / "pip.conf"
-    if environ.get("APPDATA"):
-        yield Path(environ["APPDATA"]) / "pip" / "pip.ini"
-    if environ.get("VIRTUAL_ENV"):
-        yield Path(environ["VIRTUAL_ENV"]) / "pip.conf"
-    if only:
-        yield Path(only)
+        return []
+    home = environ.get("HOME") or ""
+    others = (("APPDATA", "pip/pip.ini"), ("VIRTUAL_ENV", "pip.conf"))
+    return [
+        *(f"{directory}/pip/pip.conf" for directory in reversed(_machine_directories(environ))),
+        "/Library/Application Support/pip/pip.conf", "/etc/pip.conf", f"{home}/.pip/pip.conf",
+        f"{_user_directory(environ)}/pip/pip.conf", f"{home}/Library/Application Support/pip/pip.conf",
+        *(f"{environ[variable]}/{name}" for variable, name in others if environ.get(variable)), only,
+    ]

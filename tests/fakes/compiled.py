@@ -1,8 +1,10 @@
-"""A shared library that a real compiler makes."""
+"""A shared library that a real compiler makes, and what is left of it without symbols."""
 
+import io
 import subprocess
 from pathlib import Path
 
+from hatch_docker.wheels.install.strip import strip_parts, strip_plan
 from tests.conftest import need
 
 CODE = "\n".join(f"static int f{n}(int a) {{ return a * {n}; }}" for n in range(2000))
@@ -18,3 +20,9 @@ def compile_library(directory: Path, *options: str) -> bytes:
     command = [compiler, "-g", "-O0", "-shared", "-fPIC", *options, "-o", "library.so", "library.c"]
     subprocess.run(command, cwd=directory, check=True)
     return (directory / "library.so").read_bytes()
+
+
+def strip_bytes(data: bytes) -> bytes:
+    """Return a file without symbols and debug information, or as it is."""
+    pieces = strip_plan(io.BytesIO(data), len(data))
+    return b"".join(strip_parts(io.BytesIO(data), pieces)) if pieces else data

@@ -88,11 +88,7 @@ class BuilderStage:
 
 
 class MoreNeededError(Exception):
-    """The backend asks for requirements in addition to those of pyproject.toml."""
-
-    def __init__(self, requires: Sequence[str]) -> None:
-        super().__init__(", ".join(requires))
-        self.requires = tuple(requires)
+    """The backend asks for requirements, the arguments, in addition to those of pyproject.toml."""
 
 
 def build_wheel(
@@ -149,7 +145,7 @@ def with_all_requirements(
         try:
             return make(known, stage.pins(known) if more else pins)
         except MoreNeededError as needed:
-            more = needed.requires
+            more = needed.args
             store.remember(fact, key, list(more))
     raise BuildError(f"{source.name} never stops asking for build requirements: {', '.join(more)}")
 
@@ -158,12 +154,13 @@ def known_sdist(path: Path, name: str, ctx: Context) -> Sdist:
     """Return what `read_sdist` returns, remembered by the file's digest: to find a wheel again nothing is unpacked."""
     name = name or path.name
     key = key_of(RECIPE, name, file_digest(path))
-    if fact := ctx.store.recall("sdist", key):
-        content, requires, backend, backend_path = fact
-        return Sdist(path, name, content, tuple(requires), backend, tuple(backend_path))
-    found = read_sdist(path, name)
-    ctx.store.remember("sdist", key, [found.content, found.requires, found.backend, found.backend_path])
-    return found
+
+    def read() -> list[object]:
+        found = read_sdist(path, name)
+        return [found.content, found.requires, found.backend, found.backend_path]
+
+    content, requires, backend, backend_path = ctx.store.remembered("sdist", key, read)
+    return Sdist(path, name, content, tuple(requires), backend, tuple(backend_path))
 
 
 def make_builder_stage(
@@ -273,7 +270,7 @@ def _made_file(output: Path, kind: str, source: str) -> Path:
         raise BuildError(f"the build ended without its result: {error}") from error
     requires = result.get("requires")
     if isinstance(requires, list) and requires:
-        raise MoreNeededError([str(line) for line in requires])
+        raise MoreNeededError(*map(str, requires))
     name = str(result.get(kind, ""))
     made = output / name
     if not name or "/" in name or not made.exists() or not stat.S_ISREG(made.lstat().st_mode):

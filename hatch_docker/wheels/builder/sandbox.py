@@ -61,7 +61,10 @@ def run_in(
         "command": list(command), "env": dict(env), "cwd": cwd, "uid": user[0], "gid": user[1],
         "network": network, "merge": merge,
     }
-    _check_targets([*spec["files"], *(target for _, target, _ in spec["binds"])])
+    targets = ["/proc", "/dev", "/tmp", *spec["files"], *(target for _, target, _ in spec["binds"])]  # noqa: S108
+    for target in targets:
+        if any(other.startswith(target + "/") for other in targets) or targets.count(target) > 1:
+            raise ValueError(f"two mounts at or below {target}")
     return _enter(spec, environ, log, secrets, timeout)
 
 
@@ -83,13 +86,6 @@ def _target(path: str) -> str:
     if not path.startswith("/") or path != os.path.normpath(path) or path == "/":
         raise ValueError(f"not a normal absolute path: {path!r}")
     return path
-
-
-def _check_targets(targets: Sequence[str]) -> None:
-    ordered = sorted([*targets, "/proc", "/dev", "/tmp"])  # noqa: S108
-    for target in ordered:
-        if any(other.startswith(target + "/") for other in ordered) or ordered.count(target) > 1:
-            raise ValueError(f"two mounts at or below {target}")
 
 
 def _network_files(network: bool) -> dict[str, str]:

@@ -82,12 +82,6 @@ def die_with_parent(parent: int) -> None:
         os._exit(STATUS)  # the parent exited before PR_SET_PDEATHSIG took effect
 
 
-def forget_keys() -> None:
-    """Enter a new session keyring: the user's may hold tickets, tokens, the keys of disks."""
-    if number := KEYCTL.get(os.uname().machine):
-        _libc.syscall(ctypes.c_long(number), 1, None)  # JOIN_SESSION_KEYRING; refused if the kernel has none
-
-
 def has_id(identifier: int) -> bool:
     """Return whether our user namespace has that user and group (a rootless container may have only one)."""
     for name in ("uid_map", "gid_map"):
@@ -217,11 +211,6 @@ def make_root(spec: dict[str, Any], trees: list[Path], binds: list[Any]) -> None
         bind(source, place, writable)
 
 
-def bring_up_loopback() -> None:
-    """Start the loopback device, the only one of a sandbox without network."""
-    fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 0x1))  # SIOCSIFFLAGS, IFF_UP
-
-
 def by_descriptor(path: str) -> Path:
     """Return a path of a file or directory that stays valid when this process changes its user."""
     return Path(f"/proc/self/fd/{os.open(path, os.O_PATH)}")
@@ -247,21 +236,8 @@ def enter(spec: dict[str, Any]) -> None:
     make_root(spec, trees, binds)
     call("sethostname", "", _libc.sethostname, b"sandbox", 7)
     if not spec["network"]:
-        bring_up_loopback()
-
-
-def pivot(log: int) -> None:
-    """Make the composed root the only one; only process 1 of the new process namespace may."""
-    try:
-        mount("proc", NEW_ROOT / "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-    except SetupError:
-        # In a container that hides parts of its /proc, the kernel mounts no new one. Few builds need it.
-        os.write(log, b"the sandbox has no /proc: the container around it hides parts of its own\n")
-    os.chdir(NEW_ROOT)
-    call("pivot_root", "", _libc.pivot_root, b".", b".")
-    call("umount", "", _libc.umount2, b".", MNT_DETACH)
-    os.chdir("/")
-    mount(None, "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+        # The loopback device, the only one of a sandbox without network, is started: SIOCSIFFLAGS, IFF_UP.
+        fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 0x1))
 
 
 def execute(spec: dict[str, Any]) -> NoReturn:
@@ -288,8 +264,17 @@ def execute(spec: dict[str, Any]) -> NoReturn:
 
 
 def init(spec: dict[str, Any]) -> int:
-    """Be process 1: start the command, reap everything, and return the command's status."""
-    pivot(2)
+    """Be process 1: enter the new root, start the command, reap everything, and return the command's status."""
+    try:
+        mount("proc", NEW_ROOT / "proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    except SetupError:
+        # In a container that hides parts of its /proc, the kernel mounts no new one. Few builds need it.
+        os.write(2, b"the sandbox has no /proc: the container around it hides parts of its own\n")
+    os.chdir(NEW_ROOT)
+    call("pivot_root", "", _libc.pivot_root, b".", b".")
+    call("umount", "", _libc.umount2, b".", MNT_DETACH)
+    os.chdir("/")
+    mount(None, "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
     if not spec["command"]:
         return 0
     child = os.fork()
@@ -324,7 +309,9 @@ def run_and_exit(spec: dict[str, Any], step: Any) -> NoReturn:
 def launch(spec: dict[str, Any]) -> int:
     """Enter the namespaces, start process 1 and return the command's status."""
     die_with_parent(spec["parent"])
-    forget_keys()
+    if number := KEYCTL.get(os.uname().machine):
+        # A new session keyring: the user's may hold tickets, tokens, the keys of disks.
+        _libc.syscall(ctypes.c_long(number), 1, None)  # JOIN_SESSION_KEYRING; refused if the kernel has none
     enter(spec)
     alive, ours = os.pipe()
     child = os.fork()

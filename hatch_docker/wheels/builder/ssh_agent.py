@@ -25,7 +25,8 @@ def check_agent(environ: Mapping[str, str]) -> str:
     path = environ.get(VARIABLE, "")
     try:
         if path:
-            _connected(path).close()
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(path)
             return path
         reason = f"{VARIABLE} is not set"
     except OSError as error:
@@ -33,16 +34,6 @@ def check_agent(environ: Mapping[str, str]) -> str:
     raise ConfigError(
         f"[tool.hatch-docker.build] ssh needs an SSH agent, and {reason}; start one (ssh-agent), add a key (ssh-add)"
     )
-
-
-def _connected(path: str) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    try:
-        connection.connect(path)
-    except OSError:
-        connection.close()
-        raise
-    return connection
 
 
 @contextlib.contextmanager
@@ -77,7 +68,8 @@ def _serve(server: socket.socket, agent: str) -> None:
 
 def _forward(client: socket.socket, agent: str) -> None:
     """Copy everything from each side to the other, until one of them ends."""
-    with contextlib.suppress(OSError), client, _connected(agent) as upstream:
+    with contextlib.suppress(OSError), client, socket.socket(socket.AF_UNIX) as upstream:
+        upstream.connect(agent)
         other = {client: upstream, upstream: client}
         while True:
             for ready in select.select([client, upstream], [], [])[0]:

@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 from hatch_docker.core.errors import ImageError, WheelError
 from hatch_docker.oci.paths import safe_path
@@ -66,19 +66,9 @@ def refusing(filename: str) -> Iterator[None]:
         raise refusal(filename, f"the archive is damaged ({error})") from error
 
 
-class Hash(NamedTuple):
-    """The hash of a file in RECORD: algorithm, and URL-safe base64 without padding (PEP 376)."""
-
-    algorithm: str
-    value: str
-
-    def __str__(self) -> str:
-        return f"{self.algorithm}={self.value}"
-
-
-def encoded(digest: bytes) -> str:
-    """Return a digest as RECORD writes it: URL-safe base64 without padding (PEP 376)."""
-    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+def record_hash(digest: Any) -> str:
+    """Return a hash of hashlib as RECORD writes it: algorithm, "=", URL-safe base64 without padding (PEP 376)."""
+    return f"{digest.name}={base64.urlsafe_b64encode(digest.digest()).decode().rstrip('=')}"
 
 
 class PieceReader(io.RawIOBase):
@@ -102,9 +92,9 @@ class PieceReader(io.RawIOBase):
 
 
 class Member:
-    """A file of a wheel, with its hash in RECORD; `size` is in bytes."""
+    """A file of a wheel; `size` is in bytes, `hash` as in RECORD."""
 
-    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, promise: Hash, wheel: str) -> None:
+    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, promise: str, wheel: str) -> None:
         self._archive = archive
         self._info = info
         self._wheel = wheel
@@ -128,7 +118,7 @@ class Member:
 
     def pieces(self) -> Iterator[bytes]:
         """Yield the contents; raises WheelError at their end where RECORD has another hash."""
-        digest = hashlib.new(self.hash.algorithm)
+        digest = hashlib.new(self.hash.partition("=")[0])
         try:
             with self._archive.open(self._info) as stream:
                 while data := stream.read(CHUNK):
@@ -136,7 +126,7 @@ class Member:
                     yield data
         except ZIP_ERRORS as error:
             raise refusal(self._wheel, f"the archive is damaged ({error})") from error
-        if encoded(digest.digest()) != self.hash.value:
+        if record_hash(digest) != self.hash:
             raise refusal(self._wheel, f"{self.name} differs from what RECORD says")
 
 
@@ -151,7 +141,11 @@ class WheelArchive:
         self.filename = filename
         with refusing(filename):
             self._infos = _read_infos(self._archive, path.stat().st_size)
-            self.dist_info = self._find_dist_info()
+            tops = {top for top, slash, _ in (name.partition("/") for name in self._infos) if slash}
+            found = [name for name in sorted(tops) if name.endswith(".dist-info")]
+            if len(found) != 1:
+                raise BadWheelError(f"it has {len(found)} .dist-info directories, not one")
+            self.dist_info = found[0]
             self._hashes = self._read_record()
 
     @property
@@ -192,14 +186,7 @@ class WheelArchive:
 
         return Parser().parsestr(self.read_metadata(name).partition("\n\n")[0], headersonly=True)
 
-    def _find_dist_info(self) -> str:
-        directories = {name.partition("/")[0] for name in self._infos if ".dist-info/" in name}
-        found = [name for name in sorted(directories) if name.endswith(".dist-info")]
-        if len(found) != 1:
-            raise BadWheelError(f"it has {len(found)} .dist-info directories, not one")
-        return found[0]
-
-    def _read_record(self) -> dict[str, Hash]:
+    def _read_record(self) -> dict[str, str]:
         """Return the hashes of RECORD; raises BadWheelError where one of the files has none, or a weak one."""
         rows: dict[str, tuple[str, str]] = {}
         for row in csv.reader(io.StringIO(self.read_metadata("RECORD"), newline="")):
@@ -210,7 +197,7 @@ class WheelArchive:
             path = posixpath.normpath(row[0].replace("\\", "/"))  # some write "./module.py"
             if rows.setdefault(path, (row[1], row[2]))[0] != row[1]:
                 raise BadWheelError(f"RECORD names {path} twice")
-        hashes: dict[str, Hash] = {}
+        hashes: dict[str, str] = {}
         for path, info in self._infos.items():
             if path in [f"{self.dist_info}/{name}" for name in ("RECORD", *_SIGNATURES)]:
                 continue
@@ -222,7 +209,7 @@ class WheelArchive:
                 raise BadWheelError(f"RECORD has a weak hash of {path} ({algorithm})")
             if size and size.strip() != str(info.file_size):
                 raise BadWheelError(f"{path} differs from what RECORD says: {info.file_size} bytes")
-            hashes[path] = Hash(algorithm, value.rstrip("="))
+            hashes[path] = f"{algorithm}={value.rstrip('=')}"
         return hashes
 
 

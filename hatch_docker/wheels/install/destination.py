@@ -19,11 +19,10 @@ from typing import BinaryIO, NamedTuple, cast
 from hatch_docker.oci.paths import WHITEOUT, parents, safe_path
 from hatch_docker.wheels.install.archive import (
     BadWheelError,
-    Hash,
     Member,
     PieceReader,
     WheelArchive,
-    encoded,
+    record_hash,
     refusing,
 )
 from hatch_docker.wheels.install.layout import VenvTarget
@@ -90,7 +89,11 @@ class Installation:
         version = str(self._wheel.headers("WHEEL")["Wheel-Version"])
         if not version.startswith("1."):
             raise BadWheelError(f"its format has the version {version}, and 1.x is known")
-        gone = self._choose()
+        gone: dict[str, str] = {}
+        if self._rules.leave_out:
+            gone = choose(self._wheel.names, lambda name: self._wheel.member(name).start(LOOKED_AT), self._rules)
+        for name, kind in gone.items():
+            count(self.left_out, kind, self._wheel.member(name).size)
         for name, module, call in self._entry_points():
             if "/" in name:
                 raise BadWheelError(f"the entry point {name!r} is no file name")
@@ -100,21 +103,14 @@ class Installation:
             if member.name not in gone:
                 self._add_member(member)
         self._add(f"{self._venv.site_packages}/{self._wheel.dist_info}/INSTALLER", INSTALLER, 0o644)
-        self._add_record()
+        record = f"{self._wheel.dist_info}/RECORD"
+        out = io.StringIO(newline="")
+        csv.writer(out, lineterminator="\n").writerows([*sorted(self._rows), (record, "", "")])
+        self._add(f"{self._venv.site_packages}/{record}", out.getvalue().encode(), 0o644)
         for path in self.files:
             for parent in parents(path):
                 if parent in self.files:
                     raise BadWheelError(f"/{parent} would be a file and a directory")
-
-    def _choose(self) -> dict[str, str]:
-        """Return the files that are left out, and count them."""
-        if not self._rules.leave_out:
-            return {}
-        wheel = self._wheel
-        gone = choose(wheel.names, lambda name: wheel.member(name).start(LOOKED_AT), self._rules)
-        for name, kind in gone.items():
-            count(self.left_out, kind, wheel.member(name).size)
-        return gone
 
     def _entry_points(self) -> Iterator[tuple[str, str, str]]:
         """Yield name, module and attribute of each program (entry points specification)."""
@@ -179,20 +175,13 @@ class Installation:
             raise BadWheelError(f"it would overwrite /{path}, which is the environment's own")
         if isinstance(content, bytes):
             self.files[path] = InstalledFile(path, mode, len(content), content)
-            found = _sha256(content)
+            found = record_hash(hashlib.sha256(content))
         else:
             self.files[path] = InstalledFile(path, mode, content.size, content.open)
             found = content.hash
-            if found.algorithm != "sha256" and content.size < REHASHED and isinstance(content, Member):
-                found = _sha256(content.read())
-        row = (posixpath.relpath(path, self._venv.site_packages), str(found), str(self.files[path].size))
-        self._rows.append(row)
-
-    def _add_record(self) -> None:
-        path = f"{self._wheel.dist_info}/RECORD"
-        out = io.StringIO(newline="")
-        csv.writer(out, lineterminator="\n").writerows([*sorted(self._rows), (path, "", "")])
-        self._add(f"{self._venv.site_packages}/{path}", out.getvalue().encode(), 0o644)
+            if not found.startswith("sha256=") and content.size < REHASHED and isinstance(content, Member):
+                found = record_hash(hashlib.sha256(content.read()))
+        self._rows.append((posixpath.relpath(path, self._venv.site_packages), found, str(self.files[path].size)))
 
     def _warn_of_start(self, path: str, member: Member) -> None:
         name = path.replace(f"{self._venv.site_packages}/", "", 1)
@@ -207,7 +196,7 @@ class Stripped(NamedTuple):
     member: Member
     pieces: list[Piece]
     size: int
-    hash: Hash
+    hash: str
 
     def open(self) -> BinaryIO:
         """Open a stream of it; the last `read` raises WheelError where the member differs from RECORD."""
@@ -229,8 +218,4 @@ def strip_member(member: Member) -> Stripped | None:
         digest = hashlib.sha256()
         for part in strip_parts(file, pieces):
             digest.update(part)
-    return Stripped(member, pieces, length(pieces), Hash("sha256", encoded(digest.digest())))
-
-
-def _sha256(data: bytes) -> Hash:
-    return Hash("sha256", encoded(hashlib.sha256(data).digest()))
+    return Stripped(member, pieces, length(pieces), record_hash(digest))

@@ -10,7 +10,6 @@ made empty, so that no index changes (gabi, "Sections"). A file that is otherwis
 
 from __future__ import annotations
 
-import io
 import struct
 from collections.abc import Iterator
 from typing import IO, NamedTuple, Union
@@ -91,7 +90,10 @@ def strip_plan(stream: IO[bytes], size: int) -> list[Piece]:
         removed = _removed(elf)
         kept = _kept(elf, removed)
         end = max(stop for _, stop in kept)
-        _check_rest(elf, stream, [*kept, *_freed(elf, removed)])
+        rest = max(stop for _, stop in [*kept, *_freed(elf, removed)])
+        stream.seek(rest)
+        if not 0 <= size - rest <= CHUNK or stream.read(size - rest).strip(b"\0"):
+            raise ValueError("the file is cut, or something hangs behind it, as in some programs")
         pieces = _pieces(elf, removed, _cuts(elf, removed, kept), end)
     except (ValueError, struct.error, OverflowError):
         return []
@@ -122,12 +124,6 @@ def strip_parts(stream: IO[bytes], pieces: list[Piece]) -> Iterator[bytes]:
         place = start + count
     while stream.read(CHUNK):
         pass
-
-
-def strip_bytes(data: bytes) -> bytes:
-    """Return a file without symbols and debug information, or as it is."""
-    pieces = strip_plan(io.BytesIO(data), len(data))
-    return b"".join(strip_parts(io.BytesIO(data), pieces)) if pieces else data
 
 
 def _removed(elf: _Elf) -> set[int]:
@@ -166,16 +162,6 @@ def _freed(elf: _Elf, removed: set[int]) -> list[tuple[int, int]]:
     rows = [elf.sections[number] for number in removed]
     ranges = [(row[4], row[4] + row[5]) for row in rows if row[1] != _NOBITS and row[5]]
     return sorted([*ranges, elf.table_range(_SECTIONS)])
-
-
-def _check_rest(elf: _Elf, stream: IO[bytes], known: list[tuple[int, int]]) -> None:
-    """Raise ValueError where data follows the file, as in some programs, or a part of it is missing."""
-    end = max(stop for _, stop in known)
-    if end > elf.size:
-        raise ValueError("the file is cut")
-    stream.seek(end)
-    if elf.size - end > CHUNK or stream.read(elf.size - end).strip(b"\0"):
-        raise ValueError("something hangs behind it")
 
 
 def _cuts(elf: _Elf, removed: set[int], kept: list[tuple[int, int]]) -> list[_Cut]:

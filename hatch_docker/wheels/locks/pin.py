@@ -7,8 +7,9 @@ resolves; the answer stands in the project's hatch-docker.lock if there is one.
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,27 +72,32 @@ def _locked_pins(
 ) -> tuple[Pin, ...]:
     if lock.kind == "resolve":
         return _resolved(lock, root, target, ctx, metadata)
+    make: Callable[[], tuple[Pin, ...]]
     if lock.kind in ("pylock", "uv"):
         data = _read(lock, root)
         key = _key(lock, target, digest_of(data))
-        return _remembered(key, root, ctx) or _remember(key, root, ctx, _from_table(lock, data, root, target))
-    from hatch_docker.wheels.index import read_indexes
+        make = functools.partial(_from_table, lock, data, root, target)
+    else:
+        from hatch_docker.wheels.index import read_indexes
 
+        packages = _hashed_packages(lock, root, target, ctx)
+        indexes = read_indexes(root, ctx.environ)
+        rows = [[package.name, package.version, package.url, sorted(package.sha256)] for package in packages]
+        key = _key(lock, target, [rows, indexes.identity()])
+        make = functools.partial(_from_index, lock, packages, root, target, indexes, ctx)
+    return _pins_of_fact(ctx.store.remembered(_FACT, key, lambda: _fact_of(make(), root)), root)
+
+
+def _hashed_packages(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[LockedPackage, ...]:
+    """Return the packages of a lock without addresses that the project needs on a target."""
     if lock.kind == "requirements":
         from hatch_docker.wheels.locks.requirements_txt import read_requirements
 
-        packages = read_requirements(root / lock.path, root, target, ctx.progress, lock.members)
-    else:
-        from hatch_docker.wheels.locks.poetry_pdm import locked_packages
+        return read_requirements(root / lock.path, root, target, ctx.progress, lock.members)
+    from hatch_docker.wheels.locks.poetry_pdm import locked_packages
 
-        table = _table(lock, _read(lock, root))
-        packages = locked_packages(lock.kind, table, lock.path, lock.requirements, lock.extras, target)
-    indexes = read_indexes(root, ctx.environ)
-    rows = [[package.name, package.version, package.url, sorted(package.sha256)] for package in packages]
-    key = _key(lock, target, [rows, indexes.identity()])
-    return _remembered(key, root, ctx) or _remember(
-        key, root, ctx, _from_index(lock, packages, root, target, indexes, ctx)
-    )
+    table = _table(lock, _read(lock, root))
+    return locked_packages(lock.kind, table, lock.path, lock.requirements, lock.extras, target)
 
 
 def _read(lock: LockPlan, root: Path) -> bytes:
@@ -168,17 +174,16 @@ def _from_index(
 
 def _only_hashed(package: dict[str, Any], allowed: frozenset[str], lock: LockPlan) -> dict[str, Any]:
     """Return a package's table with only the files whose hashes the lock has."""
-    kept = {name: value for name, value in package.items() if name not in ("wheels", "sdist")}
-    wheels = [wheel for wheel in package.get("wheels", []) if wheel.get("hashes", {}).get("sha256") in allowed]
-    sdist = package.get("sdist", {})
-    kept |= {"wheels": wheels} if wheels else {}
-    kept |= {"sdist": sdist} if sdist.get("hashes", {}).get("sha256") in allowed else {}
-    if "wheels" not in kept and "sdist" not in kept:
+    files = [*package.get("wheels", []), package.get("sdist", {})]
+    found = [file for file in files if file.get("hashes", {}).get("sha256") in allowed]
+    if not found:
         raise WheelError(
             f"{lock.path}: no file of {package['name']} {package.get('version', '')} on the index has one of its "
             f"hashes: it was replaced, or locked from another index; {_RELOCK[lock.kind]}"
         )
-    return kept
+    wheels = [file for file in found if file is not files[-1]]
+    kept = {name: value for name, value in package.items() if name != "wheels" and (name != "sdist" or value in found)}
+    return {**kept, "wheels": wheels} if wheels else kept
 
 
 def check_covers(
@@ -234,8 +239,8 @@ def _ask_index(
 
     indexes = read_indexes(root, ctx.environ)
     key = _key(lock, target, indexes.identity())
-    known = _remembered(key, root, ctx)
-    age = time.time() - int((ctx.store.recall(_FACT, key) or {"at": 0})["at"])
+    fact = ctx.store.recall(_FACT, key) or {"at": 0, "pins": []}
+    known, age = _pins_of_fact(fact, root), time.time() - int(fact["at"])
     if known and not ctx.refresh and 0 <= age < RESOLUTION_LIFETIME:
         return known
     from hatch_docker.wheels.locks.resolver import resolve
@@ -244,7 +249,8 @@ def _ask_index(
     try:
         with ctx.progress.task(f"resolving {abbreviate(sorted(lock.requirements))} for {target.platform} ({why})"):
             pins = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata)
-        return _remember(key, root, ctx, pins)
+        ctx.store.remember(_FACT, key, _fact_of(pins, root))
+        return pins
     except TransientError as error:
         if not known or ctx.refresh:
             raise
@@ -252,14 +258,12 @@ def _ask_index(
         return known
 
 
-def _remembered(key: str, root: Path, ctx: Context) -> tuple[Pin, ...]:
-    fact = ctx.store.recall(_FACT, key)
-    return tuple(_absolute(Pin(*row), root) for row in fact["pins"]) if fact else ()
+def _pins_of_fact(fact: Mapping[str, Any], root: Path) -> tuple[Pin, ...]:
+    return tuple(_absolute(Pin(*row), root) for row in fact["pins"])
 
 
-def _remember(key: str, root: Path, ctx: Context, pins: tuple[Pin, ...]) -> tuple[Pin, ...]:
-    ctx.store.remember(_FACT, key, {"at": int(time.time()), "pins": [astuple(_relative(pin, root)) for pin in pins]})
-    return pins
+def _fact_of(pins: Sequence[Pin], root: Path) -> dict[str, Any]:
+    return {"at": int(time.time()), "pins": [astuple(_relative(pin, root)) for pin in pins]}
 
 
 def _relative(pin: Pin, root: Path) -> Pin:

@@ -17,9 +17,8 @@ from hatch_docker.oci.layer import Entry
 from hatch_docker.wheels.builder import pep517
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import KINDS, NONE, Rules
-from hatch_docker.wheels.install.strip import strip_bytes
 from hatch_docker.wheels.install.venv import bytecode_entries, python_sources, venv_entries, wheel_entries
-from tests.fakes.compiled import compile_library
+from tests.fakes.compiled import compile_library, strip_bytes
 from tests.fakes.wheels import Wheel
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs of Linux images run on Linux")

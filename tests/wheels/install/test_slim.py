@@ -21,10 +21,10 @@ from hatch_docker.oci.model import Platform
 from hatch_docker.plan.defaults import make_plan
 from hatch_docker.plan.model import Plan, SlimPlan
 from hatch_docker.wheels.install.slim import KINDS, NONE, Rules, choose, is_stripped
-from hatch_docker.wheels.install.strip import LEAST, strip_bytes
+from hatch_docker.wheels.install.strip import LEAST
 from hatch_docker.wheels.install.venv import wheel_entries, wheel_files
 from tests.conftest import need
-from tests.fakes.compiled import compile_library
+from tests.fakes.compiled import compile_library, strip_bytes
 from tests.fakes.plans import project
 from tests.fakes.sbom_images import SITE
 from tests.fakes.wheels import VENV, Wheel, read
