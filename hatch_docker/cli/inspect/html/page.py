@@ -252,12 +252,10 @@ def _settings_list(contents: ImageContents) -> str:
         ("writable by its user", ["everything: it runs as root"] if facts.user == 0 else facts.writable or ["nothing"]),
         ("writable by everybody", facts.writable_by_everybody or ["nothing"]),
     ]
-    return "<dl>" + "\n".join(f"<dt>{title}</dt><dd>{_folded(lines)}</dd>" for title, lines in rows if lines) + "</dl>"
-
-
-def _folded(lines: Sequence[str]) -> str:
-    codes = [f"<code>{_text(line)}</code>" for line in lines]
-    first, rest = "".join(codes[:MAX_PATHS]), "".join(codes[MAX_PATHS:])
-    if not rest:
-        return first
-    return f"{first}<details><summary>{len(codes) - MAX_PATHS} more</summary>{rest}</details>"
+    items = []
+    for title, lines in rows:
+        codes = [f"<code>{_text(line)}</code>" for line in lines]
+        first, rest = "".join(codes[:MAX_PATHS]), "".join(codes[MAX_PATHS:])
+        more = f"<details><summary>{len(codes) - MAX_PATHS} more</summary>{rest}</details>" if rest else ""
+        items += [f"<dt>{title}</dt><dd>{first}{more}</dd>"] if codes else []
+    return "<dl>" + "\n".join(items) + "</dl>"
