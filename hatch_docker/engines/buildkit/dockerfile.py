@@ -23,6 +23,7 @@ from hatch_docker.core.errors import ConfigError
 from hatch_docker.oci.mutate import Settings
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import VENV, BuildPlan
+from hatch_docker.wheels.builder.variables import CERTIFICATES, fixed_env
 from hatch_docker.wheels.install.slim import NONE, Rules
 
 TREE = "/out/tree"      # two directories deep: BuildKit hashes the parent of what is copied
@@ -198,8 +199,7 @@ def _as_root(stages: Stages) -> Iterator[str]:
 
 def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
     """Yield the stages from an sdist to its wheel: build requirements in a layer of their own, then the build."""
-    from hatch_docker.wheels.builder.variables import CERTIFICATES
-
+    multiline = multiline_variables(build)
     yield f"FROM scratch AS requires-{name}"
     yield f"COPY build/{name}/wheels/ /in/wheels/"
     yield ""
@@ -214,9 +214,11 @@ def _build(name: str, build: BuildPlan, stages: Stages) -> Iterator[str]:
     yield ""
     yield f"FROM environment-{name} AS build-{name}"
     for key, value in build.args.items():
-        if key not in multiline_variables(build):
+        if key not in multiline:
             yield f"ARG {pair(key, value)}"
-    yield "ENV " + " \\\n    ".join(pair(key, value) for key, value in build_env(build).items())
+    # As in the embedded engine's sandbox, but for what ARG sets.
+    env = {key: value for key, value in fixed_env(build).items() if key not in build.args and key not in multiline}
+    yield "ENV " + " \\\n    ".join(pair(key, value) for key, value in env.items())
     mounts = {"/tools": "tools:/in/tools", "/sdist": f"sdist-{name}:/in/sdist"}
     if build.network and stages.certificates:
         mounts[CERTIFICATES] = f"certificates:/in/certificates/{CERTIFICATES.rpartition('/')[2]}"
@@ -255,14 +257,6 @@ def _run(
     options += [f"--mount=type=secret,id={name},required=true" for name in secrets]
     options += ["--mount=type=ssh,required=true"] if ssh else []
     return " \\\n    ".join([f"RUN {options[0]}", *options[1:], words(*command)])
-
-
-def build_env(build: BuildPlan) -> dict[str, str]:
-    """Return the environment of a build, as in the embedded engine's sandbox, but the variables that ARG sets."""
-    from hatch_docker.wheels.builder.variables import fixed_env
-
-    env = fixed_env(build)
-    return {name: env[name] for name in env if name not in build.args and name not in multiline_variables(build)}
 
 
 def multiline_variables(build: BuildPlan) -> dict[str, str]:

@@ -95,7 +95,10 @@ class PodmanLog:
         elif line.startswith("--> Using cache"):
             self._cached = True
         elif _DONE.search(line):
-            self._tell()
+            if self._step.startswith("RUN") and self._cached:
+                self.progress.detail(f"  {self._stage}  cached")
+            elif self._step.startswith("RUN"):
+                self.progress.stage(self._stage, self.clock() - self._began)
             self._step = ""
         else:
             self._lines.append(line)
@@ -106,14 +109,6 @@ class PodmanLog:
         if self._running is not None:
             self._running.__exit__(None, None, None)
             self._running = None
-
-    def _tell(self) -> None:
-        if not self._step.startswith("RUN"):
-            return
-        if self._cached:
-            self.progress.detail(f"  {self._stage}  cached")
-        else:
-            self.progress.stage(self._stage, self.clock() - self._began)
 
     def explain(self, last: str, status: int) -> str:
         """Return the message for a failure: the stage and its last lines, else Podman's last lines and its status."""

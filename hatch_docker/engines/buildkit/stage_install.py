@@ -53,17 +53,6 @@ def write(file: InstalledFile, out: Path) -> None:
     place.chmod(file.mode)
 
 
-def add_environment(venv: VenvTarget, out: Path) -> None:
-    """Write the environment's own files (PEP 405)."""
-    (out / venv.root / "bin").mkdir(parents=True)
-    (out / venv.site_packages).mkdir(parents=True)
-    settings = out / venv.root / "pyvenv.cfg"
-    settings.write_bytes(venv.settings)
-    settings.chmod(0o644)
-    for link, end in venv.links.items():
-        (out / venv.root / link).symlink_to(end)
-
-
 def compile_modules(units: list[list[str]], out: Path, driver: Path, work: Path) -> None:
     """Write the .pyc of every wheel's modules but its tests; the jobs are those of `bases.bytecode`."""
     paths = [(number, path) for number, unit in enumerate(units) for path in sorted(unit)]
@@ -86,16 +75,6 @@ def compile_modules(units: list[list[str]], out: Path, driver: Path, work: Path)
             made.unlink()
 
 
-def finalise(out: Path, root: str) -> None:
-    """Give directories the mode 0755, and everything the same time: a tree must not depend on when it was made."""
-    top = out / root.split("/", maxsplit=1)[0]
-    for directory, directories, names in os.walk(top, topdown=False):
-        for name in [*names, *directories]:
-            os.utime(os.path.join(directory, name), (DATE, DATE), follow_symlinks=False)  # noqa: PTH118
-        Path(directory).chmod(0o755)
-        os.utime(directory, (DATE, DATE))
-
-
 def install(wheels: list[Path], out: Path, root: str, options: tuple[str, ...]) -> None:
     """Install and compile wheels; raises WheelError for one that is not sound."""
     from hatch_docker.wheels.install.archive import WheelArchive
@@ -108,7 +87,13 @@ def install(wheels: list[Path], out: Path, root: str, options: tuple[str, ...]) 
         tuple(value for name, value in values if name == wanted) for wanted in ("--leave-out", "--locale", "--keep")
     ))
     if "--venv" in options:
-        add_environment(venv, out)
+        (out / venv.root / "bin").mkdir(parents=True)  # the environment's own files (PEP 405)
+        (out / venv.site_packages).mkdir(parents=True)
+        settings = out / venv.root / "pyvenv.cfg"
+        settings.write_bytes(venv.settings)
+        settings.chmod(0o644)
+        for link, end in venv.links.items():
+            (out / venv.root / link).symlink_to(end)
     units, tallies = [], {}
     for wheel in wheels:
         installed = Installation(WheelArchive(wheel, wheel.name), venv, rules, print)
@@ -118,7 +103,12 @@ def install(wheels: list[Path], out: Path, root: str, options: tuple[str, ...]) 
         units.append([path for path in installed.files if venv.has_module(path)])
     with tempfile.TemporaryDirectory() as work:
         compile_modules(units, out, Path(__file__).with_name("compile.py"), Path(work))
-    finalise(out, root)
+    # A tree must not depend on the time when it was made.
+    for directory, directories, names in os.walk(out / root.split("/", maxsplit=1)[0], topdown=False):
+        for name in [*names, *directories]:
+            os.utime(os.path.join(directory, name), (DATE, DATE), follow_symlinks=False)  # noqa: PTH118
+        Path(directory).chmod(0o755)
+        os.utime(directory, (DATE, DATE))
     if rules.leave_out:
         report = out.parent / "slim" / "left-out.json"
         report.parent.mkdir(exist_ok=True)
