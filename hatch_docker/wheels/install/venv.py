@@ -67,7 +67,7 @@ def python_sources(entries: Iterable[Entry], venv: VenvTarget) -> list[SourceFil
 
 
 def bytecode_entries(entries: Iterable[Entry], compiled: Compiled, venv: VenvTarget) -> list[Entry]:
-    """The .pyc of a wheel's modules and their directories, out of what `compile_sources` gave for all wheels.
+    """Return the .pyc of a wheel's modules and their directories, out of what `compile_sources` gave for all wheels.
 
     RECORD does not name them: files that can be made again may be left out (PEP 376).
     """
@@ -83,7 +83,7 @@ def bytecode_entries(entries: Iterable[Entry], compiled: Compiled, venv: VenvTar
 
 
 def wheel_files(entries: Iterable[Entry], venv: VenvTarget) -> dict[str, str]:
-    """The files of an installed wheel, from its RECORD: path in the image -> hash ("sha256=...", "" if none)."""
+    """Return the files of an installed wheel by its RECORD: path in the image -> hash ("sha256=...", "" if none)."""
     for entry in entries:
         if entry.path.endswith(".dist-info/RECORD") and isinstance(entry.content, bytes):
             rows = csv.reader(io.StringIO(entry.content.decode(), newline=""))
