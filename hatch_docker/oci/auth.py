@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -88,9 +89,9 @@ def _from_config(
         for key, name in helpers.items():
             if _host(key) == registry:
                 return _from_helper(str(name), registry, environ)
-    if isinstance(store, str) and store and _installed(store, environ):
-        found = _from_helper(store, registry, environ)
-        if found:
+    if isinstance(store, str) and store:  # in a home directory that machines share it may not be installed
+        installed = shutil.which(f"docker-credential-{store}", path=environ.get("PATH", ""))
+        if installed and (found := _from_helper(store, registry, environ)):
             return found
     if not isinstance(auths, dict):
         return None
@@ -106,13 +107,6 @@ def _host(key: str) -> str:
     bare = re.sub(r"/(v[12]/?)?$", "", bare)
     host, slash, rest = bare.partition("/")
     return (DOCKER_HUB if host in _HUB_NAMES else host) + slash + rest
-
-
-def _installed(store: str, environ: Mapping[str, str]) -> bool:
-    """Tell whether a `credsStore` is installed; in a home directory that machines share it may be missing."""
-    import shutil
-
-    return shutil.which(f"docker-credential-{store}", path=environ.get("PATH", "")) is not None
 
 
 def _from_entry(entry: object, path: Path, registry: str) -> Credential | None:

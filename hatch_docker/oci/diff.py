@@ -114,7 +114,8 @@ def _layer(old: Layer, new: Layer) -> list[str]:
     found = list(changed(_members(old), _members(new)))
     if not found:
         return [_tar(old, new)]
-    found.sort(key=lambda row: (_is_derived(row[0]), row[0].split("/")))
+    # A file that is made from others comes last: its difference explains nothing.
+    found.sort(key=lambda row: (row[0].endswith((".pyc", ".dist-info/RECORD")), row[0].split("/")))
     lines = []
     listed = found[:FILES]
     ranges = _ranges(old, new, [path for path, was, now in listed if was and now and was[1] != now[1]])
@@ -125,11 +126,6 @@ def _layer(old: Layer, new: Layer) -> list[str]:
             lines.append(f"{path} is {'missing' if was else 'new'}")
     more = len(found) - FILES
     return [*lines, f"and {more} more"] if more > 0 else lines
-
-
-def _is_derived(path: str) -> bool:
-    """Tell whether a file is made from others, so that its difference explains nothing."""
-    return path.endswith((".pyc", ".dist-info/RECORD"))
 
 
 def _members(layer: Layer) -> dict[str, tuple[Entry, str]]:

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,7 +23,6 @@ from hatch_docker.oci.model import (
     Image,
     Index,
     Layer,
-    Opener,
     Platform,
     canonical_json,
     digest_of,
@@ -179,10 +179,6 @@ def _read_image(descriptor: Descriptor, manifest: bytes, open_blob: OpenBlob, wh
     if media_type_of(manifest, descriptor.media_type, what) in INDEX_TYPES:
         raise ImageError(f"{what}: an index within an index cannot be read")
     config = read_document(parse_manifest(manifest, what).config, open_blob, what)
-
-    def opener(layer: Descriptor) -> Opener:
-        return lambda: open_blob(layer.digest)
-
-    image = assemble(descriptor, manifest, config, opener, what)
+    image = assemble(descriptor, manifest, config, lambda layer: partial(open_blob, layer.digest), what)
     bare = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size, image.platform)
     return Image(bare, manifest, config, image.layers)

@@ -10,7 +10,6 @@ Plain http is used only for this machine and for the registries of HATCH_DOCKER_
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hatch_docker.core.cache.store import Store
 from hatch_docker.core.errors import RegistryError
@@ -36,15 +35,11 @@ from hatch_docker.oci.model import (
     Descriptor,
     Image,
     Index,
-    Opener,
     Platform,
     digest_of,
 )
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import ACCEPT, Remote, refuse
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
 
 SMALL = 1_000_000  # bytes of a blob that is downloaded too quickly to be shown
 IMAGES = 100  # of an index; there are not half as many platforms, and each takes a request
@@ -135,23 +130,17 @@ def _image(
     remote: Remote, reference: Reference, descriptor: Descriptor, manifest: bytes, blobs: Store
 ) -> Image:
     what = str(reference.pinned(descriptor.digest))
-    config = parse_manifest(manifest, what).config
+    parsed = parse_manifest(manifest, what)
+    config = parsed.config
     if config.size > CONFIG_LIMIT:
         raise RegistryError(f"{what}: its config has {config.size} bytes, more than {CONFIG_LIMIT}")
-    for layer in parse_manifest(manifest, what).layers:
+    for layer in parsed.layers:
         if layer.size > LAYER_LIMIT:
             raise RegistryError(f"{what}: its layer {layer.digest} has {layer.size} bytes, more than {LAYER_LIMIT}")
     data = fetch_blob(remote, reference, config, blobs).read_bytes()
     return assemble(
-        descriptor, manifest, data, lambda layer: _opener(remote, reference, layer, blobs), what
+        descriptor, manifest, data, lambda layer: lambda: fetch_blob(remote, reference, layer, blobs).open("rb"), what
     )
-
-
-def _opener(remote: Remote, reference: Reference, layer: Descriptor, blobs: Store) -> Opener:
-    def open_blob() -> BinaryIO:
-        return fetch_blob(remote, reference, layer, blobs).open("rb")
-
-    return open_blob
 
 
 def fetch_blob(remote: Remote, reference: Reference, descriptor: Descriptor, blobs: Store) -> Path:
