@@ -14,7 +14,7 @@ from hatch_docker.build.verify import verify
 from hatch_docker.core.errors import ImageError
 from hatch_docker.oci.archive import read_archive, write_archive
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.model import Image, Index, Layer, canonical_json, digest_of, host_platform
+from hatch_docker.oci.model import Image, Index, Layer, host_platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index
 from tests.fakes.bases import python_image
 from tests.fakes.images import layer_of, with_config
@@ -44,9 +44,9 @@ def with_layer(image: Image, number: int, layer: Layer) -> Image:
     return replace(with_config(image, config, layers=manifest["layers"]), layers=layers)
 
 
-def write(image: Image, path: Path) -> None:
+def write(item: Image | Index, path: Path) -> None:
     with path.open("wb") as out:
-        write_archive(image, ["x:1"], out, host=host_platform())
+        write_archive(item, ["x:1"], out, host=host_platform())
 
 
 def test_a_rebuild_elsewhere_by_another_python_is_the_same(tmp_path: Path, cache: Path) -> None:
@@ -78,8 +78,7 @@ def test_the_time_of_an_index(hours: tuple[int, int], tmp_path: Path) -> None:
         build_image(python_image(name), [], Settings(), 3600 * hour, {})
         for name, hour in zip(("amd64", "arm64"), hours, strict=True)
     ], {})  # fmt: skip
-    with (tmp_path / "x.oci.tar").open("wb") as out:
-        write_archive(index, ["x:1"], out, host=host_platform())
+    write(index, tmp_path / "x.oci.tar")
     told: list[Mapping[str, str]] = []
 
     def rebuild(variables: Mapping[str, str]) -> Index:
@@ -94,13 +93,7 @@ def test_the_time_of_an_index(hours: tuple[int, int], tmp_path: Path) -> None:
 
 def test_an_archive_of_no_time_is_told(tmp_path: Path) -> None:
     image = build_image(python_image("amd64"), [], Settings(), 0, {})
-    config = canonical_json({**image.config_json, "created": "yesterday"})
-    value = {**image.manifest_json}
-    value["config"] = {**value["config"], "digest": digest_of(config), "size": len(config)}
-    manifest = canonical_json(value)
-    other = replace(image.descriptor, digest=digest_of(manifest), size=len(manifest))
-    with (tmp_path / "x.oci.tar").open("wb") as out:
-        write_archive(Image(other, manifest, config, image.layers), ["x:1"], out, host=host_platform())
+    write(with_config(image, {**image.config_json, "created": "yesterday"}), tmp_path / "x.oci.tar")
     with pytest.raises(ImageError, match=r"x\.oci\.tar has an invalid creation time: 'yesterday'"):
         verify(tmp_path / "x.oci.tar", lambda _variables: image, {})
 
