@@ -324,9 +324,7 @@ def read_extras(path: str) -> None:
 def chain(path: Path) -> None:
     """30 000 packages of Debian, each of which needs the next one, and as many that need one another and the first."""
     text = "Package: p{0}\nVersion: 1\nDepends: p{1}{2}\n\n"
-    path.write_text("".join(
-        text.format(n, *((n + 1, "") if n < 10_000 else (n ^ 1, ", p0"))) for n in range(20_000)
-    ))  # fmt: skip
+    path.write_text("".join(text.format(n, *((n + 1, "") if n < 10_000 else (n ^ 1, ", p0"))) for n in range(20_000)))
 
 
 def read_chain(path: str) -> None:

@@ -161,9 +161,7 @@ def test_no_module_of_tests_stands_on_another() -> None:
 
 def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a fresh interpreter at the project's root."""
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
-    )
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
 
 
 def test_hooks_import_nothing_heavy() -> None:

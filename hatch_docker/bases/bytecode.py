@@ -9,8 +9,6 @@ The bytes depend only on the unit (a wheel, the standard library) and on the int
 - PYTHONHASHSEED=0, because before 3.11 the order of frozensets changes the bytes.
 """
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

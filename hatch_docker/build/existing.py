@@ -1,7 +1,5 @@
 """An image that was built before, from an archive, a layout, a registry or a daemon."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator, Sequence

@@ -4,14 +4,14 @@ Answers in the lock are kept, unless an upgrade is wanted; those that no build n
 are recorded where a build takes them (`core.lockfile`), so a lock always has what a build asks for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import atomic_write
 from hatch_docker.core.lockfile import (
@@ -27,11 +27,7 @@ from hatch_docker.core.lockfile import (
 )
 from hatch_docker.oci.model import Platform, host_platform
 from hatch_docker.plan.model import DEBIAN_PYTHONS, BasePlan, BuildPlan, Plan
-
-if TYPE_CHECKING:
-    from hatch_docker.bases.model import Base
-    from hatch_docker.core.context import Context
-    from hatch_docker.project.model import Project
+from hatch_docker.project.model import Project
 
 Entries = list[tuple[str, Entry]]
 
@@ -207,9 +203,7 @@ def _check(plan: Plan, platform: Platform, row: Entry, project: Project, ctx: Co
         pin_requirements(own.project.requires(), own.project.root, target, ctx)
 
 
-def _check_packages(
-    plan: BasePlan, suite: str, platform: Platform, build: BuildPlan | None, ctx: Context
-) -> None:
+def _check_packages(plan: BasePlan, suite: str, platform: Platform, build: BuildPlan | None, ctx: Context) -> None:
     """Look up the packages of a base, or those of the builder of `build`."""
     from hatch_docker.bases.debian.base import base_steps, builder_step
     from hatch_docker.bases.debian.suite import Suite, pin

@@ -1,7 +1,5 @@
 """The members of a workspace that an image holds: read before its plan is made, built as the project itself."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import os
@@ -9,13 +7,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.plan.model import Plan
-    from hatch_docker.project.metadata import Metadata
-    from hatch_docker.project.model import Project
+from hatch_docker.core.context import Context
+from hatch_docker.plan.model import Plan
+from hatch_docker.project.metadata import Metadata
+from hatch_docker.project.model import Project
 
 
 def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) -> Metadata:

@@ -196,9 +196,7 @@ def write_archive_file(
         write_archive(item, references, CountingStream(stream, task.advance), host=host)
 
 
-def _load(
-    plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: Context
-) -> tuple[tuple[str, ...], str]:
+def _load(plan: Plan, item: Image | Index, archive: Path, host: Platform, ctx: Context) -> tuple[tuple[str, ...], str]:
     """Load the image into Docker or Podman if one answers; return the names it has there, and which daemon it is."""
     from hatch_docker.oci.daemon import find_daemons, load
 

@@ -5,20 +5,22 @@ table for, only its own backend knows: the sdist and the wheel are made in the b
 anyway, and the wheel's metadata complete the table.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from email import parser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hatch_docker.bases.model import Base
 from hatch_docker.build.plan_context import open_context_of
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, SandboxError
+from hatch_docker.core.lockfile import ImageLock
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.oci.model import host_platform
+from hatch_docker.plan.model import Plan
 from hatch_docker.project.hatch import Hatchling, hatchling_project, lacks_plugins, open_hatchling, readable_project
 from hatch_docker.project.model import Project
 from hatch_docker.project.pyproject import (
@@ -30,14 +32,8 @@ from hatch_docker.project.pyproject import (
     read_pyproject,
     static_table,
 )
-
-if TYPE_CHECKING:
-    from hatch_docker.bases.model import Base
-    from hatch_docker.core.context import Context
-    from hatch_docker.core.lockfile import ImageLock
-    from hatch_docker.plan.model import Plan
-    from hatch_docker.project.tree import Tree
-    from hatch_docker.wheels.target import Target
+from hatch_docker.project.tree import Tree
+from hatch_docker.wheels.target import Target
 
 RECIPE = 2
 PROGRAMS = "data-scripts"  # a key beside those of [project]: scripts of the wheel that are no entry points

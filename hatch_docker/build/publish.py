@@ -1,24 +1,24 @@
 """Archives pushed to registries, or loaded into Docker or Podman, with their receipts. Nothing is built again."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.utils import canonicalize_name
 
 from hatch_docker.build.ci_outputs import write_ci_outputs
 from hatch_docker.build.receipt import Receipt, bare_receipt, read_receipt, receipt_beside, receipt_path
+from hatch_docker.config.options import Config
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import ARCHIVE
 from hatch_docker.engines.layer_cache import search_layers
 from hatch_docker.oci.archive import archive_names, read_archive
+from hatch_docker.oci.daemon import Loaded
 from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.debug import debug_tags, is_variant
@@ -27,10 +27,6 @@ from hatch_docker.plan.naming import repositories_of, tags_of
 from hatch_docker.project.git import DIRTY, Revision, read_revision
 from hatch_docker.release.attachments import attach_and_sign, document_reader
 from hatch_docker.release.push import add_push_secrets, check_destinations, push_error, push_to_all
-
-if TYPE_CHECKING:
-    from hatch_docker.config.options import Config
-    from hatch_docker.oci.daemon import Loaded
 
 DIST = Path("dist")
 

@@ -1,7 +1,5 @@
 """`hatch-docker verify`: build the image of an archive again from the lock, and compare the digests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path

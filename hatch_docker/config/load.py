@@ -15,9 +15,7 @@ def load_config(table: Mapping[str, Any], environ: Mapping[str, str], pyproject:
     return load_configs(table, environ, pyproject)[""]
 
 
-def load_configs(
-    table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path | None
-) -> Mapping[str, Config]:
+def load_configs(table: Mapping[str, Any], environ: Mapping[str, str], pyproject: Path | None) -> Mapping[str, Config]:
     """Return the Config of each image of a `[tool.hatch-docker]` table by its name; "" is the table's own image.
 
     HATCH_DOCKER_* variables override the table. Raises ConfigError with one line for each problem; `pyproject` is read

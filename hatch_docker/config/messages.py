@@ -3,8 +3,6 @@
 Imported only when something is wrong, and so is tomlkit.
 """
 
-from __future__ import annotations
-
 import difflib
 import json
 import re
@@ -37,9 +35,7 @@ _SENTENCES = {
 _WITHOUT_VALUE = frozenset(("missing", "empty", "unicode"))
 
 
-def explain(
-    problems: Sequence[Problem], overrides: Overrides | None, pyproject: Path | None
-) -> ConfigError:
+def explain(problems: Sequence[Problem], overrides: Overrides | None, pyproject: Path | None) -> ConfigError:
     """Return the ConfigError for the problems that the checks found: one line each, in the order of the file."""
     variables = overrides.variables if overrides else {}
     file = _Lines(pyproject)

@@ -40,10 +40,7 @@ BASE = (
     rf"^(?:debian:[a-z][a-z0-9-]*|oci:[^\x00-\x1f\x7f]+|{_HOST}{_PATH}(?::{_TAG})?(?:@sha256:[0-9a-f]{{64}})?)$",
 )
 PYTHON = ('must be a string such as "3.13"', r"^3\.[0-9]{1,3}$")
-USER = (
-    'must be a number such as "65532", "uid:gid", or a name that the base knows',
-    f"^{_ID}(?::{_ID})?$",
-)
+USER = ('must be a number such as "65532", "uid:gid", or a name that the base knows', f"^{_ID}(?::{_ID})?$")
 _SIGNAL = (
     "ABRT|ALRM|BUS|CHLD|CONT|FPE|HUP|ILL|INT|IO|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN|"
     r"TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?"
@@ -54,10 +51,7 @@ SIGNAL = (
 VARIABLE = ("must be the name of an environment variable, without = and spaces", r"^[^=\x00-\x20\x7f]+$")
 ARGUMENT = ("must be a name made of letters, digits and _, not starting with a digit", r"^[A-Za-z_][A-Za-z0-9_]*$")
 KEY = ("must be a name such as org.example.team, without = and spaces", r"^[^=\x00-\x20\x7f]+$")
-NAME = (
-    "must be a name made of letters, digits, ., - and _",
-    r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$",
-)
+NAME = ("must be a name made of letters, digits, ., - and _", r"^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$")
 PACKAGE = ("must be the name of a Debian package, such as libpq5", r"^[a-z0-9][a-z0-9+.-]+$")
 MIRROR = (
     "must be the http, https or file URL of a mirror: the directory of dists/ and pool/",

@@ -9,21 +9,16 @@ missing, and writes what was used. It contains neither a Debian mirror nor a log
 where the versions of Python dependencies come from, such as uv.lock.)
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.cache.store import Store, key_of
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.text import abbreviate
-
-if TYPE_CHECKING:
-    from hatch_docker.core.cache.store import Store
 
 NAME = "hatch-docker.lock"
 VERSION = 1

@@ -269,9 +269,7 @@ def spawn_detached(command: Sequence[str], *, env: Mapping[str, str]) -> None:
         )  # fmt: skip
 
 
-def _listen(
-    process: Running, secrets: Sequence[str], last: deque[str], log: Callable[[str], None] | None
-) -> None:
+def _listen(process: Running, secrets: Sequence[str], last: deque[str], log: Callable[[str], None] | None) -> None:
     """Read what a program says on its standard error, or on its one stream, until it ends."""
     stream = process.stderr or process.stdout
     assert stream is not None

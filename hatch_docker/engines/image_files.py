@@ -1,7 +1,5 @@
 """The layers of `files` and `volumes`: files of the project that are in no wheel, and directories for volumes."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -4,16 +4,15 @@ An engine like the others, of a finished image instead of sources. What the imag
 time) stays, but for what it had from the old base: that follows the new one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hatch_docker.bases.inspection import Facts, read_facts
 from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
 from hatch_docker.core.streams import HashingStream, drain
 from hatch_docker.engines.common import base_labels, located
@@ -22,13 +21,9 @@ from hatch_docker.oci.compression import LAYER_LIMIT, Compression, Decompressed
 from hatch_docker.oci.layout import copy_layer
 from hatch_docker.oci.model import History, Image, Index, Layer, canonical_json, images_of
 from hatch_docker.oci.mutate import Settings, build_image
-from hatch_docker.plan.model import DEFAULT_PATH, VENV
+from hatch_docker.plan.model import DEFAULT_PATH, VENV, Plan
 from hatch_docker.plan.naming import PREFIX
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.plan.model import Plan
-    from hatch_docker.project.model import Project
+from hatch_docker.project.model import Project
 
 DEBIAN = "hatch-docker: debian:"  # what the history of the layers of a Debian base begins with
 

@@ -131,9 +131,7 @@ def _key(site: Site, wheels: Sequence[Wheel], venv: bool) -> str:
     return wheels_layer_key(site.base, site.venv, [wheel.identity for wheel in wheels], own_files=venv)
 
 
-def remember_files(
-    venv: VenvTarget, digest: str, files: Mapping[str, str], ctx: Context, rules: Rules = NONE
-) -> None:
+def remember_files(venv: VenvTarget, digest: str, files: Mapping[str, str], ctx: Context, rules: Rules = NONE) -> None:
     """Remember the files of a wheel but those that some rules leave out, path -> hash."""
     ctx.store.remember("files", wheel_facts_key(venv, digest, rules), files)
 

@@ -78,10 +78,7 @@ def write_partial(image: Image, references: Sequence[str], present: int, out: Wr
     The containerd store and Podman need every layer.
     """
     config = parse_manifest(image.manifest, "the manifest").config
-    for name, data in (
-        ("manifest.json", docker_manifest(image, references)),
-        (blob_path(config.digest), image.config),
-    ):
+    for name, data in (("manifest.json", docker_manifest(image, references)), (blob_path(config.digest), image.config)):
         out.write(_file(name, len(data)) + data + bytes(-len(data) % BLOCK))
     sent: set[str] = set()
     for layer in image.layers[present:]:

@@ -4,8 +4,6 @@ Implements Basic authentication and the token flow of the distribution project
 (https://distribution.github.io/distribution/spec/auth/token/, .../oauth/).
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import re

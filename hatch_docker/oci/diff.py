@@ -3,8 +3,6 @@
 Files made from others (a wheel's RECORD, .pyc) come last, digests that follow from the rest do not appear.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

@@ -3,8 +3,6 @@
 Importing the library takes 0.2 s: a build in which a line of code changed would take 1.4 times as long.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

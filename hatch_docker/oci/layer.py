@@ -1,7 +1,5 @@
 """Layers (layer.md): entries written as one deterministic compressed tar, and read from it."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -16,9 +14,7 @@ from hatch_docker.oci.model import LAYER_TYPES, OCI_LAYER, Descriptor, Layer, Op
 from hatch_docker.oci.paths import WHITEOUT, safe_path
 from hatch_docker.oci.tar import BLOCK, END, Entry, Kind, pack_header, read_tar
 
-__all__ = [
-    "Compression", "Entry", "Kind", "LayerFacts", "layer_entries", "make_layer", "without_setid", "write_layer",
-]  # fmt: skip
+__all__ = ["Compression", "Entry", "Kind", "LayerFacts", "layer_entries", "make_layer", "without_setid", "write_layer"]
 
 OPAQUE = ".wh..wh..opq"
 
@@ -40,9 +36,7 @@ class LayerFacts:
 def make_layer(facts: LayerFacts, compression: Compression, opener: Opener) -> Layer:
     """Return the Layer of a written one, with an OCI media type and an opener for its bytes."""
     media_type = OCI_LAYER + compression.media_suffix
-    return Layer(
-        Descriptor(media_type, facts.digest, facts.size), facts.diff_id, facts.unpacked_size, opener
-    )
+    return Layer(Descriptor(media_type, facts.digest, facts.size), facts.diff_id, facts.unpacked_size, opener)
 
 
 class _LayerWriter:
@@ -73,10 +67,7 @@ class _LayerWriter:
         if self._buffer:
             self._piece(bytes(self._buffer))
         self._packed.write(self._compressor.flush())
-        return LayerFacts(
-            self._packed.digest, self._packed.size,
-            "sha256:" + self._plain.hexdigest(), self._plain_size,
-        )  # fmt: skip
+        return LayerFacts(self._packed.digest, self._packed.size, "sha256:" + self._plain.hexdigest(), self._plain_size)
 
 
 def write_layer(

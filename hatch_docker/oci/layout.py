@@ -133,9 +133,7 @@ def read_layout(directory: Path, platform: Platform | None = None) -> Image | In
     return read_item(index, layout, open_blob, platform, f"the layout {directory}")
 
 
-def read_item(
-    index: bytes, layout: bytes, open_blob: OpenBlob, platform: Platform | None, what: str
-) -> Image | Index:
+def read_item(index: bytes, layout: bytes, open_blob: OpenBlob, platform: Platform | None, what: str) -> Image | Index:
     """Return the image or index that an index.json names, with verified documents. Raises ImageError."""
     version = parse_json(layout, f"{what}: oci-layout").get("imageLayoutVersion")
     if version != "1.0.0":

@@ -155,9 +155,7 @@ def _image(
         manifest["annotations"] = dict(annotations)
     data = canonical_json(manifest)
     platform = Platform(config["os"], config["architecture"], config.get("variant", ""))
-    return Image(
-        Descriptor(manifest_type, digest_of(data), len(data), platform), data, config_bytes, layers
-    )
+    return Image(Descriptor(manifest_type, digest_of(data), len(data), platform), data, config_bytes, layers)
 
 
 def _retyped(layer: Layer, *, docker: bool) -> Layer:

@@ -7,8 +7,6 @@
 Plain http is used only for this machine and for the registries of HATCH_DOCKER_INSECURE_REGISTRIES.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hatch_docker.core.cache.store import Store
@@ -126,9 +124,7 @@ def pull_index(remote: Remote, reference: Reference, blobs: Store) -> Index:
     return Index(descriptor, data, tuple(images))
 
 
-def _image(
-    remote: Remote, reference: Reference, descriptor: Descriptor, manifest: bytes, blobs: Store
-) -> Image:
+def _image(remote: Remote, reference: Reference, descriptor: Descriptor, manifest: bytes, blobs: Store) -> Image:
     what = str(reference.pinned(descriptor.digest))
     parsed = parse_manifest(manifest, what)
     config = parsed.config

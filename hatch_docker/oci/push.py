@@ -3,8 +3,6 @@
 Implements the push of the distribution-spec 1.1 (Pushing manifests, Pushing blobs, Mounting a blob).
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -172,9 +170,7 @@ def _blobs(images: Sequence[Image]) -> list[tuple[Descriptor, Opener]]:
     return sorted(found.values(), key=lambda pair: (-pair[0].size, pair[0].digest))
 
 
-def _push_blobs(
-    target: Target, blobs: Sequence[tuple[Descriptor, Opener]], task: Task
-) -> list[tuple[str, int]]:
+def _push_blobs(target: Target, blobs: Sequence[tuple[Descriptor, Opener]], task: Task) -> list[tuple[str, int]]:
     """Push blobs; return the digests of those that were not there, and the bytes sent for each: 0 if mounted."""
     from concurrent.futures import ThreadPoolExecutor
 

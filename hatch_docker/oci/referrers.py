@@ -13,8 +13,6 @@ list is read again after a while, when every client that had read the old list m
 that are missing then are written again.
 """
 
-from __future__ import annotations
-
 import io
 import random
 from collections.abc import Mapping, Sequence

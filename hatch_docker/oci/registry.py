@@ -3,8 +3,6 @@
 Implements the authentication and the endpoints of the distribution-spec 1.1.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -100,9 +98,7 @@ class Remote:
     def _credential(self, reference: Reference) -> Credential | None:
         credentials = self.known.credentials
         if reference.name not in credentials:
-            credentials[reference.name] = credential_for(
-                reference.registry, self.environ, reference.repository
-            )
+            credentials[reference.name] = credential_for(reference.registry, self.environ, reference.repository)
         return credentials[reference.name]
 
 

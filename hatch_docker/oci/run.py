@@ -1,7 +1,5 @@
 """One command run in a container of an image by a daemon, where neither container nor image stay."""
 
-from __future__ import annotations
-
 import contextlib
 import secrets
 import threading

@@ -94,9 +94,7 @@ def pack_header(entry: Entry, size: int) -> bytes:
 
 def _block(name: bytes, numbers: list[bytes], flag: bytes, link: bytes, prefix: bytes) -> bytes:
     device = b"0000000\0"
-    block = _HEADER.pack(
-        name, *numbers, b" " * 8, flag, link, b"ustar\0", b"00", b"", b"", device, device, prefix
-    )
+    block = _HEADER.pack(name, *numbers, b" " * 8, flag, link, b"ustar\0", b"00", b"", b"", device, device, prefix)
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
@@ -163,9 +161,7 @@ class _Content:
         return data
 
 
-def read_tar(
-    stream: Readable, skip: Callable[[int], object] | None = None
-) -> Iterator[tuple[Entry, BinaryIO | None]]:
+def read_tar(stream: Readable, skip: Callable[[int], object] | None = None) -> Iterator[tuple[Entry, BinaryIO | None]]:
     """Yield the members of a tar in its order, each file with its content, to be read before the next member.
 
     Streams: no member is held in memory. What the caller leaves unread is read and dropped, or handed as a

@@ -1,7 +1,5 @@
 """Validation of images: every invariant is computed again from the bytes. Tests validate each image they make."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from collections.abc import Sequence

@@ -1,9 +1,7 @@
 """Make the project's wheel by another hatchling than the one that runs: a program, with that one first on its path.
 
-    python -m hatch_docker.project.build_wheel ROOT DIRECTORY    -> the name of the wheel in DIRECTORY, on the last line
+python -m hatch_docker.project.build_wheel ROOT DIRECTORY    -> the name of the wheel in DIRECTORY, on the last line
 """
-
-from __future__ import annotations
 
 import sys
 from pathlib import Path

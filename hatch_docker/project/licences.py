@@ -4,8 +4,6 @@ Reads core metadata (PEP 639's License-Expression, else License and classifiers)
 copyright files (DEP-5).
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """pyproject.toml: read, checked, and its [build-system] table (PEP 518)."""
 
-from __future__ import annotations
-
 import os
 import tomllib
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The project's files that may be its sources, for a builder that makes its sdist or its wheel."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import os

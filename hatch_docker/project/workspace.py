@@ -5,8 +5,6 @@ in pyproject.toml or hatch.toml). A dependency is a member by its name alone; a 
 index is then not used.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fnmatch
 import os

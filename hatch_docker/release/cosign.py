@@ -5,8 +5,6 @@ not 3's bundles. Which flags it needs for that is tried: distributions build it 
 its help does not list those flags.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shutil

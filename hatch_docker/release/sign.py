@@ -5,15 +5,13 @@ them. A signature names the repository that it is for. cosign accepts it in ever
 copied somewhere else with its signature would pass; `verify_image` compares the repository.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ImageError, SignatureError
@@ -24,21 +22,16 @@ from hatch_docker.oci.push import Target
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.referrers import attach_manifests, fallback_tag, referrers
 from hatch_docker.oci.registry import ACCEPT, refuse
+from hatch_docker.plan.model import SignPlan
 from hatch_docker.release.cosign import Cosign, CosignError, check_key, key_identity, key_secrets
+from hatch_docker.release.model import Document
 from hatch_docker.release.push import run_concurrently
-
-if TYPE_CHECKING:
-    from hatch_docker.plan.model import SignPlan
-    from hatch_docker.release.model import Document
 
 KIND = "signed"
 # cosign's names of predicates, by the format of the document.
 PREDICATES = {"cyclonedx": "cyclonedx", "spdx": "spdxjson", "slsa": "slsaprovenance1"}
 # The ends of its tags, and the artifact types of the referrers made from them.
-_TAGS = {
-    ".sig": "application/vnd.dev.cosign.artifact.sig.v1+json",
-    ".att": "application/vnd.dsse.envelope.v1+json",
-}
+_TAGS = {".sig": "application/vnd.dev.cosign.artifact.sig.v1+json", ".att": "application/vnd.dsse.envelope.v1+json"}
 
 
 @dataclass(frozen=True, slots=True)

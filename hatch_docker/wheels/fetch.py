@@ -1,7 +1,5 @@
 """Pinned files into the store: in parallel, by hash, with the logins of the user's indexes."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

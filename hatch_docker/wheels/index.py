@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 Login = tuple[str, str]
 
 # Variables of uv that change which versions it picks, and so belong in the key of a resolution.
-DECIDING = (
-    "UV_CONSTRAINT", "UV_EXCLUDE_NEWER", "UV_INDEX_STRATEGY", "UV_OVERRIDE", "UV_PRERELEASE", "UV_RESOLUTION",
-)
+DECIDING = ("UV_CONSTRAINT", "UV_EXCLUDE_NEWER", "UV_INDEX_STRATEGY", "UV_OVERRIDE", "UV_PRERELEASE", "UV_RESOLUTION")
 # Keys of [tool.uv] that uv refuses in uv.toml.
 _PROJECT_ONLY = frozenset({
     "build-backend", "conflicts", "default-groups", "dependency-groups", "dev-dependencies", "environments",

@@ -1,7 +1,5 @@
 """A wheel's own metadata, and the [project] table (PEP 621) that corresponds to them."""
 
-from __future__ import annotations
-
 import configparser
 import contextlib
 import re

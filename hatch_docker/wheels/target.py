@@ -104,10 +104,7 @@ def _tags(target: Target) -> tuple[Tag, ...]:
     major, minor = (int(part) for part in target.short.split("."))
     platforms = [*_libc_tags(target), f"linux_{target.machine}"]
     abi = f"cp{major}{minor}"
-    return (
-        *cpython_tags((major, minor), [abi], platforms),
-        *compatible_tags((major, minor), abi, platforms),
-    )
+    return (*cpython_tags((major, minor), [abi], platforms), *compatible_tags((major, minor), abi, platforms))
 
 
 def _libc_tags(target: Target) -> list[str]:

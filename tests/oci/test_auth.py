@@ -71,9 +71,7 @@ def test_docker_hub(environ: dict[str, str], tmp_path: Path) -> None:
 
 def test_precedence(environ: dict[str, str], tmp_path: Path) -> None:
     """CredHelpers before credsStore before auths; REGISTRY_AUTH_FILE, Docker's file, Podman's files."""
-    config = {
-        "credHelpers": {REGISTRY: "one"}, "credsStore": "two", "auths": {REGISTRY: entry("u", "three")},
-    }
+    config = {"credHelpers": {REGISTRY: "one"}, "credsStore": "two", "auths": {REGISTRY: entry("u", "three")}}
     for name in ("one", "two"):
         helper(tmp_path, name, ANSWER.replace("NAME", name))
     path = tmp_path / ".docker/config.json"

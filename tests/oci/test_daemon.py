@@ -237,9 +237,7 @@ def test_an_image_that_is_there_is_left_alone(fake: type[Fake], home: Path) -> N
 def test_only_missing_names_are_given(fake: type[Fake], home: Path) -> None:
     """The image is there under one of two names: a tag is enough."""
     fake.images = {NAMES[0]: known(image(b"one"))}
-    done = load(
-        Daemon("docker", f"unix://{home}/sock"), image(b"one"), NAMES, home / "none", host=AMD64, log=print
-    )
+    done = load(Daemon("docker", f"unix://{home}/sock"), image(b"one"), NAMES, home / "none", host=AMD64, log=print)
     assert (done.sent, fake.loads) == (0, [])
 
 

@@ -145,14 +145,10 @@ def test_reads_what_others_write(form: int) -> None:
     out.seek(0)
     seen = [(entry.path, entry.kind, entry.mtime) for entry, _ in read_tar(out)]
     plain = name.removeprefix("./")
-    assert seen == [
-        (plain, "file", 1), ("dev/null", "character", 1), ("hard", "hardlink", 1), ("pipe", "fifo", 1),
-    ]  # fmt: skip
+    assert seen == [(plain, "file", 1), ("dev/null", "character", 1), ("hard", "hardlink", 1), ("pipe", "fifo", 1)]
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "./", "/", "/etc/passwd", "..", "../x", "a/../b", "a/..", "a\0b", "x" * 256]
-)
+@pytest.mark.parametrize("name", ["", ".", "./", "/", "/etc/passwd", "..", "../x", "a/../b", "a/..", "a\0b", "x" * 256])
 def test_unsafe_names_are_refused(name: str) -> None:
     """safe_path lets nothing out of the root, and nothing that no file system holds."""
     with pytest.raises(ImageError, match="unsafe path"):

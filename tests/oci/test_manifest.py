@@ -176,9 +176,7 @@ def config_with(**changes: object) -> bytes:
         (config_with(architecture="arm64"), "is for linux/arm64, not for linux/amd64"),
     ],
 )
-def test_bad_configurations(
-    config: bytes, reason: str, registry: FakeRegistry, world: World, store: Store
-) -> None:
+def test_bad_configurations(config: bytes, reason: str, registry: FakeRegistry, world: World, store: Store) -> None:
     """A configuration that breaks config.md, or is another one's, is refused in one line that names the field."""
     serve(registry, config)
     with pytest.raises(ImageError, match=reason) as caught:

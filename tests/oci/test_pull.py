@@ -117,9 +117,7 @@ def journey(registry: FakeRegistry, world: World, store: Store) -> None:
 @pytest.mark.parametrize("times", [1, 3])
 @pytest.mark.parametrize("action", [408, 429, 499, 500, 502, 503, 504, 522, "reset", "close", "lost"])
 @pytest.mark.parametrize(("method", "part"), [*STEPS, ("GET", "/token")])
-def test_faults_that_pass(
-    method: str, part: str, action: int | str, times: int, store: Store, tmp_path: Path
-) -> None:
+def test_faults_that_pass(method: str, part: str, action: int | str, times: int, store: Store, tmp_path: Path) -> None:
     """A fault of any step, up to three times, is survived with one line for each retry."""
     with FakeRegistry(password=PASSWORD) as registry:
         world = World(login(tmp_path, registry))

@@ -64,9 +64,7 @@ def test_a_redirected_blob_that_is_not_to_be_had(fault: str | int, store: Store,
 
 @pytest.mark.parametrize("challenged", [False, True], ids=["", "and is asked who it is"])
 @pytest.mark.parametrize(("method", "part"), STEPS)
-def test_a_step_that_leads_elsewhere(
-    method: str, part: str, challenged: bool, store: Store, tmp_path: Path
-) -> None:
+def test_a_step_that_leads_elsewhere(method: str, part: str, challenged: bool, store: Store, tmp_path: Path) -> None:
     """Whichever step is redirected, no credentials of the registry's go there, even if they are asked for."""
     other = PASSWORD if challenged else ""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2", password=other) as storage:

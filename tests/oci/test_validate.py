@@ -38,9 +38,7 @@ def remade(made: Image, *, manifest: Change = len, config: Change = len, **more:
     manifest(told)
     data = canonical_json(told)
     descriptor = dataclasses.replace(made.descriptor, digest=digest_of(data), size=len(data))
-    return dataclasses.replace(
-        made, **{"descriptor": descriptor, "manifest": data, "config": config_bytes, **more}
-    )
+    return dataclasses.replace(made, **{"descriptor": descriptor, "manifest": data, "config": config_bytes, **more})
 
 
 def with_layer(made: Image, **changes: Any) -> Image:

@@ -50,9 +50,7 @@ def test_nothing_configured(home: dict[str, str], tmp_path: Path) -> None:
         ),
     ],
 )
-def test_variables(
-    home: dict[str, str], tmp_path: Path, variables: dict[str, str], expected: list[Index]
-) -> None:
+def test_variables(home: dict[str, str], tmp_path: Path, variables: dict[str, str], expected: list[Index]) -> None:
     """uv's variables, then pip's if there are none of uv's; the login of a named index is in the environment."""
     assert list(read_indexes(tmp_path / "project", home | variables).indexes) == expected
 

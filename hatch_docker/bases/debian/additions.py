@@ -5,25 +5,20 @@ their dependencies, only those are added that the base lacks or has in a version
 base, with every maintainer script.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from hatch_docker.bases.debian.apt_config import parse_fields
-from hatch_docker.bases.debian.archive import package_of
+from hatch_docker.bases.debian.archive import ArchiveFile, package_of
 from hatch_docker.bases.debian.resolver import Package, Relation, is_met, parse_relations, version_key
 from hatch_docker.bases.debian.suite import Step, Suite, fetch_debs, open_debs, pin, with_snapshot
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError
-
-if TYPE_CHECKING:
-    from hatch_docker.bases.debian.archive import ArchiveFile
-    from hatch_docker.core.context import Context
 
 RECIPE = 1
 STATUS = "var/lib/dpkg/status"

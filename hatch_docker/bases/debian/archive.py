@@ -4,8 +4,6 @@ No mirror is trusted: the signature is checked with the bundled archive keys, a 
 So plain http is enough. Format: RepositoryFormat of the Debian wiki.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import re
@@ -13,18 +11,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hatch_docker.bases.debian.apt_config import SECURITY_VARIABLE, WAYS_OUT, Mirrors, parse_fields
 from hatch_docker.bases.debian.resolver import Package, PackageIndex, version_key
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError
 from hatch_docker.core.http.urls import redact_url
+from hatch_docker.core.progress import Advance, Task
 from hatch_docker.core.streams import pieces
 from hatch_docker.oci.compression import Decompressed
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.core.progress import Advance, Task
 
 KEYRING = Path(__file__).with_name("debian-archive-keyring.pgp")
 RELEASE_LIMIT = 4 << 20     # bytes; Debian's are 150 KB

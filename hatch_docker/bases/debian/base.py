@@ -4,14 +4,11 @@ It has no shell and no package manager, and no maintainer script runs. One layer
 one has `runtime.packages`.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile
 from hatch_docker.bases.debian.layer import USERS, Assemble, DebianLayer, LayerContents, layer_of, make_once
@@ -20,15 +17,13 @@ from hatch_docker.bases.debian.suite import Step, Suite, open_debs, pin, with_sn
 from hatch_docker.bases.image import base_tree
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.text import counted
 from hatch_docker.oci.layer import Compression
 from hatch_docker.oci.model import History, Layer, Platform
 from hatch_docker.oci.mutate import Settings, build_image, scratch
 from hatch_docker.plan.model import DEBIAN_PYTHONS, DEFAULT_PATH, BasePlan
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
 
 RECIPE = 1  # raise it when the same packages give a different layer
 ARCHITECTURES = ("amd64", "arm64")  # the names of Debian and of Go agree on these two

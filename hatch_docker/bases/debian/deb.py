@@ -1,7 +1,5 @@
 """A .deb: an ar archive of two tars, the control files and the data (deb(5)). Its scripts are never run."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The files of a Debian base: those of the packages that it keeps, and the generated ones."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ First by the names that Debian Policy gives to packages of libraries (libpq.so.5
 package with the library in it; else by the archive's Contents file, which takes a larger download.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Iterator, Sequence

@@ -1,25 +1,21 @@
 """The layers of a Debian base: made of .debs once, then found by the packages that they were made of."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from hatch_docker.bases.debian.ldconfig import Library
 from hatch_docker.bases.debian.rootfs import Entries
+from hatch_docker.core.cache.store import Store
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, StoreError
 from hatch_docker.core.files import temporary_tree
 from hatch_docker.core.validation import read_record
 from hatch_docker.oci.layer import Compression, LayerFacts, make_layer, without_setid, write_layer
 from hatch_docker.oci.model import Layer
 from hatch_docker.oci.paths import SOURCE_DATE
-
-if TYPE_CHECKING:
-    from hatch_docker.core.cache.store import Store
-    from hatch_docker.core.context import Context
 
 KIND = "debian-layer"
 # The users in etc/passwd: user id, group id and home.

@@ -4,8 +4,6 @@ The root's own ldconfig runs on its own architecture only. The format is glibc's
 "glibc-ld.so.cache1.1", without hardware capabilities.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import struct

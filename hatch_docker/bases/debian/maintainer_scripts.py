@@ -1,7 +1,5 @@
 """The files that Debian's maintainer scripts would make, as entries; the scripts themselves are never run."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -4,8 +4,6 @@ Implements deb-version(7) (order of versions) and the relationship fields of deb
 root: Pre-Depends, Depends, alternatives, versions, Provides, Conflicts, Breaks.
 """
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

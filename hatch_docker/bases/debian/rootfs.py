@@ -1,7 +1,5 @@
 """A root file system made of .debs: unpacked in parallel, links last, no script run."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -5,29 +5,25 @@ neither the network nor the Packages files. Nothing in the cache names a mirror.
 image lock come from the lock, whatever the suite has by now.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from hatch_docker.bases.debian.apt_config import Mirrors, find_mirrors
 from hatch_docker.bases.debian.archive import KEYRING, ArchiveFile, fetch_file, fetch_package_index, fetch_releases
 from hatch_docker.bases.debian.base_cache import SNAPSHOT, is_young, recall_snapshot, snapshot_key
+from hatch_docker.bases.debian.deb import Deb
 from hatch_docker.bases.debian.resolver import Package, PackageIndex, resolve
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import RegistryError, TransientError
 from hatch_docker.core.lockfile import NotPinnedError
 from hatch_docker.core.progress import Advance, no_progress
 from hatch_docker.core.text import counted
-
-if TYPE_CHECKING:
-    from hatch_docker.bases.debian.deb import Deb
-    from hatch_docker.core.context import Context
-    from hatch_docker.plan.model import BasePlan
+from hatch_docker.plan.model import BasePlan
 
 TRANSFERS = 4  # .debs at once
 RECIPE = 1  # raise it when the resolution of the same names changes

@@ -3,8 +3,6 @@
 Sizes are in bytes as a registry stores them: those are pushed, pulled and paid for.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """The option `check`: a command that is run in the finished image before the build counts as done."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from functools import partial

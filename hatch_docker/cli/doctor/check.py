@@ -17,7 +17,8 @@ State = Literal["ok", "unneeded", "problem"]
 @dataclass(frozen=True, slots=True)
 class Finding:
     """A line of the answer. `state` is "unneeded" if something is missing, or was not asked, and the project can do
-    without."""
+    without.
+    """
 
     state: State
     topic: str

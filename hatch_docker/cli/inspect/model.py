@@ -83,7 +83,8 @@ class Package:
 @dataclass(frozen=True, slots=True)
 class LayerContents:
     """A layer. `title` is the command that made it, or the packages in it; `removed_size` is what later layers removed
-    of `files_size`."""
+    of `files_size`.
+    """
 
     digest: str
     diff_id: str

@@ -15,7 +15,8 @@ from hatch_docker.wheels.target import MACHINES, Target
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """Metadata of an installed package. `path` is its METADATA or database, `requires` as release.sbom.inventory reads
-    it. `own` is True for the project itself, as far as the image tells."""
+    it. `own` is True for the project itself, as far as the image tells.
+    """
 
     type: str
     name: str
@@ -45,7 +46,8 @@ def dependencies_of(packages: Sequence[Metadata], python: str, platform: Platfor
 
 def _names(packages: Sequence[Metadata]) -> dict[tuple[str, str], int]:
     """Return the packages by type and name; the first one of a name counts, and a name counts before what others
-    provide."""
+    provide.
+    """
     names: dict[tuple[str, str], int] = {}
     for number, package in enumerate(packages):
         name = canonicalize_name(package.name) if package.type == "python" else package.name

@@ -139,9 +139,7 @@ class Client:
         if count > bound:
             raise RegistryError(f"the file is larger than {limit} bytes")
 
-    def _small(
-        self, raw: urllib3.BaseHTTPResponse, url: str, limit: int, sent: Mapping[str, str]
-    ) -> Response:
+    def _small(self, raw: urllib3.BaseHTTPResponse, url: str, limit: int, sent: Mapping[str, str]) -> Response:
         data = bytearray()
         for chunk in self._chunks(raw, url):
             data += chunk

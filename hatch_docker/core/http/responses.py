@@ -3,8 +3,6 @@
 Reads the error documents of the distribution-spec 1.1 (Error Codes).
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass

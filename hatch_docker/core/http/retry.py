@@ -4,8 +4,6 @@ Six tries; a pause of 0.3 s that doubles up to 8 s, with jitter; `Retry-After` i
 a second attempt rarely mends (a wrong digest, a server that hangs) is tried twice. Every retry shows one line.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,9 +27,7 @@ class Retryable(TransientError):
     `lasting` says that trying later will not help either, once they are used up.
     """
 
-    def __init__(
-        self, message: str, *, after: float | None = None, tries: int = 6, lasting: bool = False
-    ) -> None:
+    def __init__(self, message: str, *, after: float | None = None, tries: int = 6, lasting: bool = False) -> None:
         super().__init__(message)
         self.after = after
         self.tries = tries

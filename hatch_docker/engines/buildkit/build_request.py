@@ -1,22 +1,18 @@
 """Request to build the stage `export` of a Dockerfile, and what all programs that carry one out share."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import DaemonError, LostError, ProgramError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.model import Image, Platform
 from hatch_docker.plan.model import CachePlan
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
 
 WAY_OUT = 'or set engine = "embedded", which needs neither Docker nor Podman'
 IMAGES = "hatch-docker"  # the repository of images that are loaded into a builder

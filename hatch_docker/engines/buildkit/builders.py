@@ -3,27 +3,21 @@
 Something has to answer at a builder's address: Docker's own programs wait up to a minute if nothing does.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import DaemonError, HatchDockerError, ProgramError
 from hatch_docker.core.http.urls import proxy_for, redact_url
 from hatch_docker.core.process import run
-from hatch_docker.engines.buildkit.build_request import WAY_OUT, daemon_error
+from hatch_docker.engines.buildkit.build_request import WAY_OUT, Builder, daemon_error
 from hatch_docker.engines.buildkit.buildx import OLDEST, Buildx
 from hatch_docker.engines.buildkit.podman import Podman
 from hatch_docker.oci.daemon import docker_daemon, docker_directory, read_json
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.engines.buildkit.build_request import Builder
 
 UNKNOWN = (0, 0)  # the version of a buildx that was compiled without one
 PATIENCE = 2.0  # seconds

@@ -3,24 +3,18 @@
 Trees come back by the local exporter, which every driver has: no builder loads or pushes an image.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, DaemonError, LostError
 from hatch_docker.core.process import ProcessFailed, run
-from hatch_docker.engines.buildkit.build_request import WAY_OUT, daemon_error, load_image
+from hatch_docker.engines.buildkit.build_request import WAY_OUT, BuildRequest, PreloadedImage, daemon_error, load_image
 from hatch_docker.engines.buildkit.buildx_log import Log
 from hatch_docker.engines.buildkit.cache_options import CACHE_SECRETS, buildx_caches
 from hatch_docker.oci.layout import write_layout
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.engines.buildkit.build_request import BuildRequest, PreloadedImage
 
 OLDEST = (0, 13)  # of buildx: --progress=rawjson
 LOST = r"error reading from server|code = Unavailable|transport is closing|connection reset|broken pipe|\bEOF\b"

@@ -1,7 +1,5 @@
 """Log of `docker buildx build --progress=rawjson`, read as stages with their times."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import json

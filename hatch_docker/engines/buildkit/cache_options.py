@@ -1,19 +1,14 @@
 """Options for the shared caches of a build; an option that the program would ignore is an error."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.files import mark_as_cache
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.plan.model import CachePlan
+from hatch_docker.plan.model import CachePlan
 
 CACHE_SECRETS = (
     "ACTIONS_RUNTIME_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_CLIENT_SECRET",

@@ -4,8 +4,6 @@ The pins, the pure wheel and the sdist are those of the embedded engine, fetched
 needs no index, no login ever enters a daemon, and both engines install the same files.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -13,7 +11,6 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from hatch_docker.bases.bytecode import DRIVER
@@ -22,6 +19,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import base_for
 from hatch_docker.core import errors
 from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, BuildError
 from hatch_docker.core.http.urls import is_loopback
 from hatch_docker.engines.buildkit import stage_diff, stage_install
@@ -46,9 +44,6 @@ from hatch_docker.wheels.install import archive, destination, layout, slim, stri
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.locks.pin import pin_requirements
 from hatch_docker.wheels.target import Pin, Target
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
 
 STAGE_MODULES = (errors, paths, archive, destination, layout, slim, strip)
 """Modules that stages run too, laid beside their programs under the same names: standard library only, Python 3.9."""
@@ -195,9 +190,7 @@ def _name(what: str, image: Image) -> str:
     return f"{IMAGES}/{what}:{digest_of(image.config)[7:23]}"
 
 
-def make_job(
-    sdist: Path, filename: str, plan: BuildPlan, target: Target, project: Project, ctx: Context
-) -> Job:
+def make_job(sdist: Path, filename: str, plan: BuildPlan, target: Target, project: Project, ctx: Context) -> Job:
     """Return the build of an sdist; its requirements are wheels, resolved in this process."""
     found = known_sdist(sdist, filename, ctx)
     more = ctx.store.recall("stage-requires", key_of(found.content)) or []

@@ -12,8 +12,6 @@ No instruction needs the network but a build that asks for it, and none an index
 the .debs too, unless the base's archive is none of Debian's. COPY has no --link, which Podman refuses.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -5,8 +5,6 @@ embedded engine. So the image, its digest included, does not depend on what a bu
 tree that is known is not built, and nothing but new trees is ever copied.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re
@@ -14,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, WheelError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.engines.buildkit.build_request import BuildRequest, PreloadedImage
@@ -55,6 +54,8 @@ from hatch_docker.engines.wheel_layers import note_uncompiled, remember_files
 from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Layer, Platform
+from hatch_docker.plan.model import Plan
+from hatch_docker.project.model import Project
 from hatch_docker.wheels.builder.pep517 import MISSING
 from hatch_docker.wheels.builder.ssh_agent import check_agent
 from hatch_docker.wheels.builder.variables import secret_variables
@@ -64,14 +65,7 @@ from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import KINDS
 from hatch_docker.wheels.install.venv import check_owners, wheel_files
 from hatch_docker.wheels.locks.pin import pin
-from hatch_docker.wheels.target import note_used
-
-if TYPE_CHECKING:
-    from hatch_docker.bases.model import Base
-    from hatch_docker.core.context import Context
-    from hatch_docker.plan.model import Plan
-    from hatch_docker.project.model import Project
-    from hatch_docker.wheels.target import Pin, Target
+from hatch_docker.wheels.target import Pin, Target, note_used
 
 TREES = "stage tree"
 
@@ -203,9 +197,7 @@ def _trees(inputs: _Inputs, make: Callable[[], Sequence[CopyStep]]) -> tuple[_In
 def _layers(inputs: _Inputs) -> list[tuple[Layer, bool]]:
     """Return the layer of each step and whether it was known; unknown trees are built, all in one build."""
     store, keys = inputs.ctx.store, inputs.keys
-    known = [
-        recall_layer(key, inputs.compression, inputs.ctx) if store.recall(TREES, key) else None for key in keys
-    ]
+    known = [recall_layer(key, inputs.compression, inputs.ctx) if store.recall(TREES, key) else None for key in keys]
     if all(layer is not None for layer in known):
         return [(layer, True) for layer in known if layer is not None]
     # What goes to a shared cache must be whole: its next reader may have none of our layers.

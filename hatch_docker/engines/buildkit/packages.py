@@ -5,15 +5,16 @@ context: no stage asks a mirror, and versions are those of the lock or of the da
 one made from Ubuntu, apt asks the archives that the base itself names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hatch_docker.bases.debian.additions import find_additions, has_apt, write_debs
+from hatch_docker.bases.debian.resolver import Package
+from hatch_docker.bases.debian.suite import Step
 from hatch_docker.bases.model import Base
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, BuildError, ConfigError
 from hatch_docker.core.streams import pieces
 from hatch_docker.engines.buildkit.dockerfile import COMPILER, Packages
@@ -24,11 +25,6 @@ from hatch_docker.oci.model import History, Layer, host_platform
 from hatch_docker.oci.mutate import Settings, build_image
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import DEBIAN_PYTHONS
-
-if TYPE_CHECKING:
-    from hatch_docker.bases.debian.resolver import Package
-    from hatch_docker.bases.debian.suite import Step
-    from hatch_docker.core.context import Context
 
 APT_CONF = """\
 // For apt-get in a stage: no documentation, no index of packages, no log.

@@ -1,27 +1,21 @@
 """`podman build`: the same Dockerfile, in Podman's own storage."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, LostError
 from hatch_docker.core.process import LAST_LINES, ProcessFailed, run
 from hatch_docker.core.progress import Progress, Task
-from hatch_docker.engines.buildkit.build_request import load_image
+from hatch_docker.engines.buildkit.build_request import BuildRequest, load_image
 from hatch_docker.engines.buildkit.buildx_log import KILLED, NO_MEMORY, pull_failure
 from hatch_docker.engines.buildkit.cache_options import CACHE_SECRETS, podman_caches
 from hatch_docker.oci.model import host_platform
 from hatch_docker.wheels.builder import failure_hints as missing
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.engines.buildkit.build_request import BuildRequest
 
 _STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP \d+/\d+: (?P<what>.*)")
 _FROM = re.compile(r"FROM \S+ AS (?P<stage>\S+)")

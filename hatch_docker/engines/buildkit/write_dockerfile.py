@@ -1,13 +1,11 @@
 """`docker:dockerfile`: the Dockerfile and its context, to read, keep and build without hatch-docker."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
 
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, StoreError
 from hatch_docker.core.files import atomic_write, temporary_tree
 from hatch_docker.core.streams import pieces
@@ -33,9 +31,6 @@ from hatch_docker.plan.model import Plan
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
 
 IGNORED = "# Loaded into the daemon before, never sent to it with the context.\nimages\n"
 

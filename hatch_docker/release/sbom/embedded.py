@@ -4,8 +4,6 @@ They are of any version, and written by anybody: only valid values are taken ove
 has too many components, is named in our SBOM and not merged.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping

@@ -37,9 +37,7 @@ def cyclonedx(sbom: Sbom) -> dict[str, Any]:
             {"ref": part.ref, **({"dependsOn": list(part.requires)} if part.requires else {})}
             for part in all_components(sbom)
         ],
-        "compositions": [
-            {"aggregate": "complete" if sbom.complete else "incomplete", "dependencies": [sbom.root.ref]}
-        ],
+        "compositions": [{"aggregate": "complete" if sbom.complete else "incomplete", "dependencies": [sbom.root.ref]}],
     }  # fmt: skip
 
 

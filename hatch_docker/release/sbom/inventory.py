@@ -7,23 +7,19 @@
 Labels, locks and resolutions are not used: they say what should be there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.oci.layer import layer_entries
+from hatch_docker.oci.model import Layer
 from hatch_docker.project.licences import NO_LICENCE, debian_licence, licence_of, stated
 from hatch_docker.release.sbom.embedded import people, read_embedded
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.oci.model import Layer
 
 RECIPE = 2               # raise it if the same files must be read differently
 LIMIT = 16 << 20         # bytes of a file that is read
@@ -121,10 +117,7 @@ def _distribution(_path: str, data: bytes) -> dict[str, Any]:
 def _bundled(path: str, data: bytes) -> dict[str, Any]:
     match = _BUNDLED.fullmatch(path)
     assert match is not None
-    return {
-        "kind": "bundled", "of": match["owner"], "sha256": hashlib.sha256(data).hexdigest(),
-        **read_embedded(data),
-    }  # fmt: skip
+    return {"kind": "bundled", "of": match["owner"], "sha256": hashlib.sha256(data).hexdigest(), **read_embedded(data)}
 
 
 def _dpkg(_path: str, data: bytes) -> dict[str, Any]:

@@ -195,9 +195,7 @@ def _python(findings: Findings, plan: Plan, built: BuiltImage) -> Iterator[tuple
         )  # fmt: skip
 
 
-def _needs(
-    installed: Mapping[str, tuple[str, Mapping[str, Any]]], plan: Plan, target: Target
-) -> dict[str, set[str]]:
+def _needs(installed: Mapping[str, tuple[str, Mapping[str, Any]]], plan: Plan, target: Target) -> dict[str, set[str]]:
     """Return the names that each distribution requires on this target, with the extras that others require it with."""
     environment = {**target.marker_environment()}
     extras: dict[str, set[str]] = {name: set() for name in installed}

@@ -1,7 +1,5 @@
 """Requirements of a distribution (PEP 508) that hold on a target, read from METADATA that anybody may have written."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace

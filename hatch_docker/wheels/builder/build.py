@@ -8,8 +8,6 @@ requirements are wheels, resolved and fetched outside, so that no login of an in
     /out      the wheel that the backend makes
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import shutil

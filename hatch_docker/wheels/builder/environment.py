@@ -1,7 +1,5 @@
 """Build environments: the build requirements of an sdist, installed into a directory of the cache."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,9 +32,7 @@ def build_environment(
 
     def make(directory: Path) -> None:
         wheels = fetch(pins, ctx, root=project)
-        installed = [
-            wheel_entries(wheel, venv, filename=pin.filename) for pin, wheel in zip(pins, wheels, strict=True)
-        ]
+        installed = [wheel_entries(wheel, venv, filename=pin.filename) for pin, wheel in zip(pins, wheels, strict=True)]
         sources = [python_sources(entries, venv) for entries in installed]
         compiled = compile_sources(sources, compiler(), venv.interpreter, sandbox=run_at if trust_key else None)
         for entries in (venv_entries(venv), *installed):

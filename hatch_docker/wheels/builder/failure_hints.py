@@ -1,7 +1,5 @@
 """Hints for a failed build: the Debian package or the network that it lacked, by the output of compilers."""
 
-from __future__ import annotations
-
 import re
 
 LONGEST = 1000  # characters of a line that are read

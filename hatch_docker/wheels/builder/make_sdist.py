@@ -1,7 +1,5 @@
 """A project's tree to its sdist, by its own backend (PEP 517) in the builder stage."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import shutil

@@ -5,8 +5,6 @@ capabilities, and either the host's network or a loopback device. It ends with t
 it started. `sandbox_init.py` sets this up, in another interpreter.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os

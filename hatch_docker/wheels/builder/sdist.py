@@ -1,7 +1,5 @@
 """The parts of an sdist that its build depends on: its contents and its build system (PEP 517, PEP 518)."""
 
-from __future__ import annotations
-
 import io
 import tomllib
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 An agent talks to its owner only, and the sandbox's user is another one. No key leaves the agent.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select

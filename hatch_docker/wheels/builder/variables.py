@@ -1,7 +1,5 @@
 """The environment of a build in the builder stage: variables, a user account, this machine's certificates."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

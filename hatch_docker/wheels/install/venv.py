@@ -4,23 +4,18 @@ A wheel's entries depend on the wheel, on "3.13" and on the environment's root, 
 is the same layer in every image, and a pure one on every architecture. Only `venv_entries` depend on the base.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hatch_docker.bases.bytecode import Compiled, SourceFile
 from hatch_docker.core.errors import WheelError
 from hatch_docker.oci.paths import SOURCE_DATE, parents
 from hatch_docker.oci.tar import Entry, parent_entries
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import NONE, Rules
-
-if TYPE_CHECKING:
-    from hatch_docker.bases.bytecode import Compiled, SourceFile
-    from hatch_docker.wheels.install.layout import VenvTarget
 
 
 def venv_entries(venv: VenvTarget) -> list[Entry]:

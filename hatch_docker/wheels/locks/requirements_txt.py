@@ -1,7 +1,5 @@
 """Requirements files with hashes, as pip, pip-tools and uv write them (pip's Requirements File Format)."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence

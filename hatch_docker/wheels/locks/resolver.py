@@ -5,8 +5,6 @@ we read from the sdist itself (static, PEP 643) or that the caller gets by an is
 on this machine.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path

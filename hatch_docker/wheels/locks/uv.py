@@ -4,8 +4,6 @@ uv evaluates markers and tags for the target. It is never allowed to build: an s
 with metadata that we give to uv (`dependency-metadata`), so no package's code runs here.
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """uv.lock to the table of a pylock.toml, without uv: the packages that the project reaches for one target."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

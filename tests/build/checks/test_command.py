@@ -131,9 +131,7 @@ def test_a_check_that_hangs_is_ended(base: Base, ctx: Context) -> None:
         run_check(image_on(base), base, ["sh", "-c", "sleep 60 & sleep 61"], ctx, timeout=0.5)
 
 
-SCRIPT = (
-    "id -u; cat /etc/app.conf; touch /opt/x 2>&- || echo read-only; touch /tmp/x; cat /proc/net/dev >&2; exit $1"
-)
+SCRIPT = ("id -u; cat /etc/app.conf; touch /opt/x 2>&- || echo read-only; touch /tmp/x; cat /proc/net/dev >&2; exit $1")
 
 
 def check_run_once(daemon: Daemon, base: Base, lines: list[str], *, timeout: float) -> None:

@@ -51,9 +51,7 @@ def docker() -> Iterator[str]:
 
 
 @pytest.mark.engine
-def test_docker_has_it_then(
-    docker: str, image: Image, dist: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_docker_has_it_then(docker: str, image: Image, dist: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The only archive of dist/, under its own names; the receipt says so, and still where it was pushed."""
     assert main(["load", "--into", "docker"]) == 0
     out, err = capsys.readouterr()

@@ -229,9 +229,7 @@ def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert told(capsys, str(path), "--json") == told(capsys, str(path), "--json")
 
 
-def test_places_of_images(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_places_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """An image may be the only archive of dist/, an archive, a layout with or without its scheme, or in a registry."""
     image = others(layer_of([file("x", b"1")]))
     archived(image, tmp_path / "dist")
@@ -360,9 +358,7 @@ def test_docker_built_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @pytest.mark.engine
-def test_podman_has_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_podman_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Podman's images are read by its program."""
     need("podman")
     storage = tmp_path / "storage.conf"

@@ -185,9 +185,7 @@ def test_what_each_driver_is_told(driver: str, expected: str, tmp_path: Path) ->
     assert {"--progress=rawjson", "--provenance=false", "--build-arg=http_proxy=http://proxy:1"} <= set(options)
     layouts = [one for one in options if one.startswith("--build-context=hatch-docker/base:1=oci-layout:///")]
     assert [one.rpartition("@")[2] for one in layouts] == ([image.digest] if found.remote else [])
-    assert loading == ([] if found.remote else [
-        "--context far image inspect --format {{.Id}} hatch-docker/base:1",
-    ])  # fmt: skip
+    assert loading == ([] if found.remote else ["--context far image inspect --format {{.Id}} hatch-docker/base:1"])
 
 
 def test_a_build_s_proxies_are_this_machine_s_but_those_on_it(tmp_path: Path) -> None:

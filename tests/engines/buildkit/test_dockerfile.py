@@ -21,10 +21,7 @@ ASKED = BuildPlan(
 STAGES = Stages(
     base="registry.example/python@sha256:0", python="/usr/local/bin/python3.13",
     tools=Packages(("gcc", "libpq-dev"), given=False), system=Packages(("libpq5",), given=True),
-    groups=(
-        Group("numpy", "dependencies", ("numpy 2",)),
-        Group("project", "project", ("p 1",), ASKED, venv=True),
-    ),
+    groups=(Group("numpy", "dependencies", ("numpy 2",)), Group("project", "project", ("p 1",), ASKED, venv=True)),
 )  # fmt: skip
 
 

@@ -204,9 +204,7 @@ def test_later_layers_take_away(tmp_path: Path) -> None:
     ctx = context(tmp_path / "cache")
     lower = layer_of([metadata("alpha", "1"), metadata("beta", "1"), metadata("gamma", "1", site="a")])
     info = f"{SITE}/alpha-1.dist-info"
-    upper = layer_of([
-        file(f"{SITE}/.wh.alpha-1.dist-info"), file("a/.wh..wh..opq"), metadata("delta", "1", site="a"),
-    ])  # fmt: skip
+    upper = layer_of([file(f"{SITE}/.wh.alpha-1.dist-info"), file("a/.wh..wh..opq"), metadata("delta", "1", site="a")])
     assert f"{info}/METADATA" in read_inventory([lower], ctx)
     names = {find["name"]: number for number, find in read_inventory([lower, upper], ctx).values()}
     assert names == {"beta": 0, "delta": 1}

@@ -75,9 +75,7 @@ def test_bad_wheel_is_refused_with_its_name_and_the_entry(case: str, tmp_path: P
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "data"), [
-    ("demo.pth", b"import demo\n"), ("sitecustomize.py", b"x = 1\n"),
-])  # fmt: skip
+@pytest.mark.parametrize(("name", "data"), [("demo.pth", b"import demo\n"), ("sitecustomize.py", b"x = 1\n")])
 def test_code_that_runs_at_every_start_is_told(name: str, data: bytes, tmp_path: Path) -> None:
     """D5, the seventeenth: legal and used, but worth a warning."""
     told: list[str] = []

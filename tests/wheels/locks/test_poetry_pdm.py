@@ -12,9 +12,7 @@ from hatch_docker.wheels.target import Target
 from tests.fakes.lock_files import AMD64, PDM, POETRY, names, using
 from tests.fakes.package_index import FakeIndex, make_wheel
 
-WHEELS = {
-    ("app", "1.0"), ("tool", "1.0"), ("tool", "2.0"), ("deep-dep", "3.0"), ("fast_path", "1.5"), ("wide", "0.1"),
-}
+WHEELS = {("app", "1.0"), ("tool", "1.0"), ("tool", "2.0"), ("deep-dep", "3.0"), ("fast_path", "1.5"), ("wide", "0.1")}
 
 
 WIDE = 'name = "wide"'
