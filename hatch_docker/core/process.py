@@ -111,15 +111,9 @@ def _in_thread(work: Callable[[], None]) -> threading.Thread:
 
 
 def run(
-    command: Sequence[str],
-    *,
-    env: Mapping[str, str] | None = None,
-    cwd: Path | None = None,
-    stdin: bytes | None = None,
-    secrets: Sequence[str] = (),
-    log: Callable[[str], None] | None = None,
-    timeout: float | None = None,
-    merged: bool = False,
+    command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+    stdin: bytes | None = None, secrets: Sequence[str] = (), log: Callable[[str], None] | None = None,
+    timeout: float | None = None, merged: bool = False,
 ) -> str:
     """Run a program to its end and return its standard output as text.
 

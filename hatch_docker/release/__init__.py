@@ -1,1 +1,1 @@
-"""What a release adds to an image."""
+"""Additions of a release to an image: push, SBOM, provenance, signatures."""

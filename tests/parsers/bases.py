@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from hatch_docker.bases.bytecode import python_command
-from hatch_docker.bases.debian.additions import _read_status
+from hatch_docker.bases.debian.additions import read_status
 from hatch_docker.bases.debian.apt_config import find_mirrors
 from hatch_docker.bases.debian.archive import read_package_index, read_release
 from hatch_docker.bases.debian.ldconfig import find_libraries, write_cache
@@ -121,7 +121,7 @@ def installed(data: bytes, _directory: Path) -> None:
     for path in ("etc/os-release", "var/lib/dpkg/status", "lib/apk/db/installed", "usr/share/doc/x/copyright",
                  "opt/x-1.dist-info/METADATA"):  # fmt: skip
         json.dumps(reader(path)(path, data))
-    list(_read_status(data.decode(errors="replace")))
+    read_status(data.decode(errors="replace"))
 
 
 @parses(of_json(

@@ -42,14 +42,17 @@ def installed(base: Base, ctx: Context) -> tuple[Package, ...]:
 
         entry = merge_layers(base.image.layers, _look).get(STATUS)
         text = entry.content.decode(errors="replace") if entry and isinstance(entry.content, bytes) else ""
-        stanzas = [parse_fields(stanza) for stanza in text.split("\n\n")]
-        unknown = {"filename": "", "size": "0", "sha256": "0" * 64}
-        known = [
-            astuple(package_of({**unknown, **fields}, ""))
-            for fields in stanzas if fields.get("status", "").endswith(" installed")
-        ]  # fmt: skip
+        known = [astuple(package) for package in read_status(text)]
         ctx.store.remember("dpkg", key, known)
     return tuple(Package(*row) for row in known)
+
+
+def read_status(text: str) -> list[Package]:
+    """Return the installed packages in a status file of dpkg, whose files are not known."""
+    unknown = {"filename": "", "size": "0", "sha256": "0" * 64}
+    stanzas = map(parse_fields, text.split("\n\n"))
+    known = (fields for fields in stanzas if fields.get("status", "").endswith(" installed"))
+    return [package_of({**unknown, **fields}, "") for fields in known]
 
 
 def _look(path: str, stream: BinaryIO) -> bytes | None:

@@ -62,7 +62,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def mount(source: str | Path | None, target: str | Path, kind: str | None, flags: int, data: str = "") -> None:
-    """Mount as mount(2) does; raise SetupError."""
+    """Mount a file system; raise SetupError."""
     names = os.fsencode(source or "none"), os.fsencode(target), kind.encode() if kind else None
     call("mount", str(target), _libc.mount, *names, ctypes.c_ulong(flags), data.encode())
 
