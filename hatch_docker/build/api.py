@@ -155,7 +155,7 @@ def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> Imag
     from hatch_docker.build.existing import matching_plan
     from hatch_docker.build.members import with_members
     from hatch_docker.build.pipeline import image_or_index
-    from hatch_docker.core.lockfile import NAME, RELOCK
+    from hatch_docker.core.image_lock import NAME, RELOCK
     from hatch_docker.engines.select import select_engine
 
     plans, ctx = open_plans(project, environ, every=True)

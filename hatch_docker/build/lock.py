@@ -14,7 +14,7 @@ from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, ConfigError
 from hatch_docker.core.files import atomic_write
-from hatch_docker.core.lockfile import (
+from hatch_docker.core.image_lock import (
     NAME,
     RELOCK,
     Entry,

@@ -1,4 +1,4 @@
-"""The whole story of a build: plan -> engine -> image -> checks -> archive, daemon, registries -> receipt."""
+"""The steps of a build, in order: plan -> engine -> image -> checks -> archive, daemon, registries -> receipt."""
 
 from __future__ import annotations
 

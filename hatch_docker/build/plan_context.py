@@ -12,7 +12,7 @@ from hatch_docker.project.model import DIST
 if TYPE_CHECKING:
     from hatch_docker.config.options import Config
     from hatch_docker.core.context import Context
-    from hatch_docker.core.lockfile import ImageLock
+    from hatch_docker.core.image_lock import ImageLock
     from hatch_docker.project.metadata import Metadata
     from hatch_docker.project.model import Project
 
@@ -40,7 +40,7 @@ def open_context_of(
             raise ConfigError("tool.hatch-docker.images: `pins` must be the same for every image")
         (name,) = names
         if name not in ("", "none"):
-            from hatch_docker.core.lockfile import read_image_lock
+            from hatch_docker.core.image_lock import read_image_lock
 
             pins = read_image_lock(metadata.root / name, name, ctx.store)
     return metadata, replace(ctx, image_lock=pins) if pins else ctx

@@ -12,7 +12,7 @@ from hatch_docker.core.errors import ConfigError, HatchDockerError
 
 if TYPE_CHECKING:
     from hatch_docker.core.context import Context
-    from hatch_docker.core.lockfile import ImageLock
+    from hatch_docker.core.image_lock import ImageLock
     from hatch_docker.plan.model import Plan
     from hatch_docker.project.metadata import Metadata
     from hatch_docker.project.model import Project

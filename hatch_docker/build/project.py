@@ -17,7 +17,7 @@ from hatch_docker.build.plan_context import open_context_of
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError, SandboxError
-from hatch_docker.core.lockfile import ImageLock
+from hatch_docker.core.image_lock import ImageLock
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.oci.model import host_platform
 from hatch_docker.plan.model import Plan
@@ -212,13 +212,13 @@ def _sdist(stage: _Stage) -> Path:
 def _without_sandbox(stage: _Stage, refused: str) -> Path:
     """Return the tree as an archive, for a stage of BuildKit, where there is no sandbox to make the sdist in."""
     from hatch_docker.wheels.builder.make_sdist import packed_tree
-    from hatch_docker.wheels.builder.sandbox import WAYS_OUT
+    from hatch_docker.wheels.builder.sandbox import ALTERNATIVES
     from hatch_docker.wheels.install.compatibility import TREE
 
     if stage.named == TREE or stage.tree.repository:
         raise SandboxError(
-            f"{refused.removesuffix(WAYS_OUT)}or write what `dynamic` in [project] lists into the table: until it is "
-            "known, no stage can be rendered, and the backend tells it in the sandbox only, whatever the engine"
+            f"{refused.removesuffix(ALTERNATIVES)}or write what `dynamic` in [project] lists into the table: until it "
+            "is known, no stage can be rendered, and the backend tells it in the sandbox only, whatever the engine"
         )
     stage.ctx.progress.info("the sandbox is refused here: the wheel is made of the project's files, without an sdist")
     return packed_tree(stage.tree, stage.named, stage.ctx)

@@ -15,7 +15,7 @@ from hatch_docker.core.secrets import Secrets
 
 if TYPE_CHECKING:
     from hatch_docker.core.http.client import Client
-    from hatch_docker.core.lockfile import ImageLock
+    from hatch_docker.core.image_lock import ImageLock
 
 
 CACHE_DIR = "HATCH_DOCKER_CACHE_DIR"

@@ -57,7 +57,7 @@ def make_files(
     if large is not None and sum(entry.size for entry in entries.values()) > LAYER_LIMIT:
         raise ConfigError(
             f"{OPTION}: /{large.path} has {large.size / 1e9:.1f} GB, and a layer holds {LAYER_LIMIT / 1e9:.1f} GB at "
-            "most; what is that large belongs into a volume"
+            "most; put such large data into a volume"
         )
     directories = {entry.path for entry in parent_entries(entries)}
     directories |= {path for path, entry in entries.items() if is_directory(entry)}
@@ -79,8 +79,8 @@ def make_files(
     size = layer.unpacked_size or 0
     if large is not None and size > RATIO_GRACE and size > RATIO_LIMIT * layer.descriptor.size:
         raise ConfigError(
-            f"{OPTION}: nearly nothing is left of /{large.path} once it is compressed, as of a bomb, which no build "
-            "takes for a layer; let the program make it, in a volume"
+            f"{OPTION}: /{large.path} compresses so far that it looks like a decompression bomb, and is refused; let "
+            "the program create it, in a volume"
         )
     return layer, cached
 

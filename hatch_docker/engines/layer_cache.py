@@ -1,6 +1,7 @@
-"""Cache of layers. A layer's key is made of all that decides its bytes, so its digest is known before it is made.
+"""Cache of layers. The key of a layer is a hash of everything that decides its bytes: a known key is a known digest.
 
-Keys are made of contents, never of paths or times. `layer_by_key` adds the compression to each of them.
+Keys are made of contents, never of paths or times. `layer_by_key` adds the compression to each of them; the keys of a
+Debian base hold it already.
 
     layer                     key                   what enters it
     wheels                    wheels_layer_key      Python's version; the base's layers where its Python is not Debian's
@@ -11,16 +12,18 @@ Keys are made of contents, never of paths or times. `layer_by_key` adds the comp
     wheels out of a stage     stage_tree_key        the same, but of wheels that the stage builds the sdist's contents,
                                                     the digests of its build requirements, the compiler's key, and
                                                     variables, arguments, secrets' names, network and SSH of the build
-    `runtime.packages`        packages_layer_key    the base's layers; the digests of the .debs, or the names where apt
+    `runtime.packages`, apt   packages_layer_key    the base's layers; the digests of the .debs, or the names where apt
                                                     of the base finds the packages
     `files`                   files_layer_key       path, kind, mode, link and digest of every entry
     `volumes`                 volumes_layer_key     path, mode, user and group of every directory
     compiler, for a builder   compiler_layer_key    the name of its tree in the store, a key of its packages
-    base                      `bases.debian.base`   the packages' digests, whether documentation and bytecode are in it
+    Debian base               `bases.debian.base`   the digests of its packages; `debian.slim`; whether .pyc are in it
+    `runtime.packages`, .deb  `bases.debian.base`   the layer below; the digests of the packages; whether BusyBox is
+                                                    its shell
     base from a registry      none                  its own digest
 
-What is remembered of wheels beside their layers (files, programs, modules without .pyc) is under `wheel_facts_key` and
-`programs_key`. A recipe's number is raised when the same inputs shall give other bytes.
+Facts about wheels (files, programs, modules without .pyc) are remembered under `wheel_facts_key` and `programs_key`.
+Raise a recipe's number when the same inputs give other bytes from now on.
 """
 
 from __future__ import annotations

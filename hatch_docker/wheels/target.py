@@ -59,7 +59,7 @@ class Target:
         return sys.platform == "linux" and machine == self.machine
 
     @property
-    def ways_out(self) -> str:
+    def alternatives(self) -> str:
         """The end of an error message: what a user can do if no wheel fits."""
         return (
             "lock a version that has such a wheel (or build one and add it with find-links), or build the image on "

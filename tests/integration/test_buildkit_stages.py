@@ -189,7 +189,7 @@ def test_a_step_that_is_killed_is_suspected_of_too_little_memory(docker: str, tm
     (made / "hatch_build.py").write_text('import os\nprint("filling", flush=True)\nos._exit(137)\n')
     failed = run_build(made, cache, variables=BUILDKIT)
     assert failed.status == 1
-    said = "stage build-project failed (exit status 137); something killed it, perhaps for want of memory:\nfilling\n"
+    said = "stage build-project failed (exit status 137); something killed it; perhaps the memory ran out:\nfilling\n"
     assert failed.output.endswith(said)
 
 

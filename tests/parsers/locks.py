@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from hatch_docker.core.lockfile import parse_image_lock
+from hatch_docker.core.image_lock import parse_image_lock
 from hatch_docker.core.progress import silent
 from hatch_docker.plan.model import LockPlan
 from hatch_docker.wheels.index import read_indexes

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 APT = Path("/etc/apt")
 MIRROR_VARIABLE = "HATCH_DOCKER_DEBIAN_MIRROR"
 SECURITY_VARIABLE = "HATCH_DOCKER_DEBIAN_SECURITY_MIRROR"
-WAYS_OUT = f"`[tool.hatch-docker.debian] mirror` or {MIRROR_VARIABLE}"
+ALTERNATIVES = f"`[tool.hatch-docker.debian] mirror` or {MIRROR_VARIABLE}"
 
 SCHEMES = ("http", "https", "file")
 _NAMES = ("buster", "bullseye", "bookworm", "trixie", "forky", "duke", "sid",
@@ -114,7 +114,7 @@ def _of_host(apt: Path) -> Mirrors:
     main = [entry for entry in entries if not _is_security(entry.suite)]
     if not main:
         raise BaseImageError(
-            f"no mirror of Debian is known: apt's configuration in {apt} names none; set {WAYS_OUT} "
+            f"no mirror of Debian is known: apt's configuration in {apt} names none; set {ALTERNATIVES} "
             "to the URL of one"
         )
     first = min(main, key=_doubt)  # stable: apt's own order among equals

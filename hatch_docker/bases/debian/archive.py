@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hatch_docker.bases.debian.apt_config import SECURITY_VARIABLE, WAYS_OUT, Mirrors, parse_fields
+from hatch_docker.bases.debian.apt_config import ALTERNATIVES, SECURITY_VARIABLE, Mirrors, parse_fields
 from hatch_docker.bases.debian.resolver import Package, PackageIndex, version_key
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError
@@ -88,7 +88,7 @@ def verify(signed: bytes, keyring: bytes, where: str) -> bytes:
 def _unsigned(where: str, reason: str) -> BaseImageError:
     return BaseImageError(
         f"{where} is not signed by Debian's archive keys ({reason}): the mirror, or a proxy before it, "
-        f"alters files or is not Debian's; set another one with {WAYS_OUT}"
+        f"alters files or is not Debian's; set another one with {ALTERNATIVES}"
     )
 
 
@@ -102,13 +102,13 @@ def read_release(text: bytes, where: str, suite: str, archive: str, *, now: floa
     if suite not in (fields.get("codename"), fields.get("suite")):
         raise BaseImageError(
             f"{where} describes suite {fields.get('codename')!r}, not {suite!r}: the mirror is wrong; "
-            f"set another one with {WAYS_OUT}"
+            f"set another one with {ALTERNATIVES}"
         )
     expiry = fields.get("valid-until", "")
     if expiry and now is not None and _seconds(expiry, where) < now:
         raise BaseImageError(
             f"{where} expired on {expiry}: the mirror is out of date (or this machine's clock is wrong); "
-            f"set another one with {WAYS_OUT}"
+            f"set another one with {ALTERNATIVES}"
         )
     files: dict[str, tuple[str, int]] = {}
     for line in fields.get("sha256", "").splitlines():
@@ -165,7 +165,7 @@ def _fetch_release(archive: str, suite: str, mirrors: Mirrors, ctx: Context, key
     if archive == "security":
         hint = f"`[tool.hatch-docker.debian] security-mirror` or {SECURITY_VARIABLE} names one with fixes"
         raise BaseImageError(f"{message}; {hint}")
-    raise BaseImageError(f"{message}; set another one with {WAYS_OUT}")
+    raise BaseImageError(f"{message}; set another one with {ALTERNATIVES}")
 
 
 def fetch_package_index(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: Context, task: Task) -> PackageIndex:

@@ -98,7 +98,9 @@ def layer_of(store: Store, key: str, compression: Compression, made: DebianLayer
             again = _make(store, key, compression, assemble)
             path = store.get(again.facts.digest)
             if path is None or again.facts != made.facts:
-                raise BaseImageError("a layer of the base was lost and came out otherwise: build again")
+                raise BaseImageError(
+                    "a layer of the base was missing from the cache, and making it again gave other bytes: build again"
+                )
         return path.open("rb")
 
     return make_layer(made.facts, compression, opened)

@@ -20,7 +20,7 @@ from hatch_docker.bases.debian.resolver import Package, PackageIndex, resolve
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import RegistryError, TransientError
-from hatch_docker.core.lockfile import NotPinnedError
+from hatch_docker.core.image_lock import NotPinnedError
 from hatch_docker.core.progress import Advance, no_progress
 from hatch_docker.core.text import counted
 from hatch_docker.plan.model import BasePlan

@@ -118,7 +118,9 @@ def _check_repository(name: str, push: bool, setup: Setup) -> Report:
             raise refuse(reference, answer)
     except RegistryError as error:
         transient = "; check that the address is right" if isinstance(error, TransientError) else ""
-        raise RegistryError(f"{reference.name}{login}: {error}{transient if push else f'; {WITHOUT}'}") from error
+        advice = transient if push else f"; {WITHOUT}"
+        error.args = (f"{reference.name}{login}: {error}{advice}",)
+        raise
     if push and (location := answer.headers.get("location")):
         with contextlib.suppress(RegistryError):
             remote.send(reference, "DELETE", urls.follow(answer.url, location), (scope,))

@@ -19,7 +19,7 @@ from hatch_docker.core.errors import ConfigError, HatchDockerError, StoreError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.http.client import Client, is_offline
 from hatch_docker.core.http.retry import Policy
-from hatch_docker.core.lockfile import ImageLock
+from hatch_docker.core.image_lock import ImageLock
 from hatch_docker.core.process import end_running
 from hatch_docker.core.progress import silent
 from hatch_docker.plan.model import Plan

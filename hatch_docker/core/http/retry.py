@@ -57,21 +57,24 @@ class Policy:
                 return attempt()
             except Retryable as error:
                 bounded += error.tries < self.tries
-                failure = RegistryError if error.lasting else TransientError
-                gave_up = f"{what}: {error}; gave up after {'1 try' if number == 1 else f'{number} tries'}"
+                tries = "1 try" if number == 1 else f"{number} tries"
                 if number == self.tries or bounded >= error.tries:
-                    raise failure(gave_up) from error
+                    raise _failure(f"{what}: {error}; gave up after {tries}", error) from error
                 wait = pause(number) if error.after is None else error.after
                 if wait > LONGEST_REQUEST:
                     raise TransientError(f"{what}: {error}; it asks to wait {wait:.0f} s: try again later") from error
                 if self.clock() + wait > end:
-                    raise failure(f"{gave_up}: out of time") from error
+                    raise _failure(f"{what}: {error}; gave up after {tries}: out of time", error) from error
                 progress.info(f"{what}: {error}; again in {wait:.1f} s (try {number + 1}/{self.tries})")
                 self.sleep(wait)
             except RegistryError as error:
                 error.args = (f"{what}: {error}",)
                 raise
         raise AssertionError("unreachable")
+
+
+def _failure(message: str, error: Retryable) -> RegistryError:
+    return (RegistryError if error.lasting else TransientError)(message)
 
 
 def pause(number: int) -> float:

@@ -18,7 +18,7 @@ from hatch_docker.wheels.builder import failure_hints as missing
 FIRST_ERRORS = 3
 LONG = 1.0  # seconds that a stage out of a cache may take without a word
 KILLED = re.compile(r"exit (?:code:|status) 137\b|Killed signal terminated program|cannot allocate memory")
-NO_MEMORY = "; something killed it, perhaps for want of memory"
+NO_MEMORY = "; something killed it; perhaps the memory ran out"
 _BASE = "[internal] load metadata for "
 _IMPORT = "importing cache manifest from "
 _STEP = re.compile(r"\[(?:\S+ )?(?P<stage>\S+) +\d+/\d+\] (?P<what>.*)", re.DOTALL)

@@ -29,7 +29,7 @@ def hint(output: str, *, network: bool) -> str:
             named = next(filter(None, match.groups()), "")
             lacking, _, packages = words.replace("{}", named).partition("; ")
             listed = ", ".join(f'"{package}"' for package in packages.split(", ")) if packages else ""
-            return f" for want of {lacking}; add {listed or 'the Debian package that has it'} to {_WHERE}"
+            return f" because {lacking} is missing; add {listed or 'the Debian package that has it'} to {_WHERE}"
     if not network and re.search(_NETWORK, output):
-        return "; it asked for the network, which [tool.hatch-docker.build] network = false keeps from it"
+        return "; it needs the network, which [tool.hatch-docker.build] network = false forbids"
     return ""

@@ -101,7 +101,7 @@ def _enter(
     timeout: float | None,
 ) -> str:
     if sys.platform != "linux":
-        raise SandboxError(f"the sandbox needs Linux, and this is {sys.platform}; {WAYS_OUT}")
+        raise SandboxError(f"the sandbox needs Linux, and this is {sys.platform}; {ALTERNATIVES.removeprefix('or ')}")
     token = random.token_hex(16)
     refused: list[Any] = []
 
@@ -134,10 +134,10 @@ def _refusal(step: str, code: int, subject: str) -> BuildError:
     if step == "chdir":
         return BuildError(f"cannot run in the directory {subject}: {reason}")
     what = f"{step} {subject}".rstrip()
-    return SandboxError(f"the sandbox cannot be entered ({what}: {reason}); {_cause(step, code)}{WAYS_OUT}")
+    return SandboxError(f"the sandbox cannot be entered ({what}: {reason}); {_cause(step, code)}{ALTERNATIVES}")
 
 
-WAYS_OUT = 'or set engine = "buildkit"; a project without code to compile needs neither'
+ALTERNATIVES = 'or set engine = "buildkit"; a project without code to compile needs neither'
 
 
 def _cause(step: str, code: int) -> str:

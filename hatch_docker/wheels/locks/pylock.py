@@ -122,11 +122,11 @@ def _pin(package: Package, choice: PackageWheel | PackageSdist | PackageArchive,
     )
     if pin.is_wheel:
         if reason := incompatibility(filename, target):
-            raise WheelError(f"{filename} is {reason}, but the image is {target}; {target.ways_out}")
+            raise WheelError(f"{filename} is {reason}, but the image is {target}; {target.alternatives}")
     elif not target.builds_here:
         raise WheelError(
             f"{pin.title} has no wheel for {target}, and its sdist cannot be compiled for "
-            f"{target.platform} on this machine; {target.ways_out}"
+            f"{target.platform} on this machine; {target.alternatives}"
         )
     return pin
 
@@ -161,5 +161,5 @@ def _unselected(text: str, packages: Any, file: LockFile, target: Target) -> Whe
     reasons = abbreviate(sorted({incompatibility(wheel.filename, target) for wheel in package.wheels or ()}))
     return WheelError(
         f"{file.name}: {package.name} {package.version} has no wheel for {target}, only ones {reasons}, and "
-        f"no sdist; {target.ways_out}"
+        f"no sdist; {target.alternatives}"
     )

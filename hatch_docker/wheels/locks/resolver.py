@@ -62,7 +62,7 @@ def resolve(
                 continue
             if missing or isinstance(error, MissingWheelError):
                 # Without the sdist there is no solution either: uv's message about wheels is the reason.
-                raise WheelError(f"{missing or error}; {target.ways_out}") from error
+                raise WheelError(f"{missing or error}; {target.alternatives}") from error
             raise
         missing = None
         pins = pins_of(table, LockFile("uv's resolution", root, root), target)

@@ -109,7 +109,7 @@ def test_a_letter_in_two_pieces_stays_one() -> None:
 )
 def test_a_builder_without_memory_is_suspected(text: str, error: str) -> None:
     log, _ = log_of(said(text), {"vertexes": [{**STEP, "error": f"did not complete successfully: {error}"}]})
-    assert "; something killed it, perhaps for want of memory" in log.explain()
+    assert "; something killed it; perhaps the memory ran out" in log.explain()
 
 
 def test_a_stage_that_was_cancelled_is_not_told_as_done() -> None:

@@ -41,7 +41,7 @@ def test_podman_without_memory_is_suspected_and_one_that_was_killed_is_named() -
     log = PodmanLog(silent())
     for line in (*PODMAN.splitlines()[:-1], 'Error: building at STEP "RUN cc": while running runtime: exit status 137'):
         log.feed(line)
-    said = "stage build-project failed (exit status 137); something killed it, perhaps for want of memory"
+    said = "stage build-project failed (exit status 137); something killed it; perhaps the memory ran out"
     assert log.explain("while running runtime: exit status 137", 1) == said
     log = PodmanLog(silent())
     for line in (*PODMAN.splitlines()[:-1], "compiling"):

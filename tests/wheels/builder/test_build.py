@@ -208,7 +208,7 @@ def test_a_failed_build_ends_with_its_last_lines(builder: BuilderStage, tmp_path
         build(builder, tmp_path / "a", backend)
     first, *rest = str(failure.value).splitlines()
     assert first == (
-        "building demo-1.0.tar.gz failed with status 1 for want of libpq-fe.h; "
+        "building demo-1.0.tar.gz failed with status 1 because libpq-fe.h is missing; "
         "add the Debian package that has it to [tool.hatch-docker.build] packages:"
     )
     assert rest[0] == "line 11"
@@ -219,7 +219,7 @@ def test_a_failed_build_ends_with_its_last_lines(builder: BuilderStage, tmp_path
 def test_a_build_that_needs_the_network_names_the_option(builder: BuilderStage, tmp_path: Path) -> None:
     """network = false is named if it stopped the build."""
     backend = "import socket\ndef build_wheel(*a): socket.create_connection(('192.0.2.1', 80))\n"
-    with pytest.raises(BuildError, match="network = false keeps from it"):
+    with pytest.raises(BuildError, match="network = false forbids"):
         build(builder, tmp_path / "a", backend)
 
 

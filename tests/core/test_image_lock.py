@@ -18,7 +18,7 @@ from hatch_docker.bases.model import Base
 from hatch_docker.bases.open import open_base
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ConfigError, RegistryError
-from hatch_docker.core.lockfile import (
+from hatch_docker.core.image_lock import (
     Entry,
     image_lock_changes,
     image_lock_toml,
