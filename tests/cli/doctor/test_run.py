@@ -375,4 +375,4 @@ def test_compiled_projects_need_the_sandbox(tmp_path: Path, monkeypatch: pytest.
     assert pure[0][0] == "unneeded"
     compiled = offline_findings(write_project("c-extension", tmp_path / "q"), tmp_path / "cache")["sandbox"]
     assert compiled[0][0] == "problem"
-    assert 'or set engine = "buildkit"' in compiled[0][1]
+    assert 'set engine = "buildkit"' in compiled[0][1]
