@@ -66,7 +66,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_wheel_is_refused_with_its_name_and_the_entry(case: str, tmp_path: Path) -> None:
-    """D5: what a stranger may put into a wheel never becomes an entry; the message says which wheel and what."""
+    """A forbidden member of a wheel never becomes an entry; the message names the wheel and the member."""
     wheel, entry = BAD[case]
     with pytest.raises(WheelError) as caught:
         install(wheel, tmp_path)
@@ -202,7 +202,7 @@ AMBIGUOUS: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("case", AMBIGUOUS)
 def test_an_archive_that_can_be_read_in_two_ways(case: str, tmp_path: Path) -> None:
-    """D5: refused in one line, or it is the wheel that every reader takes it for."""
+    """The wheel is refused in one line, or every reader reads the same wheel."""
     path = Wheel().write(tmp_path / "demo-1.0-py3-none-any.whl")
     sound = {name: entry.content for name, entry in read(wheel_entries(path, VENV)).items()}
     path.write_bytes(AMBIGUOUS[case](path.read_bytes()))

@@ -155,7 +155,7 @@ def test_two_owners_of_a_path_are_named() -> None:
 
 
 def test_wheel_for_another_platform_is_refused_with_both_sides() -> None:
-    """D6: told before anything is built."""
+    """The error comes before anything is built."""
     target = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.36"))
     check_fits("demo-1.0-cp313-cp313-manylinux_2_28_x86_64.whl", target)
     check_fits("demo-1.0-py3-none-any.whl", target)
