@@ -1,10 +1,12 @@
 """The modules of the package."""
 
+import functools
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "hatch_docker"
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     """Every module of the package by its name below hatch_docker."""
     found = {}

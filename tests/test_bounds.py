@@ -183,9 +183,9 @@ def packages_bomb(path: Path) -> None:
 
 
 def read_packages(path: str) -> None:
-    from hatch_docker.bases.debian.archive import _unpack
+    from hatch_docker.bases.debian.archive import unpack_index
 
-    _unpack(Path(path), "it")
+    unpack_index(Path(path), "it")
 
 
 def wheel_with(path: Path, files: Iterable[tuple[str, bytes]], record: bytes = b"") -> None:

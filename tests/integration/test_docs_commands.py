@@ -277,11 +277,11 @@ def test_the_job_of_github(reader: Reader, tmp_path: Path) -> None:
 
 def test_an_image_is_signed_as_the_page_says(reader: Reader) -> None:
     reader.run("hatch-docker init --yes")
-    (block,) = blocks("toml", page="docs/signing.md", heading="Who says so")
+    (block,) = blocks("toml", page="docs/signing.md", heading="Signatures")
     with (reader.root / "pyproject.toml").open("a") as stream:
         stream.write(block.text)
     commit(reader)
-    said = reader.types("signing.md", "Who says so", COSIGN_PASSWORD="of-the-key")
+    said = reader.types("signing.md", "Signatures", COSIGN_PASSWORD="of-the-key")
     assert "The signatures were verified against the specified public key" in said
 
 

@@ -160,7 +160,7 @@ def test_a_lock_pins_the_packages(slim: str, tmp_path: Path, cache: Path) -> Non
     assert {"libc6", "libldap2", "libpq5"} <= names
     stale = {**variables, "HATCH_DOCKER_RUNTIME_PACKAGES": "libxml2"}
     failed = run_build(made, cache, variables={**PLAIN, **stale})
-    assert "hatch-docker.lock is out of date: of runtime.packages" in failed.output
+    assert "hatch-docker.lock is out of date: for runtime.packages" in failed.output
     outcome = build(made, cache, verb="docker:dockerfile", variables=variables)
     (dockerfile,) = outcome.directory.glob("*.Dockerfile")
     context = dockerfile.with_suffix(".context")

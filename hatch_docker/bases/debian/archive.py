@@ -177,16 +177,20 @@ def fetch_package_index(indexes: Sequence[ArchiveFile], mirrors: Mirrors, ctx: C
 
     def read(index: ArchiveFile) -> tuple[str, bytes]:
         url = fetch_file(index, mirrors, ctx, task.advance)
-        try:
-            with ctx.store.blob_path(index.digest).open("rb") as stream:
-                plain = Decompressed(stream, PACKAGES_LIMIT, compression="xz")
-                return index.archive, b"".join(pieces(plain, CHUNK))
-        except ImageError as error:
-            raise BaseImageError(f"{redact_url(url)} cannot be read: {error}") from error
+        return index.archive, unpack_index(ctx.store.blob_path(index.digest), redact_url(url))
 
     with ThreadPoolExecutor(len(indexes)) as pool:
         task.expect(sum(index.size for index in indexes if not ctx.store.has(index.digest)))
         return read_package_index(list(pool.map(read, indexes)))
+
+
+def unpack_index(path: Path, name: str) -> bytes:
+    """Return the contents of a Packages.xz; raise BaseImageError with its `name` for a damaged or too large one."""
+    try:
+        with path.open("rb") as stream:
+            return b"".join(pieces(Decompressed(stream, PACKAGES_LIMIT, compression="xz"), CHUNK))
+    except ImageError as error:
+        raise BaseImageError(f"{name} cannot be read: {error}") from error
 
 
 def fetch_file(file: ArchiveFile, mirrors: Mirrors, ctx: Context, advance: Advance) -> str:
