@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 OURS = "hatch-docker "
-"""What the history (config.md) of a layer of ours begins with, before its kind."""
+"""The start of the history (config.md) of a layer that hatch-docker makes, before its kind."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def a_plan(base: str, **table: Any) -> Plan:
 
 
 def built(plan: Plan, base: Base, ctx: Context, *layers: Layer) -> Image:
-    """What a build on a base gives; without other layers, one of a wheel."""
+    """Return the image of a build on a base; without other layers, one of a wheel."""
     notes = [(layer, LayerInfo("dependencies", ("numpy 2.4.0",), cached=False)) for layer in layers]
     own = layer_of([file("opt/venv/x.py", "x")])
     made = [*notes, (own, LayerInfo("project", ("my_app 1.2.3",), cached=False))]

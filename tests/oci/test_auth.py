@@ -120,7 +120,7 @@ def test_podman_namespaces(environ: dict[str, str], tmp_path: Path) -> None:
     ],
 )
 def test_broken_configuration(config: object, reason: str, environ: dict[str, str], tmp_path: Path) -> None:
-    """What is broken is named in one line, without its contents."""
+    """A broken file is named in one line, without its contents."""
     write(tmp_path / ".docker/config.json", config)
     helper(tmp_path, "garbage", "echo s3cret")
     helper(tmp_path, "broken", "echo the keyring is locked >&2; exit 1")

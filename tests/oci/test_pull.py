@@ -190,7 +190,7 @@ def test_retry_after_is_obeyed(
 
 @pytest.mark.parametrize("header", ["86400", "Fri, 31 Dec 2999 23:59:59 GMT", "9" * 500])
 def test_too_long_a_wait_stops_at_once(header: str, registry: FakeRegistry, world: World) -> None:
-    """Who is asked to wait a day is told so, now."""
+    """A server that asks for a day of patience ends the attempt at once, with that time in the message."""
     registry.fault("PUT", "/manifests/", 429, headers={"retry-after": header})
     with pytest.raises(TransientError, match=r"asks to wait \d+ s: try again later"):
         push(world.remote, small_image(), [name(registry)])
