@@ -91,7 +91,7 @@ def test_a_c_and_a_cpp_extension_with_a_system_library(ctx: Context, tmp_path: P
 
     What comes out has no debug information, no path of a machine, and is for this Python.
     """
-    with pytest.raises(BuildError, match=r"want of lz4\.h; add the Debian package .* packages"):
+    with pytest.raises(BuildError, match=r"lz4\.h is missing; add the Debian package .* packages"):
         build(SETUPTOOLS, tmp_path / "a", ctx)
     wheel = build(SETUPTOOLS, tmp_path / "a", ctx, packages=("liblz4-dev",))
     assert wheel.name == f"demo-1.0-cp313-cp313-linux_{os.uname().machine}.whl"
