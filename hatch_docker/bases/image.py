@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError, TransientError
+from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.layout import read_layout
+from hatch_docker.oci.manifest import check_platform
 from hatch_docker.oci.model import DIGEST, Image, Index, Platform
+from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.plan.model import BasePlan
 
 if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.oci.reference import Reference
     from hatch_docker.oci.registry import Remote
 
 WITHOUT = 'base = "debian:trixie" needs no registry'
@@ -29,7 +32,6 @@ def pull_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
     ConfigError for a lock that is out of date.
     """
     from hatch_docker.oci.pull import pull
-    from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote
 
     reference = parse_reference(plan.location)
@@ -86,10 +88,6 @@ def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
 
     Raises BaseImageError if there is no layout, or no image for the platform.
     """
-    from hatch_docker.oci.archive import read_archive
-    from hatch_docker.oci.layout import read_layout
-    from hatch_docker.oci.manifest import check_platform
-
     path = Path(plan.location).expanduser()
     if not path.exists():
         raise BaseImageError(f"base {plan.name}: {path.absolute()} does not exist; give the path of an OCI layout")

@@ -9,17 +9,15 @@ import re
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from hatch_docker.bases.model import Interpreter, real_path
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.elf import MACHINES
 from hatch_docker.core.errors import BaseImageError, ImageError
 from hatch_docker.oci.layer import Entry
 from hatch_docker.oci.model import Image
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
 
 RECIPE = 1               # raise it when the same layers give different facts
 TEXT_LIMIT = 1 << 20     # bytes of a text file

@@ -1,20 +1,15 @@
 """The base of a plan, from Debian's archive, a registry or an OCI layout, and the base that compiles for it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hatch_docker.bases.image import base_tree, pull_base, read_base
 from hatch_docker.bases.model import Base, Interpreter, runnable_platform
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ImageError, RegistryError
+from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.oci.layer import Compression
 
 
 def open_base(plan: BasePlan, platform: Platform, ctx: Context, *, compression: Compression) -> Base:

@@ -11,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.build.receipt import Receipt, costs
 from hatch_docker.core.errors import StoreError
+from hatch_docker.core.files import atomic_write
 from hatch_docker.core.text import megabytes, sanitize
 
 
@@ -23,8 +24,6 @@ def write_ci_outputs(
     with the project's name in front. Raises StoreError for a file that cannot be written.
     """
     if dotenv is not None:
-        from hatch_docker.core.files import atomic_write
-
         with atomic_write(dotenv) as stream:
             stream.write(dotenv_text(receipt, directory, dotenv).encode())
     if environ.get("GITHUB_OUTPUT"):

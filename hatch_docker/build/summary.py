@@ -1,26 +1,24 @@
 """The last lines of a build: the changes since the build before, hints, and the command that runs the image."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hatch_docker.bases.model import Interpreter
 from hatch_docker.build.receipt import KINDS, TITLES, PlatformReceipt, Receipt, read_receipt
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.files import RECEIPT
 from hatch_docker.core.text import abbreviate, counted
-from hatch_docker.plan.model import DEBUG_PORT
+from hatch_docker.engines.common import slim_rules
+from hatch_docker.engines.wheel_layers import known_files
+from hatch_docker.oci.model import Platform
+from hatch_docker.plan.model import DEBUG_PORT, Plan
+from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import NONE, Rules
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.oci.model import Platform
-    from hatch_docker.plan.model import Plan
 
 
 def previous_receipt(path: Path, plan: Plan) -> Receipt | None:
@@ -106,10 +104,6 @@ def _packages(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 def _files(before: Receipt, after: Receipt, ctx: Context, rules: Rules) -> str:
     """Return the files of the project's wheel that changed, "" if the cache no longer knows both wheels."""
-    from hatch_docker.bases.model import Interpreter
-    from hatch_docker.engines.wheel_layers import known_files
-    from hatch_docker.wheels.install.layout import VenvTarget
-
     found = [
         known_files(VenvTarget(Interpreter("", receipt.python)), f"sha256:{receipt.wheel.sha256}", ctx, rules)
         for receipt in (before, after)
@@ -167,8 +161,6 @@ def closing_lines(
 ) -> Iterator[str]:
     """Yield the lines below the table of sizes."""
     if before is not None:
-        from hatch_docker.engines.common import slim_rules
-
         yield from changes(before, receipt, ctx, slim_rules(plan, "project"))
     yield from (f"hint: {hint}" for hint in receipt.hints)
     yield from how_to_run(receipt, plan, archive, daemon, host, ctx.environ)

@@ -7,12 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self
+from types import TracebackType
+from typing import Protocol, Self
 
 from hatch_docker.core.text import duration, megabytes, sanitize
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 Advance = Callable[[int], None]
 """Is told how much more is done."""

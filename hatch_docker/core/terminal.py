@@ -17,14 +17,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from hatch_docker.core.progress import Progress
+from hatch_docker.core.progress import Progress, Task
 from hatch_docker.core.text import duration
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
-
-    from hatch_docker.core.progress import Task
 
 DELAY = 0.3  # seconds; shorter tasks need no display
 PER_SECOND = 10  # refreshes of the display

@@ -1,19 +1,17 @@
 """Steps of both engines: the base and its target before the layers, the image and its receipt after them."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from hatch_docker.bases.debian.apt_config import APT, read_passwords, read_settings
 from hatch_docker.bases.image import base_tree, check_python
 from hatch_docker.bases.model import Base, numeric_user
 from hatch_docker.bases.open import open_base
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError, ConfigError, HatchDockerError, WheelError
 from hatch_docker.core.http.urls import netrc_passwords
 from hatch_docker.core.secrets import secret_part
@@ -27,11 +25,9 @@ from hatch_docker.plan.model import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, Buil
 from hatch_docker.plan.naming import PREFIX, merged
 from hatch_docker.project.model import Project
 from hatch_docker.wheels.index import read_indexes
+from hatch_docker.wheels.install.archive import ZIP_ERRORS
 from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules
 from hatch_docker.wheels.target import Pin, Target
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
 
 PLACES = ("/opt/venv/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
@@ -128,8 +124,6 @@ def dependency_build_plan(build: BuildPlan) -> BuildPlan:
 def check_secrets(wheel: Path) -> None:
     """Raise WheelError for a file that is no wheel, or for a wheel with a file in which people keep secrets."""
     import zipfile
-
-    from hatch_docker.wheels.install.archive import ZIP_ERRORS
 
     try:
         with zipfile.ZipFile(wheel) as archive:

@@ -4,15 +4,13 @@ No daemon and no registry account. Every layer has a key made of contents; only 
 made, and nothing is fetched, compiled or compressed for the others.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.text import counted
 from hatch_docker.engines.common import (
@@ -35,9 +33,6 @@ from hatch_docker.wheels.install.compatibility import check_fits
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Pin, Target
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
 
 WORKERS = 4
 

@@ -26,27 +26,23 @@ Facts about wheels (files, programs, modules without .pyc) are remembered under 
 Raise a recipe's number when the same inputs give other bytes from now on.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import SecretError
 from hatch_docker.core.secrets import PIECE, mark
 from hatch_docker.core.streams import pieces
 from hatch_docker.core.text import abbreviate
+from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer
-
-if TYPE_CHECKING:
-    from hatch_docker.bases.model import Base
-    from hatch_docker.core.context import Context
-    from hatch_docker.oci.compression import Compression
-    from hatch_docker.oci.layer import Entry
-    from hatch_docker.wheels.install.layout import VenvTarget
-    from hatch_docker.wheels.install.slim import Rules
+from hatch_docker.oci.tar import Entry
+from hatch_docker.wheels.install.layout import VenvTarget
+from hatch_docker.wheels.install.slim import Rules
 
 KIND = "layer"
 SEARCHED = "layer-searched"  # secrets that a layer was searched for, by its digest and the key of the marks

@@ -1,20 +1,15 @@
 """Values that engines share: the image that was built, what its layers hold, and the engine as a function."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from hatch_docker.bases.model import Base
+from hatch_docker.core.context import Context
 from hatch_docker.core.validation import FileName, Line
 from hatch_docker.oci.model import Image
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.plan.model import Plan
-    from hatch_docker.project.model import Project
-    from hatch_docker.wheels.target import Pin
-
+from hatch_docker.plan.model import Plan
+from hatch_docker.project.model import Project
+from hatch_docker.wheels.target import Pin
 
 OURS = "hatch-docker "
 """The start of the history (config.md) of a layer that hatch-docker makes, before its kind."""

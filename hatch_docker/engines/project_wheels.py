@@ -4,19 +4,15 @@ A pure one is made by the hatchling that runs, or by the very one that the proje
 version into each wheel, so another one makes another image of the same sources.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.plan.model import BuildPlan, Plan
+from hatch_docker.project.model import Project
+from hatch_docker.wheels.locks.pin import pin_requirements
 from hatch_docker.wheels.target import Target, note_used
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.project.model import Project
 
 PURE = "-none-any.whl"
 
@@ -48,7 +44,6 @@ def own_wheel(project: Project, target: Target, ctx: Context) -> Path:
     requires = project.requires() if ctx.image_lock is not None else ()
     if not requires:
         return project.wheel()
-    from hatch_docker.wheels.locks.pin import pin_requirements
 
     pins = pin_requirements(requires, project.root, target, ctx)
     note_used(pins, ctx)

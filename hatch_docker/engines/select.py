@@ -1,11 +1,6 @@
 """Selection of the engine that the plan names."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from hatch_docker.engines.model import Engine
+from hatch_docker.engines.model import Engine
 
 
 def select_engine(name: str) -> Engine:

@@ -1,15 +1,13 @@
 """Layers of wheels: a virtual environment on one base, into which wheels are installed a layer at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hatch_docker.bases.model import Base, Interpreter
 from hatch_docker.bases.open import compiler_tree
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
 from hatch_docker.engines.layer_cache import (
     layer_by_key,
@@ -19,14 +17,11 @@ from hatch_docker.engines.layer_cache import (
     wheel_facts_key,
     wheels_layer_key,
 )
+from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Layer
+from hatch_docker.oci.tar import Entry
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.slim import NONE, Rules
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.oci.compression import Compression
-    from hatch_docker.oci.layer import Entry
 
 LEFT_OUT = "left out"
 UNCOMPILED = "uncompiled"

@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.cache.store import file_digest, key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, RegistryError, SecretError, TransientError
 from hatch_docker.core.files import atomic_write
 from hatch_docker.engines.layer_cache import search_layers
-from hatch_docker.engines.model import WheelInfo
+from hatch_docker.engines.model import BuiltImage, WheelInfo
 from hatch_docker.oci.model import Descriptor, Image, Index, images_of
+from hatch_docker.plan.model import Plan, SignPlan
+from hatch_docker.plan.naming import PREFIX
+from hatch_docker.project.model import Project
 from hatch_docker.release.model import Document
+from hatch_docker.release.provenance import PREDICATE_TYPE, provenance
+from hatch_docker.release.push import OnPushed, run_concurrently
+from hatch_docker.wheels.target import Pin
 
 if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.engines.model import BuiltImage
     from hatch_docker.oci.push import Target
-    from hatch_docker.plan.model import Plan, SignPlan
-    from hatch_docker.project.model import Project
-    from hatch_docker.release.push import OnPushed
 
 RECIPE = 3  # raise it if the same image must get different documents
 KIND = "sbom"
@@ -43,7 +45,6 @@ def make_documents(
     sboms = [_sbom(plan, image, name, len(built) > 1, ctx) for image in built for name in plan.sbom]
     if not plan.provenance:
         return tuple(sboms)
-    from hatch_docker.release.provenance import provenance
 
     paths = [project.root / path for path in (plan.lock.path, plan.pins) if path]
     locks = {path.name: file_digest(path) for path in paths if path.is_file()}
@@ -71,8 +72,6 @@ def _sbom(plan: Plan, built: BuiltImage, name: str, several: bool, ctx: Context)
     base = built.base
     own_layers = key_of([layer.diff_id for layer in built.image.layers[len(base.image.layers) :]])
     if built.origin:  # an image that was put on another base: its layers may have been made on this machine
-        from hatch_docker.wheels.target import Pin
-
         pins, members = ctx.store.recall(MATERIALS, own_layers) or ((), ())
         wheels = tuple(WheelInfo(*row) for row in members)
         built = replace(built, pins=tuple(Pin(*row) for row in pins), members=wheels)
@@ -168,9 +167,6 @@ def attach_documents(
     Return the bytes sent for each document that is new. Raises RegistryError or TransientError.
     """
     from hatch_docker.oci.referrers import Artifact, attach
-    from hatch_docker.plan.naming import PREFIX
-    from hatch_docker.release.provenance import PREDICATE_TYPE
-    from hatch_docker.release.push import run_concurrently
 
     created = images_of(item)[0].config_json.get("created")
     annotations = {PREFIX + "created": created} if isinstance(created, str) else {}

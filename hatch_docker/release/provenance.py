@@ -5,23 +5,18 @@ Build L1 and claims no more: it states what went into the image, and does not pr
 time, host, path, user or value of a variable in it: the same build makes the same statement on every machine.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.utils import canonicalize_name
 
 from hatch_docker import __version__
-from hatch_docker.oci.model import Index
+from hatch_docker.engines.model import BuiltImage
+from hatch_docker.oci.model import Image, Index
+from hatch_docker.plan.model import Plan
 from hatch_docker.plan.naming import PREFIX
 from hatch_docker.release.purl import base_purl, purl
-
-if TYPE_CHECKING:
-    from hatch_docker.engines.model import BuiltImage
-    from hatch_docker.oci.model import Image
-    from hatch_docker.plan.model import Plan
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"

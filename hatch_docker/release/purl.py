@@ -3,16 +3,13 @@
 `packageurl-python` is not used for them: it leaves "/" in qualifiers unquoted, and its import takes 70 ms.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from packaging.utils import canonicalize_name
 
-if TYPE_CHECKING:
-    from hatch_docker.bases.model import Base
+from hatch_docker.bases.model import Base
+from hatch_docker.oci.reference import parse_reference
 
 
 def purl(
@@ -33,7 +30,6 @@ def base_purl(base: Base) -> str:
     """Return the purl of a base from a registry, by its digest; "" for another base."""
     if base.plan.kind != "registry":
         return ""
-    from hatch_docker.oci.reference import parse_reference
 
     reference = parse_reference(base.plan.location)
     address = {"repository_url": reference.name, "tag": reference.tag}

@@ -10,17 +10,18 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from hatch_docker.core.cache.store import DamagedBlobError, key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, HatchDockerError, RegistryError, TransientError
+from hatch_docker.core.secrets import mark
 from hatch_docker.core.text import abbreviate, counted, megabytes
 from hatch_docker.core.validation import Line
+from hatch_docker.oci.model import Image, Index
+from hatch_docker.oci.reference import Reference, parse_reference
+from hatch_docker.plan.model import SignPlan
 
 if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.oci.model import Image, Index
     from hatch_docker.oci.push import FindRepository, Target
-    from hatch_docker.oci.reference import Reference
     from hatch_docker.oci.registry import Remote
-    from hatch_docker.plan.model import SignPlan
 
 Result = TypeVar("Result")
 
@@ -65,9 +66,7 @@ def check_destinations(repositories: Sequence[str], image: str, dirty: Sequence[
 
 def add_push_secrets(repositories: Sequence[str], sign: SignPlan | None, ctx: Context) -> None:
     """Add the passwords of a push and the secrets of its signatures to those that the image must not hold."""
-    from hatch_docker.core.secrets import mark
     from hatch_docker.oci.auth import credential_for, login_files
-    from hatch_docker.oci.reference import parse_reference
 
     if sign is not None:
         from hatch_docker.release.cosign import signing_secrets
@@ -98,7 +97,6 @@ def push_to_all(
     to have some blobs, by their digests: the base's. `on_pushed` adds documents and signatures. A failure stops no
     other registry: look at each result's `error`, or call `push_error`.
     """
-    from hatch_docker.oci.reference import parse_reference
     from hatch_docker.oci.registry import Remote
 
     remote = Remote(ctx.client, ctx.environ)
@@ -150,8 +148,6 @@ def _to_registry(
     mount: Mapping[str, str], on_pushed: OnPushed,
 ) -> list[PushResult]:
     """Push to the repositories of one registry, one after the other: each mounts blobs of those before it."""
-    from hatch_docker.oci.reference import parse_reference
-
     registry = group[0][0].registry
     complete: list[str] = []  # repositories that have the whole image
 

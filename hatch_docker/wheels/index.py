@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ProgramError, RegistryError
 from hatch_docker.core.http import urls
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.core.validation import ANY, first_mismatch
 
 if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
     from hatch_docker.core.http.client import Client
 
 Login = tuple[str, str]

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
+from hatch_docker.core.http.urls import parse, redact_requirement
 from hatch_docker.core.text import abbreviate
 from hatch_docker.oci.model import Platform
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.tags import Tag
 
-    from hatch_docker.core.context import Context
 
 # The kernel's name of an architecture, by Go's (and OCI's).
 MACHINES = {
@@ -194,8 +195,6 @@ def parse_marker(text: str, where: str) -> Marker:
 def parse_requirement(line: str, where: str) -> Requirement:
     """Parse a requirement (PEP 508). Raise WheelError that begins with `where` and quotes the line without a login."""
     from packaging.requirements import Requirement
-
-    from hatch_docker.core.http.urls import parse, redact_requirement
 
     try:
         requirement = Requirement(line)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.core.http.urls import redact_url
 from hatch_docker.plan.model import BasePlan
 
 if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
     from hatch_docker.core.http.client import Client
 
 APT = Path("/etc/apt")

@@ -4,23 +4,18 @@ A snapshot is a suite's signed indexes at one time, used for a day by all projec
 reads one small file and imports no code that makes a base or reads an archive.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import astuple
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hatch_docker.bases.model import Base, Interpreter
-from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.cache.store import Store, key_of
+from hatch_docker.core.context import Context
+from hatch_docker.oci.compression import Compression
 from hatch_docker.oci.model import Descriptor, Image, Layer, Platform
 from hatch_docker.plan.model import BasePlan
-
-if TYPE_CHECKING:
-    from hatch_docker.core.cache.store import Store
-    from hatch_docker.core.context import Context
-    from hatch_docker.oci.compression import Compression
 
 LIFETIME = 24 * 3600  # seconds that a snapshot is used before the mirror is asked again
 RECIPE = 3            # raise it when a remembered base reads otherwise

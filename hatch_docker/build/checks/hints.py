@@ -1,18 +1,16 @@
 """Hints: a line about each thing that makes an image large, or lets it lack code, though no step failed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.text import abbreviate, megabytes
+from hatch_docker.engines.common import slim_rules
 from hatch_docker.engines.model import BuiltImage
-
-if TYPE_CHECKING:
-    from hatch_docker.core.context import Context
-    from hatch_docker.plan.model import Plan
+from hatch_docker.engines.wheel_layers import known_files, uncompiled
+from hatch_docker.plan.model import Plan
+from hatch_docker.wheels.install.layout import VenvTarget
 
 RECIPE = 1
 KIND = "duplicates"
@@ -33,10 +31,6 @@ def find_hints(plan: Plan, built: Sequence[BuiltImage], ctx: Context) -> tuple[s
 
 def _own(plan: Plan, built: BuiltImage, ctx: Context) -> Iterator[str]:
     """Yield a hint if the project's wheel holds no module, or one that the image's Python cannot compile."""
-    from hatch_docker.engines.common import slim_rules
-    from hatch_docker.engines.wheel_layers import known_files, uncompiled
-    from hatch_docker.wheels.install.layout import VenvTarget
-
     if built.wheel is None:
         return
     venv, digest = VenvTarget(built.base.interpreter), f"sha256:{built.wheel.sha256}"

@@ -14,13 +14,13 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
+from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.engines.model import BuiltImage
+from hatch_docker.plan.model import DEBIAN_PYTHONS, Plan
 
 if TYPE_CHECKING:
     from hatch_docker.build.checks.loader import MissingLibrary
-    from hatch_docker.core.context import Context
-    from hatch_docker.plan.model import Plan
 
 RECIPE = 1
 KIND = "native"
@@ -93,8 +93,6 @@ def _is_own(need: MissingLibrary, built: BuiltImage) -> bool:
 
 def _packages(libraries: Sequence[str], base: Base, ctx: Context) -> dict[str, str]:
     """Return the Debian packages of some libraries, in quotes, with a remark if only the name suggests the package."""
-    from hatch_docker.plan.model import DEBIAN_PYTHONS
-
     if not libraries or base.suite not in DEBIAN_PYTHONS:
         return {}
     from hatch_docker.bases.debian.find_library import find_providers

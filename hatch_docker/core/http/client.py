@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from hatch_docker import __version__
+from hatch_docker.core.cache.store import Store
 from hatch_docker.core.errors import OfflineError, RegistryError
 from hatch_docker.core.http import urls
 from hatch_docker.core.http.responses import (
@@ -37,11 +38,7 @@ from hatch_docker.core.progress import Advance, Progress, no_progress, undone_on
 from hatch_docker.core.streams import CountingStream, pieces
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
     import urllib3
-
-    from hatch_docker.core.cache.store import Store
 
     Body = bytes | Callable[[], BinaryIO] | None
 

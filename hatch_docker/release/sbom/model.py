@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
+from hatch_docker.engines.model import BuiltImage
+from hatch_docker.oci.model import Image
+from hatch_docker.plan.model import Plan
 from hatch_docker.project.licences import NO_LICENCE, Licence
 from hatch_docker.release.purl import base_purl, purl
 from hatch_docker.release.sbom.inventory import RELEASES
@@ -16,10 +19,6 @@ from hatch_docker.release.sbom.requirements import Requirements, spread_extras
 from hatch_docker.wheels.target import Target
 
 if TYPE_CHECKING:
-    from hatch_docker.engines.model import BuiltImage
-    from hatch_docker.oci.model import Image
-    from hatch_docker.plan.model import Plan
-
     Findings = Mapping[str, tuple[int, Mapping[str, Any]]]
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hatch_docker.core.errors import WheelError
+from hatch_docker.wheels.install.archive import ZIP_ERRORS, BadWheelError, WheelArchive, refusing
 from hatch_docker.wheels.target import Target
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
-    from hatch_docker.wheels.install.archive import WheelArchive
 
 PIECE = 1 << 20
 TREE = "source.tar.gz"  # the sdist of a project's tree, whose name and version its backend alone knows
@@ -44,8 +44,6 @@ def check_given(wheel: Path, target: Target) -> None:
 
 def _needs(wheel: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield the compiled files of a wheel that need glibc, each with the newest version that it needs."""
-    from hatch_docker.wheels.install.archive import ZIP_ERRORS
-
     try:
         with zipfile.ZipFile(wheel) as archive:
             for info in archive.infolist():
@@ -96,8 +94,6 @@ def check_made(filename: str, sdist: str, target: Target) -> None:
 def check_identity(wheel: WheelArchive) -> None:
     """Raise WheelError where file name, .dist-info directory and METADATA are not of one package and version."""
     from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
-    from hatch_docker.wheels.install.archive import BadWheelError, refusing
 
     with refusing(wheel.filename):
         try:
