@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -14,6 +15,12 @@ from hypothesis import HealthCheck, settings
 
 from hatch_docker.core.cache.store import Store, open_store
 from hatch_docker.core.context import Context
+
+# Modules are compiled once, not by each of the processes that the tests start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# jsonschema reads 38 grammars of this library when it is imported, for formats of IRIs, which no test checks.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 pytest.register_assert_rewrite("tests.fakes", "tests.integration", "tests.parsers")  # they say what they compared, too
 
@@ -49,6 +56,11 @@ for name in [name for name in os.environ if name.startswith(PIPELINES)]:
 
 # The tests' own uv trusts whom the system trusts, as pip does.
 os.environ.setdefault("UV_SYSTEM_CERTS", "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Start two workers a processor: most tests wait for a program or for a file more than they compute."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

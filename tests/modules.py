@@ -1,5 +1,6 @@
 """The modules of the package."""
 
+import ast
 import functools
 from pathlib import Path
 
@@ -14,3 +15,8 @@ def modules() -> dict[str, Path]:
         name = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
         found[name.removesuffix(".__init__")] = path
     return found
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))

@@ -1,7 +1,6 @@
 """The architecture: who may import whom, which library belongs where, and what the docstrings look like."""
 
 import ast
-import functools
 import graphlib
 import re
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.modules import PACKAGE, modules
+from tests.modules import PACKAGE, modules, parsed
 
 # From the ground up. A module imports from its own package and from the ranks below.
 RANKS = (
@@ -52,11 +51,6 @@ HEAVY = ("pydantic", "pydantic_core", "urllib3", "docker", "rich", "packaging", 
 HOOKS_BUDGET = 5000  # microseconds for our own modules
 LONGEST_MODULE, LONGEST_FUNCTION = 500, 60
 QUESTIONS = ("What ", "Who ", "Whose ", "Whether ", "Which ", "How ")
-
-
-@functools.cache
-def parsed(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"))
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -1,13 +1,14 @@
 """docs/troubleshooting.md has every error that a user can cause: read off the code, both ways."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 
 import pytest
 
-from tests.modules import PACKAGE, modules
+from tests.modules import PACKAGE, modules, parsed
 
 PAGE = PACKAGE.parent / "docs" / "troubleshooting.md"
 HOLE = "\N{HORIZONTAL ELLIPSIS}"  # what a message fills in
@@ -22,7 +23,7 @@ def errors() -> set[str]:
     classes = [
         (node.name, [base.id for base in node.bases if isinstance(base, ast.Name)])
         for path in modules().values()
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.ClassDef)
     ]
     found = {"HatchDockerError"}
@@ -62,11 +63,16 @@ def assigned(tree: ast.AST) -> dict[str, list[str]]:
     return found
 
 
-def messages() -> Iterator[tuple[str, str]]:
-    """Where each error and warning is, and its template."""
+@functools.cache
+def messages() -> list[tuple[str, str]]:
+    """Return where each error and warning is, and its template."""
+    return sorted(set(find_messages()))
+
+
+def find_messages() -> Iterator[tuple[str, str]]:
     kinds = errors()
     for name, path in modules().items():
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = parsed(path)
         config = name.startswith("config.")
         if name == "config.messages":
             yield from ((name, text) for text in sentences(tree))
@@ -111,7 +117,6 @@ def pattern(entry: str) -> re.Pattern[str]:
     return re.compile(".*".join(re.escape(part) for part in re.split(r"\.{3,}", entry)), re.DOTALL)
 
 
-MESSAGES = sorted(set(messages()))
 NOT_ERRORS = {
     "config.schema",                #  what whoever writes the page gets
     "wheels.builder.sandbox_init",  # read by wheels.builder.sandbox, never by people
@@ -127,16 +132,16 @@ def test_every_message_is_on_the_page() -> None:
     """A new error is a new line in docs/troubleshooting.md, below its section, with what to do about it."""
     known = [pattern(entry) for entry in entries()]
     missing = [
-        f"{where}: {text.replace(HOLE, '...')}" for where, text in MESSAGES
+        f"{where}: {text.replace(HOLE, '...')}" for where, text in messages()
         if is_ours(where, text) and not any(one.fullmatch(text) for one in known)
     ]  # fmt: skip
-    assert len(MESSAGES) > 500
+    assert len(messages()) > 500
     assert not missing, f"docs/troubleshooting.md lacks:\n{chr(10).join(missing)}"
 
 
 def test_every_entry_is_a_message() -> None:
     """What the page has and nobody says any more is taken out of it; none is so short that it is anything."""
-    texts = "\n".join(text.replace("\n", " ") for _, text in MESSAGES)
+    texts = "\n".join(text.replace("\n", " ") for _, text in messages())
     for entry in set(entries()):
         assert len(re.findall(r"[a-zA-Z]", entry)) >= 4, entry
     dead = [

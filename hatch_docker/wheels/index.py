@@ -315,7 +315,7 @@ def _pip_options(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 
     Its variables win over [install] over [global], the user's file over the machine's.
     """
-    options: dict[str, Any] = {}
+    found: dict[str, str] = {}
     for path in filter(_exists, _pip_files(environ)):
         parser = configparser.RawConfigParser()
         try:
@@ -325,9 +325,11 @@ def _pip_options(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
             raise ConfigError(f"cannot read pip's configuration {path}: {reason}") from error
         for section in ("global", "install"):
             if parser.has_section(section):
-                options |= {name.replace("_", "-"): value.strip() for name, value in parser.items(section)}
-    for name in ("index-url", "extra-index-url", "find-links", "no-index", "cert", "keyring-provider"):
-        options[name] = environ.get("PIP_" + name.upper().replace("-", "_")) or options.get(name, "")
+                found |= {name.replace("_", "-"): value.strip() for name, value in parser.items(section)}
+    options: dict[str, Any] = {  # and no other: `index` of pip is a text
+        name: environ.get("PIP_" + name.upper().replace("-", "_")) or found.get(name, "")
+        for name in ("index-url", "extra-index-url", "find-links", "no-index", "cert", "keyring-provider")
+    }
     links = options["find-links"].split()
     options |= {
         "find-links": [link if "://" in link else str(root / Path(link).expanduser()) for link in links],

@@ -1,11 +1,12 @@
-"""Sound documents, damaged: what Hypothesis draws for the parsers of what strangers write."""
+"""Sound documents, damaged at random, for the parsers of what strangers write."""
 
 import copy
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from hypothesis import strategies as st
+Draw = Callable[[random.Random], Any]
+"""A function that makes a document, another one for each state of the generator of random numbers."""
 
 # What has broken readers before: numbers too large, half of a character, orders to a terminal, depth, nothing.
 TEXTS = ("", " ", "\0", "\n", "\x1b[2J", "\ud800", "..", "/", "%", "=", ":", "@", '"', "'", "٣", "e" * 300, "9" * 5000)
@@ -19,22 +20,31 @@ BYTES = (
 )  # fmt: skip
 
 
-SEEDS = st.integers(0, 2**64 - 1)  # one draw a document: five times as fast as a draw for each piece of the damage
+def spoilt(documents: Sequence[bytes]) -> Draw:
+    """Some document with a few pieces changed, cut out, doubled or put elsewhere; now and then random bytes."""
+    return lambda dice: _spoil(dice, documents)
 
 
-def spoilt(documents: Sequence[bytes]) -> st.SearchStrategy[bytes]:
-    """One of some documents with a few pieces changed, cut out, doubled or put elsewhere; now and then anything."""
-    return SEEDS.map(lambda seed: _spoil(random.Random(seed), documents))
+def spoilt_text(documents: Sequence[str]) -> Draw:
+    """The same of text; bytes that are not UTF-8 become lone surrogates, as in names of files."""
+    return lambda dice: _spoil_text(dice, documents)
 
 
-def spoilt_text(documents: Sequence[str]) -> st.SearchStrategy[str]:
-    """The same of text; what is no UTF-8 becomes lone surrogates, as in names of files."""
-    return SEEDS.map(lambda seed: _spoil_text(random.Random(seed), documents))
+def misfit(documents: Sequence[Any]) -> Draw:
+    """Some value of JSON or TOML in which a few values are others, missing, or under another name."""
+    return lambda dice: _misfit(dice, documents)
 
 
-def misfit(documents: Sequence[Any]) -> st.SearchStrategy[Any]:
-    """One of some values of JSON or TOML in which a few values are others, missing, or under another name."""
-    return SEEDS.map(lambda seed: _misfit(random.Random(seed), documents))
+def mapped(draw: Draw, function: Callable[[Any], Any]) -> Draw:
+    return lambda dice: function(draw(dice))
+
+
+def either(*draws: Draw) -> Draw:
+    return lambda dice: dice.choice(draws)(dice)
+
+
+def together(*draws: Draw) -> Draw:
+    return lambda dice: tuple(draw(dice) for draw in draws)
 
 
 def _spoil(dice: random.Random, documents: Sequence[bytes]) -> bytes:

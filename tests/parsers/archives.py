@@ -15,7 +15,7 @@ from hatch_docker.oci.layer import Compression, Entry, layer_entries, write_laye
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Image, Layer, digest_of
 from hatch_docker.wheels.builder.sdist import read_sdist
 from hatch_docker.wheels.locks.resolver import static_metadata
-from tests.fakes.damaged_documents import spoilt
+from tests.fakes.damaged_documents import either, mapped, spoilt
 from tests.fakes.debian_archive import make_deb
 from tests.fakes.images import AMD64, small_image
 from tests.fakes.package_index import make_sdist
@@ -53,7 +53,7 @@ def summed(data: bytes) -> bytes:
     return bytes(raw)
 
 
-@parses((spoilt(TARS).map(summed) | spoilt([TARS[1]]), TARS[0]))
+@parses((either(mapped(spoilt(TARS), summed), spoilt([TARS[1]])), TARS[0]))
 def layer(data: bytes, directory: Path) -> None:
     descriptor = replace(IMAGE.layers[0].descriptor, digest=digest_of(data), media_type=OCI_LAYER)
     made = Layer(descriptor, digest_of(data), None, lambda: io.BytesIO(data))
@@ -92,7 +92,7 @@ def oci_archive() -> bytes:
     return out.getvalue()
 
 
-@parses((spoilt([oci_archive()]).map(summed), oci_archive()))
+@parses((mapped(spoilt([oci_archive()]), summed), oci_archive()))
 def archive(data: bytes, directory: Path) -> None:
     found = read_archive(written(directory, "a.tar", data), AMD64)
     assert isinstance(found, Image)
@@ -102,7 +102,10 @@ def archive(data: bytes, directory: Path) -> None:
 SDISTS = [make_sdist("gadget", "1.0", requires=["a; extra == 'x'"])[1], make_sdist("gadget", "1.0", dynamic=True)[1]]
 
 
-@parses((spoilt(SDISTS) | spoilt([gzip.decompress(SDISTS[0])]).map(summed).map(gzip.compress), SDISTS[0]))
+@parses((
+    either(spoilt(SDISTS), mapped(spoilt([gzip.decompress(SDISTS[0])]), lambda data: gzip.compress(summed(data)))),
+    SDISTS[0],
+))
 def sdist(data: bytes, directory: Path) -> None:
     path = written(directory, "gadget-1.0.tar.gz", data)
     static_metadata(path, path.name)

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-from hypothesis import strategies as st
-
 from hatch_docker.bases.bytecode import python_command
 from hatch_docker.bases.debian.additions import read_status
 from hatch_docker.bases.debian.apt_config import find_mirrors
@@ -20,7 +18,7 @@ from hatch_docker.release.sbom.inventory import reader
 from tests.fakes.bases import file
 from tests.fakes.bases import program as elf
 from tests.fakes.context import context
-from tests.fakes.damaged_documents import spoilt
+from tests.fakes.damaged_documents import spoilt, together
 from tests.fakes.debian_archive import make_library
 from tests.fakes.elf import make_elf
 from tests.fakes.images import image_of, layer_of
@@ -103,13 +101,13 @@ def elf_program(data: bytes, directory: Path) -> None:
 TEXT = b"root:x:0:0:root:/root:/bin/sh\nID=debian\nVERSION_CODENAME=trixie\n"
 
 
-@parses((st.tuples(spoilt([elf("amd64", "3.13.5")]), spoilt([TEXT])), (elf("amd64", "3.13.5"), TEXT)))
-def base_files(datas: tuple[bytes, bytes], directory: Path) -> None:
+@parses((together(spoilt([elf("amd64", "3.13.5")]), spoilt([TEXT])), (elf("amd64", "3.13.5"), TEXT)))
+def base_files(datas: tuple[bytes, bytes], _directory: Path) -> None:
     image = image_of(layer_of([
         file("usr/bin/python3.13", datas[0]), file("etc/passwd", datas[1]), file("etc/os-release", datas[1]),
         file("lib/libc.so.6", b"\0GNU C Library version 2.41.\0"),
     ]))  # fmt: skip
-    read_facts(image, "it", context(directory / "cache"))
+    read_facts(image, "it", context(_directory / "cache"))
 
 
 @parses(of_bytes(

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from hypothesis import strategies as st
-
 from hatch_docker.core.image_lock import parse_image_lock
 from hatch_docker.core.progress import silent
 from hatch_docker.plan.model import LockPlan
@@ -12,6 +10,7 @@ from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.locks.pin import _from_table, _table
 from hatch_docker.wheels.locks.poetry_pdm import locked_packages
 from hatch_docker.wheels.locks.requirements_txt import read_requirements
+from tests.fakes.damaged_documents import Draw
 from tests.fakes.lock_files import AMD64 as TARGET
 from tests.fakes.lock_files import PDM, POETRY, UV_LOCK
 from tests.parsers.parser import PARSERS, Parse, of_bytes, of_toml, parses, written
@@ -46,7 +45,7 @@ vcs = {{type = "git", url = "https://g.example/x", commit-id = "{'0' * 40}"}}
 """
 
 
-def lock_of(kind: str, name: str, text: str) -> tuple[Parse, st.SearchStrategy[Any], Any]:
+def lock_of(kind: str, name: str, text: str) -> tuple[Parse, Draw, Any]:
     def parse(data: bytes, directory: Path) -> None:
         extras, groups = (("web",), ("dev",)) if kind in ("pylock", "uv") else ((), ())
         lock = LockPlan(kind, name, ("app>=1", *(["tool"] if kind == "uv" else [])), extras, groups)

@@ -6,15 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hypothesis import strategies as st
-
-from tests.fakes.damaged_documents import misfit, spoilt, spoilt_text
+from tests.fakes.damaged_documents import Draw, either, mapped, misfit, spoilt, spoilt_text
 
 Parse = Callable[[Any, Path], object]
-Documents = tuple[st.SearchStrategy[Any], Any]
+Documents = tuple[Draw, Any]
 """Damaged documents, and a sound one."""
 
-PARSERS: dict[str, tuple[Parse, st.SearchStrategy[Any], Any]] = {}
+PARSERS: dict[str, tuple[Parse, Draw, Any]] = {}
 
 
 def parses(documents: Documents) -> Callable[[Parse], Parse]:
@@ -38,13 +36,13 @@ def of_text(*documents: str) -> Documents:
 def of_json(*values: Any) -> Documents:
     """Documents in which values or bytes are others."""
     texts = [json.dumps(value).encode() for value in values]
-    return misfit(values).map(lambda value: json.dumps(value).encode()) | spoilt(texts), texts[0]
+    return either(mapped(misfit(values), lambda value: json.dumps(value).encode()), spoilt(texts)), texts[0]
 
 
 def of_toml(text: str) -> Documents:
     data = text.encode()
-    tables = misfit([tomllib.loads(text)]).map(lambda value: toml(value).encode(errors="replace"))
-    return tables | spoilt([data]), data
+    tables = mapped(misfit([tomllib.loads(text)]), lambda value: toml(value).encode(errors="replace"))
+    return either(tables, spoilt([data])), data
 
 
 def toml(value: Any, top: bool = True) -> str:

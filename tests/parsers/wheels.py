@@ -12,7 +12,7 @@ from hatch_docker.bases.model import Interpreter
 from hatch_docker.wheels.install.compatibility import check_given
 from hatch_docker.wheels.install.layout import VenvTarget
 from hatch_docker.wheels.install.venv import wheel_entries
-from tests.fakes.damaged_documents import spoilt
+from tests.fakes.damaged_documents import mapped, spoilt
 from tests.fakes.lock_files import AMD64 as TARGET
 from tests.parsers.parser import PARSERS, of_bytes, parses, written
 
@@ -55,5 +55,5 @@ def wheel(data: bytes, directory: Path) -> None:
 
 with zipfile.ZipFile(io.BytesIO(wheel_of())) as _sound:
     for _name in (*TEXTS, "RECORD"):
-        _damaged = spoilt([_sound.read(f"{INFO}/{_name}")]).map(functools.partial(wheel_of, _name))
+        _damaged = mapped(spoilt([_sound.read(f"{INFO}/{_name}")]), functools.partial(wheel_of, _name))
         PARSERS[f"wheel_{_name}"] = (wheel, _damaged, wheel_of())

@@ -5,12 +5,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from hypothesis import strategies as st
-
 from hatch_docker.config.load import load_config
 from hatch_docker.core.progress import silent
 from hatch_docker.engines.buildkit.buildx_log import Log
-from tests.fakes.damaged_documents import misfit, spoilt, spoilt_text
+from tests.fakes.damaged_documents import either, mapped, misfit, spoilt, spoilt_text, together
 from tests.fakes.every_option import EVERYTHING
 from tests.parsers.parser import parses
 
@@ -22,13 +20,13 @@ def config(value: Any, _directory: Path) -> None:
     load_config(value, {}, None)
 
 
-NAMES = st.sampled_from([
+NAMES = [
     f"HATCH_DOCKER_{name}" for name in ("TAGS", "ENTRYPOINT", "ENV", "FILES", "CHECK_TIMEOUT", "PORTS", "IMAGE")
-])
+]
 VALUES = ('["a", "b"]', "a,b", "A=1,B=2", '{"a": {"b": 1}}', "serve --port '80'", "1m")
 
 
-@parses((st.tuples(NAMES, spoilt_text(VALUES)), ("HATCH_DOCKER_TAGS", "a,b")))
+@parses((together(lambda dice: dice.choice(NAMES), spoilt_text(VALUES)), ("HATCH_DOCKER_TAGS", "a,b")))
 def variables(item: tuple[str, str], _directory: Path) -> None:
     load_config({}, dict([item]), None)
 
@@ -42,8 +40,10 @@ LOG = [
 
 
 @parses((
-    misfit([LOG]).map(lambda value: b"\n".join(json.dumps(step).encode() for step in value or ()))
-    | spoilt([b"".join(json.dumps(step, indent=1).encode() + b"\n" for step in LOG) + b"text\n"]),
+    either(
+        mapped(misfit([LOG]), lambda value: b"\n".join(json.dumps(step).encode() for step in value or ())),
+        spoilt([b"".join(json.dumps(step, indent=1).encode() + b"\n" for step in LOG) + b"text\n"]),
+    ),
     b"\n".join(json.dumps(step).encode() for step in LOG),
 ))  # fmt: skip
 def buildkit_log(data: bytes, _directory: Path) -> None:

@@ -77,6 +77,8 @@ def pins_of(
                     pins.append(_pin(package, choice, file, target))
                 except ValueError as error:  # a malformed URL
                     raise WheelError(f"{file.name}: {package.name}: {error}; lock the project again") from error
+    except ValueError as error:  # packaging, of a version with thousands of digits
+        raise WheelError(f"{file.name} is not a valid lock: {error}; lock the project again") from error
     except PylockSelectError as error:
         raise _unselected(str(error), lock.packages, file, target) from error
     return tuple(sorted(pins, key=lambda pin: pin.name))
