@@ -67,7 +67,7 @@ def test_files_of_uv(home: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", ["xdg/pip/pip.conf", ".pip/pip.conf", ".config/pip/pip.conf", "venv/pip.conf", "own"])
 def test_files_of_pip(home: dict[str, str], tmp_path: Path, place: str) -> None:
-    """pip.conf is read in every directory of pip's, without `index` of `pip search`; [install] beats [global]; uv gets it in its environment."""
+    """Every pip.conf is read, without `index` of `pip search`; [install] beats [global]; uv gets it by variables."""
     text = f"[global]\nindex = {C}\nindex-url = {B}\nextra-index-url =\n    {C}\n    {A}\n[install]\nindex-url={A}\n"
     write(tmp_path / place, text)
     home |= {"VIRTUAL_ENV": str(tmp_path / "venv"), "PIP_CONFIG_FILE": str(tmp_path / "own")}
