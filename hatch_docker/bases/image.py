@@ -92,7 +92,7 @@ def read_base(plan: BasePlan, platform: Platform, ctx: Context) -> Base:
     if not path.exists():
         raise BaseImageError(f"base {plan.name}: {path.absolute()} does not exist; give the path of an OCI layout")
     try:
-        image = read_layout(path, platform) if path.is_dir() else read_archive(path, platform)
+        image = read_layout(path, platform) if path.is_dir() else read_archive(path, platform, foreign=True)
         assert not isinstance(image, Index)  # a platform was asked for
         check_platform(image, platform, str(path))
     except ImageError as error:

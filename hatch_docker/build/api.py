@@ -147,8 +147,12 @@ def _with_members(project: Project, plan: Plan, ctx: Context) -> contextlib.Abst
     return with_members(project, [plan], ctx)
 
 
-def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> Image | Index:
-    """Return the image of an archive, made again by the project's image lock; writes no file and runs no check.
+def rebuild(
+    project: Project, archive: Path, environ: Mapping[str, str]
+) -> tuple[Image | Index, tuple[str, ...]]:
+    """Return the image of an archive and its names, made again by the project's image lock.
+
+    Writes no file and runs no check.
 
     Raises ConfigError for a project without an image lock.
     """
@@ -163,7 +167,7 @@ def rebuild(project: Project, archive: Path, environ: Mapping[str, str]) -> Imag
     if ctx.image_lock is None:
         raise ConfigError(f"there is no {NAME} to rebuild from: {RELOCK}, and build by it")
     with with_members(project, [plan], ctx) as whole:
-        return image_or_index(select_engine(plan.engine)(plan, whole, ctx))
+        return image_or_index(select_engine(plan.engine)(plan, whole, ctx)), plan.references
 
 
 def rebase_image(project: Project, image: str, directory: Path, environ: Mapping[str, str]) -> Receipt:

@@ -68,14 +68,15 @@ class ExistingImage:
         )
 
 
-def open_existing(name: str, ctx: Context) -> ExistingImage:
+def open_existing(name: str, ctx: Context, *, foreign: bool = False) -> ExistingImage:
     """Return the image in an archive if `name` is a path, else the one that it names in a registry.
 
+    The archive may be `foreign`, written by another program.
     Raises ConfigError for a path that does not exist, ImageError for an invalid image, and RegistryError.
     """
     path = Path(name)
     if path.is_file():
-        item = read_archive(path)
+        item = read_archive(path, foreign=foreign)
         names = [parse_reference(text) for text in archive_names(path)]
         image = _repository(names[0].familiar) if names else ""
         receipt = receipt_beside(path)
@@ -112,9 +113,9 @@ def existing_image(name: str, ctx: Context) -> Iterator[ExistingImage]:
             save(find_daemon(ctx.environ, scheme.removesuffix("-daemon")), rest, saved)
             image = _repository(reference.familiar) if reference else ""
             tags = (reference.tag,) if reference and reference.tag else ()
-            yield ExistingImage(read_archive(saved), image, tags)
+            yield ExistingImage(read_archive(saved, foreign=True), image, tags)
     else:
-        yield open_existing(name, ctx)
+        yield open_existing(name, ctx, foreign=True)
 
 
 def matching_plan(name: str, plans: Sequence[Plan]) -> Plan:

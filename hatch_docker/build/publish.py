@@ -17,7 +17,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import ARCHIVE
 from hatch_docker.engines.layer_cache import search_layers
-from hatch_docker.oci.archive import archive_names, read_archive
+from hatch_docker.oci.archive import archive_names, docker_names, read_archive
 from hatch_docker.oci.daemon import Loaded
 from hatch_docker.oci.model import Image, Index, Platform, images_of
 from hatch_docker.oci.reference import parse_reference
@@ -247,9 +247,9 @@ def resolve_archives(path: Path, parts: Sequence[str]) -> list[Path]:
 
 def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None]:
     """Return the receipt beside an archive and its path; without one, a receipt of what the archive holds, and None."""
-    path = receipt_path(archive)
+    path, named = receipt_path(archive), archive_names(archive)
     if not path.is_file():
-        names = [parse_reference(name) for name in archive_names(archive)]
+        names = [parse_reference(name) for name in named]
         words = "-".join(re.findall(r"[a-z0-9]+", archive.name.removesuffix(ARCHIVE).lower())) or "image"
         image = names[0].familiar.rpartition(":")[0] if names else words
         return bare_receipt(item, archive.name, image, [name.tag for name in names]), None
@@ -258,6 +258,11 @@ def receipt_of(archive: Path, item: Image | Index) -> tuple[Receipt, Path | None
         raise ImageError(
             f"{path} is not the receipt of {archive.name}: it is about {receipt.digest}, the archive holds "
             f"{item.digest}; build again, or move the receipt away"
+        )
+    if named and named != docker_names(f"{receipt.image}:{tag}" for tag in receipt.tags):
+        raise ImageError(
+            f"{archive.name} is named {' '.join(named)}, and its receipt names another image or other tags; "
+            "build again, or move the receipt away"
         )
     return receipt, path
 
@@ -278,6 +283,8 @@ def load_archive(archive: Path, kind: str, names: Sequence[str], host: Platform,
     platforms = [image.platform for image in images_of(item)]
     if host not in platforms:
         ctx.progress.warn(f"{archive.name} is for {', '.join(map(str, platforms))}, and this machine is {host}")
+    for layer in {layer.descriptor.digest: layer for image in images_of(item) for layer in image.layers}.values():
+        layer.open().close()  # which compares it with its digest
     daemon = find_daemon(ctx.environ, kind)
     with ctx.progress.task(f"loading the image into {daemon}", part=True):
         loaded = load(daemon, item, names, archive, host=host, log=ctx.progress.detail)

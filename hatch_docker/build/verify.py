@@ -1,6 +1,6 @@
 """`hatch-docker verify`: build the image of an archive again from the lock, and compare the digests."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -8,22 +8,26 @@ from hatch_docker.core.context import CACHE_DIR, open_context
 from hatch_docker.core.errors import BuildError, ImageError
 from hatch_docker.core.files import temporary_tree
 from hatch_docker.core.progress import silent
-from hatch_docker.oci.archive import read_archive
+from hatch_docker.oci.archive import archive_names, docker_names, read_archive
 from hatch_docker.oci.diff import differences
 from hatch_docker.oci.model import Image, Index, images_of
 from hatch_docker.oci.validate import validate
 
-Rebuild = Callable[[Mapping[str, str]], Image | Index]
+Rebuilt = tuple[Image | Index, Sequence[str]]
+"""An image that was built again, and the names that a build gives it."""
+
+Rebuild = Callable[[Mapping[str, str]], Rebuilt]
+"""Function that builds an image with some variables."""
 
 
 def verify(
     archive: Path, rebuild: Rebuild, environ: Mapping[str, str], *, keep_downloads: bool = False
 ) -> tuple[str, str]:
-    """Rebuild the image of an archive in an empty cache, and compare the digests; return the digest and its time.
+    """Rebuild the image of an archive in an empty cache, and compare both; return the digest and its time.
 
     `rebuild` gets the variables of a build with the platforms and the time of the archive. With `keep_downloads`, files
     that were downloaded before are taken from the user's cache, by their hashes. Raises BuildError, which says where
-    the images differ, and ImageError for a damaged archive.
+    the images or their names differ, and ImageError for a damaged archive.
     """
     expected = read_archive(archive)
     validate(expected)
@@ -43,8 +47,13 @@ def verify(
             # Blobs are verified by their names, and without facts about them a build looks for downloads only.
             (cache / store.root.name).mkdir()
             (cache / store.root.name / "blobs").symlink_to(store.root / "blobs")
-        made = rebuild({**variables, CACHE_DIR: str(cache)})
+        made, references = rebuild({**variables, CACHE_DIR: str(cache)})
         if made.digest != expected.digest:
             lines = "".join(f"\n  {line}" for line in differences(expected, made))
             raise BuildError(f"{archive.name} is {expected.digest}, and the rebuild is {made.digest}:{lines}")
+    found, names = (" ".join(texts) or "without a name" for texts in (archive_names(archive), docker_names(references)))
+    if found != names:
+        raise BuildError(
+            f"{archive.name} is named {found}, and a build names it {names}; set HATCH_DOCKER_TAGS as for its build"
+        )
     return expected.digest, created

@@ -8,25 +8,39 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.streams import PartReader, Writable
 from hatch_docker.oci.layout import (
     LAYOUT,
     REF_NAME,
+    OpenBlob,
     blob_path,
     blobs_of,
     copy_layer,
     index_json,
+    read_document,
     read_item,
 )
-from hatch_docker.oci.manifest import LARGEST, parse_index, parse_manifest
-from hatch_docker.oci.model import Image, Index, Layer, Platform, canonical_json
+from hatch_docker.oci.manifest import LARGEST, media_type_of, parse_index, parse_json, parse_manifest, parse_value
+from hatch_docker.oci.model import (
+    INDEX_TYPES,
+    UNKNOWN,
+    Descriptor,
+    Image,
+    Index,
+    Layer,
+    Platform,
+    canonical_json,
+    images_of,
+)
+from hatch_docker.oci.paths import shown
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.tar import BLOCK, END, Entry, pack_header, read_tar
 
@@ -35,6 +49,8 @@ if TYPE_CHECKING:
 
 OPENED = 3  # layers that are opened ahead of the one that is written, because opening hashes them
 CONTAINERD_NAME = "io.containerd.image.name"
+_MEMBER = re.compile(r"oci-layout|(?:index|manifest)\.json|repositories|blobs(?:/sha256(?:/[a-f0-9]{64})?)?")
+_KEYS = {"Config", "RepoTags", "Layers", "Parent", "LayerSources"}  # of manifest.json; Go ignores case, we do not
 
 
 def write_archive(item: Image | Index, references: Sequence[str], out: Writable, *, host: Platform) -> None:
@@ -117,7 +133,7 @@ def archive_matches(path: Path, item: Image | Index, references: Sequence[str], 
         return False
 
 
-def docker_names(references: Sequence[str]) -> list[str]:
+def docker_names(references: Iterable[str]) -> list[str]:
     """Return the references that a docker-archive can have: those with a tag, in full, each once."""
     full = [parse_reference(reference) for reference in references]
     return list(dict.fromkeys(f"{name.name}:{name.tag}" for name in full if name.tag))
@@ -165,13 +181,14 @@ def _part(path: Path, offset: int, size: int) -> PartReader:
     return PartReader(file, size, owned=True)
 
 
-def read_archive(path: Path, platform: Platform | None = None) -> Image | Index:
-    """Return the image of an OCI archive (a layout in an uncompressed tar), as `read_layout` does for a directory.
+def read_archive(path: Path, platform: Platform | None = None, *, foreign: bool = False) -> Image | Index:
+    """Return the image of an archive: of an index the one for `platform`, or the whole index without one.
 
-    Layers are read in place, at their offset. Raises ImageError, also for archives of Docker before 25, which have
-    no layout.
+    The archive must be what `write_archive` writes of that image, whatever its names are. If it is `foreign`, another
+    program may have written it, and everybody who reads it must find the same image in it. Layers are read in place,
+    at their offset. Raises ImageError, also for archives of Docker before 25, which have no layout.
     """
-    members = _locate(path)
+    members, what = _locate(path), f"the archive {path}"
 
     def open_blob(digest: str) -> BinaryIO:
         found = members.get(blob_path(digest))
@@ -180,7 +197,90 @@ def read_archive(path: Path, platform: Platform | None = None) -> Image | Index:
         return io.BufferedReader(_part(path, *found))
 
     index, layout = (_read(path, members, name) for name in ("index.json", "oci-layout"))
-    return read_item(index, layout, open_blob, platform, f"the archive {path}")
+    if foreign:
+        _check_foreign(path, members, open_blob)
+        return read_item(index, layout, open_blob, platform, what)
+    item = read_item(index, layout, open_blob, None, what)
+    names = archive_names(path)
+    if len({name.rpartition(":")[0] for name in names}) > 1:
+        raise ImageError(f"the archive {path} has names of several repositories, which hatch-docker does not write: refused")
+    if not any(archive_matches(path, item, names, host=image.platform) for image in images_of(item)):
+        why = _first_difference(path, members, item, names)
+        raise ImageError(f"the archive {path} is not as hatch-docker writes it: {why}; build it again")
+    return item if platform is None else read_item(index, layout, open_blob, platform, what)
+
+
+def _first_difference(path: Path, members: dict[str, tuple[int, int]], item: Image | Index, names: list[str]) -> str:
+    """Return the first thing in an archive that `write_archive` would write otherwise, as a clause."""
+    written = list(_members(item, names, images_of(item)[0].platform))
+    expected = {next(read_tar(io.BytesIO(header)))[0].path: content for header, content, _ in written}
+    if missing := [name for name in expected if name not in members]:
+        return f"it has no {missing[0]}"
+    for name, content in expected.items():
+        if isinstance(content, bytes) and content and content != _read(path, members, name):
+            return f"{name} is about another image, or other names"
+    if others := [name for name in members if name not in expected]:
+        return f"{shown(others[0])} does not belong to the image"
+    return "the order, the headers or the end of its members are others"
+
+
+def _check_foreign(path: Path, members: dict[str, tuple[int, int]], open_blob: OpenBlob) -> None:
+    """Raise ImageError if an archive has a member for which no program has a use, or shows readers two images.
+
+    `docker load` and podman read manifest.json where there is one, others index.json: both must name one image, and
+    name it alike. A blob that no document names is read by nobody.
+    """
+    what = f"the archive {path}"
+    if strange := [name for name in members if not _MEMBER.fullmatch(name)]:
+        raise ImageError(f"{what} has the member {shown(strange[0])}, which is no part of an image: refused")
+    entries = parse_index(_read(path, members, "index.json"), what)
+    if len({entry.digest for entry in entries}) > 1:
+        raise ImageError(f"{what} holds {len({entry.digest for entry in entries})} images: only one can be read")
+    for entry in entries:
+        full, short = (entry.annotations.get(key, "") for key in (CONTAINERD_NAME, REF_NAME))
+        if full and short not in ("", full, full.rpartition(":")[2]):
+            raise ImageError(f"{what} has two names for one entry of index.json: {shown(full)} and {shown(short)}")
+    if "manifest.json" not in members:
+        if "repositories" in members:
+            raise ImageError(f"{what} has repositories and no manifest.json: refused")
+        return
+    names = set(archive_names(path))
+    said = _docker_entry(_read(path, members, "manifest.json"), what)
+    known = []
+    for data in _manifests(entries[0], members, open_blob, what) if entries else ():
+        found = parse_manifest(data, what)
+        known.append((blob_path(found.config.digest), [blob_path(layer.digest) for layer in found.layers]))
+    if (said.get("Config"), said.get("Layers")) not in known:
+        raise ImageError(f"{what} has another image in manifest.json than in index.json: refused")
+    tagged = [said.get("RepoTags") or []]
+    if "repositories" in members:
+        value = parse_json(_read(path, members, "repositories"), f"{what}: repositories")
+        tagged.append([f"{name}:{tag}" for name, tags in value.items() for tag in tags])
+    if any(set(docker_names(texts)) != names for texts in tagged):
+        raise ImageError(f"{what} has other names in manifest.json or repositories than in index.json: refused")
+
+
+def _docker_entry(data: bytes, what: str) -> dict[str, Any]:
+    """Return the only object in a manifest.json, with the keys that Docker writes; raises ImageError for others."""
+    value = parse_value(data, f"{what}: manifest.json")
+    said = value[0] if isinstance(value, list) and len(value) == 1 else None
+    names = (said.get("RepoTags") or []) if isinstance(said, dict) and said.keys() <= _KEYS else None
+    if not isinstance(said, dict) or not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ImageError(f"{what}: manifest.json does not describe one image")
+    return said
+
+
+def _manifests(
+    entry: Descriptor, members: dict[str, tuple[int, int]], open_blob: OpenBlob, what: str
+) -> Iterator[bytes]:
+    """Yield the manifest that an entry of index.json names, or those of its index that are in the archive."""
+    data = read_document(entry, open_blob, what)
+    if media_type_of(data, entry.media_type, what) not in INDEX_TYPES:
+        yield data
+        return
+    for child in parse_index(data, what):
+        if child.platform != UNKNOWN and blob_path(child.digest) in members:
+            yield read_document(child, open_blob, what)
 
 
 def archive_names(path: Path) -> list[str]:
@@ -200,16 +300,17 @@ def _read(path: Path, members: dict[str, tuple[int, int]], name: str) -> bytes:
 
 
 def _locate(path: Path) -> dict[str, tuple[int, int]]:
-    """Return offset and size of every file of a tar, by its path."""
+    """Return offset and size of every member of a tar by its path; raises ImageError for links and for duplicates."""
     members: dict[str, tuple[int, int]] = {}
     try:
         with path.open("rb") as stream:
             end = path.stat().st_size
-            for entry, content in read_tar(stream, lambda count: stream.seek(count, io.SEEK_CUR)):
-                if content is not None:
-                    members[entry.path] = (stream.tell(), entry.size)
-                    if stream.tell() + entry.size > end:
-                        raise ImageError(f"the archive {path} is cut short inside {entry.path}")
+            for entry, _content in read_tar(stream, lambda count: stream.seek(count, io.SEEK_CUR)):
+                if entry.path in members or entry.kind not in ("file", "directory"):
+                    raise ImageError(f"the archive {path} has {shown(entry.path)} twice, or as a {entry.kind}: refused")
+                members[entry.path] = (stream.tell(), entry.size)
+                if stream.tell() + entry.size > end:
+                    raise ImageError(f"the archive {path} is cut short inside {entry.path}")
     except OSError as error:
         raise ImageError(f"cannot read the archive {path}: {error.strerror}") from error
     except ImageError as error:

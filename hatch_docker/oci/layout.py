@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from hatch_docker.core.errors import ImageError
 from hatch_docker.core.files import atomic_write
-from hatch_docker.core.streams import HashingStream, Writable, pieces
+from hatch_docker.core.streams import HashingStream, Writable, drain, pieces
 from hatch_docker.oci.manifest import LARGEST, assemble, choose, media_type_of, parse_index, parse_json, parse_manifest
 from hatch_docker.oci.model import (
     INDEX_TYPES,
@@ -173,10 +173,27 @@ def read_document(descriptor: Descriptor, open_blob: OpenBlob, what: str) -> byt
     return data
 
 
+def _checked(open_blob: OpenBlob, what: str) -> OpenBlob:
+    """Return a function that opens a blob, and compares all of it with its digest when it is opened first."""
+    sound: set[str] = set()
+
+    def open_sound(digest: str) -> BinaryIO:
+        if digest not in sound:
+            with HashingStream(open_blob(digest)) as stream:
+                drain(stream)
+            if stream.digest != digest:
+                raise ImageError(f"{what}: the blob {digest} is damaged")
+            sound.add(digest)
+        return open_blob(digest)
+
+    return open_sound
+
+
 def _read_image(descriptor: Descriptor, manifest: bytes, open_blob: OpenBlob, what: str) -> Image:
     if media_type_of(manifest, descriptor.media_type, what) in INDEX_TYPES:
         raise ImageError(f"{what}: an index within an index cannot be read")
     config = read_document(parse_manifest(manifest, what).config, open_blob, what)
-    image = assemble(descriptor, manifest, config, lambda layer: partial(open_blob, layer.digest), what)
+    open_sound = _checked(open_blob, what)
+    image = assemble(descriptor, manifest, config, lambda layer: partial(open_sound, layer.digest), what)
     bare = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size, image.platform)
     return Image(bare, manifest, config, image.layers)

@@ -6,7 +6,7 @@ Implements manifest.md, image-index.md and config.md of the image-spec 1.1, and 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -31,6 +31,16 @@ DOCUMENT_LIMIT = 4 << 20  # bytes of a manifest or index: every registry accepts
 CONFIG_LIMIT = 8 << 20    # bytes of a configuration
 LARGEST = max(DOCUMENT_LIMIT, CONFIG_LIMIT)  # bytes of any of them
 _MOST = 1 << 50           # bytes that a descriptor may say
+# The fields of all documents that this program reads or whose meaning it shows.
+_FIELDS = frozenset(
+    {
+        "schemaVersion", "mediaType", "artifactType", "manifests", "config", "layers", "subject", "annotations",
+        "digest", "size", "urls", "data", "platform", "os", "architecture", "variant",
+        "created", "rootfs", "type", "diff_ids", "history", "User", "ExposedPorts", "Env", "Entrypoint", "Cmd",
+        "Volumes", "WorkingDir", "Labels", "StopSignal", "Healthcheck", "Shell", "OnBuild",
+    }
+)  # fmt: skip
+_FOLDED = {name.casefold(): name for name in _FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +53,14 @@ class Manifest:
 
 def parse_json(data: bytes, what: str) -> dict[str, Any]:
     """Return a JSON object; raises ImageError for anything that two readers could understand differently."""
+    value = parse_value(data, what)
+    if not isinstance(value, dict):
+        raise ImageError(f"{what}: not a JSON object")
+    return value
+
+
+def parse_value(data: bytes, what: str) -> object:
+    """Return a JSON value of any type; raises ImageError as `parse_json` does."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         value = dict(pairs)
@@ -54,14 +72,19 @@ def parse_json(data: bytes, what: str) -> dict[str, Any]:
         raise ImageError(f"{what}: {name} is not JSON")
 
     try:
-        value = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=constant)
+        value: object = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=constant)
         if b"\\ud" in data.lower():  # perhaps the escape of half a surrogate pair, which UTF-8 cannot encode
             canonical_json(value)
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{what}: not readable as JSON") from error
-    if not isinstance(value, dict):
-        raise ImageError(f"{what}: not a JSON object")
     return value
+
+
+def _check_spelling(value: Mapping[str, Any], where: str) -> None:
+    """Raise ImageError for a field whose name is not in its case: Go reads it all the same, other readers do not."""
+    for key in value:
+        if key not in _FIELDS and key.casefold() in _FOLDED:
+            raise ImageError(f"{where} has the field {key[:40]!r}, which must be {_FOLDED[key.casefold()]!r}")
 
 
 def media_type_of(data: bytes, declared: str, what: str) -> str:
@@ -83,6 +106,7 @@ def media_type_of(data: bytes, declared: str, what: str) -> str:
 def parse_manifest(data: bytes, what: str) -> Manifest:
     """Return the descriptors of a manifest; raises ImageError that names the wrong field."""
     value = parse_json(data, what)
+    _check_spelling(value, what)
     layers = value.get("layers")
     if not isinstance(layers, list):
         raise ImageError(f"{what}: layers is not a list")
@@ -98,7 +122,9 @@ def parse_manifest(data: bytes, what: str) -> Manifest:
 
 def parse_index(data: bytes, what: str) -> tuple[Descriptor, ...]:
     """Return the descriptors of an index; raises ImageError that names the wrong field."""
-    manifests = parse_json(data, what).get("manifests")
+    value = parse_json(data, what)
+    _check_spelling(value, what)
+    manifests = value.get("manifests")
     if not isinstance(manifests, list):
         raise ImageError(f"{what}: manifests is not a list")
     return tuple(_descriptor(item, f"{what}: manifests[{number}]") for number, item in enumerate(manifests))
@@ -107,6 +133,7 @@ def parse_index(data: bytes, what: str) -> tuple[Descriptor, ...]:
 def _descriptor(value: object, where: str) -> Descriptor:
     if not isinstance(value, dict):
         raise ImageError(f"{where} is not a descriptor")
+    _check_spelling(value, where)
     media_type, digest, size = (value.get(name) for name in ("mediaType", "digest", "size"))
     if not isinstance(media_type, str) or not media_type:
         raise ImageError(f"{where}.mediaType is missing")
@@ -124,6 +151,8 @@ def _platform(value: object, where: str) -> Platform | None:
     if value is None:
         return None
     names = ("os", "architecture", "variant")
+    if isinstance(value, dict):
+        _check_spelling(value, f"{where}.platform")
     parts = [value.get(name, "") for name in names] if isinstance(value, dict) else []
     if not parts or not all(isinstance(part, str) for part in parts):
         raise ImageError(f"{where}.platform is not a platform")
@@ -166,11 +195,14 @@ def assemble(
     """
     layers = parse_manifest(manifest, what).layers
     value = parse_json(config, f"{what}: config")
+    _check_spelling(value, f"{what}: config")
     for name in ("os", "architecture"):
         if not isinstance(value.get(name), str) or not value[name]:
             raise ImageError(f"{what}: config.{name} is missing")
     _check_config(value, f"{what}: config")
     rootfs = value.get("rootfs")
+    if isinstance(rootfs, dict):
+        _check_spelling(rootfs, f"{what}: config.rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or not all(DIGEST.fullmatch(str(item)) for item in diff_ids):
         raise ImageError(f"{what}: config.rootfs.diff_ids is not a list of digests")
@@ -186,6 +218,7 @@ def _check_config(value: dict[str, Any], where: str) -> None:
     settings = value.get("config") or {}
     if not isinstance(settings, dict):
         raise ImageError(f"{where}.config is not an object")
+    _check_spelling(settings, f"{where}.config")
     for name in ("Env", "Entrypoint", "Cmd"):
         words = settings.get(name) or []
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):

@@ -23,12 +23,14 @@ from tests.fakes.registry import FakeRegistry
 pytestmark = pytest.mark.usefixtures("own_cache")
 
 
-def archive(directory: Path, item: Image | Index | None = None, name: str = "app-1.0") -> Path:
-    """An archive under two names, without a receipt."""
+def archive(
+    directory: Path, item: Image | Index | None = None, name: str = "app-1.0", tags: tuple[str, ...] = ("1.0", "latest")
+) -> Path:
+    """An archive under some tags, without a receipt."""
     directory.mkdir(exist_ok=True)
     path = directory / f"{name}.oci.tar"
     with path.open("wb") as stream:
-        write_archive(item or small_image(), ["team/app:1.0", "team/app:latest"], stream, host=AMD64)
+        write_archive(item or small_image(), [f"team/app:{tag}" for tag in tags], stream, host=AMD64)
     return path
 
 
@@ -123,8 +125,9 @@ def test_a_variant_to_debug_takes_no_tag_of_the_image(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pipeline's variable does not change that; a tag on the command line does."""
-    path = archive(tmp_path / "dist", name="app-1.0.debug")
-    facts = {"repositories": [f"{registry.host}/x"], "version": "1.0", "tags": ["1.0-debug", "latest-debug"]}
+    tagged = ("1.0-debug", "latest-debug")
+    path = archive(tmp_path / "dist", name="app-1.0.debug", tags=tagged)
+    facts = {"repositories": [f"{registry.host}/x"], "version": "1.0", "tags": tagged}
     with_receipt(path, small_image(), **facts)
     for given in ("{version},latest", "1.0,latest"):
         monkeypatch.setenv("HATCH_DOCKER_TAGS", given)

@@ -50,7 +50,7 @@ def test_both_engines_make_the_same_image_on_it(kind: str, docker: str, slim: st
 def saved(docker: str, name: str, work: Path) -> Image:
     """Return an image that Docker has."""
     run(docker, "save", "--output", work / "saved.tar", name)
-    image = read_archive(work / "saved.tar", Platform("linux", "amd64"))
+    image = read_archive(work / "saved.tar", Platform("linux", "amd64"), foreign=True)
     assert isinstance(image, Image)
     return image
 

@@ -81,9 +81,9 @@ def test_the_time_of_an_index(hours: tuple[int, int], tmp_path: Path) -> None:
     write(index, tmp_path / "x.oci.tar")
     told: list[Mapping[str, str]] = []
 
-    def rebuild(variables: Mapping[str, str]) -> Index:
+    def rebuild(variables: Mapping[str, str]) -> tuple[Index, list[str]]:
         told.append(variables)
-        return index
+        return index, ["x:1"]
 
     environ = {"SOURCE_DATE_EPOCH": "17", "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}
     assert verify(tmp_path / "x.oci.tar", rebuild, environ)[1] == f"1970-01-01T0{hours[1]}:00:00Z"
@@ -95,7 +95,7 @@ def test_an_archive_of_no_time_is_told(tmp_path: Path) -> None:
     image = build_image(python_image("amd64"), [], Settings(), 0, {})
     write(with_config(image, {**image.config_json, "created": "yesterday"}), tmp_path / "x.oci.tar")
     with pytest.raises(ImageError, match=r"x\.oci\.tar has an invalid creation time: 'yesterday'"):
-        verify(tmp_path / "x.oci.tar", lambda _variables: image, {})
+        verify(tmp_path / "x.oci.tar", lambda _variables: (image, []), {})
 
 
 def test_one_changed_byte_of_a_wheel_is_named(tmp_path: Path, cache: Path) -> None:

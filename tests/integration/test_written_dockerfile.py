@@ -101,7 +101,7 @@ def test_docker_builds_the_dockerfile(kind: str, options: str, docker: str, tmp_
         run(docker, "save", "--output", tmp_path / "saved.tar", name)
     finally:
         run(docker, "rmi", name)
-    saved = read_archive(tmp_path / "saved.tar", Platform("linux", "amd64"))
+    saved = read_archive(tmp_path / "saved.tar", Platform("linux", "amd64"), foreign=True)
     assert isinstance(saved, Image)
     assert_same(saved, outcome.image())
 
@@ -115,7 +115,7 @@ def test_podman_builds_the_written_dockerfile(podman: dict[str, str], tmp_path: 
         run("podman", *line.split(), cwd=outcome.directory, variables=podman)
     name = re.findall(r"--tag (\S+)", dockerfile.read_text())[0]
     run("podman", "save", "--format", "oci-archive", "--output", tmp_path / "saved.tar", name, variables=podman)
-    saved = read_archive(tmp_path / "saved.tar", Platform("linux", "amd64"))
+    saved = read_archive(tmp_path / "saved.tar", Platform("linux", "amd64"), foreign=True)
     assert isinstance(saved, Image)
     assert_same(saved, outcome.image())
 

@@ -18,7 +18,7 @@ from tests.fakes.images import AMD64, docker_image, image
 from tests.fakes.resource_use import quickest
 
 ARM64 = Platform("linux", "arm64")
-NAMES = ("registry.example/team/app:1.0", "app:latest", "app:latest")
+NAMES = ("app:1.0", "app:latest", "app:latest")
 GOOD = image()
 BOTH = make_index([GOOD, image(ARM64)], {"org.example.note": "1"})
 
@@ -60,7 +60,7 @@ def member(path: Path, name: str) -> bytes:
 def test_archive_carries_every_name_once(tmp_path: Path) -> None:
     """Spelt out in full: containerd and podman take them from index.json, docker from manifest.json."""
     path = archive(GOOD, tmp_path / "a.tar", (*NAMES, f"app@{GOOD.digest}"))
-    full = ["registry.example/team/app:1.0", "docker.io/library/app:latest"]
+    full = ["docker.io/library/app:1.0", "docker.io/library/app:latest"]
     (docker,) = json.loads(member(path, "manifest.json"))
     assert docker["RepoTags"] == full
     assert docker["Layers"] == [blob_path(layer.descriptor.digest) for layer in GOOD.layers]

@@ -32,8 +32,7 @@ def add(commands: Commands) -> None:
 def run_verify(options: argparse.Namespace) -> None:
     """Rebuild an image and compare the digests."""
     from hatch_docker.build.project import open_project
-    from hatch_docker.build.verify import verify
-    from hatch_docker.oci.model import Image, Index
+    from hatch_docker.build.verify import Rebuilt, verify
 
     set_verbosity(options)
     root = project_root(options)
@@ -45,7 +44,7 @@ def run_verify(options: argparse.Namespace) -> None:
         if not archive.is_file():
             raise ConfigError(f"there is no archive {archive}: build it, or name another")
 
-        def build_again(environ: Mapping[str, str], archive: Path = archive) -> Image | Index:
+        def build_again(environ: Mapping[str, str], archive: Path = archive) -> Rebuilt:
             with temporary_directory() as temporary:
                 return rebuild(open_project(root, environ, temporary), archive, environ)
 
