@@ -203,7 +203,7 @@ def read_archive(path: Path, platform: Platform | None = None, *, foreign: bool 
     item = read_item(index, layout, open_blob, None, what)
     names = archive_names(path)
     if len({name.rpartition(":")[0] for name in names}) > 1:
-        raise ImageError(f"the archive {path} has names of several repositories, which hatch-docker does not write: refused")
+        raise ImageError(f"the archive {path} has names of several repositories: refused")
     if not any(archive_matches(path, item, names, host=image.platform) for image in images_of(item)):
         why = _first_difference(path, members, item, names)
         raise ImageError(f"the archive {path} is not as hatch-docker writes it: {why}; build it again")
