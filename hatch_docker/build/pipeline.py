@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatch_docker.build.checks.hints import find_hints
+from hatch_docker.build.checks.machine import check_machine
 from hatch_docker.build.ci_outputs import write_ci_outputs
 from hatch_docker.build.receipt import Receipt, make_receipt, size_table
 from hatch_docker.build.summary import closing_lines, previous_receipt
@@ -35,6 +36,7 @@ def run(plan: Plan, project: Project, engine: Engine, directory: Path, host: Pla
     before the push. An error of a push is raised once the receipt, which names it, is written.
     """
     _check_push(plan, project, ctx)
+    check_machine(plan, ctx)
     archive, path = output_paths(plan, directory)
     for output in (archive, path):
         check_free(output)

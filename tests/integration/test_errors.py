@@ -275,15 +275,16 @@ def test_requirements_without_a_solution_are_named(
     told(run_build(made, cache, variables=using(index)), *parts, steps=1)
 
 
-def test_without_a_lock_and_without_uv_both_ways_out_are_told(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
+def test_without_a_lock_and_without_uv_both_ways_out_are_told(index: FakeIndex, tmp_path: Path) -> None:
+    """Before anything is downloaded, if the cache has no resolution."""
     index.add("one", make_wheel("one", "1.0"))
     made = project(tmp_path)
     require(made, "one")
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden/uv.py").write_text("raise ImportError\n")
     without = {"PATH": str(tmp_path / "hidden"), "PYTHONPATH": str(tmp_path / "hidden"), "UV": "", "HATCH_UV": ""}
-    outcome = run_build(made, cache, variables=using(index, **without))
-    told(outcome, "needs uv", "hatch-docker[uv]", "pylock.toml", steps=1)
+    outcome = run_build(made, tmp_path / "cache", variables=using(index, **without))
+    told(outcome, "needs uv", "hatch-docker[uv]", "pylock.toml")
 
 
 def test_an_sdist_for_a_foreign_platform_is_refused_by_name(index: FakeIndex, tmp_path: Path, cache: Path) -> None:

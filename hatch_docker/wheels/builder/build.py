@@ -11,6 +11,7 @@ requirements are wheels, resolved and fetched outside, so that no login of an in
 import contextlib
 import json
 import shutil
+import signal
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.files import remove_tree, temporary_tree
 from hatch_docker.core.process import ProcessFailed
+from hatch_docker.core.text import megabytes
 from hatch_docker.oci.paths import SOURCE_DATE
 from hatch_docker.plan.model import BuildPlan
 from hatch_docker.wheels.builder.environment import build_environment
@@ -39,6 +41,7 @@ from hatch_docker.wheels.target import Pin, Target, note_used
 
 RECIPE = 1             # to be raised if the same sdist shall give another wheel
 RESULT_LIMIT = 1 << 20  # bytes of result.json
+KILLED = 128 + signal.SIGKILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +252,8 @@ def _run(
         )  # fmt: skip
     except ProcessFailed as failure:
         cause = hint(failure.output, network=plan.network)
+        if failure.status == KILLED and not cause:
+            cause = " because it was killed, perhaps for want of memory"
         raise BuildError(f"building {name} failed with status {failure.status}{cause}:\n{failure.output}") from None
 
 
@@ -273,4 +278,6 @@ def _made_file(output: Path, kind: str, source: str) -> Path:
     made = output / name
     if not name or "/" in name or not made.exists() or not stat.S_ISREG(made.lstat().st_mode):
         raise BuildError(f"building {source}: its backend says that it made {name!r}, and there is no such file")
+    if made.stat().st_size > shutil.disk_usage(output).free:  # a sparse one takes its whole size when it is copied
+        raise BuildError(f"building {source}: {name} has {megabytes(made.stat().st_size)}, more than the disk has free")
     return made

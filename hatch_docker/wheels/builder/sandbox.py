@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.core.errors import BuildError, SandboxError
+from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import ProcessFailed, redact, run
 
 BUILD_USER = (1000, 1000)
@@ -74,7 +75,8 @@ def run_at(root: Path, command: Sequence[str], *, env: Mapping[str, str], direct
 def why_not(environ: Mapping[str, str]) -> str | None:
     """Return why this machine has no sandbox, and the ways out; None if it has one."""
     try:
-        run_in((), (), env={}, environ=environ)
+        with temporary_directory() as directory:
+            run_in((), (), env={}, binds=[Bind(directory, "/work", writable=True)], environ=environ)
     except SandboxError as error:
         return str(error)
     return None
@@ -142,6 +144,8 @@ ALTERNATIVES = 'or set engine = "buildkit"; a project without code to compile ne
 
 def _cause(step: str, code: int) -> str:
     """Return what to try next: the most likely reason for a refusal."""
+    if os.geteuid() == 0 and not _capabilities() >= _CHANGE_USER:
+        return "give root the capabilities CHOWN, SETUID and SETGID (docker run --cap-add), or be another user, "
     if code == errno.ENOSPC and step == "unshare":
         return "allow user namespaces (sysctl user.max_user_namespaces is too low), "
     if _setting("kernel/unprivileged_userns_clone") == "0":
@@ -156,6 +160,16 @@ def _cause(step: str, code: int) -> str:
     if code in (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS):
         return "allow namespaces in this machine's security policy (seccomp, AppArmor, SELinux), "
     return ""
+
+
+_CHANGE_USER = frozenset((0, 6, 7))  # CAP_CHOWN, CAP_SETGID, CAP_SETUID: root builds as an unprivileged user
+
+
+def _capabilities() -> frozenset[int]:
+    """Return the numbers of this process's capabilities (capabilities(7))."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    mask = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff"))
+    return frozenset(number for number in range(64) if mask >> number & 1)
 
 
 def _setting(name: str) -> str:

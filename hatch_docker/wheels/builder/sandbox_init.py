@@ -5,7 +5,7 @@ It is not imported: a new interpreter with one thread enters the namespaces, so 
 
     this process     unshares namespaces, maps one user, composes the new root on a tmpfs
     └── process 1    mounts /proc, pivots into the new root, reaps, and dies with its parent
-        └── command  no capabilities, no new privileges, no terminal
+        └── command  no capabilities, no new privileges, no terminal, fewer system calls, bounds
 
 The new root is a tmpfs whose entries are read-only bind mounts of the given trees (the first tree that has a name wins,
 directories are merged), so no tree is written to and no overlayfs is needed. If root runs it, the command is an
@@ -16,7 +16,9 @@ A step that fails prints the token of the specification and a JSON list [step, e
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -34,13 +36,22 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT = 1, 2, 4, 8, 32
 MS_BIND, MS_REC, MS_PRIVATE, MNT_DETACH = 4096, 16384, 1 << 18, 2
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 24, 38
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 24, 38
 
 NOBODY = 65534      # the command's user outside if root runs it
 STATUS = 125        # the status of a sandbox that could not be entered
 NEW_ROOT = Path("/tmp")  # noqa: S108  (covered by our tmpfs, in our mount namespace only)
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "ppc64le": 271, "s390x": 280}  # a system call's number
+PROCESSES = 8192    # of the command and all that it starts; before Linux 5.14 of its user on the whole machine
+LARGEST_FILE = 8 << 30  # bytes
+# By machine: its name in linux/audit.h; the numbers of clone, unshare, socket; those of system calls that are refused,
+# as Docker's default profile does: userfaultfd, keyctl, add_key, request_key, bpf, perf_event_open, setns.
+SYSTEM_CALLS = {
+    "x86_64": (0xC000003E, (56, 272, 41), (323, 250, 248, 249, 321, 298, 308)),
+    "aarch64": (0xC00000B7, (220, 97, 198), (282, 219, 217, 218, 280, 241, 268)),
+}
+IO_URING, CLONE3, AF_VSOCK = (425, 426, 427), 435, 40  # the numbers are the same on all machines
 LINKS = {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -240,6 +251,47 @@ def enter(spec: dict[str, Any]) -> None:
         fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 0x1))
 
 
+def call_filter(machine: str, network: bool) -> bytes:
+    """Return the program (seccomp(2), classic BPF) that refuses system calls, "" for a machine that is not known.
+
+    They reach much of the kernel, and builds do not need them: io_uring, userfaultfd, keyrings, bpf, perf, new user
+    namespaces, system calls of another architecture, and sockets of the hypervisor where there is no network.
+    """
+    if machine not in SYSTEM_CALLS:
+        return b""
+    audit, (clone, unshare, open_socket), refused = SYSTEM_CALLS[machine]
+    load, equal, at_least, any_bit, answer = 0x20, 0x15, 0x35, 0x45, 0x06
+    number, architecture, argument = 0, 4, 16  # offsets in struct seccomp_data
+    allow, refuse = (answer, 0, 0, 0x7FFF0000), (answer, 0, 0, 0x50000 | errno.EPERM)
+    unknown = (answer, 0, 0, 0x50000 | errno.ENOSYS)
+    steps = [(load, 0, 0, architecture), (equal, 1, 0, audit), unknown]
+    steps += [(load, 0, 0, number), (at_least, 0, 1, 0x40000000), unknown]  # x32
+    for call_number in (*refused, *IO_URING):
+        steps += [(equal, 0, 1, call_number), refuse]
+    steps += [(equal, 0, 1, CLONE3), unknown]  # its flags are in memory; C libraries take clone instead
+    for call_number in (clone, unshare):
+        steps += [(equal, 0, 4, call_number), (load, 0, 0, argument), (any_bit, 0, 1, CLONE_NEWUSER), refuse, allow]
+    if not network:
+        steps += [(equal, 0, 4, open_socket), (load, 0, 0, argument), (equal, 0, 1, AF_VSOCK), refuse, allow]
+    return b"".join(struct.pack("HBBI", *step) for step in [*steps, allow])
+
+
+def restrict(spec: dict[str, Any]) -> None:
+    """Set the bounds of the command: system calls, processes, the size of a file; out of memory it is ended first."""
+    with contextlib.suppress(OSError):  # there may be no /proc
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    for limit, value in (
+        (resource.RLIMIT_CORE, 0), (resource.RLIMIT_NPROC, PROCESSES), (resource.RLIMIT_FSIZE, LARGEST_FILE)
+    ):
+        hard = resource.getrlimit(limit)[1]
+        least = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (least, least))
+    program = ctypes.create_string_buffer(call_filter(os.uname().machine, spec["network"]))
+    steps = struct.pack("HxxxxxxP", len(program.raw) // 8, ctypes.addressof(program))
+    if _libc.prctl(PR_SET_SECCOMP, 2, steps, 0, 0) != 0:
+        os.write(2, b"the sandbox has no filter of system calls: the kernel or this machine has none\n")
+
+
 def execute(spec: dict[str, Any]) -> NoReturn:
     """Drop all remaining privileges and become the command."""
     os.setsid()  # no terminal, so that nothing can be typed into it
@@ -249,7 +301,7 @@ def execute(spec: dict[str, Any]) -> NoReturn:
     # Sockets without a file belong to the network, a desktop's too: Linux 6.12 hides them (landlock(7), scopes).
     rules = _libc.syscall(ctypes.c_long(444), struct.pack("3Q", 0, 0, 1), ctypes.c_size_t(24), 0)
     _libc.syscall(ctypes.c_long(446), rules, 0)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    restrict(spec)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and its children would too
         signal.signal(number, signal.SIG_DFL)
     if spec["merge"]:

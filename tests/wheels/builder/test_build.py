@@ -6,6 +6,7 @@ root with its compiler is in integration/test_builder_stage.py.
 
 import contextlib
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -220,6 +222,24 @@ def test_a_build_that_needs_the_network_names_the_option(builder: BuilderStage, 
     """network = false is named if it stopped the build."""
     backend = "import socket\ndef build_wheel(*a): socket.create_connection(('192.0.2.1', 80))\n"
     with pytest.raises(BuildError, match="network = false forbids"):
+        build(builder, tmp_path / "a", backend)
+
+
+def test_a_build_that_is_killed_names_memory(builder: BuilderStage, tmp_path: Path) -> None:
+    backend = "import os\ndef build_wheel(*a): os.kill(os.getpid(), 9)\n"
+    with pytest.raises(BuildError, match="failed with status 137 because it was killed, perhaps for want of memory"):
+        build(builder, tmp_path / "a", backend)
+
+
+def test_a_wheel_larger_than_the_disk_is_not_copied(
+    builder: BuilderStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sparse file takes no room where it is made, and all of its size where it is copied to."""
+    name = "demo-1.0-py3-none-any.whl"
+    write = f"open(directory + '/{name}', 'w').truncate(2 << 30)"
+    backend = f"def build_wheel(directory, *a):\n    {write}\n    return '{name}'\n"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=1 << 30))
+    with pytest.raises(BuildError, match=f"{name} has 2147.48 MB, more than the disk has free"):
         build(builder, tmp_path / "a", backend)
 
 

@@ -20,7 +20,15 @@ import hatch_docker
 from hatch_docker.core.errors import BuildError
 from hatch_docker.core.process import ProcessFailed
 from hatch_docker.wheels.builder.sandbox import Bind, run_in
-from hatch_docker.wheels.builder.sandbox_init import KEYCTL
+from hatch_docker.wheels.builder.sandbox_init import (
+    CLONE3,
+    CLONE_NEWUSER,
+    IO_URING,
+    KEYCTL,
+    LARGEST_FILE,
+    PROCESSES,
+    SYSTEM_CALLS,
+)
 from tests.conftest import need
 from tests.fakes.sandbox_roots import need_sandbox, program_root, python_root
 
@@ -35,6 +43,15 @@ def root() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield program_root(Path(directory))
+
+
+@pytest.fixture(scope="session")
+def python_tree() -> Iterator[Path]:
+    """A root with the Python that runs the tests."""
+    need_sandbox()
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield python_root(Path(directory))
 
 
 def sh(root: Path, script: str, **options: object) -> str:
@@ -124,18 +141,59 @@ print(run_in(Path(sys.argv[2]), sys.argv[3:], env={"LD_LIBRARY_PATH": "/usr/lib"
 
 
 @pytest.mark.skipif(platform.machine() not in UNSHARE, reason="the number of the call is not known here")
-def test_the_users_keyring_stays_outside() -> None:
+def test_the_users_keyring_stays_outside(python_tree: Path) -> None:
     """Kerberos and others keep tickets there; a kernel without keyrings has nothing to hide."""
-    need_sandbox()
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)
-        python = python_root(Path(directory)) / "usr/bin"
-        command = [f"/usr/bin/{next(python.iterdir()).name}", "-I", "-S", "-c", SEARCH]
-        done = subprocess.run(
-            [sys.executable, "-c", HAVE, platform.machine(), directory, *command],
-            cwd=Path(hatch_docker.__file__).parents[1], capture_output=True, text=True, check=True,
-        )
+    command = [f"/usr/bin/{next((python_tree / 'usr/bin').iterdir()).name}", "-I", "-S", "-c", SEARCH]
+    done = subprocess.run(
+        [sys.executable, "-c", HAVE, platform.machine(), python_tree, *command],
+        cwd=Path(hatch_docker.__file__).parents[1], capture_output=True, text=True, check=True,
+    )
     assert done.stdout.split()[1:] == ["-1"]
+
+
+BOUNDS = """
+import ctypes, errno, os, resource, socket, sys, threading
+libc = ctypes.CDLL(None, use_errno=True)
+for name, number, *arguments in eval(sys.argv[1]):
+    code = 0 if libc.syscall(number, *arguments) >= 0 else ctypes.get_errno()
+    print(name, errno.errorcode.get(code, "allowed"))
+try:
+    socket.socket(40).close()
+    print("vsock allowed")
+except OSError as error:
+    print("vsock", errno.errorcode[error.errno])
+thread = threading.Thread(target=print, args=("thread",))
+thread.start(), thread.join()
+print(*(resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE)))
+print(open("/proc/self/oom_score_adj").read().strip(), flush=True)
+file = os.open("/tmp/sparse", os.O_CREAT | os.O_WRONLY)
+os.ftruncate(file, resource.getrlimit(resource.RLIMIT_FSIZE)[0] + 1)
+"""
+
+
+@pytest.mark.skipif(platform.machine() not in SYSTEM_CALLS, reason="the numbers of the calls are not known here")
+@pytest.mark.parametrize("network", [True, False])
+def test_the_command_has_bounds(network: bool, python_tree: Path) -> None:
+    """System calls that reach much of the kernel are refused; processes and the size of a file have a limit.
+
+    Out of memory, the kernel ends the command before other programs of the machine.
+    """
+    _, (_, unshare, _), refused = SYSTEM_CALLS[platform.machine()]
+    calls = [(str(number), number, 0, 0, 0) for number in (*refused, *IO_URING)]
+    calls += [("nested", unshare, CLONE_NEWUSER), ("clone3", CLONE3, 0, 0), ("unshare", unshare, 0)]
+    lines: list[str] = []
+    python = next((python_tree / "usr/bin").iterdir()).name
+    with pytest.raises(ProcessFailed, match="File too large"):
+        run_in(
+            python_tree, [f"/usr/bin/{python}", "-I", "-S", "-c", BOUNDS, repr(calls)], env=ENV, network=network,
+            log=lines.append, merge=True,
+        )
+    expected = [f"{number} EPERM" for number in (*refused, *IO_URING)]
+    vsock = lines.pop(len(expected) + 3)
+    assert (vsock == "vsock EPERM") is not network
+    assert lines[:-3] == [
+        *expected, "nested EPERM", "clone3 ENOSYS", "unshare allowed", "thread", f"{PROCESSES} {LARGEST_FILE}", "1000"
+    ]  # fmt: skip
 
 
 CALL = """
@@ -159,17 +217,13 @@ def landlock() -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or landlock() < 6, reason="the kernel has no scopes of Landlock")
-def test_sockets_without_a_file_are_out_of_reach() -> None:
+def test_sockets_without_a_file_are_out_of_reach(python_tree: Path) -> None:
     """With the machine's network a command would reach those of a desktop and a bus, which let this user in."""
-    need_sandbox()
-    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as server:
+    python = next((python_tree / "usr/bin").iterdir()).name
+    with socket.socket(socket.AF_UNIX) as server:
         server.bind("\0hatch-docker-test-outside")
         server.listen()
-        Path(directory).chmod(0o755)
-        python = python_root(Path(directory)) / "usr/bin"
-        said = run_in(
-            Path(directory), [f"/usr/bin/{next(python.iterdir()).name}", "-I", "-S", "-c", CALL], env=ENV, network=True
-        )
+        said = run_in(python_tree, [f"/usr/bin/{python}", "-I", "-S", "-c", CALL], env=ENV, network=True)
     assert said.splitlines() == ["Operation not permitted", "connected"]
 
 
@@ -357,6 +411,16 @@ def test_root_builds_as_nobody(root: Path) -> None:
     """If root runs it, the command is the user nobody outside: it owns nothing of root's, above all not /proc/sys."""
     done = probe(root, [])
     assert (done.stdout, done.stderr) == ("['1000', '1000'] 65534\n", "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("lacking", ["chown", "setuid", "setgid"])
+def test_root_without_capabilities_is_told_which(root: Path, lacking: str) -> None:
+    """Containers that drop capabilities leave root unable to become the builder's user."""
+    done = probe(root, [need("setpriv"), f"--bounding-set=-{lacking}", f"--inh-caps=-{lacking}"])
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "give root the capabilities CHOWN, SETUID and SETGID" in done.stderr
 
 
 def test_a_kernel_without_user_namespaces_is_named(root: Path) -> None:

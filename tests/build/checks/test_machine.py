@@ -1,0 +1,76 @@
+"""Checks of the machine: an error before anything is downloaded, where the cache cannot help."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from hatch_docker.build.checks.machine import check_machine
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import DaemonError, HatchDockerError, WheelError
+from hatch_docker.plan.model import BuildPlan, Plan
+from tests.conftest import need
+from tests.fakes.context import with_environ
+from tests.fakes.plans import plan
+
+ISOLATED = {"build": BuildPlan(isolated=True)}
+NO_UV = {"HATCH_UV": "/nowhere/uv"}
+NO_DAEMON = {"DOCKER_HOST": "unix:///nowhere/docker.sock", "CONTAINER_HOST": "unix:///nowhere/podman.sock", "PATH": ""}
+
+
+def changed(**changes: Any) -> Plan:
+    return replace(plan(), **changes)
+
+
+@pytest.mark.parametrize(("changes", "environ", "error"), [
+    ({}, NO_UV, WheelError),
+    ({"lock": replace(plan().lock, kind="uv"), "build": BuildPlan(isolated=False)}, NO_UV, None),
+    ({"load": "always"}, NO_DAEMON, DaemonError),
+    ({"load": "auto"}, NO_DAEMON, None),
+])  # fmt: skip
+def test_a_missing_program_is_told_first(
+    changes: dict[str, Any], environ: dict[str, str], error: type[HatchDockerError] | None, ctx: Context
+) -> None:
+    ctx = with_environ(ctx, environ)
+    if error is None:
+        check_machine(changed(**changes), ctx)
+        return
+    with pytest.raises(error):
+        check_machine(changed(**changes), ctx)
+
+
+def test_a_cache_with_resolutions_needs_no_uv(ctx: Context) -> None:
+    ctx.store.remember("pins", "a", {})
+    check_machine(plan(), with_environ(ctx, NO_UV))
+
+
+def test_a_refused_sandbox_is_told_before_a_download(tmp_path: Path) -> None:
+    """A project with a compiler, without uv: the sandbox is the first that is looked at. Nothing is in the cache."""
+    need("unshare")
+    limit = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
+    (tmp_path / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\n'
+        '[project]\nname = "demo"\nversion = "1"\nscripts.demo = "demo:main"\n'
+        '[tool.hatch-docker]\nbase = "debian:trixie"\n'
+    )
+    (tmp_path / "demo.py").write_text("def main(): pass\n")
+    refusing = ["unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh"]
+    done = subprocess.run(
+        [*refusing, sys.executable, "-m", "hatch_docker", "build"],
+        cwd=tmp_path, env={"HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache"), **NO_UV, "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "the sandbox cannot be entered" in done.stderr
+    assert not list((tmp_path / "cache/v1/blobs").iterdir())
+
+
+def test_little_room_is_a_warning(ctx: Context, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=120_000_000))
+    check_machine(plan(), ctx)
+    assert "has 120.00 MB of room, and a first build may need 1000.00 MB" in lines[-1]
