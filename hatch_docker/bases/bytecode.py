@@ -1,4 +1,4 @@
-"""Compiling sources to .pyc by the base's own Python, which runs here without root, namespaces or a container.
+"""Compiling sources to .pyc by the base's own Python, which runs here in the sandbox; Debian's needs none.
 
 The bytes depend only on the unit (a wheel, the standard library) and on the interpreter's version:
 
@@ -20,7 +20,7 @@ from typing import Protocol
 
 from hatch_docker.bases.model import Interpreter, follow_links
 from hatch_docker.core.elf import read_elf
-from hatch_docker.core.errors import BaseImageError, ProgramError
+from hatch_docker.core.errors import BaseImageError, ProgramError, SandboxError
 from hatch_docker.core.files import temporary_directory
 from hatch_docker.core.process import run
 from hatch_docker.oci.model import Content, open_content
@@ -155,16 +155,16 @@ def bytecode_path(source: str, interpreter: Interpreter) -> str:
 
 def compile_sources(
     units: Sequence[Sequence[SourceFile]], tree: Path, interpreter: Interpreter, *, workers: int = 0,
-    sandbox: Sandbox | None = None,
+    sandbox: Sandbox | None = None, trusted: bool = False,
 ) -> Compiled:
     """Return the .pyc of some units of sources by their paths in the image.
 
     A unit is compiled together, such as the sources of a wheel or of the standard library: the bytes of a .pyc may
     depend on the other files of its unit, never on another unit. Tracebacks show the path of a source with a leading
     "/". `tree` is an extracted base whose interpreter runs on this machine (`open.compiler_tree`); `workers` 0 means
-    one for each CPU. A source that this Python does not accept is left out. An interpreter that is not Debian's own
-    is not trusted and runs in `sandbox`. Raises BaseImageError if the interpreter does not run, SandboxError if the
-    kernel refuses.
+    one for each CPU. A source that this Python does not accept is left out. The interpreter runs in `sandbox`, if
+    given; where the kernel refuses that, a `trusted` one, Debian's own, runs without. Raises BaseImageError if the
+    interpreter does not run, SandboxError if the kernel refuses.
     """
     sources = [
         (number, *source)
@@ -177,7 +177,12 @@ def compile_sources(
     workers = workers or len(os.sched_getaffinity(0))
     with temporary_directory() as directory:
         try:
-            _run(sources, directory, tree, interpreter, str(workers), sandbox)
+            try:
+                _run(sources, directory, tree, interpreter, str(workers), sandbox)
+            except SandboxError:
+                if not trusted:
+                    raise
+                _run(sources, directory, tree, interpreter, str(workers), None)
         except ProgramError as error:
             why = str(error).strip().splitlines()[-1]
             raise BaseImageError(_NOT_RUNNABLE.format(path=interpreter.path, why=why)) from error

@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.bases.bytecode import bytecode_path, compile_sources, inside, python_command
 from hatch_docker.bases.model import Interpreter
-from hatch_docker.core.errors import BaseImageError
+from hatch_docker.core.errors import BaseImageError, SandboxError
 from tests.fakes.bases import program
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="programs of Linux images run on Linux")
@@ -73,6 +74,20 @@ def test_same_bytes_in_any_order_and_with_any_number_of_workers() -> None:
     assert together == {**alone, **other}
     in_memory = [(path, Path(content).read_bytes()) for path, content in first if isinstance(content, Path)]
     assert compile_sources([in_memory], ROOT, HOST) == alone
+
+
+def test_an_interpreter_runs_in_the_sandbox_where_there_is_one() -> None:
+    """Debian's own runs without it where the kernel refuses; another one does not run at all."""
+    unit, calls = [("a.py", b"x = 1\n")], []
+
+    def refused(_root: Path, command: Sequence[str], **_options: object) -> None:
+        calls.append(command)
+        raise SandboxError("refused")
+
+    assert list(compile_sources([unit], ROOT, HOST, sandbox=refused, trusted=True)) == [bytecode_path("a.py", HOST)]
+    with pytest.raises(SandboxError):
+        compile_sources([unit], ROOT, HOST, sandbox=refused)
+    assert [command[0] for command in calls] == [HOST.path] * 2
 
 
 def test_hash_seed_of_the_user_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

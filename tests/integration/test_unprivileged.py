@@ -1,6 +1,7 @@
 """No daemon, no network, no root, and no file touched but those of the build: each observed from outside."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,3 +75,20 @@ def test_no_file_is_touched_but_in_cache_output_and_temporary_directory(tmp_path
     assert any(path.endswith(".oci.tar") for path in changed), "so changes are seen"
     assert any("/v1/blobs/" in path for path in changed)
     assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_no_program_of_the_cache_runs_outside_of_the_sandbox(tmp_path: Path, cache: Path) -> None:
+    """Inside, programs have paths of another root; the Python that makes .pyc, and the compiler, are programs too."""
+    project = write_project("c-extension", tmp_path / "p")
+    build(project, cache)
+    edit(project)
+    trace = tmp_path / "trace"
+    subprocess.run(
+        [need("strace"), "-f", "-qq", "-e", "signal=none", "-e", "trace=execve", "-o", trace,
+         sys.executable, "-m", "hatchling", "build", "-t", "docker"],
+        cwd=project, env={**os.environ, "HATCH_DOCKER_LOAD": "never", "HATCH_DOCKER_CACHE_DIR": str(cache)},
+        stdout=subprocess.DEVNULL, check=True, timeout=600,
+    )  # fmt: skip
+    programs = re.findall(r'execve\("([^"]+)", .* = 0$', trace.read_text(errors="replace"), re.MULTILINE)
+    assert "/env/bin/python" in programs, "the builder was traced"
+    assert not [path for path in programs if path.startswith(str(cache))]

@@ -294,12 +294,16 @@ def _touch(path: Path) -> None:
 
 
 def open_store(root: Path) -> Store:
-    """Open the store under `root`, made if missing, and remove what killed builds left; raise StoreError."""
+    """Open the store under `root`, made if missing, and remove what killed builds left; raise StoreError.
+
+    A store that another user owns or may write to is refused: that user could put code into every image.
+    """
     store = Store(root / FORMAT)
     try:
         if store.root.is_symlink():
             store.root.unlink()
         store.root.mkdir(parents=True, exist_ok=True)
+        _check_owner(store.root)
         # Marked, because pipelines keep the cache inside the project, which must not include it.
         if not (store.root / "CACHEDIR.TAG").exists():
             mark_as_cache(store.root)
@@ -319,6 +323,20 @@ def open_store(root: Path) -> Store:
             "set HATCH_DOCKER_CACHE_DIR to a directory that can be written"
         ) from error
     return store
+
+
+def _check_owner(root: Path) -> None:
+    status = root.stat()
+    if status.st_uid != os.geteuid():
+        who = f"belongs to the user {status.st_uid}"
+    elif status.st_mode & stat.S_IWOTH:
+        who = "can be written by every user"
+    else:
+        return
+    raise StoreError(
+        f"the cache {root} {who}, who could put code into your images; set HATCH_DOCKER_CACHE_DIR to a directory of "
+        f"your own, or correct it (chown -R {os.geteuid()}, chmod o-w)"
+    )
 
 
 def _remove_links(directory: Path) -> None:

@@ -306,3 +306,17 @@ def test_a_cache_in_a_repository_is_no_part_of_it(tmp_path: Path) -> None:
 def test_keys_do_not_depend_on_the_order_of_a_table() -> None:
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     assert key_of("a", "b") != key_of("ab")
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "words"), [(12345, 0o755, "belongs to the user 12345"), (0, 0o777, "every user")]
+)
+def test_a_cache_that_others_can_write_is_refused(owner: int, mode: int, words: str, tmp_path: Path) -> None:
+    """They could put code into every image."""
+    root = open_store(tmp_path).root
+    if owner and os.geteuid() != 0:
+        pytest.skip("needs root")
+    os.chown(root, owner or os.geteuid(), -1)
+    root.chmod(mode)
+    with pytest.raises(StoreError, match=words):
+        open_store(tmp_path)
