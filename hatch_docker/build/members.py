@@ -16,19 +16,23 @@ from hatch_docker.project.model import Project
 
 
 def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) -> Metadata:
-    """Return the metadata of a project with those members of its workspace that it depends on; raises ConfigError.
+    """Return the metadata of a project with those members of its workspace that it depends on, and with its sources.
 
-    `tables` are its pyproject.toml. Files of members that no commit has count as uncommitted files of the project.
+    Raises ConfigError. `tables` are its pyproject.toml. Files of members that no commit has count as uncommitted files
+    of the project.
     """
     from hatch_docker.project.git import is_changed
     from hatch_docker.project.model import DIST
-    from hatch_docker.project.workspace import read_members, workspace_lock
+    from hatch_docker.project.sources import read_sources
+    from hatch_docker.project.workspace import read_members, workspace_lock, workspaces_of
 
     def read(place: Path) -> Metadata:
         from hatch_docker.core.files import temporary_directory
 
         with temporary_directory() as temporary:
-            return _open(place, tables, temporary, ctx).metadata(ctx.environ, [DIST])
+            member = _open(place, tables, temporary, ctx)
+            found = member.metadata(ctx.environ, [DIST])
+        return replace(found, sources=read_sources(place, member.tables, workspaces_of(place)))
 
     members = read_members(metadata, tables, read)
     lock = workspace_lock(metadata.root)
@@ -39,7 +43,10 @@ def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) ->
             dirty += [f"{place}/{path}" for path in (member.revision.dirty if member.revision else ())]
         dirty += [lock] if lock and is_changed(metadata.root, lock) else []
         metadata = replace(metadata, revision=replace(metadata.revision, dirty=tuple(dirty)))
-    return replace(metadata, members=members, locks=(*metadata.locks, lock) if lock else metadata.locks)
+    return replace(
+        metadata, members=members, sources=read_sources(metadata.root, tables, workspaces_of(metadata.root)),
+        locks=(*metadata.locks, lock) if lock else metadata.locks,
+    )
 
 
 def _open(place: Path, tables: Mapping[str, Any], directory: Path, ctx: Context) -> Project:

@@ -49,7 +49,7 @@ def open_plans(
 
         configs = dict(wanted(configs, environ))
     metadata, ctx = open_context_of(project, configs, environ, tell=True, pinned=pinned, pins=pins)
-    if _may_have_members(metadata, project.tables.get("tool", {})):
+    if _may_have_sources(metadata, project.tables.get("tool", {})):
         from hatch_docker.build.members import find_members
 
         metadata = find_members(metadata, project.tables, ctx)
@@ -72,12 +72,13 @@ def open_plans(
     return tuple(plans), ctx
 
 
-def _may_have_members(metadata: Metadata, tool: Mapping[str, Any]) -> bool:
-    """Return whether the project may need others of a workspace; most projects stand alone and skip the search."""
+def _may_have_sources(metadata: Metadata, tool: Mapping[str, Any]) -> bool:
+    """Return whether the project may have sources or need others of a workspace; most have none and skip the search."""
     if not (metadata.dependencies or metadata.extras or metadata.groups):
         return False
     hatch = (metadata.root / "hatch.toml").is_file()
-    if hatch or any({"sources", "workspace", "envs"} & set(tool.get(name, {})) for name in ("uv", "hatch")):
+    tables = (tool.get(name, {}) for name in ("uv", "hatch"))
+    if hatch or "poetry" in tool or any({"sources", "workspace", "envs"} & set(table) for table in tables):
         return True
     for place in metadata.root.parents:
         if any((place / name).is_file() for name in ("pyproject.toml", "hatch.toml")):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from hatch_docker.project.sources import Source
+
 DEBIAN_PYTHONS: Mapping[str, str] = {"bookworm": "3.11", "trixie": "3.13"}
 """The Debian suites that a base can be made of, and the Python that each has."""
 
@@ -53,6 +55,7 @@ class LockPlan:
     groups: tuple[str, ...] = ()
     members: tuple[str, ...] = ()         # paths of members, which a lock may have as directories
     beside: tuple[str, ...] = ()          # PEP 508, of what is resolved apart where the lock does not have it
+    sources: tuple[Source, ...] = ()      # of the requirements: the indexes and addresses that they are bound to
 
 
 @dataclass(frozen=True, slots=True)

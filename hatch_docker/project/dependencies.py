@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from packaging.utils import canonicalize_name
@@ -11,6 +13,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.http.urls import redact_requirement
 from hatch_docker.project.metadata import Metadata
+from hatch_docker.project.sources import Source
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -20,11 +23,13 @@ if TYPE_CHECKING:
 class Needs:
     """Requirements (PEP 508) of other projects, and the members of the workspace that are needed.
 
-    `members` maps their normalised names to markers, one of which must hold; "" always holds.
+    `members` maps their normalised names to markers, one of which must hold; "" always holds. `sources` are those of
+    the requirements.
     """
 
     requirements: tuple[str, ...]
     members: Mapping[str, tuple[str, ...]]
+    sources: tuple[Source, ...] = ()
 
 
 def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) -> Needs:
@@ -33,17 +38,19 @@ def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) ->
     Requirements of the project itself stand for its extras, those of a member of its workspace for that member's
     requirements. Raises ConfigError for a line that is no requirement, and for a member of an unfit version.
     """
-    waiting = [(line, "") for line in project.dependencies]
-    for table, names in ((project.extras, extras), (project.groups, groups)):
-        waiting += [(line, "") for name in names for line in table[name]]
+    # Each requirement with its marker, the project that has it, and the extra and the group that it is in.
+    waiting = [(line, "", project, "", "") for line in project.dependencies]
+    waiting += [(line, "", project, extra, "") for extra in extras for line in project.extras[extra]]
+    waiting += [(line, "", project, "", group) for group in groups for line in project.groups[group]]
     if not waiting:
         return Needs((), {})
     found: dict[str, None] = {}
+    sources: set[Source] = set()
     members: dict[str, dict[str, None]] = {}
     seen: set[tuple[str, tuple[str, ...], str]] = set()
     known = {**project.members, canonicalize_name(project.name): project}
     while waiting:
-        line, condition = waiting.pop()
+        line, condition, owner, extra, group = waiting.pop()
         requirement = _parsed(line)
         name = canonicalize_name(requirement.name)
         markers = [text for text in (condition, str(requirement.marker or "")) if text]
@@ -51,22 +58,39 @@ def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) ->
         if name not in known:
             bare = str(requirement).partition(";")[0].strip()
             found[f"{bare}{' ' if requirement.url else ''}; {marker}" if condition else line] = None
+            if not requirement.url:
+                sources.update(_sources_of(name, owner, extra, group, project.root))
             continue
         key = (name, tuple(sorted(map(canonicalize_name, requirement.extras))), marker)
         if key in seen:
             continue
         seen.add(key)
         other = known[name]
-        below: list[str] = []
+        below: list[tuple[str, str]] = []
         if other is not project:
             _check_version(requirement, other, project)
             members.setdefault(name, {})[marker] = None
-            below += other.dependencies
+            below += [(line, "") for line in other.dependencies]
         chosen = {canonicalize_name(extra): lines for extra, lines in other.extras.items()}
-        below += [line for extra in key[1] for line in chosen.get(extra, ())]
+        below += [(line, extra) for extra in key[1] for line in chosen.get(extra, ())]
         # The requirements of an extra hold under the marker of whoever asks for the extra.
-        waiting += [(line, marker) for line in below]
-    return Needs(tuple(sorted(found)), {name: tuple(sorted(markers)) for name, markers in sorted(members.items())})
+        waiting += [(line, marker, other, extra, "") for line, extra in below]
+    return Needs(
+        tuple(sorted(found)), {name: tuple(sorted(markers)) for name, markers in sorted(members.items())},
+        tuple(sorted(sources, key=astuple)),
+    )
+
+
+def _sources_of(name: str, owner: Metadata, extra: str, group: str, root: Path) -> Iterator[Source]:
+    """Yield the sources of a project for a requirement that it has in an extra or a group, or in neither ("").
+
+    Their paths start at `root`.
+    """
+    for source in owner.sources:
+        chosen = (source.extra or canonicalize_name(extra), source.group or canonicalize_name(group))
+        if source.name == name and chosen == (canonicalize_name(extra), canonicalize_name(group)):
+            path = os.path.relpath(owner.root / source.where, root) if source.kind == "path" else source.where
+            yield replace(source, where=path, extra="", group="")
 
 
 def _parsed(line: str) -> Requirement:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.project.git import Revision, read_revision
+from hatch_docker.project.sources import Source
 
 if TYPE_CHECKING:
     from hatchling.metadata.core import ProjectMetadata
@@ -47,6 +48,7 @@ class Metadata:
     pins: str = ""                              # hatch-docker.lock, if it is at the root
     backend: str = "hatchling.build"            # what makes the wheel (PEP 517)
     members: Mapping[str, Metadata] = field(default_factory=dict)  # by normalised name: the projects it depends on
+    sources: tuple[Source, ...] = ()            # of its dependencies
 
 
 def read_metadata(

@@ -73,7 +73,7 @@ def member_places(root: Path, config: Config) -> dict[str, Path]:
 
 def workspace_lock(root: Path) -> str:
     """Return uv's lock of the workspace that a project is a member of, relative to the project, "" without one."""
-    for place in _workspaces(root):
+    for place, _ in workspaces_of(root):
         if (place / "uv.lock").is_file():
             return os.path.relpath(place / "uv.lock", root)
     return ""
@@ -81,13 +81,15 @@ def workspace_lock(root: Path) -> str:
 
 def is_member(root: Path) -> bool:
     """Return whether a project is a member of a workspace of a directory above."""
-    return any(True for _ in _workspaces(root))
+    return any(True for _ in workspaces_of(root))
 
 
-def _workspaces(root: Path) -> Iterator[Path]:
+def workspaces_of(root: Path) -> Iterator[tuple[Path, Config]]:
+    """Yield the directories above of which a project is a member, the nearest first, each with its pyproject.toml."""
     for place in root.parents:
-        if root.resolve() in workspace_members(place, _config_of(place, root)):
-            yield place
+        config = _config_of(place, root)
+        if root.resolve() in workspace_members(place, config):
+            yield place, config
         if (place / ".git").exists():
             break
 

@@ -1,9 +1,11 @@
 """The user's package indexes: which ones uv and pip are configured to use, and their logins.
 
 uv's configuration comes first (its variables, then uv.toml or [tool.uv] of the project, of the user, of the machine);
-if it names no index, pip's is used (its variables, then every pip.conf). Passwords stand in the `login` of an index and
-in the environment of uv, never in a key, a pin or a message. With uv's or pip's `keyring-provider`, the program
-`keyring` is asked for a password that is missing, as uv asks: for the index's URL, then for its host.
+if it names no index, pip's is used (its variables, then every pip.conf). The sources of Poetry's or PDM's table, if the
+project has one of these and no index of uv's, are added to the user's indexes or replace them. Passwords stand in the
+`login` of an index and in the environment of uv, never in a key, a pin or a message. With uv's or pip's
+`keyring-provider`, the program `keyring` is asked for a password that is missing, as uv asks: for the index's URL, then
+for its host.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
@@ -23,6 +25,8 @@ from hatch_docker.core.errors import ConfigError, ProgramError, RegistryError
 from hatch_docker.core.http import urls
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.core.validation import ANY, first_mismatch
+from hatch_docker.project.workspace import workspaces_of
+from hatch_docker.wheels.declared import Declared, declared_indexes
 
 if TYPE_CHECKING:
     from hatch_docker.core.http.client import Client
@@ -38,8 +42,9 @@ _PROJECT_ONLY = frozenset({
 })
 # The settings of uv that are read, as `validation.first_mismatch` checks them.
 _PLACES: Mapping[str, Any] = {
-    "index?": [{"url?": str, "name?": str, "default?": bool, "*": ANY}], "index-url?": str, "extra-index-url?": [str],
-    "find-links?": [str], "no-index?": bool, "dependency-metadata?": [{"name?": str, "*": ANY}], "*": ANY,
+    "index?": [{"url?": str, "name?": str, "default?": bool, "explicit?": bool, "*": ANY}],
+    "index-url?": str, "extra-index-url?": [str], "find-links?": [str], "no-index?": bool,
+    "dependency-metadata?": [{"name?": str, "*": ANY}], "*": ANY,
 }
 _SETTINGS: Mapping[str, Any] = {"pip?": _PLACES, **_PLACES}
 _PYPROJECT: Mapping[str, Any] = {"tool?": {"uv?": _SETTINGS, "*": ANY}, "*": ANY}
@@ -47,21 +52,40 @@ _PYPROJECT: Mapping[str, Any] = {"tool?": {"uv?": _SETTINGS, "*": ANY}, "*": ANY
 
 @dataclass(frozen=True, slots=True)
 class SimpleIndex:
-    """A package index (PEP 503), or a flat page or directory of files. `url` has no credentials: `login` has them."""
+    """A package index (PEP 503), or a flat page or directory of files. `url` has no credentials: `login` has them.
+
+    An explicit one is asked only for what a source binds to it. `include` and `exclude` are patterns of the names that
+    PDM looks for only there, and never there. `options` are uv's other settings of an index.
+    """
 
     url: str
     name: str = ""
     login: Login | None = None
     default: bool = False
+    explicit: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    declared: bool = False                # by Poetry's or PDM's table
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         login = "***" if self.login else None
-        return f"SimpleIndex({self.url!r}, name={self.name!r}, login={login}, default={self.default})"
+        kind = f"default={self.default}, explicit={self.explicit}"
+        return f"SimpleIndex({self.url!r}, name={self.name!r}, login={login}, {kind})"
+
+    @property
+    def identity(self) -> list[Any]:
+        """Everything but the login, as JSON for a key."""
+        options = {name: str(value) for name, value in sorted(self.options.items())}
+        return [self.url, self.name, self.default, self.explicit, self.include, self.exclude, options]
 
 
 @dataclass(frozen=True, slots=True)
 class Indexes:
-    """The indexes to ask. `source` names the configuration that they are from: "uv", "pip" or "" (uv's default)."""
+    """The indexes to ask. `source` names their configuration: "uv", "pip", "poetry", "pdm" or "" (uv's default).
+
+    `note` says which of Poetry's or PDM's sources are not asked, and what to do.
+    """
 
     indexes: tuple[SimpleIndex, ...]
     find_links: tuple[SimpleIndex, ...]
@@ -71,13 +95,15 @@ class Indexes:
     deciding: Mapping[str, str]           # the variables of DECIDING that are set
     certificates: str = ""                # pip's `cert`, a bundle to trust if no variable names one
     keyring: bool = False                 # True if the program keyring is asked for missing passwords
+    strategy: str = ""                    # the index-strategy of uv that does what the project's own tool does
+    note: str = ""
 
     def identity(self) -> list[Any]:
         """Return everything that decides a resolution, as JSON for a key; no secrets."""
-        addresses = [[index.url, index.default] for index in (*self.indexes, *self.find_links)]
+        addresses = [index.identity for index in (*self.indexes, *self.find_links)]
         tables = {**self.settings.get("pip", {}), **self.settings}
         settings = {name: value for name, value in tables.items() if name in _VERSION_SETTINGS}
-        return [addresses, self.no_index, dict(self.deciding), repr(sorted(settings.items()))]
+        return [addresses, self.no_index, dict(self.deciding), repr(sorted(settings.items())), self.strategy]
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -93,6 +119,19 @@ class Indexes:
             if index.login and remote and urls.origin(index.url) == urls.origin(url):
                 return {"authorization": urls.basic(*index.login)}
         return {}
+
+    @property
+    def takes_public(self) -> bool:
+        """True if uv asks its own default index."""
+        return not self.no_index and not any(index.default for index in self.indexes)
+
+    def named(self, name: str) -> SimpleIndex | None:
+        """Return the first index of a name, as uv compares it; None if there is none."""
+        return next((index for index in self.indexes if index.name and index.name.lower() == name.lower()), None)
+
+    def without_declared(self) -> Indexes:
+        """Return the indexes that are asked for a package of which Poetry's lock names no index."""
+        return replace(self, indexes=tuple(index for index in self.indexes if not index.declared), strategy="")
 
     def client(self, ctx: Context) -> Client:
         """Return the HTTP client of a build; it trusts pip's certificates if no variable names others."""
@@ -112,8 +151,10 @@ class Indexes:
         named = bundle or env.keys() & set(_TRUST)
         if not named and any(map(_exists, urls.WELL_KNOWN)):
             env |= dict.fromkeys(_TRUST, "1")  # as Python and pip do by default
-        if self.source == "pip":
-            extras = [_with_login(index) for index in self.indexes if not index.default]
+        if self.source not in ("", "uv"):
+            env = {name: value for name, value in env.items() if name not in _INDEX_VARIABLES}
+            env |= {"UV_INDEX_STRATEGY": self.strategy, **env} if self.strategy else {}
+            extras = [_with_login(index) for index in self.indexes if not index.default and not index.explicit]
             defaults = [_with_login(index) for index in self.indexes if index.default]
             env |= {"UV_DEFAULT_INDEX": defaults[0]} if defaults else {}
             env |= {"UV_INDEX": " ".join(extras)} if extras else {}
@@ -125,6 +166,8 @@ class Indexes:
 KEYRING_TIMEOUT = 60.0  # seconds, for the user to unlock it
 _known_passwords: dict[tuple[str, str, str], str] = {}  # keyring's, by URL, user and PATH; "" if it has none
 _TRUST = ("UV_SYSTEM_CERTS", "UV_NATIVE_TLS")  # the new and the old variable to trust the system's authorities
+_INDEX_VARIABLES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")
+_INDEX_SETTINGS = ("index", "index-url", "extra-index-url", "index-strategy")
 _VERSION_SETTINGS = frozenset({
     "constraint-dependencies", "exclude-newer", "exclude-newer-package", "index-strategy",
     "override-dependencies", "prerelease", "resolution",
@@ -133,19 +176,43 @@ _VERSION_SETTINGS = frozenset({
 
 def read_indexes(root: Path, environ: Mapping[str, str]) -> Indexes:
     """Return the index configuration of a project; raise ConfigError for a file that cannot be read."""
-    settings = _uv_settings(root, environ)
-    found, source = _indexes_of([settings, settings.get("pip", {})], environ), "uv"
+    settings, member = _uv_settings(root, environ), {"index": _member_indexes(root)}
+    tables = [settings, settings.get("pip", {})]
+    found, source = _indexes_of([member, *tables], environ), "uv"
     certificates = provider = ""
-    if not any(found):
+    if not any(_indexes_of(tables, environ)):
         options = _pip_options(root, environ)
-        found = _indexes_of([options], {})
-        source = "pip" if any(found) else ""
+        found = _indexes_of([member, options], {})
+        source = "pip" if any(_indexes_of([options], {})) else ""
         certificates, provider = options.get("cert", ""), options.get("keyring-provider", "")
     for table in (settings.get("pip", {}), settings, {"keyring-provider": environ.get("UV_KEYRING_PROVIDER") or None}):
         provider = table.get("keyring-provider") or provider
     keyring = provider in ("subprocess", "import")  # "import" is pip's other way to ask keyring
     deciding = {name: environ[name] for name in DECIDING if environ.get(name)}
-    return Indexes(*found, source, settings, deciding, certificates, keyring)
+    indexes = Indexes(*found, source, settings, deciding, certificates, keyring)
+    of_uv = {f"{name}?" for name in _project_table(root)} & _PLACES.keys()
+    declared = None if of_uv else declared_indexes(_pyproject(root), environ)
+    return indexes if declared is None else _with_declared(indexes, declared, environ)
+
+
+def _with_declared(indexes: Indexes, declared: Declared, environ: Mapping[str, str]) -> Indexes:
+    """Return the user's indexes with those of Poetry's or PDM's table."""
+    own = [
+        replace(
+            _index(entry["url"], environ, name=entry["name"]), default=entry["default"], explicit=entry["explicit"],
+            include=entry["include"], exclude=entry["exclude"], declared=True,
+        )
+        for entry in declared.indexes
+    ]
+    settings = {name: value for name, value in indexes.settings.items() if name not in _INDEX_SETTINGS}
+    if "pip" in settings:
+        settings["pip"] = {name: value for name, value in settings["pip"].items() if name not in _INDEX_SETTINGS}
+    links = [_index(entry["url"], environ, name=entry["name"]) for entry in declared.links]
+    return replace(
+        indexes, indexes=(*own, *(() if declared.replaces else indexes.indexes)), source=declared.tool,
+        find_links=(*indexes.find_links, *links),
+        settings=settings, strategy=declared.strategy, note=declared.note,
+    )
 
 
 def with_keyring(indexes: Indexes, ctx: Context) -> Indexes:
@@ -228,7 +295,7 @@ def _indexes_of(
     Of several default indexes the first one is returned.
     """
     found: list[SimpleIndex] = []
-    for variable in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+    for variable in _INDEX_VARIABLES:
         is_default = variable in ("UV_DEFAULT_INDEX", "UV_INDEX_URL")
         for word in environ.get(variable, "").split():
             match = re.fullmatch(r"([\w.-]+)=(.+)", word)
@@ -237,7 +304,9 @@ def _indexes_of(
     for table in tables:
         for entry in table.get("index", []):
             url, name = entry.get("url", ""), entry.get("name", "")
-            found.append(_index(url, environ, name=name, default=entry.get("default", False)))
+            kind = {"default": entry.get("default", False), "explicit": entry.get("explicit", False)}
+            options = {key: value for key, value in entry.items() if key not in ("url", "name", *kind)}
+            found.append(replace(_index(url, environ, name=name), **kind, options=options))
         found += [_index(url, environ) for url in table.get("extra-index-url", [])]
         found += [_index(table["index-url"], environ, default=True)] if "index-url" in table else []
     default = next((index for index in found if index.default), None)
@@ -277,14 +346,28 @@ def _uv_settings(root: Path, environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _project_table(root: Path) -> dict[str, Any]:
+    """Return uv's table of a project, of a member of a workspace that of the workspace."""
+    root = next((place for place, _ in workspaces_of(root)), root)
     for directory in (root, *root.parents):
         if _exists(directory / "uv.toml"):
             return _toml(directory / "uv.toml", _SETTINGS)
         if _exists(directory / "pyproject.toml"):
-            table: dict[str, Any] | None = _toml(directory / "pyproject.toml", _PYPROJECT).get("tool", {}).get("uv")
+            table: dict[str, Any] | None = _pyproject(directory).get("tool", {}).get("uv")
             if table is not None:
                 return table
     return {}
+
+
+def _pyproject(root: Path) -> dict[str, Any]:
+    return _toml(root / "pyproject.toml", _PYPROJECT) if _exists(root / "pyproject.toml") else {}
+
+
+def _member_indexes(root: Path) -> list[dict[str, Any]]:
+    """Return the indexes of a member of a workspace; only sources of its own use them."""
+    if not any(workspaces_of(root)):
+        return []
+    table = _pyproject(root).get("tool", {}).get("uv", {})
+    return [{**index, "explicit": True, "default": False} for index in table.get("index", [])]
 
 
 def _user_directory(environ: Mapping[str, str]) -> str:

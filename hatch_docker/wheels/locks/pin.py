@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +59,20 @@ def pin(
 
 
 def pin_requirements(requires: Sequence[str], project: Path, target: Target, ctx: Context) -> tuple[Pin, ...]:
-    """Return the wheels of some build requirements, by the index configuration of `project`; raise WheelError."""
-    pins = pin(LockPlan("resolve", requirements=tuple(requires)), project, target, ctx)
+    """Return the wheels of some build requirements, by the indexes and sources of `project`; raise WheelError."""
+    from packaging.utils import canonicalize_name
+
+    from hatch_docker.project.pyproject import read_pyproject
+    from hatch_docker.project.sources import read_sources
+    from hatch_docker.project.workspace import workspaces_of
+
+    names = {canonicalize_name(parse_requirement(line, "the build requirement").name) for line in requires}
+    tables = read_pyproject(project) if (project / "pyproject.toml").is_file() else {}
+    sources = [
+        source for source in read_sources(project, tables, workspaces_of(project))
+        if source.name in names and not source.extra and not source.group
+    ]
+    pins = pin(LockPlan("resolve", requirements=tuple(requires), sources=tuple(sources)), project, target, ctx)
     for found in pins:
         if not found.is_wheel:
             raise WheelError(f"build requirement {found.name} {found.version} has no wheel for {target}")
@@ -70,19 +82,20 @@ def pin_requirements(requires: Sequence[str], project: Path, target: Target, ctx
 def _locked_pins(
     lock: LockPlan, root: Path, target: Target, ctx: Context, metadata: SdistMetadata | None
 ) -> tuple[Pin, ...]:
+    from hatch_docker.wheels.index import read_indexes
+
     if lock.kind == "resolve":
         return _resolved(lock, root, target, ctx, metadata)
     make: Callable[[], tuple[Pin, ...]]
     if lock.kind in ("pylock", "uv"):
         data = _read(lock, root)
-        key = _key(lock, target, digest_of(data))
-        make = functools.partial(_from_table, lock, data, root, target)
+        indexes = read_indexes(root, ctx.environ) if lock.sources else None
+        key = _key(lock, target, [digest_of(data), indexes and indexes.identity()])
+        make = functools.partial(_from_table, lock, data, root, target, indexes)
     else:
-        from hatch_docker.wheels.index import read_indexes
-
         packages = _hashed_packages(lock, root, target, ctx)
         indexes = read_indexes(root, ctx.environ)
-        rows = [[package.name, package.version, package.url, sorted(package.sha256)] for package in packages]
+        rows = [[*astuple(package)[:3], sorted(package.sha256), package.index] for package in packages]
         key = _key(lock, target, [rows, indexes.identity()])
         make = functools.partial(_from_index, lock, packages, root, target, indexes, ctx)
     return _pins_of_fact(ctx.store.remembered(_FACT, key, lambda: _fact_of(make(), root)), root)
@@ -117,11 +130,14 @@ def _table(lock: LockPlan, data: bytes) -> dict[str, Any]:
 
 
 def _key(lock: LockPlan, target: Target, facts: Any) -> str:
-    wanted = [sorted(lock.requirements), sorted(lock.extras), sorted(lock.groups)]
+    sources = [astuple(source) for source in lock.sources]
+    wanted = [sorted(lock.requirements), sorted(lock.extras), sorted(lock.groups), sources]
     return key_of(RECIPE, lock.kind, lock.path, wanted, target.python, str(target.platform), target.libc, facts)
 
 
-def _from_table(lock: LockPlan, data: bytes, root: Path, target: Target) -> tuple[Pin, ...]:
+def _from_table(
+    lock: LockPlan, data: bytes, root: Path, target: Target, indexes: Indexes | None
+) -> tuple[Pin, ...]:
     """Return the pins of a pylock.toml or a uv.lock."""
     from hatch_docker.wheels.locks.pylock import LockFile, pins_of
     from hatch_docker.wheels.locks.uv_lock import uv_table
@@ -129,10 +145,12 @@ def _from_table(lock: LockPlan, data: bytes, root: Path, target: Target) -> tupl
     file = LockFile(lock.path, (root / lock.path).parent, root, lock.members)
     table = _table(lock, data)
     if lock.kind == "pylock":
+        _check_sources(lock, table.get("packages", ()), indexes, target)
         pins = pins_of(table, file, target, extras=lock.extras, groups=lock.groups)
         check_covers(lock, pins, target)
         return pins
     found, direct = uv_table(table, file, target, lock.extras, lock.groups)
+    _check_sources(lock, found["packages"], indexes, target)
     overridden = {entry.get("name") for entry in table.get("manifest", {}).get("overrides", [])}
     pins = pins_of(found, file, target)
     wanted = check_covers(lock, pins, target, frozenset(overridden))
@@ -150,13 +168,18 @@ def _from_index(
 ) -> tuple[Pin, ...]:
     """Return the pins of a lock without addresses: the index lists the files of each version, the hashes choose."""
     from hatch_docker.wheels.locks.pylock import LockFile, pins_of
+    from hatch_docker.wheels.locks.sources import bind_locked
     from hatch_docker.wheels.locks.uv import compile_lock
 
+    rows = ({"name": package.name, "index": package.index} for package in packages)
+    _check_sources(lock, rows, indexes if lock.sources else None, target)
     tables: list[dict[str, Any]] = []
     if indexed := {package.name: package for package in packages if not package.url}:
+        lines = [f"{package.name}=={package.version}" for package in indexed.values()]
+        bound = bind_locked(lock.kind, indexed, lines, indexes, root, target)
         listed = compile_lock(
-            [f"{package.name}=={package.version}" for package in indexed.values()], target, root, indexes, ctx,
-            metadata={name: {"requires-dist": []} for name in indexed}, every_file=True,
+            lines, target, root, indexes if lock.kind != "poetry" else indexes.without_declared(), ctx,
+            metadata={name: {"requires-dist": []} for name in indexed}, bound=bound, every_file=True,
         ).get("packages", [])
         tables = [_only_hashed(table, indexed[table["name"]].sha256, lock) for table in listed]
     for package in packages:
@@ -184,6 +207,16 @@ def _only_hashed(package: dict[str, Any], allowed: frozenset[str], lock: LockPla
     wheels = [file for file in found if file is not files[-1]]
     kept = {name: value for name, value in package.items() if name != "wheels" and (name != "sdist" or value in found)}
     return {**kept, "wheels": wheels} if wheels else kept
+
+
+def _check_sources(
+    lock: LockPlan, packages: Iterable[Mapping[str, Any]], indexes: Indexes | None, target: Target
+) -> None:
+    """Raise WheelError for a lock that has a package from elsewhere than the project takes it."""
+    from hatch_docker.wheels.locks.sources import stale_source
+
+    if indexes is not None and (text := stale_source(lock.sources, packages, indexes, target)):
+        raise WheelError(f"{lock.path} is stale: {text}; {_RELOCK[lock.kind]}")
 
 
 def check_covers(
@@ -221,7 +254,7 @@ def _resolved(
         return _ask_index(lock, root, target, ctx, metadata)
     question = {
         "platform": str(target.platform), "python": target.python, "libc": " ".join(target.libc),
-        "asked": sorted(lock.requirements),
+        "asked": sorted([*lock.requirements, *map(str, lock.sources)]),
     }  # fmt: skip
     entry = ctx.image_lock.find("requirements", question)
     if entry is not None:
@@ -238,7 +271,8 @@ def _ask_index(
     from hatch_docker.wheels.index import read_indexes
 
     indexes = read_indexes(root, ctx.environ)
-    key = _key(lock, target, indexes.identity())
+    files = [root / source.where for source in lock.sources if source.kind == "path"]
+    key = _key(lock, target, [indexes.identity(), [digest_of(file.read_bytes()) for file in files if file.is_file()]])
     fact = ctx.store.recall(_FACT, key) or {"at": 0, "pins": []}
     known, age = _pins_of_fact(fact, root), time.time() - int(fact["at"])
     if known and not ctx.refresh and 0 <= age < RESOLUTION_LIFETIME:
@@ -248,7 +282,7 @@ def _ask_index(
     why = "no lock" if ctx.image_lock is None else "to be locked"
     try:
         with ctx.progress.task(f"resolving {abbreviate(sorted(lock.requirements))} for {target.platform} ({why})"):
-            pins = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata)
+            pins = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata, lock.sources)
         ctx.store.remember(_FACT, key, _fact_of(pins, root))
         return pins
     except TransientError as error:

@@ -119,7 +119,8 @@ def _entry(kind: str, table: Mapping[str, Any]) -> _Entry:
         if isinstance(marker, Mapping):  # by group
             marker = " or ".join(f"({condition})" for condition in marker.values())
     hashes = [file["hash"] for file in table.get("files", ()) if is_file]
-    package = LockedPackage(canonicalize_name(table["name"]), table["version"], url, sha256_of(hashes))
+    index = source.get("url", "") if source.get("type") == "legacy" else ""
+    package = LockedPackage(canonicalize_name(table["name"]), table["version"], url, sha256_of(hashes), index)
     return _Entry(package, marker, frozenset(table.get("extras", ()) if kind == "pdm" else ()), tuple(requires))
 
 

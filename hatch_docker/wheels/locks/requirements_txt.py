@@ -21,12 +21,16 @@ _HASH = re.compile(r"\s--hash[= ](\w+:\w+)")
 
 @dataclass(frozen=True, slots=True)
 class LockedPackage:
-    """A package of a lock without addresses: its version or, if the lock has one, its URL; and its files' hashes."""
+    """A package of a lock without addresses: its version or, if the lock has one, its URL; and its files' hashes.
+
+    `index` is the URL of the package index that the lock names, "" if it names none.
+    """
 
     name: str
     version: str
     url: str
     sha256: frozenset[str]
+    index: str = ""
 
 
 def sha256_of(hashes: Iterable[str]) -> frozenset[str]:

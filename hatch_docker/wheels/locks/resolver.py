@@ -17,9 +17,11 @@ from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ImageError, WheelError
 from hatch_docker.oci.compression import Decompressed
 from hatch_docker.oci.tar import read_tar
+from hatch_docker.project.sources import Source
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import Indexes
 from hatch_docker.wheels.locks.pylock import LockFile, pins_of
+from hatch_docker.wheels.locks.sources import bind, check_unbound
 from hatch_docker.wheels.locks.uv import MissingWheelError, compile_lock
 from hatch_docker.wheels.target import Pin, Target
 
@@ -36,15 +38,16 @@ LARGEST_DOCUMENT = 1 << 20                # bytes of its PKG-INFO and its pyproj
 
 def resolve(
     lines: Sequence[str], target: Target, root: Path, indexes: Indexes, ctx: Context,
-    metadata: SdistMetadata | None,
+    metadata: SdistMetadata | None, sources: Sequence[Source] = (),
 ) -> tuple[Pin, ...]:
     """Return the newest files that satisfy some requirements (PEP 508) on a target, by name.
 
-    Raise WheelError if there is no solution, or if only a package's own code knows its dependencies and `metadata`,
-    which would run it in isolation, is not given.
+    `sources` are the places that some of them are taken from. Raise WheelError if there is no solution, or if only a
+    package's own code knows its dependencies and `metadata`, which would run it in isolation, is not given.
     """
     # A wheel at an address may name others, which uv would build if nothing else prevents it (uv.py).
-    unsafe = indexes.keyring and any(Requirement(line).url for line in lines)
+    bound = bind(lines, sources, indexes, root, target)
+    unsafe = indexes.keyring and (bound.has_addresses or any(Requirement(line).url for line in lines))
     sdists: dict[str, tuple[str, Dependencies]] = {}  # versions whose dependencies are known
     missing: MissingWheelError | None = None
     for _round in range(ROUNDS):
@@ -53,7 +56,7 @@ def resolve(
                 name: {"requires-dist": requires, "provides-extra": extras}
                 for name, (_version, (requires, extras)) in sdists.items()
             }
-            table = compile_lock(lines, target, root, indexes, ctx, metadata=allowed)
+            table = compile_lock(lines, target, root, indexes, ctx, metadata=allowed, bound=bound)
         except WheelError as error:
             lacking = set(error.names) - set(sdists) if isinstance(error, MissingWheelError) else set()
             if isinstance(error, MissingWheelError) and lacking and target.builds_here and not unsafe:
@@ -71,6 +74,7 @@ def resolve(
             raise WheelError(f"{name} is an sdist at an address that another package requires: lock the project")
         unread = [pin for pin in pins if not pin.is_wheel and sdists[pin.name][0] != pin.version]
         if not unread:
+            check_unbound((pin.name for pin in pins), bound, indexes)
             return pins
         for pin in unread:
             sdists[pin.name] = (pin.version, _dependencies_of(pin, root, ctx, metadata))

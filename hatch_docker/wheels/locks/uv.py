@@ -19,6 +19,7 @@ from hatch_docker.core.http.client import OFFLINE, is_offline
 from hatch_docker.core.http.urls import parse, redact_requirement, redact_url
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.wheels.index import Indexes
+from hatch_docker.wheels.locks.sources import UNBOUND, Bound
 from hatch_docker.wheels.target import Target, parse_requirement
 
 # Minor versions that uv has names for; of another one, the newest below it is taken.
@@ -84,11 +85,12 @@ def platform_name(target: Target) -> str:
 
 def compile_lock(
     lines: Sequence[str], target: Target, root: Path, indexes: Indexes, ctx: Context, *,
-    metadata: Mapping[str, Mapping[str, Sequence[str]]], every_file: bool = False,
+    metadata: Mapping[str, Mapping[str, Sequence[str]]], bound: Bound = UNBOUND, every_file: bool = False,
 ) -> dict[str, Any]:
     """Return uv's resolution as the table of a pylock.toml (PEP 751).
 
-    `metadata` gives `requires-dist` and `provides-extra` of the packages that may come as sdists. With `every_file` the
+    `metadata` gives `requires-dist` and `provides-extra` of the packages that may come as sdists, `bound` the places of
+    those that come from one index or address. With `every_file` the
     lines are pins, taken without their dependencies, and all files of each are listed. Raise MissingWheelError,
     RegistryError, TransientError, or WheelError with uv's explanation.
     """
@@ -97,7 +99,7 @@ def compile_lock(
     program = find_uv(ctx.environ)
     _check_lines(lines)
     command = [
-        program, "pip", "compile", "-", "--format", "pylock.toml", "--quiet", "--no-header",
+        program, "pip", "compile", "--format", "pylock.toml", "--quiet", "--no-header",
         "--python", sys.executable, "--python-version", target.python,
     ]
     command += ["--no-index"] if indexes.no_index else []  # there is no variable for it
@@ -106,28 +108,38 @@ def compile_lock(
         command += ["--only-binary", ":all:"]
         for name in sorted(metadata):
             command += ["--no-binary", name]
+    env = indexes.uv_environment(ctx.environ) | ({} if indexes.keyring else _NO_BUILD)
     with temporary_directory() as directory:
-        if metadata:
-            import tomlkit
-
-            config = directory / "uv.toml"
+        if metadata or indexes.source in ("poetry", "pdm"):
             # The user's settings with our metadata: uv reads no other file beside it.
             users = indexes.settings.get("dependency-metadata", [])
             tables = [{"name": name, **table} for name, table in sorted(metadata.items())]
             tables += [entry for entry in users if entry.get("name") not in metadata]
-            config.write_text(tomlkit.dumps({**indexes.settings, "dependency-metadata": tables}), encoding="utf-8")
-            command += ["--config-file", str(config)]
+            config = _write(directory / "uv.toml", {**indexes.settings, "dependency-metadata": tables})
+            command += ["--config-file", config]
+        free = [line for line in lines if not bound.has(line)]
+        if len(free) < len(lines):
+            table, logins = bound.project([line for line in lines if bound.has(line)], root)
+            command.append(_write(directory / "pyproject.toml", table))
+            env |= logins
         try:
             output = run(
-                command, env=indexes.uv_environment(ctx.environ) | ({} if indexes.keyring else _NO_BUILD), cwd=root,
-                secrets=indexes.secrets, stdin="".join(f"{line}\n" for line in lines).encode(), log=ctx.progress.detail,
-            )  # fmt: skip
+                [*command, "-"], env=env, cwd=root, secrets=indexes.secrets,
+                stdin="".join(f"{line}\n" for line in free).encode(), log=ctx.progress.detail,
+            )
         except ProcessFailed as error:
-            raise _explain(error.output, target) from error
+            raise _explain(error.output, target, indexes.note) from error
     try:
         return tomllib.loads(output)
     except tomllib.TOMLDecodeError as error:
         raise WheelError(f"{program} gave no pylock.toml ({error}); uv {OLDEST} or newer is needed") from error
+
+
+def _write(path: Path, table: Mapping[str, Any]) -> str:
+    import tomlkit
+
+    path.write_text(tomlkit.dumps(table), encoding="utf-8")
+    return str(path)
 
 
 def _check_lines(lines: Sequence[str]) -> None:
@@ -146,8 +158,8 @@ def _check_lines(lines: Sequence[str]) -> None:
             )
 
 
-def _explain(output: str, target: Target) -> HatchDockerError:
-    """Return the error for uv's output, in one line."""
+def _explain(output: str, target: Target, note: str = "") -> HatchDockerError:
+    """Return the error for uv's output, in one line; `note` is about indexes that were not asked."""
     lines = [re.sub(r"^(?:error|cause)\b:?|^\W+", "", line.strip()).strip() for line in output.splitlines()]
     text = " ".join(line for line in lines if line)
     if "unexpected argument" in text or "invalid value" in text:
@@ -169,5 +181,5 @@ def _explain(output: str, target: Target) -> HatchDockerError:
     patterns = _LACKING if text.startswith("No solution found") else ()
     names = tuple(sorted({name for pattern in patterns for name in pattern.findall(text)}))
     sentence = text.partition(" hint: ")[0].rstrip(".")
-    message = f"cannot resolve the dependencies for {target}: {sentence}"
+    message = f"cannot resolve the dependencies for {target}: {sentence}{note and f'; {note}'}"
     return MissingWheelError(message, names) if names else WheelError(message)

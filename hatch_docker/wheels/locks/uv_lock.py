@@ -152,6 +152,8 @@ def _package(package: Table, file: LockFile) -> dict[str, Any]:
     for kind in _LOCAL:
         if kind in source:
             return {**value, "directory": {"path": source[kind]}}
+    if "://" in source.get("registry", ""):
+        value["index"] = source["registry"]
     directory = Path(source["registry"]) if "://" not in source.get("registry", "://") else Path()
     if "wheels" in package:
         value["wheels"] = [_file(entry, source, directory) for entry in package["wheels"]]

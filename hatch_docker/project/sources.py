@@ -1,0 +1,120 @@
+"""Sources: the indexes and addresses that tables of uv and Poetry bind the requirements of a project to by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from hatch_docker.core.errors import ConfigError
+from hatch_docker.core.http.urls import redact_url
+
+Config = Mapping[str, Any]
+_PLACES = ("index", "git", "url", "path", "workspace")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A place that a requirement is taken from, where its marker holds, for a chosen extra or group of the project.
+
+    `kind` is "index" (`where` is its name), "url", "path" (relative to the project's root), "git" or "workspace".
+    `table` names the table that says so, for messages. A marker that cannot be told is "?".
+    """
+
+    name: str
+    kind: str
+    where: str
+    table: str
+    marker: str = ""
+    extra: str = ""
+    group: str = ""
+
+    def __str__(self) -> str:
+        condition = f"; {self.marker}" if self.marker else ""
+        return f"{self.name} from {self.kind} {redact_url(self.where)}{condition}"
+
+
+def read_sources(root: Path, config: Config, above: Iterable[tuple[Path, Config]]) -> tuple[Source, ...]:
+    """Return the sources of the project at `root`, whose pyproject.toml is `config`, and of the workspace around it.
+
+    `above` are the workspaces that it is in, the nearest first (`workspace.workspaces_of`). A name in the project's own
+    table is not looked up in the workspace's. Raises ConfigError for a table that uv or
+    Poetry would not take.
+    """
+    found: dict[str, list[Source]] = {}
+    around = [_uv(root, place, table) for place, table in above][:1]
+    for sources in (_poetry(config), *around, _uv(root, root, config)):
+        by_name: dict[str, list[Source]] = {}
+        for source in sources:
+            by_name.setdefault(source.name, []).append(source)
+        found |= by_name
+    return tuple(source for name in sorted(found) for source in found[name])
+
+
+def _uv(root: Path, place: Path, config: Config) -> Iterator[Source]:
+    """Yield the sources of [tool.uv.sources] in the pyproject.toml at `place`."""
+    for name, given in _table(config, "uv", "sources").items():
+        for entry in given if isinstance(given, list) else [given]:
+            where = f"[tool.uv.sources] {name}"
+            kind, value = _place(entry, where)
+            if kind == "workspace" and (not value or (root / "PKG-INFO").is_file()):
+                continue  # a published sdist is no longer in the workspace, and its metadata name a release
+            conditions = [entry.get(key, "") for key in ("marker", "extra", "group")]
+            if not all(isinstance(condition, str) for condition in conditions):
+                raise ConfigError(f"pyproject.toml: {where}: marker, extra and group must be strings")
+            marker, *chosen = conditions
+            yield Source(
+                canonicalize_name(name), kind, _relative(root, place, kind, value), where, marker,
+                *(canonicalize_name(choice) if choice else "" for choice in chosen),
+            )
+
+
+def _poetry(config: Config) -> Iterator[Source]:
+    """Yield the sources of Poetry's dependencies, in all of its groups."""
+    names = ("dependencies", "dev-dependencies")
+    tables = [(f"[tool.poetry.{name}]", _table(config, "poetry", name)) for name in names]
+    for name, group in _table(config, "poetry", "group").items():
+        tables.append((f"[tool.poetry.group.{name}.dependencies]", _table(group, "dependencies")))
+    for title, table in tables:
+        for name, given in table.items():
+            entries = given if isinstance(given, list) else [given]
+            places = {_poetry_place(entry, f"{title} {name}") for entry in entries}
+            # Which of several places it is depends on the versions of Python: Poetry's own lock tells.
+            marker = "?" if len(places) > 1 else ""
+            for kind, value in sorted(place for place in places if place is not None):
+                yield Source(canonicalize_name(name), kind, value, f"{title} {name}", marker)
+
+
+def _poetry_place(entry: Any, where: str) -> tuple[str, str] | None:
+    """Return kind and value of the place of a dependency of Poetry's; None for any index."""
+    if not isinstance(entry, Mapping):
+        return None
+    kinds = {"source": "index", "git": "git", "url": "url", "path": "path", "file": "path"}
+    found = {kind: entry[key] for key, kind in kinds.items() if key in entry}
+    return _place(found, where) if found else None
+
+
+def _place(entry: Any, where: str) -> tuple[str, str]:
+    """Return kind and value of a source's table; raise ConfigError unless it names one place."""
+    kinds = [kind for kind in _PLACES if isinstance(entry, Mapping) and kind in entry]
+    if len(kinds) != 1 or not isinstance(entry[kinds[0]], bool if kinds[0] == "workspace" else str):
+        raise ConfigError(f"pyproject.toml: {where} must name one of {', '.join(_PLACES)}")
+    return kinds[0], str(entry[kinds[0]] or "")
+
+
+def _relative(root: Path, place: Path, kind: str, value: str) -> str:
+    if kind != "path":
+        return value
+    return os.path.relpath(place / value.removeprefix("file://"), root).replace(os.sep, "/")
+
+
+def _table(config: Any, *names: str) -> Config:
+    """Return a table below [tool], or below another table; {} where there is none, or nothing that could be read."""
+    found = config.get("tool", {}) if len(names) > 1 else config
+    for name in names:
+        found = found.get(name, {}) if isinstance(found, Mapping) else {}
+    return found if isinstance(found, Mapping) else {}

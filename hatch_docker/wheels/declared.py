@@ -1,0 +1,122 @@
+"""The package indexes that the table of Poetry or of PDM in a pyproject.toml declares, and what uv makes of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+Table = Mapping[str, Any]
+ALL_VERSIONS = "unsafe-best-match"        # index-strategy: the best version of all indexes
+IN_ORDER = "unsafe-first-match"           # the best version of the first index that has a fitting one
+FIRST_INDEX = "first-index"               # the best version of the first index that has the package
+PUBLIC = "pypi"                          # Poetry's and PDM's name of the index that they ask if nothing is declared
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Indexes as entries of uv's, with `include` and `exclude` of PDM's, in the order in which they are asked.
+
+    They replace the user's indexes, or are asked before them. `strategy` is uv's that does what the tool does, ""
+    for the user's. `links` are pages of files. `note` says which indexes are not asked, and what to do.
+    """
+
+    tool: str
+    indexes: tuple[Table, ...]
+    replaces: bool = False
+    strategy: str = ""
+    links: tuple[Table, ...] = ()
+    note: str = ""
+
+
+def declared_indexes(config: Table, environ: Mapping[str, str]) -> Declared | None:
+    """Return the indexes that a pyproject.toml declares for Poetry, else those for PDM; None if it declares none."""
+    if sources := _sources(config, "poetry"):
+        return _poetry(sources, environ)
+    if sources := _sources(config, "pdm"):
+        resolution = config["tool"]["pdm"].get("resolution", {})
+        ordered = isinstance(resolution, Mapping) and resolution.get("respect-source-order") is True
+        return _pdm(sources, environ, ordered=ordered)
+    return None
+
+
+def _sources(config: Table, tool: str) -> list[Table]:
+    table = config.get("tool", {}).get(tool, {})
+    sources = table.get("source", []) if isinstance(table, Mapping) else []
+    return [source for source in sources if isinstance(source, Mapping)] if isinstance(sources, list) else []
+
+
+def _poetry(sources: Sequence[Table], environ: Mapping[str, str]) -> Declared:
+    """Return what Poetry makes of its sources: supplemental ones are asked where no primary one has the package."""
+    entries: dict[str, list[dict[str, Any]]] = {"primary": [], "supplemental": [], "explicit": []}
+    for source in sources:
+        old = "default" if source.get("default") else "secondary" if source.get("secondary") else "primary"
+        priority = str(source.get("priority", old)).lower()
+        kind = {"default": "primary", "secondary": "supplemental"}.get(priority, priority)
+        entries.setdefault(kind, []).append(_entry(source, environ, "POETRY_HTTP_BASIC"))
+    public = {kind for kind, found in entries.items() if any(entry["name"].lower() == PUBLIC for entry in found)}
+    known = {kind: [entry for entry in found if entry["name"].lower() != PUBLIC] for kind, found in entries.items()}
+    primary, supplemental = known["primary"], known["supplemental"]
+    asks_public = bool(public) or not primary
+    count = len(primary) + (asks_public and "supplemental" not in public)
+    note = ""
+    if supplemental and (count > 1 or not primary):
+        # uv asks its default index last, and knows one order for all.
+        note = _note("poetry", supplemental)
+        known["explicit"] += supplemental
+        supplemental = []
+    later = bool(supplemental) or "supplemental" in public
+    asked = [*primary, *supplemental]
+    if asked and not asks_public:
+        asked[-1]["default"] = True
+    for entry in known["explicit"]:
+        entry["explicit"] = True
+    strategy = IN_ORDER if later else ALL_VERSIONS if count > 1 else ""
+    return Declared("poetry", (*asked, *known["explicit"]), not asks_public, strategy, note=note)
+
+
+def _pdm(sources: Sequence[Table], environ: Mapping[str, str], *, ordered: bool) -> Declared:
+    """Return what PDM makes of its sources: the best version of all, or that of the first that has the package."""
+    entries: list[dict[str, Any]] = []
+    links: list[dict[str, Any]] = []
+    note = ""
+    for source in sources:
+        entry = _entry(source, environ, "")
+        for key in ("include", "exclude"):
+            entry[key] = tuple(str(pattern) for pattern in source.get(f"{key}_packages", ()))
+        entry["explicit"] = "*" in entry["exclude"]
+        (links if source.get("type") == "find_links" else entries).append(entry)
+    asked = [entry for entry in entries if not entry["explicit"]]
+    replaces = any(entry["name"] == PUBLIC for entry in entries)
+    if replaces and asked:
+        asked[-1]["default"] = True
+    elif ordered and asked:  # PDM asks the public index first, uv asks it last
+        note = _note("pdm", asked)
+        for entry in asked:
+            entry["explicit"] = True
+    strategy = "" if not asked else FIRST_INDEX if ordered else ALL_VERSIONS
+    return Declared("pdm", tuple(entries), replaces, strategy, tuple(links), note)
+
+
+def _note(tool: str, entries: Sequence[Table]) -> str:
+    names = ", ".join(entry["name"] for entry in entries)
+    return f"[[tool.{tool}.source]] {names} comes after the public index and is not asked: lock with `{tool} lock`"
+
+
+def _entry(source: Table, environ: Mapping[str, str], prefix: str) -> dict[str, Any]:
+    """Return a source as an entry of uv's, its login in the URL, where `${VARIABLE}` stands for a variable."""
+
+    def expanded(text: Any) -> str:
+        return re.sub(r"\$\{(\w+)\}", lambda found: environ.get(found[1], found[0]), str(text or ""))
+
+    name, url = str(source.get("name", "")), expanded(source.get("url"))
+    variable = f"{prefix}_{re.sub(r'[^A-Z0-9]', '_', name.upper())}"
+    user, password = expanded(source.get("username")), expanded(source.get("password"))
+    if prefix:
+        user, password = environ.get(f"{variable}_USERNAME", ""), environ.get(f"{variable}_PASSWORD", "")
+    scheme, separator, rest = url.partition("://")
+    if separator and (user or password):
+        url = f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}@{rest.rpartition('@')[2]}"
+    return {"name": name, "url": url, "default": False, "explicit": False, "include": (), "exclude": ()}

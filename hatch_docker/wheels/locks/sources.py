@@ -1,0 +1,201 @@
+"""Sources of a resolution: the index or address that each requirement is bound to, as uv is told, and as a lock has it.
+
+uv takes them only from a pyproject.toml, so the bound requirements are written to one of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from hatch_docker.core.errors import WheelError
+from hatch_docker.core.http.urls import redact_url
+from hatch_docker.project.sources import Source
+from hatch_docker.wheels.index import Indexes, SimpleIndex
+from hatch_docker.wheels.locks.requirements_txt import LockedPackage
+from hatch_docker.wheels.target import Target, parse_marker, parse_requirement
+
+Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The places of some requirements, by normalised name: an index, or the address of a wheel (a path is absolute)."""
+
+    places: Mapping[str, SimpleIndex | str] = field(default_factory=dict)
+
+    @property
+    def has_addresses(self) -> bool:
+        """True if a requirement is bound to the address of a wheel."""
+        return any(isinstance(place, str) for place in self.places.values())
+
+    def has(self, line: str) -> bool:
+        """Return whether a requirement is bound."""
+        requirement = parse_requirement(line, "the dependency")
+        return not requirement.url and canonicalize_name(requirement.name) in self.places
+
+    def project(self, lines: Iterable[str], root: Path) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return a pyproject.toml that requires those of the lines that are bound, and variables with their logins.
+
+        `root` is where the paths of indexes start.
+        """
+        names: dict[str, str] = {}  # of the indexes in that file, by URL
+        variables: dict[str, str] = {}
+        indexes, sources = [], {}
+        for name, place in sorted(self.places.items()):
+            if isinstance(place, str):
+                sources[name] = {"url" if "://" in place else "path": place}
+                continue
+            if place.url not in names:
+                names[place.url] = f"source-{len(names)}"
+                url = place.url if "://" in place.url else str((root / place.url).absolute())
+                indexes.append({"name": names[place.url], "url": url, "explicit": True, **place.options})
+                if place.login:
+                    prefix = f"UV_INDEX_SOURCE_{len(names) - 1}"
+                    variables |= {f"{prefix}_USERNAME": place.login[0], f"{prefix}_PASSWORD": place.login[1]}
+            sources[name] = {"index": names[place.url]}
+        project = {"name": "hatch-docker-requirements", "version": "0", "dependencies": list(lines)}
+        return {"project": project, "tool": {"uv": {"index": indexes, "sources": sources}}}, variables
+
+
+UNBOUND = Bound()
+
+
+def bind(
+    lines: Iterable[str], sources: Sequence[Source], indexes: Indexes, root: Path, target: Target
+) -> Bound:
+    """Return the places of those requirements that are bound to one, by a source, else by patterns of an index.
+
+    Raise WheelError for an index that is not declared, and for a place that no wheel can be taken from.
+    """
+    places: dict[str, SimpleIndex | str] = {}
+    for line in lines:
+        requirement = parse_requirement(line, "the dependency")
+        name = canonicalize_name(requirement.name)
+        if requirement.url or not target.holds(requirement.marker):
+            continue
+        chosen = [_place(source, indexes, root) for source in holding(sources, name, target)]
+        place = chosen[0] if chosen else index_by_pattern(name, indexes)
+        if any(other != place for other in chosen):
+            found = " and ".join(str(source) for source in holding(sources, name, target))
+            raise WheelError(f"the project takes {found}: let one of them hold, by a marker")
+        if place is not None:
+            places[name] = place
+    return Bound(places)
+
+
+def bind_locked(
+    kind: str, packages: Mapping[str, LockedPackage], lines: Iterable[str], indexes: Indexes, root: Path, target: Target
+) -> Bound:
+    """Return the indexes of the packages of a lock of `kind`: that which it names, else PDM's by a pattern."""
+    if kind != "poetry":
+        return bind(lines, (), indexes, root, target)
+    known = {index.url.rstrip("/"): index for index in indexes.indexes}
+    return Bound({
+        name: known.get(package.index.rstrip("/"), SimpleIndex(package.index))
+        for name, package in packages.items() if package.index
+    })
+
+
+def holding(sources: Iterable[Source], name: str, target: Target) -> Iterator[Source]:
+    """Yield the sources of a name whose markers hold on a target; raise WheelError where that cannot be told."""
+    for source in sources:
+        if source.name != name:
+            continue
+        if source.marker == "?":
+            raise WheelError(f"pyproject.toml: {source.table} has several places: lock with `poetry lock`")
+        if not source.marker or target.holds(parse_marker(source.marker, f"pyproject.toml: {source.table}")):
+            yield source
+
+
+def _place(source: Source, indexes: Indexes, root: Path) -> SimpleIndex | str | None:
+    """Return the place that a source names; None for any index."""
+    where = f"pyproject.toml: {source.table}"
+    if source.kind == "index":
+        return index_of(source, indexes)
+    if source.kind == "workspace":
+        raise WheelError(f"{where} is said to be in the workspace, which has no such project; correct one of them")
+    path = source.where.partition("#")[0].partition("?")[0]
+    if source.kind == "git" or not path.endswith(".whl"):
+        raise WheelError(
+            f"{where} is at {redact_url(source.where)[:200]}, which is not a wheel: "
+            "build its wheel and name that as its path or url, or publish it to an index"
+        )
+    if source.kind == "url":
+        return source.where
+    if not (root / path).is_file():
+        raise WheelError(f"{where}: there is no file {path}")
+    return str((root / path).absolute())
+
+
+def index_of(source: Source, indexes: Indexes) -> SimpleIndex | None:
+    """Return the index that a source names, None for the only one there is; raise WheelError if it is not declared."""
+    found = indexes.named(source.where)
+    public = source.where.lower() == "pypi" and source.table.startswith("[tool.poetry")
+    if found is None and public:  # Poetry's name of the default index
+        found = next((index for index in indexes.indexes if index.default), None)
+        if found is not None or all(index.explicit for index in indexes.indexes):
+            return found
+    if found is None:
+        tool = "poetry.source" if source.table.startswith("[tool.poetry") else "uv.index"
+        raise WheelError(
+            f"pyproject.toml: {source.table} names the index {source.where!r}, which no [[tool.{tool}]] declares"
+        )
+    return found
+
+
+def index_by_pattern(name: str, indexes: Indexes) -> SimpleIndex | None:
+    """Return the only index where PDM looks for a name by its `include_packages`; None for any index.
+
+    Raise WheelError where it would look in some of several indexes.
+    """
+    from fnmatch import fnmatch
+
+    def matching(patterns: Sequence[str]) -> bool:
+        return any(fnmatch(name, pattern) for pattern in patterns)
+
+    asked = [index for index in indexes.indexes if not index.explicit]
+    including = [index for index in indexes.indexes if matching(index.include)]
+    admitting = including or [index for index in asked if not matching(index.exclude)]
+    if not including and len(admitting) == len(asked):
+        return None
+    if len(admitting) != 1 or (not including and indexes.takes_public):
+        names = ", ".join(index.name for index in indexes.indexes if matching((*index.include, *index.exclude)))
+        raise WheelError(
+            f"pyproject.toml: [[tool.pdm.source]] {names}: uv cannot look for {name} in some of the indexes: name it "
+            "in include_packages of one source, or lock with `pdm lock`"
+        )
+    return admitting[0]
+
+
+def check_unbound(names: Iterable[str], bound: Bound, indexes: Indexes) -> None:
+    """Raise WheelError for a package that another one requires, and that PDM would have looked for elsewhere."""
+    for name in names:
+        if name not in bound.places and (index := index_by_pattern(name, indexes)) is not None:
+            raise WheelError(
+                f"pyproject.toml: [[tool.pdm.source]] {index.name} is the place of {name}, which another dependency "
+                "requires: add it to the project's dependencies, or lock with `pdm lock`"
+            )
+
+
+def stale_source(sources: Sequence[Source], packages: Iterable[Table], indexes: Indexes, target: Target) -> str:
+    """Return which source a lock's packages (as PEP 751 has them) do not follow, "" if they follow all.
+
+    A package without `index`, and an index without a URL, tell nothing.
+    """
+    locked: dict[str, list[str]] = {}     # indexes of a package, "elsewhere" for a directory, a repository, an archive
+    for package in packages:
+        other = "elsewhere" if {"vcs", "directory", "archive"} & package.keys() else ""
+        locked.setdefault(canonicalize_name(package["name"]), []).append(package.get("index", other).rstrip("/"))
+    for name, places in locked.items():
+        for source in holding(sources, name, target):
+            index = index_of(source, indexes) if source.kind == "index" else None
+            expected = index.url.rstrip("/") if index else ("" if source.kind == "index" else "elsewhere")
+            told = [place for place in places if "://" in place or place == "elsewhere"]
+            if told and expected not in told and ("://" in expected or expected == "elsewhere"):
+                return f"the project takes {source}, it has {name} from {redact_url(told[0])}"
+    return ""

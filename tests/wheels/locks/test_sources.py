@@ -1,0 +1,290 @@
+"""Sources: a name is taken from the index or file that uv's, Poetry's or PDM's tables bind it to, and from no other.
+
+The public index has a stranger's package of each name of the private one, in a higher version.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.build.plans import open_plans
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import HatchDockerError, WheelError
+from hatch_docker.plan.model import LockPlan
+from hatch_docker.project.hatch import hatchling_project, open_hatchling
+from hatch_docker.wheels.fetch import fetch
+from hatch_docker.wheels.locks.pin import pin, pin_requirements
+from tests.fakes.lock_files import AMD64, names, using
+from tests.fakes.package_index import FakeIndex, make_wheel
+from tests.fakes.workspaces import UV_WORKSPACE, write_member
+
+TABLE = '[tool.hatch-docker]\nbase = "debian:trixie"\nentrypoint = []\ncmd = ["python"]\n'
+PRIVATE = ["inner-1.0-py3-none-any.whl"]
+STRANGER = ["inner-9.0-py3-none-any.whl"]
+UV = '[[tool.uv.index]]\nname = "a"\nurl = "INDEX"\nexplicit = true\n[tool.uv.sources]\n'
+POETRY = '[[tool.poetry.source]]\nname = "a"\nurl = "INDEX"\npriority = "explicit"\n[tool.poetry.dependencies]\n'
+PDM = '[[tool.pdm.source]]\nname = "a"\nurl = "INDEX"\n'
+
+
+@pytest.fixture
+def public(index: FakeIndex) -> FakeIndex:
+    for name in ("inner", "inner-more", "six"):
+        index.add(name, make_wheel(name, "9.0"))
+    return index.add("app", make_wheel("app", "1.0", requires=["inner"]))
+
+
+@pytest.fixture
+def private() -> Iterator[FakeIndex]:
+    with FakeIndex(login=("user", "pass-mark")).serving() as serving:
+        for name in ("inner", "inner-more"):
+            serving.add(name, make_wheel(name, "1.0"))
+        yield serving
+
+
+def locked(root: Path, tables: str, ctx: Context, private: FakeIndex, *asked: str, **named: str) -> LockPlan:
+    """Return the source of versions of a project with some tables and dependencies; INDEX is the private index."""
+    tables = tables.replace("INDEX", private.url_with_login)
+    write_member(root, "proj", dependencies=asked or ["inner"], more=TABLE + tables)
+    project = hatchling_project(open_hatchling(root), root)
+    environ = {**ctx.environ, "HATCH_DOCKER_CACHE_DIR": str(root.parent / "cache"), **named}
+    return open_plans(project, environ)[0][0].lock
+
+
+def found(root: Path, tables: str, ctx: Context, private: FakeIndex, *asked: str, **named: str) -> list[str]:
+    """Return the files that the dependencies of a project are."""
+    return names(pin(locked(root, tables, ctx, private, *asked, **named), root, AMD64, ctx))
+
+
+@pytest.mark.parametrize(("tables", "expected"), [
+    (UV, STRANGER),
+    (f'{UV}inner = {{ index = "a" }}', PRIVATE),
+    (f'{UV}Inner = [{{ index = "a", marker = "sys_platform == \'linux\'" }}]', PRIVATE),
+    (f'{UV}inner = {{ index = "a", marker = "sys_platform == \'win32\'" }}', STRANGER),
+    (f'{UV}inner = {{ index = "a", extra = "fast" }}', STRANGER),
+    (UV.replace("explicit = true", ""), PRIVATE),
+    (POETRY, STRANGER),
+    (f'{POETRY}inner = {{ version = "*", source = "a" }}', PRIVATE),
+    (f'{POETRY}inner = [{{ version = "*", source = "a" }}]', PRIVATE),
+    (POETRY.replace("explicit", "primary"), PRIVATE),
+    (POETRY.replace("explicit", "supplemental"), STRANGER),
+    ('[[tool.poetry.source]]\nname = "PyPI"\n' + POETRY.replace("explicit", "primary"), STRANGER),
+    ('[[tool.poetry.source]]\nname = "PyPI"\npriority = "supplemental"\n' + POETRY.replace("explicit", "primary"),
+     PRIVATE),
+    (PDM, STRANGER),
+    (PDM.replace('"a"', '"pypi"'), PRIVATE),
+    (f'{PDM}include_packages = ["inn*"]', PRIVATE),
+    (f'{PDM}include_packages = ["inner"]\nexclude_packages = ["*"]', PRIVATE),
+    (f'{PDM}include_packages = ["other"]\nexclude_packages = ["*"]', STRANGER),
+])  # fmt: skip
+def test_a_name_comes_from_its_index(
+    tables: str, expected: list[str], ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+) -> None:
+    ctx = using(ctx, public)
+    assert found(root, tables, ctx, private) == expected
+    assert fetch(pin(locked(root, tables, ctx, private), root, AMD64, ctx), ctx, root=root)
+    if expected == PRIVATE:
+        assert not public.paths("/inner/inner")
+
+
+def test_build_requirements_come_from_their_index_too(
+    ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+) -> None:
+    ctx = using(ctx, public)
+    locked(root, f'{UV}inner = {{ index = "a" }}', ctx, private)
+    assert names(pin_requirements(["inner"], root, AMD64, ctx)) == PRIVATE
+
+
+def test_a_source_is_for_the_extra_the_group_and_the_marker_that_it_names(
+    ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+) -> None:
+    """As with torch for a CPU and for a GPU; a member of a workspace has its own, and those of the workspace."""
+    ctx = using(ctx, public)
+    tables = (
+        f'{UV}inner = [{{ index = "a", extra = "cpu" }}, {{ index = "a", group = "prod" }}]\n'
+        '[project.optional-dependencies]\ncpu = ["inner"]\ngpu = ["inner"]\n[dependency-groups]\nprod = ["inner"]\n'
+    )
+    chosen = {"HATCH_DOCKER_EXTRAS": "cpu"}, {"HATCH_DOCKER_DEPENDENCY_GROUPS": "prod"}
+    for named in chosen:
+        assert found(root, tables, ctx, private, "six", **named)[0] == PRIVATE[0]
+    assert found(root, tables, ctx, private, "six", HATCH_DOCKER_EXTRAS="gpu")[0] == STRANGER[0]
+
+
+def test_members_have_their_sources_and_the_workspaces(
+    ctx: Context, public: FakeIndex, private: FakeIndex, tmp_path: Path
+) -> None:
+    """The index is the workspace's or the member's own; what the member's table does not name, the workspace's may."""
+    ctx = using(ctx, public)
+    whole = UV.replace("INDEX", private.url_with_login)
+    (tmp_path / "pyproject.toml").write_text(f'{UV_WORKSPACE}{whole}inner = {{ index = "a" }}\n')
+    app = tmp_path / "packages/app"
+    assert found(app, "", ctx, private) == PRIVATE
+    own = UV.replace('"a"', '"b"') + 'inner-more = { index = "b" }'
+    assert found(app, own, ctx, private, "inner", "inner-more") == [*PRIVATE, "inner_more-1.0-py3-none-any.whl"]
+    write_member(tmp_path / "packages/lib", "lib", dependencies=["inner"])
+    assert found(app, "[tool.uv.sources]\ninner.index = 'c'\nlib.workspace = true", ctx, private, "lib") == PRIVATE
+
+
+def test_projects_that_differ_in_a_source_alone_do_not_share_an_answer(
+    ctx: Context, public: FakeIndex, private: FakeIndex, tmp_path: Path
+) -> None:
+    """Neither in the cache nor in a hatch-docker.lock."""
+    ctx = using(ctx, public)
+    bound = f'{UV}inner = {{ index = "a" }}'
+    for number, (tables, expected) in enumerate([(UV, STRANGER), (bound, PRIVATE), (UV, STRANGER)]):
+        assert found(tmp_path / str(number), tables, ctx, private) == expected
+    assert found(tmp_path / "x", bound.replace("explicit = true", ""), ctx, private, "inner", "six") == [
+        PRIVATE[0], "six-9.0-py3-none-any.whl"
+    ]
+
+
+def test_the_password_of_a_source_stays_hidden(
+    ctx: Context, public: FakeIndex, private: FakeIndex, root: Path, lines: list[str]
+) -> None:
+    bound = f'{UV}inner = {{ index = "a" }}', f'{POETRY}inner = {{ source = "a" }}', f'{PDM}include_packages = ["*"]'
+    for tables in bound:
+        lock = locked(root, tables, using(ctx, public), private)
+        pins = pin(lock, root, AMD64, using(ctx, public))
+        fetch(pins, using(ctx, public), root=root)
+        kept = [path for path in ctx.store.root.rglob("*") if path.is_file()]
+        for text in (repr(lock), repr(pins), "\n".join(lines), *(path.read_text("latin-1") for path in kept)):
+            assert "pass-mark" not in text
+
+
+@pytest.mark.parametrize("login", [
+    {"POETRY_HTTP_BASIC_A_USERNAME": "user", "POETRY_HTTP_BASIC_A_PASSWORD": "pass-mark"},
+    {"UV_INDEX_A_USERNAME": "user", "UV_INDEX_A_PASSWORD": "pass-mark"},
+    {"NETRC": "netrc"},
+], ids=["poetry", "uv", "netrc"])  # fmt: skip
+def test_a_login_may_be_elsewhere(
+    login: dict[str, str], ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+) -> None:
+    (root / "netrc").write_text("machine 127.0.0.1 login user password pass-mark\n")
+    if "NETRC" in login:
+        login = {"NETRC": str(root / "netrc")}
+    ctx = using(ctx, public, **login)
+    tables = f'{POETRY}inner = {{ source = "a" }}'.replace("INDEX", private.url)
+    assert found(root, tables, ctx, private) == PRIVATE
+    assert fetch(pin(locked(root, tables, ctx, private), root, AMD64, ctx), ctx, root=root)
+
+
+def test_pdms_variables_in_a_url(ctx: Context, public: FakeIndex, private: FakeIndex, root: Path) -> None:
+    ctx = using(ctx, public, USER_NAME="user", TOKEN="pass-mark")
+    url = private.url.replace("//", "//${USER_NAME}:${TOKEN}@")
+    assert found(root, f'{PDM}include_packages = ["inner"]'.replace("INDEX", url), ctx, private) == PRIVATE
+    named = f'{PDM}include_packages = ["inner"]\nusername = "user"\npassword = "${{TOKEN}}"'
+    assert found(root, named.replace("INDEX", private.url), ctx, private) == PRIVATE
+
+
+@pytest.mark.parametrize("tables", ["[tool.uv.sources]\ninner", "[tool.poetry.dependencies]\ninner"])
+def test_a_wheel_at_a_path_or_url(
+    tables: str, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+) -> None:
+    """It is taken from there, by the hash that it has now."""
+    name, data = make_wheel("inner", "2.0")
+    (root / "wheels").mkdir()
+    (root / "wheels" / name).write_bytes(data)
+    ctx = using(ctx, public)
+    assert found(root, f'{tables} = {{ path = "wheels/{name}" }}', ctx, private) == [name]
+    (root / "wheels" / name).write_bytes(make_wheel("inner", "2.0", requires=["six"])[1])
+    pins = pin(locked(root, f'{tables} = {{ path = "wheels/{name}" }}', ctx, private), root, AMD64, ctx)
+    assert names(pins) == [name, "six-9.0-py3-none-any.whl"]
+    assert fetch(pins, ctx, root=root)
+    public.add("inner", make_wheel("inner", "2.0"))
+    at = f"http://127.0.0.1:{public.port}/files/inner/{name}"
+    assert found(root, f'{tables} = {{ url = "{at}" }}', ctx, private) == [name]
+
+
+@pytest.mark.parametrize(("tables", "message"), [
+    (f'{UV}inner = {{ index = "b" }}', r"sources\] inner names the index 'b', which no \[\[tool.uv.index"),
+    (f'{POETRY}inner = {{ source = "b" }}', r"inner names the index 'b', which no \[\[tool.poetry.source"),
+    (f'{UV}inner = {{ git = "https://u:pass-mark@x.example/inner" }}', r"inner is at \S*x.example/inner, which is not"),
+    (f'{UV}inner = {{ path = "../inner.tar.gz" }}', "is at ../inner.tar.gz, which is not a wheel: build"),
+    (f'{UV}inner = {{ path = "inner.whl" }}', "inner: there is no file inner.whl"),
+    (f"{UV}inner = {{ workspace = true }}", "is said to be in the workspace, which has no"),
+    (f'{UV}inner = [{{ index = "a" }}, {{ url = "https://x.example/y.whl" }}]', "takes inner from .* and "),
+    (f'{POETRY}inner = {{ git = "https://x.example/inner" }}', "is at https://x.example/inner, which is not a "),
+    (f'{POETRY}inner = [{{ source = "a", python = "<3.9" }}, {{ path = "x" }}]', "has several places: lock with"),
+    (f'{PDM}exclude_packages = ["inner"]\n[[tool.pdm.source]]\nname = "b"\nurl = "https://x.example/simple"',
+     r"\[\[tool.pdm.source\]\] a: uv cannot look for inner in some of the indexes: .*`pdm lock`"),
+])  # fmt: skip
+def test_what_no_image_can_hold_is_refused_by_name(
+    tables: str, message: str, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+) -> None:
+    with pytest.raises(HatchDockerError, match=message) as caught:
+        found(root, tables, using(ctx, public), private)
+    assert "pass-mark" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not public.paths("inner")
+
+
+def test_pdms_pattern_for_a_dependency_of_another(
+    ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+) -> None:
+    """uv binds only names that the project requires: a stranger's package is refused, not installed."""
+    ctx, tables = using(ctx, public), f'{PDM}include_packages = ["inn*"]'
+    with pytest.raises(WheelError, match="a is the place of inner, which another dependency requires: add it"):
+        found(root, tables, ctx, private, "app")
+    assert found(root, tables, ctx, private, "app", "inner")[1:] == PRIVATE
+
+
+def test_sources_after_the_public_index_are_not_asked(
+    ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+) -> None:
+    """uv asks its default index last. What only they have is not found, and the message says so."""
+    private.add("only", make_wheel("only", "1.0"))
+    ordered = f"{PDM}[tool.pdm.resolution]\nrespect-source-order = true\n"
+    for tool, tables in (("poetry", POETRY.replace("explicit", "supplemental")), ("pdm", ordered)):
+        assert found(root, tables, using(ctx, public), private) == STRANGER
+        with pytest.raises(WheelError, match=f"only was not found .*source.. a comes after .*lock with `{tool} lock`"):
+            found(root, tables, using(ctx, public), private, "only")
+
+
+def lock_of(kind: str, index: FakeIndex, version: str) -> str:
+    """Return a lock of `kind` with one package, from an index."""
+    file = f"inner-{version}-py3-none-any.whl"
+    url, sha256 = f"http://127.0.0.1:{index.port}/files/inner/{file}", index.sha256(file)
+    own = '\n[[package]]\nname = "proj"\nsource = { editable = "." }\ndependencies = [{ name = "inner" }]'
+    head = f'\nname = "inner"\nversion = "{version}"\n'
+    wheels = f'wheels = [{{ url = "{url}", name = "{file}", hashes.sha256 = "{sha256}" }}]'
+    return {
+        "uv.lock": f'version = 1\n[[package]]{head}source.registry = "{index.url}"\n'
+                   f'wheels = [{{ url = "{url}", hash = "sha256:{sha256}" }}]{own}',
+        "pylock.toml": f'lock-version = "1.0"\ncreated-by = "x"\n[[packages]]{head}index = "{index.url}"\n{wheels}',
+        "poetry.lock": f'[[package]]{head}files = [{{file = "{file}", hash = "sha256:{sha256}"}}]\n'
+                       f'source = {{type = "legacy", url = "{index.url}", reference = "a"}}',
+        "pdm.lock": f'[[package]]{head}files = [{{file = "{file}", hash = "sha256:{sha256}"}}]',
+    }[kind]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["uv.lock", "pylock.toml", "poetry.lock", "pdm.lock"])
+def test_a_locked_package_is_looked_for_on_the_index_of_the_lock(
+    kind: str, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+) -> None:
+    """Its source names that index by a name; the public one has another file of the same version."""
+    public.add("inner", make_wheel("inner", "1.0", requires=["six"]))
+    tables = {
+        "poetry.lock": f'{POETRY}inner = {{ source = "a" }}', "pdm.lock": f'{PDM}include_packages = ["inner"]',
+    }.get(kind, f'{UV}inner = {{ index = "a" }}')  # fmt: skip
+    (root / kind).write_text(lock_of(kind, private, "1.0"))
+    ctx = using(ctx, public)
+    lock = locked(root, tables, ctx, private)
+    assert lock.path == kind
+    pins = pin(lock, root, AMD64, ctx)
+    assert [file.sha256 for file in pins] == [private.sha256(PRIVATE[0])]
+    assert fetch(pins, ctx, root=root)
+    assert not public.paths("inner")
+
+
+@pytest.mark.parametrize("kind", ["uv.lock", "pylock.toml", "poetry.lock"])
+def test_a_lock_that_has_a_package_from_elsewhere_is_stale(
+    kind: str, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+) -> None:
+    """The table was changed after the lock: the tool would lock again."""
+    (root / kind).write_text(lock_of(kind, public, "9.0"))
+    ctx = using(ctx, public)
+    assert found(root, "", ctx, private) == STRANGER
+    tables = f'{POETRY}inner = {{ source = "a" }}' if kind == "poetry.lock" else f'{UV}inner = {{ index = "a" }}'
+    message = f"{kind} is stale: the project takes inner from index a, it has inner from {public.url}; "
+    with pytest.raises(WheelError, match=message):
+        found(root, tables, ctx, private)
