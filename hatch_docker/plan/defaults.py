@@ -169,7 +169,10 @@ def _lock(
     else:
         path = config.lock
     places = tuple(_path_of(project.members[name], project) for name in needs.members)
-    return LockPlan(_lock_kind(path), path, needs.requirements, extras, groups, places, sources=needs.sources)
+    pinned = project.pinned if config.lock == "auto" and not path else ""
+    return LockPlan(
+        _lock_kind(path), path, needs.requirements, extras, groups, places, sources=needs.sources, pinned=pinned
+    )
 
 
 def _members(project: Metadata, config: Config, needs: Needs, guesses: list[Guess]) -> tuple[MemberPlan, ...]:

@@ -56,6 +56,7 @@ class LockPlan:
     members: tuple[str, ...] = ()         # paths of members, which a lock may have as directories
     beside: tuple[str, ...] = ()          # PEP 508, of what is resolved apart where the lock does not have it
     sources: tuple[Source, ...] = ()      # of the requirements: the indexes and addresses that they are bound to
+    pinned: str = ""                      # for "resolve": a requirements file whose pins hold, relative to the root
 
 
 @dataclass(frozen=True, slots=True)

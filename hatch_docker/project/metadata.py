@@ -49,6 +49,7 @@ class Metadata:
     backend: str = "hatchling.build"            # what makes the wheel (PEP 517)
     members: Mapping[str, Metadata] = field(default_factory=dict)  # by normalised name: the projects it depends on
     sources: tuple[Source, ...] = ()            # of its dependencies
+    pinned: str = ""                            # a requirements file without hashes at the root, if there is no lock
 
 
 def read_metadata(
@@ -77,7 +78,8 @@ def read_metadata(
         dependencies=tuple(core.dependencies),
         extras={name: tuple(values) for name, values in core.optional_dependencies.items()},
         groups=_groups(metadata.config.get("dependency-groups", {})),
-        locks=_locks(root),
+        locks=(locks := _locks(root)),
+        pinned="" if locks else next((name for name in REQUIREMENTS_NAMES if (root / name).is_file()), ""),
         pins=IMAGE_LOCK if (root / IMAGE_LOCK).is_file() else "",
         hooks=hooks,
         requires=tuple(metadata.build.requires),

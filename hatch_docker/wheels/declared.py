@@ -11,7 +11,6 @@ from urllib.parse import quote
 Table = Mapping[str, Any]
 ALL_VERSIONS = "unsafe-best-match"        # index-strategy: the best version of all indexes
 IN_ORDER = "unsafe-first-match"           # the best version of the first index that has a fitting one
-FIRST_INDEX = "first-index"               # the best version of the first index that has the package
 PUBLIC = "pypi"                          # Poetry's and PDM's name of the index that they ask if nothing is declared
 
 
@@ -78,7 +77,7 @@ def _poetry(sources: Sequence[Table], environ: Mapping[str, str]) -> Declared:
 
 
 def _pdm(sources: Sequence[Table], environ: Mapping[str, str], *, ordered: bool) -> Declared:
-    """Return what PDM makes of its sources: the best version of all, or that of the first that has the package."""
+    """Return what PDM makes of its sources: the best version of all, or that of the first that has a fitting one."""
     entries: list[dict[str, Any]] = []
     links: list[dict[str, Any]] = []
     note = ""
@@ -96,7 +95,7 @@ def _pdm(sources: Sequence[Table], environ: Mapping[str, str], *, ordered: bool)
         note = _note("pdm", asked)
         for entry in asked:
             entry["explicit"] = True
-    strategy = "" if not asked else FIRST_INDEX if ordered else ALL_VERSIONS
+    strategy = "" if not asked else IN_ORDER if ordered else ALL_VERSIONS
     return Declared("pdm", tuple(entries), replaces, strategy, tuple(links), note)
 
 

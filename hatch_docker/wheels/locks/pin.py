@@ -252,9 +252,10 @@ def _resolved(
         return ()
     if ctx.image_lock is None:
         return _ask_index(lock, root, target, ctx, metadata)
+    held = [f"{line} of {lock.pinned}" for line in _pinned(lock, root, target, ctx)]
     question = {
         "platform": str(target.platform), "python": target.python, "libc": " ".join(target.libc),
-        "asked": sorted([*lock.requirements, *map(str, lock.sources)]),
+        "asked": sorted([*lock.requirements, *map(str, lock.sources), *held]),
     }  # fmt: skip
     entry = ctx.image_lock.find("requirements", question)
     if entry is not None:
@@ -262,6 +263,15 @@ def _resolved(
     pins = _ask_index(lock, root, target, ctx, metadata)
     ctx.image_lock.note("requirements", {**question, "files": [_row_of_pin(_relative(pin, root)) for pin in pins]})
     return pins
+
+
+def _pinned(lock: LockPlan, root: Path, target: Target, ctx: Context) -> tuple[str, ...]:
+    """Return the pins of a requirements file without hashes, which hold for the project's dependencies."""
+    if not lock.pinned:
+        return ()
+    from hatch_docker.wheels.locks.requirements_txt import read_pins
+
+    return read_pins(root / lock.pinned, target, ctx.progress)
 
 
 def _ask_index(
@@ -272,17 +282,26 @@ def _ask_index(
 
     indexes = read_indexes(root, ctx.environ)
     files = [root / source.where for source in lock.sources if source.kind == "path"]
-    key = _key(lock, target, [indexes.identity(), [digest_of(file.read_bytes()) for file in files if file.is_file()]])
+    pinned = _pinned(lock, root, target, ctx)
+    digests = [digest_of(file.read_bytes()) for file in files if file.is_file()]
+    key = _key(lock, target, [indexes.identity(), pinned, digests])
     fact = ctx.store.recall(_FACT, key) or {"at": 0, "pins": []}
     known, age = _pins_of_fact(fact, root), time.time() - int(fact["at"])
     if known and not ctx.refresh and 0 <= age < RESOLUTION_LIFETIME:
         return known
     from hatch_docker.wheels.locks.resolver import resolve
 
+    if pinned:
+        ctx.progress.info(
+            f"{lock.pinned} pins {abbreviate(pinned)}; with hashes (`uv pip compile --generate-hashes`) it would pin "
+            "the files too"
+        )
+        note = f'{lock.pinned} pins some of them, and `lock = "none"` does without'
+        indexes = replace(indexes, note=f"{indexes.note}; {note}" if indexes.note else note)
     why = "no lock" if ctx.image_lock is None else "to be locked"
     try:
         with ctx.progress.task(f"resolving {abbreviate(sorted(lock.requirements))} for {target.platform} ({why})"):
-            pins = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata, lock.sources)
+            pins = resolve(sorted(lock.requirements), target, root, indexes, ctx, metadata, lock.sources, pinned)
         ctx.store.remember(_FACT, key, _fact_of(pins, root))
         return pins
     except TransientError as error:

@@ -56,6 +56,22 @@ def read_requirements(
     return tuple(found[name] for name in sorted(found))
 
 
+def read_pins(path: Path, target: Target, progress: Progress) -> tuple[str, ...]:
+    """Return the pins (`name==version`) of a file without hashes, and of those that it includes, that hold on a target.
+
+    Lines that pin nothing are left out: they are the requirements of the file, not of the project.
+    """
+    found = []
+    for where, line in _lines(path, progress, ()):
+        if not re.match(r"[A-Za-z0-9]", line):
+            continue
+        requirement = parse_requirement(_HASH.sub("", f" {line}").strip(), f"{where}:")
+        exact = any(clause.operator in ("==", "===") for clause in requirement.specifier)
+        if exact and target.holds(requirement.marker):
+            found.append(f"{requirement.name}{requirement.specifier}")
+    return tuple(sorted(set(found)))
+
+
 def _lines(path: Path, progress: Progress, parents: tuple[Path, ...]) -> Iterator[tuple[str, str]]:
     """Yield logical lines with file and number: continuations joined, comments cut, included files in their place."""
     try:

@@ -38,11 +38,12 @@ LARGEST_DOCUMENT = 1 << 20                # bytes of its PKG-INFO and its pyproj
 
 def resolve(
     lines: Sequence[str], target: Target, root: Path, indexes: Indexes, ctx: Context,
-    metadata: SdistMetadata | None, sources: Sequence[Source] = (),
+    metadata: SdistMetadata | None, sources: Sequence[Source] = (), pinned: Sequence[str] = (),
 ) -> tuple[Pin, ...]:
     """Return the newest files that satisfy some requirements (PEP 508) on a target, by name.
 
-    `sources` are the places that some of them are taken from. Raise WheelError if there is no solution, or if only a
+    `sources` are the places that some of them are taken from, `pinned` the versions of some packages, whoever requires
+    them. Raise WheelError if there is no solution, or if only a
     package's own code knows its dependencies and `metadata`, which would run it in isolation, is not given.
     """
     # A wheel at an address may name others, which uv would build if nothing else prevents it (uv.py).
@@ -56,7 +57,7 @@ def resolve(
                 name: {"requires-dist": requires, "provides-extra": extras}
                 for name, (_version, (requires, extras)) in sdists.items()
             }
-            table = compile_lock(lines, target, root, indexes, ctx, metadata=allowed, bound=bound)
+            table = compile_lock(lines, target, root, indexes, ctx, metadata=allowed, bound=bound, pinned=pinned)
         except WheelError as error:
             lacking = set(error.names) - set(sdists) if isinstance(error, MissingWheelError) else set()
             if isinstance(error, MissingWheelError) and lacking and target.builds_here and not unsafe:

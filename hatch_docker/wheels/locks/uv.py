@@ -85,13 +85,14 @@ def platform_name(target: Target) -> str:
 
 def compile_lock(
     lines: Sequence[str], target: Target, root: Path, indexes: Indexes, ctx: Context, *,
-    metadata: Mapping[str, Mapping[str, Sequence[str]]], bound: Bound = UNBOUND, every_file: bool = False,
+    metadata: Mapping[str, Mapping[str, Sequence[str]]], bound: Bound = UNBOUND,
+    pinned: Sequence[str] = (), every_file: bool = False,
 ) -> dict[str, Any]:
     """Return uv's resolution as the table of a pylock.toml (PEP 751).
 
     `metadata` gives `requires-dist` and `provides-extra` of the packages that may come as sdists, `bound` the places of
-    those that come from one index or address. With `every_file` the
-    lines are pins, taken without their dependencies, and all files of each are listed. Raise MissingWheelError,
+    those that come from one index or address, `pinned` versions of packages (`name==version`). With `every_file` the lines
+    are pins, taken without their dependencies, and all files of each are listed. Raise MissingWheelError,
     RegistryError, TransientError, or WheelError with uv's explanation.
     """
     if is_offline(ctx.environ):
@@ -117,6 +118,9 @@ def compile_lock(
             tables += [entry for entry in users if entry.get("name") not in metadata]
             config = _write(directory / "uv.toml", {**indexes.settings, "dependency-metadata": tables})
             command += ["--config-file", config]
+        if pinned:
+            (directory / "pinned.txt").write_text("".join(f"{line}\n" for line in pinned), encoding="utf-8")
+            command += ["-c", str(directory / "pinned.txt")]
         free = [line for line in lines if not bound.has(line)]
         if len(free) < len(lines):
             table, logins = bound.project([line for line in lines if bound.has(line)], root)

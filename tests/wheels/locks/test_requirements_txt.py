@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from hatch_docker.build.plans import open_plans
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import WheelError
 from hatch_docker.plan.model import LockPlan
+from hatch_docker.project.hatch import hatchling_project, open_hatchling
 from hatch_docker.wheels.locks.pin import pin
 from tests.fakes.lock_files import AMD64, FOREIGN, HOST, names, using
 from tests.fakes.package_index import EVIL, FakeIndex, make_sdist, make_wheel
+from tests.fakes.workspaces import write_member
 
 
 def requirements(root: Path, text: str, *asked: str) -> LockPlan:
@@ -69,3 +72,27 @@ def test_direct_url(ctx: Context, root: Path) -> None:
     """A requirement with a URL and one hash needs no index; its password is not kept."""
     lock = requirements(root, f"app @ https://u:p@files.example/app-1.0-py3-none-any.whl --hash=sha256:{'a' * 64}\n")
     assert pin(lock, root, AMD64, ctx)[0].url == "https://files.example/app-1.0-py3-none-any.whl"
+
+
+def test_pins_without_hashes_hold(ctx: Context, index: FakeIndex, root: Path, lines: list[str]) -> None:
+    """Also for dependencies of dependencies, from included files, and in the key; no other line is asked for."""
+    for version in ("1.0", "2.0"):
+        index.add("app", make_wheel("app", version, requires=["dep"])).add("dep", make_wheel("dep", version))
+    table = '[tool.hatch-docker]\nbase = "debian:trixie"\ncmd = ["python"]\n'
+    write_member(root, "proj", dependencies=["app"], more=table)
+    ctx = using(ctx, index)
+    project = hatchling_project(open_hatchling(root), root)
+    environ = {**ctx.environ, "HATCH_DOCKER_CACHE_DIR": str(root / "cache")}
+
+    def found(**named: str) -> list[str]:
+        return [row.title for row in pin(open_plans(project, {**environ, **named})[0][0].lock, root, AMD64, ctx)]
+
+    assert found() == ["app 2.0", "dep 2.0"]
+    (root / "more.txt").write_text("dep == 1.0 ; python_version > '3'\ntool==7\nother==3; sys_platform == 'win32'\n")
+    (root / "requirements.txt").write_text("-r more.txt\n-e .\napp[x]==1.0\nunpinned>=3\n")
+    assert found() == ["app 1.0", "dep 1.0"]
+    assert any("requirements.txt pins app==1.0, dep==1.0, tool==7; with hashes" in line for line in lines)
+    assert found(HATCH_DOCKER_LOCK="none") == ["app 2.0", "dep 2.0"]
+    (root / "requirements.txt").write_text("app==3.0\n")
+    with pytest.raises(WheelError, match=r"no version of app==3\.0.*; requirements.txt pins"):
+        found()
