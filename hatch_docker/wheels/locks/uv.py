@@ -91,8 +91,8 @@ def compile_lock(
     """Return uv's resolution as the table of a pylock.toml (PEP 751).
 
     `metadata` gives `requires-dist` and `provides-extra` of the packages that may come as sdists, `bound` the places of
-    those that come from one index or address, `pinned` versions of packages (`name==version`). With `every_file` the lines
-    are pins, taken without their dependencies, and all files of each are listed. Raise MissingWheelError,
+    those that come from one index or address, `pinned` versions of packages (`name==version`). With `every_file` all
+    files of the lines, which are pins, are listed, and nothing that they require. Raise MissingWheelError,
     RegistryError, TransientError, or WheelError with uv's explanation.
     """
     if is_offline(ctx.environ):
