@@ -107,13 +107,10 @@ def test_several_platforms_are_an_index(story: Story) -> None:
     assert story.run(sbom=(), native_libraries="off").digest == item.digest
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"budget": BudgetPlan(10, None, None)}, "max-size is 10 bytes"),
-        ({"load": "always"}, "no Docker or Podman answers"),
-    ],
-)
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"budget": BudgetPlan(10, None, None)}, "max-size is 10 bytes"),
+    ({"load": "always"}, "no Docker or Podman answers"),
+])  # fmt: skip
 def test_what_fails_a_build(changes: dict[str, Any], message: str, story: Story) -> None:
     """It fails before the files of the earlier build are replaced."""
     environ = {**story.ctx.environ, "PATH": "/nowhere", "DOCKER_HOST": "unix:///nowhere/docker.sock"}

@@ -233,17 +233,14 @@ def test_the_images_of_one_build_go_together(
     assert "holds 3 archives" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("pyproject", "counts"),
-    [
-        ('[project]\nname = "My.App"\n[tool.hatch-docker]\n', True),
-        ('[tool.poetry]\nname = "my-app"\n[tool.hatch-docker]\n', True),
-        ('[project]\nname = "other"\n[tool.hatch-docker]\n', False),
-        ("[tool.hatch-docker]\n", False),
-        ("tool = 3\nproject = 3", False),
-        ("[[", False),
-    ],
-)
+@pytest.mark.parametrize(("pyproject", "counts"), [
+    ('[project]\nname = "My.App"\n[tool.hatch-docker]\n', True),
+    ('[tool.poetry]\nname = "my-app"\n[tool.hatch-docker]\n', True),
+    ('[project]\nname = "other"\n[tool.hatch-docker]\n', False),
+    ("[tool.hatch-docker]\n", False),
+    ("tool = 3\nproject = 3", False),
+    ("[[", False),
+])  # fmt: skip
 def test_the_project_s_table_counts_for_its_own_archives(
     pyproject: str, counts: bool, registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:

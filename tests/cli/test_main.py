@@ -36,23 +36,20 @@ def test_help(name: str) -> None:
     assert ({"--json", "--platform"} <= options) is (name in OF_IMAGES)
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["bild"], "hatch-docker: error: unknown command: bild; did you mean build? (`hatch-docker --help`...)"),
-        (["frobnicate"], "hatch-docker: error: unknown command: frobnicate (`hatch-docker --help`...)"),
-        (["build", "--wathc"], "hatch-docker build: error: unknown option: --wathc; did you mean --watch?"),
-        (["build", "--ouput=x"], "hatch-docker build: error: unknown option: --ouput; did you mean --output?"),
-        (["why", "h11", "-x"], "hatch-docker why: error: unknown option: -x"),
-        (["-v", "build"], "hatch-docker build: error: -v must come after the command: hatch-docker build -v"),
-        (["--verson"], "hatch-docker: error: unknown option: --verson; did you mean --version?"),
-        ([], "`hatch-docker COMMAND --help` describes one command."),
-        (["clean", "--max-age", "-1"], CLEAN.format("age", "-1")),
-        (["clean", "--max-size", "nan"], CLEAN.format("size", "nan")),
-        (["clean", "--max-size", "2GB"], CLEAN.format("size", "2GB")),
-        (["clean", "now"], "hatch-docker clean: error: unexpected argument: now"),
-    ],
-)
+@pytest.mark.parametrize(("words", "message"), [
+    (["bild"], "hatch-docker: error: unknown command: bild; did you mean build? (`hatch-docker --help`...)"),
+    (["frobnicate"], "hatch-docker: error: unknown command: frobnicate (`hatch-docker --help`...)"),
+    (["build", "--wathc"], "hatch-docker build: error: unknown option: --wathc; did you mean --watch?"),
+    (["build", "--ouput=x"], "hatch-docker build: error: unknown option: --ouput; did you mean --output?"),
+    (["why", "h11", "-x"], "hatch-docker why: error: unknown option: -x"),
+    (["-v", "build"], "hatch-docker build: error: -v must come after the command: hatch-docker build -v"),
+    (["--verson"], "hatch-docker: error: unknown option: --verson; did you mean --version?"),
+    ([], "`hatch-docker COMMAND --help` describes one command."),
+    (["clean", "--max-age", "-1"], CLEAN.format("age", "-1")),
+    (["clean", "--max-size", "nan"], CLEAN.format("size", "nan")),
+    (["clean", "--max-size", "2GB"], CLEAN.format("size", "2GB")),
+    (["clean", "now"], "hatch-docker clean: error: unexpected argument: now"),
+])  # fmt: skip
 def test_a_wrong_word_is_answered_with_the_right_one(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,14 +154,11 @@ def test_verbosity_adds_up_with_hatchs_variables(monkeypatch: pytest.MonkeyPatch
     assert set_verbosity(parse(["build", "-qqq"])) == -1
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["push", "--registry", "a.example", "--registry", "No"], "hatch-docker: --registry[1]: must be a registry "),
-        (["push", "--tag", "a b"], "hatch-docker: --tag[0]: must be a tag such as "),
-        (["rebase", "--base", "no:"], "hatch-docker: --base: must be a reference such as "),
-    ],
-)
+@pytest.mark.parametrize(("words", "message"), [
+    (["push", "--registry", "a.example", "--registry", "No"], "hatch-docker: --registry[1]: must be a registry "),
+    (["push", "--tag", "a b"], "hatch-docker: --tag[0]: must be a tag such as "),
+    (["rebase", "--base", "no:"], "hatch-docker: --base: must be a reference such as "),
+])  # fmt: skip
 def test_errors_name_the_option(
     words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

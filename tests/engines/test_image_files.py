@@ -58,23 +58,20 @@ def test_of_two_files_the_last_is_it(root: Path) -> None:
     assert made(root, ("conf", "/root"), ("a", "/root/a"))["root/a"] == ("file", b"a")
 
 
-@pytest.mark.parametrize(
-    ("plans", "words"),
-    [
-        ([("a", "/srv/data/x")], "/srv/data cannot be a directory: /srv/data of base test is not a directory"),
-        ([("conf", "/srv/data")], "/srv/data cannot be a directory: /srv/data of base test is not a directory"),
-        ([("a", "/x"), ("a", "/x/y")], "/x cannot be a directory: /x of `files` is not a directory"),
-        ([("a", "/x"), ("conf", "/x")], "/x would be a file and a directory"),
-        ([("conf", "/x"), ("a", "/x")], "/x would be a file and a directory"),
-        ([("a", "/root")], "/root is a directory; name the file: /root/a"),
-        ([("a", "/opt/venv")], "/opt/venv is a directory; name the file: /opt/venv/a"),
-        ([("over", "/var")], "/var/run would be a file and a directory"),
-        ([("a", "/x/.wh.y")], "no layer can hold a name that starts with .wh."),
-        ([("white", "/x")], "white holds .wh.a, a name that no layer can hold"),
-        ([("a", "/" + "a" * 300)], "too long for a file system"),
-        ([("conf/*", "/x")], "there is no conf/* in p/; a pattern is not filled in, name a directory"),
-    ],
-)
+@pytest.mark.parametrize(("plans", "words"), [
+    ([("a", "/srv/data/x")], "/srv/data cannot be a directory: /srv/data of base test is not a directory"),
+    ([("conf", "/srv/data")], "/srv/data cannot be a directory: /srv/data of base test is not a directory"),
+    ([("a", "/x"), ("a", "/x/y")], "/x cannot be a directory: /x of `files` is not a directory"),
+    ([("a", "/x"), ("conf", "/x")], "/x would be a file and a directory"),
+    ([("conf", "/x"), ("a", "/x")], "/x would be a file and a directory"),
+    ([("a", "/root")], "/root is a directory; name the file: /root/a"),
+    ([("a", "/opt/venv")], "/opt/venv is a directory; name the file: /opt/venv/a"),
+    ([("over", "/var")], "/var/run would be a file and a directory"),
+    ([("a", "/x/.wh.y")], "no layer can hold a name that starts with .wh."),
+    ([("white", "/x")], "white holds .wh.a, a name that no layer can hold"),
+    ([("a", "/" + "a" * 300)], "too long for a file system"),
+    ([("conf/*", "/x")], "there is no conf/* in p/; a pattern is not filled in, name a directory"),
+])  # fmt: skip
 def test_what_cannot_be_is_named(plans: list[tuple[str, str]], words: str, root: Path) -> None:
     for name, child in (("over", "run"), ("white", ".wh.a")):
         (root / name).mkdir()

@@ -65,15 +65,12 @@ def test_what_a_docker_manifest_cannot_say_is_told() -> None:
     assert sorted(lost_annotations(plan(table), docker)) == [PREFIX + "title", "x"]
 
 
-@pytest.mark.parametrize(
-    ("location", "name"),
-    [
-        ("registry.example/py:3", "registry.example/py:3"),
-        ("team/py", "docker.io/team/py:latest"),
-        (f"python:3.13@{DIGEST}", "docker.io/library/python:3.13"),
-        (f"python@{DIGEST}", f"docker.io/library/python@{DIGEST}"),
-    ],
-)
+@pytest.mark.parametrize(("location", "name"), [
+    ("registry.example/py:3", "registry.example/py:3"),
+    ("team/py", "docker.io/team/py:latest"),
+    (f"python:3.13@{DIGEST}", "docker.io/library/python:3.13"),
+    (f"python@{DIGEST}", f"docker.io/library/python@{DIGEST}"),
+])  # fmt: skip
 def test_the_name_of_the_base_is_spelt_out(location: str, name: str) -> None:
     """As the specification wants it, so that other tools find a newer base."""
     assert annotations(on=base("registry", location))["base.name"] == name
@@ -85,18 +82,15 @@ def test_a_path_of_this_machine_is_no_name() -> None:
     assert found["base.digest"] == DIGEST
 
 
-@pytest.mark.parametrize(
-    ("lines", "licence"),
-    [
-        ('license = "apache-2.0 or mit"', "Apache-2.0 OR MIT"),
-        ('license = {text = "MIT"}', "MIT"),
-        ('license = {text = "See the file"}', ""),
-        ('license = {text = "Permission is hereby granted\\nand so on"}', ""),
-        ('classifiers = ["License :: OSI Approved :: MIT License"]', "MIT"),
-        ('classifiers = ["License :: OSI Approved :: BSD License"]', ""),
-        ("", ""),
-    ],
-)
+@pytest.mark.parametrize(("lines", "licence"), [
+    ('license = "apache-2.0 or mit"', "Apache-2.0 OR MIT"),
+    ('license = {text = "MIT"}', "MIT"),
+    ('license = {text = "See the file"}', ""),
+    ('license = {text = "Permission is hereby granted\\nand so on"}', ""),
+    ('classifiers = ["License :: OSI Approved :: MIT License"]', "MIT"),
+    ('classifiers = ["License :: OSI Approved :: BSD License"]', ""),
+    ("", ""),
+])  # fmt: skip
 def test_a_licence_is_an_spdx_expression_or_nothing(lines: str, licence: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\nversion = "1"\n{lines}\n')
     assert readable_project(open_hatchling(tmp_path)).metadata({}).licence == licence

@@ -80,13 +80,11 @@ def make_deb(
         control["postinst"] = postinst.encode()
     pack = {"xz": lzma.compress, "gz": partial(gzip.compress, mtime=0), "": bytes}[compression]
     suffix = f".{compression}" if compression else ""
-    return make_ar(
-        [
-            ("debian-binary", b"2.0\n"),
-            (f"control.tar{suffix}", pack(make_tar(control))),
-            (f"data.tar{suffix}", pack(make_tar(files))),
-        ]
-    )
+    return make_ar([
+        ("debian-binary", b"2.0\n"),
+        (f"control.tar{suffix}", pack(make_tar(control))),
+        (f"data.tar{suffix}", pack(make_tar(files))),
+    ])  # fmt: skip
 
 
 def make_library(soname: str, *, machine: int = 62) -> bytes:

@@ -64,19 +64,16 @@ def test_two_mistakes_are_two_lines(tmp_path: Path, cache: Path) -> None:
     assert "pyproject.toml:17" in outcome.output
 
 
-@pytest.mark.parametrize(
-    ("variables", "parts"),
-    [
-        ({"HATCH_DOCKER_PLATFORMS": "linux/mips"}, ("HATCH_DOCKER_PLATFORMS", "linux/amd64", "linux/mips")),
-        ({"SOURCE_DATE_EPOCH": "-5"}, ("SOURCE_DATE_EPOCH", "'-5'", "seconds since 1970")),
-        ({"SOURCE_DATE_EPOCH": "99999999999"}, ("SOURCE_DATE_EPOCH", "2107")),
-        ({"HATCH_DOCKER_DEBIAN_MIRROR": "ftp://x/debian"}, ("HATCH_DOCKER_DEBIAN_MIRROR", "ftp://x/debian", "http")),
-        (
-            {"HATCH_DOCKER_DEBIAN_MIRROR": "http://mirror.invalid/debian", "no_proxy": "*"},
-            ("mirror.invalid", "does not resolve"),
-        ),
-    ],
-)
+@pytest.mark.parametrize(("variables", "parts"), [
+    ({"HATCH_DOCKER_PLATFORMS": "linux/mips"}, ("HATCH_DOCKER_PLATFORMS", "linux/amd64", "linux/mips")),
+    ({"SOURCE_DATE_EPOCH": "-5"}, ("SOURCE_DATE_EPOCH", "'-5'", "seconds since 1970")),
+    ({"SOURCE_DATE_EPOCH": "99999999999"}, ("SOURCE_DATE_EPOCH", "2107")),
+    ({"HATCH_DOCKER_DEBIAN_MIRROR": "ftp://x/debian"}, ("HATCH_DOCKER_DEBIAN_MIRROR", "ftp://x/debian", "http")),
+    (
+        {"HATCH_DOCKER_DEBIAN_MIRROR": "http://mirror.invalid/debian", "no_proxy": "*"},
+        ("mirror.invalid", "does not resolve"),
+    ),
+])  # fmt: skip
 def test_a_wrong_variable_is_one_line(variables: Mapping[str, str], parts: tuple[str, ...], tmp_path: Path) -> None:
     told(run_build(project(tmp_path), tmp_path / "c", variables=variables), *parts)
 

@@ -60,14 +60,11 @@ def test_each_image_has_its_files_and_names_and_they_share_layers(tmp_path: Path
     assert (variables["IMAGE_DIGEST"], variables["IMAGE_WORKER_DIGEST"]) == (web["digest"], worker["digest"])
 
 
-@pytest.mark.parametrize(
-    ("verb", "option", "words"),
-    [
-        ("docker:plan", 'python = "3.11"', "python = '3.11' does not fit base"),
-        ("docker:dockerfile", 'volumes = ["/etc/passwd"]', "tool.hatch-docker.volumes: /etc/passwd cannot be"),
-        ("docker", 'user = "nobody-else"', "tool.hatch-docker.user: 'nobody-else' is not a user of base"),
-    ],
-)
+@pytest.mark.parametrize(("verb", "option", "words"), [
+    ("docker:plan", 'python = "3.11"', "python = '3.11' does not fit base"),
+    ("docker:dockerfile", 'volumes = ["/etc/passwd"]', "tool.hatch-docker.volumes: /etc/passwd cannot be"),
+    ("docker", 'user = "nobody-else"', "tool.hatch-docker.user: 'nobody-else' is not a user of base"),
+])  # fmt: skip
 def test_a_mistake_says_whose_it_is(verb: str, option: str, words: str, tmp_path: Path, cache: Path) -> None:
     options = f'[tool.hatch-docker.images.worker]\n{option}\n'
     made = write_project("hello", tmp_path / "p", options=options)

@@ -105,20 +105,17 @@ def test_podman_namespaces(environ: dict[str, str], tmp_path: Path) -> None:
         assert credential_for(REGISTRY, environ, repository) == Credential("u", password)
 
 
-@pytest.mark.parametrize(
-    ("config", "reason"),
-    [
-        ("{", "not a JSON object"),
-        ("[]", "not a JSON object"),
-        ({"auths": {REGISTRY: {"auth": "%%%"}}}, "auth of registry.example is not base64"),
-        ({"auths": {REGISTRY: {"auth": base64.b64encode(b"s3cret").decode()}}}, "has no password"),
-        ({"auths": {REGISTRY: "x"}}, "is not an object"),
-        ({"credHelpers": {REGISTRY: "missing"}}, "cannot run docker-credential-missing"),
-        ({"credHelpers": {REGISTRY: "../evil"}}, "is not the name of a credential helper"),
-        ({"credHelpers": {REGISTRY: "garbage"}}, "docker-credential-garbage did not answer with credentials"),
-        ({"credHelpers": {REGISTRY: "broken"}}, "gives no credentials for registry.example: the keyring is locked"),
-    ],
-)
+@pytest.mark.parametrize(("config", "reason"), [
+    ("{", "not a JSON object"),
+    ("[]", "not a JSON object"),
+    ({"auths": {REGISTRY: {"auth": "%%%"}}}, "auth of registry.example is not base64"),
+    ({"auths": {REGISTRY: {"auth": base64.b64encode(b"s3cret").decode()}}}, "has no password"),
+    ({"auths": {REGISTRY: "x"}}, "is not an object"),
+    ({"credHelpers": {REGISTRY: "missing"}}, "cannot run docker-credential-missing"),
+    ({"credHelpers": {REGISTRY: "../evil"}}, "is not the name of a credential helper"),
+    ({"credHelpers": {REGISTRY: "garbage"}}, "docker-credential-garbage did not answer with credentials"),
+    ({"credHelpers": {REGISTRY: "broken"}}, "gives no credentials for registry.example: the keyring is locked"),
+])  # fmt: skip
 def test_broken_configuration(config: object, reason: str, environ: dict[str, str], tmp_path: Path) -> None:
     """A broken file is named in one line, without its contents."""
     write(tmp_path / ".docker/config.json", config)
@@ -168,23 +165,20 @@ def test_identity_token(environ: dict[str, str], tmp_path: Path) -> None:
         assert registry.count("GET", "/token") == 0
 
 
-@pytest.mark.parametrize(
-    ("header", "expected"),
-    [
-        ('Bearer realm="https://a/t",service="s"', [("bearer", {"realm": "https://a/t", "service": "s"})]),
-        ('Basic realm="a \\"b\\", c"', [("basic", {"realm": 'a "b", c'})]),
-        (
-            'Basic realm="x", Bearer realm=y , scope="a b"',
-            [("basic", {"realm": "x"}), ("bearer", {"realm": "y", "scope": "a b"})],
-        ),
-        ("Negotiate", [("negotiate", {})]),
-        ("Negotiate, Basic realm=x", [("negotiate", {}), ("basic", {"realm": "x"})]),
-        ("", []),
-        ("=,=,", []),
-        ('Bearer realm="unfinished', [("bearer", {}), ("realm", {})]),
-        ("Bearer " + 'a="' * 20_000, None),
-    ],
-)
+@pytest.mark.parametrize(("header", "expected"), [
+    ('Bearer realm="https://a/t",service="s"', [("bearer", {"realm": "https://a/t", "service": "s"})]),
+    ('Basic realm="a \\"b\\", c"', [("basic", {"realm": 'a "b", c'})]),
+    (
+        'Basic realm="x", Bearer realm=y , scope="a b"',
+        [("basic", {"realm": "x"}), ("bearer", {"realm": "y", "scope": "a b"})],
+    ),
+    ("Negotiate", [("negotiate", {})]),
+    ("Negotiate, Basic realm=x", [("negotiate", {}), ("basic", {"realm": "x"})]),
+    ("", []),
+    ("=,=,", []),
+    ('Bearer realm="unfinished', [("bearer", {}), ("realm", {})]),
+    ("Bearer " + 'a="' * 20_000, None),
+])  # fmt: skip
 def test_challenges(header: str, expected: list[tuple[str, dict[str, str]]] | None) -> None:
     """WWW-Authenticate is read as RFC 9110 has it, whatever comes, in no time."""
     start = time.monotonic()

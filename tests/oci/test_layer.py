@@ -164,22 +164,19 @@ def test_safe_names_are_normalised() -> None:
         safe_path("a\\..\\b", backslash=False)
 
 
-@pytest.mark.parametrize(
-    ("entries", "message"),
-    [
-        ([file("a"), file("a")], "two entries"),
-        ([file("a/")], "not normalised"),
-        ([file("/a")], "unsafe path"),
-        ([file("a"), file("a/b")], "a is a file"),
-        ([symlink("lib", "usr/lib"), file("lib/x")], "lib is a symlink"),
-        ([Entry("dev/null", "character", 0o666, 0)], "it is a character"),
-        ([file("a", lambda: io.BytesIO(b"123"), size=2)], "2 bytes were expected"),
-        ([file("a", lambda: io.BytesIO(b"1"), size=2)], "2 bytes were expected"),
-        ([Entry("a", "file", 0o644, 0, size=5)], "no content"),
-        ([file("a", Path("/no/such/file"))], "No such file"),
-        ([file("a\udc80")], "not UTF-8"),
-    ],
-)
+@pytest.mark.parametrize(("entries", "message"), [
+    ([file("a"), file("a")], "two entries"),
+    ([file("a/")], "not normalised"),
+    ([file("/a")], "unsafe path"),
+    ([file("a"), file("a/b")], "a is a file"),
+    ([symlink("lib", "usr/lib"), file("lib/x")], "lib is a symlink"),
+    ([Entry("dev/null", "character", 0o666, 0)], "it is a character"),
+    ([file("a", lambda: io.BytesIO(b"123"), size=2)], "2 bytes were expected"),
+    ([file("a", lambda: io.BytesIO(b"1"), size=2)], "2 bytes were expected"),
+    ([Entry("a", "file", 0o644, 0, size=5)], "no content"),
+    ([file("a", Path("/no/such/file"))], "No such file"),
+    ([file("a\udc80")], "not UTF-8"),
+])  # fmt: skip
 def test_bad_entries_are_refused(entries: list[Entry], message: str) -> None:
     """One line that names the entry."""
     with pytest.raises(ImageError, match=message):
@@ -204,24 +201,21 @@ def sparse() -> bytes:
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-@pytest.mark.parametrize(
-    ("raw", "message"),
-    [
-        (damaged(lambda raw: raw.__setitem__(3, 65)), "wrong checksum"),
-        (damaged(lambda raw: raw.__delitem__(slice(3000, None))), "ends inside"),
-        (damaged(lambda raw: raw.__delitem__(slice(700, None))), "ends inside"),
-        (damaged(lambda raw: raw.__setitem__(slice(100, 108), b"xyz"), "gzip"), "damaged"),
-        (damaged(lambda raw: raw.__delitem__(slice(-9, None)), "gzip"), "damaged"),
-        (damaged(lambda raw: raw.__delitem__(slice(-9, None)), "zstd"), "damaged"),
-        (pax(b"99 path=x\n"), "damaged extended header"),
-        (pax(b"path=x\n"), "damaged extended header"),
-        (pax(b"10 size=x\n") + tarfile.TarInfo("a").tobuf(), "size = 'x'"),
-        (pax(b"22 GNU.sparse.major=1\n"), "sparse"),
-        (pax(b"", 1 << 33), "extended header of 8589934592 bytes"),
-        (sparse(), "unknown type"),
-        (b"\0" * 511, "ends inside"),
-    ],
-)
+@pytest.mark.parametrize(("raw", "message"), [
+    (damaged(lambda raw: raw.__setitem__(3, 65)), "wrong checksum"),
+    (damaged(lambda raw: raw.__delitem__(slice(3000, None))), "ends inside"),
+    (damaged(lambda raw: raw.__delitem__(slice(700, None))), "ends inside"),
+    (damaged(lambda raw: raw.__setitem__(slice(100, 108), b"xyz"), "gzip"), "damaged"),
+    (damaged(lambda raw: raw.__delitem__(slice(-9, None)), "gzip"), "damaged"),
+    (damaged(lambda raw: raw.__delitem__(slice(-9, None)), "zstd"), "damaged"),
+    (pax(b"99 path=x\n"), "damaged extended header"),
+    (pax(b"path=x\n"), "damaged extended header"),
+    (pax(b"10 size=x\n") + tarfile.TarInfo("a").tobuf(), "size = 'x'"),
+    (pax(b"22 GNU.sparse.major=1\n"), "sparse"),
+    (pax(b"", 1 << 33), "extended header of 8589934592 bytes"),
+    (sparse(), "unknown type"),
+    (b"\0" * 511, "ends inside"),
+])  # fmt: skip
 def test_damaged_layers_are_refused(raw: bytes, message: str) -> None:
     """A damaged tar or stream is an ImageError, whatever is wrong, with nothing big held."""
     with pytest.raises(ImageError, match=message):

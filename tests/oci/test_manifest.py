@@ -157,25 +157,22 @@ def config_with(**changes: object) -> bytes:
     return canonical_json({**small_image().config_json, **changes})
 
 
-@pytest.mark.parametrize(
-    ("config", "reason"),
-    [
-        (b"", "config: not readable as JSON"),
-        (b"[]", "config: not a JSON object"),
-        (b'{"os": "linux", "os": "linux"}', "config: a key appears twice"),
-        (config_with(os=""), "config.os is missing"),
-        (config_with(architecture=None), "config.architecture is missing"),
-        (config_with(rootfs=None), "config.rootfs.diff_ids is not a list of digests"),
-        (config_with(rootfs={"type": "layers", "diff_ids": ["x"]}), "config.rootfs.diff_ids is not a list of digests"),
-        (config_with(rootfs={"type": "layers", "diff_ids": []}), "1 layers but 0 diff_ids"),
-        (config_with(config={"Env": ["PATH"]}), "config.config.Env has an item that is not NAME=VALUE"),
-        (config_with(config=[1]), "config.config is not an object"),
-        (config_with(history=[1]), "config.history is not a list of objects"),
-        (config_with(history=[{"created_by": 1}]), "config.history has a line that is not a text"),
-        (config_with(config={"Labels": {"a": 1}}), "config.Labels is not a map of texts"),
-        (config_with(architecture="arm64"), "is for linux/arm64, not for linux/amd64"),
-    ],
-)
+@pytest.mark.parametrize(("config", "reason"), [
+    (b"", "config: not readable as JSON"),
+    (b"[]", "config: not a JSON object"),
+    (b'{"os": "linux", "os": "linux"}', "config: a key appears twice"),
+    (config_with(os=""), "config.os is missing"),
+    (config_with(architecture=None), "config.architecture is missing"),
+    (config_with(rootfs=None), "config.rootfs.diff_ids is not a list of digests"),
+    (config_with(rootfs={"type": "layers", "diff_ids": ["x"]}), "config.rootfs.diff_ids is not a list of digests"),
+    (config_with(rootfs={"type": "layers", "diff_ids": []}), "1 layers but 0 diff_ids"),
+    (config_with(config={"Env": ["PATH"]}), "config.config.Env has an item that is not NAME=VALUE"),
+    (config_with(config=[1]), "config.config is not an object"),
+    (config_with(history=[1]), "config.history is not a list of objects"),
+    (config_with(history=[{"created_by": 1}]), "config.history has a line that is not a text"),
+    (config_with(config={"Labels": {"a": 1}}), "config.Labels is not a map of texts"),
+    (config_with(architecture="arm64"), "is for linux/arm64, not for linux/amd64"),
+])  # fmt: skip
 def test_bad_configurations(config: bytes, reason: str, registry: FakeRegistry, world: World, store: Store) -> None:
     """A configuration that breaks config.md, or is another one's, is refused in one line that names the field."""
     serve(registry, config)
@@ -260,27 +257,24 @@ def index_for(*platforms: Platform | None) -> tuple[bytes, dict[Platform | None,
     return canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": items}), images
 
 
-@pytest.mark.parametrize(
-    ("there", "wanted", "found"),
-    [
-        ([ARM6, ARM7], ARM7, ARM7),
-        ([ARM7, ARM6], ARM6, ARM6),
-        ([ARM5, ARM6], ARM7, ARM6),
-        ([ARM5, Platform("linux", "arm")], ARM7, ARM5),
-        ([ARM7], ARM6, "it has: linux/arm/v7"),
-        ([ARM7, ARM6], Platform("linux", "arm"), ARM7),
-        ([AMD64, ARM64], Platform("linux", "arm64"), ARM64),
-        ([AMD64, Platform("linux", "arm64")], ARM64, Platform("linux", "arm64")),
-        ([Platform("linux", "amd64", "v3"), AMD64], AMD64, AMD64),
-        ([Platform("linux", "amd64", "v3")], AMD64, "it has: linux/amd64/v3"),
-        ([UNKNOWN, AMD64, UNKNOWN], AMD64, AMD64),
-        ([UNKNOWN, AMD64], ARM64, "it has: linux/amd64"),
-        ([UNKNOWN], AMD64, "it has: none"),
-        ([Platform("windows", "amd64")], AMD64, "it has: windows/amd64"),
-        ([None], AMD64, None),
-        ([None], ARM64, "is for linux/amd64, not for linux/arm64"),
-    ],
-)
+@pytest.mark.parametrize(("there", "wanted", "found"), [
+    ([ARM6, ARM7], ARM7, ARM7),
+    ([ARM7, ARM6], ARM6, ARM6),
+    ([ARM5, ARM6], ARM7, ARM6),
+    ([ARM5, Platform("linux", "arm")], ARM7, ARM5),
+    ([ARM7], ARM6, "it has: linux/arm/v7"),
+    ([ARM7, ARM6], Platform("linux", "arm"), ARM7),
+    ([AMD64, ARM64], Platform("linux", "arm64"), ARM64),
+    ([AMD64, Platform("linux", "arm64")], ARM64, Platform("linux", "arm64")),
+    ([Platform("linux", "amd64", "v3"), AMD64], AMD64, AMD64),
+    ([Platform("linux", "amd64", "v3")], AMD64, "it has: linux/amd64/v3"),
+    ([UNKNOWN, AMD64, UNKNOWN], AMD64, AMD64),
+    ([UNKNOWN, AMD64], ARM64, "it has: linux/amd64"),
+    ([UNKNOWN], AMD64, "it has: none"),
+    ([Platform("windows", "amd64")], AMD64, "it has: windows/amd64"),
+    ([None], AMD64, None),
+    ([None], ARM64, "is for linux/amd64, not for linux/arm64"),
+])  # fmt: skip
 def test_the_right_child_of_an_index(
     there: list[Platform | None], wanted: Platform, found: Platform | str | None, registry: FakeRegistry,
     world: World, store: Store,

@@ -84,15 +84,12 @@ def test_a_step_that_leads_elsewhere(method: str, part: str, challenged: bool, s
         assert storage.count("GET", "/token") == 0
 
 
-@pytest.mark.parametrize(
-    ("location", "reason"),
-    [
-        ("http://169.254.169.254/latest", "the private address 169.254.169.254: refused"),
-        ("http://10.0.0.1/x", "the private address 10.0.0.1: refused"),
-        ("file:///etc/passwd", "not an http or https URL"),
-        ("/v2/team/app/manifests/1", "more than 5 redirects"),
-    ],
-)
+@pytest.mark.parametrize(("location", "reason"), [
+    ("http://169.254.169.254/latest", "the private address 169.254.169.254: refused"),
+    ("http://10.0.0.1/x", "the private address 10.0.0.1: refused"),
+    ("file:///etc/passwd", "not an http or https URL"),
+    ("/v2/team/app/manifests/1", "more than 5 redirects"),
+])  # fmt: skip
 def test_bad_redirects(location: str, reason: str, registry: FakeRegistry, world: World, store: Store) -> None:
     """Loops, other schemes and private addresses are refused at once."""
     push(world.remote, small_image(), [name(registry)])
@@ -200,18 +197,15 @@ def test_http_on_an_https_port(words: str, registry: FakeRegistry, world: World,
     assert world.sleeps == []
 
 
-@pytest.mark.parametrize(
-    ("realm", "answer", "reason"),
-    [
-        ("http://tokens.registry.example/token", b"", "does not use https: refused"),
-        ("https://10.1.2.3/token", b"", "the private address 10.1.2.3: refused"),
-        ("https://169.254.169.254/token", b"", "the private address 169.254.169.254: refused"),
-        ("file:///etc/passwd", b"", "not an http or https URL"),
-        ("", b'{"token": "' + b"x" * (5 << 20) + b'"}', "larger than 1048576 bytes"),
-        ("", b"[]", "did not answer with a token"),
-        ("", b'{"token": "a\\nb: c"}', "did not answer with a token"),
-    ],
-)
+@pytest.mark.parametrize(("realm", "answer", "reason"), [
+    ("http://tokens.registry.example/token", b"", "does not use https: refused"),
+    ("https://10.1.2.3/token", b"", "the private address 10.1.2.3: refused"),
+    ("https://169.254.169.254/token", b"", "the private address 169.254.169.254: refused"),
+    ("file:///etc/passwd", b"", "not an http or https URL"),
+    ("", b'{"token": "' + b"x" * (5 << 20) + b'"}', "larger than 1048576 bytes"),
+    ("", b"[]", "did not answer with a token"),
+    ("", b'{"token": "a\\nb: c"}', "did not answer with a token"),
+])  # fmt: skip
 def test_bad_token_servers(realm: str, answer: bytes, reason: str, store: Store) -> None:
     """A challenge sends us to no stranger, and a token is a short word."""
     with FakeRegistry(password=PASSWORD) as registry:

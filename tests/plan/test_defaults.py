@@ -48,29 +48,26 @@ def test_the_default_base_is_the_newest_python_that_the_project_admits(requires:
     assert (made.base.kind, made.base.location, made.python) == ("debian", "trixie", "3.13"), "the suite has its Python"
 
 
-@pytest.mark.parametrize(
-    ("table", "facts", "message"),
-    [
-        ({"base": "debian:trixie"}, {"requires_python": ">=3.14"}, r"Python 3.13, but My.App requires-python '>=3.14'"),
-        ({"base": "debian:woody"}, {}, "unknown Debian suite; known: debian:bookworm, debian:trixie"),
-        ({"base": "debian:trixie", "python": "3.11"}, {}, "whose Python is 3.13"),
-        ({}, {"requires_python": ">=4"}, "admits none of the CPythons known here"),
-        ({}, {"scripts": ()}, r'no script is the obvious choice \(it has none\)'),
-        ({}, {"scripts": ("a", "b")}, r"it has a, b"),
-        ({"extras": ["slow"]}, {}, "has no 'slow'; it has: fast"),
-        ({"dependency-groups": ["dev"]}, {}, "has no 'dev'; it has: prod"),
-        ({"lock": "Pipfile.lock.json"}, {}, "is not a lock that can be read"),
-        ({"runtime": {"packages": ["libpq5"]}}, {}, r'only its own apt can install them; set engine = "buildkit"'),
-        ({"build": {"args": {"A": "1"}, "env": {"A": "2"}}}, {}, r"build\.args: A is one of build\.env too"),
-        ({"build": {"args": {"A": "1"}, "secrets": ["A"]}}, {}, r"A is one of build\.secrets too"),
-        ({"build": {"args": {"A": "1"}, "isolated": "never"}}, {}, r"build\.args: is for the builder stage"),
-        ({"build": {"ssh": True, "isolated": "never"}}, {}, r"build\.ssh: is for the builder stage"),
-        ({"build": {"env": {"A": "1"}, "isolated": "never"}}, {}, r"build\.env: is for the builder stage"),
-        ({"build": {"ssh": True, "network": False}}, {}, "network = false hides them"),
-        ({"tags": ["{branch}"]}, {"revision": None}, "no branch is checked out"),
-        ({"tags": ["{date}"]}, {"source_date": None}, "SOURCE_DATE_EPOCH is not set"),
-    ],
-)
+@pytest.mark.parametrize(("table", "facts", "message"), [
+    ({"base": "debian:trixie"}, {"requires_python": ">=3.14"}, r"Python 3.13, but My.App requires-python '>=3.14'"),
+    ({"base": "debian:woody"}, {}, "unknown Debian suite; known: debian:bookworm, debian:trixie"),
+    ({"base": "debian:trixie", "python": "3.11"}, {}, "whose Python is 3.13"),
+    ({}, {"requires_python": ">=4"}, "admits none of the CPythons known here"),
+    ({}, {"scripts": ()}, r'no script is the obvious choice \(it has none\)'),
+    ({}, {"scripts": ("a", "b")}, r"it has a, b"),
+    ({"extras": ["slow"]}, {}, "has no 'slow'; it has: fast"),
+    ({"dependency-groups": ["dev"]}, {}, "has no 'dev'; it has: prod"),
+    ({"lock": "Pipfile.lock.json"}, {}, "is not a lock that can be read"),
+    ({"runtime": {"packages": ["libpq5"]}}, {}, r'only its own apt can install them; set engine = "buildkit"'),
+    ({"build": {"args": {"A": "1"}, "env": {"A": "2"}}}, {}, r"build\.args: A is one of build\.env too"),
+    ({"build": {"args": {"A": "1"}, "secrets": ["A"]}}, {}, r"A is one of build\.secrets too"),
+    ({"build": {"args": {"A": "1"}, "isolated": "never"}}, {}, r"build\.args: is for the builder stage"),
+    ({"build": {"ssh": True, "isolated": "never"}}, {}, r"build\.ssh: is for the builder stage"),
+    ({"build": {"env": {"A": "1"}, "isolated": "never"}}, {}, r"build\.env: is for the builder stage"),
+    ({"build": {"ssh": True, "network": False}}, {}, "network = false hides them"),
+    ({"tags": ["{branch}"]}, {"revision": None}, "no branch is checked out"),
+    ({"tags": ["{date}"]}, {"source_date": None}, "SOURCE_DATE_EPOCH is not set"),
+])  # fmt: skip
 def test_what_cannot_be_met_is_said_with_both_sides(table: dict[str, Any], facts: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         plan(table, **facts)
@@ -93,39 +90,33 @@ def test_a_group_that_names_the_project_means_its_extras() -> None:
     assert lock.requirements == ("a", "b>=1", "c", "d", "e")
 
 
-@pytest.mark.parametrize(
-    ("locks", "option", "kind"),
-    [
-        (("pylock.toml", "uv.lock"), "auto", "pylock"),
-        (("uv.lock",), "auto", "uv"),
-        (("poetry.lock",), "auto", "poetry"),
-        ((), "old/pdm.lock", "pdm"),
-        (("requirements.txt",), "auto", "requirements"),
-        ((), "auto", "resolve"),
-        (("uv.lock",), "none", "resolve"),
-        ((), "locks/pylock.prod.toml", "pylock"),
-        ((), "locks/prod.txt", "requirements"),
-    ],
-)
+@pytest.mark.parametrize(("locks", "option", "kind"), [
+    (("pylock.toml", "uv.lock"), "auto", "pylock"),
+    (("uv.lock",), "auto", "uv"),
+    (("poetry.lock",), "auto", "poetry"),
+    ((), "old/pdm.lock", "pdm"),
+    (("requirements.txt",), "auto", "requirements"),
+    ((), "auto", "resolve"),
+    (("uv.lock",), "none", "resolve"),
+    ((), "locks/pylock.prod.toml", "pylock"),
+    ((), "locks/prod.txt", "requirements"),
+])  # fmt: skip
 def test_the_lock_is_the_first_that_is_there_or_the_one_named(locks: tuple[str, ...], option: str, kind: str) -> None:
     assert plan({"lock": option}, locks=locks).lock.kind == kind
 
 
-@pytest.mark.parametrize(
-    ("hooks", "build", "isolated"),
-    [
-        ((), {}, False),
-        (("vcs", "version"), {}, False),
-        (("custom",), {}, True),
-        ((), {"packages": ["libpq-dev"]}, True),
-        ((), {"env": {"A": "1"}}, True),
-        ((), {"args": {"A": "1"}}, True),
-        ((), {"secrets": ["A"]}, True),
-        ((), {"ssh": True}, True),
-        (("custom",), {"isolated": "never"}, False),
-        ((), {"isolated": "always"}, True),
-    ],
-)
+@pytest.mark.parametrize(("hooks", "build", "isolated"), [
+    ((), {}, False),
+    (("vcs", "version"), {}, False),
+    (("custom",), {}, True),
+    ((), {"packages": ["libpq-dev"]}, True),
+    ((), {"env": {"A": "1"}}, True),
+    ((), {"args": {"A": "1"}}, True),
+    ((), {"secrets": ["A"]}, True),
+    ((), {"ssh": True}, True),
+    (("custom",), {"isolated": "never"}, False),
+    ((), {"isolated": "always"}, True),
+])  # fmt: skip
 def test_a_wheel_that_may_compile_is_made_in_the_builder_stage(
     hooks: tuple[str, ...], build: dict[str, Any], isolated: bool
 ) -> None:

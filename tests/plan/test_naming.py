@@ -17,31 +17,25 @@ from tests.fakes.plans import project
 DIRTY = Revision("0123456789abcdef", "main", 1_700_000_000, ("a.py",))
 
 
-@pytest.mark.parametrize(
-    ("template", "facts", "tag"),
-    [
-        ("{version}", {}, "1.2.3"),
-        ("{major}.{minor}", {}, "1.2"),
-        ("{major}", {"version": "2!3.4"}, "3"),
-        ("{branch}-{revision}", {}, "main-0123456789ab"),
-        ("{date}", {"source_date": 1_709_164_800}, "20240229"),
-        ("{revision}", {"revision": DIRTY}, "0123456789ab-dirty"),
-    ],
-)
+@pytest.mark.parametrize(("template", "facts", "tag"), [
+    ("{version}", {}, "1.2.3"),
+    ("{major}.{minor}", {}, "1.2"),
+    ("{major}", {"version": "2!3.4"}, "3"),
+    ("{branch}-{revision}", {}, "main-0123456789ab"),
+    ("{date}", {"source_date": 1_709_164_800}, "20240229"),
+    ("{revision}", {"revision": DIRTY}, "0123456789ab-dirty"),
+])  # fmt: skip
 def test_a_template_is_filled_in(template: str, facts: dict[str, Any], tag: str) -> None:
     assert tag_from(template, project(**facts)) == (tag, "")
 
 
-@pytest.mark.parametrize(
-    ("template", "facts", "tag"),
-    [
-        ("{version}", {"version": "1.0+cu128"}, "1.0-cu128"),
-        ("{version}", {"version": "2!1.0"}, "2-1.0"),
-        ("{branch}", {"revision": Revision("0" * 40, "fix/the thing", 0)}, "fix-the-thing"),
-        ("{branch}", {"revision": Revision("0" * 40, ".ä", 0)}, "_-"),
-        ("{branch}", {"revision": Revision("0" * 40, "b" * 200, 0)}, "b" * 128),
-    ],
-)
+@pytest.mark.parametrize(("template", "facts", "tag"), [
+    ("{version}", {"version": "1.0+cu128"}, "1.0-cu128"),
+    ("{version}", {"version": "2!1.0"}, "2-1.0"),
+    ("{branch}", {"revision": Revision("0" * 40, "fix/the thing", 0)}, "fix-the-thing"),
+    ("{branch}", {"revision": Revision("0" * 40, ".ä", 0)}, "_-"),
+    ("{branch}", {"revision": Revision("0" * 40, "b" * 200, 0)}, "b" * 128),
+])  # fmt: skip
 def test_what_a_tag_cannot_hold_is_written_otherwise_and_told(template: str, facts: dict[str, Any], tag: str) -> None:
     found, told = tag_from(template, project(**facts))
     assert found == tag
@@ -77,21 +71,18 @@ def test_tags_that_move(version: str, templates: list[str], move: bool, tags: tu
     assert (found, len(told)) == (tags, notes)
 
 
-@pytest.mark.parametrize(
-    ("image", "registries", "repositories"),
-    [
-        ("registry.example/team/app", [], ["registry.example/team/app"]),
-        ("localhost/app", [], ["localhost/app"]),
-        ("127.0.0.1:5000/app", [], ["127.0.0.1:5000/app"]),
-        ("team/app", [], ["docker.io/team/app"]),
-        ("app", [], []),
-        ("app", ["registry.example", "localhost:5000"], ["registry.example/app", "localhost:5000/app"]),
-        ("team/app", ["registry.example"], ["registry.example/team/app"]),
-        ("one.example/team/app", ["two.example"], ["two.example/team/app"]),
-        ("app", ["registry.example/eu/app", "[::1]:5000/x"], ["registry.example/eu/app", "[::1]:5000/x"]),
-        ("app", ["registry.example", "registry.example/app"], ["registry.example/app"]),
-    ],
-)
+@pytest.mark.parametrize(("image", "registries", "repositories"), [
+    ("registry.example/team/app", [], ["registry.example/team/app"]),
+    ("localhost/app", [], ["localhost/app"]),
+    ("127.0.0.1:5000/app", [], ["127.0.0.1:5000/app"]),
+    ("team/app", [], ["docker.io/team/app"]),
+    ("app", [], []),
+    ("app", ["registry.example", "localhost:5000"], ["registry.example/app", "localhost:5000/app"]),
+    ("team/app", ["registry.example"], ["registry.example/team/app"]),
+    ("one.example/team/app", ["two.example"], ["two.example/team/app"]),
+    ("app", ["registry.example/eu/app", "[::1]:5000/x"], ["registry.example/eu/app", "[::1]:5000/x"]),
+    ("app", ["registry.example", "registry.example/app"], ["registry.example/app"]),
+])  # fmt: skip
 def test_where_a_push_goes(image: str, registries: list[str], repositories: list[str]) -> None:
     found = repositories_of(image, registries)
     assert found == tuple(repositories)

@@ -47,14 +47,11 @@ def temporary() -> Iterator[Path]:
 # Whose wheel
 
 
-@pytest.mark.parametrize(
-    ("version", "environ", "says"),
-    [
-        ("editable", {}, "editable"),
-        ("standard", {"HATCH_DOCKER_BUILDER_STAGE": "1"}, "builder stage"),
-        ("standard", {"PIP_BUILD_TRACKER": "/somewhere"}, "python -m build"),
-    ],
-)
+@pytest.mark.parametrize(("version", "environ", "says"), [
+    ("editable", {}, "editable"),
+    ("standard", {"HATCH_DOCKER_BUILDER_STAGE": "1"}, "builder stage"),
+    ("standard", {"PIP_BUILD_TRACKER": "/somewhere"}, "python -m build"),
+])  # fmt: skip
 def test_no_image_for_installs_and_in_the_builder(
     version: str, environ: Mapping[str, str], says: str, tmp_path: Path
 ) -> None:

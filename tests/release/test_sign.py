@@ -246,15 +246,12 @@ def test_what_may_pass_is_no_verdict(reason: str, registry: FakeRegistry, progra
     assert (str(caught.value), caught.value.exit_status) == (f"cosign verify: {reason}", 75)
 
 
-@pytest.mark.parametrize(
-    ("plan", "environ", "message"),
-    [
-        (BY_KEY, {"PATH": "/nowhere"}, r"signatures need the program cosign, which is not installed"),
-        (SignPlan("gone.key", False), {}, r"sign\.key: there is no gone\.key; `cosign generate-key-pair` makes a pair"),
-        (SignPlan("env://K", False), {}, r"sign\.key: K is not set in the environment"),
-        (SignPlan("", True), {}, r"sign\.keyless: this pipeline has no identity; on GitHub .* on GitLab"),
-    ],
-)
+@pytest.mark.parametrize(("plan", "environ", "message"), [
+    (BY_KEY, {"PATH": "/nowhere"}, r"signatures need the program cosign, which is not installed"),
+    (SignPlan("gone.key", False), {}, r"sign\.key: there is no gone\.key; `cosign generate-key-pair` makes a pair"),
+    (SignPlan("env://K", False), {}, r"sign\.key: K is not set in the environment"),
+    (SignPlan("", True), {}, r"sign\.keyless: this pipeline has no identity; on GitHub .* on GitLab"),
+])  # fmt: skip
 def test_what_cannot_sign_is_told_before_the_build(
     plan: SignPlan, environ: dict[str, str], message: str, program: FakeCosign, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -280,18 +277,15 @@ def test_an_identity_wherever_cosign_looks_for_one(
     check_signing(SignPlan("", True), tmp_path, {**world(tmp_path).environ, **environ})
 
 
-@pytest.mark.parametrize(
-    ("table", "expected"),
-    [
-        ({}, None),
-        ({"key": "k"}, SignPlan("k", False)),
-        ({"key": "k", "transparency-log": True}, SignPlan("k", True)),
-        ({"keyless": True}, SignPlan("", True)),
-        ({"key": "k", "keyless": True}, "key and keyless exclude each other"),
-        ({"keyless": True, "transparency-log": False}, "what keyless signs is in the log"),
-        ({"transparency-log": True}, "nothing is signed; set key or keyless"),
-    ],
-)
+@pytest.mark.parametrize(("table", "expected"), [
+    ({}, None),
+    ({"key": "k"}, SignPlan("k", False)),
+    ({"key": "k", "transparency-log": True}, SignPlan("k", True)),
+    ({"keyless": True}, SignPlan("", True)),
+    ({"key": "k", "keyless": True}, "key and keyless exclude each other"),
+    ({"keyless": True, "transparency-log": False}, "what keyless signs is in the log"),
+    ({"transparency-log": True}, "nothing is signed; set key or keyless"),
+])  # fmt: skip
 def test_options(table: dict[str, object], expected: SignPlan | str | None) -> None:
     config = load_config({"sign": table}, {}, None)
     if isinstance(expected, str):

@@ -34,22 +34,19 @@ def test_nothing_configured(home: dict[str, str], tmp_path: Path) -> None:
     assert not {"UV_DEFAULT_INDEX", "UV_INDEX"} & found.uv_environment(home).keys()
 
 
-@pytest.mark.parametrize(
-    ("variables", "expected"),
-    [
-        ({"UV_INDEX_URL": A}, [Index(A, default=True)]),
-        ({"UV_DEFAULT_INDEX": A, "UV_INDEX_URL": B}, [Index(A, default=True)]),
-        ({"UV_DEFAULT_INDEX": f"main={A}"}, [Index(A, "main", default=True)]),
-        ({"UV_INDEX": f"corp={B} {C}", "UV_EXTRA_INDEX_URL": A}, [Index(B, "corp"), Index(C), Index(A)]),
-        ({"UV_INDEX_URL": A, "PIP_INDEX_URL": B}, [Index(A, default=True)]),
-        ({"PIP_INDEX_URL": B, "PIP_EXTRA_INDEX_URL": f"{C} {A}"}, [Index(C), Index(A), Index(B, default=True)]),
-        ({"UV_DEFAULT_INDEX": "https://u:p%40ss@a.example/simple"}, [Index(A, login=("u", "p@ss"), default=True)]),
-        (
-            {"UV_INDEX": f"my-corp={B}", "UV_INDEX_MY_CORP_USERNAME": "u", "UV_INDEX_MY_CORP_PASSWORD": "p"},
-            [Index(B, "my-corp", ("u", "p"))],
-        ),
-    ],
-)
+@pytest.mark.parametrize(("variables", "expected"), [
+    ({"UV_INDEX_URL": A}, [Index(A, default=True)]),
+    ({"UV_DEFAULT_INDEX": A, "UV_INDEX_URL": B}, [Index(A, default=True)]),
+    ({"UV_DEFAULT_INDEX": f"main={A}"}, [Index(A, "main", default=True)]),
+    ({"UV_INDEX": f"corp={B} {C}", "UV_EXTRA_INDEX_URL": A}, [Index(B, "corp"), Index(C), Index(A)]),
+    ({"UV_INDEX_URL": A, "PIP_INDEX_URL": B}, [Index(A, default=True)]),
+    ({"PIP_INDEX_URL": B, "PIP_EXTRA_INDEX_URL": f"{C} {A}"}, [Index(C), Index(A), Index(B, default=True)]),
+    ({"UV_DEFAULT_INDEX": "https://u:p%40ss@a.example/simple"}, [Index(A, login=("u", "p@ss"), default=True)]),
+    (
+        {"UV_INDEX": f"my-corp={B}", "UV_INDEX_MY_CORP_USERNAME": "u", "UV_INDEX_MY_CORP_PASSWORD": "p"},
+        [Index(B, "my-corp", ("u", "p"))],
+    ),
+])  # fmt: skip
 def test_variables(home: dict[str, str], tmp_path: Path, variables: dict[str, str], expected: list[Index]) -> None:
     """uv's variables, then pip's if there are none of uv's; the login of a named index is in the environment."""
     assert list(read_indexes(tmp_path / "project", home | variables).indexes) == expected

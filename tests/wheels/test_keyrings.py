@@ -98,13 +98,10 @@ def test_no_keyring(tmp_path: Path) -> None:
             fetch(pins_of(index), ctx, root=tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("url", "provider"),
-    [
-        ("//ann@", ""), ("//ann@", "disabled"), ("//", "subprocess"), (f"//ann:{MARK}@", "subprocess"),
-        ("//--keyring-path=evil@", "subprocess"),
-    ],
-)
+@pytest.mark.parametrize(("url", "provider"), [
+    ("//ann@", ""), ("//ann@", "disabled"), ("//", "subprocess"), (f"//ann:{MARK}@", "subprocess"),
+    ("//--keyring-path=evil@", "subprocess"),
+])  # fmt: skip
 def test_keyring_is_not_asked_without_need(url: str, provider: str, tmp_path: Path) -> None:
     """Only if configured, with a user name (not an option), and without a password."""
     index = FakeIndex().add("gadget", make_wheel("gadget", "1.0"))

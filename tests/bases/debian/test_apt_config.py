@@ -82,14 +82,11 @@ def test_archives_of_others_are_not_debian(tmp_path: Path) -> None:
     assert find_mirrors(PLAN, {}, apt=apt).main == "http://mirror.example/debian"
 
 
-@pytest.mark.parametrize(
-    "files",
-    [
-        {},
-        {"sources.list": "deb http://archive.example/ubuntu noble main universe\n"},
-        {"sources.list.d/x.sources": "Types: deb\nURIs: http://a.example/ubuntu\nSuites: noble\nComponents: main\n"},
-    ],
-)
+@pytest.mark.parametrize("files", [
+    {},
+    {"sources.list": "deb http://archive.example/ubuntu noble main universe\n"},
+    {"sources.list.d/x.sources": "Types: deb\nURIs: http://a.example/ubuntu\nSuites: noble\nComponents: main\n"},
+])  # fmt: skip
 def test_a_host_that_is_not_debian(tmp_path: Path, files: dict[str, str]) -> None:
     """Without a mirror of Debian the error names both ways to set one."""
     with pytest.raises(BaseImageError) as error:
@@ -135,14 +132,11 @@ def test_passwords_are_not_shown() -> None:
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "files",
-    [
-        {"apt.conf.d/99x": 'Acquire::Check-Valid-Until "false";\n'},
-        {"sources.list": "deb [check-valid-until=no] http://m.example/debian trixie main\n"},
-        {"sources.list.d/x.sources": DEB822.replace("Signed-By", "Check-Valid-Until: no\nSigned-By")},
-    ],
-)
+@pytest.mark.parametrize("files", [
+    {"apt.conf.d/99x": 'Acquire::Check-Valid-Until "false";\n'},
+    {"sources.list": "deb [check-valid-until=no] http://m.example/debian trixie main\n"},
+    {"sources.list.d/x.sources": DEB822.replace("Signed-By", "Check-Valid-Until: no\nSigned-By")},
+])  # fmt: skip
 def test_administrators_choice_of_valid_until(tmp_path: Path, files: dict[str, str]) -> None:
     """If apt does not check Valid-Until (a frozen mirror), neither do we, only for apt's own mirror."""
     apt = write_files(tmp_path, {"sources.list": "deb http://m.example/debian trixie main\n", **files})
@@ -191,14 +185,11 @@ def test_settings(tmp_path: Path) -> None:
     assert "acquire::languages" not in found
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("http://mirror.example/debian", "http://user:s3cret@proxy.example:3128"),
-        ("https://mirror.example/debian", "http://other.example:8080/"),
-        ("http://direct.example/debian", ""),
-    ],
-)
+@pytest.mark.parametrize(("url", "expected"), [
+    ("http://mirror.example/debian", "http://user:s3cret@proxy.example:3128"),
+    ("https://mirror.example/debian", "http://other.example:8080/"),
+    ("http://direct.example/debian", ""),
+])  # fmt: skip
 def test_proxies(tmp_path: Path, url: str, expected: str) -> None:
     """The proxy of a host replaces that of its scheme; DIRECT means none."""
     assert proxy_of(url, read_settings(write_files(tmp_path, {"apt.conf": CONF}))) == expected
@@ -207,17 +198,14 @@ def test_proxies(tmp_path: Path, url: str, expected: str) -> None:
     assert proxy_of("https://m.example/", {"acquire::http::proxy": "http://p.example"}) == "http://p.example"
 
 
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("https://mirror.example/debian", "https://me:s3cret@mirror.example/debian"),
-        ("http://mirror.example/debian", "http://mirror.example/debian"),
-        ("https://mirror.example.org/debian", "https://mirror.example.org/debian"),
-        ("https://own:login@mirror.example/debian", "https://own:login@mirror.example/debian"),
-        ("http://plain.example/debian", "http://you:p%40ss%2Fword@plain.example/debian"),
-        ("http://plain.example/debian-security", "http://plain.example/debian-security"),
-    ],
-)
+@pytest.mark.parametrize(("url", "expected"), [
+    ("https://mirror.example/debian", "https://me:s3cret@mirror.example/debian"),
+    ("http://mirror.example/debian", "http://mirror.example/debian"),
+    ("https://mirror.example.org/debian", "https://mirror.example.org/debian"),
+    ("https://own:login@mirror.example/debian", "https://own:login@mirror.example/debian"),
+    ("http://plain.example/debian", "http://you:p%40ss%2Fword@plain.example/debian"),
+    ("http://plain.example/debian-security", "http://plain.example/debian-security"),
+])  # fmt: skip
 def test_logins(tmp_path: Path, url: str, expected: str) -> None:
     """apt_auth.conf(5): a login is for its machine and below its path, by default over https."""
     path = "/debian/" if "plain" in url else "/debian"

@@ -79,16 +79,13 @@ EXPIRES = "Valid-Until: Sat, 15 Nov 2025 00:00:00 UTC\n"
 EXPIRY = 1763164800.0
 
 
-@pytest.mark.parametrize(
-    ("text", "now", "message"),
-    [
-        (RELEASE.replace("trixie", "bookworm"), None, "describes suite 'bookworm', not 'trixie'"),
-        (EXPIRES + RELEASE, EXPIRY + 1, "expired on Sat, 15 Nov 2025"),
-        ("Valid-Until: soon\n" + RELEASE, 0.0, "has no date in its Valid-Until: 'soon'"),
-        (RELEASE.partition("SHA256")[0], None, "lists no files with their SHA256"),
-        ("", None, "describes suite None"),
-    ],
-)
+@pytest.mark.parametrize(("text", "now", "message"), [
+    (RELEASE.replace("trixie", "bookworm"), None, "describes suite 'bookworm', not 'trixie'"),
+    (EXPIRES + RELEASE, EXPIRY + 1, "expired on Sat, 15 Nov 2025"),
+    ("Valid-Until: soon\n" + RELEASE, 0.0, "has no date in its Valid-Until: 'soon'"),
+    (RELEASE.partition("SHA256")[0], None, "lists no files with their SHA256"),
+    ("", None, "describes suite None"),
+])  # fmt: skip
 def test_releases_that_are_refused(text: str, now: float | None, message: str) -> None:
     """A release of another suite, an expired or an empty one is refused, also if it is signed."""
     with pytest.raises(BaseImageError, match=message):

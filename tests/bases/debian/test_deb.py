@@ -141,20 +141,17 @@ def test_damaged_archives(tmp_path: Path, deb: bytes, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("debs", "message"),
-    [
-        ([{"../outside": b"x"}], "unsafe path"),
-        ([{"usr/../../outside": b"x"}], "unsafe path"),
-        ([{"usr/x": ("hardlink", "../../canary")}], "unsafe path"),
-        ([{"usr/x": ("hardlink", "etc/passwd")}], "which is not a file"),
-        ([{"usr/x": ("fifo", "")}], "package p0 has a fifo, /usr/x"),
-        ([{"usr/x": b"1"}, {"usr/x": b"2"}], "/usr/x"),
-        ([{"usr/x": ("symlink", "../../..")}, {"usr/x/canary": b"x"}], "/usr/x"),
-        ([{"usr/x": ("symlink", "../../.."), "usr/x/canary": b"x"}], "/usr/x"),
-        ([{"usr/x": ("symlink", "a")}, {"usr/x": None}], "both have /usr/x"),
-    ],
-)
+@pytest.mark.parametrize(("debs", "message"), [
+    ([{"../outside": b"x"}], "unsafe path"),
+    ([{"usr/../../outside": b"x"}], "unsafe path"),
+    ([{"usr/x": ("hardlink", "../../canary")}], "unsafe path"),
+    ([{"usr/x": ("hardlink", "etc/passwd")}], "which is not a file"),
+    ([{"usr/x": ("fifo", "")}], "package p0 has a fifo, /usr/x"),
+    ([{"usr/x": b"1"}, {"usr/x": b"2"}], "/usr/x"),
+    ([{"usr/x": ("symlink", "../../..")}, {"usr/x/canary": b"x"}], "/usr/x"),
+    ([{"usr/x": ("symlink", "../../.."), "usr/x/canary": b"x"}], "/usr/x"),
+    ([{"usr/x": ("symlink", "a")}, {"usr/x": None}], "both have /usr/x"),
+])  # fmt: skip
 def test_hostile_members(tmp_path: Path, debs: list[dict[str, Content]], message: str) -> None:
     """No path, link or device of a package leaves the tree, and two packages cannot have the same path."""
     with pytest.raises(BaseImageError) as error:

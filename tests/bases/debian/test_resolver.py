@@ -126,17 +126,14 @@ def test_cycles_end() -> None:
     assert names(resolve(index, ["libc6"], where="x")) == ["libc6", "libgcc-s1"]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "message"),
-    [
-        ("libpq", "debian:x has no package 'libpq'; did you mean libpq5"),
-        ("zzzz", "has no package 'zzzz'"),
-        ("awk", "awk is a virtual package of debian:x; name one that provides it: mawk, gawk"),
-        ("broken", "package broken 1.0 of debian:x needs nothing (>= 9) | none, which does not exist"),
-        ("old", r"package old 1.0 of debian:x needs libpq5 \(>> 17\)"),
-        ("rude", "packages rude 1.0 and mawk 1.0 exclude each other"),
-    ],
-)
+@pytest.mark.parametrize(("wanted", "message"), [
+    ("libpq", "debian:x has no package 'libpq'; did you mean libpq5"),
+    ("zzzz", "has no package 'zzzz'"),
+    ("awk", "awk is a virtual package of debian:x; name one that provides it: mawk, gawk"),
+    ("broken", "package broken 1.0 of debian:x needs nothing (>= 9) | none, which does not exist"),
+    ("old", r"package old 1.0 of debian:x needs libpq5 \(>> 17\)"),
+    ("rude", "packages rude 1.0 and mawk 1.0 exclude each other"),
+])  # fmt: skip
 def test_unresolvable_packages(wanted: str, message: str) -> None:
     """The error is one line with the package, the archive and what to try."""
     index = index_of(

@@ -60,14 +60,11 @@ def test_an_unchanged_image_is_not_looked_at_again(ctx: Context) -> None:
     assert find_hints(plan(), [sealed(one)], ctx) == told
 
 
-@pytest.mark.parametrize(
-    ("title", "pins", "advice"),
-    [
-        ("nvidia-cublas-cu12 12.8.4.1", ("torch",), "torch's CPU wheel from PyTorch's index"),
-        ("torch 2.9.0+cu128", ("torch",), "torch's CPU wheel from PyTorch's index"),
-        ("triton 3.5.0", ("triton",), "CPU wheels of the packages that require them"),
-    ],
-)
+@pytest.mark.parametrize(("title", "pins", "advice"), [
+    ("nvidia-cublas-cu12 12.8.4.1", ("torch",), "torch's CPU wheel from PyTorch's index"),
+    ("torch 2.9.0+cu128", ("torch",), "torch's CPU wheel from PyTorch's index"),
+    ("triton 3.5.0", ("triton",), "CPU wheels of the packages that require them"),
+])  # fmt: skip
 def test_what_is_for_gpus_is_told_with_advice(title: str, pins: tuple[str, ...], advice: str, ctx: Context) -> None:
     (line,) = find_hints(plan(), [with_gpu_packages(ctx, title, *pins)], ctx)
     assert line.startswith("1.50 MB are for GPUs: 1 package is CUDA's")
@@ -83,14 +80,11 @@ def test_what_is_not_for_gpus_is_not_told(title: str, env: dict[str, str], ctx: 
     assert find_hints(plan(), [with_gpu_packages(ctx, title, env=env)], ctx) == ()
 
 
-@pytest.mark.parametrize(
-    ("files", "told"),
-    [
-        (["lib/python3.13/site-packages/a-1.dist-info/METADATA", "bin/a"], True),
-        (["lib/python3.13/site-packages/a-1.dist-info/METADATA", "lib/python3.13/site-packages/a.py"], False),
-        ([], False),
-    ],
-)
+@pytest.mark.parametrize(("files", "told"), [
+    (["lib/python3.13/site-packages/a-1.dist-info/METADATA", "bin/a"], True),
+    (["lib/python3.13/site-packages/a-1.dist-info/METADATA", "lib/python3.13/site-packages/a.py"], False),
+    ([], False),
+])  # fmt: skip
 def test_a_wheel_without_code_is_pointed_out(files: list[str], told: bool, ctx: Context) -> None:
     """A backend leaves out code that it does not find, silently; without facts about a wheel there is no hint."""
     one = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))

@@ -176,20 +176,17 @@ def test_netrc(server: FakeRegistry, tmp_path: Path) -> None:
         assert server.requests[-1].headers.get("authorization") == expected
 
 
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({}, None),
-        ({"https_proxy": "http://proxy.example:3128"}, "http://proxy.example:3128"),
-        ({"HTTPS_PROXY": "proxy.example:3128"}, "http://proxy.example:3128"),
-        ({"http_proxy": "http://proxy.example"}, None),
-        ({"all_proxy": "http://proxy.example"}, "http://proxy.example"),
-        ({"https_proxy": "http://proxy.example", "no_proxy": "*"}, None),
-        ({"https_proxy": "http://proxy.example", "no_proxy": "x, .example"}, None),
-        ({"https_proxy": "http://proxy.example", "no_proxy": "registry.example:443"}, None),
-        ({"https_proxy": "http://proxy.example", "no_proxy": "try.example,10.0.0.0/8"}, "http://proxy.example"),
-    ],
-)
+@pytest.mark.parametrize(("environ", "expected"), [
+    ({}, None),
+    ({"https_proxy": "http://proxy.example:3128"}, "http://proxy.example:3128"),
+    ({"HTTPS_PROXY": "proxy.example:3128"}, "http://proxy.example:3128"),
+    ({"http_proxy": "http://proxy.example"}, None),
+    ({"all_proxy": "http://proxy.example"}, "http://proxy.example"),
+    ({"https_proxy": "http://proxy.example", "no_proxy": "*"}, None),
+    ({"https_proxy": "http://proxy.example", "no_proxy": "x, .example"}, None),
+    ({"https_proxy": "http://proxy.example", "no_proxy": "registry.example:443"}, None),
+    ({"https_proxy": "http://proxy.example", "no_proxy": "try.example,10.0.0.0/8"}, "http://proxy.example"),
+])  # fmt: skip
 def test_proxies(environ: dict[str, str], expected: str | None) -> None:
     """The environment's proxies count, and its exceptions; this machine needs none."""
     assert urls.proxy_for("https://registry.example/v2/", environ) == expected

@@ -67,13 +67,10 @@ def test_a_docker_that_is_podman_is_taken_for_what_it_is(tmp_path: Path) -> None
     assert found == Podman(str(tmp_path / "bin/docker"))
 
 
-@pytest.mark.parametrize(
-    ("variable", "said"),
-    [
-        ("BUILDX_BUILDER", 'ERROR: no builder "none" found'),
-        ("DOCKER_CONTEXT", 'context "none": context not found: open /root/.docker/contexts/meta/9e/meta.json'),
-    ],
-)
+@pytest.mark.parametrize(("variable", "said"), [
+    ("BUILDX_BUILDER", 'ERROR: no builder "none" found'),
+    ("DOCKER_CONTEXT", 'context "none": context not found: open /root/.docker/contexts/meta/9e/meta.json'),
+])  # fmt: skip
 def test_a_builder_that_a_variable_names_is_named(variable: str, said: str, tmp_path: Path) -> None:
     ctx = shims(tmp_path, docker=docker(inspect=said, fails=True))
     with pytest.raises(DaemonError, match="buildx has no builder 'none'; `docker buildx ls` lists them"):
@@ -163,15 +160,12 @@ def test_what_fails_before_any_step_is_one_line(said: str, message: str, tmp_pat
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("driver", "expected"),
-    [
-        ("docker", "--context far buildx build --target=export --output=type=local,dest=out"),
-        ("remote", "buildx build --target=export --output=type=local,dest=out --builder=far"),
-        ("docker-container", "buildx build --target=export --output=type=local,dest=out --builder=far"),
-        ("kubernetes", "buildx build --target=export --output=type=local,dest=out --builder=far"),
-    ],
-)
+@pytest.mark.parametrize(("driver", "expected"), [
+    ("docker", "--context far buildx build --target=export --output=type=local,dest=out"),
+    ("remote", "buildx build --target=export --output=type=local,dest=out --builder=far"),
+    ("docker-container", "buildx build --target=export --output=type=local,dest=out --builder=far"),
+    ("kubernetes", "buildx build --target=export --output=type=local,dest=out --builder=far"),
+])  # fmt: skip
 def test_what_each_driver_is_told(driver: str, expected: str, tmp_path: Path) -> None:
     """A daemon's builder is named by its context, or Docker refuses. An image goes to the others as a layout."""
     ctx = shims(tmp_path, docker=f'echo "$*" >> {tmp_path}/said')
@@ -229,15 +223,12 @@ def test_a_lost_builder_shows_what_it_said_last(tmp_path: Path) -> None:
     assert error.value.exit_status == 75
 
 
-@pytest.mark.parametrize(
-    ("ending", "status", "message"),
-    [
-        ("", 137, "the builder was lost in stage install-numpy (docker exited with status 137 without an error mess"),
-        ('{\n "vertexes": [', 1, "the builder was lost in stage install-numpy (docker exited with status 1 without an"),
-        ("ERROR: Canceled: context canceled", 1, "docker buildx was stopped before the build was done (Canceled: "),
-        ('{\n "logs": [\nERROR: failed to do request: EOF', 1, "the builder was lost in stage install-numpy (f"),
-    ],
-)
+@pytest.mark.parametrize(("ending", "status", "message"), [
+    ("", 137, "the builder was lost in stage install-numpy (docker exited with status 137 without an error mess"),
+    ('{\n "vertexes": [', 1, "the builder was lost in stage install-numpy (docker exited with status 1 without an"),
+    ("ERROR: Canceled: context canceled", 1, "docker buildx was stopped before the build was done (Canceled: "),
+    ('{\n "logs": [\nERROR: failed to do request: EOF', 1, "the builder was lost in stage install-numpy (f"),
+])  # fmt: skip
 def test_a_program_that_is_killed_may_be_tried_again(ending: str, status: int, message: str, tmp_path: Path) -> None:
     """By whoever has no memory left, say: in the midst of what it tells, or with its other half still talking."""
     begun = json.dumps({"vertexes": [{**STEP, "started": DONE["started"]}]})

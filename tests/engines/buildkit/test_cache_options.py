@@ -29,24 +29,21 @@ def caches(sources: list[str] | None = None, targets: list[str] | None = None) -
     return CachePlan(cache.from_, cache.to)
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("to", "type=inline", "inline keeps a cache in an image that BuildKit pushes"),
-        ("from", "type=inline", "use type=registry,ref=REPOSITORY:cache"),
-        ("from", "type=wrong", "must be of a type that there is: type=registry, type=local"),
-        ("from", "ref=registry.example/app", "must be of a type that there is"),
-        ("to", "type=registry", "type=registry needs ref=..."),
-        ("to", "type=local,src=x", "type=local needs dest=..."),
-        ("from", "type=local,dest=x", "type=local needs src=..."),
-        ("to", "type=gha,mode=all", "mode must be min or max"),
-        ("to", "type=gha,max", "the field 'max' has no value"),
-        ("to", f"type=gha,token={SECRET}", "token holds a login; leave it out"),
-        ("to", f"type=s3,region=x,bucket=y,secret_access_key={SECRET}", "secret_access_key holds a login"),
-        ("from", f"type=gha,url=https://me:{SECRET}@cache.example/", "url holds a login"),
-        ("from", 'type=local,"src', "must be fields between commas"),
-    ],
-)
+@pytest.mark.parametrize(("option", "value", "message"), [
+    ("to", "type=inline", "inline keeps a cache in an image that BuildKit pushes"),
+    ("from", "type=inline", "use type=registry,ref=REPOSITORY:cache"),
+    ("from", "type=wrong", "must be of a type that there is: type=registry, type=local"),
+    ("from", "ref=registry.example/app", "must be of a type that there is"),
+    ("to", "type=registry", "type=registry needs ref=..."),
+    ("to", "type=local,src=x", "type=local needs dest=..."),
+    ("from", "type=local,dest=x", "type=local needs src=..."),
+    ("to", "type=gha,mode=all", "mode must be min or max"),
+    ("to", "type=gha,max", "the field 'max' has no value"),
+    ("to", f"type=gha,token={SECRET}", "token holds a login; leave it out"),
+    ("to", f"type=s3,region=x,bucket=y,secret_access_key={SECRET}", "secret_access_key holds a login"),
+    ("from", f"type=gha,url=https://me:{SECRET}@cache.example/", "url holds a login"),
+    ("from", 'type=local,"src', "must be fields between commas"),
+])  # fmt: skip
 def test_what_would_do_nothing_is_an_error(option: str, value: str, message: str) -> None:
     """One line with its path; a login in it is not said again."""
     with pytest.raises(ConfigError) as error:
@@ -163,16 +160,13 @@ def test_podman_is_told_of_repositories(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("plan", "message"),
-    [
-        (caches(["type=local,src=x"]), "cache.from: podman keeps its cache in registries only, not in type=local"),
-        (caches(targets=["type=gha"]), "cache.to: podman keeps its cache in registries only, not in type=gha"),
-        (caches(["registry.example/app:cache"]), "cache.from: podman keeps its cache in a separate repository"),
-        (caches(targets=["type=registry,ref=registry.example/a,mode=min"]), "podman does not know mode=min"),
-        (caches(["type=registry,ref=registry.example/a,x=y"]), "podman does not know x; leave it out"),
-    ],
-)
+@pytest.mark.parametrize(("plan", "message"), [
+    (caches(["type=local,src=x"]), "cache.from: podman keeps its cache in registries only, not in type=local"),
+    (caches(targets=["type=gha"]), "cache.to: podman keeps its cache in registries only, not in type=gha"),
+    (caches(["registry.example/app:cache"]), "cache.from: podman keeps its cache in a separate repository"),
+    (caches(targets=["type=registry,ref=registry.example/a,mode=min"]), "podman does not know mode=min"),
+    (caches(["type=registry,ref=registry.example/a,x=y"]), "podman does not know x; leave it out"),
+])  # fmt: skip
 def test_what_podman_cannot_is_one_line(plan: CachePlan, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         podman_caches(plan)

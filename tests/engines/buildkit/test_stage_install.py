@@ -116,18 +116,15 @@ def test_times_tell_nothing_of_the_build(tmp_path: Path) -> None:
     assert {int(path.lstat().st_mtime) for path in (tmp_path / "work/out/opt").rglob("*")} == {315532800}
 
 
-@pytest.mark.parametrize(
-    ("spoiled", "message"),
-    [
-        (Wheel(files={"../evil.py": b""}), "it climbs out with '..'"),
-        (Wheel(files={"/evil.py": b""}), "it is absolute"),
-        (Wheel(files={"demo/.wh.other.py": b""}), "would remove what other layers have"),
-        (Wheel(files={"demo.py": b"x"}, unrecorded={"demo.py"}), "RECORD has no hash of demo.py"),
-        (Wheel(records={"demo/__init__.py": "demo/__init__.py,sha256=AAAA,14\n"}), "differs from what RECORD says"),
-        (Wheel(files={f"{DATA}/scripts/python": b"evil"}), "which is the environment's own"),
-        (Wheel(scripts="[console_scripts]\n../demo = demo:main\n"), "is no file name"),
-    ],
-)
+@pytest.mark.parametrize(("spoiled", "message"), [
+    (Wheel(files={"../evil.py": b""}), "it climbs out with '..'"),
+    (Wheel(files={"/evil.py": b""}), "it is absolute"),
+    (Wheel(files={"demo/.wh.other.py": b""}), "would remove what other layers have"),
+    (Wheel(files={"demo.py": b"x"}, unrecorded={"demo.py"}), "RECORD has no hash of demo.py"),
+    (Wheel(records={"demo/__init__.py": "demo/__init__.py,sha256=AAAA,14\n"}), "differs from what RECORD says"),
+    (Wheel(files={f"{DATA}/scripts/python": b"evil"}), "which is the environment's own"),
+    (Wheel(scripts="[console_scripts]\n../demo = demo:main\n"), "is no file name"),
+])  # fmt: skip
 def test_a_wheel_that_is_not_sound_ends_the_stage(spoiled: Wheel, message: str, tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     spoiled.write(tmp_path / "wheels/demo-1.0-py3-none-any.whl")

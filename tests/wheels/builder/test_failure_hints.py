@@ -30,37 +30,31 @@ error: rustc 1.85.1 is not supported by the following packages:
 """
 
 
-@pytest.mark.parametrize(
-    ("output", "missing"),
-    [
-        ("x.c:1:10: fatal error: libpq-fe.h: No such file or directory", f"libpq-fe.h{ANY}"),
-        (MESON, f"cairo.pc{ANY}"),
-        (CMAKE, f"ZLIB{ANY}"),
-        (CONFIG, f"Eigen3{ANY}"),
-        ("Package libffi was not found in the pkg-config search path.", f"libffi.pc{ANY}"),
-        ("/usr/bin/ld: cannot find -lpq: No such file or directory", f"libpq.so{ANY}"),
-        ("FileNotFoundError: [Errno 2] No such file or directory: 'pg_config'", f"pg_config{ANY}"),
-        ("/bin/sh: 1: protoc: not found", f"protoc{ANY}"),
-        (RUST, 'a Rust that is newer than 1.85.1; add "rustc-web", "cargo-web"'),
-        ("Rust not found, installing into a temporary directory", 'Rust; add "cargo"'),
-        ("meson.build:1:0: ERROR: Unknown compiler(s): [['gfortran'], ['flang-new']]", 'Fortran; add "gfortran"'),
-        ("ERROR: Git program not found, cannot download x.wrap via git.", 'git; add "git"'),
-    ],
-)
+@pytest.mark.parametrize(("output", "missing"), [
+    ("x.c:1:10: fatal error: libpq-fe.h: No such file or directory", f"libpq-fe.h{ANY}"),
+    (MESON, f"cairo.pc{ANY}"),
+    (CMAKE, f"ZLIB{ANY}"),
+    (CONFIG, f"Eigen3{ANY}"),
+    ("Package libffi was not found in the pkg-config search path.", f"libffi.pc{ANY}"),
+    ("/usr/bin/ld: cannot find -lpq: No such file or directory", f"libpq.so{ANY}"),
+    ("FileNotFoundError: [Errno 2] No such file or directory: 'pg_config'", f"pg_config{ANY}"),
+    ("/bin/sh: 1: protoc: not found", f"protoc{ANY}"),
+    (RUST, 'a Rust that is newer than 1.85.1; add "rustc-web", "cargo-web"'),
+    ("Rust not found, installing into a temporary directory", 'Rust; add "cargo"'),
+    ("meson.build:1:0: ERROR: Unknown compiler(s): [['gfortran'], ['flang-new']]", 'Fortran; add "gfortran"'),
+    ("ERROR: Git program not found, cannot download x.wrap via git.", 'git; add "git"'),
+])  # fmt: skip
 def test_the_missing_thing_is_named(output: str, missing: str) -> None:
     name, _, remedy = missing.partition("; ")
     assert hint(output, network=True) == f" because {name} is missing; {remedy} {ADD}"
 
 
-@pytest.mark.parametrize(
-    "output",
-    [
-        "-- Could NOT find Doxygen (missing: DOXYGEN_EXECUTABLE)\nerror: expected ';'",
-        "Run-time dependency qhull found: NO (tried pkg-config)\nx.c:1: error: expected ';'",
-        "error: command '/usr/bin/gcc' failed with exit code 1",
-        "socket.gaierror: [Errno -2] Name or service not known",
-    ],
-)
+@pytest.mark.parametrize("output", [
+    "-- Could NOT find Doxygen (missing: DOXYGEN_EXECUTABLE)\nerror: expected ';'",
+    "Run-time dependency qhull found: NO (tried pkg-config)\nx.c:1: error: expected ';'",
+    "error: command '/usr/bin/gcc' failed with exit code 1",
+    "socket.gaierror: [Errno -2] Name or service not known",
+])  # fmt: skip
 def test_what_went_on_without_it_is_not_blamed(output: str) -> None:
     assert hint(output, network=True) == ""
 
