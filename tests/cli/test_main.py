@@ -88,15 +88,12 @@ def test_no_project_is_one_line(
     assert said.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("files", "place", "message"),
-    [
-        ({"pyproject.toml": "", "src/a.py": ""}, "src", "go to the project's directory, which may be {root}, "),
-        ({"pyproject.toml": "[tool.ruff]"}, ".", "pyproject.toml has neither [project] nor [build-system]: have "),
-        ({"pyproject.toml": "[tool.uv.workspace]\nmembers = ['p/*']", "p/a/pyproject.toml": "[project]"}, ".",
-         "{root} is a workspace and not a project: go to one of its members (p/a)"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("files", "place", "message"), [
+    ({"pyproject.toml": "", "src/a.py": ""}, "src", "go to the project's directory, which may be {root}, "),
+    ({"pyproject.toml": "[tool.ruff]"}, ".", "pyproject.toml has neither [project] nor [build-system]: have "),
+    ({"pyproject.toml": "[tool.uv.workspace]\nmembers = ['p/*']", "p/a/pyproject.toml": "[project]"}, ".",
+     "{root} is a workspace and not a project: go to one of its members (p/a)"),
+])  # fmt: skip
 def test_a_directory_without_a_project(
     files: dict[str, str], place: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,17 +43,14 @@ def test_a_list_is_a_record_with_its_fields_in_order() -> None:
     assert read_record(Outer, ["a", {}, [["x", 1, None]]]) == Outer("a", {}, (Inner("x", 1),))
 
 
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [
-        (Inner, None), (Inner, "x"), (Inner, []), (Inner, ["x", 1, None, 4]), (Inner, {"name": "x"}),
-        (Inner, {"name": "x", "size": 1, "more": 2}), (Inner, {"name": "x", "size": "1"}), (Inner, ["x", True]),
-        (Inner, ["x", -1]), (Inner, ["x", 1.0]), (Inner, ["x\ny", 1]), (Inner, ["x", 1, 2]),
-        (Outer, {"file": "a/b", "ids": {}}), (Outer, {"file": "a", "ids": []}), (Outer, ["a", {"app": [1]}]),
-        (Outer, ["a", {"app": [1, "2"]}]), (Outer, ["a", {}, {}]), (Outer, ["a", {}, [], {}]),
-        (Outer, ["a", {}, [], None, "b"]), (Outer, ["a", {}, [], None, [], "1"]),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("kind", "value"), [
+    (Inner, None), (Inner, "x"), (Inner, []), (Inner, ["x", 1, None, 4]), (Inner, {"name": "x"}),
+    (Inner, {"name": "x", "size": 1, "more": 2}), (Inner, {"name": "x", "size": "1"}), (Inner, ["x", True]),
+    (Inner, ["x", -1]), (Inner, ["x", 1.0]), (Inner, ["x\ny", 1]), (Inner, ["x", 1, 2]),
+    (Outer, {"file": "a/b", "ids": {}}), (Outer, {"file": "a", "ids": []}), (Outer, ["a", {"app": [1]}]),
+    (Outer, ["a", {"app": [1, "2"]}]), (Outer, ["a", {}, {}]), (Outer, ["a", {}, [], {}]),
+    (Outer, ["a", {}, [], None, "b"]), (Outer, ["a", {}, [], None, [], "1"]),
+])  # fmt: skip
 def test_what_is_of_another_type_is_refused(kind: type[Any], value: object) -> None:
     with pytest.raises(ValueError, match="not "):
         read_record(kind, value)

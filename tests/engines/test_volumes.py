@@ -65,13 +65,10 @@ def test_what_is_there_already_needs_no_layer(tmp_path: Path) -> None:
     assert not [line for line in lines if "warning" in line]
 
 
-@pytest.mark.parametrize(
-    ("user", "numbers"),
-    [
-        ("65532", (65532, 0)), ("1000", (1000, 1001)), ("app", (1000, 1001)), ("1000:7", (1000, 7)), ("root", (0, 0)),
-        ("0", (0, 0)), ("2147483647:2147483647", (2147483647, 2147483647)),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("user", "numbers"), [
+    ("65532", (65532, 0)), ("1000", (1000, 1001)), ("app", (1000, 1001)), ("1000:7", (1000, 7)), ("root", (0, 0)),
+    ("0", (0, 0)), ("2147483647:2147483647", (2147483647, 2147483647)),
+])  # fmt: skip
 def test_the_owner_is_who_the_image_runs_as(user: str, numbers: tuple[int, int], tmp_path: Path) -> None:
     """A number's group is that of the base's passwd, as runtimes have it."""
     assert owner(user, base(tmp_path)) == numbers
@@ -99,17 +96,14 @@ def test_a_directory_of_files_stays_and_one_that_holds_them_is_the_users(tmp_pat
     assert {path: one[2] for path, one in found.items()} == {"seed": 65532, "seed/in/b": 65532}
 
 
-@pytest.mark.parametrize(
-    ("volume", "words"),
-    [
-        ("/srv/data", "/srv/data of base test is not a directory"),
-        ("/srv/data/x", "/srv/data of base test is not a directory"),
-        ("/etc/passwd/x", "/etc/passwd of base test is not a directory"),
-        ("/seed/a", "/seed/a of `files` is not a directory"),
-        ("/seed/b/x", "/seed/b of `files` is not a directory"), ("/" + "a" * 300, "too long for a file system"),
-        ("/data/.wh.x", "no layer can hold"), ("/.", "names nothing"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("volume", "words"), [
+    ("/srv/data", "/srv/data of base test is not a directory"),
+    ("/srv/data/x", "/srv/data of base test is not a directory"),
+    ("/etc/passwd/x", "/etc/passwd of base test is not a directory"),
+    ("/seed/a", "/seed/a of `files` is not a directory"),
+    ("/seed/b/x", "/seed/b of `files` is not a directory"), ("/" + "a" * 300, "too long for a file system"),
+    ("/data/.wh.x", "no layer can hold"), ("/.", "names nothing"),
+])  # fmt: skip
 def test_a_file_in_the_way_is_named(volume: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "a").write_text("a")
@@ -119,13 +113,10 @@ def test_a_file_in_the_way_is_named(volume: str, words: str, tmp_path: Path) -> 
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("volume", "words"),
-    [
-        ("/cache", "is a link to var/cache in base test, and stays as it is; name the directory: /var/cache"),
-        ("/opt/venv", "is where the code is"), ("/opt/venv/lib/x", "is where the code is"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("volume", "words"), [
+    ("/cache", "is a link to var/cache in base test, and stays as it is; name the directory: /var/cache"),
+    ("/opt/venv", "is where the code is"), ("/opt/venv/lib/x", "is where the code is"),
+])  # fmt: skip
 def test_a_link_and_the_code_stay_with_a_warning(volume: str, words: str, tmp_path: Path) -> None:
     lines: list[str] = []
     assert make(tmp_path, [volume], lines) is None

@@ -21,11 +21,15 @@ from tests.projects import BUILD_SYSTEM, KINDS, write_files
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a program: its status, its output, and what it left in dist/."""
+    """The outcome of a program: its status, its output, dist/, and the receipts that it left there."""
 
     status: int
     output: str
     directory: Path
+
+    def __post_init__(self) -> None:
+        """Read the receipts, before the next build writes others."""
+        object.__setattr__(self, "receipts", [path.read_bytes() for path in self.directory.glob("*.image.json")])
 
     @property
     def archive(self) -> Path:
@@ -34,8 +38,8 @@ class Outcome:
 
     @property
     def receipt(self) -> dict[str, Any]:
-        (path,) = self.directory.glob("*.image.json")
-        value: dict[str, Any] = json.loads(path.read_bytes())
+        (data,) = self.receipts
+        value: dict[str, Any] = json.loads(data)
         return value
 
     @property

@@ -34,17 +34,14 @@ def test_what_passes(fault: object, index: FakeIndex, tmp_path: Path, cache: Pat
     outcome.item()
 
 
-@pytest.mark.parametrize(
-    ("fault", "status", "said"),
-    [
-        (503, 75, "503 Service Unavailable; gave up after 6 tries"),
-        (429, 75, "429 Too Many Requests; gave up after 6 tries"),
-        ("short", 1, "gave up after 2 tries"),
-        ("flip", 1, "instead of sha256:"),
-        (404, 1, "404 Not Found"),
-        ("replaced", 1, "instead of sha256:"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("fault", "status", "said"), [
+    (503, 75, "503 Service Unavailable; gave up after 6 tries"),
+    (429, 75, "429 Too Many Requests; gave up after 6 tries"),
+    ("short", 1, "gave up after 2 tries"),
+    ("flip", 1, "instead of sha256:"),
+    (404, 1, "404 Not Found"),
+    ("replaced", 1, "instead of sha256:"),
+])  # fmt: skip
 def test_what_stays(fault: object, status: int, said: str, index: FakeIndex, tmp_path: Path, cache: Path) -> None:
     """A file that is not available, or not as locked: one line, no image, nothing in the cache."""
     project, filename = locked(index, tmp_path / "p")

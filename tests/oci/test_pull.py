@@ -169,13 +169,10 @@ def test_damage_that_stays(
     assert list((store.root / "tmp").iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("header", "low", "high"),
-    [
-        ("1", 1, 1), ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0), ("in half a minute", 25, 30), (None, 0.2, 0.4),
-        ("soon", 0.2, 0.4), ("60", 60, 60),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("header", "low", "high"), [
+    ("1", 1, 1), ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0), ("in half a minute", 25, 30), (None, 0.2, 0.4),
+    ("soon", 0.2, 0.4), ("60", 60, 60),
+])  # fmt: skip
 @pytest.mark.parametrize(("method", "part"), [("PUT", "/manifests/"), ("GET", "/blobs/")])
 def test_retry_after_is_obeyed(
     method: str, part: str, header: str | None, low: float, high: float, registry: FakeRegistry, world: World,

@@ -28,19 +28,16 @@ def plan(**options: Any) -> Plan:
     return plan_of({"base": "debian:trixie", "entrypoint": ["serve", "--now"], "debug": True, **options})
 
 
-@pytest.mark.parametrize(
-    ("command", "runs"),
-    [
-        (("serve", "--now"), ("python", *LISTEN, "/opt/venv/bin/serve", "--now")),
-        (("/opt/venv/bin/serve",), ("python", *LISTEN, "/opt/venv/bin/serve")),
-        (("python", "-m", "app", "-v"), ("python", *LISTEN, "-m", "app", "-v")),
-        (("python3", "-u", "-X", "dev", "-W", "error", "-m", "app"),
-         ("python", "-u", "-X", "dev", "-W", "error", *LISTEN, "-m", "app")),
-        (("/usr/bin/python3.13", "-c", "print()"), ("python", *LISTEN, "-c", "print()")),
-        (("python", "/srv/app.py"), ("python", *LISTEN, "/srv/app.py")),
-        (("/srv/app.py", "x"), ("python", *LISTEN, "/srv/app.py", "x")),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("command", "runs"), [
+    (("serve", "--now"), ("python", *LISTEN, "/opt/venv/bin/serve", "--now")),
+    (("/opt/venv/bin/serve",), ("python", *LISTEN, "/opt/venv/bin/serve")),
+    (("python", "-m", "app", "-v"), ("python", *LISTEN, "-m", "app", "-v")),
+    (("python3", "-u", "-X", "dev", "-W", "error", "-m", "app"),
+     ("python", "-u", "-X", "dev", "-W", "error", *LISTEN, "-m", "app")),
+    (("/usr/bin/python3.13", "-c", "print()"), ("python", *LISTEN, "-c", "print()")),
+    (("python", "/srv/app.py"), ("python", *LISTEN, "/srv/app.py")),
+    (("/srv/app.py", "x"), ("python", *LISTEN, "/srv/app.py", "x")),
+])  # fmt: skip
 def test_debugpy_runs_the_program(command: tuple[str, ...], runs: tuple[str, ...]) -> None:
     assert debugged(command) == runs
 

@@ -262,13 +262,11 @@ def test_what_cannot_sign_is_told_before_the_build(
         check_signing(plan, tmp_path, {**world(tmp_path).environ, **environ})
 
 
-@pytest.mark.parametrize(
-    "environ", [
-        {"SIGSTORE_ID_TOKEN": "ey"}, {"BUILDKITE_AGENT_ACCESS_TOKEN": "x"}, {"GOOGLE_SERVICE_ACCOUNT_NAME": "me"},
-        {"ACTIONS_ID_TOKEN_REQUEST_URL": "https://x", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "x"},
-        {"SPIFFE_ENDPOINT_SOCKET": "SOCKET"},
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("environ", [
+    {"SIGSTORE_ID_TOKEN": "ey"}, {"BUILDKITE_AGENT_ACCESS_TOKEN": "x"}, {"GOOGLE_SERVICE_ACCOUNT_NAME": "me"},
+    {"ACTIONS_ID_TOKEN_REQUEST_URL": "https://x", "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "x"},
+    {"SPIFFE_ENDPOINT_SOCKET": "SOCKET"},
+])  # fmt: skip
 def test_an_identity_wherever_cosign_looks_for_one(
     environ: dict[str, str], program: FakeCosign, tmp_path: Path
 ) -> None:

@@ -51,17 +51,14 @@ deb https://mirror.example/debian-security bookworm-security main
 """
 
 
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({"sources.list.d/debian.sources": DEB822},
-         ("http://mirror.example/debian", "http://security.example/debian-security")),
-        ({"sources.list": ONE_LINE}, ("https://mirror.example/debian", "https://mirror.example/debian-security")),
-        ({"sources.list": "deb http://m.example/debian stable main\n"},
-         ("http://m.example/debian", "http://m.example/debian-security")),
-        ({"sources.list": "deb file:/srv/debian trixie main\n"}, ("file:///srv/debian", "file:///srv/debian-security")),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("files", "expected"), [
+    ({"sources.list.d/debian.sources": DEB822},
+     ("http://mirror.example/debian", "http://security.example/debian-security")),
+    ({"sources.list": ONE_LINE}, ("https://mirror.example/debian", "https://mirror.example/debian-security")),
+    ({"sources.list": "deb http://m.example/debian stable main\n"},
+     ("http://m.example/debian", "http://m.example/debian-security")),
+    ({"sources.list": "deb file:/srv/debian trixie main\n"}, ("file:///srv/debian", "file:///srv/debian-security")),
+])  # fmt: skip
 def test_hosts_mirrors(tmp_path: Path, files: dict[str, str], expected: tuple[str, str]) -> None:
     """Both forms of sources.list(5) are read; the security mirror is the named one, else beside the main archive."""
     found = find_mirrors(PLAN, {}, apt=write_files(tmp_path, files))

@@ -113,26 +113,23 @@ GOOD = make_ar(MEMBERS)
 CUT = lzma.compress(MEMBERS[1][1])[:-40]
 
 
-@pytest.mark.parametrize(
-    ("deb", "message"),
-    [
-        (b"PK\3\4", "package x is not a .deb: it is not an ar archive"),
-        (b"", "is not an ar archive"),
-        (GOOD[:60], "package x is damaged: a bad member header at byte 8"),
-        (GOOD.replace(b"`\n", b"'\n", 1), "a bad member header at byte 8"),
-        (GOOD[:-100], "a member is cut short"),
-        (make_ar([("debian-binary", b"3.0\n"), *MEMBERS[1:]]), "not a .deb of format 2.0"),
-        (make_ar(MEMBERS[1:]), "not a .deb of format 2.0"),
-        (make_ar([MEMBERS[0], MEMBERS[2]]), "it has no control.tar"),
-        (make_ar(MEMBERS[:2]), "it has no data.tar"),
-        (make_ar([*MEMBERS, MEMBERS[0]]), "it has two members 'debian-binary'"),
-        (make_ar([MEMBERS[0], MEMBERS[1], ("data.tar.zst", b"")]), "has a data.tar.zst: only xz, gzip and plain"),
-        (make_ar([MEMBERS[0], ("control.tar", make_tar({"md5sums": b""})), MEMBERS[2]]), "has no control file"),
-        (make_ar([MEMBERS[0], ("control.tar.xz", b"\xfd7zXZ\0rubbish"), MEMBERS[2]]), "package x is damaged: "),
-        (make_ar([MEMBERS[0], ("control.tar.gz", b"\x1f\x8brubbish"), MEMBERS[2]]), "package x is damaged: "),
-        (make_ar([MEMBERS[0], ("control.tar.xz", CUT), MEMBERS[2]]), "package x is damaged: "),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("deb", "message"), [
+    (b"PK\3\4", "package x is not a .deb: it is not an ar archive"),
+    (b"", "is not an ar archive"),
+    (GOOD[:60], "package x is damaged: a bad member header at byte 8"),
+    (GOOD.replace(b"`\n", b"'\n", 1), "a bad member header at byte 8"),
+    (GOOD[:-100], "a member is cut short"),
+    (make_ar([("debian-binary", b"3.0\n"), *MEMBERS[1:]]), "not a .deb of format 2.0"),
+    (make_ar(MEMBERS[1:]), "not a .deb of format 2.0"),
+    (make_ar([MEMBERS[0], MEMBERS[2]]), "it has no control.tar"),
+    (make_ar(MEMBERS[:2]), "it has no data.tar"),
+    (make_ar([*MEMBERS, MEMBERS[0]]), "it has two members 'debian-binary'"),
+    (make_ar([MEMBERS[0], MEMBERS[1], ("data.tar.zst", b"")]), "has a data.tar.zst: only xz, gzip and plain"),
+    (make_ar([MEMBERS[0], ("control.tar", make_tar({"md5sums": b""})), MEMBERS[2]]), "has no control file"),
+    (make_ar([MEMBERS[0], ("control.tar.xz", b"\xfd7zXZ\0rubbish"), MEMBERS[2]]), "package x is damaged: "),
+    (make_ar([MEMBERS[0], ("control.tar.gz", b"\x1f\x8brubbish"), MEMBERS[2]]), "package x is damaged: "),
+    (make_ar([MEMBERS[0], ("control.tar.xz", CUT), MEMBERS[2]]), "package x is damaged: "),
+])  # fmt: skip
 def test_damaged_archives(tmp_path: Path, deb: bytes, message: str) -> None:
     """Damage to the ar archive gives an error of one line."""
     with pytest.raises(BaseImageError) as error:

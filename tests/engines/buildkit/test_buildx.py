@@ -22,29 +22,26 @@ from tests.fakes.bases import python_image
 from tests.fakes.docker_programs import DONE, INSPECT, STEP, UNPULLED, docker, order, said, shims
 
 
-@pytest.mark.parametrize(
-    ("programs", "name", "message"),
-    [
-        ({}, "", "needs Docker with buildx, or Podman, and neither is in PATH"),
-        ({"docker": docker()}, "podman", "podman is not in PATH"),
-        ({"docker": "echo \"docker: 'buildx' is not a docker command.\" >&2; exit 1"}, "", "its buildx is not"),
-        ({"docker": docker("github.com/docker/buildx v0.11.2 9872040")}, "", "buildx 0.11 is too old; get 0.13"),
-        ({"docker": docker(inspect="ERROR: no builder \"far\" found", fails=True)}, "far", "has no builder 'far'"),
-        (
-            {"docker": docker(inspect=INSPECT + "Error: Cannot connect to the Docker daemon at unix:///x. Is it up?")},
-            "", "no Docker daemon answers",
-        ),
-        (
-            {"docker": docker(inspect="ERROR: permission denied while trying to connect to the Docker daemon socket",
-                              fails=True)},
-            "", "may not talk to Docker",
-        ),
-        (
-            {"docker": docker(inspect=INSPECT + "Error: dial tcp: lookup remote.example: no such host")},
-            "", "no Docker daemon answers",
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("programs", "name", "message"), [
+    ({}, "", "needs Docker with buildx, or Podman, and neither is in PATH"),
+    ({"docker": docker()}, "podman", "podman is not in PATH"),
+    ({"docker": "echo \"docker: 'buildx' is not a docker command.\" >&2; exit 1"}, "", "its buildx is not"),
+    ({"docker": docker("github.com/docker/buildx v0.11.2 9872040")}, "", "buildx 0.11 is too old; get 0.13"),
+    ({"docker": docker(inspect="ERROR: no builder \"far\" found", fails=True)}, "far", "has no builder 'far'"),
+    (
+        {"docker": docker(inspect=INSPECT + "Error: Cannot connect to the Docker daemon at unix:///x. Is it up?")},
+        "", "no Docker daemon answers",
+    ),
+    (
+        {"docker": docker(inspect="ERROR: permission denied while trying to connect to the Docker daemon socket",
+                          fails=True)},
+        "", "may not talk to Docker",
+    ),
+    (
+        {"docker": docker(inspect=INSPECT + "Error: dial tcp: lookup remote.example: no such host")},
+        "", "no Docker daemon answers",
+    ),
+])  # fmt: skip
 def test_what_is_missing_is_one_line_with_a_way_out(
     programs: dict[str, str], name: str, message: str, tmp_path: Path
 ) -> None:
@@ -134,25 +131,22 @@ GONE = {"digest": "sha256:5", "name": "[internal] load metadata for docker.io/ha
 NO_EXPORT = "ERROR: Cache export is not supported for the docker driver.\nSwitch to a different driver, and try again."
 
 
-@pytest.mark.parametrize(
-    ("said", "message"),
-    [
-        (
-            json.dumps({"vertexes": [{**BOOT, "error": "no such image"}]}),
-            "builder 'far' (driver kubernetes) does not start: no such image; `docker buildx inspect --bootstrap far`",
-        ),
-        (json.dumps({"vertexes": [{**WAIT, "error": "deadline exceeded"}]}), "does not start: deadline exceeded"),
-        (
-            json.dumps({"vertexes": [{**EXPORT, "error": "connection refused"}]}),
-            "exporting cache to registry failed (connection refused); with ignore-error=true in cache.to",
-        ),
-        (json.dumps({"vertexes": [PULL]}), UNPULLED),
-        (json.dumps({"vertexes": [GONE]}), "docker.io/hatch-docker/base:0 was loaded into the builder, and is no"),
-        (NO_EXPORT, "tool.hatch-docker.cache.to: Cache export is not supported for the docker driver; name a builder"),
-        ("ERROR: Cannot connect to the Docker daemon at unix:///x. Is it up?", "no Docker daemon answers"),
-        ("ERROR: something new", "docker buildx cannot build: something new; look at `docker buildx inspect far`"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("said", "message"), [
+    (
+        json.dumps({"vertexes": [{**BOOT, "error": "no such image"}]}),
+        "builder 'far' (driver kubernetes) does not start: no such image; `docker buildx inspect --bootstrap far`",
+    ),
+    (json.dumps({"vertexes": [{**WAIT, "error": "deadline exceeded"}]}), "does not start: deadline exceeded"),
+    (
+        json.dumps({"vertexes": [{**EXPORT, "error": "connection refused"}]}),
+        "exporting cache to registry failed (connection refused); with ignore-error=true in cache.to",
+    ),
+    (json.dumps({"vertexes": [PULL]}), UNPULLED),
+    (json.dumps({"vertexes": [GONE]}), "docker.io/hatch-docker/base:0 was loaded into the builder, and is no"),
+    (NO_EXPORT, "tool.hatch-docker.cache.to: Cache export is not supported for the docker driver; name a builder"),
+    ("ERROR: Cannot connect to the Docker daemon at unix:///x. Is it up?", "no Docker daemon answers"),
+    ("ERROR: something new", "docker buildx cannot build: something new; look at `docker buildx inspect far`"),
+])  # fmt: skip
 def test_what_fails_before_any_step_is_one_line(said: str, message: str, tmp_path: Path) -> None:
     with pytest.raises((BuildError, DaemonError)) as error:
         failing(tmp_path, said, "kubernetes")()

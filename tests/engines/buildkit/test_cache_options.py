@@ -118,18 +118,15 @@ def test_a_cache_is_in_no_sdist_and_makes_nothing_dirty(tmp_path: Path) -> None:
         shutil.rmtree(project / ".git", ignore_errors=True)
 
 
-@pytest.mark.parametrize(
-    ("variables", "version", "message"),
-    [
-        ({}, GHA_RESULTS, "ACTIONS_RUNTIME_TOKEN and ACTIONS_RESULTS_URL are not set"),
-        ({"ACTIONS_RESULTS_URL": "https://x.example"}, GHA_RESULTS, "ACTIONS_RUNTIME_TOKEN is not set"),
-        ({"ACTIONS_RUNTIME_TOKEN": SECRET}, GHA_RESULTS, "ACTIONS_RESULTS_URL is not set"),
-        (
-            {"ACTIONS_RUNTIME_TOKEN": SECRET, "ACTIONS_RESULTS_URL": "https://x.example"}, OLDEST,
-            "needs buildx 0.21 or newer for GitHub's present cache service, and this is 0.13",
-        ),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("variables", "version", "message"), [
+    ({}, GHA_RESULTS, "ACTIONS_RUNTIME_TOKEN and ACTIONS_RESULTS_URL are not set"),
+    ({"ACTIONS_RESULTS_URL": "https://x.example"}, GHA_RESULTS, "ACTIONS_RUNTIME_TOKEN is not set"),
+    ({"ACTIONS_RUNTIME_TOKEN": SECRET}, GHA_RESULTS, "ACTIONS_RESULTS_URL is not set"),
+    (
+        {"ACTIONS_RUNTIME_TOKEN": SECRET, "ACTIONS_RESULTS_URL": "https://x.example"}, OLDEST,
+        "needs buildx 0.21 or newer for GitHub's present cache service, and this is 0.13",
+    ),
+])  # fmt: skip
 @pytest.mark.parametrize("option", ["from", "to"])
 def test_the_cache_of_github_s_actions_needs_its_variables(
     option: str, variables: dict[str, str], version: tuple[int, int], message: str, tmp_path: Path

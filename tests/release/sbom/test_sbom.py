@@ -280,20 +280,17 @@ def test_a_layout_of_somebodys_home(tmp_path: Path) -> None:
     assert "ann" not in json.dumps([cyclonedx(sbom), spdx_document(sbom)])
 
 
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        ("License-Expression: mit or apache-2.0", Licence("MIT OR Apache-2.0")),
-        ("License: BSD-3-Clause\nClassifier: License :: OSI Approved :: BSD License", Licence("BSD-3-Clause")),
-        ("Classifier: License :: OSI Approved :: BSD License", Licence(names=("BSD License",))),
-        ("License: " + "Permission is hereby granted " * 9, Licence()),
-        ("License: Own\nClassifier: License :: OSI Approved :: MIT License", Licence("MIT")),
-        ("Classifier: License :: OSI Approved :: MIT License\nClassifier: License :: Other :: ISC License (ISCL)",
-         Licence(names=("MIT License", "ISC License (ISCL)"))),
-        ("License-Expression: LicenseRef-Own", Licence("LicenseRef-Own")),
-        ("Name: x", Licence()),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("lines", "expected"), [
+    ("License-Expression: mit or apache-2.0", Licence("MIT OR Apache-2.0")),
+    ("License: BSD-3-Clause\nClassifier: License :: OSI Approved :: BSD License", Licence("BSD-3-Clause")),
+    ("Classifier: License :: OSI Approved :: BSD License", Licence(names=("BSD License",))),
+    ("License: " + "Permission is hereby granted " * 9, Licence()),
+    ("License: Own\nClassifier: License :: OSI Approved :: MIT License", Licence("MIT")),
+    ("Classifier: License :: OSI Approved :: MIT License\nClassifier: License :: Other :: ISC License (ISCL)",
+     Licence(names=("MIT License", "ISC License (ISCL)"))),
+    ("License-Expression: LicenseRef-Own", Licence("LicenseRef-Own")),
+    ("Name: x", Licence()),
+])  # fmt: skip
 def test_licences_of_distributions(lines: str, expected: Licence) -> None:
     assert licence_of(headers(lines)) == expected
 

@@ -151,14 +151,11 @@ def test_a_file_is_left_out_by_its_place_and_name(path: str, kind: str) -> None:
     assert left_out({**PACKAGE, path: ""}) == ({path: kind} if kind else {})
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "from .tests.helper import run", "from . import tests", "from a.tests import (\n    helper,\n)",
-        "import a.tests", "    import os, a.tests.helper as h", "from a import b, tests", 'load("a.tests.helper")',
-        "from a import \\\n tests",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("line", [
+    "from .tests.helper import run", "from . import tests", "from a.tests import (\n    helper,\n)",
+    "import a.tests", "    import os, a.tests.helper as h", "from a import b, tests", 'load("a.tests.helper")',
+    "from a import \\\n tests",
+])  # fmt: skip
 def test_tests_that_another_module_imports_stay(line: str) -> None:
     """As those of astropy do, which cannot be imported without; what these import stays with them."""
     files = {
