@@ -1,5 +1,6 @@
 """Fixtures of whole builds: one cache for the session, so that each base is made once; registries and engines."""
 
+import fcntl
 import os
 import resource
 import shutil
@@ -24,9 +25,27 @@ from tests.projects import write_project
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache of all builds; TEST_CACHE_DIR keeps one over sessions, to save a developer's time."""
-    kept = os.environ.get("TEST_CACHE_DIR")
-    return Path(kept) if kept else tmp_path_factory.mktemp("cache")
+    """The cache of all builds of a worker, with a base and a compiler that one worker made for all.
+
+    TEST_CACHE_DIR keeps one cache for all workers, over sessions, to save a developer's time.
+    """
+    if kept := os.environ.get("TEST_CACHE_DIR"):
+        return Path(kept)
+    cache = tmp_path_factory.mktemp("cache")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return cache
+    shared = tmp_path_factory.getbasetemp().parent / "shared"  # the workers' own directories lie beside it
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "cache").exists():
+            project = write_project("c-extension", shared / "p")
+            source = project / "c_extension/_answer.c"
+            source.write_text(f"{source.read_text()}/* no other project's code */")
+            build(project, shared / "made")
+            (shared / "made").rename(shared / "cache")
+    shutil.copytree(shared / "cache", cache, symlinks=True, dirs_exist_ok=True)
+    return cache
 
 
 @pytest.fixture
