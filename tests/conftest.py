@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -24,9 +25,9 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 pytest.register_assert_rewrite("tests.fakes", "tests.integration", "tests.parsers")  # they say what they compared, too
 
-from tests.fakes.captured_output import Overheard, secrets_in  # noqa: E402
+from tests.fakes.captured_output import RecordedOutput, secrets_in  # noqa: E402
 from tests.fakes.context import context  # noqa: E402
-from tests.fakes.network import World  # noqa: E402
+from tests.fakes.network import Recording  # noqa: E402
 from tests.fakes.package_index import FakeIndex  # noqa: E402
 from tests.fakes.registry import FakeRegistry  # noqa: E402
 
@@ -88,11 +89,11 @@ def secrets_stay(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> Iterator[None]:
     """Check that no line, error, log or output of the test has a secret in it."""
-    heard = Overheard(monkeypatch)
+    recorded = RecordedOutput(monkeypatch)
     yield
     logged = [caplog.handler.format(record) for when in ("setup", "call") for record in caplog.get_records(when)]
     printed = capfd.readouterr()
-    assert secrets_in([*heard.everything(), *logged, printed.out, printed.err]) == []
+    assert secrets_in([*recorded.everything(), *logged, printed.out, printed.err]) == []
 
 
 def missing(what: str) -> NoReturn:
@@ -124,6 +125,14 @@ def run(*command: str | Path, cwd: Path | None = None, variables: Mapping[str, s
     return done.stdout
 
 
+def script(path: Path, text: str) -> Path:
+    """Write a program for /bin/sh, its directory too; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
 @pytest.fixture
 def registry() -> Iterator[FakeRegistry]:
     with FakeRegistry() as made:
@@ -136,8 +145,8 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def world() -> World:
-    return World()
+def recorded() -> Recording:
+    return Recording()
 
 
 @pytest.fixture
@@ -160,6 +169,15 @@ def ctx(tmp_path: Path, lines: list[str]) -> Context:
 def index() -> Iterator[FakeIndex]:
     with FakeIndex().serving() as serving:
         yield serving
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Path]:
+    """A directory that any user can reach, as pytest's own are not."""
+    directory = Path(tempfile.mkdtemp())
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

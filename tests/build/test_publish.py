@@ -54,9 +54,9 @@ def test_the_receipt_says_where_to_push_and_gets_the_result(
     receipt = with_receipt(path, item, repositories=[f"{registry.host}/one", f"{registry.host}/two"])
     assert main(["push", str(path)]) == 0
     names = [f"{registry.host}/{name}@{item.digest}" for name in ("one", "two")]
-    told = capsys.readouterr()
-    assert told.out.splitlines() == names
-    assert f"{registry.host}/one: 1.0, latest" in told.err
+    lines = capsys.readouterr()
+    assert lines.out.splitlines() == names
+    assert f"{registry.host}/one: 1.0, latest" in lines.err
     assert tags(registry, "one") == tags(registry, "two") == {"1.0", "latest"}
     assert list(read_receipt(receipt).references) == names
     assert main(["push", "-q", str(path)]) == 0
@@ -77,16 +77,16 @@ def test_the_command_line_over_the_variables_over_the_receipt(
     assert (tags(registry, "team/app"), tags(registry, "other")) == ({"7"}, {"8", "9"})
 
 
-@pytest.mark.parametrize(("option", "value", "told"), [
+@pytest.mark.parametrize(("option", "value", "expected"), [
     ("--tag", "a/b", '--tag[0]: must be a tag such as "{version}" or "stable-1"'),
     ("--registry", "https://r.example", "--registry[0]: must be a registry such as registry.example"),
 ])  # fmt: skip
 def test_what_was_typed_is_what_is_complained_of(
-    option: str, value: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    option: str, value: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The option, not the variable that it stands above."""
     assert main(["push", str(archive(tmp_path)), option, value]) == 1
-    assert f"hatch-docker: {told}" in capsys.readouterr().err
+    assert f"hatch-docker: {expected}" in capsys.readouterr().err
 
 
 def test_templates_are_filled_in_of_what_was_built(

@@ -14,6 +14,7 @@ from hatch_docker.engines.model import WheelInfo
 from hatch_docker.engines.wheel_layers import remember_files
 from hatch_docker.release.push import PushResult
 from hatch_docker.wheels.install.layout import VenvTarget
+from tests.conftest import script
 from tests.fakes.images import AMD64
 from tests.fakes.receipts import DIGEST, RECEIPT
 from tests.fakes.sbom_images import plan
@@ -147,9 +148,6 @@ def test_how_to_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deliveries = (PushResult(f"one/app@{DIGEST}", (), error="is down"), PushResult(f"two/app@{DIGEST}", ()))
     pushed = replace(BEFORE, archive="", deliveries=deliveries)
     assert how_to_run(pushed, planned, archive, "", AMD64, {})[1:] == ["  docker run --rm two/app:1.0"]
-    program = tmp_path / "bin" / "podman"
-    program.parent.mkdir()
-    program.write_text("")
-    program.chmod(0o755)
+    program = script(tmp_path / "bin/podman", "")
     there = how_to_run(BEFORE, planned, archive, "", AMD64, {"PATH": str(program.parent)})
     assert there[1] == "  podman load -i dist/app-1.0.oci.tar"

@@ -109,12 +109,12 @@ sys.exit(status)
 
 def watched(project: Path, steps: Sequence[tuple[str, str, int]]) -> tuple[list[str], WatchedProject]:
     """A project with a build that does some steps; the last must end the watching, as Ctrl-C does."""
-    told: list[str] = []
+    lines: list[str] = []
     command = [sys.executable, "-c", BUILD, str(project), str(project.parent / "runs"), repr(list(steps))]
-    return told, WatchedProject(project, project / "dist", command, dict(os.environ))
+    return lines, WatchedProject(project, project / "dist", command, dict(os.environ))
 
 
-def watch_edits(made: WatchedProject, told: list[str], *edits: tuple[str, str]) -> object:
+def watch_edits(made: WatchedProject, lines: list[str], *edits: tuple[str, str]) -> object:
     """Watch a project, and write a file each time that it is said to be watched again, before anybody may listen.
 
     Return the exit status.
@@ -122,14 +122,14 @@ def watch_edits(made: WatchedProject, told: list[str], *edits: tuple[str, str]) 
     def work() -> None:
         for count, (name, text) in enumerate(edits, 1):
             deadline = time.monotonic() + 60
-            while sum("watching" in line for line in told) < count and time.monotonic() < deadline:
+            while sum("watching" in line for line in lines) < count and time.monotonic() < deadline:
                 time.sleep(0.02)
             (made.root / name).write_text(text)
 
     thread = threading.Thread(target=work)
     thread.start()
     with pytest.raises(SystemExit) as ended:
-        watch(made, told.append)
+        watch(made, lines.append)
     thread.join()
     return ended.value.code
 
@@ -141,17 +141,17 @@ def test_it_is_built_again_after_each_change_until_it_is_ended(
     """A build that fails is told and waited after like any other."""
     if polling:
         monkeypatch.setitem(sys.modules, "watchfiles", None)
-    told, made = watched(project, [("", "", 1), ("", "", 1), ("", "", 130)])
-    assert watch_edits(made, told, ("hello.py", "x = 1\n"), ("pyproject.toml", "[project]\n")) == 130
-    assert [line for line in told if line.startswith("changed")] == ["changed: hello.py", "changed: pyproject.toml"]
-    assert all(line.startswith(("changed", "not built; watching 2 files")) for line in told)
+    lines, made = watched(project, [("", "", 1), ("", "", 1), ("", "", 130)])
+    assert watch_edits(made, lines, ("hello.py", "x = 1\n"), ("pyproject.toml", "[project]\n")) == 130
+    assert [line for line in lines if line.startswith("changed")] == ["changed: hello.py", "changed: pyproject.toml"]
+    assert all(line.startswith(("changed", "not built; watching 2 files")) for line in lines)
 
 
 def test_what_changes_while_it_is_built_is_built_and_what_a_build_writes_makes_no_end_of_it(project: Path) -> None:
     steps = [("hello.py", "x = 1\n", 1), ("hello.py", "x = 2\n", 1), ("", "", 143)]
-    told, made = watched(project, steps)
-    assert watch_edits(made, told, ("hello.py", "x = 3\n")) == 143
-    assert told == [
+    lines, made = watched(project, steps)
+    assert watch_edits(made, lines, ("hello.py", "x = 3\n")) == 143
+    assert lines == [
         "changed during the build: hello.py", "not built; watching 2 files; Ctrl-C ends", "changed: hello.py",
     ]  # fmt: skip
 
@@ -159,9 +159,9 @@ def test_what_changes_while_it_is_built_is_built_and_what_a_build_writes_makes_n
 def test_what_the_first_build_shows_not_to_matter_did_not_change(project: Path) -> None:
     """Before it, all that an sdist would hold is looked at."""
     (project / "README.md").touch()
-    told, made = watched(project, [("", "", 0), ("", "", 130)])
-    assert watch_edits(made, told, ("hello.py", "x = 1\n")) == 130
-    assert told == ["watching 2 files; Ctrl-C ends", "changed: hello.py"]
+    lines, made = watched(project, [("", "", 0), ("", "", 130)])
+    assert watch_edits(made, lines, ("hello.py", "x = 1\n")) == 130
+    assert lines == ["watching 2 files; Ctrl-C ends", "changed: hello.py"]
 
 
 def test_names_that_are_orders_to_a_terminal(
@@ -185,13 +185,13 @@ def test_a_build_imports_nothing_of_the_directory_that_it_is_started_in(tmp_path
     assert (done.returncode, "--watch" in done.stdout) == (0, True), done.stderr
 
 
-@pytest.mark.parametrize(("options", "told"), [
+@pytest.mark.parametrize(("options", "expected"), [
     (["--push", "--watch"], "--push and --watch exclude each other"), (["--run"], "--run needs --watch"),
     (["--watch"], "there is no pyproject.toml and no setup.py"),
 ])  # fmt: skip
 def test_what_cannot_be_watched(
-    options: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str], expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Options that contradict each other, and a directory without a project."""
     assert main(["build", *options, str(tmp_path)]) == 1
-    assert told in capsys.readouterr().err
+    assert expected in capsys.readouterr().err

@@ -37,9 +37,9 @@ def test_a_secret_is_hidden_in_a_form_in_json_and_where_it_is_no_text(secret: st
 
 
 def test_a_line_gives_a_terminal_no_orders() -> None:
-    told: list[str] = []
-    Progress(told.append, 1).warn("a \x1b[2J\x9b1m\r b\tü\udcff")
-    assert told == ["warning: a \\x1b[2J\\x9b1m\\r b\tü\\udcff"]
+    lines: list[str] = []
+    Progress(lines.append, 1).warn("a \x1b[2J\x9b1m\r b\tü\udcff")
+    assert lines == ["warning: a \\x1b[2J\\x9b1m\\r b\tü\\udcff"]
 
 
 def test_a_program_is_connected_to_and_ends_with_the_block() -> None:

@@ -218,13 +218,13 @@ def test_quiet_and_verbose_are_hatchs() -> None:
     """`-q` shows no task at all, `-v` adds details."""
     for verbosity, expected in ((-2, []), (-1, ["warning: w"]), (0, ["task", "i", "warning: w"]),
                                 (1, ["task", "i", "d", "warning: w"])):
-        told: list[str] = []
-        progress = open_progress(told.append, verbosity, {})
+        lines: list[str] = []
+        progress = open_progress(lines.append, verbosity, {})
         with progress.task("task"), progress.task("a part", part=True):
             progress.info("i")
             progress.detail("d")
             progress.warn("w")
-        assert told == expected
+        assert lines == expected
 
 
 def test_a_quiet_terminal_has_no_display() -> None:
@@ -237,9 +237,9 @@ def test_a_quiet_terminal_has_no_display() -> None:
 
 def test_what_failed_before_it_was_tried_again_does_not_count() -> None:
     """And the line of the retry stays above the task."""
-    told: list[str] = []
+    lines: list[str] = []
     tries = []
-    progress = Progress(told.append)
+    progress = Progress(lines.append)
     with progress.task("moving", 10) as task:
 
         def attempt() -> None:
@@ -252,8 +252,8 @@ def test_what_failed_before_it_was_tried_again_does_not_count() -> None:
 
         Policy(sleep=lambda _seconds: None).run("GET x", attempt, progress)
         assert task.done == 10
-    assert told[0] == "moving (10 bytes)"
-    assert told[1].startswith("GET x: it broke; again in ")
+    assert lines[0] == "moving (10 bytes)"
+    assert lines[1].startswith("GET x: it broke; again in ")
 
 
 def test_a_task_is_safe_to_tell_from_many_threads() -> None:
@@ -271,11 +271,11 @@ def test_a_task_is_safe_to_tell_from_many_threads() -> None:
 
 def test_a_failed_task_has_no_line_of_success() -> None:
     """The error says what became of it."""
-    told: list[str] = []
-    with pytest.raises(ValueError, match="no"), Progress(told.append).task("moving"):
+    lines: list[str] = []
+    with pytest.raises(ValueError, match="no"), Progress(lines.append).task("moving"):
         time.sleep(1.1)
         raise ValueError("no")
-    assert told == ["moving"]
+    assert lines == ["moving"]
 
 
 def test_times_for_people() -> None:

@@ -21,15 +21,15 @@ FORMS = [MARK, *(
 )]  # fmt: skip
 
 
-class Overheard:
-    """Lines and titles of tasks, whoever they are for, and every error that was raised, caught or not."""
+class RecordedOutput:
+    """All lines, titles of tasks and errors that were raised, caught or not."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lines: list[str] = []
         self.errors: list[BaseException] = []
         for name in ("info", "detail", "warn"):
-            monkeypatch.setattr(Progress, name, self.hearing(getattr(Progress, name)))
-        monkeypatch.setattr(Progress, "task", self.hearing(Progress.task))
+            monkeypatch.setattr(Progress, name, self.recording(getattr(Progress, name)))
+        monkeypatch.setattr(Progress, "task", self.recording(Progress.task))
         errors = self.errors
 
         def remembered(kind: type[HatchDockerError], *arguments: object, **named: object) -> HatchDockerError:
@@ -39,15 +39,15 @@ class Overheard:
 
         monkeypatch.setattr(HatchDockerError, "__new__", remembered)
 
-    def hearing(self, method: Callable[..., Any]) -> Callable[..., Any]:
+    def recording(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """The method, whose first argument is remembered."""
 
-        def told(progress: Progress, text: str, *more: Any, **named: Any) -> Task | None:
+        def called(progress: Progress, text: str, *more: Any, **named: Any) -> Task | None:
             self.lines.append(text)
             result: Task | None = method(progress, text, *more, **named)
             return result
 
-        return told
+        return called
 
     def everything(self) -> list[str]:
         """Return the lines, and each error as its traceback ends, with its causes.

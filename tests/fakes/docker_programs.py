@@ -10,6 +10,7 @@ from hatch_docker.engines.buildkit.build_request import BuildRequest
 from hatch_docker.engines.buildkit.buildx_log import Log
 from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import CachePlan
+from tests.conftest import script
 
 INSPECT = "Name: default\nDriver: docker\n"
 UNPULLED = (
@@ -20,13 +21,9 @@ UNPULLED = (
 
 def shims(directory: Path, **programs: str) -> Context:
     """A machine whose PATH has these programs, each a shell script."""
-    place = directory / "bin"
-    place.mkdir()
-    for name, script in programs.items():
-        path = place / name
-        path.write_text(f"#!/bin/sh\n{script}\n")
-        path.chmod(0o755)
-    return open_context({"PATH": str(place), "HATCH_DOCKER_CACHE_DIR": str(directory / "cache")}, silent())
+    for name, text in programs.items():
+        script(directory / "bin" / name, text)
+    return open_context({"PATH": str(directory / "bin"), "HATCH_DOCKER_CACHE_DIR": str(directory / "cache")}, silent())
 
 
 def docker(version: str = "buildx v0.13.1 0", inspect: str = INSPECT, *, fails: bool = False) -> str:
@@ -39,12 +36,12 @@ def order(path: Path) -> BuildRequest:
 
 
 def log_of(*values: dict[str, object], indent: int | None = None) -> tuple[Log, list[str]]:
-    told: list[str] = []
-    log = Log(Progress(told.append))
+    lines: list[str] = []
+    log = Log(Progress(lines.append))
     for value in values:
         for line in json.dumps(value, indent=indent).splitlines():
             log.feed(line)
-    return log, told
+    return log, lines
 
 
 STEP = {"digest": "sha256:1", "name": "[install-numpy 2/2] RUN --network=none python"}

@@ -23,8 +23,8 @@ STEPS = [
 ]  # fmt: skip
 
 
-class World:
-    """A remote whose sleeps are counted and not slept, and all that it told the user, who asked to see everything."""
+class Recording:
+    """A remote whose sleeps are counted and not slept, and all that the user reads at the highest verbosity."""
 
     def __init__(self, environ: Mapping[str, str] | None = None, idle: float = 20.0) -> None:
         self.lines: list[str] = []

@@ -6,7 +6,6 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,15 +45,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (shared / "made").rename(shared / "cache")
     shutil.copytree(shared / "cache", cache, symlinks=True, dirs_exist_ok=True)
     return cache
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Path]:
-    """A directory that any user can reach, as pytest's own are not."""
-    directory = Path(tempfile.mkdtemp())
-    directory.chmod(0o755)
-    yield directory
-    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ def project(directory: Path, *, options: str = "", base: str = "debian:trixie") 
     return made
 
 
-def told(outcome: Outcome, *parts: str, status: int = 1, steps: int = 0) -> str:
+def check_error(outcome: Outcome, *parts: str, status: int = 1, steps: int = 0) -> str:
     """The one line of a failure, after some lines of progress; it has the parts, and dist/ is as it was."""
     assert outcome.status == status, outcome.output
     assert "Traceback" not in outcome.output

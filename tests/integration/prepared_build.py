@@ -1,4 +1,4 @@
-"""A bench for builds that are disturbed: a project, a cache of its own, and the digest that is to come."""
+"""A prepared for builds that are disturbed: a project, a cache of its own, and the digest that is to come."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True)
-class Bench:
+class Prepared:
     """A project, a cache of its own with Debian's packages and nothing made of them, and the digest to come."""
 
     project: Path
@@ -72,8 +72,8 @@ def is_temporary(path: Path) -> bool:
     return path.parent.name != "dist" or path.name.startswith(".")
 
 
-def make_bench(directory: Path, cache: Path, *, warm: bool, kind: str = "hello", options: str = "") -> Bench:
-    """A bench for a project of a kind; a `warm` one's cache has everything."""
+def prepare_build(directory: Path, cache: Path, *, warm: bool, kind: str = "hello", options: str = "") -> Prepared:
+    """A prepared for a project of a kind; a `warm` one's cache has everything."""
     project = write_project(kind, directory / "p", options=options)
     outcome = build(project, cache)
     layers = {layer["digest"].removeprefix("sha256:") for layer in outcome.receipt["platforms"][0]["layers"]}
@@ -93,7 +93,7 @@ def make_bench(directory: Path, cache: Path, *, warm: bool, kind: str = "hello",
             shutil.copy(path, own / "v1/blobs")
     if warm:
         shutil.copytree(cache / "v1/trees/base", own / "v1/trees/base", symlinks=True)
-    return Bench(project, own, directory / "tmp", digest)
+    return Prepared(project, own, directory / "tmp", digest)
 
 
 def base_of(archive: Path) -> Image:

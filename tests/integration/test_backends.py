@@ -133,7 +133,7 @@ def test_without_the_builder_stage_uv_makes_the_wheel(tmp_path: Path, cache: Pat
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "expected"),
     [
         ({"README.md": "x"}, "there is no pyproject.toml and no setup.py in"),
         ({"pyproject.toml": "[project"}, "cannot read"),
@@ -144,10 +144,10 @@ def test_without_the_builder_stage_uv_makes_the_wheel(tmp_path: Path, cache: Pat
           '[project]\nname = "gone"\ndynamic = ["version"]'}, "building the sdist of p failed"),
     ],
 )
-def test_bad_projects_are_named(files: dict[str, str], told: str, tmp_path: Path, cache: Path) -> None:
+def test_bad_projects_are_named(files: dict[str, str], expected: str, tmp_path: Path, cache: Path) -> None:
     outcome = make(write(tmp_path / "p", files), cache)
     assert outcome.status == 1
-    assert told in outcome.output
+    assert expected in outcome.output
     assert "hatch_docker/" not in outcome.output  # no traceback of ours
 
 

@@ -193,9 +193,7 @@ def test_what_an_sdist_lacks_comes_from_the_checkout(command: list[str], tmp_pat
     (project / "conf").write_text("x = 1\n")
     outcome = run(command, project, cache)
     assert outcome.status == 0, outcome.output
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=True
-    ).stdout.strip()
+    commit = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=project, text=True).strip()
     image = outcome.image()
     assert image.config_json["config"]["Labels"]["org.opencontainers.image.revision"] == f"{commit}-dirty"
     assert [entry.path for entry, _ in layer_entries(image.layers[-1])][-1] == "etc/app.conf"

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import need
+from tests.conftest import need, script
 from tests.integration.builds import Outcome, run_build
 from tests.integration.compare_engines import BUILDKIT
 from tests.integration.docker_registry import free_port
-from tests.integration.failures import project, told, without_privileges
+from tests.integration.failures import check_error, project, without_privileges
 
 pytestmark = [pytest.mark.network, pytest.mark.engine, pytest.mark.usefixtures("made_before")]
 
@@ -36,7 +36,7 @@ def refused(
     made = project(work)
     (made / "hello/new.py").write_text(f"# {secrets.token_hex()}\n")
     outcome: Outcome = run_build(made, cache, variables={**BUILDKIT, **variables}, **options)
-    return told(outcome, *parts, steps=steps)
+    return check_error(outcome, *parts, steps=steps)
 
 
 def test_neither_docker_nor_podman(tmp_path: Path, cache: Path) -> None:
@@ -46,10 +46,7 @@ def test_neither_docker_nor_podman(tmp_path: Path, cache: Path) -> None:
 
 def test_a_docker_without_buildx(tmp_path: Path, cache: Path) -> None:
     """As the program of an older package says it, with plugins that are elsewhere."""
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin/docker"
-    program.write_text(f"#!/bin/sh\nshift\nexec {need('docker')} no-such-plugin \"$@\"\n")
-    program.chmod(0o755)
+    script(tmp_path / "bin/docker", f'shift\nexec {need("docker")} no-such-plugin "$@"')
     refused(tmp_path, cache, "its buildx is not; install it", WAY_OUT, variables={"PATH": str(tmp_path / "bin")})
 
 

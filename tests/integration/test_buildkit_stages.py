@@ -179,8 +179,8 @@ def test_a_failed_step_shows_its_last_20_lines(docker: str, tmp_path: Path, cach
     (made / "hatch_build.py").write_text(talk)
     failed = run_build(made, cache, variables=BUILDKIT)
     assert failed.status == 1
-    told = failed.output.partition("stage build-project failed (exit status 1):\n")[2].splitlines()
-    assert told == [*(f"line {number}" for number in range(12, 31)), "no luck today"]
+    lines = failed.output.partition("stage build-project failed (exit status 1):\n")[2].splitlines()
+    assert lines == [*(f"line {number}" for number in range(12, 31)), "no luck today"]
 
 
 def test_a_step_that_is_killed_is_suspected_of_too_little_memory(docker: str, tmp_path: Path, cache: Path) -> None:

@@ -93,8 +93,8 @@ def test_a_debugger_attaches_and_there_is_a_shell(container: tuple[str, int]) ->
     with contextlib.closing(Client(port)) as client:
         stop_it(client)
     shell = "id -u; ls /opt/venv/bin/debugged; echo $((6 * 7))"
-    told = run(need_docker(), "exec", name, "sh", "-c", shell)
-    assert told.split() == ["65532", "/opt/venv/bin/debugged", "42"]
+    lines = run(need_docker(), "exec", name, "sh", "-c", shell)
+    assert lines.split() == ["65532", "/opt/venv/bin/debugged", "42"]
 
 
 def stop_it(client: Client) -> None:

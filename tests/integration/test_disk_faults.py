@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import missing, need
 from tests.integration.builds import Outcome, build, check_failed, run_build
-from tests.integration.prepared_build import Bench
+from tests.integration.prepared_build import Prepared
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -55,7 +55,7 @@ def test_a_disk_of_every_size(megabytes: int, base: str, tmp_path: Path) -> None
         kept = left(project / "dist", small / "tmp", small / "cache/v1/tmp")
         assert (kept == []) == (outcome.status != 0)
         assert not [path for path in kept if path.suffix == ".tmp"]
-        Bench(project, small / "cache", small / "tmp", "").sound()
+        Prepared(project, small / "cache", small / "tmp", "").sound()
 
 
 def test_the_output_of_before_is_whole_where_a_disk_is_full(base: str, tmp_path: Path) -> None:
@@ -86,15 +86,15 @@ def test_a_write_that_fails_anywhere(name: str, times: int, base: str, tmp_path:
     wrapped = (need("fiu-run"), "-x", "-c", f"enable_random name={where},probability={probability},failinfo={number}")
     project = write_project("hello", tmp_path / "p", base=base)
     (tmp_path / "tmp").mkdir()
-    bench = Bench(project, tmp_path / "cache", tmp_path / "tmp", "")
+    prepared = Prepared(project, tmp_path / "cache", tmp_path / "tmp", "")
     failed = 0
     for _ in range(times):
         shutil.rmtree(project / "dist", ignore_errors=True)
-        shutil.rmtree(bench.cache, ignore_errors=True)
-        process = bench.start(wrapped=wrapped)
+        shutil.rmtree(prepared.cache, ignore_errors=True)
+        process = prepared.start(wrapped=wrapped)
         output, _none = process.communicate(timeout=120)
-        bench.sound()
-        assert bench.left() == [], output
+        prepared.sound()
+        assert prepared.left() == [], output
         if process.returncode:
             failed += 1
             check_failed(Outcome(process.returncode, output, project / "dist"), "cannot ", said, last_line=True)
@@ -102,4 +102,4 @@ def test_a_write_that_fails_anywhere(name: str, times: int, base: str, tmp_path:
                 json.loads(path.read_bytes())  # what was finished before is whole, as the archive is
     print(f"{failed} of {times} failed")
     assert times == 1 or failed > times / 2
-    build(project, bench.cache)
+    build(project, prepared.cache)

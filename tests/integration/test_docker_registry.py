@@ -14,7 +14,7 @@ from hatch_docker.core.errors import RegistryError
 from hatch_docker.oci.pull import pull, pull_index
 from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
-from tests.conftest import need
+from tests.conftest import need, run
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
 from tests.integration.docker_registry import Server
 
@@ -68,11 +68,8 @@ def test_skopeo_agrees(server: Server, remote: Remote, tmp_path: Path) -> None:
     environ = {**os.environ, "REGISTRY_AUTH_FILE": str(tmp_path / "auth.json")}
     command = [skopeo, "inspect", "--raw", "--tls-verify=false", f"docker://{server.host}/team/ours:1"]
     assert subprocess.run(command, check=True, capture_output=True, env=environ).stdout == image.manifest
-    subprocess.run(
-        [skopeo, "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", "--format=v2s2",
-         f"docker://{server.host}/team/ours:1", f"docker://{server.host}/team/theirs:1"],
-        check=True, capture_output=True, env=environ,
-    )
+    run(skopeo, "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false", "--format=v2s2",
+        f"docker://{server.host}/team/ours:1", f"docker://{server.host}/team/theirs:1", variables=environ)
     back = pull(remote, server.name("team/theirs:1"), AMD64, open_store(tmp_path))
     assert back.descriptor.media_type == "application/vnd.docker.distribution.manifest.v2+json"
     with back.layers[0].open() as stream, image.layers[0].open() as ours:

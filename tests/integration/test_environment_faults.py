@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import need
 from tests.integration.builds import Outcome, build, check_failed, run_build, written
-from tests.integration.prepared_build import Bench
+from tests.integration.prepared_build import Prepared
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -20,12 +20,12 @@ def wrapped(project: Path, cache: Path, *command: str) -> Outcome:
     """A build in another program."""
     (project.parent / "tmp").mkdir(exist_ok=True)
     variables = {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}  # what measures time is another clock, which nobody sets
-    process = Bench(project, cache, project.parent / "tmp", "").start(wrapped=command, variables=variables)
+    process = Prepared(project, cache, project.parent / "tmp", "").start(wrapped=command, variables=variables)
     output, _ = process.communicate(timeout=300)
     return Outcome(process.returncode, output, project / "dist")
 
 
-def told(outcome: Outcome, *said: str) -> None:
+def check_error(outcome: Outcome, *said: str) -> None:
     """Check that one line names it, and that nothing is written."""
     check_failed(outcome, *said, last_line=True)
     assert written(outcome) == []
@@ -91,7 +91,7 @@ def test_a_file_that_changes_while_it_is_read(base: str, tmp_path: Path) -> None
     finally:
         ended.set()
         thread.join()
-    told(outcome, "tool.hatch-docker.files", str(data), "changed during the build; build again")
+    check_error(outcome, "tool.hatch-docker.files", str(data), "changed during the build; build again")
     build(project, tmp_path / "cache")
 
 
@@ -105,7 +105,7 @@ def test_a_file_that_is_gone_when_it_is_read(name: str, base: str, tmp_path: Pat
         project, tmp_path / "cache", need("strace"), "-f", "-qq", "-o", "/dev/null", "-P", str(project / name),
         "-e", "trace=openat", "-e", f"inject=openat:error=ENOENT:when={nth}",
     )  # fmt: skip
-    told(outcome, name, "No such file or directory")
+    check_error(outcome, name, "No such file or directory")
 
 
 def test_a_file_of_more_than_four_gigabytes_is_named(base: str, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_file_of_more_than_four_gigabytes_is_named(base: str, tmp_path: Path) 
     project = write_project("hello", tmp_path / "p", base=base, options=FILES)
     (project / "data").write_bytes(b"x")
     os.truncate(project / "data", (4 << 30) + 5)
-    told(run_build(project, tmp_path / "cache"), "tool.hatch-docker.files", "/srv/data has 4.3 GB", "volume")
+    check_error(run_build(project, tmp_path / "cache"), "tool.hatch-docker.files", "/srv/data has 4.3 GB", "volume")
 
 
 # The place of the cache.
@@ -124,4 +124,4 @@ def test_a_home_that_cannot_be_written_names_the_variable(home: str, base: str, 
     project = write_project("hello", tmp_path / "p", base=base)
     variables = {"HOME": home, "HATCH_DOCKER_CACHE_DIR": "", "XDG_CACHE_HOME": ""}
     outcome = run_build(project, tmp_path / "unused", variables=variables, umask=0o022)
-    told(outcome, home, "HATCH_DOCKER_CACHE_DIR")
+    check_error(outcome, home, "HATCH_DOCKER_CACHE_DIR")

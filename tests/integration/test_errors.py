@@ -9,11 +9,12 @@ import pytest
 
 from hatch_docker.oci.daemon import PODMAN_SOCKET
 from hatch_docker.oci.layout import write_layout
+from tests.conftest import script
 from tests.fakes.bases import python_image
 from tests.fakes.debian_archive import FakeArchive
 from tests.fakes.package_index import FakeIndex, make_sdist, make_wheel
 from tests.integration.builds import Outcome, edit, require, run_build
-from tests.integration.failures import OLD, lock, project, told, without_privileges
+from tests.integration.failures import OLD, check_error, lock, project, without_privileges
 from tests.projects import write_project
 
 pytestmark = [pytest.mark.network, pytest.mark.usefixtures("made_before")]
@@ -54,12 +55,12 @@ def test_a_mistake_in_pyproject_toml_is_one_line(name: str, tmp_path: Path, cach
     (old, new), options, parts = MISTAKES[name]
     made = project(tmp_path, options=options)
     edit(made, old, new)
-    told(run_build(made, cache), *parts)
+    check_error(run_build(made, cache), *parts)
 
 
 def test_two_mistakes_are_two_lines(tmp_path: Path, cache: Path) -> None:
     outcome = run_build(project(tmp_path, options='tags = 3\nport = ["80"]'), cache)
-    told(outcome, "pyproject.toml:1", steps=1)
+    check_error(outcome, "pyproject.toml:1", steps=1)
     assert "pyproject.toml:16" in outcome.output
     assert "pyproject.toml:17" in outcome.output
 
@@ -75,11 +76,11 @@ def test_two_mistakes_are_two_lines(tmp_path: Path, cache: Path) -> None:
     ),
 ])  # fmt: skip
 def test_a_wrong_variable_is_one_line(variables: Mapping[str, str], parts: tuple[str, ...], tmp_path: Path) -> None:
-    told(run_build(project(tmp_path), tmp_path / "c", variables=variables), *parts)
+    check_error(run_build(project(tmp_path), tmp_path / "c", variables=variables), *parts)
 
 
 def test_an_unknown_verb_is_one_line(tmp_path: Path, cache: Path) -> None:
-    told(run_build(project(tmp_path), cache, verb="docker:imgae"), "docker:imgae", "docker:image")
+    check_error(run_build(project(tmp_path), cache, verb="docker:imgae"), "docker:imgae", "docker:image")
 
 
 def test_code_that_is_no_python_is_pointed_out_every_time(tmp_path: Path, cache: Path) -> None:
@@ -98,10 +99,7 @@ def test_a_broken_podman_is_told_and_the_image_is_there(load: str, status: int, 
     """Its program is on many machines where it never ran, for want of subordinate ids, say."""
     if Path(PODMAN_SOCKET).exists():
         pytest.skip("a Podman that works answers here")
-    program = tmp_path / "bin/podman"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho no such ids >&2\nexit 125\n")
-    program.chmod(0o755)
+    program = script(tmp_path / "bin/podman", "echo no such ids >&2\nexit 125")
     variables = {
         "PATH": f"{program.parent}:{os.environ['PATH']}", "HATCH_DOCKER_LOAD": load, "XDG_RUNTIME_DIR": str(tmp_path),
         "DOCKER_HOST": f"unix://{tmp_path}/none", "CONTAINER_HOST": "",
@@ -147,7 +145,7 @@ def test_an_odd_file_in_a_package_is_named(oddity: Callable[[Path], None], tmp_p
     """A pipe is not waited for."""
     made = project(tmp_path)
     oddity(made / "hello")
-    told(run_build(made, cache), "hello/it")
+    check_error(run_build(made, cache), "hello/it")
 
 
 @pytest.mark.parametrize("oddity", [pipe, unix_socket, no_text])
@@ -155,7 +153,7 @@ def test_an_odd_file_among_files_is_named(oddity: Callable[[Path], None], tmp_pa
     made = project(tmp_path, options=FILES)
     (made / "data").mkdir()
     oddity(made / "data")
-    told(run_build(made, cache), "tool.hatch-docker.files", "it")
+    check_error(run_build(made, cache), "tool.hatch-docker.files", "it")
 
 
 @pytest.mark.parametrize("target", ["/etc", "../../outside", "data"])
@@ -163,13 +161,13 @@ def test_files_do_not_lead_out_of_the_project_or_in_circles(target: str, tmp_pat
     (tmp_path / "outside").mkdir()
     made = project(tmp_path, options=FILES)
     (made / "data").symlink_to(target)
-    told(run_build(made, cache), "tool.hatch-docker.files", "data")
+    check_error(run_build(made, cache), "tool.hatch-docker.files", "data")
 
 
 def test_a_link_to_no_lock_is_not_the_lack_of_a_lock(tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "pylock.toml").symlink_to("gone")
-    told(run_build(made, cache), "pylock.toml", "No such file")
+    check_error(run_build(made, cache), "pylock.toml", "No such file")
 
 
 @pytest.mark.parametrize("where", ["hello/secret.txt", "data/secret.txt", "data", "pylock.toml", "pyproject.toml"])
@@ -185,7 +183,7 @@ def test_a_file_that_may_not_be_read_is_named(where: str, tmp_path: Path, cache:
     if where == "pyproject.toml":  # hatchling reads it before it finds us
         assert outcome.status == 1
     else:
-        told(outcome, where.rpartition("/")[2], "Permission denied")
+        check_error(outcome, where.rpartition("/")[2], "Permission denied")
 
 
 # Where output goes.
@@ -199,13 +197,13 @@ def test_a_directory_in_the_place_of_an_output_is_told_first(name: str, tmp_path
     outcome = run_build(made, cache)
     (made / "dist" / name).rmdir()
     (made / "dist" / name).write_bytes(OLD[name])
-    told(outcome, f"dist/{name}", "a directory is in the way")
+    check_error(outcome, f"dist/{name}", "a directory is in the way")
 
 
 def test_a_dist_that_may_not_be_written_is_told(tmp_path: Path, cache: Path) -> None:
     made = project(tmp_path)
     (made / "dist").chmod(0o555)
-    told(run_build(made, cache, preexec_fn=without_privileges), "dist/hello-1.0.0.oci.tar", "Permission denied")
+    check_error(run_build(made, cache, preexec_fn=without_privileges), "dist/hello-1.0.0.oci.tar", "Permission denied")
 
 
 def test_a_file_in_the_place_of_dist_is_told(tmp_path: Path, cache: Path) -> None:
@@ -213,7 +211,7 @@ def test_a_file_in_the_place_of_dist_is_told(tmp_path: Path, cache: Path) -> Non
     (made / "dist").rename(made / "old")
     (made / "dist").write_text("x")
     outcome = run_build(made, cache)
-    told(Outcome(outcome.status, outcome.output, made / "old"), str(made / "dist"), "File exists")
+    check_error(Outcome(outcome.status, outcome.output, made / "old"), str(made / "dist"), "File exists")
 
 
 @pytest.mark.parametrize("kind", ["file", "read-only"])
@@ -224,7 +222,7 @@ def test_a_cache_that_cannot_be_used_is_told(kind: str, tmp_path: Path) -> None:
     else:
         place.mkdir(mode=0o555)
     outcome = run_build(project(tmp_path), place, preexec_fn=without_privileges)
-    told(outcome, str(place), "HATCH_DOCKER_CACHE_DIR")
+    check_error(outcome, str(place), "HATCH_DOCKER_CACHE_DIR")
 
 
 # Mirrors and registries.
@@ -235,13 +233,13 @@ def test_a_mirror_that_does_not_answer_is_tried_again_and_the_failure_may_pass(t
     dead = {"HATCH_DOCKER_DEBIAN_MIRROR": "http://127.0.0.1:9/debian", "no_proxy": "*"}
     outcome = run_build(project(tmp_path), tmp_path / "c", variables=dead)
     retries = outcome.output.count("; again in ")
-    told(outcome, "http://127.0.0.1:9/debian", "refused", "gave up after 6 tries", status=75, steps=retries)
+    check_error(outcome, "http://127.0.0.1:9/debian", "refused", "gave up after 6 tries", status=75, steps=retries)
 
 
 def test_a_mirror_that_is_no_mirror_is_named(tmp_path: Path) -> None:
     (tmp_path / "debian").mkdir()
     variables = {"HATCH_DOCKER_DEBIAN_MIRROR": (tmp_path / "debian").as_uri()}
-    line = told(run_build(project(tmp_path), tmp_path / "c", variables=variables), "InRelease does not exist")
+    line = check_error(run_build(project(tmp_path), tmp_path / "c", variables=variables), "InRelease does not exist")
     assert "named by HATCH_DOCKER_DEBIAN_MIRROR" in line
 
 
@@ -250,7 +248,7 @@ def test_a_mirror_that_lies_is_not_believed(tmp_path: Path) -> None:
     archive = FakeArchive(tmp_path / "mirror").python().write()
     variables = {"HATCH_DOCKER_DEBIAN_MIRROR": archive.url}
     outcome = run_build(project(tmp_path), tmp_path / "c", variables=variables)
-    told(outcome, "InRelease is not signed by Debian's archive keys", "HATCH_DOCKER_DEBIAN_MIRROR")
+    check_error(outcome, "InRelease is not signed by Debian's archive keys", "HATCH_DOCKER_DEBIAN_MIRROR")
     assert not list((tmp_path / "c/v1/blobs").iterdir())
 
 
@@ -269,7 +267,7 @@ def test_requirements_without_a_solution_are_named(
 ) -> None:
     index.add("one", make_wheel("one", "1.0"))
     made = require(project(tmp_path), *requirements)
-    told(run_build(made, cache, variables=using(index)), *parts, steps=1)
+    check_error(run_build(made, cache, variables=using(index)), *parts, steps=1)
 
 
 def test_without_a_lock_and_without_uv_both_ways_out_are_told(index: FakeIndex, tmp_path: Path) -> None:
@@ -281,7 +279,7 @@ def test_without_a_lock_and_without_uv_both_ways_out_are_told(index: FakeIndex, 
     (tmp_path / "hidden/uv.py").write_text("raise ImportError\n")
     without = {"PATH": str(tmp_path / "hidden"), "PYTHONPATH": str(tmp_path / "hidden"), "UV": "", "HATCH_UV": ""}
     outcome = run_build(made, tmp_path / "cache", variables=using(index, **without))
-    told(outcome, "needs uv", "hatch-docker[uv]", "pylock.toml")
+    check_error(outcome, "needs uv", "hatch-docker[uv]", "pylock.toml")
 
 
 def test_an_sdist_for_a_foreign_platform_is_refused_by_name(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
@@ -290,7 +288,7 @@ def test_an_sdist_for_a_foreign_platform_is_refused_by_name(index: FakeIndex, tm
     made = project(tmp_path, base=f"oci:{tmp_path / 'layout'}")
     require(made, "source-only")
     outcome = run_build(made, cache, variables=using(index, HATCH_DOCKER_PLATFORMS="linux/arm64"))
-    told(outcome, "source-only", "linux/arm64", steps=1)
+    check_error(outcome, "source-only", "linux/arm64", steps=1)
 
 
 def test_a_wheel_that_is_not_what_the_lock_says_is_refused(index: FakeIndex, tmp_path: Path, cache: Path) -> None:
@@ -298,7 +296,7 @@ def test_a_wheel_that_is_not_what_the_lock_says_is_refused(index: FakeIndex, tmp
     made = project(tmp_path)
     lock(made, index, "one-1.0-py3-none-any.whl", sha256="0" * 64)
     outcome = run_build(made, cache, variables=using(index))
-    told(outcome, "one-1.0-py3-none-any.whl", "sha256:0000", "instead of", "gave up after 2 tries", steps=2)
+    check_error(outcome, "one-1.0-py3-none-any.whl", "sha256:0000", "instead of", "gave up after 2 tries", steps=2)
     assert not (cache / "v1/blobs" / ("0" * 64)).exists()
 
 
@@ -308,7 +306,7 @@ def test_a_wheel_that_is_not_sound_is_refused(index: FakeIndex, tmp_path: Path, 
     index.add("one", (filename, data.replace(b"x = 1\n", b"x = 2\n")))
     made = project(tmp_path)
     lock(made, index, filename)
-    told(run_build(made, cache, variables=using(index)), filename, "one.py", "pin another version", steps=1)
+    check_error(run_build(made, cache, variables=using(index)), filename, "one.py", "pin another version", steps=1)
 
 
 def test_a_lock_that_is_none_is_named(tmp_path: Path, cache: Path) -> None:
@@ -316,7 +314,7 @@ def test_a_lock_that_is_none_is_named(tmp_path: Path, cache: Path) -> None:
     for name, text in locks.items():
         made = project(tmp_path / name)
         (made / name).write_text(text)
-        told(run_build(made, cache), name)
+        check_error(run_build(made, cache), name)
 
 
 def test_a_failed_compile_shows_what_the_compiler_said(tmp_path: Path, cache: Path) -> None:

@@ -22,24 +22,24 @@ from tests.fakes.package_index import FakeIndex, make_wheel
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import run_build
 from tests.integration.failures import lock
-from tests.integration.prepared_build import FETCHED, Bench, make_bench, serve_base
+from tests.integration.prepared_build import FETCHED, Prepared, prepare_build, serve_base
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
 
 
 @pytest.fixture
-def bench(tmp_path: Path, cache: Path) -> Bench:
-    return make_bench(tmp_path, cache, warm=False)
+def prepared(tmp_path: Path, cache: Path) -> Prepared:
+    return prepare_build(tmp_path, cache, warm=False)
 
 
 @pytest.fixture
-def warm(tmp_path: Path, cache: Path) -> Bench:
-    """A bench whose cache has everything."""
-    return make_bench(tmp_path, cache, warm=True)
+def warm(tmp_path: Path, cache: Path) -> Prepared:
+    """A prepared whose cache has everything."""
+    return prepare_build(tmp_path, cache, warm=True)
 
 
-def test_what_a_killed_build_left_beside_its_output_is_removed_by_the_next(warm: Bench) -> None:
+def test_what_a_killed_build_left_beside_its_output_is_removed_by_the_next(warm: Prepared) -> None:
     """Unless somebody is still writing it."""
     warm.build()
     abandoned, held, other = (warm.project / "dist" / name for name in (
@@ -61,21 +61,21 @@ STOPS = [pytest.param(2, id="2"), pytest.param(25, id="25", marks=pytest.mark.lo
 
 @pytest.mark.parametrize("times", STOPS)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_stopped_build_leaves_nothing(bench: Bench, number: signal.Signals, status: int, times: int) -> None:
+def test_a_stopped_build_leaves_nothing(prepared: Prepared, number: signal.Signals, status: int, times: int) -> None:
     """Within two seconds, also while much is written."""
     moments, stopped, slowest = random.Random(int(number)), 0, 0.0
-    cold = bench.cache.rename(bench.cache.with_name("cold"))
+    cold = prepared.cache.rename(prepared.cache.with_name("cold"))
     for _ in range(times * 4):
-        shutil.rmtree(bench.cache, ignore_errors=True)
-        shutil.copytree(cold, bench.cache, copy_function=os.link)
-        process = bench.start()
+        shutil.rmtree(prepared.cache, ignore_errors=True)
+        shutil.copytree(cold, prepared.cache, copy_function=os.link)
+        process = prepared.start()
         wait_until_it_hears(process.pid)
         time.sleep(moments.uniform(0, 1))
         process.send_signal(number)
         sent = time.monotonic()
         output, _none = process.communicate(timeout=30)
         assert "Traceback" not in output or process.returncode == -signal.SIGINT
-        assert bench.left() == []
+        assert prepared.left() == []
         if process.returncode in (0, -number):  # it was faster, or hatchling had its turn
             continue
         assert process.returncode == status, output
@@ -98,7 +98,7 @@ def wait_until_it_hears(pid: int) -> None:
         time.sleep(0.01)
 
 
-def test_an_output_of_before_is_whole_while_a_build_is_stopped(warm: Bench) -> None:
+def test_an_output_of_before_is_whole_while_a_build_is_stopped(warm: Prepared) -> None:
     warm.build()
     before = warm.archive.read_bytes()
     (warm.project / "hello.py").write_text("def main():\n    print('other')\n")
@@ -181,7 +181,7 @@ def become_a_pipe(path: Path) -> None:
 @pytest.mark.parametrize(("base", "own"), [
     (flip, become_a_link), (become_a_directory, truncate), (become_a_pipe, empty),
 ])  # fmt: skip
-def test_a_damaged_cache_is_mended(warm: Bench, base: Callable[[Path], None], own: Callable[[Path], None]) -> None:
+def test_a_damaged_cache_is_mended(warm: Prepared, base: Callable[[Path], None], own: Callable[[Path], None]) -> None:
     """Both layers, the tree that compiles, every second fact; nothing is read through a link. v2 is not ours."""
     (warm.cache / "v2").mkdir()
     names = [layer["digest"].removeprefix("sha256:") for layer in warm.build().receipt["platforms"][0]["layers"]]
@@ -207,7 +207,7 @@ DAMAGES = (flip, truncate, empty, become_a_link, become_a_directory, become_a_pi
 
 
 @pytest.mark.parametrize("damage", [pytest.param(how, marks=[pytest.mark.long] * (how is not flip)) for how in DAMAGES])
-def test_every_entry_is_damaged(damage: Callable[[Path], None], warm: Bench) -> None:
+def test_every_entry_is_damaged(damage: Callable[[Path], None], warm: Prepared) -> None:
     """Each blob, each fact and each file of each tree at once, but for what was fetched of Debian's archive."""
     blobs = {layer["digest"].removeprefix("sha256:") for layer in warm.build().receipt["platforms"][0]["layers"]}
     paths = [path for path in sorted(warm.cache.glob("v1/facts/*/*")) if path.parent.name not in FETCHED]
@@ -223,7 +223,7 @@ def test_every_entry_is_damaged(damage: Callable[[Path], None], warm: Bench) -> 
     assert warm.build().made() == []
 
 
-def test_whose_an_entry_is_does_not_matter(warm: Bench) -> None:
+def test_whose_an_entry_is_does_not_matter(warm: Prepared) -> None:
     """A cache that root copied, or another machine made, is used: its bytes count."""
     if os.getuid() == 0:
         for path in [*warm.cache.glob("v1/blobs/*"), *warm.cache.glob("v1/facts/*/*")]:

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import os
-import subprocess
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from tests.conftest import run
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import done, run_build
 from tests.projects import write_project
@@ -18,10 +18,7 @@ pytestmark = pytest.mark.network
 
 def git(project: Path, *arguments: str) -> str:
     who = {f"GIT_{role}_{what}": "a@example.invalid" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environ = {**os.environ, **who, "GIT_CONFIG_GLOBAL": os.devnull}
-    return subprocess.run(
-        ["git", *arguments], cwd=project, env=environ, check=True, capture_output=True, text=True
-    ).stdout.strip()
+    return run("git", *arguments, cwd=project, variables={**who, "GIT_CONFIG_GLOBAL": os.devnull}).strip()
 
 
 def test_what_was_built_of_what(tmp_path: Path, cache: Path) -> None:

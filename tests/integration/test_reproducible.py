@@ -17,44 +17,43 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import need
+from tests.conftest import need, script
 from tests.integration.builds import build, done, install_elsewhere, other_python
-from tests.integration.prepared_build import Bench, make_bench
+from tests.integration.prepared_build import Prepared, prepare_build
 
 pytestmark = [pytest.mark.network, pytest.mark.long]
 
 
 @pytest.fixture
-def bench(elsewhere: Path, cache: Path) -> Bench:
+def prepared(elsewhere: Path, cache: Path) -> Prepared:
     """A locked project with two wheels, and a cache that has what is downloaded and nothing that is made."""
-    made = make_bench(elsewhere, cache, warm=False, kind="extras-and-groups", options='extras = ["colour"]')
+    made = prepare_build(elsewhere, cache, warm=False, kind="extras-and-groups", options='extras = ["colour"]')
     done(made.project, cache, "lock")
     return made
 
 
-def fresh(bench: Bench, name: str) -> Path:
-    """The bench's cache as it was in the beginning."""
-    return shutil.copytree(bench.cache, bench.project.parent / name, symlinks=True)
+def fresh(prepared: Prepared, name: str) -> Path:
+    """The prepared's cache as it was in the beginning."""
+    return shutil.copytree(prepared.cache, prepared.project.parent / name, symlinks=True)
 
 
-def test_reprotest(bench: Bench) -> None:
+def test_reprotest(prepared: Prepared) -> None:
     """All that reprotest varies: clock, locale, path, order of files, number of CPUs, home and more."""
     need("disorderfs")
-    command = bench.project.parent / "build.sh"
-    command.write_text(
-        "#!/bin/sh\nset -e\nown=$(mktemp -d)\n"
-        f'cp -a "{bench.cache}/." "$own"\nHATCH_DOCKER_CACHE_DIR="$own" HATCH_DOCKER_LOAD=never '
-        f'HATCH_DOCKER_OFFLINE=1 "{sys.executable}" -m hatchling build -t docker\nrm -rf "$own"\n'
+    command = script(
+        prepared.project.parent / "build.sh",
+        "set -e\nown=$(mktemp -d)\n"
+        f'cp -a "{prepared.cache}/." "$own"\nHATCH_DOCKER_CACHE_DIR="$own" HATCH_DOCKER_LOAD=never '
+        f'HATCH_DOCKER_OFFLINE=1 "{sys.executable}" -m hatchling build -t docker\nrm -rf "$own"',
     )
-    command.chmod(0o755)
     varied = "--vary=+all,-user_group,-domain_host,-kernel"
     found = subprocess.run(
-        [need("reprotest"), varied, "-c", str(command), ".", "dist/*.oci.tar"], cwd=bench.project, timeout=600,
+        [need("reprotest"), varied, "-c", str(command), ".", "dist/*.oci.tar"], cwd=prepared.project, timeout=600,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout
     assert "Reproduction successful" in found.stdout
-    assert found.stdout.count(bench.digest) == 2
+    assert found.stdout.count(prepared.digest) == 2
     assert found.stdout.count("making the base") >= 2
 
 
@@ -86,11 +85,11 @@ DIFFERENCES = {
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
-def test_one_difference(name: str, bench: Bench) -> None:
+def test_one_difference(name: str, prepared: Prepared) -> None:
     """The same digest where one thing differs, everything made anew."""
-    differs, root = DIFFERENCES[name], bench.project.parent
-    own, python = fresh(bench, "own"), sys.executable
-    project = shutil.copytree(bench.project, root / differs.place / "p") if differs.place else bench.project
+    differs, root = DIFFERENCES[name], prepared.project.parent
+    own, python = fresh(prepared, "own"), sys.executable
+    project = shutil.copytree(prepared.project, root / differs.place / "p") if differs.place else prepared.project
     if differs.other_python:
         install_elsewhere(other_python(), root / "venv")
         python = str(root / "venv/bin/python")
@@ -103,7 +102,7 @@ def test_one_difference(name: str, bench: Bench) -> None:
     with disordered(project, root / "mount", differs.disordered) as place:
         made = build(place, own, python=python, variables=variables, **options)
         assert len(made.made()) == 3
-        assert made.digest == bench.digest
+        assert made.digest == prepared.digest
         made.item()
 
 
@@ -121,14 +120,14 @@ def disordered(directory: Path, mount: Path, option: str) -> Iterator[Path]:
         subprocess.run(["umount", str(mount)], check=True)
 
 
-def test_fifty_builds(bench: Bench) -> None:
+def test_fifty_builds(prepared: Prepared) -> None:
     """Without a cache, with one, and in between; on one CPU and on all; by any hash seed: one digest."""
     dice, found = random.Random(5), []
-    own = fresh(bench, "own")
+    own = fresh(prepared, "own")
     for number in range(50):
         if dice.random() < 0.4:  # a cache as on a machine that made nothing yet
             shutil.rmtree(own)
-            own = fresh(bench, f"own-{number}")
+            own = fresh(prepared, f"own-{number}")
         elif dice.random() < 0.5:  # and one out of which something was swept
             blobs = sorted((own / "v1/blobs").iterdir())
             for path in dice.sample(blobs, len(blobs) // 2):
@@ -136,9 +135,9 @@ def test_fifty_builds(bench: Bench) -> None:
         single = dice.random() < 0.5
         cpus = {min(os.sched_getaffinity(0))} if single else os.sched_getaffinity(0)
         made = build(
-            bench.project, own, variables={"PYTHONHASHSEED": str(dice.randrange(1 << 32))},
+            prepared.project, own, variables={"PYTHONHASHSEED": str(dice.randrange(1 << 32))},
             preexec_fn=lambda cpus=cpus: os.sched_setaffinity(0, cpus),
         )  # fmt: skip
         found.append(made.digest)
-    assert set(found) == {bench.digest}
+    assert set(found) == {prepared.digest}
     assert len(found) == 50

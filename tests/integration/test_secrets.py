@@ -62,7 +62,7 @@ def contents(outcome: Outcome) -> Iterator[tuple[str, bytes]]:
             yield path.name, path.read_bytes()
 
 
-def told(outcome: Outcome, cache: Path, start: float) -> list[str]:
+def leaks(outcome: Outcome, cache: Path, start: float) -> list[str]:
     """Where a secret shows: in the output, in dist/, or in what the cache has gained since `start`."""
     found = ["the output"] if traces(outcome.output.encode()) else []
     if outcome.status == 0:
@@ -147,7 +147,7 @@ def test_the_password_of_an_index(where: str, index: FakeIndex, home: Path, tmp_
     start = time.time()
     outcome = build(project, cache, variables=variables(home, **own))
     assert "gadget 1.0" in str(outcome.receipt)
-    assert told(outcome, cache, start) == []
+    assert leaks(outcome, cache, start) == []
 
 
 def test_an_index_that_takes_the_password_no_more(index: FakeIndex, home: Path, tmp_path: Path, cache: Path) -> None:
@@ -157,7 +157,7 @@ def test_an_index_that_takes_the_password_no_more(index: FakeIndex, home: Path, 
     index.login, url = ("user", "changed"), index.url_with_login
     refused = run_build(project, cache, variables=variables(home, UV_DEFAULT_INDEX=url))
     check_failed(refused, "gadget")
-    assert told(refused, cache, start) == []
+    assert leaks(refused, cache, start) == []
 
 
 SHOUTING_HOOK = '''
@@ -203,7 +203,7 @@ def test_a_secret_of_the_build(ending: str, engine: str, home: Path, tmp_path: P
     assert outcome.status == (ending != "pass"), outcome.output
     assert "Traceback" not in outcome.output or ending != "pass"
     assert "***" in outcome.output
-    assert told(outcome, cache, start) == []
+    assert leaks(outcome, cache, start) == []
 
 
 WRITING_HOOK = '''
@@ -235,7 +235,7 @@ def test_a_secret_that_a_build_writes_into_its_wheel(written: str, home: Path, t
     for _ in range(2):
         refused = run_build(project, cache, variables=variables(home, BUILD_KEY=mark("written"), **own))
         check_failed(refused, "the value of BUILD_KEY (build.secrets) is in /generated.py of the image")
-        assert told(refused, cache, start) == []
+        assert leaks(refused, cache, start) == []
         assert not list(refused.directory.glob("*"))
 
 
@@ -273,7 +273,7 @@ def test_the_password_of_a_registry(home: Path, tmp_path: Path, cache: Path) -> 
         secret_files(project)
         outcome = build(project, cache, variables=variables(home))
         assert outcome.receipt["base"]["name"] == name
-        assert told(outcome, cache, start) == []
+        assert leaks(outcome, cache, start) == []
         tokens = list(registry.tokens)
         assert tokens
         registry.password = "changed"
@@ -281,7 +281,7 @@ def test_the_password_of_a_registry(home: Path, tmp_path: Path, cache: Path) -> 
         other = write_project("hello", tmp_path / "q", base=f"{registry.host}/private:2")
         refused = run_build(other, cache, variables=variables(home))
         assert refused.status == 1
-        assert told(refused, cache, start) == []
+        assert leaks(refused, cache, start) == []
         assert not any(token in outcome.output + refused.output for token in tokens)
 
 
@@ -322,8 +322,8 @@ def test_a_registry_that_misbehaves(home: Path, tmp_path: Path) -> None:
         text = "".join(outcome.output for outcome in outcomes)
         assert text.count("again in") >= len(MISHAPS)
         kept = [path for place in (outcomes[0].directory, own_cache) for path in place.rglob("*") if path.is_file()]
-        told = [text.encode(), *(path.read_bytes() for path in kept)]
-        assert not any(traces(data) or b"s3cret" in data for data in told)
+        lines = [text.encode(), *(path.read_bytes() for path in kept)]
+        assert not any(traces(data) or b"s3cret" in data for data in lines)
 
 
 def test_the_password_of_a_registry_that_is_pushed_to(home: Path, tmp_path: Path, cache: Path) -> None:
@@ -339,7 +339,7 @@ def test_the_password_of_a_registry_that_is_pushed_to(home: Path, tmp_path: Path
         refused = run_build(project, cache, verb="docker:push", variables=own)
         check_failed(refused, f"the password of {registry.host} is in /srv/settings.txt of the image")
         assert registry.requests == []
-        assert told(refused, cache, start) == []
+        assert leaks(refused, cache, start) == []
         (project / "settings.txt").write_text(f"{tmp_path}\n")
         done = run_build(project, cache, verb="docker:push", variables=own)
         assert done.status == 0, done.output
@@ -374,7 +374,7 @@ def test_the_password_of_a_mirror(index: FakeIndex, home: Path, tmp_path: Path, 
     empty = tmp_path / "cache"
     refused = run_build(project, empty, variables=own)
     assert refused.status in (1, 75)
-    assert told(refused, empty, start) == []
+    assert leaks(refused, empty, start) == []
 
 
 @pytest.mark.parametrize("variable", ["UV_INDEX_URL", "PIP_INDEX_URL", "UV_INDEX", "HATCH_DOCKER_DEBIAN_MIRROR"])

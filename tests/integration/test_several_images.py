@@ -39,8 +39,8 @@ def test_each_image_has_its_files_and_names_and_they_share_layers(tmp_path: Path
     project = write_project("extras-and-groups", tmp_path / "p", options=OPTIONS)
     outcome = build(project, cache, variables={"GITHUB_OUTPUT": str(tmp_path / "github")})
     archives = [project / f"dist/extras_and_groups-1.0.0{part}.oci.tar" for part in ("", ".worker")]
-    told = [line for line in outcome.output.splitlines() if line.startswith("dist/")]
-    assert list(dict.fromkeys(told)) == [str(path.relative_to(project)) for path in archives]
+    lines = [line for line in outcome.output.splitlines() if line.startswith("dist/")]
+    assert list(dict.fromkeys(lines)) == [str(path.relative_to(project)) for path in archives]
     for archive, name in zip(archives, ("extras-and-groups", "extras-and-groups-worker"), strict=True):
         validate(read_archive(archive))
         assert archive_names(archive) == [f"docker.io/library/{name}:1.0.0", f"docker.io/library/{name}:latest"]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.registry import FakeRegistry
 from tests.integration.builds import build
-from tests.integration.prepared_build import Bench, make_bench, serve_base
+from tests.integration.prepared_build import Prepared, prepare_build, serve_base
 from tests.projects import write_project
 
 pytestmark = pytest.mark.network
@@ -26,7 +26,7 @@ EARLIEST = 0.15  # seconds: before that there is nothing of ours
 class Scene:
     """A program that is killed; `sound` checks what is left, `done` what a run to the end made, `reset` begins anew."""
 
-    bench: Bench
+    prepared: Prepared
     program: tuple[str, ...]
     sound: Callable[[], None]
     done: Callable[[], None]
@@ -35,7 +35,7 @@ class Scene:
     def run(self) -> float:
         """Run to the end; how many seconds it took."""
         start = time.monotonic()
-        process = self.bench.start(*self.program)
+        process = self.prepared.start(*self.program)
         output, _ = process.communicate(timeout=300)
         assert process.returncode == 0, output
         self.sound()
@@ -45,24 +45,24 @@ class Scene:
 
 def built(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
     """A build with Debian's packages at hand, and all else to be made."""
-    bench = make_bench(tmp_path, cache, warm=False)
+    prepared = prepare_build(tmp_path, cache, warm=False)
     cold = tmp_path / "cold"
-    bench.cache.rename(cold)
-    return _building(bench, lambda: shutil.copytree(cold, bench.cache, copy_function=os.link))
+    prepared.cache.rename(cold)
+    return _building(prepared, lambda: shutil.copytree(cold, prepared.cache, copy_function=os.link))
 
 
 def rebuilt(tmp_path: Path, cache: Path, _registry: FakeRegistry) -> Scene:
     """A build after an edit, with the base at hand and the project's layer to be made."""
-    bench = make_bench(tmp_path, cache, warm=True)
-    (bench.project / "hello.py").write_text("def main():\n    print('edited')\n")
+    prepared = prepare_build(tmp_path, cache, warm=True)
+    (prepared.project / "hello.py").write_text("def main():\n    print('edited')\n")
     warm = tmp_path / "warm"
-    shutil.copytree(bench.cache, warm, symlinks=True)
-    digest = build(bench.project, bench.cache).digest
+    shutil.copytree(prepared.cache, warm, symlinks=True)
+    digest = build(prepared.project, prepared.cache).digest
 
     def fill() -> None:
-        shutil.copytree(warm, bench.cache, symlinks=True, copy_function=os.link)
+        shutil.copytree(warm, prepared.cache, symlinks=True, copy_function=os.link)
 
-    return _building(replace(bench, digest=digest), fill)
+    return _building(replace(prepared, digest=digest), fill)
 
 
 def pulled(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
@@ -71,21 +71,21 @@ def pulled(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
     project = write_project("hello", tmp_path / "p", base=base)
     digest = build(project, tmp_path / "undisturbed").digest
     (tmp_path / "tmp").mkdir()
-    return _building(Bench(project, tmp_path / "cache", tmp_path / "tmp", digest), lambda: None)
+    return _building(Prepared(project, tmp_path / "cache", tmp_path / "tmp", digest), lambda: None)
 
 
-def _building(bench: Bench, fill: Callable[[], object]) -> Scene:
+def _building(prepared: Prepared, fill: Callable[[], object]) -> Scene:
     def reset() -> None:
-        for path in (bench.cache, bench.project / "dist"):
+        for path in (prepared.cache, prepared.project / "dist"):
             shutil.rmtree(path, ignore_errors=True)
         fill()
 
     def done() -> None:
-        (receipt,) = (bench.project / "dist").glob("*.image.json")
-        assert json.loads(receipt.read_bytes())["digest"] == bench.digest
-        assert bench.archive.exists()
+        (receipt,) = (prepared.project / "dist").glob("*.image.json")
+        assert json.loads(receipt.read_bytes())["digest"] == prepared.digest
+        assert prepared.archive.exists()
 
-    return Scene(bench, (), bench.sound, done, reset)
+    return Scene(prepared, (), prepared.sound, done, reset)
 
 
 def pushed(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
@@ -109,13 +109,13 @@ def pushed(tmp_path: Path, cache: Path, registry: FakeRegistry) -> Scene:
         assert "1.0.0" in registry.repositories["hello"].manifests
 
     program = ("hatch_docker", "push", "--registry", registry.host)
-    bench = Bench(project, cache, tmp_path / "tmp", digest)
-    return Scene(bench, program, sound, done, registry.repositories.clear)
+    prepared = Prepared(project, cache, tmp_path / "tmp", digest)
+    return Scene(prepared, program, sound, done, registry.repositories.clear)
 
 
 def kill(scene: Scene, moment: float) -> bool:
     """Kill a run, unless it was faster; whether it was killed."""
-    process = scene.bench.start(*scene.program)
+    process = scene.prepared.start(*scene.program)
     time.sleep(moment)
     process.kill()
     process.communicate()
@@ -137,10 +137,10 @@ def test_after_many_kills(
     killed = sum(kill(scene, moments.uniform(EARLIEST, within)) for _ in range(kills))
     assert killed > 1
     scene.run()
-    for path in map(Path, scene.bench.left()):
+    for path in map(Path, scene.prepared.left()):
         os.utime(path, (1000, 1000))  # what was begun within five seconds may be somebody's
     scene.run()
-    assert scene.bench.left() == []
+    assert scene.prepared.left() == []
 
 
 @pytest.mark.long

@@ -16,7 +16,7 @@ from hatch_docker.core.process import TimedOut
 from hatch_docker.oci.daemon import open_client, save
 from hatch_docker.oci.engine_api import Daemon
 from hatch_docker.oci.run import run_once
-from tests.conftest import missing, need, need_docker
+from tests.conftest import missing, need, need_docker, script
 from tests.integration.builds import build
 from tests.projects import KINDS, write_project
 
@@ -72,10 +72,7 @@ def far(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Far]:
     (place / "known").write_text(f"[127.0.0.1]:{port} {keys['host']}")
     (place / "config").write_text(CONFIG.format(place=place))
     (place / "sshd_config").write_text(SERVER.format(place=place))
-    (place / "bin").mkdir()
-    wrapper = place / "bin/ssh"
-    wrapper.write_text(f'#!/bin/sh\nexec {ssh} -F {place}/config "$@"\n')
-    wrapper.chmod(0o755)
+    script(place / "bin/ssh", f'exec {ssh} -F {place}/config "$@"')
     with (place / "log").open("wb") as log:
         process = subprocess.Popen([sshd, "-D", "-e", "-p", str(port), "-f", place / "sshd_config"], stderr=log)
     try:

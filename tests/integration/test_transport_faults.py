@@ -24,7 +24,7 @@ from hatch_docker.oci.push import push
 from hatch_docker.oci.registry import Remote
 from hatch_docker.oci.validate import validate
 from tests.fakes.images import AMD64, small_image, small_layer
-from tests.fakes.network import PASSWORD, World, login, name
+from tests.fakes.network import PASSWORD, Recording, login, name
 from tests.fakes.registry import Handler
 from tests.fakes.registry_proxy import ANSWERS, SINGLE, STEPS, FaultProxy
 from tests.integration.docker_registry import Server
@@ -37,11 +37,11 @@ def image(*words: object) -> Image:
     return small_image(*(small_layer(part, f"{part} {words}".encode() * 300) for part in ("one", "two")))
 
 
-def journey(proxy: FaultProxy, world: World, repository: str, directory: Path) -> None:
+def journey(proxy: FaultProxy, recorded: Recording, repository: str, directory: Path) -> None:
     """Push an image and pull it into an empty cache: the same digest, every invariant computed anew."""
     made = image(repository)
-    push(world.remote, made, [name(proxy, repository)])
-    back = pull(world.remote, name(proxy, repository), AMD64, open_store(directory / "cache"))
+    push(recorded.remote, made, [name(proxy, repository)])
+    back = pull(recorded.remote, name(proxy, repository), AMD64, open_store(directory / "cache"))
     assert back.digest == made.digest
     validate(back)
 
@@ -58,24 +58,24 @@ def blobs(server: Server, repository: str) -> int:
 def test_bad_answers_pass(step: str, status: int, times: int, server: Server, tmp_path: Path) -> None:
     """Up to three bad answers on each step are survived, with a line for each retry, in five seconds at most."""
     with FaultProxy(server.host, password=PASSWORD) as proxy:
-        world = World(login(tmp_path, proxy))
+        recorded = Recording(login(tmp_path, proxy))
         proxy.fault(*STEPS[step], status, times=times)
-        journey(proxy, world, f"a1/{step.replace(' ', '-').lower()}-{status}-{times}", tmp_path)
-        assert len(world.lines) == len(world.sleeps) == times
-        assert all(f"{status} " in line and "again in" in line and "/6)" in line for line in world.lines)
-        assert sum(world.sleeps) <= 5
+        journey(proxy, recorded, f"a1/{step.replace(' ', '-').lower()}-{status}-{times}", tmp_path)
+        assert len(recorded.lines) == len(recorded.sleeps) == times
+        assert all(f"{status} " in line and "again in" in line and "/6)" in line for line in recorded.lines)
+        assert sum(recorded.sleeps) <= 5
 
 
 @pytest.mark.parametrize(("step", "fault"), SINGLE)
 def test_broken_connections_pass(step: str, fault: str, server: Server, tmp_path: Path) -> None:
     """A connection that breaks before, in and after an answer is survived, and nothing is there twice."""
     with FaultProxy(server.host) as proxy:
-        world = World()
+        recorded = Recording()
         proxy.fault(*STEPS[step], fault)
         repository = f"a3/{step.replace(' ', '-').lower()}-{fault}"
-        journey(proxy, world, repository, tmp_path)
+        journey(proxy, recorded, repository, tmp_path)
         assert proxy.faults[0].times == 0
-        assert len(world.lines) == 1
+        assert len(recorded.lines) == 1
         assert blobs(server, repository) == 3
 
 
@@ -83,26 +83,26 @@ def test_broken_connections_pass(step: str, fault: str, server: Server, tmp_path
 def test_single_bad_answers_pass(step: str, answer: int | str, server: Server, tmp_path: Path) -> None:
     """Sixteen that benchmarks/registry_faults.py shows to other tools as well, wrong bytes among them."""
     with FaultProxy(server.host) as proxy:
-        world = World()
+        recorded = Recording()
         proxy.fault(*STEPS[step], answer)
-        journey(proxy, world, f"a16/{step.replace(' ', '-').lower()}-{answer}", tmp_path)
+        journey(proxy, recorded, f"a16/{step.replace(' ', '-').lower()}-{answer}", tmp_path)
         assert proxy.faults[0].times == 0
-        assert len(world.lines) == 1
+        assert len(recorded.lines) == 1
 
 
 @pytest.mark.parametrize("step", ["HEAD blob", "POST", "PUT blob", "PUT manifest"])
 def test_what_stays_broken_is_told_and_nothing_is_tagged(step: str, server: Server) -> None:
     """One line has the step, the registry's status and what is there already; the tag does not exist."""
     with FaultProxy(server.host) as proxy:
-        world = World()
+        recorded = Recording()
         proxy.fault(*STEPS[step], 500, times=999)
         with pytest.raises(TransientError, match="500 Internal Server Error; gave up after 6 tries") as caught:
-            push(world.remote, image("a5", step), [name(proxy, "a5/app:1")])
-        told = {"PUT manifest": "put manifest (all blobs are there)"}.get(step, "push blob sha256:")
-        assert told in str(caught.value)
+            push(recorded.remote, image("a5", step), [name(proxy, "a5/app:1")])
+        lines = {"PUT manifest": "put manifest (all blobs are there)"}.get(step, "push blob sha256:")
+        assert lines in str(caught.value)
         assert f"{proxy.host}/a5/app" in str(caught.value)
         assert "\n" not in str(caught.value)
-        assert sum(world.sleeps) <= 45
+        assert sum(recorded.sleeps) <= 45
         assert not [path for path in (server.data / "docker").rglob("tags/*") if "a5" in str(path)]
         assert proxy.count("PUT", "/manifests/") == (6 if step == "PUT manifest" else 0)
 
@@ -112,15 +112,15 @@ def test_what_stays_broken_on_the_way_back_is_told(step: str, server: Server, tm
     """The same of a pull, and the cache has nothing of it."""
     with FaultProxy(server.host, password=PASSWORD) as proxy:
         made = image("a5 back", step)
-        push(World(login(tmp_path, proxy)).remote, made, [name(proxy, "a5/back:1")])
-        world = World(login(tmp_path, proxy))
+        push(Recording(login(tmp_path, proxy)).remote, made, [name(proxy, "a5/back:1")])
+        recorded = Recording(login(tmp_path, proxy))
         proxy.fault(*STEPS[step], 500, times=999)
         with pytest.raises(TransientError, match="500 Internal Server Error; gave up after 6 tries") as caught:
-            pull(world.remote, name(proxy, "a5/back:1"), AMD64, open_store(tmp_path / "cache")).layers[0].open()
-        told = {"GET manifest": "get manifest", "GET blob": "get blob sha256:"}.get(step, "ask")
+            pull(recorded.remote, name(proxy, "a5/back:1"), AMD64, open_store(tmp_path / "cache")).layers[0].open()
+        lines = {"GET manifest": "get manifest", "GET blob": "get blob sha256:"}.get(step, "ask")
         assert str(caught.value).startswith(f"{proxy.host}/a5/back")
-        assert told in str(caught.value)
-        assert sum(world.sleeps) <= 45
+        assert lines in str(caught.value)
+        assert sum(recorded.sleeps) <= 45
         kept = [path.name for path in (tmp_path / "cache/v1/blobs").iterdir()]
         assert set(kept) <= {made.digest.removeprefix("sha256:")}
 
@@ -129,19 +129,19 @@ def test_the_network_is_cut_before_a_push(server: Server, tmp_path: Path) -> Non
     """While no server listens a push fails; run again, it sends each blob once."""
     with FaultProxy(server.host) as proxy:
         port = int(proxy.host.rpartition(":")[2])
-    world, made = World(), image("a11", tmp_path)
+    recorded, made = Recording(), image("a11", tmp_path)
     names = [name(proxy, "a11/before:1")]
     with pytest.raises(TransientError, match=r"Connection refused.*gave up after 6 tries"):
-        push(world.remote, made, names)
+        push(recorded.remote, made, names)
     with FaultProxy(server.host, port=port) as proxy:
-        push(world.remote, made, names)
+        push(recorded.remote, made, names)
         assert sent(proxy) == 3
 
 
 def test_the_network_is_cut_in_a_push(server: Server, tmp_path: Path) -> None:
     """Once a blob is there, all connections break; what arrived is not sent again, not even in part."""
     with FaultProxy(server.host) as proxy:
-        world = World()
+        recorded = Recording()
         made = small_image(*(small_layer(f"{number}", f"{tmp_path} {number}".encode()) for number in range(9)))
 
         def last(handler: Handler) -> None:
@@ -151,11 +151,11 @@ def test_the_network_is_cut_in_a_push(server: Server, tmp_path: Path) -> None:
 
         proxy.fault("PUT", "/blobs/", last)
         with pytest.raises(TransientError, match=r"gave up after 6 tries \(\d of 10 blobs are there"):
-            push(world.remote, made, [name(proxy, "a11/in:1")])
+            push(recorded.remote, made, [name(proxy, "a11/in:1")])
         arrived = blobs(server, "a11/in")
         proxy.faults.clear()
         proxy.requests.clear()
-        pushed = push(world.remote, made, [name(proxy, "a11/in:1")])
+        pushed = push(recorded.remote, made, [name(proxy, "a11/in:1")])
         assert len(pushed.arrived) == sent(proxy) == 10 - arrived
         assert blobs(server, "a11/in") == 10
 
@@ -221,4 +221,4 @@ def pulled(proxy: FaultProxy) -> set[str]:
     """The digests under the twenty tags."""
     with tempfile.TemporaryDirectory() as directory:
         store = open_store(Path(directory))
-        return {pull(World().remote, name(proxy, f"a10:{number}"), AMD64, store).digest for number in range(20)}
+        return {pull(Recording().remote, name(proxy, f"a10:{number}"), AMD64, store).digest for number in range(20)}

@@ -79,16 +79,16 @@ def test_the_time_of_an_index(hours: tuple[int, int], tmp_path: Path) -> None:
         for name, hour in zip(("amd64", "arm64"), hours, strict=True)
     ], {})  # fmt: skip
     write(index, tmp_path / "x.oci.tar")
-    told: list[Mapping[str, str]] = []
+    lines: list[Mapping[str, str]] = []
 
     def rebuild(variables: Mapping[str, str]) -> tuple[Index, list[str]]:
-        told.append(variables)
+        lines.append(variables)
         return index, ["x:1"]
 
     environ = {"SOURCE_DATE_EPOCH": "17", "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}
     assert verify(tmp_path / "x.oci.tar", rebuild, environ)[1] == f"1970-01-01T0{hours[1]}:00:00Z"
-    assert told[0].get("SOURCE_DATE_EPOCH") == ("3600" if hours == (1, 1) else None)
-    assert told[0]["HATCH_DOCKER_PLATFORMS"] == "linux/amd64,linux/arm64"
+    assert lines[0].get("SOURCE_DATE_EPOCH") == ("3600" if hours == (1, 1) else None)
+    assert lines[0]["HATCH_DOCKER_PLATFORMS"] == "linux/amd64,linux/arm64"
 
 
 def test_an_archive_of_no_time_is_told(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_changed_module_of_the_project_is_named(tmp_path: Path, cache: Path) -
     done(project, cache, "lock")
     build(project, cache)
     source = project / "hello.py"
-    source.write_text(source.read_text().replace("world", "World"))
+    source.write_text(source.read_text().replace("recorded", "Recording"))
     found = command(project, cache, "verify", "--keep-downloads")
     assert found.status == 1
     first = next(line for line in found.output.splitlines() if ": byte" in line)

@@ -152,8 +152,8 @@ def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, lin
     shared = {layer.diff_id for layer in one.layers} & {layer.diff_id for layer in other.layers}
     assert len(shared) == len(one.layers) - 1  # all but the project's own
     assert contents(dist, "app-1.0")[1:3] == [["core 1.0"], ["lib 0.2"]]
-    told = read_outputs(outputs)
-    assert [told[f"{name}-digest"] for name in ("app", "tool")] == [one.digest, other.digest]
+    lines = read_outputs(outputs)
+    assert [lines[f"{name}-digest"] for name in ("app", "tool")] == [one.digest, other.digest]
 
 
 @pytest.mark.engine

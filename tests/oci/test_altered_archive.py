@@ -182,8 +182,8 @@ def test_a_flipped_byte_names_archive_and_blob(
     path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
     for command in (["inspect", str(path)], ["load", str(path)], ["verify", str(path)]):
         assert main(command) == 1
-        told = capsys.readouterr().err
-        assert f"the archive {path}: the blob {layer.descriptor.digest} is damaged" in told, command
+        lines = capsys.readouterr().err
+        assert f"the archive {path}: the blob {layer.descriptor.digest} is damaged" in lines, command
 
 
 def test_a_receipt_of_other_names_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from hatch_docker.oci.auth import Credential, credential_for, merge_scopes, pars
 from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from hatch_docker.oci.registry import Remote
+from tests.conftest import script
 from tests.fakes.images import small_image
 from tests.fakes.registry import FakeRegistry
 
@@ -41,9 +42,7 @@ def write(path: Path, value: object) -> None:
 
 
 def helper(tmp_path: Path, name: str, body: str) -> None:
-    path = tmp_path / "bin" / f"docker-credential-{name}"
-    path.write_text(f"#!/bin/sh\nread key\n{body}\n")
-    path.chmod(0o755)
+    script(tmp_path / f"bin/docker-credential-{name}", f"read key\n{body}")
 
 
 ANSWER = """echo '{"ServerURL": "x", "Username": "USER", "Secret": "s3cret-from-NAME"}'"""

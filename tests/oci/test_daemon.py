@@ -25,7 +25,7 @@ from hatch_docker.oci.daemon import find_daemons, load, open_client
 from hatch_docker.oci.engine_api import Daemon, ssh_command
 from hatch_docker.oci.model import History, Image, Platform
 from hatch_docker.oci.mutate import Settings, build_image, make_index, scratch
-from tests.conftest import need, need_docker
+from tests.conftest import need, need_docker, run
 from tests.fakes.images import AMD64, layer
 from tests.fakes.resource_use import quickest
 
@@ -135,9 +135,7 @@ def test_nothing_is_found_fast(home: Path) -> None:
     assert not [daemon for daemon in find_daemons(environ) if daemon.kind == "docker"]
     assert quickest(lambda: find_daemons(environ)) < 0.05
     code = "import sys, hatch_docker.oci.daemon as d; d.find_daemons({}); print('docker' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          cwd=Path(__file__).parent.parent.parent)  # fmt: skip
-    assert done.stdout.strip() == "False"
+    assert run(sys.executable, "-c", code).strip() == "False"
 
 
 def test_daemons_are_found_where_their_programs_look(home: Path) -> None:
@@ -169,10 +167,10 @@ def test_daemons_are_found_where_their_programs_look(home: Path) -> None:
 ])  # fmt: skip
 def test_ssh_is_told_what_docker_s_program_tells_it(kind: str, url: str, command: str) -> None:
     """User, port and name of the machine as they are written: its name may be one of ~/.ssh/config's."""
-    *told, system, dial = ssh_command(Daemon(kind, url))
-    at = told.index("-o")
-    assert told[at:at + 3] == ["-o", "ConnectTimeout=30", "-T"]
-    assert " ".join(["ssh", command, "system dial-stdio"]) == " ".join([*told[:at], *told[at + 3:], system, dial])
+    *lines, system, dial = ssh_command(Daemon(kind, url))
+    at = lines.index("-o")
+    assert lines[at:at + 3] == ["-o", "ConnectTimeout=30", "-T"]
+    assert " ".join(["ssh", command, "system dial-stdio"]) == " ".join([*lines[:at], *lines[at + 3:], system, dial])
 
 
 @pytest.mark.parametrize("url", [
@@ -315,16 +313,12 @@ def test_docker_takes_new_layers_only(docker: Daemon, tmp_path: Path) -> None:
     assert first.sent > 1_000_000 > 20_000 > second.sent > 0
     assert (again.sent, again.image_id) == (0, second.image_id)
     assert (back.sent, back.image_id) == (0, first.image_id)
-    for number, digest in ((1, first.image_id), (2, first.image_id)):
-        done = subprocess.run(
-            ["docker", "image", "inspect", NAMES[number - 1], "--format", "{{.Id}}"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        assert done.stdout.strip() == digest
+    for name in NAMES:
+        assert run("docker", "image", "inspect", name, "--format", "{{.Id}}").strip() == first.image_id
     index = make_index([one, image(b"arm", Platform("linux", "arm64"))], {})
     loaded = load(docker, index, NAMES, saved(index, tmp_path / "3"), host=AMD64, log=print)
     assert loaded.image_id in (first.image_id, index.digest)
-    subprocess.run(["docker", "rmi", "-f", second.image_id], capture_output=True, check=True)
+    run("docker", "rmi", "-f", second.image_id)
 
 
 @pytest.mark.engine
@@ -390,8 +384,7 @@ def test_an_image_is_loaded_without_the_library(before: bytes, most: int, fake: 
         "print(loaded.sent, 'docker' in sys.modules, 'requests' in sys.modules)"
     )
     arguments = [str(saved(item, home / "a.tar")), f"unix://{home}/sock", *NAMES]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
-    sent, *imported = done.stdout.split()
+    sent, *imported = run(sys.executable, "-c", code, *arguments).split()
     assert imported == ["False", "False"]
     assert min(most, 1) <= int(sent) <= most
     assert sum(fake.loads) == int(sent)

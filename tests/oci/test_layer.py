@@ -4,8 +4,6 @@ import contextlib
 import gzip
 import hashlib
 import io
-import os
-import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
@@ -23,6 +21,7 @@ from hatch_docker.oci.layer import Compression, Entry, layer_entries, make_layer
 from hatch_docker.oci.model import OCI_LAYER, Descriptor, Layer, digest_of
 from hatch_docker.oci.paths import safe_path
 from hatch_docker.oci.tar import pack_header, read_tar
+from tests.conftest import run
 from tests.fakes.layer_entries import TIME, directory, file, symlink
 
 
@@ -307,12 +306,9 @@ def test_another_process_writes_the_same_layer() -> None:
         "import os, sys; os.umask(0o077); from tests.oci.test_layer import TREE, written;"
         "import hashlib; print(hashlib.sha256(written(TREE, 'gzip')).hexdigest())"
     )
-    env = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=env, cwd=Path(__file__).parent.parent.parent, capture_output=True,
-        text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout.strip() == hashlib.sha256(written(TREE, "gzip")).hexdigest()
+    variables = {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+    digest = run(sys.executable, "-c", script, cwd=Path(__file__).parent.parent.parent, variables=variables).strip()
+    assert digest == hashlib.sha256(written(TREE, "gzip")).hexdigest()
 
 
 NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0/"), min_size=1, max_size=60)

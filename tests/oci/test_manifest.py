@@ -28,30 +28,30 @@ from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from tests.fakes.context import context
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
-from tests.fakes.network import World, name
+from tests.fakes.network import Recording, name
 from tests.fakes.registry import FakeRegistry, Handler
 from tests.fakes.resource_use import measured
 
 
-def test_lying_digests(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_lying_digests(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """A manifest other than the one asked for, or than the header promises, is not taken."""
     image, other = small_image(), small_image(small_layer("x", b"x"))
-    push(world.remote, image, [name(registry)])
+    push(recorded.remote, image, [name(registry)])
     kind = {"content-type": OCI_MANIFEST}
     registry.fault("GET", "/manifests/", lambda h: h.reply(200, other.manifest, kind), times=2)
     with pytest.raises(RegistryError, match=r"digest is sha256:\w+ instead of sha256:\w+; gave up after 2 tries"):
-        resolve(world.remote, name(registry).pinned(image.digest), store)
+        resolve(recorded.remote, name(registry).pinned(image.digest), store)
     lie = {"content-type": OCI_MANIFEST, "docker-content-digest": "sha256:" + "0" * 64}
     registry.fault("GET", "/manifests/", lambda h: h.reply(200, image.manifest, lie), times=2)
     with pytest.raises(RegistryError, match="instead of sha256:0000"):
-        resolve(world.remote, name(registry), store)
+        resolve(recorded.remote, name(registry), store)
 
 
-def test_a_tag_that_moves_between_an_index_and_its_image(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_a_tag_moves_between_an_index_and_its_image(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """The image is the one that the index names, whatever the tag means by then."""
     index, other = small_index(), small_index(small_image(small_layer("other", b"other")))
-    push(world.remote, other, [name(registry, "team/app:other")])
-    push(world.remote, index, [name(registry)])
+    push(recorded.remote, other, [name(registry, "team/app:other")])
+    push(recorded.remote, index, [name(registry)])
 
     def move(handler: Handler) -> None:
         handler.route()
@@ -59,9 +59,9 @@ def test_a_tag_that_moves_between_an_index_and_its_image(registry: FakeRegistry,
 
     registry.fault("GET", f"/manifests/{index.digest}", move)
     registry.fault("GET", "/manifests/1", move)
-    found = pull(world.remote, name(registry), AMD64, store)
+    found = pull(recorded.remote, name(registry), AMD64, store)
     assert found.digest == index.images[0].digest
-    assert pull(world.remote, name(registry), AMD64, store).digest == other.images[0].digest
+    assert pull(recorded.remote, name(registry), AMD64, store).digest == other.images[0].digest
 
 
 def manifest_with(**changes: object) -> bytes:
@@ -107,26 +107,26 @@ FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
     (b" " * (5 << 20), OCI_MANIFEST, "larger than 4194304 bytes"),
 ])  # fmt: skip
 def test_bad_manifests(
-    data: bytes, media_type: str, reason: str, registry: FakeRegistry, world: World, store: Store
+    data: bytes, media_type: str, reason: str, registry: FakeRegistry, recorded: Recording, store: Store
 ) -> None:
     """A manifest that breaks the image-spec is refused in one line that names the field."""
     registry.put_manifest("team/app", "1", media_type, data)
     registry.put_blob("team/app", small_image().config)
     with pytest.raises(HatchDockerError, match=reason) as caught:
-        pull(world.remote, name(registry), AMD64, store)
+        pull(recorded.remote, name(registry), AMD64, store)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
-    assert world.sleeps == []
+    assert recorded.sleeps == []
 
 
-def test_wrong_platform(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_wrong_platform(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """An image for another machine is refused, both are named."""
-    push(world.remote, small_image(platform=ARM64), [name(registry)])
+    push(recorded.remote, small_image(platform=ARM64), [name(registry)])
     with pytest.raises(ImageError, match="is for linux/arm64/v8, not for linux/amd64"):
-        pull(world.remote, name(registry), AMD64, store)
+        pull(recorded.remote, name(registry), AMD64, store)
 
 
-def test_urls_of_a_layer_are_not_asked(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_urls_of_a_layer_are_not_asked(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """A layer is had from the registry or not at all, wherever its descriptor would send us."""
     image = small_image()
     with FakeRegistry(address="127.0.0.2") as elsewhere:
@@ -134,7 +134,7 @@ def test_urls_of_a_layer_are_not_asked(registry: FakeRegistry, world: World, sto
         document = manifest_with(layers=[{**LAYER, "urls": [f"{elsewhere.origin}/v2/x/blobs/{LAYER['digest']}"]}])
         registry.put_manifest("team/app", "1", OCI_MANIFEST, document)
         registry.put_blob("team/app", image.config)
-        layer = pull(world.remote, name(registry), AMD64, store).layers[0]
+        layer = pull(recorded.remote, name(registry), AMD64, store).layers[0]
         with pytest.raises(RegistryError, match="404 Not Found"):
             layer.open()
         with image.layers[0].open() as stream:
@@ -170,19 +170,19 @@ def config_with(**changes: object) -> bytes:
     (config_with(config={"Labels": {"a": 1}}), "config.Labels is not a map of texts"),
     (config_with(architecture="arm64"), "is for linux/arm64, not for linux/amd64"),
 ])  # fmt: skip
-def test_bad_configurations(config: bytes, reason: str, registry: FakeRegistry, world: World, store: Store) -> None:
+def test_bad_configs(config: bytes, reason: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """A configuration that breaks config.md, or is another one's, is refused in one line that names the field."""
     serve(registry, config)
     with pytest.raises(ImageError, match=reason) as caught:
-        pull(world.remote, name(registry), AMD64, store)
+        pull(recorded.remote, name(registry), AMD64, store)
     assert "\n" not in str(caught.value)
-    assert world.sleeps == []
+    assert recorded.sleeps == []
 
 
-def test_an_image_without_layers(registry: FakeRegistry, world: World, store: Store, tmp_path: Path) -> None:
+def test_an_image_without_layers(registry: FakeRegistry, recorded: Recording, store: Store, tmp_path: Path) -> None:
     """It is one, as config.md has it; there is nothing in it to build on, which is told where it is a base."""
     serve(registry, config_with(rootfs={"type": "layers", "diff_ids": []}), layers=[])
-    empty = pull(world.remote, name(registry), AMD64, store)
+    empty = pull(recorded.remote, name(registry), AMD64, store)
     assert empty.layers == ()
     with pytest.raises(BaseImageError, match="team/app has no Python") as caught:
         read_facts(empty, "team/app", context(tmp_path))
@@ -274,37 +274,37 @@ def index_for(*platforms: Platform | None) -> tuple[bytes, dict[Platform | None,
 ])  # fmt: skip
 def test_the_right_child_of_an_index(
     there: list[Platform | None], wanted: Platform, found: Platform | str | None, registry: FakeRegistry,
-    world: World, store: Store,
+    recorded: Recording, store: Store,
 ) -> None:
     """The variant that runs and is the newest, never an attestation; else what there is."""
     index, images = index_for(*there)
     for image in images.values():
-        push(world.remote, image, [name(registry, "team/app:child")])
+        push(recorded.remote, image, [name(registry, "team/app:child")])
     registry.put_manifest("team/app", "1", OCI_INDEX, index)
     if isinstance(found, str):
         with pytest.raises(ImageError, match=found + "(/v8)?$"):
-            pull(world.remote, name(registry), wanted, store)
+            pull(recorded.remote, name(registry), wanted, store)
     else:
-        assert pull(world.remote, name(registry), wanted, store).digest == images[found].digest
+        assert pull(recorded.remote, name(registry), wanted, store).digest == images[found].digest
 
 
-def test_an_index_of_very_many_images_is_not_asked_for(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_an_index_of_too_many_images_is_refused(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """Each would be a request, and some of them a large one."""
     one = Descriptor(OCI_MANIFEST, f"sha256:{'0' * 64}", 1, AMD64).to_json()
     document = canonical_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [one] * 101})
     registry.put_manifest("team/app", "1", OCI_INDEX, document)
     with pytest.raises(RegistryError, match="has 101 images, more than 100: name one by its digest"):
-        pull_index(world.remote, name(registry), store)
+        pull_index(recorded.remote, name(registry), store)
     assert registry.count("GET", "0" * 64) == 0
 
 
-def test_attestations_are_no_images(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_attestations_are_no_images(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """Of BuildKit's index with attestations all that run are taken, and nothing else is asked for."""
     index, images = index_for(AMD64, UNKNOWN, ARM64)
     for platform, image in images.items():
         if platform != UNKNOWN:
-            push(world.remote, image, [name(registry, "team/app:child")])
+            push(recorded.remote, image, [name(registry, "team/app:child")])
     registry.put_manifest("team/app", "1", OCI_INDEX, index)
-    found = pull_index(world.remote, name(registry), store)
+    found = pull_index(recorded.remote, name(registry), store)
     assert [image.platform for image in found.images] == [AMD64, ARM64]
     assert registry.count("GET", images[UNKNOWN].digest) == 0

@@ -19,7 +19,7 @@ from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import Reference
 from hatch_docker.oci.registry import Remote
 from tests.fakes.images import AMD64, ARM64, small_image, small_index, small_layer
-from tests.fakes.network import PASSWORD, STEPS, World, login, name
+from tests.fakes.network import PASSWORD, STEPS, Recording, login, name
 from tests.fakes.registry import FakeRegistry, Handler
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
@@ -35,13 +35,13 @@ def same_layers(image: Image, other: Image) -> bool:
     return all(content(one) == content(two) for one, two in pairs)
 
 
-def test_image_survives_the_journey(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_image_survives_the_journey(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """What is pushed is pulled: the same bytes, layers downloaded only when opened, and only once."""
     image = small_image(small_layer("a", b"a" * 5000), small_layer("b", b"b"))
-    pushed = push(world.remote, image, [name(registry), name(registry, "team/app:latest")])
+    pushed = push(recorded.remote, image, [name(registry), name(registry, "team/app:latest")])
     assert pushed.digest == image.digest
     assert pushed.sent == image.size + len(image.config) + 3 * len(image.manifest)  # by its digest and each tag
-    back = pull(world.remote, name(registry), AMD64, store)
+    back = pull(recorded.remote, name(registry), AMD64, store)
     assert (back.digest, back.manifest, back.config) == (image.digest, image.manifest, image.config)
     assert registry.count("GET", image.layers[0].descriptor.digest) == 0
     assert same_layers(back, image)
@@ -49,68 +49,68 @@ def test_image_survives_the_journey(registry: FakeRegistry, world: World, store:
     assert registry.count("GET", image.layers[0].descriptor.digest) == 1
 
 
-def test_second_push_sends_nothing(registry: FakeRegistry, world: World) -> None:
+def test_second_push_sends_nothing(registry: FakeRegistry, recorded: Recording) -> None:
     """An image that is there costs two questions and no bytes."""
     image = small_image()
-    push(world.remote, image, [name(registry)])
+    push(recorded.remote, image, [name(registry)])
     registry.requests.clear()
-    assert push(world.remote, image, [name(registry)]).sent == 0
+    assert push(recorded.remote, image, [name(registry)]).sent == 0
     assert {request.method for request in registry.requests} == {"HEAD"}
     assert len(registry.requests) == 2
 
 
-def test_index_survives_the_journey(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_index_survives_the_journey(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """An index keeps its digest, and each platform finds its image in it."""
     index = small_index()
-    push(world.remote, index, [name(registry)])
-    back = pull_index(world.remote, name(registry), store)
+    push(recorded.remote, index, [name(registry)])
+    back = pull_index(recorded.remote, name(registry), store)
     assert (back.digest, back.index) == (index.digest, index.index)
     assert [image.digest for image in back.images] == [image.digest for image in index.images]
-    assert pull(world.remote, name(registry), Platform("linux", "arm64"), store).platform == ARM64
+    assert pull(recorded.remote, name(registry), Platform("linux", "arm64"), store).platform == ARM64
     with pytest.raises(ImageError, match=r"no image for linux/s390x; it has: linux/amd64, linux/arm64/v8"):
-        pull(world.remote, name(registry), Platform("linux", "s390x"), store)
+        pull(recorded.remote, name(registry), Platform("linux", "s390x"), store)
 
 
-def test_pinned_image_needs_no_traffic(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_pinned_image_needs_no_traffic(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """An image by digest is taken from the cache without a request."""
     index = small_index()
-    push(world.remote, index, [name(registry)])
+    push(recorded.remote, index, [name(registry)])
     pinned = name(registry).pinned(index.digest)
-    pull(world.remote, pinned, AMD64, store)
+    pull(recorded.remote, pinned, AMD64, store)
     registry.requests.clear()
-    assert pull(world.remote, pinned, AMD64, store).digest == index.images[0].digest
+    assert pull(recorded.remote, pinned, AMD64, store).digest == index.images[0].digest
     assert registry.requests == []
 
 
-def test_base_layers_are_mounted(registry: FakeRegistry, world: World) -> None:
+def test_base_layers_are_mounted(registry: FakeRegistry, recorded: Recording) -> None:
     """Layers of the base's repository are mounted; they are never opened."""
     base = small_layer("base", b"base" * 1000)
-    push(world.remote, small_image(base), [name(registry, "base:1")])
+    push(recorded.remote, small_image(base), [name(registry, "base:1")])
 
     def never() -> io.BytesIO:
         raise AssertionError("the base's layer was opened")
 
     ours = small_layer("ours", b"ours")
     image = small_image(replace(base, open=never), ours)
-    pushed = push(world.remote, image, [name(registry)], find=lambda _digest: "base")
+    pushed = push(recorded.remote, image, [name(registry)], find=lambda _digest: "base")
     assert pushed.sent == ours.descriptor.size + len(image.config) + 2 * len(image.manifest)
     assert pushed.mounted == 1
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
-def test_what_cannot_be_mounted_is_sent(status: int, registry: FakeRegistry, world: World) -> None:
+def test_what_cannot_be_mounted_is_sent(status: int, registry: FakeRegistry, recorded: Recording) -> None:
     """Who may not read the other repository, or whose registry mounts nothing, sends the bytes."""
-    push(world.remote, small_image(), [name(registry, "base:1")])
+    push(recorded.remote, small_image(), [name(registry, "base:1")])
     registry.fault("POST", "from=base", status, times=9, headers={"www-authenticate": "Basic"})
-    pushed = push(world.remote, small_image(), [name(registry)], find=lambda _digest: "base")
+    pushed = push(recorded.remote, small_image(), [name(registry)], find=lambda _digest: "base")
     assert (len(pushed.arrived), pushed.mounted) == (2, 0)
-    assert push(world.remote, small_image(), [name(registry, "c:1")], find=lambda _digest: "none").mounted == 0
+    assert push(recorded.remote, small_image(), [name(registry, "c:1")], find=lambda _digest: "none").mounted == 0
 
 
-def journey(registry: FakeRegistry, world: World, store: Store) -> None:
+def journey(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     image = small_image(small_layer("data", bytes(range(256)) * 40))
-    push(world.remote, image, [name(registry)])
-    back = pull(world.remote, name(registry), AMD64, store)
+    push(recorded.remote, image, [name(registry)])
+    back = pull(recorded.remote, name(registry), AMD64, store)
     assert same_layers(back, image)
 
 
@@ -120,22 +120,22 @@ def journey(registry: FakeRegistry, world: World, store: Store) -> None:
 def test_faults_that_pass(method: str, part: str, action: int | str, times: int, store: Store, tmp_path: Path) -> None:
     """A fault of any step, up to three times, is survived with one line for each retry."""
     with FakeRegistry(password=PASSWORD) as registry:
-        world = World(login(tmp_path, registry))
+        recorded = Recording(login(tmp_path, registry))
         registry.fault(method, part, action, times=times)
-        journey(registry, world, store)
-        assert len(world.lines) == times - registry.faults[0].times
-        assert all("again in" in line and registry.host in line for line in world.lines)
-        assert sum(world.sleeps) < 5
+        journey(registry, recorded, store)
+        assert len(recorded.lines) == times - registry.faults[0].times
+        assert all("again in" in line and registry.host in line for line in recorded.lines)
+        assert sum(recorded.sleeps) < 5
         assert len(registry.repository("team/app").blobs) == 2
 
 
 @pytest.mark.parametrize("action", ["cut", "short", "long", "flip"])
 @pytest.mark.parametrize("part", ["/blobs/", "/manifests/"])
-def test_damage_that_passes(part: str, action: str, registry: FakeRegistry, world: World, store: Store) -> None:
+def test_damage_that_passes(part: str, action: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """Bytes that are wrong once are asked for again."""
     registry.fault("GET", part, action)
-    journey(registry, world, store)
-    assert len(world.lines) == 1
+    journey(registry, recorded, store)
+    assert len(recorded.lines) == 1
 
 
 def other_bytes(handler: Handler) -> None:
@@ -153,12 +153,12 @@ def encoded_bytes(handler: Handler) -> None:
 
 @pytest.mark.parametrize("action", ["short", "long", "flip", other_bytes, encoded_bytes])
 def test_damage_that_stays(
-    action: str | Callable[[Handler], None], registry: FakeRegistry, world: World, store: Store
+    action: str | Callable[[Handler], None], registry: FakeRegistry, recorded: Recording, store: Store
 ) -> None:
     """Bytes that stay wrong are an error after a second look, and the cache does not know them."""
     image = small_image()
-    push(world.remote, image, [name(registry)])
-    layer = pull(world.remote, name(registry), AMD64, store).layers[0]
+    push(recorded.remote, image, [name(registry)])
+    layer = pull(recorded.remote, name(registry), AMD64, store).layers[0]
     registry.fault("GET", layer.descriptor.digest, action, times=99)
     kept = set((store.root / "blobs").iterdir())
     with pytest.raises(RegistryError, match=r"get blob sha256:.*gave up after 2 tries") as caught:
@@ -175,42 +175,42 @@ def test_damage_that_stays(
 ])  # fmt: skip
 @pytest.mark.parametrize(("method", "part"), [("PUT", "/manifests/"), ("GET", "/blobs/")])
 def test_retry_after_is_obeyed(
-    method: str, part: str, header: str | None, low: float, high: float, registry: FakeRegistry, world: World,
+    method: str, part: str, header: str | None, low: float, high: float, registry: FakeRegistry, recorded: Recording,
     store: Store,
 ) -> None:
     """The registry's wish in seconds or as a date counts up to a minute; nonsense does not."""
     text = formatdate(time.time() + 30, usegmt=True) if header == "in half a minute" else header
     registry.fault(method, part, 429, headers={"retry-after": text} if text else {})
-    journey(registry, world, store)
-    assert low <= world.sleeps[0] <= high
+    journey(registry, recorded, store)
+    assert low <= recorded.sleeps[0] <= high
 
 
 @pytest.mark.parametrize("header", ["86400", "Fri, 31 Dec 2999 23:59:59 GMT", "9" * 500])
-def test_too_long_a_wait_stops_at_once(header: str, registry: FakeRegistry, world: World) -> None:
+def test_too_long_a_wait_stops_at_once(header: str, registry: FakeRegistry, recorded: Recording) -> None:
     """A server that asks for a day of patience ends the attempt at once, with that time in the message."""
     registry.fault("PUT", "/manifests/", 429, headers={"retry-after": header})
     with pytest.raises(TransientError, match=r"asks to wait \d+ s: try again later"):
-        push(world.remote, small_image(), [name(registry)])
-    assert world.sleeps == []
+        push(recorded.remote, small_image(), [name(registry)])
+    assert recorded.sleeps == []
 
 
 @pytest.mark.parametrize("action", ["hang", "drip"])
 def test_slow_registry(action: str, registry: FakeRegistry, store: Store) -> None:
     """A registry that hangs, or drips bytes, is given up with a clear message."""
-    world = World(idle=0.3)
+    recorded = Recording(idle=0.3)
     image = small_image(small_layer("data", b"x" * 90000))
-    push(world.remote, image, [name(registry)])
-    layer = pull(world.remote, name(registry), AMD64, store).layers[0]
+    push(recorded.remote, image, [name(registry)])
+    layer = pull(recorded.remote, name(registry), AMD64, store).layers[0]
     registry.fault("GET", layer.descriptor.digest, action, times=9)
     with pytest.raises(TransientError, match=r"(sent nothing for|bytes came in) 0 s; gave up after 2 tries"):
         layer.open()
 
 
-def test_permanent_failure_tags_nothing(registry: FakeRegistry, world: World) -> None:
+def test_permanent_failure_tags_nothing(registry: FakeRegistry, recorded: Recording) -> None:
     """The error names the step, the status and what is there; no manifest was put."""
     registry.fault("PUT", "/blobs/uploads/", 500, times=999)
     with pytest.raises(TransientError) as caught:
-        push(world.remote, small_image(), [name(registry)])
+        push(recorded.remote, small_image(), [name(registry)])
     message = str(caught.value)
     assert "push blob sha256:" in message
     assert "500 Internal Server Error; gave up after 6 tries (0 of 2 blobs are there; nothing is tagged)" in message
@@ -228,7 +228,7 @@ def test_expired_token_is_renewed(method: str, part: str, store: Store, tmp_path
             handler.route()
 
         registry.fault(method, part, expire)
-        journey(registry, World(login(tmp_path, registry)), store)
+        journey(registry, Recording(login(tmp_path, registry)), store)
         assert registry.faults[0].times == 0
         assert registry.count("GET", "/token") <= 4
 
@@ -236,19 +236,19 @@ def test_expired_token_is_renewed(method: str, part: str, store: Store, tmp_path
 def test_eternal_401_stops(store: Store, tmp_path: Path) -> None:
     """A registry that refuses every token is asked for three at most, and the way out is named."""
     with FakeRegistry(password=PASSWORD, token_lifetime=-1) as registry:
-        world = World(login(tmp_path, registry))
+        recorded = Recording(login(tmp_path, registry))
         with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1"):
-            push(world.remote, small_image(), [name(registry)])
+            push(recorded.remote, small_image(), [name(registry)])
         assert registry.count("GET", "/token") <= 3
         with pytest.raises(RegistryError, match=r"401 Unauthorized .*docker login 127.0.0.1"):
-            resolve(world.remote, name(registry), store)
+            resolve(recorded.remote, name(registry), store)
         assert registry.count("GET", "/token") <= 6
 
 
 def test_a_401_for_ever_in_a_push(tmp_path: Path) -> None:
     """Once a blob is there no token counts any more: two refusals, and it ends with the way out."""
     with FakeRegistry(password=PASSWORD) as registry:
-        world = World(login(tmp_path, registry))
+        recorded = Recording(login(tmp_path, registry))
 
         def expire(handler: Handler) -> None:
             handler.route()
@@ -258,7 +258,7 @@ def test_a_401_for_ever_in_a_push(tmp_path: Path) -> None:
         registry.fault("PUT", "/blobs/uploads/", expire)
         # Both blobs may be on their way already: then it is the manifest that is refused.
         with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1") as caught:
-            push(world.remote, small_image(), [name(registry)])
+            push(recorded.remote, small_image(), [name(registry)])
         assert registry.count("GET", "/token") <= 3
         assert re.search(r"(\d of \d|all) blobs are there", str(caught.value))
         assert not any(repository.manifests for repository in registry.repositories.values())
@@ -270,38 +270,38 @@ def test_a_401_for_ever_on_one_step(method: str, part: str, store: Store, tmp_pa
     with FakeRegistry(password=PASSWORD) as registry:
         challenge = {"www-authenticate": f'Bearer realm="{registry.origin}/token",service="fake"'}
         registry.fault(method, part, 401, times=99, headers=challenge)
-        world = World(login(tmp_path, registry))
+        recorded = Recording(login(tmp_path, registry))
         with pytest.raises(RegistryError, match=r"401 Unauthorized.*docker login 127.0.0.1") as caught:
-            journey(registry, world, store)
+            journey(registry, recorded, store)
         assert not isinstance(caught.value, TransientError)
         assert registry.count(method, part) <= 4  # of two blobs at once
-        assert sum(world.sleeps) == 0
+        assert sum(recorded.sleeps) == 0
 
 
 @pytest.mark.parametrize("status", [404, 416])
-def test_lost_upload_session(status: int, registry: FakeRegistry, world: World, store: Store) -> None:
+def test_lost_upload_session(status: int, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """A session that the registry forgot is replaced by a new one."""
     registry.fault("PUT", "/blobs/uploads/", status)
-    journey(registry, world, store)
+    journey(registry, recorded, store)
     assert registry.count("POST", "/blobs/uploads/") == 3
 
 
-def test_upload_locations(world: World, store: Store, tmp_path: Path) -> None:
+def test_upload_locations(recorded: Recording, store: Store, tmp_path: Path) -> None:
     """Relative locations work, and one on another port gets no Authorization."""
     with FakeRegistry(password=PASSWORD, scheme="basic") as registry, FakeRegistry() as other:
-        world = World(login(tmp_path, registry))
+        recorded = Recording(login(tmp_path, registry))
         registry.upload_origin = "relative"
         registry.upload_headers = {"oci-chunk-min-length": "1000000"}
-        journey(registry, world, store)
+        journey(registry, recorded, store)
         registry.upload_origin = other.origin
         other.uploads = registry.uploads
         other.repositories = registry.repositories
-        push(world.remote, small_image(small_layer("new", b"new")), [name(registry)])
+        push(recorded.remote, small_image(small_layer("new", b"new")), [name(registry)])
         assert other.count("PUT", "/blobs/uploads/") == 2
         assert all("authorization" not in request.headers for request in other.requests)
 
 
-def test_early_answer_is_read(registry: FakeRegistry, world: World) -> None:
+def test_early_answer_is_read(registry: FakeRegistry, recorded: Recording) -> None:
     """The registry's own words count, not the broken pipe that came with them."""
     registry.fault("PUT", "/blobs/uploads/", "early", times=9)
     big = small_layer("big", b"")
@@ -309,29 +309,29 @@ def test_early_answer_is_read(registry: FakeRegistry, world: World) -> None:
     descriptor = replace(big.descriptor, size=size)
     image = small_image(replace(big, descriptor=descriptor, open=lambda: io.BytesIO(bytes(size))))
     with pytest.raises(RegistryError, match="blobs of this size are not welcome here"):
-        push(world.remote, image, [name(registry)])
+        push(recorded.remote, image, [name(registry)])
 
 
 def test_password_is_asked_for(store: Store) -> None:
     """Who has no password is told how to log in."""
     for scheme in ("bearer", "basic"):
         with FakeRegistry(password=PASSWORD, scheme=scheme) as registry:
-            remote, reference = World().remote, name(registry)
+            remote, reference = Recording().remote, name(registry)
             with pytest.raises(RegistryError, match=r"team/app:1.*log in with `docker login 127.0.0.1:\d+`"):
                 resolve(remote, reference, store)
 
 
-def test_unknown_image(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_unknown_image(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """A name that does not exist is no reason to try again."""
     reason = r"team/app:1: get manifest: 404 Not Found \(MANIFEST_UNKNOWN.*check the name"
     with pytest.raises(RegistryError, match=reason):
-        pull(world.remote, name(registry), AMD64, store)
-    assert world.sleeps == []
+        pull(recorded.remote, name(registry), AMD64, store)
+    assert recorded.sleeps == []
 
 
-def test_https_unless_allowed(world: World) -> None:
+def test_https_unless_allowed(recorded: Recording) -> None:
     """Plain http is spoken with this machine and listed registries only."""
-    remote = World({"HATCH_DOCKER_INSECURE_REGISTRIES": "old.registry.example:5000, x.example"}).remote
+    remote = Recording({"HATCH_DOCKER_INSECURE_REGISTRIES": "old.registry.example:5000, x.example"}).remote
     for host, scheme in {
         "registry.example": "https", "old.registry.example:5000": "http", "old.registry.example": "https",
         "localhost:5000": "http", "127.0.0.9:1": "http", "[::1]:5000": "http", "10.0.0.1:5000": "https",
@@ -356,14 +356,14 @@ def test_a_complaint_that_quotes_the_credentials(scheme: str, kind: str, store: 
             else:
                 handler.error(403, "DENIED", said)
 
-        world = World(login(tmp_path, registry))
-        push(world.remote, small_image(), [name(registry)])
+        recorded = Recording(login(tmp_path, registry))
+        push(recorded.remote, small_image(), [name(registry)])
         for method in ("GET", "HEAD", "POST"):
             registry.fault(method, "/v2/", quote, times=9)
         with pytest.raises(RegistryError, match=r"403 Forbidden \(.*no access with \w+ \*\*\*, in plain"):
-            pull(world.remote, name(registry), AMD64, store)
+            pull(recorded.remote, name(registry), AMD64, store)
         with pytest.raises(RegistryError, match="403 Forbidden"):
-            push(world.remote, small_image(small_layer("x", b"x")), [name(registry)])
+            push(recorded.remote, small_image(small_layer("x", b"x")), [name(registry)])
 
 
 def test_secrets_stay_secret(store: Store, tmp_path: Path) -> None:
@@ -375,13 +375,13 @@ def test_secrets_stay_secret(store: Store, tmp_path: Path) -> None:
     for method, part in [*STEPS, ("GET", "/token")]:
         for action in (500, 403, "reset"):
             with FakeRegistry(password=PASSWORD) as registry:
-                world = World(login(tmp_path, registry))
+                recorded = Recording(login(tmp_path, registry))
                 registry.fault(method, part, action, times=99)
                 text = []
                 for step in steps:
                     try:
-                        step(world.remote, registry)
+                        step(recorded.remote, registry)
                     except RegistryError as error:
                         text.append(str(error) + repr(error.__cause__))
-                shown = "".join(world.lines + text) + repr(world.remote)
+                shown = "".join(recorded.lines + text) + repr(recorded.remote)
                 assert not any(secret in shown for secret in [PASSWORD, *registry.tokens])

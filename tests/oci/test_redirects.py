@@ -13,15 +13,15 @@ from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import parse_reference
 from tests.fakes.captured_output import MARK
 from tests.fakes.images import AMD64, small_image, small_layer
-from tests.fakes.network import PASSWORD, STEPS, World, login, login_away, name, secure
+from tests.fakes.network import PASSWORD, STEPS, Recording, login, login_away, name, secure
 from tests.fakes.registry import FakeRegistry, Handler
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
 
 
-def journey(registry: FakeRegistry, world: World, store: Store, content: bytes = b"data") -> None:
-    push(world.remote, small_image(small_layer("data", content)), [name(registry)])
-    with pull(world.remote, name(registry), AMD64, store).layers[0].open() as stream:
+def journey(registry: FakeRegistry, recorded: Recording, store: Store, content: bytes = b"data") -> None:
+    push(recorded.remote, small_image(small_layer("data", content)), [name(registry)])
+    with pull(recorded.remote, name(registry), AMD64, store).layers[0].open() as stream:
         assert stream.read()
 
 
@@ -39,27 +39,27 @@ def sending_to(storage: FakeRegistry) -> Callable[[Handler], None]:
 def test_redirected_blob_gets_no_credentials(fault: str | int, store: Store, tmp_path: Path) -> None:
     """A blob that lives elsewhere is fetched without Authorization, and still checked; its URL is never shown."""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2") as storage:
-        world = World(login(tmp_path, registry))
+        recorded = Recording(login(tmp_path, registry))
         storage.repositories = registry.repositories
         registry.redirect_blobs = storage.origin
         storage.fault("GET", "/blobs/", fault)
-        journey(registry, world, store)
+        journey(registry, recorded, store)
         assert storage.count("GET", "/blobs/") == 3
         assert all("authorization" not in request.headers for request in storage.requests)
         assert all(f"signature={MARK}" in request.path for request in storage.requests)
-        assert len(world.lines) == 1
+        assert len(recorded.lines) == 1
 
 
 @pytest.mark.parametrize("fault", ["flip", "hang", "reset", 403, 404, 500])
 def test_a_redirected_blob_that_is_not_to_be_had(fault: str | int, store: Store, tmp_path: Path) -> None:
     """What is told of it is the registry's blob, not the signed URL where it should have been."""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2") as storage:
-        world = World(login(tmp_path, registry), idle=0.3)
-        push(world.remote, small_image(), [name(registry)])
+        recorded = Recording(login(tmp_path, registry), idle=0.3)
+        push(recorded.remote, small_image(), [name(registry)])
         registry.redirect_blobs = storage.origin
         storage.fault("GET", "/blobs/", fault, times=99)
         with pytest.raises(RegistryError, match=r"team/app: get blob sha256:\w+ \(\d+ bytes\): "):
-            pull(world.remote, name(registry), AMD64, store)
+            pull(recorded.remote, name(registry), AMD64, store)
 
 
 @pytest.mark.parametrize("challenged", [False, True], ids=["", "and is asked who it is"])
@@ -68,16 +68,16 @@ def test_a_step_that_leads_elsewhere(method: str, part: str, challenged: bool, s
     """Whichever step is redirected, no credentials of the registry's go there, even if they are asked for."""
     other = PASSWORD if challenged else ""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2", password=other) as storage:
-        world = World(login(tmp_path, registry))
-        journey(registry, world, store, b"so that there are tokens")
+        recorded = Recording(login(tmp_path, registry))
+        journey(registry, recorded, store, b"so that there are tokens")
         tokens = registry.count("GET", "/token")
         storage.repositories, storage.uploads = registry.repositories, registry.uploads
         registry.fault(method, part, sending_to(storage), times=99)
         if challenged:
             with pytest.raises(RegistryError, match="401 Unauthorized"):
-                journey(registry, world, store)
+                journey(registry, recorded, store)
         else:
-            journey(registry, world, store)
+            journey(registry, recorded, store)
         assert storage.requests
         assert registry.count("GET", "/token") == tokens
         assert all("authorization" not in request.headers for request in storage.requests)
@@ -90,18 +90,18 @@ def test_a_step_that_leads_elsewhere(method: str, part: str, challenged: bool, s
     ("file:///etc/passwd", "not an http or https URL"),
     ("/v2/team/app/manifests/1", "more than 5 redirects"),
 ])  # fmt: skip
-def test_bad_redirects(location: str, reason: str, registry: FakeRegistry, world: World, store: Store) -> None:
+def test_bad_redirects(location: str, reason: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """Loops, other schemes and private addresses are refused at once."""
-    push(world.remote, small_image(), [name(registry)])
+    push(recorded.remote, small_image(), [name(registry)])
     registry.fault("GET", "/manifests/", 302, times=99, headers={"location": location})
     with pytest.raises(RegistryError, match=reason):
-        resolve(world.remote, name(registry), store)
-    assert world.sleeps == []
+        resolve(recorded.remote, name(registry), store)
+    assert recorded.sleeps == []
 
 
-def test_ten_redirects(registry: FakeRegistry, world: World, store: Store) -> None:
+def test_ten_redirects(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """Five are followed and no more, wherever the tenth may lead."""
-    push(world.remote, small_image(), [name(registry)])
+    push(recorded.remote, small_image(), [name(registry)])
 
     def hop(handler: Handler) -> None:
         path, _, count = handler.path.partition("?hops=")
@@ -110,11 +110,11 @@ def test_ten_redirects(registry: FakeRegistry, world: World, store: Store) -> No
 
     registry.fault("GET", "/manifests/", hop, times=99)
     hops = 5
-    assert resolve(world.remote, name(registry), store)[1] == small_image().manifest
+    assert resolve(recorded.remote, name(registry), store)[1] == small_image().manifest
     hops = 10
     before = registry.count("GET", "/manifests/")
     with pytest.raises(RegistryError, match="more than 5 redirects"):
-        resolve(world.remote, name(registry), open_store(store.root / "other"))
+        resolve(recorded.remote, name(registry), open_store(store.root / "other"))
     assert registry.count("GET", "/manifests/") - before == 6
 
 
@@ -136,14 +136,14 @@ def test_https_leads_to_http(authority: trustme.CA, store: Store, tmp_path: Path
     secure(made, authority)
     with made as registry, FakeRegistry() as plain:
         environ = {**login_away(tmp_path, registry), "HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "ca.pem")}
-        world = World(environ)
+        recorded = Recording(environ)
         registry.upload_origin = "relative"
         registry.realm = f"https://{public(registry).partition('/')[0]}/token"
-        push(world.remote, small_image(), [parse_reference(public(registry))])
-        assert resolve(world.remote, parse_reference(public(registry)), store)
+        push(recorded.remote, small_image(), [parse_reference(public(registry))])
+        assert resolve(recorded.remote, parse_reference(public(registry)), store)
         registry.fault("GET", "/manifests/", sending_to(plain), times=9)
         with pytest.raises(RegistryError, match=r"leads from https to plain http at 127\.0\.0\.1: refused"):
-            resolve(world.remote, parse_reference(public(registry)), open_store(tmp_path / "other"))
+            resolve(recorded.remote, parse_reference(public(registry)), open_store(tmp_path / "other"))
         assert plain.requests == []
 
 
@@ -155,14 +155,14 @@ def test_a_registry_that_speaks_no_tls(tmp_path: Path, store: Store) -> None:
         for step in (
             lambda remote: push(remote, small_image(), [reference]), lambda remote: resolve(remote, reference, store)
         ):  # fmt: skip
-            world = World(environ)
+            recorded = Recording(environ)
             with pytest.raises(RegistryError, match=r"registry\.example: this port does not speak https"):
-                step(world.remote)
-            assert world.sleeps == []
+                step(recorded.remote)
+            assert recorded.sleeps == []
         assert registry.requests == []
         registry.upload_origin = "relative"
         registry.realm = f"http://{public(registry).partition('/')[0]}/token"
-        allowed = World({**environ, "HATCH_DOCKER_INSECURE_REGISTRIES": public(registry).partition("/")[0]})
+        allowed = Recording({**environ, "HATCH_DOCKER_INSECURE_REGISTRIES": public(registry).partition("/")[0]})
         push(allowed.remote, small_image(), [reference])
         assert resolve(allowed.remote, reference, store)
 
@@ -173,18 +173,18 @@ def test_a_registry_of_an_unknown_authority(authority: trustme.CA, tmp_path: Pat
     made = FakeRegistry(password=PASSWORD)
     secure(made, authority)
     with made as registry:
-        world, reference = World(login_away(tmp_path, registry)), parse_reference(public(registry))
+        recorded, reference = Recording(login_away(tmp_path, registry)), parse_reference(public(registry))
         with pytest.raises(RegistryError, match=r"no trusted TLS connection .*HATCH_DOCKER_CA_BUNDLE"):
-            push(world.remote, small_image(), [reference])
+            push(recorded.remote, small_image(), [reference])
         with pytest.raises(RegistryError, match="no trusted TLS connection"):
-            resolve(world.remote, reference, store)
-        assert world.sleeps == registry.requests == []
+            resolve(recorded.remote, reference, store)
+        assert recorded.sleeps == registry.requests == []
 
 
 @pytest.mark.parametrize(
     "words", ["Client sent an HTTP request to an HTTPS server.", "The plain HTTP request was sent to HTTPS port"]
 )
-def test_http_on_an_https_port(words: str, registry: FakeRegistry, world: World, store: Store) -> None:
+def test_http_on_an_https_port(words: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
     """What Go's and nginx's servers say is told with the reason for it, without a second try."""
 
     def answer(handler: Handler) -> None:
@@ -193,8 +193,8 @@ def test_http_on_an_https_port(words: str, registry: FakeRegistry, world: World,
     for method in ("HEAD", "GET"):
         registry.fault(method, "/v2/", answer, times=9)
     with pytest.raises(RegistryError, match=f"400 Bad Request .{words}.; it wants https, and a registry on this"):
-        resolve(world.remote, name(registry), store)
-    assert world.sleeps == []
+        resolve(recorded.remote, name(registry), store)
+    assert recorded.sleeps == []
 
 
 @pytest.mark.parametrize(("realm", "answer", "reason"), [
@@ -212,7 +212,7 @@ def test_bad_token_servers(realm: str, answer: bytes, reason: str, store: Store)
         registry.realm = realm
         registry.fault("GET", "/token", lambda handler: handler.reply(200, answer), times=9)
         with pytest.raises(RegistryError, match=reason):
-            resolve(World().remote, name(registry), store)
+            resolve(Recording().remote, name(registry), store)
 
 
 @pytest.mark.parametrize("more", ["", ', "expires_in": -1', ', "expires_in": "soon", "issued_at": 7'])
@@ -225,7 +225,7 @@ def test_a_token_that_does_not_say_how_long_it_lives(more: str, store: Store, tm
             handler.reply(200, f'{{"token": "{MARK}-own"{more}}}'.encode())
 
         registry.fault("GET", "/token", answer, times=9)
-        journey(registry, World(login(tmp_path, registry)), store)
+        journey(registry, Recording(login(tmp_path, registry)), store)
         assert registry.count("GET", "/token") == 2
 
 
@@ -233,5 +233,5 @@ def test_authentication_by_repository(store: Store, tmp_path: Path) -> None:
     """Reading without a password works although writing wants one, with tokens and with Basic."""
     for scheme in ("bearer", "basic"):
         with FakeRegistry(password=PASSWORD, scheme=scheme, anonymous_pull=True) as registry:
-            journey(registry, World(login(tmp_path, registry)), store)
-            pull(World().remote, name(registry), AMD64, store)
+            journey(registry, Recording(login(tmp_path, registry)), store)
+            pull(Recording().remote, name(registry), AMD64, store)

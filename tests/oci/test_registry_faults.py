@@ -15,7 +15,7 @@ from hatch_docker.core.progress import silent
 from hatch_docker.oci.pull import pull
 from hatch_docker.oci.push import push
 from tests.fakes.images import AMD64, small_image, small_layer
-from tests.fakes.network import PASSWORD, World, login, name
+from tests.fakes.network import PASSWORD, Recording, login, name
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_proxy import STEPS
 
@@ -30,9 +30,9 @@ def registry() -> Iterator[FakeRegistry]:
         yield made
 
 
-def journey(registry: FakeRegistry, world: World, directory: Path) -> None:
-    push(world.remote, IMAGE, [name(registry)])
-    back = pull(world.remote, name(registry), AMD64, open_store(directory / "cache"))
+def journey(registry: FakeRegistry, recorded: Recording, directory: Path) -> None:
+    push(recorded.remote, IMAGE, [name(registry)])
+    back = pull(recorded.remote, name(registry), AMD64, open_store(directory / "cache"))
     with back.layers[0].open() as stream:
         assert stream.read(10)
 
@@ -41,17 +41,17 @@ def journey(registry: FakeRegistry, world: World, directory: Path) -> None:
 @pytest.mark.parametrize("step", STEPS)
 def test_a_peer_that_hangs_or_drips(step: str, fault: str, registry: FakeRegistry, tmp_path: Path) -> None:
     """On each step it is given up in time, once and for all at the second look, and one that recovers is not."""
-    world = World(login(tmp_path, registry), idle=0.3)
+    recorded = Recording(login(tmp_path, registry), idle=0.3)
     registry.fault(*STEPS[step], fault)
     start = time.monotonic()
-    journey(registry, world, tmp_path)
-    assert len(world.lines) == 1
+    journey(registry, recorded, tmp_path)
+    assert len(recorded.lines) == 1
     registry.repositories.clear()
     registry.fault(*STEPS[step], fault, times=99)
-    told = pytest.raises(TransientError, match=r"(sent nothing for|bytes came in) 0 s; gave up after 2 tries")
+    lines = pytest.raises(TransientError, match=r"(sent nothing for|bytes came in) 0 s; gave up after 2 tries")
     arrived = (step, fault) == ("PUT blob", "drip-head")  # so the second look finds it
-    with contextlib.nullcontext() if arrived else told:
-        journey(registry, World(login(tmp_path, registry), idle=0.3), tmp_path / "again")
+    with contextlib.nullcontext() if arrived else lines:
+        journey(registry, Recording(login(tmp_path, registry), idle=0.3), tmp_path / "again")
     assert time.monotonic() - start < 8
 
 

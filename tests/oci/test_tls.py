@@ -23,7 +23,7 @@ from hatch_docker.oci.push import push
 from hatch_docker.oci.reference import Reference, parse_reference
 from hatch_docker.oci.validate import validate
 from tests.fakes.images import AMD64, small_image, small_layer
-from tests.fakes.network import PASSWORD, World, login_away, secure
+from tests.fakes.network import PASSWORD, Recording, login_away, secure
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.registry_proxy import SINGLE, STEPS
 
@@ -100,19 +100,19 @@ def port_of(registry: FakeRegistry) -> int:
     return int(registry.server.server_address[1])
 
 
-def world_of(registry: FakeRegistry, directory: Path, port: int) -> tuple[World, Reference]:
+def world_of(registry: FakeRegistry, directory: Path, port: int) -> tuple[Recording, Reference]:
     """Somebody with a password and the authority's certificate, and the name of an image at a port."""
     environ = login_away(directory, registry)
     path = directory / "config.json"
     path.write_text(path.read_text().replace(f":{port_of(registry)}", f":{port}"))
     registry.realm = f"https://registry.example:{port}/token"
-    world = World({**environ, "HATCH_DOCKER_CA_BUNDLE": str(directory / "ca.pem")}, idle=2.0)
-    return world, parse_reference(f"registry.example:{port}/team/app:1")
+    recorded = Recording({**environ, "HATCH_DOCKER_CA_BUNDLE": str(directory / "ca.pem")}, idle=2.0)
+    return recorded, parse_reference(f"registry.example:{port}/team/app:1")
 
 
-def journey(world: World, reference: Reference, directory: Path) -> None:
-    push(world.remote, IMAGE, [reference])
-    back = pull(world.remote, reference, AMD64, open_store(directory / "cache"))
+def journey(recorded: Recording, reference: Reference, directory: Path) -> None:
+    push(recorded.remote, IMAGE, [reference])
+    back = pull(recorded.remote, reference, AMD64, open_store(directory / "cache"))
     assert back.digest == IMAGE.digest
     validate(back)
 
@@ -120,11 +120,11 @@ def journey(world: World, reference: Reference, directory: Path) -> None:
 @pytest.mark.parametrize(("step", "fault"), SINGLE)
 def test_broken_connections_pass(step: str, fault: str, registry: FakeRegistry, tmp_path: Path) -> None:
     """The same sixteen."""
-    world, reference = world_of(registry, tmp_path, port_of(registry))
+    recorded, reference = world_of(registry, tmp_path, port_of(registry))
     registry.fault(*STEPS[step], fault)
-    journey(world, reference, tmp_path)
+    journey(recorded, reference, tmp_path)
     assert registry.faults[0].times == 0
-    assert len(world.lines) == 1
+    assert len(recorded.lines) == 1
     assert len(registry.repository("team/app").blobs) == 2
 
 
@@ -132,10 +132,10 @@ def test_broken_connections_pass(step: str, fault: str, registry: FakeRegistry, 
 def test_a_handshake_that_breaks_passes(fault: str, times: int, registry: FakeRegistry, tmp_path: Path) -> None:
     """Before there is TLS, or in it: by whoever is in between, a load balancer that restarts for one."""
     with Wire(port_of(registry), [fault] * times) as wire:
-        world, reference = world_of(registry, tmp_path, wire.port)
-        journey(world, reference, tmp_path)
-    assert (wire.faults, len(world.lines)) == ([], times)
-    assert all("connection to registry.example" in line and "again in" in line for line in world.lines)
+        recorded, reference = world_of(registry, tmp_path, wire.port)
+        journey(recorded, reference, tmp_path)
+    assert (wire.faults, len(recorded.lines)) == ([], times)
+    assert all("connection to registry.example" in line and "again in" in line for line in recorded.lines)
 
 
 @pytest.mark.parametrize(("fault", "kind", "said"), [
@@ -147,19 +147,19 @@ def test_no_handshake_at_all(
 ) -> None:
     """It is told as what it is, without the advice for a certificate that nobody trusts."""
     with Wire(port_of(registry), [fault] * 99) as wire:
-        world, reference = world_of(registry, tmp_path, wire.port)
+        recorded, reference = world_of(registry, tmp_path, wire.port)
         with pytest.raises(RegistryError, match=said) as caught:
-            push(world.remote, IMAGE, [reference])
+            push(recorded.remote, IMAGE, [reference])
     assert type(caught.value) is kind
     assert "HATCH_DOCKER_CA_BUNDLE" not in str(caught.value)
 
 
 def test_an_early_answer_is_read(registry: FakeRegistry, tmp_path: Path) -> None:
     """The registry's own words count, not the broken connection that came with them."""
-    world, reference = world_of(registry, tmp_path, port_of(registry))
+    recorded, reference = world_of(registry, tmp_path, port_of(registry))
     registry.fault("PUT", "/blobs/uploads/", "early", times=9)
     size = 50 << 20
     big = small_layer("big", b"")
     layer = replace(big, descriptor=replace(big.descriptor, size=size), open=lambda: io.BytesIO(bytes(size)))
     with pytest.raises(RegistryError, match="blobs of this size are not welcome here"):
-        push(world.remote, small_image(layer), [reference])
+        push(recorded.remote, small_image(layer), [reference])

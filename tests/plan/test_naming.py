@@ -37,16 +37,16 @@ def test_a_template_is_filled_in(template: str, facts: dict[str, Any], tag: str)
     ("{branch}", {"revision": Revision("0" * 40, "b" * 200, 0)}, "b" * 128),
 ])  # fmt: skip
 def test_what_a_tag_cannot_hold_is_written_otherwise_and_told(template: str, facts: dict[str, Any], tag: str) -> None:
-    found, told = tag_from(template, project(**facts))
+    found, lines = tag_from(template, project(**facts))
     assert found == tag
-    assert told.startswith('tag "') and f'is written "{tag}"' in told
+    assert lines.startswith('tag "') and f'is written "{tag}"' in lines
 
 
 @given(st.text(min_size=1))
 def test_every_branch_makes_a_tag(branch: str) -> None:
-    tag, told = tag_from("{branch}", project(revision=Revision("0" * 40, branch, 0)))
+    tag, lines = tag_from("{branch}", project(revision=Revision("0" * 40, branch, 0)))
     check_tag(tag, tag)
-    assert bool(told) == (tag != branch)
+    assert bool(lines) == (tag != branch)
 
 
 @pytest.mark.parametrize("version", ["2.0rc1", "2.0.dev3", "2.0a1+local"])
@@ -67,8 +67,8 @@ def test_a_pre_release_moves_no_tag_that_people_follow(version: str) -> None:
     ("1.2.3", ["{version}", "1.2.3"], False, ("1.2.3",), 0),
 ])  # fmt: skip
 def test_tags_that_move(version: str, templates: list[str], move: bool, tags: tuple[str, ...], notes: int) -> None:
-    found, told = tags_of(templates, project(version=version), move=move)
-    assert (found, len(told)) == (tags, notes)
+    found, lines = tags_of(templates, project(version=version), move=move)
+    assert (found, len(lines)) == (tags, notes)
 
 
 @pytest.mark.parametrize(("image", "registries", "repositories"), [

@@ -151,20 +151,20 @@ def test_the_exit_status_is_75_where_all_may_pass(
     assert names(one, "app") == names(two, "app") == set()
 
 
-@pytest.mark.parametrize(("tag", "told"), [(0, "and not tagged"), (1, f"tagged {TAGS[0]}")])
-def test_a_tag_that_may_not_move(tag: int, told: str, one: FakeRegistry, ctx: Context) -> None:
+@pytest.mark.parametrize(("tag", "expected"), [(0, "and not tagged"), (1, f"tagged {TAGS[0]}")])
+def test_a_tag_that_may_not_move(tag: int, expected: str, one: FakeRegistry, ctx: Context) -> None:
     """As registries have it for those of releases: what is there is said."""
     one.fault("PUT", f"/manifests/{TAGS[tag]}", 403, times=99)
     (done,) = push_to_all(IMAGE, [f"{one.host}/app"], TAGS, ctx)
-    assert done.error.endswith(f"as a user who may do this; the image is there, {told}")
+    assert done.error.endswith(f"as a user who may do this; the image is there, {expected}")
     assert names(one, "app") == set(TAGS[:tag])
 
 
-@pytest.mark.parametrize(("status", "told"), [(405, "it accepts no pushes"), (413, "limits the size of a request")])
-def test_a_registry_that_takes_nothing(status: int, told: str, one: FakeRegistry, ctx: Context) -> None:
+@pytest.mark.parametrize(("status", "expected"), [(405, "it accepts no pushes"), (413, "limits the size of a request")])
+def test_a_registry_that_takes_nothing(status: int, expected: str, one: FakeRegistry, ctx: Context) -> None:
     one.fault("POST|PUT", "/blobs/uploads/", status, times=99)
     (done,) = push_to_all(IMAGE, [f"{one.host}/app"], TAGS, ctx)
-    assert told in done.error and not done.transient
+    assert expected in done.error and not done.transient
 
 
 def test_a_push_that_was_cut_goes_on_where_it_was(one: FakeRegistry, ctx: Context) -> None:

@@ -13,6 +13,7 @@ from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.locks.uv import find_uv
 from hatch_docker.wheels.target import Target
+from tests.conftest import script
 from tests.fakes.captured_output import MARK
 from tests.fakes.context import context
 from tests.fakes.package_index import FakeIndex, make_wheel, pins_of
@@ -25,11 +26,8 @@ PASSWORD = f"{MARK}-of-the-ring/ü"
 
 def keyring(directory: Path, answers: str) -> Path:
     """Write a program `keyring` that notes its arguments; `answers` are shell cases of its service and user."""
-    path = directory / "bin/keyring"
-    path.parent.mkdir()
-    path.write_text(f'#!/bin/sh\necho "$@" >> {directory}/asked\ncase "$2 $3" in {answers} *) exit 1;; esac\n')
-    path.chmod(0o755)
-    return path.parent
+    text = f'echo "$@" >> {directory}/asked\ncase "$2 $3" in {answers} *) exit 1;; esac'
+    return script(directory / "bin/keyring", text).parent
 
 
 def asked(directory: Path) -> list[str]:

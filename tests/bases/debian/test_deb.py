@@ -1,7 +1,6 @@
 """hatch_docker.bases.debian.deb and rootfs: a .deb is read within limits, or refused in one line with its package."""
 
 import lzma
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from hatch_docker.bases.debian.deb import open_deb
 from hatch_docker.bases.debian.rootfs import unpack
 from hatch_docker.core.errors import BaseImageError
 from hatch_docker.oci.layer import Entry
-from tests.conftest import need
+from tests.conftest import need, run
 from tests.fakes.debian_archive import Content, make_ar, make_deb, make_tar
 
 FILES: dict[str, Content] = {
@@ -70,9 +69,7 @@ def test_reads_what_dpkg_deb_builds(tmp_path: Path) -> None:
     (source / "DEBIAN/control").write_text(
         "Package: x\nVersion: 1\nArchitecture: all\nMaintainer: x <x@x.example>\nDescription: x\n"
     )
-    subprocess.run(
-        [dpkg_deb, "-Zxz", "--root-owner-group", "-b", source, tmp_path / "x.deb"], check=True, capture_output=True
-    )
+    run(dpkg_deb, "-Zxz", "--root-owner-group", "-b", source, tmp_path / "x.deb")
     deb = open_deb(tmp_path / "x.deb", "x")
     found = {entry.path: content.read() for entry, content in deb.members() if content}
     assert found == {long: b"long"}

@@ -55,9 +55,9 @@ def test_one_library_in_several_wheels_is_told_with_each_ones_size(ctx: Context)
 def test_an_unchanged_image_is_not_looked_at_again(ctx: Context) -> None:
     wheels = record("a", "1", bundled("a.libs/libx.so")) + record("b", "1", bundled("b.libs/libx.so"))
     one = built(ctx, wheels)
-    told = find_hints(plan(), [one, one], ctx)
-    assert len(told) == 1
-    assert find_hints(plan(), [sealed(one)], ctx) == told
+    lines = find_hints(plan(), [one, one], ctx)
+    assert len(lines) == 1
+    assert find_hints(plan(), [sealed(one)], ctx) == lines
 
 
 @pytest.mark.parametrize(("title", "pins", "advice"), [
@@ -80,19 +80,19 @@ def test_what_is_not_for_gpus_is_not_told(title: str, env: dict[str, str], ctx: 
     assert find_hints(plan(), [with_gpu_packages(ctx, title, env=env)], ctx) == ()
 
 
-@pytest.mark.parametrize(("files", "told"), [
+@pytest.mark.parametrize(("files", "expected"), [
     (["lib/python3.13/site-packages/a-1.dist-info/METADATA", "bin/a"], True),
     (["lib/python3.13/site-packages/a-1.dist-info/METADATA", "lib/python3.13/site-packages/a.py"], False),
     ([], False),
 ])  # fmt: skip
-def test_a_wheel_without_code_is_pointed_out(files: list[str], told: bool, ctx: Context) -> None:
+def test_a_wheel_without_code_is_pointed_out(files: list[str], expected: bool, ctx: Context) -> None:
     """A backend leaves out code that it does not find, silently; without facts about a wheel there is no hint."""
     one = replace(built(ctx, []), wheel=WheelInfo("a-1-py3-none-any.whl", "0" * 64))
     venv = VenvTarget(one.base.interpreter)
     if files:
         remember_files(venv, f"sha256:{'0' * 64}", {f"{venv.root}/{name}": "0" for name in files}, ctx)
     found = find_hints(plan(), [one], ctx)
-    assert [line.partition(":")[0] for line in found] == ["a-1-py3-none-any.whl holds no module"] * told
+    assert [line.partition(":")[0] for line in found] == ["a-1-py3-none-any.whl holds no module"] * expected
 
 
 def test_code_that_the_bases_python_does_not_accept_is_pointed_out(ctx: Context) -> None:

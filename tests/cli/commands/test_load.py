@@ -13,7 +13,7 @@ from hatch_docker.cli.main import main
 from hatch_docker.oci.archive import write_archive
 from hatch_docker.oci.model import Image, Platform
 from hatch_docker.oci.validate import validate
-from tests.conftest import need, need_docker
+from tests.conftest import need, need_docker, run
 from tests.fakes.images import AMD64, small_image, small_layer
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -59,11 +59,8 @@ def test_docker_has_it_then(docker: str, image: Image, dist: Path, capsys: pytes
     assert "sent" in err
     receipt = read_receipt(dist / "app-1.0.image.json")
     assert receipt.references == (f"{NAME}@{image.digest}", f"{NAME}:1.0", f"{NAME}:latest")
-    found = subprocess.run(
-        [docker, "image", "inspect", f"{NAME}:1.0", "--format", "{{json .RootFS.Layers}}"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert json.loads(found.stdout) == [layer.diff_id for layer in image.layers]
+    found = run(docker, "image", "inspect", f"{NAME}:1.0", "--format", "{{json .RootFS.Layers}}")
+    assert json.loads(found) == [layer.diff_id for layer in image.layers]
     assert main(["load", "dist/app-1.0.oci.tar", "--into", "docker", "--tag", f"{NAME}:other"]) == 0
     out, err = capsys.readouterr()
     assert (out.split(), "it was there" in err) == ([f"{NAME}:other"], True)

@@ -12,6 +12,7 @@ import pytest
 from hatch_docker.cli.doctor.run import CHECKS, NOT_ASKED, run_checks
 from hatch_docker.cli.main import main
 from hatch_docker.core.cache.store import open_store
+from tests.conftest import script
 from tests.fakes.debian_archive import FakeArchive
 from tests.fakes.network import login
 from tests.fakes.package_index import FakeIndex
@@ -48,15 +49,6 @@ def findings(root: Path, cache: Path, *, patience: float = 20, **variables: str)
         assert "\n" not in finding.text or finding.topic == "project"
         found.setdefault(finding.topic, []).append((finding.state, finding.text))
     return found
-
-
-def program(directory: Path, name: str, script: str) -> Path:
-    """Write a shell script that stands for a program."""
-    path = directory / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return path
 
 
 def offline_findings(root: Path, cache: Path, **variables: str) -> dict[str, list[tuple[str, str]]]:
@@ -151,7 +143,7 @@ def test_no_docker_in_path(tmp_path: Path) -> None:
 
 def test_programs_that_are_missing_or_too_old(tmp_path: Path) -> None:
     """A missing uv is a problem if requirements must be resolved, a missing cosign if images are signed."""
-    shim = program(tmp_path / "bin", "uv", "echo uv 0.5.0")
+    shim = script(tmp_path / "bin/uv", "echo uv 0.5.0")
     root = write(tmp_path / "p", 'base = "debian:trixie"\nsign.key = "cosign.key"\n', NEEDY)
     found = offline_findings(root, tmp_path / "cache", PATH=str(shim.parent))
     assert found["uv"] == [
@@ -311,9 +303,9 @@ HELPERS = {
 @pytest.mark.parametrize("kind", HELPERS)
 def test_credential_helpers(kind: str, tmp_path: Path) -> None:
     """The line names a helper that is missing, fails or answers nonsense, and never repeats its output."""
-    script, expected = HELPERS[kind]
-    if script:
-        program(tmp_path / "bin", "docker-credential-shim", script)
+    text, expected = HELPERS[kind]
+    if text:
+        script(tmp_path / "bin/docker-credential-shim", text)
     with FakeRegistry(password=SECRET) as registry:
         root = pushing(tmp_path / "p", registry)
         (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "shim"}}))
@@ -326,7 +318,7 @@ def test_credential_helpers(kind: str, tmp_path: Path) -> None:
 
 def test_checks_that_hang_end_with_the_patience(tmp_path: Path) -> None:
     """A helper that sleeps and a registry that does not answer are problems after the patience; no program is left."""
-    program(tmp_path / "bin", "docker-credential-shim", f"echo $$ >> {tmp_path}/pid\nexec sleep 300")
+    script(tmp_path / "bin/docker-credential-shim", f"echo $$ >> {tmp_path}/pid\nexec sleep 300")
     with FakeRegistry() as registry:
         registry.fault("POST", "/v2/", "hang", times=9)
         root = pushing(tmp_path / "p", registry)

@@ -303,7 +303,7 @@ def test_a_table_may_be_written_in_any_way(tool: str, tmp_path: Path) -> None:
 
 
 def test_an_invalid_pyproject_is_one_error(tmp_path: Path) -> None:
-    for number, (text, told) in enumerate([
+    for number, (text, lines) in enumerate([
         (b"[project]\nname = '\xe9'\n", "cannot read .*pyproject.toml: 'utf-8' codec"),
         (b"\xef\xbb\xbf[project]\n", "cannot read .*pyproject.toml: it begins with a byte order mark"),
         (b"project = 3\n", "pyproject.toml: project must be a table"),
@@ -311,9 +311,9 @@ def test_an_invalid_pyproject_is_one_error(tmp_path: Path) -> None:
         (b"[build-system]\nrequires = 'setuptools'\n", r"is not valid \(PEP 518\): requires must be a list of strings"),
     ]):  # fmt: skip
         write_files(tmp_path / f"wrong{number}", {"a.py": ""}).joinpath("pyproject.toml").write_bytes(text)
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=lines):
             propose(tmp_path / f"wrong{number}", MIRROR)
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=lines):
             open_static(tmp_path / f"wrong{number}")
 
 

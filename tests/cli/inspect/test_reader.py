@@ -39,7 +39,7 @@ def the_file(contents: ImageContents, path: str) -> File:
     return found
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+def inspected(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert main(["inspect", *arguments]) == 0
     return capsys.readouterr().out
 
@@ -187,7 +187,7 @@ def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = configured(others(layer, User="65532", Cmd=["serve", "a b"], ExposedPorts={"80/tcp": {}}, Env=["A=b c"],
                               Labels={"x": "y" * 99}), created="2024-01-01T00:00:00Z")  # fmt: skip
     path = archived(image, tmp_path / "dist")
-    lines = told(capsys, str(path)).splitlines()
+    lines = inspected(capsys, str(path)).splitlines()
     assert lines[0] == f"{NAME}:1.0  linux/amd64  2024-01-01T00:00:00Z"
     assert lines[1] == image.digest
     assert lines[3].endswith("compressed), 0 bytes of it yours")
@@ -197,7 +197,7 @@ def test_the_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "25 packages" in lines
     assert [line.split()[2] for line in lines if line.endswith("layer 1")][:2] == ["p24", "p23"]
     assert any("in 5 more (--all)" in line for line in lines)
-    every = told(capsys, str(path), "--all", "--files").splitlines()
+    every = inspected(capsys, str(path), "--all", "--files").splitlines()
     assert not any("--all" in line for line in every)
     assert next(line for line in every if "/opt/" in line).split()[-2:] == ["p24", f"/{SITE}/p24.py"]
 
@@ -207,7 +207,7 @@ def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     layer = layer_of([*dist("a", "1", {"a.py": 5}, "Requires-Dist: b"), *dist("b", "2", {"b.py": 7})])
     image = configured(others(layer, Entrypoint=["a"]), created="2024-01-01T00:00:00Z")
     path = archived(image, tmp_path / "dist")
-    value = json.loads(told(capsys, str(path), "--json", "--files"))
+    value = json.loads(inspected(capsys, str(path), "--json", "--files"))
     assert [*value] == [
         "schema", "name", "digest", "platforms", "image", "made_by_hatch_docker", "size", "unpacked_size", "yours",
         "kinds", "system", "python", "layers", "left_out", "packages", "permissions", "files",
@@ -222,8 +222,8 @@ def test_the_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert (a["requires"], a["required"], b["requires"], b["required"]) == (["b"], False, [], True)
     assert (a["layer"], a["kind"], a["files"]) == (1, "dependencies", 3)
     assert {"path": f"/{SITE}/b.py", "size": 7, "layer": 1, "kind": "dependencies", "package": "b"} in value["files"]
-    assert "files" not in json.loads(told(capsys, str(path), "--json"))
-    assert told(capsys, str(path), "--json") == told(capsys, str(path), "--json")
+    assert "files" not in json.loads(inspected(capsys, str(path), "--json"))
+    assert inspected(capsys, str(path), "--json") == inspected(capsys, str(path), "--json")
 
 
 def test_places_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,7 +241,7 @@ def test_places_of_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         name = f"{registry.host}/team/app:1"
         push(Remote(ctx.client, {}), image, [parse_reference(name)])
         for arguments in ([], ["dist/app.oci.tar"], ["oci:layout"], ["layout"], [name]):
-            text = told(capsys, *arguments)
+            text = inspected(capsys, *arguments)
             assert image.digest in text
             assert "system    not named in the image" in text.splitlines()
 
@@ -251,7 +251,7 @@ def test_several_platforms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     images = [image_of(layer_of([file("x", b"1")]), architecture=name) for name in ("s390x", "riscv64")]
     index = make_index(images, {})
     path = str(archived(index, tmp_path / "dist"))
-    text = told(capsys, path, "--platform", "linux/riscv64")
+    text = inspected(capsys, path, "--platform", "linux/riscv64")
     assert f"one of linux/riscv64, linux/s390x; together {index.digest}" in text
     assert images[1].digest in text
     assert main(["inspect", path, "--platform", "linux/arm64"]) == 1
@@ -286,7 +286,7 @@ def test_names_with_control_characters(tmp_path: Path, capsys: pytest.CaptureFix
     image = others(layer, commands=[f"RUN {EVIL}"], **settings)
     path = str(archived(image, tmp_path / "dist"))
     for arguments in (["--files", "--all"], ["--json", "--files"]):
-        text = told(capsys, path, *arguments)
+        text = inspected(capsys, path, *arguments)
         assert "\x1b" not in text
         assert "\u202e" not in text
         assert "<script>" in text
@@ -325,15 +325,15 @@ def test_docker_built_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     name = f"{NAME}:{os.getpid()}"
     subprocess.run([docker, "build", "-q", "-t", name, tmp_path], check=True, capture_output=True)
     try:
-        text = told(capsys, f"docker:{name}")
+        text = inspected(capsys, f"docker:{name}")
         assert "runs      /app/app.py" in text
         assert "150.00 kB" not in text
         assert "150 bytes of it yours" in text
         assert "COPY app.py /app/" in text
-        assert told(capsys, f"docker-daemon:{name}") == text
+        assert inspected(capsys, f"docker-daemon:{name}") == text
         saved = tmp_path / "saved.tar"
         subprocess.run([docker, "save", "-o", saved, name], check=True)
-        assert text.splitlines()[1] in told(capsys, str(saved))
+        assert text.splitlines()[1] in inspected(capsys, str(saved))
         assert main(["inspect", f"docker:{NAME}:missing"]) == 1
         assert f"has no image {NAME}:missing" in capsys.readouterr().err
     finally:
@@ -349,6 +349,6 @@ def test_podman_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setenv("CONTAINERS_STORAGE_CONF", str(storage))
     image = others(layer_of([file("app/x", bytes(5000))]), Cmd=["/app/x"])
     assert main(["load", str(archived(image, tmp_path / "dist")), "--into", "podman"]) == 0
-    assert "5.00 kB of it yours" in told(capsys, f"podman:{NAME}:1.0")
+    assert "5.00 kB of it yours" in inspected(capsys, f"podman:{NAME}:1.0")
     assert main(["inspect", "podman:missing"]) == 1
     assert "podman cannot save missing: " in capsys.readouterr().err

@@ -20,7 +20,7 @@ from hatch_docker.core.http.client import Client, fetch, read_document
 from hatch_docker.core.http.retry import Policy, retry_after
 from hatch_docker.core.progress import Progress
 from hatch_docker.oci.model import digest_of
-from tests.fakes.network import World
+from tests.fakes.network import Recording
 from tests.fakes.registry import FakeRegistry, Handler
 
 pytestmark = pytest.mark.usefixtures("secrets_stay")
@@ -40,30 +40,30 @@ def url(server: FakeRegistry, user: str = "", data: bytes = DATA) -> str:
     return f"http://{user}{server.host}/v2/files/blobs/{digest_of(data)}"
 
 
-def test_fetch_once(server: FakeRegistry, store: Store, world: World) -> None:
+def test_fetch_once(server: FakeRegistry, store: Store, recorded: Recording) -> None:
     """A file is downloaded once; a damaged copy in the store is fetched again."""
     digest = digest_of(DATA)
     for _again in range(2):
-        assert fetch(store, world.client, url(server), digest=digest, size=len(DATA)) == digest
+        assert fetch(store, recorded.client, url(server), digest=digest, size=len(DATA)) == digest
     assert server.count("GET", "") == 1
     store.blob_path(digest).write_bytes(b"damaged")
-    assert fetch(store, world.client, url(server), digest=digest) == digest
+    assert fetch(store, recorded.client, url(server), digest=digest) == digest
     assert store.blob_path(digest).read_bytes() == DATA
     assert server.count("GET", "") == 2
-    assert fetch(store, world.client, url(server), digest=None) == digest  # where nobody knows it, it is what came
+    assert fetch(store, recorded.client, url(server), digest=None) == digest  # where nobody knows it, it is what came
 
 
-def test_many_at_once(server: FakeRegistry, store: Store, world: World) -> None:
+def test_many_at_once(server: FakeRegistry, store: Store, recorded: Recording) -> None:
     """Eight threads that want one file cause one download."""
     digest = digest_of(DATA)
     with ThreadPoolExecutor(8) as pool:
-        done = pool.map(lambda _: fetch(store, world.client, url(server), digest=digest), range(8))
+        done = pool.map(lambda _: fetch(store, recorded.client, url(server), digest=digest), range(8))
     assert list(done) == [digest] * 8
     assert store.get(digest)
     assert server.count("GET", "") == 1
 
 
-def test_four_at_a_time(server: FakeRegistry, store: Store, world: World) -> None:
+def test_four_at_a_time(server: FakeRegistry, store: Store, recorded: Recording) -> None:
     """Of eight files that threads want at once four are on their way, and no more."""
     guard, four, running, most = threading.Lock(), threading.Barrier(4), 0, 0
 
@@ -83,82 +83,82 @@ def test_four_at_a_time(server: FakeRegistry, store: Store, world: World) -> Non
         server.put_blob("files", data)
     server.fault("GET", "/blobs/", slowly, times=8)
     with ThreadPoolExecutor(8) as pool:
-        done = pool.map(lambda data: fetch(store, world.client, url(server, data=data), digest=digest_of(data)), files)
+        done = pool.map(lambda it: fetch(store, recorded.client, url(server, data=it), digest=digest_of(it)), files)
         assert list(done) == [digest_of(data) for data in files]
     assert most == 4
 
 
-def test_wrong_bytes(server: FakeRegistry, store: Store, world: World) -> None:
+def test_wrong_bytes(server: FakeRegistry, store: Store, recorded: Recording) -> None:
     """A wrong digest or size is an error after a second look, with nothing left behind."""
     with pytest.raises(RegistryError, match=r"its digest is sha256:\w+ instead of sha256:0+; gave up after 2 tries"):
-        fetch(store, world.client, url(server), digest="sha256:" + "0" * 64)
+        fetch(store, recorded.client, url(server), digest="sha256:" + "0" * 64)
     with pytest.raises(RegistryError, match="only 256000 of 256001 bytes came"):
-        fetch(store, world.client, url(server), digest=None, size=len(DATA) + 1)
+        fetch(store, recorded.client, url(server), digest=None, size=len(DATA) + 1)
     with pytest.raises(RegistryError, match="file is larger than 1000 bytes"):
-        fetch(store, world.client, url(server), digest=None, limit=1000)
+        fetch(store, recorded.client, url(server), digest=None, limit=1000)
     assert list((store.root / "blobs").iterdir()) == list((store.root / "tmp").iterdir()) == []
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 451])
-def test_refusals_are_final(status: int, server: FakeRegistry, store: Store, world: World) -> None:
+def test_refusals_are_final(status: int, server: FakeRegistry, store: Store, recorded: Recording) -> None:
     """A lasting failure is not tried again; the message has the URL without secrets."""
     server.fault("GET", "", status)
     with pytest.raises(RegistryError, match=rf"^GET http://{server.host}/v2/files/blobs/\S+: {status} ") as caught:
-        fetch(store, world.client, url(server, "user:s3cret@") + "?signature=s3cret", digest=None)
+        fetch(store, recorded.client, url(server, "user:s3cret@") + "?signature=s3cret", digest=None)
     assert not isinstance(caught.value, TransientError)
     assert "s3cret" not in str(caught.value)
-    assert world.sleeps == []
+    assert recorded.sleeps == []
 
 
-def test_gives_up(server: FakeRegistry, store: Store, world: World) -> None:
+def test_gives_up(server: FakeRegistry, store: Store, recorded: Recording) -> None:
     """Six tries, half a minute at most."""
     server.fault("GET", "", 503, times=99)
     with pytest.raises(TransientError, match="503 Service Unavailable; gave up after 6 tries"):
-        fetch(store, world.client, url(server), digest=None)
-    assert len(world.sleeps) == len(world.lines) == 5
-    assert sum(world.sleeps) < 15
+        fetch(store, recorded.client, url(server), digest=None)
+    assert len(recorded.sleeps) == len(recorded.lines) == 5
+    assert sum(recorded.sleeps) < 15
 
 
-def test_nobody_listens(server: FakeRegistry, world: World) -> None:
+def test_nobody_listens(server: FakeRegistry, recorded: Recording) -> None:
     """A refused connection is tried again; a name that does not exist is not."""
     with pytest.raises(TransientError, match=r"broke \(Connection refused\); gave up after 6 tries"):
-        read_document(world.client, "http://127.0.0.1:1/x", limit=10)
-    world.sleeps.clear()
+        read_document(recorded.client, "http://127.0.0.1:1/x", limit=10)
+    recorded.sleeps.clear()
     with pytest.raises(RegistryError, match=r"registry.invalid: the name does not resolve"):
-        read_document(world.client, "http://registry.invalid/x", limit=10)
-    assert world.sleeps == []
+        read_document(recorded.client, "http://registry.invalid/x", limit=10)
+    assert recorded.sleeps == []
 
 
-def test_read(server: FakeRegistry, world: World) -> None:
+def test_read(server: FakeRegistry, recorded: Recording) -> None:
     """A small document, nothing where there is none, an error where it is not small."""
     small = server.put_blob("files", b"small")
-    assert read_document(world.client, f"{server.origin}/v2/files/blobs/{small}", limit=5) == b"small"
-    assert read_document(world.client, f"{server.origin}/v2/files/blobs/sha256:0", limit=5) is None
+    assert read_document(recorded.client, f"{server.origin}/v2/files/blobs/{small}", limit=5) == b"small"
+    assert read_document(recorded.client, f"{server.origin}/v2/files/blobs/sha256:0", limit=5) is None
     with pytest.raises(RegistryError, match="larger than 4 bytes"):
-        read_document(world.client, f"{server.origin}/v2/files/blobs/{small}", limit=4)
+        read_document(recorded.client, f"{server.origin}/v2/files/blobs/{small}", limit=4)
 
 
-def test_file_urls(store: Store, world: World, tmp_path: Path) -> None:
+def test_file_urls(store: Store, recorded: Recording, tmp_path: Path) -> None:
     """Files are fetched and checked as well."""
     path = tmp_path / "a file"
     path.write_bytes(b"content")
-    assert fetch(store, world.client, path.as_uri(), digest=digest_of(b"content")) == digest_of(b"content")
-    assert read_document(world.client, path.as_uri(), limit=10) == b"content"
-    assert read_document(world.client, (tmp_path / "none").as_uri(), limit=10) is None
+    assert fetch(store, recorded.client, path.as_uri(), digest=digest_of(b"content")) == digest_of(b"content")
+    assert read_document(recorded.client, path.as_uri(), limit=10) == b"content"
+    assert read_document(recorded.client, (tmp_path / "none").as_uri(), limit=10) is None
     with pytest.raises(RegistryError, match="its digest is"):
-        fetch(store, world.client, path.as_uri(), digest="sha256:" + "0" * 64)
+        fetch(store, recorded.client, path.as_uri(), digest="sha256:" + "0" * 64)
     with pytest.raises(RegistryError, match="does not exist"):
-        fetch(store, world.client, (tmp_path / "none").as_uri(), digest=None)
+        fetch(store, recorded.client, (tmp_path / "none").as_uri(), digest=None)
     with pytest.raises(RegistryError, match="a file URL names no host"):
-        read_document(world.client, "file://elsewhere/x", limit=10)
+        read_document(recorded.client, "file://elsewhere/x", limit=10)
 
 
-def test_credentials_of_the_url(server: FakeRegistry, store: Store, world: World) -> None:
+def test_credentials_of_the_url(server: FakeRegistry, store: Store, recorded: Recording) -> None:
     """User and password of a URL go to its origin, and not along with a redirect."""
     with FakeRegistry(address="127.0.0.2") as other:
         other.repositories = server.repositories
         server.redirect_blobs = other.origin
-        fetch(store, world.client, url(server, "us%40er:s3cret@"), digest=digest_of(DATA))
+        fetch(store, recorded.client, url(server, "us%40er:s3cret@"), digest=digest_of(DATA))
         assert server.requests[0].headers["authorization"] == urls.basic("us@er", "s3cret")
         assert "authorization" not in other.requests[0].headers
 
@@ -172,7 +172,7 @@ def test_netrc(server: FakeRegistry, tmp_path: Path) -> None:
         "nonsense": None,
     }.items():
         path.write_text(text)
-        read_document(World({"NETRC": str(path)}).client, url(server), limit=1 << 20)
+        read_document(Recording({"NETRC": str(path)}).client, url(server), limit=1 << 20)
         assert server.requests[-1].headers.get("authorization") == expected
 
 
@@ -195,7 +195,7 @@ def test_proxies(environ: dict[str, str], expected: str | None) -> None:
 
 def test_proxy_is_used(server: FakeRegistry) -> None:
     """A request goes through the proxy, with the proxy's own credentials."""
-    client = World({"http_proxy": f"http://user:s3cret@{server.host}"}).client
+    client = Recording({"http_proxy": f"http://user:s3cret@{server.host}"}).client
     assert read_document(client, "http://registry.example/v2/", limit=10) == b"{}"
     assert server.requests[0].path == "http://registry.example/v2/"
     assert server.requests[0].headers["proxy-authorization"] == urls.basic("user", "s3cret")
@@ -227,11 +227,11 @@ def answering(answer: bytes) -> Iterator[str]:
 def test_a_proxy_that_lets_nobody_through(answer: bytes, said: str, sleeps: int) -> None:
     """A failure that may pass is tried again, a refusal is not; no message has the password."""
     with answering(answer) as proxy:
-        world = World({"https_proxy": proxy})
+        recorded = Recording({"https_proxy": proxy})
         with pytest.raises(RegistryError, match=said) as caught:
-            read_document(world.client, "https://registry.example/v2/", limit=10)
+            read_document(recorded.client, "https://registry.example/v2/", limit=10)
         assert isinstance(caught.value, TransientError) == bool(sleeps)
-        assert len(world.sleeps) == sleeps
+        assert len(recorded.sleeps) == sleeps
 
 
 def test_unknown_certificate(tmp_path: Path, server: FakeRegistry) -> None:
@@ -245,22 +245,22 @@ def test_unknown_certificate(tmp_path: Path, server: FakeRegistry) -> None:
     with FakeRegistry() as secure:
         secure.server.socket = context.wrap_socket(secure.server.socket, server_side=True)
         target = f"https://{secure.host}/v2/"
-        assert read_document(World({"HATCH_DOCKER_CA_BUNDLE": str(bundle)}).client, target, limit=10) == b"{}"
-        world = World()
+        assert read_document(Recording({"HATCH_DOCKER_CA_BUNDLE": str(bundle)}).client, target, limit=10) == b"{}"
+        recorded = Recording()
         with pytest.raises(RegistryError, match=r"no trusted TLS connection .*set HATCH_DOCKER_CA_BUNDLE"):
-            read_document(world.client, target, limit=10)
-        assert world.sleeps == []
+            read_document(recorded.client, target, limit=10)
+        assert recorded.sleeps == []
     with pytest.raises(RegistryError, match="this port does not speak https"):
-        read_document(World().client, f"https://{server.host}/v2/", limit=10)
+        read_document(Recording().client, f"https://{server.host}/v2/", limit=10)
     with pytest.raises(ConfigError, match=r"SSL_CERT_FILE names /nowhere/x.pem, which does not exist"):
-        read_document(World({"SSL_CERT_FILE": "/nowhere/x.pem"}).client, target, limit=10)
+        read_document(Recording({"SSL_CERT_FILE": "/nowhere/x.pem"}).client, target, limit=10)
 
 
 @pytest.mark.parametrize("bad", ["ftp://x/y", "http://", "http://host:0/", "http://host:99999/", "//x", "http://[::1"])
-def test_bad_urls(bad: str, world: World) -> None:
+def test_bad_urls(bad: str, recorded: Recording) -> None:
     """An invalid URL is refused before anything is sent."""
     with pytest.raises(RegistryError, match="not a"):
-        read_document(world.client, bad, limit=10)
+        read_document(recorded.client, bad, limit=10)
 
 
 def test_https_never_leads_to_http() -> None:

@@ -33,9 +33,9 @@ def test_what_is_no_url_at_all_is_not_quoted(url: str) -> None:
         parse(url)
     assert "hu" not in str(caught.value)
     assert "hush" not in redact_requirement(f"app @ {url}; python_version > '3'")
-    with pytest.raises(WheelError) as told:
+    with pytest.raises(WheelError) as lines:
         _check_lines([f"app @ {url}"])
-    assert str(told.value).startswith("the dependency 'app @ https://***@")
+    assert str(lines.value).startswith("the dependency 'app @ https://***@")
 
 
 def test_other_urls_are_shown_as_they_are() -> None:

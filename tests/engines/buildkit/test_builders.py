@@ -14,7 +14,7 @@ import pytest
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import DaemonError
 from hatch_docker.engines.buildkit.builders import check_reachable
-from tests.conftest import need
+from tests.conftest import need, script
 from tests.fakes.context import context
 from tests.integration.docker_registry import free_port
 
@@ -109,10 +109,7 @@ def test_ssh_says_itself_where_it_goes(tmp_path: Path) -> None:
     port = free_port()
     settings = tmp_path / "config"
     settings.write_text(f"Host far\n Hostname 127.0.0.1\n Port {port}\nHost behind\n ProxyJump far\n")
-    program = tmp_path / "bin/ssh"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec {need("ssh")} -F {settings} "$@"\n')
-    program.chmod(0o755)
+    program = script(tmp_path / "bin/ssh", f'exec {need("ssh")} -F {settings} "$@"')
     ctx = machine(tmp_path, DOCKER_HOST="ssh://me@far")
     ctx = replace(ctx, environ={**ctx.environ, "PATH": str(program.parent)})
     with pytest.raises(DaemonError, match=r"ssh://far: Connection refused"):

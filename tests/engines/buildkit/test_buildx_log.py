@@ -14,23 +14,23 @@ from tests.fakes.docker_programs import DONE, STEP, log_of, said
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_stage_is_told_with_its_time_once(indent: int | None) -> None:
     """Whether an object is one line, as with a newer buildx, or many."""
-    log, told = log_of({"vertexes": [STEP]}, {"vertexes": [DONE]}, {"vertexes": [DONE]}, indent=indent)
-    assert told == ["  install-numpy  1.6 s"]
+    log, lines = log_of({"vertexes": [STEP]}, {"vertexes": [DONE]}, {"vertexes": [DONE]}, indent=indent)
+    assert lines == ["  install-numpy  1.6 s"]
     assert not log.failed
 
 
 def test_a_stage_is_on_the_screen_while_it_runs() -> None:
     """Of a terminal; what still runs when the build ends, however it ends, goes as well."""
-    told: list[str] = []
-    screen = Screen(told.append)
-    log = Log(Progress(told.append, 0, screen))
+    lines: list[str] = []
+    screen = Screen(lines.append)
+    log = Log(Progress(lines.append, 0, screen))
     begun = {**STEP, "started": DONE["started"]}
     other = {**begun, "digest": "sha256:2", "name": "[build-project 1/1] RUN cc"}
     log.feed(json.dumps({"vertexes": [begun, other]}))
     assert [task.title for task in screen.tasks] == ["stage install-numpy", "stage build-project"]
     log.feed(json.dumps({"vertexes": [DONE]}))
     assert [task.title for task in screen.tasks] == ["stage build-project"]
-    assert told == ["   1.6 s    stage install-numpy"]
+    assert lines == ["   1.6 s    stage install-numpy"]
     log.close()
     assert not screen.tasks
 
@@ -44,8 +44,8 @@ def test_a_stage_that_a_cache_sent_did_not_run() -> None:
     fetched = {**STEP, "started": "2026-01-01T00:00:00.5Z", "completed": "2026-01-01T00:00:09Z"}
     whole = {**fetched, "completed": "2026-01-01T00:00:10Z", "cached": True}
     begun = {**STEP, "started": "2026-01-01T00:00:00.5Z", "cached": True}
-    _, told = log_of({"vertexes": [begun]}, {"vertexes": [fetched]}, {"vertexes": [whole]})
-    assert told == ["  install-numpy  cached, fetched in 9.5 s"]
+    _, lines = log_of({"vertexes": [begun]}, {"vertexes": [fetched]}, {"vertexes": [whole]})
+    assert lines == ["  install-numpy  cached, fetched in 9.5 s"]
 
 
 def test_a_cache_that_cannot_be_read_is_no_failure() -> None:
@@ -53,8 +53,8 @@ def test_a_cache_that_cannot_be_read_is_no_failure() -> None:
     name = "importing cache manifest from registry.example/app:cache"
     missing = {"digest": "sha256:7", "name": name, "error": "failed: registry.example/app:cache: not found"}
     refused = {"digest": "sha256:8", "name": name, "error": "failed to do request: connection refused"}
-    log, told = log_of({"vertexes": [missing]}, {"vertexes": [refused]}, {"vertexes": [refused]})
-    assert told == [
+    log, lines = log_of({"vertexes": [missing]}, {"vertexes": [refused]}, {"vertexes": [refused]})
+    assert lines == [
         "  nothing in the cache registry.example/app:cache yet",
         "warning: the cache registry.example/app:cache is not used: failed to do request: connection refused",
     ]
@@ -82,8 +82,8 @@ SECRET = "s3cret-0123456789"
 
 def test_secrets_are_hidden_wherever_a_step_says_them() -> None:
     """Also in two pieces, in what failed, and in a last line without an end."""
-    told: list[str] = []
-    log = Log(Progress(told.append, 1), [SECRET])
+    lines: list[str] = []
+    log = Log(Progress(lines.append, 1), [SECRET])
     error = {**STEP, "error": f'process "{SECRET}" did not complete successfully: exit code: 1'}
     for value in (
         {"vertexes": [{**STEP, "started": DONE["started"]}]}, said(f"a {SECRET[:7]}"), said(f"{SECRET[7:]} b\nc"),
@@ -92,8 +92,8 @@ def test_secrets_are_hidden_wherever_a_step_says_them() -> None:
         log.feed(json.dumps(value))
     log.feed(f"ERROR: {SECRET}")
     assert log.explain().splitlines() == ["stage install-numpy failed (exit status 1):", "a *** b", "cerror: ***"]
-    assert SECRET not in "\n".join([*told, *log.other])
-    assert "a *** b" in told
+    assert SECRET not in "\n".join([*lines, *log.other])
+    assert "a *** b" in lines
 
 
 def test_a_letter_in_two_pieces_stays_one() -> None:

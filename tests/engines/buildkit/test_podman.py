@@ -26,12 +26,12 @@ x.c:1: error: no luck
 
 
 def test_podman_s_stages_are_told_with_their_times() -> None:
-    told: list[str] = []
+    lines: list[str] = []
     ticks = iter(range(100))
-    log = PodmanLog(Progress(told.append), lambda: next(ticks))
+    log = PodmanLog(Progress(lines.append), lambda: next(ticks))
     for line in PODMAN.splitlines():
         log.feed(line)
-    assert told == ["  install-numpy  1.0 s"]
+    assert lines == ["  install-numpy  1.0 s"]
     last = 'Error: building at STEP "RUN --network=none": while running runtime: exit status 3'
     log.feed(last)
     assert log.explain(last, 1) == "stage build-project failed (exit status 3):\nx.c:1: error: no luck"

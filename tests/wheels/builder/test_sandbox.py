@@ -29,7 +29,7 @@ from hatch_docker.wheels.builder.sandbox_init import (
     PROCESSES,
     SYSTEM_CALLS,
 )
-from tests.conftest import need
+from tests.conftest import need, run
 from tests.fakes.sandbox_roots import need_sandbox, program_root, python_root
 
 ENV = {"PATH": "/usr/bin:/bin"}
@@ -143,12 +143,9 @@ print(run_in(Path(sys.argv[2]), sys.argv[3:], env={"LD_LIBRARY_PATH": "/usr/lib"
 @pytest.mark.skipif(platform.machine() not in UNSHARE, reason="the number of the call is not known here")
 def test_the_users_keyring_stays_outside(python_tree: Path) -> None:
     """Kerberos and others keep tickets there; a kernel without keyrings has nothing to hide."""
-    command = [f"/usr/bin/{next((python_tree / 'usr/bin').iterdir()).name}", "-I", "-S", "-c", SEARCH]
-    done = subprocess.run(
-        [sys.executable, "-c", HAVE, platform.machine(), python_tree, *command],
-        cwd=Path(hatch_docker.__file__).parents[1], capture_output=True, text=True, check=True,
-    )
-    assert done.stdout.split()[1:] == ["-1"]
+    inside = [f"/usr/bin/{next((python_tree / 'usr/bin').iterdir()).name}", "-I", "-S", "-c", SEARCH]
+    command = [sys.executable, "-c", HAVE, platform.machine(), python_tree, *inside]
+    assert run(*command, cwd=Path(hatch_docker.__file__).parents[1]).split()[1:] == ["-1"]
 
 
 BOUNDS = """

@@ -78,17 +78,17 @@ def test_bad_wheel_is_refused_with_its_name_and_the_entry(case: str, tmp_path: P
 @pytest.mark.parametrize(("name", "data"), [("demo.pth", b"import demo\n"), ("sitecustomize.py", b"x = 1\n")])
 def test_code_that_runs_at_every_start_is_told(name: str, data: bytes, tmp_path: Path) -> None:
     """D5, the seventeenth: legal and used, but worth a warning."""
-    told: list[str] = []
-    assert f"{SITE}/{name}" in install(with_file(name, data), tmp_path, told.append)
-    assert len(told) == 1
-    assert name in told[0]
-    assert "demo-1.0-py3-none-any.whl" in told[0]
+    lines: list[str] = []
+    assert f"{SITE}/{name}" in install(with_file(name, data), tmp_path, lines.append)
+    assert len(lines) == 1
+    assert name in lines[0]
+    assert "demo-1.0-py3-none-any.whl" in lines[0]
 
 
 def test_paths_in_pth_are_not_worth_a_warning(tmp_path: Path) -> None:
-    told: list[str] = []
-    install(with_file("demo.pth", b"demo/more\n"), tmp_path, told.append)
-    assert told == []
+    lines: list[str] = []
+    install(with_file("demo.pth", b"demo/more\n"), tmp_path, lines.append)
+    assert lines == []
 
 
 @pytest.mark.parametrize("size", [2_000_000, 20])
