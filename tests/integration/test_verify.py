@@ -79,16 +79,16 @@ def test_the_time_of_an_index(hours: tuple[int, int], tmp_path: Path) -> None:
         for name, hour in zip(("amd64", "arm64"), hours, strict=True)
     ], {})  # fmt: skip
     write(index, tmp_path / "x.oci.tar")
-    lines: list[Mapping[str, str]] = []
+    given: list[Mapping[str, str]] = []
 
     def rebuild(variables: Mapping[str, str]) -> tuple[Index, list[str]]:
-        lines.append(variables)
+        given.append(variables)
         return index, ["x:1"]
 
     environ = {"SOURCE_DATE_EPOCH": "17", "HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache")}
     assert verify(tmp_path / "x.oci.tar", rebuild, environ)[1] == f"1970-01-01T0{hours[1]}:00:00Z"
-    assert lines[0].get("SOURCE_DATE_EPOCH") == ("3600" if hours == (1, 1) else None)
-    assert lines[0]["HATCH_DOCKER_PLATFORMS"] == "linux/amd64,linux/arm64"
+    assert given[0].get("SOURCE_DATE_EPOCH") == ("3600" if hours == (1, 1) else None)
+    assert given[0]["HATCH_DOCKER_PLATFORMS"] == "linux/amd64,linux/arm64"
 
 
 def test_an_archive_of_no_time_is_told(tmp_path: Path) -> None:
