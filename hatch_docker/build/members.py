@@ -41,7 +41,7 @@ def find_members(metadata: Metadata, tables: Mapping[str, Any], ctx: Context) ->
         for member in members.values():
             place = os.path.relpath(member.root, metadata.root)
             dirty += [f"{place}/{path}" for path in (member.revision.dirty if member.revision else ())]
-        dirty += [lock] if lock and is_changed(metadata.root, lock) else []
+        dirty += [lock] if lock and is_changed(metadata.root, lock, ctx.environ) else []
         metadata = replace(metadata, revision=replace(metadata.revision, dirty=tuple(dirty)))
     return replace(
         metadata, members=members, sources=read_sources(metadata.root, tables, workspaces_of(metadata.root)),

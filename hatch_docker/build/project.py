@@ -163,18 +163,19 @@ def _read(root: Path, table: Mapping[str, Any], system: BuildSystem, ctx: Contex
     The name is "" where the backend makes an sdist first. An unpacked sdist is packed as it is. meson-python's sdist
     lacks uncommitted files, so its tree is packed too, unless scripts of the project write files of the sdist.
     """
+    from hatch_docker.project.repository import run_git
     from hatch_docker.project.tree import read_tree
 
     if (root / "PKG-INFO").is_file() and not (root / ".git").exists():
         metadata = parser.BytesHeaderParser().parsebytes((root / "PKG-INFO").read_bytes())
-        return read_tree(root, versioned=False), _archive(dict(metadata.items()))
+        return read_tree(root, ctx.environ, versioned=False), _archive(dict(metadata.items()))
     if system[1] not in COMMITTED:
-        return read_tree(root, versioned="version" not in table), ""
-    tree, whole = read_tree(root, versioned=False), read_tree(root, versioned=True)
+        return read_tree(root, ctx.environ, versioned="version" not in table), ""
+    tree, whole = (read_tree(root, ctx.environ, versioned=versioned) for versioned in (False, True))
     builds = (tree.top / name for name in tree.files if name.endswith("meson.build"))
     if whole.repository is None or not any(b"add_dist_script" in path.read_bytes() for path in builds):
         return tree, _archive(table)
-    if run(["git", "-C", str(root), "status", "--porcelain"]):
+    if run_git(root, "status", "--porcelain", environ=ctx.environ):
         ctx.progress.warn("meson-python's sdist is made of what is committed: the image lacks what is not")
     return whole, ""
 

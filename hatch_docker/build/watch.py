@@ -66,7 +66,7 @@ def watch(project: WatchedProject, log: Log, *, run: bool = False) -> NoReturn:
 
     Raises SystemExit when the user ends a build or the waiting (Ctrl-C), and never returns.
     """
-    files = WatchedFiles(project.root)
+    files = WatchedFiles(project.root, project.environ)
     container = Container(project, log) if run else None
     written: frozenset[Path] = frozenset()
 
@@ -235,8 +235,9 @@ def build_command(*arguments: str) -> list[str]:
 class WatchedFiles:
     """The files that builds of a project and its workspace members read; unchanged ones are hashed once."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
         self.root = root
+        self._environ = environ
         self._plans: Sequence[Plan] = ()
         self._chosen: frozenset[Path] = frozenset()
         self._known: dict[Path, tuple[tuple[int, int, int], str]] = {}
@@ -276,7 +277,7 @@ class WatchedFiles:
                 # With `whole`, all the files that its sdist would hold.
                 yield from selected_files(open_hatchling(project), sdist=whole)
             else:
-                tree = read_tree(project, versioned=False)
+                tree = read_tree(project, self._environ, versioned=False)
                 yield from (tree.top / name for name in tree.files)
 
     def _digest(self, path: Path) -> str:

@@ -66,6 +66,11 @@ class Secrets:
         self.sought.add(name)
         self.sources.setdefault(name, source)
 
+    def values(self) -> list[str]:
+        """Return all values, for a program's output to be without them."""
+        self.ask()
+        return list(self.known)
+
     def search(self) -> Callable[[str], Feed] | None:
         """Return a function that makes a search of one file, by pieces; None if there is nothing to look for."""
         self.ask()

@@ -24,6 +24,7 @@ from hatch_docker.oci.reference import parse_reference
 from hatch_docker.plan.model import DEFAULT_PATH, PROGRAMS, VENV, BasePlan, BuildPlan, Plan
 from hatch_docker.plan.naming import PREFIX, merged
 from hatch_docker.project.model import Project
+from hatch_docker.project.repository import add_git_logins
 from hatch_docker.wheels.index import read_indexes
 from hatch_docker.wheels.install.archive import ZIP_ERRORS
 from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules
@@ -42,6 +43,7 @@ def open_target(
     with contextlib.suppress(HatchDockerError):  # who needs the configuration says what is wrong with it
         for what, value in logins(plan, project.root, ctx.environ):
             ctx.secrets.add(what, value)
+    add_git_logins(project.root, ctx)
     base = open_base(located(plan.base, project.root), platform, ctx, compression=compression)
     check_python(base, plan.requires_python)
     if plan.python and base.interpreter.short != plan.python:

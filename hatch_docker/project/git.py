@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatch_docker.core.errors import HatchDockerError
+from hatch_docker.core.process import ProcessFailed
+from hatch_docker.project.repository import repository_of, run_git
 
 DIRTY = "-dirty"  # follows the commit of an image that holds uncommitted changes
 _HEAD = re.compile(r"(?:^|, )HEAD -> refs/heads/(\S+?)(?:, |$)")  # in a shallow clone "grafted" stands before it
@@ -46,23 +48,21 @@ def read_revision(
     `outputs` are paths below `root` that builds write to, whose changes do not count. `warn` is called where git is
     missing or cannot read the repository: the image then does not name its sources.
     """
-    top = next((parent for parent in (root, *root.parents) if (parent / ".git").exists()), None)
+    top = repository_of(root)
     if top is None:
         return None
-    from hatch_docker.core.process import run
-
-    git = ["git", "--no-optional-locks", "-C", str(root)]
     head = ["log", "-1", "--no-show-signature", "--format=%H%n%ct%n%D", "--decorate=full"]
     others = [f":(exclude,literal){path}" for path in outputs]
     status = ["status", "--porcelain", "-z", "--untracked-files=normal", "--", ".", *others]
     try:
-        commit, time, names = run([*git, *head]).split("\n")[:3]
+        commit, time, names = run_git(root, *head, environ=environ).split("\n")[:3]
         branch = _HEAD.search(names)
         # git tells paths from the top of the repository, and a new directory by its own name: the project's may be one.
-        dirty = (path.removeprefix(f"{root.relative_to(top)}/") or "." for path in _dirty(run([*git, *status])))
+        changed = _dirty(run_git(root, *status, environ=environ))
+        dirty = (path.removeprefix(f"{root.relative_to(top)}/") or "." for path in changed)
         return Revision(commit, branch[1] if branch else _pipeline_branch(environ), int(time), tuple(dirty))
     except (HatchDockerError, ValueError) as error:
-        if not _unborn(git):
+        if not _unborn(root, environ):
             message = re.search(r"^(?:fatal|error): .*", str(error), re.MULTILINE)
             why = message[0] if message else " ".join(str(error).split())
             trust = f"; git config --global --add safe.directory {root}" if "safe.directory" in str(error) else ""
@@ -70,22 +70,17 @@ def read_revision(
     return None
 
 
-def is_changed(root: Path, path: str) -> bool:
+def is_changed(root: Path, path: str, environ: Mapping[str, str]) -> bool:
     """Return whether a file, by its path from the root, differs from the commit; an ignored file does not."""
-    from hatch_docker.core.process import run
-
-    git = ["git", "--no-optional-locks", "-C", str(root)]
     with contextlib.suppress(HatchDockerError):
-        return bool(run([*git, "status", "--porcelain", "-z", "--", path]))
+        return bool(run_git(root, "status", "--porcelain", "-z", "--", path, environ=environ))
     return False  # for instance in another repository
 
 
-def _unborn(git: Sequence[str]) -> bool:
+def _unborn(root: Path, environ: Mapping[str, str]) -> bool:
     """Return whether the repository can be read but has no commit yet."""
-    from hatch_docker.core.process import ProcessFailed, run
-
     try:
-        run([*git, "rev-parse", "--quiet", "--verify", "HEAD"])
+        run_git(root, "rev-parse", "--quiet", "--verify", "HEAD", environ=environ)
     except ProcessFailed as failed:
         return failed.status == 1
     except HatchDockerError:

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.errors import ConfigError, ProgramError
 from hatch_docker.core.files import is_cache, is_output
-from hatch_docker.core.process import run
 from hatch_docker.core.secrets import secret_part
+from hatch_docker.project.repository import git_directories, repository_of, run_git
 
 RECIPE = 1
 # Directories that tools leave and no sdist needs, in a tree outside version control.
@@ -39,44 +40,42 @@ class Tree:
     files: tuple[str, ...]
     content: str
     repository: Path | None = None        # git's common directory, if the backend may ask git
-    checkout: str = "."                   # the checkout's own part of it, another one for a linked work tree
 
 
-def read_tree(root: Path, *, versioned: bool) -> Tree:
+def read_tree(root: Path, environ: Mapping[str, str], *, versioned: bool) -> Tree:
     """Return the files that the sdist of the project at `root` may need; raise ConfigError for an unreadable one.
 
     In a git repository these are the files that git does not ignore, else all but those that tools leave (LEFT_OUT).
     Files in which people keep secrets are left out. With `versioned` they are the whole repository's, whose state is in
     the key.
     """
-    top = next((directory for directory in (root, *root.parents) if (directory / ".git").exists()), None)
-    state, repository, checkout = "", None, "."
-    if top is not None and versioned:
-        state = _git(top, "describe", "--tags", "--long", "--always", "--dirty") + _git(top, "rev-parse", "HEAD")
-        places = _git(top, "rev-parse", "--path-format=absolute", "--git-common-dir", "--absolute-git-dir").split("\n")
-        if len(places) > 1:
-            repository, checkout = Path(places[0]), os.path.relpath(places[1], places[0])
+    top = repository_of(root)
+    state, repository = "", None
+    if top is not None and versioned and _git(top, environ, "rev-parse", "--git-dir"):
+        state = _git(top, environ, "describe", "--tags", "--long", "--always", "--dirty")
+        state += _git(top, environ, "rev-parse", "HEAD")
+        common = git_directories(top)[1]
+        repository = None if (common / "objects").is_symlink() else common  # it could lead to the user's own files
     start = top if repository is not None and top is not None else root
-    files = _git_files(start) if top is not None else None
+    files = _git_files(start, environ) if top is not None else None
     names = tuple(sorted(name for name in files or _walk(start) if not secret_part(name)))
     rows = [[name, *_file_key(start / name)] for name in names]
     project = os.path.relpath(root, start)
-    return Tree(start, project, names, key_of(RECIPE, project, state, rows), repository, checkout)
+    return Tree(start, project, names, key_of(RECIPE, project, state, rows), repository)
 
 
-def _git(top: Path, *arguments: str) -> str:
+def _git(top: Path, environ: Mapping[str, str], *arguments: str) -> str:
     try:
-        return run(["git", "-C", str(top), *arguments])
+        return run_git(top, *arguments, environ=environ)
     except ProgramError:
         return ""
 
 
-def _git_files(start: Path) -> list[str] | None:
+def _git_files(start: Path, environ: Mapping[str, str]) -> list[str] | None:
     """Return the files that git knows below a directory, and others that no tool left there; None if git fails."""
-    command = ["git", "-C", str(start), "ls-files", "-z"]
     try:
-        known = run([*command, "--cached", "--recurse-submodules"]).split("\0")
-        other = run([*command, "--others", "--exclude-standard"]).split("\0")
+        known = run_git(start, "ls-files", "-z", "--cached", "--recurse-submodules", environ=environ).split("\0")
+        other = run_git(start, "ls-files", "-z", "--others", "--exclude-standard", environ=environ).split("\0")
     except ProgramError:
         return None
 

@@ -35,7 +35,7 @@ def test_what_is_watched_is_what_hatchling_reads(project: Path) -> None:
     (project / "tests").mkdir()
     (project / "tests/test_it.py").touch()
     (project / "README.md").touch()
-    files = WatchedFiles(project)
+    files = WatchedFiles(project, {})
     first = names(files)
     assert {"pyproject.toml", "hello.py", "tests/test_it.py"} <= first
     made = plan()
@@ -48,7 +48,7 @@ def test_what_is_watched_is_what_hatchling_reads(project: Path) -> None:
 def test_members_files_and_locks_are_watched_before_they_are_there(project: Path, tmp_path: Path) -> None:
     (tmp_path / "lib").mkdir()
     write_project("hello", tmp_path / "lib")
-    files = WatchedFiles(project)
+    files = WatchedFiles(project, {})
     made = plan()
     copied = (FilePlan("static", "/srv"), FilePlan("one.txt", "/one.txt"))
     files.use_plans([replace(made, members=(MemberPlan("lib", "1.0", "../lib", ("",), made.build),), files=copied)])
@@ -64,7 +64,7 @@ def test_members_files_and_locks_are_watched_before_they_are_there(project: Path
 
 
 def test_a_file_that_is_written_again_as_it_was_did_not_change(project: Path) -> None:
-    files = WatchedFiles(project)
+    files = WatchedFiles(project, {})
     before = files.hashes()
     text = (project / "hello.py").read_text()
     (project / "hello.py").write_text(text)
@@ -77,11 +77,11 @@ def test_a_file_that_is_written_again_as_it_was_did_not_change(project: Path) ->
 
 
 def test_a_project_that_cannot_be_read_is_watched_as_before(project: Path) -> None:
-    files = WatchedFiles(project)
+    files = WatchedFiles(project, {})
     before = files.hashes()
     (project / "pyproject.toml").write_text("[")
     assert changed_files(before, files.hashes()) == {project / "pyproject.toml"}
-    assert set(WatchedFiles(project).hashes()) == {project / name for name in ALWAYS}
+    assert set(WatchedFiles(project, {}).hashes()) == {project / name for name in ALWAYS}
 
 
 def test_of_another_backend_the_tree_is_watched(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_of_another_backend_the_tree_is_watched(tmp_path: Path) -> None:
     (tmp_path / "build").mkdir()
     (tmp_path / "build/out.o").touch()
     sources = {"setup.py", "a/__init__.py"}
-    assert sources <= names(WatchedFiles(tmp_path)) <= {*sources, "build/out.o"}
+    assert sources <= names(WatchedFiles(tmp_path, {})) <= {*sources, "build/out.o"}
 
 
 # Counts its runs, and does for each what it is told: writes into the project, ends with a status.

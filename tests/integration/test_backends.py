@@ -2,6 +2,7 @@
 
 import secrets
 import shutil
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from tests.integration.backend_projects import (
     write,
 )
 from tests.integration.builds import Outcome, build, check_failed
+from tests.projects import git
 
 pytestmark = pytest.mark.network
 
@@ -56,6 +58,28 @@ def test_a_project_of_any_backend(
     again = make(project, cache)
     assert (again.status, again.made(), again.image().digest) == (0, [], image.digest)
     assert "in the builder" not in again.output
+
+
+def test_a_build_finds_no_login_of_git(tmp_path: Path, cache: Path) -> None:
+    """Not in any file of the repository that it gets, and the version comes from that all the same."""
+    look = """
+        import pathlib, subprocess
+        from setuptools import setup
+        files = pathlib.Path(pathlib.Path(".git").read_text().partition(": ")[2].strip())
+        text = subprocess.run(["git", "config", "--list"], capture_output=True, text=True, check=True).stdout
+        text += "".join(path.read_text(errors="replace") for path in files.rglob("*") if path.is_file())
+        assert "https://example.org/app" in text and "c2VjcmV0" not in text and "hunter2" not in text, text
+        setup()
+    """
+    project = write(tmp_path / "p", {**SCM, "setup.py": textwrap.dedent(look)}, tag="v1.2.3")
+    for key, value in {
+        "http.https://example.org/.extraheader": "AUTHORIZATION: basic c2VjcmV0OnNlY3JldC0x",
+        "remote.origin.url": "https://ada:hunter2hunter2@example.org/app", "core.hooksPath": "/nonexistent",
+    }.items():  # fmt: skip
+        git(project, "config", key, value)
+    built = make(project, cache)
+    assert built.status == 0, built.output
+    assert built.receipt["version"] == "1.2.3"
 
 
 def test_both_doors_make_one_image(tmp_path: Path, cache: Path) -> None:

@@ -90,14 +90,13 @@ def test_a_pipeline_says_which_branch_it_checked_a_commit_out_of(
 
 
 @pytest.mark.parametrize("how", ["damaged", "no git"])
-def test_a_repository_that_git_does_not_read_is_told(how: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_that_git_does_not_read_is_told(how: str, root: Path) -> None:
     """Another user's in a pipeline's container, say: else the label would be missing, and a dirty tree pushed."""
     if how == "damaged":
         (root / ".git/HEAD").write_text("ref: nowhere\n")
-    else:
-        monkeypatch.setenv("PATH", "/nonexistent")
     warnings: list[str] = []
-    assert read_revision(root, {}, warn=warnings.append) is None
+    environ = {"PATH": "/nonexistent"} if how == "no git" else {}
+    assert read_revision(root, environ, warn=warnings.append) is None
     assert len(warnings) == 1
     assert ("fatal: " if how == "damaged" else "cannot run git") in warnings[0]
 

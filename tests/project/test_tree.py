@@ -36,7 +36,7 @@ def test_sources_and_what_tools_leave(versioned: bool, tmp_path: Path) -> None:
     lay(tmp_path, SOURCES | LEFT)
     if versioned:
         git(tmp_path, "init", "-q")
-    assert set(read_tree(tmp_path, versioned=False).files) == SOURCES
+    assert set(read_tree(tmp_path, {}, versioned=False).files) == SOURCES
 
 
 def test_files_that_git_knows_are_taken_under_any_name(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_files_that_git_knows_are_taken_under_any_name(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "-A")
     lay(tmp_path, {"dist/old.whl"})
-    assert set(read_tree(tmp_path, versioned=False).files) == {"pyproject.toml", "dist/kept.js"}
+    assert set(read_tree(tmp_path, {}, versioned=False).files) == {"pyproject.toml", "dist/kept.js"}
 
 
 def test_submodules_are_read_file_by_file(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_submodules_are_read_file_by_file(tmp_path: Path) -> None:
     project = lay(tmp_path / "project", {"pyproject.toml"})
     git(project, "init", "-q")
     git(project, "submodule", "add", "-q", str(library), "library")
-    before = read_tree(project, versioned=False)
+    before = read_tree(project, {}, versioned=False)
     assert {"library/Cargo.toml", "library/build/x.c"} < set(before.files)
     (project / "library/build/x.c").write_text("other")
-    assert read_tree(project, versioned=False).content != before.content
+    assert read_tree(project, {}, versioned=False).content != before.content

@@ -247,7 +247,8 @@ def _run(
         run_in(
             stage.root, ["/env/bin/python", "/build/pep517.py", json.dumps(spec)],
             env=env, binds=binds, files={**accounts(stage.root), **certificates(plan, ctx.environ)},
-            network=plan.network, cwd="/build", log=ctx.progress.detail, secrets=[env[name] for name in plan.secrets],
+            network=plan.network, cwd="/build", log=ctx.progress.detail,
+            secrets=[*(env[name] for name in plan.secrets), *ctx.secrets.values()],
             merge=True, environ=ctx.environ,
         )  # fmt: skip
     except ProcessFailed as failure:

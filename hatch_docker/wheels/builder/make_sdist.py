@@ -1,7 +1,6 @@
 """A project's tree to its sdist, by its own backend (PEP 517) in the builder stage."""
 
 import gzip
-import os
 import shutil
 import tarfile
 from collections.abc import Sequence
@@ -11,13 +10,14 @@ from hatch_docker.bases.model import Base
 from hatch_docker.core.cache.store import key_of
 from hatch_docker.core.context import Context
 from hatch_docker.plan.model import BuildPlan
+from hatch_docker.project.repository import add_git_logins, copy_repository
 from hatch_docker.project.tree import Tree
 from hatch_docker.wheels.builder.build import make_builder_stage, run_backend, stored_file, with_all_requirements
 from hatch_docker.wheels.builder.sandbox import Bind
 from hatch_docker.wheels.builder.sdist import Sdist
 from hatch_docker.wheels.target import Pin, Target
 
-REPOSITORY = "/repository"  # .git in the builder, read-only
+OBJECTS = "/repository"  # those of git in the builder, read-only
 
 
 def tree_sdist(
@@ -31,13 +31,14 @@ def tree_sdist(
     source = Sdist(root, f"the sdist of {root.name}", tree.content, *system)
     stage = make_builder_stage(source, build, base, target, ctx, root)
 
-    binds = [Bind(tree.repository, REPOSITORY)] if tree.repository else []
+    add_git_logins(tree.top, ctx)
+    binds = [Bind(tree.repository / "objects", OBJECTS)] if tree.repository else []
     spec = {} if tree.project == "." else {"project": tree.project}
 
     def make(known: Sequence[str], pins: Sequence[Pin]) -> Path:
         def write(directory: Path) -> Path:
             return run_backend(
-                "sdist", source, stage, known, pins, directory, lambda build: _copy_tree(tree, build), binds=binds,
+                "sdist", source, stage, known, pins, directory, lambda build: _copy_tree(tree, build, ctx), binds=binds,
                 **spec,
             )
 
@@ -73,8 +74,8 @@ def packed_tree(tree: Tree, name: str, ctx: Context) -> Path:
     return stored_file(ctx.store, ("sdist", "tree-sdist"), key_of("packed", name, tree.content), name, make)
 
 
-def _copy_tree(tree: Tree, build: Path) -> None:
-    """Copy a tree to /build/src of the builder, with a .git that leads to the repository."""
+def _copy_tree(tree: Tree, build: Path, ctx: Context) -> None:
+    """Copy a tree to /build/src of the builder, with a .git that leads to a copy of the repository without logins."""
     for name in tree.files:
         target = build / "src" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -84,5 +85,6 @@ def _copy_tree(tree: Tree, build: Path) -> None:
         else:
             shutil.copy2(source, target, follow_symlinks=False)
     if tree.repository:
-        (build / "src/.git").write_text(f"gitdir: {os.path.normpath(f'{REPOSITORY}/{tree.checkout}')}\n")
+        copy_repository(tree.top, OBJECTS, build / "repository", ctx.environ)
+        (build / "src/.git").write_text("gitdir: /build/repository\n")
         (build / "home/.gitconfig").write_text("[safe]\n\tdirectory = *\n")

@@ -113,8 +113,8 @@ def test_a_cache_is_in_no_sdist_and_makes_nothing_dirty(tmp_path: Path) -> None:
     assert revision is not None
     assert revision.dirty == ()
     for _ in range(2):  # with git, and without
-        assert "pyproject.toml" in read_tree(project, versioned=False).files
-        assert not [name for name in read_tree(project, versioned=False).files if "kept" in name]
+        assert "pyproject.toml" in read_tree(project, {}, versioned=False).files
+        assert not [name for name in read_tree(project, {}, versioned=False).files if "kept" in name]
         shutil.rmtree(project / ".git", ignore_errors=True)
 
 

@@ -22,7 +22,7 @@ def test_a_packed_tree_has_files_links_and_nothing_of_this_machine(tmp_path: Pat
         (root / "other").hardlink_to(root / "run")
         (root / "link").symlink_to("run")
         ctx = open_context({"HATCH_DOCKER_CACHE_DIR": str(tmp_path / "cache" / place)}, Progress(lambda line: None))
-        made.append(packed_tree(read_tree(root, versioned=False), "app-1.tar.gz", ctx))
+        made.append(packed_tree(read_tree(root, {}, versioned=False), "app-1.tar.gz", ctx))
     assert made[0].read_bytes() == made[1].read_bytes()
     assert made[0].name == "app-1.tar.gz"
     with made[0].open("rb") as stream:

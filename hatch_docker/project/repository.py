@@ -1,0 +1,183 @@
+"""A git repository, whose own configuration is not trusted: git asked safely, its logins, and a copy without them."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import ProgramError
+from hatch_docker.core.process import run
+
+# What a repository's configuration may set to run programs as the user, or to hide changes.
+_OVERRIDES = {
+    "core.fsmonitor": "false", "core.hooksPath": "/dev/null", "core.pager": "cat", "gpg.program": "false",
+    "gpg.ssh.program": "false", "gpg.x509.program": "false", "log.showSignature": "false",
+    "core.fileMode": "true", "core.symlinks": "true", "core.trustctime": "true", "core.checkStat": "default",
+}  # fmt: skip
+_FILTER = ("clean", "smudge", "process", "required")
+_KEPT = re.compile(
+    r"core\.(repositoryformatversion|filemode|symlinks|ignorecase|precomposeunicode|autocrlf|eol|abbrev|quotepath)"
+    r"|extensions\.(objectformat|compatobjectformat|refstorage|partialclone|preciousobjects)"
+    r"|remote\..+\.(url|fetch|promisor|partialclonefilter)|branch\..+\.(remote|merge)|submodule\..+\.(url|active)",
+    re.DOTALL,
+)
+_USERINFO = re.compile(r"([a-z][a-z0-9+.-]*://)([^/@\s]+)@", re.IGNORECASE)
+_SECRET_KEYS = (".token", ".oauthtoken", ".password", "pass")
+_TOKEN_LENGTH = 20  # characters of a user's name in a URL that is a token; a shorter one is the name of somebody
+
+
+def repository_of(root: Path) -> Path | None:
+    """Return the directory with `.git` that a project is in, None outside of a git repository."""
+    return next((parent for parent in (root, *root.parents) if (parent / ".git").exists()), None)
+
+
+def run_git(root: Path, *arguments: str, environ: Mapping[str, str]) -> str:
+    """Run git in a directory and return its output; raise ProgramError.
+
+    No program runs that the repository's own configuration names, nothing is fetched, and no variable GIT_* counts.
+    The work tree is the directory with `.git`. git refuses the repository of a user that safe.directory does not have.
+    """
+    top = repository_of(root) or root
+    settings = [*_OVERRIDES.items(), *_filters_off(top, environ)]
+    env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
+    env |= {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+    env["GIT_CONFIG_COUNT"] = str(len(settings))
+    for number, (key, value) in enumerate(settings):
+        env |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return run(["git", "--no-pager", "-C", str(root), f"--work-tree={top}", *arguments], env=env)
+
+
+def _filters_off(top: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield settings that turn off the filters of a repository's own configuration, and of its submodules'."""
+    env = {name: value for name, value in environ.items() if not name.startswith("GIT_")}
+    for path in _configurations(top):
+        try:
+            text = path.read_bytes().lower()
+        except OSError:
+            continue
+        if b"filter" in text or b"include" in text:  # else git need not be asked
+            names = ["--includes", "-z", "--name-only", "--get-regexp", r"^filter\."]
+            try:
+                keys = run(["git", "config", "--file", str(path), *names], env=env, cwd=top).split("\0")
+            except ProgramError:  # it has none
+                continue
+            for name in {key.rpartition(".")[0] for key in keys if key}:
+                yield from ((f"{name}.{part}", "false" if part == "required" else "") for part in _FILTER)
+
+
+def _configurations(top: Path) -> Iterator[Path]:
+    """Yield the configuration files of a repository: its own, its work tree's and its submodules'."""
+    place, common = git_directories(top)
+    yield from (common / "config", place / "config.worktree")
+    for directory, names, files in os.walk(common / "modules"):
+        if "HEAD" in files:
+            yield Path(directory, "config")
+            names[:] = [name for name in names if name == "modules"]
+
+
+def git_directories(top: Path) -> tuple[Path, Path]:
+    """Return the directory of a checkout's git data and the common one, which is another one for a linked work tree."""
+    place = top / ".git"
+    if place.is_file():
+        place = top / _line(place).removeprefix("gitdir:").strip()
+    return place, place / _line(place / "commondir") if (place / "commondir").is_file() else place
+
+
+def _line(path: Path) -> str:
+    return path.read_text("utf-8", "surrogateescape").strip()
+
+
+def _state(root: Path) -> str:
+    """Return a text that is another one when a repository's configuration was written anew, "" without one."""
+    top = repository_of(root)
+    if top is None:
+        return ""
+    files = (path for path in _configurations(top) if path.is_file())
+    return " ".join(f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}" for status in (p.stat() for p in files))
+
+
+def add_git_logins(root: Path, ctx: Context) -> None:
+    """Have the logins of git's configuration hidden and looked for; git is asked when something is searched."""
+    if state := _state(root):
+        ctx.secrets.add_source(f"logins of git {state}", lambda: git_logins(root, ctx.environ))
+
+
+def git_logins(root: Path, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield a description and the value of each secret in the configuration that git reads in a directory."""
+    for key, value in _settings(root, environ):
+        name = f"the login in git's {_bare(key)}"
+        for match in _USERINFO.finditer(f"{key} {value}"):
+            user, _, password = match[2].partition(":")
+            yield name, unquote(password)
+            if len(user) >= _TOKEN_LENGTH:
+                yield name, unquote(user)
+        if key.startswith("http.") and key.endswith(".extraheader"):
+            scheme, _, token = value.partition(":")[2].strip().partition(" ")
+            yield name, token.strip() or scheme
+            if scheme.lower() == "basic":
+                try:
+                    yield name, base64.b64decode(token, validate=False).decode("utf-8", "replace").partition(":")[2]
+                except ValueError:
+                    continue
+        elif key.endswith(_SECRET_KEYS):
+            yield name, value
+        elif key.endswith(".helper"):
+            yield from ((name, found) for found in re.findall(r"password=([^\s;\"'$`]+)", value))
+
+
+def _settings(root: Path, environ: Mapping[str, str], *options: str) -> list[tuple[str, str]]:
+    """Return the keys and values of git's configuration; none if git cannot read it."""
+    try:
+        found = run_git(root, "config", "--list", "-z", *options, environ=environ)
+    except ProgramError:
+        return []
+    return [(key, value) for key, _, value in (item.partition("\n") for item in found.split("\0")) if key]
+
+
+def copy_repository(top: Path, objects: str, directory: Path, environ: Mapping[str, str]) -> None:
+    """Write what git needs of a checkout to read its commits: no logins, hooks, helpers, filters or includes.
+
+    The objects stay where they are; git finds them at the path `objects`.
+    """
+    checkout, repository = git_directories(top)
+    (directory / "objects/info").mkdir(parents=True)
+    (directory / "objects/info/alternates").write_text(f"{objects}\n")
+    for name in ("refs", "reftable"):
+        if _is_real(repository / name) and (repository / name).is_dir():
+            shutil.copytree(repository / name, directory / name, symlinks=True)
+    names = ((repository, ("packed-refs", "shallow", "info/exclude", "info/attributes")),
+             (checkout, ("HEAD", "index", "ORIG_HEAD", *(path.name for path in checkout.glob("sharedindex.*")))))
+    for place, files in names:
+        for name in files:
+            if _is_real(place / name) and (place / name).is_file():
+                (directory / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(place / name, directory / name)
+    lines = []
+    for key, value in _settings(top, environ, "--local", "--no-includes"):
+        if _KEPT.fullmatch(key):
+            section, _, name = key.rpartition(".")
+            section, dot, part = section.partition(".")
+            lines.append(f"[{section} {_quoted(_bare(part))}]" if dot else f"[{section}]")
+            lines.append(f"\t{name} = {_quoted(_bare(value))}")
+    (directory / "config").write_text("\n".join([*lines, ""]), encoding="utf-8", errors="surrogateescape")
+
+
+def _is_real(path: Path) -> bool:
+    """Return whether no link leads to a file of a repository: one could lead to a file of the user's."""
+    return not path.is_symlink() and not path.parent.is_symlink()
+
+
+def _bare(text: str) -> str:
+    """Return a text whose URLs have no login."""
+    return _USERINFO.sub(r"\1", text)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{escaped}"'

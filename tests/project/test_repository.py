@@ -1,0 +1,150 @@
+"""Repositories whose configuration runs programs, or holds logins: none run, and nobody gets these."""
+
+import os
+import shutil
+import subprocess
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+
+from hatch_docker.core.context import Context
+from hatch_docker.core.errors import SecretError
+from hatch_docker.project.git import read_revision
+from hatch_docker.project.repository import add_git_logins, copy_repository, git_logins, run_git
+from hatch_docker.project.tree import read_tree
+from tests.conftest import need, run
+from tests.projects import git, write_project
+
+TOKEN = "gho_" + "Zx8Kq2Lw9Rt4Vb6N"
+BASIC = b64encode(f"x-access-token:{TOKEN}".encode()).decode()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with one commit."""
+    need("git")
+    return write_project("vcs-version", tmp_path / "p")
+
+
+@pytest.mark.parametrize("place", ["the repository", "an included file", "a linked work tree", "a submodule"])
+def test_no_program_of_a_repository_runs(place: str, root: Path, tmp_path: Path) -> None:
+    """Whichever git would run for a look at the files, as the user who builds."""
+    ran, script = tmp_path / "ran", tmp_path / "program"
+    script.write_text(f"#!/bin/sh\necho $0 >> {ran}\ncat\n")
+    script.chmod(0o755)
+    if place == "a submodule":
+        other = write_project("hello", tmp_path / "other")
+        for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "x"]):
+            git(other, *command)
+        git(root, "-c", "protocol.file.allow=always", "submodule", "add", str(other), "sub")
+        git(root, "commit", "-qm", "sub")
+    (root / ".gitattributes").write_text("* filter=evil\n")
+    git(root, "add", ".gitattributes")
+    git(root, "commit", "-qm", "attributes")
+    if place == "a linked work tree":
+        git(root, "worktree", "add", "-q", str(tmp_path / "tree"))
+        root = tmp_path / "tree"
+    at = root / "sub" if place == "a submodule" else root
+    (at / ".gitattributes").write_text("* filter=evil\n")
+    settings = {
+        "core.fsmonitor": script, "core.hooksPath": tmp_path, "core.pager": script, "gpg.program": script,
+        "log.showSignature": "true", "filter.evil.clean": script, "filter.evil.process": script,
+        "filter.evil.required": "true", "core.sshCommand": script, "diff.external": script,
+    }  # fmt: skip
+    options = ["--file", str(tmp_path / "included")] if place == "an included file" else []
+    for key, value in settings.items():
+        subprocess.run(["git", "config", *options, key, str(value)], cwd=at, check=True)
+    if options:
+        subprocess.run(["git", "config", "include.path", str(tmp_path / "included")], cwd=at, check=True)
+    for file in at.rglob("*.py"):
+        file.write_text(file.read_text() + "\n")
+    ran.unlink(missing_ok=True)
+    found = read_revision(root, os.environ)
+    read_tree(root, os.environ, versioned=True)
+    assert found is not None
+    assert found.dirty
+    assert not ran.exists(), ran.read_text()
+
+
+def test_variables_of_git_and_another_work_tree_hide_nothing(root: Path, tmp_path: Path) -> None:
+    """The repository is the project's, and the files that are compared are those that are built."""
+    twin = write_project("vcs-version", tmp_path / "twin")
+    git(root, "config", "core.worktree", str(twin))
+    (root / "vcs_version/__init__.py").write_text("changed = True\n")
+    environ = {"PATH": os.environ["PATH"], "GIT_DIR": str(twin / ".git"), "GIT_WORK_TREE": str(twin)}
+    found = read_revision(root, environ)
+    assert found is not None
+    assert found.dirty == ("vcs_version/__init__.py",)
+
+
+SETTINGS = {
+    "http.https://github.com/.extraheader": f"AUTHORIZATION: basic {BASIC}",
+    "remote.origin.url": f"https://x-access-token:{TOKEN}@github.com/team/app.git",
+    "remote.other.url": f"https://{TOKEN}@github.com/team/app.git",
+    f"url.https://oauth2:{TOKEN}@gitlab.example/.insteadOf": "https://gitlab.example/",
+    "credential.helper": f"!f() {{ echo username=x; echo 'password={TOKEN}'; }}; f",
+    "github.token": TOKEN,
+    "http.proxy": f"http://me:{TOKEN}@proxy.example:3128",
+    "submodule.x.url": f"https://me:{TOKEN}@github.com/team/x",
+    "branch.main.description": TOKEN,
+    "include.path": "/home/me/private",
+    "filter.x.clean": "run-me",
+}
+
+
+@pytest.mark.parametrize("key", [key for key in SETTINGS if not key.startswith(("branch", "include", "filter"))])
+def test_the_logins_of_a_configuration_are_secrets(key: str, root: Path, ctx: Context) -> None:
+    """They are hidden in lines, and looked for in layers."""
+    git(root, "config", key, SETTINGS[key])
+    assert TOKEN in {value for _, value in git_logins(root, ctx.environ)}
+    assert all(TOKEN not in name for name, _ in git_logins(root, ctx.environ))
+    add_git_logins(root, ctx)
+    search = ctx.secrets.search()
+    assert search is not None
+    with pytest.raises(SecretError, match=r"the login in git's .* is in /a of the image"):
+        search("a")(TOKEN.encode())
+    assert TOKEN in ctx.secrets.values()
+
+
+def test_names_of_people_are_not_secrets(root: Path, ctx: Context) -> None:
+    """In URLs they stand before the host, too."""
+    for key, url in {"a": "ssh://git@github.com/a", "b": "https://contoso@dev.azure.com/b"}.items():
+        git(root, "config", f"remote.{key}.url", url)
+    assert not [value for _, value in git_logins(root, ctx.environ) if value]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_builder_gets_a_repository_without_logins(linked: bool, root: Path, tmp_path: Path, ctx: Context) -> None:
+    """git there tells the same of commits, tags, branches and changes, and knows remotes by their bare URLs."""
+    for key, value in SETTINGS.items():
+        git(root, "config", key, value)
+    (root / ".git/hooks/post-index-change").write_text(TOKEN)
+    if linked:
+        git(root, "worktree", "add", "-q", "-b", "fix", str(tmp_path / "tree"))
+        root = tmp_path / "tree"
+    (root / "vcs_version/__init__.py").write_text("changed = True\n")
+    copy = tmp_path / "copy"
+    copy_repository(root, str(tmp_path / "p/.git/objects"), copy, ctx.environ)
+    for file in (path for path in copy.rglob("*") if path.is_file()):
+        for word in (TOKEN.encode(), BASIC.encode(), b"private", b"run-me"):
+            assert word not in file.read_bytes(), file
+    for command in (["describe", "--tags", "--dirty"], ["log", "--format=%H %D"], ["status", "--porcelain", "-b"]):
+        copied = run("git", f"--git-dir={copy}", f"--work-tree={root}", *command, cwd=root)
+        assert copied == run_git(root, *command, environ=ctx.environ)
+    urls = run("git", "config", "--file", copy / "config", "--list").splitlines()
+    assert "remote.origin.url=https://github.com/team/app.git" in urls
+
+
+def test_links_in_a_repository_lead_nowhere(root: Path, tmp_path: Path, ctx: Context) -> None:
+    """A repository that came as files could have the user's own files copied, or mounted."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private/key").write_text("private")
+    (root / ".git/packed-refs").symlink_to(tmp_path / "private/key")
+    shutil.rmtree(root / ".git/info")
+    (root / ".git/info").symlink_to(tmp_path / "private")
+    copy_repository(root, "/repository", tmp_path / "copy", ctx.environ)
+    assert not (tmp_path / "copy/packed-refs").exists()
+    (root / ".git/objects").rename(tmp_path / "objects")
+    (root / ".git/objects").symlink_to(tmp_path / "objects")
+    assert read_tree(root, ctx.environ, versioned=True).repository is None
