@@ -42,7 +42,7 @@ def _hidden(secrets: tuple[str, ...]) -> list[str]:
     They are all forms that layers are searched for, each line, and base64 with both ends.
     """
     words: set[str] = set()
-    for secret in secrets:
+    for secret in {*secrets, *(secret.strip() for secret in secrets)}:
         import base64
 
         from hatch_docker.core.secrets import spellings

@@ -34,20 +34,51 @@ SPELLINGS = {
     "in a login": base64.b64encode(f"user:{VALUE}".encode()),
     "in another login": base64.b64encode(f"users:{VALUE}!".encode()),
     "in a token": base64.urlsafe_b64encode(f"us:{VALUE}".encode()),
+    "in hexadecimal": VALUE.encode().hex().encode(), "in capital hexadecimal": VALUE.encode().hex().upper().encode(),
+    "in UTF-16": VALUE.encode("utf-16-le"), "in UTF-16, big end first": VALUE.encode("utf-16-be"),
+    **{f"in base32 after {size} bytes": base64.b32encode(bytes(size) + VALUE.encode() + b"!") for size in range(5)},
 }  # fmt: skip
+BODY = base64.encodebytes(bytes(range(7, 200))).decode()
+KEYS = {label: f"-----BEGIN {label}-----\n{BODY}-----END {label}-----\n" for label in ("PRIVATE KEY", "CERTIFICATE")}
 
 
-def secrets(value: str = VALUE) -> Secrets:
+def secrets(value: str = VALUE, others: int = 0) -> Secrets:
     known = Secrets()
+    for number in range(others):
+        known.add("another value", hashlib.sha256(bytes([number])).hexdigest()[: 10 + number])
     known.add("the value of TOKEN", value)
     return known
 
 
+@pytest.mark.parametrize("others", [0, 30])
 @pytest.mark.parametrize("how", SPELLINGS)
-def test_however_it_is_written(how: str) -> None:
-    """In clear, quoted, percent-encoded, or in base64 with anything before and after it."""
+def test_however_it_is_written(how: str, others: int) -> None:
+    """In clear, quoted, percent-encoded, or in base64 with anything before and after it; alone or among many."""
     with pytest.raises(SecretError, match=r"^the value of TOKEN is in the manifest: nothing is written or pushed"):
-        secrets().check("the manifest", b"before " + SPELLINGS[how] + b" after")
+        secrets(others=others).check("the manifest", b"before " + SPELLINGS[how] + b" after")
+
+
+@pytest.mark.parametrize("before", range(25))
+def test_wherever_it_stands(before: int) -> None:
+    """Among many, of which words alone are looked for at first."""
+    long = VALUE * 4
+    for value, spelt in ((long, long.encode()), (long, long.encode().hex().encode()), (VALUE, SPELLINGS["in UTF-16"])):
+        with pytest.raises(SecretError, match="the value of TOKEN"):
+            secrets(value, others=30).check("a file", bytes(before) + spelt + b"ab")
+        secrets(value, others=30).check("a file", bytes(before) + spelt[:-3] + b"xb")
+
+
+def test_the_lines_of_a_private_key() -> None:
+    """One alone, with any indentation, as YAML has it, or where the ends of lines are `\\n`; of a certificate none."""
+    line = BODY.splitlines()[1]
+    for value in (KEYS["PRIVATE KEY"], json.dumps({"private_key": KEYS["PRIVATE KEY"]})):
+        for text in (f"    {line}\n", f"-----BEGIN PRIVATE KEY-----\r\n  {line}\r\n", json.dumps(KEYS["PRIVATE KEY"])):
+            with pytest.raises(SecretError):
+                secrets(value).check("a file", text.encode())
+        secrets(value).check("a file", b"-----BEGIN PRIVATE KEY-----")
+    secrets(KEYS["CERTIFICATE"]).check("a file", line.encode())
+    openssh = KEYS["PRIVATE KEY"].replace("PRIVATE", "OPENSSH PRIVATE")
+    secrets(openssh).check("a file", BODY.splitlines()[0].encode())  # all keys of one kind have it
 
 
 @pytest.mark.parametrize("how", SPELLINGS)

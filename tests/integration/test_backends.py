@@ -65,10 +65,11 @@ def test_a_build_finds_no_login_of_git(tmp_path: Path, cache: Path) -> None:
     look = """
         import pathlib, subprocess
         from setuptools import setup
-        files = pathlib.Path(pathlib.Path(".git").read_text().partition(": ")[2].strip())
-        text = subprocess.run(["git", "config", "--list"], capture_output=True, text=True, check=True).stdout
-        text += "".join(path.read_text(errors="replace") for path in files.rglob("*") if path.is_file())
-        assert "https://example.org/app" in text and "c2VjcmV0" not in text and "hunter2" not in text, text
+        if pathlib.Path(".git").exists():  # for the sdist
+            files = pathlib.Path(pathlib.Path(".git").read_text().partition(": ")[2].strip())
+            text = subprocess.run(["git", "config", "--list"], capture_output=True, text=True, check=True).stdout
+            text += "".join(path.read_text(errors="replace") for path in files.rglob("*") if path.is_file())
+            assert "https://example.org/app" in text and "c2VjcmV0" not in text and "hunter2" not in text, text
         setup()
     """
     project = write(tmp_path / "p", {**SCM, "setup.py": textwrap.dedent(look)}, tag="v1.2.3")
