@@ -21,7 +21,7 @@ from hatch_docker.core.image_lock import ImageLock
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.oci.model import host_platform
 from hatch_docker.plan.model import Plan
-from hatch_docker.project.hatch import Hatchling, hatchling_project, lacks_plugins, open_hatchling, readable_project
+from hatch_docker.project.hatch import Hatchling, hatchling_project, open_hatchling, readable_project, runs_code
 from hatch_docker.project.model import Project
 from hatch_docker.project.pyproject import (
     HATCHLING,
@@ -56,8 +56,8 @@ def open_project(
         tables = {**tables, "tool": {**tables.get("tool", {}), "hatch-docker": table}}
     system = build_system(tables)
     if system[1] == HATCHLING:
-        hatchling = open_hatchling(root)
-        if not lacks_plugins(hatchling.metadata):
+        if not runs_code(root, tables):
+            hatchling = open_hatchling(root)
             hatchling.metadata.validate_fields()
             return hatchling_project(hatchling, directory)
         tables = isolated_tables(tables)
@@ -81,9 +81,8 @@ def open_static(root: Path) -> tuple[Project, bool]:
     check_project(root, tables)
     system = build_system(tables)
     if system[1] == HATCHLING:
-        hatchling = open_hatchling(root)
-        if not lacks_plugins(hatchling.metadata):
-            return readable_project(hatchling), True
+        if not runs_code(root, tables):
+            return readable_project(open_hatchling(root)), True
         tables = isolated_tables(tables)
     table = tables.get("project")
     whole = isinstance(table, dict) and not table.get("dynamic")

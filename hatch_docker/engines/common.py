@@ -1,6 +1,7 @@
 """Steps of both engines: the base and its target before the layers, the image and its receipt after them."""
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -31,6 +32,7 @@ from hatch_docker.wheels.install.slim import NONE, SYMBOLS, Rules
 from hatch_docker.wheels.target import Pin, Target
 
 PLACES = ("/opt/venv/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
+_EXTENSION = re.compile(r"\.cpython-(\d+\w*)-(\w+)-linux-\w+\.so$")  # the end of a module's name: EXT_SUFFIX
 OWN_LAYER = 1_000_000  # bytes from which a wheel has a layer to itself
 
 
@@ -123,8 +125,10 @@ def dependency_build_plan(build: BuildPlan) -> BuildPlan:
     return BuildPlan(True, packages=build.packages, network=build.network)
 
 
-def check_secrets(wheel: Path) -> None:
-    """Raise WheelError for a file that is no wheel, or for a wheel with a file in which people keep secrets."""
+def check_contents(wheel: Path, target: Target) -> None:
+    """Raise WheelError for a file that is no wheel, and for a wheel of ours with a file in which people keep secrets or
+    an extension module that was compiled for another Python or machine.
+    """
     import zipfile
 
     try:
@@ -137,6 +141,12 @@ def check_secrets(wheel: Path) -> None:
             raise WheelError(
                 f"the project's wheel holds {name}, which looks like a secret; "
                 f'exclude it: [tool.hatch.build] exclude = ["{part}"]'
+            )
+        built = _EXTENSION.search(name)
+        if built and built.groups() != (target.short.replace(".", ""), target.machine):
+            raise WheelError(
+                f"the project's wheel holds {name}, which an earlier build compiled for another Python or machine than "
+                f"the base's ({target}): remove it, and have git ignore it"
             )
 
 

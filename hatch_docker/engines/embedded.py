@@ -15,7 +15,7 @@ from hatch_docker.core.errors import BuildError
 from hatch_docker.core.text import counted
 from hatch_docker.engines.common import (
     check_commands,
-    check_secrets,
+    check_contents,
     dependency_build_plan,
     finish,
     group_pins,
@@ -143,7 +143,7 @@ def _own(own: OwnProject, plan: Plan, base: Base, target: Target, ctx: Context) 
 
         path = own_wheel(own.project, target, ctx)
         check_given(path, target)
-    check_secrets(path)
+    check_contents(path, target)
     wheel = Wheel(own.title, path.name, file_digest(path), lambda: path, slim_rules(plan, "project"))
     return Group("project", (wheel,), venv=own.is_main)
 

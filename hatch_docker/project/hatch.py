@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.project.metadata import IMAGE_LOCK, Metadata, read_metadata
 from hatch_docker.project.model import Project
+from hatch_docker.project.pyproject import parse_toml, read_pyproject
 
 if TYPE_CHECKING:
     from hatchling.builders.plugin.interface import BuilderInterface, IncludedFile
@@ -46,10 +47,12 @@ class Hatchling:
         return builder
 
     def sdist_builder(self) -> BuilderInterface[Any, Any]:
-        """Return the builder of the sdist."""
+        """Return the builder of the sdist, without hooks: they run in the builder stage, where the wheel is made."""
         from hatchling.builders.sdist import SdistBuilder
 
-        return SdistBuilder(self.root, plugin_manager=self.plugins, metadata=self.metadata, app=self.app)
+        builder = SdistBuilder(self.root, plugin_manager=self.plugins, metadata=self.metadata, app=self.app)
+        builder.get_build_hooks = lambda _directory: {}  # type: ignore[method-assign,assignment]
+        return builder
 
     def output(self) -> Path:
         """Return the directory that the target `docker` builds into; raises TypeError as hatchling does."""
@@ -66,11 +69,13 @@ class Hatchling:
 def open_hatchling(root: Path, tables: Mapping[str, Any] | None = None) -> Hatchling:
     """Return hatchling's view of the project in a directory; `tables` stand for its pyproject.toml."""
     from hatchling.bridge.app import Application
-    from hatchling.metadata.core import ProjectMetadata
+    from hatchling.metadata.core import HatchMetadata, ProjectMetadata
     from hatchling.plugin.manager import PluginManager
 
     plugins = PluginManager()
     metadata = ProjectMetadata(str(root), plugins, None if tables is None else dict(tables))
+    if tables is not None:  # hatch.toml is not theirs
+        metadata._hatch = HatchMetadata(str(root), _table(_table(tables, "tool"), "hatch"), plugins)  # noqa: SLF001
     return Hatchling(str(root), metadata, plugins, Application().get_safe_application())
 
 
@@ -119,17 +124,26 @@ def hatchling_project(hatchling: Hatchling, directory: Path) -> Project:
     )
 
 
-def lacks_plugins(metadata: ProjectMetadata[Any]) -> bool:
-    """Return whether hatchling needs plugins for the metadata that are not installed in this environment."""
-    from hatchling.plugin.exceptions import UnknownPluginError
+def runs_code(root: Path, tables: Mapping[str, Any]) -> bool:
+    """Return whether hatchling runs code of a project, or of plugins, to read its metadata or to make its sdist.
 
-    try:
-        _ = metadata.core, metadata.version
-    except UnknownPluginError:
-        return True
-    except Exception:  # noqa: BLE001 - any other mistake is reported where the metadata are read
-        return False
-    return False
+    `tables` is its pyproject.toml. Read off the configuration, without hatchling; a table of a wrong type has no code.
+    """
+    hatch = _table(_table(tables, "tool"), "hatch")
+    if (root / "hatch.toml").is_file():
+        hatch = {**hatch, **parse_toml(root / "hatch.toml", (root / "hatch.toml").read_text("utf-8"))}
+    sdist = _table(_table(_table(hatch, "build"), "targets"), "sdist")
+    return bool(
+        _table(hatch, "version").get("source", "regex") not in ("regex", "env")
+        or _table(_table(hatch, "metadata"), "hooks")
+        or _table(sdist, "hooks").keys() - {OUR_HOOK, "version"}
+        or _table(tables, "build-system").get("backend-path")
+    )
+
+
+def _table(tables: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = tables.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 @contextlib.contextmanager
@@ -170,10 +184,12 @@ def selected_files(hatchling: Hatchling, *, sdist: bool) -> Iterator[Path]:
 def wheel_files(root: Path) -> dict[str, Path] | None:
     """Return the files of the wheel that hatchling would make, by their paths in it and relative to the project.
 
-    None where hatchling cannot tell which files to take.
+    None where hatchling cannot tell which files to take, or would run code of the project.
     """
     from hatchling.builders.wheel import WheelBuilder
 
+    if runs_code(root, read_pyproject(root)):
+        return None
     try:
         files = WheelBuilder(str(root)).recurse_included_files()
         return {file.distribution_path: Path(file.relative_path) for file in files}

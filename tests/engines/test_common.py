@@ -1,13 +1,16 @@
-"""What both engines hold against an image before it is made: whether what it is to run is there."""
+"""Checks of both engines before an image is made: what it is to run is there, and its wheel is for its base."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from hatch_docker.bases.image import base_of
-from hatch_docker.core.errors import ConfigError
-from hatch_docker.engines.common import check_commands
+from hatch_docker.core.errors import ConfigError, WheelError
+from hatch_docker.engines.common import check_commands, check_contents
+from hatch_docker.oci.model import Platform
 from hatch_docker.plan.model import BasePlan
+from hatch_docker.wheels.target import Target
 from tests.fakes.bases import debian_layer, link, python_image, python_layer
 from tests.fakes.context import context
 from tests.fakes.images import image_of, layer_of
@@ -33,3 +36,20 @@ def test_a_program_may_be_among_the_files_or_a_link_of_the_base(target: str, tmp
         {"files": [{"source": "a", "target": target}], "entrypoint": ["run"], "healthcheck": {"command": ["awk"]}}
     )
     check_commands(made, base, frozenset(), ctx)
+
+
+@pytest.mark.parametrize("name", [
+    "_c.cpython-313-x86_64-linux-gnu.so", "_c.abi3.so", "_c.so", "_c.cpython-311-x86_64-linux-gnu.so",
+    "_c.cpython-313-aarch64-linux-gnu.so", "_c.cpython-313t-x86_64-linux-gnu.so",
+])  # fmt: skip
+def test_an_extension_module_of_another_python_is_refused(name: str, tmp_path: Path) -> None:
+    """An editable install leaves one beside the sources, and it gets into the wheel."""
+    wheel = tmp_path / "demo-1-cp313-cp313-linux_x86_64.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"demo/{name}", b"")
+    target = Target("3.13.5", Platform("linux", "amd64"), ("glibc", "2.41"))
+    if name in ("_c.cpython-313-x86_64-linux-gnu.so", "_c.abi3.so", "_c.so"):
+        check_contents(wheel, target)
+        return
+    with pytest.raises(WheelError, match=rf"holds demo/{name}, which an earlier build compiled for another Python"):
+        check_contents(wheel, target)

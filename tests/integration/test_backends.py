@@ -2,11 +2,13 @@
 
 import secrets
 import shutil
+import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
+from hatch_docker.oci.layer import layer_entries
 from hatch_docker.oci.model import Index
 from tests.conftest import need, need_docker
 from tests.integration.backend_projects import (
@@ -24,8 +26,8 @@ from tests.integration.backend_projects import (
     says,
     write,
 )
-from tests.integration.builds import Outcome, build, check_failed
-from tests.projects import git
+from tests.integration.builds import Outcome, build, check_failed, run_in
+from tests.projects import BUILD_SYSTEM, git
 
 pytestmark = pytest.mark.network
 
@@ -185,6 +187,68 @@ def test_a_pure_wheel_is_for_every_platform_and_compiled_code_for_its_own(tmp_pa
     assert {str(image.platform) for image in index.images} == {"linux/amd64", "linux/arm64"}
     refused = make(write(tmp_path / "c", SCM, tag="v1"), cache, **both)
     check_failed(refused, "scm_demo-1.tar.gz cannot be compiled for linux/a")
+
+
+HOOKED = {
+    "pyproject.toml": BUILD_SYSTEM + """
+[project]
+name = "hooked"
+dynamic = ["version", "description"]
+scripts.hooked = "hooked:main"
+[tool.hatch.version]
+source = "code"
+path = "hooked.py"
+[tool.hatch.build.hooks.custom]
+[tool.hatch.metadata.hooks.custom]
+""",
+    "hooked.py": "import os, pathlib\nif mark := os.environ.get('MARK'):\n    pathlib.Path(mark).touch()\n"
+    "__version__ = '3'\ndef main():\n    print('hooked')\n",
+    "hatch_build.py": """
+import os, pathlib
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
+if mark := os.environ.get("MARK"):
+    pathlib.Path(mark).touch()
+class Hook(BuildHookInterface):
+    def initialize(self, version, build_data):
+        pathlib.Path(self.root, "made.py").write_text("made = True")
+        build_data["force_include"][os.path.join(self.root, "made.py")] = "made.py"
+class Metadata(MetadataHookInterface):
+    def update(self, metadata):
+        metadata["description"] = "described"
+def get_build_hook():
+    return Hook
+def get_metadata_hook():
+    return Metadata
+""",
+}
+
+
+def test_no_code_of_the_project_runs_on_this_machine(tmp_path: Path, cache: Path) -> None:
+    """Neither its version's module nor its hooks, whatever the command; all of them run in the builder stage."""
+    project, mark = write(tmp_path / "p", HOOKED), tmp_path / "mark"
+    for command in ("doctor --offline", "init --dry-run", "plan", "dockerfile", "build"):
+        program = [sys.executable, "-m", "hatch_docker", *command.split()]
+        done = run_in(project, cache, *program, variables={"MARK": str(mark), "HATCH_DOCKER_BASE": "debian:trixie"})
+        assert done.status == 0, done.output
+        assert not mark.exists(), command
+    outcome = Outcome(0, "", project / "dist")
+    assert outcome.receipt["version"] == "3"
+    assert outcome.image().config_json["config"]["Labels"]["org.opencontainers.image.description"] == "described"
+    assert not (project / "made.py").exists()
+    assert any(entry.path.endswith("/made.py") for layer in outcome.image().layers for entry, _ in layer_entries(layer))
+
+
+def test_a_build_hook_runs_in_the_builder_alone(tmp_path: Path, cache: Path) -> None:
+    """With `hatch build` too: the sdist is made without it. (hatchling itself has read the metadata before.)"""
+    text = HOOKED["pyproject.toml"].replace('dynamic = ["version", "description"]', 'version = "3"')
+    text = text.replace('[tool.hatch.version]\nsource = "code"\npath = "hooked.py"\n', "")
+    files = {**HOOKED, "pyproject.toml": text.replace("[tool.hatch.metadata.hooks.custom]\n", "")}
+    project, mark = write(tmp_path / "p", files), tmp_path / "mark"
+    made = build(project, cache, variables={"MARK": str(mark), "HATCH_DOCKER_BASE": "debian:trixie"})
+    assert any(entry.path.endswith("/made.py") for layer in made.image().layers for entry, _ in layer_entries(layer))
+    assert not mark.exists()
+    assert not (project / "made.py").exists()
 
 
 @pytest.mark.engine

@@ -39,7 +39,7 @@ from hatch_docker.engines.buildkit.dockerfile import Group, render_export
 from hatch_docker.engines.buildkit.packages import find_system, layer_facts, read_changes, with_system
 from hatch_docker.engines.common import (
     check_commands,
-    check_secrets,
+    check_contents,
     created_time,
     dependency_build_plan,
     finish,
@@ -175,7 +175,7 @@ def _own(own: OwnProject, plan: Plan, target: Target, ctx: Context) -> CopyStep:
         return CopyStep(replace(group, build=own.build), job=job)
     wheel = own_wheel(own.project, target, ctx)
     check_given(wheel, target)
-    check_secrets(wheel)
+    check_contents(wheel, target)
     return CopyStep(group, wheel=wheel)
 
 
@@ -321,6 +321,6 @@ def _wheel_of(step: CopyStep, target: Target, out: Path) -> list[str]:
         if step.job:
             check_made(path.name, step.job.sdist.name, target)
         if step.group.kind == "project":
-            check_secrets(path)
+            check_contents(path, target)
         return [path.name, file_digest(path).removeprefix("sha256:")]
     return ["", ""]
