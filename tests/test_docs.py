@@ -25,9 +25,9 @@ if not Path(__file__).parent.parent.joinpath("docs").is_dir():
 from hatch_docker.build.plans import open_plans
 from hatch_docker.build.project import open_project
 from hatch_docker.cli.main import make_parser, parse
-from hatch_docker.config.environ import OTHER_VARIABLES
-from hatch_docker.config.fields import all_options
+from hatch_docker.config import OTHER_VARIABLES
 from hatch_docker.config.load import load_config
+from hatch_docker.config.schema import all_options
 from hatch_docker.plugin.target import DockerBuilder
 from tests.conftest import missing
 from tests.pages import DOCS, LANGUAGES, ROOT, Block, anchors, blocks, commands, inline, links, pages

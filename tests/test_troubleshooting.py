@@ -74,7 +74,7 @@ def find_messages() -> Iterator[tuple[str, str]]:
     for name, path in modules().items():
         tree = parsed(path)
         config = name.startswith("config.")
-        if name == "config.messages":
+        if name in ("config.messages", "config.suggest", "config.types"):
             yield from ((name, text) for text in sentences(tree))
         for function in ast.walk(tree):
             if not isinstance(function, ast.FunctionDef):
@@ -94,6 +94,8 @@ def sentences(tree: ast.AST) -> Iterator[str]:
                 yield from templates(value, {})
         elif isinstance(node, ast.Return):
             yield from templates(node.value, {})
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Text":
+            yield from templates(node.args[0], {})
 
 
 def tells(call: ast.Call, kinds: set[str], *, config: bool, raised: bool) -> bool:

@@ -56,9 +56,10 @@ def open_plans(
     plans = []
     for name, config in configs.items():
         if given:
-            config = replace(config, build=replace(config.build, isolated="never", args={}, env={}, ssh=False))
+            build = config.build.model_copy(update={"isolated": "never", "args": {}, "env": {}, "ssh": False})
+            config = config.model_copy(update={"build": build})
         if push:
-            config = replace(config, push=True, load="never")
+            config = config.model_copy(update={"push": True, "load": "never"})
         with about_image(name):
             plan = replace(make_plan(metadata, config, host_platform(), name), archive=not push)
         plans.append(plan)

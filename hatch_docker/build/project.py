@@ -98,9 +98,9 @@ def provisional_plan(project: Project, environ: Mapping[str, str], *, pinned: bo
     from hatch_docker.plan.defaults import make_plan
 
     config = load_config(project.table, environ, project.root / "pyproject.toml")
-    config = replace(
-        config, entrypoint=(), extras=(), dependency_groups=(), lock="none", debug=False, debug_shell=False
-    )
+    config = config.model_copy(update={
+        "entrypoint": (), "extras": (), "dependency_groups": (), "lock": "none", "debug": False, "debug_shell": False,
+    })
     metadata, ctx = open_context_of(project, {"": config}, environ, tell=False, pinned=pinned)
     return make_plan(metadata, config, host_platform(), ""), ctx
 

@@ -1,18 +1,19 @@
 """Archives pushed to registries, or loaded into Docker or Podman, with their receipts. Nothing is built again."""
 
+from __future__ import annotations
+
 import contextlib
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.utils import canonicalize_name
 
 from hatch_docker.build.ci_outputs import write_ci_outputs
 from hatch_docker.build.receipt import Receipt, bare_receipt, read_receipt, receipt_beside, receipt_path
-from hatch_docker.config.options import Config
 from hatch_docker.core.context import Context
 from hatch_docker.core.errors import ConfigError, ImageError
 from hatch_docker.core.files import ARCHIVE
@@ -28,6 +29,9 @@ from hatch_docker.project.git import DIRTY, Revision, read_revision
 from hatch_docker.release.attachments import attach_and_sign, document_reader
 from hatch_docker.release.push import add_push_secrets, check_destinations, push_error, push_to_all
 
+if TYPE_CHECKING:
+    from hatch_docker.config.options import Config
+
 DIST = Path("dist")
 
 
@@ -41,8 +45,8 @@ def push_archives(
     spelled as in `typed`, and override the environment. `taken` collects the names that archives are pushed under: no
     two archives may have the same.
     """
+    from hatch_docker.config import PREFIX
     from hatch_docker.config.images import wanted
-    from hatch_docker.config.options import PREFIX
     from hatch_docker.plan.defaults import sign_plan
 
     variables = {PREFIX + name.upper().replace("-", "_"): name for name, value in options.items() if value}

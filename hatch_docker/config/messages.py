@@ -3,7 +3,6 @@
 Imported only when something is wrong, and so is tomlkit.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Sequence
@@ -11,47 +10,60 @@ from pathlib import Path
 from typing import Any
 
 from hatch_docker.config.environ import Overrides
-from hatch_docker.config.fields import all_options, options_of
-from hatch_docker.config.options import TABLE, FileConfig
-from hatch_docker.config.types import Problem
+from hatch_docker.config.problem import Problem
+from hatch_docker.config.suggest import unknown_option
 from hatch_docker.core.errors import ConfigError
 
 SHOWN = 60  # characters of a wrong value in a message
-LAST = 1 << 30  # the line of what is in no file
+_MARK = "hatch-docker-looks-for-this-line"
+SECRET = frozenset(("env", "args", "cache"))  # options whose values may be secrets, and are not shown
 
+# Sentences by pydantic's types of errors; what is in braces is of the error.
 _SENTENCES = {
     "missing": "is missing",
-    "empty": "must not be empty",
-    "unicode": "must be valid Unicode",
-    "dict": "must be a table",
-    "list": "must be a list",
-    "bool": "must be true or false",
-    "int": "must be a whole number",
-    "str": "must be a string",
-    "least": "must be at least {}",
-    "most": "must be at most {}",
-    "must": "{}",
+    "model_type": "must be a table",
+    "dict_type": "must be a table",
+    "tuple_type": "must be a list",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "string_type": "must be a string",
+    "string_unicode": "must be valid Unicode",
+    "too_short": "must not be empty",
+    "literal_error": "{words}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "value_error": "{error}",
+    "misplaced_option": "is not read here; move it to {table}",
+    "misplaced_table": "is not read here; the table is {table}",
 }
-_WITHOUT_VALUE = frozenset(("missing", "empty", "unicode"))
 
 
 def explain(problems: Sequence[Problem], overrides: Overrides | None, pyproject: Path | None) -> ConfigError:
-    """Return the ConfigError for the problems that the checks found: one line each, in the order of the file."""
+    """Return the ConfigError for the problems that were found: one line each, in the order of the file."""
     variables = overrides.variables if overrides else {}
-    file = _Lines(pyproject)
-    found: list[tuple[int, str]] = []
+    last = list(overrides.problems) if overrides else []
+    texts: dict[Path | None, str] = {}
+    found: list[tuple[bool, int, str]] = []
     for problem in problems:
-        location = problem.location
-        sentence = _sentence(problem)
-        set_by = next((path for path in variables if location[: len(path)] == path), None)
+        path, sentence, file = problem.location, _sentence(problem), problem.file or pyproject
+        set_by = next((option for option in variables if path[2 : len(option) + 2] == option), None)
         if set_by is not None:
-            found.append((LAST, f"{_dotted((variables[set_by], *location[len(set_by) :]))}: {sentence}"))
+            last.append(f"{_dotted((variables[set_by], *path[len(set_by) + 2 :]))}: {sentence}")
             continue
-        line = file.find((*TABLE, *location))
-        where = f"{pyproject.name}:{line}: " if pyproject and line else ""
-        found.append((line or 0, f"{where}{_dotted((*TABLE, *location))}: {sentence}"))
-    lines = [text for _, text in sorted(found, key=lambda item: item[0])]
-    return ConfigError("\n".join(dict.fromkeys([*lines, *(overrides.problems if overrides else ())])))
+        if file not in texts:
+            texts[file] = _read(file)
+        line = _line(texts[file], path)
+        where = f"{file.name}:{line}: " if file and line else ""
+        found.append((file != pyproject, line, f"{where}{_dotted(path)}: {sentence}"))
+    lines = [text for *_, text in sorted(found, key=lambda item: item[:2])]
+    return ConfigError("\n".join(dict.fromkeys([*lines, *last])))
+
+
+def _read(file: Path | None) -> str:
+    try:
+        return file.read_text("utf-8") if file else ""
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def _dotted(path: Sequence[Any]) -> str:
@@ -66,73 +78,54 @@ def _dotted(path: Sequence[Any]) -> str:
 
 
 def _sentence(problem: Problem) -> str:
-    if problem.kind == "unknown":
-        return _unknown(problem.location)
-    if problem.kind == "said":
-        return str(problem.expected)
-    if problem.kind == "word":
-        *words, last = (json.dumps(word) for word in problem.expected)
-        sentence = f"must be {', '.join(words)} or {last}"
-    else:
-        sentence = _SENTENCES[problem.kind].format(problem.expected)
-    if problem.kind in _WITHOUT_VALUE or "env" in problem.location or not isinstance(problem.value, str | int | float):
+    if problem.kind == "extra_forbidden":
+        return unknown_option(problem.location[2:])
+    words = _words(problem.context.get("expected", ""))
+    sentence = _SENTENCES[problem.kind].format(**problem.context, words=words)
+    is_secret = not SECRET.isdisjoint(problem.location)
+    if is_secret or not sentence.startswith("must be ") or not isinstance(problem.value, str | int | float):
         return sentence
     shown = json.dumps(problem.value, ensure_ascii=False)
-    # A value that may be a secret, or is long, is not shown.
-    return sentence if "@" in shown or len(shown) > SHOWN else f"{sentence}, not {shown}"
+    # A value that may hold a login, is long, or is corrected by the sentence is not shown.
+    login = re.search("@(?!sha256:)", shown)
+    hidden = login or len(shown) > SHOWN or re.search(r': (\[.*\]|".*")$', sentence)
+    return sentence if hidden else f"{sentence}, not {shown}"
 
 
-def _unknown(location: tuple[Any, ...]) -> str:
-    name = str(location[-1])
-    location = location[2:] if location[0] == "images" else location
-    options = list(options_of(FileConfig, ("files",))) if location[0] == "files" else list(all_options())
-    above = tuple(part for part in location[:-1] if isinstance(part, str))
-    beside = [option.path[-1] for option in options if option.path[:-1] == above]
-    elsewhere = [option.name for option in all_options() if option.path[-1] == name]
-    close = difflib.get_close_matches(name.lower().replace("_", "-"), beside, 1) or elsewhere
-    if not close:
-        return "unknown option"
-    return "unknown option; did you mean " + " or ".join(f'"{option}"' for option in close) + "?"
+def _words(expected: str) -> str:
+    """Return the sentence about the words that pydantic expected: `'a', 'b' or 'c'`."""
+    *words, last = re.findall("'(.*?)'", expected) or [""]
+    first = '", "'.join(words)
+    return f'must be "{first}" or "{last}"'
 
 
-class _Lines:
-    """Line numbers of values in a TOML file: a value is replaced by a marker, whose line is then looked up."""
-
-    _MARK = "hatch-docker-looks-for-this-line"
-
-    def __init__(self, path: Path | None) -> None:
+def _line(text: str, path: Sequence[Any]) -> int:
+    """Return the line of the value at a path in a TOML file, else of the nearest table around it, else 0."""
+    while path and text:
         try:
-            self._text = path.read_text("utf-8") if path else ""
-        except (OSError, UnicodeDecodeError):
-            self._text = ""
+            if line := _marked_line(text, path):
+                return line
+        except (KeyError, IndexError, TypeError, ValueError):  # tomlkit's errors are among these
+            pass
+        path = path[:-1]
+    return 0
 
-    def find(self, path: Sequence[Any]) -> int | None:
-        """Return the line of the value at a path, else of the nearest table around it, else None."""
-        while path and self._text:
-            try:
-                number = self._mark(path)
-            except (KeyError, IndexError, TypeError, ValueError):  # tomlkit's errors are among these
-                number = None
-            if number is not None:
-                return number
-            path = path[:-1]
-        return None
 
-    def _mark(self, path: Sequence[Any]) -> int | None:
-        import tomlkit
-        from tomlkit.items import AbstractTable
+def _marked_line(text: str, path: Sequence[Any]) -> int:
+    """Put a marker in the place of a value, and return the line where it is, 0 if it is nowhere."""
+    import tomlkit
+    from tomlkit.items import Table
 
-        document = tomlkit.parse(self._text)
-        container: Any = document
-        for part in path[:-1]:
-            container = container[part]
-        value = container[path[-1]]
-        if isinstance(value, AbstractTable):
-            value.comment(self._MARK)
-        else:
-            container[path[-1]] = self._MARK
-        before, mark, _ = tomlkit.dumps(document).partition(self._MARK)
-        has_header = before.rpartition("\n")[2].lstrip().startswith("[")
-        if isinstance(value, AbstractTable) and not has_header:  # inline, or made by dotted names
-            return self._mark((*path, next(iter(value))))
-        return before.count("\n") + 1 if mark else None
+    document = tomlkit.parse(text)
+    container: Any = document
+    for part in path[:-1]:
+        container = container[part]
+    value = container[path[-1]]
+    if isinstance(value, Table):
+        value.comment(_MARK)
+    else:
+        container[path[-1]] = _MARK
+    before, mark, _ = tomlkit.dumps(document).partition(_MARK)
+    if isinstance(value, Table) and not before.rpartition("\n")[2].lstrip().startswith("["):  # made by dotted names
+        return _marked_line(text, (*path, next(iter(value))))
+    return before.count("\n") + 1 if mark else 0

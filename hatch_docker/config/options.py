@@ -1,394 +1,356 @@
 """Every option of `[tool.hatch-docker]`: its type, its default and its description.
 
-Each class is one table: a frozen dataclass whose fields hold their checks. TOML names are the Python names in
-kebab-case; once loaded, durations are nanoseconds and modes are integers.
+Each class is one table. TOML names are the Python names in kebab-case; once loaded, durations are nanoseconds and modes
+are integers. A default that depends on something else is the end of the description, after "Default:".
 """
 
-# ruff: noqa: RUF009 - `option` returns a dataclass field
-from __future__ import annotations
-
-import dataclasses
-import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from hatch_docker.config import values
-from hatch_docker.config.types import (
-    COUNT,
-    DURATION,
-    FILLED,
-    FLAG,
-    PORT,
-    Check,
-    checked,
-    command_of,
-    lines_of,
-    list_of,
-    one_of,
-    strings,
-    table_check,
-    text,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-TABLE = ("tool", "hatch-docker")
-PREFIX = "HATCH_DOCKER_"
+from hatch_docker.config import types, values
+from hatch_docker.config.types import Command, Distinct, Lines, ListOf
 
 
-def option(schema: Check, what: str, default: Any = dataclasses.MISSING, shown: str = "") -> Any:
-    """Return a dataclass field with its check, its description, its default, and the default that the documentation
-    shows.
-    """
-    metadata = {"schema": schema, "what": what, "shown": shown}
-    if default == {}:
-        return dataclasses.field(default_factory=dict, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+def toml_name(name: str) -> str:
+    """Return the TOML name of a field: kebab-case, without the underscore that makes `from_` a Python name."""
+    return name.rstrip("_").replace("_", "-")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthcheckConfig:
-    """The command by which the container runtime finds out whether a container is healthy; 0 means the runtime's
-    default.
-    """
+class Table(BaseModel):
+    """A table of options, which knows no others and does not change once loaded."""
 
-    command: tuple[str, ...] = option(
-        command_of(1), "The program, and its arguments, that exits with status 0 while the container is healthy."
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=toml_name)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_not_null(cls, value: Any) -> Any:
+        if value is None:  # which TOML does not have, and the JSON of a variable has
+            raise ValueError("must not be null")
+        return value
+
+
+class HealthcheckConfig(Table):
+    """The command by which the container runtime finds out whether a container is healthy."""
+
+    command: Command = Field(
+        min_length=1,
+        description="The program, and its arguments, that exits with status 0 while the container is healthy.",
     )
-    interval: int = option(DURATION, "The time between two checks.", 0, '`"30s"`')
-    timeout: int = option(DURATION, "The time after which a check counts as failed.", 0, '`"30s"`')
-    start_period: int = option(DURATION, "The time in which a container may start; failures do not count.", 0, '`"0s"`')
-    retries: int = option(COUNT, "The failures in a row that make a container unhealthy.", 0, "`3`")
+    interval: types.Duration = Field(default=0, description='The time between two checks. Default: `"30s"`.')
+    timeout: types.Duration = Field(
+        default=0, description='The time after which a check counts as failed. Default: `"30s"`.'
+    )
+    start_period: types.Duration = Field(
+        default=0, description='The time in which a container may start; failures do not count. Default: `"0s"`.'
+    )
+    retries: int = Field(
+        default=0, ge=0, le=1000, description="The failures in a row that make a container unhealthy. Default: `3`."
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileConfig:
+class FileConfig(Table):
     """A file or directory of the project copied into the image."""
 
-    source: str = option(checked(values.source, FILLED), "The file or directory, relative to `pyproject.toml`.")
-    target: str = option(checked(values.target, FILLED, pattern="^/"), "The absolute path of the copy in the image.")
-    mode: int | None = option(
-        checked(values.octal, text(*values.MODE)), "The permission bits of its files.",
-        None, '`"0644"`, `"0755"` where executable'
+    source: types.Source = Field(description="The file or directory, relative to `pyproject.toml`.")
+    target: types.Target = Field(description="The absolute path of the copy in the image.")
+    mode: types.Mode | None = Field(
+        default=None, description='The permission bits of its files. Default: `"0644"`, `"0755"` where executable.'
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildConfig:
+class BuildConfig(Table):
     """The builder stage, where the project's wheel is made."""
 
-    packages: tuple[str, ...] = option(
-        list_of(text(*values.PACKAGE)),
-        "Debian packages that the build needs in addition to the compiler and Python's headers, such as `libpq-dev`.",
-        (),
+    packages: ListOf[types.Package] = Field(
+        default=(),
+        description="Debian packages that the build needs in addition to the compiler and Python's headers, such as "
+        "`libpq-dev`.",
     )
-    env: Mapping[str, str] = option(strings(*values.VARIABLE), "Environment variables of the build.", {})
-    args: Mapping[str, str] = option(
-        strings(*values.ARGUMENT),
-        "Build arguments: environment variables that differ from one build to the next. They are `ARG` in the "
-        "Dockerfile, so that `--build-arg` sets them there. Not for secrets.",
-        {},
+    env: Mapping[types.Variable, types.Argument] = Field(default={}, description="Environment variables of the build.")
+    args: Mapping[types.Identifier, types.Argument] = Field(
+        default={},
+        description="Build arguments: environment variables that differ from one build to the next. They are `ARG` in "
+        "the Dockerfile, so that `--build-arg` sets them there. Not for secrets.",
     )
-    secrets: tuple[str, ...] = option(
-        list_of(text(*values.ARGUMENT)),
-        "Environment variables that the build may read, by name. Their values reach no layer, log or receipt.",
-        (),
+    secrets: ListOf[types.Identifier] = Field(
+        default=(),
+        description="Environment variables that the build may read, by name. Their values reach no layer, log or "
+        "receipt.",
     )
-    ssh: bool = option(
-        FLAG,
-        "Whether the build may use this machine's SSH agent (`SSH_AUTH_SOCK`), for private Git repositories, as with "
-        "`docker buildx build --ssh default`. No key leaves the agent.",
-        False,
+    ssh: bool = Field(
+        default=False,
+        description="Whether the build may use this machine's SSH agent (`SSH_AUTH_SOCK`), for private Git "
+        "repositories, as with `docker buildx build --ssh default`. No key leaves the agent.",
     )
-    network: bool = option(FLAG, "Whether the build may use the network.", True)
-    isolated: str = option(
-        one_of("auto", "always", "never"),
-        "Whether the project's wheel is made in the builder stage. `auto`: if the project has build hooks, extension "
-        "modules or a backend other than hatchling, or if one of the options above needs it; else hatchling makes it "
-        "in this process.",
-        "auto",
+    network: bool = Field(default=True, description="Whether the build may use the network.")
+    isolated: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether the project's wheel is made in the builder stage. `auto`: if the project has build hooks, "
+        "extension modules or a backend other than hatchling, or if one of the options above needs it; else hatchling "
+        "makes it in this process.",
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuntimeConfig:
+class RuntimeConfig(Table):
     """Further contents of the image, beside Python and the project."""
 
-    packages: tuple[str, ...] = option(
-        list_of(text(*values.PACKAGE)),
-        "Debian packages that the program needs, such as `libpq5`. On a base other than `debian:` the base's own apt "
-        "installs them, with `buildkit` only.",
-        (),
+    packages: ListOf[types.Package] = Field(
+        default=(),
+        description="Debian packages that the program needs, such as `libpq5`. On a base other than `debian:` the "
+        "base's own apt installs them, with `buildkit` only.",
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlimConfig:
+class SlimConfig(Table):
     """Files of wheels that a running program does not read, and that are left out."""
 
-    leave_out: tuple[str, ...] = option(
-        checked(values.distinct, list_of(one_of("tests", "stubs", "headers", "symbols", "locales"))),
-        "Files to leave out of the wheels of dependencies: packages' own `tests`, type `stubs`, `headers` and static "
-        "libraries, debug `symbols` of compiled code (of the project's too), and `locales`: translations. The build "
-        "ends with their size.",
-        (),
+    leave_out: Distinct[Literal["tests", "stubs", "headers", "symbols", "locales"]] = Field(
+        default=(),
+        description="Files to leave out of the wheels of dependencies: packages' own `tests`, type `stubs`, `headers` "
+        "and static libraries, debug `symbols` of compiled code (of the project's too), and `locales`: translations. "
+        "The build ends with their size.",
     )
-    locales: tuple[str, ...] = option(
-        list_of(text(*values.LANGUAGE)),
-        "The languages whose translations are kept, such as `\"de\"`; English always does.",
-        (),
+    locales: ListOf[types.Language] = Field(
+        default=(), description='The languages whose translations are kept, such as `"de"`; English always does.'
     )
-    keep: tuple[str, ...] = option(
-        list_of(checked(values.pattern, FILLED)),
-        "Files and directories to keep, as patterns of their paths below `site-packages`: `\"pandas/tests\"`, "
-        "`\"*.pyi\"`. A `*` matches `/` too.",
-        (),
+    keep: ListOf[types.Pattern] = Field(
+        default=(),
+        description='Files and directories to keep, as patterns of their paths below `site-packages`: `"pandas/tests"`,'
+        ' `"*.pyi"`. A `*` matches `/` too.',
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CacheConfig:
+class CacheConfig(Table):
     """A BuildKit cache of every stage, shared by several machines."""
 
-    from_: tuple[Mapping[str, str], ...] = option(
-        lines_of(checked(functools.partial(values.parse_cache, target=False), FILLED)),
-        "Where `buildkit` looks for stages that were built before, in the form of `docker buildx build --cache-from`:  "
-        "`type=registry,ref=registry.example/app:cache`, `type=local,src=...`, `type=gha`.",
-        (),
+    from_: Lines[types.CacheSource] = Field(
+        default=(),
+        description="Where `buildkit` looks for stages that were built before, in the form of `docker buildx build "
+        "--cache-from`: `type=registry,ref=registry.example/app:cache`, `type=local,src=...`, `type=gha`.",
     )
-    to: tuple[Mapping[str, str], ...] = option(
-        lines_of(checked(functools.partial(values.parse_cache, target=True), FILLED)),
-        "Where `buildkit` stores them, in the form of `--cache-to`; all stages, unless it says `mode=min`. Docker's "
-        "default builder cannot do this: name a `builder` that can.",
-        (),
+    to: Lines[types.CacheTarget] = Field(
+        default=(),
+        description="Where `buildkit` stores them, in the form of `--cache-to`; all stages, unless it says `mode=min`. "
+        "Docker's default builder cannot do this: name a `builder` that can.",
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignConfig:
+class SignConfig(Table):
     """Signatures of pushed images, made by cosign."""
 
-    key: str = option(
-        checked(values.no_control, FILLED),
-        "A private key of `cosign generate-key-pair`, or another key that cosign accepts: a file relative to "
-        "`pyproject.toml`, `env://COSIGN_PRIVATE_KEY`, `awskms://...`. Its password is in `COSIGN_PASSWORD`.",
-        "", "none"
+    key: types.Line = Field(
+        default="",
+        description="A private key of `cosign generate-key-pair`, or another key that cosign accepts: a file relative "
+        "to `pyproject.toml`, `env://COSIGN_PRIVATE_KEY`, `awskms://...`. Its password is in `COSIGN_PASSWORD`. "
+        "Default: none.",
     )
-    keyless: bool = option(
-        FLAG,
-        "Whether to sign with the identity of the pipeline (GitHub, GitLab and others provide one), through Sigstore's "
-        "public services.",
-        False,
+    keyless: bool = Field(
+        default=False,
+        description="Whether to sign with the identity of the pipeline (GitHub, GitLab and others provide one), "
+        "through Sigstore's public services.",
     )
-    transparency_log: bool | None = option(
-        FLAG,
-        "Whether signatures are recorded in Sigstore's public log, which everybody can read. Without it, verifiers add "
-        "`--insecure-ignore-tlog=true`, and need no network.",
-        None, "`true` with `keyless`, else `false`"
+    transparency_log: bool | None = Field(
+        default=None,
+        description="Whether signatures are recorded in Sigstore's public log, which everybody can read. Without it, "
+        "verifiers add `--insecure-ignore-tlog=true`, and need no network. Default: `true` with `keyless`, else "
+        "`false`.",
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckConfig:
+class CheckConfig(Table):
     """A command that tests the finished image."""
 
-    command: tuple[str, ...] = option(
-        command_of(), "A program and its arguments, run in the finished image; the build fails if it fails.",
-        (), "no check"
+    command: Command = Field(
+        default=(),
+        description="A program and its arguments, run in the finished image; the build fails if it fails. Default: "
+        "no check.",
     )
-    timeout: int = option(DURATION, "The time after which the check counts as failed.", 60 * values.SECOND, '`"60s"`')
+    timeout: types.Duration = Field(
+        default=60 * values.SECOND, description='The time after which the check counts as failed. Default: `"60s"`.'
+    )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DebianConfig:
+class DebianConfig(Table):
     """The sources of Debian's packages, for `debian:` bases and the builder stage."""
 
-    mirror: str = option(text(*values.MIRROR), "The URL of a mirror of Debian.", "", "the host's apt configuration")
-    security_mirror: str = option(
-        text(*values.MIRROR), "The URL of a mirror of Debian's security archive.",
-        "", "`mirror` with `-security` at its end, without `mirror` the host's apt configuration"
+    mirror: types.Mirror = Field(
+        default="", description="The URL of a mirror of Debian. Default: the host's apt configuration."
     )
-    slim: bool = option(
-        FLAG,
-        "Whether to leave out what services do not use: gconv's character sets, OpenSSL's engines, and test, idlelib, "
-        "pydoc and turtle of the standard library.",
-        True,
+    security_mirror: types.Mirror = Field(
+        default="",
+        description="The URL of a mirror of Debian's security archive. Default: `mirror` with `-security` at its end, "
+        "without `mirror` the host's apt configuration.",
+    )
+    slim: bool = Field(
+        default=True,
+        description="Whether to leave out what services do not use: gconv's character sets, OpenSSL's engines, and "
+        "test, idlelib, pydoc and turtle of the standard library.",
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Table):
     """Everything about the image that the project's own metadata do not say."""
 
-    image: str = option(
-        text(*values.IMAGE), "The repository of the image, with its registry if it has one.",
-        "", "the project's name"
+    image: types.Image = Field(
+        default="",
+        description="The repository of the image, with its registry if it has one. Default: the project's name.",
     )
-    tags: tuple[str, ...] = option(
-        checked(values.distinct, list_of(checked(values.tag, FILLED), 1)),
-        "The image's tags. `{version}`, `{major}`, `{minor}`, `{revision}` (the commit), `{branch}` and `{date}` (of "
-        "the commit, or SOURCE_DATE_EPOCH: 20240229) are filled in. A character that a tag cannot contain becomes `-`.",
-        ("{version}", "latest"),
+    tags: Distinct[types.Tag] = Field(
+        default=("{version}", "latest"),
+        min_length=1,
+        description="The image's tags. `{version}`, `{major}`, `{minor}`, `{revision}` (the commit), `{branch}` and "
+        "`{date}` (of the commit, or SOURCE_DATE_EPOCH: 20240229) are filled in. A character that a tag cannot contain "
+        "becomes `-`.",
     )
-    prereleases_move_tags: bool = option(
-        FLAG,
-        "Whether a pre-release such as `2.0rc1` also gets the tags that move: `latest`, and those with `{major}` and "
-        "`{minor}` alone.",
-        False,
+    prereleases_move_tags: bool = Field(
+        default=False,
+        description="Whether a pre-release such as `2.0rc1` also gets the tags that move: `latest`, and those with "
+        "`{major}` and `{minor}` alone.",
     )
-    push: bool = option(FLAG, "Whether every build pushes the image; `docker:push` does it once.", False)
-    registries: tuple[str, ...] = option(
-        checked(values.distinct, list_of(text(*values.DESTINATION))),
-        "Where a push goes: registries, to which the path of `image` is added (`registry.example`, `localhost:5000`), "
-        "and repositories of registries (`registry.example/team/app`).",
-        (), "the registry of `image`"
+    push: bool = Field(default=False, description="Whether every build pushes the image; `docker:push` does it once.")
+    registries: Distinct[types.Destination] = Field(
+        default=(),
+        description="Where a push goes: registries, to which the path of `image` is added (`registry.example`, "
+        "`localhost:5000`), and repositories of registries (`registry.example/team/app`). Default: the registry of "
+        "`image`.",
     )
-    allow_dirty: bool = option(FLAG, "Whether an image made from uncommitted changes may be pushed.", False)
-    engine: str = option(
-        one_of("embedded", "buildkit"),
-        "The engine that makes the image. `embedded` assembles it in this process and needs no Docker. `buildkit` "
-        "compiles and installs in the stages of a Dockerfile, in Docker (buildx) or Podman; the image is the same.",
-        "embedded",
+    allow_dirty: bool = Field(
+        default=False, description="Whether an image made from uncommitted changes may be pushed."
     )
-    builder: str = option(
-        text(*values.BUILDER), "The builder for `buildkit`: one of `docker buildx ls`, local or remote, or `podman`.",
-        "", "Docker's current builder, else Podman"
+    engine: Literal["embedded", "buildkit"] = Field(
+        default="embedded",
+        description="The engine that makes the image. `embedded` assembles it in this process and needs no Docker. "
+        "`buildkit` compiles and installs in the stages of a Dockerfile, in Docker (buildx) or Podman; the image is "
+        "the same.",
     )
-    base: str = option(
-        text(*values.BASE),
-        "The base image: a registry reference (`@sha256:...` pins it), `debian:<suite>` (Python and its libraries "
-        "straight from Debian's signed packages: no shell, no registry), or `oci:PATH` (an OCI layout). Debian's own "
-        "image on a registry is `library/debian:...`.",
-        "", "`python:X.Y-slim`, X.Y the newest Python that `requires-python` admits"
+    builder: types.Builder = Field(
+        default="",
+        description="The builder for `buildkit`: one of `docker buildx ls`, local or remote, or `podman`. Default: "
+        "Docker's current builder, else Podman.",
     )
-    python: str = option(
-        text(*values.PYTHON), "The Python that the image must have, such as `\"3.13\"`.", "", "the base's"
+    base: types.Base = Field(
+        default="",
+        description="The base image: a registry reference (`@sha256:...` pins it), `debian:<suite>` (Python and its "
+        "libraries straight from Debian's signed packages: no shell, no registry), or `oci:PATH` (an OCI layout). "
+        "Debian's own image on a registry is `library/debian:...`. Default: `python:X.Y-slim`, X.Y the newest Python "
+        "that `requires-python` admits.",
     )
-    platforms: tuple[str, ...] = option(
-        checked(values.distinct, list_of(one_of("linux/amd64", "linux/arm64"))),
-        "The platforms to build for; several make an index.",
-        (), "the host's"
+    python: types.Python = Field(
+        default="", description='The Python that the image must have, such as `"3.13"`. Default: the base\'s.'
     )
-    extras: tuple[str, ...] = option(list_of(text(*values.NAME)), "Extras of the project to install.", ())
-    dependency_groups: tuple[str, ...] = option(list_of(text(*values.NAME)), "Dependency groups to install.", ())
-    lock: str = option(
-        checked(values.no_control, FILLED),
-        "The lock of the Python dependencies: where their versions come from. `auto`: `pylock.toml`, `uv.lock`, "
-        "`poetry.lock`, `pdm.lock` or requirements with hashes, the first that exists, else a fresh resolution. "
-        "`none`: a fresh resolution. Otherwise a path. (The image lock is the option `pins`.)",
-        "auto",
+    platforms: Distinct[Literal["linux/amd64", "linux/arm64"]] = Field(
+        default=(), description="The platforms to build for; several make an index. Default: the host's."
     )
-    pins: str = option(
-        checked(values.no_control, FILLED),
-        "The image lock, written by `hatch-docker lock`: it pins the base image, Debian's packages, and all that "
-        "`lock` does not pin. `auto`: `hatch-docker.lock`, if it exists. `none`: no image lock. Otherwise a path.",
-        "auto",
+    extras: ListOf[types.Name] = Field(default=(), description="Extras of the project to install.")
+    dependency_groups: ListOf[types.Name] = Field(default=(), description="Dependency groups to install.")
+    lock: types.Line = Field(
+        default="auto",
+        description="The lock of the Python dependencies: where their versions come from. `auto`: `pylock.toml`, "
+        "`uv.lock`, `poetry.lock`, `pdm.lock` or requirements with hashes, the first that exists, else a fresh "
+        "resolution. `none`: a fresh resolution. Otherwise a path. (The image lock is the option `pins`.)",
     )
-    entrypoint: tuple[str, ...] | None = option(
-        command_of(), "The program that the container runs, and its first arguments; `[]` for none.",
-        None, "the project's only script, or the one named like the project"
+    pins: types.Line = Field(
+        default="auto",
+        description="The image lock, written by `hatch-docker lock`: it pins the base image, Debian's packages, and "
+        "all that `lock` does not pin. `auto`: `hatch-docker.lock`, if it exists. `none`: no image lock. Otherwise a "
+        "path.",
     )
-    cmd: tuple[str, ...] = option(command_of(), "The arguments that `docker run IMAGE ...` replaces.", ())
-    env: Mapping[str, str] = option(
-        strings(*values.VARIABLE), "Environment variables of the container, in addition to `PATH`. Not for secrets.",
-        {}, '`{ PYTHONUNBUFFERED = "1" }`'
+    entrypoint: Command | None = Field(
+        default=None,
+        description="The program that the container runs, and its first arguments; `[]` for none. Default: the "
+        "project's only script, or the one named like the project.",
     )
-    labels: Mapping[str, str] = option(
-        strings(*values.KEY), "Labels, in addition to those from the project's metadata.", {}
+    cmd: Command = Field(default=(), description="The arguments that `docker run IMAGE ...` replaces.")
+    env: Mapping[types.Variable, types.Argument] = Field(
+        default={},
+        description="Environment variables of the container, in addition to `PATH`. Not for secrets. Default: "
+        '`{ PYTHONUNBUFFERED = "1" }`.',
     )
-    annotations: Mapping[str, str] = option(
-        strings(*values.KEY), "Annotations, in addition to those from the project's metadata.", {}
+    labels: Mapping[types.Key, types.Argument] = Field(
+        default={}, description="Labels, in addition to those from the project's metadata."
     )
-    user: str = option(
-        checked(values.user, text(*values.USER)),
-        "The user that runs the program: a number, `uid:gid`, or a user of the base.",
-        "65532",
+    annotations: Mapping[types.Key, types.Argument] = Field(
+        default={}, description="Annotations, in addition to those from the project's metadata."
     )
-    workdir: str = option(
-        checked(values.absolute, FILLED, pattern="^/"), "The working directory of the program.",
-        "", "the base's, else `/`"
+    user: types.User = Field(
+        default="65532", description="The user that runs the program: a number, `uid:gid`, or a user of the base."
     )
-    ports: tuple[str, ...] = option(
-        list_of(PORT), "Ports that the program listens on, such as `8000` or `\"53/udp\"`.", ()
+    workdir: types.AbsolutePath = Field(
+        default="", description="The working directory of the program. Default: the base's, else `/`."
     )
-    volumes: tuple[str, ...] = option(
-        list_of(checked(values.below_root, FILLED, pattern="^/")),
-        "Directories for data that outlives the container. In the image each belongs to `user`, and so does a new "
-        "volume; a directory that the base or `files` has there stays as it is.",
-        (),
+    ports: ListOf[types.Port] = Field(
+        default=(), description='Ports that the program listens on, such as `8000` or `"53/udp"`.'
     )
-    stop_signal: str = option(
-        text(*values.SIGNAL), "The signal that ends the program.", "", "the base's, else `\"SIGTERM\"`"
+    volumes: ListOf[types.Directory] = Field(
+        default=(),
+        description="Directories for data that outlives the container. In the image each belongs to `user`, and so "
+        "does a new volume; a directory that the base or `files` has there stays as it is.",
     )
-    healthcheck: HealthcheckConfig | None = option(
-        table_check(HealthcheckConfig),
-        "The command by which the container runtime finds out whether a container is healthy.", None
+    stop_signal: types.Signal = Field(
+        default="", description='The signal that ends the program. Default: the base\'s, else `"SIGTERM"`.'
     )
-    files: tuple[FileConfig, ...] = option(
-        list_of(table_check(FileConfig)), "Files and directories of the project to copy into the image.", ()
+    healthcheck: HealthcheckConfig | None = None
+    files: ListOf[FileConfig] = Field(
+        default=(), description="Files and directories of the project to copy into the image."
     )
-    debug: bool = option(
-        FLAG,
-        "Whether to make a debug image: debugpy runs the program and listens on port 5678, every tag ends with "
-        "`-debug`, and the names of its files in `dist/` contain it. Not for production.",
-        False,
+    debug: bool = Field(
+        default=False,
+        description="Whether to make a debug image: debugpy runs the program and listens on port 5678, every tag ends "
+        "with `-debug`, and the names of its files in `dist/` contain it. Not for production.",
     )
-    debug_shell: bool = option(
-        FLAG, "Whether a debug image gets a shell, Debian's static BusyBox; for `debian:` bases, which have none.",
-        False,
+    debug_shell: bool = Field(
+        default=False,
+        description="Whether a debug image gets a shell, Debian's static BusyBox; for `debian:` bases, which have "
+        "none.",
     )
-    compression: str = option(
-        one_of("gzip", "zstd", "none"),
-        "How layers are compressed. `zstd` is smaller and faster; on Python before 3.14 it needs the extra "
+    compression: Literal["gzip", "zstd", "none"] = Field(
+        default="gzip",
+        description="How layers are compressed. `zstd` is smaller and faster; on Python before 3.14 it needs the extra "
         "`hatch-docker[zstd]`.",
-        "gzip",
     )
-    load: str = option(
-        one_of("auto", "always", "never"),
-        "Whether the image is loaded into Docker or Podman. `auto`: if one of them answers.",
-        "auto",
+    load: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Whether the image is loaded into Docker or Podman. `auto`: if one of them answers.",
     )
-    native_libraries: str = option(
-        one_of("auto", "error", "warn", "off"),
-        "How to treat a shared library that compiled code needs and the dynamic loader cannot find. `auto`: an error "
-        "if the project, or a dependency compiled for this image, needs it; a warning if a published wheel does, "
-        "because parts of it may never be loaded. `off`: no check.",
-        "auto",
+    native_libraries: Literal["auto", "error", "warn", "off"] = Field(
+        default="auto",
+        description="How to treat a shared library that compiled code needs and the dynamic loader cannot find. "
+        "`auto`: an error if the project, or a dependency compiled for this image, needs it; a warning if a published "
+        "wheel does, because parts of it may never be loaded. `off`: no check.",
     )
-    sbom: tuple[str, ...] = option(
-        checked(values.distinct, list_of(one_of("cyclonedx", "spdx"))),
-        "The formats of the software bill of materials (CycloneDX 1.6, SPDX 2.3), written beside the image and "
-        "attached to it on a push.",
-        ("cyclonedx",),
+    sbom: Annotated[Distinct[Literal["cyclonedx", "spdx"]], BeforeValidator(values.formats)] = Field(
+        default=("cyclonedx",),
+        json_schema_extra={"type": ["array", "boolean"]},
+        description="The formats of the software bill of materials (CycloneDX 1.6, SPDX 2.3), written beside the image "
+        "and attached to it on a push; `false` for none.",
     )
-    provenance: bool = option(
-        FLAG,
-        "Whether a provenance statement (SLSA 1, Build L1), which says what the image was made from, is written beside "
-        "it and attached to it on a push.",
-        True,
+    provenance: bool = Field(
+        default=True,
+        description="Whether a provenance statement (SLSA 1, Build L1), which says what the image was made from, is "
+        "written beside it and attached to it on a push.",
     )
-    max_size: int = option(
-        checked(values.size, text(*values.SIZE)),
-        "The size above which a build fails: of one platform's image as a registry stores it (compressed), `\"50MB\"`.",
-        0, "no limit"
+    max_size: types.Size = Field(
+        default=0,
+        description="The size above which a build fails: of one platform's image as a registry stores it (compressed), "
+        '`"50MB"`. Default: no limit.',
     )
-    max_growth: tuple[float | None, int | None] | None = option(
-        checked(values.growth, text(*values.GROWTH)),
-        "How much larger than the last pushed image an image may be; beyond that the build fails: `\"5%\"`, `\"2MB\"`. "
-        "The last pushed image is the last of `tags`, else `latest`, in the first repository that a push goes to.",
-        None, "no limit"
+    max_growth: types.Growth | None = Field(
+        default=None,
+        description="How much larger than the last pushed image an image may be; beyond that the build fails: "
+        '`"5%"`, `"2MB"`. The last pushed image is the last of `tags`, else `latest`, in the first repository that a '
+        "push goes to. Default: no limit.",
     )
-    dotenv: str = option(
-        checked(values.no_control, FILLED),
-        "A file for pipelines that read variables, such as GitLab's `artifacts:reports:dotenv`: `IMAGE_DIGEST=...`, "
-        "`IMAGE_REFERENCE=...` and others, relative to `pyproject.toml`.",
-        "", "none"
+    dotenv: types.Line = Field(
+        default="",
+        description="A file for pipelines that read variables, such as GitLab's `artifacts:reports:dotenv`: "
+        "`IMAGE_DIGEST=...`, `IMAGE_REFERENCE=...` and others, relative to `pyproject.toml`. Default: none.",
     )
-    build: BuildConfig = option(table_check(BuildConfig), "The builder stage.", BuildConfig())
-    runtime: RuntimeConfig = option(
-        table_check(RuntimeConfig), "Further contents of the image, beside Python and the project.", RuntimeConfig()
-    )
-    slim: SlimConfig = option(table_check(SlimConfig), "Files to leave out of wheels.", SlimConfig())
-    cache: CacheConfig = option(table_check(CacheConfig), "A BuildKit cache shared by several machines.", CacheConfig())
-    sign: SignConfig = option(table_check(SignConfig), "Signatures of pushed images.", SignConfig())
-    check: CheckConfig = option(table_check(CheckConfig), "A command that tests the finished image.", CheckConfig())
-    debian: DebianConfig = option(table_check(DebianConfig), "The sources of Debian's packages.", DebianConfig())
+    build: BuildConfig = BuildConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+    slim: SlimConfig = SlimConfig()
+    cache: CacheConfig = CacheConfig()
+    sign: SignConfig = SignConfig()
+    check: CheckConfig = CheckConfig()
+    debian: DebianConfig = DebianConfig()

@@ -1,179 +1,150 @@
-"""Checks of values in `[tool.hatch-docker]`, written as plain dictionaries, and the function that applies them.
+"""Types of the options of `[tool.hatch-docker]`: Annotated types with their checks, for the models in options.py.
 
-Written here and not by a library because it runs in every build: importing a library for it takes a tenth of the time
-of an unchanged build. `json` adds what the schema for editors cannot read from a check.
+A check raises ValueError with a sentence that says what the value must be. The patterns are for Python's re and for
+JSON Schema.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
 
 from hatch_docker.config import values
 
-Check: TypeAlias = dict[str, Any]
-Location: TypeAlias = tuple[str | int, ...]
-WRONG = object()  # what the walk returns for a value that is not as it must be
+T = TypeVar("T")
+WORDS = "HATCH_DOCKER_*: words, quoted as in a shell"  # a $comment, and how environ.py reads the variable
+LINES = "HATCH_DOCKER_*: a line for each"
 
 
-class Problem(NamedTuple):
-    """A wrong value: the kind of problem, its location below the table, the value, and what was expected."""
+class Text:
+    """Annotation of a type that is written as a string which matches a pattern; Config holds what `convert` returns."""
 
-    kind: str
-    location: Location
-    value: Any
-    expected: Any = None
+    def __init__(self, must: str, pattern: str, convert: Callable[[str], Any] = str) -> None:
+        self.must, self.pattern, self.convert = must, pattern, convert
 
+    def __call__(self, value: Any) -> Any:
+        """Return the converted value; raises ValueError, which says what it must be."""
+        if not isinstance(value, str) or not re.fullmatch(self.pattern, value):
+            raise ValueError(self.must)
+        if re.search("[\ud800-\udfff]", value):  # bytes of a variable, or of JSON's, that are no text
+            raise ValueError("must be valid Unicode")
+        return self.convert(value)
 
-def text(must: str, pattern: str) -> Check:
-    """Return the check of a string that matches a pattern; `must` says in words what it must be."""
-    return {"type": "str", "pattern": pattern, "must": must}
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Let pydantic call this before it checks the type of what was converted."""
+        return BeforeValidator(self).__get_pydantic_core_schema__(source, handler)
 
-
-def checked(call: Callable[[Any], Any], inner: Check, **json: object) -> Check:
-    """Return a check that calls a function of values.py, which checks or converts, after `inner` accepted the value."""
-    return {"type": "after", "call": call, "inner": inner, "json": json}
-
-
-def guarded(call: Callable[[Any], Any], inner: Check) -> Check:
-    """Return a check that calls a function of values.py before `inner`, because it has the better message."""
-    return {"type": "before", "call": call, "inner": inner}
-
-
-def list_of(item: Check, at_least: int = 0) -> Check:
-    """Return the check of a list, which becomes a tuple."""
-    return {"type": "list", "item": item, "min_length": at_least}
+    def __get_pydantic_json_schema__(self, _core: Any, _handler: Any) -> dict[str, Any]:
+        """Return the schema of the string before it is converted."""
+        return {"type": "string", "pattern": self.pattern}
 
 
-def lines_of(item: Check) -> Check:
-    """Return the check of a list of texts that may contain commas; a variable has one item per line."""
-    return list_of(item) | {"lines": True}
+ListOf = Annotated[tuple[T, ...], Strict(False)]  # a list, which becomes a tuple
+Distinct = Annotated[ListOf[T], AfterValidator(values.distinct), Field(json_schema_extra={"uniqueItems": True})]
+Lines = Annotated[ListOf[T], Field(json_schema_extra={"$comment": LINES})]
 
+_PORT = "(?:[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+_HOST = rf"(?:(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::{_PORT})?/)?"
+_NAMED_HOST = (  # what cannot be taken for a part of a repository's path
+    rf"[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+(?::{_PORT})?|[A-Za-z0-9-]+:{_PORT}|localhost|\[[0-9a-fA-F:]+\](?::{_PORT})?"
+)
+_COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_REPOSITORY = f"{_COMPONENT}(?:/{_COMPONENT})*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_FIELD = r"\{(?:version|major|minor|revision|branch|date)\}"
+_ID = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_CONTROL = r"\x00-\x1f\x7f"
+_LINE = f"[^{_CONTROL}]+"
+_OTHER_NAME = rf"[^./{_CONTROL}][^/{_CONTROL}]*|\.[^./{_CONTROL}][^/{_CONTROL}]*|\.\.[^/{_CONTROL}]+"  # than . and ..
+_SEGMENT = rf"(?:{_OTHER_NAME}|\.)"
+_AMOUNT = r"[0-9]{1,9}(?:\.[0-9]{1,3})? ?"
+_SIGNAL = (
+    "ABRT|ALRM|BUS|CHLD|CONT|FPE|HUP|ILL|INT|IO|KILL|PIPE|POLL|PROF|PWR|QUIT|SEGV|STKFLT|STOP|SYS|TERM|TRAP|TSTP|TTIN|"
+    r"TTOU|URG|USR1|USR2|VTALRM|WINCH|XCPU|XFSZ|RTMIN(?:\+(?:[1-9]|1[0-5]))?|RTMAX(?:-(?:[1-9]|1[0-4]))?"
+)
 
-def command_of(at_least: int = 0) -> Check:
-    """Return the check of a list of arguments."""
-    return guarded(values.arguments, list_of(STRING, at_least)) | {"words": True}
-
-
-def strings(must: str, pattern: str) -> Check:
-    """Return the check of a table of strings, whose names match a pattern; `must` says it in words."""
-    return {"type": "dict", "name": text(must, pattern), "value": guarded(values.string, STRING)}
-
-
-def one_of(*words: str) -> Check:
-    """Return the check of a string that is one of `words`."""
-    return {"type": "word", "words": words}
-
-
-def table_check(cls: type) -> Check:
-    """Return the check of a table with the fields of a class and no others."""
-    return {"type": "table", "cls": cls}
-
-
-def toml_name(name: str) -> str:
-    """Return the TOML name of a field: kebab-case, without the underscore that makes `from_` a Python name."""
-    return name.rstrip("_").replace("_", "-")
-
-
-def walk(check: Check, value: Any, problems: list[Problem], location: Location = ()) -> Any:
-    """Return the value as Config holds it; if it is wrong, add to `problems` and return WRONG."""
-    return _WALKS[check["type"]](check, value, problems, location)
-
-
-def _wrong(problems: list[Problem], kind: str, location: Location, value: Any, expected: Any = None) -> Any:
-    problems.append(Problem(kind, location, value, expected))
-    return WRONG
-
-
-def _after(check: Check, value: Any, problems: list[Problem], location: Location) -> Any:
-    found = walk(check["inner"], value, problems, location)
-    return found if found is WRONG else _plain(check, found, problems, location)
-
-
-def _before(check: Check, value: Any, problems: list[Problem], location: Location) -> Any:
-    found = _plain(check, value, problems, location)
-    return found if found is WRONG else walk(check["inner"], found, problems, location)
-
-
-def _plain(check: Check, value: Any, problems: list[Problem], location: Location) -> Any:
-    try:
-        return check["call"](value)
-    except ValueError as error:
-        return _wrong(problems, "said", location, value, str(error))
-
-
-def _bool(_check: Check, value: Any, problems: list[Problem], location: Location) -> Any:
-    return value if isinstance(value, bool) else _wrong(problems, "bool", location, value)
-
-
-def _int(check: Check, value: Any, problems: list[Problem], location: Location) -> Any:
-    if not isinstance(value, int) or isinstance(value, bool):
-        return _wrong(problems, "int", location, value)
-    if value < check["least"]:
-        return _wrong(problems, "least", location, value, check["least"])
-    return value if value <= check["most"] else _wrong(problems, "most", location, value, check["most"])
-
-
-def _str(check: Check, value: Any, problems: list[Problem], location: Location) -> Any:
-    good = isinstance(value, str) and (value.isascii() or not re.search("[\ud800-\udfff]", value))
-    if "pattern" in check:
-        good = good and re.fullmatch(check["pattern"], value) is not None
-        return value if good else _wrong(problems, "must", location, value, check["must"])
-    if not isinstance(value, str):
-        return _wrong(problems, "str", location, value)
-    if not good:
-        return _wrong(problems, "unicode", location, value)
-    return value if len(value) >= check.get("min_length", 0) else _wrong(problems, "empty", location, value)
-
-
-def _word(check: Check, value: Any, problems: list[Problem], location: Location) -> Any:
-    known = isinstance(value, str) and value in check["words"]
-    return value if known else _wrong(problems, "word", location, value, check["words"])
-
-
-def _list(check: Check, value: Any, problems: list[Problem], location: Location) -> Any:
-    if not isinstance(value, list | tuple):
-        return _wrong(problems, "list", location, value)
-    found = tuple(walk(check["item"], item, problems, (*location, number)) for number, item in enumerate(value))
-    if WRONG in found:
-        return WRONG
-    return found if len(found) >= check["min_length"] else _wrong(problems, "empty", location, value)
-
-
-def _dict(check: Check, value: Any, problems: list[Problem], location: Location) -> Any:
-    if not isinstance(value, dict):
-        return _wrong(problems, "dict", location, value)
-    found = {}
-    for name, item in value.items():
-        key = walk(check["name"], name, problems, (*location, name))
-        found[key] = walk(check["value"], item, problems, (*location, name))
-    return WRONG if WRONG in found or WRONG in found.values() else found
-
-
-def _table(check: Check, value: Any, problems: list[Problem], location: Location) -> Any:
-    if not isinstance(value, Mapping):
-        return _wrong(problems, "dict", location, value)
-    known = {toml_name(field.name): field for field in dataclasses.fields(check["cls"])}
-    given: dict[str, Any] = {}
-    for name, field in known.items():
-        if name in value:
-            given[field.name] = walk(field.metadata["schema"], value[name], problems, (*location, name))
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            given[field.name] = _wrong(problems, "missing", (*location, name), None)
-    unknown = [_wrong(problems, "unknown", (*location, name), value[name]) for name in value if name not in known]
-    return WRONG if unknown or WRONG in given.values() else check["cls"](**given)
-
-
-_WALKS: Mapping[str, Callable[[Check, Any, list[Problem], Location], Any]] = {
-    "after": _after, "before": _before, "plain": _plain, "bool": _bool, "int": _int, "str": _str, "word": _word,
-    "list": _list, "dict": _dict, "table": _table,
-}
-
-FILLED: Check = {"type": "str", "min_length": 1}
-STRING = checked(values.no_nul, {"type": "str"})
-FLAG: Check = {"type": "bool"}
-COUNT: Check = {"type": "int", "least": 0, "most": 1000}
-DURATION = checked(values.duration, FILLED, pattern="^([0-9]+(h|ms|m|s))+$")
-PORT: Check = {"type": "plain", "call": values.port, "json": values.PORT_SCHEMA}
+Image = Annotated[str, Text(
+    'must be a repository in lower case, without a tag, such as registry.example/app; tags go into "tags"',
+    f"^(?:(?:{_NAMED_HOST})/)?{_REPOSITORY}$",
+)]
+Destination = Annotated[str, Text(
+    "must be a registry such as registry.example or docker.io, or a repository of one: registry.example/team/app",
+    f"^(?:{_NAMED_HOST})(?:/{_REPOSITORY})?$",
+)]
+Tag = Annotated[str, Text(  # distribution-spec, "Pulling manifests"
+    'must be a tag such as "stable-1"; {version}, {major}, {minor}, {revision}, {branch} and {date} are filled in',
+    f"^(?:[A-Za-z0-9_]|{_FIELD})(?:[A-Za-z0-9_.-]|{_FIELD}){{0,127}}$",
+)]
+Base = Annotated[str, Text(
+    'must be a reference such as "python:3.13-slim", "debian:" and a suite, or "oci:" and a path',
+    rf"^(?:debian:[a-z][a-z0-9-]*|oci:{_LINE}|{_HOST}{_REPOSITORY}(?::{_TAG})?(?:@sha256:[0-9a-f]{{64}})?)$",
+)]
+Python = Annotated[str, Text('must be a string such as "3.13"', r"^3\.[0-9]{1,3}$")]
+User = Annotated[str, Text(
+    'must be a number such as "65532", "uid:gid", or a name that the base knows', f"^{_ID}(?::{_ID})?$", values.user
+), BeforeValidator(values.string)]
+Signal = Annotated[str, Text(
+    'must be a signal of Linux such as "SIGINT", or its number', f"^(?:SIG(?:{_SIGNAL})|[1-9]|[1-5][0-9]|6[0-4])$"
+)]
+Port = Annotated[str, PlainValidator(values.port), WithJsonSchema({
+    "type": ["integer", "string"], "pattern": f"^{_PORT}(?:/(tcp|udp|sctp))?$", "minimum": 1, "maximum": 65535,
+})]
+Variable = Annotated[str, Text(
+    "must be the name of an environment variable, without = and spaces", r"^[^=\x00-\x20\x7f]+$"
+)]
+Identifier = Annotated[str, Text(
+    "must be a name made of letters, digits and _, not starting with a digit", "^[A-Za-z_][A-Za-z0-9_]*$"
+)]
+Key = Annotated[str, Text("must be a name such as org.example.team, without = and spaces", r"^[^=\x00-\x20\x7f]+$")]
+Name = Annotated[str, Text(
+    "must be a name made of letters, digits, ., - and _", "^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$"
+)]
+Package = Annotated[str, Text("must be the name of a Debian package, such as libpq5", "^[a-z0-9][a-z0-9+.-]+$")]
+Mirror = Annotated[str, Text(
+    "must be the http, https or file URL of a mirror: the directory of dists/ and pool/",
+    r"^(?:https?://[^\x00-\x20\x7f/]|file:///)[^\x00-\x20\x7f]*$",
+)]
+Language = Annotated[str, Text('must be a language by its code of two or three letters, such as "de"', "^[a-z]{2,3}$")]
+Builder = Annotated[str, Text(
+    'must be the name of a builder, such as "default" or "podman"', "^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+)]
+Size = Annotated[int, Text(
+    'must be a size such as "50MB" or "1.5GiB"', f"^{_AMOUNT}(?:B|kB|MB|GB|KiB|MiB|GiB)$", values.size
+)]
+Growth = Annotated[tuple[float | None, int | None], Text(
+    'must be a share such as "5%" or a size such as "2MB"',
+    f"^{_AMOUNT}(?:%|B|kB|MB|GB|KiB|MiB|GiB)$", values.growth,
+)]
+Mode = Annotated[int, Text('must be a string of octal digits, such as "0644"', "^0?[0-7]{3}$", values.octal)]
+Duration = Annotated[int, Text(
+    'must be a duration such as "30s", "1m30s" or "500ms"', "^(?:[0-9]{1,9}(?:h|ms|m|s))+$", values.duration
+)]
+Line = Annotated[str, Text("must be one line of text without control characters", f"^{_LINE}$")]
+AbsolutePath = Annotated[str, Text(
+    'must be an absolute path in the image, such as /data, without ".."', f"^/+(?:{_SEGMENT}(?:/+{_SEGMENT})*/*)?$"
+)]
+Directory = Annotated[str, Text(
+    'must be an absolute path below /, such as /data, without ".."', f"^(?:/+{_SEGMENT})+/*$"
+)]
+Target = Annotated[str, Text(
+    'must be the absolute path of the file or directory itself, such as /srv/static, without ".." or a / at its end',
+    f"^(?:/+{_SEGMENT})+$",
+)]
+Source = Annotated[str, Text(
+    'must be a path inside the project, relative to pyproject.toml, without ".."',
+    f"^{_SEGMENT}(?:/+{_SEGMENT})*/*$",
+)]
+Pattern = Annotated[str, Text(
+    'must be a path below site-packages, such as "pandas/tests", without ".." or a / at its start',
+    f"^(?:{_OTHER_NAME})(?:/+{_SEGMENT})*/*$",
+)]
+CacheSource = Annotated[Mapping[str, str], Text(
+    "must be one line of text without control characters", f"^{_LINE}$", values.cache_source
+)]
+CacheTarget = Annotated[Mapping[str, str], Text(
+    "must be one line of text without control characters", f"^{_LINE}$", values.cache_target
+)]
+NoNul = Text("must be a string without NUL characters", r"^[^\x00]*$")
+Argument = Annotated[str, NoNul, BeforeValidator(values.string)]
+Command = Annotated[ListOf[Argument], BeforeValidator(values.arguments), Field(json_schema_extra={"$comment": WORDS})]

@@ -78,7 +78,7 @@ def test_the_command_line_over_the_variables_over_the_receipt(
 
 
 @pytest.mark.parametrize(("option", "value", "expected"), [
-    ("--tag", "a/b", '--tag[0]: must be a tag such as "{version}" or "stable-1"'),
+    ("--tag", "a/b", '--tag[0]: must be a tag such as "stable-1"'),
     ("--registry", "https://r.example", "--registry[0]: must be a registry such as registry.example"),
 ])  # fmt: skip
 def test_what_was_typed_is_what_is_complained_of(

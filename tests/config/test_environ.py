@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.config.environ import OTHER_VARIABLES
-from hatch_docker.config.fields import all_options
-from hatch_docker.config.options import Config, FileConfig, HealthcheckConfig
+from hatch_docker.config import OTHER_VARIABLES
+from hatch_docker.config.options import Config
+from hatch_docker.config.schema import all_options
 from hatch_docker.core.errors import ConfigError
 from tests.fakes.every_option import load, refusal
 
@@ -59,8 +59,9 @@ def test_variables_override_the_table() -> None:
     assert config.cmd == ("a b", "c")
     assert config.ports == ("80/tcp", "53/udp")
     assert config.stop_signal == "SIGINT"
-    assert config.files == (FileConfig(source="a", target="/a"),)
-    assert config.healthcheck == HealthcheckConfig(command=("probe",), retries=2)
+    assert [(item.source, item.target, item.mode) for item in config.files] == [("a", "/a", None)]
+    assert config.healthcheck is not None
+    assert (config.healthcheck.command, config.healthcheck.retries) == (("probe",), 2)
     assert config.workdir == ""
     assert found == {"tags": ["a"], "env": {"A": "1"}, "build": {"packages": ["gcc"], "network": True}}
 
@@ -71,29 +72,6 @@ def test_a_registry_s_address_is_no_json(text: str) -> None:
     found = tuple(text.split(", "))
     assert load({}, HATCH_DOCKER_REGISTRIES=text).registries == found
     assert load({}, HATCH_DOCKER_REGISTRIES=json.dumps(found)).registries == found
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("HATCH_DOCKER_TAG", "x", "HATCH_DOCKER_TAG: unknown variable; did you mean HATCH_DOCKER_TAGS?"),
-        ("HATCH_DOCKER_CACHEDIR", "x", "unknown variable; did you mean HATCH_DOCKER_CACHE_DIR?"),
-        ("HATCH_DOCKER_BUILD_NETWORK", "maybe", "HATCH_DOCKER_BUILD_NETWORK: must be true or false"),
-        ("HATCH_DOCKER_CMD", "'a", "HATCH_DOCKER_CMD: is not quoted as in a shell: No closing quotation"),
-        ("HATCH_DOCKER_CMD", "[1]", "HATCH_DOCKER_CMD[0]: must be a string, not 1"),
-        ("HATCH_DOCKER_TAGS", "[", "HATCH_DOCKER_TAGS: is not JSON"),
-        ("HATCH_DOCKER_FILES", "a", "HATCH_DOCKER_FILES: must be a JSON list of objects"),
-        ("HATCH_DOCKER_ENV", "A", "HATCH_DOCKER_ENV: must be A=1,B=2, or a JSON object"),
-        ("HATCH_DOCKER_LABELS", '{"a b": "x"}', 'HATCH_DOCKER_LABELS."a b": must be a name'),
-        ("HATCH_DOCKER_CHECK_TIMEOUT", "60", "HATCH_DOCKER_CHECK_TIMEOUT: must be a duration"),
-        ("HATCH_DOCKER_ENGINE", "x", 'HATCH_DOCKER_ENGINE: must be "embedded" or "buildkit", not "x"'),
-    ],
-)
-def test_a_wrong_variable_is_named(name: str, value: str, message: str) -> None:
-    """A problem that a variable brought names the variable, not the table."""
-    lines = refusal({}, **{name: value})
-    assert len(lines) == 1
-    assert message in lines[0]
 
 
 def test_variables_that_are_no_options_pass() -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hatch_docker.config.environ import OTHER_VARIABLES
-from hatch_docker.config.fields import all_options
-from hatch_docker.config.schema import options_table, variables_table, with_tables
+from hatch_docker.config import OTHER_VARIABLES
+from hatch_docker.config.schema import all_options, options_table, variables_table, with_tables
 
 ROOT = Path(__file__).parent.parent.parent
 OPTIONS = ROOT / "docs" / "options.md"
@@ -17,7 +16,7 @@ OPTIONS = ROOT / "docs" / "options.md"
 def test_the_documented_tables_name_every_option() -> None:
     """No option and no variable is left out of the documentation."""
     for option in all_options():
-        if option.table is None and option.name != "files":
+        if not option.is_table and option.name != "files":
             assert f"| `{option.name}` |" in options_table()
     assert all(f"| `{name}` |" in variables_table() for name in OTHER_VARIABLES)
 

@@ -6,16 +6,20 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hatch_docker.cli.main import main
-from hatch_docker.config.fields import all_options
-from hatch_docker.config.schema import pyproject_schema, schema
+from hatch_docker.config.schema import all_options, pyproject_schema, schema
+from hatch_docker.core.errors import ConfigError
+from tests.fakes.every_option import EVERYTHING, JUNK, load, table
 
 ROOT = Path(__file__).parent.parent.parent
 SHIPPED = ROOT / "hatch_docker/config/schema.json"
@@ -55,12 +59,12 @@ def test_it_is_of_the_draft_that_editors_take(capsys: pytest.CaptureFixture[str]
 @documented
 def test_every_example_fits() -> None:
     """Of the documentation and of the example project."""
-    found = [(page.name, table) for page in PAGES for table in tables(page.read_text("utf-8"))]
+    found = [(page.name, options) for page in PAGES for options in tables(page.read_text("utf-8"))]
     assert len(found) > 20
     example = tomllib.loads((ROOT / "example_project/pyproject.toml").read_text("utf-8"))
     found.append(("example", example["tool"]["hatch-docker"]))
-    for name, table in found:
-        assert [error.message for error in EDITOR.iter_errors(table)] == [], name
+    for name, options in found:
+        assert [error.message for error in EDITOR.iter_errors(options)] == [], name
 
 
 @pytest.mark.parametrize("option", all_options(), ids=lambda option: option.name)
@@ -76,6 +80,65 @@ def test_every_option_is_explained_and_its_typo_refused(option: Any) -> None:
         typo = {name: typo}
     (error, *_others) = EDITOR.iter_errors(typo)
     assert f"'{option.path[-1][:-1]}' was unexpected" in error.message or "required" in error.message
+
+
+def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Values that a schema accepts."""
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    found = {
+        "boolean": st.booleans,
+        "integer": lambda: st.integers(schema["minimum"], schema["maximum"]),
+        "string": lambda: st.from_regex(schema["pattern"], fullmatch=True),
+        "array": lambda: st.lists(values(schema["items"]), min_size=schema.get("minItems", 0), max_size=3),
+        "object": lambda: some_options(schema) if "properties" in schema else st.dictionaries(
+            values({"type": "string", **schema["propertyNames"]}), values(schema["additionalProperties"]), max_size=2
+        ),
+    }  # fmt: skip
+    return st.one_of(found[kind]() for kind in kinds)
+
+
+def some_options(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """A table of few options, some of them with values of any type."""
+    names = [name for name in schema["properties"] if name != "images"]
+    some = {name: values(schema["properties"][name]) for name in names}
+    return st.lists(st.sampled_from(names), max_size=2, unique=True).flatmap(
+        lambda chosen: st.fixed_dictionaries({
+            name: some[name] if name in schema.get("required", ()) else st.one_of(some[name], some[name], JUNK)
+            for name in {*chosen, *schema.get("required", ())}
+        })
+    )
+
+
+def whole_pattern(_validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[jsonschema.ValidationError]:
+    """Match as ECMA 262 does, where $ is the end of the text and not a line's."""
+    if isinstance(value, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+# TOML's integers are none of its floats, which JSON does not tell apart.
+TYPES = jsonschema.Draft7Validator.TYPE_CHECKER.redefine("integer", lambda _checker, value: type(value) is int)
+STRICT = jsonschema.validators.extend(jsonschema.Draft7Validator, {"pattern": whole_pattern}, type_checker=TYPES)
+# What a JSON Schema cannot say, or not so that people could read it.
+ONLY_MODELS = re.compile(r"tool\.hatch-docker\.(cache\.|user: must be at most 2147483647)")
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@given(some_options(EDITOR.schema))
+def test_it_accepts_what_the_models_accept(found: dict[str, Any]) -> None:
+    """An editor marks nothing that a build accepts, and a build refuses nothing that an editor lets pass."""
+    mistakes = [error.message for error in STRICT(EDITOR.schema).iter_errors(found)]
+    try:
+        load(found)
+    except ConfigError as error:
+        assert mistakes or all(map(ONLY_MODELS.match, str(error).splitlines())), error
+    else:
+        assert not mistakes
+
+
+def test_every_option_fits() -> None:
+    EDITOR.validate(table(EVERYTHING))
 
 
 def program(name: str) -> str:

@@ -1,9 +1,10 @@
-"""A table with every option."""
+"""A table with every option, and values of any type."""
 
 import tomllib
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
 from hatch_docker.config.load import load_config
 from hatch_docker.config.options import Config
@@ -91,6 +92,12 @@ mirror = "http://mirror.example/debian"
 security-mirror = "file:///srv/debian-security"
 slim = false
 """
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.datetimes(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 def table(text: str) -> dict[str, Any]:

@@ -6,14 +6,13 @@ import io
 import struct
 import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hatch_docker.config.options import Config, SlimConfig
+from hatch_docker.config.load import load_config
 from hatch_docker.core.elf import read_elf
 from hatch_docker.core.errors import ConfigError, WheelError
 from hatch_docker.engines.common import slim_rules
@@ -226,7 +225,8 @@ def test_a_library_that_differs_from_record_is_refused_also_when_it_is_stripped(
 
 
 def plan_of(**slim: tuple[str, ...]) -> Plan:
-    config = replace(Config(), entrypoint=("x",), base="debian:trixie", slim=SlimConfig(**slim))
+    options = {name.replace("_", "-"): value for name, value in slim.items()}
+    config = load_config({"entrypoint": ["x"], "base": "debian:trixie", "slim": options}, {}, None)
     return make_plan(project(), config, Platform("linux", "amd64"))
 
 

@@ -1,0 +1,87 @@
+"""The option that a user means by a name that is none: words of Dockerfiles and other tools, and typing mistakes."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+from hatch_docker.config import IMAGES_VARIABLE, OTHER_VARIABLES, PREFIX
+from hatch_docker.config.schema import all_options, file_options
+
+# Words that people bring from Dockerfiles, compose files and other tools, by the option that they mean.
+SYNONYMS: Mapping[str, str] = {
+    "base": "from from-image base-image image-base parent parent-image",
+    "image": "name image-name repository repo",
+    "tags": "tag",
+    "registries": "registry",
+    "engine": "backend buildkit buildx driver",
+    "ports": "port expose exposed-ports",
+    "env": "environ environment environment-variables",
+    "volumes": "mounts",
+    "cmd": "command args arguments",
+    "entrypoint": "script",
+    "user": "uid user-id run-as",
+    "workdir": "cwd working-dir working-directory",
+    "stop-signal": "signal",
+    "files": "add copy include",
+    "extras": "features optional-dependencies",
+    "dependency-groups": "group groups",
+    "lock": "lockfile requirements",
+    "platforms": "arch archs architecture architectures platform",
+    "python": "python-version requires-python",
+    "build.packages": "build.apt build-dependencies build-deps build-system-packages",
+    "build.args": "arg build-arg",
+    "runtime.packages": "apt apt-packages debian-packages run-packages runtime.apt system-packages",
+    "healthcheck": "health",
+    "healthcheck.command": "healthcheck.test healthcheck.cmd",
+    "check.command": "check.test check.cmd",
+    "files.source": "files.from files.src",
+    "files.target": "files.dest files.destination files.dst files.path files.to",
+    "files.mode": "chmod permissions files.chmod files.permissions",
+    "": "images no-cache",  # resemble an option, and mean none
+}
+_STEPS = ("commands", "onbuild", "run", "scripts", "shell", "steps")
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
+
+
+_MEANT = {_plain(word): option for option, words in SYNONYMS.items() for word in words.split()}
+
+
+def is_option(name: str) -> bool:
+    """Return whether a name is an option at the top of the table, or a word that means one."""
+    return _plain(name) in _MEANT or any(option.path == (name,) for option in all_options())
+
+
+def unknown_option(location: Sequence[str | int]) -> str:
+    """Return the sentence about a name that is not an option, by its location below the table."""
+    path = [part for part in location if isinstance(part, str)]
+    path = path[2:] if path[0] == "images" and path[2:] else path
+    name, variable = path[-1], PREFIX + path[-1].replace("-", "_").upper()
+    if path[:-1] == [] and name.lower() in _STEPS:
+        return (
+            'unknown option; a build runs no commands: "runtime.packages" adds Debian packages, "files" adds files, '
+            "and what a build hook of the project makes goes into its wheel"
+        )
+    if variable in OTHER_VARIABLES.keys() - {IMAGES_VARIABLE}:
+        return f"unknown option; there is the variable {variable}"
+    names = " or ".join(f'"{option}"' for option in _meant(path))
+    return f"unknown option; did you mean {names}?" if names else "unknown option"
+
+
+def _meant(path: Sequence[str]) -> Sequence[str]:
+    """Return the options that may be meant: those that are called so elsewhere, else the most similar one."""
+    above, name = path[:-1], _plain(path[-1])
+    in_file = above == ["files"]
+    options = file_options() if in_file else (item for item in all_options() if list(item.path[:-1]) == above)
+    beside = {_plain(option.path[-1]): option.path[-1] for option in options}
+    for found in (beside.get(name), _MEANT.get(_plain(".".join(path))), beside.get(_MEANT.get(name, name))):
+        if found is not None:
+            return [found] if found else []
+    elsewhere = [
+        option.name for option in all_options() if name in (_plain(option.path[-1]), _plain("".join(option.path)))
+    ]
+    if elsewhere and not in_file:
+        return elsewhere
+    close = [beside[word] for word in difflib.get_close_matches(name, beside, 1, 0.75)]
+    return close or [_MEANT[word] for word in difflib.get_close_matches(name, _MEANT, 1, 0.85) if not above]
