@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,25 +43,28 @@ class Revision:
 
 def read_revision(
     root: Path, environ: Mapping[str, str], outputs: Sequence[str] = (),
-    warn: Callable[[str], None] = lambda _line: None,
+    warn: Callable[[str], None] = lambda _line: None, included: Callable[[], Iterable[Path]] = tuple,
 ) -> Revision | None:
     """Return the commit that is checked out, or None outside version control and before the first commit.
 
     `outputs` are paths below `root` that builds write to, whose changes do not count. `warn` is called where git is
-    missing or cannot read the repository: the image then does not name its sources.
+    missing or cannot read the repository: the image then does not name its sources. `included` returns the files that
+    the wheel is made of: one that no `.gitignore` of the project leaves out counts, whatever else has git ignore it.
     """
     top = repository_of(root)
     if top is None:
         return None
     head = ["log", "-1", "--no-show-signature", "--format=%H%n%ct%n%D", "--decorate=full"]
     others = [f":(exclude,literal){path}" for path in outputs]
-    status = ["status", "--porcelain", "-z", "--untracked-files=normal", "--", ".", *others]
+    paths = [".", *others]
+    status = ["status", "--porcelain", "-z", "--untracked-files=normal", "--", *paths]
     try:
         commit, time, names = run_git(root, *head, environ=environ).split("\n")[:3]
         branch = _HEAD.search(names)
         # git tells paths from the top of the repository, and a new directory by its own name: the project's may be one.
         changed = _dirty(run_git(root, *status, environ=environ))
-        dirty = (path.removeprefix(f"{root.relative_to(top)}/") or "." for path in changed)
+        dirty = [path.removeprefix(f"{root.relative_to(top)}/") or "." for path in changed]
+        dirty += _unseen(root, paths, dirty, included, environ)
         return Revision(commit, branch[1] if branch else _pipeline_branch(environ), int(time), tuple(dirty))
     except (HatchDockerError, ValueError) as error:
         if not _unborn(root, environ):
@@ -73,8 +78,59 @@ def read_revision(
 def is_changed(root: Path, path: str, environ: Mapping[str, str]) -> bool:
     """Return whether a file, by its path from the root, differs from the commit; an ignored file does not."""
     with contextlib.suppress(HatchDockerError):
-        return bool(run_git(root, "status", "--porcelain", "-z", "--", path, environ=environ))
+        status = run_git(root, "status", "--porcelain", "-z", "--", path, environ=environ)
+        return bool(status or _unseen(root, [path], [], tuple, environ))
     return False  # for instance in another repository
+
+
+def _unseen(
+    root: Path, paths: Sequence[str], told: Sequence[str], included: Callable[[], Iterable[Path]],
+    environ: Mapping[str, str],
+) -> list[str]:
+    """Return the paths that differ from the commit, beside those that `git status` has `told`.
+
+    These are files with a flag of the index (assume-unchanged, skip-worktree), unless such a file is left out of a
+    sparse checkout, and the `included` ones that the user's own files for git to ignore hide.
+    """
+    options = ["-z", "-v", "--cached", "--others", "--directory", "--no-empty-directory"]
+    listed = run_git(root, "ls-files", *options, "--exclude-per-directory=.gitignore", "--", *paths, environ=environ)
+    rows = [(row[0], row[2:]) for row in listed.split("\0") if row and not row.startswith("H ")]
+    flagged = [path for tag, path in rows if tag.islower() or (tag == "S" and os.path.lexists(root / path))]
+    found = _different(root, flagged, environ) if flagged else []
+    if unknown := [path for tag, path in rows if tag == "?" and not _covered(path, told)]:
+        inside = (os.path.relpath(path, root) for path in included())
+        found += sorted({path for path in inside if _covered(path, unknown)})
+    return found
+
+
+def _covered(path: str, others: Iterable[str]) -> bool:
+    """Return whether a path is one of others, or in a directory of them, whose path ends with a slash."""
+    return any(path == other or other == "." or (other.endswith("/") and path.startswith(other)) for other in others)
+
+
+def _different(root: Path, paths: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """Return the paths whose files are not to the byte those of the commit, with the same mode."""
+    tree: dict[str, str] = {}
+    for row in run_git(root, "ls-tree", "-r", "-z", "HEAD", environ=environ).split("\0"):
+        facts, _, path = row.partition("\t")
+        tree[path] = facts
+    return [path for path in paths if tree.get(path) != _as_listed(root / path, tree.get(path, ""))]
+
+
+def _as_listed(path: Path, facts: str) -> str:
+    """Return mode, type and object of a file as `git ls-tree` lists them; of a missing file nothing."""
+    algorithm = "sha256" if len(facts.rpartition(" ")[2]) == 64 else "sha1"  # hexadecimal digits
+    try:
+        if path.is_symlink():
+            mode, data = "120000", os.fsencode(path.readlink())
+        elif path.is_dir():
+            return facts  # a submodule, which git compares
+        else:
+            mode, data = "100755" if path.stat().st_mode & 0o100 else "100644", path.read_bytes()
+    except OSError:
+        return ""
+    digest = hashlib.new(algorithm, b"blob %d\0" % len(data) + data, usedforsecurity=False)
+    return f"{mode} blob {digest.hexdigest()}"
 
 
 def _unborn(root: Path, environ: Mapping[str, str]) -> bool:

@@ -86,9 +86,16 @@ def readable_project(hatchling: Hatchling, programs: Sequence[str] = ()) -> Proj
     def artifact() -> Path:
         raise AssertionError(f"the project at {root} was opened to be read")
 
+    def included() -> list[Path]:
+        if hatchling.metadata.build.build_backend != "hatchling.build":
+            return []  # other backends get what git does not ignore
+        with contextlib.suppress(ValueError):  # hatchling says so when it makes the wheel
+            return list(selected_files(hatchling, sdist=False))
+        return []
+
     def read(root: Path, environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None]) -> Metadata:
         hooks = tuple(hatchling.wheel_builder().config.hook_config)
-        return read_metadata(hatchling.metadata, hooks, programs, root, environ, outputs, warn)
+        return read_metadata(hatchling.metadata, hooks, programs, root, environ, outputs, warn, included)
 
     return Project(
         root,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,15 +55,16 @@ class Metadata:
 def read_metadata(
     metadata: ProjectMetadata[Any], hooks: tuple[str, ...], programs: Sequence[str], root: Path,
     environ: Mapping[str, str], outputs: Sequence[str], warn: Callable[[str], None],
+    included: Callable[[], Iterable[Path]] = tuple,
 ) -> Metadata:
     """Return the facts of a project out of hatchling's metadata; raises ConfigError where they cannot be read.
 
     `hooks` are the build hooks of its wheel, `programs` its scripts beside the entry points. `root` is the project's
     directory; hatchling may have read an unpacked sdist of it. `outputs` are the paths below it that builds write,
-    `warn` is called with what stays unknown.
+    `warn` is called with what stays unknown, and `included` returns the files of the wheel.
     """
     core = metadata.core
-    revision = read_revision(root, environ, outputs, warn)
+    revision = read_revision(root, environ, outputs, warn, included)
     return Metadata(
         root=root,
         name=core.name,

@@ -1,11 +1,13 @@
 """Where the sources stand in version control, and what of them no commit has."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from hatch_docker.project.git import Revision, read_revision
+from hatch_docker.project.git import Revision, is_changed, read_revision
+from hatch_docker.project.hatch import open_hatchling, readable_project
 from tests.conftest import need
 from tests.projects import git, write_project
 
@@ -48,6 +50,61 @@ def test_what_no_commit_has_is_named(root: Path) -> None:
     found = revision(root)
     assert set(found.dirty) == {"neu übel.txt", "vcs_version/moved.py", ".gitignore"}
     assert found.mark == "-dirty"
+
+
+HIDDEN: dict[str, Callable[[Path], object]] = {
+    "assume-unchanged": lambda root: git(root, "update-index", "--assume-unchanged", CODE),
+    "skip-worktree": lambda root: git(root, "update-index", "--skip-worktree", CODE),
+    "another work tree": lambda root: git(root, "config", "core.worktree", str(root.parent)),
+    "a monitor that saw nothing": lambda root: git(root, "config", "core.fsmonitor", "true"),
+    "no look at sizes and times": lambda root: git(root, "config", "core.checkStat", "minimal"),
+}
+CODE = "vcs_version/__init__.py"
+
+
+@pytest.mark.parametrize("hide", HIDDEN.values(), ids=HIDDEN)
+def test_a_change_is_told_whatever_hides_it(hide: Callable[[Path], object], root: Path) -> None:
+    """Also from `git status`; a file that is as in the commit is no change, whatever its flag is."""
+    hide(root)
+    assert revision(root).dirty == ()
+    (root / CODE).write_text("changed = True\n")
+    assert revision(root).dirty == (CODE,)
+    assert is_changed(root, CODE, {})
+    assert not is_changed(root, "pyproject.toml", {})
+
+
+def test_a_mode_and_a_flagged_file_that_is_gone_are_told(root: Path) -> None:
+    """Where git is told that modes mean nothing; what a sparse checkout leaves out is no change."""
+    git(root, "config", "core.fileMode", "false")
+    (root / CODE).chmod(0o755)
+    assert revision(root).dirty == (CODE,)
+    (root / CODE).unlink()
+    git(root, "update-index", "--assume-unchanged", CODE)
+    assert revision(root).dirty == (CODE,)
+    git(root, "update-index", "--no-assume-unchanged", CODE)
+    git(root, "update-index", "--skip-worktree", CODE)
+    assert revision(root).dirty == ()
+
+
+@pytest.mark.parametrize("where", ["the repository's", "the user's"])
+def test_an_ignored_file_of_the_wheel_is_told(
+    where: str, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Unless a `.gitignore` that everybody has leaves it out; what is not in the wheel may be ignored by anything."""
+    home = tmp_path_factory.mktemp("home")
+    environ = {"HOME": str(home), "PATH": os.environ["PATH"]}
+    ignore = root / ".git/info/exclude" if where == "the repository's" else home / ".config/git/ignore"
+    ignore.parent.mkdir(parents=True, exist_ok=True)
+    ignore.write_text("extra.py\nmore/\n.idea/\n")
+    (root / ".gitignore").write_text("made.py\n")
+    git(root, "add", ".gitignore")
+    git(root, "commit", "-qm", "ignore")
+    for name in (".idea/x", "vcs_version/extra.py", "vcs_version/more/a.py", "vcs_version/made.py"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    found = readable_project(open_hatchling(root)).metadata(environ).revision
+    assert found is not None
+    assert found.dirty == ("vcs_version/extra.py", "vcs_version/more/a.py")
 
 
 def test_what_builds_write_and_what_is_ignored_makes_nothing_dirty(root: Path) -> None:
