@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -38,21 +39,33 @@ def write(root: Path, table: str = 'base = "debian:trixie"\n', project: str = PU
     return root
 
 
-def findings(root: Path, cache: Path, *, patience: float = 20, **variables: str) -> dict[str, list[tuple[str, str]]]:
-    """Return the findings by topic: state and text of each."""
+def findings(
+    root: Path, cache: Path, *, only: str = "", patience: float = 20, **variables: str
+) -> dict[str, list[tuple[str, str]]]:
+    """Return the findings by topic, of all checks or of one and the registries': state and text of each."""
     environ: Mapping[str, str] = {
         "PATH": os.environ["PATH"], "HOME": str(cache.parent), "HATCH_DOCKER_CACHE_DIR": str(cache), **variables,
     }
     offline = "HATCH_DOCKER_OFFLINE" in variables
     found: dict[str, list[tuple[str, str]]] = {}
-    for finding in run_checks(root, environ, offline=offline, deep="DEEP" in variables, patience=patience):
-        assert "\n" not in finding.text or finding.topic == "project"
-        found.setdefault(finding.topic, []).append((finding.state, finding.text))
+    checks = tuple(check for check in CHECKS if only in ("", check.topic))
+    with patch("hatch_docker.cli.doctor.run.CHECKS", checks):
+        for finding in run_checks(root, environ, offline=offline, deep="DEEP" in variables, patience=patience):
+            assert "\n" not in finding.text or finding.topic == "project"
+            found.setdefault(finding.topic, []).append((finding.state, finding.text))
     return found
 
 
-def offline_findings(root: Path, cache: Path, **variables: str) -> dict[str, list[tuple[str, str]]]:
-    return findings(root, cache, HATCH_DOCKER_OFFLINE="1", **variables)
+def check(topic: str, root: Path, cache: Path, **options: Any) -> list[tuple[str, str]]:
+    return findings(root, cache, only=topic, **options)[topic]
+
+
+def offline_findings(root: Path, cache: Path, **options: Any) -> dict[str, list[tuple[str, str]]]:
+    return findings(root, cache, HATCH_DOCKER_OFFLINE="1", **options)
+
+
+def offline_check(topic: str, root: Path, cache: Path, **options: Any) -> list[tuple[str, str]]:
+    return offline_findings(root, cache, only=topic, **options)[topic]
 
 
 def test_every_line_of_a_pure_project(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
@@ -84,14 +97,14 @@ def test_a_mistake_in_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_no_project_and_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a project the common checks run; a directory that does not exist is an error."""
-    assert offline_findings(tmp_path, tmp_path / "cache")["project"][0][0] == "unneeded"
+    assert offline_check("project", tmp_path, tmp_path / "cache")[0][0] == "unneeded"
     assert main(["doctor", str(tmp_path / "absent")]) == 1
     assert "name the project's directory" in capsys.readouterr().err
 
 
 def test_a_missing_lock_file(tmp_path: Path) -> None:
     root = write(tmp_path / "p", 'base = "debian:trixie"\nlock = "requirements.txt"\n')
-    assert offline_findings(root, tmp_path / "cache")["project"] == [
+    assert offline_check("project", root, tmp_path / "cache") == [
         ("problem", "tool.hatch-docker.lock: requirements.txt does not exist; correct the path, or create it")
     ]
 
@@ -100,9 +113,9 @@ def test_pins(tmp_path: Path) -> None:
     """An image lock has a line; one that cannot be read is a problem."""
     root = write(tmp_path / "p")
     (root / "hatch-docker.lock").write_text("version = 1\n")
-    assert offline_findings(root, tmp_path / "cache")["pins"][0][0] == "ok"
+    assert offline_check("pins", root, tmp_path / "cache")[0][0] == "ok"
     (root / "hatch-docker.lock").write_text("version = 99\n")
-    ((state, text),) = offline_findings(root, tmp_path / "cache")["project"]
+    ((state, text),) = offline_check("project", root, tmp_path / "cache")
     assert (state, "hatch-docker.lock" in text) == ("problem", True)
 
 
@@ -112,7 +125,7 @@ def test_a_project_whose_backend_knows_more(tmp_path: Path) -> None:
     root.mkdir()
     (root / "pyproject.toml").write_text('[project]\nname = "shop"\ndynamic = ["version"]\n')
     (root / "setup.py").write_text("raise SystemExit('this was run')\n")
-    first, second = offline_findings(root, tmp_path / "cache")["project"]
+    first, second = offline_check("project", root, tmp_path / "cache")
     assert "built in the builder stage" in first[1]
     assert second == ("ok", "its backend says what else it needs, in the builder stage of a build")
 
@@ -121,12 +134,12 @@ def test_a_daemon_that_is_not_there(tmp_path: Path) -> None:
     """A missing daemon is a problem only with load = "always"; no password of its address is shown."""
     host = f"tcp://user:{SECRET}@127.0.0.1:1"
     root = write(tmp_path / "p")
-    ((state, text),) = findings(root, tmp_path / "cache", DOCKER_HOST=host)["docker"]
+    ((state, text),) = check("docker", root, tmp_path / "cache", DOCKER_HOST=host)
     assert state == "unneeded"
     assert text == "nothing answers at tcp://127.0.0.1:1 (Connection refused); start Docker, or set DOCKER_HOST"
     always = write(tmp_path / "q", 'base = "debian:trixie"\nload = "always"\n')
-    assert findings(always, tmp_path / "cache", DOCKER_HOST=host)["docker"][0][0] == "problem"
-    missing = offline_findings(root, tmp_path / "cache", DOCKER_HOST=f"unix://{tmp_path}/none.sock")["docker"]
+    assert check("docker", always, tmp_path / "cache", DOCKER_HOST=host)[0][0] == "problem"
+    missing = offline_check("docker", root, tmp_path / "cache", DOCKER_HOST=f"unix://{tmp_path}/none.sock")
     assert missing[0][1].startswith(f"nothing answers at {tmp_path}/none.sock (No such file")
 
 
@@ -135,8 +148,8 @@ def test_no_docker_in_path(tmp_path: Path) -> None:
     other = write(tmp_path / "p")
     root = write(tmp_path / "q", 'base = "debian:trixie"\nengine = "buildkit"\n')
     nothing = {"PATH": str(tmp_path), "DOCKER_HOST": "unix:///nowhere"}
-    assert findings(other, tmp_path / "cache", **nothing)["buildkit"][0][0] == "unneeded"
-    ((state, text),) = findings(root, tmp_path / "cache", **nothing)["buildkit"]
+    assert check("buildkit", other, tmp_path / "cache", **nothing)[0][0] == "unneeded"
+    ((state, text),) = check("buildkit", root, tmp_path / "cache", **nothing)
     assert state == "problem"
     assert 'neither is in PATH; install one, or set engine = "embedded"' in text
 
@@ -163,7 +176,7 @@ def test_a_damaged_cache(tmp_path: Path) -> None:
     tree = store.tree("kind", "tree", lambda directory: (directory / "f").write_text("1") and None)
     (store.root / "tmp" / "tmpleft").write_bytes(bytes(1000))
     root = write(tmp_path / "p")
-    sound = offline_findings(root, tmp_path / "cache", DEEP="1")["cache"]
+    sound = offline_check("cache", root, tmp_path / "cache", DEEP="1")
     assert [state for state, _ in sound] == ["ok"] * 3
     assert sound[1][1].startswith("1 unfinished files (1.00 kB)")
     assert sound[2][1].endswith("none is damaged")
@@ -171,7 +184,7 @@ def test_a_damaged_cache(tmp_path: Path) -> None:
     for path, text in ((blob, b"blub"), (fact, fact.read_bytes() + b" "), (tree / "f", b"2")):
         before = path.read_bytes()
         path.write_bytes(text)
-        state, line = offline_findings(root, tmp_path / "cache")["cache"][-1]
+        state, line = offline_check("cache", root, tmp_path / "cache")[-1]
         assert (state, line.startswith("1 of ")) == ("problem", True)
         assert path.read_bytes() == text  # a look changes nothing
         path.write_bytes(before)
@@ -192,9 +205,9 @@ def test_a_dist_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     root = write(tmp_path / "p")
     for place in (root, root / "dist"):
         place.mkdir(exist_ok=True)
-        with monkeypatch.context() as patch:
-            patch.setattr("os.access", lambda path, mode, place=place: path != place)
-            found = offline_findings(root, tmp_path / "cache")["disk"]
+        with monkeypatch.context() as context:
+            context.setattr("os.access", lambda path, mode, place=place: path != place)
+            found = offline_check("disk", root, tmp_path / "cache")
         assert [text for state, text in found if state == "problem"] == [
             f"{place}, where images are written, is not writable: change that, or name another directory (`-o`)"
         ]
@@ -206,7 +219,7 @@ def test_nowhere_for_temporary_files(
     """In a read-only container: a finding if the cache can be written elsewhere, else one error."""
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr("tempfile._candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
-    ((state, text),) = offline_findings(tmp_path, tmp_path / "cache")["disk"]
+    ((state, text),) = offline_check("disk", tmp_path, tmp_path / "cache")
     assert (state, text.endswith("; set TMPDIR to one")) == ("problem", True)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HATCH_DOCKER_CACHE_DIR", str(tmp_path / "file" / "cache"))
@@ -218,10 +231,10 @@ def test_nowhere_for_temporary_files(
 def test_certificates(tmp_path: Path) -> None:
     """The finding for a missing or empty bundle names the variable."""
     root, bundle = write(tmp_path / "p"), {"HATCH_DOCKER_CA_BUNDLE": str(tmp_path / "no.pem")}
-    ((state, text),) = offline_findings(root, tmp_path / "cache", **bundle)["certificates"]
+    ((state, text),) = offline_check("certificates", root, tmp_path / "cache", **bundle)
     assert (state, "HATCH_DOCKER_CA_BUNDLE names" in text) == ("problem", True)
     (tmp_path / "no.pem").write_text("nothing")
-    ((state, text),) = offline_findings(root, tmp_path / "cache", **bundle)["certificates"]
+    ((state, text),) = offline_check("certificates", root, tmp_path / "cache", **bundle)
     assert (state, "; name a PEM file that does" in text) == ("problem", True)
 
 
@@ -229,10 +242,10 @@ def test_mirrors(tmp_path: Path) -> None:
     """A mirror with another signature, and one that does not answer, are problems; the line says who names it."""
     archive = FakeArchive(tmp_path / "archive").write()
     root = write(tmp_path / "p")
-    ((state, text),) = findings(root, tmp_path / "cache", HATCH_DOCKER_DEBIAN_MIRROR=archive.url)["debian"]
+    ((state, text),) = check("debian", root, tmp_path / "cache", HATCH_DOCKER_DEBIAN_MIRROR=archive.url)
     assert (state, "is not signed by Debian's archive keys" in text) == ("problem", True)
     dead = f"http://user:{SECRET}@127.0.0.1:1/debian"
-    ((state, text),) = findings(root, tmp_path / "cache", HATCH_DOCKER_DEBIAN_MIRROR=dead)["debian"]
+    ((state, text),) = check("debian", root, tmp_path / "cache", HATCH_DOCKER_DEBIAN_MIRROR=dead)
     assert state == "problem"
     assert text.startswith("by HATCH_DOCKER_DEBIAN_MIRROR: GET http://127.0.0.1:1/debian")
     assert text.endswith("gave up after 1 try; check that the address is right")
@@ -242,20 +255,20 @@ def test_indexes(tmp_path: Path) -> None:
     """Each index is asked for a page with its login; a refused login is a problem, a missing page is not."""
     root = write(tmp_path / "p", project=NEEDY)
     with FakeIndex(login=("user", SECRET)).serving() as index:
-        good = findings(root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url_with_login)["index"]
+        good = check("index", root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url_with_login)
         assert good == [("ok", f"{index.url} answers, by uv's configuration, with the login of that configuration")]
         assert index.paths("/simple/demo/")
-        ((state, text),) = findings(root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url)["index"]
+        ((state, text),) = check("index", root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url)
         assert (state, "there is no login for it; put user and password into" in text) == ("problem", True)
         (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login user password {SECRET}\n")
         (tmp_path / ".netrc").chmod(0o600)
-        ((state, text),) = findings(root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url)["index"]
+        ((state, text),) = check("index", root, tmp_path / "cache", UV_DEFAULT_INDEX=index.url)
         assert (state, text) == ("ok", f"{index.url} answers, by uv's configuration, with the login in netrc")
 
 
 def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
     table = 'base = "debian:trixie"\nregistries = ["127.0.0.1:1/team/app"]\npush = true\n'
-    ((state, text),) = findings(write(tmp_path / "p", table), tmp_path / "cache")["registry"]
+    ((state, text),) = check("registry", write(tmp_path / "p", table), tmp_path / "cache")
     assert (state, text.endswith("(Connection refused); check that the address is right")) == ("problem", True)
 
 
@@ -267,18 +280,18 @@ def test_registries(tmp_path: Path) -> None:
     """An upload is started and cancelled; the line says where the login is from, or how to log in."""
     with FakeRegistry(password=SECRET) as registry:
         root = pushing(tmp_path / "p", registry)
-        ((state, text),) = findings(root, tmp_path / "cache")["registry"]
+        ((state, text),) = check("registry", root, tmp_path / "cache")
         assert (state, f"log in with `docker login {registry.host}`" in text) == ("problem", True)
         environ = login(tmp_path, registry, password=SECRET)
-        ((state, text),) = findings(root, tmp_path / "cache", **environ)["registry"]
+        ((state, text),) = check("registry", root, tmp_path / "cache", **environ)
         assert (state, text) == (
             "ok", f"{registry.host}/team/app takes uploads, with the login of {tmp_path}/config.json"
         )
         assert registry.count("DELETE", "/blobs/uploads/") == 1
         assert not registry.uploads
         environ = login(tmp_path, registry, password="wrong")
-        assert findings(root, tmp_path / "cache", **environ)["registry"][0][0] == "problem"
-        found = offline_findings(root, tmp_path / "cache")["registry"]
+        assert check("registry", root, tmp_path / "cache", **environ)[0][0] == "problem"
+        found = offline_check("registry", root, tmp_path / "cache")
         assert found == [("unneeded", NOT_ASKED)]
 
 
@@ -286,7 +299,7 @@ def test_a_base_that_is_not_there_comes_with_the_way_out(tmp_path: Path) -> None
     """The line names a base that needs no registry, as the error of a build does."""
     with FakeRegistry() as registry:
         root = write(tmp_path / "p", f'base = "{registry.host}/python:3.13-slim"\n')
-        ((state, text),) = findings(root, tmp_path / "cache")["registry"]
+        ((state, text),) = check("registry", root, tmp_path / "cache")
     assert state == "problem"
     assert text.startswith(f"{registry.host}/python, without a login: ")
     assert text.endswith('; base = "debian:trixie" needs no registry')
@@ -323,11 +336,11 @@ def test_checks_that_hang_end_with_the_patience(tmp_path: Path) -> None:
         registry.fault("POST", "/v2/", "hang", times=9)
         root = pushing(tmp_path / "p", registry)
         began = time.monotonic()
-        ((state, text),) = findings(root, tmp_path / "cache", patience=2)["registry"]
+        ((state, text),) = check("registry", root, tmp_path / "cache", patience=2)
         assert state == "problem"
         (tmp_path / "config.json").write_text(json.dumps({"credHelpers": {registry.host: "shim"}}))
         variables = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-        ((state, text),) = findings(root, tmp_path / "cache", patience=2, **variables)["registry"]
+        ((state, text),) = check("registry", root, tmp_path / "cache", patience=2, **variables)
         assert state == "problem"
         assert text == "no result after 2 s; look at what it asks, or allow more time with --patience"
         assert time.monotonic() - began < 60
@@ -363,8 +376,8 @@ def test_no_line_shows_a_secret(tmp_path: Path) -> None:
 def test_compiled_projects_need_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused namespaces are a problem only for projects whose code must be compiled."""
     monkeypatch.setattr("sys.platform", "plan9")
-    pure = offline_findings(write(tmp_path / "p"), tmp_path / "cache")["sandbox"]
+    pure = offline_check("sandbox", write(tmp_path / "p"), tmp_path / "cache")
     assert pure[0][0] == "unneeded"
-    compiled = offline_findings(write_project("c-extension", tmp_path / "q"), tmp_path / "cache")["sandbox"]
+    compiled = offline_check("sandbox", write_project("c-extension", tmp_path / "q"), tmp_path / "cache")
     assert compiled[0][0] == "problem"
     assert 'set engine = "buildkit"' in compiled[0][1]
