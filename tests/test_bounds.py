@@ -1,4 +1,4 @@
-"""D3, D4, J: what is large, deep or a bomb is read within bounds of memory and time, or refused; measured in processes.
+"""Large and deep documents and bombs: read within bounds of memory and time, or refused; measured in processes.
 
 Each case writes what strangers could send to a file, and a fresh process reads it.
 """
@@ -128,7 +128,7 @@ def zstd_window(path: Path) -> None:
 
 
 def nested_bomb(path: Path) -> None:
-    """What an archive in an archive unpacks to is nobody's concern: it stays as it is."""
+    """An archive in an archive is not unpacked: it stays as it is."""
     with gzip.open(path, "wb") as out:
         out.write(pack_header(Entry("f.gz", "file", 0o644, 0), len(ZEROS)) + ZEROS + bytes(-len(ZEROS) % 512 + 1024))
 
@@ -335,7 +335,7 @@ def read_chain(path: str) -> None:
     from tests.fakes.inspected_images import others
 
     contents = read_contents(others(layer_of([file("var/lib/dpkg/status", Path(path).read_text())])))
-    assert [len(one.chains) for one in find_reasons(contents, "p9999")] == [1]
+    assert [len(item.chains) for item in find_reasons(contents, "p9999")] == [1]
 
 
 def challenge(path: Path) -> None:
@@ -365,7 +365,7 @@ def read_line(path: str) -> None:
 
 
 def words(path: Path) -> None:
-    """What CMake says of a library that it does not find, over and over."""
+    """CMake's words for a library that it does not find, over and over."""
     path.write_text("\n".join(["CMake Error " * 20_000, *["  Could not find a " * 20_000] * 5]))
 
 

@@ -1,4 +1,4 @@
-"""What README and docs/ say holds: tables are read, commands parsed, manifests checked, links followed.
+"""README and docs/: tables are read, commands parsed, manifests checked, links followed.
 
 The important commands are run, in integration/test_docs.py.
 """
@@ -198,7 +198,7 @@ def long_options(words: list[str]) -> set[str]:
 
 
 def _ends(word: str, program: str) -> bool:
-    """Whether what follows is for a program in the container."""
+    """Return True if the rest is for a program in the container."""
     return program in ("docker", "podman") and re.fullmatch(r"(app|busybox|hello)(:.*)?", word) is not None
 
 
@@ -263,7 +263,7 @@ def test_variables_are_known(page: Path) -> None:
 
 @pytest.mark.parametrize("block", blocks("console", "sh", "yaml"), ids=shown)
 def test_variables_hold_what_their_options_take(block: Block) -> None:
-    """What a page gives a variable is read; what a pipeline or a shell fills in is not known here."""
+    """A variable's value on a page is read; the values of a pipeline or a shell are not known here."""
     for name, value in given_variables(block):
         if name not in OTHER_VARIABLES and "$" not in value:
             load_config({}, {name: value}, None)

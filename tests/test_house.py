@@ -142,7 +142,7 @@ def test_the_environment_is_read_at_the_entry_points() -> None:
 
 
 def test_no_module_of_tests_stands_on_another() -> None:
-    """What several need lies beside them under a name of its own: a fake, a fixture of a conftest."""
+    """Code that several need lies beside them in a module of its own: a fake, a fixture of a conftest."""
     tests = Path(__file__).parent
     wrong = [
         f"{path.relative_to(tests)} imports {imported}"

@@ -24,7 +24,7 @@ def build_wheel(project: Path) -> Path:
 
 
 def install(wheel: Path, prefix: Path) -> None:
-    """What any installer does, into a virtual environment without pip."""
+    """Install as any installer does, into a virtual environment without pip."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", prefix], check=True)
     (site,) = prefix.glob("lib/python*/site-packages")
     schemes = {"purelib": str(site), "platlib": str(site), "scripts": str(prefix / "bin"), "data": str(prefix)}

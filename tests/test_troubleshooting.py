@@ -33,7 +33,7 @@ def errors() -> set[str]:
 
 
 def templates(node: ast.expr | None, known: Mapping[str, Sequence[str]]) -> list[str]:
-    """What a message may be, holes in its constant parts; a name is all that was assigned to it."""
+    """Return the texts of a message, with holes in the constant parts; a name stands for all of its values."""
     match node:
         case ast.Constant(value=str(text)):
             return [text]
@@ -55,7 +55,7 @@ def templates(node: ast.expr | None, known: Mapping[str, Sequence[str]]) -> list
 
 
 def assigned(tree: ast.AST) -> dict[str, list[str]]:
-    """What names of a function may be, as far as they are texts."""
+    """Return the values of the names of a function, as far as they are texts."""
     found: dict[str, list[str]] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -87,7 +87,7 @@ def find_messages() -> Iterator[tuple[str, str]]:
 
 
 def sentences(tree: ast.AST) -> Iterator[str]:
-    """What the configuration's errors are made of."""
+    """Yield the parts of the configuration's errors."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
             for value in node.value.values:
@@ -99,7 +99,7 @@ def sentences(tree: ast.AST) -> Iterator[str]:
 
 
 def tells(call: ast.Call, kinds: set[str], *, config: bool, raised: bool) -> bool:
-    """Whether a call makes an error or a warning out of its first argument."""
+    """Return True if a call makes an error or a warning out of its first argument."""
     if isinstance(call.func, ast.Attribute):
         return call.func.attr in ("warn", "_warn", "abort", "__init__", "with_message") or (
             config and call.func.attr == "append"
@@ -115,7 +115,7 @@ def entries() -> list[str]:
 
 
 def pattern(entry: str) -> re.Pattern[str]:
-    """What an entry matches: dots are anything."""
+    """Return a pattern of an entry: dots stand for anything."""
     return re.compile(".*".join(re.escape(part) for part in re.split(r"\.{3,}", entry)), re.DOTALL)
 
 
@@ -126,7 +126,7 @@ NOT_ERRORS = {
 
 
 def is_ours(where: str, text: str) -> bool:
-    """Whether a message has words of ours."""
+    """Return True if a message has words of ours."""
     return where.partition(":")[0] not in NOT_ERRORS and len(re.findall(r"[a-zA-Z]", text)) >= LEAST
 
 
@@ -135,14 +135,14 @@ def test_every_message_is_on_the_page() -> None:
     known = [pattern(entry) for entry in entries()]
     missing = [
         f"{where}: {text.replace(HOLE, '...')}" for where, text in messages()
-        if is_ours(where, text) and not any(one.fullmatch(text) for one in known)
+        if is_ours(where, text) and not any(item.fullmatch(text) for item in known)
     ]  # fmt: skip
     assert len(messages()) > 500
     assert not missing, f"docs/troubleshooting.md lacks:\n{chr(10).join(missing)}"
 
 
 def test_every_entry_is_a_message() -> None:
-    """What the page has and nobody says any more is taken out of it; none is so short that it is anything."""
+    """An entry that no code says any more is taken out of the page; none is so short that it matches anything."""
     texts = "\n".join(text.replace("\n", " ") for _, text in messages())
     for entry in set(entries()):
         assert len(re.findall(r"[a-zA-Z]", entry)) >= 4, entry

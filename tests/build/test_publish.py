@@ -92,10 +92,7 @@ def test_what_was_typed_is_what_is_complained_of(
 def test_templates_are_filled_in_of_what_was_built(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A pipeline's variable holds for build and push: a pre-release leaves what people follow, unless asked otherwise.
-
-    Of another commit than the image's, the project tells neither branch nor date.
-    """
+    """A pipeline's variable holds for build and push; of another commit the project tells neither branch nor date."""
     path, item = archive(tmp_path / "dist"), small_image()
     with_receipt(path, item, repositories=[f"{registry.host}/x"], version="2.0rc1", revision="0" * 40)
     monkeypatch.setenv("HATCH_DOCKER_TAGS", "{version}-amd64,g{revision},latest,{major}")
@@ -190,8 +187,7 @@ def test_a_directory_with_one_archive_will_do(tmp_path: Path) -> None:
 def test_several_archives_of_several_projects(
     registry: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As those of a workspace lie in one dist/: named all, each goes to its own repositories, and GitHub is told of
-    each by its project's name."""
+    """Each archive of a workspace's dist/ goes to its own repositories, and GitHub is told of each by its project."""
     paths = []
     for name in ("app", "tool"):
         paths.append(archive(tmp_path / "dist", name=f"{name}-1.0"))

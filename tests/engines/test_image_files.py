@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
 
 def made(root: Path, *plans: tuple[str, str], lines: list[str] | None = None) -> dict[str, tuple[str, bytes]]:
     ctx = context(root.parent / "store", lines)
-    plan = [FilePlan(*one) for one in plans]
+    plan = [FilePlan(*item) for item in plans]
     layer, _ = make_files(plan, root, base(root.parent), Compression(), ctx)
     return {entry.path: (entry.kind, stream.read() if stream else b"") for entry, stream in layer_entries(layer)}
 

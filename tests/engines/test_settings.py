@@ -1,4 +1,4 @@
-"""What an image says of itself: the specification's labels and annotations, of the metadata, the base and the user."""
+"""Labels and annotations of an image, of the metadata, the base and the user."""
 
 from dataclasses import replace
 from pathlib import Path

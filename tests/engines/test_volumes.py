@@ -41,7 +41,7 @@ def base(tmp_path: Path) -> Base:
 def listed(made: tuple[Layer, LayerInfo] | None) -> dict[str, tuple[str, int, int, int]]:
     assert made is not None
     found = [entry for entry, _ in layer_entries(made[0])]
-    return {one.path: (one.kind, one.mode, one.uid, one.gid) for one in found}
+    return {item.path: (item.kind, item.mode, item.uid, item.gid) for item in found}
 
 
 def test_a_volume_is_the_users_and_what_is_above_it_root_s(tmp_path: Path) -> None:

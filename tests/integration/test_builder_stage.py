@@ -87,10 +87,7 @@ def build(
 
 
 def test_a_c_and_a_cpp_extension_with_a_system_library(ctx: Context, tmp_path: Path) -> None:
-    """build.packages bring the library's header; without them the error names what is missing and where to add it.
-
-    What comes out has no debug information, no path of a machine, and is for this Python.
-    """
+    """build.packages bring the header; without them the error says where to add it. No debug information, no path."""
     with pytest.raises(BuildError, match=r"lz4\.h is missing; add the Debian package .* packages"):
         build(SETUPTOOLS, tmp_path / "a", ctx)
     wheel = build(SETUPTOOLS, tmp_path / "a", ctx, packages=("liblz4-dev",))

@@ -9,9 +9,7 @@ from pathlib import Path
 import pytest
 
 from hatch_docker.oci.layer import layer_entries
-from hatch_docker.oci.model import Index
 from tests.integration.builds import (
-    Outcome,
     build,
     check_failed,
     check_option,
@@ -30,6 +28,10 @@ pytestmark = pytest.mark.network
 EXAMPLE = Path(__file__).parent.parent.parent / "example_project"
 
 
+# The bytes that the README promises at most, unpacked and compressed.
+MOST = {"hello": (52_000_000, 22_000_000), "fastapi-numpy": (132_000_000, 50_000_000)}
+
+
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_every_sort_of_project_becomes_an_image_that_runs(kind: str, tmp_path: Path, cache: Path) -> None:
     """Built, validated from the archive, and its command run in the finished file system."""
@@ -38,7 +40,10 @@ def test_every_sort_of_project_becomes_an_image_that_runs(kind: str, tmp_path: P
     image = outcome.image()
     config = image.config_json["config"]
     assert config["User"] == "65532"
-    assert outcome.receipt["platforms"][0]["layers"][0]["kind"] == "base"
+    (platform,) = outcome.receipt["platforms"]
+    assert platform["layers"][0]["kind"] == "base"
+    unpacked, compressed = MOST.get(kind, (200_000_000, 100_000_000))
+    assert (platform["unpacked_size"] <= unpacked, platform["size"] <= compressed) == (True, True)
     ours = paths(image, above_base=True)
     assert all(path == "opt/venv" or path.startswith("opt/venv/") for path in ours)
     assert not [path for path in ours if path.endswith(".whl") or "/.git/" in path]
@@ -57,33 +62,20 @@ def test_extras_and_groups_bring_what_they_name_and_no_more(tmp_path: Path, cach
     outcome.item()
 
 
-def test_a_hello_world_is_as_small_as_promised(tmp_path: Path, cache: Path) -> None:
-    (platform,) = build(write_project("hello", tmp_path / "p"), cache).receipt["platforms"]
-    assert platform["unpacked_size"] <= 52_000_000
-    assert platform["size"] <= 22_000_000
-
-
-def test_fastapi_with_numpy_is_as_small_as_promised_in_layers_that_can_be_shared(tmp_path: Path, cache: Path) -> None:
-    """numpy has a layer to itself, the small wheels are together, the project is apart and small."""
-    (platform,) = build(write_project("fastapi-numpy", tmp_path / "p"), cache).receipt["platforms"]
-    assert platform["unpacked_size"] <= 132_000_000
-    assert platform["size"] <= 50_000_000
-    layers = platform["layers"]
-    assert (layers[0]["kind"], layers[-1]["kind"]) == ("base", "project")
-    alone = [layer["contents"][0].split()[0] for layer in layers if len(layer["contents"]) == 1]
-    assert "numpy" in alone
-    assert layers[-1]["size"] < 10_000
-
-
 def test_the_same_wheel_is_the_same_layer_in_two_projects(tmp_path: Path, cache: Path) -> None:
-    def numpy_layer(outcome: Outcome) -> str:
-        layers = outcome.receipt["platforms"][0]["layers"]
-        (found,) = [layer["digest"] for layer in layers if layer["contents"][0].startswith("numpy ")]
-        return str(found)
-
-    one = write_project("fastapi-numpy", tmp_path / "one")
-    other = require(write_project("hello", tmp_path / "other"), "numpy>=2")
-    assert numpy_layer(build(one, cache)) == numpy_layer(build(other, cache))
+    """numpy has a layer to itself, the small wheels are together, the project is apart and small."""
+    found = []
+    for project in (
+        write_project("fastapi-numpy", tmp_path / "one"),
+        require(write_project("hello", tmp_path / "other"), "numpy>=2"),
+    ):
+        layers = build(project, cache).receipt["platforms"][0]["layers"]
+        assert (layers[0]["kind"], layers[-1]["kind"]) == ("base", "project")
+        assert layers[-1]["size"] < 10_000
+        (numpy,) = [layer for layer in layers if layer["contents"][0].startswith("numpy ")]
+        assert len(numpy["contents"]) == 1
+        found.append(numpy["digest"])
+    assert found[0] == found[1]
 
 
 def test_after_an_edit_only_the_project_is_made_again(tmp_path: Path, cache: Path) -> None:
@@ -131,10 +123,7 @@ def test_an_edit_of_the_c_file_only_recompiles_the_wheel(tmp_path: Path, cache: 
 
 
 def test_another_host_gives_the_same_digest(tmp_path: Path, cache: Path, elsewhere: Path) -> None:
-    """Another Python, user, directory, umask, locale, time zone, hash seed, and a cold cache: the same digest.
-
-    With compiled code, which the builder stage makes as root on one side, as a plain user on the other.
-    """
+    """Another Python, user, path, umask, locale, time zone, hash seed, a cold cache; compiled as root and as a user."""
     venv = elsewhere / "venv"
     install_elsewhere(other_python(), venv)
     project = write_project("c-extension", tmp_path / "p", options='tags = ["x"]')
@@ -173,15 +162,6 @@ def test_arm64_is_built_here_without_emulation(tmp_path: Path, cache: Path) -> N
                 machines.add(head[18:20])
     assert machines == {b"\xb7\x00"}
     assert compiled > 500
-
-
-def test_two_platforms_are_one_index(tmp_path: Path, cache: Path) -> None:
-    project = write_project("hello", tmp_path / "p", options='platforms = ["linux/amd64", "linux/arm64"]')
-    item = build(project, cache).item()
-    assert isinstance(item, Index)
-    assert [str(image.platform) for image in item.images] == ["linux/amd64", "linux/arm64"]
-    # Pure Python: what is ours is the same bytes on both.
-    assert item.images[0].layers[-1].diff_id == item.images[1].layers[-1].diff_id
 
 
 def test_compiled_code_for_another_architecture_is_refused_by_name(tmp_path: Path, cache: Path) -> None:

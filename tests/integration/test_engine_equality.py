@@ -40,14 +40,6 @@ def test_base_from_a_registry(
     assert other.image().config_json["config"]["Labels"]["org.opencontainers.image.base.name"].endswith("3.13-slim")
 
 
-def test_podman_makes_it_too(podman: dict[str, str], tmp_path: Path, cache: Path) -> None:
-    made = project("hello", tmp_path / "p")
-    digest = build(made, cache).digest
-    other = build(made, cache, variables={**BUILDKIT, **podman, "HATCH_DOCKER_BUILDER": "podman"})
-    assert "building in Podman" in other.output
-    assert other.digest == digest
-
-
 def test_after_an_edit_only_the_wheel_is_built_and_installed(docker: str, tmp_path: Path, cache: Path) -> None:
     """And a version bump leaves the dependencies alone."""
     made = project("extras-and-groups", tmp_path / "p")

@@ -92,10 +92,7 @@ def all_told(image: Image, document: dict[str, Any]) -> set[str]:
 
 @pytest.mark.network
 def test_syft_finds_what_our_sbom_names(tmp_path: Path, cache: Path) -> None:
-    """With the same purls, architecture, distribution and source package; each with its hash; both formats alike.
-
-    And the provenance states each of them by the file that it came in.
-    """
+    """The same purls, architecture and source package, each with its hash; the provenance states the same files."""
     project = write_project("fastapi-numpy", tmp_path / "p", options='sbom = ["cyclonedx", "spdx"]')
     outcome = build(project, cache)
     found = documents(outcome)

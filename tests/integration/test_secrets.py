@@ -182,10 +182,7 @@ class Hook(BuildHookInterface):
 @pytest.mark.parametrize("engine", ["embedded", pytest.param("buildkit", marks=pytest.mark.engine)])
 @pytest.mark.parametrize("ending", ["pass", "raise RuntimeError(repr(secret))"], ids=["built", "failed"])
 def test_a_secret_of_the_build(ending: str, engine: str, home: Path, tmp_path: Path, cache: Path) -> None:
-    """build.secrets: the build reads the value, several lines of it; however it shouts it out, nobody else does.
-
-    And it gets no other variable of the user's, and nothing of the home directory.
-    """
+    """build.secrets: the build reads the value and prints it, nobody else does; it gets no other variable or file."""
     if engine == "buildkit":
         need_docker()
     else:

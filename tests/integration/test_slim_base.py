@@ -56,10 +56,7 @@ def saved(docker: str, name: str, work: Path) -> Image:
 
 
 def test_runtime_packages_are_installed_with_their_scripts(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
-    """By the base's own apt, out of Debian's archive as this machine knows it: a layer of them and nothing more.
-
-    `docker build` without a cache gives the same layer from the written Dockerfile: it does not depend on the day.
-    """
+    """By the base's own apt, a layer of them and nothing more; `docker build` of the Dockerfile makes the same."""
     options = '''
 image = "hatch-docker/tested"
 [tool.hatch-docker.runtime]
@@ -115,10 +112,7 @@ packages = ["libpq5"]
 
 
 def test_psycopg_is_built_and_asks_for_its_server(docker: str, slim: str, tmp_path: Path, cache: Path) -> None:
-    """On `debian:` and, by BuildKit, on a base from a registry: the library is there, a compiler is not.
-
-    Both engines compile the same code for that base.
-    """
+    """Both engines compile the same code for `debian:` and a registry's base: the library is there, a compiler not."""
     made = project("hello", tmp_path / "p", options=PSYCOPG)
     require(made, "psycopg2>=2.9")
     (made / "hello.py").write_text(DATABASE)

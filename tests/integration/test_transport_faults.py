@@ -169,10 +169,7 @@ def sent(proxy: FaultProxy) -> int:
 
 
 def test_twenty_pushes_at_once(server: Server) -> None:
-    """To one repository, each with a layer that all of them have: 20 of 20 are there.
-
-    This registry answers 500 now and then when several bring it the same blob, or that it does not see one.
-    """
+    """20 of 20 are there, though this registry answers 500 now and then when several bring it the same blob."""
     with FaultProxy(server.host) as proxy:
         allowed = re.compile(r"(500 Internal Server Error|400 Bad Request \(DIGEST_INVALID .*\)); again in")
         assert all(allowed.search(line) for line in twenty(proxy, Policy()))

@@ -133,8 +133,7 @@ HATCH = '[tool.hatch.envs.default.workspace]\nmembers = ["packages/*"]\n'
 
 
 def test_hatch_builds_the_image_of_every_member(tmp_path: Path, cache: Path, links: Path) -> None:
-    """`hatch build --all -t docker`: those with a program have one, in one dist/, with the same layers of what they
-    share; of the others it is told that they have none."""
+    """`hatch build --all`: members with a program have an image, with the same shared layers; others have none."""
     app = workspace(tmp_path / "w", HATCH)
     outputs = tmp_path / "output"
     variables = {

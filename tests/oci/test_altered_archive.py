@@ -130,7 +130,7 @@ def test_members_that_lie_are_refused(extra: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("alter", UNSEEN.values(), ids=UNSEEN)
 def test_ours_is_to_the_byte_what_we_write(alter: Alter, tmp_path: Path) -> None:
-    """What loads alike everywhere, and is not ours, is read as another program's alone."""
+    """An archive that loads alike everywhere, and is not ours, is read as another program's alone."""
     path = written(tmp_path / "a.oci.tar", alter)
     assert read_archive(path, foreign=True).digest == GOOD.digest
     with pytest.raises(ImageError, match=r"is not as hatch-docker writes it: .*; build it again"):

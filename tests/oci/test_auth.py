@@ -180,15 +180,15 @@ def test_identity_token(environ: dict[str, str], tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_challenges(header: str, expected: list[tuple[str, dict[str, str]]] | None) -> None:
     """WWW-Authenticate is read as RFC 9110 has it, whatever comes, in no time."""
-    start = time.monotonic()
+    start = time.process_time()
     found = parse_challenges(header)
-    assert time.monotonic() - start < 1
+    assert time.process_time() - start < 1
     if expected is not None:
         assert [(challenge.scheme, dict(challenge.parameters)) for challenge in found] == expected
 
 
 def test_scopes_are_joined() -> None:
-    """What we want and what the registry asks for become one scope for each resource."""
+    """Our scopes and those that the registry asks for become one scope for each resource."""
     wanted = ["repository:a:pull,push", "repository:b:pull", "repository:a:pull", "repository:b:delete"]
     assert merge_scopes(wanted) == ["repository:a:pull,push", "repository:b:pull,delete"]
 

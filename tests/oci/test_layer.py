@@ -318,7 +318,7 @@ NAMES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters=
 @given(st.lists(st.lists(NAMES, min_size=1, max_size=5), min_size=1, max_size=5), st.integers(0, 2**40))
 @example([["..."], ["a", "...", "b"]], 0)
 def test_any_name_and_time_survive(paths: list[list[str]], mtime: int) -> None:
-    """What is written is read back by us and by tarfile."""
+    """A layer that is written is read back by us and by tarfile."""
     entries = {}
     for parts in paths:
         with contextlib.suppress(ImageError):

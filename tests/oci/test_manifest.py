@@ -244,7 +244,7 @@ UNKNOWN = Platform("unknown", "unknown")
 
 def index_for(*platforms: Platform | None) -> tuple[bytes, dict[Platform | None, Image]]:
     """An index with an image for each platform, which may be one that the index does not tell."""
-    images = {one: small_image(small_layer("f", str(one).encode()), platform=one or AMD64) for one in platforms}
+    images = {item: small_image(small_layer("f", str(item).encode()), platform=item or AMD64) for item in platforms}
     items = []
     for platform, image in images.items():
         item = image.descriptor.to_json()

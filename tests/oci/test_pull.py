@@ -36,7 +36,7 @@ def same_layers(image: Image, other: Image) -> bool:
 
 
 def test_image_survives_the_journey(registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """What is pushed is pulled: the same bytes, layers downloaded only when opened, and only once."""
+    """An image that is pushed is pulled: the same bytes, layers downloaded only when opened, and only once."""
     image = small_image(small_layer("a", b"a" * 5000), small_layer("b", b"b"))
     pushed = push(recorded.remote, image, [name(registry), name(registry, "team/app:latest")])
     assert pushed.digest == image.digest
@@ -99,7 +99,7 @@ def test_base_layers_are_mounted(registry: FakeRegistry, recorded: Recording) ->
 
 @pytest.mark.parametrize("status", [401, 403, 404, 405])
 def test_what_cannot_be_mounted_is_sent(status: int, registry: FakeRegistry, recorded: Recording) -> None:
-    """Who may not read the other repository, or whose registry mounts nothing, sends the bytes."""
+    """A user who may not read the other repository, or whose registry mounts nothing, sends the bytes."""
     push(recorded.remote, small_image(), [name(registry, "base:1")])
     registry.fault("POST", "from=base", status, times=9, headers={"www-authenticate": "Basic"})
     pushed = push(recorded.remote, small_image(), [name(registry)], find=lambda _digest: "base")
@@ -313,7 +313,7 @@ def test_early_answer_is_read(registry: FakeRegistry, recorded: Recording) -> No
 
 
 def test_password_is_asked_for(store: Store) -> None:
-    """Who has no password is told how to log in."""
+    """Without a password the error says how to log in."""
     for scheme in ("bearer", "basic"):
         with FakeRegistry(password=PASSWORD, scheme=scheme) as registry:
             remote, reference = Recording().remote, name(registry)
@@ -342,7 +342,7 @@ def test_https_unless_allowed(recorded: Recording) -> None:
 @pytest.mark.parametrize("scheme", ["bearer", "basic"])
 @pytest.mark.parametrize("kind", ["application/json", "text/plain"])
 def test_a_complaint_that_quotes_the_credentials(scheme: str, kind: str, store: Store, tmp_path: Path) -> None:
-    """What the registry says is told, without the password or token that it says it about."""
+    """The error has the registry's words, without the password or token in them."""
     with FakeRegistry(password=PASSWORD, scheme=scheme) as registry:
 
         def quote(handler: Handler) -> None:

@@ -52,7 +52,7 @@ def test_redirected_blob_gets_no_credentials(fault: str | int, store: Store, tmp
 
 @pytest.mark.parametrize("fault", ["flip", "hang", "reset", 403, 404, 500])
 def test_a_redirected_blob_that_is_not_to_be_had(fault: str | int, store: Store, tmp_path: Path) -> None:
-    """What is told of it is the registry's blob, not the signed URL where it should have been."""
+    """The error names the registry's blob, not the signed URL where it should have been."""
     with FakeRegistry(password=PASSWORD) as registry, FakeRegistry(address="127.0.0.2") as storage:
         recorded = Recording(login(tmp_path, registry), idle=0.3)
         push(recorded.remote, small_image(), [name(registry)])
@@ -130,7 +130,7 @@ def public(registry: FakeRegistry) -> str:
 
 @pytest.mark.usefixtures("away")
 def test_https_leads_to_http(authority: trustme.CA, store: Store, tmp_path: Path) -> None:
-    """What was asked for over TLS is not fetched without it; not a byte goes there."""
+    """A request over TLS is not sent on without it; not a byte goes there."""
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     made = FakeRegistry(password=PASSWORD)
     secure(made, authority)
@@ -185,7 +185,7 @@ def test_a_registry_of_an_unknown_authority(authority: trustme.CA, tmp_path: Pat
     "words", ["Client sent an HTTP request to an HTTPS server.", "The plain HTTP request was sent to HTTPS port"]
 )
 def test_http_on_an_https_port(words: str, registry: FakeRegistry, recorded: Recording, store: Store) -> None:
-    """What Go's and nginx's servers say is told with the reason for it, without a second try."""
+    """The words of Go's and nginx's servers get a reason, without a second try."""
 
     def answer(handler: Handler) -> None:
         handler.reply(400, words.encode(), {"content-type": "text/plain"})

@@ -60,7 +60,7 @@ def test_names(text: str, expected: Reference) -> None:
     ("a-" * 255, "is not a repository"),
 ])  # fmt: skip
 def test_bad_names(text: str, reason: str) -> None:
-    """What is no name is refused with the part that is wrong, in one short line, at once."""
+    """A wrong name is refused with the part that is wrong, in one short line, at once."""
     with pytest.raises(ImageError, match=reason) as caught:
         parse_reference(text)
     assert len(str(caught.value)) < 1200

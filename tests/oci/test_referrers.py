@@ -51,7 +51,7 @@ def sbom(text: str = "{}", **annotations: str) -> Artifact:
 
 
 def listed(registry: FakeRegistry) -> list[str]:
-    return [one.descriptor.digest for one in referrers(target(registry), SUBJECT.digest)]
+    return [item.descriptor.digest for item in referrers(target(registry), SUBJECT.digest)]
 
 
 def digest(artifact: Artifact) -> str:
@@ -82,9 +82,9 @@ def test_what_is_attached_is_listed_once(registry: FakeRegistry, api: bool) -> N
     push(quick(), IMAGE, [parse_reference(f"{registry.host}/team/app:1")])
     ours = [sbom("{1}", note="x"), sbom("{2}")]
     sent = attach(target(registry), SUBJECT, ours)
-    assert sent == {digest(one): len(one.data) + len(artifact_manifest(one, SUBJECT)) for one in ours}
+    assert sent == {digest(item): len(item.data) + len(artifact_manifest(item, SUBJECT)) for item in ours}
     found = referrers(target(registry), SUBJECT.digest)
-    assert [(one.descriptor.digest, one.artifact_type) for one in found] == [(digest(one), SBOM) for one in ours]
+    assert [(item.descriptor.digest, item.artifact_type) for item in found] == [(digest(item), SBOM) for item in ours]
     assert found[0].descriptor.annotations == {"note": "x"}
     before = len(registry.requests)
     assert attach(target(registry), SUBJECT, [*ours, sbom("{1}", note="x")]) == {}
@@ -126,7 +126,7 @@ def test_a_list_of_many_pages(registry: FakeRegistry) -> None:
     registry.referrers, registry.page = True, 2
     ours = [sbom(f"{{{number}}}") for number in range(5)]
     attach(target(registry), SUBJECT, ours)
-    assert listed(registry) == [digest(one) for one in ours]
+    assert listed(registry) == [digest(item) for item in ours]
 
 
 def test_what_others_listed_stays_as_it_is(registry: FakeRegistry) -> None:
@@ -206,7 +206,7 @@ def test_ten_at_once(registry: FakeRegistry, conditions: bool) -> None:
 
 
 def test_a_refusal_is_told(registry: FakeRegistry) -> None:
-    """What the registry says, and about what."""
+    """The error has the registry's words and their subject."""
     registry.password = "other"
     with pytest.raises(RegistryError, match=r"team/app: list what is attached: .*log in"):
         attach(target(registry), SUBJECT, [sbom()])

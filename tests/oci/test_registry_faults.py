@@ -1,4 +1,4 @@
-"""What the fake registry plays and a real one does not: peers that hang, drip, limit, speak TLS or none of it."""
+"""Faults that the fake registry plays and a real one does not: peers that hang, drip, limit, speak TLS or not."""
 
 import contextlib
 import time

@@ -33,7 +33,7 @@ IMAGE = small_image(small_layer("data", bytes(range(256)) * 2000))
 
 
 class Wire:
-    """What lies before a server; `faults` are how the next connections break, in the order in which they come.
+    """A relay before a server; `faults` are how the next connections break, in the order in which they come.
 
     `close` and `reset` as soon as a client says something, `garbage` answers it, `flip` alters a byte of the first
     answer that is encrypted.

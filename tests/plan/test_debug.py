@@ -84,7 +84,7 @@ def test_what_makes_the_wheel_is_no_variant(tmp_path: Path) -> None:
 
 
 def test_debugpy_is_resolved_apart_unless_the_lock_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the project's own requirements come to stays as it is."""
+    """The resolution of the project's own requirements stays as it is."""
     asked: list[list[str]] = []
 
     def resolve(requirements: list[str], *_rest: object) -> tuple[Pin, ...]:
@@ -99,7 +99,7 @@ def test_debugpy_is_resolved_apart_unless_the_lock_has_it(tmp_path: Path, monkey
     ):  # fmt: skip
         asked.clear()
         lock = replace(plan().lock, requirements=requirements)
-        assert [one.name for one in pin(lock, tmp_path, target, ctx)] == ["click", "debugpy"]
+        assert [item.name for item in pin(lock, tmp_path, target, ctx)] == ["click", "debugpy"]
         assert asked == questions
 
 

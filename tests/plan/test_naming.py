@@ -1,4 +1,4 @@
-"""How an image is called: tags out of templates, repositories out of names and registries, what an index says."""
+"""Names of an image: tags out of templates, repositories out of names and registries, names of an index."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Which dependencies are projects beside a project: uv's tables and hatch's, what they reach, and what that needs."""
+"""Dependencies that are projects beside a project: uv's tables and hatch's, and all that they need."""
 
 import os
 import tomllib
@@ -143,7 +143,7 @@ def workspace(root: Path) -> Path:
 def test_the_plan_names_what_goes_along(tmp_path: Path) -> None:
     """Members with their paths and how each is built; others not; what they need of others is asked for."""
     plan = opened(workspace(tmp_path), tmp_path / "cache")
-    assert [(one.name, one.version, one.path, one.build.isolated) for one in plan.members] == [
+    assert [(item.name, item.version, item.path, item.build.isolated) for item in plan.members] == [
         ("core", "1.0", "../core", True), ("lib", "0.2", "../lib", False),
     ]  # fmt: skip
     assert plan.lock.requirements == ("h11", "idna")
@@ -154,7 +154,7 @@ def test_the_plan_names_what_goes_along(tmp_path: Path) -> None:
 
 
 def test_a_changed_member_makes_the_image_one_of_no_commit(tmp_path: Path) -> None:
-    """What is pushed has all of its sources in a commit, or says so."""
+    """An image that is pushed has all of its sources in a commit, or says so."""
     app = workspace(tmp_path)
     for arguments in (["init"], ["add", "."], ["commit", "-m", "all"]):
         git(tmp_path, *arguments)

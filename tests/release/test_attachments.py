@@ -65,7 +65,7 @@ def test_what_is_made(tmp_path: Path) -> None:
     assert json.loads(read_stored(cdx, ctx))["bomFormat"] == "CycloneDX"
     (_wheel, product) = json.loads(read_stored(statement, ctx))["predicate"]["runDetails"]["byproducts"]
     assert f"sha256:{product['digest']['sha256']}" == cdx.digest
-    assert [one.format for one in documents_of(tmp_path, table=BOTH)] == ["cyclonedx", "spdx", "slsa"]
+    assert [item.format for item in documents_of(tmp_path, table=BOTH)] == ["cyclonedx", "spdx", "slsa"]
     assert documents_of(tmp_path, table={"sbom": [], "provenance": False}) == ()
 
 
@@ -127,9 +127,9 @@ def test_documents_go_with_the_image(registry: FakeRegistry, tmp_path: Path) -> 
     assert sent < sum(first) < sent + 3000
     assert on_pushed(to) == []
     found = referrers(to, built.image.digest)
-    assert [one.artifact_type for one in found] == [document.media_type for document in documents]
+    assert [item.artifact_type for item in found] == [document.media_type for document in documents]
     created = {"org.opencontainers.image.created": "2023-11-14T22:13:20Z"}
-    assert all(one.descriptor.annotations == created for one in found)
+    assert all(item.descriptor.annotations == created for item in found)
     for document in documents:
         assert registry.repository("team/app").blobs[document.digest] == read_stored(document, ctx)
     manifest = json.loads(registry.repository("team/app").manifests[found[0].descriptor.digest][1])
@@ -175,7 +175,7 @@ def test_on_another_base_the_wheels_have_their_hashes(tmp_path: Path) -> None:
         plan, built = installed(ctx, table={"provenance": False})
         moved = replace(built, pins=(), origin=f"sha256:{'9' * 64}")
         (document,) = make_documents(plan, moved.image, [moved], source(tmp_path), ctx)
-        (found,) = [one for one in json.loads(read_stored(document, ctx))["components"] if one["name"] == "alpha"]
+        (found,) = [item for item in json.loads(read_stored(document, ctx))["components"] if item["name"] == "alpha"]
         return found
 
     documents_of(tmp_path)

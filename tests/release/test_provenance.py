@@ -47,7 +47,7 @@ def check(value: dict[str, Any]) -> None:
 
 
 def materials(value: dict[str, Any]) -> list[dict[str, Any]]:
-    """What went in."""
+    """The materials."""
     found: list[dict[str, Any]] = value["predicate"]["buildDefinition"]["resolvedDependencies"]
     return found
 
@@ -128,7 +128,7 @@ def test_an_index_has_every_image_as_subject(tmp_path: Path) -> None:
     index = make_index([built.image], {})
     value = provenance(plan, index, [built, other], locks={}, used={}, documents={})
     check(value)
-    assert [one["name"] for one in value["subject"]] == ["my-app", "my-app#linux/amd64"]
+    assert [item["name"] for item in value["subject"]] == ["my-app", "my-app#linux/amd64"]
     assert value["subject"][0]["digest"] == {"sha256": index.digest.removeprefix("sha256:")}
     assert len(resources(value)) == len(materials(value))
 

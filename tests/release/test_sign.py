@@ -295,8 +295,8 @@ def test_options(table: dict[str, object], expected: SignPlan | str | None) -> N
 
 def verified(program: FakeCosign, *repositories: str, digest: str = IMAGE.digest) -> None:
     payloads = [
-        {"critical": {"identity": {"docker-reference": one}, "image": {"docker-manifest-digest": digest}}}
-        for one in repositories
+        {"critical": {"identity": {"docker-reference": item}, "image": {"docker-manifest-digest": digest}}}
+        for item in repositories
     ]
     (program.directory / "verified").write_text(json.dumps(payloads))
 

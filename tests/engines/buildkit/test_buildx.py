@@ -1,4 +1,4 @@
-"""What the BuildKit engine tells when it cannot build, and what it makes of buildx's own log."""
+"""Errors of the BuildKit engine that cannot build, read from buildx's own log."""
 
 import json
 import shutil
@@ -169,10 +169,10 @@ def test_what_each_driver_is_told(driver: str, expected: str, tmp_path: Path) ->
     found.build(replace(order(tmp_path), images=(handed,), proxies={"http_proxy": "http://proxy:1"}), ctx)
     *loading, command = (tmp_path / "said").read_text().splitlines()
     options = command.split()
-    assert [one for one in options if one in expected.split()] == expected.split()
+    assert [item for item in options if item in expected.split()] == expected.split()
     assert {"--progress=rawjson", "--provenance=false", "--build-arg=http_proxy=http://proxy:1"} <= set(options)
-    layouts = [one for one in options if one.startswith("--build-context=hatch-docker/base:1=oci-layout:///")]
-    assert [one.rpartition("@")[2] for one in layouts] == ([image.digest] if found.remote else [])
+    layouts = [item for item in options if item.startswith("--build-context=hatch-docker/base:1=oci-layout:///")]
+    assert [item.rpartition("@")[2] for item in layouts] == ([image.digest] if found.remote else [])
     assert loading == ([] if found.remote else ["--context far image inspect --format {{.Id}} hatch-docker/base:1"])
 
 

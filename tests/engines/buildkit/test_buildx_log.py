@@ -1,4 +1,4 @@
-"""What BuildKit says while it builds, and what a user reads of it: stages with their times, the end of a failure."""
+"""BuildKit's output of a build as a user reads it: stages with their times, the end of a failure."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from tests.fakes.docker_programs import DONE, STEP, log_of, said
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_a_stage_is_told_with_its_time_once(indent: int | None) -> None:
-    """Whether an object is one line, as with a newer buildx, or many."""
+    """An object on one line, as a newer buildx writes it, or on many."""
     log, lines = log_of({"vertexes": [STEP]}, {"vertexes": [DONE]}, {"vertexes": [DONE]}, indent=indent)
     assert lines == ["  install-numpy  1.6 s"]
     assert not log.failed

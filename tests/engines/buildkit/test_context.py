@@ -1,4 +1,4 @@
-"""Whose Python runs in the stages of a builder that has other platforms than the image."""
+"""The Python that runs in the stages of a builder of other platforms than the image's."""
 
 from dataclasses import replace
 from pathlib import Path

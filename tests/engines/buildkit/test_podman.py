@@ -1,4 +1,4 @@
-"""What Podman says while it builds, and what a user reads of it."""
+"""Podman's output of a build as a user reads it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a stage with packages has beside the base, as a layer: laid on the base it is that stage, to the byte."""
+"""The layer of a stage with packages: laid on the base it is that stage, to the byte."""
 
 import os
 import shutil
@@ -103,7 +103,7 @@ def test_base_and_changes_are_the_stage(base: Base, tmp_path: Path) -> None:
     assert {entry.mtime for entry in found} == {315532800}
     brought = [entry for entry in found if "/.wh." not in entry.path]
     assert {(entry.uid, entry.gid) for entry in brought} == {(os.geteuid(), os.getegid())}
-    whole = [replace(one, content=one.content.read_bytes()) if isinstance(one.content, Path) else one for one in found]
+    whole = [replace(it, content=it.content.read_bytes()) if isinstance(it.content, Path) else it for it in found]
     merged = merge_layers([*base.image.layers, layer_of(whole)], lambda _path, stream: stream.read())
     there = {
         path: (one.kind, one.mode if one.kind != "symlink" else 0, one.target, one.content or b"")

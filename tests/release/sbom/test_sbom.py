@@ -72,13 +72,13 @@ def sbom_of(tmp_path: Path, *dependencies: Entry, **options: Any) -> Sbom:
 
 
 def components(sbom: Sbom) -> dict[str, Component]:
-    return {one.name: one for one in all_components(sbom)}
+    return {item.name: item for item in all_components(sbom)}
 
 
 def test_every_package_is_named(tmp_path: Path) -> None:
     """Distributions, packages of the system, the base, the interpreter that nobody packaged; removed ones are not."""
     sbom = sbom_of(tmp_path)
-    assert [one.ref for one in sbom.components] == [
+    assert [item.ref for item in sbom.components] == [
         f"pkg:oci/python@sha256:{'b' * 64}?repository_url=docker.io%2Flibrary%2Fpython&tag=3.13-slim",
         "os:debian-13",
         "pkg:generic/python@3.13.5",
@@ -194,9 +194,9 @@ def test_two_documents_of_one_wheel(tmp_path: Path) -> None:
 def test_one_distribution_in_two_places(tmp_path: Path) -> None:
     """The base's own copy is another component, of another name in the document."""
     sbom = sbom_of(tmp_path, metadata("pip", "25.0"))
-    twice = [one for one in sbom.components if one.name == "pip"]
-    assert [one.purl for one in twice] == ["pkg:pypi/pip@25.0"] * 2
-    assert len({one.ref for one in twice}) == 2
+    twice = [item for item in sbom.components if item.name == "pip"]
+    assert [item.purl for item in twice] == ["pkg:pypi/pip@25.0"] * 2
+    assert len({item.ref for item in twice}) == 2
 
 
 def test_later_layers_take_away(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_licences_of_debian() -> None:
 def test_an_own_licence_is_listed(tmp_path: Path) -> None:
     """SPDX wants the text of every LicenseRef, or a word about it."""
     sbom = sbom_of(tmp_path, metadata("alpha", "1.0", "License-Expression: LicenseRef-Own AND MIT"))
-    assert [one["licenseId"] for one in spdx_document(sbom)["hasExtractedLicensingInfos"]] == ["LicenseRef-Own"]
+    assert [item["licenseId"] for item in spdx_document(sbom)["hasExtractedLicensingInfos"]] == ["LicenseRef-Own"]
 
 
 def test_package_urls() -> None:

@@ -77,7 +77,7 @@ def test_bad_wheel_is_refused_with_its_name_and_the_entry(case: str, tmp_path: P
 
 @pytest.mark.parametrize(("name", "data"), [("demo.pth", b"import demo\n"), ("sitecustomize.py", b"x = 1\n")])
 def test_code_that_runs_at_every_start_is_told(name: str, data: bytes, tmp_path: Path) -> None:
-    """D5, the seventeenth: legal and used, but worth a warning."""
+    """Legal and used, but worth a warning."""
     lines: list[str] = []
     assert f"{SITE}/{name}" in install(with_file(name, data), tmp_path, lines.append)
     assert len(lines) == 1
@@ -129,7 +129,7 @@ def test_another_hash_than_sha256(tmp_path: Path) -> None:
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), new=st.binary(min_size=1, max_size=6))
 def test_damaged_wheel_gives_our_error_or_the_same_files(place: float, new: bytes, tmp_path: Path) -> None:
-    """J: whatever byte is changed, a wheel is installed as it was or refused in one line."""
+    """Whatever byte is changed, a wheel is installed as it was or refused in one line."""
     wheel = Wheel(scripts="[console_scripts]\nserve = demo:main\n")
     path = wheel.write(tmp_path / "demo-1.0-py3-none-any.whl")
     sound = {name: entry.content for name, entry in read(wheel_entries(path, VENV)).items()}

@@ -1,4 +1,4 @@
-"""What is left out of wheels: what no rule names stays, what somebody imports stays, and what is loaded is the same."""
+"""Files that are left out of wheels: a file that no rule names stays, one that is imported stays."""
 
 import csv
 import ctypes
@@ -42,7 +42,7 @@ def segments(data: bytes) -> list[tuple[int, ...]]:
 
 
 def loaded(data: bytes) -> list[tuple[object, ...]]:
-    """What a loader maps: each segment but for its place in the file, and without what says where the headers are."""
+    """The mapping of a loader: each segment but for its place in the file, without the place of the headers."""
     start, count = struct.unpack_from("<Q", data, 32)[0], struct.unpack_from("<H", data, 56)[0]
     blank = bytearray(data)
     blank[32:64] = bytes(32)

@@ -145,7 +145,7 @@ def test_a_wheel_removes_nothing_of_others(wheel: Wheel, tmp_path: Path) -> None
 
 
 def test_two_owners_of_a_path_are_named() -> None:
-    """Which of two wheels wins must not be an accident; the same contents twice are no harm."""
+    """The wheel that wins must not be an accident; the same contents twice are no harm."""
     same = {"site/google/__init__.py": "sha256=a"}
     check_owners({"one 1": same, "two 2": {**same, "site/two.py": "sha256=b"}})
     with pytest.raises(WheelError, match=r"one 1 and two 2 both bring /site/x.py"):
