@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from hatch_docker.core.errors import ConfigError
 from hatch_docker.core.http.urls import redact_requirement
 from hatch_docker.project.metadata import Metadata
-from hatch_docker.project.sources import Source
+from hatch_docker.project.sources import Source, normalized
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -75,6 +75,7 @@ def needs_of(project: Metadata, extras: Sequence[str], groups: Sequence[str]) ->
         below += [(line, extra) for extra in key[1] for line in chosen.get(extra, ())]
         # The requirements of an extra hold under the marker of whoever asks for the extra.
         waiting += [(line, marker, other, extra, "") for line, extra in below]
+    sources.update(source for source in project.sources if source.indirect and not source.extra + source.group)
     return Needs(
         tuple(sorted(found)), {name: tuple(sorted(markers)) for name, markers in sorted(members.items())},
         tuple(sorted(sources, key=astuple)),
@@ -87,8 +88,8 @@ def _sources_of(name: str, owner: Metadata, extra: str, group: str, root: Path) 
     Their paths start at `root`.
     """
     for source in owner.sources:
-        chosen = (source.extra or canonicalize_name(extra), source.group or canonicalize_name(group))
-        if source.name == name and chosen == (canonicalize_name(extra), canonicalize_name(group)):
+        wanted = source.extra in ("", normalized(extra)) and source.group in ("", normalized(group))
+        if source.name == name and wanted:
             path = os.path.relpath(owner.root / source.where, root) if source.kind == "path" else source.where
             yield replace(source, where=path, extra="", group="")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ class Source:
     """A place that a requirement is taken from, where its marker holds, for a chosen extra or group of the project.
 
     `kind` is "index" (`where` is its name), "url", "path" (relative to the project's root), "git" or "workspace".
-    `table` names the table that says so, for messages. A marker that cannot be told is "?".
+    `table` names the table that says so, for messages. A marker that cannot be told is "?". Only an `indirect` one is
+    also for a dependency of another project.
     """
 
     name: str
@@ -32,6 +34,12 @@ class Source:
     marker: str = ""
     extra: str = ""
     group: str = ""
+    indirect: bool = False
+
+    @property
+    def is_uvs(self) -> bool:
+        """True if it is from uv's table."""
+        return self.table.startswith("[tool.uv")
 
     def __str__(self) -> str:
         condition = f"; {self.marker}" if self.marker else ""
@@ -45,14 +53,33 @@ def read_sources(root: Path, config: Config, above: Iterable[tuple[Path, Config]
     table is not looked up in the workspace's. Raises ConfigError for a table that uv or
     Poetry would not take.
     """
+    above = list(above)[:1]
+    listed = _listed(above[0][1] if above else config)
     found: dict[str, list[Source]] = {}
-    around = [_uv(root, place, table) for place, table in above][:1]
+    around = [_uv(root, place, table) for place, table in above]
     for sources in (_poetry(config), *around, _uv(root, root, config)):
         by_name: dict[str, list[Source]] = {}
         for source in sources:
             by_name.setdefault(source.name, []).append(source)
         found |= by_name
-    return tuple(source for name in sorted(found) for source in found[name])
+    sources = (source for name in sorted(found) for source in found[name])
+    return tuple(
+        replace(source, indirect=source.name in listed and source.is_uvs) for source in sources
+    )
+
+
+def _listed(config: Config) -> set[str]:
+    """Return the names in uv's constraints and overrides: their sources hold whoever requires them."""
+    uv = _table(config.get("tool", {}), "uv")
+    keys = ("constraint-dependencies", "override-dependencies")
+    return {name for key in keys for name in names_of(uv.get(key, ()))}
+
+
+def names_of(lines: Any) -> set[str]:
+    """Return the normalised names of a list of requirements; what is not a list of lines has none."""
+    texts = [line for line in lines if isinstance(line, str)] if isinstance(lines, list | tuple) else []
+    found = (re.match(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)", line) for line in texts)
+    return {canonicalize_name(match[1]) for match in found if match}
 
 
 def _uv(root: Path, place: Path, config: Config) -> Iterator[Source]:
@@ -66,11 +93,9 @@ def _uv(root: Path, place: Path, config: Config) -> Iterator[Source]:
             conditions = [entry.get(key, "") for key in ("marker", "extra", "group")]
             if not all(isinstance(condition, str) for condition in conditions):
                 raise ConfigError(f"pyproject.toml: {where}: marker, extra and group must be strings")
-            marker, *chosen = conditions
-            yield Source(
-                canonicalize_name(name), kind, _relative(root, place, kind, value), where, marker,
-                *(canonicalize_name(choice) if choice else "" for choice in chosen),
-            )
+            marker, extra, group = conditions
+            at = _relative(root, place, kind, value)
+            yield Source(canonicalize_name(name), kind, at, where, marker, normalized(extra), normalized(group))
 
 
 def _poetry(config: Config) -> Iterator[Source]:
@@ -104,6 +129,11 @@ def _place(entry: Any, where: str) -> tuple[str, str]:
     if len(kinds) != 1 or not isinstance(entry[kinds[0]], bool if kinds[0] == "workspace" else str):
         raise ConfigError(f"pyproject.toml: {where} must name one of {', '.join(_PLACES)}")
     return kinds[0], str(entry[kinds[0]] or "")
+
+
+def normalized(name: str) -> str:
+    """Return the normalised name of an extra or a group, "" for none."""
+    return canonicalize_name(name) if name else ""
 
 
 def _relative(root: Path, place: Path, kind: str, value: str) -> str:

@@ -44,7 +44,12 @@ def declared_indexes(config: Table, environ: Mapping[str, str]) -> Declared | No
 def _sources(config: Table, tool: str) -> list[Table]:
     table = config.get("tool", {}).get(tool, {})
     sources = table.get("source", []) if isinstance(table, Mapping) else []
-    return [source for source in sources if isinstance(source, Mapping)] if isinstance(sources, list) else []
+    found = [source for source in sources if isinstance(source, Mapping)] if isinstance(sources, list) else []
+    return [source for source in found if source.get("url") or (tool == "poetry" and _name(source) == PUBLIC)]
+
+
+def _name(source: Table) -> str:
+    return str(source.get("name", "")).lower()
 
 
 def _poetry(sources: Sequence[Table], environ: Mapping[str, str]) -> Declared:
@@ -55,8 +60,8 @@ def _poetry(sources: Sequence[Table], environ: Mapping[str, str]) -> Declared:
         priority = str(source.get("priority", old)).lower()
         kind = {"default": "primary", "secondary": "supplemental"}.get(priority, priority)
         entries.setdefault(kind, []).append(_entry(source, environ, "POETRY_HTTP_BASIC"))
-    public = {kind for kind, found in entries.items() if any(entry["name"].lower() == PUBLIC for entry in found)}
-    known = {kind: [entry for entry in found if entry["name"].lower() != PUBLIC] for kind, found in entries.items()}
+    public = {kind for kind, found in entries.items() if any(_name(entry) == PUBLIC for entry in found)}
+    known = {kind: [entry for entry in found if _name(entry) != PUBLIC] for kind, found in entries.items()}
     primary, supplemental = known["primary"], known["supplemental"]
     asks_public = bool(public) or not primary
     count = len(primary) + (asks_public and "supplemental" not in public)
@@ -84,7 +89,8 @@ def _pdm(sources: Sequence[Table], environ: Mapping[str, str], *, ordered: bool)
     for source in sources:
         entry = _entry(source, environ, "")
         for key in ("include", "exclude"):
-            entry[key] = tuple(str(pattern) for pattern in source.get(f"{key}_packages", ()))
+            patterns = source.get(f"{key}_packages")
+            entry[key] = tuple(map(str, patterns)) if isinstance(patterns, list) else ()
         entry["explicit"] = "*" in entry["exclude"]
         (links if source.get("type") == "find_links" else entries).append(entry)
     asked = [entry for entry in entries if not entry["explicit"]]

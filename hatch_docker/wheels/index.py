@@ -25,7 +25,7 @@ from hatch_docker.core.errors import ConfigError, ProgramError, RegistryError
 from hatch_docker.core.http import urls
 from hatch_docker.core.process import ProcessFailed, run
 from hatch_docker.core.validation import ANY, first_mismatch
-from hatch_docker.project.workspace import workspaces_of
+from hatch_docker.project.workspace import member_places, workspaces_of
 from hatch_docker.wheels.declared import Declared, declared_indexes
 
 if TYPE_CHECKING:
@@ -363,11 +363,11 @@ def _pyproject(root: Path) -> dict[str, Any]:
 
 
 def _member_indexes(root: Path) -> list[dict[str, Any]]:
-    """Return the indexes of a member of a workspace; only sources of its own use them."""
-    if not any(workspaces_of(root)):
-        return []
-    table = _pyproject(root).get("tool", {}).get("uv", {})
-    return [{**index, "explicit": True, "default": False} for index in table.get("index", [])]
+    """Return the indexes that members of a workspace declare, the project's first; only sources use them."""
+    places = [root] if any(workspaces_of(root)) else []
+    places += member_places(root, _pyproject(root)).values()
+    tables = (_pyproject(place).get("tool", {}).get("uv", {}) for place in places)
+    return [{**index, "explicit": True, "default": False} for table in tables for index in table.get("index", [])]
 
 
 def _user_directory(environ: Mapping[str, str]) -> str:

@@ -32,6 +32,7 @@ from hatch_docker.oci.layout import write_layout
 from hatch_docker.oci.model import Image, Platform
 from hatch_docker.plan.model import BasePlan, LockPlan
 from hatch_docker.project.hatch import hatchling_project, open_hatchling
+from hatch_docker.project.sources import Source
 from hatch_docker.wheels.locks.pin import pin
 from hatch_docker.wheels.target import Target
 from tests.fakes.bases import BOTH, publish, python_image
@@ -311,6 +312,8 @@ def test_a_locked_resolution_stays_and_asks_no_index(tmp_path: Path) -> None:
         assert pin(lock, tmp_path, TARGET, context(tmp_path / "two", **environ)) != first
     with pytest.raises(ConfigError, match="b added"):
         pin(replace(lock, requirements=("a>=1", "b")), tmp_path, TARGET, build)
+    with pytest.raises(ConfigError, match="a from index x added"):
+        pin(replace(lock, sources=(Source("a", "index", "x", "[tool.uv.sources] a"),)), tmp_path, TARGET, build)
 
 
 def test_a_find_links_file_below_the_project_is_locked_relative_to_it(tmp_path: Path) -> None:

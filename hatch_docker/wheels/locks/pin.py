@@ -49,6 +49,8 @@ def pin(
     nothing else. `metadata` builds the core metadata of an sdist if it is not static. Raise WheelError for a lock that
     does not cover the project or does not serve the target, and for a resolution without a solution.
     """
+    if ctx.environ.get("UV_NO_SOURCES", "").lower() in ("1", "true", "yes", "on"):
+        lock = replace(lock, sources=tuple(source for source in lock.sources if not source.is_uvs))
     pins = _locked_pins(lock, root, target, ctx, metadata)
     names = {pin.name for pin in pins}
     missing = [name for name in lock.beside if name not in names]
@@ -72,6 +74,11 @@ def pin_requirements(requires: Sequence[str], project: Path, target: Target, ctx
         source for source in read_sources(project, tables, workspaces_of(project))
         if source.name in names and not source.extra and not source.group
     ]
+    for source in sources:
+        if source.kind == "workspace":
+            raise WheelError(
+                f"pyproject.toml: {source.table} is in the workspace: a build requirement comes from an index"
+            )
     pins = pin(LockPlan("resolve", requirements=tuple(requires), sources=tuple(sources)), project, target, ctx)
     for found in pins:
         if not found.is_wheel:

@@ -21,8 +21,8 @@ from hatch_docker.project.sources import Source
 from hatch_docker.wheels.fetch import fetch
 from hatch_docker.wheels.index import Indexes
 from hatch_docker.wheels.locks.pylock import LockFile, pins_of
-from hatch_docker.wheels.locks.sources import bind, check_unbound
-from hatch_docker.wheels.locks.uv import MissingWheelError, compile_lock
+from hatch_docker.wheels.locks.sources import bind, to_bind
+from hatch_docker.wheels.locks.uv import MissingWheelError, NotFoundError, compile_lock
 from hatch_docker.wheels.target import Pin, Target
 
 SdistMetadata = Callable[[Pin, Path], bytes]
@@ -43,11 +43,11 @@ def resolve(
     """Return the newest files that satisfy some requirements (PEP 508) on a target, by name.
 
     `sources` are the places that some of them are taken from, `pinned` the versions of some packages, whoever requires
-    them. Raise WheelError if there is no solution, or if only a
-    package's own code knows its dependencies and `metadata`, which would run it in isolation, is not given.
+    them. Raise WheelError if there is no solution, or if only a package's own code knows its dependencies and
+    `metadata`, which would run it in isolation, is not given.
     """
     # A wheel at an address may name others, which uv would build if nothing else prevents it (uv.py).
-    bound = bind(lines, sources, indexes, root, target)
+    bound, lines = bind(lines, sources, indexes, root, target), [*lines]
     unsafe = indexes.keyring and (bound.has_addresses or any(Requirement(line).url for line in lines))
     sdists: dict[str, tuple[str, Dependencies]] = {}  # versions whose dependencies are known
     missing: MissingWheelError | None = None
@@ -59,6 +59,11 @@ def resolve(
             }
             table = compile_lock(lines, target, root, indexes, ctx, metadata=allowed, bound=bound, pinned=pinned)
         except WheelError as error:
+            names = error.names if isinstance(error, NotFoundError) else ()
+            if more := to_bind(names, bound, sources, indexes, target):
+                lines += more
+                bound = bind(lines, sources, indexes, root, target)
+                continue
             lacking = set(error.names) - set(sdists) if isinstance(error, MissingWheelError) else set()
             if isinstance(error, MissingWheelError) and lacking and target.builds_here and not unsafe:
                 sdists |= dict.fromkeys(lacking, ("", ((), ())))
@@ -74,8 +79,12 @@ def resolve(
             name = unexpected[0].name
             raise WheelError(f"{name} is an sdist at an address that another package requires: lock the project")
         unread = [pin for pin in pins if not pin.is_wheel and sdists[pin.name][0] != pin.version]
+        if more := to_bind((pin.name for pin in pins), bound, sources, indexes, target):
+            # uv binds only names that it is asked for, and other packages may require these.
+            lines += more
+            bound = bind(lines, sources, indexes, root, target)
+            continue
         if not unread:
-            check_unbound((pin.name for pin in pins), bound, indexes)
             return pins
         for pin in unread:
             sdists[pin.name] = (pin.version, _dependencies_of(pin, root, ctx, metadata))

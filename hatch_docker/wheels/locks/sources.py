@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from hatch_docker.core.errors import WheelError
 from hatch_docker.core.http.urls import redact_url
-from hatch_docker.project.sources import Source
+from hatch_docker.project.sources import Source, names_of
 from hatch_docker.wheels.index import Indexes, SimpleIndex
 from hatch_docker.wheels.locks.requirements_txt import LockedPackage
 from hatch_docker.wheels.target import Target, parse_marker, parse_requirement
@@ -85,6 +85,11 @@ def bind(
             raise WheelError(f"the project takes {found}: let one of them hold, by a marker")
         if place is not None:
             places[name] = place
+    overridden = names_of(indexes.settings.get("override-dependencies", ()))
+    if lost := sorted(places.keys() & overridden):
+        raise WheelError(f"override-dependencies has {lost[0]}, and its source would not hold: run `uv lock`")
+    if places and "UV_OVERRIDE" in indexes.deciding:
+        raise WheelError(f"UV_OVERRIDE is set, and the source of {min(places)} might not hold: run `uv lock`")
     return Bound(places)
 
 
@@ -172,14 +177,14 @@ def index_by_pattern(name: str, indexes: Indexes) -> SimpleIndex | None:
     return admitting[0]
 
 
-def check_unbound(names: Iterable[str], bound: Bound, indexes: Indexes) -> None:
-    """Raise WheelError for a package that another one requires, and that PDM would have looked for elsewhere."""
-    for name in names:
-        if name not in bound.places and (index := index_by_pattern(name, indexes)) is not None:
-            raise WheelError(
-                f"pyproject.toml: [[tool.pdm.source]] {index.name} is the place of {name}, which another dependency "
-                "requires: add it to the project's dependencies, or lock with `pdm lock`"
-            )
+def to_bind(
+    names: Iterable[str], bound: Bound, sources: Sequence[Source], indexes: Indexes, target: Target
+) -> list[str]:
+    """Return those of some names that other packages require and that have a place of their own."""
+    return [
+        name for name in sorted({*names} - {*bound.places})
+        if index_by_pattern(name, indexes) or any(source.indirect for source in holding(sources, name, target))
+    ]
 
 
 def stale_source(sources: Sequence[Source], packages: Iterable[Table], indexes: Indexes, target: Target) -> str:

@@ -28,10 +28,12 @@ OLDEST = "0.8.6"  # pip compile --format pylock.toml
 _NAME = r"([A-Za-z0-9](?:[\w-]|\.(?=\w))*)"
 # Refusals that last; those that may pass are in `retry.RETRYABLE`.
 _REFUSED = re.compile(r"HTTP status client error \(4(?!08|29|99)\d\d |proxy authorization required")
+_SOURCES_OFF = ("no-sources", "no-sources-package", "UV_NO_SOURCES", "UV_NO_SOURCES_PACKAGE")  # those that we bind hold
 _SCHEMES = ("http", "https", "file")
 # uv is told to build nothing. If it does so anyway, the Python that it starts finds no library. uv asks the Python that
 # we name with -I, so that this one works. `keyring`, which uv may have to run, is a Python program as well.
 _NO_BUILD = {"PYTHONHOME": "/nonexistent"}
+_UNKNOWN = re.compile(rf"{_NAME} was not found in the package registry")
 _LACKING = (
     re.compile(rf"Wheels are required for `{_NAME}"),
     re.compile(rf"{_NAME}(?:[=<>!~]=?\S+)? ha(?:s|ve) no (?:usable wheels|wheels with a matching)"),
@@ -40,6 +42,14 @@ _LACKING = (
 
 class MissingWheelError(WheelError):
     """uv found no wheel for the packages `names`."""
+
+    def __init__(self, message: str, names: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.names = names
+
+
+class NotFoundError(WheelError):
+    """No index that uv asked has the packages `names`."""
 
     def __init__(self, message: str, names: tuple[str, ...]) -> None:
         super().__init__(message)
@@ -111,21 +121,22 @@ def compile_lock(
             command += ["--no-binary", name]
     env = indexes.uv_environment(ctx.environ) | ({} if indexes.keyring else _NO_BUILD)
     with temporary_directory() as directory:
-        if metadata or indexes.source in ("poetry", "pdm"):
+        free = [line for line in lines if not bound.has(line)]
+        if metadata or indexes.source in ("poetry", "pdm") or indexes.settings.keys() & {*_SOURCES_OFF}:
             # The user's settings with our metadata: uv reads no other file beside it.
             users = indexes.settings.get("dependency-metadata", [])
             tables = [{"name": name, **table} for name, table in sorted(metadata.items())]
             tables += [entry for entry in users if entry.get("name") not in metadata]
-            config = _write(directory / "uv.toml", {**indexes.settings, "dependency-metadata": tables})
+            settings = {name: value for name, value in indexes.settings.items() if name not in _SOURCES_OFF}
+            config = _write(directory / "uv.toml", {**settings, "dependency-metadata": tables})
             command += ["--config-file", config]
         if pinned:
             (directory / "pinned.txt").write_text("".join(f"{line}\n" for line in pinned), encoding="utf-8")
             command += ["-c", str(directory / "pinned.txt")]
-        free = [line for line in lines if not bound.has(line)]
         if len(free) < len(lines):
             table, logins = bound.project([line for line in lines if bound.has(line)], root)
             command.append(_write(directory / "pyproject.toml", table))
-            env |= logins
+            env = {name: value for name, value in env.items() if name not in _SOURCES_OFF} | logins
         try:
             output = run(
                 [*command, "-"], env=env, cwd=root, secrets=indexes.secrets,
@@ -186,4 +197,7 @@ def _explain(output: str, target: Target, note: str = "") -> HatchDockerError:
     names = tuple(sorted({name for pattern in patterns for name in pattern.findall(text)}))
     sentence = text.partition(" hint: ")[0].rstrip(".")
     message = f"cannot resolve the dependencies for {target}: {sentence}{note and f'; {note}'}"
-    return MissingWheelError(message, names) if names else WheelError(message)
+    if names:
+        return MissingWheelError(message, names)
+    unknown = tuple(sorted(set(_UNKNOWN.findall(text))))
+    return NotFoundError(message, unknown) if unknown else WheelError(message)

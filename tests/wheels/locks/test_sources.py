@@ -121,14 +121,16 @@ def test_members_have_their_sources_and_the_workspaces(
     assert found(app, "", ctx, private) == PRIVATE
     own = UV.replace('"a"', '"b"') + 'inner-more = { index = "b" }'
     assert found(app, own, ctx, private, "inner", "inner-more") == [*PRIVATE, "inner_more-1.0-py3-none-any.whl"]
-    write_member(tmp_path / "packages/lib", "lib", dependencies=["inner"])
-    assert found(app, "[tool.uv.sources]\ninner.index = 'c'\nlib.workspace = true", ctx, private, "lib") == PRIVATE
+    table = UV.replace('"a"', '"c"').replace("INDEX", private.url_with_login)
+    write_member(tmp_path / "packages/lib", "lib", dependencies=["inner-more"], more=f'{table}inner-more.index = "c"\n')
+    tables = "[tool.uv.sources]\ninner-more.index = 'd'\nlib.workspace = true"
+    assert found(app, tables, ctx, private, "lib") == ["inner_more-1.0-py3-none-any.whl"]
+    assert fetch(pin(locked(app, tables, ctx, private, "lib"), app, AMD64, ctx), ctx, root=app)
 
 
 def test_projects_that_differ_in_a_source_alone_do_not_share_an_answer(
     ctx: Context, public: FakeIndex, private: FakeIndex, tmp_path: Path
 ) -> None:
-    """Neither in the cache nor in a hatch-docker.lock."""
     ctx = using(ctx, public)
     bound = f'{UV}inner = {{ index = "a" }}'
     for number, (tables, expected) in enumerate([(UV, STRANGER), (bound, PRIVATE), (UV, STRANGER)]):
@@ -201,6 +203,7 @@ def test_a_wheel_at_a_path_or_url(
     (f'{UV}inner = {{ git = "https://u:pass-mark@x.example/inner" }}', r"inner is at \S*x.example/inner, which is not"),
     (f'{UV}inner = {{ path = "../inner.tar.gz" }}', "is at ../inner.tar.gz, which is not a wheel: build"),
     (f'{UV}inner = {{ path = "inner.whl" }}', "inner: there is no file inner.whl"),
+    (f'[tool.uv]\noverride-dependencies = ["inner"]\n{UV}inner = {{ index = "a" }}', "has inner, .* run `uv lock`"),
     (f"{UV}inner = {{ workspace = true }}", "is said to be in the workspace, which has no"),
     (f'{UV}inner = [{{ index = "a" }}, {{ url = "https://x.example/y.whl" }}]', "takes inner from .* and "),
     (f'{POETRY}inner = {{ git = "https://x.example/inner" }}', "is at https://x.example/inner, which is not a "),
@@ -218,14 +221,25 @@ def test_what_no_image_can_hold_is_refused_by_name(
     assert not public.paths("inner")
 
 
-def test_pdms_pattern_for_a_dependency_of_another(
-    ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
+@pytest.mark.parametrize("tables", [
+    f'{PDM}include_packages = ["inn*"]',
+    f'[tool.uv]\nconstraint-dependencies = ["inner<99"]\n{UV}inner = {{ index = "a" }}',
+])  # fmt: skip
+@pytest.mark.parametrize("known", [True, False])
+def test_a_dependency_of_another_package(
+    tables: str, known: bool, ctx: Context, public: FakeIndex, private: FakeIndex, root: Path
 ) -> None:
-    """uv binds only names that the project requires: a stranger's package is refused, not installed."""
-    ctx, tables = using(ctx, public), f'{PDM}include_packages = ["inn*"]'
-    with pytest.raises(WheelError, match="a is the place of inner, which another dependency requires: add it"):
-        found(root, tables, ctx, private, "app")
-    assert found(root, tables, ctx, private, "app", "inner")[1:] == PRIVATE
+    """PDM's patterns, and uv's sources of constraints, are for them too, on one index or on both."""
+    if not known:
+        del public.files["inner"]
+    assert found(root, tables, using(ctx, public), private, "app") == ["app-1.0-py3-none-any.whl", *PRIVATE]
+
+
+def test_uv_no_sources(ctx: Context, public: FakeIndex, private: FakeIndex, root: Path) -> None:
+    """As uv has it: its own sources do not hold; Poetry's do."""
+    ctx = using(ctx, public, UV_NO_SOURCES="1")
+    assert found(root, f'{UV}inner = {{ index = "a" }}', ctx, private) == STRANGER
+    assert found(root, f'{POETRY}inner = {{ source = "a" }}', ctx, private) == PRIVATE
 
 
 def test_sources_after_the_public_index_are_not_asked(
